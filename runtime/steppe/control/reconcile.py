@@ -1,0 +1,124 @@
+"""Steps from the observed fleet to the planned one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steppe.control.plan import Plan
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.frontier.point import OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a replica that is gone."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Bring a sleeping replica back, at these limits."""
+
+    replica: str
+    clock_mhz: int
+    batch_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Route nothing more to a replica and let it finish at these limits."""
+
+    replica: str
+    clock_mhz: int
+    batch_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Freeze a replica, with its clock at the lowest."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retune:
+    """Change the limits of an awake replica; a draining one serves again."""
+
+    replica: str
+    clock_mhz: int
+    batch_limit: int
+
+
+Action = Start | Wake | Drain | Sleep | Retune
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRule:
+    """How a replica leaves.
+
+    Attributes:
+        point: Limits of a draining replica: the floor of the frontier.
+        longest_s: How long it may finish its requests before it is frozen, s.
+    """
+
+    point: OperatingPoint
+    longest_s: float
+
+
+def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
+    """Return the actions that turn the observed fleet into the planned one.
+
+    What lowers the draw comes first: sleeps, drains, then retunes from the largest cut to the
+    largest rise, then wakes and starts. The same plan twice yields nothing.
+
+    A replica that leaves with requests drains if the plan has room for it; otherwise it is
+    frozen at once, and its requests go on when it wakes.
+    """
+    ranked = _rank(seen.replicas)
+    serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
+    actions = [*_leave(seen, leaving, rule, plan.draining), *_serve(serving, plan.awake)]
+    actions += [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
+    return actions
+
+
+def _rank(replicas: Iterable[ReplicaSeen]) -> list[ReplicaSeen]:
+    """Return the replicas that can serve, those that should go on serving first."""
+    order = {ReplicaState.AWAKE: 0, ReplicaState.ASLEEP: 1, ReplicaState.DRAINING: 2}
+    usable = [replica for replica in replicas if replica.state in order]
+    return sorted(usable, key=lambda r: (order[r.state], -r.outstanding))
+
+
+def _leave(
+    seen: Observation, leaving: Iterable[ReplicaSeen], rule: DrainRule, may_drain: int
+) -> list[Action]:
+    sleeps: list[Action] = []
+    drains: list[Action] = []
+    for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
+        expired = seen.now_s - replica.since_s >= rule.longest_s
+        draining = replica.state == ReplicaState.DRAINING
+        if replica.state == ReplicaState.ASLEEP:
+            continue
+        if not replica.outstanding or may_drain <= 0 or (draining and expired):
+            sleeps.append(Sleep(replica.id))
+            continue
+        may_drain -= 1
+        if not draining:
+            drains.append(Drain(replica.id, rule.point.clock_mhz, rule.point.batch_limit))
+    return sleeps + drains
+
+
+def _serve(serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]) -> list[Action]:
+    """Give the larger points to the replicas that already run larger ones."""
+    by_clock = sorted(serving, key=lambda r: (-r.clock_mhz, -r.batch_limit, r.id))
+    retunes: list[tuple[int, Action]] = []
+    wakes: list[Action] = []
+    for replica, point in zip(by_clock, points, strict=True):
+        if replica.state == ReplicaState.ASLEEP:
+            wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit))
+        elif (replica.clock_mhz, replica.batch_limit) != (point.clock_mhz, point.batch_limit):
+            change = point.clock_mhz - replica.clock_mhz
+            action = Retune(replica.id, point.clock_mhz, point.batch_limit)
+            retunes.append((change, action))
+    return [action for _, action in sorted(retunes, key=lambda pair: pair[0])] + wakes

@@ -1,0 +1,62 @@
+"""What the controller sees at one tick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReplicaState(StrEnum):
+    """Where a replica is in its life."""
+
+    STARTING = "starting"
+    AWAKE = "awake"
+    DRAINING = "draining"
+    ASLEEP = "asleep"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeen:
+    """One replica at one instant.
+
+    Attributes:
+        id: Stable name, such as "replica-1".
+        state: Where it is in its life.
+        since_s: When it came there.
+        clock_mhz: SM clock limit that is set, read back from the device, MHz.
+        batch_limit: Batch limit that is set.
+        outstanding: Requests it has accepted and not finished.
+    """
+
+    id: str
+    state: ReplicaState
+    since_s: float
+    clock_mhz: int
+    batch_limit: int
+    outstanding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The fleet and its surroundings at one instant; watts are those of the GPUs.
+
+    Attributes:
+        now_s: Time since the run began, s.
+        budget_w: Power the GPUs may draw until the next tick, W.
+        draw_w: Mean draw over the window that just ended, W; None when no meter answered.
+        demand_tps: Output tokens per second that clients ask for.
+        waiting: Requests that no replica has taken yet.
+        replicas: All replicas, in a fixed order.
+    """
+
+    now_s: float
+    budget_w: float
+    draw_w: float | None
+    demand_tps: float
+    waiting: int
+    replicas: tuple[ReplicaSeen, ...]
+
+    def count(self, *states: ReplicaState) -> int:
+        """Return how many replicas are in one of these states."""
+        return sum(replica.state in states for replica in self.replicas)

@@ -1,0 +1,254 @@
+"""The agent: one small privileged process per host that owns every limit setter.
+
+Clients talk to it over a unix socket (`messages`). It serves processes of its own user and of
+root, and further users where the site allows them. One client at a time holds the lease; when
+that client is gone, the loss policy decides (`lease`). What the agent sets it writes down first
+(`lease_file`), so that a restarted agent first undoes what its predecessor left.
+
+Told to stop (SIGTERM, SIGINT), it undoes everything and leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import selectors
+import signal
+import socket as sockets
+import struct
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steppe.device.lease import LossPolicy, parse_loss
+from steppe.device.lease_desk import LeaseDesk, Peer
+from steppe.device.lease_file import owned_lease_file
+from steppe.device.limit_keeper import LimitKeeper, undo_lease
+from steppe.device.messages import LONGEST_LINE, Refused, decode_request, encode_answer
+from steppe.device.nvml import open_gpus
+from steppe.errors import AgentError, SteppeError
+
+_CREDENTIALS = struct.Struct("3i")
+_LONGEST_SLEEP_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Who may come, and how long the agent stays.
+
+    Attributes:
+        allowed_uids: Users beside the agent's own and root.
+        exit_with_holder: Leave when the holder of the lease is gone, and what was to be done
+            then is done; or when the process that started the agent is gone before anybody
+            took the lease.
+    """
+
+    allowed_uids: frozenset[int] = frozenset()
+    exit_with_holder: bool = False
+
+
+DEFAULT_OPTIONS = AgentOptions()
+
+
+def run_agent(
+    socket: Path,
+    lease_file: Path,
+    loss: LossPolicy,
+    lease_s: float,
+    options: AgentOptions = DEFAULT_OPTIONS,
+) -> None:
+    """Be the agent of this host until told to stop; call it from the main thread.
+
+    Args:
+        socket: Where to listen.
+        lease_file: Where to write down what is set; best in a folder that a reboot empties.
+        loss: What to do when the holder of the lease is gone.
+        lease_s: Longest time without a word from the holder, s.
+        options: Who may come, and how long to stay.
+
+    Raises:
+        AgentError: The socket cannot be opened, or another agent owns the lease file.
+        BackendUnavailableError: There is no driver.
+    """
+    starter_pid = os.getppid()
+    with owned_lease_file(lease_file) as file, _stop_signals() as stop:
+        keeper = LimitKeeper(open_gpus(), file)
+        keeper.undo(time.monotonic())
+        desk = LeaseDesk(keeper, loss, lease_s)
+        with _listening(socket, options) as listener:
+            server = _Server(listener, stop, desk, options)
+            try:
+                server.run(starter_pid)
+            except BaseException:
+                desk.close(time.monotonic())
+                raise
+
+
+@dataclass(slots=True)
+class _Connection:
+    socket: sockets.socket
+    peer: Peer
+    unread: bytearray = field(default_factory=bytearray)
+
+
+class _Server:
+    """Moves lines between sockets and the desk, in one thread."""
+
+    def __init__(
+        self,
+        listener: sockets.socket,
+        stop: sockets.socket,
+        desk: LeaseDesk,
+        options: AgentOptions,
+    ) -> None:
+        self._listener = listener
+        self._stop = stop
+        self._desk = desk
+        self._options = options
+        self._accepted = 0
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(stop, selectors.EVENT_READ)
+
+    def run(self, starter_pid: int) -> None:
+        """Serve until told to stop, or until the holder is gone where the options say so.
+
+        Told to stop, everything is undone; a floor that a lost holder left behind stays.
+        """
+        while not self._is_over(starter_pid):
+            sleep_s = min(max(0.0, self._desk.wake_s - time.monotonic()), _LONGEST_SLEEP_S)
+            for key, _ in self._selector.select(sleep_s):
+                if key.fileobj is self._stop:
+                    self._desk.close(time.monotonic())
+                    return
+                if key.fileobj is self._listener:
+                    self._accept()
+                else:
+                    self._read(key.data)
+            # After reading: a beat that waited while we were held up still counts.
+            self._desk.pass_time(time.monotonic())
+
+    def _is_over(self, starter_pid: int) -> bool:
+        if not self._options.exit_with_holder or not self._desk.is_settled:
+            return False
+        return self._desk.was_left or os.getppid() != starter_pid
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.setblocking(False)
+        size = _CREDENTIALS.size
+        raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        self._accepted += 1
+        if uid not in {0, os.geteuid()} | self._options.allowed_uids:
+            _log.warning("process %d of user %d is turned away", pid, uid)
+            refusal = Refused("AgentError", f"user {uid} may not use this agent")
+            connection.send(encode_answer(refusal))
+            connection.close()
+            return
+        data = _Connection(connection, Peer(self._accepted, pid))
+        self._selector.register(connection, selectors.EVENT_READ, data)
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            received = connection.socket.recv(LONGEST_LINE)
+            connection.unread += received
+            if not received or len(connection.unread) > LONGEST_LINE:
+                self._close(connection)
+                return
+            while (end := connection.unread.find(b"\n")) >= 0:
+                line = bytes(connection.unread[:end])
+                del connection.unread[: end + 1]
+                connection.socket.sendall(self._answer(line, connection.peer))
+        except (BlockingIOError, ConnectionError):
+            # Whoever does not read its answers is not waited for.
+            self._close(connection)
+
+    def _answer(self, line: bytes, peer: Peer) -> bytes:
+        try:
+            request = decode_request(line)
+        except AgentError as error:
+            return encode_answer(Refused("AgentError", str(error)))
+        return encode_answer(self._desk.answer(request, peer, time.monotonic()))
+
+    def _close(self, connection: _Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self._desk.leave(connection.peer, time.monotonic())
+
+
+@contextmanager
+def _listening(path: Path, options: AgentOptions) -> Generator[sockets.socket]:
+    """Listen on a unix socket; one whose agent is dead is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as caller:
+        if caller.connect_ex(os.fspath(path)) == 0:
+            raise AgentError(f"{path}: another agent listens there")
+    path.unlink(missing_ok=True)
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as listener:
+        try:
+            listener.bind(os.fspath(path))
+        except OSError as error:
+            raise AgentError(f"{path}: cannot listen: {error}") from error
+        try:
+            path.chmod(0o666 if options.allowed_uids else 0o600)
+            listener.listen()
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _stop_signals() -> Generator[sockets.socket]:
+    """Make SIGTERM and SIGINT arrive as a byte on the socket."""
+    ours, theirs = sockets.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        before_fd = signal.set_wakeup_fd(theirs.fileno())
+        handlers = {
+            number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield ours
+        finally:
+            signal.set_wakeup_fd(before_fd)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def main() -> None:
+    """Run the agent, or undo what a dead one left."""
+    parser = argparse.ArgumentParser(
+        prog="python -m steppe.device.agent",
+        description="Own the limits of this host's GPUs, and undo them when their holder is gone.",
+        epilog="example: python -m steppe.device.agent --socket /run/steppe/agent.sock "
+        "--lease-file /run/steppe/lease.json --loss hold=30s,floor=210MHz",
+    )
+    parser.add_argument("--socket", type=Path, default=Path("/run/steppe/agent.sock"))
+    parser.add_argument("--lease-file", type=Path, default=Path("/run/steppe/lease.json"))
+    parser.add_argument("--loss", default="restore", help="restore, floor=200W, hold=30s,floor=...")
+    parser.add_argument("--lease-s", type=float, default=2.0, help="longest silence of the holder")
+    parser.add_argument("--allow-uid", type=int, action="append", default=[], metavar="UID")
+    parser.add_argument("--exit-with-holder", action="store_true")
+    parser.add_argument("--undo", action="store_true", help="undo the lease file and leave")
+    args = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        if args.undo:
+            left = undo_lease(args.lease_file)
+            parser.exit(bool(left), "".join(f"not undone: {limits}\n" for limits in left))
+        options = AgentOptions(frozenset(args.allow_uid), args.exit_with_holder)
+        run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
+    except SteppeError as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()

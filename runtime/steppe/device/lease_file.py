@@ -1,0 +1,119 @@
+"""What this host's GPUs still owe us: limits that we set and have not undone, on disk.
+
+The file is written before a limit is set and after one is undone, so it never names too little.
+Like locked clocks, it is void after a reboot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from steppe.errors import AgentError
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLimits:
+    """The limits of one GPU that are ours.
+
+    Attributes:
+        uuid: The GPU.
+        clock_mhz: SM clock limit, MHz; None where the clock is free.
+        power_limit_w: Board power limit, W; None where we did not touch it.
+        power_limit_before_w: The board power limit to go back to, W.
+    """
+
+    uuid: str
+    clock_mhz: int | None = None
+    power_limit_w: float | None = None
+    power_limit_before_w: float | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is left to undo."""
+        return self.clock_mhz is None and self.power_limit_w is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    boot_id: str
+    agent_pid: int
+    gpus: tuple[HeldLimits, ...]
+
+
+_CONTENT = TypeAdapter(_Content)
+
+
+class LeaseFile:
+    """The file, while this process owns it."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; `owned_lease_file` makes sure that nobody else writes it."""
+        self.path = path
+
+    def read(self) -> tuple[HeldLimits, ...]:
+        """Return the limits that are left to undo; none where there is no file.
+
+        Raises:
+            AgentError: The file is not ours or broken.
+        """
+        return read_lease_file(self.path)
+
+    def write(self, limits: tuple[HeldLimits, ...]) -> None:
+        """Replace the content, and return when it is on the disk."""
+        held = tuple(limit for limit in limits if not limit.is_free)
+        content = _Content(_boot_id(), os.getpid(), held)
+        draft = self.path.with_name(self.path.name + ".draft")
+        with draft.open("wb") as file:
+            file.write(_CONTENT.dump_json(content, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_lease_file(path: Path) -> tuple[HeldLimits, ...]:
+    """Return the limits that are left to undo; none where there is no file, or after a reboot.
+
+    Raises:
+        AgentError: The file is not a lease file.
+    """
+    try:
+        content = _CONTENT.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValidationError) as error:
+        raise AgentError(f"{path}: not a lease file: {' '.join(str(error).split())}") from error
+    return content.gpus if content.boot_id == _boot_id() else ()
+
+
+@contextmanager
+def owned_lease_file(path: Path) -> Generator[LeaseFile]:
+    """Own the lease file inside a `with` block; the kernel gives it back when we die.
+
+    Raises:
+        AgentError: Another process owns it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AgentError(f"{path}: a running agent owns it; ask that one to release") from error
+        yield LeaseFile(path)
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip()

@@ -1,0 +1,121 @@
+"""The limits of every GPU of one host, and the lease file that outlives us."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from steppe.device.lease import ClockFloor, PowerFloor
+from steppe.device.lease_file import HeldLimits, LeaseFile, owned_lease_file
+from steppe.device.limited_gpu import LimitedGpu
+from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.errors import AgentError, DeviceError
+
+_log = logging.getLogger(__name__)
+
+
+class LimitKeeper:
+    """Sets limits, records them first, and undoes them.
+
+    What is done for no client in particular (undo, floor, checks) goes on past a GPU that
+    refuses: the others must not wait for it. Its fault is logged and shown.
+    """
+
+    def __init__(self, gpus: Iterable[NvmlGpu], file: LeaseFile) -> None:
+        """Take over the GPUs, with what the lease file says a predecessor left on them."""
+        self._file = file
+        left = {limits.uuid: limits for limits in file.read()}
+        self._gpus: dict[str, LimitedGpu] = {}
+        for knobs in gpus:
+            uuid = knobs.capabilities.uuid
+            held = left.pop(uuid, HeldLimits(uuid))
+            self._gpus[uuid] = LimitedGpu(knobs, held, self._record)
+        # Of GPUs that are not there now; they may come back.
+        self._absent = tuple(left.values())
+
+    @property
+    def gpus(self) -> tuple[LimitedGpu, ...]:
+        """The GPUs in PCI order."""
+        return tuple(self._gpus.values())
+
+    @property
+    def held(self) -> tuple[HeldLimits, ...]:
+        """What is left to undo."""
+        present = tuple(gpu.held for gpu in self.gpus if not gpu.held.is_free)
+        return present + self._absent
+
+    @property
+    def due_s(self) -> float:
+        """When the next waiting clock limit may be set, s; infinite where none waits."""
+        return min((gpu.due_s for gpu in self.gpus), default=math.inf)
+
+    def gpu(self, uuid: str) -> LimitedGpu:
+        """Return one GPU.
+
+        Raises:
+            AgentError: This host has no such GPU.
+        """
+        if uuid not in self._gpus:
+            raise AgentError(f"asked for GPU {uuid}, found {', '.join(self._gpus) or 'none'}")
+        return self._gpus[uuid]
+
+    def probe_control(self) -> None:
+        """Find out whether limits may be changed at all.
+
+        Raises:
+            NoPermissionError: They may not.
+        """
+        for gpu in self.gpus:
+            gpu.knobs.probe_control()
+
+    def apply_due(self, now_s: float) -> None:
+        """Set every clock limit whose turn has come."""
+        due = [gpu for gpu in self.gpus if gpu.due_s <= now_s]
+        self._for_each(due, lambda gpu: gpu.apply_waiting(now_s))
+
+    def check(self, now_s: float) -> None:
+        """See whether the clocks obey."""
+        self._for_each(self.gpus, lambda gpu: gpu.check(now_s))
+
+    def drop_waiting(self) -> None:
+        """Forget every clock limit that waits."""
+        for gpu in self.gpus:
+            gpu.drop_waiting()
+
+    def undo(self, now_s: float, gpus: Iterable[LimitedGpu] | None = None) -> None:
+        """Undo everything that is ours, or that of some GPUs; `held` tells what is left."""
+        self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
+        self._record()
+
+    def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
+        """Bring every GPU that somebody wanted limits on down to a floor."""
+        wanted = [gpu for gpu in self.gpus if gpu.is_wanted]
+        self._for_each(wanted, lambda gpu: gpu.lower(to, now_s))
+
+    def _for_each(self, gpus: Iterable[LimitedGpu], act: Callable[[LimitedGpu], None]) -> None:
+        for gpu in gpus:
+            try:
+                act(gpu)
+            except DeviceError as error:
+                if gpu.fault != str(error):
+                    _log.error("GPU %s: %s", gpu.held.uuid, error)
+                gpu.fault = str(error)
+
+    def _record(self) -> None:
+        self._file.write(self.held)
+
+
+def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
+    """Undo what the lease file of a dead agent names; return what could not be undone.
+
+    Raises:
+        AgentError: A running agent owns the file, or it is no lease file.
+        BackendUnavailableError: There is no driver.
+    """
+    with owned_lease_file(lease_file) as file:
+        keeper = LimitKeeper(open_gpus(), file)
+        keeper.undo(time.monotonic())
+        return keeper.held

@@ -1,0 +1,166 @@
+"""The limits of one GPU: set with a record, paced, checked, and undone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from steppe.device.lease import ClockFloor, PowerFloor
+from steppe.device.lease_file import HeldLimits
+from steppe.device.nvml import NvmlGpu
+from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
+from steppe.errors import DeviceError, NoPermissionError, NotSupportedError, OutOfRangeError
+
+# The SM clock may read one step of the clock table above a limit that it obeys.
+TOLERANCE_MHZ = 15
+
+
+class LimitedGpu:
+    """One GPU, with the limits on it that are ours.
+
+    Every limit is recorded before it is set; the record is taken back when the setter
+    certainly did nothing.
+
+    Attributes:
+        knobs: The GPU.
+        held: Its limits that are ours.
+        is_wanted: Whether somebody set a limit since the last undo; a floor goes only there.
+        is_confirmed: Whether the SM clock has been seen to obey the limit in force.
+        fault: What went wrong last, until a setter works again.
+    """
+
+    def __init__(self, knobs: NvmlGpu, held: HeldLimits, record: Callable[[], None]) -> None:
+        """Take over a GPU.
+
+        Args:
+            knobs: The GPU.
+            held: What a predecessor left on it.
+            record: Writes the limits of all GPUs to the lease file.
+        """
+        self.knobs = knobs
+        self.held = held
+        self.is_wanted = False
+        self.is_confirmed = True
+        self.fault: str | None = None
+        self._pace = ClockPace()
+        self._record = record
+
+    @property
+    def due_s(self) -> float:
+        """When the clock limit that waits may be set, s; infinite where none waits."""
+        return self._pace.due_s
+
+    def wish_clock(self, clock_mhz: int, now_s: float) -> int:
+        """Set a clock limit now or when it is due; return the supported clock, MHz.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        if not self.knobs.capabilities.has_clock_limit:
+            raise NotSupportedError(f"asked for {clock_mhz} MHz, the GPU has no clock limit")
+        accepted_mhz = self.knobs.capabilities.nearest_clock_mhz(clock_mhz)
+        self.is_wanted = True
+        self._pace = self._pace.wish(accepted_mhz)
+        if self._pace.due_s <= now_s:
+            self.apply_waiting(now_s)
+        return accepted_mhz
+
+    def apply_waiting(self, now_s: float) -> None:
+        """Set the clock limit that waits; one that is refused does not wait any longer.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        clock_mhz = self._pace.waiting_mhz
+        if clock_mhz is None:
+            return
+        after, self._pace = self._pace.applied(now_s), replace(self._pace, waiting_mhz=None)
+        self._set(
+            replace(self.held, clock_mhz=clock_mhz), lambda: self.knobs.set_clock_limit(clock_mhz)
+        )
+        self._pace, self.is_confirmed = after, False
+
+    def set_power_limit(self, limit_w: float) -> float:
+        """Set the board power limit, unless it is there already; return what is in force, W.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
+        present_w = self.knobs.power_limit_w()
+        self.is_wanted = True
+        if abs(present_w - accepted_w) >= 1.0:
+            before_w = self.held.power_limit_before_w or present_w
+            held = replace(self.held, power_limit_w=accepted_w, power_limit_before_w=before_w)
+            self._set(held, lambda: self.knobs.set_power_limit(accepted_w))
+        return self.knobs.enforced_power_limit_w()
+
+    def check(self, now_s: float) -> None:
+        """See whether the clock obeys; set the limit again where somebody else lifted it.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        limit_mhz = self._pace.in_force_mhz
+        if limit_mhz is None or self._pace.waiting_mhz is not None:
+            return
+        clock_mhz = self.knobs.sm_clock_mhz()
+        if clock_mhz <= limit_mhz + TOLERANCE_MHZ:
+            self.is_confirmed, self.fault = True, None
+        elif now_s >= self._pace.changed_s + CHANGE_PERIOD_S:
+            self.is_confirmed = False
+            self.fault = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
+            self.knobs.set_clock_limit(limit_mhz)
+            self._pace = replace(self._pace, changed_s=now_s)
+
+    def drop_waiting(self) -> None:
+        """Forget the clock limit that waits."""
+        self._pace = replace(self._pace, waiting_mhz=None)
+
+    def undo(self, now_s: float) -> None:
+        """Undo what is ours, at once; the caller records what is left.
+
+        Raises:
+            DeviceError: Something could not be undone; it stays in `held`.
+        """
+        self.drop_waiting()
+        self.is_wanted = False
+        try:
+            if self.held.clock_mhz is not None:
+                self.knobs.reset_clock_limit()
+                self._pace, self.is_confirmed = self._pace.undone(now_s), True
+                self.held = replace(self.held, clock_mhz=None)
+        finally:
+            if self.held.power_limit_w is not None and self.held.power_limit_before_w is not None:
+                self.knobs.set_power_limit(self.held.power_limit_before_w)
+                self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
+
+    def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
+        """Go down to a floor at once; a limit that is lower already stays.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        self.drop_waiting()
+        match to:
+            case ClockFloor(clock_mhz):
+                self._pace = replace(self._pace, changed_s=-math.inf)
+                present_mhz = self._pace.in_force_mhz
+                self.wish_clock(min(clock_mhz, present_mhz or clock_mhz), now_s)
+            case PowerFloor(limit_w):
+                self.set_power_limit(min(limit_w, self.knobs.power_limit_w()))
+
+    def _set(self, held: HeldLimits, setter: Callable[[], object]) -> None:
+        before, self.held = self.held, held
+        self._record()
+        try:
+            setter()
+        except (NoPermissionError, NotSupportedError, OutOfRangeError) as error:
+            self.held, self.fault = before, str(error)
+            self._record()
+            raise
+        except DeviceError as error:
+            self.fault = str(error)
+            raise
+        self.fault = None

@@ -1,0 +1,295 @@
+"""NVIDIA GPUs, through NVML: the only module that knows pynvml, mW and mJ.
+
+How NVML's errors are answered:
+
+- the function is missing or not supported: `NotSupportedError`, and the knob is hidden;
+- this process may not: `NoPermissionError`, and the GPU is only metered;
+- timeout, in use, not ready, unknown: asked again at once, at most `ATTEMPTS` times, then
+  `TransientDeviceError`;
+- the GPU is lost or needs a reset: `DeviceLostError`, and its replica is fenced;
+- no driver, no library, versions that do not match: `BackendUnavailableError`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from steppe.device.gpu import Capabilities, Sample
+from steppe.device.nvml_codes import error_kind, limit_reasons
+from steppe.errors import (
+    DeviceLostError,
+    NoPermissionError,
+    NotSupportedError,
+    OutOfRangeError,
+    TransientDeviceError,
+)
+
+ATTEMPTS = 3
+# NVML marks a missing reading with values near 2^32 mW; no board draws this much.
+ABSURD_W = 10_000.0
+_MILLI = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+def open_gpus() -> tuple[NvmlGpu, ...]:
+    """Open every GPU of this host, in PCI order; one that is lost is left out and logged.
+
+    Raises:
+        BackendUnavailableError: There is no driver, no library, or they do not match.
+    """
+    _call(pynvml.nvmlInit)
+    gpus = []
+    for index in range(_call(pynvml.nvmlDeviceGetCount)):
+        try:
+            gpus.append(NvmlGpu(index))
+        except DeviceLostError as error:
+            _log.warning("GPU %d is left out: %s", index, error)
+    return tuple(gpus)
+
+
+class NvmlGpu:
+    """One NVIDIA GPU: a meter, and a clock and a power knob.
+
+    Setters clamp to what the GPU allows, and need CAP_SYS_ADMIN.
+
+    Attributes:
+        index: Position in PCI order.
+        capabilities: What it can do.
+    """
+
+    def __init__(self, index: int) -> None:
+        """Open the GPU at this position; `open_gpus` has initialised NVML."""
+        self.index = index
+        self._handle = _call(pynvml.nvmlDeviceGetHandleByIndex, index)
+        self.capabilities = self._discover()
+
+    @property
+    def uuid(self) -> str:
+        """The name of the GPU that never changes."""
+        return self.capabilities.uuid
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether an emulated driver answers."""
+        return self.capabilities.is_emulated
+
+    def energy_j(self) -> float:
+        """Return the energy drawn since the driver was loaded, J; it moves about every 100 ms.
+
+        Raises:
+            NotSupportedError: The GPU has no energy counter (older than Volta).
+            DeviceError: The reading failed.
+        """
+        return float(self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)) * _MILLI
+
+    def sample(self) -> Sample:
+        """Read every sensor once.
+
+        Raises:
+            DeviceError: Power or clock could not be read; the other sensors may be missing.
+        """
+        power_w, average_w = self._powers_w()
+        limit_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
+        rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
+        mask = self._sensor(pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
+        core = pynvml.NVML_TEMPERATURE_GPU
+        return Sample(
+            power_w=power_w,
+            average_power_w=average_w,
+            sm_clock_mhz=self.sm_clock_mhz(),
+            temperature_c=self._sensor(pynvml.nvmlDeviceGetTemperature, core),
+            power_limit_w=None if limit_mw is None else limit_mw * _MILLI,
+            reasons=limit_reasons(mask),
+            utilisation=None if rates is None else rates.gpu / 100,
+        )
+
+    def sm_clock_mhz(self) -> int:
+        """Return the SM clock now, MHz."""
+        return int(self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM))
+
+    def power_limit_w(self) -> float:
+        """Return the board power limit that was asked for last, by whomever, W."""
+        return float(self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)) * _MILLI
+
+    def enforced_power_limit_w(self) -> float:
+        """Return the board power limit in force after every limiter, W."""
+        return float(self._ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)) * _MILLI
+
+    def set_clock_limit(self, clock_mhz: int) -> int:
+        """Keep the SM clock at or below `clock_mhz`; return the supported clock it took, MHz.
+
+        The floor stays at the lowest clock, so that an idle GPU draws no more. NVML cannot
+        tell a lock back: the caller watches `sm_clock_mhz` until it obeys.
+
+        Raises:
+            NotSupportedError: The GPU has no table of clocks.
+            NoPermissionError: The process lacks CAP_SYS_ADMIN.
+        """
+        if not self.capabilities.has_clock_limit:
+            raise NotSupportedError(f"{self.uuid}: asked for {clock_mhz} MHz, has no clock limit")
+        accepted_mhz = self.capabilities.nearest_clock_mhz(clock_mhz)
+        lowest_mhz = self.capabilities.sm_clocks_mhz[0]
+        self._ask(pynvml.nvmlDeviceSetGpuLockedClocks, lowest_mhz, accepted_mhz)
+        return accepted_mhz
+
+    def reset_clock_limit(self) -> None:
+        """Give the SM clock back to the driver."""
+        self._ask(pynvml.nvmlDeviceResetGpuLockedClocks)
+
+    def set_power_limit(self, limit_w: float) -> float:
+        """Set the board power limit, clamped; return the limit in force after every limiter, W.
+
+        Raises:
+            NotSupportedError: The GPU has no power limit.
+            NoPermissionError: The process lacks CAP_SYS_ADMIN.
+        """
+        if self.capabilities.power_limit_range_w is None:
+            raise NotSupportedError(f"{self.uuid}: asked for {limit_w:.0f} W, has no power limit")
+        accepted_w = self.capabilities.nearest_power_limit_w(limit_w)
+        self._ask(pynvml.nvmlDeviceSetPowerManagementLimit, round(accepted_w / _MILLI))
+        return self.enforced_power_limit_w()
+
+    def reset_limits(self) -> None:
+        """Unlock the clock and set the default power limit, whoever changed them."""
+        if self.capabilities.has_clock_limit:
+            self.reset_clock_limit()
+        if self.capabilities.default_power_limit_w is not None:
+            self.set_power_limit(self.capabilities.default_power_limit_w)
+
+    def probe_control(self) -> None:
+        """Find out whether limits may be changed, by writing the present power limit back.
+
+        It is a write, so only for those who want control. A GPU without a power limit is
+        not asked: its first setter tells.
+
+        Raises:
+            NoPermissionError: The process lacks CAP_SYS_ADMIN.
+        """
+        if self.capabilities.power_limit_range_w is not None:
+            present_mw = self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)
+            self._ask(pynvml.nvmlDeviceSetPowerManagementLimit, present_mw)
+
+    def set_power_profiles(self, profiles: frozenset[int]) -> frozenset[int]:
+        """Ask for exactly these workload power profiles; return those that the GPU put in force.
+
+        The GPU arbitrates by priority and conflict, so the two may differ.
+
+        Raises:
+            NotSupportedError: The GPU has no such profiles (before Blackwell).
+            NoPermissionError: The process lacks CAP_SYS_ADMIN.
+        """
+        unknown = profiles - self.capabilities.power_profiles
+        if unknown or not self.capabilities.power_profiles:
+            has = sorted(self.capabilities.power_profiles)
+            raise NotSupportedError(
+                f"{self.uuid}: asked for profiles {sorted(profiles)}, has {has}"
+            )
+        clear, wanted = (pynvml.c_nvmlWorkloadPowerProfileRequestedProfiles_v1_t() for _ in "cw")
+        _write_mask(clear.requestedProfilesMask, self.capabilities.power_profiles - profiles)
+        _write_mask(wanted.requestedProfilesMask, profiles)
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileClearRequestedProfiles, clear)
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileSetRequestedProfiles, wanted)
+        current = pynvml.c_nvmlWorkloadPowerProfileCurrentProfiles_v1_t()
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
+        return _read_mask(current.enforcedProfilesMask)
+
+    def _powers_w(self) -> tuple[float, float]:
+        """Return instantaneous and mean power, W; the same number twice on old GPUs."""
+        average_w = _plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
+        if not self.capabilities.has_instant_power:
+            return average_w, average_w
+        instant_mw = self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return _plausible_w(instant_mw * _MILLI), average_w
+
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return _call(function, self._handle, *args)
+
+    def _probe(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return None where the GPU can never answer."""
+        try:
+            return self._ask(function, *args)
+        except (NotSupportedError, NoPermissionError, OutOfRangeError):
+            return None
+
+    def _sensor(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return None where the GPU does not answer now."""
+        try:
+            return self._probe(function, *args)
+        except TransientDeviceError:
+            return None
+
+    def _discover(self) -> Capabilities:
+        limits_mw = self._probe(pynvml.nvmlDeviceGetPowerManagementLimitConstraints)
+        default_mw = self._probe(pynvml.nvmlDeviceGetPowerManagementDefaultLimit)
+        mig = self._probe(pynvml.nvmlDeviceGetMigMode)
+        instant, module = pynvml.NVML_FI_DEV_POWER_INSTANT, pynvml.NVML_POWER_SCOPE_MODULE
+        counter_mj = self._probe(pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        return Capabilities(
+            uuid=self._ask(pynvml.nvmlDeviceGetUUID),
+            name=self._ask(pynvml.nvmlDeviceGetName),
+            driver=_call(pynvml.nvmlSystemGetDriverVersion),
+            is_mig=bool(mig and mig[0]),
+            has_energy_counter=counter_mj is not None,
+            has_instant_power=self._probe(_field_value, instant) is not None,
+            has_module_scope=self._probe(_field_value, instant, module) is not None,
+            power_limit_range_w=limits_mw and (limits_mw[0] * _MILLI, limits_mw[1] * _MILLI),
+            default_power_limit_w=None if default_mw is None else default_mw * _MILLI,
+            sm_clocks_mhz=self._discover_clocks(),
+            power_profiles=self._discover_profiles(),
+        )
+
+    def _discover_clocks(self) -> tuple[int, ...]:
+        """Return the SM clocks that can be locked: none before Volta."""
+        architecture = self._probe(pynvml.nvmlDeviceGetArchitecture)
+        memory_clocks = self._probe(pynvml.nvmlDeviceGetSupportedMemoryClocks)
+        if not memory_clocks or (architecture or 0) < pynvml.NVML_DEVICE_ARCH_VOLTA:
+            return ()
+        clocks = self._probe(pynvml.nvmlDeviceGetSupportedGraphicsClocks, max(memory_clocks))
+        return tuple(sorted(clocks or ()))
+
+    def _discover_profiles(self) -> frozenset[int]:
+        info = pynvml.c_nvmlWorkloadPowerProfileProfilesInfo_v1_t()
+        found = self._probe(pynvml.nvmlDeviceWorkloadPowerProfileGetProfilesInfo, info)
+        return frozenset() if found is None else _read_mask(info.perfProfilesMask)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call NVML; ask again where the error may pass, and translate it where it does not."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return function(*args)
+        except pynvml.NVMLError as error:
+            kind = error_kind(error.value)
+            if kind is not TransientDeviceError or attempt == ATTEMPTS:
+                asked = ", ".join(str(value) for value in args if isinstance(value, int))
+                raise kind(f"{function.__name__}({asked}): {error}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _field_value(handle: Any, field_id: int, scope: int = pynvml.NVML_POWER_SCOPE_GPU) -> int:
+    """Return a field in NVML's unit; a field can fail although the call succeeds."""
+    field = pynvml.nvmlDeviceGetFieldValues(handle, [(field_id, scope)])[0]
+    if field.nvmlReturn != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(field.nvmlReturn)
+    is_narrow = field.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+    return int(field.value.uiVal if is_narrow else field.value.ullVal)
+
+
+def _read_mask(mask: Any) -> frozenset[int]:
+    return frozenset(bit for bit in range(255) if mask.mask[bit // 32] >> bit % 32 & 1)
+
+
+def _write_mask(mask: Any, bits: frozenset[int]) -> None:
+    for bit in bits:
+        mask.mask[bit // 32] |= 1 << bit % 32
+
+
+def _plausible_w(power_w: float) -> float:
+    if power_w >= ABSURD_W:
+        raise TransientDeviceError(f"the power sensor says {power_w:.0f} W")
+    return power_w

@@ -1,0 +1,58 @@
+"""NVML's numbers, and what Steppe calls them.
+
+The values are part of NVML's ABI (`nvml.h`); a test compares them with pynvml's.
+"""
+
+from __future__ import annotations
+
+from steppe.device.gpu import LimitReason
+from steppe.errors import (
+    BackendUnavailableError,
+    DeviceError,
+    DeviceLostError,
+    NoPermissionError,
+    NotSupportedError,
+    OutOfRangeError,
+    TransientDeviceError,
+)
+
+_ERRORS: dict[int, type[DeviceError]] = {
+    1: BackendUnavailableError,  # uninitialised
+    2: OutOfRangeError,  # invalid argument
+    3: NotSupportedError,
+    4: NoPermissionError,
+    6: NotSupportedError,  # not found
+    8: DeviceLostError,  # insufficient power
+    9: BackendUnavailableError,  # driver not loaded
+    12: BackendUnavailableError,  # library not found
+    13: NotSupportedError,  # function not found
+    15: DeviceLostError,  # GPU is lost
+    16: DeviceLostError,  # reset required
+    17: NoPermissionError,  # blocked by the operating system
+    18: BackendUnavailableError,  # library and driver do not match
+    24: OutOfRangeError,  # frequency not supported
+    25: NotSupportedError,  # argument version mismatch
+    26: NotSupportedError,  # deprecated
+    28: BackendUnavailableError,  # no GPU found
+}
+
+_REASONS = {
+    0x01: LimitReason.IDLE,
+    0x02: LimitReason.APPLICATION_CLOCKS,
+    0x04: LimitReason.POWER_LIMIT,
+    0x08: LimitReason.HARDWARE_SLOWDOWN,
+    0x10: LimitReason.SYNC_BOOST,
+    0x20: LimitReason.THERMAL,
+    0x40: LimitReason.HARDWARE_THERMAL,
+    0x80: LimitReason.POWER_BRAKE,
+}
+
+
+def error_kind(code: int) -> type[DeviceError]:
+    """Return what an NVML error means to us; one we do not know may pass."""
+    return _ERRORS.get(code, TransientDeviceError)
+
+
+def limit_reasons(mask: int) -> frozenset[LimitReason]:
+    """Return the reasons in a mask of NVML's clocks event reasons."""
+    return frozenset(reason for bit, reason in _REASONS.items() if mask & bit)

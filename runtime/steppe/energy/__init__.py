@@ -1,0 +1,1 @@
+"""Who spent how many joules? Meters, windows, attribution to requests, totals."""

@@ -1,0 +1,292 @@
+"""Energy windows from a counter that moves now and then, with a bound on the error.
+
+A GPU's energy counter is published about every 100 ms. The difference of two readings is
+therefore wrong by up to one such period at each end: 10 % of a 1 s window (95th percentile,
+emulated GPUs). We remember between which two readings each tick fell, and interpolate.
+
+The bound needs no assumption about the load. Let `c` be the value published at a tick that fell
+between the readings at `early_s` and `late_s`, and let the draw lie between 0 and `max_w`. Then
+the true energy E obeys, at any time t,
+
+    E(t) <= c                          for t <= early_s
+    E(t) <= c + max_w (t - early_s)    for t >  early_s
+    E(t) >= c                          for t >= late_s
+    E(t) >= c - max_w (late_s - t)     for t <  late_s
+
+and the ticks around t together give the interval that E(t) lies in.
+
+A counter that goes back, leaps or stands still leaves a hole: nothing is known but the power
+readings. Energy across a hole is theirs, or what the counter rose by, and it is `estimated`.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import statistics
+import threading
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from steppe.energy.integral import SPIKE_SHARE, PowerHistory
+from steppe.energy.window import EnergyWindow, Quality
+from steppe.errors import DeviceError
+
+__all__ = ["CounterHistory", "EnergyWindow", "Quality"]
+
+DEFAULT_PERIOD_S = 0.1
+# NVML counts whole millijoules.
+RESOLUTION_J = 1e-3
+# A counter that stands still for this many of its periods, and this long, is frozen.
+FROZEN_PERIODS = 10
+FROZEN_S = 1.0
+_PERIODS_LEARNED_FROM = 33
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """One publication of the counter.
+
+    Attributes:
+        at_s: When it fell, as we believe.
+        early_s: It fell after this; minus infinity where it is not known.
+        late_s: It fell at or before this.
+        energy_j: Energy since the first reading, J; rises although the counter may go back.
+        drawn_j: Integral of the power readings up to here, J.
+        after_hole: Nothing connects it with the tick before.
+    """
+
+    at_s: float
+    early_s: float
+    late_s: float
+    energy_j: float
+    drawn_j: float
+    after_hole: bool = False
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether we saw it fall, and not just its value."""
+        return not math.isinf(self.early_s)
+
+    @property
+    def middle_s(self) -> float:
+        """The middle between the readings around it, s."""
+        return (self.early_s + self.late_s) / 2
+
+    def least_j(self, at_s: float, max_w: float) -> float:
+        """Return a lower bound of the energy at `at_s`, J."""
+        below_j = max_w * (self.late_s - at_s) if at_s < self.late_s else 0.0
+        return self.energy_j - below_j - RESOLUTION_J
+
+    def most_j(self, at_s: float, max_w: float) -> float:
+        """Return an upper bound of the energy at `at_s`, J."""
+        above_j = max_w * (at_s - self.early_s) if at_s > self.early_s else 0.0
+        return self.energy_j + above_j + RESOLUTION_J
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """The energy at one instant, J, with its error, and whether the counter covers it."""
+
+    energy_j: float
+    error_j: float
+    is_covered: bool
+
+
+class CounterHistory:
+    """One energy counter, fed by a poller that reads it more often than it ticks.
+
+    Windows that touch add up exactly, as long as they end before `covered_until_s`.
+    One thread may add while others ask.
+    """
+
+    def __init__(
+        self, max_w: float, capacity: int = 4096, source: Quality = Quality.COUNTER
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            max_w: The most that the GPU draws, W. The error bound rests on it.
+            capacity: Ticks to remember at least: 4096 are about 7 minutes.
+            source: What covered windows are labelled; `EMULATED` for emulated GPUs, whose
+                windows are all labelled so.
+        """
+        self._max_w = max_w
+        self._capacity = capacity
+        self._source = source
+        self._lock = threading.Lock()
+        self._powers = PowerHistory(max_w, capacity)
+        self._ticks: list[_Tick] = []
+        self._period_s = DEFAULT_PERIOD_S
+        self._raw_j = 0.0
+        self._read_s = -math.inf
+        self._suspect: tuple[float, float] | None = None
+
+    @property
+    def covered_until_s(self) -> float:
+        """Time of the last tick, s: windows that end later are extrapolated."""
+        return self._ticks[-1].at_s if self._ticks else -math.inf
+
+    @property
+    def period_s(self) -> float:
+        """Time between two ticks as the poller sees it, s; 0.1 until it has seen two."""
+        return self._period_s
+
+    def add(
+        self, now_s: float, counter_j: float, power_w: float | None = None, read_s: float = 0.0
+    ) -> None:
+        """Take a reading; one that cannot be true is kept aside until the next one confirms it.
+
+        Args:
+            now_s: Just before the reading, s.
+            counter_j: The counter, J.
+            power_w: The draw now, W; bridges the time in which the counter fails.
+            read_s: How long the reading took, s.
+        """
+        with self._lock:
+            if power_w is not None:
+                self._powers.add(now_s, power_w)
+            if math.isfinite(counter_j) and counter_j >= 0.0:
+                self._take(now_s, now_s + read_s, counter_j)
+                if len(self._ticks) > 2 * self._capacity:
+                    del self._ticks[: self._capacity]
+
+    def counter_at(self, now_s: float) -> float:
+        """Return the energy from the first reading until `now_s`, J.
+
+        Raises:
+            DeviceError: No reading reaches so far back.
+        """
+        with self._lock:
+            return self._edge(now_s).energy_j
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        """Return the energy between two instants.
+
+        Raises:
+            DeviceError: No reading reaches so far back.
+        """
+        with self._lock:
+            start, end = self._edge(start_s), self._edge(end_s)
+            holes_j = self._hole_errors_j(start_s, end_s)
+        energy_j = end.energy_j - start.energy_j
+        most_j = max(energy_j, self._max_w * (end_s - start_s) - energy_j)
+        error_j = min(start.error_j + end.error_j + sum(holes_j), most_j)
+        quality = Quality.ESTIMATED
+        is_covered = start.is_covered and end.is_covered and not holes_j
+        if is_covered or self._source is Quality.EMULATED:
+            quality = self._source
+        return EnergyWindow(start_s, end_s, energy_j, error_j, quality)
+
+    def _take(self, now_s: float, late_s: float, counter_j: float) -> None:
+        if not self._ticks:
+            self._ticks.append(self._anchor(late_s, 0.0))
+        elif self._may_rise(counter_j - self._raw_j, late_s - self._ticks[-1].late_s):
+            self._rise(late_s, counter_j - self._raw_j)
+        elif self._suspect is not None and self._may_rise(
+            counter_j - self._suspect[1], late_s - self._suspect[0]
+        ):
+            self._leap(late_s, rise_j=0.0)
+        else:
+            self._suspect = (now_s, counter_j)
+            return
+        self._raw_j, self._read_s, self._suspect = counter_j, now_s, None
+
+    def _may_rise(self, rise_j: float, elapsed_s: float) -> bool:
+        """Whether a counter that ticks once a period can rise so much in this time."""
+        most_j = SPIKE_SHARE * self._max_w * (elapsed_s + self._period_s)
+        return 0.0 <= rise_j <= most_j
+
+    def _rise(self, late_s: float, rise_j: float) -> None:
+        """Take a step of a sound counter, unless it comes after a long standstill."""
+        if rise_j == 0.0:
+            return
+        last = self._ticks[-1]
+        if self._read_s - last.late_s > self._frozen_after_s and self._is_drawing(last):
+            self._leap(late_s, rise_j)
+            return
+        # A mean above max_w shows that max_w is wrong, and with it every bound.
+        self._max_w = max(self._max_w, (rise_j - RESOLUTION_J) / (late_s - last.early_s))
+        at_s = self._expected_s(self._read_s, late_s)
+        energy_j = last.energy_j + rise_j
+        self._ticks.append(_Tick(at_s, self._read_s, late_s, energy_j, self._drawn_j(at_s)))
+        recent = [tick for tick in self._ticks[-_PERIODS_LEARNED_FROM:] if tick.is_dated]
+        if len(recent) > 1:
+            gaps_s = [b.middle_s - a.middle_s for a, b in pairwise(recent)]
+            usual_s = statistics.median(gaps_s)
+            self._period_s = sum(gaps_s) / sum(max(1, round(gap_s / usual_s)) for gap_s in gaps_s)
+
+    def _expected_s(self, early_s: float, late_s: float) -> float:
+        """Return when a tick fell: whole periods after the last, as far as the readings allow."""
+        last = self._ticks[-1]
+        middle_s = (early_s + late_s) / 2
+        if not last.is_dated or late_s - early_s > self._period_s / 2:
+            return middle_s
+        periods = max(1, round((middle_s - last.at_s) / self._period_s))
+        return min(max(last.at_s + periods * self._period_s, early_s), late_s)
+
+    def _leap(self, late_s: float, rise_j: float) -> None:
+        """Begin anew after a hole, which is charged with the power readings where there are any."""
+        last = self._ticks[-1]
+        if self._powers.covered_until_s > last.at_s:
+            rise_j = max(0.0, self._drawn_j(late_s) - last.drawn_j)
+        self._ticks.append(replace(self._anchor(late_s, last.energy_j + rise_j), after_hole=True))
+
+    def _anchor(self, late_s: float, energy_j: float) -> _Tick:
+        """Return a reading as a tick that may be long past."""
+        return _Tick(late_s, -math.inf, late_s, energy_j, self._drawn_j(late_s))
+
+    def _drawn_j(self, at_s: float) -> float:
+        return self._powers.integral_at(at_s) if self._powers.begins_by(at_s) else 0.0
+
+    @property
+    def _frozen_after_s(self) -> float:
+        return max(FROZEN_S, FROZEN_PERIODS * self._period_s)
+
+    def _is_drawing(self, since: _Tick) -> bool:
+        """Whether power flowed that should have ticked; taken for granted where nobody looked."""
+        ticked_s = self._read_s - 2 * self._period_s
+        has_readings = self._powers.covered_until_s > since.at_s
+        return not has_readings or self._drawn_j(ticked_s) > since.drawn_j
+
+    def _edge(self, at_s: float) -> _Edge:
+        after = bisect.bisect_right(self._ticks, at_s, key=lambda tick: tick.at_s)
+        if after == 0:
+            raise DeviceError(f"asked for the energy at {at_s:.3f} s, which no reading covers")
+        if after == len(self._ticks):
+            return self._beyond(at_s)
+        a, b = self._ticks[after - 1], self._ticks[after]
+        energy_j = a.energy_j + (b.energy_j - a.energy_j) * (at_s - a.at_s) / (b.at_s - a.at_s)
+        if b.after_hole:
+            return _Edge(energy_j, math.inf, is_covered=False)
+        least_j = max(a.least_j(at_s, self._max_w), b.least_j(at_s, self._max_w))
+        most_j = min(a.most_j(at_s, self._max_w), b.most_j(at_s, self._max_w))
+        energy_j = min(max(energy_j, least_j), most_j)
+        return _Edge(energy_j, max(energy_j - least_j, most_j - energy_j), is_covered=True)
+
+    def _beyond(self, at_s: float) -> _Edge:
+        """Extrapolate: by the power readings, or at the last mean draw for a short while."""
+        last = self._ticks[-1]
+        if self._powers.covered_until_s > last.at_s:
+            drawn_j = max(0.0, self._drawn_j(at_s) - last.drawn_j)
+        else:
+            drawn_j = self._last_mean_w() * min(at_s - last.at_s, self._frozen_after_s)
+        most_j = last.most_j(at_s, self._max_w) - last.energy_j
+        return _Edge(last.energy_j + drawn_j, max(drawn_j, most_j - drawn_j), at_s <= last.at_s)
+
+    def _last_mean_w(self) -> float:
+        if len(self._ticks) < 2 or self._ticks[-1].after_hole:
+            return 0.0
+        a, b = self._ticks[-2:]
+        return (b.energy_j - a.energy_j) / (b.at_s - a.at_s)
+
+    def _hole_errors_j(self, start_s: float, end_s: float) -> tuple[float, ...]:
+        """Return how wrong the energy of each hole that the window touches may be, J."""
+        first = bisect.bisect_right(self._ticks, start_s, key=lambda tick: tick.at_s)
+        last = bisect.bisect_left(self._ticks, end_s, key=lambda tick: tick.at_s)
+        pairs = pairwise(self._ticks[max(0, first - 1) : last + 1])
+        return tuple(
+            max(b.energy_j - a.energy_j, self._max_w * (b.late_s - a.early_s))
+            for a, b in pairs
+            if b.after_hole
+        )

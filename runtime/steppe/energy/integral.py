@@ -1,0 +1,107 @@
+"""Energy of a GPU without a counter: power readings summed over time."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+
+from steppe.energy.window import EnergyWindow, Quality
+from steppe.errors import DeviceError
+
+# No reading for longer than this, and the power in between is a guess, s.
+LONGEST_GAP_S = 1.0
+# A reading above this share of the most the board draws is a broken sensor.
+SPIKE_SHARE = 2.0
+# Share of the energy that part-time sampling may miss. Measured on emulated GPUs under changing
+# load: 15 % is the 95th percentile of the error of 1 s windows. An estimate, not a bound.
+SAMPLING_ERROR = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    at_s: float
+    power_w: float
+    integral_j: float
+    is_guessed: bool
+
+
+class PowerHistory:
+    """Power readings of one GPU, summed by the trapezoid rule.
+
+    Not for a sensor that averages over seconds: it would answer for another window.
+    """
+
+    def __init__(self, max_w: float, capacity: int = 4096) -> None:
+        """Begin empty.
+
+        Args:
+            max_w: The most that the GPU draws, W; readings above twice this are ignored.
+            capacity: Readings to remember at least.
+        """
+        self._max_w = max_w
+        self._capacity = capacity
+        self._readings: list[_Reading] = []
+
+    @property
+    def covered_until_s(self) -> float:
+        """Time of the last reading, s; minus infinity before the first."""
+        return self._readings[-1].at_s if self._readings else -math.inf
+
+    def add(self, now_s: float, power_w: float) -> None:
+        """Remember a reading; one that is not a number, negative or absurd is ignored."""
+        if not 0.0 <= power_w <= SPIKE_SHARE * self._max_w:
+            return
+        reading = _Reading(now_s, power_w, 0.0, is_guessed=False)
+        if self._readings:
+            last = self._readings[-1]
+            gap_s = now_s - last.at_s
+            integral_j = last.integral_j + (last.power_w + power_w) / 2 * gap_s
+            reading = _Reading(now_s, power_w, integral_j, is_guessed=gap_s > LONGEST_GAP_S)
+        self._readings.append(reading)
+        if len(self._readings) > 2 * self._capacity:
+            del self._readings[: self._capacity]
+
+    def begins_by(self, at_s: float) -> bool:
+        """Whether there is a reading at or before `at_s`."""
+        return bool(self._readings) and self._readings[0].at_s <= at_s
+
+    def integral_at(self, at_s: float) -> float:
+        """Return the energy since the first reading, J; the last power holds for a short while.
+
+        Raises:
+            DeviceError: No reading reaches so far back.
+        """
+        after = bisect.bisect_right(self._readings, at_s, key=lambda reading: reading.at_s)
+        if after == 0:
+            raise DeviceError(
+                f"asked for the energy at {at_s:.3f} s, which no power reading covers"
+            )
+        last = self._readings[after - 1]
+        if after == len(self._readings):
+            return last.integral_j + last.power_w * min(at_s - last.at_s, LONGEST_GAP_S)
+        following = self._readings[after]
+        share = (at_s - last.at_s) / (following.at_s - last.at_s)
+        at_w = last.power_w + share * (following.power_w - last.power_w)
+        return last.integral_j + (last.power_w + at_w) / 2 * (at_s - last.at_s)
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        """Return the energy between two instants.
+
+        Raises:
+            DeviceError: No reading reaches so far back.
+        """
+        energy_j = self.integral_at(end_s) - self.integral_at(start_s)
+        quality = Quality.INTEGRATED
+        if end_s > self.covered_until_s or self._has_gap(start_s, end_s):
+            quality = Quality.ESTIMATED
+        return EnergyWindow(start_s, end_s, energy_j, SAMPLING_ERROR * energy_j, quality)
+
+    def _has_gap(self, start_s: float, end_s: float) -> bool:
+        first = bisect.bisect_right(self._readings, start_s, key=lambda reading: reading.at_s)
+        for reading in self._readings[first:]:
+            if reading.is_guessed:
+                return True
+            if reading.at_s >= end_s:
+                break
+        return False

@@ -1,0 +1,44 @@
+"""Energy between two instants, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Quality(enum.StrEnum):
+    """How joules were found; it travels with every number that is reported."""
+
+    COUNTER = "counter"
+    """From an energy counter that covers the whole window; `error_j` is a bound."""
+    INTEGRATED = "integrated"
+    """Power readings summed over time, where there is no counter."""
+    ESTIMATED = "estimated"
+    """Part of the window has no trustworthy reading, or the GPU is shared."""
+    EMULATED = "emulated"
+    """From an emulated GPU: says nothing about real hardware."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyWindow:
+    """Energy drawn between two instants.
+
+    Attributes:
+        start_s: Begin, s of the meter's clock.
+        end_s: End, s of the meter's clock.
+        energy_j: Best estimate of the energy, J.
+        error_j: The true energy lies within `energy_j` plus or minus this, J. A bound where
+            the counter covers the window, an estimate where power was integrated.
+        quality: How the energy was found.
+    """
+
+    start_s: float
+    end_s: float
+    energy_j: float
+    error_j: float
+    quality: Quality
+
+    @property
+    def mean_w(self) -> float:
+        """Mean draw, W."""
+        return self.energy_j / (self.end_s - self.start_s)

@@ -1,0 +1,1 @@
+"""What does one replica run? vLLM with a live scheduler, and a synthetic engine."""

@@ -1,0 +1,233 @@
+"""The shared file between one engine and its node: limits go in, telemetry comes out.
+
+A file of 8-byte words, mapped by both sides; no call crosses between them. Layout, in words:
+
+    0        version of the limits, odd while they are being written
+    1..3     batch limit, tokens per step, hold
+    8..15    counters of the engine (see `Telemetry`)
+    16       words ever written to the ring
+    32..     ring of step records (see `StepRecord`)
+
+One process writes the limits, the engine writes the rest. A word is stored whole and
+x86 keeps the order of stores; on other processors the version word still rejects a torn
+read of the limits, and a torn step record is counted as lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WORD_BYTES = 8
+RING_AT = 32
+RING_WORDS = 1 << 17
+FILE_BYTES = (RING_AT + RING_WORDS) * WORD_BYTES
+
+_LIMITS_AT = 1
+_TELEMETRY_AT = 8
+_RING_HEAD = 16
+_STEP_MARK = 0x57E9
+_HEADER_WORDS = 5
+_SHARE_WORDS = 3
+
+
+def request_key(request_id: str) -> int:
+    """Return the number that stands for a request in step records, 63 bits."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the controller asks of an engine, from its next step on.
+
+    Attributes:
+        batch_limit: Most sequences decoded at once; 0: the engine's own limit.
+        tokens_per_step: Most tokens in one step; 0: the engine's own limit.
+        hold: Also applies to requests that already run: those beyond the batch limit keep
+            their KV cache and wait, in turn.
+    """
+
+    batch_limit: int = 0
+    tokens_per_step: int = 0
+    hold: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Counters of one engine since it started.
+
+    Attributes:
+        steps: Steps that ran.
+        running: Requests with KV cache, held ones included.
+        waiting: Requests not yet admitted.
+        prompt_tokens: Prompt tokens computed.
+        output_tokens: Tokens sampled.
+        busy_ns: Time in which a step was running, ns.
+        now_ns: When the counters were written, CLOCK_MONOTONIC, ns.
+        scheduled: Requests stepped in the latest step.
+    """
+
+    steps: int = 0
+    running: int = 0
+    waiting: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    busy_ns: int = 0
+    now_ns: int = 0
+    scheduled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWork:
+    """What one step did for one request.
+
+    Attributes:
+        key: `request_key` of its id.
+        prompt_tokens: Prompt tokens computed.
+        decode_tokens: Tokens computed after the prompt (speculated ones included).
+        output_tokens: Tokens sampled.
+    """
+
+    key: int
+    prompt_tokens: int
+    decode_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One engine step: when it ran (CLOCK_MONOTONIC, ns) and for whom."""
+
+    start_ns: int
+    end_ns: int
+    work: tuple[RequestWork, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """Step records read in one go; `lost` is true when the reader came too late for some."""
+
+    steps: tuple[StepRecord, ...]
+    lost: bool
+
+
+class ControlBlock:
+    """One side's view of the shared file."""
+
+    def __init__(self, path: Path) -> None:
+        """Map an existing file.
+
+        Raises:
+            OSError: There is no such file, or it is too short.
+        """
+        self.path = path
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), FILE_BYTES)
+        # A word of a cast view is stored whole; struct.pack_into stores byte by byte.
+        self._words = memoryview(self._map).cast("q")
+        self._read_to = self._words[_RING_HEAD]
+
+    @classmethod
+    def create(cls, path: Path) -> ControlBlock:
+        """Make the file, zeroed, and map it."""
+        with path.open("wb") as file:
+            file.truncate(FILE_BYTES)
+        return cls(path)
+
+    def close(self) -> None:
+        """Unmap the file; the block cannot be used afterwards."""
+        self._words.release()
+        self._map.close()
+
+    def write_limits(self, limits: Limits) -> None:
+        """Publish new limits."""
+        words, at = self._words, _LIMITS_AT
+        words[0] += 1
+        words[at], words[at + 1] = limits.batch_limit, limits.tokens_per_step
+        words[at + 2] = int(limits.hold)
+        words[0] += 1
+
+    def read_limits(self, seen_version: int) -> tuple[int, Limits] | None:
+        """Return version and limits; None when there is nothing new to act on."""
+        words, at = self._words, _LIMITS_AT
+        version = words[0]
+        if version == seen_version or version % 2:
+            return None
+        limits = Limits(words[at], words[at + 1], bool(words[at + 2]))
+        return (version, limits) if words[0] == version else None
+
+    def write_telemetry(self, telemetry: Telemetry) -> None:
+        """Publish the counters after a step."""
+        self._words[_TELEMETRY_AT : _TELEMETRY_AT + 8] = memoryview(
+            array(
+                "q",
+                (
+                    telemetry.steps,
+                    telemetry.running,
+                    telemetry.waiting,
+                    telemetry.prompt_tokens,
+                    telemetry.output_tokens,
+                    telemetry.busy_ns,
+                    telemetry.now_ns,
+                    telemetry.scheduled,
+                ),
+            )
+        )
+
+    def read_telemetry(self) -> Telemetry:
+        """Return the counters; they may stem from two neighbouring steps."""
+        return Telemetry(*self._words[_TELEMETRY_AT : _TELEMETRY_AT + 8].tolist())
+
+    def append_step(self, step: StepRecord) -> None:
+        """Add a step to the ring, over the oldest ones when it is full."""
+        flat = [_STEP_MARK, step.start_ns, step.end_ns, len(step.work), 0]
+        for work in step.work:
+            flat += (work.key, work.prompt_tokens << 32 | work.decode_tokens, work.output_tokens)
+        head = self._words[_RING_HEAD]
+        self._copy_in(head % RING_WORDS, array("q", flat))
+        self._words[_RING_HEAD] = head + len(flat)
+
+    def read_steps(self) -> StepBatch:
+        """Return the steps added since the last call."""
+        head, at = self._words[_RING_HEAD], self._read_to
+        self._read_to = head
+        if head < at:
+            at = 0  # a restarted engine began a new file
+        if head - at > RING_WORDS:
+            return StepBatch((), lost=True)
+        flat = self._copy_out(at % RING_WORDS, head - at)
+        if self._words[_RING_HEAD] - at > RING_WORDS:
+            return StepBatch((), lost=True)
+        return _parse(flat)
+
+    def _copy_in(self, at: int, values: array[int]) -> None:
+        first = min(len(values), RING_WORDS - at)
+        view = memoryview(values)
+        self._words[RING_AT + at : RING_AT + at + first] = view[:first]
+        self._words[RING_AT : RING_AT + len(values) - first] = view[first:]
+
+    def _copy_out(self, at: int, count: int) -> list[int]:
+        first = min(count, RING_WORDS - at)
+        head = self._words[RING_AT + at : RING_AT + at + first].tolist()
+        return head + self._words[RING_AT : RING_AT + count - first].tolist()
+
+
+def _parse(flat: Sequence[int]) -> StepBatch:
+    steps: list[StepRecord] = []
+    at = 0
+    while at < len(flat):
+        end = at + _HEADER_WORDS + flat[at + 3] * _SHARE_WORDS if at + 3 < len(flat) else 0
+        if flat[at] != _STEP_MARK or end > len(flat) or end <= at:
+            return StepBatch(tuple(steps), lost=True)
+        work = tuple(
+            RequestWork(flat[i], flat[i + 1] >> 32, flat[i + 1] & 0xFFFFFFFF, flat[i + 2])
+            for i in range(at + _HEADER_WORDS, end, _SHARE_WORDS)
+        )
+        steps.append(StepRecord(flat[at + 1], flat[at + 2], work))
+        at = end
+    return StepBatch(tuple(steps), lost=False)

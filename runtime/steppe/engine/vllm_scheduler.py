@@ -1,0 +1,203 @@
+"""A vLLM scheduler whose limits change while it runs.
+
+Seams of vLLM 0.32 that this module uses, none of them public: `scheduler_cls`,
+`Scheduler.schedule`, `.update_from_output`, `.finish_requests`, `.set_pause_state`,
+`.running`, `.requests`, `.max_num_active_reqs` and `.max_num_scheduled_tokens`.
+`max_num_running_reqs` is never touched: it must cover the requests that run.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+
+from steppe.engine.control_block import (
+    ControlBlock,
+    Limits,
+    RequestWork,
+    StepRecord,
+    Telemetry,
+    request_key,
+)
+from steppe.engine.parent_watch import watch_parent
+from steppe.engine.seam import NoHook, StepHook, read_seam
+
+ROTATE_STEPS = 8
+"""A held request gets its turn after this many steps."""
+
+# vLLM's own ids around the one that came in as X-Request-Id: "chatcmpl-ID-1a2b3c4d",
+# "cmpl-ID-0-1a2b3c4d", and "3_chatcmpl-..." for the third of n samples.
+_CHAT_ID = re.compile(r"(?:\d+_)?chatcmpl-(.+)-[0-9a-f]{8}")
+_COMPLETION_ID = re.compile(r"(?:\d+_)?cmpl-(.+)-\d+-[0-9a-f]{8}")
+
+
+def outer_request_id(engine_id: str) -> str:
+    """Return the id that the gateway gave, from the id that vLLM made of it."""
+    found = _CHAT_ID.fullmatch(engine_id) or _COMPLETION_ID.fullmatch(engine_id)
+    return found.group(1) if found else engine_id
+
+
+class _Step:
+    """One scheduled step: per request the prompt and the decode tokens, and its start."""
+
+    __slots__ = ("start_ns", "work")
+
+    def __init__(self, work: dict[str, tuple[int, int]], start_ns: int) -> None:
+        self.work = work
+        self.start_ns = start_ns
+
+
+class LiveScheduler(AsyncScheduler):
+    """Reads limits before each step, tells the step hook, and writes down what each step did."""
+
+    running: list[Any]
+    max_num_active_reqs: int
+    max_num_scheduled_tokens: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        seam = read_seam()
+        self._block = ControlBlock(seam.path) if seam else None
+        self._hook: StepHook = seam.make_hook() if seam else NoHook()
+        if seam and seam.watch_parent:
+            watch_parent()
+        self._version, self._limits = -1, Limits()
+        self._own_active = self.max_num_active_reqs
+        self._own_tokens = self.max_num_scheduled_tokens
+        self._steps: dict[int, _Step] = {}
+        self._totals = Telemetry()
+        self._keys: dict[str, int] = {}
+        self._last_end_ns = 0
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Schedule one step within the limits in force."""
+        if self._block is None:
+            return super().schedule(*args, **kwargs)
+        self._take_limits(self._block)
+        held = self._hide_excess()
+        try:
+            output = super().schedule(*args, **kwargs)
+        finally:
+            # In place of what was hidden: the base class may have replaced the list.
+            self.running = self.running + held if held else self.running
+        self._begin(output)
+        return output
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """Take a step's result once the device would have had it, and write the step down."""
+        step = self._steps.pop(id(scheduler_output), None)
+        if step is not None:
+            self._hook.end()
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if self._block is not None and step is not None:
+            self._write_down(self._block, step, outputs)
+        self._rest_if_idle()
+        return outputs
+
+    def finish_requests(self, *args: Any, **kwargs: Any) -> Any:
+        """End requests from outside, as when a client hangs up."""
+        finished = super().finish_requests(*args, **kwargs)
+        if self._block is not None:
+            counts = {"running": len(self.running), "waiting": len(self.waiting)}
+            self._totals = replace(self._totals, **counts)
+            self._block.write_telemetry(self._totals)
+        self._rest_if_idle()
+        return finished
+
+    def set_pause_state(self, pause_state: Any) -> None:
+        """Stop or go on stepping."""
+        super().set_pause_state(pause_state)
+        self._rest_if_idle()
+
+    def _take_limits(self, block: ControlBlock) -> None:
+        news = block.read_limits(self._version)
+        if news is None:
+            return
+        self._version, self._limits = news
+        self.max_num_active_reqs = _tighter(self._limits.batch_limit, self._own_active)
+        self.max_num_scheduled_tokens = _tighter(self._limits.tokens_per_step, self._own_tokens)
+
+    def _hide_excess(self) -> list[Any]:
+        """Take the requests beyond the batch limit out of this step, and return them."""
+        limit = self.max_num_active_reqs
+        if not self._limits.hold or len(self.running) <= limit:
+            return []
+        if self._totals.steps % ROTATE_STEPS == 0:
+            self.running = self.running[limit:] + self.running[:limit]
+        held = self.running[limit:]
+        self.running = self.running[:limit]
+        return held
+
+    def _begin(self, output: Any) -> None:
+        work = {
+            engine_id: self._split(engine_id, tokens)
+            for engine_id, tokens in output.num_scheduled_tokens.items()
+        }
+        if not work:
+            self._rest_if_idle()
+            return
+        self._steps[id(output)] = _Step(work, time.monotonic_ns())
+        prefill = sum(prompt for prompt, _ in work.values())
+        self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode))
+
+    def _split(self, engine_id: str, tokens: int) -> tuple[int, int]:
+        """Return how many of a step's tokens belong to the prompt, and how many follow it."""
+        request = self.requests[engine_id]
+        computed_before = request.num_computed_tokens - tokens
+        prompt = min(tokens, max(0, request.num_prompt_tokens - computed_before))
+        return prompt, tokens - prompt
+
+    def _write_down(self, block: ControlBlock, step: _Step, outputs: Any) -> None:
+        sampled = {
+            output.request_id: len(output.new_token_ids)
+            for outputs_of_client in outputs.values()
+            for output in outputs_of_client.outputs
+        }
+        end_ns = time.monotonic_ns()
+        start_ns = max(step.start_ns, self._last_end_ns)  # with async scheduling steps overlap
+        self._last_end_ns = end_ns
+        work = tuple(
+            RequestWork(self._key(engine_id), prompt, decode, sampled.get(engine_id, 0))
+            for engine_id, (prompt, decode) in step.work.items()
+        )
+        block.append_step(StepRecord(start_ns, end_ns, work))
+        self._totals = self._count(work, end_ns - start_ns, end_ns)
+        block.write_telemetry(self._totals)
+        self._forget_finished(step.work)
+
+    def _count(self, work: tuple[RequestWork, ...], busy_ns: int, now_ns: int) -> Telemetry:
+        old = self._totals
+        return Telemetry(
+            steps=old.steps + 1,
+            running=len(self.running),
+            waiting=len(self.waiting),
+            prompt_tokens=old.prompt_tokens + sum(w.prompt_tokens for w in work),
+            output_tokens=old.output_tokens + sum(w.output_tokens for w in work),
+            busy_ns=old.busy_ns + busy_ns,
+            now_ns=now_ns,
+            scheduled=len(work),
+        )
+
+    def _key(self, engine_id: str) -> int:
+        key = self._keys.get(engine_id)
+        if key is None:
+            key = self._keys[engine_id] = request_key(outer_request_id(engine_id))
+        return key
+
+    def _forget_finished(self, engine_ids: Iterable[str]) -> None:
+        for engine_id in engine_ids:
+            if engine_id not in self.requests:
+                self._keys.pop(engine_id, None)
+
+    def _rest_if_idle(self) -> None:
+        if not self._steps and self.get_num_unfinished_requests() == 0:
+            self._hook.idle()
+
+
+def _tighter(asked: int, own: int) -> int:
+    return min(asked, own) if asked > 0 else own

@@ -1,0 +1,90 @@
+"""What can go wrong, as one tree.
+
+SteppeError
+├── UsageError          the user asked for something that cannot be: exit code 2
+│   ├── ConfigError     a config file is missing, malformed or out of range
+│   ├── TraceError      a supply or request trace is missing, unsorted or has a gap
+│   ├── ModelError      a model cannot be found or converted
+│   └── InstallError    a compiler, an extra or a library is missing, or two exclude each other
+├── InfeasibleError     no operating point fits the power budget
+├── DeviceError         a GPU or a meter refused a reading or a setting
+│   ├── NotSupportedError        this GPU lacks the function: hide the knob
+│   ├── NoPermissionError        this process may not change limits: meter only
+│   ├── OutOfRangeError          a value was not clamped before the call: our bug
+│   ├── TransientDeviceError     timeout, busy, unknown: retry a few times
+│   ├── DeviceLostError          the GPU fell off the bus: fence its replica
+│   └── BackendUnavailableError  no driver, no library, or versions that do not match
+├── AgentError          the agent refused or did not answer
+├── EngineError         an engine could not start, or died
+└── ReplicaError        a replica could not start, or died
+"""
+
+from __future__ import annotations
+
+
+class SteppeError(Exception):
+    """Base of every error that steppe raises on purpose."""
+
+
+class UsageError(SteppeError):
+    """The user asked for something that cannot be; the command ends with exit code 2."""
+
+
+class ConfigError(UsageError):
+    """A config file is missing, malformed or out of range."""
+
+
+class TraceError(UsageError):
+    """A supply or request trace is missing, unsorted or has a gap."""
+
+
+class ModelError(UsageError):
+    """A model cannot be found or converted."""
+
+
+class InstallError(UsageError):
+    """A compiler, an extra or a library is missing, or two of them exclude each other."""
+
+
+class InfeasibleError(SteppeError):
+    """No operating point fits the power budget."""
+
+
+class DeviceError(SteppeError):
+    """A GPU or a meter refused a reading or a setting."""
+
+
+class NotSupportedError(DeviceError):
+    """This GPU lacks the function: hide the knob, never retry."""
+
+
+class NoPermissionError(DeviceError):
+    """This process may not change limits: meter only, and say so once."""
+
+
+class OutOfRangeError(DeviceError):
+    """A value was not clamped before the call: a bug of ours."""
+
+
+class TransientDeviceError(DeviceError):
+    """Timeout, in use, not ready, unknown: retry a few times."""
+
+
+class DeviceLostError(DeviceError):
+    """The GPU fell off the bus or needs a reset: fence its replica."""
+
+
+class BackendUnavailableError(DeviceError):
+    """No driver, no library, or versions that do not match."""
+
+
+class AgentError(SteppeError):
+    """The agent refused a request or did not answer."""
+
+
+class EngineError(SteppeError):
+    """An engine could not start, or died."""
+
+
+class ReplicaError(SteppeError):
+    """A replica could not start, or died."""

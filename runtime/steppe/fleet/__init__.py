@@ -1,0 +1,1 @@
+"""Who carries out the plan? Ray actors: replica, node, controller; and their driver."""

@@ -1,0 +1,104 @@
+"""The Ray cluster: start or join one, and find places for replicas on its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from steppe.errors import ReplicaError, UsageError
+
+LOCAL = "local"
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One node of the cluster as Ray sees it.
+
+    Attributes:
+        id: Ray's id of the node.
+        address: Address at which other nodes reach it.
+        gpus: GPUs that Ray counts there.
+    """
+
+    id: str
+    address: str
+    gpus: int
+
+
+def connect(address: str) -> None:
+    """Start a cluster for this run, or join a running one.
+
+    Raises:
+        UsageError: There is no cluster at `address`.
+    """
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == LOCAL:
+        # No dashboard: it would cost 150 MB and a tenth of a core.
+        ray.init(address=LOCAL, include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise UsageError(f"ray.address: asked for the cluster {address!r}, found none") from error
+
+
+def machines(local: bool) -> list[Machine]:
+    """Return the nodes that live and have GPUs, in a fixed order."""
+    found = [
+        Machine(
+            node["NodeID"],
+            LOOPBACK if local else node["NodeManagerAddress"],
+            int(node["Resources"].get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted((m for m in found if m.gpus), key=lambda machine: machine.id)
+
+
+def spread(
+    wanted: int | str, gpus_per_replica: int, free_gpus: Iterable[tuple[Machine, int]]
+) -> list[Machine]:
+    """Return the machine of each new replica, in turn over the machines with free GPUs.
+
+    Raises:
+        ReplicaError: The machines cannot hold as many replicas as were asked for.
+    """
+    room = {machine: gpus // gpus_per_replica for machine, gpus in free_gpus}
+    total = sum(room.values())
+    count = total if wanted == "all" else int(wanted)
+    if count > total or not count:
+        raise ReplicaError(
+            f"fleet.replicas: asked for {wanted} with {gpus_per_replica} GPU each, "
+            f"found room for {total}"
+        )
+    places: list[Machine] = []
+    while len(places) < count:
+        for machine, left in room.items():
+            if left and len(places) < count:
+                room[machine] = left - 1
+                places.append(machine)
+    return places
+
+
+def share_of_cores(cores: tuple[int, ...], place: int, places: int) -> tuple[int, ...]:
+    """Return the cores of one of several engines on a machine; at least one."""
+    each = max(1, len(cores) // places)
+    first = (place * each) % len(cores)
+    return cores[first : first + each]
+
+
+def on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
+    """Return the strategy that keeps an actor on a node."""
+    return NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
+
+
+def here() -> str:
+    """Return Ray's id of the node that this process runs on."""
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id

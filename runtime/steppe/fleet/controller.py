@@ -1,0 +1,229 @@
+"""The controller actor: ticks the control loop and keeps the books of the run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from steppe.config import RunConfig
+from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.loop import ControlLoop
+from steppe.control.plan import Plan
+from steppe.control.policy import FollowBudget, Policy
+from steppe.control.reconcile import DrainRule
+from steppe.control.state import ReplicaSeen
+from steppe.energy.attribution import UJ_PER_J
+from steppe.fleet.accounts import Accounts
+from steppe.fleet.exposition import Exposition
+from steppe.fleet.live_fleet import LiveFleet
+from steppe.fleet.members import Member, Placement
+from steppe.fleet.messages import ReplicaReport
+from steppe.frontier.pareto import Frontier
+from steppe.power.budget import budget_from_config
+from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
+
+PATIENCE_SHARE = 0.4
+"""Share of the control period that a tick may spend on waiting for answers."""
+FORECAST_S = 3600.0
+METER_DELAY_S = 0.1
+"""How late an energy counter shows a change: its own period."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What happened since the last call; `begun` is false in a controller that restarted."""
+
+    begun: bool
+    ticks: list[TickRecord]
+    requests: list[RequestRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Totals of a run, J."""
+
+    duration_s: float
+    energy_j: float
+    idle_j: float
+    transition_j: float
+    error_j: float
+
+
+def make_policy(config: RunConfig, frontier: Frontier, replicas: int) -> Policy:
+    """Return the budget-following policy with its feedback, ramp and dwell."""
+    control = config.control
+    follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
+    rise_w_per_s = control.ramp_up_share * replicas * frontier.full.draw_w
+    damped = Ramped(Dwelling(follow, control.dwell_s), rise_w_per_s)
+    return Corrected(damped, control.guard_share)
+
+
+class Controller:
+    """Drives the loop in a thread of its own; its methods only hand things over.
+
+    A controller that Ray restarted knows nothing until `join` and `begin` are called again;
+    it then reads from nodes and replicas what is really set, and goes on from there.
+    """
+
+    def __init__(self, config: RunConfig, gateway: Any) -> None:
+        """Make the books; nothing moves before `begin`."""
+        self._config, self._gateway = config, gateway
+        patience_s = PATIENCE_SHARE * config.control.period_s
+        budget = budget_from_config(config.power, config.site)
+        self._budget = budget
+        self._fleet = LiveFleet(gateway, budget, patience_s)
+        self._loop: ControlLoop | None = None
+        self._accounts = Accounts("", 0.0)
+        self._ticks: list[TickRecord] = []
+        self._requests: list[RequestRecord] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._began_s = 0.0
+        self._last_budget_w: float | None = None
+        self._last_s = 0.0
+
+    def join(self, placements: list[Placement]) -> None:
+        """Add replicas, or replace those whose node was lost."""
+        with self._lock:
+            for place in placements:
+                self._fleet.nodes.actors[place.node_id] = place.node
+                member = Member(place)
+                try:
+                    member.adopt(ray.get(place.actor.status.remote(), timeout=10), 0.0)
+                except ray.exceptions.RayError as error:
+                    _log.warning("%s is not there yet: %s", place.replica, error)
+                self._fleet.members[place.replica] = member
+
+    def leave(self, node_id: str) -> None:
+        """Forget a node that the cluster lost; its replicas are gone until they are placed anew."""
+        with self._lock:
+            self._fleet.nodes.actors.pop(node_id, None)
+            for name, member in list(self._fleet.members.items()):
+                if member.placement.node_id == node_id:
+                    del self._fleet.members[name]
+
+    def begin(self, frontier: Frontier, energy_source: str, began_epoch_s: float) -> None:
+        """Start to tick; the run began at `began_epoch_s`, s since the Unix epoch."""
+        policy = make_policy(self._config, frontier, len(self._fleet.members))
+        rule = DrainRule(frontier.floor, self._config.control.drain_s)
+        self._loop = ControlLoop(self._fleet, policy, rule)
+        self._accounts = Accounts(energy_source, began_epoch_s)
+        self._exposition = Exposition(energy_source)
+        self._began_s = time.monotonic() - (time.time() - began_epoch_s)
+        self._fleet.observe(self._now_s())  # closes the windows that began before the run
+        self._last_s = self._now_s()
+        self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
+        self._thread.start()
+
+    def take(self) -> Taken:
+        """Hand over what was recorded since the last call."""
+        with self._lock:
+            taken = Taken(self._loop is not None, self._ticks, self._requests)
+            self._ticks, self._requests = [], []
+        return taken
+
+    def end(self) -> Books:
+        """Stop to tick, look one last time, and close the books."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10 * self._config.control.period_s)
+        with self._lock:
+            self._fleet.observe(self._now_s())
+            seen = self._fleet.seen
+            if seen is not None:
+                self._accounts.add(seen.reports)
+                self._accounts.finish(seen.finished)
+            self._requests += self._accounts.close()
+            accounts = self._accounts
+            return Books(
+                duration_s=self._now_s(),
+                energy_j=accounts.energy_uj / UJ_PER_J,
+                idle_j=accounts.idle_uj / UJ_PER_J,
+                transition_j=accounts.transition_uj / UJ_PER_J,
+                error_j=accounts.error_j,
+            )
+
+    def _now_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _tick_for_ever(self) -> None:
+        period_s = self._config.control.period_s
+        next_s = self._now_s() + period_s
+        while not self._stop.wait(max(0.0, next_s - self._now_s())):
+            next_s = max(next_s + period_s, self._now_s())
+            try:
+                with self._lock:
+                    self._tick(self._now_s())
+            except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
+                _log.exception("a tick failed; the limits stay as they are")
+
+    def _tick(self, now_s: float) -> None:
+        assert self._loop is not None, "begin comes first"
+        plan = self._loop.tick(now_s)
+        self._fleet.route(self._retry_after_s(plan, now_s))
+        seen = self._fleet.seen
+        assert seen is not None, "the loop observed the fleet"
+        self._accounts.add(seen.reports)
+        self._accounts.finish(seen.finished)
+        self._requests += self._accounts.close_tick()
+        if self._last_budget_w is not None and seen.reports:
+            record = self._record(now_s, now_s - self._last_s, self._last_budget_w)
+            self._ticks.append(record)
+            self._gateway.set_metrics.remote(self._exposition.update(record, plan.feasible))
+        self._last_budget_w, self._last_s = seen.budget.budget_w, now_s
+
+    def _retry_after_s(self, plan: Plan, now_s: float) -> float | None:
+        """Return when the forecast next lets a replica serve; None when one does, or never."""
+        if plan.awake or self._loop is None:
+            return None
+        needed_w = self._loop.drain_rule.point.draw_w
+        step_s = max(self._config.control.period_s, 1.0)
+        for at_s, budget_w in self._budget.forecast(now_s, FORECAST_S, step_s):
+            if budget_w >= needed_w:
+                return at_s - now_s
+        return None
+
+    def _record(self, now_s: float, window_s: float, budget_w: float) -> TickRecord:
+        """Return the record of the window that just ended, with the limits that governed it."""
+        seen = self._fleet.seen
+        assert seen is not None, "a record comes after a look"
+        reports = {report.replica: report for report in seen.reports}
+        replicas = tuple(
+            _replica_tick(replica, reports.get(replica.id), window_s)
+            for replica in seen.observation.replicas
+        )
+        output_tokens = sum(report.output_tokens for report in seen.reports)
+        return TickRecord(
+            t_s=now_s,
+            budget_w=budget_w,
+            draw_w=seen.observation.draw_w or 0.0,
+            supply_w=seen.budget.supply_w,
+            demand_tps=seen.observation.demand_tps,
+            output_tps=output_tokens / window_s,
+            energy_j=sum(report.energy_j for report in seen.reports),
+            output_tokens=output_tokens,
+            waiting=seen.observation.waiting,
+            running=seen.running,
+            replicas=replicas,
+        )
+
+
+def _replica_tick(
+    replica: ReplicaSeen, report: ReplicaReport | None, window_s: float
+) -> ReplicaTick:
+    return ReplicaTick(
+        id=replica.id,
+        state=replica.state.value,
+        clock_mhz=replica.clock_mhz,
+        batch_limit=replica.batch_limit,
+        draw_w=report.draw_w if report else 0.0,
+        output_tps=report.output_tokens / window_s if report else 0.0,
+    )

@@ -1,0 +1,41 @@
+"""The actor that hosts the gateway."""
+
+from __future__ import annotations
+
+from steppe.gateway.server import FinishedRequest, Gateway, GatewaySettings, GatewayStatus, Route
+
+
+class Door:
+    """Hosts the gateway in a process of its own, so that control never slows a stream."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Make the gateway; `open` lets it listen."""
+        self._gateway = Gateway(settings)
+        self._url = ""
+
+    async def open(self) -> str:
+        """Listen, once; return the URL.
+
+        Raises:
+            UsageError: The port is in use.
+        """
+        if not self._url:
+            self._url = await self._gateway.start()
+        return self._url
+
+    async def poll(self) -> tuple[GatewayStatus, list[FinishedRequest]]:
+        """Return the status, and the requests that ended since the last call."""
+        await self.open()
+        return self._gateway.status(), self._gateway.drain_finished()
+
+    async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
+        """Route to these replicas from now on."""
+        self._gateway.set_routes(routes, retry_after_s)
+
+    async def set_metrics(self, text: bytes) -> None:
+        """Show the controller's numbers beside the gateway's own."""
+        self._gateway.set_metrics(text)
+
+    async def close(self) -> None:
+        """Refuse those who wait and stop to listen."""
+        await self._gateway.stop()

@@ -1,0 +1,52 @@
+"""The controller's numbers in Prometheus's text format: base units, counters end in _total."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from steppe.report.records import TickRecord
+
+STATES = ("starting", "awake", "draining", "asleep", "gone")
+
+
+class Exposition:
+    """Gauges and counters of the fleet."""
+
+    def __init__(self, energy_source: str) -> None:
+        """Make the metrics; every energy carries its source as a label."""
+        self.registry = CollectorRegistry()
+        self._source = energy_source
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
+
+        self._supply = gauge("power_supply_watts", "Power offered at the site")
+        self._budget = gauge("power_budget_watts", "Power that the GPUs may draw")
+        self._draw = gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
+        self._clock = gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
+        self._batch = gauge("batch_limit", "Most sequences decoded at once", "replica")
+        self._replicas = gauge("replicas", "Replicas by state", "state")
+        self._running = gauge("requests_running", "Requests in the engines")
+        self._feasible = gauge("budget_feasible", "1 while a sleeping fleet fits the budget")
+        self._energy = Counter(
+            "steppe_energy_joules", "Energy of the GPUs", ("source",), registry=self.registry
+        )
+        self._tokens = Counter(
+            "steppe_engine_output_tokens", "Tokens sampled by the engines", registry=self.registry
+        )
+
+    def update(self, tick: TickRecord, feasible: bool) -> bytes:
+        """Take a tick and return the exposition."""
+        self._supply.set(tick.supply_w)
+        self._budget.set(tick.budget_w)
+        self._running.set(tick.running)
+        self._feasible.set(feasible)
+        self._energy.labels(self._source).inc(max(0.0, tick.energy_j))
+        self._tokens.inc(tick.output_tokens)
+        for state in STATES:
+            self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
+        for replica in tick.replicas:
+            self._draw.labels(replica.id, self._source).set(replica.draw_w)
+            self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
+            self._batch.labels(replica.id).set(replica.batch_limit)
+        return generate_latest(self.registry)

@@ -1,0 +1,182 @@
+"""The live fleet behind the control loop: observes nodes and gateway, carries out actions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
+from steppe.control.state import Observation, ReplicaState
+from steppe.fleet.members import Member
+from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
+from steppe.gateway.server import FinishedRequest, GatewayStatus, Route
+from steppe.power.budget import Budget, PowerBudget
+
+QUEUE_PER_REPLICA = 2
+"""Requests sent to a replica beyond its batch limit, so that its next step is never short."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Nodes:
+    """The node actors, and how far their reports are acknowledged."""
+
+    actors: dict[str, Any] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+
+    def ask(self) -> dict[Any, str]:
+        """Ask every node for its reports; return the calls with the node of each."""
+        return {
+            actor.report.remote(self.acknowledged.get(node, 0)): node
+            for node, actor in self.actors.items()
+        }
+
+    def take(self, call: Any, node: str) -> list[NodeReport]:
+        """Return the fresh reports of a call that has an answer; none if its node is gone."""
+        try:
+            reports: list[NodeReport] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            _log.warning("node %s does not answer: %s", node[:8], str(error).splitlines()[0])
+            self.acknowledged.pop(node, None)  # a restarted node counts from 1 again
+            return []
+        seen = self.acknowledged.get(node, 0)
+        if reports:
+            self.acknowledged[node] = reports[-1].number
+        return [report for report in reports if report.number > seen]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one look at the fleet brought beside the observation."""
+
+    observation: Observation
+    budget: Budget
+    running: int
+    reports: list[ReplicaReport]
+    finished: list[FinishedRequest]
+
+
+class LiveFleet:
+    """Implements the control loop's `Fleet` over Ray actors; no call waits for long."""
+
+    def __init__(self, gateway: Any, budget: PowerBudget, patience_s: float) -> None:
+        """Begin without replicas.
+
+        Args:
+            gateway: Ray handle of the gateway's actor.
+            budget: Where the watts come from.
+            patience_s: Longest wait for the answers of one look, s.
+        """
+        self.members: dict[str, Member] = {}
+        self.nodes = Nodes()
+        self.seen: Seen | None = None
+        self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
+        self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0.0, None)
+        self._looked_s = 0.0
+
+    def observe(self, now_s: float) -> Observation:
+        """Look at nodes, gateway, replicas and budget."""
+        reports, finished = self._ask(now_s)
+        for report in reports:
+            member = self.members.get(report.replica)
+            if member is not None:
+                member.report = report
+                member.clock_mhz, member.batch_limit = report.clock_mhz, report.batch_limit
+        for member in self.members.values():
+            member.settle(now_s)
+        draw_w = sum(m.report.draw_w for m in self.members.values() if m.report is not None)
+        self._budget.settle(now_s, draw_w)
+        budget = self._budget.at(now_s)
+        status = self._status
+        observation = Observation(
+            now_s=now_s,
+            budget_w=budget.budget_w,
+            draw_w=draw_w if reports else None,
+            demand_tps=status.arrival_rps * (status.mean_output_tokens or 0.0),
+            waiting=status.waiting,
+            replicas=tuple(
+                m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
+            ),
+        )
+        running = sum(m.report.running for m in self.members.values() if m.report is not None)
+        self.seen = Seen(observation, budget, running, reports, finished)
+        return observation
+
+    def apply(self, actions: list[Action]) -> None:
+        """Carry out actions in their order."""
+        assert self.seen is not None, "apply comes after observe"
+        changes: dict[str, list[SetLimits]] = {}
+        for action in actions:
+            member = self.members[action.replica]
+            limits = self._carry_out(action, member)
+            changes.setdefault(member.placement.node_id, []).append(limits)
+        for node, limits_of_node in changes.items():
+            self.nodes.actors[node].apply.remote(limits_of_node)
+
+    def route(self, retry_after_s: float | None) -> None:
+        """Tell the gateway which replicas serve."""
+        routes = tuple(
+            Route(member.name, member.url, member.batch_limit + QUEUE_PER_REPLICA)
+            for member in self.members.values()
+            if member.state == ReplicaState.AWAKE and member.url
+        )
+        self._gateway.set_routes.remote(routes, retry_after_s)
+
+    def _carry_out(self, action: Action, member: Member) -> SetLimits:
+        now_s = self._looked_s
+        match action:
+            case Start(name):
+                member.start(now_s)
+                return SetLimits(name, None, 1, member.state)
+            case Sleep(name):
+                member.freeze(now_s)
+                return SetLimits(name, None, 1, member.state)
+            case Drain(name, clock_mhz, batch_limit):
+                member.move(ReplicaState.DRAINING, now_s)
+            case Wake(name, clock_mhz, batch_limit):
+                member.thaw(now_s)
+            case Retune(name, clock_mhz, batch_limit):
+                member.move(ReplicaState.AWAKE, now_s)
+        member.clock_mhz, member.batch_limit = clock_mhz, batch_limit
+        return SetLimits(name, clock_mhz, batch_limit, member.state)
+
+    def _ask(self, now_s: float) -> tuple[list[ReplicaReport], list[FinishedRequest]]:
+        """Ask nodes and gateway at once and take what comes back in time."""
+        self._looked_s = now_s
+        of_nodes = self.nodes.ask()
+        of_gateway = self._gateway.poll.remote()
+        calls = [*of_nodes, of_gateway]
+        done, late = ray.wait(calls, num_returns=len(calls), timeout=self._patience_s)
+        if late:
+            _log.warning("%d of %d answers came too late", len(late), len(calls))
+        reports: list[ReplicaReport] = []
+        finished: list[FinishedRequest] = []
+        for call in done:
+            if call is of_gateway:
+                finished = self._take_gateway(call)
+            else:
+                for report in self.nodes.take(call, of_nodes[call]):
+                    reports += report.replicas
+        return reports, finished
+
+    def _take_gateway(self, call: Any) -> list[FinishedRequest]:
+        try:
+            self._status, finished = ray.get(call)
+        except ray.exceptions.RayError as error:
+            _log.warning("the gateway does not answer: %s", str(error).splitlines()[0])
+            return []
+        result: list[FinishedRequest] = finished
+        return result
+
+
+def phases(members: Iterable[Member]) -> dict[str, int]:
+    """Return how many replicas are in each state."""
+    counts = dict.fromkeys((state.value for state in ReplicaState), 0)
+    for member in members:
+        counts[member.state] += 1
+    return counts

@@ -1,0 +1,143 @@
+"""The controller's view of one replica: its state, its pending calls, its limits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from steppe.control.state import ReplicaSeen, ReplicaState
+from steppe.fleet.messages import ReplicaReport, ReplicaStatus
+
+RETRY_S = 1.0
+"""Time between two attempts to start a replica, s."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a replica runs.
+
+    Attributes:
+        replica: Its name.
+        actor: Ray handle of its actor.
+        node_id: Ray's id of its node.
+        node: Ray handle of the node's actor.
+        gpu_indices: NVML indices of its GPUs.
+        cores: CPU cores of its engine; empty: any.
+    """
+
+    replica: str
+    actor: Any
+    node_id: str
+    node: Any
+    gpu_indices: list[int]
+    cores: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Member:
+    """One replica; `settle` brings its state up to date without waiting."""
+
+    placement: Placement
+    state: ReplicaState = ReplicaState.GONE
+    since_s: float = 0.0
+    url: str = ""
+    clock_mhz: int = 0
+    batch_limit: int = 0
+    report: ReplicaReport | None = None
+    _calls: list[Any] = field(default_factory=list)
+    _starting: Any = None
+    _status: Any = None
+    _retry_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the replica."""
+        return self.placement.replica
+
+    def move(self, state: ReplicaState, now_s: float) -> None:
+        """Come to a state."""
+        if state != self.state:
+            _log.info("%s: %s -> %s", self.name, self.state, state)
+            self.state, self.since_s = state, now_s
+
+    def adopt(self, status: ReplicaStatus, now_s: float) -> None:
+        """Take over a replica that runs already."""
+        self.url = status.url
+        if status.url:
+            self.move(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
+
+    def start(self, now_s: float) -> None:
+        """Ask for a start; a replica that cannot is asked again a little later."""
+        if now_s < self._retry_s:
+            return
+        self._retry_s = now_s + RETRY_S
+        place = self.placement
+        seat = place.node.seat.remote(place.replica, place.gpu_indices, place.cores)
+        self._starting = place.actor.start.remote(seat)
+        self.move(ReplicaState.STARTING, now_s)
+
+    def freeze(self, now_s: float) -> None:
+        """Park it."""
+        self._calls.append(self.placement.actor.freeze.remote())
+        self.move(ReplicaState.ASLEEP, now_s)
+
+    def thaw(self, now_s: float) -> None:
+        """Bring it back."""
+        self._calls.append(self.placement.actor.thaw.remote())
+        self.move(ReplicaState.AWAKE, now_s)
+
+    def settle(self, now_s: float) -> None:
+        """Look at what has come back, and ask again how it is."""
+        try:
+            self._finish_start(now_s)
+            for call in _ready(self._calls):
+                self._calls.remove(call)
+                ray.get(call)
+            self._ask_status()
+        except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
+            _log.warning("%s is gone: %s", self.name, str(error).splitlines()[0])
+            self._calls, self._starting, self._status = [], None, None
+            self.url = ""
+            self.move(ReplicaState.GONE, now_s)
+
+    def seen(self, outstanding: int) -> ReplicaSeen:
+        """Return what a policy sees."""
+        return ReplicaSeen(
+            id=self.name,
+            state=self.state,
+            since_s=self.since_s,
+            clock_mhz=self.clock_mhz,
+            batch_limit=self.batch_limit,
+            outstanding=outstanding,
+        )
+
+    def _finish_start(self, now_s: float) -> None:
+        if self._starting is None or not _ready([self._starting]):
+            return
+        status: ReplicaStatus = ray.get(self._starting)
+        self._starting = None
+        self.adopt(status, now_s)
+
+    def _ask_status(self) -> None:
+        if self.state in (ReplicaState.STARTING, ReplicaState.GONE):
+            return
+        if self._status is not None:
+            if not _ready([self._status]):
+                return
+            status: ReplicaStatus = ray.get(self._status)
+            if not status.url:
+                raise ray.exceptions.ActorUnavailableError("its engine is not there", None)
+        self._status = self.placement.actor.status.remote()
+
+
+def _ready(calls: list[Any]) -> list[Any]:
+    """Return the calls that have an answer, without waiting."""
+    if not calls:
+        return []
+    done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+    return list(done)

@@ -1,0 +1,192 @@
+"""What travels between driver, controller, nodes and replicas: frozen values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from steppe.energy.attribution import TokenWeights
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInfo:
+    """One GPU of a node.
+
+    Attributes:
+        index: Its NVML index, PCI order.
+        uuid: Its name for ever.
+        name: What the vendor calls it.
+        clocks_mhz: SM clocks that can be set, rising, MHz; empty when it has no such knob.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    clocks_mhz: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """One machine of the cluster.
+
+    Attributes:
+        id: Ray's id of the node.
+        gpus: Its GPUs.
+        cores: CPU cores that this process may use.
+        energy_source: `measured` or `emulated`.
+    """
+
+    id: str
+    gpus: tuple[GpuInfo, ...]
+    cores: tuple[int, ...]
+    energy_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeamHook:
+    """Which step hook an engine gets, see `steppe.engine.seam`; empty for none."""
+
+    hook: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A replica's place on its node.
+
+    Attributes:
+        replica: Its name.
+        control_block: Path of the file it shares with the node.
+        hook: The step hook of its engine.
+        cores: CPU cores of its engine.
+    """
+
+    replica: str
+    control_block: str
+    hook: SeamHook
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """New limits of one replica.
+
+    Attributes:
+        clock_mhz: SM clock limit of its GPUs, MHz; None: the lowest there is.
+        batch_limit: Most sequences decoded at once.
+        phase: How its energy counts from now on when no step explains it.
+    """
+
+    replica: str
+    clock_mhz: int | None
+    batch_limit: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """What a node says about a replica in one window.
+
+    Attributes:
+        replica: Its name.
+        clock_mhz: SM clock limit that is set, MHz; 0 when none could be set.
+        batch_limit: Batch limit that is set.
+        draw_w: Mean draw of its GPUs over the window, W.
+        energy_j: Energy of its GPUs over the window, J.
+        error_j: Bound of the error of `energy_j`, J.
+        quality: How the energy was found.
+        running: Requests that hold KV cache.
+        waiting: Requests that the engine has not admitted.
+        output_tokens: Tokens sampled in the window.
+        requests_uj: Energy attributed to requests, by key, uJ.
+        tokens: Prompt and output tokens of requests, by key.
+        idle_uj: Energy without work, uJ.
+        transition_uj: Energy of starting, uJ.
+    """
+
+    replica: str
+    clock_mhz: int
+    batch_limit: int
+    draw_w: float
+    energy_j: float
+    error_j: float
+    quality: str
+    running: int
+    waiting: int
+    output_tokens: int
+    requests_uj: dict[int, int]
+    tokens: dict[int, tuple[int, int]]
+    idle_uj: int
+    transition_uj: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One window of one node; kept by the node until a later call acknowledges it.
+
+    Attributes:
+        node: Ray's id of the node.
+        number: Counts up from 1.
+        window_s: Length of the window, s.
+        replicas: Its replicas.
+    """
+
+    node: str
+    number: int
+    window_s: float
+    replicas: tuple[ReplicaReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Running totals of one replica at one instant, for sweeps.
+
+    Attributes:
+        time_s: The instant, on the node's clock.
+        energy_j: Energy counter of its GPUs, J.
+        output_tokens: Tokens sampled since its engine started.
+        error_j: Bound of the error of `energy_j`, J.
+    """
+
+    time_s: float
+    energy_j: float
+    output_tokens: int
+    error_j: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What a replica says about itself.
+
+    Attributes:
+        url: Where its HTTP app listens; empty before it was started.
+        frozen: Whether it is parked.
+        pid: Its process.
+    """
+
+    url: str
+    frozen: bool
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a node actor is told.
+
+    Attributes:
+        run_id: Name of the run, part of every file it leaves.
+        device: `nvml` or `emulated`.
+        profile: Emulated GPU profile.
+        count: Emulated GPUs.
+        pace: Keyword arguments of the emulated pace: weights_s, decode_s, prefill_s.
+        lease_s: The agent undoes our limits when it has heard nothing for so long, s.
+        weights: What a token costs, for attribution.
+    """
+
+    run_id: str
+    device: str
+    profile: str
+    count: int
+    pace: dict[str, float]
+    lease_s: float
+    weights: TokenWeights

@@ -1,0 +1,113 @@
+"""One replica: an actor that hosts an engine and its HTTP app."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Protocol
+
+import ray
+
+from steppe.engine.model_store import get_model
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.engine.vllm_engine import EngineSettings, start_vllm
+from steppe.errors import EngineError
+from steppe.fleet.messages import ReplicaStatus, Seat
+
+EXIT_ENGINE_DIED = 70
+
+
+class Engine(Protocol):
+    """What a replica needs from an engine."""
+
+    @property
+    def port(self) -> int:
+        """Port of its HTTP app."""
+        ...
+
+    async def freeze(self) -> None:
+        """Stop stepping; requests keep their place."""
+        ...
+
+    async def thaw(self) -> None:
+        """Go on stepping."""
+        ...
+
+    async def check(self) -> None:
+        """Return if it lives; raise EngineError otherwise."""
+        ...
+
+    async def stop(self) -> None:
+        """End it."""
+        ...
+
+
+class Replica:
+    """Starts one engine on the GPUs that Ray gave it, parks it and brings it back.
+
+    When its engine dies the actor ends its own process, so that Ray starts it afresh.
+    """
+
+    def __init__(self, settings: EngineSettings | SyntheticSettings, host: str) -> None:
+        """Remember what to start; the engine comes with `start`."""
+        self._settings, self._host = settings, host
+        self._engine: Engine | None = None
+        self._frozen = False
+
+    def gpu_indices(self) -> list[int]:
+        """Return the NVML indices of the GPUs that Ray gave this actor."""
+        return [int(gpu) for gpu in ray.get_gpu_ids()]
+
+    async def start(self, seat: Seat) -> ReplicaStatus:
+        """Start the engine, once; it begins frozen-free and ready to serve.
+
+        Raises:
+            EngineError: It could not start.
+        """
+        if self._engine is None:
+            seam = Seam(seat.control_block, seat.hook.hook, seat.hook.arguments)
+            self._engine = await self._start_engine(seam, seat.cores)
+        return await self.status()
+
+    async def status(self) -> ReplicaStatus:
+        """Check the engine and tell where it listens."""
+        if self._engine is None:
+            return ReplicaStatus("", False, os.getpid())
+        try:
+            await self._engine.check()
+        except EngineError:
+            os._exit(EXIT_ENGINE_DIED)
+        return ReplicaStatus(f"http://{self._host}:{self._engine.port}", self._frozen, os.getpid())
+
+    async def freeze(self) -> ReplicaStatus:
+        """Park the engine: nothing steps, requests keep their place."""
+        if self._engine is not None and not self._frozen:
+            self._frozen = True
+            await self._engine.freeze()
+        return await self.status()
+
+    async def thaw(self) -> ReplicaStatus:
+        """Bring the engine back."""
+        if self._engine is not None and self._frozen:
+            await self._engine.thaw()
+            self._frozen = False
+        return await self.status()
+
+    async def stop(self) -> None:
+        """End the engine."""
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None
+
+    async def _start_engine(self, seam: Seam, cores: tuple[int, ...]) -> Engine:
+        match self._settings:
+            case SyntheticSettings() as settings:
+                return await start_synthetic(settings, seam, self._host)
+            case settings:
+                folder = await asyncio.to_thread(get_model, settings.model, progress=_say_nothing)
+                return await start_vllm(settings.on(str(folder), cores), seam, self._host)
+
+
+def _say_nothing(line: str) -> None:
+    """Take a progress line and keep it to ourselves: an actor's output is nobody's."""

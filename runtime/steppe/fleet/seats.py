@@ -1,0 +1,178 @@
+"""One replica as its node sees it: limits that go in, steps and joules that come out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
+from steppe.energy.counter import CounterHistory
+from steppe.energy.window import Quality
+from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
+from steppe.fleet.messages import Reading, ReplicaReport
+
+NS = 1e-9
+_IDLE_MEMORY = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The energy of several GPUs between two instants."""
+
+    start_s: float
+    end_s: float
+    energy_j: float
+    error_j: float
+    quality: Quality
+
+    @classmethod
+    def over(cls, meters: Sequence[CounterHistory], start_s: float, end_s: float) -> Window:
+        """Sum the windows of all meters; the quality is the worst of theirs."""
+        parts = [meter.window(start_s, end_s) for meter in meters]
+        return cls(
+            start_s,
+            end_s,
+            max(0.0, sum(part.energy_j for part in parts)),
+            sum(part.error_j for part in parts),
+            max((part.quality for part in parts), key=_badness),
+        )
+
+
+def _badness(quality: Quality) -> int:
+    order = (Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED)
+    return order.index(quality)
+
+
+class ReplicaSeat:
+    """Limits, telemetry and energy of one replica.
+
+    Its energy is attributed up to the end of its last step while it is busy, and up to the
+    last reading of its meters while it is not, so that no step is cut in two.
+    """
+
+    def __init__(
+        self, replica: str, block: ControlBlock, gpus: Mapping[str, CounterHistory]
+    ) -> None:
+        """Begin at the last reading of the meters.
+
+        Args:
+            replica: Name of the replica.
+            block: The file shared with its engine.
+            gpus: Meters of its GPUs, by UUID.
+        """
+        self.replica, self.block, self.gpus = replica, block, gpus
+        self.phase = "starting"
+        self.clock_mhz = 0
+        self.batch_limit = 0
+        self._seen_s = self._attributed_s = self._covered_s()
+        self._idle_w: float | None = None
+        self._tokens = block.read_telemetry().output_tokens
+
+    def set_batch_limit(self, batch_limit: int) -> None:
+        """Publish a batch limit; it also binds the requests that run."""
+        if batch_limit != self.batch_limit:
+            self.batch_limit = batch_limit
+            self.block.write_limits(Limits(batch_limit=batch_limit))
+
+    def reading(self) -> Reading:
+        """Return the running totals at the last reading of the meters."""
+        at_s = self._covered_s()
+        energy_j = sum(meter.counter_at(at_s) for meter in self.gpus.values())
+        error_j = sum(meter.window(at_s - 1.0, at_s).error_j / 2 for meter in self.gpus.values())
+        return Reading(at_s, energy_j, self.block.read_telemetry().output_tokens, error_j)
+
+    def report(self, weights: TokenWeights) -> ReplicaReport:
+        """Close the window that began with the last report."""
+        meters = tuple(self.gpus.values())
+        seen = Window.over(meters, self._seen_s, self._covered_s())
+        batch = self.block.read_steps()
+        telemetry = self.block.read_telemetry()
+        shares = self._attribute(meters, batch.steps, telemetry.running > 0, weights)
+        fresh = telemetry.output_tokens - self._tokens
+        self._tokens, self._seen_s = telemetry.output_tokens, seen.end_s
+        span_s = seen.end_s - seen.start_s
+        return ReplicaReport(
+            replica=self.replica,
+            clock_mhz=self.clock_mhz,
+            batch_limit=self.batch_limit,
+            draw_w=seen.energy_j / span_s if span_s > 0 else 0.0,
+            energy_j=seen.energy_j,
+            error_j=seen.error_j,
+            quality=Quality.ESTIMATED if batch.lost else seen.quality,
+            running=telemetry.running,
+            waiting=telemetry.waiting,
+            output_tokens=max(0, fresh),
+            requests_uj=dict(shares.requests_uj),
+            tokens=_tokens_of(batch.steps),
+            idle_uj=shares.idle_uj,
+            transition_uj=shares.transition_uj,
+        )
+
+    def _attribute(
+        self,
+        meters: Sequence[CounterHistory],
+        steps: Sequence[StepRecord],
+        busy: bool,
+        weights: TokenWeights,
+    ) -> Shares:
+        covered_s = self._covered_s()
+        last_s = steps[-1].end_ns * NS if steps else self._attributed_s
+        stepping = busy and self.phase in ("awake", "draining")
+        until_s = min(last_s, covered_s) if stepping else covered_s
+        until_s = max(self._attributed_s, until_s)
+        window = Window.over(meters, self._attributed_s, until_s)
+        self._attributed_s = until_s
+        span_s = window.end_s - window.start_s
+        done = [_busy_step(step, weights) for step in steps]
+        if not done and span_s > 0:
+            self._learn_idle(window.energy_j / span_s)
+        shares = attribute(window.energy_j, span_s, self._idle_w or 0.0, done)
+        if self.phase == "starting":
+            return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
+        return shares
+
+    def _learn_idle(self, draw_w: float) -> None:
+        """Follow the draw of windows without a step."""
+        old_w = draw_w if self._idle_w is None else self._idle_w
+        self._idle_w = _IDLE_MEMORY * old_w + (1 - _IDLE_MEMORY) * draw_w
+
+    def _covered_s(self) -> float:
+        return min(meter.covered_until_s for meter in self.gpus.values())
+
+
+def _busy_step(step: StepRecord, weights: TokenWeights) -> BusyStep:
+    by_key = {work.key: _weight(work, weights) for work in step.work}
+    return BusyStep((step.end_ns - step.start_ns) * NS, by_key)
+
+
+def _weight(work: RequestWork, weights: TokenWeights) -> float:
+    return (
+        weights.sequence + weights.prompt * work.prompt_tokens + weights.decode * work.decode_tokens
+    )
+
+
+def _tokens_of(steps: Sequence[StepRecord]) -> dict[int, tuple[int, int]]:
+    prompt: Counter[int] = Counter()
+    output: Counter[int] = Counter()
+    for step in steps:
+        for work in step.work:
+            prompt[work.key] += work.prompt_tokens
+            output[work.key] += work.output_tokens
+    return {key: (prompt[key], output[key]) for key in prompt}
+
+
+def wait_for_first_tick(meters: Sequence[CounterHistory], longest_s: float = 2.0) -> None:
+    """Wait until every meter has seen its counter move."""
+    give_up_s = time.monotonic() + longest_s
+    while time.monotonic() < give_up_s:
+        if all(meter.covered_until_s > 0 for meter in meters):
+            return
+        time.sleep(0.02)
+
+
+def block_path(folder: Path, replica: str) -> Path:
+    """Return where a replica's control block lies."""
+    return folder / f"{replica}.block"

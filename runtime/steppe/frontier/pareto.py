@@ -1,0 +1,71 @@
+"""The operating points worth running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steppe.errors import InfeasibleError
+from steppe.frontier.point import OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Operating points that no other point beats on both draw and tokens.
+
+    Attributes:
+        points: Sorted by rising draw, and so by rising output.
+        asleep_w: Draw of a replica that sleeps, W.
+        idle_w: Draw of an awake replica without work, at the lowest clock, W.
+        source: `measured`, `emulated` or `modelled`.
+    """
+
+    points: tuple[OperatingPoint, ...]
+    asleep_w: float
+    idle_w: float
+    source: str
+
+    @classmethod
+    def of(
+        cls, candidates: Iterable[OperatingPoint], asleep_w: float, idle_w: float, source: str
+    ) -> Frontier:
+        """Keep the efficient points among `candidates`.
+
+        Raises:
+            InfeasibleError: No candidate gives tokens.
+        """
+        kept: list[OperatingPoint] = []
+        for point in sorted(candidates, key=lambda p: (p.draw_w, -p.output_tps)):
+            if point.output_tps > (kept[-1].output_tps if kept else 0.0):
+                kept.append(point)
+        if not kept:
+            raise InfeasibleError(
+                "asked for a frontier, found no operating point that gives tokens"
+            )
+        return cls(tuple(kept), asleep_w, idle_w, source)
+
+    @property
+    def floor(self) -> OperatingPoint:
+        """The point with the least draw."""
+        return self.points[0]
+
+    @property
+    def full(self) -> OperatingPoint:
+        """The point with the most tokens."""
+        return self.points[-1]
+
+    @property
+    def hull(self) -> tuple[OperatingPoint, ...]:
+        """Points on the upper convex hull of (draw, output), from the floor up."""
+        hull: list[OperatingPoint] = []
+        for point in self.points:
+            while len(hull) >= 2 and _turns_left(hull[-2], hull[-1], point):
+                hull.pop()
+            hull.append(point)
+        return tuple(hull)
+
+
+def _turns_left(a: OperatingPoint, b: OperatingPoint, c: OperatingPoint) -> bool:
+    """Tell whether b lies on or under the line from a to c."""
+    rise = (b.output_tps - a.output_tps) * (c.draw_w - a.draw_w)
+    return rise <= (c.output_tps - a.output_tps) * (b.draw_w - a.draw_w)

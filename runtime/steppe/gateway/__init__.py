@@ -1,0 +1,1 @@
+"""Who may ask, and who answers? The OpenAI-compatible HTTP door, admission and routing."""

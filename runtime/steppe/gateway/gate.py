@@ -1,0 +1,147 @@
+"""Wait here for a place at a replica."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from steppe.errors import SteppeError
+from steppe.gateway.admission import AdmissionQueue, Ticket
+from steppe.gateway.routing import Route, RoutingTable
+
+
+class RefusedError(SteppeError):
+    """A request gets no place; the client may try again later.
+
+    Attributes:
+        code: Why: `queue_full`, `waited_too_long`, `no_replica` or `stopping`.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Gate:
+    """Hands out places at replicas in order of urgency, then arrival.
+
+    Lives on one event loop; not safe to use from another thread. Times are `time.monotonic`, s.
+    """
+
+    def __init__(self, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._queue = AdmissionQueue()
+        self._table = RoutingTable()
+        self._places: dict[Ticket, asyncio.Future[Route]] = {}
+        self._capacity_s: float | None = None
+        self._is_open = True
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    @property
+    def table(self) -> RoutingTable:
+        """The awake replicas and what each has outstanding."""
+        return self._table
+
+    def set_routes(self, routes: tuple[Route, ...], capacity_s: float | None) -> None:
+        """Take a new table; `capacity_s` is the time at which there will be more room."""
+        self._table.replace(routes)
+        self._capacity_s = capacity_s
+        self._hand_out()
+
+    def capacity_in_s(self, now_s: float) -> float | None:
+        """Return the time until there is more room, s, as the last table's author forecast it."""
+        return None if self._capacity_s is None else max(0.0, self._capacity_s - now_s)
+
+    def close(self) -> None:
+        """Refuse everybody from now on."""
+        self._is_open = False
+        for place in self._places.values():
+            if not place.done():
+                place.set_exception(RefusedError("the gateway is stopping", "stopping"))
+
+    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> Route:
+        """Wait for a place; it must be given back with `leave`.
+
+        Args:
+            ticket: Place in the order.
+            deadline_s: Until when the request will wait.
+            again: Whether the request had a place already, so that a full queue takes it in.
+
+        Raises:
+            RefusedError: Too many wait, the wait was too long, or the gateway is stopping.
+        """
+        if not self._is_open:
+            raise RefusedError("the gateway is stopping", "stopping")
+        if not len(self._queue):
+            route = self._table.acquire()
+            if route is not None:
+                return route
+        if self.waiting >= self._max_waiting and not again:
+            raise RefusedError(self._why(f"{self.waiting} requests wait already"), "queue_full")
+        return await self._wait(ticket, deadline_s)
+
+    def leave(self, route: Route) -> None:
+        """Give a place back."""
+        self._table.release(route.replica)
+        self._hand_out()
+
+    async def _wait(self, ticket: Ticket, deadline_s: float) -> Route:
+        while True:
+            route = await self._next_place(ticket, deadline_s)
+            if self._table.lists(route):
+                return route
+            self.leave(route)  # the table changed before we woke up
+
+    async def _next_place(self, ticket: Ticket, deadline_s: float) -> Route:
+        place: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+        self._places[ticket] = place
+        self._queue.join(ticket)
+        self._hand_out()
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                return await place
+        except TimeoutError as error:
+            self._abandon(place)
+            raise RefusedError(self._why("waited as long as allowed"), "waited_too_long") from error
+        except asyncio.CancelledError:
+            self._abandon(place)
+            raise
+        finally:
+            self._queue.leave(ticket)
+            del self._places[ticket]
+
+    def _abandon(self, place: asyncio.Future[Route]) -> None:
+        if place.done() and not place.cancelled() and place.exception() is None:
+            self.leave(place.result())
+
+    def _hand_out(self) -> None:
+        while len(self._queue):
+            route = self._table.acquire()
+            if route is None:
+                return
+            if not self._give(route):
+                self._table.release(route.replica)
+                return
+
+    def _give(self, route: Route) -> bool:
+        ticket = self._queue.pop()
+        while ticket is not None:
+            place = self._places[ticket]
+            if not place.done():
+                place.set_result(route)
+                return True
+            ticket = self._queue.pop()
+        return False
+
+    def _why(self, problem: str) -> str:
+        awake = len(self._table.routes)
+        state = f"{awake} replicas are awake, all busy" if awake else "no replica is awake"
+        now_s = time.monotonic()
+        forecast_s = self.capacity_in_s(now_s)
+        hint = "" if forecast_s is None else f"; capacity is forecast in {math.ceil(forecast_s)} s"
+        return f"{problem}: {state}{hint}"

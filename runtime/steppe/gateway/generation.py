@@ -1,0 +1,145 @@
+"""One request's way: wait for a place, ask a replica, pass the answer on, try another if it dies.
+
+Another replica is tried only before the first byte went to the client. After it, a stream that
+breaks ends with an error event and no `[DONE]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import aiohttp
+from aiohttp import web
+
+from steppe.errors import ReplicaError
+from steppe.gateway.gate import Gate
+from steppe.gateway.openai_error import error_event
+from steppe.gateway.proxy import (
+    Answer,
+    Question,
+    ReplicaLostError,
+    ReplicaUnreachableError,
+    StreamedAnswer,
+    WholeAnswer,
+    ask,
+)
+from steppe.gateway.routing import Route
+from steppe.gateway.stream import StreamScanner, find_finish, find_usage
+from steppe.gateway.tally import Exchange
+
+REQUEST_ID = "X-Request-Id"
+
+
+class ReplicaFailedError(ReplicaError):
+    """A replica answered with a 5xx status."""
+
+
+class Generation:
+    """Serves requests that take a place at a replica."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        session: aiohttp.ClientSession,
+        max_wait_s: float,
+        retry_delays_s: tuple[float, ...],
+    ) -> None:
+        """Retry a request that a replica failed after each of `retry_delays_s`, then give up."""
+        self._gate = gate
+        self._session = session
+        self._max_wait_s = max_wait_s
+        self._retry_delays_s = retry_delays_s
+
+    async def serve(
+        self, request: web.Request, exchange: Exchange, question: Question
+    ) -> web.StreamResponse:
+        """Answer a request, and note in `exchange` how it went.
+
+        Raises:
+            RefusedError: There is no place for it.
+            ReplicaLostError: Each try ended with a broken connection.
+        """
+        for delay_s in self._retry_delays_s:
+            try:
+                return await self._try(request, exchange, question, is_last=False)
+            except (ReplicaFailedError, ReplicaLostError):
+                await asyncio.sleep(delay_s)
+        return await self._try(request, exchange, question, is_last=True)
+
+    async def _try(
+        self, request: web.Request, exchange: Exchange, question: Question, *, is_last: bool
+    ) -> web.StreamResponse:
+        """Ask until a replica takes the request; one that takes no connection costs no try."""
+        while True:
+            route = await self._enter(exchange)
+            exchange.replica = route.replica
+            try:
+                async with ask(self._session, route, question) as answer:
+                    if answer.status >= 500 and not is_last:
+                        raise ReplicaFailedError(f"{route.replica} answered {answer.status}")
+                    return await pass_on(request, exchange, answer)
+            except ReplicaUnreachableError:
+                self._gate.table.suspect(route.replica)
+            except ReplicaLostError:
+                self._gate.table.suspect(route.replica)
+                raise
+            finally:
+                self._gate.leave(route)
+
+    async def _enter(self, exchange: Exchange) -> Route:
+        deadline_s = exchange.arrival_s + self._max_wait_s
+        is_again = exchange.replica is not None
+        return await self._gate.enter(exchange.ticket, deadline_s, again=is_again)
+
+
+async def pass_on(request: web.Request, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+    """Send a replica's answer to the client, and note in `exchange` what it told."""
+    exchange.status = answer.status
+    answer.headers[REQUEST_ID] = exchange.id
+    match answer:
+        case WholeAnswer():
+            exchange.usage = find_usage(answer.body)
+            exchange.finish = _finish_of(answer)
+            return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        case StreamedAnswer():
+            return await _stream(request, exchange, answer)
+
+
+async def _stream(
+    request: web.Request, exchange: Exchange, answer: StreamedAnswer
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    scanner = exchange.scanner = StreamScanner()
+    try:
+        await response.prepare(request)
+        await _copy(answer, scanner, response)
+        exchange.end_stream(scanner)
+        await response.write_eof()
+    except ConnectionResetError:  # ours to the client: those to the replica are ReplicaLostError
+        exchange.hang_up()
+    return response
+
+
+async def _copy(
+    answer: StreamedAnswer, scanner: StreamScanner, response: web.StreamResponse
+) -> None:
+    chunk = answer.first
+    try:
+        while chunk:
+            lines = scanner.feed(chunk, time.monotonic())
+            if lines:
+                await response.write(lines)
+            chunk = await answer.rest.read()
+        await response.write(scanner.end(time.monotonic()))
+    except ReplicaLostError as error:
+        event = error_event(str(error), type_="server_error", code="replica_lost")
+        await response.write(scanner.break_off(event))
+
+
+def _finish_of(answer: WholeAnswer) -> str:
+    if answer.status >= 500:
+        return "error"
+    if answer.status >= 400:
+        return "invalid"
+    return find_finish(answer.body) or "stop"

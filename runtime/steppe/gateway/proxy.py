@@ -1,0 +1,188 @@
+"""Ask a replica and hear its answer, byte for byte; knows nothing of queues or records."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from steppe.errors import ReplicaError
+from steppe.gateway.routing import Route
+
+EVENT_STREAM = "text/event-stream"
+
+# RFC 9110, 7.6.1: these end at each hop. Lengths are set anew, with the same value.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NOT_OURS_TO_ADD = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# vLLM closes idle connections after 5 s; leave first, or a request may meet a closed one.
+_KEEPALIVE_S = 2.0
+
+Headers = CIMultiDict[str]
+
+
+class ReplicaLostError(ReplicaError):
+    """A replica took a request and its connection broke before the answer was complete."""
+
+
+class ReplicaUnreachableError(ReplicaError):
+    """A replica took no connection, so it never saw the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A client's request, as a replica will see it.
+
+    Attributes:
+        method: HTTP method.
+        target: Path and query, exactly as the client wrote them.
+        headers: End-to-end headers.
+        body: Whole body.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer that was read to its end."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class ByteSource:
+    """The body of an answer, as it comes."""
+
+    def __init__(self, response: aiohttp.ClientResponse, replica: str) -> None:
+        self._content = response.content
+        self._replica = replica
+
+    async def read(self) -> bytes:
+        """Return the next bytes as soon as there are any; none at the end.
+
+        Raises:
+            ReplicaLostError: The connection broke before the end.
+        """
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise ReplicaLostError(f"{self._replica} broke off its answer: {error!r}") from error
+
+    async def read_all(self) -> bytes:
+        """Return all the bytes up to the end; raises as `read` does."""
+        chunks = []
+        while chunk := await self.read():
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """A server-sent event stream whose first bytes have come.
+
+    Attributes:
+        status: HTTP status.
+        headers: End-to-end headers.
+        first: The first bytes.
+        rest: Where the bytes after them come from.
+    """
+
+    status: int
+    headers: Headers
+    first: bytes
+    rest: ByteSource
+
+
+Answer = WholeAnswer | StreamedAnswer
+
+
+def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
+    """Return the headers that are meant for the other end (RFC 9110, 7.6.1)."""
+    named = _named_by_connection(headers.getall("Connection", ()))
+    return CIMultiDict(
+        (name, value)
+        for name, value in headers.items()
+        if name.lower() not in _HOP_BY_HOP and name.lower() not in named
+    )
+
+
+def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
+    """Return a client that adds nothing to a request, decodes nothing and never gives up.
+
+    Generation may take as long as it takes; only connecting has a time limit.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+        auto_decompress=False,
+        skip_auto_headers=_NOT_OURS_TO_ADD,
+    )
+
+
+@contextlib.asynccontextmanager
+async def ask(
+    session: aiohttp.ClientSession, route: Route, question: Question
+) -> AsyncIterator[Answer]:
+    """Send a question to a replica; leaving the block early closes the connection at once.
+
+    Raises:
+        ReplicaUnreachableError: No connection could be made.
+        ReplicaLostError: The connection broke before the answer was complete, or, when it is a
+            stream, before its first byte.
+    """
+    response = await _send(session, route, question)
+    try:
+        headers = end_to_end(response.headers)
+        source = ByteSource(response, route.replica)
+        if response.content_type == EVENT_STREAM:
+            yield StreamedAnswer(response.status, headers, await source.read(), source)
+        else:
+            yield WholeAnswer(response.status, headers, await source.read_all())
+    finally:
+        response.close()  # changes nothing once the answer was read to its end
+
+
+async def _send(
+    session: aiohttp.ClientSession, route: Route, question: Question
+) -> aiohttp.ClientResponse:
+    try:
+        return await session.request(
+            question.method,
+            URL(route.url + question.target, encoded=True),
+            headers=question.headers,
+            data=io.BytesIO(question.body) if question.body else None,
+            allow_redirects=False,
+        )
+    except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
+        raise ReplicaUnreachableError(f"{route.replica} at {route.url}: {error}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ReplicaLostError(f"{route.replica} at {route.url}: {error!r}") from error
+
+
+def _named_by_connection(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.strip().lower() for value in values for name in value.split(","))

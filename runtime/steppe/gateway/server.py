@@ -1,0 +1,148 @@
+"""The HTTP door: an OpenAI-compatible streaming gateway over the awake replicas."""
+
+from __future__ import annotations
+
+import errno
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from steppe.errors import UsageError
+from steppe.gateway.application import Door, build_application
+from steppe.gateway.gate import Gate
+from steppe.gateway.generation import Generation
+from steppe.gateway.metrics import GatewayMetrics
+from steppe.gateway.proxy import open_session
+from steppe.gateway.routing import Route
+from steppe.gateway.tally import FinishedRequest, GatewayStatus, Tally
+
+__all__ = ["FinishedRequest", "Gateway", "GatewaySettings", "GatewayStatus", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """How the gateway listens and how long it lets requests wait.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        max_waiting: Requests that may wait for a place; the next one gets a 503.
+        max_wait_s: How long a request may wait for a place, s; then it gets a 503.
+        models: Names under which the model is served, told when no replica is awake.
+        retry_delays_s: Pauses before each further try of a request that a replica failed
+            before its first byte, s.
+        connect_timeout_s: Longest wait for a replica to take a connection, s.
+        stop_timeout_s: How long `stop` lets outstanding requests go on, s.
+        max_body_bytes: Largest request body.
+    """
+
+    host: str
+    port: int
+    max_waiting: int
+    max_wait_s: float
+    models: tuple[str, ...]
+    retry_delays_s: tuple[float, ...] = (0.2, 1.0)
+    connect_timeout_s: float = 5.0
+    stop_timeout_s: float = 5.0
+    max_body_bytes: int = 64 << 20
+
+
+class Gateway:
+    """Takes requests, finds each a replica, streams its answer back, and counts.
+
+    Start, use and stop it on one event loop; its methods are not safe from other threads.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._gate = Gate(settings.max_waiting)
+        self._metrics = GatewayMetrics()
+        self._door: Door | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> str:
+        """Listen.
+
+        Returns:
+            The URL at which clients reach the gateway.
+
+        Raises:
+            UsageError: It cannot listen there, for instance because the port is in use.
+        """
+        settings = self._settings
+        session = open_session(settings.connect_timeout_s)
+        self._door = Door(
+            gate=self._gate,
+            tally=Tally(time.monotonic(), time.time()),
+            metrics=self._metrics,
+            session=session,
+            generation=Generation(
+                self._gate, session, settings.max_wait_s, settings.retry_delays_s
+            ),
+            models=settings.models,
+        )
+        self._runner = web.AppRunner(
+            build_application(self._door, settings.max_body_bytes),
+            handler_cancellation=True,  # a client that hangs up ends its request at once
+            access_log=None,
+            shutdown_timeout=settings.stop_timeout_s,
+        )
+        await self._runner.setup()
+        try:
+            return await self._listen(self._runner)
+        except UsageError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Refuse those who wait, let outstanding requests go on for a while, then end them."""
+        self._gate.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._door is not None:
+            await self._door.session.close()
+
+    def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
+        """Route to these replicas only, from now on.
+
+        Args:
+            routes: The awake replicas.
+            retry_after_s: Time until there will be more capacity, s, from the forecast of the
+                power budget; nothing when it is not known.
+        """
+        now_s = time.monotonic()
+        capacity_s = None if retry_after_s is None else now_s + retry_after_s
+        self._gate.set_routes(routes, capacity_s)
+
+    def set_metrics(self, text: bytes) -> None:
+        """Show another Prometheus exposition after our own; it must not repeat our names."""
+        self._started.foreign_metrics = text
+
+    def drain_finished(self) -> list[FinishedRequest]:
+        """Return the requests that ended since the last call; kept until it is called."""
+        return self._started.tally.drain()
+
+    def status(self) -> GatewayStatus:
+        """Return what a controller wants to know each tick."""
+        now_s = time.monotonic()
+        table = self._gate.table
+        return self._started.tally.status(self._gate.waiting, table.all_outstanding(), now_s)
+
+    @property
+    def _started(self) -> Door:
+        assert self._door is not None, "the gateway was not started"
+        return self._door
+
+    async def _listen(self, runner: web.AppRunner) -> str:
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise UsageError(f"gateway: {host}:{port} is in use already") from error
+            why = error.strerror or error
+            raise UsageError(f"gateway: cannot listen on {host}:{port}: {why}") from error
+        port = runner.addresses[0][1]
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        return f"http://{reachable}:{port}"

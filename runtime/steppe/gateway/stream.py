@@ -1,0 +1,152 @@
+r"""What a response tells while it passes: first token, usage, how it ended.
+
+Nothing is parsed as JSON on the way. The patterns cannot match inside generated text, because
+JSON escapes the quotes there (`\"usage\"`). One small object, `usage`, is decoded per request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+_TEXT = re.compile(
+    rb'"(?:content|reasoning|reasoning_content|text|delta|thinking|arguments|partial_json)"'
+    rb'\s*:\s*"[^"]'
+)
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"')
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_ERROR = re.compile(rb'^data:\s*\{\s*"error"', re.MULTILINE)
+_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the replica says a request used.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, cached ones included.
+        cached_tokens: Prompt tokens found in the prefix cache; nothing when not told.
+        output_tokens: Tokens generated.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int | None
+    output_tokens: int
+
+
+def find_usage(text: bytes) -> Usage | None:
+    """Return the last `usage` object in JSON or in server-sent events.
+
+    Reads the names of the chat and completions APIs (`prompt_tokens`, `completion_tokens`,
+    `prompt_tokens_details.cached_tokens`) and of the responses API (`input_tokens`, ...).
+    `"usage": null` is no usage.
+    """
+    for match in reversed(list(_USAGE.finditer(text))):
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode(errors="replace"))
+        except json.JSONDecodeError:
+            continue
+        usage = _usage_of(found)
+        if usage is not None:
+            return usage
+    return None
+
+
+def find_finish(text: bytes) -> str | None:
+    """Return the last finish reason in JSON or in server-sent events, such as `stop`."""
+    reasons = _FINISH.findall(text)
+    return reasons[-1].decode() if reasons else None
+
+
+class StreamScanner:
+    """Reads a server-sent event stream as it passes, at any chunk boundaries.
+
+    It lets whole lines through and holds an unfinished line back, so that a stream that breaks
+    can still end with an event that a client can read. An unfinished line is of no use to a
+    client, so nothing arrives later for it.
+
+    Attributes:
+        first_text_s: When the first event passed that carries generated text, reasoning or tool
+            call arguments; else, the first with a finish reason. vLLM's role-only first event
+            carries none, so it does not count.
+        finish: The last finish reason that passed.
+        is_done: Whether `[DONE]` passed.
+        has_error: Whether an error event passed, the replica's or ours.
+    """
+
+    def __init__(self) -> None:
+        self.first_text_s: float | None = None
+        self.finish: str | None = None
+        self.is_done = False
+        self.has_error = False
+        self._usage_line = b""
+        self._held = bytearray()
+        self._last_line = b""
+
+    def feed(self, chunk: bytes, now_s: float) -> bytes:
+        """Take the next bytes from the replica; return those that may go to the client."""
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            self._held += chunk
+            return b""
+        whole = chunk[:cut]
+        if self._held:
+            whole = bytes(self._held) + whole
+            self._held.clear()
+        if cut < len(chunk):
+            self._held += chunk[cut:]
+        self._scan(whole, now_s)
+        return whole
+
+    def end(self, now_s: float) -> bytes:
+        """Return what was held back, now that the replica has ended the stream well."""
+        rest = bytes(self._held)
+        self._held.clear()
+        if rest:
+            self._scan(rest, now_s)
+        return rest
+
+    def break_off(self, event: bytes) -> bytes:
+        """Return the bytes that end a broken stream with `event`; what was held back is lost."""
+        self._held.clear()
+        self.has_error = True
+        at_boundary = self._last_line.strip() == b""
+        return event if at_boundary else b"\n" + event
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage that passed; decoded when asked."""
+        return find_usage(self._usage_line)
+
+    def _scan(self, lines: bytes, now_s: float) -> None:
+        self._last_line = lines[lines.rfind(b"\n", 0, -1) + 1 :]
+        finishes = _FINISH.findall(lines)
+        if finishes:
+            self.finish = finishes[-1].decode()
+        if self.first_text_s is None and (finishes or _TEXT.search(lines)):
+            self.first_text_s = now_s
+        if b'"usage"' in lines:
+            self._keep_usage(lines)
+        if b'"error"' in lines and _ERROR.search(lines):
+            self.has_error = True
+        if b"[DONE]" in lines and _DONE.search(lines):
+            self.is_done = True
+
+    def _keep_usage(self, lines: bytes) -> None:
+        starts = [match.start() for match in _USAGE.finditer(lines)]
+        if starts:
+            start = lines.rfind(b"\n", 0, starts[-1]) + 1
+            self._usage_line = lines[start : lines.find(b"\n", starts[-1]) + 1 or None]
+
+
+def _usage_of(found: object) -> Usage | None:
+    match found:
+        case {"prompt_tokens": int(prompt), **rest}:
+            details, output = rest.get("prompt_tokens_details"), rest.get("completion_tokens")
+        case {"input_tokens": int(prompt), **rest}:
+            details, output = rest.get("input_tokens_details"), rest.get("output_tokens")
+        case _:
+            return None
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return Usage(prompt, cached, output if isinstance(output, int) else 0)

@@ -1,0 +1,249 @@
+"""What became of each request, and how many there are."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import deque
+from dataclasses import dataclass
+
+from steppe.gateway.admission import PRIORITIES, Ticket
+from steppe.gateway.stream import StreamScanner, Usage
+
+FAILED = frozenset({"error", "abort"})
+REFUSED = frozenset({"rejected", "shed"})
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RATE_WINDOW_S = 10.0
+_RECENT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how urgently.
+
+    Attributes:
+        tenant: Header `x-steppe-tenant`, or `default`.
+        priority: Header `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
+        wanted_id: Header `x-request-id`, if there was one.
+    """
+
+    tenant: str
+    priority: str
+    wanted_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """What became of one request.
+
+    Attributes:
+        id: Its id, unique among the outstanding; vLLM's own is `chatcmpl-<id>` or `cmpl-<id>`.
+        tenant: Who asked.
+        priority: One of `PRIORITIES`.
+        arrival_s: When its headers had come, s since the gateway started (monotonic).
+        arrival_epoch_s: The same, s since the Unix epoch.
+        ttft_s: From arrival to the first streamed event with generated text (if none has text: with
+            a finish reason), waiting included; nothing when it was not streamed.
+        e2e_s: From arrival to the last byte, s.
+        tpot_s: (E2E - TTFT) / (output tokens - 1), as vLLM defines it; nothing without both.
+        prompt_tokens: From the replica's `usage`; nothing when none passed. So the next two.
+        cached_tokens: Those of the prompt tokens that came from the prefix cache.
+        output_tokens: Tokens generated.
+        finish: `stop`, `length`, `tool_calls`... as the replica said; `cancelled`: the client hung
+            up; `invalid`: answered with a 4xx; `abort`: the engine gave it up; `error`: the
+            replica failed; `rejected`: refused on arrival; `shed`: refused after waiting.
+        status: HTTP status sent; 499 when the client hung up.
+        replica: Who answered last.
+        streamed: Whether the answer was an event stream.
+    """
+
+    id: str
+    tenant: str
+    priority: str
+    arrival_s: float
+    arrival_epoch_s: float
+    ttft_s: float | None
+    e2e_s: float
+    tpot_s: float | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    finish: str
+    status: int
+    replica: str | None
+    streamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """What a controller wants to know each tick.
+
+    Attributes:
+        waiting: Requests that wait for a place at a replica.
+        outstanding: Requests that each replica has, those still draining included.
+        arrived: Requests so far; `arrived - finished` are waiting or outstanding.
+        finished: Requests that ended so far, in whatever way.
+        failed: Those of them that a replica failed (`error`, `abort`).
+        refused: Those of them that got a 503 (`rejected`, `shed`).
+        arrival_rps: Mean arrival rate over the last 10 s, or since the start if that is less.
+        mean_output_tokens: Over the last 100 requests with `usage`; nothing before the first.
+    """
+
+    waiting: int
+    outstanding: dict[str, int]
+    arrived: int
+    finished: int
+    failed: int
+    refused: int
+    arrival_rps: float
+    mean_output_tokens: float | None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request while it lives; times are `time.monotonic`, s."""
+
+    id: str
+    caller: Caller
+    ticket: Ticket
+    arrival_s: float
+    replica: str | None = None
+    status: int = 500
+    finish: str = "error"
+    usage: Usage | None = None
+    scanner: StreamScanner | None = None
+
+    def end_stream(self, scanner: StreamScanner) -> None:
+        """Note how a stream ended by what passed of it."""
+        self.usage = scanner.usage
+        self.finish = "error" if scanner.has_error else scanner.finish or "stop"
+
+    def hang_up(self) -> None:
+        """Note that the client has gone; after `[DONE]` that changes nothing."""
+        if self.scanner is not None:
+            self.end_stream(self.scanner)
+            if self.scanner.is_done:
+                return
+        self.finish = "cancelled"
+        self.status = 499
+
+
+class RateWindow:
+    """How often something happened over the last 10 s."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+        self._times_s: deque[float] = deque()
+
+    def add(self, now_s: float) -> None:
+        """Note that it happened."""
+        self._times_s.append(now_s)
+        self._forget(now_s)
+
+    def per_s(self, now_s: float) -> float:
+        """Return the mean rate, 1/s; since the start if that was less than 10 s ago."""
+        self._forget(now_s)
+        return len(self._times_s) / min(_RATE_WINDOW_S, max(1.0, now_s - self._started_s))
+
+    def _forget(self, now_s: float) -> None:
+        while self._times_s and self._times_s[0] < now_s - _RATE_WINDOW_S:
+            self._times_s.popleft()
+
+
+class Tally:
+    """Counts requests and keeps what became of them until it is fetched.
+
+    Attributes:
+        arrivals: Rate of arrivals.
+        ends: Rate of ends.
+    """
+
+    def __init__(self, started_s: float, started_epoch_s: float) -> None:
+        """Start counting at `started_s` (monotonic), which is `started_epoch_s` (Unix), s."""
+        self.arrivals = RateWindow(started_s)
+        self.ends = RateWindow(started_s)
+        self._started_s = started_s
+        self._started_epoch_s = started_epoch_s
+        self._arrived = self._finished = self._failed = self._refused = 0
+        self._ids: set[str] = set()
+        self._fresh: list[FinishedRequest] = []
+        self._output_tokens: deque[int] = deque(maxlen=_RECENT)
+
+    def open(self, caller: Caller, now_s: float) -> Exchange:
+        """Take in a request; it keeps the id it wants if that is sane and free."""
+        self._arrived += 1
+        self.arrivals.add(now_s)
+        id_ = request_id(caller.wanted_id)
+        if id_ in self._ids:
+            id_ = uuid.uuid4().hex
+        self._ids.add(id_)
+        ticket = Ticket(PRIORITIES.index(caller.priority), self._arrived)
+        return Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
+
+    def close(self, exchange: Exchange, now_s: float) -> FinishedRequest:
+        """Note the end of a request."""
+        self._ids.discard(exchange.id)
+        ended = self._record(exchange, now_s)
+        self._finished += 1
+        self._failed += ended.finish in FAILED
+        self._refused += ended.finish in REFUSED
+        self.ends.add(now_s)
+        if ended.output_tokens is not None:
+            self._output_tokens.append(ended.output_tokens)
+        self._fresh.append(ended)
+        return ended
+
+    def drain(self) -> list[FinishedRequest]:
+        """Return what ended since the last call."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def status(self, waiting: int, outstanding: dict[str, int], now_s: float) -> GatewayStatus:
+        """Return what a controller wants to know."""
+        recent = self._output_tokens
+        return GatewayStatus(
+            waiting=waiting,
+            outstanding=outstanding,
+            arrived=self._arrived,
+            finished=self._finished,
+            failed=self._failed,
+            refused=self._refused,
+            arrival_rps=self.arrivals.per_s(now_s),
+            mean_output_tokens=sum(recent) / len(recent) if recent else None,
+        )
+
+    def _record(self, exchange: Exchange, now_s: float) -> FinishedRequest:
+        usage, scanner = exchange.usage, exchange.scanner
+        e2e_s = now_s - exchange.arrival_s
+        first_s = None if scanner is None else scanner.first_text_s
+        ttft_s = None if first_s is None else first_s - exchange.arrival_s
+        arrival_s = exchange.arrival_s - self._started_s
+        return FinishedRequest(
+            id=exchange.id,
+            tenant=exchange.caller.tenant,
+            priority=exchange.caller.priority,
+            arrival_s=arrival_s,
+            arrival_epoch_s=self._started_epoch_s + arrival_s,
+            ttft_s=ttft_s,
+            e2e_s=e2e_s,
+            tpot_s=_tpot_s(ttft_s, e2e_s, usage),
+            prompt_tokens=None if usage is None else usage.prompt_tokens,
+            cached_tokens=None if usage is None else usage.cached_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+            finish=exchange.finish,
+            status=exchange.status,
+            replica=exchange.replica,
+            streamed=scanner is not None,
+        )
+
+
+def request_id(wanted: str) -> str:
+    """Return the wanted id if it is sane (letters, digits, `._:-`, at most 128), else a new one."""
+    return wanted if _SANE_ID.fullmatch(wanted) else uuid.uuid4().hex
+
+
+def _tpot_s(ttft_s: float | None, e2e_s: float, usage: Usage | None) -> float | None:
+    if ttft_s is None or usage is None or usage.output_tokens < 2:
+        return None
+    return (e2e_s - ttft_s) / (usage.output_tokens - 1)

@@ -1,0 +1,144 @@
+"""Arrivals: who asks for how many tokens, and when. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from steppe.errors import TraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request that a client will send.
+
+    Attributes:
+        at_s: When it is due, s after the load begins.
+        prompt_tokens: Prompt length, tokens.
+        output_tokens: Tokens it asks for.
+    """
+
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class LengthLimits:
+    """Longest prompt and output that the model is sent.
+
+    Attributes:
+        prompt_tokens: Most prompt tokens.
+        output_tokens: Most output tokens.
+    """
+
+    prompt_tokens: int = 1_000_000
+    output_tokens: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens < 1 or self.output_tokens < 1:
+            raise ValueError(f"asked for limits of at least one token, found {self}")
+
+    def clip(self, arrival: Arrival) -> Arrival:
+        """Return the arrival with its lengths brought within 1 and the limits."""
+        return replace(
+            arrival,
+            prompt_tokens=min(max(1, arrival.prompt_tokens), self.prompt_tokens),
+            output_tokens=min(max(1, arrival.output_tokens), self.output_tokens),
+        )
+
+
+UNLIMITED = LengthLimits()
+"""Limits that no request of a known trace reaches."""
+
+
+def scale_lengths(
+    arrivals: Sequence[Arrival], factor: float, limits: LengthLimits
+) -> tuple[Arrival, ...]:
+    """Multiply prompt and output lengths by a factor, then clip them to the limits.
+
+    Raises:
+        ValueError: The factor is not positive.
+    """
+    _require_positive("a length factor", factor)
+    return tuple(
+        limits.clip(
+            replace(
+                arrival,
+                prompt_tokens=round(arrival.prompt_tokens * factor),
+                output_tokens=round(arrival.output_tokens * factor),
+            )
+        )
+        for arrival in arrivals
+    )
+
+
+def stretch(arrivals: Sequence[Arrival], factor: float) -> tuple[Arrival, ...]:
+    """Multiply every arrival time by a factor; 0.5 plays the trace at twice its speed.
+
+    Raises:
+        ValueError: The factor is not positive.
+    """
+    _require_positive("a time factor", factor)
+    return tuple(replace(arrival, at_s=arrival.at_s * factor) for arrival in arrivals)
+
+
+def mean_rate_rps(arrivals: Sequence[Arrival]) -> float:
+    """Return the mean arrival rate between the first and the last arrival, requests/s.
+
+    Raises:
+        TraceError: Fewer than two arrivals, or all at one moment.
+    """
+    span_s = arrivals[-1].at_s - arrivals[0].at_s if arrivals else 0.0
+    if span_s <= 0:
+        raise TraceError(f"asked for a rate, found {len(arrivals)} arrivals within {span_s:g} s")
+    return (len(arrivals) - 1) / span_s
+
+
+def at_rate(arrivals: Sequence[Arrival], rate_rps: float) -> tuple[Arrival, ...]:
+    """Stretch a trace in time so that its mean rate becomes `rate_rps`, requests/s.
+
+    Raises:
+        TraceError: The trace has no rate.
+        ValueError: The rate is not positive.
+    """
+    _require_positive("a rate", rate_rps)
+    return stretch(arrivals, mean_rate_rps(arrivals) / rate_rps)
+
+
+def until(arrivals: Sequence[Arrival], duration_s: float) -> tuple[Arrival, ...]:
+    """Return the arrivals that are due before `duration_s`."""
+    return tuple(arrival for arrival in arrivals if arrival.at_s < duration_s)
+
+
+def mean_output_tokens(arrivals: Sequence[Arrival]) -> float:
+    """Return the mean of the output tokens asked for.
+
+    Raises:
+        TraceError: There are no arrivals.
+    """
+    if not arrivals:
+        raise TraceError("asked for a mean output length, found no arrivals")
+    return sum(arrival.output_tokens for arrival in arrivals) / len(arrivals)
+
+
+def offered_rate(capacity_tps: float, utilisation: float, mean_output_tokens: float) -> float:
+    """Return the request rate that offers a share of a fleet's capacity, requests/s.
+
+    Args:
+        capacity_tps: Output tokens/s of the fleet at full power.
+        utilisation: Share of it to offer; above 1 the queue grows without end.
+        mean_output_tokens: Mean output tokens of a request.
+
+    Raises:
+        ValueError: One of them is not positive.
+    """
+    _require_positive("a capacity", capacity_tps)
+    _require_positive("a utilisation", utilisation)
+    _require_positive("a mean output length", mean_output_tokens)
+    return capacity_tps * utilisation / mean_output_tokens
+
+
+def _require_positive(what: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"asked for {what} above 0, found {value:g}")

@@ -1,0 +1,81 @@
+"""What a load test shows: one moving line, then a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from steppe.load.replay import Progress
+
+Summary = dict[str, object]
+
+_COUNTS = (
+    ("completed", "completed"),
+    ("failed", "failed"),
+    ("rejected (429)", "rejected"),
+    ("shed (503)", "shed"),
+    ("cancelled", "cancelled"),
+    ("503s waited out", "retries"),
+    ("duration, s", "duration"),
+    ("prompt tokens", "total_input_tokens"),
+    ("output tokens", "total_output_tokens"),
+    ("requests/s", "request_throughput"),
+    ("good requests/s", "request_goodput"),
+    ("SLO attainment", "slo_attainment"),
+    ("output tokens/s", "output_throughput"),
+    ("most outstanding", "max_concurrent_requests"),
+)
+_TIMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2el"))
+_KINDS = ("mean", "median", "p95", "p99")
+
+
+@contextmanager
+def progress_line(console: Console, total: int) -> Iterator[Callable[[Progress], None]]:
+    """Show a moving line on a terminal, nothing elsewhere; yields what to call with news."""
+    columns = (
+        TextColumn("sent {task.fields[news].sent}/{task.total:.0f}"),
+        BarColumn(),
+        TextColumn("running {task.fields[news].running}"),
+        TextColumn("done {task.fields[news].completed}"),
+        TextColumn("unserved {task.fields[news].unserved}"),
+        TextColumn("{task.fields[tps]:.0f} tok/s"),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("load", total=total, news=Progress(), tps=0.0)
+
+        def show(news: Progress) -> None:
+            ended = news.completed + news.unserved
+            tps = news.output_tokens / max(news.elapsed_s, 1e-9)
+            bar.update(task, completed=ended, news=news, tps=tps)
+
+        yield show
+
+
+def summary_tables(summary: Summary) -> tuple[Table, Table]:
+    """Return the totals, and the latencies in ms, of a finished load test."""
+    totals = Table(show_header=False, box=None)
+    totals.add_column(style="bold")
+    totals.add_column(justify="right")
+    for label, key in _COUNTS:
+        totals.add_row(label, _shown(summary[key]))
+    times = Table("ms", box=None)
+    for kind in _KINDS:
+        times.add_column(kind, justify="right")
+    for label, key in _TIMES:
+        times.add_row(label, *(_shown(summary[f"{kind}_{key}_ms"]) for kind in _KINDS))
+    return totals, times
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:,.2f}"
+        case _:
+            return f"{value:,}"

@@ -1,0 +1,89 @@
+"""Prompt and output lengths, drawn together as a fitted mixture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe.load.arrivals import LengthLimits
+
+
+@dataclass(frozen=True, slots=True)
+class LengthComponent:
+    """One two-dimensional lognormal: a kind of request.
+
+    Attributes:
+        weight: Share of the requests.
+        prompt_log: Mean of ln(prompt tokens).
+        output_log: Mean of ln(output tokens).
+        prompt_spread: Standard deviation of ln(prompt tokens).
+        output_spread: Standard deviation of ln(output tokens).
+        correlation: Correlation of the two logarithms.
+    """
+
+    weight: float
+    prompt_log: float
+    output_log: float
+    prompt_spread: float
+    output_spread: float
+    correlation: float
+
+
+@dataclass(frozen=True, slots=True)
+class LengthMixture:
+    """Several kinds of request, and the longest that were seen.
+
+    Attributes:
+        components: The kinds; their weights add up to 1.
+        longest: Longest prompt and output before scaling, tokens.
+    """
+
+    components: tuple[LengthComponent, ...]
+    longest: LengthLimits
+
+    def draw(
+        self, rng: np.random.Generator, count: int, length_scale: float, limits: LengthLimits
+    ) -> NDArray[np.int64]:
+        """Draw prompt and output lengths, tokens, shape (count, 2).
+
+        Args:
+            rng: Source of chance.
+            count: How many requests.
+            length_scale: Factor on both lengths, after the mixture's own cut at `longest`.
+            limits: What the scaled lengths are clipped to; never below 1.
+
+        Raises:
+            ValueError: `length_scale` is not positive.
+        """
+        if not length_scale > 0:
+            raise ValueError(f"asked for a length scale above 0, found {length_scale:g}")
+        weights = np.array([part.weight for part in self.components])
+        means = np.array([(part.prompt_log, part.output_log) for part in self.components])
+        roots = np.array([_root(part) for part in self.components])
+        kind = rng.choice(len(weights), size=count, p=weights / weights.sum())
+        noise = rng.standard_normal((count, 2))
+        lengths = np.exp(means[kind] + np.einsum("nij,nj->ni", roots[kind], noise))
+        longest = (self.longest.prompt_tokens, self.longest.output_tokens)
+        scaled = np.rint(np.minimum(lengths, longest) * length_scale)
+        allowed = (limits.prompt_tokens, limits.output_tokens)
+        lengths_in_tokens: NDArray[np.int64] = np.clip(scaled, 1, allowed).astype(np.int64)
+        return lengths_in_tokens
+
+    def mean_output_tokens(self, length_scale: float, limits: LengthLimits) -> float:
+        """Return the mean output length after scaling and clipping, tokens.
+
+        A mean over 20,000 draws of a fixed seed; its standard error is about 0.5 %.
+        """
+        lengths = self.draw(np.random.default_rng(0), 20_000, length_scale, limits)
+        return float(lengths[:, 1].mean())
+
+
+def _root(part: LengthComponent) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the lower Cholesky factor of the component's covariance."""
+    independent = (1 - part.correlation**2) ** 0.5
+    return (
+        (part.prompt_spread, 0.0),
+        (part.output_spread * part.correlation, part.output_spread * independent),
+    )

@@ -1,0 +1,217 @@
+"""Send arrivals to a server on time, whatever it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+import aiohttp
+import numpy as np
+
+from steppe.load.arrivals import Arrival
+from steppe.load.client import ChatOptions, Target, ask, open_session
+from steppe.load.prompts import write_prompt
+from steppe.load.results import LoadResult, RequestResult
+from steppe.load.stream import Cancelled, Completed, Failed, Outcome, Refused
+
+# A server that says "retry at once" is not asked in a busy loop.
+_LEAST_RETRY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """Requests start when they are due, regardless of answers: what a crowd of users does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedLoop:
+    """So many requests are always outstanding; arrival times are ignored. For saturation.
+
+    Attributes:
+        concurrency: Requests outstanding at once.
+    """
+
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How a replay behaves.
+
+    Attributes:
+        pacing: When requests start.
+        chat: Sampling of every request.
+        seed: Seed of the prompts' words; each prompt depends on it and its index alone.
+        template_tokens: Tokens that the server's chat template adds to a prompt; so many
+            fewer words are written (SmolLM2-Instruct: 30, measured).
+        deadline_s: When unfinished requests are cancelled, s after the start; never if None.
+        retry_limit_s: Longest time over which a request's 503s are waited out, s.
+        request_timeout_s: Longest time that one try may take, s.
+        max_connections: Most connections open at once.
+    """
+
+    pacing: OpenLoop | ClosedLoop = OpenLoop()
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    seed: int = 0
+    template_tokens: int = 0
+    deadline_s: float | None = None
+    retry_limit_s: float = 600.0
+    request_timeout_s: float = 900.0
+    max_connections: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a replay stands.
+
+    Attributes:
+        elapsed_s: Time since it began, s.
+        sent: Requests sent.
+        running: Requests outstanding, those that wait out a 503 included.
+        completed: Requests whose whole answer arrived.
+        unserved: Requests that failed, or were rejected or shed at last.
+        retries: 503s waited out.
+        output_tokens: Tokens of the completed requests.
+    """
+
+    elapsed_s: float = 0.0
+    sent: int = 0
+    running: int = 0
+    completed: int = 0
+    unserved: int = 0
+    retries: int = 0
+    output_tokens: int = 0
+
+
+async def replay(
+    target: Target,
+    arrivals: Sequence[Arrival],
+    options: ReplayOptions = ReplayOptions(),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+) -> LoadResult:
+    """Send every arrival, wait for the answers, and return what became of them.
+
+    When `stop` is set or the deadline passes, nothing more is sent and what is outstanding is
+    cancelled and counted so. Cancelling the caller's task cancels every request.
+    """
+    async with open_session(options.max_connections, options.request_timeout_s) as session:
+        run = _Replay(session, target, options, on_progress)
+        work = asyncio.ensure_future(run.send_all(arrivals))
+        stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
+        try:
+            await asyncio.wait(
+                (work, stopped),
+                timeout=options.deadline_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.wait((work, stopped))
+        if not work.cancelled():
+            work.result()
+        return run.result()
+
+
+@dataclass(slots=True)
+class _Replay:
+    """One replay's moving parts."""
+
+    session: aiohttp.ClientSession
+    target: Target
+    options: ReplayOptions
+    on_progress: Callable[[Progress], None]
+    start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    progress: Progress = Progress()
+    max_running: int = 0
+    results: list[RequestResult] = field(default_factory=list)
+
+    def now_s(self) -> float:
+        """Time since the replay began, s."""
+        return asyncio.get_running_loop().time() - self.start_s
+
+    def result(self) -> LoadResult:
+        """Return what was found so far, in the order of the arrivals."""
+        in_order = sorted(self.results, key=lambda result: result.index)
+        return LoadResult(
+            self.target.model, self.progress.elapsed_s, self.max_running, tuple(in_order)
+        )
+
+    async def send_all(self, arrivals: Sequence[Arrival]) -> None:
+        """Send every arrival at its pace and wait for all answers."""
+        match self.options.pacing:
+            case OpenLoop():
+                await self._send_when_due(arrivals)
+            case ClosedLoop(concurrency=concurrency):
+                turns = iter(enumerate(arrivals))
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(concurrency):
+                        group.create_task(self._send_in_turn(turns))
+
+    async def _send_when_due(self, arrivals: Sequence[Arrival]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for index, arrival in enumerate(arrivals):
+                await asyncio.sleep(max(0.0, arrival.at_s - self.now_s()))
+                group.create_task(self._send(index, arrival, arrival.at_s))
+
+    async def _send_in_turn(self, turns: enumerate[Arrival]) -> None:
+        for index, arrival in turns:
+            await self._send(index, arrival, self.now_s())
+
+    async def _send(self, index: int, arrival: Arrival, due_s: float) -> None:
+        """Carry one request to its end, and write down which."""
+        sent_s = self.now_s()
+        self._note_sent()
+        outcome: Outcome = Cancelled()
+        retries = 0
+        try:
+            body = self._body(index, arrival)
+            outcome = await ask(self.session, self.target, body, self.now_s)
+            while (delay_s := self._retry_delay_s(outcome, sent_s)) is not None:
+                outcome, retries = Cancelled(), retries + 1
+                await asyncio.sleep(delay_s)
+                outcome = await ask(self.session, self.target, body, self.now_s)
+        finally:
+            result = RequestResult(index, arrival, due_s, sent_s, retries, outcome)
+            self.results.append(result)
+            self._note_end(result)
+
+    def _body(self, index: int, arrival: Arrival) -> bytes:
+        words = arrival.prompt_tokens - self.options.template_tokens
+        prompt = write_prompt(np.random.default_rng((self.options.seed, index)), words)
+        return self.options.chat.body(self.target.model, prompt, arrival.output_tokens)
+
+    def _retry_delay_s(self, outcome: Outcome, sent_s: float) -> float | None:
+        """Return how long to wait before asking again, s; None to take no for an answer."""
+        match outcome:
+            case Refused(status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=float(asked_s)):
+                delay_s = max(_LEAST_RETRY_S, asked_s)
+                again_s = self.now_s() + delay_s - sent_s
+                return delay_s if again_s <= self.options.retry_limit_s else None
+            case _:
+                return None
+
+    def _note_sent(self) -> None:
+        now = self.progress
+        self.max_running = max(self.max_running, now.running + 1)
+        self._report(replace(now, sent=now.sent + 1, running=now.running + 1))
+
+    def _note_end(self, result: RequestResult) -> None:
+        now = self.progress
+        now = replace(now, running=now.running - 1, retries=now.retries + result.retries)
+        match result.outcome:
+            case Completed(output_tokens=tokens):
+                tokens += now.output_tokens
+                now = replace(now, completed=now.completed + 1, output_tokens=tokens)
+            case Refused() | Failed():
+                now = replace(now, unserved=now.unserved + 1)
+            case Cancelled():
+                pass
+        self._report(now)
+
+    def _report(self, progress: Progress) -> None:
+        self.progress = replace(progress, elapsed_s=self.now_s())
+        self.on_progress(self.progress)

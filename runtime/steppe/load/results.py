@@ -1,0 +1,190 @@
+"""What a load test found, under the names of vLLM's `bench serve`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe.load.arrivals import Arrival
+from steppe.load.stream import Cancelled, Completed, Failed, Outcome, Refused
+from steppe.report.latency import tpot_s
+from steppe.report.records import Slo
+
+Floats = NDArray[np.float64]
+_MS_PER_S = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """One request, as its client saw it; times in s since the load began.
+
+    Attributes:
+        index: Its place among the arrivals.
+        asked: The arrival.
+        due_s: When it should have been sent. Latency counts from here, so that neither a slow
+            client nor a wait after a 503 hides.
+        sent_s: When it was first sent.
+        retries: How often a 503 was waited out.
+        outcome: How it ended.
+    """
+
+    index: int
+    asked: Arrival
+    due_s: float
+    sent_s: float
+    retries: int
+    outcome: Outcome
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Due time to first token, s."""
+        return self.outcome.first_s - self.due_s if isinstance(self.outcome, Completed) else None
+
+    @property
+    def e2e_s(self) -> float | None:
+        """Due time to last token, s."""
+        return self.outcome.last_s - self.due_s if isinstance(self.outcome, Completed) else None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first, s; None below two tokens."""
+        if not isinstance(self.outcome, Completed):
+            return None
+        return tpot_s(self.outcome.first_s, self.outcome.last_s, self.outcome.output_tokens)
+
+    @property
+    def finish(self) -> str:
+        """The finish reason, or `failed`, `rejected` (429), `shed` (503), `cancelled`."""
+        match self.outcome:
+            case Completed(finish=finish):
+                return finish
+            case Refused(status=HTTPStatus.TOO_MANY_REQUESTS):
+                return "rejected"
+            case Refused():
+                return "shed"
+            case Failed():
+                return "failed"
+            case Cancelled():
+                return "cancelled"
+
+    def is_good(self, slo: Slo) -> bool:
+        """Return whether it completed within every SLO; one token has no TPOT to miss."""
+        if self.ttft_s is None:
+            return False
+        return self.ttft_s <= slo.ttft_s and (self.tpot_s is None or self.tpot_s <= slo.tpot_s)
+
+    def row(self) -> dict[str, object]:
+        """Return the request as one flat record."""
+        done = self.outcome if isinstance(self.outcome, Completed) else None
+        return {
+            "index": self.index,
+            "arrival_s": self.due_s,
+            "sent_s": self.sent_s,
+            "asked_prompt_tokens": self.asked.prompt_tokens,
+            "asked_output_tokens": self.asked.output_tokens,
+            "prompt_tokens": done.prompt_tokens if done else None,
+            "output_tokens": done.output_tokens if done else None,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "e2e_s": self.e2e_s,
+            "retries": self.retries,
+            "finish": self.finish,
+            "error": self.outcome.message if isinstance(self.outcome, Failed) else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """A whole load test.
+
+    Attributes:
+        model: The model that was asked for.
+        duration_s: First due request to the end of the last, s.
+        max_running: Most requests outstanding at once.
+        requests: Every request that was sent, in the order of the arrivals.
+    """
+
+    model: str
+    duration_s: float
+    max_running: int
+    requests: tuple[RequestResult, ...]
+
+    @property
+    def all_completed(self) -> bool:
+        """Whether every request that was sent got its whole answer."""
+        return all(isinstance(request.outcome, Completed) for request in self.requests)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How often each failure happened, most frequent first."""
+        failures = (r.outcome.message for r in self.requests if isinstance(r.outcome, Failed))
+        return dict(Counter(failures).most_common())
+
+    def summary(self, slo: Slo) -> dict[str, object]:
+        """Return totals, rates and latencies, with the keys and units of vLLM's `bench serve`.
+
+        Beyond those: `rejected` (429 at last), `shed` (503 at last), `cancelled` (by us),
+        `retries` (503s waited out), `slo_attainment` (good requests over all but the cancelled)
+        and `p99_send_lag_ms`, how late the client itself was.
+        """
+        span_s = max(self.duration_s, 1e-9)
+        finishes = Counter(request.finish for request in self.requests)
+        answers = [r.outcome for r in self.requests if isinstance(r.outcome, Completed)]
+        good = sum(request.is_good(slo) for request in self.requests)
+        counted = len(self.requests) - finishes["cancelled"]
+        total_input = sum(answer.prompt_tokens for answer in answers)
+        total_output = sum(answer.output_tokens for answer in answers)
+        lag_s = _known([request.sent_s - request.due_s for request in self.requests])
+        return {
+            "duration": self.duration_s,
+            "completed": len(answers),
+            "failed": finishes["failed"],
+            "rejected": finishes["rejected"],
+            "shed": finishes["shed"],
+            "cancelled": finishes["cancelled"],
+            "retries": sum(request.retries for request in self.requests),
+            "total_input_tokens": total_input,
+            "total_output_tokens": total_output,
+            "request_throughput": len(answers) / span_s,
+            "request_goodput": good / span_s,
+            "slo_attainment": good / counted if counted else None,
+            "output_throughput": total_output / span_s,
+            "total_token_throughput": (total_input + total_output) / span_s,
+            "max_concurrent_requests": self.max_running,
+            **self._latencies(answers),
+            "p99_send_lag_ms": float(np.percentile(lag_s, 99)) * _MS_PER_S if lag_s.size else None,
+            "errors": self.errors,
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return one flat record a request."""
+        return [request.row() for request in self.requests]
+
+    def _latencies(self, answers: list[Completed]) -> dict[str, float | None]:
+        gaps_s = [np.frombuffer(answer.gaps_s, dtype=np.float64) for answer in answers]
+        return {
+            **_statistics("ttft", _known([request.ttft_s for request in self.requests])),
+            **_statistics("tpot", _known([request.tpot_s for request in self.requests])),
+            **_statistics("itl", np.concatenate(gaps_s) if gaps_s else np.empty(0)),
+            **_statistics("e2el", _known([request.e2e_s for request in self.requests])),
+        }
+
+
+def _known(values: list[float | None] | list[float]) -> Floats:
+    return np.array([value for value in values if value is not None], dtype=np.float64)
+
+
+def _statistics(name: str, values_s: Floats) -> dict[str, float | None]:
+    """Return mean, median, spread and percentiles in ms; None without a value."""
+    keys = [f"{kind}_{name}_ms" for kind in ("mean", "median", "std", "p95", "p99")]
+    if not values_s.size:
+        return dict.fromkeys(keys)
+    found = (values_s.mean(), np.median(values_s), values_s.std())
+    tails = np.percentile(values_s, (95, 99))
+    return {
+        key: float(value) * _MS_PER_S for key, value in zip(keys, (*found, *tails), strict=True)
+    }

@@ -1,0 +1,148 @@
+"""How one request ended, and a parser of the event stream that tells.
+
+A chunk counts as tokens if it carries a choice whose delta is more than the opening role;
+how many tokens there were is taken from `usage` alone. vLLM sends the role together with
+the first token, so the first token is seen when vLLM's own `bench serve` sees it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_DATA = b"data:"
+_DONE = b"[DONE]"
+# An engine that aborts still ends its stream properly; the text is cut all the same.
+_CUT_SHORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The whole answer arrived.
+
+    Attributes:
+        first_s: Client time of the first token, s.
+        last_s: Client time of the last token, s.
+        gaps_s: Time between one chunk with tokens and the next, s.
+        prompt_tokens: Tokens of the prompt, from `usage`.
+        output_tokens: Tokens of the answer, from `usage`.
+        finish: The server's finish reason.
+    """
+
+    first_s: float
+    last_s: float
+    gaps_s: array[float]
+    prompt_tokens: int
+    output_tokens: int
+    finish: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server said no before it began.
+
+    Attributes:
+        status: HTTP status, 429 or 503.
+        retry_after_s: When to ask again, s from now; None if the server did not say.
+    """
+
+    status: int
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request came to nothing, or to part of an answer.
+
+    Attributes:
+        message: Why, in one line.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """We gave up: a deadline passed or the user stopped the load."""
+
+
+Outcome = Completed | Refused | Failed | Cancelled
+
+
+class ChatStream:
+    """Reads the server-sent events of one streamed chat completion, in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._gaps_s = array("d")
+        self._usage: dict[str, Any] = {}
+        self._finish: str | None = None
+        self._done = False
+        self._error: str | None = None
+
+    def feed(self, data: bytes, now_s: float) -> None:
+        """Take bytes as they come; `now_s` is when they came."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(_DATA):
+                self._event(line[len(_DATA) :].strip(), now_s)
+
+    def end(self) -> Completed | Failed:
+        """Return what the finished stream amounts to."""
+        if self._error is not None:
+            return Failed(self._error)
+        if not self._done:
+            return Failed("the stream broke off before [DONE]")
+        if self._finish is None or self._finish == _CUT_SHORT:
+            return Failed(f"asked for a finished answer, found finish reason {self._finish}")
+        if self._first_s is None or not self._usage.get("completion_tokens"):
+            return Failed("asked for tokens and their usage, found an answer without them")
+        return Completed(
+            self._first_s,
+            self._last_s,
+            self._gaps_s,
+            self._usage["prompt_tokens"],
+            self._usage["completion_tokens"],
+            self._finish,
+        )
+
+    def _event(self, data: bytes, now_s: float) -> None:
+        if data == _DONE:
+            self._done = True
+            return
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            self._error = f"asked for JSON events, found {data[:60]!r}"
+            return
+        if "error" in event:
+            self._error = f"error in the stream: {_message(event['error'])}"
+            return
+        self._usage = event.get("usage") or self._usage
+        for choice in event.get("choices") or ():
+            self._finish = choice.get("finish_reason") or self._finish
+            if _carries_tokens(choice.get("delta") or {}):
+                self._token(now_s)
+
+    def _token(self, now_s: float) -> None:
+        if self._first_s is None:
+            self._first_s = now_s
+        else:
+            self._gaps_s.append(now_s - self._last_s)
+        self._last_s = now_s
+
+
+def _carries_tokens(delta: dict[str, Any]) -> bool:
+    if delta.get("content"):
+        return True
+    # A token may decode to no text (half a character), but then no role comes with it.
+    return bool(delta) and "role" not in delta
+
+
+def _message(error: object) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)

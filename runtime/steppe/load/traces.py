@@ -1,0 +1,165 @@
+"""Request traces as they are published: Azure, BurstGPT and Mooncake.
+
+Each reader takes the file unchanged. The formats are told apart by their first line:
+
+- Azure LLM inference traces (Azure/AzurePublicDataset, CC-BY 4.0), CSV with
+  `TIMESTAMP,ContextTokens,GeneratedTokens`, times of day;
+- BurstGPT (HPMLL/BurstGPT, CC-BY 4.0), CSV with `Timestamp`, `Request tokens` and
+  `Response tokens` among its columns, times in s;
+- Mooncake (kvcache-ai/Mooncake, Apache-2.0), JSON lines with `timestamp` in ms,
+  `input_length` and `output_length`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+from steppe.errors import TraceError
+from steppe.load.arrivals import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class _CsvFormat:
+    """Which columns of a CSV trace hold what, and how its times read, s."""
+
+    time: str
+    prompt: str
+    output: str
+    seconds: Callable[[str], float]
+
+
+def _seconds_of_date(text: str) -> float:
+    # A plain difference of naive times: the zone cancels, and daylight saving never enters.
+    moment = datetime.fromisoformat(text).replace(tzinfo=None)
+    return (moment - datetime(2000, 1, 1)).total_seconds()
+
+
+_AZURE = _CsvFormat("TIMESTAMP", "ContextTokens", "GeneratedTokens", _seconds_of_date)
+_BURSTGPT = _CsvFormat("Timestamp", "Request tokens", "Response tokens", float)
+
+
+def read_trace(path: Path) -> tuple[Arrival, ...]:
+    """Read a request trace in any of the known formats, told by its first line.
+
+    Times are counted from the trace's first request. Rows with a length of zero asked for
+    nothing (BurstGPT marks failures so) and are left out.
+
+    Raises:
+        TraceError: The file is missing, empty, of no known format, unsorted, or has a bad row.
+    """
+    text = _text_of(path)
+    first = text.lstrip().partition("\n")[0].strip()
+    if not first:
+        raise TraceError(f"{path}: asked for a request trace, found an empty file")
+    if first.startswith("{"):
+        return _finish(path, _mooncake_rows(path, text))
+    columns = [column.strip() for column in first.split(",")]
+    for known in (_AZURE, _BURSTGPT):
+        if known.time in columns:
+            return _finish(path, _csv_rows(path, text, known))
+    raise TraceError(
+        f"{path}: asked for Azure or BurstGPT CSV or Mooncake JSON lines, found {first[:80]!r}"
+    )
+
+
+def read_azure(path: Path) -> tuple[Arrival, ...]:
+    """Read an Azure LLM inference trace.
+
+    Raises:
+        TraceError: The file is missing, empty, lacks a column, is unsorted, or has a bad row.
+    """
+    return _finish(path, _csv_rows(path, _text_of(path), _AZURE))
+
+
+def read_burstgpt(path: Path) -> tuple[Arrival, ...]:
+    """Read a BurstGPT trace; failed requests (no response tokens) are left out.
+
+    Raises:
+        TraceError: The file is missing, empty, lacks a column, is unsorted, or has a bad row.
+    """
+    return _finish(path, _csv_rows(path, _text_of(path), _BURSTGPT))
+
+
+def read_mooncake(path: Path) -> tuple[Arrival, ...]:
+    """Read a Mooncake trace; its `hash_ids` are not used.
+
+    Raises:
+        TraceError: The file is missing, empty, lacks a key, is unsorted, or has a bad line.
+    """
+    return _finish(path, _mooncake_rows(path, _text_of(path)))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TraceError(f"{path}: asked for a request trace, found: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}: asked for text, found bytes that are not UTF-8") from error
+
+
+def _csv_rows(path: Path, text: str, known: _CsvFormat) -> Iterator[tuple[int, Arrival]]:
+    """Yield line number and arrival of every row; times as the file gives them."""
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    found = [name.strip() for name in reader.fieldnames or ()]
+    for column in (known.time, known.prompt, known.output):
+        if column not in found:
+            raise TraceError(f"{path}: asked for column {column}, found {', '.join(found)}")
+    reader.fieldnames = found
+    for row in reader:
+        try:
+            arrival = Arrival(
+                known.seconds(row[known.time]), int(row[known.prompt]), int(row[known.output])
+            )
+        except (ValueError, TypeError) as error:
+            raise TraceError(_bad_row(path, reader.line_num, error)) from error
+        yield reader.line_num, arrival
+
+
+def _mooncake_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
+    """Yield line number and arrival of every JSON line; times in s."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+            arrival = Arrival(
+                float(row["timestamp"]) / 1000, int(row["input_length"]), int(row["output_length"])
+            )
+        except KeyError as error:
+            raise TraceError(f"{path}: line {number}: asked for key {error}, found none") from error
+        except (ValueError, TypeError) as error:
+            raise TraceError(_bad_row(path, number, error)) from error
+        yield number, arrival
+
+
+def _bad_row(path: Path, number: int, error: ValueError | TypeError) -> str:
+    return f"{path}: line {number}: asked for a time and two token counts, found: {error}"
+
+
+def _finish(path: Path, rows: Iterator[tuple[int, Arrival]]) -> tuple[Arrival, ...]:
+    """Check order and lengths, drop empty requests, and count time from the first request."""
+    kept: list[Arrival] = []
+    last_s = float("-inf")
+    for number, arrival in rows:
+        if not arrival.at_s >= last_s:
+            raise TraceError(
+                f"{path}: line {number}: asked for rising times, found a request "
+                f"{last_s - arrival.at_s:g} s before the one above it"
+            )
+        if min(arrival.prompt_tokens, arrival.output_tokens) < 0:
+            raise TraceError(f"{path}: line {number}: asked for token counts, found a negative one")
+        last_s = arrival.at_s
+        if arrival.prompt_tokens and arrival.output_tokens:
+            kept.append(arrival)
+    if not kept:
+        raise TraceError(f"{path}: asked for a request trace, found no request in it")
+    zero_s = kept[0].at_s
+    return tuple(Arrival(a.at_s - zero_s, a.prompt_tokens, a.output_tokens) for a in kept)

@@ -1,0 +1,1 @@
+"""What can this hardware do? Sweeps over operating points."""

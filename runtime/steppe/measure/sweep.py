@@ -1,0 +1,182 @@
+"""Measure the frontier of a fleet on its own replicas, under a saturating load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from steppe.errors import ReplicaError
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+SETTLE_S = 0.6
+"""Time after new limits before a window begins: clocks and the running step settle, s."""
+WARM_UP_S = 4.0
+REST_S = 1.5
+
+
+class Totals(Protocol):
+    """Running totals of a replica at one instant."""
+
+    @property
+    def time_s(self) -> float:
+        """The instant, s."""
+        ...
+
+    @property
+    def energy_j(self) -> float:
+        """Energy counter, J."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens sampled."""
+        ...
+
+
+class Bench(Protocol):
+    """The replicas under measurement."""
+
+    def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
+        """Set the limits of a replica; None: the lowest clock."""
+        ...
+
+    def reading(self, replica: str) -> Totals:
+        """Return the totals of a replica."""
+        ...
+
+    def park(self, replica: str, parked: bool) -> None:
+        """Freeze or thaw a replica."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The operating points to try.
+
+    Attributes:
+        clocks_mhz: Clock limits, MHz; empty where the clock cannot be set.
+        batch_limits: Batch limits.
+        window_s: Length of one measured window, s.
+    """
+
+    clocks_mhz: tuple[int, ...]
+    batch_limits: tuple[int, ...]
+    window_s: float
+
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """All pairs of clock and batch limit, the fastest first."""
+        clocks = sorted(self.clocks_mhz, reverse=True) or [0]
+        return [(c, b) for c in clocks for b in sorted(self.batch_limits, reverse=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a replica draws without work, W."""
+
+    idle_w: float
+    asleep_w: float
+
+
+def spread_clocks(clocks_mhz: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return `count` of the supported clocks, evenly spread, the lowest and highest included."""
+    if len(clocks_mhz) <= count:
+        return tuple(clocks_mhz)
+    last = len(clocks_mhz) - 1
+    return tuple(clocks_mhz[round(i * last / (count - 1))] for i in range(count))
+
+
+def powers_of_two(largest: int) -> tuple[int, ...]:
+    """Return 1, 2, 4 ... up to `largest`, which is included."""
+    powers = []
+    power = 1
+    while power < largest:
+        powers.append(power)
+        power *= 2
+    return (*powers, largest)
+
+
+def measure_rest(bench: Bench, replicas: Sequence[str]) -> Rest:
+    """Measure the draw of idle and of sleeping replicas, at the lowest clock."""
+    for replica in replicas:
+        bench.set_point(replica, None, 1)
+    time.sleep(SETTLE_S)
+    idle = _windows(bench, replicas, REST_S)
+    for replica in replicas:
+        bench.park(replica, parked=True)
+    time.sleep(SETTLE_S)
+    asleep = _windows(bench, replicas, REST_S)
+    for replica in replicas:
+        bench.park(replica, parked=False)
+    return Rest(_mean_w(idle), _mean_w(asleep))
+
+
+def sweep(
+    bench: Bench,
+    replicas: Sequence[str],
+    grid: Grid,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[OperatingPoint]:
+    """Measure every point of the grid; the replicas, alike, share the points out.
+
+    The caller keeps the replicas saturated meanwhile. Starts with the largest batch, so that
+    later changes only hold or release sequences that run already.
+
+    Raises:
+        ReplicaError: A replica gave no token in a window at the fastest point.
+    """
+    points = grid.points
+    rounds = [points[at : at + len(replicas)] for at in range(0, len(points), len(replicas))]
+    for replica in replicas:
+        bench.set_point(replica, *points[0])
+    time.sleep(WARM_UP_S)
+    measured: list[OperatingPoint] = []
+    for number, todo in enumerate(rounds):
+        on_progress(number, len(rounds))
+        busy = list(zip(replicas, todo, strict=False))
+        for replica, point in busy:
+            bench.set_point(replica, *point)
+        time.sleep(SETTLE_S)
+        windows = _windows(bench, [replica for replica, _ in busy], grid.window_s)
+        measured += [_point(p, w) for (_, p), w in zip(busy, windows, strict=True)]
+    on_progress(len(rounds), len(rounds))
+    if not any(point.output_tps for point in measured):
+        raise ReplicaError("asked for a sweep, found no output token in any window")
+    return measured
+
+
+def frontier_of(points: Sequence[OperatingPoint], rest: Rest, source: str) -> Frontier:
+    """Return the frontier of measured points."""
+    return Frontier.of(points, asleep_w=rest.asleep_w, idle_w=rest.idle_w, source=source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    duration_s: float
+    energy_j: float
+    output_tokens: int
+
+
+def _windows(bench: Bench, replicas: Sequence[str], length_s: float) -> list[_Window]:
+    before = [bench.reading(replica) for replica in replicas]
+    time.sleep(length_s)
+    after = [bench.reading(replica) for replica in replicas]
+    return [
+        _Window(b.time_s - a.time_s, b.energy_j - a.energy_j, b.output_tokens - a.output_tokens)
+        for a, b in zip(before, after, strict=True)
+    ]
+
+
+def _mean_w(windows: Sequence[_Window]) -> float:
+    return sum(w.energy_j / w.duration_s for w in windows) / len(windows)
+
+
+def _point(setting: tuple[int, int], window: _Window) -> OperatingPoint:
+    clock_mhz, batch_limit = setting
+    output_tps = window.output_tokens / window.duration_s
+    tpot_s = batch_limit / output_tps if output_tps else 0.0
+    draw_w = window.energy_j / window.duration_s
+    return OperatingPoint(clock_mhz, batch_limit, output_tps, draw_w, tpot_s)

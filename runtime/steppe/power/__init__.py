@@ -1,0 +1,1 @@
+"""How many watts may we draw? Supply traces, sun, wind, battery, forecast, budget."""

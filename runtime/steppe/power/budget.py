@@ -1,0 +1,196 @@
+"""The power budget: supply and battery in, watts for the GPUs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steppe.config import PowerSection, SiteSection
+from steppe.power.battery import NO_BATTERY, Battery, battery_from_config
+from steppe.power.signal import Fresh, Missing, Reading, Stale
+from steppe.power.supply import Supply, TraceClock, offered, supply_from_config, total
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many watts there are until the next tick.
+
+    Attributes:
+        supply_w: What the sources offer the site, W; the fallback while they are stale.
+        battery_w: What the battery can add at the site, W.
+        budget_w: What the GPUs may draw, W.
+        stale: Whether a source is stale or missing, so that the fallback holds.
+    """
+
+    supply_w: float
+    battery_w: float
+    budget_w: float
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTerms:
+    """What lies between the supply and the GPUs.
+
+    Attributes:
+        reserve_w: Kept back from the supply at all times, W.
+        fallback_w: Site budget while a source is stale or missing, W.
+        stale_s: How long the last value of a source is believed, s of run time.
+        pue: Site watts for each GPU watt, without the fixed overhead.
+        overhead_w: Site watts that do not depend on the GPUs.
+    """
+
+    reserve_w: float
+    fallback_w: float
+    stale_s: float
+    pue: float
+    overhead_w: float
+
+    def gpu_w(self, site_w: float) -> float:
+        """Return what the GPUs may draw when the site may draw `site_w`, W."""
+        return max(0.0, (site_w - self.overhead_w) / self.pue)
+
+    def site_w(self, gpu_w: float) -> float:
+        """Return what the site draws when the GPUs draw `gpu_w`, W."""
+        return gpu_w * self.pue + self.overhead_w
+
+
+class PowerBudget:
+    """What the GPUs may draw: `(supply + battery - reserve - overhead) / pue`, never below 0.
+
+    The battery offers at any time what it can sustain for an hour of trace time, and takes
+    what the site leaves of the supply beyond the reserve. While a source is stale or missing
+    the site may draw the fallback, and the battery rests, for nobody knows the surplus.
+    Everything but the battery follows from the time alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        supplies: tuple[Supply, ...],
+        clock: TraceClock,
+        terms: SiteTerms,
+        battery: Battery = NO_BATTERY,
+        stored_j: float = 0.0,
+    ) -> None:
+        self._supplies = supplies
+        self._clock = clock
+        self._terms = terms
+        self._battery = battery
+        self._stored_j = stored_j
+        self._curtailed_j = 0.0
+        self._settled_s = clock.started_s
+
+    @property
+    def curtailed_j(self) -> float:
+        """Supply that was neither drawn nor stored nor kept in reserve, J.
+
+        Joules of run time, as a GPU's meter counts them.
+        """
+        return self._curtailed_j
+
+    @property
+    def stored_j(self) -> float:
+        """Energy in the battery, J of trace time."""
+        return self._stored_j
+
+    def at(self, now_s: float) -> Budget:
+        """Return the budget at `now_s`, with the battery as it was last settled."""
+        return self._budget(self._supply(now_s), self._stored_j)
+
+    def settle(self, now_s: float, draw_w: float) -> None:
+        """Tell what the GPUs drew, W on average since the last time this was told.
+
+        The surplus charges the battery, a deficit discharges it, in trace time; surplus that
+        it does not take is curtailed. Supply counts with the mean of the interval's ends.
+        """
+        elapsed_s = max(0.0, now_s - self._settled_s)
+        before, after = self._supply(self._settled_s), self._supply(now_s)
+        self._settled_s = max(self._settled_s, now_s)
+        match before, after:
+            case Fresh(), Fresh():
+                self._exchange((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
+
+    def forecast(
+        self, now_s: float, horizon_s: float, step_s: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Return `(time, budget)` pairs, s and W, at the start of each step of the horizon.
+
+        Traces and weather years are known ahead, so this is perfect foresight, which no real
+        forecast has; a live signal keeps its present value (persistence). The battery gives
+        what it offers from its present charge and is not recharged.
+        """
+        pairs = []
+        stored_j = self._stored_j
+        step = 0
+        while step * step_s < horizon_s:
+            at_s = now_s + step * step_s
+            budget = self._budget(self._supply(at_s), stored_j)
+            pairs.append((at_s, budget.budget_w))
+            trace_step_s = step_s * self._clock.speedup
+            stored_j = self._battery.discharge(stored_j, budget.battery_w, trace_step_s).stored_j
+            step += 1
+        return tuple(pairs)
+
+    def _supply(self, now_s: float) -> Reading:
+        stale_s = self._terms.stale_s
+        return total(offered(supply, now_s, self._clock, stale_s) for supply in self._supplies)
+
+    def _budget(self, supply: Reading, stored_j: float) -> Budget:
+        match supply:
+            case Fresh(watts=supply_w):
+                battery_w = self._battery.offered_w(stored_j)
+                site_w = supply_w + battery_w - self._terms.reserve_w
+                return Budget(supply_w, battery_w, self._terms.gpu_w(site_w), stale=False)
+            case Stale() | Missing():
+                fallback_w = self._terms.fallback_w
+                return Budget(fallback_w, 0.0, self._terms.gpu_w(fallback_w), stale=True)
+
+    def _exchange(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
+        """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""
+        site_w = self._terms.site_w(draw_w)
+        surplus_w = max(0.0, supply_w - self._terms.reserve_w - site_w)
+        deficit_w = max(0.0, site_w - supply_w)
+        trace_s = elapsed_s * self._clock.speedup
+        charged = self._battery.charge(self._stored_j, surplus_w, trace_s)
+        discharged = self._battery.discharge(charged.stored_j, deficit_w, trace_s)
+        self._stored_j = discharged.stored_j
+        self._curtailed_j += (surplus_w - charged.power_w) * elapsed_s
+
+
+def budget_from_config(
+    power: PowerSection,
+    site: SiteSection,
+    *,
+    started_s: float = 0.0,
+    wall_s: Callable[[], float] = time.time,
+) -> PowerBudget:
+    """Return the budget that a configuration describes.
+
+    Args:
+        power: Supplies, battery, reserve, trace time.
+        site: What the site needs beside the GPUs.
+        started_s: Run time at which the traces begin, on the clock that `now_s` comes from, s.
+        wall_s: Reads the clock that stamps signal files, s since the epoch.
+
+    Raises:
+        TraceError: A trace cannot be read.
+        ConfigError: `power.start` does not lie in a trace.
+    """
+    battery, stored_j = (
+        (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)
+    )
+    return PowerBudget(
+        supplies=tuple(supply_from_config(part, power, wall_s) for part in power.supply),
+        clock=TraceClock(started_s, power.speedup),
+        terms=SiteTerms(
+            reserve_w=power.reserve_w,
+            fallback_w=power.fallback_w,
+            stale_s=power.stale_s,
+            pue=site.pue,
+            overhead_w=site.overhead_w,
+        ),
+        battery=battery,
+        stored_j=stored_j,
+    )

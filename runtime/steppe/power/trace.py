@@ -1,0 +1,217 @@
+"""A supply over time: a file of timed watts, or one year of them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, TextIO
+
+from steppe.config import TraceSupply
+from steppe.errors import TraceError
+
+HOUR_S = 3600.0
+YEAR_S = 8760 * HOUR_S
+MAX_GAP_SPACINGS = 3.0
+"""A wider space between two rows than this many median spacings is a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyTrace:
+    """Watts at rising times, linear between them.
+
+    Attributes:
+        times_s: Seconds since the trace's start, rising, at least two.
+        watts: Supply at those times, W, never negative.
+        start: Calendar time of second 0; None for a file of plain seconds and for a weather
+            year, which stands for any year.
+    """
+
+    times_s: tuple[float, ...]
+    watts: tuple[float, ...]
+    start: datetime | None
+
+    @property
+    def end_s(self) -> float:
+        """Time of the last row, s since the start."""
+        return self.times_s[-1]
+
+    @property
+    def end(self) -> datetime | None:
+        """Calendar time of the last row, where the trace has one."""
+        return None if self.start is None else self.start + timedelta(seconds=self.end_s)
+
+    def at(self, trace_s: float) -> float:
+        """Return the supply at a time of the trace, W.
+
+        Raises:
+            TraceError: The time lies outside the trace, which says nothing about it.
+        """
+        if not self.times_s[0] <= trace_s <= self.end_s:
+            covered = f"{self.times_s[0]:g} to {self.end_s:g} s"
+            raise TraceError(f"asked for the supply at {trace_s:g} s, the trace covers {covered}")
+        after = min(bisect_right(self.times_s, trace_s), len(self.times_s) - 1)
+        before = after - 1
+        width_s = self.times_s[after] - self.times_s[before]
+        share = (trace_s - self.times_s[before]) / width_s
+        return (1.0 - share) * self.watts[before] + share * self.watts[after]
+
+
+def year_trace(first_s: float, hourly_w: Sequence[float]) -> SupplyTrace:
+    """Return a year of hourly values as a trace whose end meets its start.
+
+    Args:
+        first_s: Time of the first value, s after the turn of the year, more than 0 and at
+            most an hour.
+        hourly_w: 8760 values, W.
+    """
+    last_s = first_s - HOUR_S
+    share = (0.0 - last_s) / HOUR_S
+    turn_w = (1.0 - share) * hourly_w[-1] + share * hourly_w[0]
+    inner = [
+        (first_s + HOUR_S * hour, watts)
+        for hour, watts in enumerate(hourly_w)
+        if first_s + HOUR_S * hour < YEAR_S
+    ]
+    samples = [(0.0, turn_w), *inner, (YEAR_S, turn_w)]
+    return SupplyTrace(tuple(t for t, _ in samples), tuple(w for _, w in samples), None)
+
+
+def load_trace(section: TraceSupply) -> SupplyTrace:
+    """Read a supply trace from `.csv`, `.csv.gz` or `.parquet`.
+
+    Times are ISO 8601 (UTC where no offset is given) or plain seconds. Negative power is a
+    plant's own use while it stands still; it offers nothing then, so it is read as 0 W.
+
+    Raises:
+        TraceError: The file or a column is missing, a value is no time or no finite number,
+            times are unsorted or repeated, or there is a gap. The message is one line.
+    """
+    rows = _read_rows(section)
+    if len(rows) < 2:
+        raise TraceError(f"{section.path}: asked for at least two rows, found {len(rows)}")
+    start, times_s = _times(section, [time for time, _ in rows])
+    _check_spacing(section.path, times_s, [time for time, _ in rows])
+    watts = [_power_w(section, row, value) for row, (_, value) in enumerate(rows, start=1)]
+    return SupplyTrace(tuple(times_s), tuple(_scaled(section, watts)), start)
+
+
+def _read_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
+    """Return the raw time and power of each row."""
+    path = section.path
+    if not path.is_file():
+        raise TraceError(f"{path}: no such file")
+    try:
+        if path.name.endswith(".csv"):
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return _csv_rows(section, file)
+        if path.name.endswith(".csv.gz"):
+            with gzip.open(path, "rt", newline="", encoding="utf-8-sig") as file:
+                return _csv_rows(section, file)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"{path}: cannot be read: {error}") from error
+    if path.name.endswith(".parquet"):
+        return _parquet_rows(section)
+    raise TraceError(f"{path}: asked for .csv, .csv.gz or .parquet, found {path.suffix!r}")
+
+
+def _csv_rows(section: TraceSupply, file: TextIO) -> list[tuple[Any, Any]]:
+    reader = csv.DictReader(file)
+    _check_columns(section, reader.fieldnames or ())
+    return [(row[section.time_column], row[section.power_column]) for row in reader]
+
+
+def _parquet_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        file = parquet.ParquetFile(section.path)
+        _check_columns(section, file.schema_arrow.names)
+        table = file.read(columns=[section.time_column, section.power_column])
+    except (OSError, ArrowException) as error:
+        problem = " ".join(str(error).split())
+        raise TraceError(f"{section.path}: cannot be read: {problem}") from error
+    columns = [table.column(name) for name in (section.time_column, section.power_column)]
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+
+
+def _check_columns(section: TraceSupply, found: Sequence[str]) -> None:
+    for name in (section.time_column, section.power_column):
+        if name not in found:
+            names = ", ".join(found) or "none"
+            raise TraceError(f"{section.path}: asked for column {name!r}, found {names}")
+
+
+def _times(section: TraceSupply, raw: Sequence[Any]) -> tuple[datetime | None, list[float]]:
+    """Return the calendar start, where there is one, and the seconds since then."""
+    moments = [_moment(section, row, value) for row, value in enumerate(raw, start=1)]
+    seconds = [moment for moment in moments if isinstance(moment, float)]
+    dates = [moment for moment in moments if isinstance(moment, datetime)]
+    if seconds and dates:
+        raise TraceError(f"{section.path}: {section.time_column} mixes dates and plain seconds")
+    if dates:
+        return dates[0], [(date - dates[0]).total_seconds() for date in dates]
+    return None, [second - seconds[0] for second in seconds]
+
+
+def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
+    """Return a date in UTC where it names no other zone, or plain seconds."""
+    try:
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+        seconds = _number(value)
+        if seconds is not None and math.isfinite(seconds):
+            return seconds
+        date = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        asked = f"asked for an ISO 8601 time or seconds in {section.time_column}"
+        raise TraceError(f"{section.path}: row {row}: {asked}, found {value!r}") from error
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _power_w(section: TraceSupply, row: int, value: Any) -> float:
+    number = _number(value)
+    if number is None or not math.isfinite(number * section.watts_per_unit):
+        asked = f"asked for a finite number in {section.power_column}"
+        raise TraceError(f"{section.path}: row {row}: {asked}, found {value!r}")
+    return max(0.0, number * section.watts_per_unit)
+
+
+def _number(value: Any) -> float | None:
+    """Return a cell as a number, or None where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_spacing(path: Path, times_s: Sequence[float], raw: Sequence[Any]) -> None:
+    spacings_s = [after - before for before, after in pairwise(times_s)]
+    for row, spacing_s in enumerate(spacings_s, start=2):
+        where = f"{path}: row {row}: {raw[row - 1]}"
+        if spacing_s == 0:
+            raise TraceError(f"{where} repeats the time of the row before")
+        if spacing_s < 0:
+            raise TraceError(f"{where} is {-spacing_s:g} s before the row before: unsorted")
+    usual_s = median(spacings_s)
+    for row, spacing_s in enumerate(spacings_s, start=2):
+        if spacing_s > MAX_GAP_SPACINGS * usual_s:
+            gap = f"gap of {spacing_s:g} s before {raw[row - 1]}"
+            raise TraceError(f"{path}: row {row}: {gap}; rows are {usual_s:g} s apart")
+
+
+def _scaled(section: TraceSupply, watts: Sequence[float]) -> Sequence[float]:
+    """Return the watts with their largest value at the rated power, where one is asked for."""
+    if section.rated_w is None:
+        return watts
+    peak_w = max(watts)
+    if peak_w == 0:
+        raise TraceError(f"{section.path}: asked for {section.rated_w:g} W at most, found only 0 W")
+    return [section.rated_w * (value / peak_w) for value in watts]

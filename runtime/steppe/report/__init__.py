@@ -1,0 +1,1 @@
+"""What did a run achieve? Records, latency, tracking score, figures."""

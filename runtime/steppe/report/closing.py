@@ -1,0 +1,118 @@
+"""What a terminal shows at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from steppe.report.latency import Percentiles
+from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
+from steppe.report.run import FIGURE_FILE, RECORD_FILE, REQUESTS_FILE, SUMMARY_FILE
+from steppe.report.summary import Summary
+
+WIDTH = 80
+
+
+def summary_panel(summary: Summary, folder: Path) -> RenderableType:
+    """Return the end of a run: energy, tracking, latency, requests and where it is recorded.
+
+    Args:
+        summary: What the run achieved.
+        folder: Its record folder.
+    """
+    modelled = summary["energy_source"] in {"emulated", "estimated"}
+    title = Text.assemble(
+        ("run finished", "bold"),
+        ": energy ",
+        (source_text(summary["energy_source"]), "bold yellow" if modelled else ""),
+        f", boundary {summary['boundary']}",
+    )
+    parts = (_figures(summary), Rule(style="bright_black"), _latency(summary), _requests(summary))
+    panel = Panel(
+        Group(*parts),
+        title=title,
+        title_align="left",
+        box=box.ROUNDED,
+        border_style="bright_black",
+        width=WIDTH,
+    )
+    return Group(panel, _files(folder))
+
+
+def _figures(summary: Summary) -> Table:
+    tracking = summary["tracking"]
+    per_joule = summary["output_tokens_per_joule"]
+    score = tracking["pjm_score"]
+    energy = (
+        ("output tokens", count(summary["output_tokens"])),
+        ("prompt tokens", count(summary["prompt_tokens"])),
+        ("energy", quantity(summary["energy_j"], "J")),
+        ("  meter error", f"±{quantity(summary['energy_error_j'], 'J')}"),
+        ("  idle", quantity(summary["idle_energy_j"], "J")),
+        ("  transitions", quantity(summary["transition_energy_j"], "J")),
+        ("tokens per joule", UNKNOWN if per_joule is None else f"{per_joule:.3g}"),
+        ("energy per token", quantity(summary["energy_per_output_token"], "J")),
+    )
+    budget = (
+        ("duration", span(summary["duration_s"])),
+        ("budget error", share(tracking["relative_mae"])),
+        ("over budget", quantity(tracking["over_budget_s"], "s")),
+        ("  energy over", quantity(tracking["over_budget_j"], "J")),
+        ("  at most", share(tracking["max_over_fraction"])),
+        ("unused while waiting", quantity(tracking["unused_while_waiting_j"], "J")),
+        ("settling (p95)", quantity(tracking["settle_p95_s"], "s")),
+        ("PJM score", UNKNOWN if score is None else f"{score:.2f}"),
+    )
+    grid = Table.grid(expand=True, padding=(0, 1))
+    for _ in range(2):
+        grid.add_column(style="dim", width=20)
+        grid.add_column(justify="right", ratio=1)
+        grid.add_column(width=1)
+    for left, right in zip(energy, budget, strict=True):
+        grid.add_row(*left, "", *right)
+    return grid
+
+
+def _latency(summary: Summary) -> Table:
+    table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    table.add_column("latency", style="dim", ratio=2)
+    for name in ("p50", "p95", "p99", "SLO"):
+        table.add_column(name, justify="right", ratio=1)
+    latency, slo = summary["latency"], summary["slo"]
+    table.add_row("first token (TTFT)", *_times(latency["ttft_s"]), quantity(slo["ttft_s"], "s"))
+    table.add_row("each next (TPOT)", *_times(latency["tpot_s"]), quantity(slo["tpot_s"], "s"))
+    table.add_row("whole request (E2E)", *_times(latency["e2e_s"]), UNKNOWN)
+    return table
+
+
+def _times(percentiles: Percentiles) -> tuple[str, str, str]:
+    p50, p95, p99 = (percentiles[name] for name in ("p50", "p95", "p99"))
+    return quantity(p50, "s"), quantity(p95, "s"), quantity(p99, "s")
+
+
+def _requests(summary: Summary) -> RenderableType:
+    counts = summary["requests"]
+    ends = Text.assemble(
+        ("requests  ", "dim"),
+        f"{count(counts['completed'])} completed, ",
+        (f"{count(counts['failed'])} failed", "red" if counts["failed"] else ""),
+        f", {count(counts['rejected'])} rejected, {count(counts['shed'])} shed, "
+        f"{count(counts['cancelled'])} cancelled",
+    )
+    good = Text.assemble(
+        ("good      ", "dim"),
+        f"{share(summary['slo_attainment'])} within the SLOs, "
+        f"{summary['request_goodput']:.3g} requests/s",
+    )
+    return Group(Rule(style="bright_black"), ends, good)
+
+
+def _files(folder: Path) -> Text:
+    names = ", ".join((SUMMARY_FILE, FIGURE_FILE, RECORD_FILE, REQUESTS_FILE))
+    return Text.assemble(("recorded  ", "dim"), (f"{folder}", "bold"), f": {names}")

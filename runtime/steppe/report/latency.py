@@ -1,0 +1,87 @@
+"""How long did requests take, and how many were good?
+
+The definitions are those of vLLM's `bench serve`: TTFT from arrival to the first token;
+TPOT = (E2E - TTFT) / (output tokens - 1), so it excludes the first token (AIPerf calls
+that ITL; GuideLLM's TPOT includes the first token); goodput = requests per second that
+complete and meet every SLO. SLO attainment is AIPerf's `good_request_fraction`: failed,
+rejected and shed requests count in the denominator. Requests that their client cancelled
+count nowhere: neither side can say whether they would have been good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from steppe.report.records import RequestRecord, Slo
+
+
+class Percentiles(TypedDict):
+    """Percentiles of a time, s; None where no request has that time."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Latency(TypedDict):
+    """Latency of the completed requests, s."""
+
+    ttft_s: Percentiles
+    tpot_s: Percentiles
+    e2e_s: Percentiles
+
+
+def tpot_s(ttft_s: float, e2e_s: float, output_tokens: int) -> float | None:
+    """Return the time per output token after the first, s; None below two tokens."""
+    if output_tokens < 2:
+        return None
+    return (e2e_s - ttft_s) / (output_tokens - 1)
+
+
+def percentiles(values_s: Sequence[float | None]) -> Percentiles:
+    """Return the percentiles of the known values, interpolated linearly, s."""
+    known_s = [value for value in values_s if value is not None]
+    if not known_s:
+        return Percentiles(p50=None, p95=None, p99=None)
+    p50, p95, p99 = (float(value) for value in np.percentile(known_s, (50, 95, 99)))
+    return Percentiles(p50=p50, p95=p95, p99=p99)
+
+
+def latency(requests: Sequence[RequestRecord]) -> Latency:
+    """Return TTFT, TPOT and E2E percentiles over the completed requests."""
+    completed = [request for request in requests if request.outcome == "completed"]
+    return Latency(
+        ttft_s=percentiles([request.ttft_s for request in completed]),
+        tpot_s=percentiles([request.tpot_s for request in completed]),
+        e2e_s=percentiles([request.e2e_s for request in completed]),
+    )
+
+
+def is_good(request: RequestRecord, slo: Slo) -> bool:
+    """Return whether a request completed within every SLO.
+
+    A request of one token has no TPOT and meets that SLO, as in vLLM; an unknown time
+    meets none.
+    """
+    if request.outcome != "completed" or request.ttft_s is None:
+        return False
+    if request.tpot_s is None:
+        return request.output_tokens < 2 and request.ttft_s <= slo.ttft_s
+    return request.ttft_s <= slo.ttft_s and request.tpot_s <= slo.tpot_s
+
+
+def slo_attainment(requests: Sequence[RequestRecord], slo: Slo) -> float | None:
+    """Return the share of good requests among all but the cancelled; None without any."""
+    counted = [request for request in requests if request.outcome != "cancelled"]
+    if not counted:
+        return None
+    return sum(is_good(request, slo) for request in counted) / len(counted)
+
+
+def request_goodput(requests: Sequence[RequestRecord], slo: Slo, duration_s: float) -> float:
+    """Return good requests per second; 0 for a run without length."""
+    good = sum(is_good(request, slo) for request in requests)
+    return good / duration_s if duration_s > 0 else 0.0

@@ -1,0 +1,84 @@
+"""PJM's performance score for regulation: did the response have the signal's shape, in time?
+
+PJM Manual 12, as coded in GMLC-1-4-2/battery_interface (`reg_service.py`): the mean of
+correlation, delay and precision over windows of five minutes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SAMPLE_S = 10.0
+WINDOW_SAMPLES = 30
+"""Samples in one window of five minutes; also the largest lag."""
+FEWEST_SAMPLES = 6
+"""A run shorter than this has no score."""
+
+
+def pjm_score(width_s: Floats, signal_w: Floats, response_w: Floats) -> float | None:
+    """Return the mean performance score over the run's whole five-minute windows.
+
+    A run of one to five minutes is one window of its own length. Windows in which the signal
+    is constant ask for no regulation and are left out.
+
+    Args:
+        width_s: Length of each sample, s.
+        signal_w: What was asked, W.
+        response_w: What was done, W.
+
+    Returns:
+        The score, 0 to 1; None for a run below one minute or a signal that never moves.
+    """
+    signal_w, response_w = (_resampled(width_s, values) for values in (signal_w, response_w))
+    length = min(WINDOW_SAMPLES, len(signal_w))
+    if length < FEWEST_SAMPLES:
+        return None
+    scores = [
+        _window_score(signal_w, response_w, slice(first, first + length))
+        for first in range(0, len(signal_w) - length + 1, length)
+        if not _is_constant(signal_w[first : first + length])
+    ]
+    return float(np.mean(scores)) if scores else None
+
+
+def _resampled(width_s: Floats, values: Floats) -> Floats:
+    """Return the means over consecutive spans of `SAMPLE_S`; a shorter rest is left out."""
+    ends_s = np.concatenate(([0.0], np.cumsum(width_s)))
+    integral = np.concatenate(([0.0], np.cumsum(values * width_s)))
+    count = int((ends_s[-1] + 1e-6) // SAMPLE_S)
+    return np.diff(np.interp(SAMPLE_S * np.arange(count + 1), ends_s, integral)) / SAMPLE_S
+
+
+def _window_score(signal_w: Floats, response_w: Floats, window: slice) -> float:
+    """Return the mean of correlation, delay and precision in one window.
+
+    The lag is the shift of the response that correlates best; a shift must keep half of the
+    window within the run. A response that never follows has neither correlation nor delay
+    score.
+    """
+    asked_w = signal_w[window]
+    correlations = []
+    for lag in range(WINDOW_SAMPLES + 1):
+        done_w = response_w[window.start + lag : window.stop + lag]
+        if len(done_w) * 2 >= len(asked_w):
+            correlations.append(_correlation(asked_w[: len(done_w)], done_w))
+    lag = int(np.argmax(correlations))
+    correlation = max(0.0, correlations[lag])
+    delay = (WINDOW_SAMPLES - lag) / WINDOW_SAMPLES if correlation > 0 else 0.0
+    error_w = np.abs(response_w[window] - asked_w).mean()
+    precision = max(0.0, 1 - float(error_w / np.abs(asked_w).mean()))
+    return (correlation + delay + precision) / 3
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    """Return Pearson's r; 0 where one of the two is constant."""
+    if _is_constant(first) or _is_constant(second):
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _is_constant(values: Floats) -> bool:
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())

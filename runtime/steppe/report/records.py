@@ -1,0 +1,158 @@
+"""What a run writes down: one line a tick, one line a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaTick:
+    """One replica during one tick.
+
+    Attributes:
+        id: Stable name of the replica.
+        state: `starting`, `awake`, `asleep`, `draining` or `gone`.
+        clock_mhz: SM clock limit in force, MHz.
+        batch_limit: Most sequences it may decode at once.
+        draw_w: Mean draw of its GPUs over the window, W.
+        output_tps: Output tokens per second over the window.
+    """
+
+    id: str
+    state: str
+    clock_mhz: int
+    batch_limit: int
+    draw_w: float
+    output_tps: float
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecord:
+    """One control period: the window that ended with a tick.
+
+    Attributes:
+        t_s: End of the window, s since the run began.
+        budget_w: Power budget that governed the window, W.
+        draw_w: Mean draw over the window, W.
+        supply_w: Power offered, W.
+        demand_tps: Output tokens per second that clients asked for.
+        output_tps: Output tokens per second over the window.
+        energy_j: Energy of the window, J.
+        output_tokens: Output tokens of the window.
+        waiting: Requests that wait for a place in a batch.
+        running: Requests that an engine works on.
+        replicas: Every replica of the fleet.
+    """
+
+    t_s: float
+    budget_w: float
+    draw_w: float
+    supply_w: float
+    demand_tps: float
+    output_tps: float
+    energy_j: float
+    output_tokens: int
+    waiting: int
+    running: int
+    replicas: tuple[ReplicaTick, ...]
+
+    @property
+    def awake(self) -> tuple[ReplicaTick, ...]:
+        """The replicas that serve."""
+        return tuple(replica for replica in self.replicas if replica.state == "awake")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request, from its arrival to its end; what is not known is None.
+
+    Attributes:
+        id: The request's name.
+        tenant: Who asked.
+        priority: Its class, such as `interactive`, `standard` or `deferrable`.
+        arrival_s: When it arrived, s since the run began.
+        ttft_s: Arrival to the first output token, s.
+        e2e_s: Arrival to the last output token, s.
+        tpot_s: Time per output token after the first, s.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: Those of them that the prefix cache held.
+        output_tokens: Tokens generated, also by a request that did not complete.
+        energy_j: Energy charged to it, J.
+        energy_source: `counter`, `integrated`, `estimated` or `emulated`.
+        finish: The engine's finish reason, or `failed`, `rejected` (429), `shed` (503)
+            or `cancelled` (the client left).
+        replica: Who served it.
+    """
+
+    id: str
+    tenant: str
+    priority: str
+    arrival_s: float
+    ttft_s: float | None
+    e2e_s: float | None
+    tpot_s: float | None
+    prompt_tokens: int
+    cached_tokens: int | None
+    output_tokens: int
+    energy_j: float | None
+    energy_source: str
+    finish: str
+    replica: str | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the request ended; a finish that nobody knows counts as failed."""
+        match self.finish:
+            case "stop" | "length" | "repetition" | "tool_calls" | "content_filter":
+                return "completed"
+            case "cancelled" | "abort":
+                return "cancelled"
+            case "rejected":
+                return "rejected"
+            case "shed":
+                return "shed"
+            case _:
+                return "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What only the run as a whole knows.
+
+    Attributes:
+        duration_s: Length of the run, s.
+        energy_source: `counter`, `integrated`, `estimated` or `emulated`.
+        boundary: What the joules enclose: `gpu`, `node` or `site`.
+        energy_j: Metered energy of the run, J.
+        idle_energy_j: The part that no request caused, J.
+        transition_energy_j: The part that starting, sleeping and waking cost, J.
+        meter_delay_s: How late the meter sees a change of the draw, s.
+        energy_error_j: Bound of the meter's error on `energy_j`, J.
+        versions: Releases of what ran, by name.
+    """
+
+    duration_s: float
+    energy_source: str
+    boundary: str
+    energy_j: float
+    idle_energy_j: float
+    transition_energy_j: float
+    meter_delay_s: float
+    energy_error_j: float
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What makes a completed request a good one.
+
+    Attributes:
+        ttft_s: Longest time to the first token, s.
+        tpot_s: Longest time per output token after the first, s.
+    """
+
+    ttft_s: float
+    tpot_s: float

@@ -1,0 +1,102 @@
+"""What a run achieved, as one document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypedDict
+
+from steppe.report.latency import Latency, latency, request_goodput, slo_attainment
+from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
+from steppe.report.tracking import Tracking, track
+
+
+class RequestCounts(TypedDict):
+    """How many requests ended in which way."""
+
+    completed: int
+    failed: int
+    rejected: int
+    shed: int
+    cancelled: int
+
+
+class SloTargets(TypedDict):
+    """The SLOs that attainment and goodput refer to, s."""
+
+    ttft_s: float
+    tpot_s: float
+
+
+class Summary(TypedDict):
+    """What `summary.json` holds.
+
+    Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`. Tokens are
+    the sums over all requests, whatever their end. `output_tokens_per_joule` and
+    `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
+    included; None where that divides by zero. `request_goodput` is in requests per second.
+    """
+
+    duration_s: float
+    energy_source: str
+    boundary: str
+    energy_j: float
+    energy_error_j: float
+    idle_energy_j: float
+    transition_energy_j: float
+    prompt_tokens: int
+    output_tokens: int
+    output_tokens_per_joule: float | None
+    energy_per_output_token: float | None
+    tracking: Tracking
+    latency: Latency
+    slo: SloTargets
+    slo_attainment: float | None
+    request_goodput: float
+    requests: RequestCounts
+    versions: dict[str, str]
+
+
+def summarise(
+    ticks: Sequence[TickRecord],
+    requests: Sequence[RequestRecord],
+    totals: RunTotals,
+    slo: Slo,
+) -> Summary:
+    """Return what a run achieved; the docstrings of `Summary` and its parts give the units."""
+    output_tokens = sum(request.output_tokens for request in requests)
+    return Summary(
+        duration_s=totals.duration_s,
+        energy_source=totals.energy_source,
+        boundary=totals.boundary,
+        energy_j=totals.energy_j,
+        energy_error_j=totals.energy_error_j,
+        idle_energy_j=totals.idle_energy_j,
+        transition_energy_j=totals.transition_energy_j,
+        prompt_tokens=sum(request.prompt_tokens for request in requests),
+        output_tokens=output_tokens,
+        output_tokens_per_joule=_ratio(output_tokens, totals.energy_j),
+        energy_per_output_token=_ratio(totals.energy_j, output_tokens),
+        tracking=track(ticks, totals.meter_delay_s),
+        latency=latency(requests),
+        slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
+        slo_attainment=slo_attainment(requests, slo),
+        request_goodput=request_goodput(requests, slo, totals.duration_s),
+        requests=_count(requests),
+        versions=totals.versions,
+    )
+
+
+def _count(requests: Sequence[RequestRecord]) -> RequestCounts:
+    counts: Counter[Outcome] = Counter(request.outcome for request in requests)
+    return RequestCounts(
+        completed=counts["completed"],
+        failed=counts["failed"],
+        rejected=counts["rejected"],
+        shed=counts["shed"],
+        cancelled=counts["cancelled"],
+    )
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator > 0 else None

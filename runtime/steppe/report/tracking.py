@@ -1,0 +1,197 @@
+"""How well did the draw follow the budget?
+
+A budget is a ceiling, so over-draw, power left unused while requests waited, and settling
+are scored apart; one number would hide which it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe.report.pjm import pjm_score
+from steppe.report.records import TickRecord
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+STEP_SHARE = 0.10
+"""A budget change of at least this share of the budget before it is a step."""
+SETTLED_SHARE = 0.02
+"""The draw has settled within this share of the budget."""
+_ROUNDING_SHARE = 1e-9
+
+
+class Tracking(TypedDict):
+    """How well the draw followed the budget.
+
+    Keys: `relative_mae` (share), `over_budget_j` (J), `over_budget_s` (s), `max_over_fraction`
+    (share; None when something was drawn on a budget of 0 W), `unused_while_waiting_j` (J),
+    `settle_p95_s` (s; None without a step), `pjm_score` (0 to 1; None where undefined) and
+    `meter_delay_s`, the delay that the over-budget figures allow for (s).
+    """
+
+    relative_mae: float
+    over_budget_j: float
+    over_budget_s: float
+    max_over_fraction: float | None
+    unused_while_waiting_j: float
+    settle_p95_s: float | None
+    pjm_score: float | None
+    meter_delay_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PowerTrace:
+    """Budget and draw, one value a window; the windows follow on one another.
+
+    Attributes:
+        end_s: End of each window, s, rising.
+        width_s: Length of each window, s.
+        budget_w: Budget that governed the window, W.
+        draw_w: Mean draw over the window, W.
+        waiting: Whether requests waited.
+    """
+
+    end_s: Floats
+    width_s: Floats
+    budget_w: Floats
+    draw_w: Floats
+    waiting: Flags
+
+    @classmethod
+    def from_ticks(cls, ticks: Sequence[TickRecord]) -> PowerTrace:
+        """Take the trace of a run.
+
+        The first window begins with the run, or is as long as the second if that is shorter.
+        """
+        end_s = np.array([tick.t_s for tick in ticks], dtype=np.float64)
+        width_s = np.diff(end_s, prepend=0.0)
+        if len(width_s) > 1:
+            width_s[0] = min(width_s[0], width_s[1])
+        return cls(
+            end_s=end_s,
+            width_s=width_s,
+            budget_w=np.array([tick.budget_w for tick in ticks], dtype=np.float64),
+            draw_w=np.array([tick.draw_w for tick in ticks], dtype=np.float64),
+            waiting=np.array([tick.waiting > 0 for tick in ticks], dtype=np.bool_),
+        )
+
+    @property
+    def counted(self) -> Flags:
+        """The windows that are scored: work waited or the budget was exceeded."""
+        return self.waiting | (self.draw_w > self.budget_w)
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """Draw above the budget, beyond the meter's own delay.
+
+    Attributes:
+        energy_j: Energy above the budget, J.
+        time_s: Time above it, s.
+        max_fraction: Largest share by which one window's energy exceeded what it was allowed;
+            None when something was drawn where nothing was allowed.
+    """
+
+    energy_j: float
+    time_s: float
+    max_fraction: float | None
+
+
+def relative_mae(trace: PowerTrace) -> float:
+    """Return mean(|draw - budget|) / mean(budget) over the counted windows; 0 without any.
+
+    Budgets that add up to 0 W are taken as 1e-9 W: any draw on them scores as huge.
+    """
+    counted = trace.counted
+    error_w = np.abs(trace.draw_w - trace.budget_w)[counted].sum()
+    return float(error_w / max(trace.budget_w[counted].sum(), 1e-9))
+
+
+def over_budget(trace: PowerTrace, meter_delay_s: float) -> OverBudget:
+    """Return by how much, and for how long, the draw was above the budget.
+
+    Nothing can react to what its meter has not seen yet, so a draw counts as over only once
+    the budget has been below it for longer than `meter_delay_s`: at every instant the draw is
+    compared with the largest budget of the `meter_delay_s` before it.
+    """
+    if not len(trace.end_s):
+        return OverBudget(energy_j=0.0, time_s=0.0, max_fraction=0.0)
+    begin_s = trace.end_s[0] - trace.width_s[0]
+    edges_s = np.unique(np.concatenate(([begin_s], trace.end_s, trace.end_s + meter_delay_s)))
+    edges_s = edges_s[edges_s <= trace.end_s[-1]]
+    span_s = np.diff(edges_s)
+    middle_s = edges_s[:-1] + span_s / 2
+    window = np.searchsorted(trace.end_s, middle_s)
+    oldest = np.searchsorted(trace.end_s, middle_s - meter_delay_s)
+    reach = zip(oldest, window, strict=True)
+    allowed_w = np.array([trace.budget_w[first : last + 1].max() for first, last in reach])
+    over_w = np.maximum(0.0, trace.draw_w[window] - allowed_w)
+    over_j = np.bincount(window, weights=over_w * span_s)
+    allowed_j = np.bincount(window, weights=allowed_w * span_s)
+    exceeded = over_j > 0
+    undefined = bool(np.any(allowed_j[exceeded] <= 0))
+    shares = over_j[exceeded] / np.where(allowed_j[exceeded] > 0, allowed_j[exceeded], 1.0)
+    return OverBudget(
+        energy_j=float(over_j.sum()),
+        time_s=float(span_s[over_w > 0].sum()),
+        max_fraction=None if undefined else float(shares.max(initial=0.0)),
+    )
+
+
+def unused_while_waiting_j(trace: PowerTrace) -> float:
+    """Return the energy of the budget that was not drawn while requests waited, J."""
+    unused_w = np.maximum(0.0, trace.budget_w - trace.draw_w)
+    return float((unused_w * trace.width_s)[trace.waiting].sum())
+
+
+def settle_times_s(trace: PowerTrace) -> Floats:
+    """Return, for every budget step, how long the draw took to settle, s.
+
+    A step is a change of at least `STEP_SHARE` from one window to the next. From the step's
+    beginning it takes until the draw stays within `SETTLED_SHARE` of the budget up to the next
+    step. A window that is not counted (nothing waited, budget kept) has settled: there was
+    nothing to draw for. A step that the next one overtakes goes on through it; one that has
+    not settled by the end counts with the time to the end, a lower bound. The resolution is
+    one window.
+    """
+    budget_w = trace.budget_w
+    change_w = np.abs(np.diff(budget_w))
+    stepped = (change_w > 0) & (change_w >= (STEP_SHARE - _ROUNDING_SHARE) * budget_w[:-1])
+    steps = np.flatnonzero(stepped) + 1
+    if not len(steps):
+        return np.zeros(0)
+    band_w = (SETTLED_SHARE + _ROUNDING_SHARE) * budget_w
+    off = trace.counted & (np.abs(trace.draw_w - budget_w) > band_w)
+    last_off = np.maximum.accumulate(np.where(off, np.arange(len(off)), -1))
+    begin_s = trace.end_s - trace.width_s
+    settled_s = trace.end_s[-1]
+    times_s = []
+    stops = np.append(steps[1:], len(off))
+    for step, stop in zip(steps[::-1], stops[::-1], strict=True):
+        if last_off[stop - 1] < stop - 1:
+            settled_s = begin_s[max(step, last_off[stop - 1] + 1)]
+        times_s.append(settled_s - begin_s[step])
+    return np.array(times_s[::-1], dtype=np.float64)
+
+
+def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
+    """Return every tracking figure of a run."""
+    trace = PowerTrace.from_ticks(ticks)
+    over = over_budget(trace, meter_delay_s)
+    times_s = settle_times_s(trace)
+    return Tracking(
+        relative_mae=relative_mae(trace),
+        over_budget_j=over.energy_j,
+        over_budget_s=over.time_s,
+        max_over_fraction=over.max_fraction,
+        unused_while_waiting_j=unused_while_waiting_j(trace),
+        settle_p95_s=float(np.percentile(times_s, 95)) if len(times_s) else None,
+        pjm_score=pjm_score(trace.width_s, trace.budget_w, trace.draw_w),
+        meter_delay_s=meter_delay_s,
+    )

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor, Restore
+from steppe.device.lease_desk import LeaseDesk, Peer
+from steppe.device.limit_keeper import LimitKeeper
+from steppe.device.messages import (
+    Accepted,
+    AgentStatus,
+    AskStatus,
+    Beat,
+    Done,
+    NotHolder,
+    Refused,
+    Release,
+    ResetLimits,
+    SetClockLimit,
+    SetPowerLimit,
+    TakeLease,
+)
+
+ALICE, BOB = Peer(1, 101), Peer(2, 102)
+LEASE_S = 1.0
+
+
+class Desk:
+    """A desk, and a controller that has the lease and an H100 at 900 MHz and 300 W."""
+
+    def __init__(self, node: Any, keeper: LimitKeeper, loss: LossPolicy) -> None:
+        self.node = node
+        self.desk = LeaseDesk(keeper, loss, LEASE_S)
+        self.uuid = keeper.gpus[node.h100].held.uuid
+        self.say(TakeLease(LEASE_S))
+        self.say(SetClockLimit(self.uuid, 900))
+        self.say(SetPowerLimit(self.uuid, 300.0))
+
+    def say(self, request: Any, peer: Peer = ALICE) -> Any:
+        return self.desk.answer(request, peer, self.node.now_s)
+
+    def leave(self, peer: Peer = ALICE) -> None:
+        self.desk.leave(peer, self.node.now_s)
+
+    def wait(self, seconds: float) -> None:
+        self.node.wait(seconds)
+        self.desk.pass_time(self.node.now_s)
+
+    def limits(self) -> tuple[int | None, float]:
+        """Return the highest clock and the power limit that the H100 really has."""
+        self.node.wait(0.1)
+        truth = self.node.truth()
+        lock = truth.clock_lock_mhz
+        return None if lock is None else lock[1], truth.power_limit_w
+
+
+FREE = (None, 700.0)
+LIMITED = (900, 300.0)
+
+
+def test_the_holder_may_set_limits(node: Any, keeper: Any) -> None:
+    assert Desk(node, keeper, Restore()).limits() == LIMITED
+
+
+def test_nobody_else_may(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    assert desk.say(SetClockLimit(desk.uuid, 300), BOB) == NotHolder(ALICE.pid)
+    assert desk.say(ResetLimits(None), BOB) == NotHolder(ALICE.pid)
+    assert desk.say(TakeLease(LEASE_S), BOB) == NotHolder(ALICE.pid)
+    assert desk.limits() == LIMITED
+
+
+def test_anyone_may_ask_for_the_status(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    status = desk.say(AskStatus(), BOB)
+    assert isinstance(status, AgentStatus)
+    assert status.holder_pid == ALICE.pid
+    assert status.lease_left_s == LEASE_S
+    assert (status.gpus[0].clock_mhz, status.gpus[0].power_limit_w) == LIMITED
+    assert status.loss == "restore"
+
+
+def test_a_holder_that_speaks_keeps_the_lease(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    for _ in range(5):
+        desk.wait(0.8 * LEASE_S)
+        assert desk.say(Beat()) == Done()
+    assert desk.limits() == LIMITED
+
+
+def test_a_silent_holder_loses_the_lease_and_its_limits(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    desk.wait(LEASE_S)
+    assert desk.limits() == FREE
+    assert desk.say(Beat()) == NotHolder(None)
+
+
+def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, keeper: Any) -> None:
+    desk = LeaseDesk(keeper, Restore(), LEASE_S)
+    assert desk.answer(TakeLease(3600.0), ALICE, 0.0) == Accepted(LEASE_S)
+
+
+def test_a_closed_connection_is_death_at_once(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    desk.leave()
+    assert desk.limits() == FREE
+
+
+def test_the_end_of_another_connection_changes_nothing(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    desk.leave(BOB)
+    assert desk.limits() == LIMITED
+
+
+def test_a_release_undoes_everything_and_frees_the_lease(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Floor(ClockFloor(300)))
+    desk.say(Release())
+    desk.leave()
+    assert desk.limits() == FREE
+    assert desk.say(TakeLease(LEASE_S), BOB) == Accepted(LEASE_S)
+
+
+def test_a_reset_undoes_one_gpu_and_keeps_the_lease(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    other = keeper.gpus[node.spare].held.uuid
+    desk.say(SetClockLimit(other, 600))
+    desk.say(ResetLimits(desk.uuid))
+    assert desk.limits() == FREE
+    assert node.truth(node.spare).clock_lock_mhz == (210, 600)
+    assert desk.say(Beat()) == Done()
+
+
+def test_a_floor_holds_until_a_new_holder_releases(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Floor(ClockFloor(300)))
+    desk.leave()
+    assert desk.limits() == (300, 300.0)
+    desk.wait(60.0)
+    assert desk.limits() == (300, 300.0)
+    desk.say(TakeLease(LEASE_S), BOB)
+    desk.say(Release(), BOB)
+    assert desk.limits() == FREE
+
+
+def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, HoldThenFloor(30.0, PowerFloor(200.0)))
+    desk.leave()
+    desk.wait(29.0)
+    assert not desk.desk.is_settled
+    assert desk.limits() == LIMITED
+    desk.wait(1.0)
+    assert desk.limits() == (900, 200.0)
+    assert desk.desk.is_settled
+
+
+def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, HoldThenFloor(30.0, PowerFloor(200.0)))
+    desk.leave()
+    desk.wait(10.0)
+    desk.say(TakeLease(LEASE_S), BOB)
+    for _ in range(60):
+        desk.wait(0.5)
+        desk.say(Beat(), BOB)
+    assert desk.limits() == LIMITED
+
+
+def test_a_limit_that_waits_is_set_when_due(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    assert desk.say(SetClockLimit(desk.uuid, 600)) == Accepted(600)
+    assert desk.desk.wake_s <= node.now_s + LEASE_S
+    desk.wait(0.5)
+    desk.say(Beat())
+    desk.wait(0.5)
+    assert desk.limits()[0] == 600
+
+
+def test_a_limit_that_waits_dies_with_its_holder(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, HoldThenFloor(30.0, ClockFloor(210)))
+    desk.say(SetClockLimit(desk.uuid, 1980))
+    desk.leave()
+    desk.wait(2.0)
+    assert desk.limits()[0] == 900
+
+
+def test_an_undo_that_failed_is_tried_again(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    node.emulator.inject("nvmlDeviceResetGpuLockedClocks", error=999, index=node.h100, count=3)
+    desk.leave()
+    assert desk.limits() == (900, 700.0)
+    desk.wait(1.0)
+    assert desk.limits() == FREE
+
+
+@pytest.mark.parametrize("loss", [Restore(), Floor(ClockFloor(210))])
+def test_told_to_stop_everything_is_undone(node: Any, keeper: Any, loss: LossPolicy) -> None:
+    desk = Desk(node, keeper, loss)
+    desk.desk.close(node.now_s)
+    assert desk.limits() == FREE
+
+
+def test_without_privilege_the_lease_is_refused_with_the_reason(node: Any, keeper: Any) -> None:
+    node.set_privilege(False)
+    answer = LeaseDesk(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
+    assert isinstance(answer, Refused)
+    assert answer.error == "NoPermissionError"
+
+
+def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    answer = desk.say(SetClockLimit("GPU-x", 600))
+    assert isinstance(answer, Refused)
+    assert answer.error == "AgentError"
+    assert desk.say(Beat()) == Done()
+    assert desk.limits() == LIMITED

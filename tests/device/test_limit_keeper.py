@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+
+from steppe.device.lease import ClockFloor, PowerFloor
+from steppe.device.lease_file import HeldLimits, owned_lease_file, read_lease_file
+from steppe.device.limit_keeper import LimitKeeper, undo_lease
+from steppe.device.nvml import open_gpus
+from steppe.errors import AgentError, NoPermissionError, TransientDeviceError
+
+SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"
+RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
+
+
+def test_a_clock_limit_is_set_and_written_down(node: Any, keeper: Any, tmp_path: Path) -> None:
+    gpu = keeper.gpus[node.h100]
+    assert gpu.wish_clock(907, node.now_s) == 900
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz == (210, 900)
+    left = read_lease_file(tmp_path / "lease.json")
+    assert left == (HeldLimits(gpu.held.uuid, clock_mhz=900),)
+
+
+def test_the_record_is_on_disk_before_the_setter_is_called(
+    node: Any, keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    seen: list[int | None] = []
+
+    def look(clock_mhz: int) -> int:
+        seen.extend(limits.clock_mhz for limits in read_lease_file(tmp_path / "lease.json"))
+        return clock_mhz
+
+    monkeypatch.setattr(gpu.knobs, "set_clock_limit", look)
+    gpu.wish_clock(900, node.now_s)
+    assert seen == [900]
+
+
+def test_a_limit_that_is_in_force_is_not_set_again(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    for _ in range(5):
+        gpu.wish_clock(900, node.now_s)
+        gpu.set_power_limit(300)
+        node.wait(1.1)
+    assert node.truth().clock_sets == 1
+    assert node.truth().power_limit_sets == 1
+
+
+def test_a_second_change_within_a_second_waits_and_the_latest_wins(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    node.wait(0.3)
+    for clock_mhz in (600, 1500, 1200):
+        gpu.wish_clock(clock_mhz, node.now_s)
+    keeper.apply_due(node.now_s)
+    assert node.truth().clock_sets == 1
+    node.wait(0.7)
+    keeper.apply_due(node.now_s)
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz == (210, 1200)
+    assert node.truth().clock_sets == 2
+
+
+def test_gpus_are_paced_apart(node: Any, keeper: Any) -> None:
+    for index in (node.h100, node.spare):
+        keeper.gpus[index].wish_clock(900, node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.h100).clock_lock_mhz == node.truth(node.spare).clock_lock_mhz
+
+
+def test_a_limit_is_confirmed_once_the_clock_obeys(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.work(2.0)
+    gpu.wish_clock(900, node.now_s)
+    keeper.check(node.now_s)
+    assert not gpu.is_confirmed
+    node.wait(0.2)
+    keeper.check(node.now_s)
+    assert gpu.is_confirmed
+
+
+def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.work(2.0)
+    gpu.wish_clock(900, node.now_s)
+    node.wait(1.0)
+    node.open().reset_clock_limit()
+    node.wait(1.0)
+    keeper.check(node.now_s)
+    assert "limited to 900 MHz" in gpu.fault
+    node.wait(0.2)
+    keeper.check(node.now_s)
+    assert node.truth().clock_lock_mhz == (210, 900)
+    assert gpu.fault is None
+
+
+def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, keeper: Any) -> None:
+    node.open().set_power_limit(500)
+    gpu = keeper.gpus[node.h100]
+    gpu.set_power_limit(300)
+    gpu.set_power_limit(250)
+    gpu.wish_clock(900, node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth().power_limit_w == 500
+    assert node.truth().clock_lock_mhz is None
+    assert keeper.held == ()
+
+
+def test_undo_is_never_paced_and_forgets_what_waited(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    gpu.wish_clock(600, node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(2.0)
+    keeper.apply_due(node.now_s)
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz is None
+
+
+def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, keeper: Any) -> None:
+    node.open(node.spare).set_clock_limit(1200)
+    keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.spare).clock_lock_mhz == (210, 1200)
+
+
+def test_a_refused_setter_takes_its_record_back(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.set_privilege(False)
+    with pytest.raises(NoPermissionError):
+        gpu.wish_clock(900, node.now_s)
+    assert keeper.held == ()
+    assert "SetGpuLockedClocks" in gpu.fault
+
+
+def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, keeper: Any) -> None:
+    node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
+    with pytest.raises(TransientDeviceError):
+        keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    assert [limits.clock_mhz for limits in keeper.held] == [900]
+
+
+def test_a_wish_that_failed_can_be_wished_again(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
+    with pytest.raises(TransientDeviceError):
+        gpu.wish_clock(900, node.now_s)
+    node.emulator.clear_faults()
+    gpu.wish_clock(900, node.now_s)
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz == (210, 900)
+    assert gpu.fault is None
+
+
+def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, keeper: Any) -> None:
+    for index in (node.h100, node.spare):
+        keeper.gpus[index].wish_clock(900, node.now_s)
+        keeper.gpus[index].set_power_limit(300)
+    node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.spare).clock_lock_mhz is None
+    assert node.truth(node.h100).power_limit_w == 700
+    assert keeper.held == (HeldLimits(keeper.gpus[0].held.uuid, clock_mhz=900),)
+    node.emulator.clear_faults()
+    keeper.undo(node.now_s)
+    assert keeper.held == ()
+
+
+def test_permission_lost_in_mid_run_leaves_exactly_what_the_file_says(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    node.set_privilege(False)
+    node.wait(1.1)
+    with pytest.raises(NoPermissionError):
+        gpu.wish_clock(1500, node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    left = read_lease_file(tmp_path / "lease.json")
+    assert [limits.clock_mhz for limits in left] == [900]
+    assert node.truth().clock_lock_mhz == (210, 900)
+
+
+def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, keeper: Any) -> None:
+    for index in (node.h100, node.spare):
+        keeper.gpus[index].wish_clock(900, node.now_s)
+    node.emulator.set_alive(node.h100, False)
+    node.wait(1.0)
+    keeper.check(node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.spare).clock_lock_mhz is None
+    assert "lost" in keeper.gpus[node.h100].fault.lower()
+
+
+def test_a_floor_lowers_only_what_somebody_wanted_limited(node: Any, keeper: Any) -> None:
+    keeper.gpus[node.h100].wish_clock(1500, node.now_s)
+    keeper.lower(ClockFloor(300), node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.h100).clock_lock_mhz == (210, 300)
+    assert node.truth(node.spare).clock_lock_mhz is None
+
+
+def test_a_floor_never_raises_a_limit(node: Any, keeper: Any) -> None:
+    keeper.gpus[node.h100].wish_clock(300, node.now_s)
+    keeper.gpus[node.spare].set_power_limit(250)
+    keeper.lower(ClockFloor(900), node.now_s)
+    keeper.lower(PowerFloor(400.0), node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.h100).clock_lock_mhz == (210, 300)
+    assert node.truth(node.spare).power_limit_w == 250
+
+
+def test_a_floor_passes_over_a_gpu_without_that_knob(node: Any, keeper: Any) -> None:
+    keeper.gpus[node.p40].set_power_limit(200)
+    keeper.gpus[node.h100].wish_clock(1500, node.now_s)
+    keeper.lower(ClockFloor(300), node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.h100).clock_lock_mhz == (210, 300)
+    assert "no clock limit" in keeper.gpus[node.p40].fault
+
+
+def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    with owned_lease_file(path) as file:
+        before = LimitKeeper(open_gpus(), file)
+        before.gpus[node.h100].wish_clock(900, node.now_s)
+        before.gpus[node.spare].set_power_limit(300)
+    with owned_lease_file(path) as file:
+        LimitKeeper(open_gpus(), file).undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth(node.h100).clock_lock_mhz is None
+    assert node.truth(node.spare).power_limit_w == 700
+    assert read_lease_file(path) == ()
+
+
+def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    with owned_lease_file(path) as file:
+        LimitKeeper(open_gpus(), file).gpus[node.h100].wish_clock(900, node.now_s)
+        with pytest.raises(AgentError, match="a running agent owns it"):
+            undo_lease(path)
+    assert undo_lease(path) == ()
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz is None
+
+
+def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(node: Any, tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    with owned_lease_file(path) as file:
+        file.write((HeldLimits("GPU-elsewhere", clock_mhz=900),))
+    assert undo_lease(path) == (HeldLimits("GPU-elsewhere", clock_mhz=900),)
+    assert json.loads(path.read_text())["gpus"][0]["uuid"] == "GPU-elsewhere"
+
+
+def test_an_unknown_gpu_is_named_with_those_there_are(node: Any, keeper: Any) -> None:
+    with pytest.raises(AgentError, match="asked for GPU GPU-x, found GPU-"):
+        keeper.gpu("GPU-x")

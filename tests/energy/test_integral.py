@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.energy.integral import PowerHistory
+from steppe.energy.window import Quality
+from steppe.errors import DeviceError
+
+MAX_W = 800.0
+
+
+def filled(*powers_w: float, step_s: float = 0.1) -> PowerHistory:
+    history = PowerHistory(MAX_W)
+    for index, power_w in enumerate(powers_w):
+        history.add(index * step_s, power_w)
+    return history
+
+
+def test_a_steady_power_gives_its_energy() -> None:
+    window = filled(*[300.0] * 21).window(0.5, 1.5)
+    assert window.energy_j == pytest.approx(300.0)
+    assert window.quality is Quality.INTEGRATED
+    assert 0 < window.error_j < 300.0
+
+
+def test_a_ramp_is_summed_by_the_trapezoid_rule() -> None:
+    assert filled(0.0, 100.0, 200.0).window(0.0, 0.15).energy_j == pytest.approx(11.25)
+
+
+@given(st.lists(st.floats(0, MAX_W), min_size=3, max_size=40), st.data())
+def test_windows_that_touch_add_up(powers_w: list[float], data: st.DataObject) -> None:
+    history = filled(*powers_w)
+    times_s = st.floats(0.0, history.covered_until_s)
+    a_s, b_s, c_s = sorted(data.draw(times_s) for _ in "abc")
+    parts_j = history.window(a_s, b_s).energy_j + history.window(b_s, c_s).energy_j
+    assert parts_j == pytest.approx(history.window(a_s, c_s).energy_j, abs=1e-6)
+
+
+@pytest.mark.parametrize("spike_w", [math.nan, math.inf, -1.0, 4_294_967.0])
+def test_a_spike_invents_no_joule(spike_w: float) -> None:
+    history = filled(*[300.0] * 10)
+    history.add(1.0, spike_w)
+    history.add(1.1, 300.0)
+    assert history.window(0.0, 1.1).energy_j == pytest.approx(330.0)
+
+
+def test_a_long_gap_makes_an_estimate() -> None:
+    history = filled(300.0, 300.0)
+    history.add(5.0, 300.0)
+    history.add(5.1, 300.0)
+    assert history.window(0.0, 5.1).quality is Quality.ESTIMATED
+    assert history.window(5.0, 5.1).quality is Quality.INTEGRATED
+
+
+def test_the_last_power_holds_only_for_a_short_while() -> None:
+    history = filled(*[300.0] * 11)
+    window = history.window(1.0, 3600.0)
+    assert window.quality is Quality.ESTIMATED
+    assert window.energy_j == pytest.approx(300.0)
+
+
+def test_a_window_before_the_first_reading_has_no_energy() -> None:
+    with pytest.raises(DeviceError, match="no power reading covers"):
+        filled(300.0, 300.0).window(-1.0, 0.1)
+
+
+def test_old_readings_are_forgotten() -> None:
+    history = PowerHistory(MAX_W, capacity=10)
+    for index in range(100):
+        history.add(index * 0.1, 300.0)
+    assert history.window(9.5, 9.9).energy_j == pytest.approx(120.0)
+    with pytest.raises(DeviceError):
+        history.window(0.0, 9.9)

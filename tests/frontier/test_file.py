@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from steppe.errors import ConfigError
+from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+
+def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
+    frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
+    write_frontier(frontier, tmp_path / "frontier.yaml")
+    assert read_frontier(tmp_path / "frontier.yaml") == frontier
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("source: x\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
+        ("- 1\n", "not a frontier"),
+        ("source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n", "not a frontier"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_frontier(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        read_frontier(tmp_path / "nowhere.yaml")

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+async def test_a_hang_up_mid_stream_frees_the_place_and_reaches_the_replica(
+    site: Any, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    replica.stream = [chat_stream[:250], asyncio.Event()]
+    answer = await site.client.post(site.url + "/v1/chat/completions", data=b"{}")
+    await answer.content.readany()
+    assert site.gateway.status().outstanding == {"r0": 1}
+    before_s = time.monotonic()
+    answer.close()
+    async with asyncio.timeout(1):
+        await replica.hung_up.wait()
+    await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
+    assert time.monotonic() - before_s < 1
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status) == ("cancelled", 499)
+
+
+async def test_a_hang_up_during_prefill_frees_the_place(site: Any) -> None:
+    replica = await site.replica("r0", ready=False)
+    site.route(replica)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: bool(replica.seen))
+    task.cancel()
+    async with asyncio.timeout(1):
+        await replica.hung_up.wait()
+    await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
+
+
+async def test_a_hang_up_while_waiting_leaves_the_queue(site: Any) -> None:
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: site.gateway.status().waiting == 1)
+    task.cancel()
+    await site.until(lambda: site.gateway.status().waiting == 0)
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.replica) == ("cancelled", None)
+
+
+async def test_a_replica_that_dies_before_the_first_byte_is_replaced_unseen(
+    site: Any, chat_stream: bytes, cut: Any
+) -> None:
+    dying, healthy = await site.replica("r0"), await site.replica("r1")
+    dying.stream, healthy.stream = [cut], [chat_stream]
+    site.route(dying, healthy)
+    for _ in range(2):
+        status, headers, body = await site.post()
+        assert (status, headers["X-Replica"], body) == (200, "r1", chat_stream)
+    assert len(dying.seen) == 1, "a suspect was asked again"
+    assert [ended.replica for ended in site.gateway.drain_finished()] == ["r1", "r1"]
+
+
+async def test_a_replica_that_is_gone_costs_no_try_and_the_request_waits_for_another(
+    site: Any,
+) -> None:
+    gone = await site.replica("r0")
+    await gone.stop()
+    task = asyncio.create_task(site.post())
+    for _ in range(5):  # more tables than tries
+        site.route(gone)
+        await site.until(lambda: site.gateway.status().waiting == 1)
+    site.route(await site.replica("r1"))
+    status, headers, _ = await task
+    assert (status, headers["X-Replica"]) == (200, "r1")
+
+
+async def test_a_server_error_is_tried_again_and_passed_on_if_it_stays(site: Any) -> None:
+    broken, healthy = await site.replica("r0"), await site.replica("r1")
+    broken.status, broken.body = 500, b'{"error":{"message":"engine dead"}}'
+    site.route(broken, healthy)
+    assert (await site.post())[0] == 200
+    site.route(broken)
+    broken.seen.clear()
+    status, _, body = await site.post()
+    assert (status, body, len(broken.seen)) == (500, broken.body, 3)
+    assert [ended.finish for ended in site.gateway.drain_finished()] == ["length", "error"]
+
+
+async def test_a_request_that_kills_each_replica_is_given_up(site: Any, cut: Any) -> None:
+    replicas = [await site.replica(f"r{number}") for number in range(4)]
+    for replica in replicas:
+        replica.stream = [cut]
+    site.route(*replicas)
+    status, headers, body = await site.post()
+    assert status == 502
+    assert _error(body)["code"] == "replica_lost"
+    assert sum(len(replica.seen) for replica in replicas) == 3
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status, ended.id) == ("error", 502, headers["X-Request-Id"])
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
+    site: Any, chat_stream: bytes, cut: Any
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    replica.stream = [chat_stream[:250], cut]
+    status, _, body = await site.post()
+    assert status == 200
+    whole, error, rest = body.rsplit(b"\n\n", 2)
+    assert chat_stream.startswith(whole + b"\n\n")
+    assert _error(error.removeprefix(b"data: "))["code"] == "replica_lost"
+    assert rest == b""
+    assert b"[DONE]" not in body
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status, ended.output_tokens) == ("error", 200, None)
+    assert site.gateway.status().failed == 1
+
+
+async def test_a_whole_answer_that_breaks_is_tried_again(
+    site: Any, chat_body: bytes, cut: Any
+) -> None:
+    breaking, healthy = await site.replica("r0"), await site.replica("r1")
+    breaking.stream, breaking.content_type = [chat_body[:40], cut], "application/json"
+    site.route(breaking, healthy)
+    status, headers, body = await site.post()
+    assert (status, headers["X-Replica"], body) == (200, "r1", chat_body)
+    assert len(breaking.seen) == 1
+
+
+async def test_a_client_error_is_the_clients(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    replica.status, replica.body = 400, b'{"error":{"message":"too long"}}'
+    status, _, body = await site.post()
+    assert (status, body, len(replica.seen)) == (400, replica.body, 1)
+    (ended,) = site.gateway.drain_finished()
+    assert ended.finish == "invalid"
+    assert site.gateway.status().failed == 0
+
+
+async def test_a_request_waits_until_a_replica_wakes(site: Any) -> None:
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: site.gateway.status().waiting == 1)
+    site.route(await site.replica("r0"))
+    status, _, _ = await task
+    assert status == 200
+
+
+async def test_the_urgent_are_served_first(open_site: Any) -> None:
+    site = await open_site()
+    replica = await site.replica("r0")
+    tasks = []
+    for number, priority in enumerate(("deferrable", "standard", "interactive")):
+        tasks.append(asyncio.create_task(site.post(X_Steppe_Priority=priority)))
+        await site.until(lambda number=number: site.gateway.status().waiting == number + 1)
+    site.route(replica, limit=1)
+    await asyncio.gather(*tasks)
+    order = [seen.headers["x-steppe-priority"] for seen in replica.seen]
+    assert order == ["interactive", "standard", "deferrable"]
+
+
+async def test_one_too_many_gets_a_503_with_the_forecast(open_site: Any) -> None:
+    site = await open_site(max_waiting=1)
+    site.gateway.set_routes((), 41.5)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: site.gateway.status().waiting == 1)
+    status, headers, body = await site.post()
+    assert (status, headers["Retry-After"]) == (503, "42")
+    assert (_error(body)["type"], _error(body)["code"]) == ("overloaded", "queue_full")
+    assert "no replica is awake" in _error(body)["message"]
+    task.cancel()
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status) == ("rejected", 503)
+
+
+async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
+    site = await open_site(max_wait_s=0.02)
+    status, headers, body = await site.post()
+    assert (status, _error(body)["code"]) == (503, "waited_too_long")
+    assert int(headers["Retry-After"]) >= 1
+    (ended,) = site.gateway.drain_finished()
+    assert ended.finish == "shed"
+
+
+async def test_a_draining_replica_finishes_what_it_has_and_gets_no_more(
+    site: Any, chat_stream: bytes
+) -> None:
+    draining, awake = await site.replica("r0"), await site.replica("r1")
+    finish = asyncio.Event()
+    draining.stream = [chat_stream[:250], finish, chat_stream[250:]]
+    site.route(draining)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: bool(draining.seen))
+    site.route(awake)
+    for _ in range(3):
+        assert (await site.post())[1]["X-Replica"] == "r1"
+    assert site.gateway.status().outstanding == {"r0": 1, "r1": 0}
+    finish.set()
+    assert (await task)[2] == chat_stream
+    assert site.gateway.status().outstanding == {"r1": 0}
+    assert len(draining.seen) == 1
+
+
+async def test_the_idler_replica_is_next(site: Any) -> None:
+    slow, quick = await site.replica("r0", ready=False), await site.replica("r1")
+    site.route(slow, quick)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: bool(slow.seen))
+    for _ in range(5):
+        assert (await site.post())[1]["X-Replica"] == "r1"
+    slow.gate.set()
+    assert (await task)[0] == 200
+
+
+async def test_light_requests_without_a_replica_get_a_503(site: Any) -> None:
+    status, headers, body = await site.post("/v1/tokenize")
+    assert (status, _error(body)["code"]) == (503, "no_replica")
+    assert "Retry-After" in headers
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+async def test_stopping_refuses_those_who_wait_and_ends_the_others(
+    site: Any, is_served: bool
+) -> None:
+    replica = await site.replica("r0", ready=False)
+    if is_served:
+        site.route(replica)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: site.gateway.status().arrived == 1)
+    await site.until(lambda: bool(replica.seen) or not is_served)
+    await site.gateway.stop()
+    outcome = await asyncio.gather(task, return_exceptions=True)
+    (ended,) = site.gateway.drain_finished()
+    assert ended.finish == ("cancelled" if is_served else "rejected")
+    assert is_served == isinstance(outcome[0], BaseException)

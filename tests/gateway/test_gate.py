@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from steppe.gateway.admission import Ticket
+from steppe.gateway.gate import Gate, RefusedError
+from steppe.gateway.routing import Route
+
+FIRST = asyncio.FIRST_COMPLETED
+ONE = Route("r0", "http://r0", 1)
+
+
+def _far() -> float:
+    return time.monotonic() + 60
+
+
+async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Route]]:
+    tasks = []
+    for ticket in tickets:
+        before = gate.waiting
+        tasks.append(asyncio.create_task(gate.enter(ticket, _far())))
+        while gate.waiting == before:
+            await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
+    gate = Gate(max_waiting=0)
+    gate.set_routes((ONE,), None)
+    assert await gate.enter(Ticket(1, 1), _far()) == ONE
+    with pytest.raises(RefusedError, match="1 replicas are awake, all busy") as refused:
+        await gate.enter(Ticket(1, 2), _far())
+    assert refused.value.code == "queue_full"
+
+
+async def test_places_go_to_the_most_urgent_first() -> None:
+    gate, served = Gate(max_waiting=10), list[asyncio.Task[Route]]()
+    tickets = [Ticket(2, 1), Ticket(1, 2), Ticket(0, 3), Ticket(1, 4)]
+    tasks = await _wait_at(gate, *tickets)
+    gate.set_routes((ONE,), None)
+    while len(served) < len(tasks):
+        await asyncio.wait([task for task in tasks if task not in served], return_when=FIRST)
+        served += [task for task in tasks if task.done() and task not in served]
+        gate.leave(served[-1].result())
+    assert [tickets[tasks.index(task)].number for task in served] == [3, 2, 4, 1]
+
+
+async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+    gate = Gate(max_waiting=10)
+    gate.set_routes((ONE,), None)
+    place = await gate.enter(Ticket(1, 1), _far())
+    (first,) = await _wait_at(gate, Ticket(1, 2))
+    gate.leave(place)
+    (second,) = await _wait_at(gate, Ticket(1, 3))
+    assert await first == ONE
+    assert not second.done()
+    gate.leave(ONE)
+    assert await second == ONE
+
+
+async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
+    gate = Gate(max_waiting=10)
+    (task,) = await _wait_at(gate, Ticket(1, 1))
+    task.cancel()
+    await asyncio.wait([task])
+    assert gate.waiting == 0
+    gate.set_routes((ONE,), None)
+    assert gate.table.outstanding("r0") == 0
+
+
+async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
+    gate = Gate(max_waiting=10)
+    first, second = await _wait_at(gate, Ticket(1, 1), Ticket(1, 2))
+    gate.set_routes((ONE,), None)
+    first.cancel()
+    assert await second == ONE
+    assert first.cancelled()
+    assert gate.table.outstanding("r0") == 1
+
+
+async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
+    gate = Gate(max_waiting=10)
+    (task,) = await _wait_at(gate, Ticket(1, 1))
+    gate.set_routes((ONE,), None)
+    gate.set_routes((), None)
+    while not gate.waiting:
+        await asyncio.sleep(0)
+    assert gate.table.outstanding("r0") == 0
+    other = Route("r1", "http://r1", 1)
+    gate.set_routes((other,), None)
+    assert await task == other
+
+
+async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
+    gate = Gate(max_waiting=10)
+    gate.set_routes((), time.monotonic() + 12)
+    with pytest.raises(RefusedError, match="capacity is forecast in 12 s") as refused:
+        await gate.enter(Ticket(1, 1), time.monotonic() + 0.01)
+    assert refused.value.code == "waited_too_long"
+    assert gate.waiting == 0
+
+
+async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
+    gate = Gate(max_waiting=1)
+    (other,) = await _wait_at(gate, Ticket(1, 2))
+    again = asyncio.create_task(gate.enter(Ticket(1, 1), _far(), again=True))
+    while gate.waiting < 2:
+        await asyncio.sleep(0)
+    gate.set_routes((ONE,), None)
+    assert await again == ONE
+    assert not other.done()
+    other.cancel()
+
+
+async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
+    gate = Gate(max_waiting=10)
+    (task,) = await _wait_at(gate, Ticket(1, 1))
+    gate.close()
+    for refusal in (task, gate.enter(Ticket(1, 2), _far())):
+        with pytest.raises(RefusedError) as refused:
+            await refusal
+        assert refused.value.code == "stopping"

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+
+
+@pytest.fixture
+async def client(site: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=site.url + "/v1", api_key="none", max_retries=0
+    ) as client:
+        yield client
+
+
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
+
+
+async def test_the_official_client_lists_models(site: Any, client: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in client.models.list()] == ["m"]
+    site.route(await site.replica("r0"))
+    assert [model.id async for model in client.models.list()] == ["m"]
+
+
+async def test_the_official_client_reads_a_whole_answer(
+    site: Any, client: openai.AsyncOpenAI
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    answer = await client.chat.completions.create(model="m", messages=MESSAGES)
+    assert answer.choices[0].message.content == "Hi"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2
+    assert json.loads(replica.seen[0].body) == {"model": "m", "messages": MESSAGES}
+
+
+async def test_the_official_client_reads_a_stream(
+    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    replica.stream = [chat_stream]
+    site.route(replica)
+    stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    chunks = [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == 'Grüß "usage": {"prompt_tokens": 99} !'
+    assert chunks[-1].usage is not None
+    await site.until(lambda: site.gateway.status().finished == 1)
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.output_tokens) == ("stop", 3)
+
+
+async def test_the_official_client_that_leaves_mid_stream_frees_its_place(
+    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    replica.stream = [chat_stream[:500], type(replica.gate)()]
+    site.route(replica)
+    stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    async for _ in stream:
+        break
+    await stream.close()
+    await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
+    assert replica.hung_up.is_set()
+
+
+async def test_the_official_client_raises_when_a_stream_breaks(
+    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes, cut: Any
+) -> None:
+    replica = await site.replica("r0")
+    replica.stream = [chat_stream[:500], cut]
+    site.route(replica)
+    stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    with pytest.raises(openai.APIError, match="r0 broke off its answer"):
+        _ = [chunk async for chunk in stream]
+
+
+async def test_the_official_client_understands_a_refusal(
+    open_site: Any,
+) -> None:
+    site = await open_site(max_waiting=0)
+    async with openai.AsyncOpenAI(
+        base_url=site.url + "/v1", api_key="none", max_retries=0
+    ) as client:
+        with pytest.raises(openai.InternalServerError, match="no replica is awake") as refused:
+            await client.completions.create(model="m", prompt="Hello")
+    assert refused.value.status_code == 503
+    assert refused.value.code == "queue_full"

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+
+from steppe.errors import UsageError
+from steppe.gateway.server import Gateway, GatewaySettings
+
+
+def _random_steps(data: bytes, rng: random.Random) -> list[bytes]:
+    edges = sorted(rng.sample(range(1, len(data)), rng.randrange(1, 30)))
+    return [data[a:b] for a, b in zip([0, *edges], [*edges, len(data)], strict=True)]
+
+
+async def test_a_whole_answer_passes_byte_for_byte(site: Any, chat_body: bytes) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    status, headers, body = await site.post(
+        "/v1/chat/completions?a=%20b&a=%2F",
+        b'{"x": "\xc3\xbc"}',
+        X_Other="kept",
+        Connection="X-Hop",
+    )
+    assert (status, body) == (200, chat_body)
+    assert headers["X-Replica"] == "r0"
+    assert headers["Content-Type"] == "application/json"
+    (seen,) = replica.seen
+    assert (seen.method, seen.target) == ("POST", "/v1/chat/completions?a=%20b&a=%2F")
+    assert seen.body == b'{"x": "\xc3\xbc"}'
+    assert seen.headers["X-Other"] == "kept"
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.replica, ended.streamed) == ("length", "r0", False)
+    assert (ended.prompt_tokens, ended.cached_tokens, ended.output_tokens) == (11, 8, 2)
+
+
+async def test_a_stream_passes_byte_for_byte_at_any_chunk_boundaries(
+    site: Any, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    rng = random.Random(7)
+    for _ in range(20):
+        replica.stream = _random_steps(chat_stream, rng)
+        status, headers, body = await site.post()
+        assert (status, body) == (200, chat_stream)
+        assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    for ended in site.gateway.drain_finished():
+        assert (ended.finish, ended.output_tokens, ended.streamed) == ("stop", 3, True)
+        assert 0 < ended.ttft_s < ended.e2e_s
+
+
+async def test_an_event_reaches_the_client_before_the_next_is_made(
+    site: Any, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    more = asyncio.Event()
+    head, tail = chat_stream[:250], chat_stream[250:]
+    whole = head[: head.rindex(b"\n") + 1]
+    replica.stream = [head, more, tail]
+    async with site.client.post(site.url + "/v1/chat/completions", data=b"{}") as answer:
+        assert await answer.content.readexactly(len(whole)) == whole
+        more.set()
+        assert whole + await answer.read() == chat_stream
+
+
+async def test_headers_of_one_hop_stay_there(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    await site.post(Connection="X-Hop, keep-alive", X_Hop="1", TE="trailers", X_End="2")
+    (seen,) = replica.seen
+    assert {"X-Hop", "TE", "Te"}.isdisjoint(seen.headers)
+    assert seen.headers["X-End"] == "2"
+    assert seen.headers["Host"] in replica.url
+
+
+async def test_each_request_has_an_id_that_the_replica_and_the_client_see(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    _, kept, _ = await site.post(X_Request_Id="mine-1")
+    _, fresh, _ = await site.post(X_Request_Id="not sane")
+    ids = [seen.headers["X-Request-Id"] for seen in replica.seen]
+    assert ids == [kept["X-Request-Id"], fresh["X-Request-Id"]]
+    assert ids[0] == "mine-1"
+    assert ids[1] != "not sane"
+    assert [ended.id for ended in site.gateway.drain_finished()] == ids
+
+
+async def test_tenant_and_priority_are_kept_and_an_unknown_priority_is_refused(site: Any) -> None:
+    site.route(await site.replica("r0"))
+    await site.post(X_Steppe_Tenant="lab", X_Steppe_Priority="deferrable")
+    status, _, body = await site.post(X_Steppe_Priority="now!")
+    assert status == 400
+    error = json.loads(body)["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "interactive, standard, deferrable" in error["message"]
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.tenant, ended.priority) == ("lab", "deferrable")
+
+
+async def test_models_come_from_a_replica_or_from_the_settings_when_none_is_awake(
+    site: Any,
+) -> None:
+    async def ask() -> dict[str, Any]:
+        async with site.client.get(site.url + "/v1/models") as answer:
+            assert answer.status == 200
+            models: dict[str, Any] = (await answer.json())["data"][0]
+            return models
+
+    assert (await ask())["owned_by"] == "steppe"
+    site.route(await site.replica("r0"))
+    assert (await ask())["owned_by"] == "vllm"
+    assert (await ask())["id"] == "m"
+
+
+async def test_light_requests_take_no_place(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica, limit=0)
+    status, _, _ = await site.post("/tokenize")
+    assert status == 200
+    assert site.gateway.drain_finished() == []
+
+
+async def test_health_tells_who_is_awake(site: Any) -> None:
+    site.route(await site.replica("r0"), await site.replica("r1"))
+    async with site.client.get(site.url + "/health") as answer:
+        health = {"status": "ok", "awake_replicas": ["r0", "r1"], "waiting": 0}
+        assert await answer.json() == health
+
+
+async def test_metrics_carry_ours_and_the_controllers(site: Any) -> None:
+    site.route(await site.replica("r0"))
+    await site.post()
+    site.gateway.set_metrics(b"steppe_power_budget_watts 50.0\n")
+    async with site.client.get(site.url + "/metrics") as answer:
+        text = await answer.text()
+    assert 'steppe_requests_total{finish="length"} 1.0\n' in text
+    assert "steppe_output_tokens_total 2.0\n" in text
+    assert text.endswith("\nsteppe_power_budget_watts 50.0\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/../sleep", "/v1/%2e%2e/sleep", "/v1//x", "/v1/a%2Fb"])
+async def test_a_path_is_never_normalised_on_the_way(site: Any, path: str) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    await site.post(path)
+    assert [seen.target for seen in replica.seen] == [path]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("POST", "/sleep", 404), ("POST", "/health", 405)],
+)
+async def test_unknown_paths_are_refused_in_openai_shape(
+    site: Any, method: str, path: str, status: int
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    async with site.client.request(method, site.url + path) as answer:
+        assert answer.status == status
+        assert path in (await answer.json())["error"]["message"]
+    assert replica.seen == []
+
+
+async def test_large_bodies_pass(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    body = random.Random(1).randbytes(8 << 20)
+    status, _, _ = await site.post(body=body)
+    assert status == 200
+    assert replica.seen[0].body == body
+
+
+async def test_a_port_in_use_is_one_line_that_names_it(site: Any) -> None:
+    port = int(site.url.rsplit(":", 1)[1])
+    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, ("m",)))
+    with pytest.raises(UsageError, match=f"^gateway: 127.0.0.1:{port} is in use already$"):
+        await other.start()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steppe.gateway.stream import StreamScanner, Usage, find_finish, find_usage
+
+
+def _cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.integers(0, 10_000), max_size=30), crlf=st.booleans())
+def test_any_chunk_boundaries_give_the_same_bytes_and_the_same_facts(
+    chat_stream: bytes, places: list[int], crlf: bool
+) -> None:
+    data = chat_stream.replace(b"\n", b"\r\n") if crlf else chat_stream
+    first_text = data.index("Grüß".encode())
+    first_text_end = data.index(b"\n", first_text) + 1
+    scanner, passed, fed, text_at = StreamScanner(), b"", 0, 0
+    for chunk in _cut(data, places):
+        fed += len(chunk)
+        passed += scanner.feed(chunk, now_s=float(fed))
+        if not text_at and fed >= first_text_end:
+            text_at = fed
+    passed += scanner.end(now_s=float(fed))
+    assert passed == data
+    assert scanner.first_text_s == text_at
+    assert scanner.finish == "stop"
+    assert scanner.usage == Usage(prompt_tokens=7, cached_tokens=None, output_tokens=3)
+    assert scanner.is_done
+    assert not scanner.has_error
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.integers(0, 10_000), max_size=10), dies_at=st.integers(0, 10_000))
+def test_a_stream_that_breaks_anywhere_ends_with_whole_events(
+    chat_stream: bytes, places: list[int], dies_at: int
+) -> None:
+    sent = chat_stream[: dies_at % len(chat_stream)]
+    scanner = StreamScanner()
+    passed = b"".join(scanner.feed(chunk, 0.0) for chunk in _cut(sent, places))
+    passed += scanner.break_off(b"data: oops\n\n")
+    events = passed.split(b"\n\n")
+    assert events[-2:] == [b"data: oops", b""]
+    assert events[:-2] == chat_stream.split(b"\n\n")[: len(events) - 2]
+    assert scanner.has_error
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=10))
+def test_bytes_of_any_kind_pass_unchanged(data: bytes, places: list[int]) -> None:
+    scanner = StreamScanner()
+    passed = [scanner.feed(chunk, 0.0) for chunk in _cut(data, places)]
+    assert b"".join(passed) + scanner.end(0.0) == data
+
+
+def test_the_role_only_event_is_not_the_first_token(chat_stream: bytes) -> None:
+    scanner = StreamScanner()
+    role, text = re.findall(rb"data: .*\n\n", chat_stream)[:2]
+    scanner.feed(role, 1.0)
+    assert scanner.first_text_s is None
+    scanner.feed(text, 2.0)
+    assert scanner.first_text_s == 2.0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"choices":[{"index":0,"text":"a","finish_reason":null}]}',
+        b'{"choices":[{"delta":{"reasoning":"hm"}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
+        b'{"type":"response.output_text.delta","delta":"a"}',
+        b'{"choices":[{"index":0,"text":"","finish_reason":"length"}]}',
+    ],
+)
+def test_each_api_has_its_first_token(event: bytes) -> None:
+    scanner = StreamScanner()
+    scanner.feed(b'data: {"choices":[{"index":0,"text":"","finish_reason":null}]}\n\n', 1.0)
+    scanner.feed(b"data: " + event + b"\n\n", 2.0)
+    assert scanner.first_text_s == 2.0
+
+
+def test_usage_null_is_no_usage() -> None:
+    scanner = StreamScanner()
+    scanner.feed(b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n', 0.0)
+    scanner.feed(b'data: {"usage":null}\n\n', 0.0)
+    assert scanner.usage == Usage(3, None, 1)
+    assert find_usage(b'{"usage": null}') is None
+
+
+def test_usage_is_read_from_each_api() -> None:
+    chat = b'{"usage": {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": null}}'
+    responses = (
+        b'{"response": {"usage": {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 4},'
+        b' "output_tokens": 2}}}'
+    )
+    embedding = b'{"usage": {"prompt_tokens": 5, "total_tokens": 5}}'
+    assert find_usage(chat) == Usage(5, None, 2)
+    assert find_usage(responses) == Usage(5, 4, 2)
+    assert find_usage(embedding) == Usage(5, None, 0)
+
+
+def test_the_last_usage_counts_when_each_event_carries_one() -> None:
+    scanner = StreamScanner()
+    for count in range(1, 4):
+        scanner.feed(b'data: {"usage":{"prompt_tokens":9,"completion_tokens":%d}}\n\n' % count, 0.0)
+    assert scanner.usage == Usage(9, None, 3)
+
+
+def test_a_broken_usage_object_is_no_usage() -> None:
+    assert find_usage(b'{"usage": {"prompt_tokens": 5, ') is None
+    assert find_usage(b'{"usage": {"cost": 5}}') is None
+
+
+def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
+    scanner = StreamScanner()
+    scanner.feed(rb'data: {"choices":[{"delta":{"content":"\"error\" data: [DONE]"}}]}' + b"\n", 0)
+    assert not scanner.has_error
+    assert not scanner.is_done
+    scanner.feed(b'\ndata: {"error": {"message": "boom"}}\n\n', 0.0)
+    assert scanner.has_error
+
+
+def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
+    assert find_finish(chat_body) == "length"
+    assert find_finish(b'{"finish_reason": null}') is None

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from steppe.load.arrivals import Arrival
+from steppe.load.client import ChatOptions, Target
+from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
+from steppe.load.results import LoadResult
+
+
+def every(gap_s: float, count: int) -> tuple[Arrival, ...]:
+    return tuple(Arrival(index * gap_s, 20 + index, 4) for index in range(count))
+
+
+async def run(server: Any, arrivals: tuple[Arrival, ...], **options: Any) -> LoadResult:
+    return await replay(Target(server.url, "small"), arrivals, ReplayOptions(**options))
+
+
+async def test_every_request_completes_with_the_tokens_of_its_usage(server: Any) -> None:
+    result = await run(server, every(0.01, 5), template_tokens=30)
+    assert result.all_completed
+    assert [row["output_tokens"] for row in result.rows()] == [4] * 5
+    assert [row["prompt_tokens"] for row in result.rows()] == [31] * 5
+    assert [row["index"] for row in result.rows()] == list(range(5))
+
+
+async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: Any) -> None:
+    await run(server, every(0.0, 1), chat=ChatOptions(seed=9))
+    (body,) = server.bodies
+    assert body["stream_options"] == {"include_usage": True}
+    assert (body["max_tokens"], body["ignore_eos"], body["seed"]) == (4, True, 9)
+    assert len(body["messages"][0]["content"].split()) == 20
+
+
+async def test_respecting_eos_sends_no_vendor_key(server: Any) -> None:
+    await run(server, every(0.0, 1), chat=ChatOptions(ignore_eos=False))
+    assert "ignore_eos" not in server.bodies[0]
+
+
+async def test_requests_start_on_time_while_nothing_is_answered(server: Any) -> None:
+    server.may_answer.clear()
+
+    def release_after_the_last(progress: Progress) -> None:
+        if progress.sent == 6:
+            server.may_answer.set()
+
+    result = await replay(
+        Target(server.url, "small"), every(0.04, 6), on_progress=release_after_the_last
+    )
+    assert result.max_running == 6
+    for request in result.requests:
+        assert 0 <= request.sent_s - request.due_s < 0.2
+    spread_s = server.came_s[-1] - server.came_s[0]
+    assert spread_s >= 0.15
+
+
+async def test_a_503_is_asked_again_after_its_retry_after(server: Any) -> None:
+    server.refusals = [(503, {"Retry-After": "0"}), (503, {"Retry-After": "0"})]
+    result = await run(server, every(0.0, 1))
+    assert result.all_completed
+    assert result.requests[0].retries == 2
+    ttft_s = result.requests[0].ttft_s
+    assert ttft_s is not None
+    assert ttft_s >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "finish"),
+    [
+        (503, {}, "shed"),
+        (503, {"Retry-After": "3600"}, "shed"),
+        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "shed"),
+        (429, {"Retry-After": "1"}, "rejected"),
+        (500, {}, "failed"),
+    ],
+)
+async def test_other_refusals_end_the_request_and_are_counted(
+    server: Any, status: int, headers: dict[str, str], finish: str
+) -> None:
+    server.refusals = [(status, headers)]
+    result = await run(server, every(0.0, 2))
+    assert sorted(request.finish for request in result.requests) == sorted(["length", finish])
+    assert not result.all_completed
+
+
+async def test_a_stream_that_breaks_off_is_a_failure(server: Any) -> None:
+    server.break_off = True
+    result = await run(server, every(0.0, 1))
+    assert result.errors == {"the stream broke off before [DONE]": 1}
+
+
+async def test_a_server_that_is_not_there_fails_every_request() -> None:
+    result = await replay(Target("http://127.0.0.1:9", "small"), every(0.0, 2))
+    assert [request.finish for request in result.requests] == ["failed", "failed"]
+
+
+async def test_a_request_that_takes_too_long_is_a_failure(server: Any) -> None:
+    server.may_answer.clear()
+    result = await run(server, every(0.0, 1), request_timeout_s=0.1)
+    assert result.errors == {"timed out": 1}
+
+
+async def test_the_deadline_cancels_what_is_unfinished(server: Any) -> None:
+    server.may_answer.clear()
+    arrivals = (*every(0.01, 2), Arrival(60.0, 5, 5))
+    result = await run(server, arrivals, deadline_s=0.2)
+    assert [request.finish for request in result.requests] == ["cancelled", "cancelled"]
+
+
+async def test_stop_ends_a_replay_early_and_keeps_what_is_done(server: Any) -> None:
+    stop = asyncio.Event()
+
+    def stop_after_one(progress: Progress) -> None:
+        if progress.completed == 1:
+            stop.set()
+
+    arrivals = (Arrival(0.0, 5, 5), Arrival(60.0, 5, 5))
+    result = await replay(
+        Target(server.url, "small"), arrivals, on_progress=stop_after_one, stop=stop
+    )
+    assert [request.finish for request in result.requests] == ["length"]
+
+
+async def test_cancelling_the_caller_leaves_no_task_behind(server: Any) -> None:
+    server.may_answer.clear()
+    before = asyncio.all_tasks()
+    sent = asyncio.Event()
+    task = asyncio.ensure_future(
+        replay(Target(server.url, "small"), every(0.0, 3), on_progress=lambda _: sent.set())
+    )
+    await sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_closed_loop_keeps_its_concurrency_and_ignores_times(server: Any) -> None:
+    result = await run(server, every(100.0, 20), pacing=ClosedLoop(3))
+    assert result.all_completed
+    assert len(result.requests) == 20
+    assert result.max_running == 3
+    assert server.most_running <= 4  # a handler may outlive its client's last byte
+
+
+async def test_progress_adds_up_in_the_end(server: Any) -> None:
+    seen: list[Progress] = []
+    server.refusals = [(503, {"Retry-After": "0"}), (500, {})]
+    await replay(Target(server.url, "small"), every(0.0, 3), on_progress=seen.append)
+    last = seen[-1]
+    assert (last.sent, last.running, last.completed, last.unserved) == (3, 0, 2, 1)
+    assert (last.retries, last.output_tokens) == (1, 8)
+
+
+async def test_prompts_depend_on_the_seed_and_the_place_alone(server: Any) -> None:
+    for seed in (1, 1, 2):
+        await run(server, every(0.02, 2), seed=seed)
+    texts = [body["messages"][0]["content"] for body in server.bodies]
+    assert sorted(texts[0:2]) == sorted(texts[2:4])
+    assert len(set(texts)) == 4

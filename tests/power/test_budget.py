@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from steppe.config import PowerSection, SiteSection
+from steppe.power.battery import Battery
+from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
+from steppe.power.supply import Replay, Steady, TraceClock
+from steppe.power.trace import SupplyTrace
+
+STEADY: dict[str, Any] = {"kind": "constant", "watts": 100.0}
+BATTERY: dict[str, Any] = {
+    "capacity_wh": 1.0,
+    "max_charge_w": 10.0,
+    "max_discharge_w": 20.0,
+    "charge_efficiency": 0.5,
+    "discharge_efficiency": 1.0,
+}
+MODEST = SiteTerms(reserve_w=5.0, fallback_w=12.0, stale_s=5.0, pue=1.25, overhead_w=10.0)
+
+
+def configured(
+    *supply: dict[str, Any], site: SiteSection | None = None, **power: Any
+) -> PowerBudget:
+    section = PowerSection.model_validate({"supply": supply, **power})
+    return budget_from_config(section, site or SiteSection())
+
+
+def test_sources_add_up_to_the_budget() -> None:
+    budget = configured(STEADY, {"kind": "constant", "watts": 20.0})
+    assert budget.at(0.0) == Budget(120.0, 0.0, 120.0, stale=False)
+
+
+def test_reserve_overhead_and_pue_come_off_before_the_gpus() -> None:
+    site = SiteSection(pue=1.25, overhead_w=10.0)
+    assert configured(STEADY, site=site, reserve_w=15.0).at(0.0).budget_w == pytest.approx(60.0)
+
+
+def test_a_supply_below_the_overhead_leaves_a_budget_of_zero() -> None:
+    assert configured(STEADY, site=SiteSection(overhead_w=150.0)).at(0.0).budget_w == 0.0
+
+
+def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
+    assert configured(STEADY, battery=BATTERY).at(0.0).battery_w == pytest.approx(0.5)
+    full = BATTERY | {"capacity_wh": 1000.0}
+    assert configured(STEADY, battery=full).at(0.0) == Budget(100.0, 20.0, 120.0, stale=False)
+
+
+def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -> None:
+    budget = configured(STEADY, battery=BATTERY, speedup=60.0)
+    budget.settle(2.0, draw_w=70.0)
+    assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 10.0 * 120.0)
+    assert budget.curtailed_j == pytest.approx(20.0 * 2.0)
+
+
+def test_a_deficit_discharges_the_battery() -> None:
+    budget = configured(STEADY, battery=BATTERY)
+    budget.settle(10.0, draw_w=115.0)
+    assert budget.stored_j == pytest.approx(1800.0 - 150.0)
+    assert budget.curtailed_j == 0.0
+
+
+def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
+    budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
+    budget.settle(10.0, draw_w=70.0)
+    assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
+
+
+def test_settling_the_same_moment_twice_changes_nothing() -> None:
+    budget = configured(STEADY, battery=BATTERY)
+    budget.settle(10.0, draw_w=50.0)
+    stored_j, curtailed_j = budget.stored_j, budget.curtailed_j
+    budget.settle(10.0, draw_w=0.0)
+    assert (budget.stored_j, budget.curtailed_j) == (stored_j, curtailed_j)
+
+
+def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Path) -> None:
+    path = tmp_path / "watts"
+    path.write_text("80")
+    os.utime(path, (1000.0, 1000.0))
+    wall = [1000.0]
+    signal = {"kind": "signal", "path": str(path)}
+    power = PowerSection.model_validate(
+        {"supply": [signal], "stale_s": 30.0, "fallback_w": 25.0, "battery": BATTERY}
+    )
+    budget = budget_from_config(power, SiteSection(overhead_w=5.0), wall_s=lambda: wall[0])
+    assert budget.at(0.0) == Budget(80.0, 0.5, 75.5, stale=False)
+    wall[0] = 1031.0
+    assert budget.at(31.0) == Budget(25.0, 0.0, 20.0, stale=True)
+    budget.settle(31.0, draw_w=0.0)
+    assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
+
+
+def test_a_missing_signal_is_never_unlimited(tmp_path: Path) -> None:
+    budget = configured(STEADY, {"kind": "signal", "path": str(tmp_path / "absent")})
+    assert budget.at(0.0) == Budget(0.0, 0.0, 0.0, stale=True)
+
+
+def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("time_utc,p_kw\n0,0.05\n60,0.05\n")
+    trace = {"kind": "trace", "path": str(path)}
+    budget = configured(trace, stale_s=10.0, fallback_w=7.0)
+    assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, stale=False)
+    assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, stale=True)
+
+
+def test_the_forecast_of_a_trace_is_its_future() -> None:
+    ramp = Replay(SupplyTrace((0.0, 100.0), (0.0, 100.0), None), 0.0)
+    terms = SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0)
+    budget = PowerBudget(supplies=(ramp,), clock=TraceClock(0.0, 1.0), terms=terms)
+    ahead = budget.forecast(10.0, horizon_s=100.0, step_s=25.0)
+    assert ahead == ((10.0, 10.0), (35.0, 35.0), (60.0, 60.0), (85.0, 85.0))
+    assert budget.forecast(110.0, horizon_s=1.0, step_s=1.0) == ((110.0, 3.0),)
+
+
+@pytest.mark.parametrize("watts", [-1.0, float("nan"), float("inf")])
+def test_watts_that_cannot_be_are_refused_by_the_config(watts: float) -> None:
+    with pytest.raises(ValidationError, match="watts"):
+        configured({"kind": "constant", "watts": watts})
+
+
+def test_a_day_of_wind_and_sun_swings_between_lull_and_plenty() -> None:
+    budget = configured(
+        {"kind": "wind", "rated_w": 90.0, "station": "sand_point"},
+        {"kind": "solar", "rated_w": 130.0, "station": "greensboro"},
+        start="2001-09-05T09:00:00",
+        speedup=360.0,
+    )
+    day_w = [budget.at(quarter / 4).budget_w for quarter in range(960)]
+    assert 85.0 < sum(day_w) / len(day_w) < 95.0
+    assert min(day_w) < 10.0
+    assert max(day_w) > 140.0
+
+
+@given(
+    watts=st.lists(st.floats(0.0, 500.0), min_size=2, max_size=8),
+    draws_w=st.lists(st.floats(0.0, 500.0), min_size=1, max_size=20),
+    stored_share=st.floats(0.0, 1.0),
+)
+def test_battery_and_budget_keep_within_their_limits_whatever_happens(
+    watts: list[float], draws_w: list[float], stored_share: float
+) -> None:
+    trace = SupplyTrace(tuple(60.0 * row for row in range(len(watts))), tuple(watts), None)
+    battery = Battery(2000.0, 30.0, 40.0, 0.9, 0.9, 300.0)
+    budget = PowerBudget(
+        supplies=(Replay(trace, 0.0), Steady(1.0)),
+        clock=TraceClock(0.0, 10.0),
+        terms=MODEST,
+        battery=battery,
+        stored_j=stored_share * battery.capacity_j,
+    )
+    for tick, draw_w in enumerate(draws_w, start=1):
+        curtailed_j = budget.curtailed_j
+        budget.settle(float(tick), draw_w)
+        now = budget.at(float(tick))
+        assert 0.0 <= budget.stored_j <= battery.capacity_j
+        assert 0.0 <= budget.curtailed_j - curtailed_j <= 501.0
+        assert 0.0 <= now.battery_w <= battery.max_discharge_w
+        assert MODEST.site_w(now.budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
+        assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.budget_w),)
+
+
+@given(supply_w=st.floats(0.0, 200.0), draw_w=st.floats(0.0, 200.0), dt_s=st.floats(0.01, 100.0))
+def test_supply_is_drawn_stored_or_curtailed_to_the_last_joule(
+    supply_w: float, draw_w: float, dt_s: float
+) -> None:
+    terms = SiteTerms(reserve_w=0.0, fallback_w=0.0, stale_s=1.0, pue=1.0, overhead_w=0.0)
+    battery = Battery(5000.0, 30.0, 40.0)
+    budget = PowerBudget(
+        supplies=(Steady(supply_w),),
+        clock=TraceClock(0.0, 1.0),
+        terms=terms,
+        battery=battery,
+        stored_j=2500.0,
+    )
+    budget.settle(dt_s, draw_w)
+    stored_j = budget.stored_j - 2500.0
+    surplus_j = (supply_w - draw_w) * dt_s
+    if surplus_j >= 0.0:
+        assert stored_j >= 0.0
+        assert stored_j + budget.curtailed_j == pytest.approx(surplus_j, abs=1e-6)
+    else:
+        assert budget.curtailed_j == 0.0
+        assert surplus_j - 1e-6 <= stored_j <= 0.0

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from steppe.power.signal import Fresh, HeldSignal, Missing, SignalFile, Stale
+
+NOW_S = 1_000_000.0
+
+
+def write(path: Path, text: str, *, age_s: float = 0.0) -> None:
+    path.write_text(text)
+    os.utime(path, (NOW_S - age_s, NOW_S - age_s))
+
+
+class WallClock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    return WallClock()
+
+
+@pytest.fixture
+def signal(tmp_path: Path, clock: WallClock) -> SignalFile:
+    return SignalFile(tmp_path / "watts", stale_s=60.0, wall_s=clock)
+
+
+def test_a_rewritten_number_is_fresh_with_its_age(signal: SignalFile) -> None:
+    write(signal.path, "123.5\n", age_s=7.0)
+    assert signal.read() == Fresh(123.5, 7.0)
+
+
+def test_a_number_is_believed_up_to_the_limit_and_not_beyond(signal: SignalFile) -> None:
+    write(signal.path, "5", age_s=60.0)
+    assert signal.read() == Fresh(5.0, 60.0)
+    write(signal.path, "5", age_s=61.0)
+    assert signal.read() == Stale(61.0)
+
+
+def test_own_use_is_no_supply(signal: SignalFile) -> None:
+    write(signal.path, "-3")
+    assert signal.read() == Fresh(0.0, 0.0)
+
+
+@pytest.mark.parametrize("text", ["", "many", "nan", "inf", "1 2", "9" * 400])
+def test_text_that_is_no_finite_number_is_missing(signal: SignalFile, text: str) -> None:
+    write(signal.path, text)
+    reading = signal.read()
+    assert isinstance(reading, Missing)
+    assert str(signal.path) in reading.reason
+
+
+def test_bytes_that_are_no_text_are_missing(signal: SignalFile) -> None:
+    signal.path.write_bytes(b"\xff\xfe")
+    assert isinstance(signal.read(), Missing)
+
+
+def test_an_absent_file_is_missing(signal: SignalFile) -> None:
+    reading = signal.read()
+    assert isinstance(reading, Missing)
+    assert "No such file" in reading.reason
+
+
+def test_a_file_from_the_far_future_is_missing_and_from_the_near_future_is_fresh(
+    signal: SignalFile,
+) -> None:
+    write(signal.path, "5", age_s=-3600.0)
+    reading = signal.read()
+    assert isinstance(reading, Missing)
+    assert "3600 s in the future" in reading.reason
+    write(signal.path, "5", age_s=-2.0)
+    assert signal.read() == Fresh(5.0, 0.0)
+
+
+def test_an_unreadable_file_keeps_its_last_number_until_that_is_stale(
+    signal: SignalFile, clock: WallClock
+) -> None:
+    held = HeldSignal(signal)
+    write(signal.path, "80", age_s=10.0)
+    assert held.read() == Fresh(80.0, 10.0)
+    clock.now_s += 20.0
+    write(signal.path, "")
+    assert held.read() == Fresh(80.0, 30.0)
+    clock.now_s += 31.0
+    assert isinstance(held.read(), Missing)
+
+
+def test_a_stale_number_is_not_held(signal: SignalFile, clock: WallClock) -> None:
+    held = HeldSignal(signal)
+    write(signal.path, "80")
+    assert held.read() == Fresh(80.0, 0.0)
+    clock.now_s += 61.0
+    assert held.read() == Stale(61.0)
+
+
+def test_a_signal_that_was_never_fresh_is_missing(signal: SignalFile) -> None:
+    assert isinstance(HeldSignal(signal).read(), Missing)

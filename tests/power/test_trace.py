@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from steppe.config import TraceSupply
+from steppe.errors import TraceError
+from steppe.power.trace import YEAR_S, SupplyTrace, load_trace, year_trace
+
+WriteTrace = Callable[..., TraceSupply]
+HOURS = [f"2014-01-01T0{hour}:00:00Z" for hour in range(10)]
+
+
+def test_a_csv_trace_is_linear_between_its_rows(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},2", f"{HOURS[2]},0.5"))
+    assert trace.start == datetime(2014, 1, 1, tzinfo=UTC)
+    assert trace.times_s == (0.0, 3600.0, 7200.0)
+    assert [trace.at(t) for t in (0.0, 900.0, 3600.0, 5400.0, 7200.0)] == pytest.approx(
+        [1000.0, 1250.0, 2000.0, 1250.0, 500.0]
+    )
+
+
+def test_a_compressed_csv_reads_like_a_plain_one(write_trace: WriteTrace, tmp_path: Path) -> None:
+    plain = write_trace(f"{HOURS[0]},1", f"{HOURS[1]},2")
+    packed = tmp_path / "trace.csv.gz"
+    packed.write_bytes(gzip.compress(plain.path.read_bytes()))
+    assert load_trace(plain.model_copy(update={"path": packed})) == load_trace(plain)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_parquet_trace_reads_like_a_csv_trace(
+    write_trace: WriteTrace, tmp_path: Path, zone: str | None
+) -> None:
+    first = datetime(2014, 1, 1, tzinfo=UTC if zone else None)
+    times = pa.array([first, first + timedelta(hours=1)], pa.timestamp("us", tz=zone))
+    path = tmp_path / "trace.parquet"
+    parquet.write_table(pa.table({"time_utc": times, "p_kw": [1.0, 2.0]}), path)
+    csv_trace = load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},2"))
+    assert load_trace(TraceSupply(kind="trace", path=path)) == csv_trace
+
+
+def test_plain_seconds_count_from_the_first_row(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace("100,1", "160,2", "220,3"))
+    assert trace.start is None
+    assert trace.end is None
+    assert trace.times_s == (0.0, 60.0, 120.0)
+
+
+def test_dates_without_an_offset_are_utc(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace("2014-01-01T00:00:00,1", "2014-01-01T01:00:00,1"))
+    assert trace.start == datetime(2014, 1, 1, tzinfo=UTC)
+
+
+def test_own_use_is_read_as_no_supply(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace(f"{HOURS[0]},-0.05", f"{HOURS[1]},2"))
+    assert trace.watts == (0.0, 2000.0)
+
+
+def test_the_largest_value_is_scaled_to_the_rated_power(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace(f"{HOURS[0]},2", f"{HOURS[1]},8", rated_w=100.0))
+    assert trace.watts == pytest.approx((25.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([f"{HOURS[0]},1"], "asked for at least two rows, found 1"),
+        ([f"{HOURS[1]},1", f"{HOURS[0]},1"], "row 2: 2014-01-01T00:00:00Z is 3600 s before"),
+        ([f"{HOURS[0]},1", f"{HOURS[0]},1"], "row 2: 2014-01-01T00:00:00Z repeats the time"),
+        (
+            [f"{HOURS[hour]},1" for hour in (0, 1, 2, 6)],
+            "row 4: gap of 14400 s before 2014-01-01T06:00:00Z; rows are 3600 s apart",
+        ),
+        ([f"{HOURS[0]},1", f"{HOURS[1]},nan"], "row 2: asked for a finite number in p_kw"),
+        ([f"{HOURS[0]},1", f"{HOURS[1]},"], "row 2: asked for a finite number in p_kw, found ''"),
+        ([f"{HOURS[0]},1e308", f"{HOURS[1]},1"], "row 1: asked for a finite number in p_kw"),
+        ([f"{HOURS[0]},inf", f"{HOURS[1]},1"], "row 1: asked for a finite number in p_kw"),
+        ([f"{HOURS[0]},1", f"{HOURS[1]}"], "row 2: asked for a finite number in p_kw, found None"),
+        (["soon,1", f"{HOURS[1]},1"], "row 1: asked for an ISO 8601 time or seconds in time_utc"),
+        (["nan,1", "60,1"], "row 1: asked for an ISO 8601 time or seconds in time_utc"),
+        (["0,1", f"{HOURS[1]},1"], "time_utc mixes dates and plain seconds"),
+    ],
+)
+def test_a_bad_trace_is_refused_in_one_line_that_names_the_row(
+    write_trace: WriteTrace, rows: list[str], problem: str
+) -> None:
+    section = write_trace(*rows)
+    with pytest.raises(TraceError) as refusal:
+        load_trace(section)
+    assert str(refusal.value).startswith(f"{section.path}: ")
+    assert problem in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_space_of_three_spacings_is_no_gap(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace(*(f"{HOURS[hour]},1" for hour in (0, 1, 2, 5))))
+    assert trace.end_s == 5 * 3600.0
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"absent\.csv: no such file"):
+        load_trace(TraceSupply(kind="trace", path=tmp_path / "absent.csv"))
+
+
+def test_a_missing_column_is_refused_with_those_found(write_trace: WriteTrace) -> None:
+    section = write_trace(f"{HOURS[0]},1", f"{HOURS[1]},1")
+    with pytest.raises(TraceError, match="asked for column 'p_w', found time_utc, p_kw"):
+        load_trace(section.model_copy(update={"power_column": "p_w"}))
+
+
+@pytest.mark.parametrize("name", ["trace.txt", "trace.csv.gz", "trace.parquet"])
+def test_a_file_of_another_format_is_refused(write_trace: WriteTrace, name: str) -> None:
+    with pytest.raises(TraceError, match=name) as refusal:
+        load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},1", name=name))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_trace_of_zeros_cannot_be_scaled(write_trace: WriteTrace) -> None:
+    with pytest.raises(TraceError, match="asked for 50 W at most, found only 0 W"):
+        load_trace(write_trace(f"{HOURS[0]},0", f"{HOURS[1]},-1", rated_w=50.0))
+
+
+@pytest.mark.parametrize("trace_s", [-1.0, 61.0, float("nan")])
+def test_a_trace_says_nothing_outside_its_rows(trace_s: float) -> None:
+    with pytest.raises(TraceError, match="the trace covers 0 to 60 s"):
+        SupplyTrace((0.0, 60.0), (1.0, 2.0), None).at(trace_s)
+
+
+@given(
+    watts=st.lists(st.floats(0.0, 1e6), min_size=2, max_size=20),
+    share=st.floats(0.0, 1.0),
+)
+def test_a_value_between_two_rows_lies_between_theirs(watts: list[float], share: float) -> None:
+    times_s = tuple(60.0 * row for row in range(len(watts)))
+    trace = SupplyTrace(times_s, tuple(watts), None)
+    at_s = share * trace.end_s
+    row = min(int(at_s // 60.0), len(watts) - 2)
+    low, high = sorted(watts[row : row + 2])
+    assert low * (1 - 1e-9) <= trace.at(at_s) <= high * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("first_s", [1800.0, 3600.0])
+def test_the_end_of_a_year_meets_its_start(first_s: float) -> None:
+    trace = year_trace(first_s, [float(hour % 24) for hour in range(8760)])
+    assert trace.times_s[0] == 0.0
+    assert trace.end_s == YEAR_S
+    assert trace.at(0.0) == trace.at(YEAR_S)
+    assert all(before < after for before, after in pairwise(trace.times_s))
+    assert trace.at(first_s + 5 * 3600.0) == 5.0
+
+
+def test_the_recorded_wind_farm_loads_whole(wind_farm: Path) -> None:
+    trace = load_trace(TraceSupply(kind="trace", path=wind_farm))
+    assert len(trace.times_s) == 52_560
+    assert trace.start == datetime(2014, 1, 1, tzinfo=UTC)
+    assert max(trace.watts) == pytest.approx(8_007_000, rel=1e-3)
+    assert min(trace.watts) == 0.0
+    assert 0.14 < sum(trace.watts) / len(trace.watts) / 8.2e6 < 0.18

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steppe.report.figures import run_figure
+from steppe.report.series import MOST_POINTS, series_of
+from steppe.report.summary import summarise
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def drawn(run: Any, path: Path) -> bytes:
+    summary = summarise(run.ticks, run.requests, run.totals, run.slo)
+    run_figure(run.ticks, summary, path)
+    return path.read_bytes()
+
+
+def test_a_fleet_too_large_for_single_lines_is_drawn(
+    tmp_path: Path, run_maker: Callable[..., Any]
+) -> None:
+    image = drawn(run_maker(60, 12), tmp_path / "figure.png")
+    assert image.startswith(PNG)
+    assert len(image) > 10_000
+
+
+def test_a_run_without_ticks_is_drawn(tmp_path: Path, made_run: Any) -> None:
+    summary = summarise([], [], made_run.totals, made_run.slo)
+    run_figure([], summary, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(PNG)
+
+
+def test_thinning_keeps_the_mean_and_the_worst_excess(run_maker: Callable[..., Any]) -> None:
+    ticks = run_maker(4 * MOST_POINTS, 2).ticks
+    series = series_of(ticks)
+    worst_w = max(tick.draw_w - tick.budget_w for tick in ticks)
+    assert series.ticks_per_point == 4
+    assert len(series.draw_w) == MOST_POINTS
+    assert series.draw_w.mean() == pytest.approx(np.mean([tick.draw_w for tick in ticks]))
+    assert series.over_w.max() == pytest.approx(worst_w)
+
+
+def test_a_replica_asleep_has_no_clock(made_run: Any) -> None:
+    series = series_of(made_run.ticks)
+    asleep = [tick.replicas[1].state == "asleep" for tick in made_run.ticks]
+    assert np.isnan(series.clocks_mhz["replica-1"]).tolist() == asleep
+
+
+def test_tokens_per_joule_of_a_steady_run_is_its_ratio(made_run: Any) -> None:
+    steady = [made_run.ticks[0]]
+    series = series_of(steady)
+    assert series.tokens_per_joule[0] == pytest.approx(steady[0].output_tokens / steady[0].energy_j)
+
+
+def test_matplotlib_is_loaded_only_to_draw() -> None:
+    code = "import sys, steppe.report.recorder; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

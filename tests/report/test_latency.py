@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.report.latency import (
+    is_good,
+    latency,
+    percentiles,
+    request_goodput,
+    slo_attainment,
+    tpot_s,
+)
+from steppe.report.records import RequestRecord, Slo
+
+SLO = Slo(ttft_s=2.0, tpot_s=0.2)
+
+
+def request(
+    finish: str = "stop",
+    ttft_s: float | None = 1.0,
+    tpot: float | None = 0.1,
+    output_tokens: int = 11,
+) -> RequestRecord:
+    return RequestRecord(
+        id="r",
+        tenant="t",
+        priority="standard",
+        arrival_s=0.0,
+        ttft_s=ttft_s,
+        e2e_s=2.0,
+        tpot_s=tpot,
+        prompt_tokens=5,
+        cached_tokens=None,
+        output_tokens=output_tokens,
+        energy_j=1.0,
+        energy_source="counter",
+        finish=finish,
+        replica=None,
+    )
+
+
+def test_tpot_leaves_out_the_first_token() -> None:
+    assert tpot_s(ttft_s=1.0, e2e_s=3.0, output_tokens=11) == pytest.approx(0.2)
+
+
+def test_one_token_has_no_tpot() -> None:
+    assert tpot_s(ttft_s=1.0, e2e_s=1.0, output_tokens=1) is None
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1))
+def test_percentiles_rise_and_stay_within_the_values(values: Sequence[float]) -> None:
+    found = percentiles(values)
+    assert found["p50"] is not None
+    assert found["p95"] is not None
+    assert found["p99"] is not None
+    slack = 1e-9 * max(values)
+    assert min(values) - slack <= found["p50"] <= found["p95"] + slack
+    assert found["p95"] - slack <= found["p99"] <= max(values) + slack
+
+
+def test_unknown_times_are_left_out_of_the_percentiles() -> None:
+    assert percentiles([None, 3.0])["p99"] == 3.0
+    assert percentiles([None])["p50"] is None
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome"),
+    [
+        ("stop", "completed"),
+        ("length", "completed"),
+        ("tool_calls", "completed"),
+        ("abort", "cancelled"),
+        ("cancelled", "cancelled"),
+        ("rejected", "rejected"),
+        ("shed", "shed"),
+        ("failed", "failed"),
+        ("a reason nobody knows", "failed"),
+    ],
+)
+def test_a_finish_has_one_outcome(finish: str, outcome: str) -> None:
+    assert request(finish).outcome == outcome
+
+
+def test_latency_is_that_of_completed_requests() -> None:
+    found = latency([request(ttft_s=1.0), request("failed", ttft_s=100.0)])
+    assert found["ttft_s"]["p99"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("candidate", "good"),
+    [
+        (request(), True),
+        (request(ttft_s=2.1), False),
+        (request(tpot=0.21), False),
+        (request(tpot=None, output_tokens=1), True),
+        (request(tpot=None, output_tokens=5), False),
+        (request(ttft_s=None), False),
+        (request("failed"), False),
+        (request("cancelled"), False),
+    ],
+)
+def test_a_good_request_completes_within_every_slo(candidate: RequestRecord, good: bool) -> None:
+    assert is_good(candidate, SLO) is good
+
+
+def test_attainment_counts_failed_rejected_and_shed_but_not_cancelled() -> None:
+    requests = [request(), request("failed"), request("rejected"), request("shed")]
+    assert slo_attainment([*requests, request("cancelled")], SLO) == pytest.approx(0.25)
+
+
+def test_attainment_of_nothing_is_unknown() -> None:
+    assert slo_attainment([request("cancelled")], SLO) is None
+
+
+def test_goodput_is_good_requests_a_second() -> None:
+    assert request_goodput([request(), request(), request("shed")], SLO, 4.0) == pytest.approx(0.5)
+    assert request_goodput([request()], SLO, 0.0) == 0

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from steppe.report.closing import summary_panel
+from steppe.report.live import RunSoFar, live_view, plain_head, plain_line, trend
+from steppe.report.summary import summarise
+
+
+def shown(content: RenderableType) -> str:
+    console = Console(width=80, height=24, file=io.StringIO(), record=True)
+    console.print(content)
+    return console.export_text()
+
+
+def so_far(run: Any, ticks: int) -> RunSoFar:
+    so_far = RunSoFar(run.totals.duration_s, "emulated", "gpu")
+    for tick in run.ticks[:ticks]:
+        so_far = so_far.after_tick(tick)
+    return so_far
+
+
+def test_the_view_fits_a_terminal_of_80_by_24(run_maker: Callable[..., Any]) -> None:
+    for replicas in (1, 2, 8, 40):
+        run = run_maker(20, replicas)
+        text = shown(live_view(run.ticks[-1], run.ticks, so_far(run, 20)))
+        assert len(text.splitlines()) <= 24
+        assert max(len(line) for line in text.splitlines()) <= 80
+        assert "…" not in text
+
+
+def test_the_view_says_what_the_joules_rest_on(made_run: Any) -> None:
+    text = shown(live_view(made_run.ticks[9], made_run.ticks[:10], so_far(made_run, 10)))
+    assert "emulated (modelled, not measured)" in text
+    assert "boundary gpu" in text
+    assert "0:10 of 4:00" in text
+
+
+def test_the_view_says_when_the_budget_is_exceeded(made_run: Any) -> None:
+    within = replace(made_run.ticks[0], budget_w=100.0, draw_w=90.0, supply_w=120.0)
+    over = replace(within, draw_w=105.0)
+    totals = so_far(made_run, 1)
+    assert "headroom 30.0 W" in shown(live_view(within, [within], totals))
+    assert "over budget by 5.00 W" in shown(live_view(over, [over], totals))
+
+
+def test_replicas_that_do_not_fit_are_counted(run_maker: Callable[..., Any]) -> None:
+    run = run_maker(5, 12)
+    assert "and 5 more" in shown(live_view(run.ticks[-1], run.ticks, so_far(run, 5)))
+
+
+def test_the_view_before_the_first_tick_waits() -> None:
+    text = shown(live_view(None, [], RunSoFar(None, "counter", "node")))
+    assert "waiting for the first tick" in text
+    assert "energy counter, boundary node" in text
+
+
+def test_a_run_so_far_adds_up_its_ticks(made_run: Any) -> None:
+    whole = so_far(made_run, len(made_run.ticks))
+    assert whole.output_tokens == sum(tick.output_tokens for tick in made_run.ticks)
+    assert abs(whole.energy_j - made_run.totals.energy_j) < 1e-6
+
+
+def test_a_plain_line_holds_one_tick(made_run: Any) -> None:
+    tick = replace(
+        made_run.ticks[0], t_s=65.0, supply_w=120.0, budget_w=100.0, draw_w=95.0, energy_j=95.0
+    )
+    line = plain_line(tick)
+    assert "\n" not in line
+    assert line.startswith("1:05  supply 120 W  budget 100 W  draw 95.0 W")
+    assert plain_head(so_far(made_run, 0)) == (
+        "running for 4:00; energy emulated (modelled, not measured), boundary gpu"
+    )
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=50), st.integers(1, 40))
+def test_a_trend_is_never_wider_than_asked(values: list[float], width: int) -> None:
+    assert len(trend(values, max(values, default=0.0), width)) == min(width, len(values))
+
+
+def test_the_end_of_a_run_shows_its_numbers_and_files(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    text = shown(summary_panel(summary, Path("runs/windy")))
+    assert "emulated (modelled, not measured)" in text
+    assert f"{summary['output_tokens']:,}" in text
+    assert "runs/windy: summary.json, figure.png" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+
+
+def test_the_end_of_an_empty_run_shows_gaps_not_numbers(made_run: Any) -> None:
+    summary = summarise([], [], replace(made_run.totals, energy_j=0.0), made_run.slo)
+    text = shown(summary_panel(summary, Path("runs/none")))
+    assert "tokens per joule" in text
+    assert "nan" not in text
+    assert "None" not in text

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.errors import UsageError
+from steppe.report.recorder import Recorder
+from steppe.report.run import read_run
+from steppe.report.summary import Summary
+
+CHECK_RUN = Path(__file__).parents[3] / "shared" / "tools" / "check_run.py"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, made_run: Any) -> tuple[Path, Summary]:
+    folder = tmp_path_factory.mktemp("runs") / "made"
+    with Recorder(folder) as recorder:
+        for tick in made_run.ticks:
+            recorder.tick(tick)
+        for request in made_run.requests:
+            recorder.request(request)
+        return folder, recorder.finish(made_run.totals, made_run.slo)
+
+
+def test_a_run_reads_back_as_it_was_written(recorded: tuple[Path, Summary], made_run: Any) -> None:
+    folder, summary = recorded
+    run = read_run(folder)
+    assert run.ticks == made_run.ticks
+    assert run.requests == made_run.requests
+    assert run.summary == summary
+
+
+def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
+    line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
+    keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
+    assert list(line) == [*keys.split(), "running", "replicas"]
+    replica_keys = "id state clock_mhz batch_limit draw_w output_tps"
+    assert list(line["replicas"][0]) == replica_keys.split()
+
+
+def test_a_request_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
+    line = json.loads((recorded[0] / "requests.jsonl").read_text().splitlines()[0])
+    keys = (
+        "id tenant priority arrival_s ttft_s e2e_s tpot_s prompt_tokens cached_tokens "
+        "output_tokens energy_j energy_source finish replica"
+    )
+    assert list(line) == keys.split()
+
+
+@pytest.mark.skipif(not CHECK_RUN.is_file(), reason="../shared/tools/check_run.py is absent")
+def test_the_record_check_accepts_the_folder(recorded: tuple[Path, Summary]) -> None:
+    command = [sys.executable, str(CHECK_RUN), str(recorded[0]), "--knobs"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_line_is_on_disk_before_the_run_ends(tmp_path: Path, made_run: Any) -> None:
+    with Recorder(tmp_path / "run") as recorder:
+        recorder.tick(made_run.ticks[0])
+        recorder.request(made_run.requests[0])
+        run = read_run(tmp_path / "run")
+    assert run.ticks == made_run.ticks[:1]
+    assert run.requests == made_run.requests[:1]
+    assert run.summary is None
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path, made_run: Any) -> None:
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(made_run.ticks[0])
+    with (tmp_path / "record.jsonl").open("ab") as file:
+        file.write(b'{"t_s":2.0,"budg')
+    assert read_run(tmp_path).ticks == made_run.ticks[:1]
+
+
+def test_a_full_folder_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="new or empty folder"):
+        Recorder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UsageError, match="cannot record here"):
+        Recorder(tmp_path / "run")
+
+
+def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"record\.jsonl: No such file"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", '{"t_s": 1}', '{"replicas": [], "odd": 1}'])
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "record.jsonl").write_text(f"{line}\n")
+    (tmp_path / "requests.jsonl").write_text("")
+    with pytest.raises(UsageError, match="line 1"):
+        read_run(tmp_path)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.report.records import RequestRecord, RunTotals, Slo
+from steppe.report.summary import summarise
+
+DESIGN_KEYS = {
+    "duration_s",
+    "energy_source",
+    "boundary",
+    "energy_j",
+    "idle_energy_j",
+    "transition_energy_j",
+    "prompt_tokens",
+    "output_tokens",
+    "output_tokens_per_joule",
+    "energy_per_output_token",
+    "tracking",
+    "latency",
+    "slo_attainment",
+    "request_goodput",
+    "requests",
+    "versions",
+}
+
+finishes = st.sampled_from(["stop", "length", "failed", "rejected", "shed", "cancelled"])
+ends = st.lists(st.tuples(finishes, st.integers(0, 100), st.integers(0, 100)))
+
+
+def totals(energy_j: float = 100.0) -> RunTotals:
+    return RunTotals(10.0, "counter", "node", energy_j, 1.0, 0.0, 0.1, 0.5, {"steppe": "0"})
+
+
+def request(finish: str, prompt_tokens: int, output_tokens: int) -> RequestRecord:
+    return RequestRecord(
+        "r",
+        "t",
+        "standard",
+        0.0,
+        1.0,
+        2.0,
+        0.1,
+        prompt_tokens,
+        0,
+        output_tokens,
+        None,
+        "counter",
+        finish,
+        None,
+    )
+
+
+@given(ends)
+def test_every_request_and_token_is_counted_once(rows: list[tuple[str, int, int]]) -> None:
+    summary = summarise([], [request(*row) for row in rows], totals(), Slo(2.0, 0.2))
+    counts = summary["requests"]
+    ended = counts["completed"] + counts["failed"] + counts["rejected"]
+    assert ended + counts["shed"] + counts["cancelled"] == len(rows)
+    assert summary["prompt_tokens"] == sum(row[1] for row in rows)
+    assert summary["output_tokens"] == sum(row[2] for row in rows)
+    assert summary["output_tokens_per_joule"] == pytest.approx(summary["output_tokens"] / 100)
+
+
+def test_the_joules_of_a_made_run_add_up(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    charged_j = sum(request.energy_j for request in made_run.requests)
+    parts_j = charged_j + summary["idle_energy_j"] + summary["transition_energy_j"]
+    assert parts_j == pytest.approx(summary["energy_j"])
+    assert summary["energy_j"] == pytest.approx(sum(tick.energy_j for tick in made_run.ticks))
+    assert summary["output_tokens"] == sum(tick.output_tokens for tick in made_run.ticks)
+
+
+def test_every_agreed_key_is_there(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert set(summary) >= DESIGN_KEYS
+    assert set(summary["latency"]) == {"ttft_s", "tpot_s", "e2e_s"}
+    assert set(summary["latency"]["ttft_s"]) == {"p50", "p95", "p99"}
+
+
+def test_tokens_per_joule_and_joules_per_token_are_inverse(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    per_joule, per_token_j = summary["output_tokens_per_joule"], summary["energy_per_output_token"]
+    assert per_joule is not None
+    assert per_token_j is not None
+    assert per_joule * per_token_j == pytest.approx(1.0)
+
+
+def test_a_run_without_tokens_or_joules_has_no_ratio() -> None:
+    nothing = replace(totals(), energy_j=0.0)
+    summary = summarise([], [], nothing, Slo(2.0, 0.2))
+    assert summary["output_tokens_per_joule"] is None
+    assert summary["energy_per_output_token"] is None
+    assert summary["slo_attainment"] is None
