@@ -23,10 +23,10 @@ from steppe.fleet.controller import METER_DELAY_S, Books
 from steppe.fleet.driver import FleetDriver
 from steppe.fleet.node import state_folder
 from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.load.arrivals import Arrival, LengthLimits
+from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.synthetic import SyntheticLoad
 from steppe.measure.saturate import saturated
 from steppe.measure.sweep import (
     Grid,
@@ -45,6 +45,8 @@ POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
 HISTORY_TICKS = 240
 QUEUE_BEYOND_BATCH = 4
+DENSE_CLOCKS = 20
+LENGTHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,43 +103,41 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
     if config.frontier.file is not None:
         return read_frontier(config.frontier.file)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
+    section, largest = config.frontier.sweep, config.engine.max_batch_limit
     replicas = list(driver.placements)
-    section = config.frontier.sweep
-    largest = config.engine.max_batch_limit
+    supported = driver.clocks_mhz(replicas[0])
+    lowest = section.lowest_clock_share
     grid = Grid(
-        spread_clocks(driver.clocks_mhz(replicas[0]), section.clocks),
+        spread_clocks(supported, section.clocks, lowest),
         section.batch_limits or powers_of_two(largest),
         section.window_s,
     )
     rest = measure_rest(driver, replicas)
-    targets = [Target(driver.replica_url(replica), served_name(config)) for replica in replicas]
-    arrivals = _sweep_arrivals(config, section)
-    with (
-        console.status("measuring the frontier") as status,
-        saturated(targets, arrivals, largest + QUEUE_BEYOND_BATCH),
-    ):
+    with console.status("measuring the frontier") as status:
 
         def show(done: int, total: int) -> None:
             status.update(f"measuring the frontier: {done} of {total} windows")
 
-        points = sweep(driver, replicas, grid, show)
+        with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
+            fit = fit_frontier(sweep(driver, replicas, grid, show))
+    console.print(
+        f"frontier: {len(grid.points)} points, median error of the fit "
+        f"{fit.tps_error:.1%} tokens/s, {fit.draw_error:.1%} W"
+    )
     source = "emulated" if driver.energy_source == "emulated" else "measured"
-    return frontier_of(points, rest, source)
+    return frontier_of(fit, spread_clocks(supported, DENSE_CLOCKS, lowest), largest, rest, source)
 
 
-def _sweep_arrivals(config: RunConfig, section: SweepSection) -> tuple[Arrival, ...]:
-    """Return requests of the lengths that the run will see."""
-    if config.load.trace == "synthetic":
-        longest = config.model.max_model_len or 1_000_000
-        limits = LengthLimits(longest // 2, longest // 4)
-        return SyntheticLoad().generate(
-            np.random.default_rng(config.load.seed),
-            rate_rps=10.0,
-            duration_s=60.0,
-            length_scale=config.load.length_scale,
-            limits=limits,
-        )
-    return (Arrival(0.0, section.prompt_tokens, section.output_tokens),)
+def _targets(driver: FleetDriver, config: RunConfig) -> list[Target]:
+    return [Target(driver.replica_url(name), served_name(config)) for name in driver.placements]
+
+
+def _lengths(section: SweepSection) -> tuple[Arrival, ...]:
+    """Return requests around the mean length; were they alike, they would run in lockstep."""
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(1, 2 * section.prompt_tokens, LENGTHS, endpoint=True)
+    outputs = rng.integers(1, 2 * section.output_tokens, LENGTHS, endpoint=True)
+    return tuple(Arrival(0.0, int(p), int(o)) for p, o in zip(prompts, outputs, strict=True))
 
 
 class Run:

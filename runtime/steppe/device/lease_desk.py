@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steppe.device.lease import (
     ClockFloor,
@@ -39,6 +39,9 @@ from steppe.errors import SteppeError
 UNCONFIRMED_CHECK_S = 0.1
 CHECK_S = 1.0
 
+# A lease ends this share early, so that limits are undone when it is over, not just being undone.
+EARLY_SHARE = 0.1
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,11 +65,15 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A client holds the lease until `until_s`, and `lease_s` longer with each word."""
+    """A client holds the lease; without a further word it ends at `until_s`."""
 
     peer: Peer
     lease_s: float
     until_s: float
+
+    def renewed(self, now_s: float) -> Held:
+        """Return the lease after a word from its holder."""
+        return Held(self.peer, self.lease_s, now_s + (1 - EARLY_SHARE) * self.lease_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +169,12 @@ class LeaseDesk:
 
     def _give_lease(self, peer: Peer, lease_s: float, now_s: float) -> Answer:
         self._keeper.probe_control()
-        self._state = Held(peer, lease_s, now_s + lease_s)
+        self._state = Held(peer, lease_s, now_s).renewed(now_s)
         self._last_holder, self.was_left = peer, False
         return Accepted(lease_s)
 
     def _answer_holder(self, request: Request, held: Held, now_s: float) -> Answer:
-        self._state = replace(held, until_s=now_s + held.lease_s)
+        self._state = held.renewed(now_s)
         match request:
             case SetClockLimit(uuid, clock_mhz):
                 self._check_s = min(self._check_s, now_s + UNCONFIRMED_CHECK_S)

@@ -93,20 +93,25 @@ class NvmlGpu:
         Raises:
             DeviceError: Power or clock could not be read; the other sensors may be missing.
         """
-        power_w, average_w = self._powers_w()
         limit_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
         rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
         mask = self._sensor(pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
         core = pynvml.NVML_TEMPERATURE_GPU
         return Sample(
-            power_w=power_w,
-            average_power_w=average_w,
+            power_w=self.power_w(),
+            average_power_w=self._average_w(),
             sm_clock_mhz=self.sm_clock_mhz(),
             temperature_c=self._sensor(pynvml.nvmlDeviceGetTemperature, core),
             power_limit_w=None if limit_mw is None else limit_mw * _MILLI,
             reasons=limit_reasons(mask),
             utilisation=None if rates is None else rates.gpu / 100,
         )
+
+    def power_w(self) -> float:
+        """Return the draw over about 25 ms where the GPU tells it, else its own mean, W."""
+        if not self.capabilities.has_instant_power:
+            return self._average_w()
+        return _plausible_w(self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT) * _MILLI)
 
     def sm_clock_mhz(self) -> int:
         """Return the SM clock now, MHz."""
@@ -198,13 +203,8 @@ class NvmlGpu:
         self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
         return _read_mask(current.enforcedProfilesMask)
 
-    def _powers_w(self) -> tuple[float, float]:
-        """Return instantaneous and mean power, W; the same number twice on old GPUs."""
-        average_w = _plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
-        if not self.capabilities.has_instant_power:
-            return average_w, average_w
-        instant_mw = self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT)
-        return _plausible_w(instant_mw * _MILLI), average_w
+    def _average_w(self) -> float:
+        return _plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         return _call(function, self._handle, *args)

@@ -13,75 +13,34 @@ the true energy E obeys, at any time t,
     E(t) >= c                          for t >= late_s
     E(t) >= c - max_w (late_s - t)     for t <  late_s
 
-and the ticks around t together give the interval that E(t) lies in.
+and the ticks around t together give the interval that E(t) lies in. That the counter itself
+integrates the true power is taken for granted.
 
 A counter that goes back, leaps or stands still leaves a hole: nothing is known but the power
-readings. Energy across a hole is theirs, or what the counter rose by, and it is `estimated`.
+readings. The hole is charged with their energy, or with what the counter rose by where there are
+none, and a window that touches it is `estimated`.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-import statistics
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from steppe.energy.integral import SPIKE_SHARE, PowerHistory
+from steppe.energy.tick import RESOLUTION_J, Tick, interpolate, learned_period_s
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.errors import DeviceError
 
 __all__ = ["CounterHistory", "EnergyWindow", "Quality"]
 
 DEFAULT_PERIOD_S = 0.1
-# NVML counts whole millijoules.
-RESOLUTION_J = 1e-3
 # A counter that stands still for this many of its periods, and this long, is frozen.
 FROZEN_PERIODS = 10
 FROZEN_S = 1.0
-_PERIODS_LEARNED_FROM = 33
-
-
-@dataclass(frozen=True, slots=True)
-class _Tick:
-    """One publication of the counter.
-
-    Attributes:
-        at_s: When it fell, as we believe.
-        early_s: It fell after this; minus infinity where it is not known.
-        late_s: It fell at or before this.
-        energy_j: Energy since the first reading, J; rises although the counter may go back.
-        drawn_j: Integral of the power readings up to here, J.
-        after_hole: Nothing connects it with the tick before.
-    """
-
-    at_s: float
-    early_s: float
-    late_s: float
-    energy_j: float
-    drawn_j: float
-    after_hole: bool = False
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether we saw it fall, and not just its value."""
-        return not math.isinf(self.early_s)
-
-    @property
-    def middle_s(self) -> float:
-        """The middle between the readings around it, s."""
-        return (self.early_s + self.late_s) / 2
-
-    def least_j(self, at_s: float, max_w: float) -> float:
-        """Return a lower bound of the energy at `at_s`, J."""
-        below_j = max_w * (self.late_s - at_s) if at_s < self.late_s else 0.0
-        return self.energy_j - below_j - RESOLUTION_J
-
-    def most_j(self, at_s: float, max_w: float) -> float:
-        """Return an upper bound of the energy at `at_s`, J."""
-        above_j = max_w * (at_s - self.early_s) if at_s > self.early_s else 0.0
-        return self.energy_j + above_j + RESOLUTION_J
+_LEARNED_FROM = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +75,12 @@ class CounterHistory:
         self._source = source
         self._lock = threading.Lock()
         self._powers = PowerHistory(max_w, capacity)
-        self._ticks: list[_Tick] = []
+        self._ticks: list[Tick] = []
         self._period_s = DEFAULT_PERIOD_S
         self._raw_j = 0.0
         self._read_s = -math.inf
         self._suspect: tuple[float, float] | None = None
+        self._is_broken = False
 
     @property
     def covered_until_s(self) -> float:
@@ -129,7 +89,7 @@ class CounterHistory:
 
     @property
     def period_s(self) -> float:
-        """Time between two ticks as the poller sees it, s; 0.1 until it has seen two."""
+        """Time between two ticks, s; 0.1 until it has seen two."""
         return self._period_s
 
     def add(
@@ -140,16 +100,25 @@ class CounterHistory:
         Args:
             now_s: Just before the reading, s.
             counter_j: The counter, J.
-            power_w: The draw now, W; bridges the time in which the counter fails.
+            power_w: The draw over some 25 ms until now, W; not a 1 s mean. Read with the
+                reading that sees a tick, it tells when the load stepped; read once a second
+                at least, it bridges the time in which the counter fails.
             read_s: How long the reading took, s.
         """
         with self._lock:
-            if power_w is not None:
-                self._powers.add(now_s, power_w)
-            if math.isfinite(counter_j) and counter_j >= 0.0:
-                self._take(now_s, now_s + read_s, counter_j)
-                if len(self._ticks) > 2 * self._capacity:
-                    del self._ticks[: self._capacity]
+            if power_w is not None and not self._powers.add(now_s, power_w):
+                power_w = None
+            if not math.isfinite(counter_j) or counter_j < 0.0:
+                return
+            late_s = now_s + read_s
+            if self._ticks:
+                self._take(now_s, late_s, counter_j, power_w)
+            else:
+                first = Tick(late_s, -math.inf, late_s, 0.0, self._drawn_j(late_s), power_w)
+                self._ticks.append(first)
+                self._raw_j, self._read_s = counter_j, now_s
+            if len(self._ticks) > 2 * self._capacity:
+                del self._ticks[: self._capacity]
 
     def counter_at(self, now_s: float) -> float:
         """Return the energy from the first reading until `now_s`, J.
@@ -178,15 +147,15 @@ class CounterHistory:
             quality = self._source
         return EnergyWindow(start_s, end_s, energy_j, error_j, quality)
 
-    def _take(self, now_s: float, late_s: float, counter_j: float) -> None:
-        if not self._ticks:
-            self._ticks.append(self._anchor(late_s, 0.0))
-        elif self._may_rise(counter_j - self._raw_j, late_s - self._ticks[-1].late_s):
-            self._rise(late_s, counter_j - self._raw_j)
+    def _take(self, now_s: float, late_s: float, counter_j: float, power_w: float | None) -> None:
+        rise_j = counter_j - self._raw_j
+        if self._may_rise(rise_j, late_s - self._ticks[-1].late_s):
+            if rise_j > 0.0:
+                self._rise(late_s, rise_j, power_w)
         elif self._suspect is not None and self._may_rise(
             counter_j - self._suspect[1], late_s - self._suspect[0]
         ):
-            self._leap(late_s, rise_j=0.0)
+            self._is_broken = True
         else:
             self._suspect = (now_s, counter_j)
             return
@@ -197,44 +166,28 @@ class CounterHistory:
         most_j = SPIKE_SHARE * self._max_w * (elapsed_s + self._period_s)
         return 0.0 <= rise_j <= most_j
 
-    def _rise(self, late_s: float, rise_j: float) -> None:
-        """Take a step of a sound counter, unless it comes after a long standstill."""
-        if rise_j == 0.0:
-            return
-        last = self._ticks[-1]
-        if self._read_s - last.late_s > self._frozen_after_s and self._is_drawing(last):
-            self._leap(late_s, rise_j)
-            return
-        # A mean above max_w shows that max_w is wrong, and with it every bound.
-        self._max_w = max(self._max_w, (rise_j - RESOLUTION_J) / (late_s - last.early_s))
-        at_s = self._expected_s(self._read_s, late_s)
+    def _rise(self, late_s: float, rise_j: float, power_w: float | None) -> None:
+        last, early_s = self._ticks[-1], self._read_s
+        after_hole = self._is_broken or self._was_frozen(last)
+        at_s = (early_s + late_s) / 2 if after_hole else self._expected_s(early_s, late_s)
+        drawn_j = self._drawn_j(at_s)
+        if after_hole and self._powers.covered_until_s > last.at_s:
+            rise_j = max(0.0, drawn_j - last.drawn_j)
+        elif not after_hole:
+            # A mean above max_w shows that max_w is wrong, and with it every bound.
+            self._max_w = max(self._max_w, (rise_j - RESOLUTION_J) / (late_s - last.early_s))
         energy_j = last.energy_j + rise_j
-        self._ticks.append(_Tick(at_s, self._read_s, late_s, energy_j, self._drawn_j(at_s)))
-        recent = [tick for tick in self._ticks[-_PERIODS_LEARNED_FROM:] if tick.is_dated]
-        if len(recent) > 1:
-            gaps_s = [b.middle_s - a.middle_s for a, b in pairwise(recent)]
-            usual_s = statistics.median(gaps_s)
-            self._period_s = sum(gaps_s) / sum(max(1, round(gap_s / usual_s)) for gap_s in gaps_s)
+        self._ticks.append(Tick(at_s, early_s, late_s, energy_j, drawn_j, power_w, after_hole))
+        self._period_s = learned_period_s(self._ticks[-_LEARNED_FROM:], self._period_s)
+        self._is_broken = False
 
     def _expected_s(self, early_s: float, late_s: float) -> float:
         """Return when a tick fell: whole periods after the last, as far as the readings allow."""
-        last = self._ticks[-1]
-        middle_s = (early_s + late_s) / 2
+        last, middle_s = self._ticks[-1], (early_s + late_s) / 2
         if not last.is_dated or late_s - early_s > self._period_s / 2:
             return middle_s
         periods = max(1, round((middle_s - last.at_s) / self._period_s))
         return min(max(last.at_s + periods * self._period_s, early_s), late_s)
-
-    def _leap(self, late_s: float, rise_j: float) -> None:
-        """Begin anew after a hole, which is charged with the power readings where there are any."""
-        last = self._ticks[-1]
-        if self._powers.covered_until_s > last.at_s:
-            rise_j = max(0.0, self._drawn_j(late_s) - last.drawn_j)
-        self._ticks.append(replace(self._anchor(late_s, last.energy_j + rise_j), after_hole=True))
-
-    def _anchor(self, late_s: float, energy_j: float) -> _Tick:
-        """Return a reading as a tick that may be long past."""
-        return _Tick(late_s, -math.inf, late_s, energy_j, self._drawn_j(late_s))
 
     def _drawn_j(self, at_s: float) -> float:
         return self._powers.integral_at(at_s) if self._powers.begins_by(at_s) else 0.0
@@ -243,8 +196,10 @@ class CounterHistory:
     def _frozen_after_s(self) -> float:
         return max(FROZEN_S, FROZEN_PERIODS * self._period_s)
 
-    def _is_drawing(self, since: _Tick) -> bool:
-        """Whether power flowed that should have ticked; taken for granted where nobody looked."""
+    def _was_frozen(self, since: Tick) -> bool:
+        """Whether the counter stood although power flowed, or might have where nobody looked."""
+        if self._read_s - since.late_s <= self._frozen_after_s:
+            return False
         ticked_s = self._read_s - 2 * self._period_s
         has_readings = self._powers.covered_until_s > since.at_s
         return not has_readings or self._drawn_j(ticked_s) > since.drawn_j
@@ -256,7 +211,7 @@ class CounterHistory:
         if after == len(self._ticks):
             return self._beyond(at_s)
         a, b = self._ticks[after - 1], self._ticks[after]
-        energy_j = a.energy_j + (b.energy_j - a.energy_j) * (at_s - a.at_s) / (b.at_s - a.at_s)
+        energy_j = interpolate(a, b, at_s)
         if b.after_hole:
             return _Edge(energy_j, math.inf, is_covered=False)
         least_j = max(a.least_j(at_s, self._max_w), b.least_j(at_s, self._max_w))

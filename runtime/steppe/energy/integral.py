@@ -48,10 +48,10 @@ class PowerHistory:
         """Time of the last reading, s; minus infinity before the first."""
         return self._readings[-1].at_s if self._readings else -math.inf
 
-    def add(self, now_s: float, power_w: float) -> None:
-        """Remember a reading; one that is not a number, negative or absurd is ignored."""
+    def add(self, now_s: float, power_w: float) -> bool:
+        """Remember a reading and return True; not a number, negative or absurd: return False."""
         if not 0.0 <= power_w <= SPIKE_SHARE * self._max_w:
-            return
+            return False
         reading = _Reading(now_s, power_w, 0.0, is_guessed=False)
         if self._readings:
             last = self._readings[-1]
@@ -61,6 +61,7 @@ class PowerHistory:
         self._readings.append(reading)
         if len(self._readings) > 2 * self._capacity:
             del self._readings[: self._capacity]
+        return True
 
     def begins_by(self, at_s: float) -> bool:
         """Whether there is a reading at or before `at_s`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.errors import ReplicaError
+from steppe.frontier.fit import FrontierFit
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
@@ -81,8 +82,18 @@ class Rest:
     asleep_w: float
 
 
-def spread_clocks(clocks_mhz: Sequence[int], count: int) -> tuple[int, ...]:
-    """Return `count` of the supported clocks, evenly spread, the lowest and highest included."""
+def spread_clocks(
+    clocks_mhz: Sequence[int], count: int, lowest_share: float = 0.0
+) -> tuple[int, ...]:
+    """Return `count` of the supported clocks, evenly spread, the lowest and highest included.
+
+    Args:
+        clocks_mhz: What the GPU supports, rising, MHz.
+        count: How many to return.
+        lowest_share: Leave out what lies below this share of the highest.
+    """
+    least_mhz = lowest_share * max(clocks_mhz, default=0)
+    clocks_mhz = [clock for clock in clocks_mhz if clock >= least_mhz]
     if len(clocks_mhz) <= count:
         return tuple(clocks_mhz)
     last = len(clocks_mhz) - 1
@@ -148,8 +159,20 @@ def sweep(
     return measured
 
 
-def frontier_of(points: Sequence[OperatingPoint], rest: Rest, source: str) -> Frontier:
-    """Return the frontier of measured points."""
+def frontier_of(
+    fit: FrontierFit, clocks_mhz: Sequence[int], largest: int, rest: Rest, source: str
+) -> Frontier:
+    """Return a dense frontier along the fitted curves.
+
+    Args:
+        fit: Curves through the measured points.
+        clocks_mhz: Clock limits to offer, MHz.
+        largest: Largest batch limit; smaller ones follow in steps of about a quarter.
+        rest: What a replica draws without work.
+        source: `measured` or `emulated`.
+    """
+    batches = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
+    points = [fit.point(clock, batch) for clock in clocks_mhz or (0,) for batch in batches]
     return Frontier.of(points, asleep_w=rest.asleep_w, idle_w=rest.idle_w, source=source)
 
 

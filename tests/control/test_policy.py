@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.plan import Plan
+from steppe.control.policy import SPARE_SHARE, FollowBudget
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+points = st.builds(
+    OperatingPoint,
+    clock_mhz=st.sampled_from([600, 1200, 1800]),
+    batch_limit=st.sampled_from([1, 4, 16]),
+    output_tps=st.floats(1, 1000),
+    draw_w=st.floats(20, 100),
+)
+frontiers = st.lists(points, min_size=1, max_size=6).map(
+    lambda found: Frontier.of(found, asleep_w=10, idle_w=15, source="modelled")
+)
+replicas = st.lists(
+    st.builds(
+        ReplicaSeen,
+        id=st.uuids().map(str),
+        state=st.sampled_from(ReplicaState),
+        since_s=st.just(0.0),
+        clock_mhz=st.just(600),
+        batch_limit=st.just(1),
+        outstanding=st.integers(0, 3),
+    ),
+    max_size=5,
+).map(tuple)
+observations = st.builds(
+    Observation,
+    now_s=st.just(0.0),
+    budget_w=st.floats(0, 500),
+    draw_w=st.none(),
+    demand_tps=st.floats(0, 2000),
+    waiting=st.integers(0, 1),
+    replicas=replicas,
+)
+
+
+def policy_of(frontier: Frontier) -> FollowBudget:
+    return FollowBudget(frontier, drain_w=frontier.floor.draw_w)
+
+
+def draw_of(plan: Plan, seen: Observation, frontier: Frontier) -> float:
+    """Return what the fleet draws once it is on the plan, W."""
+    usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+    leaving = min(plan.draining, usable - len(plan.awake) + seen.count(ReplicaState.DRAINING))
+    asleep = usable + seen.count(ReplicaState.DRAINING) - len(plan.awake) - leaving
+    coming = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
+    return (
+        sum(point.draw_w for point in plan.awake)
+        + leaving * frontier.floor.draw_w
+        + asleep * frontier.asleep_w
+        + coming * frontier.idle_w
+    )
+
+
+@settings(deadline=None)
+@given(frontiers, observations)
+def test_a_feasible_plan_never_draws_more_than_the_budget(
+    frontier: Frontier, seen: Observation
+) -> None:
+    plan = policy_of(frontier).decide(seen)
+    assert plan.draw_w == pytest.approx(draw_of(plan, seen, frontier))
+    if plan.feasible:
+        assert plan.draw_w <= seen.budget_w + 1e-6
+
+
+@settings(deadline=None)
+@given(frontiers, observations)
+def test_an_infeasible_plan_keeps_nobody_awake(frontier: Frontier, seen: Observation) -> None:
+    plan = policy_of(frontier).decide(seen)
+    if not plan.feasible:
+        assert plan.awake == ()
+        assert plan.draining == 0
+
+
+@settings(deadline=None)
+@given(frontiers, observations)
+def test_a_plan_counts_only_on_replicas_that_can_serve(
+    frontier: Frontier, seen: Observation
+) -> None:
+    plan = policy_of(frontier).decide(seen)
+    assert len(plan.awake) <= seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+
+
+@pytest.mark.parametrize("waiting", [0, 9])
+def test_a_budget_of_zero_puts_all_to_sleep_and_says_that_it_cannot_be(
+    frontier: Frontier, fleets: Any, waiting: int
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 2, 0.0, waiting).seen
+    plan = policy_of(frontier).decide(seen)
+    assert (plan.awake, plan.feasible) == ((), False)
+
+
+def test_a_budget_that_just_holds_a_sleeping_fleet_is_feasible(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 2, 2 * frontier.asleep_w).seen
+    plan = policy_of(frontier).decide(seen)
+    assert (plan.awake, plan.feasible) == ((), True)
+
+
+def test_a_large_budget_runs_every_replica_at_the_full_point(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
+    assert policy_of(frontier).decide(seen).awake == (frontier.full, frontier.full)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 200), st.floats(0, 1200))
+def test_without_a_queue_the_plan_covers_the_demand_and_little_more(
+    frontier: Frontier, fleets: Any, budget_w: float, demand_tps: float
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], budget_w).seen
+    most = policy_of(frontier).decide(seen)
+    asked = Observation(0.0, budget_w, None, demand_tps, 0, seen.replicas)
+    plan = policy_of(frontier).decide(asked)
+    assert plan.output_tps >= min(most.output_tps, demand_tps * (1 + SPARE_SHARE)) - 1e-6
+    assert plan.draw_w <= most.draw_w + 1e-6
+
+
+def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier, fleets: Any) -> None:
+    full = fleets.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).seen
+    seen = Observation(0.0, 1000.0, None, 0.0, 0, full.replicas)
+    assert policy_of(frontier).decide(seen).awake == (frontier.floor,)
+
+
+def test_room_is_left_for_replicas_that_start_or_are_about_to(
+    frontier: Frontier, fleets: Any
+) -> None:
+    alone = fleets.of([ReplicaState.AWAKE], 100.0).seen
+    policy = policy_of(frontier)
+    for state in (ReplicaState.STARTING, ReplicaState.GONE):
+        seen = fleets.of([ReplicaState.AWAKE, state], 100.0).seen
+        assert policy.decide(seen).draw_w >= frontier.idle_w + frontier.floor.draw_w
+        tight = fleets.of([ReplicaState.AWAKE, state], frontier.floor.draw_w + 1).seen
+        assert policy.decide(tight).awake == ()
+    assert policy.decide(alone).awake == (frontier.full,)
+
+
+def test_a_replica_that_must_leave_gets_room_to_finish_where_there_is_some(
+    frontier: Frontier, fleets: Any
+) -> None:
+    floor_w = frontier.floor.draw_w
+    seen = fleets.of([ReplicaState.AWAKE] * 2, 2 * floor_w - 0.5).seen
+    assert policy_of(frontier).decide(seen).draining == 0
+    seen = fleets.of([ReplicaState.AWAKE] * 3, 2 * floor_w + frontier.asleep_w + 6).seen
+    plan = policy_of(frontier).decide(seen)
+    assert len(plan.awake) + plan.draining <= 3
+
+
+def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(
+    frontier: Frontier, fleets: Any
+) -> None:
+    states = [ReplicaState.ASLEEP, ReplicaState.DRAINING]
+    seen = fleets.of(states, 2 * frontier.asleep_w + 1).seen
+    plan = policy_of(frontier).decide(seen)
+    assert (plan.feasible, plan.draining) == (True, 0)
