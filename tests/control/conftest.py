@@ -12,9 +12,9 @@ from steppe.frontier.point import OperatingPoint
 
 
 def modelled_frontier() -> Frontier:
-    """Return 25 points of a made-up 72 W GPU: steps of 40 ms and more, draw with the cube."""
+    """Return points of a made-up 72 W GPU: steps of 40 ms and more, draw with the clock cubed."""
     points = []
-    for clock in (600, 960, 1320, 1680, 2040):
+    for clock in range(600, 2041, 90):
         share = clock / 2040
         for batch in (1, 2, 4, 8, 16):
             step_s = 0.04 + 0.002 * batch / share
@@ -66,8 +66,8 @@ class FakeFleet:
         self, replica: ReplicaSeen, state: ReplicaState, clock_mhz: int, batch_limit: int
     ) -> ReplicaSeen:
         since_s = replica.since_s if state == replica.state else self.seen.now_s
-        limits = {"clock_mhz": clock_mhz, "batch_limit": batch_limit}
-        return replace(replica, state=state, since_s=since_s, **limits)
+        moved = replace(replica, state=state, since_s=since_s)
+        return replace(moved, clock_mhz=clock_mhz, batch_limit=batch_limit)
 
 
 @pytest.fixture(scope="session")

@@ -143,20 +143,22 @@ def test_room_is_left_for_replicas_that_start_or_are_about_to(
     for state in (ReplicaState.STARTING, ReplicaState.GONE):
         seen = fleets.of([ReplicaState.AWAKE, state], 100.0).seen
         assert policy.decide(seen).draw_w >= frontier.idle_w + frontier.floor.draw_w
-        tight = fleets.of([ReplicaState.AWAKE, state], frontier.floor.draw_w + 1).seen
+        tight_w = frontier.idle_w + frontier.floor.draw_w - 1
+        tight = fleets.of([ReplicaState.AWAKE, state], tight_w).seen
         assert policy.decide(tight).awake == ()
     assert policy.decide(alone).awake == (frontier.full,)
 
 
-def test_a_replica_that_must_leave_gets_room_to_finish_where_there_is_some(
+def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     frontier: Frontier, fleets: Any
 ) -> None:
-    floor_w = frontier.floor.draw_w
-    seen = fleets.of([ReplicaState.AWAKE] * 2, 2 * floor_w - 0.5).seen
-    assert policy_of(frontier).decide(seen).draining == 0
-    seen = fleets.of([ReplicaState.AWAKE] * 3, 2 * floor_w + frontier.asleep_w + 6).seen
-    plan = policy_of(frontier).decide(seen)
-    assert len(plan.awake) + plan.draining <= 3
+    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).seen
+    wide = Observation(0.0, 1000.0, None, 0.0, 0, both.replicas)
+    plan = policy_of(frontier).decide(wide)
+    assert (plan.awake, plan.draining) == ((frontier.floor,), 1)
+    tight = Observation(0.0, frontier.floor.draw_w + 17.0, None, 0.0, 0, both.replicas)
+    plan = policy_of(frontier).decide(tight)
+    assert (plan.awake, plan.draining) == ((frontier.floor,), 0)
 
 
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(

@@ -30,6 +30,7 @@ from steppe.load.client import Target
 from steppe.measure.saturate import saturated
 from steppe.measure.sweep import (
     Grid,
+    Offer,
     frontier_of,
     measure_rest,
     powers_of_two,
@@ -104,32 +105,40 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
         return read_frontier(config.frontier.file)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     section, largest = config.frontier.sweep, config.engine.max_batch_limit
-    replicas = list(driver.placements)
-    supported = driver.clocks_mhz(replicas[0])
+    replicas = list(driver.crew.placements)
+    supported = driver.crew.clocks_mhz(replicas[0])
     lowest = section.lowest_clock_share
     grid = Grid(
         spread_clocks(supported, section.clocks, lowest),
         section.batch_limits or powers_of_two(largest),
         section.window_s,
     )
-    rest = measure_rest(driver, replicas)
+    rest = measure_rest(driver.crew, replicas)
     with console.status("measuring the frontier") as status:
 
         def show(done: int, total: int) -> None:
             status.update(f"measuring the frontier: {done} of {total} windows")
 
         with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
-            fit = fit_frontier(sweep(driver, replicas, grid, show))
+            fit = fit_frontier(sweep(driver.crew, replicas, grid, show))
     console.print(
-        f"frontier: {len(grid.points)} points, median error of the fit "
-        f"{fit.tps_error:.1%} tokens/s, {fit.draw_error:.1%} W"
+        f"frontier from {len(grid.points)} windows; median error of the fit: "
+        f"time {fit.time_error:.1%}, draw {fit.draw_error:.1%}"
     )
-    source = "emulated" if driver.energy_source == "emulated" else "measured"
-    return frontier_of(fit, spread_clocks(supported, DENSE_CLOCKS, lowest), largest, rest, source)
+    source = "emulated" if driver.crew.energy_source == "emulated" else "measured"
+    offer = Offer(
+        spread_clocks(supported, DENSE_CLOCKS, lowest),
+        largest,
+        section.prompt_tokens / section.output_tokens,
+    )
+    return frontier_of(fit, offer, rest, source)
 
 
 def _targets(driver: FleetDriver, config: RunConfig) -> list[Target]:
-    return [Target(driver.replica_url(name), served_name(config)) for name in driver.placements]
+    return [
+        Target(driver.crew.replica_url(name), served_name(config))
+        for name in driver.crew.placements
+    ]
 
 
 def _lengths(section: SweepSection) -> tuple[Arrival, ...]:
@@ -147,7 +156,7 @@ class Run:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
         self._recorder = Recorder(plan.record) if plan.record is not None else None
-        self._so_far = RunSoFar(plan.duration_s, driver.energy_source, "gpu")
+        self._so_far = RunSoFar(plan.duration_s, driver.crew.energy_source, "gpu")
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
         self._plain_s = 0.0
@@ -176,7 +185,7 @@ class Run:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
-        totals = _totals(books, self._driver.energy_source)
+        totals = _totals(books, self._driver.crew.energy_source)
         return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
 
     def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:

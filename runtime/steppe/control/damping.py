@@ -24,6 +24,7 @@ class Corrected:
     The correction is the ratio of measured to planned draw. It learns only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
     frontier is wrong) and while no replica changes its state: frozen otherwise (anti-windup).
+    A larger error than the correction can mend is a bad reading, and counts as the largest.
 
     Attributes:
         inner: The policy that is corrected.
@@ -49,14 +50,21 @@ class Corrected:
         return plan
 
     def _learn(self, seen: Observation) -> None:
-        if self._last is None or not self._last.awake or not self._settled:
+        if self._last is None:
             return
-        if seen.draw_w is None or not seen.waiting:
+        if not self._last.awake:
+            # Nothing can be learned; a guard that never shrank would keep the fleet asleep.
+            self.variance *= MEMORY
             return
-        error = seen.draw_w / (self._last.draw_w * self.ratio) - 1
+        if not self._settled or seen.draw_w is None or not seen.waiting:
+            return
+        error = _within_bounds(seen.draw_w / (self._last.draw_w * self.ratio)) - 1
         self.variance = MEMORY * self.variance + (1 - MEMORY) * error * error
-        ratio = self.ratio * (1 + GAIN_PER_TICK * error)
-        self.ratio = min(1 + MOST_CORRECTION, max(1 - MOST_CORRECTION, ratio))
+        self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
+
+
+def _within_bounds(ratio: float) -> float:
+    return min(1 + MOST_CORRECTION, max(1 - MOST_CORRECTION, ratio))
 
 
 @dataclass(slots=True)

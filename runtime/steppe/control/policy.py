@@ -57,11 +57,12 @@ class FollowBudget:
         """Return the best plan beside the replicas that start, and those that may drain."""
         usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
         frozen = seen.count(ReplicaState.DRAINING) - draining
-        # What starts may draw as much as an idle replica before it can be told anything.
+        # What starts, now or next, may draw as much as an idle replica until it can be told.
+        starting = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
         others_w = (
             draining * self.drain_w
             + frozen * self.frontier.asleep_w
-            + seen.count(ReplicaState.STARTING) * self.frontier.idle_w
+            + starting * self.frontier.idle_w
         )
         most = self.within(seen.budget_w - others_w, usable, awake_counts)
         plan = most if seen.waiting else self._no_more_than_asked(most, seen, awake_counts)
@@ -74,6 +75,8 @@ class FollowBudget:
             return plan
         usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
         room_w = leaving * (self.drain_w - self.frontier.asleep_w)
+        if plan.draw_w + room_w <= seen.budget_w:
+            return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
         others_w = plan.draw_w - sum(p.draw_w for p in plan.awake)
         others_w -= (usable - len(plan.awake)) * self.frontier.asleep_w
         lower = self.within(seen.budget_w - others_w - room_w, usable, (len(plan.awake),))

@@ -110,15 +110,28 @@ def _leave(
 
 
 def _serve(serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]) -> list[Action]:
-    """Give the larger points to the replicas that already run larger ones."""
-    by_clock = sorted(serving, key=lambda r: (-r.clock_mhz, -r.batch_limit, r.id))
-    retunes: list[tuple[int, Action]] = []
+    retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
-    for replica, point in zip(by_clock, points, strict=True):
+    for replica, point in _moves(serving, points):
         if replica.state == ReplicaState.ASLEEP:
             wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit))
-        elif (replica.clock_mhz, replica.batch_limit) != (point.clock_mhz, point.batch_limit):
-            change = point.clock_mhz - replica.clock_mhz
-            action = Retune(replica.id, point.clock_mhz, point.batch_limit)
-            retunes.append((change, action))
+            continue
+        change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
+        retunes.append((change, Retune(replica.id, point.clock_mhz, point.batch_limit)))
     return [action for _, action in sorted(retunes, key=lambda pair: pair[0])] + wakes
+
+
+def _moves(
+    serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
+) -> list[tuple[ReplicaSeen, OperatingPoint]]:
+    """Pair replicas with points: whoever runs at one keeps it, then the larger to the larger."""
+    left = sorted(points, key=lambda p: (-p.clock_mhz, -p.batch_limit))
+    moving: list[ReplicaSeen] = []
+    for replica in sorted(serving, key=lambda r: (-r.clock_mhz, -r.batch_limit, r.id)):
+        limits = (replica.clock_mhz, replica.batch_limit)
+        same = next((p for p in left if (p.clock_mhz, p.batch_limit) == limits), None)
+        if same is None or replica.state != ReplicaState.AWAKE:
+            moving.append(replica)
+        else:
+            left.remove(same)
+    return list(zip(moving, left, strict=True))

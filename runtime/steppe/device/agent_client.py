@@ -96,18 +96,22 @@ def start_agent(
             stderr=stderr,
             start_new_session=True,
         )
+    return _wait_for_answer(AgentProcess(process, socket), log)
+
+
+def _wait_for_answer(agent: AgentProcess, log: Path) -> AgentProcess:
     deadline_s = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < deadline_s:
+    while agent.process.poll() is None and time.monotonic() < deadline_s:
         try:
-            ask_status(socket)
+            ask_status(agent.socket)
         except AgentError:
             time.sleep(_START_POLL_S)
         else:
-            return AgentProcess(process, socket)
-    process.kill()
-    process.wait()
-    last_words = " ".join(log.read_text().split())[-500:]
-    raise AgentError(f"{socket}: the agent did not start: {last_words or 'it said nothing'}")
+            return agent
+    agent.process.kill()
+    agent.process.wait()
+    last_words = " ".join(log.read_text().split())[-500:] or "it said nothing"
+    raise AgentError(f"{agent.socket}: the agent did not start: {last_words}")
 
 
 def ask_status(socket: Path) -> AgentStatus:

@@ -99,7 +99,7 @@ class NvmlGpu:
         core = pynvml.NVML_TEMPERATURE_GPU
         return Sample(
             power_w=self.power_w(),
-            average_power_w=self._average_w(),
+            average_power_w=self.average_power_w(),
             sm_clock_mhz=self.sm_clock_mhz(),
             temperature_c=self._sensor(pynvml.nvmlDeviceGetTemperature, core),
             power_limit_w=None if limit_mw is None else limit_mw * _MILLI,
@@ -110,7 +110,7 @@ class NvmlGpu:
     def power_w(self) -> float:
         """Return the draw over about 25 ms where the GPU tells it, else its own mean, W."""
         if not self.capabilities.has_instant_power:
-            return self._average_w()
+            return self.average_power_w()
         return _plausible_w(self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT) * _MILLI)
 
     def sm_clock_mhz(self) -> int:
@@ -203,7 +203,8 @@ class NvmlGpu:
         self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
         return _read_mask(current.enforcedProfilesMask)
 
-    def _average_w(self) -> float:
+    def average_power_w(self) -> float:
+        """Return what GetPowerUsage says, W: see `Sample.average_power_w`."""
         return _plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:

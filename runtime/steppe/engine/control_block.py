@@ -24,7 +24,10 @@ from pathlib import Path
 
 WORD_BYTES = 8
 RING_AT = 32
-RING_WORDS = 1 << 17
+RING_WORDS = 1 << 20
+"""6 s of 50 steps/s with 1024 requests each; the file is sparse until they come."""
+SPARE_WORDS = 1 << 14
+"""A step that is just being written may already have overwritten so much of the oldest ones."""
 FILE_BYTES = (RING_AT + RING_WORDS) * WORD_BYTES
 
 _LIMITS_AT = 1
@@ -147,10 +150,11 @@ class ControlBlock:
     def write_limits(self, limits: Limits) -> None:
         """Publish new limits."""
         words, at = self._words, _LIMITS_AT
-        words[0] += 1
+        writing = words[0] | 1  # odd already where a writer died halfway
+        words[0] = writing
         words[at], words[at + 1] = limits.batch_limit, limits.tokens_per_step
         words[at + 2] = int(limits.hold)
-        words[0] += 1
+        words[0] = writing + 1
 
     def read_limits(self, seen_version: int) -> tuple[int, Limits] | None:
         """Return version and limits; None when there is nothing new to act on."""
@@ -198,10 +202,10 @@ class ControlBlock:
         self._read_to = head
         if head < at:
             at = 0  # a restarted engine began a new file
-        if head - at > RING_WORDS:
+        if head - at > RING_WORDS - SPARE_WORDS:
             return StepBatch((), lost=True)
         flat = self._copy_out(at % RING_WORDS, head - at)
-        if self._words[_RING_HEAD] - at > RING_WORDS:
+        if self._words[_RING_HEAD] - at > RING_WORDS - SPARE_WORDS:
             return StepBatch((), lost=True)
         return _parse(flat)
 

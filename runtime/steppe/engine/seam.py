@@ -84,7 +84,7 @@ class Seam:
         module, _, function = self.hook.partition(":")
         try:
             make = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise EngineError(f"asked for step hook {self.hook!r}, found none: {error}") from error
         hook: StepHook = make(**self.hook_arguments)
         return hook

@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -25,11 +25,13 @@ from steppe.engine.control_block import (
     request_key,
 )
 from steppe.engine.seam import Seam, StepHook
+from steppe.engine.synthetic_answer import SyntheticAnswer
+from steppe.errors import EngineError
 
 CHUNK_TOKENS = 256
 """Most prompt tokens computed in one step."""
-
-_WORD = " synthetic"
+STOP_S = 0.5
+"""How long a stop waits for outstanding requests; without steps they never end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class SyntheticEngine:
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_S
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, host, 0).start()
         self.port = self._runner.addresses[0][1]
@@ -104,9 +108,14 @@ class SyntheticEngine:
         self._awake.set()
 
     async def check(self) -> None:
-        """Return if the stepping task lives; its own error otherwise."""
+        """Return if the stepping task lives.
+
+        Raises:
+            EngineError: It ended.
+        """
         if self._stepping is not None and self._stepping.done():
-            self._stepping.result()
+            error = self._stepping.exception()
+            raise EngineError(f"the steps of the synthetic engine ended: {error}") from error
 
     async def stop(self) -> None:
         """End the steps and the app."""
@@ -187,7 +196,7 @@ class SyntheticEngine:
             prompt_left=max(1, len(str(text).split())),
             output_left=int(body.get("max_tokens") or body.get("max_completion_tokens") or 16),
         )
-        answer = _Answer(
+        answer = SyntheticAnswer(
             outer_id, self._settings.served_name, request.path.endswith("/chat/completions")
         )
         counts = (sequence.prompt_left, sequence.output_left)
@@ -208,6 +217,9 @@ class SyntheticEngine:
             self._waiting.remove(sequence)
         if sequence in self._running:
             self._running.remove(sequence)
+        counts = {"running": len(self._running), "waiting": len(self._waiting)}
+        self._totals = replace(self._totals, **counts)
+        self._block.write_telemetry(self._totals)
 
     async def _models(self, request: web.Request) -> web.Response:
         model = {"id": self._settings.served_name, "object": "model", "owned_by": "steppe"}
@@ -215,48 +227,6 @@ class SyntheticEngine:
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The OpenAI shapes of one answer."""
-
-    id: str
-    model: str
-    chat: bool
-
-    def chunk(self, tokens: int, finish: str | None) -> dict[str, object]:
-        """Return one streamed chunk."""
-        text = _WORD * tokens
-        part = {"delta": {"content": text}} if self.chat else {"text": text}
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return self._around(kind, [{"index": 0, "finish_reason": finish, **part}])
-
-    def whole(self, prompt_tokens: int, output_tokens: int) -> dict[str, object]:
-        """Return the whole answer."""
-        text = _WORD * output_tokens
-        message = {"role": "assistant", "content": text}
-        part: dict[str, object] = {"message": message} if self.chat else {"text": text}
-        kind = "chat.completion" if self.chat else "text_completion"
-        answer = self._around(kind, [{"index": 0, "finish_reason": "length", **part}])
-        return {**answer, "usage": _usage(prompt_tokens, output_tokens)}
-
-    def last(self, prompt_tokens: int, output_tokens: int) -> dict[str, object]:
-        """Return the chunk that carries the usage."""
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return {**self._around(kind, []), "usage": _usage(prompt_tokens, output_tokens)}
-
-    def _around(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
-        outer = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}"
-        return {"id": outer, "object": kind, "model": self.model, "choices": choices}
-
-
-def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": output_tokens,
-        "total_tokens": prompt_tokens + output_tokens,
-    }
 
 
 def _work_of(sequence: _Sequence) -> RequestWork:
@@ -269,7 +239,7 @@ def _work_of(sequence: _Sequence) -> RequestWork:
 
 
 async def _stream(
-    request: web.Request, sequence: _Sequence, answer: _Answer, counts: tuple[int, int]
+    request: web.Request, sequence: _Sequence, answer: SyntheticAnswer, counts: tuple[int, int]
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)

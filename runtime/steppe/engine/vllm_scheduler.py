@@ -8,7 +8,6 @@ Seams of vLLM 0.32 that this module uses, none of them public: `scheduler_cls`,
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,20 +25,10 @@ from steppe.engine.control_block import (
 )
 from steppe.engine.parent_watch import watch_parent
 from steppe.engine.seam import NoHook, StepHook, read_seam
+from steppe.engine.vllm_request_id import outer_request_id
 
 ROTATE_STEPS = 8
 """A held request gets its turn after this many steps."""
-
-# vLLM's own ids around the one that came in as X-Request-Id: "chatcmpl-ID-1a2b3c4d",
-# "cmpl-ID-0-1a2b3c4d", and "3_chatcmpl-..." for the third of n samples.
-_CHAT_ID = re.compile(r"(?:\d+_)?chatcmpl-(.+)-[0-9a-f]{8}")
-_COMPLETION_ID = re.compile(r"(?:\d+_)?cmpl-(.+)-\d+-[0-9a-f]{8}")
-
-
-def outer_request_id(engine_id: str) -> str:
-    """Return the id that the gateway gave, from the id that vLLM made of it."""
-    found = _CHAT_ID.fullmatch(engine_id) or _COMPLETION_ID.fullmatch(engine_id)
-    return found.group(1) if found else engine_id
 
 
 class _Step:

@@ -143,14 +143,18 @@ class Reading:
 
     Attributes:
         time_s: The instant, on the node's clock.
-        energy_j: Energy counter of its GPUs, J.
+        energy_j: Energy of its GPUs since the first reading, J.
         output_tokens: Tokens sampled since its engine started.
-        error_j: Bound of the error of `energy_j`, J.
+        prompt_tokens: Prompt tokens computed since then.
+        steps: Engine steps since then.
+        error_j: Bound of the error of the energy since the last reading, J.
     """
 
     time_s: float
     energy_j: float
     output_tokens: int
+    prompt_tokens: int
+    steps: int
     error_j: float
 
 

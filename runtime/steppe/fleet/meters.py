@@ -6,36 +6,81 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 from steppe.device.nvml import NvmlGpu
 from steppe.energy.counter import CounterHistory
-from steppe.energy.window import Quality
+from steppe.energy.integral import PowerHistory
+from steppe.energy.window import EnergyWindow, Quality
 from steppe.errors import DeviceError, DeviceLostError
 
 POLL_S = 0.02
 """Time between two readings, s: a fifth of the usual counter period."""
-POWER_EVERY = 5
-"""A power reading with every so many counter readings."""
+POWER_S = 0.5
+"""Longest time between two power readings, s; they bridge a counter that stands still."""
 
 _log = logging.getLogger(__name__)
 
 
+class Meter(Protocol):
+    """Energy of one GPU over time."""
+
+    @property
+    def covered_until_s(self) -> float:
+        """Time of the last reading, s."""
+        ...
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        """Return the energy between two instants."""
+        ...
+
+
+class GpuMeter:
+    """Reads one GPU: its counter where it has one, its power where it has none."""
+
+    def __init__(self, gpu: NvmlGpu) -> None:
+        """Begin without a reading."""
+        self._gpu = gpu
+        most_w = gpu.capabilities.max_w
+        quality = Quality.EMULATED if gpu.is_emulated else Quality.COUNTER
+        self._counter = CounterHistory(most_w, source=quality)
+        self._powers = PowerHistory(most_w)
+        self._last_j = -1.0
+        self._power_s = 0.0
+
+    @property
+    def history(self) -> Meter:
+        """What was read so far."""
+        return self._counter if self._gpu.capabilities.has_energy_counter else self._powers
+
+    def read(self) -> None:
+        """Take a reading.
+
+        Raises:
+            DeviceError: The GPU did not give one.
+        """
+        now_s = time.monotonic()
+        if not self._gpu.capabilities.has_energy_counter:
+            self._powers.add(now_s, self._gpu.power_w())
+            return
+        counter_j = self._gpu.energy_j()
+        read_s = time.monotonic() - now_s
+        # Power at a tick tells where between two ticks the load changed.
+        wants_power = counter_j != self._last_j or now_s - self._power_s > POWER_S
+        power_w = self._gpu.power_w() if wants_power else None
+        if wants_power:
+            self._last_j, self._power_s = counter_j, now_s
+        self._counter.add(now_s, counter_j, power_w, read_s)
+
+
 class Meters:
-    """The counters of all GPUs of a node; a GPU without one has its power integrated."""
+    """The meters of all GPUs of a node."""
 
     def __init__(self, gpus: Mapping[str, NvmlGpu]) -> None:
-        """Make the histories; `start` begins to read."""
-        self._gpus = dict(gpus)
-        self.histories = {
-            uuid: CounterHistory(
-                gpu.capabilities.max_w,
-                source=_quality(gpu),
-            )
-            for uuid, gpu in gpus.items()
-        }
+        """Make the meters; `start` begins to read."""
+        self._meters = {uuid: GpuMeter(gpu) for uuid, gpu in gpus.items()}
+        self.histories = {uuid: meter.history for uuid, meter in self._meters.items()}
         self.lost: set[str] = set()
-        self._integral_j = dict.fromkeys(gpus, 0.0)
-        self._last_s: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_for_ever, daemon=True, name="meters")
 
@@ -49,37 +94,12 @@ class Meters:
         self._thread.join(timeout=2.0)
 
     def _read_for_ever(self) -> None:
-        count = 0
         while not self._stop.wait(POLL_S):
-            for uuid, gpu in self._gpus.items():
+            for uuid, meter in self._meters.items():
                 try:
-                    self._read(uuid, gpu, with_power=count % POWER_EVERY == 0)
+                    meter.read()
                     self.lost.discard(uuid)
                 except DeviceLostError:
                     self.lost.add(uuid)
                 except DeviceError as error:
                     _log.warning("cannot read the meter of %s: %s", uuid, error)
-            count += 1
-
-    def _read(self, uuid: str, gpu: NvmlGpu, with_power: bool) -> None:
-        now_s = time.monotonic()
-        if not gpu.capabilities.has_energy_counter:
-            self._integrate(uuid, gpu, now_s)
-            return
-        power_w = gpu.sample().power_w if with_power else None
-        begun_s = time.monotonic()
-        counter_j = gpu.energy_j()
-        self.histories[uuid].add(begun_s, counter_j, power_w, time.monotonic() - begun_s)
-
-    def _integrate(self, uuid: str, gpu: NvmlGpu, now_s: float) -> None:
-        power_w = gpu.sample().power_w
-        elapsed_s = now_s - self._last_s.get(uuid, now_s)
-        self._last_s[uuid] = now_s
-        self._integral_j[uuid] += power_w * elapsed_s
-        self.histories[uuid].add(now_s, self._integral_j[uuid], power_w)
-
-
-def _quality(gpu: NvmlGpu) -> Quality:
-    if gpu.is_emulated:
-        return Quality.EMULATED
-    return Quality.COUNTER if gpu.capabilities.has_energy_counter else Quality.INTEGRATED

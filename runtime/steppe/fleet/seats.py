@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
-from steppe.energy.counter import CounterHistory
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
 from steppe.fleet.messages import Reading, ReplicaReport
+from steppe.fleet.meters import Meter
 
 NS = 1e-9
 _IDLE_MEMORY = 0.7
@@ -29,7 +29,7 @@ class Window:
     quality: Quality
 
     @classmethod
-    def over(cls, meters: Sequence[CounterHistory], start_s: float, end_s: float) -> Window:
+    def over(cls, meters: Sequence[Meter], start_s: float, end_s: float) -> Window:
         """Sum the windows of all meters; the quality is the worst of theirs."""
         parts = [meter.window(start_s, end_s) for meter in meters]
         return cls(
@@ -53,9 +53,7 @@ class ReplicaSeat:
     last reading of its meters while it is not, so that no step is cut in two.
     """
 
-    def __init__(
-        self, replica: str, block: ControlBlock, gpus: Mapping[str, CounterHistory]
-    ) -> None:
+    def __init__(self, replica: str, block: ControlBlock, gpus: Mapping[str, Meter]) -> None:
         """Begin at the last reading of the meters.
 
         Args:
@@ -67,7 +65,8 @@ class ReplicaSeat:
         self.phase = "starting"
         self.clock_mhz = 0
         self.batch_limit = 0
-        self._seen_s = self._attributed_s = self._covered_s()
+        self._seen_s = self._attributed_s = self._read_s = self._covered_s()
+        self._read_j = 0.0
         self._idle_w: float | None = None
         self._tokens = block.read_telemetry().output_tokens
 
@@ -78,11 +77,19 @@ class ReplicaSeat:
             self.block.write_limits(Limits(batch_limit=batch_limit))
 
     def reading(self) -> Reading:
-        """Return the running totals at the last reading of the meters."""
-        at_s = self._covered_s()
-        energy_j = sum(meter.counter_at(at_s) for meter in self.gpus.values())
-        error_j = sum(meter.window(at_s - 1.0, at_s).error_j / 2 for meter in self.gpus.values())
-        return Reading(at_s, energy_j, self.block.read_telemetry().output_tokens, error_j)
+        """Return the running totals since the first call, up to the last reading of the meters."""
+        window = Window.over(tuple(self.gpus.values()), self._read_s, self._covered_s())
+        self._read_s = window.end_s
+        self._read_j += window.energy_j
+        telemetry = self.block.read_telemetry()
+        return Reading(
+            time_s=window.end_s,
+            energy_j=self._read_j,
+            output_tokens=telemetry.output_tokens,
+            prompt_tokens=telemetry.prompt_tokens,
+            steps=telemetry.steps,
+            error_j=window.error_j,
+        )
 
     def report(self, weights: TokenWeights) -> ReplicaReport:
         """Close the window that began with the last report."""
@@ -113,7 +120,7 @@ class ReplicaSeat:
 
     def _attribute(
         self,
-        meters: Sequence[CounterHistory],
+        meters: Sequence[Meter],
         steps: Sequence[StepRecord],
         busy: bool,
         weights: TokenWeights,
@@ -164,7 +171,7 @@ def _tokens_of(steps: Sequence[StepRecord]) -> dict[int, tuple[int, int]]:
     return {key: (prompt[key], output[key]) for key in prompt}
 
 
-def wait_for_first_tick(meters: Sequence[CounterHistory], longest_s: float = 2.0) -> None:
+def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
     """Wait until every meter has seen its counter move."""
     give_up_s = time.monotonic() + longest_s
     while time.monotonic() < give_up_s:

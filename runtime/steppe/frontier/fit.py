@@ -1,17 +1,15 @@
-"""A smooth frontier through a few noisy windows.
+"""A smooth frontier from a few short windows of a saturated replica.
 
-A decode step streams the weights once (time `a`, whatever the clock and the batch), and
-computes for each sequence (time `b` over the clock); prefill adds to the second. So the time
-of an output token at batch limit n and relative clock f is
+An engine step streams the weights once (time `a`, whatever the clock and the batch) and
+computes for each token; so a window in which an engine never rested takes
 
-    1 / output_tps = a / n + b / f + c          a, b, c >= 0
+    duration_s = a steps + (b decode_tokens + c prompt_tokens) / f       a, b, c >= 0
 
-the usual two-stage roofline reading (Williams et al. 2009) with an overhead c. The draw lies
-between that of a step that only streams and one that only computes, by their share of time:
-
-    draw_w = streaming_w(f) + (computing_w(f) - streaming_w(f)) (b / f) / (1 / output_tps)
-
-with both watts free at each measured clock and interpolated between them.
+with f the clock over the highest: the usual two-stage roofline reading (Williams et al. 2009).
+Counting steps and tokens makes short windows precise, although a window seldom holds the mix
+of prompt and output tokens that the long run has. The draw lies between that of a step that
+only streams and one that only computes, by their share of time; both are free at each
+measured clock and interpolated between.
 """
 
 from __future__ import annotations
@@ -30,70 +28,114 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class FrontierFit:
-    """Curves through measured operating points.
+class SweepWindow:
+    """What a saturated replica did in one window.
 
     Attributes:
-        streaming_s: `a`, s.
-        computing_s: `b`, s at the highest measured clock.
-        overhead_s: `c`, s.
+        clock_mhz: SM clock limit, MHz; 0 where it cannot be set.
+        batch_limit: Batch limit.
+        duration_s: Length, s.
+        energy_j: Energy of its GPUs, J.
+        steps: Engine steps.
+        prompt_tokens: Prompt tokens computed.
+        output_tokens: Tokens sampled.
+    """
+
+    clock_mhz: int
+    batch_limit: int
+    duration_s: float
+    energy_j: float
+    steps: int
+    prompt_tokens: int
+    output_tokens: int
+
+    @property
+    def draw_w(self) -> float:
+        """Mean draw, W."""
+        return self.energy_j / self.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierFit:
+    """Curves through measured windows.
+
+    Attributes:
+        streaming_s: `a`, s a step.
+        decode_s: `b`, s a token at the highest measured clock.
+        prefill_s: `c`, s a token at the highest measured clock.
+        steps_per_round: Steps in which a full batch samples one token each; a little over 1,
+            for a sequence whose prompt is being computed samples none.
         clocks_mhz: Measured clocks, rising, MHz.
         streaming_w: Draw at each of them while only streaming, W.
         computing_w: Draw at each of them while only computing, W.
-        tps_error: Median relative error of output_tps over the measured points.
-        draw_error: Median relative error of draw_w over the measured points.
+        time_error: Median relative error of the duration over the windows.
+        draw_error: Median relative error of the draw over the windows.
     """
 
     streaming_s: float
-    computing_s: float
-    overhead_s: float
+    decode_s: float
+    prefill_s: float
+    steps_per_round: float
     clocks_mhz: tuple[float, ...]
     streaming_w: tuple[float, ...]
     computing_w: tuple[float, ...]
-    tps_error: float
+    time_error: float
     draw_error: float
 
-    def point(self, clock_mhz: int, batch_limit: int) -> OperatingPoint:
-        """Return the operating point at any clock and batch limit within what was measured."""
+    def point(
+        self, clock_mhz: int, batch_limit: int, prompt_tokens_per_output: float
+    ) -> OperatingPoint:
+        """Return the operating point at any clock and batch limit within what was measured.
+
+        Args:
+            clock_mhz: SM clock limit, MHz.
+            batch_limit: Batch limit.
+            prompt_tokens_per_output: The mix of the load.
+        """
         relative = clock_mhz / self.clocks_mhz[-1] if clock_mhz else 1.0
-        token_s = self.streaming_s / batch_limit + self.computing_s / relative + self.overhead_s
-        share = self.computing_s / relative / token_s
+        streaming_s = self.streaming_s * self.steps_per_round / batch_limit
+        computing_s = (self.decode_s + self.prefill_s * prompt_tokens_per_output) / relative
+        token_s = streaming_s + computing_s
         streaming_w = float(np.interp(clock_mhz, self.clocks_mhz, self.streaming_w))
         computing_w = float(np.interp(clock_mhz, self.clocks_mhz, self.computing_w))
-        draw_w = streaming_w + (computing_w - streaming_w) * share
+        draw_w = (streaming_w * streaming_s + computing_w * computing_s) / token_s
         return OperatingPoint(clock_mhz, batch_limit, 1 / token_s, draw_w, batch_limit * token_s)
 
 
-def fit_frontier(points: Sequence[OperatingPoint]) -> FrontierFit:
-    """Fit the curves to measured points by least squares of the relative error.
+def fit_frontier(windows: Sequence[SweepWindow]) -> FrontierFit:
+    """Fit the curves by least squares of the relative error, no coefficient below 0.
 
     Raises:
-        InfeasibleError: Fewer than three points gave tokens.
+        InfeasibleError: Fewer than three windows gave tokens.
     """
-    used = [point for point in points if point.output_tps > 0]
+    used = [window for window in windows if window.output_tokens]
     if len(used) < 3:
-        raise InfeasibleError(f"asked for a frontier, found {len(used)} points that gave tokens")
-    clocks = np.array([point.clock_mhz for point in used], dtype=float)
-    batches = np.array([point.batch_limit for point in used], dtype=float)
-    gives = np.array([point.output_tps for point in used])
-    draws = np.array([point.draw_w for point in used])
+        raise InfeasibleError(f"asked for a frontier, found {len(used)} windows that gave tokens")
+    clocks = np.array([window.clock_mhz for window in used], dtype=float)
     relative = clocks / clocks.max() if clocks.max() > 0 else np.ones_like(clocks)
-    terms = np.stack([1 / batches, 1 / relative, np.ones_like(batches)], axis=1)
-    (a, b, c), _ = nnls(terms * gives[:, None], np.ones(len(used)))
-    token_s = terms @ np.array([a, b, c])
-    shares = b / relative / token_s
+    durations = np.array([window.duration_s for window in used])
+    steps = np.array([window.steps for window in used], dtype=float)
+    outputs = np.array([window.output_tokens for window in used], dtype=float)
+    prompts = np.array([window.prompt_tokens for window in used], dtype=float)
+    terms = np.stack([steps, outputs / relative, prompts / relative], axis=1)
+    (a, b, c), _ = nnls(terms / durations[:, None], np.ones(len(used)))
+    expected_s = terms @ np.array([a, b, c])
+    shares = 1 - a * steps / expected_s
+    draws = np.array([window.draw_w for window in used])
     levels, streaming, computing = _draws(clocks, shares, draws)
-    expected = np.interp(clocks, levels, streaming) * (1 - shares)
-    expected += np.interp(clocks, levels, computing) * shares
+    expected_w = np.interp(clocks, levels, streaming) * (1 - shares)
+    expected_w += np.interp(clocks, levels, computing) * shares
+    batches = np.array([window.batch_limit for window in used])
     return FrontierFit(
         streaming_s=float(a),
-        computing_s=float(b),
-        overhead_s=float(c),
+        decode_s=float(b),
+        prefill_s=float(c),
+        steps_per_round=float(np.median(steps * batches / outputs)),
         clocks_mhz=tuple(levels.tolist()),
         streaming_w=tuple(streaming.tolist()),
         computing_w=tuple(computing.tolist()),
-        tps_error=float(np.median(np.abs(1 / token_s / gives - 1))),
-        draw_error=float(np.median(np.abs(expected / draws - 1))),
+        time_error=float(np.median(np.abs(expected_s / durations - 1))),
+        draw_error=float(np.median(np.abs(expected_w / draws - 1))),
     )
 
 

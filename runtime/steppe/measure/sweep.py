@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.errors import ReplicaError
-from steppe.frontier.fit import FrontierFit
+from steppe.frontier.fit import FrontierFit, SweepWindow
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 
 SETTLE_S = 0.6
 """Time after new limits before a window begins: clocks and the running step settle, s."""
@@ -34,6 +33,16 @@ class Totals(Protocol):
     @property
     def output_tokens(self) -> int:
         """Tokens sampled."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens computed."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Engine steps."""
         ...
 
 
@@ -115,11 +124,11 @@ def measure_rest(bench: Bench, replicas: Sequence[str]) -> Rest:
     for replica in replicas:
         bench.set_point(replica, None, 1)
     time.sleep(SETTLE_S)
-    idle = _windows(bench, replicas, REST_S)
+    idle = _spans(bench, replicas, REST_S)
     for replica in replicas:
         bench.park(replica, parked=True)
     time.sleep(SETTLE_S)
-    asleep = _windows(bench, replicas, REST_S)
+    asleep = _spans(bench, replicas, REST_S)
     for replica in replicas:
         bench.park(replica, parked=False)
     return Rest(_mean_w(idle), _mean_w(asleep))
@@ -130,76 +139,91 @@ def sweep(
     replicas: Sequence[str],
     grid: Grid,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[OperatingPoint]:
+) -> list[SweepWindow]:
     """Measure every point of the grid; the replicas, alike, share the points out.
 
     The caller keeps the replicas saturated meanwhile. Starts with the largest batch, so that
     later changes only hold or release sequences that run already.
 
     Raises:
-        ReplicaError: A replica gave no token in a window at the fastest point.
+        ReplicaError: No replica gave a token.
     """
     points = grid.points
     rounds = [points[at : at + len(replicas)] for at in range(0, len(points), len(replicas))]
     for replica in replicas:
         bench.set_point(replica, *points[0])
     time.sleep(WARM_UP_S)
-    measured: list[OperatingPoint] = []
+    measured: list[SweepWindow] = []
     for number, todo in enumerate(rounds):
         on_progress(number, len(rounds))
         busy = list(zip(replicas, todo, strict=False))
         for replica, point in busy:
             bench.set_point(replica, *point)
         time.sleep(SETTLE_S)
-        windows = _windows(bench, [replica for replica, _ in busy], grid.window_s)
-        measured += [_point(p, w) for (_, p), w in zip(busy, windows, strict=True)]
+        spans = _spans(bench, [replica for replica, _ in busy], grid.window_s)
+        measured += [_window(p, span) for (_, p), span in zip(busy, spans, strict=True)]
     on_progress(len(rounds), len(rounds))
-    if not any(point.output_tps for point in measured):
+    if not any(window.output_tokens for window in measured):
         raise ReplicaError("asked for a sweep, found no output token in any window")
     return measured
 
 
-def frontier_of(
-    fit: FrontierFit, clocks_mhz: Sequence[int], largest: int, rest: Rest, source: str
-) -> Frontier:
+def frontier_of(fit: FrontierFit, offer: Offer, rest: Rest, source: str) -> Frontier:
     """Return a dense frontier along the fitted curves.
 
     Args:
-        fit: Curves through the measured points.
-        clocks_mhz: Clock limits to offer, MHz.
-        largest: Largest batch limit; smaller ones follow in steps of about a quarter.
+        fit: Curves through the measured windows.
+        offer: Which operating points to offer.
         rest: What a replica draws without work.
         source: `measured` or `emulated`.
     """
-    batches = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
-    points = [fit.point(clock, batch) for clock in clocks_mhz or (0,) for batch in batches]
+    points = [
+        fit.point(clock, batch, offer.prompt_tokens_per_output)
+        for clock in offer.clocks_mhz or (0,)
+        for batch in offer.batch_limits
+    ]
     return Frontier.of(points, asleep_w=rest.asleep_w, idle_w=rest.idle_w, source=source)
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    duration_s: float
-    energy_j: float
-    output_tokens: int
+class Offer:
+    """The operating points that a frontier is to offer.
+
+    Attributes:
+        clocks_mhz: Clock limits, MHz.
+        largest: Largest batch limit; smaller ones follow in steps of about a quarter.
+        prompt_tokens_per_output: The mix of the load.
+    """
+
+    clocks_mhz: tuple[int, ...]
+    largest: int
+    prompt_tokens_per_output: float
+
+    @property
+    def batch_limits(self) -> list[int]:
+        """Batch limits, rising."""
+        return sorted({max(1, round(self.largest * 0.75**i)) for i in range(20)})
 
 
-def _windows(bench: Bench, replicas: Sequence[str], length_s: float) -> list[_Window]:
+def _spans(bench: Bench, replicas: Sequence[str], length_s: float) -> list[tuple[Totals, Totals]]:
     before = [bench.reading(replica) for replica in replicas]
     time.sleep(length_s)
     after = [bench.reading(replica) for replica in replicas]
-    return [
-        _Window(b.time_s - a.time_s, b.energy_j - a.energy_j, b.output_tokens - a.output_tokens)
-        for a, b in zip(before, after, strict=True)
-    ]
+    return list(zip(before, after, strict=True))
 
 
-def _mean_w(windows: Sequence[_Window]) -> float:
-    return sum(w.energy_j / w.duration_s for w in windows) / len(windows)
+def _mean_w(spans: Sequence[tuple[Totals, Totals]]) -> float:
+    return sum((b.energy_j - a.energy_j) / (b.time_s - a.time_s) for a, b in spans) / len(spans)
 
 
-def _point(setting: tuple[int, int], window: _Window) -> OperatingPoint:
-    clock_mhz, batch_limit = setting
-    output_tps = window.output_tokens / window.duration_s
-    tpot_s = batch_limit / output_tps if output_tps else 0.0
-    draw_w = window.energy_j / window.duration_s
-    return OperatingPoint(clock_mhz, batch_limit, output_tps, draw_w, tpot_s)
+def _window(setting: tuple[int, int], span: tuple[Totals, Totals]) -> SweepWindow:
+    (clock_mhz, batch_limit), (a, b) = setting, span
+    return SweepWindow(
+        clock_mhz=clock_mhz,
+        batch_limit=batch_limit,
+        duration_s=b.time_s - a.time_s,
+        energy_j=b.energy_j - a.energy_j,
+        steps=b.steps - a.steps,
+        prompt_tokens=b.prompt_tokens - a.prompt_tokens,
+        output_tokens=b.output_tokens - a.output_tokens,
+    )

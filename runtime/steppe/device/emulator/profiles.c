@@ -42,7 +42,7 @@ static const profile_t profiles[] = {
      .min_mhz = 210, .max_mhz = 2040, .step_mhz = 15, .mem_mhz = 6251,          /* [sheet] */
      .min_limit_w = 40, .max_limit_w = 72,                                      /* [sheet] */
      .idle_mhz = 210, .idle_w = 12, .context_w = 6,                             /* illustrative */
-     .static_w = 10, .core_w = 40, .mem_w = 16, .knee_mhz = 1000, .knee_v = 0.70,
+     .static_w = 10, .core_w = 46, .mem_w = 6, .knee_mhz = 1000, .knee_v = 0.70,
      .heat_c_per_w = 0.60,
      .power_usage_is_average = 1, .has_average_field = 1,                       /* [nvml.h] */
      SENSORS_PART_TIME, DYNAMICS},

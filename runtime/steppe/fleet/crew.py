@@ -1,0 +1,210 @@
+"""The nodes and replicas of a fleet: open, seat, start, let go, place anew."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from steppe.config import EmulatedSection, RunConfig
+from steppe.engine.synthetic import SyntheticSettings
+from steppe.engine.vllm_engine import EngineSettings
+from steppe.errors import ReplicaError, UsageError
+from steppe.fleet.cluster import Machine, on_node, share_of_cores, spread
+from steppe.fleet.members import Placement
+from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
+from steppe.fleet.node import Node, weights_of
+from steppe.fleet.replica import Replica
+
+START_S = 600.0
+LEASE_S = 5.0
+ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A node with its actor."""
+
+    machine: Machine
+    actor: Any
+    info: NodeInfo
+
+
+class Crew:
+    """Owns the node actors and the replica actors."""
+
+    def __init__(self, config: RunConfig, served_name: str, run_id: str) -> None:
+        """Remember what to run."""
+        self._config, self._served_name, self._run_id = config, served_name, run_id
+        self.nodes: dict[str, RunningNode] = {}
+        self.placements: dict[str, Placement] = {}
+        self.homeless: list[str] = []
+
+    @property
+    def energy_source(self) -> str:
+        """`emulated` if any GPU is, `counter` otherwise."""
+        sources = {node.info.energy_source for node in self.nodes.values()}
+        return "emulated" if "emulated" in sources else "counter"
+
+    def clocks_mhz(self, replica: str) -> tuple[int, ...]:
+        """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
+        place = self.placements[replica]
+        info = self.nodes[place.node_id].info
+        return next(g.clocks_mhz for g in info.gpus if g.index in place.gpu_indices)
+
+    def settle_in(self, found: list[Machine]) -> None:
+        """Open every machine and place all replicas.
+
+        Raises:
+            ReplicaError: There is no room for the replicas, or a node does not open.
+        """
+        for machine in found:
+            self._open(machine)
+        places = spread(
+            self._config.fleet.replicas,
+            self._config.fleet.gpus_per_replica,
+            [(node.machine, len(node.info.gpus)) for node in self.nodes.values()],
+        )
+        for number, machine in enumerate(places, start=1):
+            self._place(f"replica-{number}", machine, places.count(machine))
+
+    def start(self) -> None:
+        """Start the engines of all replicas and wait for them.
+
+        Raises:
+            ReplicaError: One cannot start.
+        """
+        calls = []
+        for name, place in self.placements.items():
+            seat = place.node.seat.remote(name, place.gpu_indices, place.cores)
+            calls.append((name, place.actor.start.remote(seat)))
+        for name, call in calls:
+            answer(call, name)
+
+    def lose(self, node_id: str) -> None:
+        """Let go of a node that the cluster lost, and of the replicas on it."""
+        _log.warning("node %s is lost", node_id[:8])
+        del self.nodes[node_id]
+        names = [name for name, p in self.placements.items() if p.node_id == node_id]
+        for name in names:
+            del self.placements[name]
+        self.homeless += names
+
+    def settle_on(self, machine: Machine) -> list[Placement]:
+        """Place homeless replicas on a new machine and return where; they are not started."""
+        self._open(machine)
+        room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
+        names, self.homeless = self.homeless[:room], self.homeless[room:]
+        for name in names:
+            self._place(name, machine, len(names))
+        return [self.placements[name] for name in names]
+
+    def stop(self) -> None:
+        """End every engine, undo every limit, leave no file."""
+        calls = [place.actor.stop.remote() for place in self.placements.values()]
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=15)
+        for node in self.nodes.values():
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(node.actor.close.remote(), timeout=15)
+        for place in self.placements.values():
+            ray.kill(place.actor)
+
+    # What a sweep needs, see `steppe.measure.sweep.Bench`
+
+    def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
+        """Set the limits of a replica and wait until its node has them."""
+        place = self.placements[replica]
+        limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
+        ray.get(place.node.apply.remote([limits]), timeout=30)
+
+    def reading(self, replica: str) -> Reading:
+        """Return running totals of a replica."""
+        reading: Reading = ray.get(self.placements[replica].node.reading.remote(replica))
+        return reading
+
+    def park(self, replica: str, parked: bool) -> None:
+        """Freeze or thaw a replica and wait until it is."""
+        actor = self.placements[replica].actor
+        ray.get((actor.freeze if parked else actor.thaw).remote(), timeout=60)
+
+    def replica_url(self, replica: str) -> str:
+        """Return where a replica's own HTTP app listens."""
+        url: str = ray.get(self.placements[replica].actor.status.remote()).url
+        return url
+
+    def _open(self, machine: Machine) -> None:
+        remote: Any = ray.remote(Node)
+        options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
+        actor = remote.options(**options).remote(self._node_settings())
+        info: NodeInfo = answer(actor.info.remote(), f"node {machine.address}")
+        self.nodes[machine.id] = RunningNode(machine, actor, info)
+
+    def _node_settings(self) -> NodeSettings:
+        match self._config.device:
+            case EmulatedSection() as device:
+                pace = device.pace.model_dump()
+                return NodeSettings(
+                    run_id=self._run_id,
+                    device="emulated",
+                    profile=device.profile,
+                    count=device.count,
+                    pace=pace,
+                    lease_s=LEASE_S,
+                    weights=weights_of(pace, emulated=True),
+                )
+            case _:
+                weights = weights_of({}, emulated=False)
+                return NodeSettings(self._run_id, "nvml", "", 0, {}, LEASE_S, weights)
+
+    def _place(self, replica: str, machine: Machine, on_machine: int) -> None:
+        """Make a replica's actor on a machine; Ray chooses its GPUs."""
+        node = self.nodes[machine.id]
+        remote: Any = ray.remote(Replica)
+        options = {
+            "num_gpus": self._config.fleet.gpus_per_replica,
+            "scheduling_strategy": on_node(machine.id),
+            "max_concurrency": 100,
+            **ACTOR,
+        }
+        actor = remote.options(**options).remote(self._engine_settings(), machine.address)
+        gpus: list[int] = answer(actor.gpu_indices.remote(), replica)
+        here_already = [p for p in self.placements.values() if p.node_id == machine.id]
+        cores = share_of_cores(node.info.cores, len(here_already), max(on_machine, 1))
+        self.placements[replica] = Placement(replica, actor, machine.id, node.actor, gpus, cores)
+
+    def _engine_settings(self) -> EngineSettings | SyntheticSettings:
+        engine = self._config.engine
+        if engine.kind == "synthetic":
+            return SyntheticSettings(self._served_name, engine.max_batch_limit)
+        return EngineSettings(
+            model=self._config.model.name,
+            served_name=self._served_name,
+            max_model_len=self._config.model.max_model_len,
+            max_batch_limit=engine.max_batch_limit,
+            max_tokens_per_step=engine.max_tokens_per_step,
+            kv_cache_bytes=engine.kv_cache_bytes,
+            tensor_parallel=self._config.fleet.gpus_per_replica,
+            args=engine.args,
+        )
+
+
+def answer(call: Any, who: str) -> Any:
+    """Wait for an actor's answer.
+
+    Raises:
+        ReplicaError: It failed, died or did not answer in time.
+    """
+    try:
+        return ray.get(call, timeout=START_S)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UsageError):
+            raise type(error.cause)(str(error.cause)) from error
+        raise ReplicaError(f"{who}: {error.cause}") from error
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        raise ReplicaError(f"{who}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.damping import MOST_CORRECTION, Corrected, Dwelling, Ramped
+from steppe.control.plan import Plan
+from steppe.control.policy import FollowBudget
+from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+
+
+@dataclass
+class Spends:
+    """Plans to draw the whole budget; remembers the budgets it was asked with."""
+
+    replicas: int = 2
+    budgets_w: list[float] = field(default_factory=list)
+
+    def decide(self, seen: Observation) -> Plan:
+        self.budgets_w.append(seen.budget_w)
+        point = OperatingPoint(600, 1, 1.0, seen.budget_w / self.replicas)
+        return Plan((point,) * self.replicas, seen.budget_w)
+
+
+def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> list[float]:
+    """Return the draw of a plant that draws `bias` times what is planned, tick by tick, W."""
+    draws_w = []
+    for _ in range(ticks):
+        plan = policy.decide(seen)
+        draws_w.append(bias * plan.draw_w)
+        seen = replace(seen, draw_w=draws_w[-1])
+    return draws_w
+
+
+@pytest.mark.parametrize("bias", [0.8, 0.95, 1.1, 1.25])
+def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_guard(
+    fleets: Any, bias: float
+) -> None:
+    policy = Corrected(Spends(), guard_share=0.02)
+    draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, bias, 120)
+    assert policy.ratio == pytest.approx(bias, rel=1e-3)
+    assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
+
+
+def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: Any) -> None:
+    policy = Corrected(Spends(), guard_share=0.02)
+    draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, 1.1, 120)
+    assert draws_w[0] > 100.0
+    assert max(draws_w[10:]) <= 100.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"waiting": 0},
+        {"draw_w": None},
+        {"states": [AWAKE, ReplicaState.DRAINING]},
+        {"states": [AWAKE, ReplicaState.STARTING]},
+    ],
+)
+def test_nothing_is_learned_where_the_error_has_other_causes(
+    fleets: Any, change: dict[str, Any]
+) -> None:
+    policy = Corrected(Spends(), guard_share=0.02)
+    seen = fleets.of(change.pop("states", [AWAKE] * 2), 100.0).seen
+    for _ in range(20):
+        policy.decide(replace(seen, **{"draw_w": 150.0, **change}))
+    assert (policy.ratio, policy.variance) == (1.0, 0.0)
+
+
+def test_nothing_is_learned_in_the_tick_in_which_replicas_wake(fleets: Any) -> None:
+    inner = Spends(replicas=1)
+    policy = Corrected(inner, guard_share=0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 3)
+    inner.replicas = 2
+    policy.decide(replace(seen, draw_w=100.0))
+    policy.decide(replace(seen, draw_w=150.0))
+    assert policy.ratio == pytest.approx(1.0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=50))
+def test_the_correction_stays_within_its_bounds_whatever_is_measured(
+    fleets: Any, draws_w: list[float]
+) -> None:
+    policy = Corrected(Spends(), guard_share=0.02)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    for draw_w in draws_w:
+        plan = policy.decide(replace(seen, draw_w=draw_w))
+        assert 0 <= plan.draw_w <= 100.0 / (1 - MOST_CORRECTION)
+    assert abs(policy.ratio - 1) <= MOST_CORRECTION + 1e-9
+
+
+def test_a_noisy_plant_gets_a_wider_guard(fleets: Any) -> None:
+    policy = Corrected(Spends(), guard_share=0.02)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    for factor in itertools.islice(itertools.cycle((0.9, 1.1)), 200):
+        plan = policy.decide(seen)
+        seen = replace(seen, draw_w=factor * plan.draw_w)
+    assert 70.0 < policy.decide(seen).draw_w * 1.1 < 90.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 500)), min_size=1, max_size=30))
+def test_a_ramp_falls_at_once_and_rises_by_at_most_its_limit(
+    fleets: Any, steps: list[tuple[float, float]]
+) -> None:
+    inner = Spends()
+    policy = Ramped(inner, rise_w_per_s=20.0)
+    seen = fleets.of([AWAKE] * 2, 0.0).seen
+    now_s = 0.0
+    for after_s, budget_w in steps:
+        now_s += after_s
+        before = inner.budgets_w[-1:]
+        policy.decide(replace(seen, now_s=now_s, budget_w=budget_w))
+        if before:
+            expected_w = min(budget_w, before[0] + 20.0 * after_s)
+            assert inner.budgets_w[-1] == pytest.approx(expected_w)
+        else:
+            assert inner.budgets_w == [budget_w]
+
+
+def dwelling(frontier: Frontier, dwell_s: float = 10.0) -> Dwelling:
+    return Dwelling(FollowBudget(frontier, drain_w=frontier.floor.draw_w), dwell_s)
+
+
+def test_the_number_of_awake_replicas_holds_for_the_dwell_time(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = dwelling(frontier)
+    wide_w = 2 * frontier.full.draw_w
+    # The first change starts the dwell; then the fleet could go back at once, and does not.
+    assert len(policy.decide(fleets.of([AWAKE, ASLEEP], wide_w).seen).awake) == 2
+    quiet = replace(fleets.of([AWAKE] * 2, wide_w).seen, waiting=0, demand_tps=1.0)
+    for now_s in (1.0, 5.0, 9.9):
+        assert len(policy.decide(replace(quiet, now_s=now_s)).awake) == 2
+    assert len(policy.decide(replace(quiet, now_s=10.0)).awake) == 1
+
+
+@settings(deadline=None)
+@given(budget_w=st.floats(0, 200), now_s=st.floats(0, 9))
+def test_a_dwelling_fleet_still_keeps_to_the_budget(
+    frontier: Frontier, fleets: Any, budget_w: float, now_s: float
+) -> None:
+    policy = dwelling(frontier)
+    policy.decide(fleets.of([AWAKE, ASLEEP], 2 * frontier.full.draw_w).seen)
+    plan = policy.decide(replace(fleets.of([AWAKE] * 2, budget_w).seen, now_s=now_s))
+    assert plan.draw_w <= budget_w or not plan.feasible
+    if 2 * frontier.floor.draw_w <= budget_w:
+        assert len(plan.awake) == 2
+
+
+def test_a_fleet_that_sleeps_whole_wakes_without_delay(frontier: Frontier, fleets: Any) -> None:
+    policy = dwelling(frontier)
+    asleep = fleets.of([ASLEEP] * 2, 0.0).seen
+    policy.decide(fleets.of([AWAKE] * 2, 0.0).seen)
+    plan = policy.decide(replace(asleep, now_s=1.0, budget_w=150.0))
+    assert plan.awake

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.plan import Plan
+from steppe.control.reconcile import Drain, DrainRule, Retune, Sleep, Start, Wake, reconcile
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+LONGEST_S = 8.0
+USABLE = (ReplicaState.AWAKE, ReplicaState.ASLEEP)
+
+states = st.lists(st.sampled_from(ReplicaState), min_size=1, max_size=6)
+points = st.builds(
+    OperatingPoint,
+    clock_mhz=st.sampled_from([600, 1200, 1800]),
+    batch_limit=st.sampled_from([1, 4, 16]),
+    output_tps=st.just(1.0),
+    draw_w=st.floats(20, 100),
+)
+
+
+def rule_of(frontier: Frontier) -> DrainRule:
+    return DrainRule(frontier.floor, LONGEST_S)
+
+
+def plan_of(*mix: OperatingPoint, draining: int = 0) -> Plan:
+    falling = tuple(sorted(mix, key=lambda point: -point.draw_w))
+    return Plan(falling, sum(point.draw_w for point in mix), draining)
+
+
+def with_limits(seen: Observation, *pairs: tuple[int, int]) -> Observation:
+    replicas = (
+        replace(r, clock_mhz=clock, batch_limit=batch)
+        for r, (clock, batch) in zip(seen.replicas, pairs, strict=True)
+    )
+    return replace(seen, replicas=tuple(replicas))
+
+
+@settings(deadline=None)
+@given(states, st.lists(points, max_size=6), st.integers(0, 3))
+def test_the_same_plan_twice_yields_nothing(
+    frontier: Frontier,
+    fleets: Any,
+    found: list[ReplicaState],
+    mix: list[OperatingPoint],
+    draining: int,
+) -> None:
+    fleet = fleets.of(found, 0.0)
+    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    fleet.apply(reconcile(fleet.seen, plan, rule_of(frontier)))
+    again = reconcile(fleet.seen, plan, rule_of(frontier))
+    assert again == []
+
+
+@settings(deadline=None)
+@given(states, st.lists(points, max_size=6), st.integers(0, 3))
+def test_the_actions_lead_to_the_plan(
+    frontier: Frontier,
+    fleets: Any,
+    found: list[ReplicaState],
+    mix: list[OperatingPoint],
+    draining: int,
+) -> None:
+    fleet = fleets.of(found, 0.0)
+    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    fleet.apply(reconcile(fleet.seen, plan, rule_of(frontier)))
+    seen = fleet.seen
+    awake = [r for r in seen.replicas if r.state == ReplicaState.AWAKE]
+    assert sorted((r.clock_mhz, r.batch_limit) for r in awake) == sorted(
+        (point.clock_mhz, point.batch_limit) for point in plan.awake
+    )
+    assert seen.count(ReplicaState.DRAINING) <= plan.draining
+    assert seen.count(ReplicaState.GONE) == 0
+
+
+@settings(deadline=None)
+@given(states, st.lists(points, max_size=6), st.integers(0, 3))
+def test_what_lowers_the_draw_comes_first(
+    frontier: Frontier,
+    fleets: Any,
+    found: list[ReplicaState],
+    mix: list[OperatingPoint],
+    draining: int,
+) -> None:
+    fleet = fleets.of(found, 0.0)
+    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    order = {Sleep: 0, Drain: 1, Retune: 2, Wake: 3, Start: 4}
+    kinds = [order[type(action)] for action in reconcile(fleet.seen, plan, rule_of(frontier))]
+    assert kinds == sorted(kinds)
+
+
+def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 4, 0.0).seen
+    seen = with_limits(seen, (1200, 4), (1200, 4), (1800, 16), (600, 1))
+    mix = (
+        OperatingPoint(1800, 16, 4.0, 90.0),
+        OperatingPoint(1200, 16, 3.0, 60.0),
+        OperatingPoint(1200, 1, 2.0, 40.0),
+        OperatingPoint(600, 4, 1.0, 30.0),
+    )
+    retunes = reconcile(seen, plan_of(*mix), rule_of(frontier))
+    batches = [(action.clock_mhz, action.batch_limit) for action in retunes]  # type: ignore[union-attr]
+    assert batches == [(1200, 1), (600, 4), (1200, 16)]
+
+
+@settings(deadline=None)
+@given(states, st.lists(points, max_size=6))
+def test_a_draining_replica_is_never_woken_or_retuned(
+    frontier: Frontier, fleets: Any, found: list[ReplicaState], mix: list[OperatingPoint]
+) -> None:
+    fleet = fleets.of(found, 0.0)
+    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=3)
+    drains = {r.id for r in fleet.seen.replicas if r.state == ReplicaState.DRAINING}
+    for action in reconcile(fleet.seen, plan, rule_of(frontier)):
+        assert action.replica not in drains or isinstance(action, Sleep)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 20))
+def test_a_drain_that_took_too_long_ends_in_sleep(
+    frontier: Frontier, fleets: Any, waited_s: float
+) -> None:
+    seen = fleets.of([ReplicaState.DRAINING] * 2, 0.0).observe(waited_s)
+    busy = replace(seen.replicas[1], outstanding=3)
+    actions = reconcile(replace(seen, replicas=(busy,)), plan_of(draining=1), rule_of(frontier))
+    assert actions == ([Sleep(busy.id)] if waited_s >= LONGEST_S else [])
+
+
+def test_a_replica_without_requests_sleeps_at_once(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).seen
+    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
+    actions = reconcile(replace(seen, replicas=idle), plan_of(draining=2), rule_of(frontier))
+    assert actions == [Sleep("replica-1"), Sleep("replica-0")]
+
+
+def test_without_room_to_drain_a_busy_replica_is_frozen_with_its_requests(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE], 0.0).seen
+    busy = (replace(seen.replicas[0], outstanding=5),)
+    actions = reconcile(replace(seen, replicas=busy), plan_of(), rule_of(frontier))
+    assert actions == [Sleep("replica-0")]
+
+
+def test_the_replica_with_the_fewest_requests_leaves(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 3, 0.0).seen  # 0, 1 and 2 outstanding
+    point = OperatingPoint(600, 1, 1.0, 20.0)
+    actions = reconcile(seen, plan_of(point, point, draining=1), rule_of(frontier))
+    assert actions == [Sleep("replica-0")]
+
+
+def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(
+    frontier: Frontier, fleets: Any
+) -> None:
+    small, large, full = (OperatingPoint(c, 16, c, c / 20) for c in (600, 1200, 1800))
+    seen = with_limits(fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen, (600, 16), (1200, 16))
+    assert reconcile(seen, plan_of(large, small), rule_of(frontier)) == []
+    actions = reconcile(seen, plan_of(full, small), rule_of(frontier))
+    assert actions == [Retune("replica-1", 1800, 16)]
+
+
+def test_a_replica_that_is_gone_is_started(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).seen
+    assert reconcile(seen, plan_of(), rule_of(frontier)) == [Start("replica-0")]
+
+
+def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).seen
+    assert isinstance(seen.replicas[0], ReplicaSeen)
+    assert reconcile(seen, plan_of(), rule_of(frontier)) == []

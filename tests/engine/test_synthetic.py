@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from steppe.engine import synthetic
+from steppe.engine.control_block import ControlBlock, Limits, request_key
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticEngine, SyntheticSettings, start_synthetic
+from steppe.errors import EngineError
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+
+
+@dataclass
+class Site:
+    """One synthetic engine, its node's view of the block, and a client."""
+
+    engine: SyntheticEngine
+    block: ControlBlock
+    client: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.engine.port}"
+
+    async def ask(self, body: dict[str, Any], path: str = CHAT, name: str = "r") -> Any:
+        headers = {"X-Request-Id": name}
+        async with self.client.post(self.url + path, json=body, headers=headers) as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+    async def stream(self, body: dict[str, Any], path: str = CHAT, name: str = "r") -> list[Any]:
+        asked = {**body, "stream": True}
+        headers = {"X-Request-Id": name}
+        async with self.client.post(self.url + path, json=asked, headers=headers) as answer:
+            events = (await answer.text()).split("\n\n")
+        assert events[-2:] == ["data: [DONE]", ""]
+        return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+
+class StopsAt:
+    """A step hook that fails at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+        self.left -= 1
+
+    def end(self) -> None:
+        if self.left <= 0:
+            raise OSError("the emulated GPU is gone")
+
+    def idle(self) -> None:
+        pass
+
+
+@dataclass
+class Opened:
+    stack: AsyncExitStack
+    folder: Path
+    count: int = 0
+    sites: list[Site] = field(default_factory=list)
+
+    async def __call__(self, hook: str = "", **settings: Any) -> Site:
+        self.count += 1
+        block = ControlBlock.create(self.folder / f"block-{self.count}")
+        self.stack.callback(block.close)
+        seam = Seam(str(block.path), hook, {"step": 3} if hook else {})
+        client = await self.stack.enter_async_context(aiohttp.ClientSession())
+        made = SyntheticSettings("m", **{"max_batch_limit": 4, "weights_s": 0.001, **settings})
+        engine = await start_synthetic(made, seam, "127.0.0.1")
+        self.stack.push_async_callback(engine.stop)
+        return Site(engine, block, client)
+
+
+@pytest.fixture
+async def open_site(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Site]]]:
+    async with AsyncExitStack() as stack:
+        yield Opened(stack, tmp_path)
+
+
+@pytest.fixture
+async def site(open_site: Callable[..., Awaitable[Site]]) -> Site:
+    return await open_site()
+
+
+def chat(words: int, output_tokens: int) -> dict[str, Any]:
+    content = " ".join(["word"] * words)
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": output_tokens}
+
+
+async def test_a_whole_answer_has_the_tokens_that_were_asked_for(site: Site) -> None:
+    answer = await site.ask(chat(7, 5), name="abc")
+    assert answer["id"] == "chatcmpl-abc"
+    assert answer["choices"][0]["message"]["content"].split() == ["synthetic"] * 5
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+
+
+async def test_a_stream_has_one_chunk_a_token_and_ends_with_the_usage(site: Site) -> None:
+    *chunks, last = await site.stream({"prompt": "a b c", "max_tokens": 4}, TEXT)
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == [" synthetic"] * 4
+    finishes = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert finishes == [None, None, None, "length"]
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 4)
+
+
+async def test_telemetry_counts_what_usage_says(site: Site) -> None:
+    asked = [chat(300 * i, 3 + i) for i in range(1, 6)]
+    answers = await asyncio.gather(*(site.ask(b, name=f"r{i}") for i, b in enumerate(asked)))
+    steps = site.block.read_steps().steps
+    for i, answer in enumerate(answers):
+        own = [w for step in steps for w in step.work if w.key == request_key(f"r{i}")]
+        assert sum(w.prompt_tokens for w in own) == answer["usage"]["prompt_tokens"]
+        assert sum(w.output_tokens for w in own) == answer["usage"]["completion_tokens"]
+    told = site.block.read_telemetry()
+    assert told.output_tokens == sum(a["usage"]["completion_tokens"] for a in answers)
+    assert told.prompt_tokens == sum(a["usage"]["prompt_tokens"] for a in answers)
+    assert (told.running, told.waiting, told.steps) == (0, 0, len(steps))
+    assert told.busy_ns == sum(step.end_ns - step.start_ns for step in steps)
+
+
+async def test_no_step_is_wider_than_the_batch_limit(site: Site) -> None:
+    site.block.write_limits(Limits(2))
+    await asyncio.gather(*(site.ask(chat(3, 6)) for _ in range(5)))
+    assert {len(step.work) for step in site.block.read_steps().steps} <= {1, 2}
+
+
+async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
+    site: Site,
+) -> None:
+    tasks = [asyncio.create_task(site.ask(chat(3, 40), name=f"r{i}")) for i in range(4)]
+    await site.until(lambda: site.block.read_telemetry().scheduled == 4)
+    site.block.write_limits(Limits(1))
+    await site.until(lambda: site.block.read_telemetry().scheduled == 1)
+    site.block.read_steps()
+    await asyncio.gather(*tasks)
+    held = site.block.read_steps().steps
+    assert {len(step.work) for step in held} == {1}
+    turns = [step.work[0].key for step in held[:8]]
+    assert len(set(turns[:4])) == 4
+
+
+async def test_without_hold_a_cut_of_the_limit_only_stops_admission(site: Site) -> None:
+    tasks = [asyncio.create_task(site.ask(chat(3, 60))) for _ in range(4)]
+    await site.until(lambda: site.block.read_telemetry().scheduled == 4)
+    site.block.write_limits(Limits(1, hold=False))
+    tasks.append(asyncio.create_task(site.ask(chat(3, 2), name="late")))
+    site.block.read_steps()
+    await asyncio.gather(*tasks)
+    widths = [len(step.work) for step in site.block.read_steps().steps]
+    assert widths[0] == 4
+    assert widths[-1] == 1
+
+
+async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(site: Site) -> None:
+    task = asyncio.create_task(site.ask(chat(3, 50)))
+    await site.until(lambda: site.block.read_telemetry().steps > 3)
+    await site.engine.freeze()
+    await asyncio.sleep(0.02)
+    steps = site.block.read_telemetry().steps
+    await asyncio.sleep(0.02)
+    assert site.block.read_telemetry().steps == steps < 50
+    await site.engine.thaw()
+    assert (await task)["usage"]["completion_tokens"] == 50
+
+
+async def test_a_client_that_hangs_up_frees_its_place(site: Site) -> None:
+    site.block.write_limits(Limits(1))
+    first = asyncio.create_task(site.stream(chat(3, 100_000)))
+    await site.until(lambda: site.block.read_telemetry().running == 1)
+    first.cancel()
+    answer = await asyncio.wait_for(site.ask(chat(3, 2)), 5)
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+async def test_telemetry_tells_of_a_hang_up_even_while_the_engine_is_frozen(site: Site) -> None:
+    task = asyncio.create_task(site.stream(chat(3, 100_000)))
+    await site.until(lambda: site.block.read_telemetry().running == 1)
+    await site.engine.freeze()
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await site.until(lambda: site.block.read_telemetry().running == 0)
+
+
+async def test_a_step_takes_as_long_as_its_pace_says(
+    open_site: Callable[..., Awaitable[Site]],
+) -> None:
+    site = await open_site(weights_s=0.004, decode_s=0.002, prefill_s=0.001)
+    await site.ask(chat(10, 2))
+    prefill, decode = (s.end_ns - s.start_ns for s in site.block.read_steps().steps)
+    assert prefill >= 14e6
+    assert 6e6 <= decode
+
+
+async def test_a_long_prompt_is_computed_in_chunks(site: Site) -> None:
+    await site.ask(chat(2 * synthetic.CHUNK_TOKENS + 1, 1))
+    work = [step.work[0] for step in site.block.read_steps().steps]
+    assert [(w.prompt_tokens, w.output_tokens) for w in work] == [(256, 0), (256, 0), (1, 1)]
+
+
+async def test_the_model_and_the_health_are_told(site: Site) -> None:
+    async with site.client.get(f"{site.url}/v1/models") as answer:
+        assert [model["id"] for model in (await answer.json())["data"]] == ["m"]
+    async with site.client.get(f"{site.url}/health") as answer:
+        assert answer.status == 200
+    await site.engine.check()
+
+
+async def test_an_engine_whose_steps_fail_says_so(
+    open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steppe.engine.seam.StopsAt", StopsAt, raising=False)
+    site = await open_site("steppe.engine.seam:StopsAt")
+    task = asyncio.create_task(site.ask(chat(3, 50)))
+    with pytest.raises(EngineError, match="the emulated GPU is gone"):
+        async with asyncio.timeout(5):
+            while True:
+                await site.engine.check()
+                await asyncio.sleep(0.002)
+    task.cancel()
+
+
+async def test_a_stop_does_not_wait_for_outstanding_requests(site: Site) -> None:
+    task = asyncio.create_task(site.ask(chat(3, 100_000)))
+    await site.until(lambda: site.block.read_telemetry().running == 1)
+    begun_s = time.monotonic()
+    await site.engine.stop()
+    assert time.monotonic() - begun_s < 3
+    with pytest.raises(aiohttp.ClientError):
+        await task
