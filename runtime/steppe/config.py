@@ -172,8 +172,9 @@ class SweepSection(Section):
 
     clocks: Annotated[int, Field(ge=2)] = 5
     """How many clock limits, spread over what the GPU allows."""
-    lowest_clock_share: Share = 0.3
-    """Lowest clock limit to try, share of the highest: below it a GPU saves nothing."""
+    lowest_clock_share: Share = 0.5
+    """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
+    voltage falls no further: slower clocks then cost more joules per token, not fewer."""
     batch_limits: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Batch limits to try; powers of two up to the largest when absent."""
     window_s: Positive = 2.0

@@ -48,6 +48,18 @@ class Site:
         assert events[-2:] == ["data: [DONE]", ""]
         return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
 
+    async def check_for_ever(self) -> None:
+        async with asyncio.timeout(5):
+            while True:
+                await self.engine.check()
+                await asyncio.sleep(0.002)
+
+    async def talk(self) -> None:
+        """Exchange so many words with the engine that it could step many times."""
+        for _ in range(30):
+            async with self.client.get(f"{self.url}/health") as answer:
+                assert answer.status == 200
+
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
             while not condition():
@@ -174,10 +186,9 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(site: Site) -> N
     task = asyncio.create_task(site.ask(chat(3, 50)))
     await site.until(lambda: site.block.read_telemetry().steps > 3)
     await site.engine.freeze()
-    await asyncio.sleep(0.02)
     steps = site.block.read_telemetry().steps
-    await asyncio.sleep(0.02)
-    assert site.block.read_telemetry().steps == steps < 50
+    await site.talk()
+    assert site.block.read_telemetry().steps <= steps + 1 < 50
     await site.engine.thaw()
     assert (await task)["usage"]["completion_tokens"] == 50
 
@@ -195,7 +206,7 @@ async def test_telemetry_tells_of_a_hang_up_even_while_the_engine_is_frozen(site
     task = asyncio.create_task(site.stream(chat(3, 100_000)))
     await site.until(lambda: site.block.read_telemetry().running == 1)
     await site.engine.freeze()
-    await asyncio.sleep(0.02)
+    await site.talk()
     task.cancel()
     await site.until(lambda: site.block.read_telemetry().running == 0)
 
@@ -207,13 +218,20 @@ async def test_a_step_takes_as_long_as_its_pace_says(
     await site.ask(chat(10, 2))
     prefill, decode = (s.end_ns - s.start_ns for s in site.block.read_steps().steps)
     assert prefill >= 14e6
-    assert 6e6 <= decode
+    assert decode >= 6e6
 
 
 async def test_a_long_prompt_is_computed_in_chunks(site: Site) -> None:
     await site.ask(chat(2 * synthetic.CHUNK_TOKENS + 1, 1))
     work = [step.work[0] for step in site.block.read_steps().steps]
     assert [(w.prompt_tokens, w.output_tokens) for w in work] == [(256, 0), (256, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"prompt": "a", "max_tokens": "many"}'])
+async def test_a_body_that_makes_no_sense_is_refused(site: Site, body: bytes) -> None:
+    async with site.client.post(site.url + CHAT, data=body) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["type"] == "invalid_request_error"
 
 
 async def test_the_model_and_the_health_are_told(site: Site) -> None:
@@ -231,10 +249,7 @@ async def test_an_engine_whose_steps_fail_says_so(
     site = await open_site("steppe.engine.seam:StopsAt")
     task = asyncio.create_task(site.ask(chat(3, 50)))
     with pytest.raises(EngineError, match="the emulated GPU is gone"):
-        async with asyncio.timeout(5):
-            while True:
-                await site.engine.check()
-                await asyncio.sleep(0.002)
+        await site.check_for_ever()
     task.cancel()
 
 

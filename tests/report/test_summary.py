@@ -17,6 +17,7 @@ DESIGN_KEYS = {
     "energy_j",
     "idle_energy_j",
     "transition_energy_j",
+    "wasted_energy_j",
     "prompt_tokens",
     "output_tokens",
     "output_tokens_per_joule",
@@ -74,6 +75,24 @@ def test_the_joules_of_a_made_run_add_up(made_run: Any) -> None:
     assert parts_j == pytest.approx(summary["energy_j"])
     assert summary["energy_j"] == pytest.approx(sum(tick.energy_j for tick in made_run.ticks))
     assert summary["output_tokens"] == sum(tick.output_tokens for tick in made_run.ticks)
+
+
+@given(st.lists(st.tuples(finishes, st.floats(0, 1e6) | st.none())))
+def test_what_broken_requests_cost_is_a_part_of_what_all_were_charged(
+    rows: list[tuple[str, float | None]],
+) -> None:
+    ended = [replace(request(finish, 1, 1), energy_j=energy_j) for finish, energy_j in rows]
+    summary = summarise([], ended, totals(), Slo(2.0, 0.2))
+    charged_j = {finish: 0.0 for finish, _ in rows}
+    for finish, energy_j in rows:
+        charged_j[finish] += energy_j or 0.0
+    completed_j = charged_j.get("stop", 0.0) + charged_j.get("length", 0.0)
+    assert summary["wasted_energy_j"] + completed_j == pytest.approx(sum(charged_j.values()))
+
+
+def test_a_run_whose_requests_all_complete_wastes_nothing(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert summary["wasted_energy_j"] == 0.0
 
 
 def test_every_agreed_key_is_there(made_run: Any) -> None:

@@ -60,7 +60,8 @@ class DrainRule:
 
     Attributes:
         point: Limits of a draining replica: the floor of the frontier.
-        longest_s: How long it may finish its requests before it is frozen, s.
+        longest_s: How long it may finish its requests before it is frozen while others wait
+            for the watts, s; while nobody waits it may finish.
     """
 
     point: OperatingPoint
@@ -96,7 +97,7 @@ def _leave(
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
-        expired = seen.now_s - replica.since_s >= rule.longest_s
+        expired = seen.waiting > 0 and seen.now_s - replica.since_s >= rule.longest_s
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
             continue

@@ -46,7 +46,7 @@ class Observation:
         budget_w: Power the GPUs may draw until the next tick, W.
         draw_w: Mean draw over the window that just ended, W; None when no meter answered.
         demand_tps: Output tokens per second that clients ask for.
-        waiting: Requests that no replica has taken yet.
+        waiting: Requests that no replica has taken yet, and those inside sleeping replicas.
         replicas: All replicas, in a fixed order.
     """
 

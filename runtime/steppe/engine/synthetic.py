@@ -25,7 +25,7 @@ from steppe.engine.control_block import (
     request_key,
 )
 from steppe.engine.seam import Seam, StepHook
-from steppe.engine.synthetic_answer import SyntheticAnswer
+from steppe.engine.synthetic_answer import Asked, SyntheticAnswer, refusal
 from steppe.errors import EngineError
 
 CHUNK_TOKENS = 256
@@ -188,26 +188,23 @@ class SyntheticEngine:
         self._block.write_telemetry(self._totals)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+        try:
+            asked = Asked.read(await request.read())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return web.json_response(refusal(f"{type(error).__name__}: {error}"), status=400)
         outer_id = request.headers.get("X-Request-Id", uuid.uuid4().hex)
-        text = body.get("prompt") or " ".join(str(m.get("content")) for m in body["messages"])
-        sequence = _Sequence(
-            key=request_key(outer_id),
-            prompt_left=max(1, len(str(text).split())),
-            output_left=int(body.get("max_tokens") or body.get("max_completion_tokens") or 16),
-        )
+        sequence = _Sequence(request_key(outer_id), asked.prompt_tokens, asked.output_tokens)
         answer = SyntheticAnswer(
-            outer_id, self._settings.served_name, request.path.endswith("/chat/completions")
+            outer_id, self._settings.served_name, request.path.endswith("/chat/completions"), asked
         )
-        counts = (sequence.prompt_left, sequence.output_left)
         self._waiting.append(sequence)
         self._work.set()
         try:
-            if body.get("stream"):
-                return await _stream(request, sequence, answer, counts)
+            if asked.stream:
+                return await _stream(request, sequence, answer)
             while sequence.output_left > 0 or not sequence.tokens.empty():
                 await sequence.tokens.get()
-            return web.json_response(answer.whole(*counts))
+            return web.json_response(answer.whole())
         finally:
             self._drop(sequence)
 
@@ -239,7 +236,7 @@ def _work_of(sequence: _Sequence) -> RequestWork:
 
 
 async def _stream(
-    request: web.Request, sequence: _Sequence, answer: SyntheticAnswer, counts: tuple[int, int]
+    request: web.Request, sequence: _Sequence, answer: SyntheticAnswer
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
@@ -249,7 +246,7 @@ async def _stream(
         await _send(response, answer.chunk(tokens, "length" if ended else None))
         if ended:
             break
-    await _send(response, answer.last(*counts))
+    await _send(response, answer.last())
     await response.write(b"data: [DONE]\n\n")
     return response
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -196,15 +198,31 @@ def _parse(settings: EngineSettings) -> Any:
         "scheduler_cls": _SCHEDULER,
         **settings.args,
     }
-    command_line: list[str] = []
-    for name, value in values.items():
-        flag = "--" + name.replace("_", "-")
-        if value is True:
-            command_line.append(flag)
-        elif value is not None and value is not False:
-            command_line += [flag, str(value)]
+    command_line = as_flags(values)
     parser = make_arg_parser(FlexibleArgumentParser())
     try:
         return parser.parse_args(command_line)
     except SystemExit as error:
         raise EngineError(f"vLLM refused its arguments: {' '.join(command_line)}") from error
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Return values as vLLM's command line takes them; None is left to vLLM.
+
+    False becomes `--no-...`, an object becomes JSON, and a list several words.
+    """
+    flags: list[str] = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        match value:
+            case None:
+                continue
+            case bool():
+                flags.append(f"--{flag}" if value else f"--no-{flag}")
+            case dict():
+                flags += [f"--{flag}", json.dumps(value)]
+            case list() | tuple():
+                flags += [f"--{flag}", *map(str, value)]
+            case _:
+                flags += [f"--{flag}", str(value)]
+    return flags

@@ -95,6 +95,7 @@ class LiveScheduler(AsyncScheduler):
             counts = {"running": len(self.running), "waiting": len(self.waiting)}
             self._totals = replace(self._totals, **counts)
             self._block.write_telemetry(self._totals)
+        self._forget_finished(list(self._keys))
         self._rest_if_idle()
         return finished
 

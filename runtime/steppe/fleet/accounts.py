@@ -36,7 +36,7 @@ class Accounts:
     attributed_uj: int = 0
     idle_uj: int = 0
     transition_uj: int = 0
-    error_j: float = 0.0
+    _errors_j: dict[str, float] = field(default_factory=dict)
     _by_key: Counter[int] = field(default_factory=Counter)
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
     _open: list[tuple[int, FinishedRequest]] = field(default_factory=list)
@@ -46,7 +46,8 @@ class Accounts:
         """Take the reports of one tick."""
         for report in reports:
             self.energy_uj += round(report.energy_j * UJ_PER_J)
-            self.error_j = max(self.error_j, report.error_j)
+            worst_j = max(self._errors_j.get(report.replica, 0.0), report.error_j)
+            self._errors_j[report.replica] = worst_j
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj
             self._by_key.update(report.requests_uj)
@@ -73,6 +74,15 @@ class Accounts:
         self._by_key.clear()
         self._tokens.clear()
         return records
+
+    @property
+    def error_j(self) -> float:
+        """Bound of the error of all energy, J.
+
+        Windows that touch share their edges, so of a replica's only the first and the last
+        count, and neither is more wrong than its worst window.
+        """
+        return 2 * sum(self._errors_j.values())
 
     @property
     def parts_uj(self) -> int:

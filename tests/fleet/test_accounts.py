@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.engine.control_block import request_key
+from steppe.fleet.accounts import SETTLE_TICKS, Accounts
+from steppe.fleet.messages import ReplicaReport
+from steppe.gateway.server import FinishedRequest
+
+NAMES = ("a", "b", "c", "d")
+uj = st.integers(0, 10**9)
+
+
+def report_of(
+    requests_uj: dict[str, int], idle_uj: int = 0, transition_uj: int = 0, **changes: Any
+) -> ReplicaReport:
+    whole = sum(requests_uj.values()) + idle_uj + transition_uj
+    made = ReplicaReport(
+        replica="replica-1",
+        clock_mhz=0,
+        batch_limit=0,
+        draw_w=0.0,
+        energy_j=whole / 1e6,
+        error_j=0.0,
+        quality="emulated",
+        running=0,
+        waiting=0,
+        output_tokens=0,
+        requests_uj={request_key(name): energy for name, energy in requests_uj.items()},
+        tokens={},
+        idle_uj=idle_uj,
+        transition_uj=transition_uj,
+    )
+    return replace(made, **changes)
+
+
+def finished(name: str, **changes: Any) -> FinishedRequest:
+    made = FinishedRequest(
+        id=name,
+        tenant="default",
+        priority="standard",
+        arrival_s=1.0,
+        arrival_epoch_s=1010.0,
+        ttft_s=0.1,
+        e2e_s=0.5,
+        tpot_s=0.05,
+        prompt_tokens=7,
+        cached_tokens=0,
+        output_tokens=5,
+        finish="length",
+        status=200,
+        replica="replica-1",
+        streamed=True,
+    )
+    return replace(made, **changes)
+
+
+reports = st.builds(report_of, st.dictionaries(st.sampled_from(NAMES), uj, max_size=4), uj, uj)
+ticks = st.lists(
+    st.tuples(st.lists(reports, max_size=3), st.lists(st.sampled_from(NAMES), max_size=2)),
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(ticks)
+def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
+    happened: list[tuple[list[ReplicaReport], list[str]]],
+) -> None:
+    accounts = Accounts("emulated", 1000.0)
+    records = []
+    for came, ended in happened:
+        accounts.add(came)
+        accounts.finish([finished(name) for name in ended])
+        records += accounts.close_tick()
+        assert accounts.parts_uj == accounts.energy_uj
+    records += accounts.close()
+    assert accounts.parts_uj == accounts.energy_uj
+    told = sum(round((record.energy_j or 0) * 1e6) for record in records)
+    assert told + accounts.idle_uj + accounts.transition_uj == accounts.energy_uj
+    assert Counter(r.id for r in records) == Counter(
+        name for _, names in happened for name in names
+    )
+
+
+def test_a_request_is_written_down_once_its_last_steps_have_been_metered() -> None:
+    accounts = Accounts("emulated", 1000.0)
+    accounts.finish([finished("a")])
+    accounts.add([report_of({"a": 3_000_000})])
+    for _ in range(SETTLE_TICKS - 1):
+        assert accounts.close_tick() == []
+    accounts.add([report_of({"a": 1_000_000})])
+    (record,) = accounts.close_tick()
+    assert (record.energy_j, record.energy_source) == (4.0, "emulated")
+    assert record.arrival_s == pytest.approx(10.0)
+    assert accounts.close() == []
+
+
+def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({"a": 2_000_000, "b": 1_000_000}, idle_uj=5)])
+    accounts.finish([finished("a")])
+    (record,) = accounts.close()
+    assert record.energy_j == 2.0
+    assert accounts.idle_uj == 1_000_005
+
+
+def test_a_request_cut_short_is_charged_for_the_tokens_that_ran() -> None:
+    accounts = Accounts("emulated", 0.0)
+    for _ in range(2):
+        accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])
+    cut = finished("a", prompt_tokens=None, output_tokens=None, finish="cancelled")
+    accounts.finish([cut])
+    (record,) = accounts.close()
+    assert (record.prompt_tokens, record.output_tokens) == (40, 6)
+
+
+def test_what_usage_says_goes_before_what_the_steps_say() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])
+    accounts.finish([finished("a", prompt_tokens=24, output_tokens=0)])
+    (record,) = accounts.close()
+    assert (record.prompt_tokens, record.output_tokens) == (24, 0)
+
+
+@pytest.mark.parametrize(
+    ("finish", "written"),
+    [
+        ("length", "completed"),
+        ("stop", "completed"),
+        ("error", "failed"),
+        ("abort", "failed"),
+        ("invalid", "rejected"),
+        ("rejected", "rejected"),
+        ("shed", "shed"),
+        ("cancelled", "cancelled"),
+    ],
+)
+def test_every_end_has_an_outcome(finish: str, written: str) -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", finish=finish)])
+    (record,) = accounts.close()
+    assert record.outcome == written
+
+
+def test_the_errors_of_different_replicas_add_up_and_those_of_one_do_not() -> None:
+    accounts = Accounts("emulated", 0.0)
+    for error_j in (3.0, 2.0, 1.0):
+        accounts.add([report_of({}, replica=name, error_j=error_j) for name in ("r1", "r2")])
+    assert accounts.error_j == pytest.approx(2 * (3.0 + 3.0))

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.energy.attribution import TokenWeights
+from steppe.energy.window import EnergyWindow, Quality
+from steppe.engine.control_block import (
+    ControlBlock,
+    RequestWork,
+    StepRecord,
+    Telemetry,
+)
+from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.seats import ReplicaSeat, Window, block_path
+
+WEIGHTS = TokenWeights()
+SECOND = 1_000_000_000
+
+
+@dataclass
+class FakeMeter:
+    """A GPU that draws `idle_w`, and `busy_w` between two instants; read until `covered_until_s`."""
+
+    covered_until_s: float = 100.0
+    idle_w: float = 20.0
+    busy_w: float = 60.0
+    busy_from_s: float = 1000.0
+    busy_until_s: float = 1000.0
+    error_j: float = 0.5
+    quality: Quality = Quality.EMULATED
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        busy_s = min(end_s, self.busy_until_s) - max(start_s, self.busy_from_s)
+        energy_j = self.idle_w * (end_s - start_s)
+        energy_j += (self.busy_w - self.idle_w) * max(0.0, busy_s)
+        return EnergyWindow(start_s, end_s, energy_j, self.error_j, self.quality)
+
+
+@dataclass
+class Bench:
+    """A seat with one meter, and its engine's side of the block."""
+
+    seat: ReplicaSeat
+    meter: FakeMeter
+    engine: ControlBlock
+
+    def step(self, start_s: float, end_s: float, *work: RequestWork) -> None:
+        record = StepRecord(round(start_s * SECOND), round(end_s * SECOND), work)
+        self.engine.append_step(record)
+
+    def report(self, until_s: float, running: int = 0) -> ReplicaReport:
+        self.engine.write_telemetry(Telemetry(running=running))
+        self.meter.covered_until_s = until_s
+        return self.seat.report(WEIGHTS)
+
+
+def bench_in(folder: Path, phase: str = "awake") -> Bench:
+    block = ControlBlock.create(block_path(folder, "replica-1"))
+    meter = FakeMeter()
+    seat = ReplicaSeat("replica-1", block, {"GPU-1": meter})
+    seat.phase = phase
+    return Bench(seat, meter, ControlBlock(block.path))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = bench_in(tmp_path)
+    yield made
+    made.engine.close()
+    made.seat.block.close()
+
+
+def decode(key: int) -> RequestWork:
+    return RequestWork(key, 0, 1, 1)
+
+
+def test_a_window_without_work_is_idle_energy(bench: Bench) -> None:
+    report = bench.report(101.0)
+    assert (report.energy_j, report.draw_w) == (20.0, 20.0)
+    assert (report.idle_uj, report.requests_uj, report.transition_uj) == (20_000_000, {}, 0)
+
+
+def test_the_next_window_begins_where_the_last_one_ended(bench: Bench) -> None:
+    assert [bench.report(end_s).energy_j for end_s in (101.0, 101.5, 104.0)] == [20, 10, 50]
+
+
+def test_the_energy_of_steps_goes_to_their_requests(bench: Bench) -> None:
+    bench.report(101.0)
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 102.0
+    bench.step(101.0, 101.5, decode(7))
+    bench.step(101.5, 102.0, decode(7), decode(8))
+    report = bench.report(102.0)
+    assert report.requests_uj == {7: 45_000_000, 8: 15_000_000}
+    assert report.idle_uj == 0
+    assert report.tokens == {7: (0, 2), 8: (0, 1)}
+
+
+def test_time_between_steps_costs_what_an_idle_replica_draws(bench: Bench) -> None:
+    bench.report(101.0)
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 101.5
+    bench.step(101.0, 101.5, decode(7))
+    report = bench.report(102.0)
+    assert report.requests_uj == {7: 30_000_000}
+    assert report.idle_uj == 10_000_000
+
+
+def test_a_step_that_still_runs_is_paid_for_when_it_ends(bench: Bench) -> None:
+    bench.report(101.0)
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 103.0
+    bench.step(101.0, 101.6, decode(7))
+    first = bench.report(102.0, running=1)
+    bench.step(101.6, 103.0, decode(8))
+    second = bench.report(103.0)
+    assert first.energy_j == second.energy_j == 60.0
+    assert (first.requests_uj, second.requests_uj) == ({7: 36_000_000}, {8: 84_000_000})
+    assert first.idle_uj == second.idle_uj == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "idle_uj", "transition_uj"),
+    [("starting", 0, 20_000_000), ("asleep", 20_000_000, 0), ("awake", 20_000_000, 0)],
+)
+def test_energy_that_no_step_explains_counts_by_the_phase(
+    tmp_path: Path, phase: str, idle_uj: int, transition_uj: int
+) -> None:
+    bench = bench_in(tmp_path, phase)
+    report = bench.report(101.0)
+    assert (report.idle_uj, report.transition_uj) == (idle_uj, transition_uj)
+
+
+def test_a_frozen_replica_with_requests_is_idle(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path, "asleep")
+    report = bench.report(101.0, running=4)
+    assert (report.idle_uj, report.running) == (20_000_000, 4)
+
+
+def test_without_a_new_reading_the_draw_is_not_known(bench: Bench) -> None:
+    assert bench.report(101.0).draw_w == 20.0
+    report = bench.report(101.0)
+    assert (report.energy_j, report.draw_w) == (0.0, None)
+
+
+def test_steps_that_were_lost_make_the_window_an_estimate(bench: Bench) -> None:
+    bench.step(100.0, 100.5, decode(7))
+    with bench.engine.path.open("r+b") as file:
+        file.seek(32 * 8)
+        file.write(bytes(8))
+    report = bench.report(101.0)
+    assert (report.quality, report.requests_uj) == (Quality.ESTIMATED, {})
+    assert report.idle_uj == 20_000_000
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 2.0), st.integers(0, 3), st.booleans()), min_size=1, max_size=8
+    )
+)
+def test_over_a_run_the_parts_sum_to_the_metered_energy(
+    tmp_path_factory: pytest.TempPathFactory, windows: list[tuple[float, int, bool]]
+) -> None:
+    bench = bench_in(tmp_path_factory.mktemp("seat"))
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 1000.0
+    now_s, reports = 100.0, []
+    for length_s, steps, still_busy in windows:
+        step_s = 0.8 * length_s / max(1, steps)
+        for i in range(steps):
+            bench.step(now_s + i * step_s, now_s + (i + 1) * step_s, decode(i))
+        now_s += length_s
+        reports.append(bench.report(now_s, running=int(still_busy)))
+    reports.append(bench.report(now_s + 0.1))  # idle in the end: nothing is left over
+    parts = sum(sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in reports)
+    whole = sum(r.energy_j for r in reports) * 1e6
+    assert parts == pytest.approx(whole, abs=len(reports))
+    assert whole == pytest.approx(60.0e6 * (now_s + 0.1 - 100.0), rel=1e-9)
+
+
+def test_the_windows_of_several_gpus_add_up_and_the_worst_quality_holds() -> None:
+    meters = [FakeMeter(quality=Quality.COUNTER), FakeMeter(idle_w=5.0, quality=Quality.ESTIMATED)]
+    window = Window.over(meters, 100.0, 102.0)
+    assert (window.energy_j, window.error_j) == (50.0, 1.0)
+    assert window.quality == Quality.ESTIMATED
+
+
+def test_a_seat_waits_for_the_slowest_of_its_meters(tmp_path: Path) -> None:
+    block = ControlBlock.create(tmp_path / "block")
+    fast, slow = FakeMeter(101.0), FakeMeter(100.5)
+    seat = ReplicaSeat("replica-1", block, {"GPU-1": fast, "GPU-2": slow})
+    fast.covered_until_s, slow.covered_until_s = 103.0, 102.5
+    assert seat.report(WEIGHTS).energy_j == pytest.approx(2 * 20.0 * 2.0)
+    block.close()
+
+
+def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:
+    bench.seat.set_batch_limit(8)
+    news = bench.engine.read_limits(-1)
+    assert news is not None
+    assert (news[1].batch_limit, news[1].hold) == (8, True)
+    bench.seat.set_batch_limit(8)
+    assert bench.engine.read_limits(news[0]) is None
+
+
+def test_readings_count_from_the_first_and_never_twice(bench: Bench) -> None:
+    first = bench.seat.reading()
+    bench.engine.write_telemetry(Telemetry(steps=3, prompt_tokens=9, output_tokens=4))
+    bench.meter.covered_until_s = 103.0
+    second = bench.seat.reading()
+    assert second.energy_j - first.energy_j == pytest.approx(60.0)
+    assert second.time_s - first.time_s == pytest.approx(3.0)
+    assert (second.steps, second.prompt_tokens, second.output_tokens) == (3, 9, 4)
+
+
+def test_tokens_are_those_since_the_last_report(bench: Bench) -> None:
+    for total, fresh in ((5, 5), (12, 7), (3, 0)):  # a restarted engine counts from 0
+        bench.engine.write_telemetry(Telemetry(output_tokens=total))
+        bench.meter.covered_until_s += 1.0
+        assert bench.seat.report(WEIGHTS).output_tokens == fresh
