@@ -26,7 +26,7 @@ def modelled_frontier() -> Frontier:
 
 @dataclass
 class FakeFleet:
-    """Replicas that obey at once; a draining one keeps its requests until told otherwise."""
+    """Replicas that obey at once; whoever is awake has requests and keeps them."""
 
     seen: Observation
     actions: list[Action] = field(default_factory=list)
@@ -34,7 +34,14 @@ class FakeFleet:
     @classmethod
     def of(cls, states: Sequence[ReplicaState], budget_w: float, waiting: int = 9) -> FakeFleet:
         replicas = tuple(
-            ReplicaSeen(f"replica-{i}", state, 0.0, 600, 1, outstanding=i % 3)
+            ReplicaSeen(
+                f"replica-{i}",
+                state,
+                0.0,
+                600,
+                1,
+                outstanding=0 if state == ReplicaState.ASLEEP else 1 + i % 3,
+            )
             for i, state in enumerate(states)
         )
         return cls(Observation(0.0, budget_w, None, 100.0, waiting, replicas))
@@ -67,6 +74,8 @@ class FakeFleet:
     ) -> ReplicaSeen:
         since_s = replica.since_s if state == replica.state else self.seen.now_s
         moved = replace(replica, state=state, since_s=since_s)
+        if state == ReplicaState.AWAKE:
+            moved = replace(moved, outstanding=max(1, replica.outstanding))
         return replace(moved, clock_mhz=clock_mhz, batch_limit=batch_limit)
 
 

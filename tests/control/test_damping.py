@@ -77,6 +77,16 @@ def test_nothing_is_learned_where_the_error_has_other_causes(
     assert (policy.ratio, policy.variance) == (1.0, 0.0)
 
 
+def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: Any) -> None:
+    policy = Corrected(Spends(replicas=1), guard_share=0.02)
+    seen = fleets.of([AWAKE, ASLEEP], 100.0, waiting=0).seen
+    frozen = replace(seen.replicas[1], outstanding=5)
+    seen = replace(seen, replicas=(seen.replicas[0], frozen))
+    follow(policy, seen, 0.5, 20)
+    assert seen.work_waits
+    assert policy.ratio == 1.0
+
+
 def test_nothing_is_learned_in_the_tick_in_which_replicas_wake(fleets: Any) -> None:
     inner = Spends(replicas=1)
     policy = Corrected(inner, guard_share=0.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,8 +132,26 @@ def test_without_a_queue_the_plan_covers_the_demand_and_little_more(
 
 def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier, fleets: Any) -> None:
     full = fleets.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).seen
-    seen = Observation(0.0, 1000.0, None, 0.0, 0, full.replicas)
+    quiet = tuple(replace(replica, outstanding=0) for replica in full.replicas)
+    seen = Observation(0.0, 1000.0, None, 0.0, 0, quiet)
     assert policy_of(frontier).decide(seen).awake == (frontier.floor,)
+
+
+@given(st.integers(0, 40))
+def test_requests_that_run_are_not_held_while_nothing_waits(
+    frontier: Frontier, fleets: Any, outstanding: int
+) -> None:
+    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).seen
+    busy = (replace(both.replicas[0], outstanding=outstanding), both.replicas[1])
+    plan = policy_of(frontier).decide(Observation(0.0, 1000.0, None, 0.0, 0, busy))
+    most = 2 * frontier.full.batch_limit
+    assert plan.slots >= min(most, outstanding + both.replicas[1].outstanding)
+
+
+def test_requests_inside_a_sleeping_replica_wake_it(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.ASLEEP], 1000.0, waiting=0).seen
+    frozen = (replace(seen.replicas[0], outstanding=1),)
+    assert policy_of(frontier).decide(replace(seen, replicas=frozen)).awake == (frontier.full,)
 
 
 def test_room_is_left_for_replicas_that_start_or_are_about_to(
@@ -155,10 +174,10 @@ def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).seen
     wide = Observation(0.0, 1000.0, None, 0.0, 0, both.replicas)
     plan = policy_of(frontier).decide(wide)
-    assert (plan.awake, plan.draining) == ((frontier.floor,), 1)
+    assert (len(plan.awake), plan.draining) == (1, 1)
     tight = Observation(0.0, frontier.floor.draw_w + 17.0, None, 0.0, 0, both.replicas)
     plan = policy_of(frontier).decide(tight)
-    assert (plan.awake, plan.draining) == ((frontier.floor,), 0)
+    assert (len(plan.awake), plan.draining) == (1, 0)
 
 
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(

@@ -130,6 +130,8 @@ def test_a_drain_that_took_too_long_ends_in_sleep(
     busy = replace(seen.replicas[1], outstanding=3)
     actions = reconcile(replace(seen, replicas=(busy,)), plan_of(draining=1), rule_of(frontier))
     assert actions == ([Sleep(busy.id)] if waited_s >= LONGEST_S else [])
+    quiet = replace(seen, waiting=0, replicas=(busy,))
+    assert reconcile(quiet, plan_of(draining=1), rule_of(frontier)) == []
 
 
 def test_a_replica_without_requests_sleeps_at_once(frontier: Frontier, fleets: Any) -> None:
@@ -149,10 +151,22 @@ def test_without_room_to_drain_a_busy_replica_is_frozen_with_its_requests(
 
 
 def test_the_replica_with_the_fewest_requests_leaves(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 3, 0.0).seen  # 0, 1 and 2 outstanding
+    seen = fleets.of([ReplicaState.AWAKE] * 3, 0.0).seen  # 1, 2 and 3 outstanding
     point = OperatingPoint(600, 1, 1.0, 20.0)
     actions = reconcile(seen, plan_of(point, point, draining=1), rule_of(frontier))
-    assert actions == [Sleep("replica-0")]
+    assert actions == [Drain("replica-0", frontier.floor.clock_mhz, frontier.floor.batch_limit)]
+
+
+def test_a_sleeping_replica_with_requests_takes_the_place_of_an_awake_one_without(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).seen
+    plan = plan_of(OperatingPoint(600, 1, 1.0, 20.0))
+    busy, frozen = seen.replicas[0], replace(seen.replicas[1], outstanding=1)
+    assert reconcile(replace(seen, replicas=(busy, frozen)), plan, rule_of(frontier)) == []
+    idle = replace(busy, outstanding=0)
+    actions = reconcile(replace(seen, replicas=(idle, frozen)), plan, rule_of(frontier))
+    assert actions == [Sleep("replica-0"), Wake("replica-1", 600, 1)]
 
 
 def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(

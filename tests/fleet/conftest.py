@@ -23,6 +23,7 @@ class FakeActor:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     ready: bool = True
+    calls: list[FakeCall] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return _Method(lambda *args: self._call(name, args))
@@ -30,7 +31,8 @@ class FakeActor:
     def _call(self, name: str, args: tuple[Any, ...]) -> FakeCall:
         self.asked.append((name, args))
         answer = self.answers.get(name)
-        return FakeCall(answer(*args) if callable(answer) else answer, self.ready)
+        self.calls.append(FakeCall(answer, self.ready))
+        return self.calls[-1]
 
     def names(self) -> list[str]:
         return [name for name, _ in self.asked]

@@ -25,7 +25,7 @@ SECOND = 1_000_000_000
 
 @dataclass
 class FakeMeter:
-    """A GPU that draws `idle_w`, and `busy_w` between two instants; read until `covered_until_s`."""
+    """A GPU that draws `idle_w`, and `busy_w` between two instants."""
 
     covered_until_s: float = 100.0
     idle_w: float = 20.0

@@ -28,3 +28,8 @@ class Plan:
     def output_tps(self) -> float:
         """Output tokens per second that the plan serves at saturation."""
         return sum(point.output_tps for point in self.awake)
+
+    @property
+    def slots(self) -> int:
+        """Sequences that the plan decodes at once at most."""
+        return sum(point.batch_limit for point in self.awake)

@@ -65,7 +65,7 @@ class FollowBudget:
             + starting * self.frontier.idle_w
         )
         most = self.within(seen.budget_w - others_w, usable, awake_counts)
-        plan = most if seen.waiting else self._no_more_than_asked(most, seen, awake_counts)
+        plan = most if seen.work_waits else self._no_more_than_asked(most, seen, awake_counts)
         return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
 
     def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
@@ -107,16 +107,24 @@ class FollowBudget:
     def _no_more_than_asked(
         self, most: Plan, seen: Observation, awake_counts: Sequence[int]
     ) -> Plan:
-        """Return the plan with the least draw that covers the demand with some to spare."""
+        """Return the plan with the least draw that covers the demand with some to spare.
+
+        It also has room in its batches for every request that runs, so that none is held.
+        """
         usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
         wanted_tps = seen.demand_tps * (1 + SPARE_SHARE)
-        if most.output_tps <= wanted_tps:
+        wanted_slots = sum(replica.outstanding for replica in seen.replicas)
+
+        def covers(plan: Plan) -> bool:
+            return plan.output_tps >= wanted_tps and plan.slots >= wanted_slots
+
+        if not covers(most):
             return most
         low_w, high_w, plan = usable * self.frontier.asleep_w, most.draw_w, most
         for _ in range(_SEARCH_STEPS):
             middle_w = (low_w + high_w) / 2
             candidate = self.within(middle_w, usable, awake_counts)
-            if candidate.awake and candidate.output_tps >= wanted_tps:
+            if candidate.awake and covers(candidate):
                 high_w, plan = middle_w, candidate
             else:
                 low_w = middle_w

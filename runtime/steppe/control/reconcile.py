@@ -88,7 +88,13 @@ def _rank(replicas: Iterable[ReplicaSeen]) -> list[ReplicaSeen]:
     """Return the replicas that can serve, those that should go on serving first."""
     order = {ReplicaState.AWAKE: 0, ReplicaState.ASLEEP: 1, ReplicaState.DRAINING: 2}
     usable = [replica for replica in replicas if replica.state in order]
-    return sorted(usable, key=lambda r: (order[r.state], -r.outstanding))
+
+    def rank(replica: ReplicaSeen) -> tuple[bool, bool, int, int]:
+        # A frozen request must not wait for ever beside a replica that has nothing to do.
+        leaves = replica.state == ReplicaState.DRAINING
+        return leaves, not replica.outstanding, order[replica.state], -replica.outstanding
+
+    return sorted(usable, key=rank)
 
 
 def _leave(
@@ -97,7 +103,7 @@ def _leave(
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
-        expired = seen.waiting > 0 and seen.now_s - replica.since_s >= rule.longest_s
+        expired = seen.work_waits and seen.now_s - replica.since_s >= rule.longest_s
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
             continue

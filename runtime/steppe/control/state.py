@@ -46,7 +46,7 @@ class Observation:
         budget_w: Power the GPUs may draw until the next tick, W.
         draw_w: Mean draw over the window that just ended, W; None when no meter answered.
         demand_tps: Output tokens per second that clients ask for.
-        waiting: Requests that no replica has taken yet, and those inside sleeping replicas.
+        waiting: Requests that no replica has taken yet.
         replicas: All replicas, in a fixed order.
     """
 
@@ -56,6 +56,16 @@ class Observation:
     demand_tps: float
     waiting: int
     replicas: tuple[ReplicaSeen, ...]
+
+    @property
+    def frozen(self) -> int:
+        """Requests inside sleeping replicas."""
+        return sum(r.outstanding for r in self.replicas if r.state == ReplicaState.ASLEEP)
+
+    @property
+    def work_waits(self) -> bool:
+        """Whether any request waits for watts."""
+        return self.waiting > 0 or self.frozen > 0
 
     def count(self, *states: ReplicaState) -> int:
         """Return how many replicas are in one of these states."""

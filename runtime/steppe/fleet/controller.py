@@ -208,13 +208,13 @@ class Controller:
         return TickRecord(
             t_s=now_s,
             budget_w=budget_w,
-            draw_w=seen.observation.draw_w or 0.0,
+            draw_w=seen.draw_w,
             supply_w=seen.budget.supply_w,
             demand_tps=seen.observation.demand_tps,
             output_tps=output_tokens / window_s,
             energy_j=sum(report.energy_j for report in seen.reports),
             output_tokens=output_tokens,
-            waiting=seen.observation.waiting,
+            waiting=seen.observation.waiting + seen.observation.frozen,
             running=seen.running,
             replicas=replicas,
         )
@@ -228,6 +228,6 @@ def _replica_tick(
         state=replica.state.value,
         clock_mhz=replica.clock_mhz,
         batch_limit=replica.batch_limit,
-        draw_w=report.draw_w if report else 0.0,
+        draw_w=(report.draw_w or 0.0) if report else 0.0,
         output_tps=report.output_tokens / window_s if report else 0.0,
     )

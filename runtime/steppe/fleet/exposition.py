@@ -45,6 +45,8 @@ class Exposition:
         self._tokens.inc(tick.output_tokens)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
+        for gauge in (self._draw, self._clock, self._batch):
+            gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
         for replica in tick.replicas:
             self._draw.labels(replica.id, self._source).set(replica.draw_w)
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)

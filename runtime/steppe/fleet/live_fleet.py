@@ -52,10 +52,20 @@ class Nodes:
 
 @dataclass(slots=True)
 class Seen:
-    """What one look at the fleet brought beside the observation."""
+    """What one look at the fleet brought beside the observation.
+
+    Attributes:
+        observation: What the policy sees.
+        budget: Where its budget comes from.
+        draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
+        running: Requests in the engines.
+        reports: What the nodes said.
+        finished: Requests that ended.
+    """
 
     observation: Observation
     budget: Budget
+    draw_w: float
     running: int
     reports: list[ReplicaReport]
     finished: list[FinishedRequest]
@@ -77,6 +87,7 @@ class LiveFleet:
         self.seen: Seen | None = None
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
         self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0.0, None)
+        self._poll: Any = None
         self._looked_s = 0.0
 
     def observe(self, now_s: float) -> Observation:
@@ -85,28 +96,26 @@ class LiveFleet:
         for report in reports:
             member = self.members.get(report.replica)
             if member is not None:
-                member.report = report
-                member.clock_mhz, member.batch_limit = report.clock_mhz, report.batch_limit
+                member.take(report)
         for member in self.members.values():
             member.settle(now_s)
-        draw_w = sum(m.report.draw_w for m in self.members.values() if m.report is not None)
+        draw_w = sum(member.draw_w for member in self.members.values())
+        is_metered = bool(reports) and all(r.draw_w is not None for r in reports)
         self._budget.settle(now_s, draw_w)
         budget = self._budget.at(now_s)
         status = self._status
-        asleep = (m.name for m in self.members.values() if m.state == ReplicaState.ASLEEP)
-        frozen = sum(status.outstanding.get(name, 0) for name in asleep)
         observation = Observation(
             now_s=now_s,
             budget_w=budget.budget_w,
-            draw_w=draw_w if reports else None,
+            draw_w=draw_w if is_metered else None,
             demand_tps=status.arrival_rps * (status.mean_output_tokens or 0.0),
-            waiting=status.waiting + frozen,
+            waiting=status.waiting,
             replicas=tuple(
                 m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
             ),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
-        self.seen = Seen(observation, budget, running, reports, finished)
+        self.seen = Seen(observation, budget, draw_w, running, reports, finished)
         return observation
 
     def apply(self, actions: list[Action]) -> None:
@@ -151,16 +160,17 @@ class LiveFleet:
         """Ask nodes and gateway at once and take what comes back in time."""
         self._looked_s = now_s
         of_nodes = self.nodes.ask()
-        of_gateway = self._gateway.poll.remote()
-        calls = [*of_nodes, of_gateway]
+        if self._poll is None:  # an answer that is late still holds requests that ended
+            self._poll = self._gateway.poll.remote()
+        calls = [*of_nodes, self._poll]
         done, late = ray.wait(calls, num_returns=len(calls), timeout=self._patience_s)
         if late:
             _log.warning("%d of %d answers came too late", len(late), len(calls))
         reports: list[ReplicaReport] = []
         finished: list[FinishedRequest] = []
         for call in done:
-            if call is of_gateway:
-                finished = self._take_gateway(call)
+            if call == self._poll:
+                finished, self._poll = self._take_gateway(call), None
             else:
                 for report in self.nodes.take(call, of_nodes[call]):
                     reports += report.replicas

@@ -49,6 +49,7 @@ class Member:
     clock_mhz: int = 0
     batch_limit: int = 0
     report: ReplicaReport | None = None
+    draw_w: float = 0.0
     _calls: list[Any] = field(default_factory=list)
     _starting: Any = None
     _status: Any = None
@@ -58,6 +59,13 @@ class Member:
     def name(self) -> str:
         """Name of the replica."""
         return self.placement.replica
+
+    def take(self, report: ReplicaReport) -> None:
+        """Take what its node says; its draw stays the last one known."""
+        self.report = report
+        self.clock_mhz, self.batch_limit = report.clock_mhz, report.batch_limit
+        if report.draw_w is not None:
+            self.draw_w = report.draw_w
 
     def move(self, state: ReplicaState, now_s: float) -> None:
         """Come to a state."""

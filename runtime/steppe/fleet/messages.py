@@ -91,7 +91,7 @@ class ReplicaReport:
         replica: Its name.
         clock_mhz: SM clock limit that is set, MHz; 0 when none could be set.
         batch_limit: Batch limit that is set.
-        draw_w: Mean draw of its GPUs over the window, W.
+        draw_w: Mean draw of its GPUs over the window, W; None when no meter gave a reading in it.
         energy_j: Energy of its GPUs over the window, J.
         error_j: Bound of the error of `energy_j`, J.
         quality: How the energy was found.
@@ -107,7 +107,7 @@ class ReplicaReport:
     replica: str
     clock_mhz: int
     batch_limit: int
-    draw_w: float
+    draw_w: float | None
     energy_j: float
     error_j: float
     quality: str

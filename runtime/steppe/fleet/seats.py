@@ -105,7 +105,7 @@ class ReplicaSeat:
             replica=self.replica,
             clock_mhz=self.clock_mhz,
             batch_limit=self.batch_limit,
-            draw_w=seen.energy_j / span_s if span_s > 0 else 0.0,
+            draw_w=seen.energy_j / span_s if span_s > 0 else None,
             energy_j=seen.energy_j,
             error_j=seen.error_j,
             quality=Quality.ESTIMATED if batch.lost else seen.quality,

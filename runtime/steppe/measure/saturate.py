@@ -12,6 +12,8 @@ from steppe.load.client import Target
 from steppe.load.replay import ClosedLoop, ReplayOptions, replay
 
 JOIN_S = 30.0
+REQUESTS = 100_000
+"""Most requests that one server gets: more than any sweep needs."""
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def saturated(
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     options = ReplayOptions(pacing=ClosedLoop(concurrency))
-    endless = tuple(arrivals) * max(1, 100_000 // max(1, len(arrivals)))
+    endless = tuple(arrivals) * max(1, REQUESTS // max(1, len(arrivals)))
 
     async def run() -> None:
         await asyncio.gather(*(replay(t, endless, options, stop=stop) for t in targets))
@@ -36,7 +38,6 @@ def saturated(
     def work() -> None:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(run())
-        loop.close()
 
     thread = threading.Thread(target=work, daemon=True, name="saturate")
     thread.start()
@@ -45,3 +46,5 @@ def saturated(
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(timeout=JOIN_S)
+        if not thread.is_alive():
+            loop.close()

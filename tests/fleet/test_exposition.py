@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from steppe.fleet.exposition import Exposition
+from steppe.report.records import ReplicaTick, TickRecord
+
+TICK = TickRecord(
+    t_s=1.0,
+    budget_w=90.0,
+    draw_w=80.0,
+    supply_w=120.0,
+    demand_tps=50.0,
+    output_tps=40.0,
+    energy_j=80.0,
+    output_tokens=40,
+    waiting=2,
+    running=5,
+    replicas=(
+        ReplicaTick("replica-1", "awake", 1200, 8, 60.0, 40.0),
+        ReplicaTick("replica-2", "asleep", 600, 1, 20.0, 0.0),
+    ),
+)
+
+
+def samples(text: bytes) -> dict[tuple[str, str], float]:
+    """Return the value of every sample by its name and the values of its labels."""
+    return {
+        (sample.name, ",".join(sample.labels[key] for key in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
+    found = samples(Exposition("emulated").update(TICK, feasible=True))
+    assert found["steppe_power_supply_watts", ""] == 120.0
+    assert found["steppe_power_budget_watts", ""] == 90.0
+    assert found["steppe_power_watts", "replica-1,emulated"] == 60.0
+    assert found["steppe_gpu_clock_limit_hertz", "replica-1"] == 1.2e9
+    assert found["steppe_batch_limit", "replica-2"] == 1.0
+    assert found["steppe_replicas", "awake"] == found["steppe_replicas", "asleep"] == 1.0
+    assert found["steppe_replicas", "gone"] == 0.0
+    assert found["steppe_requests_running", ""] == 5.0
+    assert found["steppe_budget_feasible", ""] == 1.0
+    assert found["steppe_energy_joules_total", "emulated"] == 80.0
+    assert found["steppe_engine_output_tokens_total", ""] == 40.0
+
+
+def test_counters_add_up_and_gauges_do_not() -> None:
+    exposition = Exposition("emulated")
+    exposition.update(TICK, feasible=True)
+    quiet = replace(TICK, energy_j=30.0, output_tokens=0, running=0, budget_w=10.0)
+    found = samples(exposition.update(quiet, feasible=False))
+    assert found["steppe_energy_joules_total", "emulated"] == 110.0
+    assert found["steppe_engine_output_tokens_total", ""] == 40.0
+    assert found["steppe_requests_running", ""] == 0.0
+    assert found["steppe_budget_feasible", ""] == 0.0
+
+
+def test_a_replica_that_left_is_told_of_no_more() -> None:
+    exposition = Exposition("emulated")
+    exposition.update(TICK, feasible=True)
+    found = samples(exposition.update(replace(TICK, replicas=TICK.replicas[:1]), feasible=True))
+    assert ("steppe_power_watts", "replica-1,emulated") in found
+    assert ("steppe_power_watts", "replica-2,emulated") not in found

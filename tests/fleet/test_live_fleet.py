@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import ray
+
+from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
+from steppe.control.state import ReplicaState
+from steppe.fleet.live_fleet import QUEUE_PER_REPLICA, LiveFleet, phases
+from steppe.fleet.members import Member, Placement
+from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.gateway.server import GatewayStatus, Route
+from steppe.power.budget import Budget
+
+AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
+
+
+@dataclass
+class FakeBudget:
+    budget_w: float = 100.0
+    settled: list[tuple[float, float]] = field(default_factory=list)
+
+    def settle(self, now_s: float, draw_w: float) -> None:
+        self.settled.append((now_s, draw_w))
+
+    def at(self, now_s: float) -> Budget:
+        return Budget(self.budget_w, 0.0, self.budget_w, stale=False)
+
+
+@dataclass
+class Scene:
+    """A live fleet of one node and two awake replicas; every answer can be changed."""
+
+    fleet: LiveFleet
+    gateway: Any
+    node: Any
+    budget: FakeBudget
+    replicas: dict[str, Any]
+
+    def member(self, number: int = 1) -> Member:
+        return self.fleet.members[f"replica-{number}"]
+
+    def report(self, number: int, *replicas: ReplicaReport) -> None:
+        """Let the node answer the next calls with one more report."""
+        old = self.node.answers.get("report") or []
+        self.node.answers["report"] = [*old, NodeReport("node-1", number, 1.0, replicas)]
+
+
+def report_of(replica: str, **changes: Any) -> ReplicaReport:
+    made = ReplicaReport(
+        replica=replica,
+        clock_mhz=900,
+        batch_limit=4,
+        draw_w=40.0,
+        energy_j=40.0,
+        error_j=1.0,
+        quality="emulated",
+        running=3,
+        waiting=0,
+        output_tokens=10,
+        requests_uj={},
+        tokens={},
+        idle_uj=0,
+        transition_uj=0,
+    )
+    return replace(made, **changes)
+
+
+def status_of(**changes: Any) -> GatewayStatus:
+    return replace(GatewayStatus(2, {"replica-1": 5}, 9, 2, 0, 0, 3.0, 10.0), **changes)
+
+
+@pytest.fixture
+def scene(actors: Callable[..., Any]) -> Scene:
+    gateway, node, budget = actors({"poll": (status_of(), [])}), actors(), FakeBudget()
+    node.answers["report"] = []
+    fleet: Any = LiveFleet(gateway, budget, patience_s=0.4)  # type: ignore[arg-type]
+    fleet.nodes.actors["node-1"] = node
+    replicas = {}
+    for number in (1, 2):
+        name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
+        replicas[name] = actors({"status": ReplicaStatus(url, False, 7)})
+        member = Member(Placement(name, replicas[name], "node-1", node, [number], ()))
+        member.adopt(ReplicaStatus(url, False, 7), 0.0)
+        fleet.members[name] = member
+    return Scene(fleet, gateway, node, budget, replicas)
+
+
+def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=25.0, clock_mhz=600))
+    seen = scene.fleet.observe(1.0)
+    assert (seen.now_s, seen.budget_w, seen.draw_w) == (1.0, 100.0, 65.0)
+    assert (seen.waiting, seen.demand_tps) == (2, 30.0)
+    assert [(r.id, r.state, r.clock_mhz, r.outstanding) for r in seen.replicas] == [
+        ("replica-1", AWAKE, 900, 5),
+        ("replica-2", AWAKE, 600, 0),
+    ]
+    assert scene.budget.settled == [(1.0, 65.0)]
+    assert scene.fleet.seen is not None
+    assert scene.fleet.seen.running == 6
+
+
+def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_one(
+    scene: Scene,
+) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    assert scene.fleet.observe(2.0).draw_w is None
+    assert scene.budget.settled[-1] == (2.0, 80.0)
+
+
+def test_a_meter_that_stands_still_makes_the_draw_unknown(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.report(2, report_of("replica-1"), report_of("replica-2", draw_w=None))
+    assert scene.fleet.observe(2.0).draw_w is None
+    assert scene.budget.settled[-1] == (2.0, 80.0)
+
+
+def test_reports_are_acknowledged_and_never_taken_twice(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"))
+    scene.fleet.observe(1.0)
+    assert scene.fleet.seen is not None
+    assert len(scene.fleet.seen.reports) == 1
+    scene.report(2, report_of("replica-1"))
+    scene.fleet.observe(2.0)  # the node still has report 1, which was not yet acknowledged
+    assert len(scene.fleet.seen.reports) == 1
+    assert [args for name, args in scene.node.asked if name == "report"] == [(0,), (1,)]
+
+
+def test_a_node_that_restarted_counts_from_one_again(scene: Scene) -> None:
+    scene.report(7, report_of("replica-1"))
+    scene.fleet.observe(1.0)
+    scene.node.answers["report"] = ray.exceptions.RayActorError()
+    scene.fleet.observe(2.0)
+    scene.node.answers["report"] = []
+    scene.report(1, report_of("replica-1"))
+    scene.fleet.observe(3.0)
+    assert scene.fleet.seen is not None
+    assert len(scene.fleet.seen.reports) == 1
+
+
+def test_a_gateway_that_answers_late_loses_no_finished_request(scene: Scene) -> None:
+    ended: Any = object()
+    scene.gateway.answers["poll"] = (status_of(waiting=7), [ended])
+    scene.gateway.ready = False
+    scene.fleet.observe(1.0)
+    assert scene.fleet.seen is not None
+    assert scene.fleet.seen.finished == []
+    scene.gateway.answers["poll"] = (status_of(waiting=3), [])
+    scene.gateway.ready = scene.gateway.calls[0].ready = True
+    assert scene.fleet.observe(2.0).waiting == 7
+    assert scene.fleet.seen.finished == [ended]
+    assert scene.fleet.observe(3.0).waiting == 3
+    assert scene.fleet.seen.finished == []
+
+
+def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.gateway.answers["poll"] = ray.exceptions.RayActorError()
+    assert scene.fleet.observe(2.0).waiting == 2
+    scene.gateway.answers["poll"] = (status_of(waiting=0), [])
+    assert scene.fleet.observe(3.0).waiting == 0
+
+
+def test_actions_become_limits_in_their_order(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-2"), Retune("replica-1", 1200, 8)])
+    (sent,) = [args for name, args in scene.node.asked if name == "apply"]
+    assert sent == (
+        [SetLimits("replica-2", None, 1, "asleep"), SetLimits("replica-1", 1200, 8, "awake")],
+    )
+    assert scene.replicas["replica-2"].names() == ["status", "freeze"]
+    assert scene.member(2).state == ASLEEP
+
+
+def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Drain("replica-1", 600, 2)])
+    scene.fleet.route(None)
+    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    assert [route.replica for route in routes] == ["replica-2"]
+    scene.fleet.apply([Sleep("replica-1")])
+    scene.fleet.apply([Wake("replica-1", 900, 4)])
+    assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
+    assert scene.member(1).state == AWAKE
+
+
+def test_the_gateway_may_send_a_few_requests_beyond_the_batch_limit(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2", batch_limit=8))
+    scene.fleet.observe(1.0)
+    scene.fleet.route(30.0)
+    assert scene.gateway.asked[-1] == (
+        "set_routes",
+        (
+            (
+                Route("replica-1", "http://127.0.0.1:9001", 4 + QUEUE_PER_REPLICA),
+                Route("replica-2", "http://127.0.0.1:9002", 8 + QUEUE_PER_REPLICA),
+            ),
+            30.0,
+        ),
+    )
+
+
+def test_a_replica_whose_actor_died_is_gone_and_gets_started_again(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.replicas["replica-1"].answers["status"] = ray.exceptions.RayActorError()
+    scene.fleet.observe(2.0)
+    scene.fleet.observe(3.0)
+    assert scene.member(1).state == GONE
+    scene.replicas["replica-1"].answers["start"] = ReplicaStatus("http://new", False, 8)
+    scene.fleet.apply([Start("replica-1")])
+    assert scene.member(1).state == ReplicaState.STARTING
+    scene.fleet.observe(4.0)
+    assert (scene.member(1).state, scene.member(1).url) == (AWAKE, "http://new")
+
+
+def test_a_replica_that_was_restarted_without_its_engine_is_gone(scene: Scene) -> None:
+    scene.replicas["replica-1"].answers["status"] = ReplicaStatus("", False, 9)
+    scene.fleet.observe(1.0)
+    scene.fleet.observe(2.0)
+    assert (scene.member(1).state, scene.member(1).url) == (GONE, "")
+
+
+def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
+    member, actor = scene.member(1), scene.replicas["replica-1"]
+    member.move(GONE, 0.0)
+    actor.answers["start"] = ray.exceptions.RayActorError()
+    member.start(10.0)
+    member.settle(10.5)
+    assert member.state == GONE
+    member.start(10.6)
+    assert member.state == GONE
+    member.start(11.5)
+    assert actor.names().count("start") == 2
+
+
+def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
+    scene.member(1).adopt(ReplicaStatus("http://there", True, 7), 5.0)
+    assert scene.member(1).state == ASLEEP
+
+
+def test_replicas_are_counted_by_state(scene: Scene) -> None:
+    scene.member(2).move(ASLEEP, 1.0)
+    counts = phases(scene.fleet.members.values())
+    assert (counts["awake"], counts["asleep"], counts["gone"]) == (1, 1, 0)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from steppe.engine.control_block import ControlBlock
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.load.arrivals import Arrival
+from steppe.load.client import Target
+from steppe.measure import saturate
+from steppe.measure.saturate import saturated
+
+
+@pytest.fixture
+async def servers(tmp_path: Path) -> AsyncIterator[list[tuple[Target, ControlBlock]]]:
+    """Two synthetic engines with a batch limit of 3."""
+    found, engines = [], []
+    for number in range(2):
+        block = ControlBlock.create(tmp_path / f"block-{number}")
+        settings = SyntheticSettings("m", max_batch_limit=3, weights_s=0.001)
+        engine = await start_synthetic(settings, Seam(str(block.path)), "127.0.0.1")
+        engines.append(engine)
+        found.append((Target(f"http://127.0.0.1:{engine.port}", "m"), block))
+    yield found
+    for engine in engines:
+        await engine.stop()
+    for _, block in found:
+        block.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_ends(
+    servers: list[tuple[Target, ControlBlock]],
+) -> None:
+    def is_full(block: ControlBlock) -> bool:
+        told = block.read_telemetry()
+        return (told.running, told.waiting) == (3, 2)
+
+    with saturated([target for target, _ in servers], [Arrival(0.0, 5, 200)], 5):
+        for _, block in servers:
+            await until(lambda block=block: is_full(block))  # type: ignore[misc]
+    for _, block in servers:
+        await until(lambda block=block: not block.read_telemetry().running)  # type: ignore[misc]
+    assert "saturate" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_load_that_ran_out_before_the_block_ends_is_no_error(
+    servers: list[tuple[Target, ControlBlock]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saturate, "REQUESTS", 3)
+    (target, block), _ = servers
+    with saturated([target], [Arrival(0.0, 5, 2)], 2):
+        await until(lambda: block.read_telemetry().output_tokens == 6)
+        await until(lambda: "saturate" not in {t.name for t in threading.enumerate()})
+
+
+def test_a_server_that_is_not_there_does_not_hold_the_block_up() -> None:
+    with saturated([Target("http://127.0.0.1:9", "m")], [Arrival(0.0, 5, 2)], 2):
+        pass
+    assert "saturate" not in {thread.name for thread in threading.enumerate()}
