@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,35 @@ def test_an_unknown_profile_is_one_line_that_names_it() -> None:
     assert result.returncode != 0
     assert result.stderr.count("\n") == 1
     assert "abacus" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
+def test_a_recording_is_one_document_and_changes_no_limit(tmp_path: Path) -> None:
+    out = tmp_path / "l4.json"
+    result = gpus("--emulated", "l4", "record", "--seconds", "0.6", "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    document = json.loads(out.read_text())
+    assert document["source"] == "emulated"
+    assert len(document["gpus"]) == 2
+    assert "steps" not in document["gpus"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
+def test_a_recording_with_control_steps_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    result = gpus("--emulated", "l4", "--count", "1", "record", "--seconds", "0.5", "--control")
+    assert result.returncode == 0, result.stderr
+    steps = json.loads(result.stdout)["gpus"][0]["steps"]
+    assert set(steps) == {"clock_limit", "power_limit_down", "power_limit_up"}
+    assert steps["clock_limit"]["lag_s"] is None, "an idle clock is low already"
+    assert steps["power_limit_down"]["call_s"] < 1.0
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
+def test_a_recording_with_control_needs_the_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "0")
+    result = gpus("--emulated", "l4", "--count", "1", "record", "--seconds", "0.5", "--control")
+    assert result.returncode == 1
+    assert "Insufficient Permissions" in result.stderr

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from steppe.engine.tiny_model import write_tiny_model
 from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
 from steppe.errors import InstallError
 
 PARSE = """
 import json, sys
+from steppe.engine.tiny_model import write_tiny_model
 from steppe.engine.vllm_engine import EngineSettings, _parse
 from steppe.errors import EngineError
 for args in json.loads(sys.argv[2]):
@@ -106,3 +108,35 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
     assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
     assert "--no-such-argument 1" in unknown["error"]
+
+
+@pytest.fixture(scope="module")
+def engine_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what `engine_run.py` saw of a vLLM that was started as a replica starts it."""
+    pytest.importorskip("vllm")
+    folder = tmp_path_factory.mktemp("engine")
+    write_tiny_model(folder / "model", 0)
+    script = Path(__file__).with_name("engine_run.py")
+    command = [sys.executable, str(script), str(folder / "model"), str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_step_records_know_each_request_by_the_id_it_came_with(engine_run: dict[str, Any]) -> None:
+    samples = {"chat-two.samples": 2, "text-0-deadbeef": 2}  # each computes the prompt anew
+    for name, usage in engine_run["usage"].items():
+        prompt = usage["prompt_tokens"] * samples.get(name, 1)
+        assert engine_run["told"][name] == [prompt, usage["completion_tokens"]]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_frozen_engine_steps_no_more_and_answers_after_the_thaw(
+    engine_run: dict[str, Any],
+) -> None:
+    assert engine_run["frozen"] == {"done": 0, "steps": 0}
+    assert engine_run["usage"]["late"]["completion_tokens"] == 9

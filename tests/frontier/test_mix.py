@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +29,7 @@ def exhaustive(frontier: Frontier, replicas: int, draw_w: float) -> float:
     return max((sum(p.output_tps for p in mix) for mix in fitting), default=0.0)
 
 
+@settings(deadline=None)
 @given(frontiers, st.floats(5, 250))
 def test_two_replicas_get_the_best_pair_of_points(frontier: Frontier, draw_w: float) -> None:
     mix = best_mix(frontier, 2, draw_w)
@@ -73,13 +74,11 @@ def test_a_frontier_without_tokens_is_an_error() -> None:
         Frontier.of([], 50, 60, "modelled")
 
 
+@settings(deadline=None)
 @given(frontiers)
 def test_the_hull_is_concave_and_ends_at_the_full_point(frontier: Frontier) -> None:
     hull = frontier.hull
     assert hull[0] == frontier.floor
     assert hull[-1] == frontier.full
-    slopes = [
-        (b.output_tps - a.output_tps) / (b.draw_w - a.draw_w)
-        for a, b in zip(hull, hull[1:], strict=False)
-    ]
-    assert all(first >= second - 1e-9 for first, second in zip(slopes, slopes[1:], strict=False))
+    slopes = [(b.output_tps - a.output_tps) / (b.draw_w - a.draw_w) for a, b in pairwise(hull)]
+    assert all(first >= second - 1e-9 for first, second in pairwise(slopes))

@@ -12,6 +12,7 @@ from steppe.errors import SteppeError, UsageError
 COMMANDS = {
     "demo": ("steppe.cli.demo:demo_command", "Follow one compressed day of wind and sun."),
     "serve": ("steppe.cli.serve:serve_command", "Serve a model within a power budget."),
+    "simulate": ("steppe.cli.simulate:simulate_command", "Simulate a fleet in virtual time."),
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs here and which knobs they have."),
     "agent": ("steppe.cli.agent:agent_command", "Run the privileged agent of one node."),

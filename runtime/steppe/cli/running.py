@@ -27,6 +27,7 @@ from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
+from steppe.load.traces import read_trace
 from steppe.measure.saturate import saturated
 from steppe.measure.sweep import (
     Grid,
@@ -37,6 +38,7 @@ from steppe.measure.sweep import (
     spread_clocks,
     sweep,
 )
+from steppe.power.budget import budget_from_config
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
 from steppe.report.recorder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
@@ -77,6 +79,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
     def say(line: str) -> None:
         console.print(f"[dim]{line}[/dim]")
 
+    check_inputs(config)
     if config.engine.kind == "vllm":
         get_model(config.model.name, progress=say)
     state = _emulate(config)
@@ -88,6 +91,20 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
         driver.stop()
         if state is not None:
             remove_state(state)
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Read what the run will read, so that a bad file is known before anything is started.
+
+    Raises:
+        ConfigError: The frontier file cannot be read.
+        TraceError: A supply or request trace cannot be read.
+    """
+    budget_from_config(config.power, config.site)
+    if config.frontier.file is not None:
+        read_frontier(config.frontier.file)
+    if config.load.trace != "synthetic":
+        read_trace(Path(config.load.trace))
 
 
 def _emulate(config: RunConfig) -> Path | None:

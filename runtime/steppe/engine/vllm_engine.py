@@ -134,36 +134,45 @@ async def start_vllm(settings: EngineSettings, seam: Seam, host: str) -> VllmEng
     on_cpu = is_cpu_build()
     _set_environment(settings, on_cpu)
     seam.publish()
-    import uvicorn
+    arguments = _parse(settings)
+    engine = _start_engine(settings, arguments, on_cpu)
+    server = await _make_server(engine, arguments, host)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        if serving.done():
+            engine.shutdown()
+            raise EngineError(f"the HTTP app of {settings.model} did not start on {host}")
+        await asyncio.sleep(_START_POLL_S)
+    return VllmEngine(engine, server, serving)
+
+
+def _start_engine(settings: EngineSettings, arguments: Any, on_cpu: bool) -> Any:
+    """Start the engine core on its CPU cores."""
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.app import build_app
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    arguments = _parse(settings)
     everywhere = os.sched_getaffinity(0)
     if on_cpu and settings.cores:
         os.sched_setaffinity(0, settings.cores)  # the engine core inherits it
     try:
-        engine = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(arguments))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(arguments))
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(f"vLLM cannot start {settings.model}: {error}") from error
     finally:
         os.sched_setaffinity(0, everywhere)
+
+
+async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
+    """Return a server of vLLM's own app that takes a free port once it serves."""
+    import uvicorn
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+
     tasks = await engine.get_supported_tasks()
     app = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, app.state, arguments, tasks)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, host=host, port=0, log_level="warning", access_log=False, lifespan="off"
-        )
-    )
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        if serving.done():
-            raise EngineError(f"the HTTP app of {settings.model} did not start on {host}")
-        await asyncio.sleep(_START_POLL_S)
-    return VllmEngine(engine, server, serving)
+    quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
+    return uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
 
 
 def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:

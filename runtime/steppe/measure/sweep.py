@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from steppe.errors import ReplicaError
+from steppe.errors import DeviceError, ReplicaError
 from steppe.frontier.fit import FrontierFit, SweepWindow
 from steppe.frontier.pareto import Frontier
 
@@ -206,9 +206,17 @@ class Offer:
 
 
 def _spans(bench: Bench, replicas: Sequence[str], length_s: float) -> list[tuple[Totals, Totals]]:
+    """Return the totals of each replica at both ends of a window.
+
+    Raises:
+        DeviceError: The meters of a replica gave no reading in it.
+    """
     before = [bench.reading(replica) for replica in replicas]
     time.sleep(length_s)
     after = [bench.reading(replica) for replica in replicas]
+    for replica, a, b in zip(replicas, before, after, strict=True):
+        if b.time_s <= a.time_s:
+            raise DeviceError(f"{replica}: asked for {length_s:g} s of energy, found no reading")
     return list(zip(before, after, strict=True))
 
 

@@ -26,7 +26,7 @@ def summary_panel(summary: Summary, folder: Path) -> RenderableType:
         summary: What the run achieved.
         folder: Its record folder.
     """
-    modelled = summary["energy_source"] in {"emulated", "estimated"}
+    modelled = summary["energy_source"] in {"emulated", "estimated", "modelled"}
     title = Text.assemble(
         ("run finished", "bold"),
         ": energy ",

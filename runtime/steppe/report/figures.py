@@ -216,7 +216,7 @@ def _write_heading(figure: Any, summary: Summary) -> None:
         f"SLO attainment {share(summary['slo_attainment'])}"
     )
     figure.text(LEFT, 0.921, details, fontsize=10, color=MUTED, va="center")
-    if summary["energy_source"] in {"emulated", "estimated"}:
+    if summary["energy_source"] in {"emulated", "estimated", "modelled"}:
         figure.text(
             RIGHT - 0.006,
             0.957,

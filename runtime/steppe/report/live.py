@@ -116,15 +116,17 @@ def plain_line(record: TickRecord) -> str:
 def trend(values: Sequence[float], largest: float, width: int) -> str:
     """Return the last `width` values as a line of blocks, `largest` being a full one."""
     top = len(_LEVELS) - 1
-    scale = top / largest if largest > 0 else 0.0
-    return "".join(_LEVELS[min(top, max(0, round(value * scale)))] for value in values[-width:])
+    if largest <= 0:
+        return _LEVELS[0] * len(values[-width:])
+    shares = (min(1.0, max(0.0, value / largest)) for value in values[-width:])
+    return "".join(_LEVELS[round(share * top)] for share in shares)
 
 
 def _head(elapsed_s: float, so_far: RunSoFar) -> RenderableType:
     line = Table.grid(expand=True)
     line.add_column()
     line.add_column(justify="right")
-    modelled = so_far.energy_source in {"emulated", "estimated"}
+    modelled = so_far.energy_source in {"emulated", "estimated", "modelled"}
     title = Text.assemble(
         ("steppe", "bold"),
         "  energy ",

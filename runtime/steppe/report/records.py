@@ -81,7 +81,7 @@ class RequestRecord:
         cached_tokens: Those of them that the prefix cache held.
         output_tokens: Tokens generated, also by a request that did not complete.
         energy_j: Energy charged to it, J.
-        energy_source: `counter`, `integrated`, `estimated` or `emulated`.
+        energy_source: `counter`, `integrated`, `estimated`, `emulated` or `modelled`.
         finish: The engine's finish reason, or `failed`, `rejected` (429), `shed` (503)
             or `cancelled` (the client left).
         replica: Who served it.
@@ -124,7 +124,7 @@ class RunTotals:
 
     Attributes:
         duration_s: Length of the run, s.
-        energy_source: `counter`, `integrated`, `estimated` or `emulated`.
+        energy_source: `counter`, `integrated`, `estimated`, `emulated` or `modelled`.
         boundary: What the joules enclose: `gpu`, `node` or `site`.
         energy_j: Metered energy of the run, J.
         idle_energy_j: The part that no request caused, J.

@@ -1,0 +1,192 @@
+"""`steppe simulate`: the same control loop over a fleet in virtual time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.status import Status
+
+from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection, load_config
+from steppe.errors import ConfigError
+from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.load import arrivals as loads
+from steppe.load.arrivals import LengthLimits, offered_rate
+from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
+from steppe.load.traces import read_trace
+from steppe.report.closing import summary_panel
+from steppe.report.quantities import span
+from steppe.report.recorder import Recorder
+from steppe.report.records import RequestRecord, Slo, TickRecord
+from steppe.sim.build import ModelledReplica, emulated_replica, fleet_of, kind_of, scenario_of
+from steppe.sim.kind import ReplicaKind
+from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.request import Arrival
+from steppe.sim.run import simulate
+
+DENSE_CLOCKS = 20
+"""Clock limits of a modelled frontier, as a live sweep offers them."""
+DAY_S = 86_400.0
+
+
+@click.command(
+    "simulate", epilog="Example: steppe simulate configs/windy_day.yaml --record runs/windy"
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--record", type=click.Path(path_type=Path), required=True, help="Folder to write the run in."
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds to simulate; the config's sim.duration_s by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+def simulate_command(config: Path, record: Path, duration: float | None, as_json: bool) -> None:
+    """Simulate the fleet of CONFIG; every joule of it is modelled."""
+    console = Console(stderr=as_json)
+    settings = load_config(config)
+    if duration is not None:
+        settings = settings.model_copy(
+            update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
+        )
+    kind = kind_of(settings, modelled_replica(settings))
+    fleet = fleet_of(settings, kind)
+    frontier = frontier_for(settings, kind)
+    arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
+    scenario = scenario_of(settings, fleet, frontier, arrivals)
+    console.print(
+        f"simulating {fleet.replicas} replicas and {len(arrivals)} requests; energy modelled"
+    )
+    with Recorder(record) as recorder, console.status("simulating") as status:
+        journal = Shown(recorder, status, scenario.duration_s)
+        totals = simulate(scenario, settings.control.period_s, journal)
+        write_frontier(frontier, record / "frontier.yaml")
+        status.update("drawing the figure")
+        version = {"steppe": importlib.metadata.version("steppe")}
+        slo = Slo(settings.slo.ttft_s, settings.slo.tpot_s)
+        summary = recorder.finish(replace(totals, versions=version), slo)
+    if as_json:
+        click.echo((record / "summary.json").read_text())
+    else:
+        console.print(summary_panel(summary, record))
+
+
+class Shown:
+    """A recorder that shows how far the run is."""
+
+    def __init__(self, recorder: Recorder, status: Status, duration_s: float) -> None:
+        self._recorder, self._status, self._duration_s = recorder, status, duration_s
+        self._ticks = 0
+
+    def tick(self, record: TickRecord) -> None:
+        """Write one tick; show every hundredth."""
+        self._recorder.tick(record)
+        self._ticks += 1
+        if self._ticks % 100 == 0:
+            done, whole = span(record.t_s), span(self._duration_s)
+            self._status.update(f"simulating: {done} of {whole}")
+
+    def request(self, record: RequestRecord) -> None:
+        """Write one request."""
+        self._recorder.request(record)
+
+
+def modelled_replica(config: RunConfig) -> ModelledReplica:
+    """Return the step model of a configuration's replicas.
+
+    Raises:
+        ConfigError: Its GPUs are real, or no model of them is known.
+    """
+    match config.device:
+        case EmulatedSection() as device:
+            return emulated_replica(device, config.fleet.gpus_per_replica)
+        case ModelledSection() as device:
+            raise ConfigError(f"device.gpu: no model of {device.gpu} is known")
+        case device:
+            raise ConfigError(
+                f"device.kind: a simulation needs emulated or modelled, found {device.kind}"
+            )
+
+
+def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
+    """Read the frontier from its file, or compute what a sweep would have measured."""
+    if config.frontier.file is not None:
+        return read_frontier(config.frontier.file)
+    assert config.frontier.sweep is not None, "the config has exactly one of the two"
+    sweep, largest = config.frontier.sweep, config.engine.max_batch_limit
+    full_mhz = kind.full_clock_mhz
+    lowest_mhz = max(kind.lowest_clock_mhz, round(sweep.lowest_clock_share * full_mhz))
+    clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)
+    batch_limits = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
+    return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, _mean_lengths(sweep))
+
+
+def _mean_lengths(sweep: SweepSection) -> Lengths:
+    return Lengths(sweep.prompt_tokens, sweep.output_tokens)
+
+
+def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:
+    """Return the requests of a run.
+
+    Args:
+        config: The configuration.
+        capacity_tps: Output tokens/s of the whole fleet at full power.
+
+    Raises:
+        TraceError: The trace cannot be read.
+        ConfigError: No request arrives within the run.
+    """
+    load, rng = config.load, np.random.default_rng(config.load.seed)
+    found = _trace(config, capacity_tps, rng)
+    if not found:
+        raise ConfigError(f"load: no request arrives within {config.sim.duration_s:g} s")
+    shares = np.array(
+        [load.priorities.interactive, load.priorities.standard, load.priorities.deferrable]
+    )
+    ranks = rng.choice(len(shares), size=len(found), p=shares / shares.sum()).tolist()
+    return tuple(
+        Arrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
+        for a, rank in zip(found, ranks, strict=True)
+    )
+
+
+def _trace(
+    config: RunConfig, capacity_tps: float, rng: np.random.Generator
+) -> tuple[loads.Arrival, ...]:
+    load, duration_s, longest = config.load, config.sim.duration_s, _longest(config)
+    if load.trace == "synthetic":
+        synthetic = SyntheticLoad(envelope=_envelope(config))
+        mean_tokens = synthetic.lengths.mean_output_tokens(load.length_scale, longest)
+        offered_rps = offered_rate(capacity_tps, load.utilisation, mean_tokens)
+        return synthetic.generate(
+            rng,
+            rate_rps=load.rate_rps or offered_rps,
+            duration_s=duration_s,
+            length_scale=load.length_scale,
+            limits=longest,
+        )
+    scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, longest)
+    offered_rps = offered_rate(capacity_tps, load.utilisation, loads.mean_output_tokens(scaled))
+    return loads.until(loads.at_rate(scaled, load.rate_rps or offered_rps), duration_s)
+
+
+def _longest(config: RunConfig) -> LengthLimits:
+    """Return limits under which prompt and output fit the model together."""
+    whole = config.model.max_model_len
+    return loads.UNLIMITED if whole is None else LengthLimits(whole // 2, whole // 4)
+
+
+def _envelope(config: RunConfig) -> DailyEnvelope:
+    """Return the daily swing in run time: a day lasts 24 h over the speed-up."""
+    power, load = config.power, config.load
+    start = power.start or datetime(2000, 1, 1)
+    begin_hour = start.hour + start.minute / 60 + start.second / 3600
+    until_peak_s = (load.daily_peak_hour - begin_hour) % 24 * 3600
+    return DailyEnvelope(load.daily_depth, until_peak_s / power.speedup, DAY_S / power.speedup)

@@ -1,0 +1,145 @@
+"""Run configuration: one YAML file is one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from steppe.config.device import (
+    DeviceSection,
+    EmulatedSection,
+    ModelledSection,
+    NvmlSection,
+    PaceSection,
+)
+from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
+from steppe.config.power import (
+    BatterySection,
+    ConstantSupply,
+    PowerSection,
+    SignalSupply,
+    SiteSection,
+    SolarSupply,
+    SupplySection,
+    TraceSupply,
+    WindSupply,
+)
+from steppe.config.section import Section
+from steppe.config.serving import (
+    ControlSection,
+    EngineSection,
+    FleetSection,
+    FrontierSection,
+    GatewaySection,
+    ModelSection,
+    RaySection,
+    SloSection,
+    SweepSection,
+)
+from steppe.errors import ConfigError
+
+__all__ = [
+    "BatterySection",
+    "ConstantSupply",
+    "ControlSection",
+    "DeviceSection",
+    "EmulatedSection",
+    "EngineSection",
+    "FailureSection",
+    "FleetSection",
+    "FrontierSection",
+    "GatewaySection",
+    "LoadSection",
+    "ModelSection",
+    "ModelledSection",
+    "NvmlSection",
+    "PaceSection",
+    "PowerSection",
+    "PrioritySection",
+    "RaySection",
+    "RunConfig",
+    "SignalSupply",
+    "SimSection",
+    "SiteSection",
+    "SloSection",
+    "SolarSupply",
+    "SupplySection",
+    "SweepSection",
+    "TraceSupply",
+    "WindSupply",
+    "load_config",
+]
+
+
+class RunConfig(Section):
+    """One run: one file under `configs/`."""
+
+    model: ModelSection
+    engine: EngineSection = EngineSection()
+    fleet: FleetSection = FleetSection()
+    device: DeviceSection
+    power: PowerSection
+    site: SiteSection = SiteSection()
+    frontier: FrontierSection
+    control: ControlSection = ControlSection()
+    gateway: GatewaySection = GatewaySection()
+    slo: SloSection = SloSection()
+    ray: RaySection = RaySection()
+    load: LoadSection = LoadSection()
+    sim: SimSection = SimSection()
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run configuration; relative paths inside it are relative to its folder.
+
+    Raises:
+        ConfigError: The file is missing or malformed, has an unknown key, or a value is
+            out of range. The message is one line and names the key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: asked for a mapping, found {type(values).__name__}")
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+    return _resolve_paths(config, path.parent)
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return the first of the problems, with its key and what was found."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if first["type"] == "missing":
+        return f"{key}: missing"
+    found = first["input"]
+    shown = "" if isinstance(found, dict) else f", found {found!r}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
+    sources = tuple(
+        source.model_copy(update={"path": folder / source.path})
+        if isinstance(source, TraceSupply | SignalSupply)
+        else source
+        for source in config.power.supply
+    )
+    power = config.power.model_copy(update={"supply": sources})
+    updates: dict[str, Any] = {"power": power}
+    if config.load.trace != "synthetic":
+        trace = str(folder / config.load.trace)
+        updates["load"] = config.load.model_copy(update={"trace": trace})
+    if config.frontier.file is not None:
+        file = folder / config.frontier.file
+        updates["frontier"] = config.frontier.model_copy(update={"file": file})
+    return config.model_copy(update=updates)

@@ -1,0 +1,98 @@
+"""How many watts there are: supplies, battery, site."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from steppe.config.section import NonNegative, Positive, Section, Share
+
+
+class ConstantSupply(Section):
+    """The same watts for ever."""
+
+    kind: Literal["constant"]
+    watts: NonNegative
+
+
+class TraceSupply(Section):
+    """Watts from a CSV or Parquet file (`.csv`, `.csv.gz`, `.parquet`)."""
+
+    kind: Literal["trace"]
+    path: Path
+    time_column: str = "time_utc"
+    power_column: str = "p_kw"
+    watts_per_unit: Positive = 1000.0
+    """Watts in one unit of the power column."""
+    rated_w: Positive | None = None
+    """Scale the trace so that its largest value is this, W."""
+
+
+class WindSupply(Section):
+    """A wind turbine in the measured weather of one of pvlib's stations."""
+
+    kind: Literal["wind"]
+    rated_w: Positive
+    station: Literal["greensboro", "sand_point"] = "sand_point"
+
+
+class SolarSupply(Section):
+    """A fixed photovoltaic plant in the measured weather of one of pvlib's stations."""
+
+    kind: Literal["solar"]
+    rated_w: Positive
+    station: Literal["greensboro", "sand_point"] = "greensboro"
+
+
+class SignalSupply(Section):
+    """A file that another program rewrites: one number, watts; stale when not rewritten."""
+
+    kind: Literal["signal"]
+    path: Path
+
+
+SupplySection = Annotated[
+    ConstantSupply | TraceSupply | WindSupply | SolarSupply | SignalSupply,
+    Field(discriminator="kind"),
+]
+
+
+class BatterySection(Section):
+    """A battery between supply and site."""
+
+    capacity_wh: Positive
+    max_charge_w: NonNegative
+    max_discharge_w: NonNegative
+    charge_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.95
+    discharge_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.95
+    initial_share: Share = 0.5
+    """Charge at the start, share of the capacity."""
+
+
+class PowerSection(Section):
+    """How many watts may be drawn, at the site boundary."""
+
+    supply: Annotated[tuple[SupplySection, ...], Field(min_length=1)]
+    """Sources; their watts add up."""
+    battery: BatterySection | None = None
+    reserve_w: NonNegative = 0.0
+    """Kept back from the supply at all times, W."""
+    start: datetime | None = None
+    """Trace time at which the run begins, ISO 8601; the trace's own start when absent. Weather
+    stations ignore year and zone: the time is their local standard time."""
+    speedup: Positive = 1.0
+    """Seconds of trace per second of run."""
+    stale_s: Positive = 60.0
+    """A live signal older than this is not believed, s of run time."""
+    fallback_w: NonNegative = 0.0
+    """Budget while the signal is stale or missing, W."""
+
+
+class SiteSection(Section):
+    """What the site needs beside the GPUs: site watts = GPU watts x pue + overhead_w."""
+
+    pue: Annotated[float, Field(ge=1)] = 1.0
+    overhead_w: NonNegative = 0.0

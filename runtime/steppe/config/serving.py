@@ -1,0 +1,112 @@
+"""What is served, by how many replicas, and who decides about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from steppe.config.section import NonNegative, Positive, Section, Share
+
+
+class ModelSection(Section):
+    """Which language model to serve."""
+
+    name: str
+    """A known name (`steppe model list`), a local folder, or a Hugging Face id."""
+    served_name: str | None = None
+    """The name clients ask for; the model's own name when absent."""
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """Longest prompt + output, tokens; the model's own limit when absent."""
+
+
+class EngineSection(Section):
+    """What one replica runs."""
+
+    kind: Literal["vllm", "synthetic"] = "vllm"
+    max_batch_limit: Annotated[int, Field(ge=1)] = 64
+    """Largest batch limit the controller may set (vLLM's `max_num_seqs`)."""
+    max_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
+    """Most tokens scheduled in one step (vLLM's `max_num_batched_tokens`)."""
+    kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    """Size of the KV cache, bytes; vLLM's own choice when absent (GPU only)."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed on as they are."""
+
+
+class SweepSection(Section):
+    """Measure the frontier at start-up, on the replicas themselves."""
+
+    clocks: Annotated[int, Field(ge=2)] = 5
+    """How many clock limits, spread over what the GPU allows."""
+    lowest_clock_share: Share = 0.5
+    """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
+    voltage falls no further: slower clocks then cost more joules per token, not fewer."""
+    batch_limits: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Batch limits to try; powers of two up to the largest when absent."""
+    window_s: Positive = 2.0
+    """Length of one measured window, s."""
+    prompt_tokens: Annotated[int, Field(ge=1)] = 128
+    output_tokens: Annotated[int, Field(ge=1)] = 64
+
+
+class FrontierSection(Section):
+    """Where the operating points come from: a file that `steppe` wrote, or a sweep."""
+
+    file: Path | None = None
+    sweep: SweepSection | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FrontierSection:
+        if (self.file is None) == (self.sweep is None):
+            raise ValueError("give exactly one of file and sweep")
+        return self
+
+
+class FleetSection(Section):
+    """How many replicas, and how large."""
+
+    replicas: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    """Replicas of the model; `all`: as many as the GPUs of the cluster hold."""
+    gpus_per_replica: Annotated[int, Field(ge=1)] = 1
+
+
+class ControlSection(Section):
+    """The control loop."""
+
+    period_s: Positive = 1.0
+    """Time between two ticks, s."""
+    guard_share: Share = 0.02
+    """Least share of the budget left unused, against the plan's own error."""
+    ramp_up_share: Positive = 0.25
+    """Most the planned draw may rise in a second, share of the fleet's full draw."""
+    dwell_s: NonNegative = 5.0
+    """Least time between two sleeps or wakes of the fleet, s; never delays a needed sleep."""
+    drain_s: NonNegative = 8.0
+    """How long a draining replica may finish its requests before it is frozen, s."""
+
+
+class GatewaySection(Section):
+    """The HTTP door."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_waiting: Annotated[int, Field(ge=0)] = 1000
+    """Requests that may wait for a replica; the next one gets a 503."""
+    max_wait_s: Positive = 300.0
+    """How long a request may wait for a replica, s; then it gets a 503."""
+
+
+class SloSection(Section):
+    """What a good request is."""
+
+    ttft_s: Positive = 2.0
+    tpot_s: Positive = 0.2
+
+
+class RaySection(Section):
+    """Which Ray cluster to use."""
+
+    address: str = "local"
+    """`local` starts one for this run; `auto` or an address joins a running one."""

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from steppe.cli import main
+from steppe.cli.demo import default_config
+from steppe.cli.running import running_fleet, served_name, versions
+from steppe.config import RunConfig, load_config
+from steppe.errors import UsageError
+
+CONFIG = """
+model: {name: no-such-model/nowhere}
+device: {kind: emulated}
+power: {supply: [{kind: constant, watts: 100}]}
+frontier: {sweep: {}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.mark.parametrize(
+    "command", [["serve", "nowhere.yaml"], ["demo", "--config", "nowhere.yaml"]]
+)
+def test_a_config_that_is_not_there_is_exit_code_2_and_one_line(command: list[str]) -> None:
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "steppe: nowhere.yaml: No such file or directory\n"
+
+
+@pytest.mark.parametrize("command", [["serve"], ["demo", "--config"]])
+def test_a_config_with_an_unknown_key_is_exit_code_2_and_names_it(
+    config: Path, command: list[str]
+) -> None:
+    config.write_text(CONFIG + "site: {pues: 2}\n")
+    result = CliRunner().invoke(main, [*command, str(config)])
+    assert result.exit_code == 2
+    assert result.stderr == f"steppe: {config}: site.pues: unknown key\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve"], "CONFIG"),
+        (["serve", "run.yaml", "--duration", "0"], "--duration"),
+        (["serve", "run.yaml", "--duration", "soon"], "--duration"),
+        (["serve", "run.yaml", "--for-ever"], "--for-ever"),
+        (["demo", "--duration", "29"], "--duration"),
+        (["demo", "run.yaml"], "run.yaml"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_exit_code_2_and_names_it(
+    arguments: list[str], named: str
+) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_a_model_that_is_nowhere_is_found_out_before_anything_starts(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(CONFIG.replace("no-such-model/nowhere", "./nowhere"))
+    monkeypatch.setattr("steppe.cli.running.FleetDriver", None)
+    with pytest.raises(UsageError, match="nowhere"), running_fleet(load_config(config), Console()):
+        pass
+
+
+def test_the_demo_has_a_config_that_is_valid() -> None:
+    assert isinstance(load_config(default_config()), RunConfig)
+
+
+def test_clients_ask_for_the_name_in_the_config_or_that_of_the_model(config: Path) -> None:
+    settings = load_config(config)
+    assert served_name(settings) == "nowhere"
+    model = settings.model.model_copy(update={"served_name": "mine"})
+    assert served_name(settings.model_copy(update={"model": model})) == "mine"
+
+
+def test_the_releases_of_what_runs_are_told() -> None:
+    assert {"steppe", "ray"} <= set(versions())

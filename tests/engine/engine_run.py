@@ -1,0 +1,80 @@
+"""Start vLLM as a replica does, ask it over HTTP, and print what was seen, as one JSON line.
+
+A program of its own: vLLM and its environment variables stay out of the test's process.
+Arguments: the folder of the tiny model, and a folder for the control block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from steppe.engine.control_block import ControlBlock, request_key
+from steppe.engine.seam import Seam
+from steppe.engine.vllm_engine import EngineSettings, VllmEngine, start_vllm
+
+CHAT = {"messages": [{"role": "user", "content": "wind"}]}
+ASKED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("chat-1", "chat/completions", CHAT),
+    ("chat-two.samples", "chat/completions", {**CHAT, "n": 2, "seed": 1}),
+    ("text-1", "completions", {"prompt": "wind"}),
+    ("text-0-deadbeef", "completions", {"prompt": ["wind", "sun"], "n": 2}),
+)
+
+
+async def ask(
+    client: aiohttp.ClientSession, engine: VllmEngine, name: str, path: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    whole = {"model": "tiny", "max_tokens": 9, "ignore_eos": True, **body}
+    url = f"http://127.0.0.1:{engine.port}/v1/{path}"
+    async with client.post(url, json=whole, headers={"X-Request-Id": name}) as answer:
+        assert answer.status == 200, await answer.text()
+        usage: dict[str, Any] = (await answer.json())["usage"]
+    return usage
+
+
+async def run(model: str, folder: str) -> dict[str, Any]:
+    block = ControlBlock.create(Path(folder) / "block")
+    settings = EngineSettings(
+        model=model,
+        served_name="tiny",
+        max_model_len=256,
+        max_batch_limit=8,
+        max_tokens_per_step=64,
+        kv_cache_bytes=64 << 20,
+        cores=(0,),
+        args={"enforce_eager": True, "enable_prefix_caching": False},
+    )
+    engine = await start_vllm(settings, Seam(str(block.path)), "127.0.0.1")
+    async with aiohttp.ClientSession() as client:
+        usage = {}
+        for name, path, body in ASKED:
+            usage[name] = await ask(client, engine, name, path, body)
+        await engine.freeze()
+        before = block.read_telemetry().steps
+        late = asyncio.create_task(ask(client, engine, "late", "chat/completions", CHAT))
+        done, _ = await asyncio.wait([late], timeout=0.5)
+        frozen_steps = block.read_telemetry().steps - before
+        await engine.thaw()
+        usage["late"] = await late
+        await engine.check()
+    steps = block.read_steps().steps
+    told = {
+        name: [
+            sum(w.prompt_tokens for s in steps for w in s.work if w.key == request_key(name)),
+            sum(w.output_tokens for s in steps for w in s.work if w.key == request_key(name)),
+        ]
+        for name in usage
+    }
+    await engine.stop()
+    frozen = {"done": len(done), "steps": frozen_steps}
+    return {"usage": usage, "told": told, "frozen": frozen}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2]))))  # noqa: T201
