@@ -16,9 +16,10 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
-from steppe.config import EmulatedSection, RunConfig, SweepSection
+from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
+from steppe.errors import ConfigError
 from steppe.fleet.controller import METER_DELAY_S, Books
 from steppe.fleet.driver import FleetDriver
 from steppe.fleet.node import state_folder
@@ -97,9 +98,11 @@ def check_inputs(config: RunConfig) -> None:
     """Read what the run will read, so that a bad file is known before anything is started.
 
     Raises:
-        ConfigError: The frontier file cannot be read.
+        ConfigError: The frontier file cannot be read, or the GPUs are only modelled.
         TraceError: A supply or request trace cannot be read.
     """
+    if isinstance(config.device, ModelledSection):
+        raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     budget_from_config(config.power, config.site)
     if config.frontier.file is not None:
         read_frontier(config.frontier.file)
