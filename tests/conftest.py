@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 # A slow or busy machine is no reason for a property to fail.
 settings.register_profile("steppe", deadline=None)
 settings.load_profile("steppe")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--nvml-library",
+        type=Path,
+        default=Path("libnvidia-ml.so.1"),
+        help="The NVML library that the GPU suite loads; the driver's own by default.",
+    )

@@ -1,13 +1,25 @@
-"""The fault matrix: every NVML call that we use, times every class of error."""
+"""The fault matrix: every NVML call that we use, times every class of error.
+
+What Steppe does, by call:
+
+- NEEDED: raises the error of its class, and makes up no number;
+- OPENING: the host does not start (its error by class), or does without a GPU that is lost;
+- OPTIONAL, REASONS: the sensor is missing from the sample, which stands;
+- HIDDEN: the knob is hidden, or nothing is opened where the error may pass;
+- PROFILES: hidden on GPUs without workload power profiles, as all emulated ones are.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pynvml
 import pytest
 
+from steppe.device import nvml
 from steppe.device.nvml import ATTEMPTS, NvmlGpu, open_gpus
 from steppe.errors import (
     BackendUnavailableError,
@@ -21,14 +33,23 @@ from steppe.errors import (
 
 CLASSES: dict[int, type[DeviceError]] = {
     pynvml.NVML_ERROR_NOT_SUPPORTED: NotSupportedError,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: NotSupportedError,
     pynvml.NVML_ERROR_NO_PERMISSION: NoPermissionError,
     pynvml.NVML_ERROR_INVALID_ARGUMENT: OutOfRangeError,
     pynvml.NVML_ERROR_TIMEOUT: TransientDeviceError,
+    pynvml.NVML_ERROR_IN_USE: TransientDeviceError,
     pynvml.NVML_ERROR_UNKNOWN: TransientDeviceError,
     pynvml.NVML_ERROR_GPU_IS_LOST: DeviceLostError,
+    pynvml.NVML_ERROR_RESET_REQUIRED: DeviceLostError,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: BackendUnavailableError,
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: BackendUnavailableError,
 }
 PASSING = pynvml.NVML_ERROR_TIMEOUT
+LOST = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
+
+# Without these no GPU is opened. The first three are asked of the host, not of a GPU.
+HOST = ("nvmlInit", "nvmlDeviceGetCount", "nvmlSystemGetDriverVersion")
+OPENING = (*HOST, "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID", "nvmlDeviceGetName")
 
 # What needs the call: without it there is no number, and none is made up.
 NEEDED: dict[str, Callable[[NvmlGpu], object]] = {
@@ -49,6 +70,16 @@ OPTIONAL = {
     "nvmlDeviceGetTemperature": "temperature_c",
     "nvmlDeviceGetUtilizationRates": "utilisation",
 }
+REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
+PROFILES = tuple(
+    f"nvmlDeviceWorkloadPowerProfile{call}"
+    for call in (
+        "GetProfilesInfo",
+        "GetCurrentProfiles",
+        "SetRequestedProfiles",
+        "ClearRequestedProfiles",
+    )
+)
 CANNOT_NOW = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_NO_PERMISSION,
@@ -131,10 +162,43 @@ def test_an_error_that_may_pass_never_hides_a_knob(node: Any, function: str) -> 
 
 
 @pytest.mark.parametrize("code", CLASSES)
-def test_the_driver_failing_at_start_is_told_by_class(node: Any, code: int) -> None:
-    node.emulator.inject("nvmlDeviceGetCount", error=code)
-    with pytest.raises(CLASSES[code]):
-        open_gpus()
+@pytest.mark.parametrize("function", OPENING)
+def test_a_failure_at_start_is_told_by_class_or_leaves_one_gpu_out(
+    node: Any, function: str, code: int
+) -> None:
+    node.emulator.inject(function, error=code, index=None if function in HOST else node.h100)
+    if code in LOST and function not in HOST:
+        assert [gpu.index for gpu in open_gpus()] == [node.spare, node.p40]
+    elif code in LOST and function == "nvmlSystemGetDriverVersion":
+        assert open_gpus() == ()
+    else:
+        with pytest.raises(CLASSES[code]):
+            open_gpus()
+
+
+@pytest.mark.parametrize("code", LOST)
+@pytest.mark.parametrize("function", HIDDEN)
+def test_a_gpu_that_is_lost_while_it_is_opened_is_left_out(
+    node: Any, function: str, code: int
+) -> None:
+    node.emulator.inject(function, error=code, index=node.h100)
+    assert [gpu.index for gpu in open_gpus()] == [node.spare, node.p40]
+
+
+@pytest.mark.parametrize("code", CANNOT_NOW)
+def test_a_sample_does_without_the_reasons_of_the_clock(node: Any, code: int) -> None:
+    gpu = node.open()
+    node.emulator.inject(REASONS, error=code, index=node.h100)
+    assert gpu.sample().reasons == frozenset()
+    node.emulator.clear_faults()
+    assert gpu.sample().reasons != frozenset()
+
+
+def test_the_matrix_names_every_call_that_we_make() -> None:
+    source = Path(nvml.__file__).read_text()
+    calls = set(re.findall(r"pynvml\.(nvml[A-Z]\w+)", source))
+    covered = {*NEEDED, *OPENING, *OPTIONAL, *HIDDEN, *PROFILES, REASONS}
+    assert calls == covered
 
 
 def test_a_lost_gpu_is_lost_to_every_call(node: Any) -> None:

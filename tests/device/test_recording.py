@@ -27,7 +27,9 @@ def test_the_period_of_each_sensor_is_found(recording: dict[str, Any]) -> None:
 
 
 def test_sensors_that_a_gpu_lacks_are_left_out(recording: dict[str, Any]) -> None:
-    assert set(recording["gpus"][2]["sensors"]) == {"average_power_w", "sm_clock_mhz"}
+    everywhere = {"average_power_w", "sm_clock_mhz", "utilisation"}
+    assert set(recording["gpus"][2]["sensors"]) == everywhere
+    assert set(recording["gpus"][0]["sensors"]) == everywhere | {"energy_j", "instant_power_w"}
 
 
 def test_the_values_are_kept_where_they_move(recording: dict[str, Any]) -> None:

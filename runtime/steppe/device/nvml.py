@@ -19,7 +19,7 @@ from typing import Any
 import pynvml
 
 from steppe.device.gpu import Capabilities, Sample
-from steppe.device.nvml_codes import error_kind, limit_reasons
+from steppe.device.nvml_codes import error_kind, limit_reasons, read_mask, write_mask
 from steppe.errors import (
     DeviceLostError,
     NoPermissionError,
@@ -94,7 +94,6 @@ class NvmlGpu:
             DeviceError: Power or clock could not be read; the other sensors may be missing.
         """
         limit_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
-        rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
         mask = self._sensor(pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
         core = pynvml.NVML_TEMPERATURE_GPU
         return Sample(
@@ -104,7 +103,7 @@ class NvmlGpu:
             temperature_c=self._sensor(pynvml.nvmlDeviceGetTemperature, core),
             power_limit_w=None if limit_mw is None else limit_mw * _MILLI,
             reasons=limit_reasons(mask),
-            utilisation=None if rates is None else rates.gpu / 100,
+            utilisation=self.utilisation(),
         )
 
     def power_w(self) -> float:
@@ -116,6 +115,11 @@ class NvmlGpu:
     def sm_clock_mhz(self) -> int:
         """Return the SM clock now, MHz."""
         return int(self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM))
+
+    def utilisation(self) -> float | None:
+        """Return `Sample.utilisation`, 0 to 1; None where the GPU does not tell."""
+        rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
+        return None if rates is None else rates.gpu / 100
 
     def power_limit_w(self) -> float:
         """Return the board power limit that was asked for last, by whomever, W."""
@@ -149,6 +153,8 @@ class NvmlGpu:
     def set_power_limit(self, limit_w: float) -> float:
         """Set the board power limit, clamped; return the limit in force after every limiter, W.
 
+        A GPU that cannot tell what is in force is taken at its word.
+
         Raises:
             NotSupportedError: The GPU has no power limit.
             NoPermissionError: The process lacks CAP_SYS_ADMIN.
@@ -157,7 +163,8 @@ class NvmlGpu:
             raise NotSupportedError(f"{self.uuid}: asked for {limit_w:.0f} W, has no power limit")
         accepted_w = self.capabilities.nearest_power_limit_w(limit_w)
         self._ask(pynvml.nvmlDeviceSetPowerManagementLimit, round(accepted_w / _MILLI))
-        return self.enforced_power_limit_w()
+        enforced_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
+        return accepted_w if enforced_mw is None else enforced_mw * _MILLI
 
     def reset_limits(self) -> None:
         """Unlock the clock and set the default power limit, whoever changed them."""
@@ -195,13 +202,13 @@ class NvmlGpu:
                 f"{self.uuid}: asked for profiles {sorted(profiles)}, has {has}"
             )
         clear, wanted = (pynvml.c_nvmlWorkloadPowerProfileRequestedProfiles_v1_t() for _ in "cw")
-        _write_mask(clear.requestedProfilesMask, self.capabilities.power_profiles - profiles)
-        _write_mask(wanted.requestedProfilesMask, profiles)
+        write_mask(clear.requestedProfilesMask, self.capabilities.power_profiles - profiles)
+        write_mask(wanted.requestedProfilesMask, profiles)
         self._ask(pynvml.nvmlDeviceWorkloadPowerProfileClearRequestedProfiles, clear)
         self._ask(pynvml.nvmlDeviceWorkloadPowerProfileSetRequestedProfiles, wanted)
         current = pynvml.c_nvmlWorkloadPowerProfileCurrentProfiles_v1_t()
         self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
-        return _read_mask(current.enforcedProfilesMask)
+        return read_mask(current.enforcedProfilesMask)
 
     def average_power_w(self) -> float:
         """Return what GetPowerUsage says, W: see `Sample.average_power_w`."""
@@ -256,7 +263,7 @@ class NvmlGpu:
     def _discover_profiles(self) -> frozenset[int]:
         info = pynvml.c_nvmlWorkloadPowerProfileProfilesInfo_v1_t()
         found = self._probe(pynvml.nvmlDeviceWorkloadPowerProfileGetProfilesInfo, info)
-        return frozenset() if found is None else _read_mask(info.perfProfilesMask)
+        return frozenset() if found is None else read_mask(info.perfProfilesMask)
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -279,15 +286,6 @@ def _field_value(handle: Any, field_id: int, scope: int = pynvml.NVML_POWER_SCOP
         raise pynvml.NVMLError(field.nvmlReturn)
     is_narrow = field.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
     return int(field.value.uiVal if is_narrow else field.value.ullVal)
-
-
-def _read_mask(mask: Any) -> frozenset[int]:
-    return frozenset(bit for bit in range(255) if mask.mask[bit // 32] >> bit % 32 & 1)
-
-
-def _write_mask(mask: Any, bits: frozenset[int]) -> None:
-    for bit in bits:
-        mask.mask[bit // 32] |= 1 << bit % 32
 
 
 def _plausible_w(power_w: float) -> float:

@@ -5,6 +5,8 @@ The values are part of NVML's ABI (`nvml.h`); a test compares them with pynvml's
 
 from __future__ import annotations
 
+from typing import Any
+
 from steppe.device.gpu import LimitReason
 from steppe.errors import (
     BackendUnavailableError,
@@ -56,3 +58,14 @@ def error_kind(code: int) -> type[DeviceError]:
 def limit_reasons(mask: int) -> frozenset[LimitReason]:
     """Return the reasons in a mask of NVML's clocks event reasons."""
     return frozenset(reason for bit, reason in _REASONS.items() if mask & bit)
+
+
+def read_mask(mask: Any) -> frozenset[int]:
+    """Return the ids of workload power profiles in an `nvmlMask255_t`."""
+    return frozenset(bit for bit in range(255) if mask.mask[bit // 32] >> bit % 32 & 1)
+
+
+def write_mask(mask: Any, bits: frozenset[int]) -> None:
+    """Add ids of workload power profiles to an `nvmlMask255_t`."""
+    for bit in bits:
+        mask.mask[bit // 32] |= 1 << bit % 32

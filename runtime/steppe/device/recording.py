@@ -1,6 +1,7 @@
 """What a driver really reports: how often each sensor moves, what a call costs, and its values.
 
-Reads only. A recording of an hour on a real GPU is what emulated sensors are checked against.
+Reads only; `step_response` adds how fast limits act. Emulated GPUs can be fitted to a recording
+and replay it (`emulator.recorded`), so that an hour on a real GPU serves every later test.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ KEEP_S = 1.0
 class _Sensor:
     """One sensor of one GPU, and what it has said."""
 
-    read: Callable[[], float]
+    read: Callable[[], float | None]
     times_s: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     changes_s: list[float] = field(default_factory=list)
@@ -39,6 +40,8 @@ class _Sensor:
         try:
             value = self.read()
         except DeviceError:
+            value = None
+        if value is None:
             self.failures += 1
             return
         now_s = clock()
@@ -104,6 +107,7 @@ def _sensors(gpu: NvmlGpu) -> dict[str, _Sensor]:
     sensors = {
         "average_power_w": _Sensor(gpu.average_power_w),
         "sm_clock_mhz": _Sensor(gpu.sm_clock_mhz),
+        "utilisation": _Sensor(gpu.utilisation),
     }
     if can.has_energy_counter:
         sensors["energy_j"] = _Sensor(gpu.energy_j)

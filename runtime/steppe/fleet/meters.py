@@ -67,10 +67,19 @@ class GpuMeter:
         read_s = time.monotonic() - now_s
         # Power at a tick tells where between two ticks the load changed.
         wants_power = counter_j != self._last_j or now_s - self._power_s > POWER_S
-        power_w = self._gpu.power_w() if wants_power else None
+        power_w = self._power_w() if wants_power else None
         if wants_power:
             self._last_j, self._power_s = counter_j, now_s
         self._counter.add(now_s, counter_j, power_w, read_s)
+
+    def _power_w(self) -> float | None:
+        """Return the draw; None where only power cannot be read, for the counter still can."""
+        try:
+            return self._gpu.power_w()
+        except DeviceLostError:
+            raise
+        except DeviceError:
+            return None
 
 
 class Meters:
@@ -81,6 +90,7 @@ class Meters:
         self._meters = {uuid: GpuMeter(gpu) for uuid, gpu in gpus.items()}
         self.histories = {uuid: meter.history for uuid, meter in self._meters.items()}
         self.lost: set[str] = set()
+        self._complaints: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_for_ever, daemon=True, name="meters")
 
@@ -96,10 +106,19 @@ class Meters:
     def _read_for_ever(self) -> None:
         while not self._stop.wait(POLL_S):
             for uuid, meter in self._meters.items():
-                try:
-                    meter.read()
-                    self.lost.discard(uuid)
-                except DeviceLostError:
-                    self.lost.add(uuid)
-                except DeviceError as error:
-                    _log.warning("cannot read the meter of %s: %s", uuid, error)
+                self._read(uuid, meter)
+
+    def _read(self, uuid: str, meter: GpuMeter) -> None:
+        """Read one meter; say what is wrong with it once, until it changes."""
+        complaint = ""
+        try:
+            meter.read()
+            self.lost.discard(uuid)
+        except DeviceLostError as error:
+            self.lost.add(uuid)
+            complaint = str(error)
+        except DeviceError as error:
+            complaint = str(error)
+        if complaint and complaint != self._complaints.get(uuid):
+            _log.warning("cannot read the meter of %s: %s", uuid, complaint)
+        self._complaints[uuid] = complaint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def disturb(emulator: Emulator, index: int, rng: random.Random) -> None:
     attempt(emulator.spike, index, rng.choice([0.0, 1e300]), 2)
     attempt(emulator.freeze, index, rng.random() < 0.3)
     attempt(emulator.reset_counter, index)
+    for name in ("idle_w", "power_period_s", "power_window_s", "energy_period_s", "abacus"):
+        attempt(emulator.set_constant, index, name, rng.choice([0.07, 1e-12, 1e9, float("nan")]))
     attempt(emulator.inject, rng.choice(["*", "nvmlDeviceGetName", "_v2", "x" * 99]))
     attempt(emulator.tick, rng.choice([0.0, 1e-9, 0.0371, 2.0, float("nan"), -1.0]))
     emulator.clear_faults()
@@ -107,6 +110,11 @@ def main(library: Path, state: Path) -> None:
             control(gpu, rng)
             disturb(emulator, index, rng)
             emulator.snapshot(index)
+    for counter_j in (1e300, float("nan"), 1e14):
+        shown = {"counter_j": counter_j, "instant_w": 1e300, "average_w": 0.0, "clock_mhz": 900.0}
+        attempt(partial(emulator.show, 0, **shown))
+    emulator.tick(1.0)
+    query(pynvml.nvmlDeviceGetHandleByIndex(0))
     call_with_nothing(library)
     emulator.use_virtual_clock(False)
     query(pynvml.nvmlDeviceGetHandleByIndex(0))

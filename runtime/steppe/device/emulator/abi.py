@@ -69,6 +69,8 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "nvemu_tick": (_DOUBLE,),
     "nvemu_snap": (_UINT, ctypes.POINTER(SnapshotStruct)),
     "nvemu_speed": (_UINT,),
+    "nvemu_set_constant": (_UINT, _TEXT, _DOUBLE),
+    "nvemu_show": (_UINT, _DOUBLE, _DOUBLE, _DOUBLE, _DOUBLE),
 }
 
 

@@ -6,8 +6,7 @@
 #define LONGEST_LEASE_S 1e9 /* longer ones never end */
 #define LONGEST_TICK_S 1e7
 
-/* Lock the state and bring one GPU to "now"; NULL when there is no such GPU. */
-static gpu_t *control_gpu(unsigned index)
+gpu_t *control_gpu(unsigned index)
 {
     if (!shared || index >= shared->num_gpus)
         return NULL;

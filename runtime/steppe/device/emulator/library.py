@@ -190,6 +190,19 @@ class Emulator:
         """Let the next `count` readings of the instant power be `watts`."""
         self._call("spike", index, watts, count)
 
+    def set_constant(self, index: int, name: str, value: float) -> None:
+        """Replace one constant of a GPU's model, in W and s; `ProfileOverrides` has the names."""
+        self._call("set_constant", index, name.encode(), value)
+
+    def show(
+        self, index: int, *, counter_j: float, instant_w: float, average_w: float, clock_mhz: float
+    ) -> None:
+        """Let a GPU show these readings until the next ones; its model stands still from now on.
+
+        The truth follows what is shown.
+        """
+        self._call("show", index, counter_j, instant_w, average_w, clock_mhz)
+
     def use_virtual_clock(self, on: bool) -> None:
         """Stop real time for all processes, from the next whole second on, or resume it."""
         self._call("virtual", int(on))

@@ -137,6 +137,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 /* Bring a GPU to a time. Steps end on every event, so results do not depend on who asks when. */
 void advance(gpu_t *gpu, uint64_t until_ns)
 {
+    if (gpu->is_replayed)
+        gpu->t_ns = until_ns;
     while (gpu->t_ns < until_ns) {
         apply_due_events(gpu);
         uint64_t end = earlier(until_ns, next_multiple(gpu->t_ns, MODEL_STEP_NS));

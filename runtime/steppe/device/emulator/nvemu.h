@@ -139,6 +139,7 @@ typedef struct gpu {
     unsigned ring_next;
     unsigned frozen, spikes_left;
     double spike_w;
+    unsigned is_replayed;                   /* shows a recording; the model stands still */
 } gpu_t;
 
 typedef struct {
@@ -184,6 +185,9 @@ void sensors_start(gpu_t *gpu);
 uint64_t sensors_next_event(const gpu_t *gpu);
 void sensors_see(gpu_t *gpu, uint64_t end_ns, double joules);
 double sensors_instant_w(gpu_t *gpu);
+
+/* control.c: lock the state and bring one GPU to "now"; NULL when there is no such GPU. */
+gpu_t *control_gpu(unsigned index);
 
 /* contexts.c: processes on a GPU. */
 int set_context(gpu_t *gpu, unsigned pid, ull mem_bytes);

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LAYOUT_MAGIC 0x5354455050453031ull /* change it when the shared layout changes */
+#define LAYOUT_MAGIC 0x5354455050453032ull /* change it when the shared layout changes */
 
 shared_t *shared;
 static struct stat shared_file;

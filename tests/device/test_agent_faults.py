@@ -1,0 +1,176 @@
+"""The fault matrix of the agent: every call that it makes, times every class of error.
+
+- A setter that certainly did nothing takes its record back; one that may have worked keeps it.
+- Either way the holder is told the class, keeps its lease, and may go on with other GPUs.
+- What could not be undone is tried again until it is; the other GPUs do not wait for it.
+- A check that fails changes no limit and shows as the GPU's fault.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pynvml
+import pytest
+
+from steppe.device.lease import Restore
+from steppe.device.lease_desk import LeaseDesk, Peer
+from steppe.device.messages import (
+    Accepted,
+    AskStatus,
+    Beat,
+    Done,
+    Refused,
+    ResetLimits,
+    SetClockLimit,
+    SetPowerLimit,
+    TakeLease,
+)
+
+HOLDER, LEASE_S = Peer(1, 101), 1.0
+DID_NOTHING = {
+    pynvml.NVML_ERROR_NOT_SUPPORTED: "NotSupportedError",
+    pynvml.NVML_ERROR_NO_PERMISSION: "NoPermissionError",
+    pynvml.NVML_ERROR_INVALID_ARGUMENT: "OutOfRangeError",
+}
+MAY_HAVE_WORKED = {
+    pynvml.NVML_ERROR_TIMEOUT: "TransientDeviceError",
+    pynvml.NVML_ERROR_UNKNOWN: "TransientDeviceError",
+    pynvml.NVML_ERROR_GPU_IS_LOST: "DeviceLostError",
+    pynvml.NVML_ERROR_RESET_REQUIRED: "DeviceLostError",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "BackendUnavailableError",
+}
+CLASSES = DID_NOTHING | MAY_HAVE_WORKED
+SET_CLOCK, RESET_CLOCK = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceResetGpuLockedClocks"
+SET_POWER = "nvmlDeviceSetPowerManagementLimit"
+FREE = (None, 700.0)
+
+
+class Site:
+    """A desk with a holder, on two H100."""
+
+    def __init__(self, node: Any, keeper: Any) -> None:
+        self.node, self.keeper = node, keeper
+        self.desk = LeaseDesk(keeper, Restore(), LEASE_S)
+        self.uuid = keeper.gpus[node.h100].held.uuid
+        self.other = keeper.gpus[node.spare].held.uuid
+        self.say(TakeLease(LEASE_S))
+
+    def say(self, request: Any) -> Any:
+        return self.desk.answer(request, HOLDER, self.node.now_s)
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.5)):
+            self.node.wait(0.5)
+            assert self.say(Beat()) == Done(), "the holder keeps its lease"
+            self.desk.pass_time(self.node.now_s)
+
+    def fail(self, function: str, code: int) -> None:
+        self.node.emulator.inject(function, error=code, index=self.node.h100)
+
+    def limits(self, index: int) -> tuple[int | None, float]:
+        self.node.wait(0.1)
+        truth = self.node.truth(index)
+        return truth.clock_lock_mhz and truth.clock_lock_mhz[1], truth.power_limit_w
+
+    def fault(self) -> str | None:
+        fault: str | None = self.say(AskStatus()).gpus[self.node.h100].fault
+        return fault
+
+
+@pytest.fixture
+def site(node: Any, keeper: Any) -> Site:
+    return Site(node, keeper)
+
+
+@pytest.mark.parametrize("code", CLASSES)
+@pytest.mark.parametrize("function", [SET_CLOCK, SET_POWER])
+def test_a_setter_that_fails_is_told_recorded_and_undone(
+    site: Site, function: str, code: int
+) -> None:
+    site.fail(function, code)
+    uuid = site.uuid
+    request = SetClockLimit(uuid, 900) if function == SET_CLOCK else SetPowerLimit(uuid, 300.0)
+    answer = site.say(request)
+    assert isinstance(answer, Refused)
+    assert answer.error == CLASSES[code]
+    assert [held.uuid for held in site.keeper.held] == ([uuid] if code in MAY_HAVE_WORKED else [])
+    assert site.say(SetClockLimit(site.other, 900)) == Accepted(900)
+    site.node.emulator.clear_faults()
+    assert site.say(ResetLimits(None)) == Done()
+    assert site.keeper.held == ()
+    assert (site.limits(site.node.h100), site.limits(site.node.spare)) == (FREE, FREE)
+
+
+@pytest.mark.parametrize("code", CLASSES)
+def test_a_power_limit_that_cannot_be_read_back_is_still_recorded(site: Site, code: int) -> None:
+    site.fail("nvmlDeviceGetEnforcedPowerLimit", code)
+    assert isinstance(site.say(SetPowerLimit(site.uuid, 300.0)), Refused)
+    assert [held.power_limit_w for held in site.keeper.held] == [300.0]
+    site.node.emulator.clear_faults()
+    site.say(ResetLimits(None))
+    assert site.limits(site.node.h100) == FREE
+
+
+@pytest.mark.parametrize("code", CLASSES)
+@pytest.mark.parametrize("function", [RESET_CLOCK, SET_POWER])
+def test_what_could_not_be_undone_is_tried_again_and_the_others_do_not_wait(
+    site: Site, function: str, code: int
+) -> None:
+    for uuid in (site.uuid, site.other):
+        site.say(SetClockLimit(uuid, 900))
+        site.say(SetPowerLimit(uuid, 300.0))
+    site.fail(function, code)
+    site.desk.leave(HOLDER, site.node.now_s)
+    assert site.limits(site.node.spare) == FREE
+    assert [held.uuid for held in site.keeper.held] == [site.uuid]
+    site.node.emulator.clear_faults()
+    site.node.wait(1.1)
+    site.desk.pass_time(site.node.now_s)
+    assert site.limits(site.node.h100) == FREE
+    assert site.keeper.held == ()
+
+
+@pytest.mark.parametrize("code", CLASSES)
+def test_a_check_that_fails_changes_no_limit_and_shows_as_a_fault(site: Site, code: int) -> None:
+    site.say(SetClockLimit(site.uuid, 900))
+    site.fail("nvmlDeviceGetClockInfo", code)
+    site.wait(3.0)
+    assert "GetClockInfo" in (site.fault() or "")
+    assert site.limits(site.node.h100) == (900, 700.0)
+    site.node.emulator.clear_faults()
+    site.wait(2.0)
+    assert site.fault() is None
+
+
+@pytest.mark.parametrize("code", CLASSES)
+def test_no_lease_is_given_where_limits_may_not_be_changed(
+    site: Site, keeper: Any, code: int
+) -> None:
+    site.fail(SET_POWER, code)
+    answer = LeaseDesk(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), HOLDER, 0.0)
+    assert isinstance(answer, Refused)
+    assert answer.error == CLASSES[code]
+
+
+def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) -> None:
+    site.say(SetClockLimit(site.uuid, 900))
+    site.node.set_privilege(False)
+    site.wait(1.5)
+    answer = site.say(SetClockLimit(site.uuid, 600))
+    assert isinstance(answer, Refused)
+    assert answer.error == "NoPermissionError"
+    assert site.limits(site.node.h100) == (900, 700.0)
+    assert [held.clock_mhz for held in site.keeper.held] == [900]
+
+
+def test_a_gpu_lost_and_back_is_limited_again_within_a_second(site: Site) -> None:
+    site.node.work(1.0)
+    site.say(SetClockLimit(site.uuid, 900))
+    site.node.emulator.set_alive(site.node.h100, False)
+    site.wait(2.0)
+    assert "lost" in (site.fault() or "").lower()
+    site.node.emulator.set_alive(site.node.h100, True)
+    site.node.open().reset_clock_limit()
+    site.wait(2.5)
+    assert site.limits(site.node.h100) == (900, 700.0)
