@@ -39,4 +39,4 @@ install: ## install only (EXTRAS=cuda for NVIDIA GPUs)
 	@install/install.sh $(EXTRAS)
 
 install-dev:
-	@install/install.sh $(EXTRAS),dev
+	@install/install.sh $(EXTRAS),dev,kernels

@@ -88,10 +88,12 @@ uv_install() { # as pip does: the best version over all the sources
 
 install_cpu_with_uv() {
     local options=(--override install/overrides.txt -e ".[$extras]")
-    uv_install "${options[@]}" && return
-    grep -q 'torch.*+cpu' $log || return 1
-    echo "install: no CPU build of torch where pip looks; asking PyTorch's CPU index"
-    uv_install --index "$TORCH_CPU_INDEX" "${options[@]}"
+    if ! uv_install "${options[@]}"; then
+        grep -q 'torch.*+cpu' $log || return 1
+        echo "install: no CPU build of torch where pip looks; asking PyTorch's CPU index"
+        uv_install --index "$TORCH_CPU_INDEX" "${options[@]}" || return 1
+    fi
+    if contains_all "$extras" kernels; then uv_install -e ".[kernels]"; fi # not overridden
 }
 
 install_cpu_with_pip() {

@@ -7,9 +7,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from steppe.cli import main
-from steppe.cli.demo import default_config
 from steppe.cli.running import running_fleet, served_name, versions
-from steppe.config import RunConfig, load_config
+from steppe.config import RunConfig, load_config, shipped_config
 from steppe.errors import UsageError
 
 CONFIG = """
@@ -75,7 +74,7 @@ def test_a_model_that_is_nowhere_is_found_out_before_anything_starts(
 
 
 def test_the_demo_has_a_config_that_is_valid() -> None:
-    assert isinstance(load_config(default_config()), RunConfig)
+    assert isinstance(load_config(shipped_config("demo.yaml")), RunConfig)
 
 
 def test_clients_ask_for_the_name_in_the_config_or_that_of_the_model(config: Path) -> None:

@@ -9,7 +9,7 @@ import ray
 
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
-from steppe.fleet.live_fleet import QUEUE_PER_REPLICA, LiveFleet, phases
+from steppe.fleet.live_fleet import QUEUE_PER_REPLICA, LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -46,7 +46,7 @@ class Scene:
     def report(self, number: int, *replicas: ReplicaReport) -> None:
         """Let the node answer the next calls with one more report."""
         old = self.node.answers.get("report") or []
-        self.node.answers["report"] = [*old, NodeReport("node-1", number, 1.0, replicas)]
+        self.node.answers["report"] = [*old, NodeReport("node-1", number, replicas)]
 
 
 def report_of(replica: str, **changes: Any) -> ReplicaReport:
@@ -75,7 +75,7 @@ def status_of(**changes: Any) -> GatewayStatus:
 
 @pytest.fixture
 def scene(actors: Callable[..., Any]) -> Scene:
-    gateway, node, budget = actors({"poll": (status_of(), [])}), actors(), FakeBudget()
+    gateway, node, budget = actors({"status": status_of()}), actors(), FakeBudget()
     node.answers["report"] = []
     fleet: Any = LiveFleet(gateway, budget, patience_s=0.4)  # type: ignore[arg-type]
     fleet.nodes.actors["node-1"] = node
@@ -120,49 +120,21 @@ def test_a_meter_that_stands_still_makes_the_draw_unknown(scene: Scene) -> None:
     assert scene.budget.settled[-1] == (2.0, 80.0)
 
 
-def test_reports_are_acknowledged_and_never_taken_twice(scene: Scene) -> None:
-    scene.report(1, report_of("replica-1"))
-    scene.fleet.observe(1.0)
-    assert scene.fleet.seen is not None
-    assert len(scene.fleet.seen.reports) == 1
-    scene.report(2, report_of("replica-1"))
-    scene.fleet.observe(2.0)  # the node still has report 1, which was not yet acknowledged
-    assert len(scene.fleet.seen.reports) == 1
-    assert [args for name, args in scene.node.asked if name == "report"] == [(0,), (1,)]
-
-
-def test_a_node_that_restarted_counts_from_one_again(scene: Scene) -> None:
-    scene.report(7, report_of("replica-1"))
-    scene.fleet.observe(1.0)
+def test_a_node_is_asked_for_what_comes_after_the_last_report_that_was_seen(scene: Scene) -> None:
+    for number in (1, 2):
+        scene.node.answers["report"] = [NodeReport("node-1", number, (report_of("replica-1"),))]
+        scene.fleet.observe(float(number))
     scene.node.answers["report"] = ray.exceptions.RayActorError()
-    scene.fleet.observe(2.0)
-    scene.node.answers["report"] = []
-    scene.report(1, report_of("replica-1"))
     scene.fleet.observe(3.0)
-    assert scene.fleet.seen is not None
-    assert len(scene.fleet.seen.reports) == 1
-
-
-def test_a_gateway_that_answers_late_loses_no_finished_request(scene: Scene) -> None:
-    ended: Any = object()
-    scene.gateway.answers["poll"] = (status_of(waiting=7), [ended])
-    scene.gateway.ready = False
-    scene.fleet.observe(1.0)
-    assert scene.fleet.seen is not None
-    assert scene.fleet.seen.finished == []
-    scene.gateway.answers["poll"] = (status_of(waiting=3), [])
-    scene.gateway.ready = scene.gateway.calls[0].ready = True
-    assert scene.fleet.observe(2.0).waiting == 7
-    assert scene.fleet.seen.finished == [ended]
-    assert scene.fleet.observe(3.0).waiting == 3
-    assert scene.fleet.seen.finished == []
+    scene.fleet.observe(4.0)
+    assert [args for name, args in scene.node.asked if name == "report"] == [(0,), (1,), (2,), (2,)]
 
 
 def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
     scene.fleet.observe(1.0)
-    scene.gateway.answers["poll"] = ray.exceptions.RayActorError()
+    scene.gateway.answers["status"] = ray.exceptions.RayActorError()
     assert scene.fleet.observe(2.0).waiting == 2
-    scene.gateway.answers["poll"] = (status_of(waiting=0), [])
+    scene.gateway.answers["status"] = status_of(waiting=0)
     assert scene.fleet.observe(3.0).waiting == 0
 
 
@@ -241,9 +213,3 @@ def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
 def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
     scene.member(1).adopt(ReplicaStatus("http://there", True, 7), 5.0)
     assert scene.member(1).state == ASLEEP
-
-
-def test_replicas_are_counted_by_state(scene: Scene) -> None:
-    scene.member(2).move(ASLEEP, 1.0)
-    counts = phases(scene.fleet.members.values())
-    assert (counts["awake"], counts["asleep"], counts["gone"]) == (1, 1, 0)

@@ -221,3 +221,41 @@ def test_tokens_are_those_since_the_last_report(bench: Bench) -> None:
         bench.engine.write_telemetry(Telemetry(output_tokens=total))
         bench.meter.covered_until_s += 1.0
         assert bench.seat.report(WEIGHTS).output_tokens == fresh
+
+
+def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
+    tmp_path: Path,
+) -> None:
+    old = bench_in(tmp_path)
+    old.meter.busy_from_s, old.meter.busy_until_s = 101.0, 104.0
+    old.step(101.0, 101.8, decode(1))
+    first = old.report(102.0, running=1)
+    memory = old.seat.memory((0,), {"GPU-1": 0.0})
+    old.engine.append_step(StepRecord(101_800_000_000, 103_000_000_000, (decode(1),)))
+    block = ControlBlock(old.seat.block.path)
+    old.meter.covered_until_s = 104.0
+    heir = ReplicaSeat("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)
+    heir.resume(memory)
+    old.engine.write_telemetry(Telemetry(running=0))
+    second = heir.report(WEIGHTS)
+    assert first.energy_j + second.energy_j == 20.0 + 3 * 60.0
+    parts_uj = sum(
+        sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in (first, second)
+    )
+    assert parts_uj == 200_000_000
+    assert [r.tokens[1] for r in (first, second)] == [(0, 1), (0, 1)]
+    assert heir.phase == "awake"
+    for open_block in (old.engine, old.seat.block, block):
+        open_block.close()
+
+
+def test_a_seat_that_closes_counts_all_up_to_now_and_leaves_nothing_open(tmp_path: Path) -> None:
+    made = bench_in(tmp_path)
+    made.step(100.0, 100.5, decode(1))
+    made.engine.write_telemetry(Telemetry(running=1))
+    made.meter.covered_until_s = 103.0
+    last = made.seat.close(WEIGHTS)
+    assert last.energy_j == 60.0
+    assert sum(last.requests_uj.values()) + last.transition_uj == 60_000_000
+    assert (last.idle_uj, made.seat.seen_s) == (0, 103.0)
+    made.engine.close()

@@ -12,10 +12,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-import steppe
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
-from steppe.config import RunConfig, load_config
-from steppe.errors import ConfigError
+from steppe.config import RunConfig, load_config, shipped_config
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
@@ -26,15 +24,6 @@ QUIET_S = 15.0
 """No request is sent in the last seconds of the day, so that the queue can drain, s."""
 GRACE_S = 45.0
 """Longest time after the day for what is still outstanding, s."""
-
-
-def default_config() -> Path:
-    """Return the demo's config: beside the package, or in the repository."""
-    package = Path(steppe.__file__).parent
-    for folder in (package / "configs", package.parents[1] / "configs"):
-        if (folder / "demo.yaml").is_file():
-            return folder / "demo.yaml"
-    raise ConfigError(f"asked for the demo's config, found none beside {package}")
 
 
 @click.command("demo", epilog="Example: steppe demo")
@@ -48,7 +37,7 @@ def default_config() -> Path:
 def demo_command(config: Path | None, record: Path | None, duration: float | None) -> None:
     """Serve a small real model on one day of wind and sun, compressed; ends with a figure."""
     console = Console()
-    settings = load_config(config or default_config())
+    settings = load_config(config or shipped_config("demo.yaml"))
     folder = record or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:

@@ -19,13 +19,16 @@ from rich.live import Live
 from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
+from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError
-from steppe.fleet.controller import METER_DELAY_S, Books
-from steppe.fleet.driver import FleetDriver
-from steppe.fleet.node import state_folder
+from steppe.fleet.bookkeeper import Books
+from steppe.fleet.controller import METER_DELAY_S
+from steppe.fleet.driver import FleetDriver, Taken
+from steppe.fleet.leftovers import gpus_file, state_folder, sweep_leftovers
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.gateway.server import refuse_port_in_use
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
 from steppe.load.traces import read_trace
@@ -80,6 +83,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
     def say(line: str) -> None:
         console.print(f"[dim]{line}[/dim]")
 
+    sweep_leftovers(state_folder())
     check_inputs(config)
     if config.engine.kind == "vllm":
         get_model(config.model.name, progress=say)
@@ -95,12 +99,16 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Read what the run will read, so that a bad file is known before anything is started.
+    """Look at what the run needs, so that what is missing is known before anything is started.
 
     Raises:
         ConfigError: The frontier file cannot be read, or the GPUs are only modelled.
         TraceError: A supply or request trace cannot be read.
+        InstallError: There is no usable vLLM.
+        UsageError: The gateway's port is in use.
     """
+    if config.engine.kind == "vllm":
+        is_cpu_build()
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     budget_from_config(config.power, config.site)
@@ -108,13 +116,14 @@ def check_inputs(config: RunConfig) -> None:
         read_frontier(config.frontier.file)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
+    refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
 def _emulate(config: RunConfig) -> Path | None:
     """Let this process and the cluster it starts see emulated GPUs; None when none are wanted."""
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return None
-    state = state_folder() / f"steppe-gpus-{os.getpid()}"
+    state = gpus_file(str(os.getpid()))
     activate(config.device.profile, config.device.count, state)
     return state
 
@@ -200,8 +209,8 @@ class Run:
 
     def close(self) -> Summary | None:
         """Close the books; return the summary when the run was recorded."""
-        books = self._driver.end()
-        self._take()
+        left, books = self._driver.end()
+        self._write_down(left)
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
@@ -211,7 +220,7 @@ class Run:
     def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
-            self._take()
+            self._write_down(self._driver.take())
             show()
             elapsed_s = time.monotonic() - begun_s
             if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
@@ -219,8 +228,7 @@ class Run:
             if finished():
                 return
 
-    def _take(self) -> None:
-        taken = self._driver.take()
+    def _write_down(self, taken: Taken) -> None:
         for tick in taken.ticks:
             self._so_far = self._so_far.after_tick(tick)
             self._history = [*self._history[-HISTORY_TICKS:], tick]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
+from steppe.config.control import ControlSection, HorizonSection
 from steppe.config.device import (
     DeviceSection,
     EmulatedSection,
@@ -29,7 +30,6 @@ from steppe.config.power import (
 )
 from steppe.config.section import Section
 from steppe.config.serving import (
-    ControlSection,
     EngineSection,
     FleetSection,
     FrontierSection,
@@ -39,6 +39,7 @@ from steppe.config.serving import (
     SloSection,
     SweepSection,
 )
+from steppe.config.shipped import shipped_config
 from steppe.errors import ConfigError
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "FleetSection",
     "FrontierSection",
     "GatewaySection",
+    "HorizonSection",
     "LoadSection",
     "ModelSection",
     "ModelledSection",
@@ -71,6 +73,7 @@ __all__ = [
     "TraceSupply",
     "WindSupply",
     "load_config",
+    "shipped_config",
 ]
 
 
@@ -90,6 +93,12 @@ class RunConfig(Section):
     ray: RaySection = RaySection()
     load: LoadSection = LoadSection()
     sim: SimSection = SimSection()
+
+    @model_validator(mode="after")
+    def _one_gpu_for_transformers(self) -> RunConfig:
+        if self.engine.kind == "transformers" and self.fleet.gpus_per_replica > 1:
+            raise ValueError("engine.kind transformers runs on one GPU: fleet.gpus_per_replica")
+        return self
 
 
 def load_config(path: Path) -> RunConfig:

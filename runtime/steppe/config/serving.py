@@ -1,4 +1,4 @@
-"""What is served, by how many replicas, and who decides about them."""
+"""What is served, and by how many replicas."""
 
 from __future__ import annotations
 
@@ -24,15 +24,22 @@ class ModelSection(Section):
 class EngineSection(Section):
     """What one replica runs."""
 
-    kind: Literal["vllm", "synthetic"] = "vllm"
+    kind: Literal["vllm", "transformers", "synthetic"] = "vllm"
     max_batch_limit: Annotated[int, Field(ge=1)] = 64
     """Largest batch limit the controller may set (vLLM's `max_num_seqs`)."""
     max_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     """Most tokens scheduled in one step (vLLM's `max_num_batched_tokens`)."""
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    """Size of the KV cache, bytes; vLLM's own choice when absent (GPU only)."""
+    """Size of the KV cache, bytes; when absent vLLM's own choice (GPU only), and with
+    transformers that of 16384 tokens."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, passed on as they are."""
+
+    @model_validator(mode="after")
+    def _args_are_vllms(self) -> EngineSection:
+        if self.args and self.kind != "vllm":
+            raise ValueError(f"args are passed on to vLLM, and kind is {self.kind}")
+        return self
 
 
 class SweepSection(Section):
@@ -70,21 +77,6 @@ class FleetSection(Section):
     replicas: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     """Replicas of the model; `all`: as many as the GPUs of the cluster hold."""
     gpus_per_replica: Annotated[int, Field(ge=1)] = 1
-
-
-class ControlSection(Section):
-    """The control loop."""
-
-    period_s: Positive = 1.0
-    """Time between two ticks, s."""
-    guard_share: Share = 0.02
-    """Least share of the budget left unused, against the plan's own error."""
-    ramp_up_share: Positive = 0.25
-    """Most the planned draw may rise in a second, share of the fleet's full draw."""
-    dwell_s: NonNegative = 5.0
-    """Least time between two sleeps or wakes of the fleet, s; never delays a needed sleep."""
-    drain_s: NonNegative = 8.0
-    """How long a draining replica may finish its requests before it is frozen, s."""
 
 
 class GatewaySection(Section):

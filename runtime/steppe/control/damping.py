@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget, Policy
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
 
 GAIN_PER_TICK = 0.2
@@ -100,7 +100,7 @@ class Dwelling:
         dwell_s: Least time between two changes of the number of awake replicas, s.
     """
 
-    inner: FollowBudget
+    inner: BoundedPolicy
     dwell_s: float
     _changed_s: float = field(default=-math.inf)
 
@@ -111,7 +111,7 @@ class Dwelling:
         if len(plan.awake) == awake:
             return plan
         if seen.now_s - self._changed_s < self.dwell_s and awake:
-            kept = self.inner.decide_among(seen, (awake,))
+            kept = self.inner.decide_among(seen, AwakeBounds(awake, awake))
             if len(kept.awake) == awake:
                 return kept
         self._changed_s = seen.now_s

@@ -8,6 +8,23 @@ from steppe.frontier.mix import Mix
 
 
 @dataclass(frozen=True, slots=True)
+class AwakeBounds:
+    """How many replicas may be awake.
+
+    Attributes:
+        least: At least so many.
+        most: At most so many.
+    """
+
+    least: int
+    most: int
+
+    def nearest(self, awake: int) -> int:
+        """Return the number within the bounds that is nearest to `awake`."""
+        return min(max(awake, self.least), self.most)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Target of the fleet until the next tick.
 

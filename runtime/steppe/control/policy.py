@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from steppe.control.plan import Plan
-from steppe.control.state import Observation, ReplicaState
-from steppe.frontier.mix import best_mix
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.planner import Need, Planner
+from steppe.control.state import Observation
+from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
 
 SPARE_SHARE = 0.25
 """Capacity kept above the demand while nothing waits, share of the demand."""
-
-_SEARCH_STEPS = 24
 
 
 class Policy(Protocol):
@@ -25,12 +23,21 @@ class Policy(Protocol):
         ...
 
 
+class BoundedPolicy(Policy, Protocol):
+    """Chooses a plan with more or fewer awake replicas than it would by itself."""
+
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FollowBudget:
     """Serve as many tokens as the budget buys, and no more than are asked for.
 
     While requests wait, the plan with the most tokens within the budget; otherwise the plan
-    with the least draw that covers the demand. Keeps no memory.
+    with the least draw that covers the demand with some to spare, and has room in its batches
+    for every request that runs, so that none is held. Keeps no memory.
 
     Attributes:
         frontier: Operating points of one replica.
@@ -42,90 +49,58 @@ class FollowBudget:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-        return self.decide_among(seen, range(1, usable + 1))
+        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
 
-    def decide_among(self, seen: Observation, awake_counts: Sequence[int]) -> Plan:
-        """Return the best plan with as many awake replicas as one of `awake_counts`."""
-        draining = seen.count(ReplicaState.DRAINING)
-        plan = self._beside(seen, awake_counts, draining)
-        if draining and not plan.feasible:
-            return self._beside(seen, awake_counts, 0)
-        return self._with_room_to_drain(seen, plan)
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
+        need = Need(seen.demand_tps * (1 + SPARE_SHARE), seen.outstanding)
+        planner = Planner(self.frontier, self.drain_w)
+        return planner.plan(seen, None if seen.work_waits else need, bounds)
 
-    def _beside(self, seen: Observation, awake_counts: Sequence[int], draining: int) -> Plan:
-        """Return the best plan beside the replicas that start, and those that may drain."""
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-        frozen = seen.count(ReplicaState.DRAINING) - draining
-        # What starts, now or next, may draw as much as an idle replica until it can be told.
-        starting = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
-        others_w = (
-            draining * self.drain_w
-            + frozen * self.frontier.asleep_w
-            + starting * self.frontier.idle_w
+
+@dataclass(frozen=True, slots=True)
+class SaveEnergy:
+    """Serve what is asked for at the least joules that keep the SLO; the budget is a ceiling.
+
+    Only points whose time per output token keeps the SLO are used, and no more than a share of
+    their output, so that a request finds a place soon after it comes. Requests that wait count
+    as demand for places, so a queue raises the plan no further than it takes to seat it.
+    Keeps no memory.
+
+    Attributes:
+        frontier: Operating points that keep the SLO, from `at_slo`.
+        drain_w: Draw of a replica that drains, W.
+        utilisation: Most of a point's output that the demand may take, share.
+    """
+
+    frontier: Frontier
+    drain_w: float
+    utilisation: float
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
+
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
+        need = Need(seen.demand_tps / self.utilisation, seen.outstanding + seen.waiting)
+        return Planner(self.frontier, self.drain_w).plan(seen, need, bounds)
+
+
+def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
+    """Return the frontier of the points that keep an SLO; unmeasured times count as kept.
+
+    Args:
+        frontier: All operating points.
+        tpot_s: Longest time per output token, s.
+
+    Raises:
+        InfeasibleError: No point keeps it.
+    """
+    kept = [point for point in frontier.points if point.tpot_s <= tpot_s]
+    if not kept:
+        fastest_s = min(point.tpot_s for point in frontier.points)
+        raise InfeasibleError(
+            f"asked for {tpot_s} s per output token, found {fastest_s:.3g} s at the fastest point"
         )
-        most = self.within(seen.budget_w - others_w, usable, awake_counts)
-        plan = most if seen.work_waits else self._no_more_than_asked(most, seen, awake_counts)
-        return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
-
-    def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
-        """Lower the plan so that replicas that must leave can finish, where that is possible."""
-        leaving = seen.count(ReplicaState.AWAKE) - len(plan.awake)
-        if leaving <= 0 or not plan.awake:
-            return plan
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-        room_w = leaving * (self.drain_w - self.frontier.asleep_w)
-        if plan.draw_w + room_w <= seen.budget_w:
-            return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
-        others_w = plan.draw_w - sum(p.draw_w for p in plan.awake)
-        others_w -= (usable - len(plan.awake)) * self.frontier.asleep_w
-        lower = self.within(seen.budget_w - others_w - room_w, usable, (len(plan.awake),))
-        if not lower.awake:
-            return plan
-        return Plan(lower.awake, lower.draw_w + others_w + room_w, plan.draining + leaving)
-
-    def within(self, budget_w: float, replicas: int, awake_counts: Sequence[int]) -> Plan:
-        """Return the plan with the most tokens whose draw is at most `budget_w`.
-
-        Args:
-            budget_w: Watts for all `replicas`, the sleeping ones included.
-            replicas: Replicas that may be awake or asleep.
-            awake_counts: How many of them may be awake, rising.
-        """
-        asleep_w = self.frontier.asleep_w
-        best = Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
-        for awake in awake_counts:
-            sleeping_w = (replicas - awake) * asleep_w
-            mix = best_mix(self.frontier, awake, budget_w - sleeping_w)
-            if mix is None:
-                break
-            plan = Plan(mix, sum(point.draw_w for point in mix) + sleeping_w)
-            if plan.output_tps > best.output_tps:
-                best = plan
-        return best
-
-    def _no_more_than_asked(
-        self, most: Plan, seen: Observation, awake_counts: Sequence[int]
-    ) -> Plan:
-        """Return the plan with the least draw that covers the demand with some to spare.
-
-        It also has room in its batches for every request that runs, so that none is held.
-        """
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-        wanted_tps = seen.demand_tps * (1 + SPARE_SHARE)
-        wanted_slots = sum(replica.outstanding for replica in seen.replicas)
-
-        def covers(plan: Plan) -> bool:
-            return plan.output_tps >= wanted_tps and plan.slots >= wanted_slots
-
-        if not covers(most):
-            return most
-        low_w, high_w, plan = usable * self.frontier.asleep_w, most.draw_w, most
-        for _ in range(_SEARCH_STEPS):
-            middle_w = (low_w + high_w) / 2
-            candidate = self.within(middle_w, usable, awake_counts)
-            if candidate.awake and covers(candidate):
-                high_w, plan = middle_w, candidate
-            else:
-                low_w = middle_w
-        return plan
+    return Frontier.of(kept, frontier.asleep_w, frontier.idle_w, frontier.source)

@@ -67,6 +67,12 @@ class Observation:
         """Whether any request waits for watts."""
         return self.waiting > 0 or self.frozen > 0
 
+    @property
+    def outstanding(self) -> int:
+        """Requests that replicas have accepted and not finished."""
+        return sum([replica.outstanding for replica in self.replicas])
+
     def count(self, *states: ReplicaState) -> int:
         """Return how many replicas are in one of these states."""
-        return sum(replica.state in states for replica in self.replicas)
+        found = [replica.state for replica in self.replicas]
+        return sum(found.count(state) for state in states)

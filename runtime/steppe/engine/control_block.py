@@ -133,7 +133,8 @@ class ControlBlock:
             self._map = mmap.mmap(file.fileno(), FILE_BYTES)
         # A word of a cast view is stored whole; struct.pack_into stores byte by byte.
         self._words = memoryview(self._map).cast("q")
-        self._read_to = self._words[_RING_HEAD]
+        self.read_to = self._words[_RING_HEAD]
+        """How far this side has read the ring, words; set it to read some again."""
 
     @classmethod
     def create(cls, path: Path) -> ControlBlock:
@@ -198,8 +199,8 @@ class ControlBlock:
 
     def read_steps(self) -> StepBatch:
         """Return the steps added since the last call."""
-        head, at = self._words[_RING_HEAD], self._read_to
-        self._read_to = head
+        head, at = self._words[_RING_HEAD], self.read_to
+        self.read_to = head
         if head < at:
             at = 0  # a restarted engine began a new file
         if head - at > RING_WORDS - SPARE_WORDS:

@@ -8,13 +8,10 @@ few cores; its tokens are not those of a language model, and it says so in every
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-
-from aiohttp import web
 
 from steppe.engine.control_block import (
     ControlBlock,
@@ -24,14 +21,16 @@ from steppe.engine.control_block import (
     Telemetry,
     request_key,
 )
+from steppe.engine.openai_app import OpenAiApp
+from steppe.engine.openai_shape import Asked, Piece
 from steppe.engine.seam import Seam, StepHook
-from steppe.engine.synthetic_answer import Asked, SyntheticAnswer, refusal
 from steppe.errors import EngineError
 
 CHUNK_TOKENS = 256
 """Most prompt tokens computed in one step."""
-STOP_S = 0.5
-"""How long a stop waits for outstanding requests; without steps they never end."""
+DEFAULT_OUTPUT_TOKENS = 16
+
+_WORD = " synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,25 @@ class _Sequence:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """What the app knows of a sequence; a word of the prompt counts as a token."""
+
+    sequence: _Sequence
+    prompt_tokens: int
+    forget: Callable[[_Sequence], None]
+
+    async def next_piece(self) -> Piece:
+        """Wait for the tokens of the next step that has some."""
+        tokens = await self.sequence.tokens.get()
+        ended = self.sequence.output_left <= 0 and self.sequence.tokens.empty()
+        return Piece(_WORD * tokens, tokens, "length" if ended else None)
+
+    def drop(self) -> None:
+        """Give its place free."""
+        self.forget(self.sequence)
+
+
 class SyntheticEngine:
     """Runs steps over its sequences in a task, and serves an OpenAI-shaped app."""
 
@@ -79,24 +97,23 @@ class SyntheticEngine:
         self._awake.set()
         self._work = asyncio.Event()
         self._totals = Telemetry()
-        self._runner: web.AppRunner | None = None
+        self._app = OpenAiApp(settings.served_name, self)
         self._stepping: asyncio.Task[None] | None = None
         self.port = 0
 
     async def listen(self, host: str) -> None:
         """Serve on a free port of `host` and begin to step."""
-        app = web.Application()
-        app.router.add_post("/v1/completions", self._complete)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/health", self._health)
-        self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_S
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, 0).start()
-        self.port = self._runner.addresses[0][1]
+        self.port = await self._app.listen(host)
         self._stepping = asyncio.create_task(self._step_for_ever())
+
+    def begin(self, asked: Asked, request_id: str) -> _Generation:
+        """Take a request in."""
+        prompt_tokens = max(1, len(asked.prompt.words.split()))
+        output_tokens = asked.output_tokens or DEFAULT_OUTPUT_TOKENS
+        sequence = _Sequence(request_key(request_id), prompt_tokens, output_tokens)
+        self._waiting.append(sequence)
+        self._work.set()
+        return _Generation(sequence, prompt_tokens, self._drop)
 
     async def freeze(self) -> None:
         """Stop stepping after the step that runs."""
@@ -121,8 +138,7 @@ class SyntheticEngine:
         """End the steps and the app."""
         if self._stepping is not None:
             self._stepping.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._app.close()
         self._hook.idle()
 
     async def _step_for_ever(self) -> None:
@@ -187,27 +203,6 @@ class SyntheticEngine:
         )
         self._block.write_telemetry(self._totals)
 
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
-        try:
-            asked = Asked.read(await request.read())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return web.json_response(refusal(f"{type(error).__name__}: {error}"), status=400)
-        outer_id = request.headers.get("X-Request-Id", uuid.uuid4().hex)
-        sequence = _Sequence(request_key(outer_id), asked.prompt_tokens, asked.output_tokens)
-        answer = SyntheticAnswer(
-            outer_id, self._settings.served_name, request.path.endswith("/chat/completions"), asked
-        )
-        self._waiting.append(sequence)
-        self._work.set()
-        try:
-            if asked.stream:
-                return await _stream(request, sequence, answer)
-            while sequence.output_left > 0 or not sequence.tokens.empty():
-                await sequence.tokens.get()
-            return web.json_response(answer.whole())
-        finally:
-            self._drop(sequence)
-
     def _drop(self, sequence: _Sequence) -> None:
         sequence.gone = True
         if sequence in self._waiting:
@@ -218,13 +213,6 @@ class SyntheticEngine:
         self._totals = replace(self._totals, **counts)
         self._block.write_telemetry(self._totals)
 
-    async def _models(self, request: web.Request) -> web.Response:
-        model = {"id": self._settings.served_name, "object": "model", "owned_by": "steppe"}
-        return web.json_response({"object": "list", "data": [model]})
-
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.Response()
-
 
 def _work_of(sequence: _Sequence) -> RequestWork:
     """Return what the next step does for a sequence."""
@@ -233,26 +221,6 @@ def _work_of(sequence: _Sequence) -> RequestWork:
     if sequence.prompt_left:
         return RequestWork(sequence.key, sequence.prompt_left, 0, 1)
     return RequestWork(sequence.key, 0, 1, 1)
-
-
-async def _stream(
-    request: web.Request, sequence: _Sequence, answer: SyntheticAnswer
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    while True:
-        tokens = await sequence.tokens.get()
-        ended = sequence.output_left <= 0 and sequence.tokens.empty()
-        await _send(response, answer.chunk(tokens, "length" if ended else None))
-        if ended:
-            break
-    await _send(response, answer.last())
-    await response.write(b"data: [DONE]\n\n")
-    return response
-
-
-async def _send(response: web.StreamResponse, chunk: dict[str, object]) -> None:
-    await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 
 
 async def start_synthetic(settings: SyntheticSettings, seam: Seam, host: str) -> SyntheticEngine:

@@ -102,3 +102,10 @@ def here() -> str:
     """Return Ray's id of the node that this process runs on."""
     node_id: str = ray.get_runtime_context().get_node_id()
     return node_id
+
+
+def reason(error: ray.exceptions.RayError) -> str:
+    """Return in one line why a call to an actor failed, without Ray's frame around it."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    lines = str(cause).splitlines() or [type(cause).__name__]
+    return lines[0]

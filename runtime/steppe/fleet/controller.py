@@ -1,4 +1,4 @@
-"""The controller actor: ticks the control loop and keeps the books of the run."""
+"""The controller actor: ticks the control loop and tells what it saw."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 import ray
 
 from steppe.config import RunConfig
-from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget, Policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
-from steppe.energy.attribution import UJ_PER_J
-from steppe.fleet.accounts import Accounts
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
-from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
+from steppe.report.records import ReplicaTick, TickRecord
 
 PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""
@@ -36,32 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What happened since the last call; `begun` is false in a controller that restarted."""
+class Ticked:
+    """What was seen since the last call; `begun` is false in a controller that restarted."""
 
     begun: bool
     ticks: list[TickRecord]
-    requests: list[RequestRecord]
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """Totals of a run, J."""
-
-    duration_s: float
-    energy_j: float
-    idle_j: float
-    transition_j: float
-    error_j: float
-
-
-def make_policy(config: RunConfig, frontier: Frontier, replicas: int) -> Policy:
-    """Return the budget-following policy with its feedback, ramp and dwell."""
-    control = config.control
-    follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
-    rise_w_per_s = control.ramp_up_share * replicas * frontier.full.draw_w
-    damped = Ramped(Dwelling(follow, control.dwell_s), rise_w_per_s)
-    return Corrected(damped, control.guard_share)
 
 
 class Controller:
@@ -72,7 +48,7 @@ class Controller:
     """
 
     def __init__(self, config: RunConfig, door: str) -> None:
-        """Make the books; nothing moves before `begin`.
+        """Read the supply; nothing moves before `begin`.
 
         Args:
             config: The run.
@@ -84,9 +60,7 @@ class Controller:
         self._budget = budget
         self._fleet = LiveFleet(self._gateway, budget, patience_s)
         self._loop: ControlLoop | None = None
-        self._accounts = Accounts("", 0.0)
         self._ticks: list[TickRecord] = []
-        self._requests: list[RequestRecord] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,10 +90,12 @@ class Controller:
 
     def begin(self, frontier: Frontier, energy_source: str, began_epoch_s: float) -> None:
         """Start to tick; the run began at `began_epoch_s`, s since the Unix epoch."""
-        policy = make_policy(self._config, frontier, len(self._fleet.members))
+        pool = PoolFacts(
+            frontier, len(self._fleet.members), self._config.slo.tpot_s, self._budget.forecast
+        )
+        policy = make_policy(self._config.control, pool)
         rule = DrainRule(frontier.floor, self._config.control.drain_s)
         self._loop = ControlLoop(self._fleet, policy, rule)
-        self._accounts = Accounts(energy_source, began_epoch_s)
         self._exposition = Exposition(energy_source)
         self._began_s = time.monotonic() - (time.time() - began_epoch_s)
         self._fleet.observe(self._now_s())  # closes the windows that began before the run
@@ -127,33 +103,18 @@ class Controller:
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
 
-    def take(self) -> Taken:
-        """Hand over what was recorded since the last call."""
+    def take(self) -> Ticked:
+        """Hand over the ticks since the last call."""
         with self._lock:
-            taken = Taken(self._loop is not None, self._ticks, self._requests)
-            self._ticks, self._requests = [], []
-        return taken
+            ticked = Ticked(self._loop is not None, self._ticks)
+            self._ticks = []
+        return ticked
 
-    def end(self) -> Books:
-        """Stop to tick, look one last time, and close the books."""
+    def end(self) -> None:
+        """Stop to tick; the limits stay as they are."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10 * self._config.control.period_s)
-        with self._lock:
-            self._fleet.observe(self._now_s())
-            seen = self._fleet.seen
-            if seen is not None:
-                self._accounts.add(seen.reports)
-                self._accounts.finish(seen.finished)
-            self._requests += self._accounts.close()
-            accounts = self._accounts
-            return Books(
-                duration_s=self._now_s(),
-                energy_j=accounts.energy_uj / UJ_PER_J,
-                idle_j=accounts.idle_uj / UJ_PER_J,
-                transition_j=accounts.transition_uj / UJ_PER_J,
-                error_j=accounts.error_j,
-            )
 
     def _now_s(self) -> float:
         return time.monotonic() - self._began_s
@@ -175,10 +136,9 @@ class Controller:
         self._fleet.route(self._retry_after_s(plan, now_s))
         seen = self._fleet.seen
         assert seen is not None, "the loop observed the fleet"
-        self._accounts.add(seen.reports)
-        self._accounts.finish(seen.finished)
-        self._requests += self._accounts.close_tick()
-        if self._last_budget_w is not None and seen.reports:
+        if not seen.reports:
+            return  # the window goes on until a node answers
+        if self._last_budget_w is not None:
             record = self._record(now_s, now_s - self._last_s, self._last_budget_w)
             self._ticks.append(record)
             self._gateway.set_metrics.remote(self._exposition.update(record, plan.feasible))

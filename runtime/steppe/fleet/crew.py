@@ -11,13 +11,14 @@ import ray
 
 from steppe.config import EmulatedSection, RunConfig
 from steppe.engine.synthetic import SyntheticSettings
+from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings
 from steppe.errors import ReplicaError, UsageError
-from steppe.fleet.cluster import Machine, on_node, share_of_cores, spread
+from steppe.fleet.cluster import Machine, on_node, reason, share_of_cores, spread
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
 from steppe.fleet.node import Node, weights_of
-from steppe.fleet.replica import Replica
+from steppe.fleet.replica import Replica, Settings
 
 START_S = 600.0
 LEASE_S = 5.0
@@ -44,6 +45,11 @@ class Crew:
         self.nodes: dict[str, RunningNode] = {}
         self.placements: dict[str, Placement] = {}
         self.homeless: list[str] = []
+
+    @property
+    def node_actors(self) -> dict[str, Any]:
+        """Ray handles of the node actors, by Ray's id of the node."""
+        return {node_id: node.actor for node_id, node in self.nodes.items()}
 
     @property
     def energy_source(self) -> str:
@@ -95,14 +101,15 @@ class Crew:
             del self.placements[name]
         self.homeless += names
 
-    def settle_on(self, machine: Machine) -> list[Placement]:
-        """Place homeless replicas on a new machine and return where; they are not started."""
-        self._open(machine)
-        room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
-        names, self.homeless = self.homeless[:room], self.homeless[room:]
-        for name in names:
-            self._place(name, machine, len(names))
-        return [self.placements[name] for name in names]
+    def place_homeless(self, alive: list[Machine]) -> list[Placement]:
+        """Place replicas that lost their node where GPUs are free; they are not started yet."""
+        placed: list[Placement] = []
+        for machine in alive:
+            try:
+                placed += self._fill(machine) if self.homeless else []
+            except ReplicaError as error:
+                _log.warning("no replica on node %s: %s", machine.id[:8], error)
+        return placed
 
     def stop(self) -> None:
         """End every engine, undo every limit, leave no file."""
@@ -137,6 +144,18 @@ class Crew:
         """Return where a replica's own HTTP app listens."""
         url: str = ray.get(self.placements[replica].actor.status.remote()).url
         return url
+
+    def _fill(self, machine: Machine) -> list[Placement]:
+        """Place as many homeless replicas on a machine as have room, and return where."""
+        if machine.id not in self.nodes:
+            self._open(machine)
+        room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
+        taken = sum(place.node_id == machine.id for place in self.placements.values())
+        names = self.homeless[: max(0, room - taken)]
+        for name in names:
+            self._place(name, machine, room)
+            self.homeless.remove(name)
+        return [self.placements[name] for name in names]
 
     def _open(self, machine: Machine) -> None:
         remote: Any = ray.remote(Node)
@@ -178,14 +197,23 @@ class Crew:
         cores = share_of_cores(node.info.cores, len(here_already), max(on_machine, 1))
         self.placements[replica] = Placement(replica, actor, machine.id, node.actor, gpus, cores)
 
-    def _engine_settings(self) -> EngineSettings | SyntheticSettings:
-        engine = self._config.engine
+    def _engine_settings(self) -> Settings:
+        engine, model = self._config.engine, self._config.model
         if engine.kind == "synthetic":
             return SyntheticSettings(self._served_name, engine.max_batch_limit)
+        if engine.kind == "transformers":
+            return TransformersSettings(
+                model=model.name,
+                served_name=self._served_name,
+                max_model_len=model.max_model_len,
+                max_batch_limit=engine.max_batch_limit,
+                max_tokens_per_step=engine.max_tokens_per_step,
+                kv_cache_bytes=engine.kv_cache_bytes,
+            )
         return EngineSettings(
-            model=self._config.model.name,
+            model=model.name,
             served_name=self._served_name,
-            max_model_len=self._config.model.max_model_len,
+            max_model_len=model.max_model_len,
             max_batch_limit=engine.max_batch_limit,
             max_tokens_per_step=engine.max_tokens_per_step,
             kv_cache_bytes=engine.kv_cache_bytes,
@@ -207,4 +235,4 @@ def answer(call: Any, who: str) -> Any:
             raise type(error.cause)(str(error.cause)) from error
         raise ReplicaError(f"{who}: {error.cause}") from error
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-        raise ReplicaError(f"{who}: {str(error).splitlines()[0]}") from error
+        raise ReplicaError(f"{who}: {reason(error)}") from error

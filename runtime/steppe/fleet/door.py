@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from steppe.gateway.server import FinishedRequest, Gateway, GatewaySettings, GatewayStatus, Route
 
 
@@ -11,6 +13,7 @@ class Door:
     def __init__(self, settings: GatewaySettings) -> None:
         """Make the gateway; `open` lets it listen."""
         self._gateway = Gateway(settings)
+        self._opening = asyncio.Lock()
         self._url = ""
 
     async def open(self) -> str:
@@ -19,14 +22,20 @@ class Door:
         Raises:
             UsageError: The port is in use.
         """
-        if not self._url:
-            self._url = await self._gateway.start()
+        async with self._opening:
+            if not self._url:
+                self._url = await self._gateway.start()
         return self._url
 
-    async def poll(self) -> tuple[GatewayStatus, list[FinishedRequest]]:
-        """Return the status, and the requests that ended since the last call."""
+    async def status(self) -> GatewayStatus:
+        """Return what a controller wants to know; a gateway that was restarted listens again."""
         await self.open()
-        return self._gateway.status(), self._gateway.drain_finished()
+        return self._gateway.status()
+
+    async def drain(self) -> list[FinishedRequest]:
+        """Return the requests that ended since the last call."""
+        await self.open()
+        return self._gateway.drain_finished()
 
     async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
         """Route to these replicas from now on."""
@@ -34,6 +43,7 @@ class Door:
 
     async def set_metrics(self, text: bytes) -> None:
         """Show the controller's numbers beside the gateway's own."""
+        await self.open()
         self._gateway.set_metrics(text)
 
     async def close(self) -> None:

@@ -11,23 +11,36 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from steppe.config import RunConfig
-from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import UsageError
-from steppe.fleet.cluster import LOCAL, connect, here, machines, on_node
-from steppe.fleet.controller import Books, Controller, Taken
+from steppe.fleet.bookkeeper import Bookkeeper, Books
+from steppe.fleet.cluster import LOCAL, connect, here, machines, on_node, reason
+from steppe.fleet.controller import Controller, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
+from steppe.report.records import RequestRecord, TickRecord
 
 _log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+
+ANSWER_S, BRIEF_S, END_S = 10.0, 60.0, 30.0
+"""Longest waits for the controller: for ticks, to take its briefing, to end, s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What happened since the last call: ticks, and requests whose energy is complete."""
+
+    ticks: list[TickRecord]
+    requests: list[RequestRecord]
 
 
 class FleetDriver:
@@ -48,7 +61,8 @@ class FleetDriver:
         self._door_name = f"steppe-door-{os.getpid()}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
-        self._began_epoch_s = 0.0
+        self._books: Bookkeeper
+        self._began_s = self._began_epoch_s = 0.0
         self.url = ""
 
     def start(self) -> None:
@@ -58,8 +72,6 @@ class FleetDriver:
             UsageError: The port is in use, or there is no such cluster.
             ReplicaError: There is no room for the replicas, or one cannot start.
         """
-        if self._config.engine.kind == "vllm":
-            is_cpu_build()
         self._say("starting Ray" if self._local else f"joining Ray at {self._config.ray.address}")
         connect(self._config.ray.address)
         self._open_door()
@@ -72,33 +84,35 @@ class FleetDriver:
     def begin(self, frontier: Frontier) -> None:
         """Hand the fleet to the controller; the run begins now."""
         self._frontier = frontier
-        self._began_epoch_s = time.time()
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
         self._controller = remote.options(**options).remote(self._config, self._door_name)
+        ray.get(self._controller.take.remote(), timeout=BRIEF_S)
+        self._began_s, self._began_epoch_s = time.monotonic(), time.time()
+        self._books = Bookkeeper(self._door, self.crew.energy_source, self._began_epoch_s)
+        self._books.skip(self.crew.node_actors)
         self._brief_controller()
 
     def take(self) -> Taken:
-        """Return what the controller recorded since the last call."""
-        try:
-            taken: Taken = ray.get(self._controller.take.remote(), timeout=30)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            _log.warning("the controller does not answer: %s", str(error).splitlines()[0])
-            return Taken(True, [], [])
-        if not taken.begun:
-            self._brief_controller()
+        """Return what happened since the last call."""
+        ticks = self._ticks()
         self._watch_cluster()
-        return taken
+        self._books.collect(self.crew.node_actors)
+        return Taken(ticks, [request for _ in ticks for request in self._books.close_tick()])
 
-    def end(self) -> Books:
-        """Stop the controller and return the books of the run."""
-        books: Books = ray.get(self._controller.end.remote(), timeout=60)
-        return books
+    def end(self) -> tuple[Taken, Books]:
+        """Stop the controller, close the books, and return what is left and the totals."""
+        ray.wait([self._controller.end.remote()], timeout=END_S)
+        self._books.collect(self.crew.node_actors, closing=True)
+        books, requests = self._books.close(time.monotonic() - self._began_s)
+        return Taken(self._ticks(), requests), books
 
     def stop(self) -> None:
         """Take everything down: door, replicas, limits, files, and the cluster if it is ours."""
         if not ray.is_initialized():
             return
+        if self._controller is not None:
+            ray.kill(self._controller)  # or it would start again what stops now
         if self._door is not None:
             ray.wait([self._door.close.remote()], timeout=15)
         self.crew.stop()
@@ -128,24 +142,36 @@ class FleetDriver:
                 raise UsageError(str(error.cause)) from error
             raise
 
+    def _ticks(self) -> list[TickRecord]:
+        """Return the ticks since the last call; brief a controller that was restarted."""
+        try:
+            ticked: Ticked = ray.get(self._controller.take.remote(), timeout=ANSWER_S)
+            if not ticked.begun:
+                self._brief_controller()
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            _log.warning("the controller does not answer: %s", reason(error))
+            return []
+        return ticked.ticks
+
     def _brief_controller(self) -> None:
         """Tell a new or restarted controller all it cannot find out by itself."""
         assert self._frontier is not None, "begin comes first"
-        ray.get(self._controller.join.remote(list(self.crew.placements.values())), timeout=60)
+        placements = list(self.crew.placements.values())
+        ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
         began = (self._frontier, self.crew.energy_source, self._began_epoch_s)
-        ray.get(self._controller.begin.remote(*began), timeout=60)
+        ray.get(self._controller.begin.remote(*began), timeout=BRIEF_S)
 
     def _watch_cluster(self) -> None:
-        """Let go of nodes that are lost, and place their replicas on nodes that are new."""
+        """Let go of nodes that are lost, and place their replicas where GPUs are free."""
         if self._local:
             return
-        alive = {machine.id: machine for machine in machines(self._local)}
-        for node_id in [n for n in self.crew.nodes if n not in alive]:
+        alive = machines(self._local)
+        for node_id in set(self.crew.nodes) - {machine.id for machine in alive}:
             self.crew.lose(node_id)
             self._controller.leave.remote(node_id)
-        for machine in alive.values():
-            if self.crew.homeless and machine.id not in self.crew.nodes:
-                self._controller.join.remote(self.crew.settle_on(machine))
+        placed = self.crew.place_homeless(alive)
+        if placed:
+            self._controller.join.remote(placed)
 
 
 def _count(number: int, noun: str) -> str:

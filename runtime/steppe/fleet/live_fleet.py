@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +10,10 @@ import ray
 
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
+from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
-from steppe.gateway.server import FinishedRequest, GatewayStatus, Route
+from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
 
 QUEUE_PER_REPLICA = 2
@@ -24,15 +24,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Nodes:
-    """The node actors, and how far their reports are acknowledged."""
+    """The node actors, and how far their reports were seen."""
 
     actors: dict[str, Any] = field(default_factory=dict)
-    acknowledged: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def ask(self) -> dict[Any, str]:
         """Ask every node for its reports; return the calls with the node of each."""
         return {
-            actor.report.remote(self.acknowledged.get(node, 0)): node
+            actor.report.remote(self.numbers.get(node, 0)): node
             for node, actor in self.actors.items()
         }
 
@@ -41,13 +41,13 @@ class Nodes:
         try:
             reports: list[NodeReport] = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("node %s does not answer: %s", node[:8], str(error).splitlines()[0])
-            self.acknowledged.pop(node, None)  # a restarted node counts from 1 again
+            _log.warning("node %s does not answer: %s", node[:8], reason(error))
             return []
-        seen = self.acknowledged.get(node, 0)
-        if reports:
-            self.acknowledged[node] = reports[-1].number
-        return [report for report in reports if report.number > seen]
+        seen = self.numbers.get(node, 0)
+        fresh = [report for report in reports if report.number > seen]
+        if fresh:
+            self.numbers[node] = fresh[-1].number
+        return fresh
 
 
 @dataclass(slots=True)
@@ -60,7 +60,6 @@ class Seen:
         draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
         running: Requests in the engines.
         reports: What the nodes said.
-        finished: Requests that ended.
     """
 
     observation: Observation
@@ -68,7 +67,6 @@ class Seen:
     draw_w: float
     running: int
     reports: list[ReplicaReport]
-    finished: list[FinishedRequest]
 
 
 class LiveFleet:
@@ -87,12 +85,11 @@ class LiveFleet:
         self.seen: Seen | None = None
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
         self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0.0, None)
-        self._poll: Any = None
         self._looked_s = 0.0
 
     def observe(self, now_s: float) -> Observation:
         """Look at nodes, gateway, replicas and budget."""
-        reports, finished = self._ask(now_s)
+        reports = self._ask(now_s)
         for report in reports:
             member = self.members.get(report.replica)
             if member is not None:
@@ -115,7 +112,7 @@ class LiveFleet:
             ),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
-        self.seen = Seen(observation, budget, draw_w, running, reports, finished)
+        self.seen = Seen(observation, budget, draw_w, running, reports)
         return observation
 
     def apply(self, actions: list[Action]) -> None:
@@ -156,39 +153,26 @@ class LiveFleet:
         member.clock_mhz, member.batch_limit = clock_mhz, batch_limit
         return SetLimits(name, clock_mhz, batch_limit, member.state)
 
-    def _ask(self, now_s: float) -> tuple[list[ReplicaReport], list[FinishedRequest]]:
+    def _ask(self, now_s: float) -> list[ReplicaReport]:
         """Ask nodes and gateway at once and take what comes back in time."""
         self._looked_s = now_s
         of_nodes = self.nodes.ask()
-        if self._poll is None:  # an answer that is late still holds requests that ended
-            self._poll = self._gateway.poll.remote()
-        calls = [*of_nodes, self._poll]
+        of_gateway = self._gateway.status.remote()
+        calls = [*of_nodes, of_gateway]
         done, late = ray.wait(calls, num_returns=len(calls), timeout=self._patience_s)
         if late:
             _log.warning("%d of %d answers came too late", len(late), len(calls))
         reports: list[ReplicaReport] = []
-        finished: list[FinishedRequest] = []
         for call in done:
-            if call == self._poll:
-                finished, self._poll = self._take_gateway(call), None
+            if call is of_gateway:
+                self._take_status(call)
             else:
                 for report in self.nodes.take(call, of_nodes[call]):
                     reports += report.replicas
-        return reports, finished
+        return reports
 
-    def _take_gateway(self, call: Any) -> list[FinishedRequest]:
+    def _take_status(self, call: Any) -> None:
         try:
-            self._status, finished = ray.get(call)
+            self._status = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("the gateway does not answer: %s", str(error).splitlines()[0])
-            return []
-        result: list[FinishedRequest] = finished
-        return result
-
-
-def phases(members: Iterable[Member]) -> dict[str, int]:
-    """Return how many replicas are in each state."""
-    counts = dict.fromkeys((state.value for state in ReplicaState), 0)
-    for member in members:
-        counts[member.state] += 1
-    return counts
+            _log.warning("the gateway does not answer: %s", reason(error))

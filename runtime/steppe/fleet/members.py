@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from steppe.control.state import ReplicaSeen, ReplicaState
+from steppe.fleet.cluster import reason
 from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 
 RETRY_S = 1.0
@@ -85,7 +86,9 @@ class Member:
             return
         self._retry_s = now_s + RETRY_S
         place = self.placement
-        seat = place.node.seat.remote(place.replica, place.gpu_indices, place.cores)
+        # An actor that Ray started again may have other GPUs than before.
+        gpus = place.actor.gpu_indices.remote()
+        seat = place.node.seat.remote(place.replica, gpus, place.cores)
         self._starting = place.actor.start.remote(seat)
         self.move(ReplicaState.STARTING, now_s)
 
@@ -108,7 +111,7 @@ class Member:
                 ray.get(call)
             self._ask_status()
         except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
-            _log.warning("%s is gone: %s", self.name, str(error).splitlines()[0])
+            _log.warning("%s is gone: %s", self.name, reason(error))
             self._calls, self._starting, self._status = [], None, None
             self.url = ""
             self.move(ReplicaState.GONE, now_s)

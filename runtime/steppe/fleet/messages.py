@@ -127,13 +127,11 @@ class NodeReport:
     Attributes:
         node: Ray's id of the node.
         number: Counts up from 1.
-        window_s: Length of the window, s.
         replicas: Its replicas.
     """
 
     node: str
     number: int
-    window_s: float
     replicas: tuple[ReplicaReport, ...]
 
 
@@ -148,6 +146,9 @@ class Reading:
         prompt_tokens: Prompt tokens computed since then.
         steps: Engine steps since then.
         error_j: Bound of the error of the energy since the last reading, J.
+        quality: How the energy since the last reading was found.
+        running: Requests that hold KV cache.
+        waiting: Requests that the engine has not admitted.
     """
 
     time_s: float
@@ -156,6 +157,9 @@ class Reading:
     prompt_tokens: int
     steps: int
     error_j: float
+    quality: str
+    running: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)

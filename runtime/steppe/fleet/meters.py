@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from steppe.device.nvml import NvmlGpu
@@ -45,6 +45,7 @@ class GpuMeter:
         quality = Quality.EMULATED if gpu.is_emulated else Quality.COUNTER
         self._counter = CounterHistory(most_w, source=quality)
         self._powers = PowerHistory(most_w)
+        self._first_j: float | None = None
         self._last_j = -1.0
         self._power_s = 0.0
 
@@ -52,6 +53,15 @@ class GpuMeter:
     def history(self) -> Meter:
         """What was read so far."""
         return self._counter if self._gpu.capabilities.has_energy_counter else self._powers
+
+    def go_on_from(self, at_s: float, counter_j: float) -> None:
+        """Meter on from what the counter showed at an earlier time, so that no joule is lost."""
+        self._first_j = counter_j
+        self._counter.add(at_s, counter_j)
+
+    def counter_j(self, at_s: float) -> float | None:
+        """Return what the counter showed at a time that was read, J; None without a counter."""
+        return None if self._first_j is None else self._first_j + self._counter.counter_at(at_s)
 
     def read(self) -> None:
         """Take a reading.
@@ -65,6 +75,8 @@ class GpuMeter:
             return
         counter_j = self._gpu.energy_j()
         read_s = time.monotonic() - now_s
+        if self._first_j is None:
+            self._first_j = counter_j
         # Power at a tick tells where between two ticks the load changed.
         wants_power = counter_j != self._last_j or now_s - self._power_s > POWER_S
         power_w = self._power_w() if wants_power else None
@@ -93,6 +105,17 @@ class Meters:
         self._complaints: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_for_ever, daemon=True, name="meters")
+
+    def go_on_from(self, at_s: float, counters_j: Mapping[str, float]) -> None:
+        """Meter on from counters that were seen earlier, by UUID, J; call it before `start`."""
+        for uuid, counter_j in counters_j.items():
+            if uuid in self._meters:
+                self._meters[uuid].go_on_from(at_s, counter_j)
+
+    def counters_j(self, uuids: Iterable[str], at_s: float) -> dict[str, float]:
+        """Return what the counters of some GPUs showed, by UUID, J; some may have none."""
+        found = {uuid: self._meters[uuid].counter_j(at_s) for uuid in uuids}
+        return {uuid: counter_j for uuid, counter_j in found.items() if counter_j is not None}
 
     def start(self) -> None:
         """Begin to read."""

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ray
 
-from steppe.device.agent_client import AgentClient, AgentProcess, start_agent
 from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.lease import Restore
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.energy.attribution import TokenWeights
 from steppe.engine.control_block import ControlBlock
-from steppe.errors import DeviceError, SteppeError
+from steppe.errors import DeviceError
+from steppe.fleet.clocks import ClockLimits
+from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
+from steppe.fleet.leftovers import gpus_file, run_folder, state_folder, sweep_leftovers
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
     NodeReport,
     NodeSettings,
     Reading,
+    ReplicaReport,
     SeamHook,
     Seat,
     SetLimits,
 )
-from steppe.fleet.meters import Meters
+from steppe.fleet.meters import Meter, Meters
 from steppe.fleet.seats import ReplicaSeat, block_path, wait_for_first_tick
 
 COUPLING = "steppe.device.emulator.coupling:couple"
 STATE_VARIABLE = "STEPPE_EMULATED_STATE"
-
-_log = logging.getLogger(__name__)
-
-
-def state_folder() -> Path:
-    """Return where files in memory go."""
-    shared = Path("/dev/shm")
-    return shared if shared.is_dir() else Path(tempfile.gettempdir())
 
 
 class Node:
     """The node actor: every call returns at once."""
 
     def __init__(self, settings: NodeSettings) -> None:
-        """Open the GPUs, start the meters and the agent.
+        """Open the GPUs, start the meters and the agent; go on where a dead predecessor ended.
 
         Raises:
             BackendUnavailableError: There is no GPU driver.
@@ -56,27 +48,29 @@ class Node:
         """
         self._settings = settings
         self._id = str(ray.get_runtime_context().get_node_id())
-        self._folder = state_folder() / f"steppe-{settings.run_id}-{self._id[:8]}"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = run_folder(settings.run_id, self._id)
+        if not self._folder.exists():  # the first life of this node
+            sweep_leftovers(state_folder())
+            self._folder.mkdir(mode=0o700)
         self._state: Path | None = None
         if settings.device == "emulated":
-            self._state = Path(
-                os.environ.get(STATE_VARIABLE) or state_folder() / f"steppe-gpus-{self._id[:8]}"
-            )
+            self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file(self._id[:8]))
             activate(settings.profile, settings.count, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
         self._meters = Meters(self._gpus)
-        self._meters.start()
         self._seats: dict[str, ReplicaSeat] = {}
-        self._reports: list[NodeReport] = []
-        self._numbers = 0
+        self._journal = Journal(self._folder / "journal.json")
+        memory = self._journal.read()
+        self._number, self._reports = memory.number, list(memory.reports)
+        self._looked_to = 0
         self._lock = threading.Lock()
-        self._agent: AgentProcess | None = None
-        self._limits: AgentClient | None = None
-        self._leases = 0
-        self._clock_refused = False
+        for seat in memory.seats:
+            self._meters.go_on_from(seat.seen_s, seat.counters_j)
+        self._meters.start()
+        self._limits = ClockLimits(self._folder, settings.lease_s)
         wait_for_first_tick(tuple(self._meters.histories.values()))
-        self._start_agent()
+        for seat in memory.seats:
+            self._resume(seat)
 
     def info(self) -> NodeInfo:
         """Return what the controller needs to know about this machine."""
@@ -100,9 +94,12 @@ class Node:
             raise DeviceError(f"{replica}: asked for GPU {missing[0]}, found {sorted(found)}")
         meters = {found[i]: self._meters.histories[found[i]] for i in gpu_indices}
         path = block_path(self._folder, replica)
-        path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
         with self._lock:
-            self._seats[replica] = ReplicaSeat(replica, ControlBlock.create(path), meters)
+            since_s = self._unseat(replica, meters)
+            path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
+            block = ControlBlock.create(path)
+            self._seats[replica] = ReplicaSeat(replica, block, meters, since_s)
+            self._write_down()
         return Seat(replica, str(path), self._hook(gpu_indices), cores)
 
     def apply(self, changes: list[SetLimits]) -> None:
@@ -114,17 +111,31 @@ class Node:
             seat.phase = change.phase
             seat.set_batch_limit(change.batch_limit)
             self._limit_clocks(seat, change.clock_mhz)
-
-    def report(self, acknowledged: int) -> list[NodeReport]:
-        """Close a window and return it, with those that were not acknowledged yet."""
-        self._set_anew_after_lost_lease()
         with self._lock:
-            self._reports = [r for r in self._reports if r.number > acknowledged]
-            self._numbers += 1
+            self._write_down()
+
+    def report(self, after: int) -> list[NodeReport]:
+        """Close a window and return it, with those before it that are kept and come `after`."""
+        if self._limits.were_undone():
+            for seat in self._seats.values():
+                if seat.clock_mhz:
+                    self._limit_clocks(seat, seat.clock_mhz)
+        with self._lock:
+            self._looked_to = after
             weights = self._settings.weights
-            replicas = tuple(seat.report(weights) for seat in self._seats.values())
-            self._reports.append(NodeReport(self._id, self._numbers, 0.0, replicas))
-            return list(self._reports)
+            self._keep(tuple(seat.report(weights) for seat in self._seats.values()))
+            self._write_down()
+            return [report for report in self._reports if report.number > after]
+
+    def settle(self, acknowledged: int) -> list[NodeReport]:
+        """Return the windows that come after `acknowledged`; those before it are in the books.
+
+        A window is forgotten once it is in the books and the controller has seen it.
+        """
+        with self._lock:
+            done = min(acknowledged, self._looked_to)
+            self._reports = [report for report in self._reports if report.number > done]
+            return [report for report in self._reports if report.number > acknowledged]
 
     def reading(self, replica: str) -> Reading:
         """Return running totals of a replica, for sweeps."""
@@ -136,52 +147,54 @@ class Node:
 
     def close(self) -> None:
         """Undo our limits and leave nothing behind."""
-        if self._limits is not None:
-            self._limits.release()
-        if self._agent is not None:
-            self._agent.stop()
+        self._limits.close()
         self._meters.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._state is not None:
             remove_state(self._state)
 
-    def _start_agent(self) -> None:
-        """Start the agent that owns the setters; without it we only meter."""
-        socket = self._folder / "agent.sock"
-        lease_s = self._settings.lease_s
-        try:
-            lease_file = self._folder / "lease.json"
-            self._agent = start_agent(
-                socket, lease_file=lease_file, loss=Restore(), lease_s=lease_s
-            )
-            self._limits = AgentClient(socket, lease_s)
-            self._leases = self._limits.leases_taken
-        except (SteppeError, OSError) as error:
-            _log.warning("no agent, so no clock limits on this node: %s", error)
+    def _resume(self, memory: SeatMemory) -> None:
+        """Take over the seat of an engine that runs on."""
+        uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in memory.gpu_indices]
+        meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
+        since_s = memory.seen_s if memory.counters_j else None
+        block = ControlBlock(block_path(self._folder, memory.replica))
+        seat = ReplicaSeat(memory.replica, block, meters, since_s)
+        seat.resume(memory)
+        self._seats[memory.replica] = seat
+        if memory.clock_mhz:
+            self._limit_clocks(seat, memory.clock_mhz)
+
+    def _unseat(self, replica: str, meters: Mapping[str, Meter]) -> float | None:
+        """Close the books of a replica that comes anew; return when, if its GPUs stay the same."""
+        old = self._seats.pop(replica, None)
+        if old is None:
+            return None
+        self._keep((old.close(self._settings.weights),))
+        return old.seen_s if set(old.gpus) == set(meters) else None
+
+    def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
+        """Keep a window until it is acknowledged."""
+        self._number += 1
+        self._reports.append(NodeReport(self._id, self._number, replicas))
+
+    def _write_down(self) -> None:
+        """Note what a successor of this actor must know."""
+        seats = []
+        for seat in self._seats.values():
+            indices = tuple(self._gpus[uuid].index for uuid in seat.gpus)
+            seats.append(seat.memory(indices, self._meters.counters_j(seat.gpus, seat.seen_s)))
+        self._journal.write(NodeMemory(self._number, tuple(self._reports), tuple(seats)))
 
     def _limit_clocks(self, seat: ReplicaSeat, clock_mhz: int | None) -> None:
-        if self._limits is None or self._clock_refused:
-            return
         accepted: list[int] = []
-        try:
-            for uuid in seat.gpus:
-                clocks = self._gpus[uuid].capabilities.sm_clocks_mhz
-                wanted_mhz = clocks[0] if clock_mhz is None else clock_mhz
-                accepted.append(self._limits.set_clock_limit(uuid, wanted_mhz))
-        except (SteppeError, OSError) as error:
-            self._clock_refused = True
-            _log.warning("no clock limits from now on: %s", error)
-            return
-        seat.clock_mhz = min(accepted)
-
-    def _set_anew_after_lost_lease(self) -> None:
-        """A lease that was taken again began without limits: set what should be set."""
-        if self._limits is None or self._limits.leases_taken == self._leases:
-            return
-        self._leases = self._limits.leases_taken
-        for seat in self._seats.values():
-            if seat.clock_mhz:
-                self._limit_clocks(seat, seat.clock_mhz)
+        for uuid in seat.gpus:
+            clocks = self._gpus[uuid].capabilities.sm_clocks_mhz
+            if clocks:
+                taken = self._limits.set(uuid, clocks[0] if clock_mhz is None else clock_mhz)
+                accepted += [] if taken is None else [taken]
+        if len(accepted) == len(seat.gpus):
+            seat.clock_mhz = min(accepted)
 
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:

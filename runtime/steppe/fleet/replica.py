@@ -11,11 +11,15 @@ import ray
 from steppe.engine.model_store import get_model
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.engine.transformers_engine import start_transformers
+from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
 from steppe.errors import EngineError
 from steppe.fleet.messages import ReplicaStatus, Seat
 
 EXIT_ENGINE_DIED = 70
+
+Settings = EngineSettings | TransformersSettings | SyntheticSettings
 
 
 class Engine(Protocol):
@@ -49,7 +53,7 @@ class Replica:
     When its engine dies the actor ends its own process, so that Ray starts it afresh.
     """
 
-    def __init__(self, settings: EngineSettings | SyntheticSettings, host: str) -> None:
+    def __init__(self, settings: Settings, host: str) -> None:
         """Remember what to start; the engine comes with `start`."""
         self._settings, self._host = settings, host
         self._engine: Engine | None = None
@@ -104,9 +108,17 @@ class Replica:
         match self._settings:
             case SyntheticSettings() as settings:
                 return await start_synthetic(settings, seam, self._host)
+            case TransformersSettings() as settings:
+                found = settings.on(await _folder(settings.model), cores)
+                return await start_transformers(found, seam, self._host)
             case settings:
-                folder = await asyncio.to_thread(get_model, settings.model, progress=_say_nothing)
-                return await start_vllm(settings.on(str(folder), cores), seam, self._host)
+                return await start_vllm(
+                    settings.on(await _folder(settings.model), cores), seam, self._host
+                )
+
+
+async def _folder(model: str) -> str:
+    return str(await asyncio.to_thread(get_model, model, progress=_say_nothing))
 
 
 def _say_nothing(line: str) -> None:

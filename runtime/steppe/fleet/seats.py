@@ -11,6 +11,7 @@ from pathlib import Path
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
+from steppe.fleet.journal import SeatMemory
 from steppe.fleet.messages import Reading, ReplicaReport
 from steppe.fleet.meters import Meter
 
@@ -53,20 +54,28 @@ class ReplicaSeat:
     last reading of its meters while it is not, so that no step is cut in two.
     """
 
-    def __init__(self, replica: str, block: ControlBlock, gpus: Mapping[str, Meter]) -> None:
-        """Begin at the last reading of the meters.
+    def __init__(
+        self,
+        replica: str,
+        block: ControlBlock,
+        gpus: Mapping[str, Meter],
+        since_s: float | None = None,
+    ) -> None:
+        """Begin to meter.
 
         Args:
             replica: Name of the replica.
             block: The file shared with its engine.
             gpus: Meters of its GPUs, by UUID.
+            since_s: From when on, s; from the last reading of the meters when absent.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
         self.phase = "starting"
         self.clock_mhz = 0
         self.batch_limit = 0
-        self._seen_s = self._attributed_s = self._read_s = self._covered_s()
-        self._read_j = 0.0
+        begun_s = self._covered_s() if since_s is None else since_s
+        self.seen_s = self._attributed_s = self._read_s = begun_s
+        self._read_j = self._owed_j = 0.0
         self._idle_w: float | None = None
         self._tokens = block.read_telemetry().output_tokens
 
@@ -89,17 +98,55 @@ class ReplicaSeat:
             prompt_tokens=telemetry.prompt_tokens,
             steps=telemetry.steps,
             error_j=window.error_j,
+            quality=window.quality,
+            running=telemetry.running,
+            waiting=telemetry.waiting,
         )
+
+    def resume(self, memory: SeatMemory) -> None:
+        """Go on where the seat of a dead node actor ended."""
+        self.phase, self.clock_mhz = memory.phase, memory.clock_mhz
+        self.batch_limit = memory.batch_limit
+        self.block.read_to, self._tokens = memory.read_to, memory.output_tokens
+        self._owed_j = memory.owed_j
+
+    def memory(self, gpu_indices: tuple[int, ...], counters_j: dict[str, float]) -> SeatMemory:
+        """Return what a successor needs to go on from the last report.
+
+        Args:
+            gpu_indices: NVML indices of its GPUs.
+            counters_j: What their counters showed at `seen_s`, by UUID, J.
+        """
+        meters = tuple(self.gpus.values())
+        return SeatMemory(
+            replica=self.replica,
+            gpu_indices=gpu_indices,
+            phase=self.phase,
+            clock_mhz=self.clock_mhz,
+            batch_limit=self.batch_limit,
+            read_to=self.block.read_to,
+            output_tokens=self._tokens,
+            seen_s=self.seen_s,
+            owed_j=self._owed_j + Window.over(meters, self._attributed_s, self.seen_s).energy_j,
+            counters_j=counters_j,
+        )
+
+    def close(self, weights: TokenWeights) -> ReplicaReport:
+        """Return the last report: its engine is dead, and what is left of its energy lost."""
+        self.phase = "gone"
+        report = self.report(weights)
+        self.block.close()
+        return report
 
     def report(self, weights: TokenWeights) -> ReplicaReport:
         """Close the window that began with the last report."""
         meters = tuple(self.gpus.values())
-        seen = Window.over(meters, self._seen_s, self._covered_s())
+        seen = Window.over(meters, self.seen_s, self._covered_s())
         batch = self.block.read_steps()
         telemetry = self.block.read_telemetry()
         shares = self._attribute(meters, batch.steps, telemetry.running > 0, weights)
         fresh = telemetry.output_tokens - self._tokens
-        self._tokens, self._seen_s = telemetry.output_tokens, seen.end_s
+        self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
         return ReplicaReport(
             replica=self.replica,
@@ -136,8 +183,9 @@ class ReplicaSeat:
         done = [_busy_step(step, weights) for step in steps]
         if not done and span_s > 0:
             self._learn_idle(window.energy_j / span_s)
-        shares = attribute(window.energy_j, span_s, self._idle_w or 0.0, done)
-        if self.phase == "starting":
+        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle_w or 0.0, done)
+        self._owed_j = 0.0
+        if self.phase in ("starting", "gone"):
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
 
@@ -173,9 +221,9 @@ def _tokens_of(steps: Sequence[StepRecord]) -> dict[int, tuple[int, int]]:
 
 def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
     """Wait until every meter has seen its counter move."""
-    give_up_s = time.monotonic() + longest_s
-    while time.monotonic() < give_up_s:
-        if all(meter.covered_until_s > 0 for meter in meters):
+    begun_s = time.monotonic()
+    while time.monotonic() < begun_s + longest_s:
+        if all(meter.covered_until_s > begun_s for meter in meters):
             return
         time.sleep(0.02)
 

@@ -1,80 +1,112 @@
-"""The best mix of operating points for some equal replicas and some watts."""
+"""The best points for many replicas and some watts: exact where that is cheap.
+
+Each group of equal replicas is relaxed to the convex hull of its points, whose edges are
+bought in the order of worth per watt (Lagrangian relaxation of the multiple-choice knapsack
+problem: Kellerer, Pferschy, Pisinger, Knapsack Problems, 2004, chapter 11). All but one
+replica of each group then stand on points of the hull; rounding is mended by exchanging two
+replicas' points at a time. The cost does not depend on the number of replicas. Fleets so
+small that one replica's rounding matters are solved by dynamic programming.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import combinations_with_replacement, pairwise
+from collections.abc import Sequence
 
 import numpy as np
 
+from steppe.frontier.exact import TOLERANCE, curve, most_worth, sums_of
+from steppe.frontier.exchange import lower_draw, raise_worth
+from steppe.frontier.group import Counts, Group, merged
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
 Mix = tuple[OperatingPoint, ...]
+SMALL_FLEET = 8
+"""Up to so many replicas the best plan is searched for where rounding is not proven harmless."""
+NEGLIGIBLE = 1e-4
+"""Share of the worth that is not worth another exchange."""
 
 
 def best_mix(frontier: Frontier, replicas: int, draw_w: float) -> Mix | None:
     """Return the points that give the most tokens when `replicas` all run within `draw_w`.
 
-    Along the convex hull all replicas rise together, edge by edge (reference: Lagrangian
-    relaxation of the multiple-choice knapsack; all but one replica stand on hull points).
-    What is left over then goes to the best exchange of any two points, which is exact for
-    two replicas.
-
     Returns:
         One point per replica, the largest draw first; None when even the lowest draws more.
     """
-    if replicas * frontier.floor.draw_w > draw_w:
+    group = Group.awake(frontier, replicas)
+    counts = best_counts([group], draw_w)
+    return None if counts is None else group.points(counts[0])
+
+
+def best_counts(groups: Sequence[Group], draw_w: float) -> list[Counts] | None:
+    """Return how many replicas of each group stand at each choice for the most worth.
+
+    Args:
+        groups: Replicas that share the watts.
+        draw_w: Watts for all of them, those that sleep included.
+
+    Returns:
+        Counts for each group; None when the lowest choices draw more than `draw_w`.
+    """
+    least_w = sum(group.least_w for group in groups)
+    if least_w > draw_w:
         return None
-    counts = _along_the_hull(frontier.hull, replicas, draw_w)
-    mix = _exchange(frontier, counts, draw_w)
-    return tuple(sorted(mix.elements(), key=lambda point: -point.draw_w))
+    counts, bound = _relaxed(groups, draw_w - least_w)
+    lifted = _lifted(groups, counts, draw_w)
+    counts = raise_worth(groups, lifted, draw_w, bound * (1 - NEGLIGIBLE))
+    worth = sum(g.worth(g.output_tps(c)) for g, c in zip(groups, counts, strict=True))
+    is_small = sum(group.replicas for group in groups) <= SMALL_FLEET
+    if is_small and worth < bound * (1 - TOLERANCE):
+        return most_worth(groups, counts, draw_w)
+    return counts
 
 
-def _along_the_hull(hull: Mix, replicas: int, draw_w: float) -> Counter[OperatingPoint]:
-    left_w = draw_w - replicas * hull[0].draw_w
-    for low, high in pairwise(hull):
-        step_w = high.draw_w - low.draw_w
-        risen = min(replicas, int(left_w / step_w))
-        if risen < replicas:
-            return Counter({high: risen, low: replicas - risen})
-        left_w -= replicas * step_w
-    return Counter({hull[-1]: replicas})
+def least_counts(group: Group, output_tps: float, slots: int) -> Counts | None:
+    """Return the counts with the least draw that cover an output and some sequences.
+
+    Returns:
+        Replicas at each choice; None when the whole group does not cover both.
+    """
+    if group.replicas <= SMALL_FLEET:
+        sums = sums_of(group, np.inf)
+        rooms = [group.slots(row) >= slots for row in sums.counts]
+        covering = np.flatnonzero((sums.outputs >= output_tps) & rooms)
+        return sums.counts[covering[0]] if len(covering) else None
+    counts = group.covering(output_tps, slots)
+    if counts is None:
+        return None
+    lowered = lower_draw(group, counts, output_tps)
+    return lowered if group.slots(lowered) >= slots else counts
 
 
-def _exchange(
-    frontier: Frontier, counts: Counter[OperatingPoint], draw_w: float
-) -> Counter[OperatingPoint]:
-    """Replace the one or two points whose replacement gains most, until none gains."""
-    counts = +counts
-    draws = np.array([point.draw_w for point in frontier.points])
-    gives = np.array([point.output_tps for point in frontier.points])
-    pair_draws, pair_gives = draws[:, None] + draws, gives[:, None] + gives
-    while True:
-        left_w = draw_w - sum(point.draw_w * n for point, n in counts.items())
-        best_gain, best = 1e-9, None
-        for a, b in _pairs(counts):
-            fits = pair_draws <= a.draw_w + b.draw_w + left_w
-            at = int(np.argmax(np.where(fits, pair_gives, -1.0)))
-            gain = pair_gives.flat[at] - a.output_tps - b.output_tps
-            if gain > best_gain:
-                best_gain, best = gain, ((a, b), divmod(at, len(draws)))
-        if best is None:
-            return _lift_one(frontier, counts, left_w)
-        (old, (i, j)) = best
-        counts = counts - Counter(old) + Counter((frontier.points[i], frontier.points[j]))
+def _relaxed(groups: Sequence[Group], watts: float) -> tuple[list[Counts], float]:
+    """Return whole replicas along each hull, and the worth that no plan exceeds."""
+    pieces = merged(groups)
+    least = sum(g.worth(g.least_tps) for g in groups)
+    bound = float(np.interp(watts, *curve(pieces, 0.0, least)))
+    shares_w, left_w = [0.0] * len(groups), watts
+    for piece in pieces:
+        taken_w = min(piece.watts, left_w)
+        shares_w[piece.group] += taken_w
+        left_w -= taken_w
+    counts = [g.along_the_hull(share_w) for g, share_w in zip(groups, shares_w, strict=True)]
+    return counts, bound
 
 
-def _pairs(counts: Counter[OperatingPoint]) -> list[tuple[OperatingPoint, OperatingPoint]]:
-    return [(a, b) for a, b in combinations_with_replacement(counts, 2) if a != b or counts[a] >= 2]
-
-
-def _lift_one(
-    frontier: Frontier, counts: Counter[OperatingPoint], left_w: float
-) -> Counter[OperatingPoint]:
-    """Lift a lone replica to the best point that still fits."""
-    if counts.total() != 1:
-        return counts
-    (point,) = counts
-    fitting = [p for p in frontier.points if p.draw_w <= point.draw_w + left_w]
-    return Counter([fitting[-1]])
+def _lifted(groups: Sequence[Group], counts: list[Counts], draw_w: float) -> list[Counts]:
+    """Lift the lowest replica of each group, which the whole numbers left behind."""
+    left_w = draw_w - sum(g.draw_w(c) for g, c in zip(groups, counts, strict=True))
+    for group, held in zip(groups, counts, strict=True):
+        if not group.replicas:
+            continue
+        start = int(np.flatnonzero(held)[0])
+        ladder = group.ladder
+        rises_w = ladder.draws_w - ladder.draws_w[start]
+        outputs_tps = group.output_tps(held) + ladder.gives_tps - ladder.gives_tps[start]
+        worths = np.where(rises_w <= left_w, group.worths(outputs_tps), -np.inf)
+        end = int(np.argmax(worths))
+        if worths[end] > worths[start]:
+            held[start] -= 1
+            held[end] += 1
+            left_w -= float(rises_w[end])
+    return counts

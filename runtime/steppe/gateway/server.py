@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from dataclasses import dataclass
 
@@ -17,7 +18,14 @@ from steppe.gateway.proxy import open_session
 from steppe.gateway.routing import Route
 from steppe.gateway.tally import FinishedRequest, GatewayStatus, Tally
 
-__all__ = ["FinishedRequest", "Gateway", "GatewaySettings", "GatewayStatus", "Route"]
+__all__ = [
+    "FinishedRequest",
+    "Gateway",
+    "GatewaySettings",
+    "GatewayStatus",
+    "Route",
+    "refuse_port_in_use",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +147,29 @@ class Gateway:
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise UsageError(f"gateway: {host}:{port} is in use already") from error
-            why = error.strerror or error
-            raise UsageError(f"gateway: cannot listen on {host}:{port}: {why}") from error
+            raise _cannot_listen(host, port, error) from error
         port = runner.addresses[0][1]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
         return f"http://{reachable}:{port}"
+
+
+def refuse_port_in_use(host: str, port: int) -> None:
+    """Make sure, before anything is started, that a gateway could listen there.
+
+    Raises:
+        UsageError: It could not, for instance because the port is in use.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> UsageError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(f"gateway.port: {host}:{port} is in use already")
+    return UsageError(f"gateway: cannot listen on {host}:{port}: {error.strerror or error}")

@@ -81,9 +81,21 @@ def open_session(max_connections: int, request_timeout_s: float) -> aiohttp.Clie
 
 
 async def ask(
-    session: aiohttp.ClientSession, target: Target, body: bytes, now_s: Callable[[], float]
+    session: aiohttp.ClientSession,
+    target: Target,
+    body: bytes,
+    now_s: Callable[[], float],
+    on_chunk: Callable[[], None] = lambda: None,
 ) -> Completed | Refused | Failed:
-    """Send one request and read its stream to the end; server and network errors are values."""
+    """Send one request and read its stream to the end; server and network errors are values.
+
+    Args:
+        session: An open session.
+        target: Who is asked.
+        body: The request, JSON.
+        now_s: Tells the time, s.
+        on_chunk: Called for each chunk with tokens, as it comes.
+    """
     headers = {"Content-Type": "application/json"}
     try:
         async with session.post(
@@ -91,7 +103,7 @@ async def ask(
         ) as response:
             if response.status != HTTPStatus.OK:
                 return await _refusal(response)
-            stream = ChatStream()
+            stream = ChatStream(on_chunk)
             async for data in response.content.iter_any():
                 stream.feed(data, now_s())
             return stream.end()

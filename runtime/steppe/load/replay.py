@@ -50,6 +50,8 @@ class ReplayOptions:
         retry_limit_s: Longest time over which a request's 503s are waited out, s.
         request_timeout_s: Longest time that one try may take, s.
         max_connections: Most connections open at once.
+        on_chunk: Called for each chunk with tokens, as it comes.
+        on_end: Called with each request's result, as it ends.
     """
 
     pacing: OpenLoop | ClosedLoop = OpenLoop()
@@ -60,6 +62,8 @@ class ReplayOptions:
     retry_limit_s: float = 600.0
     request_timeout_s: float = 900.0
     max_connections: int = 2000
+    on_chunk: Callable[[], None] = lambda: None
+    on_end: Callable[[RequestResult], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +173,19 @@ class _Replay:
         retries = 0
         try:
             body = self._body(index, arrival)
-            outcome = await ask(self.session, self.target, body, self.now_s)
+            outcome = await self._ask(body)
             while (delay_s := self._retry_delay_s(outcome, sent_s)) is not None:
                 outcome, retries = Cancelled(), retries + 1
                 await asyncio.sleep(delay_s)
-                outcome = await ask(self.session, self.target, body, self.now_s)
+                outcome = await self._ask(body)
         finally:
             result = RequestResult(index, arrival, due_s, sent_s, retries, outcome)
             self.results.append(result)
             self._note_end(result)
+            self.options.on_end(result)
+
+    async def _ask(self, body: bytes) -> Outcome:
+        return await ask(self.session, self.target, body, self.now_s, self.options.on_chunk)
 
     def _body(self, index: int, arrival: Arrival) -> bytes:
         words = arrival.prompt_tokens - self.options.template_tokens

@@ -8,6 +8,7 @@ the first token, so the first token is seen when vLLM's own `bench serve` sees i
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,9 @@ Outcome = Completed | Refused | Failed | Cancelled
 class ChatStream:
     """Reads the server-sent events of one streamed chat completion, in pieces of any size."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_chunk: Callable[[], None] = lambda: None) -> None:
+        """Begin; `on_chunk` is called for each chunk with tokens."""
+        self._on_chunk = on_chunk
         self._rest = b""
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -135,6 +138,7 @@ class ChatStream:
         else:
             self._gaps_s.append(now_s - self._last_s)
         self._last_s = now_s
+        self._on_chunk()
 
 
 def _carries_tokens(delta: dict[str, Any]) -> bool:

@@ -4,36 +4,93 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.replay import ClosedLoop, ReplayOptions, replay
+from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
+from steppe.load.results import LoadResult, RequestResult
+from steppe.load.stream import Completed
+from steppe.measure.result import ClientTimes
 
 JOIN_S = 30.0
 REQUESTS = 100_000
 """Most requests that one server gets: more than any sweep needs."""
+FEWEST = 3
+"""Below so many requests a percentile says nothing."""
+
+
+_DEFAULTS = ReplayOptions()
+
+
+@dataclass(slots=True)
+class Saturation:
+    """A saturating load; its results are there when its block has ended.
+
+    Attributes:
+        begun_s: When it began, s of the monotonic clock.
+        results: What the clients saw, one result a server.
+    """
+
+    begun_s: float = field(default_factory=time.monotonic)
+    results: list[LoadResult] = field(default_factory=list)
+
+    def client_times(self, since_s: float) -> ClientTimes:
+        """Return what the clients saw of requests sent after `since_s` of the monotonic clock."""
+        after_s = since_s - self.begun_s
+        requests = [r for result in self.results for r in result.requests]
+        ended = [r for r in requests if isinstance(r.outcome, Completed) and r.sent_s >= after_s]
+        if len(ended) < FEWEST:
+            return ClientTimes(requests=len(ended))
+        return _times_of(ended)
+
+
+def _times_of(ended: Sequence[RequestResult]) -> ClientTimes:
+    gaps = [
+        np.frombuffer(r.outcome.gaps_s, dtype=np.float64)
+        for r in ended
+        if isinstance(r.outcome, Completed)
+    ]
+    gaps_s = np.concatenate(gaps)
+    ttft_s = float(np.median([r.ttft_s for r in ended if r.ttft_s is not None]))
+    if not gaps_s.size:
+        return ClientTimes(len(ended), ttft_s)
+    p50, p95, p99 = (float(value) for value in np.percentile(gaps_s, (50, 95, 99)))
+    return ClientTimes(len(ended), ttft_s, p50, p95, p99)
 
 
 @contextmanager
 def saturated(
-    targets: Sequence[Target], arrivals: Sequence[Arrival], concurrency: int
-) -> Generator[None]:
+    targets: Sequence[Target],
+    arrivals: Sequence[Arrival],
+    concurrency: int,
+    options: ReplayOptions = _DEFAULTS,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Generator[Saturation]:
     """Hold `concurrency` requests outstanding at every target inside the block.
 
     Args:
         targets: The servers.
         arrivals: Lengths of the requests, used in turn and over again; times do not matter.
         concurrency: Requests outstanding at each server; more than its batch limit.
+        options: How requests are made; their pacing is always the closed loop.
+        on_progress: Takes where each replay stands, in the thread of the load.
     """
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
-    options = ReplayOptions(pacing=ClosedLoop(concurrency))
+    options = replace(options, pacing=ClosedLoop(concurrency))
     endless = tuple(arrivals) * max(1, REQUESTS // max(1, len(arrivals)))
+    load = Saturation()
 
     async def run() -> None:
-        await asyncio.gather(*(replay(t, endless, options, stop=stop) for t in targets))
+        load.results += await asyncio.gather(
+            *(replay(t, endless, options, on_progress, stop) for t in targets)
+        )
 
     def work() -> None:
         asyncio.set_event_loop(loop)
@@ -42,7 +99,7 @@ def saturated(
     thread = threading.Thread(target=work, daemon=True, name="saturate")
     thread.start()
     try:
-        yield
+        yield load
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(timeout=JOIN_S)

@@ -1,0 +1,72 @@
+"""Who decides which operating point each replica runs at, and how soon it may change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from steppe.config.section import NonNegative, Positive, Section, Share
+
+PolicyName = Literal[
+    "follow_budget",
+    "save_energy",
+    "full_clocks",
+    "power_cap",
+    "clocks",
+    "replicas",
+    "nameplate",
+    "reactive",
+]
+
+
+class HorizonSection(Section):
+    """Look a day ahead: which replicas stay warm, and which wakes pay back."""
+
+    step_s: Positive = 600.0
+    """Length of a step, s."""
+    steps: Annotated[int, Field(ge=2, le=1000)] = 144
+    """How many steps to look ahead."""
+    every_s: Positive = 60.0
+    """Time between two looks ahead, s."""
+    low_share: Share = 0.8
+    """What of the forecast to count on for replicas that stay warm."""
+    wake_j: NonNegative = 0.0
+    """Joules to put a replica to sleep and wake it again, J."""
+
+
+class ControlSection(Section):
+    """The control loop."""
+
+    policy: PolicyName = "follow_budget"
+    """`follow_budget`: the most tokens within the budget. `save_energy`: the least joules at the
+    SLO, the budget as a ceiling. The others are what is done elsewhere, to compare with:
+    `full_clocks`, `power_cap`, `clocks`, `replicas`, `nameplate`, `reactive`."""
+    period_s: Positive = 1.0
+    """Time between two ticks, s."""
+    guard_share: Share = 0.02
+    """Least share of the budget left unused, against the plan's own error."""
+    ramp_up_share: Positive = 0.25
+    """Most the planned draw may rise in a second, share of the fleet's full draw."""
+    dwell_s: NonNegative = 5.0
+    """Least time between two sleeps or wakes of the fleet, s; never delays a needed sleep."""
+    drain_s: NonNegative = 8.0
+    """How long a draining replica may finish its requests before it is frozen, s."""
+    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Most of a plan's output that the demand may take (`save_energy`)."""
+    nameplate_w: Positive | None = None
+    """Power limit of a replica's GPUs together, W (`nameplate`)."""
+    least_cap_w: Positive | None = None
+    """Least power limit that a replica's GPUs take, together, W (`power_cap`)."""
+    horizon: HorizonSection | None = None
+    """Look a day ahead (`follow_budget`, `save_energy`); not when absent."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ControlSection:
+        if self.policy == "nameplate" and self.nameplate_w is None:
+            raise ValueError("policy nameplate needs nameplate_w")
+        if self.policy == "power_cap" and self.least_cap_w is None:
+            raise ValueError("policy power_cap needs least_cap_w")
+        if self.horizon is not None and self.policy not in ("follow_budget", "save_energy"):
+            raise ValueError(f"policy {self.policy} has no use for a horizon")
+        return self

@@ -1,0 +1,177 @@
+"""What others do about power, in the same interface: to be compared with, or chosen.
+
+None of them feeds back the measured draw or looks at the demand unless it says so. Where the
+compared system turns a replica off, the plan lets it sleep. Points of a full batch are those
+with the largest batch limit of the frontier: these systems do not move the batch limit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.planner import Planner
+from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.mix import Mix, best_mix
+from steppe.frontier.pareto import Frontier
+
+
+@dataclass(frozen=True, slots=True)
+class FullClocks:
+    """Every replica awake at the full point, whatever the budget: a fleet without power control."""
+
+    frontier: Frontier
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        return _plan(self.frontier, seen, (self.frontier.full,) * _usable(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCapOnly:
+    """Every replica awake with a full batch, under an equal board power limit for every GPU.
+
+    What `nvidia-smi -pl` gives and GridPilot (arXiv 2605.26384) closes its loop with. A power
+    limit lowers the clock until the draw fits, so the plan is the fastest full-batch point
+    within the limit; that the clock comes in steps of the frontier wastes a little of it. The
+    limit never goes below the least that the board takes: at a deeper budget the fleet draws
+    too much. A replica that is not saturated draws less than its limit, and nobody else may
+    have the rest.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        least_cap_w: Least power limit of a replica's GPUs together, W.
+    """
+
+    frontier: Frontier
+    least_cap_w: float
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        usable = _usable(seen)
+        room_w = seen.budget_w - _others_w(self.frontier, seen)
+        cap_w = max(self.least_cap_w, room_w / max(1, usable))
+        batch = full_batch(self.frontier)
+        within = [point for point in batch.points if point.draw_w <= cap_w]
+        return _plan(self.frontier, seen, (within[-1] if within else batch.floor,) * usable)
+
+
+@dataclass(frozen=True, slots=True)
+class ClocksOnly:
+    """Every replica awake with a full batch; the clocks follow the budget.
+
+    The knob of VoltanaLLM (arXiv 2509.04827) and throttLL'eM (arXiv 2408.05235), which move it
+    to keep an SLO, here with the budget as its aim: the best mix of clocks, with a clock for
+    each replica. Below the lowest clock of every replica the fleet draws too much.
+    """
+
+    frontier: Frontier
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        usable = _usable(seen)
+        room_w = seen.budget_w - _others_w(self.frontier, seen)
+        batch = full_batch(self.frontier)
+        mix = best_mix(batch, usable, room_w)
+        return _plan(self.frontier, seen, (batch.floor,) * usable if mix is None else mix)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasOnly:
+    """Full clocks and batches; as many replicas awake as the budget holds.
+
+    Horizontal scaling against measured draw, as Climatik (KEDA under a power cap) does.
+    """
+
+    frontier: Frontier
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
+
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the plan whose number of awake replicas is in bounds, if the budget holds it."""
+        full, asleep_w, usable = self.frontier.full, self.frontier.asleep_w, _usable(seen)
+        room_w = seen.budget_w - _others_w(self.frontier, seen) - usable * asleep_w
+        affordable = min(usable, max(0, math.floor(room_w / (full.draw_w - asleep_w))))
+        awake = min(affordable, bounds.nearest(affordable))
+        return _plan(self.frontier, seen, (full,) * awake)
+
+
+@dataclass(frozen=True, slots=True)
+class NameplateCeiling:
+    """Full clocks; as many replicas as their nameplate watts fit into the budget.
+
+    The rule of NVIDIA Dynamo's planner (`total_gpu_power_limit`, ai-dynamo pull request 12012):
+    every replica counts with its power limit, whatever it draws. Dynamo's limit is fixed; here
+    it follows the budget, which flatters the rule. That sleeping replicas draw something is
+    not part of it.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        nameplate_w: Power limit of a replica's GPUs together, W.
+    """
+
+    frontier: Frontier
+    nameplate_w: float
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        awake = min(_usable(seen), math.floor(seen.budget_w / self.nameplate_w))
+        return _plan(self.frontier, seen, (self.frontier.full,) * awake)
+
+
+@dataclass(frozen=True, slots=True)
+class Reactive:
+    """Full clocks; as many replicas as the requests need, whatever the budget.
+
+    Ray Serve's and KEDA's rule: replicas = ceil(requests / target requests per replica), where
+    requests are those that wait and those that run. One replica stays at least.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        target_share: Target requests of a replica, share of its batch limit.
+    """
+
+    frontier: Frontier
+    target_share: float = 0.8
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
+
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the plan whose number of awake replicas is in bounds."""
+        full = self.frontier.full
+        requests = seen.waiting + seen.outstanding
+        wanted = max(1, math.ceil(requests / (self.target_share * full.batch_limit)))
+        awake = min(_usable(seen), bounds.nearest(wanted))
+        return _plan(self.frontier, seen, (full,) * awake)
+
+
+def full_batch(frontier: Frontier) -> Frontier:
+    """Return the frontier of the points with the largest batch limit."""
+    largest = max(point.batch_limit for point in frontier.points)
+    points = [point for point in frontier.points if point.batch_limit == largest]
+    return Frontier.of(points, frontier.asleep_w, frontier.idle_w, frontier.source)
+
+
+def _usable(seen: Observation) -> int:
+    return seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+
+
+def _others_w(frontier: Frontier, seen: Observation) -> float:
+    """Return the draw of the replicas that cannot serve, W; those that leave drain at the floor."""
+    planner = Planner(frontier, frontier.floor.draw_w)
+    return planner.others_w(seen, seen.count(ReplicaState.DRAINING))
+
+
+def _plan(frontier: Frontier, seen: Observation, awake: Mix) -> Plan:
+    """Return the plan with these replicas awake; those that leave may finish."""
+    leaving = max(0, seen.count(ReplicaState.AWAKE) - len(awake))
+    draining = seen.count(ReplicaState.DRAINING) + leaving
+    usable, others_w = _usable(seen), _others_w(frontier, seen)
+    draw_w = sum(point.draw_w for point in awake) + others_w
+    draw_w += (usable - len(awake)) * frontier.asleep_w
+    return Plan(awake, draw_w, draining, usable * frontier.asleep_w + others_w <= seen.budget_w)

@@ -1,0 +1,88 @@
+"""From the configuration to the policy, with its memory around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.config import ControlSection, HorizonSection
+from steppe.control.baselines import (
+    ClocksOnly,
+    FullClocks,
+    NameplateCeiling,
+    PowerCapOnly,
+    Reactive,
+    ReplicasOnly,
+)
+from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.horizon import HorizonTerms
+from steppe.control.planned import DayAhead, Foresight, Planned
+from steppe.control.policy import BoundedPolicy, FollowBudget, Policy, SaveEnergy, at_slo
+from steppe.frontier.pareto import Frontier
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """What a policy must know of its pool.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        replicas: How many there are.
+        tpot_s: The SLO's longest time per output token, s.
+        forecast: Forecast of the budget for the GPUs.
+    """
+
+    frontier: Frontier
+    replicas: int
+    tpot_s: float
+    forecast: Foresight
+
+
+def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
+    """Return the policy that a configuration asks for.
+
+    Every policy that follows the budget has the same feedback, guard and ramp, and the same
+    dwell where it moves the number of replicas: what is compared is what it decides.
+
+    Raises:
+        InfeasibleError: No operating point keeps the SLO of `save_energy`.
+    """
+    frontier = pool.frontier
+    match control.policy:
+        case "follow_budget":
+            follow = FollowBudget(frontier, frontier.floor.draw_w)
+            return _damped(control, pool, _dwelling(control, pool, follow))
+        case "save_energy":
+            kept = at_slo(frontier, pool.tpot_s)
+            save = SaveEnergy(kept, kept.floor.draw_w, control.utilisation)
+            return _damped(control, pool, _dwelling(control, pool, save))
+        case "full_clocks":
+            return FullClocks(frontier)
+        case "power_cap":
+            assert control.least_cap_w is not None, "the config says it for this policy"
+            return _damped(control, pool, PowerCapOnly(frontier, control.least_cap_w))
+        case "clocks":
+            return _damped(control, pool, ClocksOnly(frontier))
+        case "replicas":
+            return _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
+        case "nameplate":
+            assert control.nameplate_w is not None, "the config says it for this policy"
+            return NameplateCeiling(frontier, control.nameplate_w)
+        case "reactive":
+            return Dwelling(Reactive(frontier), control.dwell_s)
+
+
+def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
+    rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
+    return Corrected(Ramped(inner, rise_w_per_s), control.guard_share)
+
+
+def _dwelling(control: ControlSection, pool: PoolFacts, inner: BoundedPolicy) -> Policy:
+    if control.horizon is not None:
+        inner = _planned(control.horizon, pool, inner)
+    return Dwelling(inner, control.dwell_s)
+
+
+def _planned(section: HorizonSection, pool: PoolFacts, inner: BoundedPolicy) -> Planned:
+    terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
+    ahead = DayAhead(terms, pool.forecast, section.steps, section.low_share)
+    return Planned(inner, ahead, section.every_s)

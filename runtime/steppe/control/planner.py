@@ -1,0 +1,140 @@
+"""From watts or from a need to a plan for one pool, whatever its replicas are doing now."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.group import Counts, Group, Want
+from steppe.frontier.mix import best_counts, best_mix, least_counts
+from steppe.frontier.pareto import Frontier
+
+EVERYTHING = (Want(1.0, math.inf),)
+"""Every token is worth the same, and there can never be too many."""
+LEAST_TPS = 1e-9
+"""An output that no sleeping fleet gives, tokens/s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a pool should be able to do.
+
+    Attributes:
+        output_tps: Output tokens per second at saturation.
+        slots: Sequences decoded at once.
+    """
+
+    output_tps: float
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans for the replicas of one pool.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        drain_w: Draw of a replica that drains, W.
+    """
+
+    frontier: Frontier
+    drain_w: float
+
+    def plan(self, seen: Observation, need: Need | None, bounds: AwakeBounds) -> Plan:
+        """Return the plan with the least draw that covers the need, or else the most tokens.
+
+        Args:
+            seen: The pool.
+            need: What must be covered; None for as many tokens as there can be.
+            bounds: How many replicas may be awake, if the budget allows.
+        """
+        draining = seen.count(ReplicaState.DRAINING)
+        plan = self._beside(seen, need, bounds, draining)
+        if draining and not plan.feasible:
+            return self._beside(seen, need, bounds, 0)
+        return self._with_room_to_drain(seen, plan)
+
+    def others_w(self, seen: Observation, draining: int) -> float:
+        """Return the draw of the replicas that cannot serve, if so many of them may drain, W."""
+        frozen = seen.count(ReplicaState.DRAINING) - draining
+        # What starts, now or next, may draw as much as an idle replica until it can be told.
+        starting = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
+        return (
+            draining * self.drain_w
+            + frozen * self.frontier.asleep_w
+            + starting * self.frontier.idle_w
+        )
+
+    def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
+        """Return the plan with the most tokens whose draw is at most `budget_w`.
+
+        Args:
+            budget_w: Watts for all `replicas`, the sleeping ones included.
+            replicas: Replicas that may be awake or asleep.
+            bounds: How many of them may be awake; the budget is stronger.
+        """
+        asleep_w = self.frontier.asleep_w
+        group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
+        counts = best_counts([group], budget_w)
+        if counts is None:
+            return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
+        plan = _plan(group, counts[0])
+        awake = bounds.nearest(len(plan.awake))
+        if awake == len(plan.awake):
+            return plan
+        sleeping_w = (replicas - awake) * asleep_w
+        mix = best_mix(self.frontier, awake, budget_w - sleeping_w)
+        if mix is None:
+            return plan
+        return Plan(mix, sum(point.draw_w for point in mix) + sleeping_w)
+
+    def covering(self, need: Need, replicas: int, bounds: AwakeBounds) -> Plan | None:
+        """Return the plan with the least draw that covers `need`; None when none does."""
+        group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
+        # One replica at least: with none, nobody would notice the first request.
+        found = least_counts(group, max(need.output_tps, LEAST_TPS), need.slots)
+        if found is None:
+            return None
+        plan = _plan(group, found)
+        awake = bounds.nearest(len(plan.awake))
+        if awake == len(plan.awake):
+            return plan
+        running = Group.awake(self.frontier, awake)
+        counts = least_counts(running, need.output_tps, need.slots)
+        if counts is None:
+            return None
+        sleeping_w = (replicas - awake) * self.frontier.asleep_w
+        return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
+
+    def _beside(
+        self, seen: Observation, need: Need | None, bounds: AwakeBounds, draining: int
+    ) -> Plan:
+        """Return the best plan beside the replicas that start, and those that may drain."""
+        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+        others_w = self.others_w(seen, draining)
+        plan = None if need is None else self.covering(need, usable, bounds)
+        if plan is None or plan.draw_w + others_w > seen.budget_w:
+            plan = self.within(seen.budget_w - others_w, usable, bounds)
+        return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
+
+    def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
+        """Lower the plan so that replicas that must leave can finish, where that is possible."""
+        leaving = seen.count(ReplicaState.AWAKE) - len(plan.awake)
+        if leaving <= 0 or not plan.awake:
+            return plan
+        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+        room_w = leaving * (self.drain_w - self.frontier.asleep_w)
+        if plan.draw_w + room_w <= seen.budget_w:
+            return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
+        others_w = self.others_w(seen, plan.draining)
+        awake = AwakeBounds(len(plan.awake), len(plan.awake))
+        lower = self.within(seen.budget_w - others_w - room_w, usable, awake)
+        if len(lower.awake) != len(plan.awake):
+            return plan
+        return Plan(lower.awake, lower.draw_w + others_w + room_w, plan.draining + leaving)
+
+
+def _plan(group: Group, counts: Counts) -> Plan:
+    return Plan(group.points(counts), group.draw_w(counts))

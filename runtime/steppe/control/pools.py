@@ -1,0 +1,139 @@
+"""Several models on one budget: each pool gets the watts that buy most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from steppe.control.plan import Plan
+from steppe.control.planner import Planner
+from steppe.control.policy import SPARE_SHARE, Policy
+from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.group import Group, Want
+from steppe.frontier.mix import best_counts
+from steppe.frontier.pareto import Frontier
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The replicas of one model.
+
+    Attributes:
+        name: The model's name.
+        frontier: Operating points of one of its replicas.
+        drain_w: Draw of a replica that drains, W.
+        values: Worth of an output token by priority class; any unit, the same for all pools.
+    """
+
+    name: str
+    frontier: Frontier
+    drain_w: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSeen:
+    """A pool at one instant.
+
+    Attributes:
+        pool: The pool.
+        seen: Its replicas and its demand; the budget in it is not read.
+        demand_tps: Output tokens per second that are asked for, by priority class.
+    """
+
+    pool: Pool
+    seen: Observation
+    demand_tps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What a pool may draw, and its plan.
+
+    Attributes:
+        name: The pool's name.
+        budget_w: Its share of the budget, W.
+        plan: Its plan within this share.
+    """
+
+    name: str
+    budget_w: float
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ShareBudget:
+    """Divide the budget among pools by what their tokens are worth, then plan each pool.
+
+    The division is the best plan for all pools together, so each pool's own policy finds at
+    least as good a plan in its share; that policy keeps whatever memory it has. Watts that no
+    pool can turn into tokens are divided by the number of replicas: they let replicas drain.
+
+    Attributes:
+        policies: Who plans in each pool, by its name.
+    """
+
+    policies: Mapping[str, Policy]
+
+    def decide(self, budget_w: float, pools: Sequence[PoolSeen]) -> tuple[PoolPlan, ...]:
+        """Return a plan for each pool; together they draw no more than `budget_w`.
+
+        Args:
+            budget_w: Watts for the replicas of all pools.
+            pools: The pools.
+        """
+        return tuple(
+            PoolPlan(
+                one.pool.name,
+                share_w,
+                self.policies[one.pool.name].decide(replace(one.seen, budget_w=share_w)),
+            )
+            for one, share_w in zip(pools, shares_w(budget_w, pools), strict=True)
+        )
+
+
+def shares_w(budget_w: float, pools: Sequence[PoolSeen]) -> list[float]:
+    """Return what each pool may draw, W; below their floor they share in its proportion."""
+    others_w = [_others_w(one) for one in pools]
+    groups = [
+        Group.awake_or_asleep(one.pool.frontier, _usable(one.seen), wants(one)) for one in pools
+    ]
+    counts = best_counts(groups, budget_w - sum(others_w))
+    if counts is None:
+        floors_w = [other_w + g.least_w for other_w, g in zip(others_w, groups, strict=True)]
+        return [max(0.0, budget_w) * floor_w / sum(floors_w) for floor_w in floors_w]
+    drawn_w = [
+        other_w + g.draw_w(c) for other_w, g, c in zip(others_w, groups, counts, strict=True)
+    ]
+    replicas = [len(one.seen.replicas) for one in pools]
+    spare_w = (budget_w - sum(drawn_w)) / max(1, sum(replicas))
+    return [draw_w + n * spare_w for draw_w, n in zip(drawn_w, replicas, strict=True)]
+
+
+def wants(one: PoolSeen) -> Iterator[Want]:
+    """Yield what a pool is asked for, by falling value, with some capacity to spare.
+
+    While requests wait there is no limit to what is asked for at the least value; otherwise
+    the last want makes room for the requests that run.
+    """
+    full = one.pool.frontier.full
+    values = sorted(one.pool.values.items(), key=lambda pair: -pair[1])
+    wanted_tps = 0.0
+    for priority, value in values:
+        more_tps = one.demand_tps.get(priority, 0.0) * (1 + SPARE_SHARE)
+        wanted_tps += more_tps
+        yield Want(value, more_tps)
+    running_tps = one.seen.outstanding * full.output_tps / full.batch_limit
+    left_tps = math.inf if one.seen.work_waits else max(0.0, running_tps - wanted_tps)
+    yield Want(values[-1][1], left_tps)
+
+
+def _usable(seen: Observation) -> int:
+    return seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+
+
+def _others_w(one: PoolSeen) -> float:
+    """Return the draw of the replicas that cannot serve, W."""
+    planner = Planner(one.pool.frontier, one.pool.drain_w)
+    return planner.others_w(one.seen, one.seen.count(ReplicaState.DRAINING))

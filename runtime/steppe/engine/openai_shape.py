@@ -1,0 +1,182 @@
+"""What an engine of ours is asked and what it answers, in OpenAI's shapes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """Messages of a chat, each with its role and content."""
+
+    messages: list[dict[str, Any]]
+
+    @property
+    def words(self) -> str:
+        """The contents, one after the other."""
+        return " ".join(str(message.get("content")) for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrompt:
+    """A text to go on from."""
+
+    text: str
+
+    @property
+    def words(self) -> str:
+        """The text."""
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """A text to go on from, as token ids."""
+
+    tokens: list[int]
+
+    @property
+    def words(self) -> str:
+        """The ids, as a stand-in for a text."""
+        return " ".join(map(str, self.tokens))
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks for.
+
+    Attributes:
+        prompt: What to answer, or to go on from.
+        output_tokens: Most tokens to make; None when the request does not say.
+        stream: Whether they are sent one by one.
+        ignore_eos: Whether to go on after the end of the text.
+        temperature: Sampling temperature; None when the request does not say.
+    """
+
+    prompt: Prompt
+    output_tokens: int | None
+    stream: bool
+    ignore_eos: bool = False
+    temperature: float | None = None
+
+    @property
+    def chat(self) -> bool:
+        """Whether it is a chat completion, and not a text completion."""
+        return isinstance(self.prompt, ChatPrompt)
+
+    @classmethod
+    def read(cls, body: bytes) -> Asked:
+        """Read the JSON body of a chat completion or a text completion.
+
+        Raises:
+            ValueError: It is not JSON, or a number is none.
+            KeyError: It has neither a prompt nor messages.
+            TypeError: A part has another type than it should.
+            AttributeError: The same, where an object should be.
+        """
+        values = json.loads(body)
+        wanted = values.get("max_tokens") or values.get("max_completion_tokens")
+        temperature = values.get("temperature")
+        return cls(
+            prompt=_read_prompt(values),
+            output_tokens=int(wanted) if wanted else None,
+            stream=bool(values.get("stream")),
+            ignore_eos=bool(values.get("ignore_eos")),
+            temperature=None if temperature is None else float(temperature),
+        )
+
+
+def _read_prompt(values: dict[str, Any]) -> Prompt:
+    match values.get("prompt"):
+        case None | "":
+            return ChatPrompt([dict(message) for message in values["messages"]])
+        case str() as text:
+            return TextPrompt(text)
+        case [str() as text]:
+            return TextPrompt(text)
+        case [[*tokens]] | [*tokens] if tokens and all(isinstance(t, int) for t in tokens):
+            return TokenPrompt(list(tokens))
+        case other:
+            raise ValueError(f"asked for one prompt, found {type(other).__name__} of {other!r:.40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some more of an answer.
+
+    Attributes:
+        text: What was added.
+        tokens: Output tokens in it.
+        finish: OpenAI's reason when it is the last one, `stop` or `length`.
+    """
+
+    text: str
+    tokens: int
+    finish: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The shape of one answer.
+
+    Attributes:
+        id: The id that came in as X-Request-Id.
+        model: Name that clients ask for.
+        chat: Whether it is a chat completion, and not a text completion.
+        prompt_tokens: Tokens of the prompt.
+    """
+
+    id: str
+    model: str
+    chat: bool
+    prompt_tokens: int
+
+    def chunk(self, piece: Piece) -> dict[str, object]:
+        """Return one streamed chunk."""
+        part = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
+        choice: dict[str, object] = {"index": 0, "finish_reason": piece.finish, **part}
+        return self._around(self._chunk_kind, [choice])
+
+    def last(self, output_tokens: int) -> dict[str, object]:
+        """Return the chunk that carries the usage."""
+        return {**self._around(self._chunk_kind, []), "usage": self._usage(output_tokens)}
+
+    def whole(self, text: str, output_tokens: int, finish: str | None) -> dict[str, object]:
+        """Return the whole answer."""
+        message = {"role": "assistant", "content": text}
+        part: dict[str, object] = {"message": message} if self.chat else {"text": text}
+        kind = "chat.completion" if self.chat else "text_completion"
+        answer = self._around(kind, [{"index": 0, "finish_reason": finish, **part}])
+        return {**answer, "usage": self._usage(output_tokens)}
+
+    @property
+    def _chunk_kind(self) -> str:
+        return "chat.completion.chunk" if self.chat else "text_completion"
+
+    def _around(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+        outer = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}"
+        return {"id": outer, "object": kind, "model": self.model, "choices": choices}
+
+    def _usage(self, output_tokens: int) -> dict[str, int]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": self.prompt_tokens + output_tokens,
+        }
+
+
+def refusal(message: str) -> dict[str, object]:
+    """Return the answer to a request that asks for what cannot be (status 400)."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": 400}
+    return {"error": error}
+
+
+def failure(message: str) -> dict[str, object]:
+    """Return the answer to a request that the engine cannot finish (status 500)."""
+    error = {"message": message, "type": "internal_server_error", "param": None, "code": 500}
+    return {"error": error}

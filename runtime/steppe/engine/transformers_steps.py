@@ -1,0 +1,195 @@
+"""The steps of transformers' continuous batching, under limits that change while it runs.
+
+Seams of transformers 5.19 that this module uses, none of them public: the scheduler classes and
+`SCHEDULER_MAPPING`, `FIFOScheduler.schedule_batch`, `._get_waiting_candidates`, `.active_requests`,
+`.waiting_requests` and `.max_requests_per_batch`; `ContinuousBatchingManager._generation_step`,
+`._generation_loop_body`, `._create_batch_processor`, `._wake_up_loop`, `.background_thread_status`
+and `.output_router`. All run in the manager's own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+from transformers.generation.continuous_batching.scheduler import FIFOScheduler
+
+from steppe.engine.control_block import (
+    ControlBlock,
+    Limits,
+    RequestWork,
+    StepRecord,
+    Telemetry,
+    request_key,
+)
+from steppe.engine.seam import StepHook
+
+ROTATE_STEPS = 8
+"""A held request gets its turn after this many steps."""
+
+
+def internal_id(request_id: str, number: int) -> str:
+    """Return an id that is unique in the engine, even where clients repeat theirs."""
+    return f"{request_id}-{number}"
+
+
+def outer_id(internal: str) -> str:
+    """Return the id that came in, from the one that `internal_id` made of it."""
+    return internal.rpartition("-")[0]
+
+
+class StepBook:
+    """Reads the limits before each step, tells the hook, and writes down what each step did."""
+
+    def __init__(self, block: ControlBlock, hook: StepHook, own: Limits) -> None:
+        """Open the book.
+
+        Args:
+            block: Where limits come from and telemetry goes.
+            hook: Told of every step.
+            own: The engine's own limits, which the block can only tighten.
+        """
+        self._block, self._hook, self._own = block, hook, own
+        self._version, self._limits = -1, Limits()
+        self._totals = Telemetry()
+        self._step: tuple[int, tuple[RequestWork, ...]] | None = None
+        self._keys: dict[str, int] = {}
+        self.awake = threading.Event()
+        self.awake.set()
+
+    def take_limits(self) -> Limits:
+        """Return the limits of the next step."""
+        news = self._block.read_limits(self._version)
+        if news is not None:
+            self._version, self._limits = news
+        asked, own = self._limits, self._own
+        return Limits(
+            _tighter(asked.batch_limit, own.batch_limit),
+            _tighter(asked.tokens_per_step, own.tokens_per_step),
+            asked.hold,
+        )
+
+    @property
+    def may_rotate(self) -> bool:
+        """Whether the next step is the turn of other requests."""
+        return self._totals.steps % ROTATE_STEPS == 0
+
+    def begin(self, batch: list[Any]) -> None:
+        """A step with these requests starts; each is a `FutureRequestState`."""
+        work = tuple(self._work_of(request) for request in batch)
+        self._step = (time.monotonic_ns(), work)
+        prompt = sum(w.prompt_tokens for w in work)
+        self._hook.begin(prompt, sum(1 for w in work if w.decode_tokens))
+
+    def end(self) -> None:
+        """The step's tokens are there: write it down before anybody hears of them."""
+        assert self._step is not None
+        self._hook.end()
+        (start_ns, work), end_ns = self._step, time.monotonic_ns()
+        self._step = None
+        self._block.append_step(StepRecord(start_ns, end_ns, work))
+        old = self._totals
+        self._totals = Telemetry(
+            steps=old.steps + 1,
+            running=old.running,
+            waiting=old.waiting,
+            prompt_tokens=old.prompt_tokens + sum(w.prompt_tokens for w in work),
+            output_tokens=old.output_tokens + sum(w.output_tokens for w in work),
+            busy_ns=old.busy_ns + end_ns - start_ns,
+            now_ns=end_ns,
+            scheduled=len(work),
+        )
+        self._block.write_telemetry(self._totals)
+
+    def look_around(self, running: dict[str, Any], waiting: dict[str, Any]) -> None:
+        """Note who is still there after a step, or while nothing steps."""
+        now = replace(self._totals, running=len(running), waiting=len(waiting))
+        if now != self._totals:
+            self._totals = now
+            self._block.write_telemetry(now)
+            self._keys = {name: key for name, key in self._keys.items() if name in running}
+        if not self.awake.is_set() or not (running or waiting):
+            self._hook.idle()
+
+    def _work_of(self, request: Any) -> RequestWork:
+        state, tokens = request.state, request.query_length
+        if state.request_id not in self._keys:
+            self._keys[state.request_id] = request_key(outer_id(state.request_id))
+        key, output = self._keys[state.request_id], int(request.has_new_token)
+        if state.generated_len():
+            return RequestWork(key, 0, tokens, output)
+        return RequestWork(key, tokens, 0, output)
+
+
+def _tighter(asked: int, own: int) -> int:
+    return min(asked, own) if asked > 0 else own
+
+
+class LiveScheduler(FIFOScheduler):
+    """First come, first served, within the limits in force."""
+
+    def __init__(self, book: StepBook, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._book = book
+        self._room = 0
+
+    def schedule_batch(self, token_budget: int, cache_budget: int) -> Any:
+        """Choose the requests of one step; none while the engine is frozen."""
+        if not self._book.awake.is_set():
+            return [], False, 0, 0
+        limits = self._book.take_limits()
+        limit = limits.batch_limit
+        self._room = max(0, limit - len(self.active_requests))
+        self.max_requests_per_batch = (
+            limit if limits.hold else max(limit, len(self.active_requests))
+        )
+        if len(self.active_requests) > limit and limits.hold and self._book.may_rotate:
+            for name in list(self.active_requests)[:limit]:
+                self.active_requests[name] = self.active_requests.pop(name)
+        found = super().schedule_batch(min(token_budget, limits.tokens_per_step), cache_budget)
+        if found[0]:
+            self._book.begin(found[0])
+        return found
+
+    def _get_waiting_candidates(self) -> list[Any]:
+        return list(super()._get_waiting_candidates()[: self._room])
+
+
+class LiveManager(ContinuousBatchingManager):
+    """Runs the steps in a thread, and keeps the book of them."""
+
+    def __init__(self, book: StepBook, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._book = book
+
+    def wake(self) -> None:
+        """Look for work now, and not at the next poll."""
+        self._wake_up_loop.set()
+
+    def make_cache(self) -> None:
+        """Make the KV cache now, so that what is wrong with it is raised here."""
+        self.batch_processor = self._create_batch_processor()
+
+    def forget(self, request_id: str) -> None:
+        """Cancel a request whose results nobody takes."""
+        self.output_router.result_handlers.pop(request_id, None)
+        self.cancel_request(request_id)
+
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What ended the steps; None while they can go on."""
+        error: BaseException | None = self.background_thread_status.fatal_error
+        return error
+
+    def _generation_step(self) -> None:
+        super()._generation_step()
+        self._book.end()
+
+    def _generation_loop_body(self, batch_processor: Any, bootstrapping: bool) -> bool:
+        goes_on: bool = super()._generation_loop_body(batch_processor, bootstrapping)
+        scheduler = batch_processor.scheduler
+        self._book.look_around(scheduler.active_requests, scheduler.waiting_requests)
+        return goes_on

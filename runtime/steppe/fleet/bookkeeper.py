@@ -1,0 +1,125 @@
+"""Collects what nodes metered and what the gateway finished, straight from their actors.
+
+It lives in the process that drives the run, so neither a controller nor a node that dies takes
+a joule or a request out of the books: a node keeps each window until it is acknowledged here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from steppe.energy.attribution import UJ_PER_J
+from steppe.fleet.accounts import Accounts
+from steppe.fleet.cluster import reason
+from steppe.fleet.messages import NodeReport
+from steppe.gateway.server import FinishedRequest
+from steppe.report.records import RequestRecord
+
+PATIENCE_S = 5.0
+"""Longest wait for answers, s; what comes later is asked for again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Totals of a run, s and J."""
+
+    duration_s: float
+    energy_j: float
+    idle_j: float
+    transition_j: float
+    error_j: float
+
+
+class Bookkeeper:
+    """Keeps the accounts of one run."""
+
+    def __init__(self, door: Any, energy_source: str, began_epoch_s: float) -> None:
+        """Open the books.
+
+        Args:
+            door: Ray handle of the gateway's actor.
+            energy_source: `emulated`, or the quality of the meters.
+            began_epoch_s: When the run began, s since the Unix epoch.
+        """
+        self._door = door
+        self._accounts = Accounts(energy_source, began_epoch_s)
+        self._numbers: dict[str, int] = {}
+        self._finished: list[Any] = []
+
+    def skip(self, nodes: Mapping[str, Any]) -> None:
+        """Leave out of the books what happened until now."""
+        closing = {node: actor.report.remote(0) for node, actor in nodes.items()}
+        for node, call in closing.items():
+            reports: list[NodeReport] = ray.get(call, timeout=PATIENCE_S)
+            self._numbers[node] = reports[-1].number
+        ray.get(self._door.drain.remote(), timeout=PATIENCE_S)
+
+    def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
+        """Enter what is new in the books.
+
+        Args:
+            nodes: Ray handles of the node actors, by Ray's id of the node.
+            closing: Close the windows that are open, too: the last call.
+        """
+        calls = {}
+        for node, actor in nodes.items():
+            if closing:
+                ray.wait([actor.report.remote(0)], timeout=PATIENCE_S)
+            calls[actor.settle.remote(self._numbers.get(node, 0))] = node
+        # What the gateway hands over it forgets, so an answer that is late is still taken.
+        self._finished.append(self._door.drain.remote())
+        done, _ = ray.wait(
+            [*calls, *self._finished],
+            num_returns=len(calls) + len(self._finished),
+            timeout=PATIENCE_S,
+        )
+        for call in done:
+            if call in calls:
+                self._take_reports(call, calls[call])
+            else:
+                self._finished.remove(call)
+                self._take_finished(call)
+
+    def close_tick(self) -> list[RequestRecord]:
+        """Return the requests whose energy is complete."""
+        return self._accounts.close_tick()
+
+    def close(self, duration_s: float) -> tuple[Books, list[RequestRecord]]:
+        """Return the totals of a run of `duration_s`, and the requests not returned yet."""
+        requests = self._accounts.close()
+        accounts = self._accounts
+        books = Books(
+            duration_s=duration_s,
+            energy_j=accounts.energy_uj / UJ_PER_J,
+            idle_j=accounts.idle_uj / UJ_PER_J,
+            transition_j=accounts.transition_uj / UJ_PER_J,
+            error_j=accounts.error_j,
+        )
+        return books, requests
+
+    def _take_reports(self, call: Any, node: str) -> None:
+        try:
+            reports: list[NodeReport] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            _log.warning("node %s: no windows: %s", node[:8], reason(error))
+            return
+        seen = self._numbers.get(node, 0)
+        for report in reports:
+            if report.number > seen:
+                self._accounts.add(report.replicas)
+                self._numbers[node] = report.number
+
+    def _take_finished(self, call: Any) -> None:
+        try:
+            finished: list[FinishedRequest] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            _log.warning("gateway: no requests: %s", reason(error))
+            return
+        self._accounts.finish(finished)

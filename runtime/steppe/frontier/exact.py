@@ -1,0 +1,110 @@
+"""Small fleets: dynamic programming over every sum of points that no other sum beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steppe.frontier.group import Counts, Floats, Group, Piece, merged
+
+MOST_SUMS = 400
+"""Sums kept of a group; beyond that the best of each of so many equal bins of draw."""
+TOLERANCE = 1e-3
+"""Share of the worth within which a plan is taken as the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Draws and outputs that some replicas can reach together; none beats another.
+
+    Attributes:
+        draws_w: Rising, W.
+        outputs: Rising: tokens/s of one group, or worth of several.
+        counts: Replicas at each choice, one row a sum; for several groups the sum of each.
+    """
+
+    draws_w: Floats
+    outputs: Floats
+    counts: Counts
+
+    def keep(self, draw_w: float) -> Sums:
+        """Return what no other sum beats within `draw_w`, thinned to bins of draw."""
+        order = np.lexsort((-self.outputs, self.draws_w))
+        order = order[: np.searchsorted(self.draws_w[order], draw_w, side="right")]
+        outputs = self.outputs[order]
+        before = np.maximum.accumulate(np.concatenate([[-np.inf], outputs[:-1]]))
+        order = order[outputs > before[: len(outputs)]]
+        if len(order) > MOST_SUMS:
+            draws = self.draws_w[order]
+            bins = ((draws - draws[0]) / (draws[-1] - draws[0]) * MOST_SUMS).astype(np.int64)
+            # Within a bin the last gives most; its own draw counts, so no sum exceeds the budget.
+            order = order[np.flatnonzero(np.diff(bins, append=bins[-1] + 1))]
+        return self.at(order)
+
+    def at(self, order: Counts) -> Sums:
+        """Return some of the sums."""
+        return Sums(self.draws_w[order], self.outputs[order], self.counts[order])
+
+
+def sums_of(group: Group, draw_w: float) -> Sums:
+    """Return what the replicas of a group can reach within `draw_w`, exact to a bin of draw."""
+    width = len(group.ladder.choices)
+    sums = Sums(np.zeros(1), np.zeros(1), np.zeros((1, width), dtype=np.int64))
+    one_more = np.eye(width, dtype=np.int64)
+    for left in range(group.replicas - 1, -1, -1):
+        grown = Sums(
+            (sums.draws_w[:, None] + group.ladder.draws_w).ravel(),
+            (sums.outputs[:, None] + group.ladder.gives_tps).ravel(),
+            (sums.counts[:, None] + one_more).reshape(-1, width),
+        )
+        sums = grown.keep(draw_w - left * float(group.ladder.draws_w[0]))
+    return sums
+
+
+def most_worth(groups: Sequence[Group], counts: list[Counts], draw_w: float) -> list[Counts]:
+    """Return the counts with the most worth within `draw_w`, or those given if none has more.
+
+    Group by group; a sum that could not beat `counts` by more than the tolerance, even if the
+    groups to come were bought without rounding, is dropped.
+    """
+    found = [sums_of(g, draw_w - sum(o.least_w for o in groups if o is not g)) for g in groups]
+    target = sum(g.worth(g.output_tps(c)) for g, c in zip(groups, counts, strict=True))
+    target *= 1 + TOLERANCE
+    reached = Sums(np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64))
+    for index, (group, sums) in enumerate(zip(groups, found, strict=True)):
+        rest = groups[index + 1 :]
+        grown = Sums(
+            (reached.draws_w[:, None] + sums.draws_w).ravel(),
+            (reached.outputs[:, None] + group.worths(sums.outputs)).ravel(),
+            _with_choice(reached.counts, len(sums.draws_w)),
+        )
+        bound = grown.outputs + _most_of(rest, draw_w - grown.draws_w)
+        promising = grown.at(np.flatnonzero(bound > target))
+        reached = promising.keep(draw_w - sum(other.least_w for other in rest))
+    if not len(reached.outputs):
+        return counts
+    chosen = reached.counts[-1].tolist()
+    return [sums.counts[at] for sums, at in zip(found, chosen, strict=True)]
+
+
+def _with_choice(chosen: Counts, choices: int) -> Counts:
+    """Append to each row every index below `choices`."""
+    rows = np.repeat(chosen, choices, axis=0)
+    return np.column_stack([rows, np.tile(np.arange(choices), len(chosen))])
+
+
+def _most_of(groups: Sequence[Group], draws_w: Floats) -> Floats:
+    """Return what watts for some groups are worth at most, without rounding."""
+    least_w = sum(group.least_w for group in groups)
+    least = sum(group.worth(group.least_tps) for group in groups)
+    watts, worths = curve(merged(groups), least_w, least)
+    return np.where(draws_w >= least_w - 1e-9, np.interp(draws_w, watts, worths), -np.inf)
+
+
+def curve(pieces: Sequence[Piece], least_w: float, least: float) -> tuple[Floats, Floats]:
+    """Return watts, rising, and the worth that they buy, linear between them."""
+    watts = np.cumsum([least_w] + [piece.watts for piece in pieces])
+    worths = np.cumsum([least] + [piece.watts * piece.per_w for piece in pieces])
+    return watts, worths

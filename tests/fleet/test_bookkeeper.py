@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+from steppe.fleet.bookkeeper import Bookkeeper
+from steppe.fleet.messages import NodeReport, ReplicaReport
+from steppe.gateway.server import FinishedRequest
+
+
+def report(number: int, energy_j: float) -> NodeReport:
+    of_replica = ReplicaReport(
+        replica="replica-1",
+        clock_mhz=0,
+        batch_limit=0,
+        draw_w=0.0,
+        energy_j=energy_j,
+        error_j=0.5,
+        quality="emulated",
+        running=0,
+        waiting=0,
+        output_tokens=0,
+        requests_uj={},
+        tokens={},
+        idle_uj=round(energy_j * 1e6),
+        transition_uj=0,
+    )
+    return NodeReport("node-1", number, (of_replica,))
+
+
+def finished(name: str) -> FinishedRequest:
+    return FinishedRequest(
+        id=name,
+        tenant="default",
+        priority="standard",
+        arrival_s=1.0,
+        arrival_epoch_s=1010.0,
+        ttft_s=0.1,
+        e2e_s=1.0,
+        tpot_s=0.1,
+        prompt_tokens=3,
+        cached_tokens=0,
+        output_tokens=10,
+        finish="stop",
+        status=200,
+        replica="replica-1",
+        streamed=True,
+    )
+
+
+@pytest.fixture
+def scene(actors: Callable[..., Any]) -> tuple[Bookkeeper, Any, Any]:
+    door, node = actors({"drain": []}), actors({"settle": []})
+    return Bookkeeper(door, "emulated", 1000.0), door, node
+
+
+def test_a_window_is_acknowledged_and_counted_once(scene: tuple[Bookkeeper, Any, Any]) -> None:
+    books, _, node = scene
+    node.answers["settle"] = [report(1, 10.0), report(2, 20.0)]
+    books.collect({"node-1": node})
+    node.answers["settle"] = [report(2, 20.0), report(3, 5.0)]  # an acknowledgement got lost
+    books.collect({"node-1": node})
+    books.collect({"node-1": node})
+    assert [args for name, args in node.asked if name == "settle"] == [(0,), (2,), (3,)]
+    totals, _ = books.close(60.0)
+    assert (totals.energy_j, totals.idle_j, totals.duration_s) == (35.0, 35.0, 60.0)
+
+
+def test_what_happened_before_the_run_is_left_out(scene: tuple[Bookkeeper, Any, Any]) -> None:
+    books, door, node = scene
+    node.answers["report"] = [report(1, 100.0), report(2, 100.0)]
+    door.answers["drain"] = [finished("a sweep's")]
+    books.skip({"node-1": node})
+    door.answers["drain"] = []
+    node.answers["settle"] = [report(3, 1.0)]
+    books.collect({"node-1": node})
+    assert [args for name, args in node.asked if name == "settle"] == [(2,)]
+    totals, requests = books.close(1.0)
+    assert (totals.energy_j, requests) == (1.0, [])
+
+
+def test_requests_that_are_handed_over_late_are_not_lost(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
+    books, door, node = scene
+    door.answers["drain"], door.ready = [finished("slow")], False
+    books.collect({"node-1": node})
+    door.answers["drain"], door.ready = [finished("quick")], True
+    door.calls[0].ready = True
+    books.collect({"node-1": node})
+    _, requests = books.close(2.0)
+    assert {request.id for request in requests} == {"slow", "quick"}
+
+
+def test_an_actor_that_died_costs_only_its_answer(scene: tuple[Bookkeeper, Any, Any]) -> None:
+    books, door, node = scene
+    node.answers["settle"] = door.answers["drain"] = ray.exceptions.RayActorError()
+    books.collect({"node-1": node})
+    node.answers["settle"], door.answers["drain"] = [report(1, 7.0)], [finished("a")]
+    books.collect({"node-1": node})
+    totals, requests = books.close(2.0)
+    assert totals.energy_j == 7.0
+    assert [request.id for request in requests] == ["a"]
+
+
+def test_closing_takes_the_windows_that_are_still_open(scene: tuple[Bookkeeper, Any, Any]) -> None:
+    books, _, node = scene
+    books.collect({"node-1": node}, closing=True)
+    assert node.names() == ["report", "settle"]

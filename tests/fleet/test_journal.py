@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
+from steppe.fleet.messages import NodeReport, ReplicaReport
+
+REPORT = ReplicaReport(
+    replica="replica-1",
+    clock_mhz=900,
+    batch_limit=4,
+    draw_w=None,
+    energy_j=40.25,
+    error_j=math.inf,
+    quality="estimated",
+    running=3,
+    waiting=0,
+    output_tokens=10,
+    requests_uj={2**62: 5, 17: 6},
+    tokens={17: (3, 4)},
+    idle_uj=1,
+    transition_uj=2,
+)
+SEAT = SeatMemory(
+    replica="replica-1",
+    gpu_indices=(0, 1),
+    phase="awake",
+    clock_mhz=900,
+    batch_limit=4,
+    read_to=12345,
+    output_tokens=99,
+    seen_s=17.5,
+    owed_j=0.125,
+    counters_j={"GPU-1": 1000.0, "GPU-2": 2000.0},
+)
+
+
+def test_a_node_without_a_past_remembers_nothing(tmp_path: Path) -> None:
+    assert Journal(tmp_path / "journal.json").read() == NodeMemory()
+
+
+def test_a_successor_reads_exactly_what_was_written(tmp_path: Path) -> None:
+    memory = NodeMemory(7, (NodeReport("node-1", 6, (REPORT,)),), (SEAT,))
+    Journal(tmp_path / "journal.json").write(memory)
+    assert Journal(tmp_path / "journal.json").read() == memory
+
+
+def test_the_last_write_counts_and_leaves_no_draft(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.json")
+    for number in (1, 2):
+        journal.write(replace(NodeMemory(), number=number))
+    assert journal.read().number == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.json"]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from steppe.fleet.leftovers import sweep_leftovers
+
+DEAD, ALIVE = "1111", "2222"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Path:
+    """Return a kernel's list with one process, which uses nothing of ours."""
+    process = tmp_path / "proc" / ALIVE
+    process.mkdir(parents=True)
+    (process / "maps").write_text("7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/libc.so.6\n")
+    (process / "cmdline").write_text("python\0-m\0http.server\0")
+    return tmp_path / "proc"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "shm"
+    made.mkdir()
+    for pid in (DEAD, ALIVE):
+        (made / f"steppe-gpus-{pid}").write_text("state")
+        (made / f"steppe-run-{pid}-a1b2c3d4").mkdir()
+        (made / f"steppe-run-{pid}-a1b2c3d4" / "replica-1.block").write_text("block")
+    (made / "psm_1111").write_text("somebody else's")
+    return made
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_a_dead_run_left_is_removed_and_nothing_else(folder: Path, processes: Path) -> None:
+    removed = sweep_leftovers(folder, processes)
+    assert {path.name for path in removed} == {"steppe-gpus-1111", "steppe-run-1111-a1b2c3d4"}
+    assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
+
+
+def test_a_file_that_a_process_maps_is_in_use(folder: Path, processes: Path) -> None:
+    block = folder / "steppe-run-1111-a1b2c3d4" / "replica-1.block"
+    (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 00000000 00:18 5 {block}\n")
+    sweep_leftovers(folder, processes)
+    assert "steppe-run-1111-a1b2c3d4" in names(folder)
+    assert "steppe-gpus-1111" not in names(folder)
+
+
+def test_a_folder_on_a_command_line_is_in_use(folder: Path, processes: Path) -> None:
+    socket = folder / "steppe-run-1111-a1b2c3d4" / "agent.sock"
+    (processes / ALIVE / "cmdline").write_text(f"agent\0--socket\0{socket}\0")
+    sweep_leftovers(folder, processes)
+    assert "steppe-run-1111-a1b2c3d4" in names(folder)
+
+
+def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:
+    (processes / "3333").mkdir()  # ended between the list and the look
+    sweep_leftovers(folder, processes)
+    assert "steppe-gpus-1111" not in names(folder)
+
+
+def test_nothing_of_a_living_process_is_touched_on_the_real_list(tmp_path: Path) -> None:
+    mine = tmp_path / f"steppe-gpus-{os.getpid()}"
+    mine.write_text("state")
+    assert sweep_leftovers(tmp_path) == ()
+    assert mine.exists()
