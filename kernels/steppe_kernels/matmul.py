@@ -15,7 +15,6 @@ are read for every step; `rows_for_intensity` finds the rows for a wanted ratio.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -31,7 +30,7 @@ GROUP_ROWS = 8
 
 
 @triton.jit
-def _tile_place(number: Any, tiles_m: Any, tiles_n: Any, group_rows: tl.constexpr) -> Any:
+def _tile_place(number, tiles_m, tiles_n, group_rows: tl.constexpr):  # type: ignore[no-untyped-def]
     # Neighbouring programs share rows and columns, so that the L2 cache serves most of the reads.
     first_row = number // (group_rows * tiles_n) * group_rows
     rows_here = min(tiles_m - first_row, group_rows)
@@ -40,19 +39,19 @@ def _tile_place(number: Any, tiles_m: Any, tiles_n: Any, group_rows: tl.constexp
 
 
 @triton.jit
-def _matmul(  # noqa: PLR0917
-    a: Any,
-    w: Any,
-    c: Any,
-    m: Any,
-    n: Any,
-    k: Any,
+def _matmul(  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    a,
+    w,
+    c,
+    m,
+    n,
+    k,
     block_m: tl.constexpr,
     block_n: tl.constexpr,
     block_k: tl.constexpr,
     group_rows: tl.constexpr,
     raised: tl.constexpr,
-) -> None:
+):
     tiles_m, tiles_n = tl.cdiv(m, block_m), tl.cdiv(n, block_n)
     tile_m, tile_n = _tile_place(tl.program_id(0), tiles_m, tiles_n, group_rows)
     row, column = tile_m * block_m + tl.arange(0, block_m), tile_n * block_n + tl.arange(0, block_n)
@@ -82,6 +81,10 @@ class Tile:
     k: int
     stages: int
     warps: int
+
+    def shared_bytes(self, itemsize: int) -> int:
+        """Return the shared memory of the loads in flight, bytes."""
+        return (self.m + self.n) * self.k * itemsize * self.stages
 
 
 def matmul(a: torch.Tensor, w: torch.Tensor, c: torch.Tensor) -> None:
@@ -115,16 +118,16 @@ def matmul_reference(a: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 def tile_for(rows: int, itemsize: int, shared_bytes: int) -> Tile:
     """Return the tile for so many rows, operand bytes and bytes of shared memory.
 
-    The large tile is that of Triton's tutorial 03 for H100; it needs 147 KiB of shared memory.
+    The largest is that of Triton's tutorial 03 for H100; it needs 144 KiB of shared memory.
     """
     depth = 128 // itemsize
     if rows <= 64:
         block_m = 16 if rows <= 16 else 32 if rows <= 32 else 64
         return Tile(block_m, 64, depth, stages=4, warps=4)
-    large = Tile(128, 256, depth, stages=3, warps=8)
-    needed = (large.m + large.n) * large.k * itemsize * large.stages
-    if itemsize < 4 and needed <= shared_bytes:
-        return large
+    for columns in (256, 128):
+        tile = Tile(128, columns, depth, stages=3, warps=8)
+        if itemsize < 4 and tile.shared_bytes(itemsize) <= shared_bytes:
+            return tile
     return Tile(64, 128, max(16, depth // 2), stages=3, warps=4)
 
 

@@ -15,7 +15,6 @@ Work: `4 * size * query heads` FLOP and `2 * size * KV heads * itemsize` bytes a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -30,7 +29,7 @@ LEAST_ROWS = 16
 
 
 @triton.jit
-def _fold(state: Any, score: Any, value: Any) -> Any:
+def _fold(state, score, value):  # type: ignore[no-untyped-def]
     # The running softmax of Milakov and Gimelshein (2018): sums so far, to the highest score.
     highest, weight_sum, total = state
     higher = tl.maximum(highest, tl.max(score, 1))
@@ -43,23 +42,23 @@ def _fold(state: Any, score: Any, value: Any) -> Any:
 
 
 @triton.jit
-def _decode(  # noqa: PLR0917
-    q: Any,
-    key_pages: Any,
-    value_pages: Any,
-    tables: Any,
-    lengths: Any,
-    out: Any,
-    table_width: Any,
-    page_size: Any,
-    scale: Any,
+def _decode(  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    q,
+    key_pages,
+    value_pages,
+    tables,
+    lengths,
+    out,
+    table_width,
+    page_size,
+    scale,
     group: tl.constexpr,
     size: tl.constexpr,
     block_rows: tl.constexpr,
     block_size: tl.constexpr,
     block_tokens: tl.constexpr,
     raised: tl.constexpr,
-) -> None:
+):
     sequence, kv_head, kv_heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     row, column = tl.arange(0, block_rows), tl.arange(0, block_size)
     query_at = ((sequence * kv_heads + kv_head) * group + row)[:, None] * size + column[None, :]

@@ -101,22 +101,16 @@ def probe(
     if seconds <= 0:
         raise ValueError(f"asked for a probe of {seconds} s, which is no time")
     burst = _burst(workload, clock_s)
-    launches, start_s = 0, clock_s()
-    elapsed_s = 0.0
+    launches, elapsed_s, start_s = 0, 0.0, clock_s()
     while elapsed_s < seconds:
         for _ in range(burst):
             workload.launch()
         workload.wait()
         launches += burst
         elapsed_s = clock_s() - start_s
-    return Achieved(
-        name=workload.name,
-        launches=launches,
-        elapsed_s=elapsed_s,
-        bytes_per_s=launches * workload.bytes_per_launch / elapsed_s,
-        flop_per_s=launches * workload.flop_per_launch / elapsed_s,
-        peak=peak,
-    )
+    rate = launches / elapsed_s
+    moved, computed = rate * workload.bytes_per_launch, rate * workload.flop_per_launch
+    return Achieved(workload.name, launches, elapsed_s, moved, computed, peak)
 
 
 def _burst(workload: Workload, clock_s: Callable[[], float]) -> int:

@@ -8,8 +8,6 @@ issues instructions, the base on which bytes and FLOP come.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,7 +23,7 @@ OPERATIONS_PER_STEP = 6
 
 
 @triton.jit
-def _spin(seeds: Any, out: Any, count: Any, steps: Any, block: tl.constexpr) -> None:
+def _spin(seeds, out, count, steps, block: tl.constexpr):  # type: ignore[no-untyped-def]
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < count
     word = tl.load(seeds + at, mask=inside, other=1).to(tl.uint32, bitcast=True)

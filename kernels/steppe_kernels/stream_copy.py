@@ -8,8 +8,6 @@ floating-point operation.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -25,7 +23,7 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @triton.jit
-def _copy(source: Any, target: Any, count: Any, block: tl.constexpr) -> None:
+def _copy(source, target, count, block: tl.constexpr):  # type: ignore[no-untyped-def]
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < count
     tl.store(target + at, tl.load(source + at, mask=inside), mask=inside)

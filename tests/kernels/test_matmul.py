@@ -74,8 +74,7 @@ def test_a_small_gpu_gets_a_tile_that_fits_its_shared_memory() -> None:
         for itemsize in (1, 2, 4):
             for shared_bytes in (0, 99 << 10, 227 << 10):
                 tile = tile_for(rows, itemsize, shared_bytes)
-                needed = (tile.m + tile.n) * tile.k * itemsize * tile.stages
-                assert needed <= max(shared_bytes, 80 << 10)
+                assert tile.shared_bytes(itemsize) <= max(shared_bytes, 80 << 10)
 
 
 def test_the_workload_counts_all_its_weights() -> None:

@@ -14,6 +14,11 @@ COMMANDS = {
     "serve": ("steppe.cli.serve:serve_command", "Serve a model within a power budget."),
     "simulate": ("steppe.cli.simulate:simulate_command", "Simulate a fleet in virtual time."),
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),
+    "frontier": (
+        "steppe.cli.frontier:frontier_command",
+        "Tell what each watt buys for a model on a GPU.",
+    ),
+    "bench": ("steppe.cli.bench:bench_group", "Measure tokens per joule."),
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs here and which knobs they have."),
     "agent": ("steppe.cli.agent:agent_command", "Run the privileged agent of one node."),
     "model": ("steppe.cli.model:model_group", "Get and list language models."),

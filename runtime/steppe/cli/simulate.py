@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
-from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection, load_config
+from steppe.config import RunConfig, SweepSection, load_config
 from steppe.errors import ConfigError
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
@@ -24,7 +24,7 @@ from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder
 from steppe.report.records import RequestRecord, Slo, TickRecord
-from steppe.sim.build import ModelledReplica, emulated_replica, fleet_of, kind_of, scenario_of
+from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
 from steppe.sim.kind import ReplicaKind
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
@@ -96,23 +96,6 @@ class Shown:
     def request(self, record: RequestRecord) -> None:
         """Write one request."""
         self._recorder.request(record)
-
-
-def modelled_replica(config: RunConfig) -> ModelledReplica:
-    """Return the step model of a configuration's replicas.
-
-    Raises:
-        ConfigError: Its GPUs are real, or no model of them is known.
-    """
-    match config.device:
-        case EmulatedSection() as device:
-            return emulated_replica(device, config.fleet.gpus_per_replica)
-        case ModelledSection() as device:
-            raise ConfigError(f"device.gpu: no model of {device.gpu} is known")
-        case device:
-            raise ConfigError(
-                f"device.kind: a simulation needs emulated or modelled, found {device.kind}"
-            )
 
 
 def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:

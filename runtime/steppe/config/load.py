@@ -57,7 +57,8 @@ class SimSection(Section):
     duration_s: Positive = 3600.0
     """Length of the run, s."""
     kv_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Tokens that the KV cache of one replica holds; without end when absent."""
+    """Tokens that the KV cache of one replica holds; when absent what the energy roofline says,
+    and on emulated GPUs without end."""
     clock_latency_s: NonNegative = 0.05
     """From setting a clock limit to the new clock, s."""
     start_s: NonNegative = 60.0

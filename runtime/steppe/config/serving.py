@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from steppe.config.section import NonNegative, Positive, Section, Share
+from steppe.config.section import Positive, Section, Share
 
 
 class ModelSection(Section):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.planner import Planner
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import Observation, Tally
 from steppe.frontier.mix import Mix, best_mix
 from steppe.frontier.pareto import Frontier
 
@@ -25,7 +25,7 @@ class FullClocks:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        return _plan(self.frontier, seen, (self.frontier.full,) * _usable(seen))
+        return _plan(self.frontier, seen, (self.frontier.full,) * seen.tally.usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class PowerCapOnly:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        usable = _usable(seen)
-        room_w = seen.budget_w - _others_w(self.frontier, seen)
+        usable = seen.tally.usable
+        room_w = _room_w(self.frontier, seen)
         cap_w = max(self.least_cap_w, room_w / max(1, usable))
         batch = full_batch(self.frontier)
         within = [point for point in batch.points if point.draw_w <= cap_w]
@@ -70,8 +70,8 @@ class ClocksOnly:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        usable = _usable(seen)
-        room_w = seen.budget_w - _others_w(self.frontier, seen)
+        usable = seen.tally.usable
+        room_w = _room_w(self.frontier, seen)
         batch = full_batch(self.frontier)
         mix = best_mix(batch, usable, room_w)
         return _plan(self.frontier, seen, (batch.floor,) * usable if mix is None else mix)
@@ -92,8 +92,8 @@ class ReplicasOnly:
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds, if the budget holds it."""
-        full, asleep_w, usable = self.frontier.full, self.frontier.asleep_w, _usable(seen)
-        room_w = seen.budget_w - _others_w(self.frontier, seen) - usable * asleep_w
+        full, asleep_w, usable = self.frontier.full, self.frontier.asleep_w, seen.tally.usable
+        room_w = _room_w(self.frontier, seen) - usable * asleep_w
         affordable = min(usable, max(0, math.floor(room_w / (full.draw_w - asleep_w))))
         awake = min(affordable, bounds.nearest(affordable))
         return _plan(self.frontier, seen, (full,) * awake)
@@ -118,7 +118,7 @@ class NameplateCeiling:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        awake = min(_usable(seen), math.floor(seen.budget_w / self.nameplate_w))
+        awake = min(seen.tally.usable, math.floor(seen.budget_w / self.nameplate_w))
         return _plan(self.frontier, seen, (self.frontier.full,) * awake)
 
 
@@ -146,7 +146,7 @@ class Reactive:
         full = self.frontier.full
         requests = seen.waiting + seen.outstanding
         wanted = max(1, math.ceil(requests / (self.target_share * full.batch_limit)))
-        awake = min(_usable(seen), bounds.nearest(wanted))
+        awake = min(seen.tally.usable, bounds.nearest(wanted))
         return _plan(self.frontier, seen, (full,) * awake)
 
 
@@ -157,21 +157,22 @@ def full_batch(frontier: Frontier) -> Frontier:
     return Frontier.of(points, frontier.asleep_w, frontier.idle_w, frontier.source)
 
 
-def _usable(seen: Observation) -> int:
-    return seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+def _room_w(frontier: Frontier, seen: Observation) -> float:
+    """Return what the replicas that can serve may draw together, W."""
+    return seen.budget_w - _others_w(frontier, seen.tally)
 
 
-def _others_w(frontier: Frontier, seen: Observation) -> float:
+def _others_w(frontier: Frontier, tally: Tally) -> float:
     """Return the draw of the replicas that cannot serve, W; those that leave drain at the floor."""
-    planner = Planner(frontier, frontier.floor.draw_w)
-    return planner.others_w(seen, seen.count(ReplicaState.DRAINING))
+    return Planner(frontier, frontier.floor.draw_w).others_w(tally, tally.draining)
 
 
 def _plan(frontier: Frontier, seen: Observation, awake: Mix) -> Plan:
     """Return the plan with these replicas awake; those that leave may finish."""
-    leaving = max(0, seen.count(ReplicaState.AWAKE) - len(awake))
-    draining = seen.count(ReplicaState.DRAINING) + leaving
-    usable, others_w = _usable(seen), _others_w(frontier, seen)
+    tally = seen.tally
+    draining = tally.draining + max(0, tally.awake - len(awake))
+    others_w = _others_w(frontier, tally)
     draw_w = sum(point.draw_w for point in awake) + others_w
-    draw_w += (usable - len(awake)) * frontier.asleep_w
-    return Plan(awake, draw_w, draining, usable * frontier.asleep_w + others_w <= seen.budget_w)
+    draw_w += (tally.usable - len(awake)) * frontier.asleep_w
+    feasible = tally.usable * frontier.asleep_w + others_w <= seen.budget_w
+    return Plan(awake, draw_w, draining, feasible)

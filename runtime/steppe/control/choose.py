@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.config import ControlSection, HorizonSection
+from steppe.config import ControlSection
+from steppe.control.ahead import HorizonTerms
 from steppe.control.baselines import (
     ClocksOnly,
     FullClocks,
@@ -14,7 +15,6 @@ from steppe.control.baselines import (
     ReplicasOnly,
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
-from steppe.control.horizon import HorizonTerms
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import BoundedPolicy, FollowBudget, Policy, SaveEnergy, at_slo
 from steppe.frontier.pareto import Frontier
@@ -46,29 +46,34 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
     """
+    policy: Policy
     frontier = pool.frontier
     match control.policy:
         case "follow_budget":
             follow = FollowBudget(frontier, frontier.floor.draw_w)
-            return _damped(control, pool, _dwelling(control, pool, follow))
+            policy = _damped(control, pool, _planned(control, pool, follow))
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s)
             save = SaveEnergy(kept, kept.floor.draw_w, control.utilisation)
-            return _damped(control, pool, _dwelling(control, pool, save))
+            policy = _damped(control, pool, _planned(control, pool, save))
         case "full_clocks":
-            return FullClocks(frontier)
+            policy = FullClocks(frontier)
         case "power_cap":
-            assert control.least_cap_w is not None, "the config says it for this policy"
-            return _damped(control, pool, PowerCapOnly(frontier, control.least_cap_w))
+            policy = _damped(control, pool, PowerCapOnly(frontier, _given(control.least_cap_w)))
         case "clocks":
-            return _damped(control, pool, ClocksOnly(frontier))
+            policy = _damped(control, pool, ClocksOnly(frontier))
         case "replicas":
-            return _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
+            policy = _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
         case "nameplate":
-            assert control.nameplate_w is not None, "the config says it for this policy"
-            return NameplateCeiling(frontier, control.nameplate_w)
+            policy = NameplateCeiling(frontier, _given(control.nameplate_w))
         case "reactive":
-            return Dwelling(Reactive(frontier), control.dwell_s)
+            policy = Dwelling(Reactive(frontier), control.dwell_s)
+    return policy
+
+
+def _given(value: float | None) -> float:
+    assert value is not None, "the config asks for it with this policy"
+    return value
 
 
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
@@ -76,13 +81,10 @@ def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
     return Corrected(Ramped(inner, rise_w_per_s), control.guard_share)
 
 
-def _dwelling(control: ControlSection, pool: PoolFacts, inner: BoundedPolicy) -> Policy:
-    if control.horizon is not None:
-        inner = _planned(control.horizon, pool, inner)
+def _planned(control: ControlSection, pool: PoolFacts, inner: BoundedPolicy) -> Policy:
+    section = control.horizon
+    if section is not None:
+        terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
+        ahead = DayAhead(terms, pool.forecast, section.steps, section.low_share)
+        inner = Planned(inner, ahead, section.every_s)
     return Dwelling(inner, control.dwell_s)
-
-
-def _planned(section: HorizonSection, pool: PoolFacts, inner: BoundedPolicy) -> Planned:
-    terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
-    ahead = DayAhead(terms, pool.forecast, section.steps, section.low_share)
-    return Planned(inner, ahead, section.every_s)

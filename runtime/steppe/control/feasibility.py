@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds
 from steppe.control.planner import Need, Planner
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
 
 Forecast = Sequence[tuple[float, float]]
@@ -76,8 +76,8 @@ def outlook(seen: Observation, frontier: Frontier, forecast: Forecast) -> Outloo
         forecast: The budget to come.
     """
     planner = Planner(frontier, frontier.floor.draw_w)
-    usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-    others_w = planner.others_w(seen, 0)
+    tally = seen.tally
+    usable, others_w = tally.usable, planner.others_w(tally, 0)
     floor_w = usable * frontier.asleep_w + others_w
     most_tps = usable * frontier.full.output_tps
     # The least bit less: a sum of floats must not miss the most by its rounding.

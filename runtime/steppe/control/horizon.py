@@ -20,19 +20,15 @@ Only the first step is used; it is solved anew with each forecast. HiGHS solves 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linprog
 
+from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
 from steppe.control.linear_rows import Floats, Indices, Rows
-from steppe.control.plan import AwakeBounds
 from steppe.errors import InfeasibleError
 from steppe.frontier.group import Edge, Ladder, ladder
-from steppe.frontier.pareto import Frontier
-from steppe.power.battery import NO_BATTERY, Battery
 
 DEFERRABLE_VALUE = 0.2
 """Worth of a token that may wait; one that somebody waits for is worth 1."""
@@ -43,117 +39,6 @@ SHORT_FACTOR = 10.0
 STORED_SHARE = 0.5
 """Worth of a joule stored at the end, share of the deferrable tokens that it buys."""
 MOST_EDGES = 3
-_ROUNDING = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class HorizonTerms:
-    """What does not change from one look ahead to the next.
-
-    Attributes:
-        frontier: Operating points of one replica.
-        replicas: How many there are.
-        wake_j: Joules to put a replica to sleep and wake it, with what lost tokens are worth, J.
-        step_s: Length of a step, s.
-        battery: Between the supply and the GPUs, in watts of the GPUs.
-    """
-
-    frontier: Frontier
-    replicas: int
-    wake_j: float
-    step_s: float
-    battery: Battery = NO_BATTERY
-
-
-@dataclass(frozen=True, slots=True)
-class Deferrable:
-    """Work that may wait until a step has ended.
-
-    Attributes:
-        due_step: Index of the last step in which it may run.
-        tokens: Output tokens.
-    """
-
-    due_step: int
-    tokens: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What is expected, step by step, and what the fleet begins with.
-
-    Attributes:
-        supply_w: Watts for the GPUs without the battery, a lower quantile of the forecast, W.
-        demand_tps: Output tokens per second that somebody waits for.
-        work: What may wait.
-        awake: Replicas awake now.
-        stored_j: Energy in the battery now, J.
-    """
-
-    supply_w: Sequence[float]
-    demand_tps: Sequence[float]
-    work: tuple[Deferrable, ...] = ()
-    awake: int = 0
-    stored_j: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class HorizonPlan:
-    """What to do in each step.
-
-    Attributes:
-        awake: Replicas awake; not whole numbers.
-        firm_tps: Output tokens per second for those who wait.
-        deferred_tps: Output tokens per second of work that may wait.
-        draw_w: Draw of the GPUs, W.
-        charge_w: What the battery takes, W.
-        discharge_w: What it gives, W.
-        stored_j: Energy in it at the end of the step, J.
-        short_w: Watts that are missing, W.
-        late_tokens: Deferrable tokens that miss their time.
-    """
-
-    awake: tuple[float, ...]
-    firm_tps: tuple[float, ...]
-    deferred_tps: tuple[float, ...]
-    draw_w: tuple[float, ...]
-    charge_w: tuple[float, ...]
-    discharge_w: tuple[float, ...]
-    stored_j: tuple[float, ...]
-    short_w: tuple[float, ...]
-    late_tokens: float
-
-    @property
-    def bounds(self) -> AwakeBounds:
-        """How many replicas may be awake in the first step."""
-        return AwakeBounds(
-            math.floor(self.awake[0] + _ROUNDING), math.ceil(self.awake[0] - _ROUNDING)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the unknowns of each step stand; the late tokens of each work come after them."""
-
-    steps: int
-    edges: int
-    works: int
-
-    def of(self, place: int) -> Indices:
-        """Return one column for each step."""
-        return np.arange(self.steps) + place * self.steps
-
-    @property
-    def late(self) -> Indices:
-        """Columns of the late tokens, one for each work."""
-        return np.arange(self.works) + (EDGE_0 + self.edges) * self.steps
-
-    @property
-    def count(self) -> int:
-        """How many columns there are."""
-        return (EDGE_0 + self.edges) * self.steps + self.works
-
-
 AWAKE, WOKEN, FIRM, DEFERRED, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(9)
 
 
@@ -163,44 +48,166 @@ def plan_horizon(terms: HorizonTerms, ahead: Ahead) -> HorizonPlan:
     Raises:
         InfeasibleError: The solver found none; there always is one, so its numbers were at fault.
     """
-    rungs = ladder(replace(terms.frontier, asleep_w=terms.frontier.idle_w), with_sleep=True)
-    edges = _few(rungs)
-    columns = Columns(len(ahead.supply_w), len(edges), len(ahead.work))
-    below, equal = _rows(terms, ahead, rungs, edges, columns)
+    program = _Program.of(terms, ahead)
+    below, equal = program.below(), program.equal()
     found = linprog(
-        -_worth(terms, ahead, rungs, edges, columns),
+        -program.worth(),
         A_ub=below.matrix,
         b_ub=below.right,
         A_eq=equal.matrix,
         b_eq=equal.right,
-        bounds=np.stack([np.zeros(columns.count), _most(terms, ahead, columns)], axis=1),
+        bounds=np.stack([np.zeros(program.count), program.most()], axis=1),
         method="highs",
     )
     if found.x is None:
         raise InfeasibleError(f"asked for a plan of the horizon, found none: {found.message}")
-    values = np.maximum(found.x, 0.0)
-
-    def each(place: int) -> tuple[float, ...]:
-        return tuple(values[columns.of(place)].tolist())
-
-    draw_w = _draw(terms, rungs, edges, columns, values)
-    return HorizonPlan(
-        awake=each(AWAKE),
-        firm_tps=each(FIRM),
-        deferred_tps=each(DEFERRED),
-        draw_w=tuple(draw_w.tolist()),
-        charge_w=each(CHARGE),
-        discharge_w=each(DISCHARGE),
-        stored_j=each(STORED),
-        short_w=each(SHORT),
-        late_tokens=float(values[columns.late].sum()),
-    )
+    return program.plan(np.maximum(found.x, 0.0))
 
 
-def _few(rungs: Ladder) -> list[Edge]:
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """The linear program: one column for each unknown of each step, then each work's late tokens.
+
+    Attributes:
+        terms: What does not change.
+        ahead: What is expected.
+        rungs: Where an awake replica may stand, from idle up.
+        edges: The hull of its points, in few edges.
+    """
+
+    terms: HorizonTerms
+    ahead: Ahead
+    rungs: Ladder
+    edges: tuple[Edge, ...]
+
+    @classmethod
+    def of(cls, terms: HorizonTerms, ahead: Ahead) -> _Program:
+        from_idle = replace(terms.frontier, asleep_w=terms.frontier.idle_w)
+        rungs = ladder(from_idle, with_sleep=True)
+        return cls(terms, ahead, rungs, _few(rungs.edges))
+
+    @property
+    def steps(self) -> int:
+        return len(self.ahead.supply_w)
+
+    @property
+    def count(self) -> int:
+        return (EDGE_0 + len(self.edges)) * self.steps + len(self.ahead.work)
+
+    @property
+    def late(self) -> Indices:
+        return np.arange(self.count - len(self.ahead.work), self.count)
+
+    @property
+    def idle_w(self) -> float:
+        """Draw of an awake replica without work beyond that of one asleep, W."""
+        return float(self.rungs.draws_w[0]) - self.terms.frontier.asleep_w
+
+    def of_each(self, unknown: int) -> Indices:
+        """Return the columns of an unknown, one for each step."""
+        return np.arange(self.steps) + unknown * self.steps
+
+    def bought(self) -> list[tuple[Indices, Edge]]:
+        """Return the columns of what is bought of each edge."""
+        return [(self.of_each(EDGE_0 + number), edge) for number, edge in enumerate(self.edges)]
+
+    def below(self) -> Rows:
+        """Return the rows that bound: balance, edges, tokens, waking, deadlines."""
+        rows, of, bought = Rows(self.count), self.of_each, self.bought()
+        asleep_w = self.terms.replicas * self.terms.frontier.asleep_w
+        draws = [(of(AWAKE), self.idle_w), *((columns, e.draw_w) for columns, e in bought)]
+        exchange = [(of(CHARGE), 1.0), (of(DISCHARGE), -1.0), (of(SHORT), -1.0)]
+        rows.add([*draws, *exchange], np.array(self.ahead.supply_w) - asleep_w)
+        for columns, _ in bought:
+            rows.add([(columns, 1.0), (of(AWAKE), -1.0)], 0.0)
+        gives = [(of(AWAKE), -float(self.rungs.gives_tps[0]))]
+        gives += [(columns, -edge.output_tps) for columns, edge in bought]
+        rows.add([(of(FIRM), 1.0), (of(DEFERRED), 1.0), *gives], 0.0)
+        awake, woken = of(AWAKE), of(WOKEN)
+        rows.add([(awake[:1], 1.0), (woken[:1], -1.0)], float(self.ahead.awake))
+        rows.add([(awake[1:], 1.0), (awake[:-1], -1.0), (woken[1:], -1.0)], 0.0)
+        self._add_deadlines(rows)
+        return rows
+
+    def equal(self) -> Rows:
+        """Return the rows that equal: what the battery holds after each step."""
+        rows, of, battery = Rows(self.count), self.of_each, self.terms.battery
+        begun_j = min(self.ahead.stored_j, battery.capacity_j)
+        taken = [
+            (of(CHARGE), -battery.charge_efficiency * self.terms.step_s),
+            (of(DISCHARGE), self.terms.step_s / battery.discharge_efficiency),
+        ]
+        stored = of(STORED)
+        rows.add([(stored[:1], 1.0), *((columns[:1], f) for columns, f in taken)], begun_j)
+        later = [(columns[1:], f) for columns, f in taken]
+        rows.add([(stored[1:], 1.0), (stored[:-1], -1.0), *later], 0.0)
+        return rows
+
+    def _add_deadlines(self, rows: Rows) -> None:
+        """Add what is due by the end of each work's last step, and that no more is deferred."""
+        work, dt_s, deferred = self.ahead.work, self.terms.step_s, self.of_each(DEFERRED)
+        whole = sum(one.tokens for one in work)
+        rows.add_sum(deferred, np.full(self.steps, dt_s), whole)
+        for late, one in zip(self.late, work, strict=True):
+            until = deferred[: one.due_step + 1]
+            due = sum(other.tokens for other in work if other.due_step <= one.due_step)
+            rows.add_sum(np.append(until, late), np.append(np.full(len(until), -dt_s), -1.0), -due)
+
+    def worth(self) -> Floats:
+        """Return what one of each unknown is worth, in tokens that somebody waits for."""
+        dt_s, full = self.terms.step_s, self.terms.frontier.full
+        per_j = max((edge.output_tps / edge.draw_w for edge in self.edges), default=0.0)
+        per_j = max(per_j, 1 / full.joules_per_token)
+        price = JOULE_SHARE * per_j
+        worth = np.zeros(self.count)
+        worth[self.of_each(FIRM)] = dt_s
+        worth[self.of_each(DEFERRED)] = DEFERRABLE_VALUE * dt_s
+        worth[self.of_each(AWAKE)] = -price * dt_s * self.idle_w
+        worth[self.of_each(WOKEN)] = -price * self.terms.wake_j
+        for columns, edge in self.bought():
+            worth[columns] = -price * dt_s * edge.draw_w
+        worth[self.of_each(SHORT)] = -SHORT_FACTOR * per_j * dt_s
+        worth[self.of_each(STORED)[-1]] = STORED_SHARE * DEFERRABLE_VALUE * per_j
+        worth[self.late] = -DEFERRABLE_VALUE
+        return worth
+
+    def most(self) -> Floats:
+        """Return the most of each unknown."""
+        most, battery = np.full(self.count, np.inf), self.terms.battery
+        most[self.of_each(AWAKE)] = self.terms.replicas
+        most[self.of_each(FIRM)] = np.array(self.ahead.demand_tps)
+        most[self.of_each(CHARGE)] = battery.max_charge_w
+        most[self.of_each(DISCHARGE)] = battery.max_discharge_w
+        most[self.of_each(STORED)] = battery.capacity_j
+        return most
+
+    def plan(self, values: Floats) -> HorizonPlan:
+        """Return what the values of the unknowns mean."""
+
+        def each(unknown: int) -> tuple[float, ...]:
+            return tuple(values[self.of_each(unknown)].tolist())
+
+        draw_w = values[self.of_each(AWAKE)] * self.idle_w
+        for columns, edge in self.bought():
+            draw_w = draw_w + values[columns] * edge.draw_w
+        draw_w = draw_w + self.terms.replicas * self.terms.frontier.asleep_w
+        return HorizonPlan(
+            awake=each(AWAKE),
+            firm_tps=each(FIRM),
+            deferred_tps=each(DEFERRED),
+            draw_w=tuple(draw_w.tolist()),
+            charge_w=each(CHARGE),
+            discharge_w=each(DISCHARGE),
+            stored_j=each(STORED),
+            short_w=each(SHORT),
+            late_tokens=float(values[self.late].sum()),
+        )
+
+
+def _few(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
     """Return the edges of the hull, the upper ones merged so that few are left."""
-    first, rest = rungs.edges[:1], rungs.edges[1:]
-    parts = np.array_split(np.arange(len(rest)), min(len(rest), MOST_EDGES - 1) or 1)
+    first, rest = edges[:1], edges[1:]
+    parts = np.array_split(np.arange(len(rest)), max(1, min(len(rest), MOST_EDGES - 1)))
     merged = [
         Edge(
             low=rest[part[0]].low,
@@ -212,92 +219,4 @@ def _few(rungs: Ladder) -> list[Edge]:
         for part in parts
         if len(part)
     ]
-    return [*first, *merged]
-
-
-def _rows(
-    terms: HorizonTerms, ahead: Ahead, rungs: Ladder, edges: list[Edge], columns: Columns
-) -> tuple[Rows, Rows]:
-    """Return the rows that bound, and those that equal."""
-    below, equal, of = Rows(columns.count), Rows(columns.count), columns.of
-    dt_s, battery, frontier = terms.step_s, terms.battery, terms.frontier
-    bought = [of(EDGE_0 + i) for i in range(len(edges))]
-    awake_w = float(rungs.draws_w[0]) - frontier.asleep_w
-    draws = [(of(AWAKE), awake_w), *((b, e.draw_w) for b, e in zip(bought, edges, strict=True))]
-    exchange = [(of(CHARGE), 1.0), (of(DISCHARGE), -1.0), (of(SHORT), -1.0)]
-    room_w = np.array(ahead.supply_w) - terms.replicas * frontier.asleep_w
-    below.add([*draws, *exchange], room_w)
-    for b in bought:
-        below.add([(b, 1.0), (of(AWAKE), -1.0)], 0.0)
-    gives = [(b, -e.output_tps) for b, e in zip(bought, edges, strict=True)]
-    least = (of(AWAKE), -float(rungs.gives_tps[0]))
-    below.add([(of(FIRM), 1.0), (of(DEFERRED), 1.0), least, *gives], 0.0)
-    before = np.zeros(columns.steps)
-    before[0] = ahead.awake
-    below.add([(of(AWAKE)[:1], 1.0), (of(WOKEN)[:1], -1.0)], before[:1])
-    below.add([(of(AWAKE)[1:], 1.0), (of(AWAKE)[:-1], -1.0), (of(WOKEN)[1:], -1.0)], 0.0)
-    taken = [
-        (of(CHARGE), -battery.charge_efficiency * dt_s),
-        (of(DISCHARGE), dt_s / battery.discharge_efficiency),
-    ]
-    first = [(c[:1], f) for c, f in taken]
-    equal.add([(of(STORED)[:1], 1.0), *first], min(ahead.stored_j, battery.capacity_j))
-    later = [(c[1:], f) for c, f in taken]
-    equal.add([(of(STORED)[1:], 1.0), (of(STORED)[:-1], -1.0), *later], 0.0)
-    _add_deadlines(below, ahead, columns, dt_s)
-    return below, equal
-
-
-def _add_deadlines(below: Rows, ahead: Ahead, columns: Columns, dt_s: float) -> None:
-    """Add what is due by the end of each work's last step, and that no more is deferred."""
-    whole = sum(work.tokens for work in ahead.work)
-    deferred = columns.of(DEFERRED)
-    below.add_sum(deferred, np.full(columns.steps, dt_s), whole)
-    for number, work in enumerate(ahead.work):
-        until = deferred[: work.due_step + 1]
-        due = sum(w.tokens for w in ahead.work if w.due_step <= work.due_step)
-        place = np.append(until, columns.late[number])
-        below.add_sum(place, np.append(np.full(len(until), -dt_s), -1.0), -due)
-
-
-def _worth(
-    terms: HorizonTerms, ahead: Ahead, rungs: Ladder, edges: list[Edge], columns: Columns
-) -> Floats:
-    """Return what one of each unknown is worth, in tokens that somebody waits for."""
-    best = rungs.edges[0] if rungs.edges else None
-    frontier, dt_s = terms.frontier, terms.step_s
-    per_j = 1 / frontier.full.joules_per_token if best is None else best.output_tps / best.draw_w
-    price = JOULE_SHARE * per_j
-    worth = np.zeros(columns.count)
-    worth[columns.of(FIRM)] = dt_s
-    worth[columns.of(DEFERRED)] = DEFERRABLE_VALUE * dt_s
-    worth[columns.of(AWAKE)] = -price * dt_s * (float(rungs.draws_w[0]) - frontier.asleep_w)
-    worth[columns.of(WOKEN)] = -price * terms.wake_j
-    for number, edge in enumerate(edges):
-        worth[columns.of(EDGE_0 + number)] = -price * dt_s * edge.draw_w
-    worth[columns.of(SHORT)] = -SHORT_FACTOR * per_j * dt_s
-    worth[columns.of(STORED)[-1]] = STORED_SHARE * DEFERRABLE_VALUE * per_j
-    worth[columns.late] = -DEFERRABLE_VALUE
-    return worth
-
-
-def _most(terms: HorizonTerms, ahead: Ahead, columns: Columns) -> Floats:
-    """Return the most of each unknown."""
-    most = np.full(columns.count, np.inf)
-    most[columns.of(AWAKE)] = terms.replicas
-    most[columns.of(FIRM)] = np.array(ahead.demand_tps)
-    most[columns.of(CHARGE)] = terms.battery.max_charge_w
-    most[columns.of(DISCHARGE)] = terms.battery.max_discharge_w
-    most[columns.of(STORED)] = terms.battery.capacity_j
-    return most
-
-
-def _draw(
-    terms: HorizonTerms, rungs: Ladder, edges: list[Edge], columns: Columns, values: Floats
-) -> Floats:
-    """Return the draw of each step, W."""
-    asleep_w = terms.frontier.asleep_w
-    draw_w = values[columns.of(AWAKE)] * (float(rungs.draws_w[0]) - asleep_w)
-    for number, edge in enumerate(edges):
-        draw_w = draw_w + values[columns.of(EDGE_0 + number)] * edge.draw_w
-    return draw_w + terms.replicas * asleep_w
+    return (*first, *merged)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steppe.control.horizon import Ahead, HorizonPlan, HorizonTerms, plan_horizon
+from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
+from steppe.control.horizon import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import SPARE_SHARE, BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
@@ -54,7 +55,8 @@ class Planned:
     """Keeps the number of awake replicas within what the plan of the horizon says.
 
     As many stay warm as are worth it if only the lower quantile of the supply comes, and no
-    more wake than are worth it if the forecast comes true. The budget stays stronger.
+    more wake than are worth it if the forecast comes true, but one at least. A look ahead also
+    follows the moment at which requests begin to wait. The budget stays stronger.
 
     Attributes:
         inner: The policy whose number of awake replicas is bounded.
@@ -70,6 +72,7 @@ class Planned:
     bounds: AwakeBounds | None = None
     deferrable_tps: float = 0.0
     _looked_s: float = -math.inf
+    _waited: bool = False
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan within the bounds of the horizon."""
@@ -82,11 +85,12 @@ class Planned:
         return self.inner.decide_among(seen, AwakeBounds(least, bounds.nearest(horizon.most)))
 
     def _look(self, seen: Observation) -> AwakeBounds:
-        if self.bounds is None or seen.now_s - self._looked_s >= self.every_s:
+        is_due = seen.now_s - self._looked_s >= self.every_s
+        if self.bounds is None or is_due or (seen.work_waits and not self._waited):
             low = self.horizon.look(seen, self.horizon.low_share)
             likely = self.horizon.look(seen, 1.0)
             least = low.bounds.least
-            self.bounds = AwakeBounds(least, max(least, likely.bounds.most))
+            self.bounds = AwakeBounds(least, max(1, least, likely.bounds.most))
             self.deferrable_tps = low.deferred_tps[0]
-            self._looked_s = seen.now_s
+            self._looked_s, self._waited = seen.now_s, seen.work_waits
         return self.bounds

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import Observation, Tally
 from steppe.frontier.group import Counts, Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
@@ -31,6 +31,19 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """What a plan should reach.
+
+    Attributes:
+        need: What must be covered at the least draw; None for as many tokens as there can be.
+        bounds: How many replicas may be awake, if the budget allows.
+    """
+
+    need: Need | None
+    bounds: AwakeBounds
+
+
+@dataclass(frozen=True, slots=True)
 class Planner:
     """Makes plans for the replicas of one pool.
 
@@ -42,29 +55,21 @@ class Planner:
     frontier: Frontier
     drain_w: float
 
-    def plan(self, seen: Observation, need: Need | None, bounds: AwakeBounds) -> Plan:
-        """Return the plan with the least draw that covers the need, or else the most tokens.
+    def plan(self, seen: Observation, goal: Goal) -> Plan:
+        """Return the plan with the least draw that covers the need, or else the most tokens."""
+        tally = seen.tally
+        plan = self._beside(seen.budget_w, tally, goal, tally.draining)
+        if tally.draining and not plan.feasible:
+            return self._beside(seen.budget_w, tally, goal, 0)
+        return self._with_room_to_drain(seen.budget_w, tally, plan)
 
-        Args:
-            seen: The pool.
-            need: What must be covered; None for as many tokens as there can be.
-            bounds: How many replicas may be awake, if the budget allows.
-        """
-        draining = seen.count(ReplicaState.DRAINING)
-        plan = self._beside(seen, need, bounds, draining)
-        if draining and not plan.feasible:
-            return self._beside(seen, need, bounds, 0)
-        return self._with_room_to_drain(seen, plan)
-
-    def others_w(self, seen: Observation, draining: int) -> float:
+    def others_w(self, tally: Tally, draining: int) -> float:
         """Return the draw of the replicas that cannot serve, if so many of them may drain, W."""
-        frozen = seen.count(ReplicaState.DRAINING) - draining
         # What starts, now or next, may draw as much as an idle replica until it can be told.
-        starting = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
         return (
             draining * self.drain_w
-            + frozen * self.frontier.asleep_w
-            + starting * self.frontier.idle_w
+            + (tally.draining - draining) * self.frontier.asleep_w
+            + tally.coming * self.frontier.idle_w
         )
 
     def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
@@ -108,29 +113,27 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
-    def _beside(
-        self, seen: Observation, need: Need | None, bounds: AwakeBounds, draining: int
-    ) -> Plan:
+    def _beside(self, budget_w: float, tally: Tally, goal: Goal, draining: int) -> Plan:
         """Return the best plan beside the replicas that start, and those that may drain."""
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-        others_w = self.others_w(seen, draining)
-        plan = None if need is None else self.covering(need, usable, bounds)
-        if plan is None or plan.draw_w + others_w > seen.budget_w:
-            plan = self.within(seen.budget_w - others_w, usable, bounds)
+        others_w = self.others_w(tally, draining)
+        plan = None
+        if goal.need is not None:
+            plan = self.covering(goal.need, tally.usable, goal.bounds)
+        if plan is None or plan.draw_w + others_w > budget_w:
+            plan = self.within(budget_w - others_w, tally.usable, goal.bounds)
         return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
 
-    def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
+    def _with_room_to_drain(self, budget_w: float, tally: Tally, plan: Plan) -> Plan:
         """Lower the plan so that replicas that must leave can finish, where that is possible."""
-        leaving = seen.count(ReplicaState.AWAKE) - len(plan.awake)
+        leaving = tally.awake - len(plan.awake)
         if leaving <= 0 or not plan.awake:
             return plan
-        usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
         room_w = leaving * (self.drain_w - self.frontier.asleep_w)
-        if plan.draw_w + room_w <= seen.budget_w:
+        if plan.draw_w + room_w <= budget_w:
             return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
-        others_w = self.others_w(seen, plan.draining)
+        others_w = self.others_w(tally, plan.draining)
         awake = AwakeBounds(len(plan.awake), len(plan.awake))
-        lower = self.within(seen.budget_w - others_w - room_w, usable, awake)
+        lower = self.within(budget_w - others_w - room_w, tally.usable, awake)
         if len(lower.awake) != len(plan.awake):
             return plan
         return Plan(lower.awake, lower.draw_w + others_w + room_w, plan.draining + leaving)

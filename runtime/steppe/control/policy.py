@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import Need, Planner
+from steppe.control.planner import Goal, Need, Planner
 from steppe.control.state import Observation
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
@@ -54,8 +54,8 @@ class FollowBudget:
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         need = Need(seen.demand_tps * (1 + SPARE_SHARE), seen.outstanding)
-        planner = Planner(self.frontier, self.drain_w)
-        return planner.plan(seen, None if seen.work_waits else need, bounds)
+        goal = Goal(None if seen.work_waits else need, bounds)
+        return Planner(self.frontier, self.drain_w).plan(seen, goal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class SaveEnergy:
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         need = Need(seen.demand_tps / self.utilisation, seen.outstanding + seen.waiting)
-        return Planner(self.frontier, self.drain_w).plan(seen, need, bounds)
+        return Planner(self.frontier, self.drain_w).plan(seen, Goal(need, bounds))
 
 
 def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:

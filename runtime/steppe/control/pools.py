@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from steppe.control.plan import Plan
 from steppe.control.planner import Planner
 from steppe.control.policy import SPARE_SHARE, Policy
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import Observation
 from steppe.frontier.group import Group, Want
 from steppe.frontier.mix import best_counts
 from steppe.frontier.pareto import Frontier
@@ -95,9 +95,14 @@ class ShareBudget:
 
 def shares_w(budget_w: float, pools: Sequence[PoolSeen]) -> list[float]:
     """Return what each pool may draw, W; below their floor they share in its proportion."""
-    others_w = [_others_w(one) for one in pools]
+    tallies = [one.seen.tally for one in pools]
+    others_w = [
+        Planner(one.pool.frontier, one.pool.drain_w).others_w(tally, tally.draining)
+        for one, tally in zip(pools, tallies, strict=True)
+    ]
     groups = [
-        Group.awake_or_asleep(one.pool.frontier, _usable(one.seen), wants(one)) for one in pools
+        Group.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
+        for one, tally in zip(pools, tallies, strict=True)
     ]
     counts = best_counts(groups, budget_w - sum(others_w))
     if counts is None:
@@ -127,13 +132,3 @@ def wants(one: PoolSeen) -> Iterator[Want]:
     running_tps = one.seen.outstanding * full.output_tps / full.batch_limit
     left_tps = math.inf if one.seen.work_waits else max(0.0, running_tps - wanted_tps)
     yield Want(values[-1][1], left_tps)
-
-
-def _usable(seen: Observation) -> int:
-    return seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-
-
-def _others_w(one: PoolSeen) -> float:
-    """Return the draw of the replicas that cannot serve, W."""
-    planner = Planner(one.pool.frontier, one.pool.drain_w)
-    return planner.others_w(one.seen, one.seen.count(ReplicaState.DRAINING))

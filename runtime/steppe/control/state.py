@@ -38,6 +38,28 @@ class ReplicaSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many replicas are in which state.
+
+    Attributes:
+        awake: Those that serve.
+        asleep: Those that sleep.
+        draining: Those that finish their requests.
+        coming: Those that start, and those that are gone and will be started.
+    """
+
+    awake: int
+    asleep: int
+    draining: int
+    coming: int
+
+    @property
+    def usable(self) -> int:
+        """Replicas that can serve as soon as they are told to."""
+        return self.awake + self.asleep
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """The fleet and its surroundings at one instant; watts are those of the GPUs.
 
@@ -60,7 +82,7 @@ class Observation:
     @property
     def frozen(self) -> int:
         """Requests inside sleeping replicas."""
-        return sum(r.outstanding for r in self.replicas if r.state == ReplicaState.ASLEEP)
+        return sum([r.outstanding for r in self.replicas if r.state == ReplicaState.ASLEEP])
 
     @property
     def work_waits(self) -> bool:
@@ -71,6 +93,17 @@ class Observation:
     def outstanding(self) -> int:
         """Requests that replicas have accepted and not finished."""
         return sum([replica.outstanding for replica in self.replicas])
+
+    @property
+    def tally(self) -> Tally:
+        """How many replicas are in which state, counted at each call."""
+        found = [replica.state for replica in self.replicas]
+        return Tally(
+            found.count(ReplicaState.AWAKE),
+            found.count(ReplicaState.ASLEEP),
+            found.count(ReplicaState.DRAINING),
+            found.count(ReplicaState.STARTING) + found.count(ReplicaState.GONE),
+        )
 
     def count(self, *states: ReplicaState) -> int:
         """Return how many replicas are in one of these states."""

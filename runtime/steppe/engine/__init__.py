@@ -1,1 +1,1 @@
-"""What does one replica run? vLLM with a live scheduler, and a synthetic engine."""
+"""What does one replica run? vLLM or transformers under live limits, or a synthetic engine."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from steppe.engine.detokenizer import Detokenizer
 from steppe.engine.openai_app import OpenAiApp
 from steppe.engine.openai_shape import Asked, ChatPrompt, Piece, TextPrompt, TokenPrompt
 from steppe.engine.seam import Seam
@@ -23,36 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT_TOKENS = 16
 """Of a text completion that names no number, as in OpenAI's API; a chat gets what room is left."""
-
-_INCOMPLETE = "\ufffd"
-
-
-@dataclass(slots=True)
-class Detokenizer:
-    """Turns a growing list of token ids into text, whole characters at a time.
-
-    Attributes:
-        tokenizer: Has `decode`.
-        settled: Tokens whose text was given out.
-    """
-
-    tokenizer: Any
-    settled: int = 0
-    _context: int = 0
-
-    def more(self, tokens: list[int], *, is_last: bool) -> str:
-        """Return the text that new tokens added; nothing while a character is incomplete."""
-        # The tokens of the text before stay in front: some tokenizers strip a leading space.
-        before = self._decode(tokens[self._context : self.settled])
-        text = self._decode(tokens[self._context :])
-        if text.endswith(_INCOMPLETE) and not is_last:
-            return ""
-        self._context, self.settled = self.settled, len(tokens)
-        return text[len(before) :]
-
-    def _decode(self, tokens: list[int]) -> str:
-        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text
 
 
 @dataclass(slots=True)

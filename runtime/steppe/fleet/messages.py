@@ -147,7 +147,7 @@ class Reading:
         steps: Engine steps since then.
         error_j: Bound of the error of the energy since the last reading, J.
         quality: How the energy since the last reading was found.
-        running: Requests that hold KV cache.
+        running: Requests that hold KV cache, or did in the latest step.
         waiting: Requests that the engine has not admitted.
     """
 

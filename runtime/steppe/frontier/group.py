@@ -232,6 +232,15 @@ class Group:
             left_w -= self.replicas * edge.draw_w
         return self._at(-1)
 
+    def least_for_w(self, output_tps: float) -> float:
+        """Return the draw that no plan for an output undercuts, W: that without rounding."""
+        draw_w, left_tps = self.least_w, output_tps - self.least_tps
+        for edge in self.ladder.edges:
+            taken_tps = min(max(0.0, left_tps), self.replicas * edge.output_tps)
+            draw_w += edge.draw_w * taken_tps / edge.output_tps
+            left_tps -= taken_tps
+        return draw_w
+
     def covering(self, output_tps: float, slots: int) -> Counts | None:
         """Return the first whole replicas along the hull that cover an output and sequences."""
         done_tps, done_slots = self.least_tps, self.slots(self._at(0))

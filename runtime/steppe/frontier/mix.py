@@ -21,7 +21,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
 Mix = tuple[OperatingPoint, ...]
-SMALL_FLEET = 8
+SMALL_FLEET = 12
 """Up to so many replicas the best plan is searched for where rounding is not proven harmless."""
 NEGLIGIBLE = 1e-4
 """Share of the worth that is not worth another exchange."""
@@ -67,16 +67,17 @@ def least_counts(group: Group, output_tps: float, slots: int) -> Counts | None:
     Returns:
         Replicas at each choice; None when the whole group does not cover both.
     """
-    if group.replicas <= SMALL_FLEET:
-        sums = sums_of(group, np.inf)
-        rooms = [group.slots(row) >= slots for row in sums.counts]
-        covering = np.flatnonzero((sums.outputs >= output_tps) & rooms)
-        return sums.counts[covering[0]] if len(covering) else None
     counts = group.covering(output_tps, slots)
     if counts is None:
         return None
     lowered = lower_draw(group, counts, output_tps)
-    return lowered if group.slots(lowered) >= slots else counts
+    counts = lowered if group.slots(lowered) >= slots else counts
+    bound_w = group.least_for_w(output_tps)
+    if group.replicas > SMALL_FLEET or group.draw_w(counts) <= bound_w * (1 + TOLERANCE):
+        return counts
+    sums = sums_of(group, group.draw_w(counts))
+    covering = np.flatnonzero((sums.outputs >= output_tps) & (sums.slots(group) >= slots))
+    return sums.counts[covering[0]] if len(covering) else counts
 
 
 def _relaxed(groups: Sequence[Group], watts: float) -> tuple[list[Counts], float]:

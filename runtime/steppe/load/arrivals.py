@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from steppe.errors import TraceError
 
 
@@ -137,6 +139,26 @@ def offered_rate(capacity_tps: float, utilisation: float, mean_output_tokens: fl
     _require_positive("a utilisation", utilisation)
     _require_positive("a mean output length", mean_output_tokens)
     return capacity_tps * utilisation / mean_output_tokens
+
+
+def poisson(
+    each: Arrival, rate_rps: float, duration_s: float, rng: np.random.Generator
+) -> tuple[Arrival, ...]:
+    """Return copies of one arrival at the times of a Poisson process.
+
+    Args:
+        each: The lengths that all have.
+        rate_rps: Mean arrival rate, requests/s.
+        duration_s: All are due before it, s.
+        rng: Source of chance.
+
+    Raises:
+        ValueError: Rate or duration is not positive.
+    """
+    _require_positive("a rate", rate_rps)
+    _require_positive("a duration", duration_s)
+    times_s = np.sort(rng.uniform(0.0, duration_s, size=rng.poisson(rate_rps * duration_s)))
+    return tuple(replace(each, at_s=at_s) for at_s in times_s.tolist())
 
 
 def _require_positive(what: str, value: float) -> None:

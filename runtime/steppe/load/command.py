@@ -43,7 +43,7 @@ class LoadPlan:
     Attributes:
         url: Address of the server, with or without `/v1`.
         model: Model to ask for; the first that the server offers if None.
-        source: Where arrivals come from: a trace file or a synthetic load.
+        source: Where arrivals come from: a trace file, a synthetic load, or they themselves.
         rate_rps: Mean arrival rate, requests/s; the trace's own if None.
         duration_s: Only arrivals due before it are sent, s; all of a trace, or a minute of
             synthetic load, if None.
@@ -56,7 +56,7 @@ class LoadPlan:
 
     url: str
     model: str | None = None
-    source: SyntheticLoad | Path = field(default_factory=SyntheticLoad)
+    source: SyntheticLoad | Path | tuple[Arrival, ...] = field(default_factory=SyntheticLoad)
     rate_rps: float | None = None
     duration_s: float | None = None
     length_scale: float = 1.0
@@ -82,6 +82,8 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
                 length_scale=plan.length_scale,
                 limits=plan.limits,
             )
+        case tuple() as arrivals:
+            pass
         case path:
             arrivals = scale_lengths(read_trace(path), plan.length_scale, plan.limits)
             if plan.rate_rps is not None:

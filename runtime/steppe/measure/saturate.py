@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -76,32 +76,30 @@ def saturated(
 
     Args:
         targets: The servers.
-        arrivals: Lengths of the requests, used in turn and over again; times do not matter.
-        concurrency: Requests outstanding at each server; more than its batch limit.
+        arrivals: Lengths of the requests, used over and over; times do not matter.
+        concurrency: Requests outstanding at each server.
         options: How requests are made; their pacing is always the closed loop.
         on_progress: Takes where each replay stands, in the thread of the load.
     """
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
+    loop, stop, load = asyncio.new_event_loop(), asyncio.Event(), Saturation()
     options = replace(options, pacing=ClosedLoop(concurrency))
     endless = tuple(arrivals) * max(1, REQUESTS // max(1, len(arrivals)))
-    load = Saturation()
 
     async def run() -> None:
-        load.results += await asyncio.gather(
-            *(replay(t, endless, options, on_progress, stop) for t in targets)
-        )
+        replays = (replay(target, endless, options, on_progress, stop) for target in targets)
+        load.results += await asyncio.gather(*replays)
 
-    def work() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(run())
-
-    thread = threading.Thread(target=work, daemon=True, name="saturate")
-    thread.start()
+    thread = threading.Thread(target=lambda: _work(loop, run), daemon=True, name="saturate")
     try:
+        thread.start()
         yield load
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(timeout=JOIN_S)
         if not thread.is_alive():
             loop.close()
+
+
+def _work(loop: asyncio.AbstractEventLoop, run: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(run())

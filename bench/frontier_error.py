@@ -1,0 +1,211 @@
+"""How wrong is the energy roofline about a model that it has never seen?
+
+Leaves out every row of one model (on both GPUs), fits the rest, and asks for the left-out rows
+with nothing but the model's config.json, the GPU, the batch limit, and the lengths of the task:
+the mean output length of the row, and the prompt length that the fit gave for the task. Batch
+limits 8 to 512. A second table leaves out all siblings of an architecture together.
+
+    python bench/frontier_error.py ../shared/data/calibration
+
+Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
+row is dropped from the targets. Further lines show the same without rows that show a busy host
+instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without data-parallel
+attention, which the roofline does not model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from steppe.frontier.calibration import Calibration
+from steppe.frontier.clock_fit import fit_clock_curve, read_clock_sweep
+from steppe.frontier.likeness import Floats
+from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.roofline_file import read_gpu_spec
+from steppe.frontier.roofline_fit import RooflineFit
+from steppe.frontier.run_table import TableRow, read_run_table
+
+DEFAULT_DATA = Path("../shared/data/calibration")
+SMALLEST, LARGEST = 8, 512
+ENERGY_TARGET, TOKENS_TARGET, TAIL_TARGET = 0.08, 0.10, 0.20
+Group = Callable[[TableRow], str]
+GROUPS: dict[str, Group] = {
+    "model": lambda row: row.model_id,
+    "architecture": lambda row: row.architecture,
+}
+Choice = Callable[[TableRow], bool]
+CHOICES: dict[str, Choice] = {
+    "H100, all rows": lambda row: row.run.gpu.name == "h100",
+    "B200, all rows": lambda row: row.run.gpu.name == "b200",
+    "B200 without host-bound": lambda row: row.run.gpu.name == "b200" and not row.host_bound,
+    "B200, those fitted": lambda row: row.run.gpu.name == "b200" and row.run.fitted,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Relative errors of one row."""
+
+    energy: float
+    tokens: float
+
+
+def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float]) -> Errors:
+    """Return how far the roofline is from a row."""
+    run = row.run
+    roofline = EnergyRoofline(run.model, run.gpu, run.gpus, known)
+    said = roofline.point(
+        run.gpu.highest_mhz, run.batch_limit, prompt_tokens[run.task], run.output_tokens
+    )
+    energy = said.joules_per_token / (run.draw_w / run.output_tps) - 1
+    return Errors(abs(energy), abs(said.output_tps / run.output_tps - 1))
+
+
+def left_out(
+    fit: RooflineFit, rows: Sequence[TableRow], group: Group, start: Floats, plain: bool
+) -> list[Errors]:
+    """Return the error of every row from a fit without the rows of its group."""
+    found: dict[int, Errors] = {}
+    groups = [group(row) for row in rows]
+    for name in track(sorted(set(groups)), "leaving out", console=Console(stderr=True)):
+        used: NDArray[np.bool_] = np.array([g != name for g in groups])
+        x = fit.fit(used, start)
+        known = fit.calibration(x, used)
+        if plain:
+            known = Calibration(known.coefficients, known.curve, ())
+        prompts = fit.prompt_tokens(x)
+        for i in np.flatnonzero(~used):
+            found[int(i)] = asked(rows[i], known, prompts)
+    return [found[i] for i in range(len(rows))]
+
+
+def summary(rows: Sequence[TableRow], errors: Sequence[Errors], choice: Choice) -> dict[str, Any]:
+    """Return median and 90th percentile over some of the rows, batch limit 8 to 512."""
+    at = [
+        i
+        for i, row in enumerate(rows)
+        if choice(row) and SMALLEST <= row.run.batch_limit <= LARGEST
+    ]
+    energy = [errors[i].energy for i in at]
+    tokens = [errors[i].tokens for i in at]
+    return {
+        "rows": len(at),
+        "joules_per_token_median": float(np.median(energy)),
+        "joules_per_token_p90": float(np.quantile(energy, 0.9)),
+        "output_tps_median": float(np.median(tokens)),
+        "output_tps_p90": float(np.quantile(tokens, 0.9)),
+    }
+
+
+def by_model(rows: Sequence[TableRow], errors: Sequence[Errors]) -> list[dict[str, Any]]:
+    """Return the medians of each model on each GPU."""
+    names = sorted({(row.model_id, row.run.gpu.name) for row in rows})
+    tables = []
+    for model, gpu in names:
+
+        def belongs(row: TableRow, model: str = model, gpu: str = gpu) -> bool:
+            return (row.model_id, row.run.gpu.name) == (model, gpu)
+
+        tables.append({"model": model, "gpu": gpu, **summary(rows, errors, belongs)})
+    return tables
+
+
+def targets(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the targets, for all rows of each GPU."""
+    wanted = {
+        "joules_per_token_median": ENERGY_TARGET,
+        "output_tps_median": TOKENS_TARGET,
+        "joules_per_token_p90": TAIL_TARGET,
+        "output_tps_p90": TAIL_TARGET,
+    }
+    return [
+        {
+            "name": f"{gpu}, model left out: {name}",
+            "value": found[f"{gpu}, all rows"][name],
+            "unit": "share",
+            "target": target,
+            "met": found[f"{gpu}, all rows"][name] <= target,
+        }
+        for gpu in ("H100", "B200")
+        for name, target in wanted.items()
+    ]
+
+
+def show(title: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print one table for people."""
+    table = Table(title=title)
+    for heading in ("rows of", "n", "J/token median", "p90", "tokens/s median", "p90"):
+        table.add_column(heading)
+    for name, line in lines.items():
+        shares = [f"{value:.1%}" for key, value in line.items() if key.endswith(("median", "p90"))]
+        table.add_row(name, str(line["rows"]), *shares)
+    Console(width=110).print(table)
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """Return all tables."""
+    sweep = data / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv"
+    bare_w = read_gpu_spec("v100").bare_w
+    clock = fit_clock_curve(read_clock_sweep(sweep), "inference_memory_bound", bare_w)
+    rows = read_run_table(data / "mlenergy" / "llm_text_h100_b200.csv")
+    fit = RooflineFit([row.run for row in rows], clock.curve)
+    start = fit.fit(np.ones(len(rows), dtype=bool))
+    results: dict[str, Any] = {}
+    for name, group in GROUPS.items():
+        errors = left_out(fit, rows, group, start, plain=False)
+        results[name] = {key: summary(rows, errors, choice) for key, choice in CHOICES.items()}
+        show(f"Error with one {name} left out", results[name])
+        if name == "model":
+            results["by_model"] = by_model(rows, errors)
+            lines = {f"{r['model']} {r['gpu']}": r for r in results["by_model"]}
+            show("The same for each model left out, host-bound rows included", lines)
+    errors = left_out(fit, rows, GROUPS["model"], start, plain=True)
+    results["formula_only"] = {k: summary(rows, errors, c) for k, c in CHOICES.items()}
+    show(
+        "The formula without what resembling models teach, one model left out",
+        results["formula_only"],
+    )
+    return results
+
+
+def main() -> None:
+    """Measure, print tables, and then one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path, nargs="?", default=DEFAULT_DATA)
+    begun_s = time.perf_counter()
+    results = measure(parser.parse_args().data)
+    results["took_s"] = time.perf_counter() - begun_s
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    document = {
+        "bench": "frontier_error",
+        "commit": commit.stdout.strip(),
+        "hardware": f"modelled on {platform.machine()}; truth: public table of H100 and B200",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "scipy")},
+        },
+        "results": results,
+        "targets": targets(results["model"]),
+    }
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Which policy makes the most of a power budget, and at what cost to its users?
+
+Every policy goes through every happening of `scenarios.py` with the same requests: a fleet in
+virtual time, behind the control loop that runs live. The load is that of the Azure conversation
+trace at a rate that swings over the day, above what the budgets can serve, so that watts are
+what is scarce. Everything is modelled by the energy roofline, whose calibration is named;
+nothing here was measured on a GPU.
+
+    python bench/policies.py --fleet 8b --duration 3600
+    python bench/policies.py --replicas 8 --duration 600 --happening forty_steps
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, get_args
+
+import policy_table
+import scenarios
+from steppe.cli.simulate import arrivals_for, frontier_for
+from steppe.config import ControlSection, RunConfig
+from steppe.config.control import PolicyName
+from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.reconcile import DrainRule
+from steppe.frontier.pareto import Frontier
+from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.supply import Replay, TraceClock
+from steppe.report.records import RequestRecord, Slo, TickRecord
+from steppe.report.summary import Summary, summarise
+from steppe.sim.build import fleet_of, kind_of, modelled_replica
+from steppe.sim.fleet import FleetSettings
+from steppe.sim.request import Arrival
+from steppe.sim.run import Failure, Scenario, simulate
+
+PERIOD_S = 1.0
+NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
+"""Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
+FLEETS: dict[str, dict[str, Any]] = {
+    "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1},
+    "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15},
+}
+POLICIES = get_args(PolicyName)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A fleet, its load and how it is judged.
+
+    Attributes:
+        config: What the runs have in common.
+        fleet: The simulated fleet.
+        frontier: Operating points of one replica.
+        arrivals: The requests.
+        gpus: GPUs of a replica.
+    """
+
+    config: RunConfig
+    fleet: FleetSettings
+    frontier: Frontier
+    arrivals: tuple[Arrival, ...]
+    gpus: int
+
+    @property
+    def slo(self) -> Slo:
+        """What a good request is."""
+        return Slo(self.config.slo.ttft_s, self.config.slo.tpot_s)
+
+    @property
+    def full_w(self) -> float:
+        """Draw of the fleet at the full point, W."""
+        return self.fleet.replicas * self.frontier.full.draw_w
+
+
+@dataclass(slots=True)
+class Lines:
+    """Keeps what a run writes down."""
+
+    ticks: list[TickRecord] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
+
+    def tick(self, record: TickRecord) -> None:
+        """Take one tick."""
+        self.ticks.append(record)
+
+    def request(self, record: RequestRecord) -> None:
+        """Take one request."""
+        self.requests.append(record)
+
+
+def make_bench(name: str, replicas: int | None, duration_s: float, utilisation: float) -> Bench:
+    """Return one of the fleets with its load; its own number of replicas if none is given."""
+    what = {**FLEETS[name], **({} if replicas is None else {"replicas": replicas})}
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": what["model"], "max_model_len": 16384},
+            "engine": {"max_batch_limit": 256, "max_tokens_per_step": 2048},
+            "fleet": {"replicas": what["replicas"], "gpus_per_replica": what["gpus"]},
+            "device": {"kind": "modelled", "gpu": "h100"},
+            "power": {
+                "supply": [{"kind": "constant", "watts": 1}],
+                "speedup": scenarios.DAY_S / duration_s,
+            },
+            "frontier": {"sweep": {"prompt_tokens": 1155, "output_tokens": 211}},
+            "gateway": {"max_waiting": 20_000},
+            "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},
+            "load": {"utilisation": utilisation, "daily_depth": 0.4},
+            "sim": {"duration_s": duration_s, "wake_s": 1.0, "sleep_s": 0.3},
+        }
+    )
+    kind = kind_of(config, modelled_replica(config))
+    frontier = frontier_for(config, kind)
+    capacity_tps = frontier.full.output_tps * what["replicas"]
+    arrivals = arrivals_for(config, capacity_tps)
+    return Bench(config, fleet_of(config, kind), frontier, arrivals, what["gpus"])
+
+
+def control_of(policy: str, gpus: int) -> ControlSection:
+    """Return the configuration of a policy."""
+    return ControlSection.model_validate(
+        {
+            "policy": policy,
+            "period_s": PERIOD_S,
+            "nameplate_w": NAMEPLATE_W * gpus,
+            "least_cap_w": LEAST_CAP_W * gpus,
+        }
+    )
+
+
+def budget_of(happening: scenarios.Happening) -> PowerBudget:
+    """Return the budget of a happening, at the boundary of the GPUs."""
+    return PowerBudget(
+        supplies=(Replay(happening.budget, 0.0),),
+        clock=TraceClock(0.0, 1.0),
+        terms=SiteTerms(0.0, happening.fallback_w, scenarios.STALE_S, 1.0, 0.0),
+    )
+
+
+def run(bench: Bench, policy: str, happening: scenarios.Happening) -> Summary:
+    """Put a policy through a happening."""
+    budget = budget_of(happening)
+    control = control_of(policy, bench.gpus)
+    replicas = bench.fleet.replicas
+    facts = PoolFacts(bench.frontier, replicas, bench.slo.tpot_s, budget.forecast)
+    scenario = Scenario(
+        fleet=bench.fleet,
+        policy=make_policy(control, facts),
+        drain_rule=DrainRule(bench.frontier.floor, control.drain_s),
+        budget=budget,
+        arrivals=bench.arrivals,
+        duration_s=bench.config.sim.duration_s,
+        failures=tuple(
+            Failure(death.at_s, math.floor(death.share * replicas)) for death in happening.deaths
+        ),
+    )
+    lines = Lines()
+    totals = simulate(scenario, PERIOD_S, lines)
+    return summarise(lines.ticks, lines.requests, totals, bench.slo)
+
+
+def main() -> None:
+    """Run, print a table, and then one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--fleet", choices=FLEETS, default="8b")
+    parser.add_argument("--replicas", type=int, help="a smaller fleet, for a quick look")
+    parser.add_argument("--duration", type=float, default=3600.0, help="length of a run, s")
+    parser.add_argument("--utilisation", type=float, default=0.8, help="load, share of full power")
+    parser.add_argument("--policy", action="append", choices=POLICIES, help="all when absent")
+    parser.add_argument("--happening", action="append", help="all when absent")
+    arguments = parser.parse_args()
+    bench = make_bench(
+        arguments.fleet, arguments.replicas, arguments.duration, arguments.utilisation
+    )
+    rows = []
+    for make in scenarios.HAPPENINGS:
+        if arguments.happening and make.__name__ not in arguments.happening:
+            continue
+        happening = make(bench.full_w, arguments.duration)
+        for policy in arguments.policy or POLICIES:
+            began_s = time.process_time()
+            summary = run(bench, policy, happening)
+            rows.append(
+                policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
+            )
+    policy_table.show(rows)
+    print(json.dumps(document(arguments, bench, rows)))
+
+
+def document(
+    arguments: argparse.Namespace, bench: Bench, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the result as the last line of a benchmark."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "bench": "policies",
+        "commit": commit.stdout.strip(),
+        "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
+        "simulated": f"{bench.fleet.replicas} replicas of {bench.config.model.name}, "
+        f"each on {bench.gpus} H100; points {bench.frontier.source}",
+        "energy_source": "modelled",
+        "versions": {name: version(name) for name in ("numpy", "scipy")},
+        "results": rows,
+        "targets": policy_table.targets(rows),
+    }
+
+
+if __name__ == "__main__":
+    main()

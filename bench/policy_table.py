@@ -1,0 +1,118 @@
+"""The rows, the table and the targets of `policies.py`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from steppe.report.summary import Summary
+
+OURS, FULL = "follow_budget", "full_clocks"
+DAYS = ("windy day", "cloudy solar day")
+
+
+def row_of(policy: str, happening: str, summary: Summary, cpu_s: float) -> dict[str, Any]:
+    """Return what the table shows of a run."""
+    tracking = summary["tracking"]
+    energy_j = summary["energy_j"]
+    return {
+        "policy": policy,
+        "happening": happening,
+        "relative_mae": tracking["relative_mae"],
+        "over_budget_share": tracking["over_budget_j"] / energy_j,
+        "unused_while_waiting_share": tracking["unused_while_waiting_j"] / energy_j,
+        "settle_p95_s": tracking["settle_p95_s"],
+        "pjm_score": tracking["pjm_score"],
+        "output_tokens": summary["output_tokens"],
+        "output_tokens_per_joule": summary["output_tokens_per_joule"],
+        "slo_attainment": summary["slo_attainment"],
+        "request_goodput": summary["request_goodput"],
+        "completed": summary["requests"]["completed"],
+        "cpu_s": cpu_s,
+    }
+
+
+def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the results are held against."""
+    ours = [row for row in rows if row["policy"] == OURS]
+    found = []
+    if ours:
+        worst = {
+            key: max(row[key] for row in ours) for key in ("relative_mae", "over_budget_share")
+        }
+        found += [
+            _target("worst relative_mae", worst["relative_mae"], "share", 0.02),
+            _target("worst over-budget energy", worst["over_budget_share"], "share", 0.001),
+        ]
+    gain = _gain_over_the_best(rows)
+    if gain is not None:
+        found.append(_target("tokens over the best baseline, days", gain, "ratio", 1.15))
+    saved = _saved(rows)
+    if saved is not None:
+        found.append(_target("joules per token saved against full clocks", saved, "share", 0.4))
+    return found
+
+
+def _target(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
+    met = value >= target if unit == "ratio" or "saved" in name else value <= target
+    return {"name": name, "value": value, "unit": unit, "target": target, "met": met}
+
+
+def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Return our tokens over those of the best baseline that keeps to the budget, on the days."""
+    gains = []
+    for day in DAYS:
+        tokens = {row["policy"]: row["output_tokens"] for row in rows if row["happening"] == day}
+        kept = {
+            row["policy"]
+            for row in rows
+            if row["happening"] == day and row["over_budget_share"] <= 0.001
+        }
+        others = [tokens[policy] for policy in kept if policy not in (OURS, "save_energy")]
+        if OURS in tokens and others:
+            gains.append(tokens[OURS] / max(others))
+    return min(gains) if gains else None
+
+
+def _saved(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Return the share of joules per token that `save_energy` saves, the median happening."""
+    spent = {
+        (row["policy"], row["happening"]): 1 / row["output_tokens_per_joule"]
+        for row in rows
+        if row["policy"] in ("save_energy", FULL) and row["output_tokens_per_joule"]
+    }
+    shares = [
+        1 - joules / spent[FULL, happening]
+        for (policy, happening), joules in spent.items()
+        if policy == "save_energy" and (FULL, happening) in spent
+    ]
+    return statistics.median(shares) if shares else None
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table for people."""
+    table = Table(title="Policies under a power budget; simulated, energy modelled")
+    for heading in (
+        "happening", "policy", "MAE", "over", "unused", "settle", "tokens", "tok/J", "SLO", "good/s"
+    ):  # fmt: skip
+        table.add_column(heading)
+    for row in rows:
+        settle = "" if row["settle_p95_s"] is None else f"{row['settle_p95_s']:.0f} s"
+        attained = row["slo_attainment"]
+        table.add_row(
+            row["happening"],
+            row["policy"],
+            f"{row['relative_mae']:.2%}",
+            f"{row['over_budget_share']:.3%}",
+            f"{row['unused_while_waiting_share']:.2%}",
+            settle,
+            f"{row['output_tokens'] / 1e6:.2f} M",
+            f"{row['output_tokens_per_joule'] or 0:.2f}",
+            "" if attained is None else f"{attained:.1%}",
+            f"{row['request_goodput']:.2f}",
+        )
+    Console(width=120).print(table)

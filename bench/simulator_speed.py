@@ -1,0 +1,286 @@
+"""How long does the simulator take for an hour of 64 replicas and 100,000 requests?
+
+The fleet follows a compressed day of wind and sun: replicas sleep and wake, clocks and batch
+limits change every second. The policy is a cheap one of this file's own, so that the time is the
+simulator's; what a decision of the live controller's policy takes is printed beside it. Every
+run is a process of its own with one thread. Times are CPU time, so that what else the machine
+does counts for nothing; the wall time is printed too. Memory is the peak of the process, with
+outputs of the usual length and with four times as many tokens for as many requests.
+
+    python bench/simulator_speed.py --rounds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from steppe.config import EmulatedSection, PaceSection, PowerSection, RunConfig
+from steppe.control.plan import Plan
+from steppe.control.state import Observation
+from steppe.frontier.pareto import Frontier
+from steppe.report.recorder import Recorder
+from steppe.report.records import Slo
+from steppe.sim.build import emulated_replica, fleet_of, follow_budget, kind_of, scenario_of
+from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.request import Arrival
+from steppe.sim.run import Scenario, simulate
+
+Result = TypeVar("Result")
+
+REPLICAS, REQUESTS, HOUR_S = 64, 100_000, 3600.0
+PROMPT, OUTPUT = 1155, 211
+TARGET_S = 10.0
+# Nobody measured these: they are of the order of an 8-billion-parameter model on an H100.
+PACE = PaceSection(weights_s=0.0055, decode_s=0.00009, prefill_s=0.00003)
+DAY = {
+    "supply": [
+        {"kind": "wind", "station": "sand_point", "rated_w": 12_000},
+        {"kind": "solar", "station": "greensboro", "rated_w": 20_000},
+        {"kind": "constant", "watts": 7_500},
+    ],
+    "start": "2001-09-05T00:00:00",
+    "speedup": 24,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EvenSplit:
+    """As many replicas as can run at half draw, all at the best point that fits."""
+
+    frontier: Frontier
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan for this budget."""
+        frontier, replicas = self.frontier, len(seen.replicas)
+        spare_w = seen.budget_w - replicas * frontier.asleep_w
+        half_w = (frontier.floor.draw_w + frontier.full.draw_w) / 2 - frontier.asleep_w
+        awake = max(1, min(replicas, int(spare_w / half_w)))
+        each_w = frontier.asleep_w + spare_w / awake
+        fitting = [point for point in frontier.points if point.draw_w <= each_w]
+        point = fitting[-1] if fitting else frontier.floor
+        sleeping_w = (replicas - awake) * frontier.asleep_w
+        return Plan((point,) * awake, awake * point.draw_w + sleeping_w, draining=replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took.
+
+    Attributes:
+        simulate_s: Simulating, lines written, s of CPU.
+        wall_s: The same, s of wall time.
+        finish_s: Reading them back for summary and figure, s of CPU.
+        peak_bytes: Largest memory of the process before the summary, bytes.
+        requests: Requests that completed.
+        output_tokens: Tokens sampled.
+    """
+
+    simulate_s: float
+    wall_s: float
+    finish_s: float
+    peak_bytes: int
+    requests: int
+    output_tokens: int
+
+
+def make_scenario(length_scale: float) -> tuple[Scenario, Frontier]:
+    """Return the hour, with outputs so many times as long."""
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "modelled-8b"},
+            "engine": {"max_batch_limit": 256, "max_tokens_per_step": 2048},
+            "fleet": {"replicas": REPLICAS},
+            "device": EmulatedSection(kind="emulated", profile="h100", pace=PACE),
+            "power": PowerSection.model_validate(DAY),
+            "frontier": {"sweep": {}},
+            "sim": {"duration_s": HOUR_S, "kv_tokens": 430_000},
+        }
+    )
+    assert isinstance(config.device, EmulatedSection)
+    kind = kind_of(config, emulated_replica(config.device, 1))
+    clocks = np.linspace(990, 1980, 20).astype(int).tolist()
+    frontier = modelled_frontier(kind, clocks, (8, 16, 32, 64, 128, 256), Lengths(PROMPT, OUTPUT))
+    rng = np.random.default_rng(0)
+    times_s = np.sort(rng.uniform(0, HOUR_S, REQUESTS)).tolist()
+    prompts = rng.gamma(1.0, PROMPT, REQUESTS).clip(1, 14_000).astype(int).tolist()
+    outputs = rng.gamma(1.5, length_scale * OUTPUT / 1.5, REQUESTS).clip(1, 8_000)
+    arrivals = tuple(
+        Arrival(at_s, prompt, output)
+        for at_s, prompt, output in zip(times_s, prompts, outputs.astype(int).tolist(), strict=True)
+    )
+    scenario = scenario_of(config, fleet_of(config, kind), frontier, arrivals, EvenSplit(frontier))
+    return scenario, frontier
+
+
+def run_hour(length_scale: float) -> Run:
+    """Simulate the hour once; runs in a process of its own."""
+    scenario, _ = make_scenario(length_scale)
+    with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder) / "run") as recorder:
+        began_s, began_wall_s = time.process_time(), time.perf_counter()
+        totals = simulate(scenario, 1.0, recorder)
+        done_s, wall_s = time.process_time(), time.perf_counter() - began_wall_s
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        summary = recorder.finish(replace(totals, versions={}), Slo(2.0, 0.2))
+        finish_s = time.process_time() - done_s
+    return Run(
+        simulate_s=done_s - began_s,
+        wall_s=wall_s,
+        finish_s=finish_s,
+        peak_bytes=peak_bytes,
+        requests=summary["requests"]["completed"],
+        output_tokens=summary["output_tokens"],
+    )
+
+
+def decision_s(length_scale: float) -> float:
+    """Return what one decision of the live controller's policy takes here, s."""
+    scenario, frontier = make_scenario(length_scale)
+    short = replace(scenario, policy=_timed(frontier), duration_s=20.0)
+    simulate(short, 1.0, _Nobody())
+    assert isinstance(short.policy, Timed)
+    return statistics.median(short.policy.times_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A policy, and how long each of its decisions took, s."""
+
+    inner: Any
+    times_s: list[float]
+
+    def decide(self, seen: Observation) -> Plan:
+        """Ask the inner policy."""
+        began_s = time.process_time()
+        plan: Plan = self.inner.decide(seen)
+        self.times_s.append(time.process_time() - began_s)
+        return plan
+
+
+def _timed(frontier: Frontier) -> Timed:
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "modelled-8b"},
+            "device": {"kind": "emulated"},
+            "power": {"supply": [{"kind": "constant", "watts": 0}]},
+            "frontier": {"sweep": {}},
+        }
+    )
+    return Timed(follow_budget(config, frontier, REPLICAS), [])
+
+
+class _Nobody:
+    def tick(self, record: object) -> None:
+        """Take nothing down."""
+
+    def request(self, record: object) -> None:
+        """Take nothing down."""
+
+
+def apart(call: Callable[[float], Result], argument: float) -> Result:
+    """Return what a call gives in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs, call, argument))
+    process.start()
+    result: Result = ours.recv()
+    process.join()
+    return result
+
+
+def _answer(pipe: Connection, call: Callable[[float], object], argument: float) -> None:
+    pipe.send(call(argument))
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Run everything, each run in a fresh process."""
+    usual = [apart(run_hour, 1.0) for _ in range(rounds)]
+    long, decide_s = apart(run_hour, 4.0), apart(decision_s, 1.0)
+    return {
+        "simulate_s": _spread([run.simulate_s for run in usual]),
+        "wall_s": _spread([run.wall_s for run in usual]),
+        "summary_s": _spread([run.finish_s for run in usual]),
+        "peak_bytes": _spread([float(run.peak_bytes) for run in usual]),
+        "completed": usual[0].requests,
+        "output_tokens": usual[0].output_tokens,
+        "four_times_the_tokens": {
+            "simulate_s": long.simulate_s,
+            "wall_s": long.wall_s,
+            "peak_bytes": long.peak_bytes,
+            "completed": long.requests,
+            "output_tokens": long.output_tokens,
+        },
+        "live_policy_decision_s": decide_s,
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the table."""
+    long = results["four_times_the_tokens"]
+    print(f"{'':24} {'usual':>12} {'long outputs':>14}")
+    rows = (
+        ("simulate, CPU s", results["simulate_s"]["median"], long["simulate_s"]),
+        ("simulate, wall s", results["wall_s"]["median"], long["wall_s"]),
+        ("peak memory, MB", results["peak_bytes"]["median"] / 1e6, long["peak_bytes"] / 1e6),
+        ("requests completed", results["completed"], long["completed"]),
+        ("output tokens", results["output_tokens"], long["output_tokens"]),
+    )
+    for name, usual, other in rows:
+        print(f"{name:24} {usual:12,.1f} {other:14,.1f}")
+    print(f"summary and figure, CPU s{results['summary_s']['median']:12.1f}")
+    print(f"one decision of the live policy: {results['live_policy_decision_s'] * 1e3:.1f} ms")
+
+
+def document(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the benchmark's last line."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    took_s = results["simulate_s"]["median"]
+    usual_bytes = results["peak_bytes"]["median"]
+    growth = results["four_times_the_tokens"]["peak_bytes"] / usual_bytes
+    return {
+        "bench": "simulator_speed",
+        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpu": None},
+        "versions": {"python": platform.python_version(), "steppe": version("steppe")},
+        "results": results,
+        "targets": [
+            _target(
+                "1 h of 64 replicas and 100,000 requests on one core", took_s, "CPU s", TARGET_S
+            ),
+            _target("peak memory with four times the tokens, ratio", growth, "", 1.1),
+        ],
+    }
+
+
+def _target(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=3)
+    outcome = measure(parser.parse_args().rounds)
+    show(outcome)
+    print(json.dumps(document(outcome)))

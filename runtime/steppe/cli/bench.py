@@ -1,0 +1,49 @@
+"""`steppe bench`: tokens per joule, measured as a referee would."""
+
+from __future__ import annotations
+
+import click
+
+from steppe.cli.bench_compare import compare_command
+from steppe.cli.bench_probe import probe_command
+from steppe.cli.bench_serve import serve_command
+from steppe.cli.bench_sweep import sweep_command
+
+METHOD = """Measure tokens per joule.
+
+\b
+The method, in seven rules:
+1. Say what is inside. Joules are those of the GPU boards, by their own
+   energy counters, never by adding up power readings. Idle watts are part.
+2. Know the floor. Watts bare, with an engine loaded, and asleep come first.
+3. Saturate, and look. Requests are outstanding beyond the batch limit; a
+   point counts only if the batch was full, or some waited, at every look.
+4. Be in a steady state. Each point runs until its batch has turned over and
+   its temperature stands; then windows of 10 s follow back to back.
+5. Change one knob at a time: batch limit, clock limit, lengths. Prefill and
+   decode are measured apart, for they cost differently.
+6. Show the error. 95 % intervals by bootstrap over the windows, plus the
+   bound of the meter's own error. `compare` says whether two results differ.
+7. Refuse bad points: throttled, shared GPU, stale meter, clock not held.
+
+\b
+From zero to an answer:
+  steppe bench sweep CONFIG --out A     which operating point is best?
+  steppe bench serve --url URL          what does this load cost there?
+  steppe bench compare A B              is B really better than A?
+  steppe bench probe                    what do a byte and a FLOP cost here?
+
+A sweep writes frontier.yaml (for `serve` and `simulate`), results.jsonl,
+results.parquet and report.html. None of it is an MLPerf Power result.
+"""
+
+
+@click.group(
+    "bench", help=METHOD, epilog="Example: steppe bench sweep configs/demo.yaml --out runs/sweep"
+)
+def bench_group() -> None:
+    """Measure tokens per joule; the help text is `METHOD`."""
+
+
+for command in (sweep_command, serve_command, compare_command, probe_command):
+    bench_group.add_command(command)

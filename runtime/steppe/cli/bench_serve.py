@@ -1,0 +1,294 @@
+"""`steppe bench serve`: what one load costs on a server, in joules and in time."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from steppe.cli.bench_compare import SERVE_FILE
+from steppe.cli.bench_meter import choose_gpus, metering
+from steppe.cli.bench_rigs import provenance_of
+from steppe.errors import UsageError
+from steppe.load.arrivals import Arrival, poisson
+from steppe.load.client import ChatOptions
+from steppe.load.command import LoadPlan, run_load
+from steppe.load.display import summary_tables
+from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
+from steppe.load.results import LoadResult
+from steppe.load.stream import Completed
+from steppe.load.synthetic import SyntheticLoad
+from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
+from steppe.measure.interchange import write_aiperf
+from steppe.measure.provenance import Provenance
+from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys, slices_of
+from steppe.report.records import Slo
+
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_AT_LEAST_ONE = click.IntRange(min=1)
+DEFAULT_REQUESTS = 10
+"""Requests a user of a closed loop, where nobody says how many."""
+DEFAULT_DURATION_S = 60.0
+_ENERGY_ROWS = (
+    ("energy, J", "total_gpu_energy"),
+    ("mean draw, W", "average_gpu_power"),
+    ("output tokens/J", "output_tokens_per_joule"),
+    ("J/output token", "energy_per_output_token"),
+    ("J/total token", "energy_per_total_token"),
+    ("J/request", "energy_per_request"),
+    ("good requests/s/W", "goodput_per_watt"),
+)
+
+
+class Meter(Protocol):
+    """Whatever counts joules."""
+
+    def read_at(self, at_s: float) -> tuple[float, float, str]:
+        """Return energy from the beginning until now, J; error since the last call, J; quality."""
+        ...
+
+
+@dataclass(slots=True)
+class EnergyLog:
+    """Reads a meter again and again while a load runs.
+
+    Attributes:
+        meter: The meter.
+        every_s: Time between two readings, s.
+        cuts: Time, energy since the beginning and error of each reading.
+        quality: Of the last reading.
+    """
+
+    meter: Meter
+    every_s: float
+    cuts: list[tuple[float, float, float]] = field(default_factory=list)
+    quality: str = ""
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Read at both ends of the block and meanwhile."""
+        self._cut()
+        thread = threading.Thread(target=self._work, daemon=True, name="energy-log")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+            self._cut()
+
+    def energy(self, result: LoadResult) -> LoadEnergy:
+        """Return the energy of the load, with the tokens that each slice brought."""
+        (first_s, first_j, _), (_, last_j, _) = self.cuts[0], self.cuts[-1]
+        answers = [r.outcome for r in result.requests if isinstance(r.outcome, Completed)]
+        tokens = [(a.first_s, a.last_s, a.output_tokens) for a in answers]
+        cuts = [(at_s - first_s, energy_j - first_j) for at_s, energy_j, _ in self.cuts]
+        errors_j = [error_j for _, _, error_j in self.cuts[1:]]
+        # Inner ends cancel in the sum, see `measure.point`.
+        error_j = errors_j[0] + (errors_j[-1] if len(errors_j) > 1 else 0.0)
+        return LoadEnergy(last_j - first_j, error_j, slices_of(cuts, tokens))
+
+    def _work(self) -> None:
+        while not self._stop.wait(self.every_s):
+            self._cut()
+
+    def _cut(self) -> None:
+        at_s = time.monotonic()
+        energy_j, error_j, self.quality = self.meter.read_at(at_s)
+        self.cuts.append((at_s, energy_j, error_j))
+
+
+@click.command(
+    "serve",
+    epilog="Example: steppe bench serve --url http://127.0.0.1:8000 --concurrency 16 "
+    "--requests 200 --prompt 128 --output 64 --out runs/a",
+)
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
+@click.option("--model", help="Model to ask for; the server's first by default.")
+@click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: so many users.")
+@click.option("--rate", type=_ABOVE_ZERO, help="Open loop: mean requests/s.")
+@click.option("--requests", type=_AT_LEAST_ONE, help="Closed loop: how many requests.")
+@click.option("--duration", type=_ABOVE_ZERO, help="Open loop: send what is due before it, s.")
+@click.option("--prompt", type=_AT_LEAST_ONE, help="Length of every prompt, tokens.")
+@click.option("--output", type=_AT_LEAST_ONE, help="Length of every output, tokens.")
+@click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
+@click.option("--length-scale", type=_ABOVE_ZERO, default=1.0, show_default=True)
+@click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
+@click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
+@click.option(
+    "--meter",
+    type=click.Choice(("gpu", "endpoint", "none")),
+    default="gpu",
+    show_default=True,
+    help="Counters of GPUs here, of a Steppe gateway, or nobody's.",
+)
+@click.option("--gpu", "gpus", type=int, multiple=True, help="The server's GPUs; all if absent.")
+@click.option(
+    "--slice",
+    "slice_s",
+    type=_ABOVE_ZERO,
+    default=5.0,
+    show_default=True,
+    help="Time slices for the interval, s.",
+)
+@click.option("--slo-ttft", type=_ABOVE_ZERO, default=2.0, show_default=True, help="s")
+@click.option("--slo-tpot", type=_ABOVE_ZERO, default=0.2, show_default=True, help="s")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results and exports.")
+@click.option("--explain", is_flag=True, help="Print the formula of every key, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any) -> None:
+    """Put a closed or an open loop of requests on a server and meter its GPUs.
+
+    Keys are those of vLLM's bench and of AIPerf; joules, not millijoules. OUT gets serve.json,
+    and AIPerf's profile_export_aiperf.json and profile_export.jsonl.
+    """
+    if explain:
+        _explain(as_json)
+        return
+    plan = _plan(values)
+    began_epoch_s = time.time()
+    with _metered(values) as (meter, provenance):
+        log = None if meter is None else EnergyLog(meter, values["slice_s"])
+        with contextlib.nullcontext() if log is None else log.running():
+            result = run_load(plan, Console(stderr=True))
+    energy = None if log is None else log.energy(result)
+    document = _document(plan, result, energy, provenance)
+    if out is not None:
+        _write(out, document, result, began_epoch_s)
+    if as_json:
+        click.echo(orjson.dumps(document))
+    else:
+        Console().print(*summary_tables(document), _energy_table(document))
+    if not result.all_completed:
+        sys.exit(1)
+
+
+def _plan(values: dict[str, Any]) -> LoadPlan:
+    """Return the load that the command line describes.
+
+    Raises:
+        UsageError: Options contradict each other.
+    """
+    users, rate, seed = values["concurrency"], values["rate"], values["seed"]
+    if (users is None) == (rate is None):
+        raise UsageError("give exactly one of --concurrency and --rate")
+    if (values["prompt"] is None) != (values["output"] is None):
+        raise UsageError("give both of --prompt and --output, or neither and a --trace")
+    options = ReplayOptions(
+        pacing=OpenLoop() if users is None else ClosedLoop(users),
+        chat=ChatOptions(seed=seed, ignore_eos=values["ignore_eos"]),
+        seed=seed,
+        template_tokens=values["template_tokens"],
+    )
+    return LoadPlan(
+        url=values["url"],
+        model=values["model"],
+        source=_source(values),
+        rate_rps=rate,
+        duration_s=values["duration"],
+        length_scale=values["length_scale"],
+        seed=seed,
+        slo=Slo(ttft_s=values["slo_ttft"], tpot_s=values["slo_tpot"]),
+        replay=options,
+    )
+
+
+def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...]:
+    if values["prompt"] is None:
+        is_file = values["trace"] not in (None, "synthetic")
+        return Path(values["trace"]) if is_file else SyntheticLoad()
+    each = Arrival(0.0, values["prompt"], values["output"])
+    if values["rate"] is None:
+        count: int = values["requests"] or DEFAULT_REQUESTS * values["concurrency"]
+        return (each,) * count
+    rng, duration_s = np.random.default_rng(values["seed"]), values["duration"]
+    return poisson(each, values["rate"], duration_s or DEFAULT_DURATION_S, rng)
+
+
+@contextmanager
+def _metered(values: dict[str, Any]) -> Generator[tuple[Meter | None, Provenance]]:
+    """Meter what the command line says while the block runs."""
+    url, seed = values["url"], values["seed"]
+    bare = provenance_of((), values["model"] or "", url, seed)
+    match values["meter"]:
+        case "none":
+            yield None, replace(bare, energy_source="none", meter="none", boundary="none")
+        case "endpoint":
+            meter = EndpointMeter(url)
+            source = replace(bare, energy_source=meter.source, meter="counter")
+            yield meter, replace(source, counter_period_s=TICK_S)
+        case _:
+            gpus = choose_gpus(values["gpus"])
+            with metering(gpus) as host:
+                yield host, provenance_of(gpus, values["model"] or "", url, seed)
+
+
+def _document(
+    plan: LoadPlan, result: LoadResult, energy: LoadEnergy | None, provenance: Provenance
+) -> dict[str, Any]:
+    """Return the whole result: vLLM's keys, AIPerf's energy keys, slices, and provenance."""
+    summary = result.summary(plan.slo)
+    pacing = plan.replay.pacing
+    users = pacing.concurrency if isinstance(pacing, ClosedLoop) else None
+    return {
+        "url": plan.url,
+        "model": result.model,
+        "loop": "open" if users is None else "closed",
+        "max_concurrency": users,
+        "request_rate": plan.rate_rps,
+        "seed": plan.seed,
+        "slo": asdict(plan.slo),
+        **summary,
+        **energy_keys(summary, energy, users),
+        "slices": [] if energy is None else [asdict(piece) for piece in energy.slices],
+        "provenance": asdict(replace(provenance, model=result.model)),
+    }
+
+
+def _write(out: Path, document: dict[str, Any], result: LoadResult, began_epoch_s: float) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        indented = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+        (out / SERVE_FILE).write_bytes(indented + b"\n")
+        write_aiperf(out, result, document, began_epoch_s)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot write results: {error.strerror}") from error
+
+
+def _energy_table(document: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    provenance = document["provenance"]
+    table.add_row("energy source", f"{provenance['energy_source']}, {provenance['boundary']}")
+    for label, key in _ENERGY_ROWS:
+        value = document[key]
+        table.add_row(label, "-" if value is None else f"{value:.4g}")
+    span = document["energy_per_output_token_interval"]
+    shown = "-" if span is None else f"{span[0]:.4g} to {span[1]:.4g}"
+    table.add_row("95 % interval of J/output token", shown)
+    return table
+
+
+def _explain(as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(FORMULAS))
+        return
+    table = Table("key", "formula", box=None)
+    for key, formula in FORMULAS.items():
+        table.add_row(key, formula)
+    Console().print(table)

@@ -1,0 +1,130 @@
+"""`steppe frontier`: what each watt buys for a model on a GPU, before anyone measured it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from steppe.errors import UsageError
+from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.roofline_file import read_roofline
+
+LOWEST_SHARE = 0.3
+"""Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
+CLOCKS = 8
+"""Clocks of `--clock all`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options, as they were given."""
+
+    model: str
+    gpu: str
+    tp: int
+    batch: str
+    clock: str | None
+    input_tokens: int
+    output_tokens: int
+
+
+@click.command(
+    "frontier",
+    epilog="Example: steppe frontier --model llama-3.1-8b --gpu h100 --batch 8,64,256 --clock all",
+)
+@click.option("--model", required=True, help="A folder with config.json, or a well-known name.")
+@click.option("--gpu", required=True, help="A GPU of configs/gpus, or a YAML file like those.")
+@click.option("--tp", type=click.IntRange(min=1), default=1, help="GPUs that share the model.")
+@click.option("--batch", default="8,16,32,64,128,256,512", show_default=True, help="Batch limits.")
+@click.option("--clock", help="SM clock limits, MHz, or `all`; the highest by default.")
+@click.option("--input-tokens", type=click.IntRange(min=1), default=400, show_default=True)
+@click.option("--output-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def frontier_command(as_json: bool, **asked: Any) -> None:
+    """Tell tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
+    wanted = _Asked(**asked)
+    roofline = read_roofline(wanted.model, wanted.gpu, wanted.tp)
+    clocks = _clocks(wanted.clock, roofline.gpu)
+    points = [
+        roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)
+        for limit in _numbers("batch", wanted.batch)
+        for mhz in clocks
+    ]
+    best = Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled")
+    if as_json:
+        click.echo(json.dumps(_document(roofline, points, best)))
+    else:
+        Console().print(_table(roofline, points, best))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Read `8,64,256`."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--{option}: asked for whole numbers, found {text!r}") from error
+    if min(numbers) < 1:
+        raise UsageError(f"--{option}: asked for numbers above 0, found {min(numbers)}")
+    return numbers
+
+
+def _clocks(text: str | None, gpu: GpuSpec) -> list[int]:
+    """Return the clock limits that were asked for, as far as the GPU has them."""
+    if text is None:
+        return [gpu.highest_mhz]
+    if text == "all":
+        lowest = max(LOWEST_SHARE * gpu.highest_mhz, gpu.lowest_mhz)
+        gap = (gpu.highest_mhz - lowest) / (CLOCKS - 1)
+        steps = [round(gap * i / gpu.step_mhz) * gpu.step_mhz for i in range(CLOCKS)]
+        return [round(gpu.highest_mhz - step) for step in reversed(steps)]
+    clocks = _numbers("clock", text)
+    for mhz in clocks:
+        if not gpu.lowest_mhz <= mhz <= gpu.highest_mhz:
+            raise UsageError(
+                f"--clock: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on {gpu.name}, "
+                f"found {mhz}"
+            )
+    return clocks
+
+
+def _document(
+    roofline: EnergyRoofline, points: Sequence[OperatingPoint], best: Frontier
+) -> dict[str, object]:
+    return {
+        "points": [
+            {**asdict(p), "joules_per_token": p.joules_per_token, "pareto": p in best.points}
+            for p in points
+        ],
+        "gpu": roofline.gpu.name,
+        "model": roofline.model.name,
+        "source": best.source,
+    }
+
+
+def _table(roofline: EnergyRoofline, points: Sequence[OperatingPoint], best: Frontier) -> Table:
+    table = Table(
+        title=f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} (modelled)",
+        caption="* no other point gives as many tokens for as few watts",
+    )
+    for heading in ("clock MHz", "batch limit", "tokens/s", "W", "J/token", "TPOT ms", "Pareto"):
+        table.add_column(heading, justify="right")
+    for point in points:
+        table.add_row(
+            f"{point.clock_mhz}",
+            f"{point.batch_limit}",
+            f"{point.output_tps:.0f}",
+            f"{point.draw_w:.0f}",
+            f"{point.joules_per_token:.3g}",
+            f"{point.tpot_s * 1e3:.1f}",
+            "*" if point in best.points else "",
+        )
+    return table

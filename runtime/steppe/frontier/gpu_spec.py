@@ -1,0 +1,103 @@
+"""What a GPU can do and what it may draw, from its data sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSpec:
+    """One GPU; `configs/gpus/` says where each number comes from.
+
+    Attributes:
+        name: How people call it.
+        memory_bytes: Its memory, bytes.
+        bandwidth_bps: Memory bandwidth, bytes/s.
+        half_flops: Dense 16-bit rate, FLOP/s.
+        fp8_flops: Dense fp8 rate, FLOP/s; the 16-bit rate where it has none.
+        link_bps: Bandwidth to the other GPUs of its node, one direction, bytes/s.
+        power_limit_w: Board power limit, W.
+        bare_w: Draw without a CUDA context, W.
+        context_w: More with a context, no work and the clock at its highest, W.
+        lowest_mhz: Lowest SM clock, MHz.
+        highest_mhz: Highest SM clock, MHz.
+        step_mhz: Distance of two clocks, MHz.
+        coefficients: Which fitted coefficients hold for it.
+    """
+
+    name: str
+    memory_bytes: float
+    bandwidth_bps: float
+    half_flops: float
+    fp8_flops: float
+    link_bps: float
+    power_limit_w: float
+    bare_w: float
+    context_w: float
+    lowest_mhz: int
+    highest_mhz: int
+    step_mhz: float
+    coefficients: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCurve:
+    """How time and draw follow the SM clock, as shares of those at the highest clock.
+
+    The shape is that of the V100 (clock and power-limit sweep of GridPilot, CC-BY 4.0): no
+    public table has it for newer GPUs. With one number fitted, it also gives the rates of an A100
+    under seven power limits (Emerald, Apache-2.0) to 0.4 % (median). Below 0.6 of the highest
+    clock nothing was fitted: a V100 at 0.3 works only half as fast as this says.
+
+    Attributes:
+        voltage_floor: Voltage at low clocks, share of that at the highest.
+        voltage_knee: Share of the highest clock below which the voltage stays at its floor.
+        memory_knee: Share of the highest clock about which streaming begins to slow down.
+    """
+
+    voltage_floor: float
+    voltage_knee: float
+    memory_knee: float
+
+    def voltage(self, clock: float) -> float:
+        """Return the voltage at a clock; both are shares of the highest."""
+        above = clock - self.voltage_knee
+        above = 0.5 * (above + abs(above)) / (1.0 - self.voltage_knee)
+        return self.voltage_floor + (1.0 - self.voltage_floor) * above * above
+
+    def streaming(self, clock: float) -> float:
+        """Return how much longer memory takes at a clock, a share of the highest."""
+        knee = self.memory_knee**4
+        slower: float = ((1.0 + knee / clock**4) / (1.0 + knee)) ** 0.25
+        return slower
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """How one replica's GPUs share the model.
+
+    Dense weights are split by tensor parallelism and experts spread over the GPUs (expert
+    parallelism), as the fitted measurements had them.
+
+    Attributes:
+        gpus: GPUs of the replica.
+        split: 1 where there are several, else 0.
+        kv_split: Into how many parts the keys and values fall.
+        spread: Expected maximum of as many standard normal variables as there are GPUs: the
+            fullest GPU of a step has so many deviations more experts to stream than the mean.
+    """
+
+    gpus: int
+    split: int
+    kv_split: int
+    spread: float
+
+    @classmethod
+    def over(cls, gpus: int, kv_heads: int) -> Sharding:
+        """Return the sharding over some GPUs of a model with so many key/value heads."""
+        spread = _SPREAD.get(gpus, _SPREAD[8])
+        return cls(gpus, int(gpus > 1), min(gpus, kv_heads), spread)
+
+
+_SPREAD = {1: 0.0, 2: 0.564, 3: 0.846, 4: 1.029, 5: 1.163, 6: 1.267, 7: 1.352, 8: 1.424}
+"""Expected maximum of n standard normal variables (Tippett 1925)."""

@@ -1,0 +1,129 @@
+"""What the formula misses, learnt from models that resemble this one.
+
+A Gaussian process (Rasmussen & Williams 2006, eq. 2.23) over the logarithm of measured over
+modelled: a model that resembles none of the measured ones keeps the plain formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.model_shape import ModelShape
+
+Floats = NDArray[np.float64]
+
+AMPLITUDE = 0.12
+"""Standard deviation of what the formula misses, as a logarithm."""
+MOST_RESIDUAL = 0.4
+"""A residual beyond this is taken for another machine and counts as this, as a logarithm."""
+NOISE = 0.08
+"""Standard deviation between two runs of the same thing on different machines."""
+
+OWN_NOISE = 0.02
+"""The same between two runs on one's own machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """How far the formula was from one measurement.
+
+    Attributes:
+        features: Where it stands; see `features_of`.
+        log_time: Logarithm of measured over modelled time per token.
+        log_draw: Logarithm of measured over modelled draw.
+        noise: Standard deviation with which another machine would repeat it, as a logarithm.
+    """
+
+    features: tuple[float, ...]
+    log_time: float
+    log_draw: float
+    noise: float = NOISE
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a measurement, or a question, stands.
+
+    Attributes:
+        model: The model.
+        gpu: Each GPU.
+        gpus: How many share the model.
+        batch: Sequences that decode at once.
+        context_tokens: Mean context of one of them.
+    """
+
+    model: ModelShape
+    gpu: GpuSpec
+    gpus: int
+    batch: float
+    context_tokens: float
+
+
+def features_of(place: Place) -> tuple[float, ...]:
+    """Return where something stands among others, in units of likeness.
+
+    Two places one apart (Euclidean) share exp(-1/2) of what the formula misses.
+    """
+    model, gpus = place.model, place.gpus
+    precision, experts = model.precision, model.experts
+    routed = experts.layers * experts.per_token * experts.params
+    return (
+        math.log(place.batch) / 1.5,
+        math.log(place.context_tokens) / 2.0,
+        math.log((model.dense_params + routed) / gpus),
+        math.log(model.weight_bytes / gpus) / 1.5,
+        1.5 * (experts.layers > 0),
+        0.7 * (gpus > 1),
+        0.8 * math.log(place.gpu.bandwidth_bps / 3.35e12),
+        1.0 * (precision.dense_fp8 > 0) + 0.5 * precision.expert_fp8,
+        1.5 * (model.states.layers > 0),
+        model.attention.extra_norms / 3.0,
+        math.log(model.hidden) / 0.6,
+        math.log(model.layers) / 0.5,
+        1.0 * precision.expert_fp4,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """The residuals that are known, ready to be asked.
+
+    Attributes:
+        features: One row each.
+        time_weights: Weights of the rows for the time.
+        draw_weights: Weights of the rows for the draw.
+    """
+
+    features: Floats
+    time_weights: Floats
+    draw_weights: Floats
+
+    @classmethod
+    def of(cls, residuals: Sequence[Residual]) -> Likeness:
+        """Learn from residuals; none leaves the plain formula."""
+        if not residuals:
+            return cls(np.empty((0, 0)), np.empty(0), np.empty(0))
+        features = np.array([r.features for r in residuals], dtype=float)
+        values = np.array([[r.log_time, r.log_draw] for r in residuals], dtype=float)
+        shared = _kernel(features, features) + np.diag([r.noise**2 for r in residuals])
+        weights = np.linalg.solve(shared, values)
+        return cls(features, weights[:, 0], weights[:, 1])
+
+    def corrections(self, points: Sequence[tuple[float, ...]]) -> tuple[Floats, Floats]:
+        """Return the logarithms by which time and draw are corrected at some points."""
+        if not len(self.features):
+            return np.zeros(len(points)), np.zeros(len(points))
+        shared = _kernel(np.array(points, dtype=float), self.features)
+        return shared @ self.time_weights, shared @ self.draw_weights
+
+
+def _kernel(a: Floats, b: Floats) -> Floats:
+    squares = ((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2)
+    shared: Floats = AMPLITUDE**2 * np.exp(-0.5 * squares)
+    return shared

@@ -1,0 +1,190 @@
+"""From the `config.json` of a Hugging Face model to its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steppe.errors import ModelError
+from steppe.frontier.model_shape import AttentionShape, ExpertShape, ModelShape, StateShape
+from steppe.frontier.weight_precision import weight_precision
+
+Config = Mapping[str, Any]
+
+_UNGATED = ("relu2", "gelu_new", "gelu_fast", "relu")
+"""Activations of feed-forward layers with two matrices instead of three."""
+_EXTRA_NORMS = {"qwen3": 2, "qwen3_moe": 2, "gemma2": 2, "gemma3": 4, "gemma3_text": 4}
+_EXTRA_NORMS |= {"deepseek_v2": 2, "deepseek_v3": 2, "olmo2": 2}
+_STATE_VALUE_BYTES = 4
+"""vLLM keeps the state of a Mamba layer in 32 bit."""
+
+
+def shape_of(name: str, config: Config) -> ModelShape:
+    """Return the shape of a model from its `config.json`; nothing else is needed.
+
+    Raises:
+        ModelError: A key is missing, is no number, or the quantisation is not known.
+    """
+    try:
+        return _shape_of(name, {**config, **_text_part(config)})
+    except KeyError as error:
+        raise ModelError(f"config of {name}: {error.args[0]}: missing") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"config of {name}: {error}") from error
+
+
+def _text_part(config: Config) -> Config:
+    """Return the language model inside a model that also sees or hears."""
+    part = config.get("text_config") or config.get("llm_config") or {}
+    return part if isinstance(part, Mapping) else {}
+
+
+def _shape_of(name: str, config: Config) -> ModelShape:
+    layers, hidden = int(config["num_hidden_layers"]), int(config["hidden_size"])
+    pattern = str(config.get("hybrid_override_pattern") or "")
+    attention = _attention(config, pattern.count("*") if pattern else layers)
+    experts = _experts(config, layers)
+    states, state_params = _states(config, pattern.count("M"))
+    plain_layers = pattern.count("-") if pattern else layers - experts.layers
+    attention_params = attention.all_layers * attention.params
+    shared = experts.layers * (3 * hidden * _shared_width(config) + hidden * experts.count)
+    feed_forward = plain_layers * _matrices(config) * hidden * _plain_width(config)
+    dense = attention_params + feed_forward + shared + state_params
+    head = int(config["vocab_size"]) * hidden
+    return ModelShape(
+        name=name,
+        layers=layers,
+        hidden=hidden,
+        vocabulary=int(config["vocab_size"]),
+        dense_params=dense,
+        head_params=head,
+        embedding_params=0 if _tied(config) else head,
+        attention=attention,
+        experts=experts,
+        states=states,
+        precision=weight_precision(config, dense, attention_params),
+    )
+
+
+def _tied(config: Config) -> bool:
+    gemma = str(config.get("model_type", "")).startswith("gemma")
+    return bool(config.get("tie_word_embeddings", gemma))
+
+
+def _matrices(config: Config) -> int:
+    """Return how many matrices a feed-forward layer has."""
+    act = config.get("mlp_hidden_act") or config.get("hidden_act") or "silu"
+    return 2 if act in _UNGATED else 3
+
+
+def _plain_width(config: Config) -> int:
+    """Return the width of a feed-forward layer without experts."""
+    return int(config.get("intermediate_size_mlp") or config.get("intermediate_size") or 0)
+
+
+def _shared_width(config: Config) -> int:
+    """Return the width of what every token of an expert layer also computes."""
+    if str(config.get("model_type", "")).startswith("llama4"):
+        return int(config["intermediate_size"])
+    shared = int(config.get("n_shared_experts") or 0) * int(config.get("moe_intermediate_size", 0))
+    return shared or int(config.get("shared_expert_intermediate_size") or 0)
+
+
+def _attention(config: Config, layers: int) -> AttentionShape:
+    if config.get("kv_lora_rank"):
+        return _latent_attention(config, layers)
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    size = int(config.get("head_dim") or config.get("attention_head_dim") or hidden // heads)
+    windows, window_tokens = _windows(config, layers)
+    model_type = str(config.get("model_type", ""))
+    return AttentionShape(
+        layers=layers - windows,
+        window_layers=windows,
+        window_tokens=window_tokens,
+        query_heads=heads,
+        kv_heads=kv_heads,
+        params=hidden * (heads + 2 * kv_heads) * size + heads * size * hidden,
+        kv_bytes=2 * kv_heads * size * 2,
+        pair_flop=4 * heads * size,
+        extra_norms=_EXTRA_NORMS.get(model_type, 0),
+        chunked=int(bool(config.get("attention_chunk_size"))),
+    )
+
+
+def _latent_attention(config: Config, layers: int) -> AttentionShape:
+    """Return DeepSeek's attention, whose heads share one compressed vector per token."""
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    latent, rope = int(config["kv_lora_rank"]), int(config["qk_rope_head_dim"])
+    plain, value = int(config["qk_nope_head_dim"]), int(config["v_head_dim"])
+    low_rank = int(config.get("q_lora_rank") or 0)
+    wide = heads * (plain + rope)
+    query = hidden * low_rank + low_rank * wide if low_rank else hidden * wide
+    key_value = hidden * (latent + rope) + latent * heads * (plain + value)
+    return AttentionShape(
+        layers=layers,
+        window_layers=0,
+        window_tokens=0,
+        query_heads=heads,
+        kv_heads=1,
+        params=query + key_value + heads * value * hidden,
+        kv_bytes=2 * (latent + rope),
+        pair_flop=2 * heads * (2 * latent + rope),
+        extra_norms=_EXTRA_NORMS.get(str(config.get("model_type", "")), 2),
+        chunked=0,
+    )
+
+
+def _windows(config: Config, layers: int) -> tuple[int, int]:
+    """Return how many layers see only a window, and how many tokens it has."""
+    window = int(config.get("sliding_window") or 0)
+    if not window or config.get("use_sliding_window") is False:
+        return 0, 0
+    kinds = config.get("layer_types")
+    if kinds:
+        return sum(kind == "sliding_attention" for kind in kinds), window
+    if config.get("sliding_window_pattern"):
+        return layers - layers // int(config["sliding_window_pattern"]), window
+    match str(config.get("model_type", "")):
+        case "gpt_oss" | "gemma2":
+            return layers // 2, window
+        case "gemma3" | "gemma3_text":
+            return layers - layers // 6, window
+        case _:
+            return layers, window
+
+
+def _experts(config: Config, layers: int) -> ExpertShape:
+    count = int(
+        config.get("num_local_experts")
+        or config.get("num_experts")
+        or config.get("n_routed_experts")
+        or 0
+    )
+    if not count:
+        return ExpertShape(0, 0, 0, 0)
+    per_token = int(config.get("num_experts_per_tok") or config.get("experts_per_token") or 0)
+    if not 0 < per_token <= count:
+        raise ModelError(f"asked for experts per token, found {per_token} of {count}")
+    width = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    if config.get("first_k_dense_replace") is not None:
+        routed = layers - int(config["first_k_dense_replace"])
+    elif config.get("interleave_moe_layer_step"):
+        routed = layers // int(config["interleave_moe_layer_step"])
+    else:
+        spaced = layers // int(config.get("decoder_sparse_step") or 1)
+        routed = spaced - len(config.get("mlp_only_layers") or ())
+    return ExpertShape(routed, count, per_token, 3 * int(config["hidden_size"]) * width)
+
+
+def _states(config: Config, layers: int) -> tuple[StateShape, int]:
+    """Return the Mamba-2 layers, and the weights of all of them."""
+    if not layers:
+        return StateShape(0, 0), 0
+    hidden, heads = int(config["hidden_size"]), int(config["mamba_num_heads"])
+    size, state = int(config["mamba_head_dim"]), int(config["ssm_state_size"])
+    inner, mixed = heads * size, 2 * int(config["n_groups"]) * state
+    conv = int(config["conv_kernel"])
+    params = hidden * (2 * inner + mixed + heads) + inner * hidden + (inner + mixed) * conv
+    state_bytes = heads * size * state * _STATE_VALUE_BYTES + (inner + mixed) * conv * 2
+    return StateShape(layers, state_bytes), layers * params

@@ -1,0 +1,228 @@
+"""The energy roofline: tokens per second and watts of a model on a GPU, before anyone measured it.
+
+Time and energy of an engine step follow from what it streams and computes (`step_costs`); what
+that misses is learnt from models that resemble this one (`likeness`). Modelled, never measured:
+`bench/frontier_error.py` says how far it is from public measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log
+
+from steppe.errors import UsageError
+from steppe.frontier.calibration import Calibration
+from steppe.frontier.correction import Correction
+from steppe.frontier.gpu_spec import GpuSpec, Sharding
+from steppe.frontier.likeness import (
+    MOST_RESIDUAL,
+    OWN_NOISE,
+    Likeness,
+    Place,
+    Residual,
+    features_of,
+)
+from steppe.frontier.model_shape import ModelShape
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.frontier.saturation import free_bytes, held_sequences, steady_state
+from steppe.frontier.step_costs import StepLaw, StepStages
+from steppe.frontier.step_rates import step_rates
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What one engine step computes.
+
+    Attributes:
+        prefill_tokens: Prompt tokens, of all requests together.
+        decode_sequences: Sequences that decode one token each.
+        context_tokens: Tokens whose keys and values these read, summed over them.
+    """
+
+    prefill_tokens: int
+    decode_sequences: int
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEnergy:
+    """What a token costs in a busy replica at full clock.
+
+    Attributes:
+        sequence_j: A sequence's share of what a step costs whoever is in it, J.
+        prompt_j: One prompt token, J.
+        decode_j: One decoded token, J.
+    """
+
+    sequence_j: float
+    prompt_j: float
+    decode_j: float
+
+
+class EnergyRoofline:
+    """One replica: a model on some GPUs that share it.
+
+    Args:
+        model: The model.
+        gpu: Each of its GPUs.
+        tp: How many: dense weights are split over them, experts spread.
+        calibration: What measurements taught.
+
+    Raises:
+        UsageError: The GPUs cannot split the heads, or do not hold the weights.
+        ConfigError: No coefficients hold for this GPU.
+    """
+
+    def __init__(self, model: ModelShape, gpu: GpuSpec, tp: int, calibration: Calibration) -> None:
+        self.model, self.gpu, self.tp, self.calibration = model, gpu, tp, calibration
+        self._sharding = _sharding(model, gpu, tp)
+        fitted = calibration.of(gpu)
+        self._rates = step_rates(model, gpu, self._sharding, fitted)
+        self._law = StepLaw.of(gpu, fitted, calibration.curve)
+        likeness = Likeness.of(calibration.residuals)
+        self._correction = Correction.of(likeness, self._place(1.0, 1.0), self._plain_s)
+
+    def step(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
+        """Return time (s) and mean draw over all GPUs (W) of a step under a clock limit."""
+        sequences, context = work.decode_sequences, work.context_tokens
+        stages = self._rates.stages(work.prefill_tokens, sequences, context)
+        return self._corrected(stages, sequences, context, clock_mhz)
+
+    def step_s(self, work: StepWork, clock_mhz: float) -> float:
+        """Return how long a step takes under a clock limit, s."""
+        return self.step(work, clock_mhz)[0]
+
+    def step_draw_w(self, work: StepWork, clock_mhz: float) -> float:
+        """Return the mean draw of all GPUs over a step under a clock limit, W."""
+        return self.step(work, clock_mhz)[1]
+
+    def idle_w(self, clock_mhz: float) -> float:
+        """Return the draw of all GPUs with a context and no work, under a clock limit, W."""
+        return self._law.idle(self._relative(clock_mhz)) * self.limit_w
+
+    @property
+    def asleep_w(self) -> float:
+        """Draw of all GPUs at their lowest clock, with a context, W."""
+        return self.idle_w(self.gpu.lowest_mhz)
+
+    @property
+    def limit_w(self) -> float:
+        """Power limit of all GPUs together, W."""
+        return self.gpu.power_limit_w * self.tp
+
+    def held(self, batch_limit: int, input_tokens: float, output_tokens: float) -> float:
+        """Return how many sequences of this length decode at once, as far as memory holds them."""
+        each = self.model.sequence_bytes(input_tokens + 0.5 * output_tokens)
+        return held_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
+
+    def point(
+        self, clock_mhz: int, batch_limit: int, input_tokens: float, output_tokens: float
+    ) -> OperatingPoint:
+        """Return what the replica does at saturation.
+
+        Args:
+            clock_mhz: SM clock limit, MHz.
+            batch_limit: Most sequences decoded at once.
+            input_tokens: Mean prompt of a request, tokens.
+            output_tokens: Mean output of a request, tokens.
+        """
+        sequences = self.held(batch_limit, input_tokens, output_tokens)
+        state = steady_state(self._rates, sequences, input_tokens, output_tokens)
+        context = sequences * (input_tokens + 0.5 * output_tokens)
+        decode_s, decode_w = self._corrected(state.decode, sequences, context, clock_mhz)
+        mixed_s, mixed_w = self._corrected(state.mixed, sequences, context, clock_mhz)
+        share = state.mixed_share
+        step_s = (1.0 - share) * decode_s + share * mixed_s
+        energy_j = (1.0 - share) * decode_s * decode_w + share * mixed_s * mixed_w
+        return OperatingPoint(
+            clock_mhz, batch_limit, sequences / step_s, energy_j / step_s, tpot_s=step_s
+        )
+
+    def frontier(
+        self,
+        clocks_mhz: Iterable[int],
+        batch_limits: Sequence[int],
+        input_tokens: float,
+        output_tokens: float,
+    ) -> Frontier:
+        """Return the points that no other beats among all clocks and batch limits."""
+        points = [
+            self.point(clock, batch, input_tokens, output_tokens)
+            for clock in clocks_mhz
+            for batch in batch_limits
+        ]
+        return Frontier.of(points, self.asleep_w, self.asleep_w, "modelled")
+
+    def token_weights(self, sequences: int = 32, context_tokens: int = 1024) -> TokenEnergy:
+        """Return what tokens cost at full clock beside some sequences of a mean context."""
+        full = self.gpu.highest_mhz
+        base_j = self._step_j(StepWork(0, sequences, sequences * context_tokens), full)
+        prompt = StepWork(256, sequences, sequences * context_tokens)
+        more = StepWork(0, 2 * sequences, 2 * sequences * context_tokens)
+        decode_j = max((self._step_j(more, full) - base_j) / sequences, 0.0)
+        prompt_j = max((self._step_j(prompt, full) - base_j) / 256, 0.0)
+        return TokenEnergy(max(base_j / sequences - decode_j, 0.0), prompt_j, decode_j)
+
+    def refitted(
+        self, measured: Iterable[OperatingPoint], input_tokens: float, output_tokens: float
+    ) -> EnergyRoofline:
+        """Return a roofline that also knows some measured points of this very model and GPU."""
+        residuals = tuple(self._residual(p, input_tokens, output_tokens) for p in measured)
+        known = self.calibration.with_residuals(residuals)
+        return EnergyRoofline(self.model, self.gpu, self.tp, known)
+
+    def _residual(
+        self, point: OperatingPoint, input_tokens: float, output_tokens: float
+    ) -> Residual:
+        plain = Calibration(self.calibration.coefficients, self.calibration.curve, ())
+        formula = EnergyRoofline(self.model, self.gpu, self.tp, plain)
+        said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
+        place = self._place(point.batch_limit, input_tokens + 0.5 * output_tokens)
+        time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
+        return Residual(
+            features_of(place),
+            min(max(time, -MOST_RESIDUAL), MOST_RESIDUAL),
+            min(max(draw, -MOST_RESIDUAL), MOST_RESIDUAL),
+            OWN_NOISE,
+        )
+
+    def _place(self, batch: float, context_tokens: float) -> Place:
+        return Place(self.model, self.gpu, self.tp, batch, context_tokens)
+
+    def _relative(self, clock_mhz: float) -> float:
+        return min(max(clock_mhz, self.gpu.lowest_mhz), self.gpu.highest_mhz) / (
+            self.gpu.highest_mhz
+        )
+
+    def _plain_s(self, sequences: float, context_tokens: float, prompt_each: float) -> float:
+        """Return the uncorrected time of a step at full clock, s."""
+        stages = self._rates.stages(prompt_each * sequences, sequences, sequences * context_tokens)
+        return self._law.regulated(stages, 1.0)[0]
+
+    def _corrected(
+        self, stages: StepStages, sequences: float, context_tokens: float, clock_mhz: float
+    ) -> tuple[float, float]:
+        clock = self._relative(clock_mhz)
+        step_s, draw = self._law.regulated(stages, clock)
+        time_factor, draw_factor = self._correction.factors(sequences, context_tokens)
+        draw = min(max(draw * draw_factor, self._law.idle(clock)), 1.0)
+        return step_s * time_factor, draw * self.limit_w
+
+    def _step_j(self, work: StepWork, clock_mhz: float) -> float:
+        step_s, draw_w = self.step(work, clock_mhz)
+        return step_s * draw_w
+
+
+def _sharding(model: ModelShape, gpu: GpuSpec, tp: int) -> Sharding:
+    heads = model.attention.query_heads
+    if tp < 1 or heads % tp:
+        raise UsageError(f"asked for tp {tp}, found {heads} attention heads in {model.name}")
+    sharding = Sharding.over(tp, model.attention.kv_heads)
+    if free_bytes(model, gpu, sharding) <= 0:
+        raise UsageError(
+            f"asked for {model.name} on {tp} x {gpu.name}, found {model.weight_bytes / 1e9:.0f} GB "
+            f"of weights for {tp} x {gpu.memory_bytes / 1e9:.0f} GB of memory"
+        )
+    return sharding

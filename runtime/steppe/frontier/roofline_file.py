@@ -1,0 +1,163 @@
+"""The files of the energy roofline: models, GPUs, coefficients and residuals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from steppe.config import shipped_config
+from steppe.errors import ConfigError, ModelError
+from steppe.frontier.calibration import Calibration
+from steppe.frontier.coefficients import Coefficients
+from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
+from steppe.frontier.likeness import Place, Residual, features_of
+from steppe.frontier.model_config import shape_of
+from steppe.frontier.model_shape import ModelShape
+from steppe.frontier.roofline import EnergyRoofline
+
+
+def read_roofline(model: str | Path, gpu: str | Path, tp: int) -> EnergyRoofline:
+    """Return the roofline of a model on some GPUs, with the calibration that comes with steppe.
+
+    Raises:
+        ModelError: The model is not known, or its `config.json` lacks something.
+        ConfigError: The GPU is not known, or a file is malformed.
+        UsageError: The GPUs cannot split the model or do not hold it.
+    """
+    return EnergyRoofline(read_model_shape(model), read_gpu_spec(gpu), tp, read_calibration())
+
+
+def read_model_shape(model: str | Path) -> ModelShape:
+    """Return the shape of a model: a folder with its `config.json`, or a well-known name.
+
+    Raises:
+        ModelError: Neither a folder nor a known name, or a `config.json` that lacks something.
+    """
+    folder = Path(model)
+    path = folder / "config.json" if folder.is_dir() else folder
+    if path.is_file():
+        return shape_of(folder.name or str(model), _json(path))
+    if folder.is_dir():
+        raise ModelError(f"asked for a model, found no config.json in {folder}")
+    name = str(model).lower()
+    for full, aliases, config in _known_models():
+        if name in (full.lower(), full.lower().split("/")[-1], *map(str.lower, aliases)):
+            return shape_of(full, config)
+    raise ModelError(
+        f"asked for model {model}, found neither such a folder with a config.json nor a name "
+        "in configs/models.yaml"
+    )
+
+
+def read_gpu_spec(gpu: str | Path) -> GpuSpec:
+    """Return a GPU: a YAML file, or the name of one in `configs/gpus`.
+
+    Raises:
+        ConfigError: There is no such GPU, or its file lacks a number.
+    """
+    path = Path(gpu)
+    if not path.is_file():
+        folder = shipped_config("gpus")
+        path = folder / f"{str(gpu).lower()}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+            raise ConfigError(f"asked for GPU {gpu}, found {known}")
+    values = _yaml(path)
+    try:
+        found = {f.name: _value(values[f.name]) for f in fields(GpuSpec)}
+    except KeyError as error:
+        raise ConfigError(f"{path}: {error.args[0]}: missing") from error
+    for name, value in found.items():
+        if name not in ("name", "coefficients") and not isinstance(value, int | float):
+            raise ConfigError(f"{path}: {name}: asked for a number, found {value!r}")
+    return GpuSpec(**found)
+
+
+@cache
+def read_calibration() -> Calibration:
+    """Return the calibration that comes with steppe; `bench/fit_roofline.py` writes it.
+
+    Raises:
+        ConfigError: A file is missing or malformed.
+    """
+    path = shipped_config("roofline") / "coefficients.yaml"
+    values = _yaml(path)
+    try:
+        curve = ClockCurve(**{f.name: _value(values["clock"][f.name]) for f in fields(ClockCurve)})
+        coefficients = {name: _coefficients(part) for name, part in values["gpus"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: {error}: missing or malformed") from error
+    residuals = read_residuals(path.with_name("residuals.csv"))
+    return Calibration(coefficients, curve, residuals)
+
+
+def read_residuals(path: Path) -> tuple[Residual, ...]:
+    """Return what the formula missed of each measured run.
+
+    Raises:
+        ConfigError: The file is missing or malformed.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        shapes = {name: read_model_shape(name) for name in {row["model"] for row in rows}}
+        gpus = {name: read_gpu_spec(name) for name in {row["gpu"] for row in rows}}
+        return tuple(_residual(row, shapes[row["model"]], gpus[row["gpu"]]) for row in rows)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: not a table of residuals: {error}") from error
+
+
+def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residual:
+    place = Place(
+        model, gpu, int(row["gpus"]), float(row["batch_limit"]), float(row["context_tokens"])
+    )
+    return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
+
+
+def _coefficients(part: Mapping[str, Any]) -> Coefficients:
+    return Coefficients(**{f.name: float(_value(part[f.name])) for f in fields(Coefficients)})
+
+
+def _value(entry: Any) -> Any:
+    """Return a number that may stand beside its source and error."""
+    return entry["value"] if isinstance(entry, Mapping) else entry
+
+
+@cache
+def _known_models() -> tuple[tuple[str, tuple[str, ...], Mapping[str, Any]], ...]:
+    models = _yaml(shipped_config("models.yaml"))["models"]
+    return tuple(
+        (name, tuple(entry.get("aliases", ())), entry["config"]) for name, entry in models.items()
+    )
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: asked for a mapping, found {type(values).__name__}")
+    return values
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: asked for a mapping, found {type(values).__name__}")
+    return values

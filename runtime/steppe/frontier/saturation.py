@@ -1,0 +1,78 @@
+"""What a replica does when requests always wait: the mix of steps that it settles into.
+
+Each sequence brings one prompt for its whole answer. While fewer requests end than steps go by,
+a share of the steps prefills one whole prompt and the others only decode; beyond that, every
+step prefills a part. Plain arithmetic, for floats and arrays alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.frontier.gpu_spec import GpuSpec, Sharding
+from steppe.frontier.model_shape import ModelShape, least
+from steppe.frontier.step_costs import StepRates, StepStages
+
+MEMORY_SHARE = 0.9
+"""Share of a GPU's memory that vLLM takes unless told otherwise."""
+WORKSPACE_BYTES = 3e9
+"""Activations, graphs and libraries on each GPU, bytes: what the KV-bound rows of ML.ENERGY
+leave beside weights and cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyState:
+    """The steps of a saturated replica.
+
+    Attributes:
+        sequences: Sequences that decode at once.
+        mixed_share: Share of the steps that also prefill.
+        decode: Stages of a step that only decodes.
+        mixed: Stages of a step that also prefills.
+    """
+
+    sequences: float
+    mixed_share: float
+    decode: StepStages
+    mixed: StepStages
+
+
+def steady_state(
+    rates: StepRates, sequences: float, input_tokens: float, output_tokens: float
+) -> SteadyState:
+    """Return the steps of a replica that decodes so many sequences of this length."""
+    ends = sequences / output_tokens
+    mixed_share = least(ends, 1.0)
+    prefill_tokens = input_tokens * ends / mixed_share
+    context = sequences * (input_tokens + 0.5 * output_tokens)
+    return SteadyState(
+        sequences=sequences,
+        mixed_share=mixed_share,
+        decode=rates.stages(0.0, sequences, context),
+        mixed=rates.stages(prefill_tokens, sequences, context),
+    )
+
+
+def held_sequences(
+    model: ModelShape, gpu: GpuSpec, sharding: Sharding, batch_limit: float, context_bytes: float
+) -> float:
+    """Return how many sequences run under a batch limit, as far as memory holds them.
+
+    Args:
+        model: The model.
+        gpu: Each of the replica's GPUs.
+        sharding: How they share the model.
+        batch_limit: Most sequences wanted.
+        context_bytes: Keys, values and states of one sequence, over all key/value heads, bytes.
+    """
+    free = free_bytes(model, gpu, sharding)
+    free = 0.5 * (free + abs(free)) + 1.0
+    fitting = free * sharding.kv_split / context_bytes
+    held: float = (batch_limit**-16.0 + fitting**-16.0) ** (-1.0 / 16.0)
+    return held
+
+
+def free_bytes(model: ModelShape, gpu: GpuSpec, sharding: Sharding) -> float:
+    """Return what weights and workspace leave of one GPU's memory, bytes; below 0: too little."""
+    weights = model.weight_bytes / sharding.gpus
+    return MEMORY_SHARE * gpu.memory_bytes - weights - WORKSPACE_BYTES

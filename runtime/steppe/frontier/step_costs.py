@@ -1,0 +1,211 @@
+"""Time and energy of one engine step, in closed form.
+
+    stage = ((stream g)^q + (compute / c)^q)^(1/q)      dense layers, and expert layers
+    GPU   = stages + cache g + launch (1 + 1/c) / 2 + exchange
+    step  = (GPU^h + host^h)^(1/h)                      the host prepares one step ahead
+
+with c the clock over the highest and g the slowdown of memory at that clock. Energy is the idle
+and busy draw over the step, and a share for every byte streamed and FLOP computed, which falls
+with the square of the voltage. Everything here is plain arithmetic on numbers that may be floats
+(serving, simulating) or arrays (fitting, where each model and GPU is one element).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.frontier.coefficients import Coefficients
+from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
+from steppe.frontier.model_shape import least
+
+MEMORY_CHIP_SHARE = 0.25
+"""Share of the energy of streaming that the memory chips draw whatever the voltage of the GPU:
+about 30 pJ/byte of HBM3 against what a byte costs in all. Assumed."""
+
+
+REGULATED = 0.985
+"""Where the draw settles under the power limit, share of it: 690 W of 700 in ML.ENERGY."""
+_SOFTNESS = 12.0
+_CLOCK_BY_DRAW = 0.6
+"""A fixed-point step: the draw rises with about the 1.6th power of the clock."""
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StepStages:
+    """The stages of one step at the highest clock.
+
+    Attributes:
+        dense_stream_s: Streaming dense weights, s.
+        dense_compute_s: Multiplying them, s.
+        expert_stream_s: Streaming experts, s.
+        expert_compute_s: Multiplying them, s.
+        cache_s: Streaming keys, values and states, s.
+        launch_s: Launching kernels, sampling and moving activations, s.
+        exchange_s: GPUs exchanging activations, s.
+        host_s: The host's part, s.
+        core_energy: Energy in the cores of one GPU, over its power limit, s.
+        stream_energy: Energy of streaming into one GPU, over its power limit, s.
+    """
+
+    dense_stream_s: float
+    dense_compute_s: float
+    expert_stream_s: float
+    expert_compute_s: float
+    cache_s: float
+    launch_s: float
+    exchange_s: float
+    host_s: float
+    core_energy: float
+    stream_energy: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepRates:
+    """Seconds, and energy over the power limit, for each thing that a step does.
+
+    Attributes ending in `_s` are times at the highest clock, those in `_energy` energies of one
+    GPU over its power limit (so seconds, too); `step_rates` derives them all.
+    """
+
+    dense_stream_s: float
+    dense_stream_energy: float
+    dense_token_s: float
+    head_sequence_s: float
+    pair_s: float
+    dense_energy: float
+    local_experts: float
+    miss: float
+    miss_power: float
+    spread: float
+    expert_s: float
+    expert_energy: float
+    expert_token_s: float
+    expert_token_energy: float
+    cache_token_s: float
+    window_token_s: float
+    window_tokens: float
+    state_s: float
+    cache_energy: float
+    layers_s: float
+    scales_s: float
+    prefill_layers_s: float
+    token_s: float
+    sequence_s: float
+    launch_energy: float
+    scales_energy: float
+    meeting_s: float
+    exchange_token_s: float
+    exchange_energy: float
+    host_step_s: float
+    host_sequence_s: float
+
+    def stages(self, prefill_tokens: float, sequences: float, context_tokens: float) -> StepStages:
+        """Return the stages of a step.
+
+        Args:
+            prefill_tokens: Prompt tokens that it computes.
+            sequences: Sequences that decode one token each.
+            context_tokens: Tokens that these attend to, summed over them.
+        """
+        tokens = prefill_tokens + sequences
+        prefills = least(prefill_tokens, 1.0)
+        mean_context = context_tokens / (sequences + 1e-9)
+        dense_s = self.dense_token_s * tokens + self.head_sequence_s * sequences
+        dense_s += self.pair_s * prefill_tokens * 0.5 * mean_context
+        hit = 1.0 - self.miss ** (tokens * self.miss_power)
+        mean_hit = self.local_experts * hit
+        most_hit = mean_hit + self.spread * (mean_hit * (1.0 - hit)) ** 0.5
+        expert_s = self.expert_s * least(self.local_experts, most_hit)
+        routed_s = self.expert_token_s * tokens
+        window = least(self.window_tokens, mean_context) * sequences
+        cache_s = self.cache_token_s * context_tokens + self.window_token_s * window
+        cache_s += self.state_s * sequences
+        launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
+        launch_s += self.prefill_layers_s * prefills
+        exchange_s = self.meeting_s + self.exchange_token_s * tokens
+        core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
+        core += self.launch_energy * launch_s + self.exchange_energy * exchange_s
+        core += self.scales_energy * self.scales_s
+        stream = self.dense_stream_energy + self.expert_energy * mean_hit
+        stream += self.cache_energy * cache_s
+        return StepStages(
+            dense_stream_s=self.dense_stream_s,
+            dense_compute_s=dense_s,
+            expert_stream_s=expert_s,
+            expert_compute_s=routed_s,
+            cache_s=cache_s,
+            launch_s=launch_s + self.scales_s,
+            exchange_s=exchange_s,
+            host_s=self.host_step_s + self.host_sequence_s * sequences,
+            core_energy=core,
+            stream_energy=stream,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepLaw:
+    """Time and draw of a step's stages at any clock.
+
+    Attributes:
+        curve: How time and draw follow the clock.
+        overlap: Exponent with which streaming and computing overlap.
+        host_overlap: Exponent with which host and GPU overlap.
+        bare: Idle draw without a context, share of the power limit.
+        context: More with a context at the highest clock, share of the limit.
+        busy: More while anything runs at the highest clock, share of the limit.
+    """
+
+    curve: ClockCurve
+    overlap: float
+    host_overlap: float
+    bare: float
+    context: float
+    busy: float
+
+    @classmethod
+    def of(cls, gpu: GpuSpec, fitted: Coefficients, curve: ClockCurve) -> StepLaw:
+        """Return the law of a GPU."""
+        limit_w = gpu.power_limit_w
+        shares = gpu.bare_w / limit_w, gpu.context_w / limit_w, fitted.busy
+        return cls(curve, fitted.overlap, fitted.host_overlap, *shares)
+
+    def step_s(self, stages: StepStages, clock: float) -> float:
+        """Return the time of a step at a clock, a share of the highest, s."""
+        q, h = self.overlap, self.host_overlap
+        g = self.curve.streaming(clock)
+        dense = (stages.dense_stream_s * g) ** q + (stages.dense_compute_s / clock) ** q
+        experts = (stages.expert_stream_s * g) ** q + (stages.expert_compute_s / clock) ** q
+        gpu_s = dense ** (1.0 / q) + experts ** (1.0 / q) + stages.cache_s * g
+        gpu_s = gpu_s + stages.launch_s * 0.5 * (1.0 + 1.0 / clock) + stages.exchange_s
+        whole: float = (gpu_s**h + stages.host_s**h) ** (1.0 / h)
+        return whole
+
+    def draw(self, stages: StepStages, clock: float, step_s: float) -> float:
+        """Return the mean draw of one GPU over such a step, share of its power limit."""
+        voltage = self.curve.voltage(clock)
+        v2 = voltage * voltage
+        chips = MEMORY_CHIP_SHARE + (1.0 - MEMORY_CHIP_SHARE) * v2
+        energy = stages.core_energy * v2 + stages.stream_energy * chips
+        return self.bare + (self.context + self.busy) * v2 + energy / step_s
+
+    def regulated(self, stages: StepStages, clock: float) -> tuple[float, float]:
+        """Return time and draw of a step under a clock limit and the power limit.
+
+        Near the power limit the board lowers its clock by itself, and the closer the more often:
+        it settles at `(draw^-12 + limit^-12)^(-1/12)`, at the clock that draws so much.
+        """
+        step_s = self.step_s(stages, clock)
+        draw = self.draw(stages, clock, step_s)
+        wanted = (draw**-_SOFTNESS + REGULATED**-_SOFTNESS) ** (-1.0 / _SOFTNESS)
+        lowered = clock
+        for _ in range(_ROUNDS):
+            lowered = least(lowered * (wanted / draw) ** _CLOCK_BY_DRAW, clock)
+            step_s = self.step_s(stages, lowered)
+            draw = self.draw(stages, lowered, step_s)
+        return step_s, draw
+
+    def idle(self, clock: float) -> float:
+        """Return the draw of one GPU with a context and no work, share of its power limit."""
+        voltage = self.curve.voltage(clock)
+        return self.bare + self.context * voltage * voltage

@@ -1,0 +1,175 @@
+"""Is the difference between two results real? Paired statistics over what both measured.
+
+Both results hold the same points (same phase, limits and lengths) or the same slices of one load.
+Each such pair gives the logarithm of a ratio; so a change of 10 % counts alike at every point.
+Their mean has a bootstrap interval over the pairs, and Wilcoxon's signed-rank test (Biometrics
+Bulletin 1, 1945) asks how often chance alone would give signs and ranks as one-sided as these.
+With several results against one baseline its p values are corrected by Holm's method (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from steppe.measure.result import PointResult
+from steppe.measure.statistics import Interval, log_ratio_interval, mean_interval
+
+SIGNIFICANT = 0.05
+FEWEST_FOR_WILCOXON = 6
+"""Five pairs cannot give a two-sided p below 0.05: 2 / 2^5 = 0.0625."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairRatio:
+    """One point in two results.
+
+    Attributes:
+        key: Name of the point.
+        baseline: Its value in the baseline.
+        value: Its value in the other result.
+        ratio: Other over baseline, with its interval over the windows of both.
+    """
+
+    key: str
+    baseline: float
+    value: float
+    ratio: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two results, compared in one quantity.
+
+    Attributes:
+        quantity: Name of the quantity, such as `energy_per_output_token`.
+        pairs: The points that both have.
+        ratio: Geometric mean of other over baseline, with its interval.
+        wilcoxon_p: p of the signed-rank test, corrected; None with fewer than six pairs.
+    """
+
+    quantity: str
+    pairs: tuple[PairRatio, ...]
+    ratio: Interval
+    wilcoxon_p: float | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval excludes no change, and the signed-rank test agrees if it can."""
+        if self.ratio.holds(1.0):
+            return False
+        return self.wilcoxon_p is None or self.wilcoxon_p < SIGNIFICANT
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        change = self.ratio.value - 1
+        low, high = self.ratio.low - 1, self.ratio.high - 1
+        p = "" if self.wilcoxon_p is None else f", Wilcoxon p = {self.wilcoxon_p:.2g}"
+        proof = f"95 % interval {low:+.1%} to {high:+.1%}{p}, {len(self.pairs)} pairs"
+        if not self.ratio.is_bounded:
+            return f"{self.quantity}: {change:+.1%}; too few windows to tell whether it is real"
+        if self.is_real:
+            return f"{self.quantity}: {change:+.1%}; the difference is real ({proof})"
+        return f"{self.quantity}: no difference that these data can tell from chance ({proof})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """The windows of one point, as numerators and denominators of one quantity.
+
+    Attributes:
+        above: One number a window, such as J.
+        below: One number a window, such as tokens.
+    """
+
+    above: tuple[float, ...]
+    below: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """Ratio of the sums."""
+        return sum(self.above) / sum(self.below)
+
+
+def energy_per_token(points: Sequence[PointResult]) -> dict[str, Ratios]:
+    """Return joules and output tokens a window of the sound points, by key."""
+    return {
+        point.setting.key: Ratios(
+            tuple(window.energy_j for window in point.windows),
+            tuple(float(window.output_tokens) for window in point.windows),
+        )
+        for point in points
+        if point.is_sound
+    }
+
+
+def output_rate(points: Sequence[PointResult]) -> dict[str, Ratios]:
+    """Return output tokens and seconds a window of the sound points, by key."""
+    return {
+        point.setting.key: Ratios(
+            tuple(float(window.output_tokens) for window in point.windows),
+            tuple(window.duration_s for window in point.windows),
+        )
+        for point in points
+        if point.is_sound
+    }
+
+
+def compare(
+    quantity: str,
+    baseline: Mapping[str, Ratios],
+    other: Mapping[str, Ratios],
+    rng: np.random.Generator,
+) -> Comparison | None:
+    """Compare what two results have in common; None when they have nothing.
+
+    Args:
+        quantity: Its name, for people.
+        baseline: Windows of the baseline, by point.
+        other: Windows of the other result, by point.
+        rng: Source of chance of the bootstrap.
+    """
+    keys = [key for key in baseline if key in other]
+    pairs = tuple(_pair(key, baseline[key], other[key], rng) for key in keys)
+    if not pairs:
+        return None
+    logs = [math.log(pair.ratio.value) for pair in pairs]
+    if len(pairs) == 1:
+        return Comparison(quantity, pairs, pairs[0].ratio, None)
+    mean = _exponential(mean_interval(logs, rng))
+    return Comparison(quantity, pairs, mean, _wilcoxon(logs))
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p values of several comparisons with one baseline by Holm's method."""
+    known = [c for c in comparisons if c.wilcoxon_p is not None]
+    known.sort(key=lambda c: c.wilcoxon_p or 0.0)
+    found: dict[int, float] = {}
+    largest = 0.0
+    for rank, comparison in enumerate(known):
+        assert comparison.wilcoxon_p is not None, "only known p values are sorted"
+        largest = max(largest, min(1.0, comparison.wilcoxon_p * (len(known) - rank)))
+        found[id(comparison)] = largest
+    return [replace(c, wilcoxon_p=found.get(id(c))) for c in comparisons]
+
+
+def _pair(key: str, a: Ratios, b: Ratios, rng: np.random.Generator) -> PairRatio:
+    log = log_ratio_interval((a.above, a.below), (b.above, b.below), rng)
+    return PairRatio(key, a.value, b.value, _exponential(log))
+
+
+def _exponential(log: Interval) -> Interval:
+    high = math.exp(log.high) if log.high < 700 else math.inf
+    return Interval(math.exp(log.value), math.exp(log.low), high)
+
+
+def _wilcoxon(logs: Sequence[float]) -> float | None:
+    from scipy.stats import wilcoxon
+
+    if len(logs) < FEWEST_FOR_WILCOXON or not any(logs):
+        return None
+    return float(wilcoxon(logs).pvalue)

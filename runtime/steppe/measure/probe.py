@@ -1,0 +1,189 @@
+"""Joules per byte, joules per FLOP and static watts of a GPU, from probes at known rates.
+
+At one SM clock a GPU that is kept busy draws
+
+    draw = static(f) + e_byte * bytes/s + e_flop(f) * FLOP/s
+
+Memory has its own clock, so a byte costs the same at every SM clock; a FLOP costs what the voltage
+at that clock makes of it. Probes that move bytes only, compute only, both, and neither (a spin)
+tell the three apart. Least squares of the relative error, no coefficient below 0. This is the
+energy roofline of Choi et al. (IPDPS 2013) with a static draw and an energy per FLOP for each
+clock. The heat of a probe raises the leakage a little, which is counted as the probe's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.optimize import nnls
+
+from steppe.errors import InfeasibleError
+
+SETTLE_S = 2.0
+WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeWindow:
+    """One probe at one clock.
+
+    Attributes:
+        name: What ran.
+        clock_mhz: SM clock, MHz.
+        bytes_per_s: Bytes moved, bytes/s.
+        flop_per_s: Operations, FLOP/s.
+        draw_w: Mean draw, W.
+    """
+
+    name: str
+    clock_mhz: int
+    bytes_per_s: float
+    flop_per_s: float
+    draw_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFit:
+    """What a GPU's work costs.
+
+    Attributes:
+        joules_per_byte: J for a byte between memory and chip.
+        clocks_mhz: Probed SM clocks, rising, MHz.
+        joules_per_flop: J for a FLOP at each of them.
+        static_w: Draw of a busy GPU that moves and computes nothing, at each of them, W.
+        error: Largest relative error of the draw over the windows.
+    """
+
+    joules_per_byte: float
+    clocks_mhz: tuple[int, ...]
+    joules_per_flop: tuple[float, ...]
+    static_w: tuple[float, ...]
+    error: float
+
+    def draw_w(self, clock_mhz: float, bytes_per_s: float, flop_per_s: float) -> float:
+        """Return the draw at any clock within the probed ones, W."""
+        static_w = float(np.interp(clock_mhz, self.clocks_mhz, self.static_w))
+        per_flop = float(np.interp(clock_mhz, self.clocks_mhz, self.joules_per_flop))
+        return static_w + self.joules_per_byte * bytes_per_s + per_flop * flop_per_s
+
+
+class ProbeLoad(Protocol):
+    """A load that holds one resource at a known rate."""
+
+    @property
+    def name(self) -> str:
+        """What runs, for people and records."""
+        ...
+
+    def run(self, seconds: float) -> tuple[float, float]:
+        """Run for so long; return the bytes/s and FLOP/s that were reached."""
+        ...
+
+
+def probe_windows(
+    loads: Sequence[ProbeLoad],
+    clock_mhz: int,
+    energy_j: Callable[[], tuple[float, float]],
+    throttled: Callable[[], bool],
+    window_s: float = WINDOW_S,
+) -> list[ProbeWindow]:
+    """Run every probe at the present clock and meter it; leave out those that throttle it.
+
+    Args:
+        loads: The probes.
+        clock_mhz: The SM clock that was set, MHz.
+        energy_j: Returns time, s, and the energy until then, J.
+        throttled: Tells whether heat or the board power limit holds the clock down.
+        window_s: Length of a metered window, s.
+    """
+    found = []
+    for load in loads:
+        load.run(SETTLE_S)
+        begin_s, begin_j = energy_j()
+        bytes_per_s, flop_per_s = load.run(window_s)
+        if throttled():
+            continue
+        end_s, end_j = energy_j()
+        draw_w = (end_j - begin_j) / (end_s - begin_s)
+        found.append(ProbeWindow(load.name, clock_mhz, bytes_per_s, flop_per_s, draw_w))
+    return found
+
+
+def fit_probes(windows: Sequence[ProbeWindow]) -> ProbeFit:
+    """Fit the energy roofline.
+
+    Raises:
+        InfeasibleError: At some clock fewer than three probes ran, or their rates do not tell
+            bytes, FLOP and static draw apart.
+    """
+    clocks = sorted({window.clock_mhz for window in windows})
+    terms = np.zeros((len(windows), 1 + 2 * len(clocks)))
+    draws = np.array([window.draw_w for window in windows])
+    scale_b = max((window.bytes_per_s for window in windows), default=0.0) or 1.0
+    scale_f = max((window.flop_per_s for window in windows), default=0.0) or 1.0
+    for row, window in enumerate(windows):
+        at = clocks.index(window.clock_mhz)
+        terms[row, 0] = window.bytes_per_s / scale_b
+        terms[row, 1 + at] = window.flop_per_s / scale_f
+        terms[row, 1 + len(clocks) + at] = 1.0
+    if not len(windows) or np.linalg.matrix_rank(terms) < terms.shape[1]:
+        raise InfeasibleError(
+            f"asked for joules per byte and per FLOP at {len(clocks)} clocks, "
+            f"found {len(windows)} probes that do not tell them apart"
+        )
+    weighted = terms / draws[:, None]
+    found, _ = nnls(weighted, np.ones(len(windows)))
+    count = len(clocks)
+    return ProbeFit(
+        joules_per_byte=float(found[0]) / scale_b,
+        clocks_mhz=tuple(clocks),
+        joules_per_flop=tuple((found[1 : 1 + count] / scale_f).tolist()),
+        static_w=tuple(found[1 + count :].tolist()),
+        error=float(np.max(np.abs(weighted @ found - 1))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedProbe:
+    """A load of an emulated GPU, set instead of run: shares of its compute and memory time.
+
+    Attributes:
+        name: What it stands for.
+        core: Share of compute time in use, 0 to 1.
+        mem: Share of memory-bandwidth time in use, 0 to 1.
+        peak: Bytes/s and FLOP/s of the emulated GPU at its highest clock.
+        set_load: Sets core and memory shares.
+        speed: Returns the clock relative to the highest.
+        sleep: Waits, s.
+    """
+
+    name: str
+    core: float
+    mem: float
+    peak: tuple[float, float]
+    set_load: Callable[[float, float], None]
+    speed: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(self, seconds: float) -> tuple[float, float]:
+        """Hold the load and return its rates: the core computes as fast as its clock is."""
+        self.set_load(self.core, self.mem)
+        self.sleep(seconds)
+        return self.mem * self.peak[0], self.core * self.speed() * self.peak[1]
+
+
+SPIN = 1e-6
+"""Share of the core that an emulated spin uses: it is busy, and counts for nothing."""
+EMULATED_LOADS = (
+    ("spin", SPIN, 0.0),
+    ("stream copy", SPIN, 1.0),
+    ("stream copy, half", SPIN, 0.5),
+    ("matmul", 0.6, 0.1),
+    ("matmul, half", 0.3, 0.05),
+    ("paged decode", 0.15, 0.85),
+)
+"""Name, core and memory share of the probes of an emulated GPU."""

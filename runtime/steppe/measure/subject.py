@@ -1,0 +1,109 @@
+"""What a measurement needs from whom it measures: one replica, its sensors, and its load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from steppe.device.gpu import LimitReason
+from steppe.load.arrivals import Arrival
+from steppe.measure.saturate import Saturation
+
+
+class Reading(Protocol):
+    """Running totals and present state of a replica at one instant."""
+
+    @property
+    def time_s(self) -> float:
+        """The instant up to which the energy is known, s."""
+        ...
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of its GPUs since the first reading, J."""
+        ...
+
+    @property
+    def error_j(self) -> float:
+        """Bound of the error of the energy since the last reading, J."""
+        ...
+
+    @property
+    def quality(self) -> str:
+        """How the energy was found: counter, integrated, estimated or emulated."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Engine steps; 0 where nobody counts them."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens computed."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens sampled."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place in it."""
+        ...
+
+
+class Subject(Protocol):
+    """One replica with its knobs and counters."""
+
+    def set_point(self, clock_mhz: int, batch_limit: int) -> None:
+        """Set the limits; a clock of 0 leaves the clock alone."""
+        ...
+
+    def reading(self) -> Reading:
+        """Return totals and state now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLook:
+    """One look at the sensors of a replica's GPUs.
+
+    Attributes:
+        clock_mhz: SM clock of the slowest, MHz.
+        temperature_c: Temperature of the warmest, degrees Celsius; None where unknown.
+        reasons: Why a clock is not at its highest.
+        processes: Most processes on one GPU; None where unknown.
+    """
+
+    clock_mhz: int
+    temperature_c: int | None
+    reasons: frozenset[LimitReason]
+    processes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Everything to measure one replica with.
+
+    Attributes:
+        name: Name of the replica.
+        subject: Its knobs and counters.
+        look: Looks at its GPUs; None when their sensors cannot be read from here.
+        saturate: Holds so many requests outstanding at it inside a block.
+        expected_processes: Processes that belong on each of its GPUs.
+    """
+
+    name: str
+    subject: Subject
+    look: Callable[[], GpuLook | None]
+    saturate: Callable[[Sequence[Arrival], int], AbstractContextManager[Saturation]]
+    expected_processes: int = 1

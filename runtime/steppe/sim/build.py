@@ -1,0 +1,198 @@
+"""From a run configuration to the parts of a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
+from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.policy import FollowBudget, Policy
+from steppe.control.reconcile import DrainRule
+from steppe.energy.attribution import TokenWeights
+from steppe.errors import ConfigError
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.roofline_file import read_roofline
+from steppe.power.budget import budget_from_config
+from steppe.sim.batch import EngineLimits
+from steppe.sim.fleet import FleetSettings
+from steppe.sim.gate import Patience
+from steppe.sim.kind import ReplicaKind, Transitions
+from steppe.sim.pace_model import PaceModel, emulated_profile
+from steppe.sim.request import Arrival
+from steppe.sim.run import Failure, Scenario
+from steppe.sim.step_model import StepModel
+
+SYNTHETIC_CHUNK_TOKENS = 256
+"""Most prompt tokens of one sequence in one step of the synthetic engine."""
+_UNLIMITED = 1 << 60
+_CONTEXT_TOKENS = 2048
+"""Length of the sequences that fill the memory, where its size in tokens is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelledReplica:
+    """A step model and what else it knows of its GPUs.
+
+    Attributes:
+        model: Time and draw of its steps.
+        clocks_mhz: Lowest and highest SM clock, MHz.
+        weights: What a token costs, for attribution.
+        kv_tokens: Tokens that its memory holds beside the weights; None where nobody knows.
+    """
+
+    model: StepModel
+    clocks_mhz: tuple[int, int]
+    weights: TokenWeights
+    kv_tokens: int | None = None
+
+
+def modelled_replica(config: RunConfig) -> ModelledReplica:
+    """Return the step model of a configuration's replicas.
+
+    Raises:
+        ConfigError: Its GPUs are real, or are not known.
+        ModelError: The energy roofline needs a model that is not known.
+    """
+    gpus = config.fleet.gpus_per_replica
+    match config.device:
+        case EmulatedSection() as device:
+            return emulated_replica(device, gpus)
+        case ModelledSection() as device:
+            return roofline_replica(read_roofline(config.model.name, device.gpu, gpus))
+        case device:
+            raise ConfigError(
+                f"device.kind: a simulation needs emulated or modelled, found {device.kind}"
+            )
+
+
+def roofline_replica(roofline: EnergyRoofline) -> ModelledReplica:
+    """Return the replicas of an energy roofline."""
+    token = roofline.token_weights()
+    fitting = roofline.held(_UNLIMITED, _CONTEXT_TOKENS, 0)
+    return ModelledReplica(
+        roofline,
+        (roofline.gpu.lowest_mhz, roofline.gpu.highest_mhz),
+        TokenWeights(token.sequence_j, token.prompt_j, token.decode_j),
+        int(fitting * _CONTEXT_TOKENS),
+    )
+
+
+def emulated_replica(section: EmulatedSection, gpus: int) -> ModelledReplica:
+    """Return the closed form of replicas on emulated GPUs.
+
+    Raises:
+        ConfigError: Their steps take no time.
+    """
+    pace = section.pace
+    if pace.weights_s <= 0:
+        raise ConfigError("device.pace.weights_s: a simulation needs a time above 0, found 0")
+    profile = emulated_profile(section.profile)
+    return ModelledReplica(
+        PaceModel(profile, pace, gpus),
+        (profile.lowest_mhz, profile.full_mhz),
+        TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s),
+    )
+
+
+def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
+    """Return what the replicas of a configuration have in common."""
+    lowest_mhz, full_mhz = replica.clocks_mhz
+    sim = config.sim
+    draw_w = sim.transition_w
+    return ReplicaKind(
+        model=replica.model,
+        engine=_engine_limits(config.engine, sim.kv_tokens or replica.kv_tokens),
+        lowest_clock_mhz=lowest_mhz,
+        full_clock_mhz=full_mhz,
+        transitions=Transitions(
+            sim.start_s,
+            sim.wake_s,
+            sim.sleep_s,
+            replica.model.idle_w(full_mhz) if draw_w is None else draw_w,
+        ),
+        weights=replica.weights,
+    )
+
+
+def follow_budget(config: RunConfig, frontier: Frontier, replicas: int) -> Policy:
+    """Return the policy that the live controller runs, with its feedback, ramp and dwell."""
+    control = config.control
+    follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
+    rise_w_per_s = control.ramp_up_share * replicas * frontier.full.draw_w
+    return Corrected(Ramped(Dwelling(follow, control.dwell_s), rise_w_per_s), control.guard_share)
+
+
+def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
+    """Return the fleet of a configuration.
+
+    Raises:
+        ConfigError: It does not say how many replicas there are, or one cannot hold a request.
+    """
+    match config.fleet.replicas, config.device:
+        case int(replicas), _:
+            pass
+        case _, EmulatedSection(count=count):
+            replicas = count // config.fleet.gpus_per_replica
+        case found, _:
+            raise ConfigError(f"fleet.replicas: a simulation needs a number, found {found!r}")
+    gateway = config.gateway
+    patience = Patience(gateway.max_waiting, gateway.max_wait_s)
+    return FleetSettings(replicas, kind, patience, config.sim.clock_latency_s)
+
+
+def scenario_of(
+    config: RunConfig,
+    fleet: FleetSettings,
+    frontier: Frontier,
+    arrivals: tuple[Arrival, ...],
+    policy: Policy | None = None,
+) -> Scenario:
+    """Return the run that a configuration describes.
+
+    Args:
+        config: The configuration.
+        fleet: Its fleet.
+        frontier: Operating points of one replica.
+        arrivals: The load.
+        policy: Who decides; the one of the live controller by default.
+
+    Raises:
+        ConfigError: A request is larger than the KV cache, or a failure names no replica.
+        TraceError: A supply trace cannot be read.
+    """
+    _require_room(fleet.kind.engine, arrivals)
+    return Scenario(
+        fleet=fleet,
+        policy=policy or follow_budget(config, frontier, fleet.replicas),
+        drain_rule=DrainRule(frontier.floor, config.control.drain_s),
+        budget=budget_from_config(config.power, config.site),
+        arrivals=arrivals,
+        duration_s=config.sim.duration_s,
+        failures=_failures(config, fleet.replicas),
+    )
+
+
+def _require_room(engine: EngineLimits, arrivals: tuple[Arrival, ...]) -> None:
+    largest = max((a.prompt_tokens + a.output_tokens for a in arrivals), default=0)
+    if largest > engine.kv_tokens:
+        raise ConfigError(f"sim.kv_tokens: a request needs {largest}, found {engine.kv_tokens}")
+
+
+def _failures(config: RunConfig, replicas: int) -> tuple[Failure, ...]:
+    for part in config.sim.failures:
+        if part.replica > replicas:
+            raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
+    return tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures)
+
+
+def _engine_limits(engine: EngineSection, kv_tokens: int | None) -> EngineLimits:
+    most = _UNLIMITED if kv_tokens is None else kv_tokens
+    if engine.kind == "synthetic":
+        return EngineLimits(_UNLIMITED, SYNTHETIC_CHUNK_TOKENS, most)
+    if engine.max_tokens_per_step < engine.max_batch_limit:
+        raise ConfigError(
+            f"engine.max_tokens_per_step: a simulation needs at least the largest batch limit, "
+            f"{engine.max_batch_limit}, found {engine.max_tokens_per_step}"
+        )
+    return EngineLimits(engine.max_tokens_per_step, _UNLIMITED, most)

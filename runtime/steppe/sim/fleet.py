@@ -1,0 +1,258 @@
+"""The simulated fleet behind the control loop: what `fleet/live_fleet.py` is in real time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
+from steppe.control.state import Observation, ReplicaState
+from steppe.power.budget import Budget, PowerBudget
+from steppe.report.records import ReplicaTick, TickRecord
+from steppe.sim.demand import Demand
+from steppe.sim.events import EventQueue
+from steppe.sim.gate import Gate, Patience
+from steppe.sim.kind import ReplicaKind
+from steppe.sim.member import Member
+from steppe.sim.replica import Replica
+from steppe.sim.request import Arrival, Request
+
+QUEUE_PER_REPLICA = 2
+"""Requests sent to a replica beyond its batch limit, as live."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How large the fleet is, and how soon it obeys.
+
+    Attributes:
+        replicas: Replicas of the one pool.
+        kind: What each is.
+        patience: When the gateway refuses.
+        clock_latency_s: From a new clock limit to the new clock, s.
+    """
+
+    replicas: int
+    kind: ReplicaKind
+    patience: Patience
+    clock_latency_s: float
+
+
+@dataclass(slots=True)
+class Books:
+    """Energy of a run so far, J."""
+
+    energy_j: float = 0.0
+    idle_j: float = 0.0
+    transition_j: float = 0.0
+
+
+@dataclass(slots=True)
+class MeterWindow:
+    """The window that the meters closed last: when, how long, how much."""
+
+    end_s: float = 0.0
+    width_s: float = 0.0
+    energy_j: float = 0.0
+
+    @property
+    def draw_w(self) -> float | None:
+        """Mean draw, W; None before the first window."""
+        return self.energy_j / self.width_s if self.width_s > 0 else None
+
+
+class SimulatedFleet:
+    """Implements the control loop's `Fleet` over replicas in virtual time.
+
+    Attributes:
+        books: Energy so far.
+        budget: The budget as it was last observed.
+    """
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        budget: PowerBudget,
+        queue: EventQueue,
+        ended: Callable[[Request], None],
+    ) -> None:
+        """Begin with every replica awake, without limits and without work.
+
+        Args:
+            settings: What the fleet is.
+            budget: Where the watts come from.
+            queue: Virtual time.
+            ended: Takes each request that has ended, once its energy is complete.
+        """
+        self._settings, self._power, self._queue, self._ended = settings, budget, queue, ended
+        kind = settings.kind
+        self._members = [
+            Member(
+                f"replica-{index + 1}",
+                Replica(kind, queue, kind.full_clock_mhz, self._finisher(index)),
+                queue,
+                settings.clock_latency_s,
+            )
+            for index in range(settings.replicas)
+        ]
+        self._by_name = {member.name: member for member in self._members}
+        self._gate = Gate(settings.replicas, settings.patience, queue, self._send, self._done_with)
+        self._demand = Demand()
+        self._settling: list[Request] = []
+        self._window = MeterWindow()
+        self._observation: Observation | None = None
+        self.books = Books()
+        self.budget: Budget = budget.at(queue.now_s)
+
+    def observe(self, now_s: float) -> Observation:
+        """Look at meters, gateway, replicas and budget."""
+        draw_w, outstanding = self._window.draw_w, self._gate.outstanding
+        self._power.settle(now_s, draw_w or 0.0)
+        self.budget = self._power.at(now_s)
+        self._observation = Observation(
+            now_s=now_s,
+            budget_w=self.budget.budget_w,
+            draw_w=draw_w,
+            demand_tps=self._demand.tps(now_s),
+            waiting=self._gate.waiting,
+            replicas=tuple(
+                [m.seen(taken) for m, taken in zip(self._members, outstanding, strict=True)]
+            ),
+        )
+        return self._observation
+
+    def apply(self, actions: list[Action]) -> None:
+        """Carry out actions in their order, then tell the gateway who serves."""
+        for action in actions:
+            self._carry_out(action, self._by_name[action.replica])
+        self._gate.route(
+            [
+                member.batch_limit + QUEUE_PER_REPLICA if member.state == ReplicaState.AWAKE else 0
+                for member in self._members
+            ]
+        )
+
+    def arrive(self, number: int, arrival: Arrival) -> None:
+        """Let a client send a request."""
+        self._demand.arrive(self._queue.now_s)
+        self._gate.submit(Request(number, arrival))
+
+    def fail(self, index: int) -> None:
+        """Let a replica die; requests without a token yet go to others."""
+        member = self._members[index]
+        if member.state in (ReplicaState.GONE, ReplicaState.STARTING):
+            return
+        member.move(ReplicaState.GONE)
+        self._gate.release_all(index)
+        for request, tokens in member.replica.fail():
+            if request.first_s is None:
+                self._gate.submit_again(request)
+            else:
+                request.end(self._queue.now_s, "failed", tokens)
+                self._done_with(request)
+
+    def read_meters(self) -> None:
+        """Close a window of every meter, and hand over the requests that ended in it."""
+        now_s, books, window_j = self._queue.now_s, self.books, 0.0
+        for member in self._members:
+            reading = member.replica.read_meter()
+            member.drawn_j = reading.energy_j
+            window_j += reading.energy_j
+            books.idle_j += reading.idle_j
+            books.transition_j += reading.transition_j
+        books.energy_j += window_j
+        self._window = MeterWindow(now_s, now_s - self._window.end_s, window_j)
+        for request in self._settling:
+            self._ended(request)
+        self._settling.clear()
+
+    def record(self, window_s: float, budget_w: float) -> TickRecord:
+        """Return the record of the window that ended with the last look.
+
+        Args:
+            window_s: Length of the window, s.
+            budget_w: Budget that governed it, W.
+        """
+        seen, window = self._observation, self._window
+        assert seen is not None, "a record comes after a look"
+        fresh = [member.fresh_tokens() for member in self._members]
+        output_tokens = sum(fresh)
+        return TickRecord(
+            t_s=seen.now_s,
+            budget_w=budget_w,
+            draw_w=window.draw_w or 0.0,
+            supply_w=self.budget.supply_w,
+            demand_tps=seen.demand_tps,
+            output_tps=output_tokens / window_s,
+            energy_j=window.energy_j,
+            output_tokens=output_tokens,
+            waiting=seen.waiting + seen.frozen,
+            running=sum([len(member.replica.batch.running) for member in self._members]),
+            replicas=self._replica_ticks(seen, fresh, window_s),
+        )
+
+    def close(self) -> None:
+        """End the run: clients leave, and what is drawn is charged."""
+        self._gate.close()
+        for member in self._members:
+            for request, tokens in member.replica.fail():
+                request.end(self._queue.now_s, "cancelled", tokens)
+                self._done_with(request)
+        self.read_meters()
+
+    def _replica_ticks(
+        self, seen: Observation, fresh: list[int], window_s: float
+    ) -> tuple[ReplicaTick, ...]:
+        """Return each replica in the window; `fresh` are the tokens that it sampled."""
+        width_s = self._window.width_s
+        return tuple(
+            [
+                ReplicaTick(
+                    replica.id,
+                    replica.state.value,
+                    replica.clock_mhz,
+                    replica.batch_limit,
+                    member.drawn_j / width_s if width_s > 0 else 0.0,
+                    tokens / window_s,
+                )
+                for replica, member, tokens in zip(seen.replicas, self._members, fresh, strict=True)
+            ]
+        )
+
+    def _carry_out(self, action: Action, member: Member) -> None:
+        lowest_mhz = self._settings.kind.lowest_clock_mhz
+        match action:
+            case Start():
+                member.move(ReplicaState.STARTING)
+                member.limit(lowest_mhz, 1)
+                member.replica.start(lambda now_s, _: member.move(ReplicaState.AWAKE))
+            case Sleep():
+                member.replica.freeze()
+                member.move(ReplicaState.ASLEEP)
+                member.limit(lowest_mhz, 1)
+            case Drain(_, clock_mhz, batch_limit):
+                member.move(ReplicaState.DRAINING)
+                member.limit(clock_mhz, batch_limit)
+            case Wake(_, clock_mhz, batch_limit):
+                member.limit(clock_mhz, batch_limit)
+                member.replica.thaw()
+                member.move(ReplicaState.AWAKE)
+            case Retune(_, clock_mhz, batch_limit):
+                member.move(ReplicaState.AWAKE)
+                member.limit(clock_mhz, batch_limit)
+
+    def _send(self, index: int, request: Request) -> None:
+        request.replica = index
+        self._members[index].replica.offer(request)
+
+    def _finisher(self, index: int) -> Callable[[list[Request], float], None]:
+        def finish(requests: list[Request], now_s: float) -> None:
+            for request in requests:
+                self._demand.finish(request.output_tokens)
+                self._settling.append(request)
+                self._gate.release(index)
+
+        return finish
+
+    def _done_with(self, request: Request) -> None:
+        self._settling.append(request)

@@ -1,0 +1,178 @@
+"""Who goes where next: the gateway's order and its choice of a replica, in virtual time.
+
+The order is that of `gateway/admission.py` (class, then arrival) and the choice that of
+`gateway/routing.py` (least outstanding for its limit, ties in turn).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from steppe.sim.events import EventQueue
+from steppe.sim.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many may wait, and for how long.
+
+    Attributes:
+        most: Requests that may wait; the next one is rejected.
+        longest_s: How long one may wait, s; then it is shed.
+    """
+
+    most: int
+    longest_s: float
+
+
+class Gate:
+    """Hands out places at replicas; one that finds none waits.
+
+    Attributes:
+        outstanding: Requests that each replica has.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_heap",
+        "_limits",
+        "_loads",
+        "_patience",
+        "_queue",
+        "_send",
+        "_turn",
+        "_until",
+        "_waiting",
+        "outstanding",
+    )
+
+    def __init__(
+        self,
+        replicas: int,
+        patience: Patience,
+        queue: EventQueue,
+        send: Callable[[int, Request], None],
+        ended: Callable[[Request], None],
+    ) -> None:
+        """Begin with no replica in the table.
+
+        Args:
+            replicas: How many there are.
+            patience: When to refuse.
+            queue: Virtual time.
+            send: Gives a request to a replica.
+            ended: Takes a request that was refused.
+        """
+        self.outstanding = [0] * replicas
+        self._limits = [0] * replicas
+        self._loads = [inf] * replicas
+        self._patience, self._queue = patience, queue
+        self._send, self._ended = send, ended
+        self._turn = 0
+        self._heap: list[tuple[int, int]] = []
+        self._waiting: dict[int, Request] = {}
+        self._until: deque[tuple[float, int]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    def submit(self, request: Request) -> None:
+        """Take a new request in."""
+        if not self._waiting:
+            replica = self._acquire()
+            if replica is not None:
+                self._send(replica, request)
+                return
+        if len(self._waiting) >= self._patience.most:
+            self._refuse(request, "rejected")
+        else:
+            self._wait(request)
+
+    def submit_again(self, request: Request) -> None:
+        """Take back a request whose replica died before its first token."""
+        self._wait(request)
+        self._hand_out()
+
+    def release(self, replica: int) -> None:
+        """Give a place back."""
+        self.outstanding[replica] -= 1
+        self._weigh(replica)
+        if self._waiting:
+            self._hand_out()
+
+    def release_all(self, replica: int) -> None:
+        """Give all places of a replica back; nothing more goes there."""
+        self._limits[replica] = self.outstanding[replica] = 0
+        self._weigh(replica)
+
+    def route(self, limits: list[int]) -> None:
+        """Take a new table: most requests outstanding at each replica; 0 where none may go."""
+        if limits != self._limits:
+            self._limits = limits
+            for replica in range(len(limits)):
+                self._weigh(replica)
+        self._hand_out()
+
+    def close(self) -> None:
+        """End those that wait: the run is over, and the clients leave."""
+        for request in self._waiting.values():
+            request.end(self._queue.now_s, "cancelled", 0)
+            self._ended(request)
+        self._waiting.clear()
+
+    def _weigh(self, replica: int) -> None:
+        taken, limit = self.outstanding[replica], self._limits[replica]
+        self._loads[replica] = taken / limit if taken < limit else inf
+
+    def _acquire(self) -> int | None:
+        """Take a place at the replica with the least outstanding for its limit; ties rotate."""
+        loads = self._loads
+        least = min(loads)
+        if least == inf:
+            return None
+        try:
+            replica = loads.index(least, self._turn)
+        except ValueError:
+            replica = loads.index(least)
+        self._turn = replica + 1
+        self.outstanding[replica] += 1
+        self._weigh(replica)
+        return replica
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            replica = self._acquire()
+            if replica is None:
+                return
+            number = heapq.heappop(self._heap)[1]
+            while number not in self._waiting:
+                number = heapq.heappop(self._heap)[1]
+            self._send(replica, self._waiting.pop(number))
+
+    def _wait(self, request: Request) -> None:
+        self._waiting[request.number] = request
+        heapq.heappush(self._heap, (request.arrival.rank, request.number))
+        until_s = self._queue.now_s + self._patience.longest_s
+        self._until.append((until_s, request.number))
+        if len(self._until) == 1:
+            self._queue.at(until_s, self._shed)
+
+    def _shed(self, now_s: float, _: object) -> None:
+        """Refuse who has waited as long as allowed, and come back for the next."""
+        until = self._until
+        while until and (until[0][0] <= now_s or until[0][1] not in self._waiting):
+            until_s, number = until.popleft()
+            if until_s <= now_s and number in self._waiting:
+                self._refuse(self._waiting.pop(number), "shed")
+        if until:
+            self._queue.at(until[0][0], self._shed)
+
+    def _refuse(self, request: Request, finish: str) -> None:
+        request.end(self._queue.now_s, finish, 0)
+        self._ended(request)

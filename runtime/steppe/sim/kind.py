@@ -1,0 +1,53 @@
+"""What the replicas of a pool have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from steppe.energy.attribution import TokenWeights
+from steppe.sim.batch import EngineLimits
+from steppe.sim.step_model import StepModel
+from steppe.sim.step_table import StepTable
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """What starting, waking and going to sleep take.
+
+    Attributes:
+        start_s: From nothing to serving, s.
+        wake_s: From asleep to the next step, s.
+        sleep_s: From the last step to asleep, s.
+        draw_w: Draw meanwhile, W.
+    """
+
+    start_s: float
+    wake_s: float
+    sleep_s: float
+    draw_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaKind:
+    """What the replicas of a pool have in common.
+
+    Attributes:
+        model: Time and draw of its steps.
+        engine: What its engine was started with.
+        lowest_clock_mhz: SM clock of a replica that sleeps, MHz.
+        full_clock_mhz: SM clock without a limit, MHz.
+        transitions: What its changes of state take.
+        weights: What a token costs, for attribution.
+        table: The model, looked up; shared by all replicas.
+    """
+
+    model: StepModel
+    engine: EngineLimits
+    lowest_clock_mhz: int
+    full_clock_mhz: int
+    transitions: Transitions
+    weights: TokenWeights = field(default_factory=TokenWeights)
+    table: StepTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", StepTable(self.model))

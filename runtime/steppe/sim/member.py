@@ -1,0 +1,86 @@
+"""The fleet's view of one simulated replica: its state, and the limits it was told."""
+
+from __future__ import annotations
+
+from math import inf
+
+from steppe.control.state import ReplicaSeen, ReplicaState
+from steppe.sim.events import EventQueue
+from steppe.sim.replica import Replica
+
+CHANGE_PERIOD_S = 1.0
+"""The clock limit of one GPU changes at most once in this time, s, as on a live node."""
+
+
+class Member:
+    """One replica of the fleet.
+
+    Attributes:
+        name: Stable name.
+        replica: What runs.
+        state: Where it is in its life.
+        clock_mhz: SM clock limit that it was told, MHz.
+        batch_limit: Batch limit that it was told.
+        drawn_j: Energy of the last window, J.
+    """
+
+    __slots__ = (
+        "_changed_s",
+        "_clock_latency_s",
+        "_counted",
+        "_queue",
+        "_since_s",
+        "_wish",
+        "batch_limit",
+        "clock_mhz",
+        "drawn_j",
+        "name",
+        "replica",
+        "state",
+    )
+
+    def __init__(
+        self, name: str, replica: Replica, queue: EventQueue, clock_latency_s: float
+    ) -> None:
+        self.name, self.replica = name, replica
+        self._queue, self._clock_latency_s = queue, clock_latency_s
+        self.state = ReplicaState.AWAKE
+        self.clock_mhz = replica.clock_mhz
+        self.batch_limit = replica.batch.limit
+        self.drawn_j = 0.0
+        self._since_s, self._changed_s = queue.now_s, -inf
+        self._wish = self._counted = 0
+
+    def move(self, state: ReplicaState) -> None:
+        """Come to a state."""
+        if state != self.state:
+            self.state, self._since_s = state, self._queue.now_s
+
+    def limit(self, clock_mhz: int, batch_limit: int) -> None:
+        """Set both limits; the clock follows when the device has taken it."""
+        self.batch_limit = batch_limit
+        self.replica.limit_batch(batch_limit)
+        if clock_mhz == self.clock_mhz:
+            return
+        self.clock_mhz = clock_mhz
+        self._wish += 1
+        taken_s = self._queue.now_s + self._clock_latency_s
+        self._queue.at(
+            max(taken_s, self._changed_s + CHANGE_PERIOD_S), self._take_clock, self._wish
+        )
+
+    def seen(self, outstanding: int) -> ReplicaSeen:
+        """Return what a policy sees."""
+        return ReplicaSeen(
+            self.name, self.state, self._since_s, self.clock_mhz, self.batch_limit, outstanding
+        )
+
+    def fresh_tokens(self) -> int:
+        """Return the tokens sampled since the last call."""
+        before, self._counted = self._counted, self.replica.output_tokens
+        return self._counted - before
+
+    def _take_clock(self, now_s: float, wish: int) -> None:
+        if wish == self._wish:
+            self._changed_s = now_s
+            self.replica.limit_clock(self.clock_mhz)

@@ -1,0 +1,91 @@
+"""The frontier of a modelled replica: what each operating point gives under a saturating load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.frontier.roofline import StepWork
+from steppe.sim.batch import EngineLimits
+from steppe.sim.kind import ReplicaKind
+from steppe.sim.step_model import StepModel
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The mean request of a load.
+
+    Attributes:
+        prompt_tokens: Mean prompt length, tokens.
+        output_tokens: Mean output length, tokens.
+    """
+
+    prompt_tokens: float
+    output_tokens: float
+
+
+def modelled_frontier(
+    kind: ReplicaKind,
+    clocks_mhz: Iterable[int],
+    batch_limits: Iterable[int],
+    lengths: Lengths,
+) -> Frontier:
+    """Return the efficient operating points of a replica, from its step model alone."""
+    limits = tuple(batch_limits)
+    points = [
+        modelled_point(kind, clock_mhz, batch_limit, lengths)
+        for clock_mhz in clocks_mhz
+        for batch_limit in limits
+    ]
+    idle_w = kind.model.idle_w(kind.lowest_clock_mhz)
+    return Frontier.of(points, kind.model.asleep_w, idle_w, "modelled")
+
+
+def modelled_point(
+    kind: ReplicaKind, clock_mhz: int, batch_limit: int, lengths: Lengths
+) -> OperatingPoint:
+    """Return what a saturated replica gives at an operating point.
+
+    A request spends some steps on its prompt and one on each further token. Each of a full
+    batch is somewhere in that life, so every step computes prompts with a fixed probability
+    (or, above 1, several of them); time and energy are the means of steps with and without.
+    No more run than the KV cache holds; what preempted ones compute again is not counted.
+    """
+    prompts, decodes = _mean_step(kind.engine, batch_limit, lengths)
+    chunk = _chunk_tokens(kind.engine, lengths)
+    life = lengths.output_tokens - 1 + lengths.prompt_tokens / chunk
+    context = round(decodes * (lengths.prompt_tokens + lengths.output_tokens / 2))
+    several = max(1.0, prompts)
+    with_prompt = StepWork(round(several * chunk), round(decodes), context)
+    share = min(1.0, prompts)
+    step_s, step_j = _step(kind.model, with_prompt, clock_mhz)
+    if share < 1 and decodes >= 1:
+        without_s, without_j = _step(kind.model, StepWork(0, round(decodes), context), clock_mhz)
+        step_s = share * step_s + (1 - share) * without_s
+        step_j = share * step_j + (1 - share) * without_j
+    in_flight = prompts + decodes
+    output_tps = in_flight / life * lengths.output_tokens / step_s
+    return OperatingPoint(clock_mhz, batch_limit, output_tps, step_j / step_s, step_s)
+
+
+def _mean_step(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> tuple[float, float]:
+    """Return how many sequences compute prompts and how many decode in a mean step."""
+    chunk = _chunk_tokens(engine, lengths)
+    prompt_steps = lengths.prompt_tokens / chunk
+    fitting = engine.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens / 2)
+    running = min(batch_limit, fitting)
+    prompts = running * prompt_steps / (lengths.output_tokens - 1 + prompt_steps)
+    room = max(1.0, (engine.tokens_per_step - running + prompts) / chunk)
+    prompts = min(prompts, room)
+    return prompts, running - prompts
+
+
+def _chunk_tokens(engine: EngineLimits, lengths: Lengths) -> float:
+    return min(lengths.prompt_tokens, engine.chunk_tokens, engine.tokens_per_step)
+
+
+def _step(model: StepModel, work: StepWork, clock_mhz: int) -> tuple[float, float]:
+    step_s = model.step_s(work, clock_mhz)
+    return step_s, step_s * model.step_draw_w(work, clock_mhz)

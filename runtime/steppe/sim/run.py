@@ -1,0 +1,151 @@
+"""One simulated run, from the first arrival to the books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from steppe.control.loop import ControlLoop
+from steppe.control.policy import Policy
+from steppe.control.reconcile import DrainRule
+from steppe.power.budget import PowerBudget
+from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.sim.events import EventQueue
+from steppe.sim.fleet import FleetSettings, SimulatedFleet
+from steppe.sim.request import ENERGY_SOURCE, Arrival, Request
+
+METER_PERIOD_S = 0.1
+"""An energy counter shows a change at its next tick, s."""
+METER_LAG_S = 0.05
+"""The last tick of the counters lies so long before a control tick, s: their mean lag."""
+
+
+class Journal(Protocol):
+    """Takes what a run writes down, as `report.recorder.Recorder` does."""
+
+    def tick(self, record: TickRecord) -> None:
+        """Take one tick."""
+        ...
+
+    def request(self, record: RequestRecord) -> None:
+        """Take one request that has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A replica that dies.
+
+    Attributes:
+        at_s: When, s since the run began.
+        replica: Index of the replica.
+    """
+
+    at_s: float
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens to a fleet, once: policy, budget and arrivals keep a memory.
+
+    Attributes:
+        fleet: The fleet.
+        policy: Who decides; it is asked once a control period and keeps its memory.
+        drain_rule: How a replica leaves.
+        budget: Where the watts come from.
+        arrivals: Requests in the order in which they come.
+        duration_s: Length of the run, s.
+        failures: Replicas that die.
+    """
+
+    fleet: FleetSettings
+    policy: Policy
+    drain_rule: DrainRule
+    budget: PowerBudget
+    arrivals: Iterable[Arrival]
+    duration_s: float
+    failures: tuple[Failure, ...] = ()
+
+
+def simulate(scenario: Scenario, period_s: float, journal: Journal) -> RunTotals:
+    """Run a scenario in virtual time and write it down.
+
+    As live, the first tick sets the first limits and the second is the first to be written
+    down. Requests without an end when the run ends are written down as cancelled, with the
+    tokens and joules that they had.
+
+    Args:
+        scenario: What happens.
+        period_s: Control period, s.
+        journal: Takes ticks and requests as they come; memory does not grow with the run.
+    """
+    run = _Run(scenario, period_s, journal)
+    run.queue.run_until(scenario.duration_s)
+    run.fleet.close()
+    books = run.fleet.books
+    return RunTotals(
+        duration_s=scenario.duration_s,
+        energy_source=ENERGY_SOURCE,
+        boundary="gpu",
+        energy_j=books.energy_j,
+        idle_energy_j=books.idle_j,
+        transition_energy_j=books.transition_j,
+        meter_delay_s=METER_PERIOD_S,
+        energy_error_j=0.0,
+        versions={},
+    )
+
+
+class _Run:
+    """The events that come from outside the fleet: arrivals, ticks, meters, failures."""
+
+    def __init__(self, scenario: Scenario, period_s: float, journal: Journal) -> None:
+        self.queue = EventQueue()
+        self._scenario, self._period_s, self._journal = scenario, period_s, journal
+        self.fleet = SimulatedFleet(
+            scenario.fleet, scenario.budget, self.queue, self._write_request
+        )
+        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule)
+        self._last_s = 0.0
+        self._last_budget_w: float | None = None
+        self._number = 0
+        for failure in scenario.failures:
+            self.queue.at(failure.at_s, self._fail, failure.replica)
+        self._expect_tick(1)
+        self._expect_arrival(iter(scenario.arrivals))
+
+    def _expect_tick(self, number: int) -> None:
+        # From the number, not the last time: a sum of periods would drift.
+        at_s = number * self._period_s
+        self.queue.at(max(self.queue.now_s, at_s - METER_LAG_S), self._read)
+        self.queue.at(at_s, self._tick, number)
+
+    def _read(self, now_s: float, _: object) -> None:
+        self.fleet.read_meters()
+
+    def _tick(self, now_s: float, number: int) -> None:
+        self._loop.tick(now_s)
+        if self._last_budget_w is not None:
+            record = self.fleet.record(now_s - self._last_s, self._last_budget_w)
+            self._journal.tick(record)
+        self._last_s, self._last_budget_w = now_s, self.fleet.budget.budget_w
+        self._expect_tick(number + 1)
+
+    def _expect_arrival(self, arrivals: Iterator[Arrival]) -> None:
+        arrival = next(arrivals, None)
+        if arrival is not None:
+            self.queue.at(arrival.at_s, self._arrive, (arrival, arrivals))
+
+    def _arrive(self, now_s: float, subject: tuple[Arrival, Iterator[Arrival]]) -> None:
+        arrival, arrivals = subject
+        self._number += 1
+        self.fleet.arrive(self._number, arrival)
+        self._expect_arrival(arrivals)
+
+    def _fail(self, now_s: float, replica: int) -> None:
+        self.fleet.fail(replica)
+
+    def _write_request(self, request: Request) -> None:
+        self._journal.request(request.record())

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from steppe.cli import main
+
+ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
+
+
+def _points(*more: str) -> list[dict[str, float]]:
+    result = CliRunner().invoke(main, [*ASK, *more, "--json"])
+    assert result.exit_code == 0, result.output
+    points: list[dict[str, float]] = json.loads(result.output)["points"]
+    return points
+
+
+def test_the_json_document_keeps_its_contract() -> None:
+    result = CliRunner().invoke(main, [*ASK, "--batch", "8,64", "--json"])
+    document = json.loads(result.output)
+    assert set(document) == {"points", "gpu", "model", "source"}
+    assert (document["gpu"], document["source"]) == ("h100", "modelled")
+    wanted = {"clock_mhz", "batch_limit", "output_tps", "draw_w"}
+    wanted |= {"joules_per_token", "tpot_s", "pareto"}
+    assert all(set(point) == wanted for point in document["points"])
+    for point in document["points"]:
+        assert point["joules_per_token"] == pytest.approx(point["draw_w"] / point["output_tps"])
+
+
+def test_without_a_clock_there_is_one_point_for_each_batch_limit_at_the_highest() -> None:
+    points = _points("--batch", "8,64,256")
+    assert [(p["clock_mhz"], p["batch_limit"]) for p in points] == [
+        (1980, 8),
+        (1980, 64),
+        (1980, 256),
+    ]
+
+
+def test_all_clocks_span_from_the_knee_to_the_highest() -> None:
+    clocks = [p["clock_mhz"] for p in _points("--batch", "8", "--clock", "all")]
+    assert clocks == sorted(clocks)
+    assert clocks[-1] == 1980
+    assert len(clocks) == 8
+
+
+def test_no_point_beats_one_that_is_marked() -> None:
+    points = _points("--clock", "all")
+    for marked in (p for p in points if p["pareto"]):
+        assert not any(
+            p["output_tps"] > marked["output_tps"] and p["draw_w"] < marked["draw_w"]
+            for p in points
+        )
+
+
+def test_longer_outputs_cost_more_each() -> None:
+    short = _points("--batch", "64", "--output-tokens", "200", "--input-tokens", "16")[0]
+    long = _points("--batch", "64", "--output-tokens", "8000", "--input-tokens", "16")[0]
+    assert long["joules_per_token"] > short["joules_per_token"]
+
+
+def test_a_model_never_seen_needs_only_its_config(tmp_path: Path) -> None:
+    config = {"hidden_size": 3072, "num_hidden_layers": 30, "num_attention_heads": 24}
+    config |= {"num_key_value_heads": 8, "intermediate_size": 9000, "vocab_size": 64000}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = ["frontier", "--model", str(tmp_path), "--gpu", "b200", "--tp", "2", "--json"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.output)["points"]) == 7
+
+
+def test_people_get_a_table() -> None:
+    result = CliRunner().invoke(main, [*ASK, "--batch", "8"])
+    assert "modelled" in result.output
+    assert "Pareto" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--gpu", "h900"], "asked for GPU h900"),
+        (["--model", "no-such-model"], "asked for model no-such-model"),
+        (["--tp", "3"], "asked for tp 3"),
+        (["--model", "llama-3.1-405b"], "GB of weights"),
+        (["--batch", "8,x"], "--batch: asked for whole numbers"),
+        (["--batch", "0"], "--batch: asked for numbers above 0"),
+        (["--clock", "9000"], "asked for 210 to 1980 MHz"),
+    ],
+)
+def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, [*ASK, *options])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1

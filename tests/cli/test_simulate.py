@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from steppe.cli import main
+from steppe.cli.simulate import arrivals_for
+from steppe.config import RunConfig, load_config
+from steppe.report.run import read_run
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = """
+model: {name: none}
+engine: {kind: synthetic, max_batch_limit: 16}
+fleet: {replicas: 3}
+device: {kind: emulated, profile: l4}
+power: {supply: [{kind: constant, watts: 90}]}
+frontier: {sweep: {prompt_tokens: 144, output_tokens: 26}}
+load: {length_scale: 0.125, utilisation: 0.9, priorities: {interactive: 1, standard: 0, deferrable: 1}}
+sim: {duration_s: 90}
+"""
+
+
+def simulate(tmp_path: Path, *options: str) -> Result:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    folder = str(tmp_path / "run")
+    command = ["simulate", str(tmp_path / "config.yaml"), "--record", folder, *options]
+    return CliRunner().invoke(main, command)
+
+
+def test_a_simulation_leaves_a_whole_record_that_is_called_modelled(tmp_path: Path) -> None:
+    result = simulate(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "energy modelled" in result.output
+    run = read_run(tmp_path / "run")
+    assert run.summary is not None
+    assert run.summary["energy_source"] == "modelled"
+    assert {request.energy_source for request in run.requests} == {"modelled"}
+    assert {request.priority for request in run.requests} == {"interactive", "deferrable"}
+    assert run.summary["output_tokens"] == sum(r.output_tokens for r in run.requests)
+    assert (tmp_path / "run" / "frontier.yaml").is_file()
+    assert (tmp_path / "run" / "figure.png").is_file()
+
+
+def test_json_prints_the_summary_and_the_duration_can_be_cut(tmp_path: Path) -> None:
+    result = simulate(tmp_path, "--json", "--duration", "20")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["duration_s"] == 20
+
+
+def test_a_full_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
+    result = simulate(tmp_path)
+    assert result.exit_code == 2
+    assert "full one" in result.output
+
+
+def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "model": {"name": "none"},
+            "device": {"kind": "emulated"},
+            "power": {
+                "supply": [{"kind": "constant", "watts": 1}],
+                "start": datetime(2001, 9, 5, 6),
+                "speedup": 24,
+            },
+            "frontier": {"sweep": {}},
+            "load": load,
+            "sim": {"duration_s": duration_s},
+        }
+    )
+
+
+def hourly(times_s: Sequence[float]) -> np.ndarray:
+    return np.histogram(times_s, bins=24, range=(0, 3600))[0]
+
+
+def test_the_load_peaks_at_the_hour_of_the_day_that_is_asked_for() -> None:
+    config = config_of({"rate_rps": 5, "daily_depth": 0.9, "daily_peak_hour": 18})
+    counts = hourly([arrival.at_s for arrival in arrivals_for(config, 1000)])
+    # The run begins at 6 o'clock, so 18 o'clock is in the middle.
+    assert counts[10:14].sum() > 5 * counts[[0, 1, 22, 23]].sum()
+
+
+def test_the_rate_follows_the_utilisation_unless_it_is_given() -> None:
+    offered = [
+        sum(a.output_tokens for a in arrivals_for(config_of(load), 1000.0)) / 3600
+        for load in ({"utilisation": 0.5}, {"utilisation": 1.0})
+    ]
+    assert offered == pytest.approx([500, 1000], rel=0.15)
+    given = arrivals_for(config_of({"rate_rps": 2, "utilisation": 1.0}), 1000.0)
+    assert len(given) / 3600 == pytest.approx(2, rel=0.1)
+
+
+def test_a_trace_file_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [f"2023-11-16 18:00:{second:02}.0000000,100,20" for second in range(60)]
+    path = tmp_path / "trace.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
+    found = arrivals_for(config_of({"trace": str(path), "rate_rps": 2}), 1000.0)
+    assert len(found) == 60
+    assert found[-1].at_s == pytest.approx(59 / 2)
+
+
+def test_the_shipped_day_is_a_valid_config() -> None:
+    config = load_config(REPOSITORY / "configs" / "windy_day.yaml")
+    assert config.fleet.replicas == 64
+    assert config.device.kind == "modelled"

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.ahead import Ahead, Deferrable, HorizonPlan, HorizonTerms
+from steppe.control.horizon import plan_horizon
+from steppe.frontier.pareto import Frontier
+from steppe.power.battery import Battery
+
+STEP_S, REPLICAS = 600.0, 4
+battery = Battery(3.6e5, 100.0, 80.0, 0.9, 0.95)
+
+
+def terms_of(frontier: Frontier, wake_j: float = 0.0, store: Battery = battery) -> HorizonTerms:
+    return HorizonTerms(frontier, REPLICAS, wake_j, STEP_S, store)
+
+
+def served(plan: HorizonPlan) -> float:
+    return sum(plan.firm_tps) * STEP_S
+
+
+@st.composite
+def expectations(draw: st.DrawFn) -> Ahead:
+    supply_w = draw(st.lists(st.floats(0, 400), min_size=1, max_size=12))
+    steps, tokens = len(supply_w), draw(st.floats(0, 1e6))
+    return Ahead(
+        supply_w,
+        [draw(st.floats(0, 1000))] * steps,
+        (Deferrable(steps // 2, tokens), Deferrable(steps - 1, tokens / 2)),
+        draw(st.integers(0, REPLICAS)),
+        draw(st.floats(0, 1)) * battery.capacity_j,
+    )
+
+
+@settings(deadline=None)
+@given(expectations())
+def test_energy_balances_and_the_battery_is_never_below_empty_or_above_full(
+    frontier: Frontier, ahead: Ahead
+) -> None:
+    plan = plan_horizon(terms_of(frontier), ahead)
+    supply_w, tokens = np.array(ahead.supply_w), sum(work.tokens for work in ahead.work)
+    draw, charged, given_w = map(np.array, (plan.draw_w, plan.charge_w, plan.discharge_w))
+    assert (draw + charged <= supply_w + given_w + plan.short_w + 1e-4).all()
+    before = np.array([ahead.stored_j, *plan.stored_j[:-1]])
+    moved = (battery.charge_efficiency * charged - given_w / battery.discharge_efficiency) * STEP_S
+    assert np.array(plan.stored_j) == pytest.approx(before + moved, abs=1.0)
+    assert all(-1e-6 <= stored <= battery.capacity_j + 1e-3 for stored in plan.stored_j)
+    assert all(0 <= n <= REPLICAS + 1e-6 for n in plan.awake)
+    assert all(tps <= ahead.demand_tps[0] + 1e-6 for tps in plan.firm_tps)
+    assert sum(plan.deferred_tps) * STEP_S <= tokens + 1.0
+
+
+def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -> None:
+    floor_w = REPLICAS * frontier.asleep_w
+    ahead = Ahead([floor_w - 5.0, floor_w], [100.0, 100.0])
+    plan = plan_horizon(terms_of(frontier), ahead)
+    assert plan.short_w == pytest.approx((5.0, 0.0), abs=1e-6)
+    assert plan.firm_tps == pytest.approx((0.0, 0.0), abs=1e-6)
+
+
+def test_a_surplus_before_a_lull_is_stored_for_it(frontier: Frontier) -> None:
+    demand_tps = [frontier.full.output_tps] * 4
+    supply_w = [300.0, 300.0, 50.0, 50.0]
+    full = Battery(1e6, 200.0, 200.0)
+    none = plan_horizon(terms_of(frontier, store=Battery(0, 0, 0)), Ahead(supply_w, demand_tps))
+    some = plan_horizon(terms_of(frontier, store=full), Ahead(supply_w, demand_tps))
+    assert max(some.charge_w[:2]) > 0
+    assert served(some) > 1.5 * served(none)
+
+
+def test_deferrable_work_waits_for_the_sun_and_meets_its_time(frontier: Frontier) -> None:
+    lull_w, sun_w = REPLICAS * frontier.asleep_w, REPLICAS * frontier.full.draw_w
+    tokens = 0.5 * REPLICAS * frontier.full.output_tps * STEP_S
+    terms = terms_of(frontier, store=Battery(0, 0, 0))
+    ahead = Ahead([lull_w, lull_w, sun_w, lull_w], [0.0] * 4, (Deferrable(3, tokens),))
+    plan = plan_horizon(terms, ahead)
+    assert plan.deferred_tps[2] * STEP_S == pytest.approx(tokens)
+    assert plan.late_tokens == pytest.approx(0.0, abs=1e-3)
+    late = plan_horizon(terms, Ahead(ahead.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
+    assert late.late_tokens == pytest.approx(tokens)
+
+
+@pytest.mark.parametrize(("lull_steps", "warm"), [(1, True), (8, False)])
+def test_a_replica_stays_warm_through_a_lull_shorter_than_its_break_even(
+    frontier: Frontier, lull_steps: int, *, warm: bool
+) -> None:
+    kept_w = frontier.idle_w - frontier.asleep_w
+    wake_j = 4 * STEP_S * kept_w
+    one = frontier.full.output_tps
+    demand_tps = [0.0] * lull_steps + [one]
+    supply_w = [1000.0] * len(demand_tps)
+    plan = plan_horizon(terms_of(frontier, wake_j), Ahead(supply_w, demand_tps, awake=4))
+    assert (plan.bounds.most >= 1) is warm
+    cold = plan_horizon(terms_of(frontier), Ahead(supply_w, demand_tps, awake=4))
+    assert cold.bounds.most == 0
+
+
+def test_the_bounds_are_the_whole_numbers_around_the_first_step(frontier: Frontier) -> None:
+    for share in (0.0, 0.3, 1.0):
+        tps = share * REPLICAS * frontier.full.output_tps
+        plan = plan_horizon(terms_of(frontier), Ahead([1000.0], [tps]))
+        assert plan.bounds.least <= plan.awake[0] + 1e-6
+        assert plan.bounds.most >= plan.awake[0] - 1e-6
+        assert plan.bounds.most - plan.bounds.least <= 1

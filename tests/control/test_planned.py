@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from steppe.control.ahead import HorizonTerms
+from steppe.control.plan import AwakeBounds
+from steppe.control.planned import DayAhead, Planned
+from steppe.control.policy import FollowBudget
+from steppe.control.state import ReplicaState
+from steppe.frontier.pareto import Frontier
+
+AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+STEP_S = 600.0
+
+
+@dataclass
+class Weather:
+    """A forecast of one value now and another later; notes when it was asked."""
+
+    watts: float
+    later_w: float
+    asked_s: list[float] = field(default_factory=list)
+
+    def ahead(self, now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[float, float]]:
+        self.asked_s.append(now_s)
+        steps = range(round(horizon_s / step_s + 0.5))
+        return [(now_s + i * step_s, self.later_w if i else self.watts) for i in steps]
+
+
+def planned(frontier: Frontier, weather: Weather, replicas: int, wake_j: float = 0.0) -> Planned:
+    terms = HorizonTerms(frontier, replicas, wake_j, STEP_S)
+    follow = FollowBudget(frontier, frontier.floor.draw_w)
+    return Planned(follow, DayAhead(terms, weather.ahead, 6, low_share=0.8), every_s=60.0)
+
+
+def test_the_horizon_is_looked_at_once_in_a_while(frontier: Frontier, fleets: Any) -> None:
+    weather = Weather(100.0, 100.0)
+    policy = planned(frontier, weather, 2)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    for now_s in (0.0, 1.0, 59.0, 60.0, 61.0):
+        policy.decide(replace(seen, now_s=now_s))
+    assert sorted(set(weather.asked_s)) == [0.0, 60.0]
+
+
+def test_requests_that_begin_to_wait_are_a_reason_to_look_again(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4)
+    seen = fleets.of([AWAKE] * 4, 1000.0, waiting=0).seen
+    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
+    quiet = replace(seen, demand_tps=0.0, replicas=idle)
+    assert policy.decide(quiet).awake == (frontier.floor,)
+    queue = replace(quiet, now_s=1.0, waiting=50)
+    assert len(policy.decide(queue).awake) == 4
+
+
+def test_replicas_that_are_needed_soon_stay_warm_through_a_lull(
+    frontier: Frontier, fleets: Any
+) -> None:
+    lull_w = 4 * frontier.floor.draw_w + 1.0
+    seen = replace(fleets.of([AWAKE] * 4, lull_w).seen, demand_tps=4 * frontier.full.output_tps)
+    weather = Weather(lull_w / 0.8, 1000.0)
+    dear, free = planned(frontier, weather, 4, wake_j=1e7), planned(frontier, weather, 4)
+    assert len(dear.decide(seen).awake) == 4
+    assert len(free.decide(seen).awake) < 4
+
+
+def test_the_budget_is_stronger_than_the_horizon(frontier: Frontier, fleets: Any) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=1e9)
+    plan = policy.decide(fleets.of([AWAKE] * 4, 4 * frontier.asleep_w + 1.0).seen)
+    assert plan.awake == ()
+    assert plan.feasible
+
+
+def test_narrower_bounds_win_over_the_horizon(frontier: Frontier, fleets: Any) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=1e9)
+    seen = fleets.of([AWAKE] * 4, 1000.0).seen
+    assert len(policy.decide_among(seen, AwakeBounds(2, 2)).awake) == 2
+
+
+def test_a_fleet_with_work_and_watts_runs_whole(frontier: Frontier, fleets: Any) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4)
+    plan = policy.decide(fleets.of([AWAKE, ASLEEP, ASLEEP, ASLEEP], 1000.0).seen)
+    assert plan.awake == (frontier.full,) * 4

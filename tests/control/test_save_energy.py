@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.policy import SaveEnergy, at_slo
+from steppe.control.state import Observation, ReplicaState
+from steppe.errors import InfeasibleError
+from steppe.frontier.pareto import Frontier
+
+AWAKE = ReplicaState.AWAKE
+
+
+def policy_of(frontier: Frontier) -> SaveEnergy:
+    return SaveEnergy(frontier, frontier.floor.draw_w, utilisation=0.8)
+
+
+def asking(fleets: Any, replicas: int, demand_tps: float, waiting: int = 0) -> Observation:
+    seen: Observation = fleets.of([AWAKE] * replicas, 1e6, waiting).seen
+    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
+    return replace(seen, replicas=idle, demand_tps=demand_tps)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.floats(0, 1))
+def test_the_plan_covers_the_demand_at_its_utilisation_for_the_least_draw(
+    frontier: Frontier, fleets: Any, replicas: int, share: float
+) -> None:
+    most_tps = replicas * frontier.full.output_tps
+    demand_tps = 0.8 * share * most_tps * (1 - 1e-9)
+    plan = policy_of(frontier).decide(asking(fleets, replicas, demand_tps))
+    assert plan.output_tps >= demand_tps / 0.8 * (1 - 1e-9)
+    all_alike = [p for p in frontier.points if replicas * p.output_tps >= demand_tps / 0.8]
+    drained_w = (replicas - len(plan.awake)) * (frontier.floor.draw_w - frontier.asleep_w)
+    assert plan.draw_w - drained_w <= replicas * all_alike[0].draw_w + 1e-6
+
+
+def test_a_demand_beyond_the_fleet_gets_all_there_is(frontier: Frontier, fleets: Any) -> None:
+    plan = policy_of(frontier).decide(asking(fleets, 3, 1e9))
+    assert plan.awake == (frontier.full,) * 3
+
+
+def test_requests_that_wait_raise_the_plan_until_they_have_a_place(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = policy_of(frontier)
+    quiet, queue = (policy.decide(asking(fleets, 3, 1.0, waiting)) for waiting in (0, 20))
+    assert quiet.slots < 20 <= queue.slots
+    assert queue.draw_w < 3 * frontier.full.draw_w
+
+
+def test_the_budget_is_a_ceiling(frontier: Frontier, fleets: Any) -> None:
+    seen = replace(asking(fleets, 3, 1e9), budget_w=100.0)
+    assert policy_of(frontier).decide(seen).draw_w <= 100.0
+
+
+def test_points_that_break_the_slo_are_dropped(frontier: Frontier) -> None:
+    slow, fast = (
+        replace(p, tpot_s=s) for p, s in zip(frontier.points[-2:], (0.3, 0.1), strict=True)
+    )
+    measured = replace(frontier, points=(slow, fast))
+    assert at_slo(measured, 0.2).points == (fast,)
+    with pytest.raises(InfeasibleError, match=r"asked for 0.05 s per output token, found 0.1 s"):
+        at_slo(measured, 0.05)

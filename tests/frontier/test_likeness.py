@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from steppe.frontier.correction import BATCHES, Correction
+from steppe.frontier.likeness import Likeness, Place, Residual, features_of
+from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
+
+PLACE = Place(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600)
+OTHER = Place(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000)
+
+
+def test_the_same_model_keeps_most_of_what_was_missed() -> None:
+    likeness = Likeness.of([Residual(features_of(PLACE), 0.1, -0.2)])
+    time, draw = likeness.corrections([features_of(PLACE)])
+    assert 0.06 < time[0] < 0.1
+    assert -0.2 < draw[0] < -0.12
+
+
+def test_a_model_unlike_all_others_keeps_the_formula() -> None:
+    likeness = Likeness.of([Residual(features_of(PLACE), 0.1, -0.2)])
+    time, draw = likeness.corrections([features_of(OTHER)])
+    assert abs(time[0]) < 1e-3
+    assert abs(draw[0]) < 1e-3
+
+
+def test_nothing_known_corrects_nothing() -> None:
+    time, draw = Likeness.of([]).corrections([features_of(PLACE)] * 3)
+    assert time.tolist() == draw.tolist() == [0.0] * 3
+
+
+def _step_s(sequences: float, context_tokens: float, prompt_each: float) -> float:
+    return 0.01 + 1e-4 * sequences * (1 + prompt_each) + 1e-9 * sequences * context_tokens
+
+
+def test_a_correction_never_makes_batching_worthless() -> None:
+    residuals = [
+        Residual(features_of(Place(PLACE.model, PLACE.gpu, 1, 2.0**i, 600)), (-1) ** i * 0.4, 0.0)
+        for i in range(10)
+    ]
+    correction = Correction.of(Likeness.of(residuals), PLACE, _step_s)
+    steps = [
+        _step_s(2.0**i, 512, 0.0) * correction.factors(2.0**i, 2.0**i * 512)[0]
+        for i in range(BATCHES)
+    ]
+    for i in range(1, BATCHES - 1):
+        assert steps[i] >= 0.9999 * steps[i - 1]
+        assert steps[i] / 2 < steps[i - 1]
+
+
+def test_factors_are_interpolated_and_hold_beyond_the_table() -> None:
+    residual = Residual(features_of(PLACE), 0.2, 0.1)
+    correction = Correction.of(Likeness.of([residual]), PLACE, _step_s)
+    low, middle, high = (correction.factors(n, n * 512)[1] for n in (32, 45, 64))
+    assert min(low, high) <= middle <= max(low, high)
+    assert correction.factors(0, 0) == correction.factors(1, 64)
+    assert all(math.isfinite(f) for f in correction.factors(1e6, 1e12))
+
+
+def test_features_differ_by_batch() -> None:
+    more = Place(PLACE.model, PLACE.gpu, 1, 64, 600)
+    assert features_of(more)[0] - features_of(PLACE)[0] == pytest.approx(math.log(2) / 1.5)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.errors import ConfigError, UsageError
+from steppe.frontier.point import OperatingPoint
+from steppe.frontier.roofline import EnergyRoofline, StepWork
+from steppe.frontier.roofline_file import (
+    read_calibration,
+    read_gpu_spec,
+    read_model_shape,
+    read_roofline,
+)
+
+ROOFLINES = {
+    "dense": read_roofline("llama-3.1-8b", "h100", 1),
+    "split": read_roofline("llama-3.1-70b", "b200", 2),
+    "experts": read_roofline("qwen3-30b-a3b", "h100", 2),
+    "four bits": read_roofline("gpt-oss-20b", "b200", 1),
+    "state": read_roofline("nemotron-nano-9b-v2", "h100", 1),
+    "old GPU": read_roofline("mistral-7b", "a100", 1),
+}
+ANY = st.sampled_from(sorted(ROOFLINES))
+
+
+@given(name=ANY, batch=st.integers(1, 1500), prompt=st.integers(16, 4000))
+@settings(max_examples=60, deadline=None)
+def test_a_higher_clock_is_never_slower(name: str, batch: int, prompt: int) -> None:
+    roofline = ROOFLINES[name]
+    clocks = range(roofline.gpu.lowest_mhz, roofline.gpu.highest_mhz + 1, 75)
+    points = [roofline.point(clock, batch, prompt, 300) for clock in clocks]
+    assert all(b.output_tps >= a.output_tps for a, b in pairwise(points))
+
+
+@given(name=ANY, output=st.integers(32, 8000))
+@settings(max_examples=60, deadline=None)
+def test_a_larger_batch_gives_more_tokens(name: str, output: int) -> None:
+    roofline = ROOFLINES[name]
+    points = [roofline.point(1200, 2**i, 400, output) for i in range(10)]
+    assert all(b.output_tps >= a.output_tps * 0.999 for a, b in pairwise(points))
+    assert all(b.tpot_s >= a.tpot_s * 0.999 for a, b in pairwise(points))
+
+
+@given(
+    name=ANY,
+    prefill=st.integers(0, 8192),
+    sequences=st.integers(0, 1024),
+    context=st.integers(1, 30_000),
+    share=st.floats(0.1, 1.0),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_draw_is_between_idle_and_the_limit(
+    name: str, prefill: int, sequences: int, context: int, share: float
+) -> None:
+    roofline = ROOFLINES[name]
+    clock = share * roofline.gpu.highest_mhz
+    work = StepWork(prefill, sequences, sequences * context)
+    step_s, draw_w = roofline.step(work, clock)
+    assert step_s > 0
+    assert roofline.idle_w(clock) - 1e-9 <= draw_w <= roofline.limit_w
+    assert roofline.step_s(work, clock) == step_s
+    assert roofline.step_draw_w(work, clock) == draw_w
+
+
+def test_more_work_takes_longer() -> None:
+    roofline = ROOFLINES["dense"]
+    base = roofline.step_s(StepWork(0, 32, 32_000), 1980)
+    assert roofline.step_s(StepWork(512, 32, 32_000), 1980) > base
+    assert roofline.step_s(StepWork(0, 64, 64_000), 1980) > base
+    assert roofline.step_s(StepWork(0, 32, 64_000), 1980) > base
+
+
+def test_a_saturated_llama_on_one_h100_gives_what_was_measured() -> None:
+    # ML.ENERGY v3, chat: 1070, 5147 and 9010 tokens/s; 0.455, 0.119 and 0.077 J/token.
+    for batch, tps, energy_j in ((8, 1070, 0.455), (64, 5147, 0.119), (256, 9010, 0.077)):
+        point = ROOFLINES["dense"].point(1980, batch, 385, 397)
+        assert point.output_tps == pytest.approx(tps, rel=0.1)
+        assert point.joules_per_token == pytest.approx(energy_j, rel=0.1)
+
+
+def test_energy_per_token_is_least_between_the_lowest_and_the_highest_clock() -> None:
+    clocks = range(210, 1981, 15)
+    energies = [ROOFLINES["dense"].point(c, 64, 400, 500).joules_per_token for c in clocks]
+    assert energies.index(min(energies)) not in (0, len(energies) - 1)
+
+
+def test_memory_bounds_how_many_sequences_run() -> None:
+    held = ROOFLINES["dense"].held(4096, 1000, 8000)
+    assert held < 200
+    assert ROOFLINES["dense"].held(8, 1000, 8000) == pytest.approx(8, rel=1e-3)
+
+
+def test_sleeping_draws_no_more_than_idling() -> None:
+    for roofline in ROOFLINES.values():
+        assert 0 < roofline.asleep_w <= roofline.idle_w(roofline.gpu.highest_mhz)
+
+
+def test_the_frontier_rises_in_draw_and_output() -> None:
+    frontier = ROOFLINES["dense"].frontier((600, 1200, 1980), (8, 64, 256), 400, 500)
+    assert frontier.source == "modelled"
+    for low, high in pairwise(frontier.points):
+        assert high.draw_w > low.draw_w
+        assert high.output_tps > low.output_tps
+
+
+def test_a_decoded_token_costs_more_than_a_prompt_token() -> None:
+    energy = ROOFLINES["dense"].token_weights()
+    assert energy.decode_j > energy.prompt_j > 0
+    assert energy.sequence_j > 0
+
+
+def test_a_sweep_of_ones_own_pulls_the_curve_to_it() -> None:
+    roofline = ROOFLINES["dense"]
+    said = [roofline.point(1980, batch, 400, 500) for batch in (8, 16, 32, 64, 128, 256)]
+    measured = [
+        OperatingPoint(p.clock_mhz, p.batch_limit, 0.85 * p.output_tps, 0.9 * p.draw_w)
+        for p in said
+    ]
+    again = roofline.refitted(measured, 400, 500)
+    for before, wanted in zip(said, measured, strict=True):
+        after = again.point(1980, before.batch_limit, 400, 500)
+        gap = abs(after.output_tps - wanted.output_tps)
+        assert gap < 0.5 * abs(before.output_tps - wanted.output_tps)
+        assert abs(after.draw_w - wanted.draw_w) < 0.5 * abs(before.draw_w - wanted.draw_w)
+
+
+@pytest.mark.parametrize("tp", [0, 3, 7])
+def test_gpus_that_cannot_split_the_heads_are_refused(tp: int) -> None:
+    with pytest.raises(UsageError, match=f"asked for tp {tp}, found 32 attention heads"):
+        read_roofline("llama-3.1-8b", "h100", tp)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"141 GB of weights for 1 x 80 GB"):
+        read_roofline("llama-3.1-70b", "h100", 1)
+
+
+def test_unknown_coefficients_are_named() -> None:
+    gpu = replace(read_gpu_spec("h100"), coefficients="h900")
+    with pytest.raises(ConfigError, match="asked for h900, found b200, h100"):
+        EnergyRoofline(read_model_shape("llama-3.1-8b"), gpu, 1, read_calibration())

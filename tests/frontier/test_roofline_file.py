@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steppe.config import shipped_config
+from steppe.errors import ConfigError, ModelError
+from steppe.frontier.roofline_file import (
+    read_calibration,
+    read_gpu_spec,
+    read_model_shape,
+    read_residuals,
+)
+
+GPUS = sorted(path.stem for path in shipped_config("gpus").glob("*.yaml"))
+MODELS = yaml.safe_load(shipped_config("models.yaml").read_text())["models"]
+PUBLISHED_B = {
+    "llama-3.1-70b": 70.6,
+    "qwen3-14b": 14.8,
+    "qwen3-235b-a22b": 235.1,
+    "qwen3-coder-480b-a35b": 480.2,
+    "gpt-oss-120b": 116.8,
+    "deepseek-r1": 671.0,
+    "gemma-3-27b": 27.0,
+    "llama-4-maverick": 400.7,
+    "nemotron-nano-12b-v2": 12.3,
+    "phi-4": 14.7,
+    "smollm2-135m": 0.1345,
+}
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_every_shipped_gpu_is_complete_and_says_where_its_numbers_come_from(name: str) -> None:
+    gpu = read_gpu_spec(name)
+    assert gpu.name == name
+    assert 0 < gpu.bare_w + gpu.context_w < gpu.power_limit_w
+    assert gpu.coefficients in read_calibration().coefficients
+    entries = yaml.safe_load((shipped_config("gpus") / f"{name}.yaml").read_text())
+    numbers = [value for value in entries.values() if not isinstance(value, str)]
+    assert all(entry["source"] for entry in numbers)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_shipped_model_has_a_shape(name: str) -> None:
+    shape = read_model_shape(name)
+    assert shape.name == name
+    assert 0 < shape.active_params <= shape.params
+
+
+@pytest.mark.parametrize(("alias", "billions"), PUBLISHED_B.items())
+def test_shipped_models_have_their_published_size(alias: str, billions: float) -> None:
+    assert read_model_shape(alias).params / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+def test_aliases_name_one_model_each() -> None:
+    aliases = [a.lower() for entry in MODELS.values() for a in entry.get("aliases", ())]
+    assert len(aliases) == len(set(aliases))
+
+
+def test_a_folder_needs_only_its_config(tmp_path: Path) -> None:
+    config = MODELS["Qwen/Qwen3-8B"]["config"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_model_shape(tmp_path).params == read_model_shape("qwen3-8b").params
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(ModelError, match="asked for model no-such"):
+        read_model_shape("no-such")
+
+
+def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        read_model_shape(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_config_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        read_model_shape(tmp_path)
+
+
+def test_an_unknown_gpu_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="asked for GPU h900, found a100, b200, h100"):
+        read_gpu_spec("h900")
+
+
+def test_a_gpu_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    text = (shipped_config("gpus") / "h100.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("name: h100", "name: mine"))
+    assert read_gpu_spec(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("power_limit_w", "colour", "power_limit_w: missing"),
+        ("value: 700", "value: many", "power_limit_w: asked for a number"),
+    ],
+)
+def test_a_bad_gpu_file_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (shipped_config("gpus") / "h100.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=said):
+        read_gpu_spec(path)
+
+
+def test_the_shipped_residuals_are_small() -> None:
+    residuals = read_calibration().residuals
+    assert len(residuals) > 300
+    assert sum(abs(r.log_time) < 0.2 for r in residuals) > 0.85 * len(residuals)
+
+
+def test_a_bad_table_of_residuals_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "residuals.csv"
+    path.write_text("model,gpu\nqwen3-8b,h100\n")
+    with pytest.raises(ConfigError, match="not a table of residuals"):
+        read_residuals(path)

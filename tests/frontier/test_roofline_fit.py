@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steppe.frontier.clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
+from steppe.frontier.gpu_spec import ClockCurve
+from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
+from steppe.frontier.roofline_fit import MeasuredRun, RooflineFit
+from steppe.frontier.run_table import architecture_of, host_bound, read_run_table
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"
+CURVE = ClockCurve(0.8, 0.6, 0.9)
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public tables are not here")
+
+
+def _made_up(factor: float) -> list[MeasuredRun]:
+    """Return runs that the shipped roofline made up, all slower by a factor."""
+    runs = []
+    for name in ("llama-3.1-8b", "qwen3-8b", "qwen3-14b"):
+        roofline = read_roofline(name, "h100", 1)
+        for batch in (8, 32, 128):
+            point = roofline.point(1980, batch, 385, 400)
+            tps = point.output_tps / factor
+            run = MeasuredRun(
+                model=roofline.model,
+                gpu=roofline.gpu,
+                gpus=1,
+                batch_limit=batch,
+                task="lm-arena-chat",
+                output_tokens=400.0,
+                output_tps=tps,
+                draw_w=point.draw_w,
+                itl_s=batch / tps,
+                fitted=True,
+            )
+            runs.append(run)
+    return runs
+
+
+def test_the_fit_follows_its_runs() -> None:
+    fit = RooflineFit(_made_up(1.2), CURVE)
+    used = np.ones(9, dtype=bool)
+    said = fit.modelled(fit.fit(used))
+    errors = [said.output_tps[i] / run.output_tps - 1 for i, run in enumerate(fit.runs)]
+    assert np.median(np.abs(errors)) < 0.05
+
+
+def test_a_run_left_out_does_not_count() -> None:
+    runs = _made_up(1.0)
+    wild = [*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)]
+    used = np.array([True] * 8 + [False])
+    assert np.allclose(RooflineFit(runs, CURVE).fit(used), RooflineFit(wild, CURVE).fit(used))
+
+
+def test_fit_and_roofline_are_the_same_formula() -> None:
+    fit = RooflineFit(_made_up(1.1), CURVE)
+    used = np.ones(9, dtype=bool)
+    x = fit.fit(used)
+    known = fit.calibration(x, np.zeros(9, dtype=bool))
+    prompt = fit.prompt_tokens(x)["lm-arena-chat"]
+    said = fit.modelled(x)
+    for i, run in enumerate(fit.runs):
+        roofline = EnergyRoofline(run.model, run.gpu, 1, known)
+        point = roofline.point(1980, run.batch_limit, prompt, 400.0)
+        assert point.output_tps == pytest.approx(said.output_tps[i], rel=1e-9)
+        assert point.draw_w == pytest.approx(said.draw_w[i], rel=1e-9)
+
+
+def test_a_clock_curve_is_found_again() -> None:
+    true = ClockCurve(0.8, 0.62, 0.9)
+    cells = []
+    for clock in np.linspace(0.62, 1.0, 12).tolist():
+        volts = true.voltage(clock)
+        for name, rate in (("streams", 1 / true.streaming(clock)), ("computes", clock)):
+            cells.append(SweepCell(name, clock, rate, 40 + volts**2 * (15 + 150 * rate)))
+    found = fit_clock_curve(cells, "streams", 40.0)
+    assert found.curve.memory_knee == pytest.approx(0.9, rel=0.01)
+    assert found.draw_error < 0.002
+    for clock in (0.7, 0.85, 1.0):
+        assert found.curve.voltage(clock) == pytest.approx(true.voltage(clock), rel=0.02)
+
+
+def test_voltage_and_streaming_are_one_at_the_highest_clock() -> None:
+    assert CURVE.voltage(1.0) == pytest.approx(1.0)
+    assert CURVE.streaming(1.0) == pytest.approx(1.0)
+    assert CURVE.voltage(0.1) == CURVE.voltage_floor
+
+
+def test_siblings_share_an_architecture() -> None:
+    assert architecture_of("Qwen/Qwen3-30B-A3B-Thinking-2507") == "Qwen3-30B-A3B"
+    assert architecture_of("deepseek-ai/DeepSeek-R1-0528") == architecture_of("a/DeepSeek-V3.1")
+
+
+def test_a_newer_gpu_that_loses_shows_its_host() -> None:
+    row = {"model_id": "a/b", "task": "chat", "num_gpus": "1", "max_num_seqs": "32"}
+    row["median_itl_ms"] = "10"
+    rows = [
+        {**row, "gpu_model": "H100", "output_throughput_tokens_per_sec": "100"},
+        {**row, "gpu_model": "B200", "output_throughput_tokens_per_sec": "90"},
+        {
+            **row,
+            "gpu_model": "B200",
+            "max_num_seqs": "64",
+            "output_throughput_tokens_per_sec": "90",
+        },
+    ]
+    assert host_bound(rows) == [False, True, False]
+
+
+@needs_data
+def test_the_shipped_curve_is_that_of_the_public_sweep() -> None:
+    sweep = read_clock_sweep(DATA / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv")
+    found = fit_clock_curve(sweep, "inference_memory_bound", read_gpu_spec("v100").bare_w)
+    shipped = read_calibration().curve
+    assert found.curve.voltage_floor == pytest.approx(shipped.voltage_floor, rel=1e-3)
+    assert found.curve.memory_knee == pytest.approx(shipped.memory_knee, rel=1e-3)
+
+
+@needs_data
+def test_a_model_left_out_is_told_within_the_target_on_h100() -> None:
+    rows = read_run_table(DATA / "mlenergy" / "llm_text_h100_b200.csv")
+    rows = [row for row in rows if row.run.batch_limit <= 512]
+    fit = RooflineFit([row.run for row in rows], read_calibration().curve)
+    used = np.array([row.architecture != "Qwen3-8B" for row in rows])
+    x = fit.fit(used)
+    known, prompts = fit.calibration(x, used), fit.prompt_tokens(x)
+    errors = []
+    for row in rows:
+        if row.architecture == "Qwen3-8B" and row.run.gpu.name == "h100":
+            roofline = EnergyRoofline(row.run.model, row.run.gpu, 1, known)
+            prompt = prompts[row.run.task]
+            said = roofline.point(1980, row.run.batch_limit, prompt, row.run.output_tokens)
+            errors.append(abs(said.joules_per_token * row.run.output_tps / row.run.draw_w - 1))
+    assert np.median(errors) <= 0.08

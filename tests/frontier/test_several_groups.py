@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from itertools import combinations_with_replacement, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.frontier.group import Group, Want
+from steppe.frontier.mix import best_counts, best_mix, least_counts
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+ASLEEP_W = 5.0
+points = st.builds(
+    OperatingPoint,
+    clock_mhz=st.just(1000),
+    batch_limit=st.sampled_from([2, 8, 32]),
+    output_tps=st.floats(1, 1000),
+    draw_w=st.floats(10, 100),
+)
+frontiers = st.lists(points, min_size=1, max_size=5).map(
+    lambda found: Frontier.of(found, ASLEEP_W, 8, "modelled")
+)
+finite_wants = st.lists(
+    st.builds(Want, value=st.floats(0.1, 10), output_tps=st.floats(10, 2000)), max_size=2
+)
+wants = finite_wants.map(
+    lambda found: [*sorted(found, key=lambda want: -want.value), Want(0.1, math.inf)]
+)
+groups = st.builds(Group.awake_or_asleep, frontiers, st.integers(1, 3), wants)
+
+
+def totals(group: Group) -> list[tuple[float, float, int]]:
+    """Return draw, output and slots of every way to place the replicas."""
+    ladder = group.ladder
+    places = range(len(ladder.choices))
+    return [
+        tuple(sum(column[list(place)]) for column in columns)  # type: ignore[misc]
+        for columns in [(ladder.draws_w, ladder.gives_tps, ladder.batches)]
+        for place in combinations_with_replacement(places, group.replicas)
+    ]
+
+
+def exhaustive(found: list[Group], draw_w: float) -> float:
+    ways = [[(w, g.worth(tps)) for w, tps, _ in totals(g)] for g in found]
+    fitting = [way for way in product(*ways) if sum(w for w, _ in way) <= draw_w]
+    return max((sum(worth for _, worth in way) for way in fitting), default=0.0)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(groups, min_size=1, max_size=3), st.floats(0.05, 1.1))
+def test_small_fleets_of_several_pools_reach_what_an_exhaustive_search_does(
+    found: list[Group], share: float
+) -> None:
+    most_w = sum(g.replicas * float(g.ladder.draws_w[-1]) for g in found)
+    draw_w = share * most_w
+    counts = best_counts(found, draw_w)
+    if counts is None:
+        assert sum(g.least_w for g in found) > draw_w
+        return
+    assert sum(g.draw_w(c) for g, c in zip(found, counts, strict=True)) <= draw_w + 1e-9
+    assert all(c.sum() == g.replicas for g, c in zip(found, counts, strict=True))
+    worth = sum(g.worth(g.output_tps(c)) for g, c in zip(found, counts, strict=True))
+    assert worth >= 0.99 * exhaustive(found, draw_w)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(frontiers, st.integers(9, 2000)), min_size=1, max_size=4), st.floats(0, 1)
+)
+def test_large_fleets_miss_the_relaxed_optimum_by_less_than_one_replica_of_each_pool(
+    pools: list[tuple[Frontier, int]], share: float
+) -> None:
+    found = [Group.awake_or_asleep(f, n, [Want(1.0, math.inf)]) for f, n in pools]
+    draw_w = share * sum(g.replicas * float(g.ladder.draws_w[-1]) for g in found)
+    counts = best_counts(found, draw_w)
+    if counts is None:
+        return
+    assert sum(g.draw_w(c) for g, c in zip(found, counts, strict=True)) <= draw_w * (1 + 1e-12)
+    worth = sum(g.output_tps(c) for g, c in zip(found, counts, strict=True))
+    one_more = sum(float(g.ladder.gives_tps[-1]) for g in found)
+    # A fleet 64 times as large on 64 times the watts loses 64 times less by rounding.
+    many = [Group.awake_or_asleep(f, 64 * n, [Want(1.0, math.inf)]) for f, n in pools]
+    finer = best_counts(many, 64 * draw_w)
+    assert finer is not None
+    bound = sum(g.output_tps(c) for g, c in zip(many, finer, strict=True)) / 64
+    assert worth >= bound - one_more
+
+
+@settings(deadline=None)
+@given(frontiers, st.integers(1, 5), st.floats(0, 1.2), st.integers(0, 40))
+def test_the_least_draw_that_covers_a_need_is_found_in_small_fleets(
+    frontier: Frontier, replicas: int, share: float, slots: int
+) -> None:
+    group = Group.awake_or_asleep(frontier, replicas, [Want(1.0, math.inf)])
+    output_tps = share * replicas * frontier.full.output_tps
+    counts = least_counts(group, output_tps, slots)
+    covering = [w for w, tps, room in totals(group) if tps >= output_tps and room >= slots]
+    if counts is None:
+        # With a need for slots, a plan of points that others beat may have been dropped.
+        assert slots or not covering
+        return
+    assert group.output_tps(counts) >= output_tps
+    assert group.slots(counts) >= slots
+    if not slots:
+        assert group.draw_w(counts) == pytest.approx(min(covering), rel=0.01)
+
+
+@settings(deadline=None)
+@given(frontiers, st.integers(9, 500), st.floats(0, 0.999), st.floats(0, 0.999))
+def test_the_least_draw_in_large_fleets_covers_the_need(
+    frontier: Frontier, replicas: int, share: float, seats: float
+) -> None:
+    group = Group.awake_or_asleep(frontier, replicas, [Want(1.0, math.inf)])
+    output_tps = share * replicas * frontier.full.output_tps
+    slots = int(seats * replicas * frontier.full.batch_limit)
+    counts = least_counts(group, output_tps, slots)
+    assert counts is not None
+    assert counts.sum() == replicas
+    assert group.output_tps(counts) >= output_tps - 1e-6
+    assert group.slots(counts) >= slots
+    if not slots:
+        within = best_counts([group], group.draw_w(counts) - float(np.ptp(group.ladder.draws_w)))
+        assert within is None or group.output_tps(within[0]) <= output_tps * 1.001
+
+
+def test_a_demand_that_ends_leaves_watts_unused() -> None:
+    point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
+    frontier = Frontier.of([point], ASLEEP_W, 8, "modelled")
+    group = Group.awake_or_asleep(frontier, 10, [Want(1.0, 250)])
+    counts = best_counts([group], 1000)
+    assert counts is not None
+    assert group.points(counts[0]) == (point,) * 3
+
+
+def test_watts_go_to_the_pool_whose_tokens_are_worth_more() -> None:
+    point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
+    frontier = Frontier.of([point], ASLEEP_W, 8, "modelled")
+    dear = Group.awake_or_asleep(frontier, 2, [Want(3.0, 100), Want(1.0, math.inf)])
+    cheap = Group.awake_or_asleep(frontier, 2, [Want(2.0, math.inf)])
+    for awake, expected in ((1, (1, 0)), (2, (1, 1)), (3, (1, 2)), (4, (2, 2))):
+        counts = best_counts([dear, cheap], 4 * ASLEEP_W + awake * 45.0)
+        assert counts is not None
+        assert tuple(int(c[-1]) for c in counts) == expected
+
+
+def test_where_sleeping_draws_more_than_working_nobody_sleeps() -> None:
+    point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
+    frontier = Frontier.of([point], 60, 70, "modelled")
+    group = Group.awake_or_asleep(frontier, 2, [Want(1.0, math.inf)])
+    counts = best_counts([group], 100)
+    assert counts is not None
+    assert group.points(counts[0]) == (point, point)
+
+
+@settings(deadline=None)
+@given(frontiers, st.integers(1, 6), st.floats(5, 600))
+def test_a_mix_of_awake_replicas_is_within_a_percent_of_the_best(
+    frontier: Frontier, replicas: int, draw_w: float
+) -> None:
+    mix = best_mix(frontier, replicas, draw_w)
+    best = exhaustive([Group.awake(frontier, replicas)], draw_w)
+    assert sum(p.output_tps for p in mix or ()) >= 0.99 * best

@@ -1,0 +1,91 @@
+"""What a run configuration means to the simulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steppe.config import RunConfig
+from steppe.engine.synthetic import CHUNK_TOKENS
+from steppe.errors import ConfigError, ModelError
+from steppe.fleet.live_fleet import QUEUE_PER_REPLICA as LIVE_QUEUE_PER_REPLICA
+from steppe.sim.batch import EngineLimits
+from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
+from steppe.sim.fleet import QUEUE_PER_REPLICA
+from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.request import Arrival
+from steppe.sim.run import Scenario
+
+EMULATED = {"kind": "emulated", "profile": "l4"}
+
+
+def config_of(**parts: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "model": {"name": "llama-3.1-8b"},
+            "fleet": {"replicas": 3},
+            "device": EMULATED,
+            "power": {"supply": [{"kind": "constant", "watts": 300}]},
+            "frontier": {"sweep": {}},
+        }
+        | parts
+    )
+
+
+def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
+    kind = kind_of(config, modelled_replica(config))
+    frontier = modelled_frontier(kind, (1020, 2040), (4, 16), Lengths(100, 30))
+    return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
+
+
+def test_the_constants_are_those_of_the_live_fleet() -> None:
+    assert QUEUE_PER_REPLICA == LIVE_QUEUE_PER_REPLICA
+    kind = kind_of(config := config_of(engine={"kind": "synthetic"}), modelled_replica(config))
+    assert kind.engine.chunk_tokens == CHUNK_TOKENS
+
+
+def test_an_engine_computes_no_more_tokens_in_a_step_than_configured() -> None:
+    config = config_of(engine={"max_tokens_per_step": 512}, sim={"kv_tokens": 9000})
+    kind = kind_of(config, modelled_replica(config))
+    assert kind.engine == EngineLimits(512, kind.engine.chunk_tokens, 9000)
+
+
+def test_modelled_gpus_hold_what_their_memory_leaves_beside_the_weights() -> None:
+    config = config_of(device={"kind": "modelled", "gpu": "h100"})
+    kind = kind_of(config, modelled_replica(config))
+    # 80 GB less 16 GB of weights, at 128 KiB of keys and values a token.
+    assert 300_000 < kind.engine.kv_tokens < 500_000
+    assert kind.weights.prompt < kind.weights.decode
+
+
+def test_all_replicas_are_as_many_as_the_emulated_gpus_hold() -> None:
+    config = config_of(
+        fleet={"replicas": "all", "gpus_per_replica": 2}, device=EMULATED | {"count": 8}
+    )
+    assert fleet_of(config, kind_of(config, modelled_replica(config))).replicas == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"device": {"kind": "nvml"}}, r"device\.kind: .*found nvml"),
+        ({"device": EMULATED | {"pace": {"weights_s": 0}}}, r"device\.pace\.weights_s"),
+        (
+            {"device": {"kind": "modelled"}, "fleet": {"replicas": "all"}},
+            r"fleet\.replicas: a simulation needs a number",
+        ),
+        ({"engine": {"max_tokens_per_step": 16}}, r"engine\.max_tokens_per_step"),
+        ({"sim": {"kv_tokens": 100}}, r"sim\.kv_tokens: a request needs 150, found 100"),
+        ({"sim": {"failures": [{"at_s": 1, "replica": 4}]}}, r"sim\.failures: replica 4 of 3"),
+    ],
+)
+def test_what_cannot_be_simulated_names_the_key(parts: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        scenario(config_of(**parts), Arrival(1.0, 100, 50))
+
+
+def test_modelled_gpus_need_a_known_model() -> None:
+    config = config_of(model={"name": "nobody/knows"}, device={"kind": "modelled"})
+    with pytest.raises(ModelError, match="nobody/knows"):
+        modelled_replica(config)

@@ -1,0 +1,90 @@
+"""A modelled operating point is what a saturated simulated replica does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steppe.config import PaceSection
+from steppe.errors import InfeasibleError
+from steppe.frontier.roofline_file import read_roofline
+from steppe.sim.batch import EngineLimits
+from steppe.sim.build import roofline_replica
+from steppe.sim.events import EventQueue
+from steppe.sim.kind import ReplicaKind, Transitions
+from steppe.sim.pace_model import PaceModel, emulated_profile
+from steppe.sim.points import Lengths, modelled_frontier, modelled_point
+from steppe.sim.replica import Replica
+from steppe.sim.request import Arrival, Request
+
+MEASURED_S, WARM_UP_S = 300.0, 100.0
+LENGTHS, MOST = Lengths(300, 100), 20_000
+
+
+def kind_of(model: Any, engine: EngineLimits, clocks: tuple[int, int]) -> ReplicaKind:
+    return ReplicaKind(model, engine, *clocks, Transitions(0.0, 0.0, 0.0, 0.0))
+
+
+def emulated(engine: EngineLimits) -> ReplicaKind:
+    pace = PaceSection(weights_s=0.02, decode_s=0.0005, prefill_s=0.0001)
+    return kind_of(PaceModel(emulated_profile("l4"), pace), engine, (210, 2040))
+
+
+def roofline(engine: EngineLimits) -> ReplicaKind:
+    replica = roofline_replica(read_roofline("llama-3.1-8b", "h100", 1))
+    return kind_of(replica.model, engine, replica.clocks_mhz)
+
+
+def saturate(kind: ReplicaKind, clock_mhz: int, batch_limit: int) -> tuple[float, float]:
+    """Return tokens/s and draw of a replica for which requests always wait."""
+    queue, rng = EventQueue(), np.random.default_rng(1)
+    prompts = rng.integers(1, 2 * int(LENGTHS.prompt_tokens), MOST).tolist()
+    outputs = rng.integers(1, 2 * int(LENGTHS.output_tokens), MOST).tolist()
+    lengths = enumerate(zip(prompts, outputs, strict=True))
+
+    def offer() -> None:
+        number, (prompt, output) = next(lengths)
+        replica.offer(Request(number, Arrival(queue.now_s, prompt, output)))
+
+    def follow(ended: list[Request], now_s: float) -> None:
+        for _ in ended:
+            offer()
+
+    replica = Replica(kind, queue, clock_mhz, follow)
+    replica.limit_batch(batch_limit)
+    for _ in range(batch_limit + 4):
+        offer()
+    queue.run_until(WARM_UP_S)
+    replica.read_meter()
+    tokens = replica.output_tokens
+    queue.run_until(WARM_UP_S + MEASURED_S)
+    draw_w = replica.read_meter().energy_j / MEASURED_S
+    return (replica.output_tokens - tokens) / MEASURED_S, draw_w
+
+
+@pytest.mark.parametrize("batch_limit", [2, 16, 64])
+@pytest.mark.parametrize("engine", [EngineLimits(), EngineLimits(256, 256, 30_000)])
+@pytest.mark.parametrize("make", [emulated, roofline])
+def test_tokens_and_watts_are_those_of_a_saturated_replica(
+    make: Any, engine: EngineLimits, batch_limit: int
+) -> None:
+    kind = make(engine)
+    point = modelled_point(kind, 1500, batch_limit, LENGTHS)
+    output_tps, draw_w = saturate(kind, 1500, batch_limit)
+    assert point.output_tps == pytest.approx(output_tps, rel=0.10)
+    assert point.draw_w == pytest.approx(draw_w, rel=0.05)
+
+
+def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:
+    frontier = modelled_frontier(emulated(EngineLimits()), (500, 1020, 2040), (1, 8), LENGTHS)
+    assert frontier.source == "modelled"
+    assert frontier.full.clock_mhz == 2040
+    assert frontier.full.batch_limit == 8
+    assert frontier.asleep_w <= frontier.idle_w < frontier.floor.draw_w
+
+
+def test_no_points_are_no_frontier() -> None:
+    with pytest.raises(InfeasibleError):
+        modelled_frontier(emulated(EngineLimits()), (), (8,), LENGTHS)

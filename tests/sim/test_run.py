@@ -1,0 +1,188 @@
+"""Whole runs: what is written down adds up, and what happens is what was configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steppe.config import RunConfig
+from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
+from steppe.sim.events import EventQueue
+from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.request import Arrival
+from steppe.sim.run import Failure, Scenario, simulate
+
+REPLICAS, LONG_S = 4, 120.0
+ENOUGH_W = 400.0
+
+
+@dataclass
+class Notes:
+    """Keeps what a run writes down."""
+
+    ticks: list[TickRecord] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
+
+    def tick(self, record: TickRecord) -> None:
+        self.ticks.append(record)
+
+    def request(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+
+
+def config_of(watts: float = ENOUGH_W, **sim: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "model": {"name": "none"},
+            "engine": {"kind": "synthetic", "max_batch_limit": 16},
+            "fleet": {"replicas": REPLICAS},
+            "device": {"kind": "emulated", "profile": "l4"},
+            "power": {"supply": [{"kind": "constant", "watts": watts}]},
+            "frontier": {"sweep": {}},
+            "gateway": {"max_waiting": 5000, "max_wait_s": 1000},
+            "sim": {"duration_s": LONG_S, **sim},
+        }
+    )
+
+
+def poisson(rate_rps: float, output_tokens: int = 30) -> tuple[Arrival, ...]:
+    rng = np.random.default_rng(3)
+    times_s = np.cumsum(rng.exponential(1 / rate_rps, int(LONG_S * rate_rps)))
+    return tuple(
+        Arrival(at_s, int(rng.integers(1, 200)), int(rng.integers(1, 2 * output_tokens)))
+        for at_s in times_s.tolist()
+        if at_s < LONG_S
+    )
+
+
+def scenario(config: RunConfig, arrivals: tuple[Arrival, ...]) -> Scenario:
+    kind = kind_of(config, emulated_replica(config.device, 1))  # type: ignore[arg-type]
+    frontier = modelled_frontier(kind, range(1020, 2041, 60), (4, 8, 12, 16), Lengths(100, 30))
+    return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
+
+
+def run(made: Scenario) -> tuple[Notes, RunTotals]:
+    notes = Notes()
+    return notes, simulate(made, 1.0, notes)
+
+
+@pytest.fixture(scope="module")
+def tight() -> tuple[Notes, RunTotals]:
+    """Return a run in which the budget holds the fleet back."""
+    return run(scenario(config_of(150.0), poisson(20.0)))
+
+
+def test_the_parts_of_the_energy_add_up(tight: tuple[Notes, RunTotals]) -> None:
+    notes, totals = tight
+    charged_j = sum(request.energy_j or 0.0 for request in notes.requests)
+    parts_j = charged_j + totals.idle_energy_j + totals.transition_energy_j
+    assert parts_j == pytest.approx(totals.energy_j, rel=1e-9)
+    assert charged_j > 0.5 * totals.energy_j
+
+
+def test_every_request_is_written_down_once(tight: tuple[Notes, RunTotals]) -> None:
+    names = [request.id for request in tight[0].requests]
+    assert len(names) == len(set(names)) == len(poisson(20.0))
+
+
+def test_everything_is_called_modelled(tight: tuple[Notes, RunTotals]) -> None:
+    notes, totals = tight
+    assert totals.energy_source == "modelled"
+    assert {request.energy_source for request in notes.requests} == {"modelled"}
+
+
+def test_the_draw_follows_a_budget_that_holds_the_fleet_back(
+    tight: tuple[Notes, RunTotals],
+) -> None:
+    settled = [tick for tick in tight[0].ticks if tick.waiting and tick.t_s > 30]
+    assert len(settled) > 20
+    draws_w = np.array([tick.draw_w for tick in settled])
+    assert draws_w.mean() == pytest.approx(150.0, rel=0.08)
+    assert (draws_w < 151.5).mean() > 0.97
+
+
+def test_ticks_add_up_to_the_tokens_of_the_requests() -> None:
+    notes, _ = run(scenario(config_of(), poisson(2.0)[:150]))
+    tokens = sum(request.output_tokens for request in notes.requests)
+    assert sum(tick.output_tokens for tick in notes.ticks) == pytest.approx(tokens, rel=0.01)
+    assert {request.finish for request in notes.requests} == {"length"}
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_digit(
+    tight: tuple[Notes, RunTotals],
+) -> None:
+    again = run(scenario(config_of(150.0), poisson(20.0)))
+    assert again == tight
+
+
+def test_requests_without_an_end_are_cancelled_with_what_they_had() -> None:
+    made = scenario(config_of(), (Arrival(1.0, 100, 100_000),))
+    notes, totals = run(made)
+    (request,) = notes.requests
+    assert request.outcome == "cancelled"
+    assert 1000 < request.output_tokens < 100_000
+    assert request.energy_j is not None
+    assert request.energy_j > 0.1 * totals.energy_j
+
+
+def test_requests_fail_with_their_replica_unless_no_token_came_yet() -> None:
+    arrivals = tuple(Arrival(at_s, 20, 400) for at_s in (2.0, 2.1, 2.2, 2.3, 9.99))
+    made = scenario(config_of(start_s=20.0), arrivals)
+    failures = tuple(Failure(10.0, replica) for replica in range(REPLICAS))
+    notes, totals = run(replace(made, failures=failures))
+    ends = sorted((request.arrival_s, request.finish) for request in notes.requests)
+    assert [finish for _, finish in ends] == ["failed"] * 4 + ["length"]
+    last = next(request for request in notes.requests if request.finish == "length")
+    assert last.e2e_s is not None
+    assert last.e2e_s > 20.0
+    assert totals.transition_energy_j > 0
+    states = {replica.state for tick in notes.ticks for replica in tick.replicas}
+    assert {"awake", "gone", "starting"} <= states
+
+
+def test_waking_takes_its_time_and_its_joules() -> None:
+    arrivals = (*poisson(0.2)[:3], *(Arrival(60.0 + i / 50, 50, 60) for i in range(400)))
+    slow, quick = (run(scenario(config_of(wake_s=s), arrivals)) for s in (6.0, 0.0))
+    assert slow[1].transition_energy_j > 50
+    assert quick[1].transition_energy_j == 0
+    assert mean_e2e_s(slow[0]) > mean_e2e_s(quick[0])
+
+
+def mean_e2e_s(notes: Notes) -> float:
+    return float(np.mean([request.e2e_s for request in notes.requests]))
+
+
+def test_a_cut_with_requests_inside_drains_and_sleeps() -> None:
+    notes, _ = run(scenario(config_of(90.0), poisson(20.0)))
+    states = {replica.state for tick in notes.ticks for replica in tick.replicas}
+    assert {"awake", "asleep"} <= states
+
+
+def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = count_events(monkeypatch)
+    counts, tokens = [], []
+    for length in (20, 1000):
+        arrivals = tuple(Arrival(1.0 + i, 20, length) for i in range(20))
+        before = events[0]
+        notes, _ = run(scenario(config_of(), arrivals))
+        counts.append(events[0] - before)
+        tokens.append(sum(request.output_tokens for request in notes.requests))
+    assert tokens[1] > 20 * tokens[0]
+    assert counts[1] < 2 * counts[0]
+
+
+def count_events(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list whose one number counts the events from now on."""
+    counted = [0]
+    at = EventQueue.at
+
+    def counting(queue: EventQueue, *arguments: Any) -> None:
+        counted[0] += 1
+        at(queue, *arguments)
+
+    monkeypatch.setattr(EventQueue, "at", counting)
+    return counted
