@@ -63,8 +63,9 @@ async def test_the_official_client_that_leaves_mid_stream_frees_its_place(
     async for _ in stream:
         break
     await stream.close()
+    await site.until(replica.hung_up.is_set)
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
-    assert replica.hung_up.is_set()
+    assert site.gateway.status().outstanding == {"r0": 0}
 
 
 async def test_the_official_client_raises_when_a_stream_breaks(
