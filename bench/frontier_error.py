@@ -10,7 +10,8 @@ limits 8 to 512. A second table leaves out all siblings of an architecture toget
 Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
 row is dropped from the targets. Further lines show the same without rows that show a busy host
 instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without data-parallel
-attention, which the roofline does not model.
+attention, which the roofline does not model. The form of the roofline and the few numbers of its
+priors and of likeness were chosen with this very table in view: expect somewhat more elsewhere.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from steppe.report.summary import Summary
 
-OURS, FULL = "follow_budget", "full_clocks"
+OURS, SAVING, FULL = "follow_budget", "save_energy", "full_clocks"
 DAYS = ("windy day", "cloudy solar day")
 
 
@@ -72,25 +71,20 @@ def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
             for row in rows
             if row["happening"] == day and row["over_budget_share"] <= 0.001
         }
-        others = [tokens[policy] for policy in kept if policy not in (OURS, "save_energy")]
+        others = [tokens[policy] for policy in kept if policy not in (OURS, SAVING)]
         if OURS in tokens and others:
             gains.append(tokens[OURS] / max(others))
     return min(gains) if gains else None
 
 
 def _saved(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of joules per token that `save_energy` saves, the median happening."""
+    """Return the share of joules per token that `save_energy` saves where no budget binds."""
     spent = {
-        (row["policy"], row["happening"]): 1 / row["output_tokens_per_joule"]
+        row["policy"]: 1 / row["output_tokens_per_joule"]
         for row in rows
-        if row["policy"] in ("save_energy", FULL) and row["output_tokens_per_joule"]
+        if row["happening"] == "no budget" and row["output_tokens_per_joule"]
     }
-    shares = [
-        1 - joules / spent[FULL, happening]
-        for (policy, happening), joules in spent.items()
-        if policy == "save_energy" and (FULL, happening) in spent
-    ]
-    return statistics.median(shares) if shares else None
+    return 1 - spent[SAVING] / spent[FULL] if SAVING in spent and FULL in spent else None
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

@@ -136,6 +136,12 @@ def replica_failures(full_w: float, duration_s: float) -> Happening:
     return Happening(budget.name, budget.budget, budget.fallback_w, deaths)
 
 
+def ample(full_w: float, duration_s: float) -> Happening:
+    """Return more watts than the fleet can draw: what is left to save is energy."""
+    level_w = 1.2 * full_w
+    return _of("no budget", full_w, [(0.0, level_w), (duration_s, level_w)])
+
+
 HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
     windy_day,
     cloudy_solar_day,
@@ -144,6 +150,7 @@ HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
     grid_emergency,
     signal_lost,
     replica_failures,
+    ample,
 )
 
 

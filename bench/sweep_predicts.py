@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def fresh_settings(ready: Ready, grid: SweepGrid) -> list[Setting]:
     swept = sorted(grid.clocks_mhz)
     clocks = [
         min(ready.clocks_mhz, key=lambda c, m=(a + b) / 2: abs(c - m))  # type: ignore[misc]
-        for a, b in zip(swept, swept[1:], strict=False)
+        for a, b in pairwise(swept)
     ]
     pairs = zip(reversed(clocks), FRESH_BATCHES, strict=False)
     return [Setting(Phase.MIXED, clock, batch, prompt, output) for clock, batch in pairs]

@@ -18,6 +18,7 @@ NAMES = (
     "grid_emergency",
     "signal_lost",
     "replica_failures",
+    "ample",
 )
 
 

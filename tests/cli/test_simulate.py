@@ -22,7 +22,10 @@ fleet: {replicas: 3}
 device: {kind: emulated, profile: l4}
 power: {supply: [{kind: constant, watts: 90}]}
 frontier: {sweep: {prompt_tokens: 144, output_tokens: 26}}
-load: {length_scale: 0.125, utilisation: 0.9, priorities: {interactive: 1, standard: 0, deferrable: 1}}
+load:
+  length_scale: 0.125
+  utilisation: 0.9
+  priorities: {interactive: 1, standard: 0, deferrable: 1}
 sim: {duration_s: 90}
 """
 

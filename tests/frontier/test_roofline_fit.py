@@ -8,6 +8,7 @@ import pytest
 
 from steppe.frontier.clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
 from steppe.frontier.gpu_spec import ClockCurve
+from steppe.frontier.likeness import Floats
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
 from steppe.frontier.roofline_fit import MeasuredRun, RooflineFit
@@ -42,28 +43,33 @@ def _made_up(factor: float) -> list[MeasuredRun]:
     return runs
 
 
-def test_the_fit_follows_its_runs() -> None:
-    fit = RooflineFit(_made_up(1.2), CURVE)
-    used = np.ones(9, dtype=bool)
-    said = fit.modelled(fit.fit(used))
+@pytest.fixture(scope="module")
+def fit() -> RooflineFit:
+    return RooflineFit(_made_up(1.2), CURVE)
+
+
+@pytest.fixture(scope="module")
+def found(fit: RooflineFit) -> Floats:
+    return fit.fit(np.ones(9, dtype=bool))
+
+
+def test_the_fit_follows_its_runs(fit: RooflineFit, found: Floats) -> None:
+    said = fit.modelled(found)
     errors = [said.output_tps[i] / run.output_tps - 1 for i, run in enumerate(fit.runs)]
     assert np.median(np.abs(errors)) < 0.05
 
 
-def test_a_run_left_out_does_not_count() -> None:
-    runs = _made_up(1.0)
-    wild = [*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)]
+def test_a_run_left_out_does_not_count(fit: RooflineFit, found: Floats) -> None:
+    runs = fit.runs
+    wild = RooflineFit([*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)], CURVE)
     used = np.array([True] * 8 + [False])
-    assert np.allclose(RooflineFit(runs, CURVE).fit(used), RooflineFit(wild, CURVE).fit(used))
+    assert np.allclose(fit.fit(used, found), wild.fit(used, found))
 
 
-def test_fit_and_roofline_are_the_same_formula() -> None:
-    fit = RooflineFit(_made_up(1.1), CURVE)
-    used = np.ones(9, dtype=bool)
-    x = fit.fit(used)
-    known = fit.calibration(x, np.zeros(9, dtype=bool))
-    prompt = fit.prompt_tokens(x)["lm-arena-chat"]
-    said = fit.modelled(x)
+def test_fit_and_roofline_are_the_same_formula(fit: RooflineFit, found: Floats) -> None:
+    known = fit.calibration(found, np.zeros(9, dtype=bool))
+    prompt = fit.prompt_tokens(found)["lm-arena-chat"]
+    said = fit.modelled(found)
     for i, run in enumerate(fit.runs):
         roofline = EnergyRoofline(run.model, run.gpu, 1, known)
         point = roofline.point(1980, run.batch_limit, prompt, 400.0)
@@ -122,6 +128,7 @@ def test_the_shipped_curve_is_that_of_the_public_sweep() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_a_model_left_out_is_told_within_the_target_on_h100() -> None:
     rows = read_run_table(DATA / "mlenergy" / "llm_text_h100_b200.csv")
     rows = [row for row in rows if row.run.batch_limit <= 512]

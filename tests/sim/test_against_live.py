@@ -95,7 +95,7 @@ def serve_under_load(config: Path, record: Path) -> Run:
         load = ["load", "--url", found[1], "--rate", str(RATE_RPS), "--duration", str(LOAD_S)]
         load += ["--length-scale", "0.15", "--max-prompt", "300", "--max-output", "120", "--json"]
         with steppe(*load) as client:
-            client.communicate(timeout=RUN_S)
+            client.communicate(timeout=2 * RUN_S)
         server.wait(timeout=RUN_S + 60)
         rest.join()
     return read_run(record)

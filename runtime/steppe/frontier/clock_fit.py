@@ -108,12 +108,18 @@ def fit_clock_curve(cells: Sequence[SweepCell], streaming: str, bare_w: float) -
     low = np.array([0.4, 0.2, 0.3] + [0.0] * (2 * len(names)))
     high = np.array([0.99, 0.9, 2.0] + [400.0] * (2 * len(names)))
     found = least_squares(errors, start, bounds=(low, high))
-    spare = len(found.fun) - len(start)
-    covariance = np.linalg.pinv(found.jac.T @ found.jac) * 2 * found.cost / spare
-    deviations = np.sqrt(np.diag(covariance)).tolist()
+    deviations = _deviations(found.jac, found.cost)
     return ClockFit(
         curve=ClockCurve(*found.x[:3].tolist()),
         errors=(deviations[0], deviations[1], deviations[2]),
         draw_error=float(np.median(np.abs(found.fun[: len(used)]))),
         rate_error=float(np.median(np.abs(found.fun[len(used) :]))),
     )
+
+
+def _deviations(jacobian: Floats, cost: float) -> list[float]:
+    """Return the standard errors of fitted numbers."""
+    spare = jacobian.shape[0] - jacobian.shape[1]
+    covariance = np.linalg.pinv(jacobian.T @ jacobian) * 2 * cost / spare
+    deviations: list[float] = np.sqrt(np.diag(covariance)).tolist()
+    return deviations

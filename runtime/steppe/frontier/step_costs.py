@@ -118,29 +118,37 @@ class StepRates:
         most_hit = mean_hit + self.spread * (mean_hit * (1.0 - hit)) ** 0.5
         expert_s = self.expert_s * least(self.local_experts, most_hit)
         routed_s = self.expert_token_s * tokens
-        window = least(self.window_tokens, mean_context) * sequences
-        cache_s = self.cache_token_s * context_tokens + self.window_token_s * window
-        cache_s += self.state_s * sequences
+        cache_s = self._cache_s(sequences, context_tokens, mean_context)
         launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
         launch_s += self.prefill_layers_s * prefills
         exchange_s = self.meeting_s + self.exchange_token_s * tokens
         core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
-        core += self.launch_energy * launch_s + self.exchange_energy * exchange_s
-        core += self.scales_energy * self.scales_s
+        core += self._overhead_energy(launch_s, exchange_s)
         stream = self.dense_stream_energy + self.expert_energy * mean_hit
         stream += self.cache_energy * cache_s
         return StepStages(
-            dense_stream_s=self.dense_stream_s,
-            dense_compute_s=dense_s,
-            expert_stream_s=expert_s,
-            expert_compute_s=routed_s,
-            cache_s=cache_s,
-            launch_s=launch_s + self.scales_s,
-            exchange_s=exchange_s,
+            self.dense_stream_s,
+            dense_s,
+            expert_s,
+            routed_s,
+            cache_s,
+            launch_s + self.scales_s,
+            exchange_s,
             host_s=self.host_step_s + self.host_sequence_s * sequences,
             core_energy=core,
             stream_energy=stream,
         )
+
+    def _overhead_energy(self, launch_s: float, exchange_s: float) -> float:
+        """Return the energy of everything but streaming and multiplying, over the limit, s."""
+        overhead = self.launch_energy * launch_s + self.exchange_energy * exchange_s
+        return overhead + self.scales_energy * self.scales_s
+
+    def _cache_s(self, sequences: float, context_tokens: float, mean_context: float) -> float:
+        """Return the time of streaming keys, values and states, s."""
+        window = least(self.window_tokens, mean_context) * sequences
+        cached_s = self.cache_token_s * context_tokens + self.window_token_s * window
+        return cached_s + self.state_s * sequences
 
 
 @dataclass(frozen=True, slots=True)

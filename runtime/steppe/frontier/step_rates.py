@@ -19,44 +19,16 @@ def step_rates(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
 ) -> StepRates:
     """Return the costs of a model on `sharding.gpus` GPUs that share it."""
-    precision, experts, attention = model.precision, model.experts, model.attention
-    gpus = sharding.gpus
-    byte_s, flop_s = 1.0 / gpu.bandwidth_bps, 1.0 / gpu.half_flops
-    fp8 = fitted.fp8_compute * gpu.half_flops / gpu.fp8_flops
-    dense_byte_s = (model.dense_params * precision.dense_bytes + 2.0 * model.head_params) * byte_s
-    dense_flop_s = 2.0 * flop_s * (1.0 - precision.dense_fp8 * (1.0 - fp8)) / gpus
-    expert_flop_s = 2.0 * flop_s * (1.0 - precision.expert_fp8 * (1.0 - fp8)) / gpus
-    expert_byte_s = experts.layers * experts.params * precision.expert_bytes * byte_s
-    fp4 = 1.0 + precision.expert_fp4 * (fitted.fp4_stream - 1.0)
-    kv_s = attention.kv_bytes * byte_s * fitted.cache_stream / sharding.kv_split
-    states = 2.0 * model.states.layers * model.states.state_bytes
-    routed_params = experts.layers * experts.per_token * experts.params
     meeting_s, exchange_token_s = _exchange(model, gpu, sharding, fitted)
     layers_s, scales_s, prefill_s = _layers(model, fitted)
     return StepRates(
-        dense_stream_s=dense_byte_s * fitted.weight_stream / gpus,
-        dense_stream_energy=dense_byte_s * fitted.weight_energy / gpus,
-        dense_token_s=dense_flop_s * fitted.dense_compute * model.dense_params,
-        head_sequence_s=2.0 * flop_s * fitted.dense_compute * model.head_params / gpus,
-        pair_s=flop_s * fitted.dense_compute * attention.pair_flop * attention.layers / gpus,
-        dense_energy=fitted.dense_energy / fitted.dense_compute,
-        local_experts=experts.count / gpus,
-        miss=1.0 - experts.per_token / (experts.count + 1e-9),
-        miss_power=(_EVEN_EXPERTS / (experts.count + 1e-9)) ** fitted.routing,
-        spread=sharding.spread,
-        expert_s=expert_byte_s * fitted.expert_stream * fp4,
-        expert_energy=expert_byte_s * fitted.expert_energy,
-        expert_token_s=expert_flop_s * fitted.expert_compute * routed_params,
-        expert_token_energy=fitted.expert_compute_energy / fitted.expert_compute,
-        cache_token_s=attention.layers * kv_s,
-        window_token_s=attention.window_layers * kv_s,
-        window_tokens=attention.window_tokens,
-        state_s=states * byte_s * fitted.cache_stream / gpus,
-        cache_energy=fitted.cache_energy / fitted.cache_stream,
+        **_dense(model, gpu, sharding, fitted),
+        **_experts(model, gpu, sharding, fitted),
+        **_cache(model, gpu, sharding, fitted),
         layers_s=layers_s,
         scales_s=scales_s,
         prefill_layers_s=prefill_s,
-        token_s=_activations(model, fitted) * byte_s / gpus,
+        token_s=_activations(model, fitted) / gpu.bandwidth_bps / sharding.gpus,
         sequence_s=fitted.sample_s + fitted.vocabulary_s * model.vocabulary,
         launch_energy=fitted.launch_energy,
         scales_energy=fitted.block_energy,
@@ -66,6 +38,67 @@ def step_rates(
         host_step_s=fitted.host_s,
         host_sequence_s=fitted.sequence_s,
     )
+
+
+def _flop_s(gpu: GpuSpec, sharding: Sharding, fitted: Coefficients, fp8_share: float) -> float:
+    """Return the ideal time of multiplying one weight for one token, s, split over the GPUs."""
+    fp8 = fitted.fp8_compute * gpu.half_flops / gpu.fp8_flops
+    return 2.0 / gpu.half_flops * (1.0 - fp8_share * (1.0 - fp8)) / sharding.gpus
+
+
+def _dense(
+    model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
+) -> dict[str, float]:
+    """Return what streaming and multiplying dense weights costs."""
+    precision, attention, gpus = model.precision, model.attention, sharding.gpus
+    weights = model.dense_params * precision.dense_bytes + 2.0 * model.head_params
+    byte_s = weights / gpu.bandwidth_bps / gpus
+    flop_s = _flop_s(gpu, sharding, fitted, precision.dense_fp8) * fitted.dense_compute
+    half_s = 2.0 / gpu.half_flops / gpus * fitted.dense_compute
+    return {
+        "dense_stream_s": byte_s * fitted.weight_stream,
+        "dense_stream_energy": byte_s * fitted.weight_energy,
+        "dense_token_s": flop_s * model.dense_params,
+        "head_sequence_s": half_s * model.head_params,
+        "pair_s": 0.5 * half_s * attention.pair_flop * attention.layers,
+        "dense_energy": fitted.dense_energy / fitted.dense_compute,
+    }
+
+
+def _experts(
+    model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
+) -> dict[str, float]:
+    """Return what streaming and multiplying experts costs."""
+    precision, experts = model.precision, model.experts
+    byte_s = experts.layers * experts.params * precision.expert_bytes / gpu.bandwidth_bps
+    flop_s = _flop_s(gpu, sharding, fitted, precision.expert_fp8) * fitted.expert_compute
+    fp4 = 1.0 + precision.expert_fp4 * (fitted.fp4_stream - 1.0)
+    return {
+        "local_experts": experts.count / sharding.gpus,
+        "miss": 1.0 - experts.per_token / (experts.count + 1e-9),
+        "miss_power": (_EVEN_EXPERTS / (experts.count + 1e-9)) ** fitted.routing,
+        "spread": sharding.spread,
+        "expert_s": byte_s * fitted.expert_stream * fp4,
+        "expert_energy": byte_s * fitted.expert_energy,
+        "expert_token_s": flop_s * experts.layers * experts.per_token * experts.params,
+        "expert_token_energy": fitted.expert_compute_energy / fitted.expert_compute,
+    }
+
+
+def _cache(
+    model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
+) -> dict[str, float]:
+    """Return what streaming keys, values and states costs; a state is read and written."""
+    attention, states = model.attention, model.states
+    byte_s = fitted.cache_stream / gpu.bandwidth_bps
+    kv_s = attention.kv_bytes * byte_s / sharding.kv_split
+    return {
+        "cache_token_s": attention.layers * kv_s,
+        "window_token_s": attention.window_layers * kv_s,
+        "window_tokens": attention.window_tokens,
+        "state_s": 2.0 * states.layers * states.state_bytes * byte_s / sharding.gpus,
+        "cache_energy": fitted.cache_energy / fitted.cache_stream,
+    }
 
 
 def _layers(model: ModelShape, fitted: Coefficients) -> tuple[float, float, float]:

@@ -24,7 +24,7 @@ from steppe.measure.saturate import Saturation
 from steppe.measure.subject import GpuLook, Reading, Rig
 
 LEAST_QUEUE = 4
-LENGTHS = 1000
+BLOCK, BLOCKS = 8, 125
 SETTLED_C = 1
 """Most that the temperature may move within `SETTLE_OVER_S` once it has settled, C."""
 SETTLE_OVER_S = 3.0
@@ -80,12 +80,24 @@ class MeasurePlan:
 def lengths_around(setting: Setting, seed: int) -> tuple[Arrival, ...]:
     """Return requests around a point's mean lengths; were they alike, they would run in lockstep.
 
-    Lengths are uniform from 1 to twice the mean less 1; one token stays one token.
+    Lengths are uniform from 1 to twice the mean less 1; one token stays one token. Every block of
+    `BLOCK` requests has one prompt and one output from each equal part of that range (a Latin
+    hypercube, McKay et al. 1979), so that the mix hardly differs between two windows.
     """
     rng = np.random.default_rng(seed)
-    prompts = rng.integers(1, 2 * setting.prompt_tokens - 1, LENGTHS, endpoint=True)
-    outputs = rng.integers(1, 2 * setting.output_tokens - 1, LENGTHS, endpoint=True)
-    return tuple(Arrival(0.0, int(p), int(o)) for p, o in zip(prompts, outputs, strict=True))
+    prompts = _stratified(setting.prompt_tokens, rng)
+    outputs = _stratified(setting.output_tokens, rng)
+    return tuple(Arrival(0.0, p, o) for p, o in zip(prompts, outputs, strict=True))
+
+
+def _stratified(mean: int, rng: np.random.Generator) -> list[int]:
+    parts = rng.permuted(np.tile(np.arange(BLOCK), (BLOCKS, 1)), axis=1)
+    shares = (parts + rng.random(parts.shape)) / BLOCK
+    longest = 2 * mean - 1
+    lengths: list[int] = (
+        np.minimum(longest, 1 + np.floor(longest * shares)).astype(int).ravel().tolist()
+    )
+    return lengths
 
 
 def outstanding(batch_limit: int) -> int:

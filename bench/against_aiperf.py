@@ -1,0 +1,238 @@
+"""Does `steppe bench serve` agree with NVIDIA's AIPerf on TTFT, ITL and token counts?
+
+Both measure the same server in turn, several rounds, closed loop; medians over the rounds are
+compared. The server is our synthetic engine at a fixed pace in a process of its own (a real batch,
+made-up text), or any server behind `--url`. AIPerf lives in a virtual environment of its own:
+
+    uv venv aiperf && uv pip install --python aiperf/bin/python aiperf==0.13.0
+    python bench/against_aiperf.py --aiperf aiperf/bin/aiperf
+
+Also hands our exports to AIPerf's own models, which must accept them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from steppe.engine.control_block import ControlBlock
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.measure.provenance import installed_versions, source_commit
+
+TOLERANCE = 0.03
+# Our key, AIPerf's tag, and what is compared: the mean, or for counts the total.
+PAIRS = (
+    ("mean_ttft_ms", "time_to_first_token", "avg"),
+    ("mean_tpot_ms", "inter_token_latency", "avg"),
+    ("mean_e2el_ms", "request_latency", "avg"),
+    ("total_output_tokens", "output_sequence_length", "sum"),
+    ("output_throughput", "output_token_throughput", "avg"),
+)
+CHECK = """
+import json, sys
+from pathlib import Path
+from aiperf.common.models import MetricRecordInfo
+from aiperf.common.models.export_models import JsonExportData
+folder = Path(sys.argv[1])
+JsonExportData.model_validate_json((folder / "profile_export_aiperf.json").read_text())
+lines = (folder / "profile_export.jsonl").read_text().splitlines()
+print(len([MetricRecordInfo.model_validate_json(line) for line in lines]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What both put on the server.
+
+    Attributes:
+        url: The server.
+        model: Its model.
+        concurrency: Users.
+        requests: Requests in all.
+        prompt: Prompt length, tokens.
+        output: Output length, tokens.
+    """
+
+    url: str
+    model: str
+    concurrency: int
+    requests: int
+    prompt: int
+    output: int
+
+
+async def _serve(folder: Path, pipe: Connection) -> None:
+    block = ControlBlock.create(folder / "block")
+    settings = SyntheticSettings("synthetic", 64, weights_s=0.02, decode_s=5e-4, prefill_s=1e-4)
+    engine = await start_synthetic(settings, Seam(str(block.path)), "127.0.0.1")
+    pipe.send(engine.port)
+    await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+    await engine.stop()
+
+
+def _serve_for_ever(folder: Path, pipe: Connection) -> None:
+    asyncio.run(_serve(folder, pipe))
+
+
+@contextmanager
+def synthetic_server() -> Generator[str]:
+    """Serve at a fixed pace from a process of its own; yields its URL."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    with tempfile.TemporaryDirectory() as folder:
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=_serve_for_ever, args=(Path(folder), theirs))
+        process.start()
+        try:
+            yield f"http://127.0.0.1:{ours.recv()}"
+        finally:
+            ours.send("stop")
+            process.join(timeout=20)
+
+
+def run_ours(load: Load, folder: Path) -> dict[str, float]:
+    """Measure with `steppe bench serve`."""
+    command = [sys.executable, "-m", "steppe.cli", "bench", "serve", "--url", load.url]
+    command += ["--model", load.model, "--concurrency", str(load.concurrency), "--json"]
+    command += ["--requests", str(load.requests), "--prompt", str(load.prompt)]
+    command += ["--output", str(load.output), "--meter", "none", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    return {ours: float(found[ours]) for ours, _, _ in PAIRS}
+
+
+def run_aiperf(aiperf: Path, load: Load, folder: Path) -> dict[str, float]:
+    """Measure with AIPerf."""
+    command = [str(aiperf), "profile", "--model", load.model, "--url", load.url]
+    command += ["--endpoint-type", "chat", "--streaming", "--tokenizer", "builtin"]
+    command += ["--concurrency", str(load.concurrency), "--request-count", str(load.requests)]
+    command += ["--isl", str(load.prompt), "--osl", str(load.output), "--random-seed", "0"]
+    command += ["--use-server-token-count", "--use-legacy-max-tokens", "--no-gpu-telemetry"]
+    command += ["--extra-inputs", "ignore_eos:true", "--artifact-dir", str(folder)]
+    command += ["--ui", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    files = sorted(folder.rglob("profile_export_aiperf.json"))
+    if done.returncode or not files:
+        raise SystemExit(f"aiperf failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    found = json.loads(files[-1].read_text())
+    return {ours: float(found[tag][statistic]) for ours, tag, statistic in PAIRS}
+
+
+def compare(aiperf: Path, load: Load, rounds: int) -> dict[str, Any]:
+    """Measure in turn and return medians, differences and spreads."""
+    ours: list[dict[str, float]] = []
+    theirs: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_ours(load, folder / "warm-up")
+        for number in range(rounds):
+            ours.append(run_ours(load, folder / f"ours-{number}"))
+            theirs.append(run_aiperf(aiperf, load, folder / f"theirs-{number}"))
+        accepted = _accepted(aiperf, folder / "ours-0")
+    rows = {}
+    for key, tag, _ in PAIRS:
+        a, b = median(row[key] for row in ours), median(row[key] for row in theirs)
+        spread = [
+            max(r[key] for r in rows_) / min(r[key] for r in rows_) - 1 for rows_ in (ours, theirs)
+        ]
+        rows[key] = {
+            "aiperf_tag": tag,
+            "ours": a,
+            "aiperf": b,
+            "difference": a / b - 1,
+            "spread_ours": spread[0],
+            "spread_aiperf": spread[1],
+        }
+    return {
+        "load": {name: getattr(load, name) for name in load.__slots__},
+        "rounds": rounds,
+        "rows": rows,
+        "records_accepted": accepted,
+    }
+
+
+def _accepted(aiperf: Path, folder: Path) -> int:
+    """Return how many of our records AIPerf's own models accept; it must be all."""
+    python = aiperf.parent / "python"
+    command = [str(python), "-c", CHECK, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"aiperf's models refuse our export:\n{done.stderr[-2000:]}")
+    return int(done.stdout.split()[-1])
+
+
+def document(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the result as the last line of a benchmark."""
+    checked = ("mean_ttft_ms", "mean_tpot_ms", "total_output_tokens")
+    values = {key: abs(results["rows"][key]["difference"]) for key in checked}
+    return {
+        "bench": "against_aiperf",
+        "commit": source_commit(),
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "versions": {**installed_versions(), "aiperf": "0.13.0"},
+        "results": results,
+        "targets": [
+            {
+                "name": f"difference of {key}",
+                "value": value,
+                "unit": "share",
+                "target": TOLERANCE,
+                "met": value <= TOLERANCE,
+            }
+            for key, value in values.items()
+        ],
+    }
+
+
+def main() -> None:
+    """Measure, print a table, and then one JSON document."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--aiperf", type=Path, required=True, help="the aiperf command")
+    parser.add_argument("--url", help="a running server instead of the synthetic one")
+    parser.add_argument("--model", default="synthetic")
+    parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--requests", type=int, default=80)
+    parser.add_argument("--prompt", type=int, default=64)
+    parser.add_argument("--output", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    a = parser.parse_args()
+    server = synthetic_server() if a.url is None else contextmanager(lambda: iter((a.url,)))()
+    with server as url:
+        load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output)
+        results = compare(a.aiperf, load, a.rounds)
+    table = Table(title=f"medians of {a.rounds} rounds, in turn")
+    for head in ("key", "aiperf's tag", "ours", "aiperf", "difference", "spread ours", "theirs"):
+        table.add_column(head)
+    for key, row in results["rows"].items():
+        table.add_row(
+            key,
+            row["aiperf_tag"],
+            f"{row['ours']:.2f}",
+            f"{row['aiperf']:.2f}",
+            f"{row['difference']:+.1%}",
+            f"{row['spread_ours']:.1%}",
+            f"{row['spread_aiperf']:.1%}",
+        )
+    Console(width=120).print(table)
+    print(json.dumps(document(results)))
+
+
+if __name__ == "__main__":
+    main()
