@@ -190,3 +190,16 @@ def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
     seen: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).seen
     assert isinstance(seen.replicas[0], ReplicaSeen)
     assert reconcile(seen, plan_of(), rule_of(frontier)) == []
+
+
+def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, fleets: Any) -> None:
+    both = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
+    frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
+    rule = DrainRule(frontier.floor, longest_s=8.0)
+    plan = Plan((frontier.floor,), frontier.floor.draw_w + frontier.asleep_w)
+    early = replace(both, now_s=7.0, replicas=(both.replicas[0], frozen))
+    assert not any(isinstance(action, Wake) for action in reconcile(early, plan, rule))
+    late = replace(early, now_s=8.0)
+    sleeps, wakes = reconcile(late, plan, rule)
+    assert sleeps == Sleep(both.replicas[0].id)
+    assert isinstance(wakes, Wake)

@@ -77,24 +77,30 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     A replica that leaves with requests drains if the plan has room for it; otherwise it is
     frozen at once, and its requests go on when it wakes.
     """
-    ranked = _rank(seen.replicas)
+    ranked = _rank(seen, rule)
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     actions = [*_leave(seen, leaving, rule, plan.draining), *_serve(serving, plan.awake)]
     actions += [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
     return actions
 
 
-def _rank(replicas: Iterable[ReplicaSeen]) -> list[ReplicaSeen]:
-    """Return the replicas that can serve, those that should go on serving first."""
+def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
+    """Return the replicas that can serve, those that should serve first.
+
+    A replica that was frozen with requests for as long as a drain may last comes before all
+    others, so that no request waits inside a sleeping replica for ever: on scarce power
+    replicas take turns. A replica that has nothing to do comes after those that have.
+    """
     order = {ReplicaState.AWAKE: 0, ReplicaState.ASLEEP: 1, ReplicaState.DRAINING: 2}
-    usable = [replica for replica in replicas if replica.state in order]
 
-    def rank(replica: ReplicaSeen) -> tuple[bool, bool, int, int]:
-        # A frozen request must not wait for ever beside a replica that has nothing to do.
+    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
         leaves = replica.state == ReplicaState.DRAINING
-        return leaves, not replica.outstanding, order[replica.state], -replica.outstanding
+        frozen = replica.state == ReplicaState.ASLEEP and replica.outstanding > 0
+        starves = frozen and seen.now_s - replica.since_s >= rule.longest_s
+        idles = not replica.outstanding
+        return leaves, not starves, idles, order[replica.state], -replica.outstanding
 
-    return sorted(usable, key=rank)
+    return sorted((r for r in seen.replicas if r.state in order), key=rank)
 
 
 def _leave(

@@ -109,7 +109,6 @@ class StepRates:
             context_tokens: Tokens that these attend to, summed over them.
         """
         tokens = prefill_tokens + sequences
-        prefills = least(prefill_tokens, 1.0)
         mean_context = context_tokens / (sequences + 1e-9)
         dense_s = self.dense_token_s * tokens + self.head_sequence_s * sequences
         dense_s += self.pair_s * prefill_tokens * 0.5 * mean_context
@@ -120,24 +119,15 @@ class StepRates:
         routed_s = self.expert_token_s * tokens
         cache_s = self._cache_s(sequences, context_tokens, mean_context)
         launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
-        launch_s += self.prefill_layers_s * prefills
+        launch_s += self.prefill_layers_s * least(prefill_tokens, 1.0)
         exchange_s = self.meeting_s + self.exchange_token_s * tokens
         core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
         core += self._overhead_energy(launch_s, exchange_s)
         stream = self.dense_stream_energy + self.expert_energy * mean_hit
         stream += self.cache_energy * cache_s
-        return StepStages(
-            self.dense_stream_s,
-            dense_s,
-            expert_s,
-            routed_s,
-            cache_s,
-            launch_s + self.scales_s,
-            exchange_s,
-            host_s=self.host_step_s + self.host_sequence_s * sequences,
-            core_energy=core,
-            stream_energy=stream,
-        )
+        host_s = self.host_step_s + self.host_sequence_s * sequences
+        gpu = (self.dense_stream_s, dense_s, expert_s, routed_s, cache_s)
+        return StepStages(*gpu, launch_s + self.scales_s, exchange_s, host_s, core, stream)
 
     def _overhead_energy(self, launch_s: float, exchange_s: float) -> float:
         """Return the energy of everything but streaming and multiplying, over the limit, s."""
