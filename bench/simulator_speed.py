@@ -35,9 +35,10 @@ from steppe.config import EmulatedSection, PaceSection, PowerSection, RunConfig
 from steppe.control.plan import Plan
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
+from steppe.power.budget import budget_from_config
 from steppe.report.recorder import Recorder
 from steppe.report.records import Slo
-from steppe.sim.build import emulated_replica, fleet_of, follow_budget, kind_of, scenario_of
+from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import Scenario, simulate
@@ -182,7 +183,8 @@ def _timed(frontier: Frontier) -> Timed:
             "frontier": {"sweep": {}},
         }
     )
-    return Timed(follow_budget(config, frontier, REPLICAS), [])
+    budget = budget_from_config(config.power, config.site)
+    return Timed(policy_of(config, frontier, REPLICAS, budget), [])
 
 
 class _Nobody:

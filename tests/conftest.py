@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A slow or busy machine is no reason for a property to fail.
-settings.register_profile("steppe", deadline=None)
+# A slow or busy machine is no reason for a property to fail, and a run is the same every time;
+# `--hypothesis-profile=explore` looks further.
+settings.register_profile("steppe", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("steppe")
 
 

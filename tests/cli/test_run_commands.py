@@ -16,6 +16,7 @@ model: {name: no-such-model/nowhere}
 device: {kind: emulated}
 power: {supply: [{kind: constant, watts: 100}]}
 frontier: {sweep: {}}
+gateway: {port: 0}
 """
 
 

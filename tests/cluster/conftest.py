@@ -27,10 +27,11 @@ from steppe.fleet.leftovers import gpus_file, state_folder
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
-from steppe.report.run import read_requests, read_ticks
+from steppe.report.run import RECORD_FILE, read_requests, read_ticks
 
 T = TypeVar("T")
 MODEL = "tiny"
+RAY_HELPERS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 FULL_W = 200.0
 """More than two emulated L4 ever draw, W."""
 
@@ -88,8 +89,19 @@ class Serving:
     def pids(self, title: str) -> set[int]:
         return {pid for pid, command in self.alive().items() if command.startswith(title)}
 
+    def is_gone(self) -> bool:
+        """Tell whether no process is left.
+
+        Two helpers of Ray's own do not count: when Ray's server is killed, they try to tell it
+        so for 60 s before they leave (`publish_error_to_driver`).
+        """
+        return all(c.startswith(RAY_HELPERS) for c in self.alive().values())
+
     def ticks(self) -> tuple[Any, ...]:
         return read_ticks(self.record)
+
+    def has_ticks(self) -> bool:
+        return (self.record / RECORD_FILE).is_file() and bool(self.ticks())
 
     def requests(self) -> dict[str, Any]:
         """Return the requests written down so far, by id."""
@@ -114,7 +126,7 @@ class Serving:
             every_s=0.2,
         )
 
-    def wait_for_words(self, words: str, within_s: float = 120) -> None:
+    def wait_for_words(self, words: str, within_s: float = 240) -> None:
         """Wait until the command has said something."""
         until(lambda: self._has_said(words), within_s, f"{words!r} in {self.log}")
 
@@ -132,7 +144,7 @@ class Serving:
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(30)
+                self.process.wait(60)
         for pid in self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -271,6 +283,17 @@ class Witness:
             self._times_s.append(time.time())
 
 
+def locked_gpus(pid: int) -> list[int]:
+    """Return the GPUs of a run whose clock is locked; maps them in another process only."""
+    code = "import sys; from pathlib import Path; from steppe.device.emulator.build import *; "
+    code += "from steppe.device.emulator.library import Emulator; "
+    code += "gpus = Emulator.attach(build_library(), Path(sys.argv[1])); "
+    code += "print(*[i for i in range(gpus.gpu_count) if gpus.snapshot(i).clock_lock_mhz])"
+    command = [sys.executable, "-c", code, str(gpus_file(str(pid)))]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [int(index) for index in run.stdout.split()]
+
+
 class Signal:
     """A supply signal that is said again before it grows stale."""
 
@@ -398,6 +421,11 @@ def make_load() -> Callable[..., Load]:
 @pytest.fixture(scope="module")
 def make_witness() -> Callable[[int], Witness]:
     return Witness
+
+
+@pytest.fixture(scope="session")
+def locked() -> Callable[[int], list[int]]:
+    return locked_gpus
 
 
 @pytest.fixture(scope="module")

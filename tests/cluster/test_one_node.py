@@ -19,13 +19,15 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from steppe.fleet.leftovers import state_folder, sweep_leftovers
+
 MODEL = "tiny"
 PROMPT = "The wind comes over the steppe"
 MESSAGES: Any = [{"role": "user", "content": "Tell me about the wind."}]
 FORCED = {"ignore_eos": True}
 FULL_W = 200.0
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +284,7 @@ def test_ctrl_c_ends_the_run_with_books_that_balance_and_leaves_nothing_behind(
     assert len(fleet.files()) == 2
     assert fleet.end(signal.SIGINT) == 0
     wait_until(lambda: not fleet.alive(), 15, "no process is left")
-    assert fleet.files() == []
+    assert (fleet.files(), sweep_leftovers(state_folder())) == ([], ())
     assert witness.locked() == []
     summary = json.loads((fleet.record / "summary.json").read_text())
     requests = fleet.requests().values()

@@ -48,6 +48,11 @@ def wait_until(is_true: Callable[[], bool], within_s: float = 10.0) -> float:
     return time.monotonic() - start_s
 
 
+def kill(agent: AgentProcess) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(agent.pid, signal.SIGKILL)
+
+
 class Site:
     """A node with an agent, and what happens to its first GPU."""
 
@@ -61,7 +66,7 @@ class Site:
     def start(self, loss: LossPolicy) -> AgentProcess:
         agent = start_agent(self.socket, lease_file=self.lease_file, loss=loss, lease_s=LEASE_S)
         self.cleanup.callback(agent.process.wait)
-        self.cleanup.callback(agent.process.kill)
+        self.cleanup.callback(kill, agent)
         return agent
 
     def control(self) -> subprocess.Popen[str]:
@@ -104,6 +109,14 @@ def test_a_killed_controller_leaves_no_limit_and_its_agent_leaves(site: Site) ->
     assert read_lease_file(site.lease_file) == ()
 
 
+def test_an_agent_whose_parent_was_killed_with_the_controller_still_undoes(site: Site) -> None:
+    agent, controller = site.start(Restore()), site.control()
+    agent.process.kill()  # as Ray does with the children of an actor that it ends by force
+    controller.kill()
+    wait_until(lambda: site.limits() == FREE)
+    wait_until(lambda: not site.socket.exists())
+
+
 @pytest.mark.slow
 def test_a_hung_controller_loses_its_limits_within_the_lease(site: Site) -> None:
     site.start(Restore())
@@ -118,7 +131,7 @@ def test_a_hung_controller_loses_its_limits_within_the_lease(site: Site) -> None
 def test_a_restarted_agent_undoes_what_its_predecessor_left(site: Site) -> None:
     agent, controller = site.start(HoldThenFloor(60.0, ClockFloor(210))), site.control()
     controller.send_signal(signal.SIGSTOP)
-    agent.process.kill()
+    kill(agent)
     agent.process.wait()
     assert site.limits() == (900, 300.0), "locks outlive whoever set them"
     site.start(Restore())
@@ -129,9 +142,10 @@ def test_with_both_dead_the_lease_file_says_what_is_left_and_one_call_undoes_it(
     site: Site,
 ) -> None:
     agent, controller = site.start(Restore()), site.control()
-    agent.process.kill()
+    kill(agent)
     controller.kill()
     agent.process.wait()
+    controller.wait()  # it inherited what the kernel gives back only when both are gone
     assert site.limits() == (900, 300.0)
     (left,) = read_lease_file(site.lease_file)
     assert (left.clock_mhz, left.power_limit_w, left.power_limit_before_w) == (900, 300.0, 700.0)
@@ -212,7 +226,7 @@ def test_a_client_takes_the_lease_again_from_a_restarted_agent(site: Site) -> No
     with AgentClient(site.socket, LEASE_S) as client:
         uuid = client.status().gpus[0].uuid
         client.set_clock_limit(uuid, 900)
-        agent.process.kill()
+        kill(agent)
         agent.process.wait()
         site.start(Restore())
         wait_until(lambda: client.leases_taken == 2)

@@ -57,6 +57,17 @@ def test_a_folder_on_a_command_line_is_in_use(folder: Path, processes: Path) -> 
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
 
 
+def test_a_semaphore_that_nobody_maps_was_left_by_a_killed_engine(
+    folder: Path, processes: Path
+) -> None:
+    for name in ("sem.mp-dead", "sem.mp-used"):
+        (folder / name).write_text("semaphore")
+    (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 0 00:18 6 {folder / 'sem.mp-used'}\n")
+    sweep_leftovers(folder, processes)
+    assert "sem.mp-used" in names(folder)
+    assert "sem.mp-dead" not in names(folder)
+
+
 def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:
     (processes / "3333").mkdir()  # ended between the list and the look
     sweep_leftovers(folder, processes)

@@ -68,3 +68,18 @@ def test_a_server_that_is_not_there_does_not_hold_the_block_up() -> None:
     with saturated([Target("http://127.0.0.1:9", "m")], [Arrival(0.0, 5, 2)], 2):
         pass
     assert "saturate" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_clients_tell_what_they_saw_of_requests_sent_after_a_time(
+    servers: list[tuple[Target, ControlBlock]],
+) -> None:
+    (target, block), _ = servers
+    with saturated([target], [Arrival(0.0, 5, 4)], 2) as load:
+        await until(lambda: block.read_telemetry().output_tokens >= 40)
+    times = load.client_times(since_s=load.begun_s)
+    assert times.requests >= 5
+    assert times.ttft_p50_s is not None
+    assert times.itl_p50_s is not None
+    assert times.itl_p99_s is not None
+    assert 0 < times.itl_p50_s <= times.itl_p99_s
+    assert load.client_times(since_s=load.begun_s + 60.0).itl_p50_s is None

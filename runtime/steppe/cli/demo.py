@@ -18,6 +18,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.report.closing import summary_panel
+from steppe.report.recorder import refuse_full_folder
 
 DAY_S = 86_400.0
 QUIET_S = 15.0
@@ -39,6 +40,7 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     console = Console()
     settings = load_config(config or shipped_config("demo.yaml"))
     folder = record or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+    refuse_full_folder(folder)
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
         run = Run(driver, RunPlan(settings, folder, day_s + GRACE_S), console)

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
+from steppe.cli.leaving import leaving_on_sigterm
 from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
@@ -89,13 +90,15 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
         get_model(config.model.name, progress=say)
     state = _emulate(config)
     driver = FleetDriver(config, served_name(config), say)
-    try:
-        driver.start()
-        yield driver
-    finally:
-        driver.stop()
-        if state is not None:
-            remove_state(state)
+    with leaving_on_sigterm():
+        try:
+            driver.start()
+            yield driver
+        finally:
+            driver.stop()
+            if state is not None:
+                remove_state(state)
+            sweep_leftovers(state_folder())
 
 
 def check_inputs(config: RunConfig) -> None:

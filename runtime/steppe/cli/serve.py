@@ -10,6 +10,7 @@ from rich.console import Console
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
 from steppe.report.closing import summary_panel
+from steppe.report.recorder import refuse_full_folder
 
 
 @click.command(
@@ -28,6 +29,8 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     console = Console(stderr=as_json)
     settings = load_config(config)
     plan = RunPlan(settings, record, duration)
+    if record is not None:
+        refuse_full_folder(record)
     with running_fleet(settings, console) as driver:
         run = Run(driver, plan, console)
         frontier = find_frontier(driver, settings, console)

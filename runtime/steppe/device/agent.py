@@ -223,6 +223,29 @@ def _stop_signals() -> Generator[sockets.socket]:
                 signal.signal(number, handler)
 
 
+def _stand_apart() -> None:
+    """Go on in a child; this process hands signals down and ends with it, or with its starter.
+
+    Ray kills the children of an actor that it ends by force, at once and with SIGKILL, but not
+    their children: who is to undo the limits of the dead must not die with them.
+    """
+    starter_pid = os.getppid()
+    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        return
+    while os.getppid() == starter_pid:
+        found = signal.sigtimedwait(signals, _LONGEST_SLEEP_S)
+        if found is not None and found.si_signo == signal.SIGCHLD:
+            _, status = os.waitpid(child, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        elif found is not None:
+            os.kill(child, signal.SIGTERM)
+    os._exit(0)
+
+
 def main() -> None:
     """Run the agent, or undo what a dead one left."""
     parser = argparse.ArgumentParser(
@@ -245,6 +268,8 @@ def main() -> None:
             left = undo_lease(args.lease_file)
             parser.exit(bool(left), "".join(f"not undone: {limits}\n" for limits in left))
         options = AgentOptions(frozenset(args.allow_uid), args.exit_with_holder)
+        if args.exit_with_holder:
+            _stand_apart()
         run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
     except SteppeError as error:
         sys.exit(f"{error}")

@@ -43,11 +43,13 @@ class AgentProcess:
     """An agent that we started; it leaves with its holder, or when we stop it.
 
     Attributes:
-        process: The process.
+        process: Its parent, which ends with it and hands signals down to it.
+        pid: The agent itself.
         socket: Where it listens.
     """
 
     process: subprocess.Popen[bytes]
+    pid: int
     socket: Path
 
     def stop(self) -> None:
@@ -96,22 +98,22 @@ def start_agent(
             stderr=stderr,
             start_new_session=True,
         )
-    return _wait_for_answer(AgentProcess(process, socket), log)
+    return AgentProcess(process, _wait_for_answer(process, socket, log), socket)
 
 
-def _wait_for_answer(agent: AgentProcess, log: Path) -> AgentProcess:
+def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) -> int:
+    """Wait until an agent answers, and return its process."""
     deadline_s = time.monotonic() + START_S
-    while agent.process.poll() is None and time.monotonic() < deadline_s:
+    while process.poll() is None and time.monotonic() < deadline_s:
         try:
-            ask_status(agent.socket)
+            with AgentLine(socket) as line:
+                return line.agent_pid
         except AgentError:
             time.sleep(_START_POLL_S)
-        else:
-            return agent
-    agent.process.kill()
-    agent.process.wait()
+    process.kill()
+    process.wait()
     last_words = " ".join(log.read_text().split())[-500:] or "it said nothing"
-    raise AgentError(f"{agent.socket}: the agent did not start: {last_words}")
+    raise AgentError(f"{socket}: the agent did not start: {last_words}")
 
 
 def ask_status(socket: Path) -> AgentStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket as sockets
+import struct
 from pathlib import Path
 
 from steppe import errors
@@ -11,6 +12,7 @@ from steppe.device.messages import Answer, Refused, Request, decode_answer, enco
 from steppe.errors import AgentError, SteppeError
 
 ANSWER_S = 5.0
+_CREDENTIALS = struct.Struct("3i")
 
 
 class AgentLine:
@@ -30,6 +32,14 @@ class AgentLine:
             self._socket.close()
             raise AgentError(f"{socket}: no agent answers: {error}") from error
         self._answers = self._socket.makefile("rb")
+
+    @property
+    def agent_pid(self) -> int:
+        """Process that listens at the other end, as the kernel says."""
+        size = _CREDENTIALS.size
+        raw = self._socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
+        pid: int = _CREDENTIALS.unpack(raw)[0]
+        return pid
 
     def ask(self, request: Request) -> Answer:
         """Send a request and return the answer.

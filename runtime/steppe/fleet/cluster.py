@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -37,14 +38,14 @@ def connect(address: str) -> None:
         UsageError: There is no cluster at `address`.
     """
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if address == LOCAL:
-        # No dashboard: it would cost 150 MB and a tenth of a core.
-        ray.init(address=LOCAL, include_dashboard=False, **quiet)
-        return
+    # No dashboard: it would cost 150 MB and a tenth of a core.
+    own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    ours = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **own, **quiet)
     except ConnectionError as error:
         raise UsageError(f"ray.address: asked for the cluster {address!r}, found none") from error
+    signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
 
 
 def machines(local: bool) -> list[Machine]:

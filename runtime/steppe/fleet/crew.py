@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +42,7 @@ class Crew:
         """Remember what to run."""
         self._config, self._served_name, self._run_id = config, served_name, run_id
         self.nodes: dict[str, RunningNode] = {}
+        self._node_actors: list[Any] = []  # also of nodes that are just being opened
         self.placements: dict[str, Placement] = {}
         self.homeless: list[str] = []
 
@@ -116,9 +116,9 @@ class Crew:
         calls = [place.actor.stop.remote() for place in self.placements.values()]
         if calls:
             ray.wait(calls, num_returns=len(calls), timeout=15)
-        for node in self.nodes.values():
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(node.actor.close.remote(), timeout=15)
+        closing = [actor.close.remote() for actor in self._node_actors]
+        if closing:
+            ray.wait(closing, num_returns=len(closing), timeout=15)
         for place in self.placements.values():
             ray.kill(place.actor)
 
@@ -161,6 +161,7 @@ class Crew:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
         actor = remote.options(**options).remote(self._node_settings())
+        self._node_actors.append(actor)
         info: NodeInfo = answer(actor.info.remote(), f"node {machine.address}")
         self.nodes[machine.id] = RunningNode(machine, actor, info)
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_GPUS, _RUN = "steppe-gpus-", "steppe-run-"
+_GPUS, _RUN, _SEMAPHORE = "steppe-gpus-", "steppe-run-", "sem.mp-"
 
 
 def state_folder() -> Path:
@@ -31,18 +31,20 @@ def sweep_leftovers(folder: Path, processes: Path = Path("/proc")) -> tuple[Path
     """Remove what runs left that could not clean up, and return what was removed.
 
     A file or folder is in use while the process in its name lives, or while a process has it
-    mapped or on its command line: engines, node actors and agents do.
+    mapped or on its command line: engines, node actors and agents do. A killed engine also
+    leaves named semaphores of Python's multiprocessing; whoever uses one has it mapped.
 
     Args:
         folder: Where files in memory go.
         processes: Where the kernel lists processes.
     """
-    found = [
+    orphans = [
         path
-        for path in folder.glob("steppe-*")
-        if path.name.startswith((_GPUS, _RUN)) and path.stat().st_uid == os.geteuid()
+        for path in folder.iterdir()
+        if path.name.startswith((_GPUS, _RUN, _SEMAPHORE))
+        and path.stat().st_uid == os.geteuid()
+        and not _belongs_to_the_living(path, processes)
     ]
-    orphans = [path for path in found if not (processes / path.name.split("-")[2]).exists()]
     if not orphans:
         return ()
     in_use = "".join(_what_is_used(processes))
@@ -53,6 +55,11 @@ def sweep_leftovers(folder: Path, processes: Path = Path("/proc")) -> tuple[Path
         else:
             path.unlink(missing_ok=True)
     return removed
+
+
+def _belongs_to_the_living(path: Path, processes: Path) -> bool:
+    _, kind, *owner = path.name.split("-")
+    return kind in ("gpus", "run") and (processes / owner[0]).exists()
 
 
 def _what_is_used(processes: Path) -> Iterator[str]:

@@ -152,6 +152,7 @@ class Node:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._state is not None:
             remove_state(self._state)
+        sweep_leftovers(state_folder())
 
     def _resume(self, memory: SeatMemory) -> None:
         """Take over the seat of an engine that runs on."""

@@ -22,6 +22,20 @@ from steppe.report.run import (
 from steppe.report.summary import Summary, summarise
 
 
+def refuse_full_folder(folder: Path) -> None:
+    """Make sure, before a run is started, that it could be recorded there.
+
+    Raises:
+        UsageError: The folder holds something, or is none.
+    """
+    try:
+        is_full = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
+    if is_full:
+        raise UsageError(f"{folder}: asked for a new or empty folder, found a full one")
+
+
 class Recorder:
     """Writes `record.jsonl` and `requests.jsonl` line by line; a context manager.
 
@@ -39,10 +53,9 @@ class Recorder:
             UsageError: The folder holds something, or cannot be written.
         """
         self._folder = folder
+        refuse_full_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise UsageError(f"{folder}: asked for a new or empty folder, found a full one")
             self._ticks: BinaryIO = (folder / RECORD_FILE).open("xb")
             self._requests: BinaryIO = (folder / REQUESTS_FILE).open("xb")
         except OSError as error:

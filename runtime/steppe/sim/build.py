@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
-from steppe.control.damping import Corrected, Dwelling, Ramped
-from steppe.control.policy import FollowBudget, Policy
+from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_roofline
-from steppe.power.budget import budget_from_config
+from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.sim.batch import EngineLimits
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gate import Patience
@@ -115,12 +115,10 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
     )
 
 
-def follow_budget(config: RunConfig, frontier: Frontier, replicas: int) -> Policy:
-    """Return the policy that the live controller runs, with its feedback, ramp and dwell."""
-    control = config.control
-    follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
-    rise_w_per_s = control.ramp_up_share * replicas * frontier.full.draw_w
-    return Corrected(Ramped(Dwelling(follow, control.dwell_s), rise_w_per_s), control.guard_share)
+def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Policy:
+    """Return the policy that the live controller would run."""
+    facts = PoolFacts(frontier, replicas, config.slo.tpot_s, budget.forecast)
+    return make_policy(config.control, facts)
 
 
 def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
@@ -162,11 +160,12 @@ def scenario_of(
         TraceError: A supply trace cannot be read.
     """
     _require_room(fleet.kind.engine, arrivals)
+    budget = budget_from_config(config.power, config.site)
     return Scenario(
         fleet=fleet,
-        policy=policy or follow_budget(config, frontier, fleet.replicas),
+        policy=policy or policy_of(config, frontier, fleet.replicas, budget),
         drain_rule=DrainRule(frontier.floor, config.control.drain_s),
-        budget=budget_from_config(config.power, config.site),
+        budget=budget,
         arrivals=arrivals,
         duration_s=config.sim.duration_s,
         failures=_failures(config, fleet.replicas),

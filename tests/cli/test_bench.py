@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from steppe.cli.bench import bench_group
+from steppe.cli.bench_serve import EnergyLog
+from steppe.engine.control_block import ControlBlock
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.errors import UsageError
+from steppe.measure.provenance import Provenance
+from steppe.measure.result import (
+    ClientTimes,
+    GpuSeen,
+    Phase,
+    PointResult,
+    RestWatts,
+    Setting,
+    Window,
+)
+from steppe.measure.serving import FORMULAS
+from steppe.measure.store import ResultsFile, RunHead
+
+SCREEN = (80, 50)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(bench_group, list(arguments), catch_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A synthetic engine in a thread of its own."""
+    block = ControlBlock.create(tmp_path_factory.mktemp("bench") / "block")
+    loop, ports = asyncio.new_event_loop(), []
+    settings = SyntheticSettings("m", max_batch_limit=8, weights_s=0.002)
+    engine = loop.run_until_complete(start_synthetic(settings, Seam(str(block.path)), "127.0.0.1"))
+    ports.append(engine.port)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{ports[0]}"
+    asyncio.run_coroutine_threadsafe(engine.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    block.close()
+
+
+def test_help_teaches_the_method_in_one_screen() -> None:
+    text = invoke("--help").output
+    width, height = SCREEN
+    assert text.count("\n") <= height
+    assert max(len(line) for line in text.splitlines()) <= width
+    for word in ("counters", "Saturate", "steady state", "95 %", "Refuse", "MLPerf"):
+        assert word in text
+
+
+def test_every_formula_is_explained() -> None:
+    found = json.loads(invoke("serve", "--explain", "--json").output)
+    assert found == FORMULAS
+    assert "energy_per_output_token" in invoke("serve", "--explain").output
+
+
+def test_a_closed_loop_gives_vllms_keys_and_says_that_nothing_was_metered(
+    url: str, tmp_path: Path
+) -> None:
+    options = ["--concurrency", "4", "--requests", "8", "--prompt", "8", "--output", "5"]
+    result = invoke(
+        "serve", "--url", url, *options, "--meter", "none", "--json", "--out", str(tmp_path)
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["completed"], found["total_output_tokens"]) == (8, 40)
+    assert found["loop"] == "closed"
+    assert found["energy_per_output_token"] is None
+    assert found["provenance"]["energy_source"] == "none"
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "serve.json", "profile_export_aiperf.json", "profile_export.jsonl",
+    }  # fmt: skip
+
+
+def test_an_open_loop_sends_at_its_rate(url: str) -> None:
+    options = ["--rate", "40", "--duration", "0.5", "--prompt", "8", "--output", "3"]
+    result = invoke("serve", "--url", url, *options, "--meter", "none", "--json")
+    found = json.loads(result.stdout)
+    assert 5 <= found["completed"] <= 45
+    assert found["loop"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("serve",), "exactly one of --concurrency and --rate"),
+        (("serve", "--rate", "1", "--prompt", "3"), "both of --prompt and --output"),
+        (("sweep", "--out", "x"), "exactly one of CONFIG and --url"),
+        (("compare", "x"), "found 1 result"),
+    ],
+)
+def test_contradicting_options_are_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+def test_a_list_of_numbers_must_hold_numbers() -> None:
+    result = invoke("sweep", "--out", "x", "--url", "y", "--batch", "1,two")
+    assert result.exit_code == 2
+    assert "whole numbers" in result.output
+
+
+def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
+    file = ResultsFile(folder)
+    file.begin(RunHead(provenance, RestWatts(), {"windows": 3, "window_s": 10.0}))
+    for batch in (1, 2, 4, 8, 16, 32, 64):
+        windows = tuple(
+            Window(10.0, level * 500 * ripple, 0.1, 100, 500, 100 * batch)
+            for ripple in (0.99, 1.0, 1.01)
+        )
+        setting = Setting(Phase.MIXED, 1800, batch, 144, 26)
+        seen, times = GpuSeen(1800.0, 50, 51, (), 1), ClientTimes()
+        file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, seen, ()))
+
+
+@pytest.fixture
+def provenance() -> Provenance:
+    return Provenance(
+        boundary="gpu", energy_source="measured", meter="counter", counter_period_s=0.1,
+        gpus=("H100",), uuids=("GPU-1",), driver="580", model="m", engine="vllm", seed=0,
+        host="x", versions={}, commit=None,
+    )  # fmt: skip
+
+
+def test_comparing_two_sweeps_says_whether_the_difference_is_real(
+    tmp_path: Path, provenance: Provenance
+) -> None:
+    for name, level in (("a", 1.0), ("b", 0.9), ("c", 1.0)):
+        write_sweep(tmp_path / name, provenance, level)
+    folders = [str(tmp_path / name) for name in "abc"]
+    found = json.loads(invoke("compare", *folders, "--json").output)
+    lean, same = (row["energy_per_output_token"] for row in found["comparisons"])
+    assert lean["is_real"]
+    assert lean["ratio"]["value"] == pytest.approx(0.9)
+    assert not same["is_real"]
+    shown = invoke("compare", *folders[:2], "--points").output
+    assert "the difference is real" in shown
+    assert "mixed c1800 b64 p144 o26" in shown
+
+
+def test_a_sweep_and_a_load_test_cannot_be_compared(tmp_path: Path, provenance: Provenance) -> None:
+    write_sweep(tmp_path / "a", provenance, 1.0)
+    (tmp_path / "b").mkdir()
+    serve = {"slices": [], "provenance": {"energy_source": "measured"}}
+    (tmp_path / "b" / "serve.json").write_text(json.dumps(serve))
+    result = invoke("compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert isinstance(result.exception, UsageError)
+
+
+class FakeMeter:
+    def __init__(self) -> None:
+        self.joules = 0.0
+
+    def read_at(self, at_s: float) -> tuple[float, float, str]:
+        self.joules += 50.0
+        return self.joules, 0.5, "counter"
+
+
+def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
+    url: str,
+) -> None:
+    from rich.console import Console
+
+    from steppe.load.arrivals import Arrival
+    from steppe.load.command import LoadPlan, run_load
+    from steppe.load.replay import ClosedLoop, ReplayOptions
+
+    log = EnergyLog(FakeMeter(), every_s=0.02)
+    arrivals = (Arrival(0.0, 4, 20),) * 6
+    plan = LoadPlan(url=url, source=arrivals, replay=ReplayOptions(pacing=ClosedLoop(3)))
+    with log.running():
+        result: Any = run_load(plan, Console(quiet=True))
+    energy = log.energy(result)
+    assert energy.energy_j == 50.0 * (len(log.cuts) - 1)
+    assert energy.error_j == 1.0
+    assert sum(piece.output_tokens for piece in energy.slices) == pytest.approx(120)

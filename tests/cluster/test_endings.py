@@ -1,0 +1,75 @@
+"""How a run ends, with a real engine: told to stop, and killed without a word."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+ONE_GPU = {
+    "fleet": {"replicas": 1},
+    "device": {
+        "kind": "emulated",
+        "profile": "l4",
+        "count": 1,
+        "pace": {"weights_s": 0.05, "decode_s": 0.004, "prefill_s": 0.0005},
+    },
+}
+
+
+def test_a_run_that_is_told_to_stop_finishes_its_record_and_leaves_nothing_behind(
+    serve: Callable[..., Any], make_witness: Callable[[int], Any], wait_until: Any
+) -> None:
+    fleet = serve(engine={"kind": "synthetic", "max_batch_limit": 8}, **ONE_GPU)
+    fleet.wait_for_words("serving on")
+    witness = make_witness(fleet.pid)
+    wait_until(lambda: fleet.has_ticks() and witness.locked() == [0], 30, "a locked clock")
+    os.kill(fleet.pid, signal.SIGTERM)  # as a service manager does: only the command itself
+    assert fleet.process.wait(60) == 0
+    wait_until(lambda: not fleet.alive(), 15, "no process is left")
+    assert (fleet.files(), witness.locked()) == ([], [])
+    summary = json.loads((fleet.record / "summary.json").read_text())
+    assert summary["energy_j"] > 0
+    assert (fleet.record / "figure.png").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_while_it_starts_leaves_nothing_behind(
+    serve: Callable[..., Any], wait_until: Any, number: int
+) -> None:
+    fleet = serve(**ONE_GPU)
+    fleet.wait_for_words("starting 1 replica")
+    assert fleet.end(number) != 0
+    wait_until(lambda: not fleet.alive(), 15, "no process is left")
+    assert fleet.files() == []
+
+
+def test_a_run_that_is_killed_is_gone_soon_and_the_next_start_sweeps_up(
+    serve: Callable[..., Any],
+    locked: Callable[[int], list[int]],
+    wait_until: Any,
+) -> None:
+    fleet = serve(**ONE_GPU)
+    fleet.wait_for_words("running")
+    wait_until(lambda: fleet.has_ticks() and locked(fleet.pid) == [0], 30, "a locked clock")
+    assert fleet.pids("VLLM::EngineCore")
+    os.kill(fleet.pid, signal.SIGKILL)
+    killed_s = time.monotonic()
+    fleet.process.wait()
+    wait_until(lambda: locked(fleet.pid) == [], 15, "the agent undoes the limits")
+    wait_until(fleet.is_gone, 15, "no process is left")
+    assert time.monotonic() - killed_s < 15
+    assert fleet.files()
+    heir = serve(engine={"kind": "synthetic", "max_batch_limit": 8}, **ONE_GPU)
+    heir.wait_for_words("opening the GPUs")
+    assert fleet.files() == []
+    heir.end(signal.SIGTERM)
+    wait_until(heir.is_gone, 15, "no process is left")
+    assert heir.files() == []

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from steppe.load.arrivals import Arrival
+from steppe.load.client import Target
+from steppe.load.replay import Progress, ReplayOptions
+from steppe.load.results import RequestResult
+from steppe.load.stream import Completed, Failed
+from steppe.measure.client_subject import ClientSubject, TokenTally
+
+
+class FakeMeter:
+    def read(self) -> tuple[float, float, float, str]:
+        return 7.0, 100.0, 0.5, "counter"
+
+
+def ended(chunks: int, tokens: int) -> RequestResult:
+    gaps = array("d", [0.1] * (chunks - 1))
+    done = Completed(0.0, 1.0, gaps, 30, tokens, "length")
+    return RequestResult(0, Arrival(0.0, 30, tokens), 0.0, 0.0, 0, done)
+
+
+def test_chunks_are_scaled_to_tokens_by_the_requests_that_ended() -> None:
+    tally = TokenTally()
+    for _ in range(10):
+        tally.on_chunk()
+    tally.on_end(ended(chunks=4, tokens=8))
+    prompt, output, _ = tally.take()
+    assert (prompt, output) == (30, 8 + 2 * 6)
+
+
+def test_before_any_request_ended_a_chunk_counts_as_a_token() -> None:
+    tally = TokenTally()
+    tally.on_chunk()
+    assert tally.take() == (0, 1, 0)
+
+
+def test_a_failed_request_gives_no_usage() -> None:
+    tally = TokenTally()
+    failed = RequestResult(0, Arrival(0.0, 1, 1), 0.0, 0.0, 0, Failed("no"))
+    tally.on_end(failed)
+    assert tally.take() == (0, 0, 0)
+
+
+def test_the_hand_over_between_two_requests_is_not_taken_for_an_idle_server() -> None:
+    tally = TokenTally()
+    for running in (8, 7, 8, 7):
+        tally.on_progress(Progress(running=running))
+    assert [tally.take()[2], tally.take()[2]] == [8, 7]
+
+
+def test_readings_join_meter_and_clients_and_the_clock_is_set_only_where_asked() -> None:
+    clocks: list[int] = []
+    subject = ClientSubject(Target("http://x", "m"), FakeMeter(), clocks.append, ReplayOptions())
+    subject.set_point(0, 4)
+    subject.set_point(1500, 4)
+    assert clocks == [1500]
+    reading = subject.reading()
+    assert (reading.time_s, reading.energy_j, reading.quality) == (7.0, 100.0, "counter")
+    assert (reading.steps, reading.output_tokens, reading.waiting) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_foreign_server_gets_as_many_clients_as_the_batch_limit(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from steppe.measure import client_subject
+
+    asked: list[int] = []
+
+    def saturated(targets: object, arrivals: object, clients: int, *_: object) -> nullcontext[None]:
+        asked.append(clients)
+        return nullcontext()
+
+    monkeypatch.setattr(client_subject, "saturated", saturated)
+    subject = ClientSubject(Target("http://x", "m"), FakeMeter(), lambda _: None, ReplayOptions())
+    subject.set_point(0, batch)
+    with subject.saturate([Arrival(0.0, 1, 1)], batch + 4):
+        pass
+    assert asked == [batch]

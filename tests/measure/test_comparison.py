@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from steppe.measure.comparison import (
+    Comparison,
+    Ratios,
+    compare,
+    corrected,
+    energy_per_token,
+    output_rate,
+)
+from steppe.measure.result import Flag, Phase, PointResult
+from steppe.measure.statistics import Interval
+
+
+def made(
+    rng: np.random.Generator, level: float, points: int, noise: float = 0.02
+) -> dict[str, Ratios]:
+    """Return points of different energy per token, all at a level, with noise in each window."""
+    return {
+        f"point {number}": Ratios(
+            tuple((level * (number + 1) * 100 * rng.normal(1, noise, 5)).tolist()), (100.0,) * 5
+        )
+        for number in range(points)
+    }
+
+
+def compared(a: dict[str, Ratios], b: dict[str, Ratios]) -> Comparison:
+    found = compare("energy_per_output_token", a, b, np.random.default_rng(0))
+    assert found is not None
+    return found
+
+
+def test_a_change_that_every_point_shows_is_real() -> None:
+    rng = np.random.default_rng(1)
+    found = compared(made(rng, 1.0, 8), made(rng, 0.9, 8))
+    assert found.is_real
+    assert found.ratio.value == pytest.approx(0.9, rel=0.02)
+    assert found.wilcoxon_p is not None
+    assert found.wilcoxon_p < 0.01
+    assert "the difference is real" in found.sentence
+
+
+def test_chance_is_called_real_in_about_five_of_100_comparisons() -> None:
+    rng = np.random.default_rng(2)
+    false_alarms = sum(compared(made(rng, 1.0, 7), made(rng, 1.0, 7)).is_real for _ in range(100))
+    assert false_alarms <= 9
+
+
+def test_one_common_point_is_judged_by_its_windows() -> None:
+    rng = np.random.default_rng(3)
+    found = compared(made(rng, 1.0, 1), made(rng, 0.8, 1))
+    assert found.wilcoxon_p is None
+    assert found.is_real
+
+
+def test_single_windows_can_tell_nothing() -> None:
+    a, b = {"x": Ratios((1.0,), (2.0,))}, {"x": Ratios((3.0,), (2.0,))}
+    found = compared(a, b)
+    assert not found.is_real
+    assert "too few windows" in found.sentence
+
+
+def test_results_without_a_common_point_cannot_be_compared() -> None:
+    rng = np.random.default_rng(0)
+    assert compare("x", made(rng, 1, 2), {"other": Ratios((1.0,), (1.0,))}, rng) is None
+
+
+def test_p_values_of_several_comparisons_are_corrected() -> None:
+    base = Comparison("x", (), Interval(0.9, 0.8, 0.95), None)
+    found = corrected([replace(base, wilcoxon_p=p) for p in (0.03, 0.01, None, 0.04)])
+    assert [c.wilcoxon_p for c in found] == [0.06, 0.03, None, 0.06]
+
+
+def test_unsound_points_are_left_out(make_point: Callable[..., PointResult]) -> None:
+    points = [make_point(1800, 8), make_point(1000, 8, Phase.MIXED, Flag.THROTTLED)]
+    assert list(energy_per_token(points)) == ["mixed c1800 b8 p144 o26"]
+    assert list(output_rate(points)) == ["mixed c1800 b8 p144 o26"]

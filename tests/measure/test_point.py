@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.device.gpu import LimitReason
+from steppe.measure.point import BLOCK, MeasurePlan, lengths_around, measure_point, outstanding
+from steppe.measure.result import Flag, Phase, PointResult, Setting
+
+SETTING = Setting(Phase.MIXED, 1800, 8, 144, 26)
+PLAN = MeasurePlan(windows=3, window_s=4.0, warm_up_s=2.0, longest_settle_s=8.0)
+
+
+def measured(replica: Any, setting: Setting = SETTING) -> PointResult:
+    return measure_point(replica.rig, setting, PLAN, replica.timing)
+
+
+def test_windows_follow_back_to_back_and_have_the_asked_length(replica: Any) -> None:
+    result = measured(replica)
+    assert len(result.windows) == 3
+    for window in result.windows:
+        assert window.duration_s == pytest.approx(4.0, abs=0.3)
+        assert window.energy_j == pytest.approx(40 * window.duration_s)
+    assert result.flags == ()
+    assert result.estimates is not None
+    assert result.estimates.draw_w.value == pytest.approx(40.0)
+
+
+def test_the_point_is_set_and_more_requests_are_outstanding_than_fit_the_batch(
+    replica: Any,
+) -> None:
+    measured(replica)
+    assert replica.asked == [(1800, 8)]
+    assert replica.concurrency == outstanding(8) > 8
+
+
+def test_a_mixed_batch_turns_over_once_before_the_first_window(replica: Any) -> None:
+    slow = Setting(Phase.MIXED, 1800, 8, 144, 100)
+    assert measured(replica, slow).warm_up_s >= 10.0  # 100 tokens at 10 steps a second
+
+
+def test_the_warm_up_ends_although_the_batch_never_turns_over(replica: Any) -> None:
+    endless = Setting(Phase.MIXED, 1800, 8, 144, 100_000)
+    most_s = PLAN.longest_warm_up_s + PLAN.longest_settle_s + 1.0
+    assert measured(replica, endless).warm_up_s <= most_s
+
+
+def test_errors_of_inner_ends_cancel(replica: Any) -> None:
+    assert measured(replica).meter_error_j == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "flag"),
+    [
+        ({"heat_per_s": 1.0}, Flag.UNSETTLED),
+        ({"running_share": 0.5, "waiting": 0}, Flag.UNSATURATED),
+        ({"lag_s": 3.0}, Flag.STALE),
+        ({"quality": "estimated"}, Flag.STALE),
+        ({"reasons": frozenset({LimitReason.POWER_LIMIT})}, Flag.THROTTLED),
+        ({"processes": 2}, Flag.SHARED),
+        ({"clock_offset": 0.9}, Flag.CLOCK),
+        ({"is_seen": False}, Flag.UNWATCHED),
+    ],
+)
+def test_what_is_wrong_is_flagged(replica: Any, attributes: dict[str, object], flag: Flag) -> None:
+    for name, value in attributes.items():
+        setattr(replica, name, value)
+    assert measured(replica).flags == (flag,)
+
+
+def test_a_batch_that_is_not_full_is_saturated_while_requests_wait(replica: Any) -> None:
+    replica.running_share, replica.waiting = 0.5, 1
+    assert measured(replica).flags == ()
+
+
+def test_a_clock_that_cannot_be_set_is_not_held_against_the_point(replica: Any) -> None:
+    assert measured(replica, Setting(Phase.MIXED, 0, 8, 144, 26)).flags == ()
+
+
+@given(st.integers(1, 500), st.integers(1, 200), st.integers(0, 5))
+def test_lengths_have_the_asked_means_and_each_block_spreads_over_the_whole_range(
+    prompt: int, output: int, seed: int
+) -> None:
+    arrivals = lengths_around(Setting(Phase.MIXED, 0, 1, prompt, output), seed)
+    for mean, lengths in (
+        (prompt, [a.prompt_tokens for a in arrivals]),
+        (output, [a.output_tokens for a in arrivals]),
+    ):
+        assert sum(lengths) / len(lengths) == pytest.approx(mean, rel=0.02, abs=0.51)
+        assert 1 <= min(lengths) <= max(lengths) <= 2 * mean - 1
+        if mean > 4 * BLOCK:
+            parts = Counter(BLOCK * (n - 1) // (2 * mean - 1) for n in lengths[:BLOCK])
+            assert max(parts.values()) <= 2

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from steppe.measure.result import Flag, Phase, PointResult, Setting
+
+
+def test_the_energy_per_token_is_all_joules_over_all_tokens(
+    make_point: Callable[..., PointResult],
+) -> None:
+    point = make_point(1800, 8)
+    estimates = point.estimates
+    assert estimates is not None
+    joules = sum(window.energy_j for window in point.windows)
+    tokens = sum(window.output_tokens for window in point.windows)
+    assert estimates.energy_per_output_token.value == pytest.approx(joules / tokens)
+    assert estimates.output_tokens_per_joule.value == pytest.approx(tokens / joules)
+    assert estimates.draw_w.value * 30 == pytest.approx(joules)
+
+
+def test_intervals_hold_the_bound_of_the_meters_error(
+    make_point: Callable[..., PointResult],
+) -> None:
+    point = make_point()
+    estimates = point.estimates
+    assert estimates is not None
+    least = point.meter_error_j / sum(window.output_tokens for window in point.windows)
+    interval = estimates.energy_per_output_token
+    assert interval.high - interval.value >= least
+    assert interval.value - interval.low >= least
+
+
+def test_estimates_read_the_same_each_time(make_point: Callable[..., PointResult]) -> None:
+    assert make_point().estimates == make_point().estimates
+
+
+@pytest.mark.parametrize("flag", [Flag.THROTTLED, Flag.SHARED, Flag.STALE, Flag.UNSATURATED])
+def test_a_point_with_a_grave_flag_is_unsound(
+    make_point: Callable[..., PointResult], flag: Flag
+) -> None:
+    assert not make_point(1800, 8, Phase.MIXED, flag).is_sound
+
+
+def test_a_point_that_had_not_settled_is_flagged_and_used(
+    make_point: Callable[..., PointResult],
+) -> None:
+    assert make_point(1800, 8, Phase.MIXED, Flag.UNSETTLED).is_sound
+
+
+def test_the_key_tells_points_apart() -> None:
+    keys = {Setting(phase, c, b, 8, 9).key for phase in Phase for c in (1, 2) for b in (1, 2)}
+    assert len(keys) == 12
+    assert Setting(Phase.DECODE, 1200, 4, 1, 128).key == "decode c1200 b4 p1 o128"

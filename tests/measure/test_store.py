@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steppe.errors import UsageError
+from steppe.measure.provenance import Provenance
+from steppe.measure.result import PointResult, RestWatts
+from steppe.measure.store import RESULTS_FILE, ResultsFile, RunHead, SweepResults, read_results
+
+
+def test_what_was_written_is_read_back(
+    tmp_path: Path, provenance: Provenance, make_point: Callable[..., PointResult]
+) -> None:
+    head = RunHead(provenance, RestWatts(bare_w=12.0), {"windows": 3})
+    file = ResultsFile(tmp_path)
+    file.begin(head)
+    file.add(make_point(1800, 8))
+    found = read_results(tmp_path)
+    assert found.head == head
+    assert found.points == (make_point(1800, 8),)
+
+
+def test_a_resumed_sweep_knows_what_is_done_and_repeats_what_was_flagged(
+    tmp_path: Path, results: SweepResults
+) -> None:
+    done = ResultsFile(tmp_path).done
+    assert len(done) == len(results.points) - 1
+    assert "mixed c2000 b8 p144 o26" not in done
+
+
+def test_a_line_that_a_crash_cut_short_is_dropped_and_the_next_is_whole(
+    tmp_path: Path, results: SweepResults, make_point: Callable[..., PointResult]
+) -> None:
+    path = tmp_path / RESULTS_FILE
+    path.write_bytes(path.read_bytes()[:-100])
+    file = ResultsFile(tmp_path)
+    assert file.earlier is not None
+    assert len(file.earlier.points) == len(results.points) - 1
+    file.add(make_point(2100, 8))
+    assert len(read_results(tmp_path).points) == len(results.points)
+
+
+def test_a_later_measurement_of_a_point_replaces_the_earlier(
+    tmp_path: Path, results: SweepResults, make_point: Callable[..., PointResult]
+) -> None:
+    ResultsFile(tmp_path).add(make_point(2000, 8))
+    found = read_results(tmp_path)
+    assert len(found.points) == len(results.points)
+    assert len(found.sound) == len(found.points)
+
+
+def test_results_of_another_model_are_not_mixed_in(
+    tmp_path: Path, results: SweepResults, other_model: Provenance
+) -> None:
+    assert results.points
+    with pytest.raises(UsageError, match="asked to go on with another, found results of small"):
+        ResultsFile(tmp_path).begin(RunHead(other_model, RestWatts(), {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no start of a sweep"),
+        ('{"kind": "point", "key": "x"}\n', "line 1: no line of a sweep"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / RESULTS_FILE).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_results(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        read_results(tmp_path / "nowhere")
