@@ -1,8 +1,9 @@
 """Does `steppe bench serve` agree with NVIDIA's AIPerf on TTFT, ITL and token counts?
 
 Both measure the same server in turn, several rounds, closed loop; medians over the rounds are
-compared. The server is our synthetic engine at a fixed pace in a process of its own (a real batch,
-made-up text), or any server behind `--url`. AIPerf lives in a virtual environment of its own:
+compared. The server answers at a fixed speed from a process of its own, so that nothing but the
+clients can differ; or it is any server behind `--url`, whose own spread then counts as well. AIPerf
+lives in a virtual environment of its own:
 
     uv venv aiperf && uv pip install --python aiperf/bin/python aiperf==0.13.0
     python bench/against_aiperf.py --aiperf aiperf/bin/aiperf
@@ -29,15 +30,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from aiohttp import web
 from rich.console import Console
 from rich.table import Table
 
-from steppe.engine.control_block import ControlBlock
-from steppe.engine.seam import Seam
-from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.measure.provenance import installed_versions, source_commit
 
 TOLERANCE = 0.03
+TTFT_S, ITL_S = 0.2, 0.03
+"""Speed of the fixed server, s."""
 # Our key, AIPerf's tag, and what is compared: the mean, or for counts the total.
 PAIRS = (
     ("mean_ttft_ms", "time_to_first_token", "avg"),
@@ -69,6 +70,7 @@ class Load:
         requests: Requests in all.
         prompt: Prompt length, tokens.
         output: Output length, tokens.
+        tokenizer: With which AIPerf writes prompts: its `builtin`, which it downloads, or a folder.
     """
 
     url: str
@@ -77,34 +79,66 @@ class Load:
     requests: int
     prompt: int
     output: int
+    tokenizer: str
 
 
-async def _serve(folder: Path, pipe: Connection) -> None:
-    block = ControlBlock.create(folder / "block")
-    settings = SyntheticSettings("synthetic", 64, weights_s=0.02, decode_s=5e-4, prefill_s=1e-4)
-    engine = await start_synthetic(settings, Seam(str(block.path)), "127.0.0.1")
-    pipe.send(engine.port)
+async def _answer(request: web.Request) -> web.StreamResponse:
+    """Stream as many tokens as were asked for, one a chunk, at times fixed by the first byte."""
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    body = await request.json()
+    count = int(body["max_tokens"])
+    prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    for number in range(count):
+        await asyncio.sleep(begun_s + TTFT_S + number * ITL_S - loop.time())
+        await _send(answer, {"choices": [{"index": 0, "delta": {"content": " a"}}]})
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
+    await _send(answer, last)
+    await _send(answer, {"choices": [], "usage": usage})
+    await answer.write(b"data: [DONE]\n\n")
+    return answer
+
+
+async def _send(answer: web.StreamResponse, event: dict[str, Any]) -> None:
+    common = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "fixed"}
+    await answer.write(b"data: " + json.dumps({**common, **event}).encode() + b"\n\n")
+
+
+async def _models(_: web.Request) -> web.Response:
+    return web.json_response({"object": "list", "data": [{"id": "fixed", "object": "model"}]})
+
+
+async def _serve(pipe: Connection) -> None:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", _answer)
+    app.router.add_get("/v1/models", _models)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    pipe.send(runner.addresses[0][1])
     await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-    await engine.stop()
+    await runner.cleanup()
 
 
-def _serve_for_ever(folder: Path, pipe: Connection) -> None:
-    asyncio.run(_serve(folder, pipe))
+def _serve_for_ever(pipe: Connection) -> None:
+    asyncio.run(_serve(pipe))
 
 
 @contextmanager
-def synthetic_server() -> Generator[str]:
-    """Serve at a fixed pace from a process of its own; yields its URL."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_serve_for_ever, args=(Path(folder), theirs))
-        process.start()
-        try:
-            yield f"http://127.0.0.1:{ours.recv()}"
-        finally:
-            ours.send("stop")
-            process.join(timeout=20)
+def fixed_server() -> Generator[str]:
+    """Serve at a fixed speed from a process of its own; yields its URL."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_for_ever, args=(theirs,))
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        ours.send("stop")
+        process.join(timeout=20)
 
 
 def run_ours(load: Load, folder: Path) -> dict[str, float]:
@@ -121,7 +155,7 @@ def run_ours(load: Load, folder: Path) -> dict[str, float]:
 def run_aiperf(aiperf: Path, load: Load, folder: Path) -> dict[str, float]:
     """Measure with AIPerf."""
     command = [str(aiperf), "profile", "--model", load.model, "--url", load.url]
-    command += ["--endpoint-type", "chat", "--streaming", "--tokenizer", "builtin"]
+    command += ["--endpoint-type", "chat", "--streaming", "--tokenizer", load.tokenizer]
     command += ["--concurrency", str(load.concurrency), "--request-count", str(load.requests)]
     command += ["--isl", str(load.prompt), "--osl", str(load.output), "--random-seed", "0"]
     command += ["--use-server-token-count", "--use-legacy-max-tokens", "--no-gpu-telemetry"]
@@ -205,17 +239,18 @@ def main() -> None:
     """Measure, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--aiperf", type=Path, required=True, help="the aiperf command")
-    parser.add_argument("--url", help="a running server instead of the synthetic one")
-    parser.add_argument("--model", default="synthetic")
+    parser.add_argument("--url", help="a running server instead of the fixed one")
+    parser.add_argument("--model", default="fixed")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--requests", type=int, default=80)
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--output", type=int, default=64)
+    parser.add_argument("--tokenizer", default="builtin", help="of AIPerf's prompts")
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
-    server = synthetic_server() if a.url is None else contextmanager(lambda: iter((a.url,)))()
+    server = fixed_server() if a.url is None else contextmanager(lambda: iter((a.url,)))()
     with server as url:
-        load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output)
+        load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output, a.tokenizer)
         results = compare(a.aiperf, load, a.rounds)
     table = Table(title=f"medians of {a.rounds} rounds, in turn")
     for head in ("key", "aiperf's tag", "ours", "aiperf", "difference", "spread ours", "theirs"):

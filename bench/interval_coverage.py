@@ -78,7 +78,9 @@ class VirtualReplica:
         self.batch_limit = batch_limit
 
     @contextmanager
-    def saturate(self, arrivals: Sequence[Arrival], concurrency: int) -> Generator[Saturation]:
+    def saturate(
+        self, arrivals: Sequence[Arrival], concurrency: int, seed: int
+    ) -> Generator[Saturation]:
         """Fill the batch and keep it full; each run begins elsewhere in the arrivals."""
         start = int(self.rng.integers(len(arrivals)))
         self.arrivals = cycle([*arrivals[start:], *arrivals[:start]])
@@ -170,7 +172,7 @@ def truth(emulator: Emulator, gpu: NvmlGpu, setting: Setting, seconds: float) ->
     """Return the long-run values by the emulator's own integral."""
     replica = VirtualReplica(emulator, gpu, seed=1 << 31)
     replica.set_point(setting.clock_mhz, setting.batch_limit)
-    with replica.saturate(lengths_around(setting, 0), setting.batch_limit):
+    with replica.saturate(lengths_around(setting, 0), setting.batch_limit, 0):
         replica.sleep(60.0)
         begin_s, begin_j = replica.now_s, emulator.snapshot(0).energy_j
         tokens = replica.output_tokens

@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rich.table import Table
 from steppe.cli.bench_rigs import Ready, fleet_ready
 from steppe.config import load_config
 from steppe.frontier.fit import FrontierFit
-from steppe.measure.campaign import SweepGrid, fit_of, run_campaign
+from steppe.measure.campaign import SweepGrid, fit_of, left_to_do, run_campaign
 from steppe.measure.point import MeasurePlan
 from steppe.measure.result import Phase, PointResult, Setting
 from steppe.measure.store import ResultsFile, RunHead
@@ -99,30 +99,15 @@ def measure(config: Path, plan: MeasurePlan, out: Path, console: Console) -> dic
         clocks = spread_clocks(ready.clocks_mhz, CLOCKS, section.lowest_clock_share)
         lengths = ((section.prompt_tokens, section.output_tokens),)
         grid = SweepGrid(clocks, BATCHES, lengths, apart=False)
-        store = ResultsFile(out)
-        store.begin(
-            RunHead(
-                ready.provenance, ready.rest, {"windows": plan.windows, "window_s": plan.window_s}
-            )
-        )
-        points: list[PointResult] = []
-
-        def keep(point: PointResult) -> None:
-            points.append(point)
-            store.add(point)
-            console.print(f"{len(points)} of {len(grid.settings)}: {point.setting.key}")
-
-        begun_s = time.monotonic()
-        run_campaign(ready.rigs, grid.settings, plan, keep)
-        sweep_s = time.monotonic() - begun_s
+        points = sweep(ready, grid, plan, out, console)
+        sweep_s = sum(spent_s(point) for point in points) / len(ready.rigs)
         fit = fit_of(points)
         checks = check(ready, fit, grid, plan)
-    unsound = sorted({flag for p in points if not p.is_sound for flag in p.flags})
     return {
         "sweep_s": sweep_s,
         "points": len(points),
         "unsound": sum(not p.is_sound for p in points),
-        "unsound_flags": unsound,
+        "unsound_flags": sorted({flag for p in points if not p.is_sound for flag in p.flags}),
         "fit_time_error": fit.time_error,
         "fit_draw_error": fit.draw_error,
         "checks": [c.row for c in checks],
@@ -132,6 +117,28 @@ def measure(config: Path, plan: MeasurePlan, out: Path, console: Console) -> dic
             "versions": dict(ready.provenance.versions),
         },
     }
+
+
+def sweep(
+    ready: Ready, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console
+) -> list[PointResult]:
+    """Measure every point that a folder does not hold yet; return all."""
+    store = ResultsFile(out)
+    points = list(store.earlier.sound) if store.earlier else []
+    store.begin(RunHead(ready.provenance, ready.rest, asdict(plan)))
+
+    def keep(point: PointResult) -> None:
+        points.append(point)
+        store.add(point)
+        console.print(f"{len(points)} of {len(grid.settings)}: {point.setting.key}")
+
+    run_campaign(ready.rigs, left_to_do(grid.settings, store.done), plan, keep)
+    return points
+
+
+def spent_s(point: PointResult) -> float:
+    """Return how long a point kept its replica, s."""
+    return point.warm_up_s + sum(window.duration_s for window in point.windows)
 
 
 def document(results: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +191,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the sweep's results here")
     arguments = parser.parse_args()
     console = Console(width=120)
-    plan = MeasurePlan(windows=arguments.windows, window_s=arguments.window, longest_settle_s=5.0)
+    plan = MeasurePlan(
+        windows=arguments.windows,
+        window_s=arguments.window,
+        longest_settle_s=5.0,
+        prompt_seed=time.time_ns(),
+    )
     with tempfile.TemporaryDirectory() as folder:
         results = measure(arguments.config, plan, arguments.out or Path(folder), console)
     show(results, console)

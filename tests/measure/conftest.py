@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,8 @@ class VirtualReplica:
     tokens: int = 0
     asked: list[tuple[int, int]] = field(default_factory=list)
     concurrency: int = 0
+    word_seeds: list[int] = field(default_factory=list)
+    ripple: float = 0.0
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         self.clock_mhz, self.batch = clock_mhz, batch_limit
@@ -118,7 +121,8 @@ class VirtualReplica:
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
-        self.tokens += round(10 * seconds * self.batch)
+        rate = 10 * (1 + self.ripple * math.sin(self.now_s / 2))
+        self.tokens += round(rate * seconds * self.batch)
 
     def reading(self) -> ClientReading:
         at_s = self.now_s - self.lag_s
@@ -143,9 +147,12 @@ class VirtualReplica:
         return GpuLook(clock_mhz, heat_c, self.reasons, self.processes)
 
     @contextmanager
-    def saturate(self, arrivals: Sequence[Arrival], concurrency: int) -> Generator[Saturation]:
+    def saturate(
+        self, arrivals: Sequence[Arrival], concurrency: int, seed: int
+    ) -> Generator[Saturation]:
         assert arrivals
         self.concurrency = concurrency
+        self.word_seeds.append(seed)
         yield Saturation(begun_s=self.now_s)
 
     @property

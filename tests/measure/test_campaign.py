@@ -80,6 +80,14 @@ def test_a_fitted_frontier_offers_points_between_the_measured_ones(results: Swee
     assert frontier.source == "emulated"
 
 
+def test_two_points_are_too_few_for_curves_and_are_offered_as_they_are(
+    make_point: Callable[..., PointResult],
+) -> None:
+    points = [make_point(1000, 8), make_point(1800, 8)]
+    frontier = frontier_from(points, RestWatts(), "measured", Offer((1000, 1400, 1800), 8, 5.5))
+    assert [point.clock_mhz for point in frontier.points] == [1000, 1800]
+
+
 def test_without_a_sound_point_there_is_no_frontier(
     make_point: Callable[..., PointResult],
 ) -> None:

@@ -80,6 +80,6 @@ def test_a_foreign_server_gets_as_many_clients_as_the_batch_limit(
     monkeypatch.setattr(client_subject, "saturated", saturated)
     subject = ClientSubject(Target("http://x", "m"), FakeMeter(), lambda _: None, ReplayOptions())
     subject.set_point(0, batch)
-    with subject.saturate([Arrival(0.0, 1, 1)], batch + 4):
+    with subject.saturate([Arrival(0.0, 1, 1)], batch + 4, 0):
         pass
     assert asked == [batch]

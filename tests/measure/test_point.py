@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,7 +36,11 @@ def test_the_point_is_set_and_more_requests_are_outstanding_than_fit_the_batch(
 ) -> None:
     measured(replica)
     assert replica.asked == [(1800, 8)]
-    assert replica.concurrency == outstanding(8) > 8
+    assert replica.concurrency == outstanding(SETTING) > 8
+
+
+def test_a_whole_batch_waits_behind_one_that_only_prefills() -> None:
+    assert outstanding(replace(SETTING, phase=Phase.PREFILL, batch_limit=16)) == 32
 
 
 def test_a_mixed_batch_turns_over_once_before_the_first_window(replica: Any) -> None:
@@ -60,6 +65,7 @@ def test_errors_of_inner_ends_cancel(replica: Any) -> None:
         ({"running_share": 0.5, "waiting": 0}, Flag.UNSATURATED),
         ({"lag_s": 3.0}, Flag.STALE),
         ({"quality": "estimated"}, Flag.STALE),
+        ({"ripple": 0.9}, Flag.UNSTEADY),
         ({"reasons": frozenset({LimitReason.POWER_LIMIT})}, Flag.THROTTLED),
         ({"processes": 2}, Flag.SHARED),
         ({"clock_offset": 0.9}, Flag.CLOCK),
@@ -75,6 +81,15 @@ def test_what_is_wrong_is_flagged(replica: Any, attributes: dict[str, object], f
 def test_a_batch_that_is_not_full_is_saturated_while_requests_wait(replica: Any) -> None:
     replica.running_share, replica.waiting = 0.5, 1
     assert measured(replica).flags == ()
+
+
+def test_no_two_points_and_no_two_starts_share_their_words(replica: Any) -> None:
+    for batch in (4, 8):
+        for start in (0, 1_000_000_000_000):
+            plan = replace(PLAN, prompt_seed=start)
+            setting = replace(SETTING, batch_limit=batch)
+            measure_point(replica.rig, setting, plan, replica.timing)
+    assert len(set(replica.word_seeds)) == 4
 
 
 def test_a_clock_that_cannot_be_set_is_not_held_against_the_point(replica: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.report.svg import Axis, round_steps, shown, spanning
+from steppe.report.svg import Axis, factors, round_steps, shown, spanning
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))
@@ -26,6 +26,15 @@ def test_an_axis_spans_its_values_with_room(values: list[float]) -> None:
 def test_equal_factors_are_equal_distances_on_a_logarithmic_axis() -> None:
     axis = Axis("batch limit", 1, 16, is_log=True)
     assert [axis.share(x) for x in (1, 4, 16)] == pytest.approx([0, 0.5, 1])
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1))
+def test_an_axis_by_factors_spans_its_values_and_has_a_tick(values: list[float]) -> None:
+    axis = factors("x", values)
+    assert axis.low < min(values) <= max(values) < axis.high
+    assert all(axis.low <= tick <= axis.high for tick in axis.marks)
+    if max(values) > 3 * min(values):
+        assert len(axis.marks) >= 2
 
 
 @pytest.mark.parametrize(("value", "text"), [(2040, "2,040"), (0.25, "0.25"), (40.0, "40")])

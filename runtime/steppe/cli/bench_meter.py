@@ -33,7 +33,7 @@ def see_gpus(config: RunConfig) -> tuple[NvmlGpu, ...]:
         return ()
     match config.device:
         case EmulatedSection(profile=profile, count=count):
-            activate(profile, count, gpus_file(str(os.getpid())))
+            activate(profile, count, gpus_file(os.getpid()))
         case _:
             pass
     return open_gpus()

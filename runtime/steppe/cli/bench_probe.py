@@ -148,7 +148,7 @@ def _opened(index: int, emulated: str | None) -> Generator[tuple[NvmlGpu, Sequen
         refuse_shared([card])
         yield card, _kernel_probes()
         return
-    state = gpus_file(str(os.getpid()))
+    state = gpus_file(os.getpid())
     emulator = activate(emulated, 1, state)
     try:
         yield choose_gpus([0])[0], emulated_probes(emulator)

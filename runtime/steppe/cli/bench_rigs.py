@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -21,19 +21,20 @@ from steppe.cli.bench_meter import (
 )
 from steppe.cli.running import running_fleet, served_name
 from steppe.config import RunConfig
-from steppe.device.inventory import measure_periods
+from steppe.device.inventory import has_admin_capability, measure_periods
 from steppe.device.nvml import NvmlGpu
 from steppe.errors import UsageError
 from steppe.fleet.crew import Crew
 from steppe.fleet.driver import FleetDriver
 from steppe.fleet.messages import Reading
+from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions
 from steppe.measure.client_subject import ClientSubject
 from steppe.measure.gpu_watch import GpuWatch
 from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
 from steppe.measure.result import RestWatts
-from steppe.measure.saturate import saturated
+from steppe.measure.saturate import Saturation, saturated
 from steppe.measure.subject import Rig
 from steppe.measure.sweep import SETTLE_S, measure_rest
 
@@ -118,9 +119,15 @@ def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence
         name=name,
         subject=FleetSubject(driver.crew, name),
         look=watch.look if watch else _see_nothing,
-        saturate=functools.partial(saturated, [target]),
+        saturate=functools.partial(_saturate, target),
         expected_processes=max(1, (watch.most_processes() or 1) if watch else 1),
     )
+
+
+def _saturate(
+    target: Target, arrivals: Sequence[Arrival], concurrency: int, seed: int
+) -> AbstractContextManager[Saturation]:
+    return saturated([target], arrivals, concurrency, ReplayOptions(seed=seed))
 
 
 def _see_nothing() -> None:
@@ -248,13 +255,12 @@ def url_ready(asked: UrlAsked) -> Generator[Ready]:
     watch = GpuWatch(gpus)
     expected = max(1, watch.most_processes() or 1)
     with metering(gpus) as meter, clock_setter(gpus) as set_clock:
-        options = ReplayOptions(seed=asked.seed)
-        subject = ClientSubject(Target(asked.url, model), meter, set_clock, options)
+        subject = ClientSubject(Target(asked.url, model), meter, set_clock, ReplayOptions())
         yield Ready(
             rigs=(Rig("server", subject, watch.look, subject.saturate, expected),),
             rest=RestWatts(loaded_idle_w=_idle_w(meter)),
             provenance=provenance_of(gpus, model, asked.url, asked.seed),
-            clocks_mhz=gpus[0].capabilities.sm_clocks_mhz,
+            clocks_mhz=gpus[0].capabilities.sm_clocks_mhz if has_admin_capability() else (),
             largest_batch=asked.largest_batch,
             longest_tokens=asked.longest_tokens,
             counts_steps=False,

@@ -146,7 +146,12 @@ class EnergyLog:
 )
 @click.option("--slo-ttft", type=_ABOVE_ZERO, default=2.0, show_default=True, help="s")
 @click.option("--slo-tpot", type=_ABOVE_ZERO, default=0.2, show_default=True, help="s")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Seed of arrivals and lengths.")
+@click.option(
+    "--prompt-seed",
+    type=int,
+    help="Seed of the words; new each time if absent, so that no prefix cache knows them.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results and exports.")
 @click.option("--explain", is_flag=True, help="Print the formula of every key, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -191,7 +196,7 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     options = ReplayOptions(
         pacing=OpenLoop() if users is None else ClosedLoop(users),
         chat=ChatOptions(seed=seed, ignore_eos=values["ignore_eos"]),
-        seed=seed,
+        seed=time.time_ns() if values["prompt_seed"] is None else values["prompt_seed"],
         template_tokens=values["template_tokens"],
     )
     return LoadPlan(
@@ -251,6 +256,7 @@ def _document(
         "max_concurrency": users,
         "request_rate": plan.rate_rps,
         "seed": plan.seed,
+        "prompt_seed": plan.replay.seed,
         "slo": asdict(plan.slo),
         **summary,
         **energy_keys(summary, energy, users),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -148,6 +149,7 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
         window_s=values["window"],
         longest_settle_s=values["settle"],
         seed=values["seed"],
+        prompt_seed=time.time_ns(),
     )
     names = ("clocks", "clock_count", "batch", "prompt", "output", "apart")
     asked = SweepAsked(**{name: values[name] for name in names})

@@ -19,6 +19,7 @@ from steppe.measure.sweep import Offer, Rest, frontier_of
 DECODE_PROMPT_TOKENS = 1
 DECODE_OUTPUT_FACTOR = 4
 LEAST_DECODE_TOKENS = 128
+FEWEST_FOR_FIT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +132,17 @@ def frontier_from(
         rest: What the replica draws without work.
         source: `measured` or `emulated`.
         offer: Operating points to offer between the measured ones, along fitted curves; None
-            where engine steps were not counted: then the measured points alone are offered.
+            where engine steps were not counted. Then, and with fewer than three points, the
+            measured ones alone are offered.
 
     Raises:
-        InfeasibleError: No sound point gave tokens, or too few for a fit.
+        InfeasibleError: No sound point gave tokens.
     """
     idle_w = rest.floor_idle_w or rest.loaded_idle_w or rest.bare_w or 0.0
     asleep_w = rest.asleep_w if rest.asleep_w is not None else idle_w
-    if offer is not None:
-        return frontier_of(fit_of(points), offer, Rest(idle_w, asleep_w), source)
     measured = [_as_measured(point) for point in points if _serves(point)]
+    if offer is not None and len(measured) >= FEWEST_FOR_FIT:
+        return frontier_of(fit_of(points), offer, Rest(idle_w, asleep_w), source)
     return Frontier.of(measured, asleep_w=asleep_w, idle_w=idle_w, source=source)
 
 

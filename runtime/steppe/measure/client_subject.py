@@ -133,10 +133,12 @@ class ClientSubject:
         return ClientReading(time_s, energy_j, error_j, quality, 0, prompt, output, most, 0)
 
     @contextmanager
-    def saturate(self, arrivals: Sequence[Arrival], concurrency: int) -> Generator[Saturation]:
+    def saturate(
+        self, arrivals: Sequence[Arrival], concurrency: int, seed: int
+    ) -> Generator[Saturation]:
         """Hold the batch limit's number of requests outstanding inside the block, and no more."""
         self._tally = tally = TokenTally()
-        options = replace(self._options, on_chunk=tally.on_chunk, on_end=tally.on_end)
+        options = replace(self._options, seed=seed, on_chunk=tally.on_chunk, on_end=tally.on_end)
         clients = min(concurrency, self._clients)
         with saturated([self._target], arrivals, clients, options, tally.on_progress) as load:
             yield load

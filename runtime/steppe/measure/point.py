@@ -13,6 +13,7 @@ from steppe.device.gpu import LimitReason
 from steppe.energy.window import Quality
 from steppe.load.arrivals import Arrival
 from steppe.measure.result import (
+    Estimates,
     Flag,
     GpuSeen,
     Phase,
@@ -32,6 +33,7 @@ STALE_S = 1.0
 """A meter whose last reading is older stands still: ten periods of the usual counter, s."""
 CLOCK_TOLERANCE = 0.03
 THROTTLED_SHARE = 0.05
+UNSTEADY_SHARE = 0.25
 THROTTLES = frozenset(
     {
         LimitReason.POWER_LIMIT,
@@ -66,6 +68,8 @@ class MeasurePlan:
         longest_settle_s: Longest further wait until the temperature stands, s.
         look_s: Time between two looks at counters and sensors, s.
         seed: Seed of the lengths of requests.
+        prompt_seed: Seed of their words. New for each start, for a server that still runs may
+            hold the words of an earlier one in its prefix cache.
     """
 
     windows: int = 5
@@ -75,6 +79,7 @@ class MeasurePlan:
     longest_settle_s: float = 15.0
     look_s: float = 0.25
     seed: int = 0
+    prompt_seed: int = 0
 
 
 def lengths_around(setting: Setting, seed: int) -> tuple[Arrival, ...]:
@@ -100,9 +105,14 @@ def _stratified(mean: int, rng: np.random.Generator) -> list[int]:
     return lengths
 
 
-def outstanding(batch_limit: int) -> int:
-    """Return how many requests to hold outstanding, so that a place that falls free is taken."""
-    return batch_limit + max(LEAST_QUEUE, batch_limit // 4)
+def outstanding(setting: Setting) -> int:
+    """Return how many requests to hold outstanding, so that a place that falls free is taken.
+
+    Prefill alone frees all places of a step at once, so a whole batch must wait behind it.
+    """
+    batch = setting.batch_limit
+    queue = batch if setting.phase is Phase.PREFILL else batch // 4
+    return batch + max(LEAST_QUEUE, queue)
 
 
 @dataclass(slots=True)
@@ -131,8 +141,9 @@ def measure_point(
     notes = _Notes(datetime.now(UTC).isoformat(timespec="seconds"))
     rig.subject.set_point(setting.clock_mhz, setting.batch_limit)
     begun_s = timing.now_s()
-    concurrency = outstanding(setting.batch_limit)
-    with rig.saturate(lengths_around(setting, plan.seed), concurrency) as load:
+    concurrency = outstanding(setting)
+    words = plan.prompt_seed + setting.seed
+    with rig.saturate(lengths_around(setting, plan.seed), concurrency, words) as load:
         _warm_up(rig, setting, plan, timing)
         notes.has_settled = _settle(rig, plan, timing)
         notes.since_s = timing.now_s()
@@ -187,17 +198,21 @@ def _watch(rig: Rig, plan: MeasurePlan, timing: Timing, notes: _Notes) -> None:
 
 def _result(rig: Rig, setting: Setting, notes: _Notes, load: Saturation) -> PointResult:
     looks = [look for look in notes.looks if look is not None]
+    windows, error_j = _windows(notes), _span_error_j(notes.readings)
+    flags = _flags(rig, setting, notes, looks)
+    if _is_unsteady(windows, error_j):
+        flags.append(Flag.UNSTEADY)
     return PointResult(
         setting=setting,
         replica=rig.name,
         started=notes.started,
         warm_up_s=notes.warm_up_s,
-        windows=_windows(notes),
-        meter_error_j=_span_error_j(notes.readings),
+        windows=windows,
+        meter_error_j=error_j,
         meter=_worst_quality(notes.readings),
         client=load.client_times(notes.since_s),
         gpu=_seen(looks),
-        flags=tuple(_flags(rig, setting, notes, looks)),
+        flags=tuple(flags),
     )
 
 
@@ -254,6 +269,13 @@ def _flags(rig: Rig, setting: Setting, notes: _Notes, looks: Sequence[GpuLook]) 
     if setting.clock_mhz and abs(mean_mhz / setting.clock_mhz - 1) > CLOCK_TOLERANCE:
         flags.append(Flag.CLOCK)
     return flags
+
+
+def _is_unsteady(windows: Sequence[Window], error_j: float) -> bool:
+    if not any(window.output_tokens for window in windows):
+        return False
+    joules = Estimates.of(windows, error_j, seed=0).energy_per_output_token
+    return joules.is_bounded and joules.relative_half_width > UNSTEADY_SHARE
 
 
 def _seen(looks: Sequence[GpuLook]) -> GpuSeen:

@@ -35,6 +35,9 @@ class Flag(enum.StrEnum):
     """The energy counter stood still, or part of its window is estimated."""
     UNSATURATED = "not saturated"
     """At some look fewer sequences ran than the batch limit, and none waited."""
+    UNSTEADY = "windows differ"
+    """The windows disagree by so much that the interval is wider than 25 % either way: something
+    else, such as a busy host, had a hand in it."""
     UNSETTLED = "not settled"
     """The temperature still moved when the windows began."""
     CLOCK = "clock not held"

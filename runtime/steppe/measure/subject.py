@@ -98,12 +98,13 @@ class Rig:
         name: Name of the replica.
         subject: Its knobs and counters.
         look: Looks at its GPUs; None when their sensors cannot be read from here.
-        saturate: Holds so many requests outstanding at it inside a block.
+        saturate: Holds so many requests outstanding at it inside a block; the last argument is
+            the seed of their words, new for each point: a prefix cache must not know them.
         expected_processes: Processes that belong on each of its GPUs.
     """
 
     name: str
     subject: Subject
     look: Callable[[], GpuLook | None]
-    saturate: Callable[[Sequence[Arrival], int], AbstractContextManager[Saturation]]
+    saturate: Callable[[Sequence[Arrival], int, int], AbstractContextManager[Saturation]]
     expected_processes: int = 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from steppe.report.bench_point import BenchPoint, Choice, Span, pareto
-from steppe.report.svg import INK, Axis, Chart, spanning
+from steppe.report.svg import INK, Axis, Chart, factors, spanning
 
+FACTORS_FROM = 3.0
+"""From this ratio on, energies are drawn by factors."""
 BADGE, SLO_INK = "#b0241c", "#b0541a"
 # From slow (blue) to fast (orange), readable without colour vision.
 _RAMP = ("#2c5f9e", "#3f8fb5", "#4fae9b", "#9db24a", "#e0a02c", "#d9692a", "#a83a3a", "#6d2a54")
@@ -30,10 +32,15 @@ def energy_chart(points: Sequence[BenchPoint], chosen: Sequence[Choice]) -> str:
     """Return joules per token against tokens per second, with the Pareto set and error bars."""
     tps = [end for p in points for end in _ends(p.output_tps)]
     joules = [end for p in points for end in _ends(p.energy_per_output_token)]
-    chart = Chart(spanning("tokens per second", tps), spanning("joules per token", joules))
+    middle = [p.energy_per_output_token.value for p in points]
+    is_wide = max(middle) > FACTORS_FROM * min(middle) and min(joules) > 0
+    y_axis = (
+        factors("joules per token", joules) if is_wide else spanning("joules per token", joules)
+    )
+    chart = Chart(spanning("tokens per second", tps), y_axis)
     best = pareto(points)
     chart.line(
-        [(p.output_tps.value, p.energy_per_output_token.value) for p in best], INK, 1.4, "5 4"
+        [(p.output_tps.value, p.energy_per_output_token.value) for p in best], INK, 1.8, "6 4"
     )
     palette = colours([p.clock_mhz for p in points])
     for point in points:
@@ -66,7 +73,7 @@ def pace_chart(points: Sequence[BenchPoint], slo_s: float, chosen: Sequence[Choi
     if chart.y.low < 1000 * slo_s < chart.y.high:
         ends = [(chart.x.low, 1000 * slo_s), (chart.x.high, 1000 * slo_s)]
         chart.line(ends, SLO_INK, 1.4, "2 3")
-        chart.note(chart.x.high, 1000 * slo_s, f"SLO {1000 * slo_s:.0f} ms", SLO_INK)
+        chart.note(chart.x.low, 1000 * slo_s, f"SLO {1000 * slo_s:.0f} ms", SLO_INK, "start")
     levels = sorted(palette)
     for place, clock in enumerate(levels):
         # Side by side, or their error bars would hide each other.

@@ -49,6 +49,16 @@ def spanning(label: str, values: Sequence[float], margin: float = 0.08) -> Axis:
     return Axis(label, max(0.0, low - room) if low >= 0 else low - room, high + room)
 
 
+def factors(label: str, values: Sequence[float]) -> Axis:
+    """Return a logarithmic axis around positive values, with round ticks."""
+    low, high = min(values) / 1.15, max(values) * 1.15
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = tuple(
+        f * 10.0**d for d in decades for f in (1, 2, 3, 5, 7) if low <= f * 10.0**d <= high
+    )
+    return Axis(label, low, high, is_log=True, ticks=ticks)
+
+
 def round_steps(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     """Return at most `most` round values between two ends."""
     raw = (high - low) / most
