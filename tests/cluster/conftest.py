@@ -58,9 +58,9 @@ def processes(session: int, mark: str) -> dict[int, str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             state, _, _, its_session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
-            is_marked = mark.encode() in (process / "environ").read_bytes()
-            if state != "Z" and (int(its_session) == session or is_marked):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            is_ours = int(its_session) == session or mark in (process / "environ").read_text()
+            if is_ours and state != "Z":
                 found[int(process.name)] = command
     return found
 
@@ -245,7 +245,7 @@ class Witness:
     """Reads the true energy of a run's emulated GPUs, beside everything that is tested."""
 
     def __init__(self, pid: int) -> None:
-        self.emulator = Emulator.attach(build_library(), gpus_file(str(pid)))
+        self.emulator = Emulator.attach(build_library(), gpus_file(pid))
         self._times_s: list[float] = []
         self._energies_j: list[float] = []
         self._stop = threading.Event()
@@ -289,7 +289,7 @@ def locked_gpus(pid: int) -> list[int]:
     code += "from steppe.device.emulator.library import Emulator; "
     code += "gpus = Emulator.attach(build_library(), Path(sys.argv[1])); "
     code += "print(*[i for i in range(gpus.gpu_count) if gpus.snapshot(i).clock_lock_mhz])"
-    command = [sys.executable, "-c", code, str(gpus_file(str(pid)))]
+    command = [sys.executable, "-c", code, str(gpus_file(pid))]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     return [int(index) for index in run.stdout.split()]
 

@@ -164,7 +164,7 @@ def test_a_budget_of_zero_puts_the_fleet_to_sleep_and_loses_no_request(
         dark_s = fleet.ticks()[-1].t_s + 1.5  # GPUs cool down, windows end
         wait_until(lambda: fleet.ticks()[-1].t_s > dark_s + 11, 30, "11 s in the dark")
         power_signal.say(FULL_W)
-        load.wait_for(16)
+        load.wait_for(12)
     dark = [tick for tick in fleet.ticks() if dark_s <= tick.t_s <= dark_s + 11]
     assert {tick.budget_w for tick in dark} == {0.0}
     assert {replica.state for tick in dark for replica in tick.replicas} == {"asleep"}
@@ -189,20 +189,20 @@ def restarted(fleet: Any, title: str, pid: int, wait_until: Callable[..., Any]) 
 def test_a_replica_that_is_killed_costs_only_what_it_was_streaming_and_comes_back(
     fleet: Any, make_load: Callable[..., Any], wait_until: Callable[..., Any], victim: str
 ) -> None:
-    with make_load(fleet, 16) as load:
+    with make_load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
-        load.wait_for(16)
+        load.wait_for(12)
         before = fleet.pids(victim)
         os.kill(min(before), signal.SIGKILL)
         killed_epoch_s = time.time()
-        load.wait_for(16)
+        load.wait_for(12)
         wait_until(lambda: set(fleet.states()) & {"gone", "starting"}, 20, "a replica is missed")
         wait_until(lambda: len(fleet.pids(victim) - before) == 1, 60, f"a new {victim}")
         fleet.wait_for_states("awake", "awake")
-        load.wait_for(32)
+        load.wait_for(24)
     assert all(a.tokens > 0 for a in load.failed), [a.error for a in load.failed]
     assert all(a.sent_epoch_s < killed_epoch_s for a in load.failed)
-    ids = {a.id for a in load.completed[-32:]}
+    ids = {a.id for a in load.completed[-24:]}
     wait_until(lambda: ids <= set(fleet.requests()), 20, "the last answers in the record")
     assert {fleet.requests()[id_].replica for id_ in ids} == {"replica-1", "replica-2"}
 
@@ -210,9 +210,9 @@ def test_a_replica_that_is_killed_costs_only_what_it_was_streaming_and_comes_bac
 def test_a_controller_that_is_killed_comes_back_and_finds_what_is_set(
     fleet: Any, witness: Any, make_load: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:
-    with make_load(fleet, 16) as load:
+    with make_load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
-        load.wait_for(16)
+        load.wait_for(12)
         (pid,) = fleet.pids("ray::Controller")
         replicas = fleet.pids("ray::Replica")
         os.kill(pid, signal.SIGKILL)
@@ -220,7 +220,7 @@ def test_a_controller_that_is_killed_comes_back_and_finds_what_is_set(
         while not fleet.pids("ray::Controller") - {pid}:
             assert witness.locked() == [0, 1]
             time.sleep(0.05)
-        load.wait_for(16)
+        load.wait_for(12)
         fleet.wait_for_states("awake", "awake")
         after = [tick for tick in fleet.ticks() if tick.t_s > seen.t_s]
     assert not load.failed
@@ -232,16 +232,16 @@ def test_a_controller_that_is_killed_comes_back_and_finds_what_is_set(
 def test_a_node_actor_that_is_killed_leaves_no_limit_behind_and_meters_on(
     fleet: Any, witness: Any, make_load: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:
-    with make_load(fleet, 16) as load:
+    with make_load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
-        load.wait_for(16)
+        load.wait_for(12)
         (pid,) = fleet.pids("ray::Node")
         os.kill(pid, signal.SIGKILL)
         killed_s = fleet.ticks()[-1].t_s
         wait_until(lambda: witness.locked() == [], 10, "the agent undoes the limits")
         restarted(fleet, "ray::Node", pid, wait_until)
         wait_until(lambda: witness.locked() == [0, 1], 30, "the limits are set anew")
-        load.wait_for(32)
+        load.wait_for(24)
         fleet.next_tick()
     assert not load.failed
     after = [tick for tick in fleet.ticks() if tick.t_s > killed_s + 1]

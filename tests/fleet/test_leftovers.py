@@ -42,11 +42,25 @@ def test_what_a_dead_run_left_is_removed_and_nothing_else(folder: Path, processe
     assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
 
 
-def test_a_file_that_a_process_maps_is_in_use(folder: Path, processes: Path) -> None:
+def test_what_a_process_maps_is_in_use(folder: Path, processes: Path) -> None:
+    gpus = folder / "steppe-gpus-node-a1b2c3d4"
+    gpus.write_text("state")
     block = folder / "steppe-run-1111-a1b2c3d4" / "replica-1.block"
-    (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 00000000 00:18 5 {block}\n")
+    maps = "".join(f"7f00-7f01 rw-s 00000000 00:18 5 {path}\n" for path in (block, gpus))
+    (processes / ALIVE / "maps").write_text(maps)
     sweep_leftovers(folder, processes)
-    assert "steppe-run-1111-a1b2c3d4" in names(folder)
+    assert {"steppe-run-1111-a1b2c3d4", "steppe-gpus-node-a1b2c3d4"} <= names(folder)
+    (processes / ALIVE / "maps").write_text("")
+    sweep_leftovers(folder, processes)
+    assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
+
+
+def test_gpus_of_a_dead_run_go_even_while_a_helper_of_ray_lingers_on_them(
+    folder: Path, processes: Path
+) -> None:
+    state = folder / "steppe-gpus-1111"
+    (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 00000000 00:18 5 {state}\n")
+    sweep_leftovers(folder, processes)
     assert "steppe-gpus-1111" not in names(folder)
 
 
@@ -55,6 +69,13 @@ def test_a_folder_on_a_command_line_is_in_use(folder: Path, processes: Path) -> 
     (processes / ALIVE / "cmdline").write_text(f"agent\0--socket\0{socket}\0")
     sweep_leftovers(folder, processes)
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
+
+
+def test_a_run_that_is_over_leaves_nothing_even_while_its_process_lives(
+    folder: Path, processes: Path
+) -> None:
+    sweep_leftovers(folder, processes, ended=int(ALIVE))
+    assert names(folder) == {"psm_1111"}
 
 
 def test_a_semaphore_that_nobody_maps_was_left_by_a_killed_engine(

@@ -92,6 +92,28 @@ async def test_a_server_error_is_tried_again_and_passed_on_if_it_stays(site: Any
     assert [ended.finish for ended in site.gateway.drain_finished()] == ["length", "error"]
 
 
+async def test_a_stream_that_begins_with_a_server_error_is_tried_again(
+    site: Any, chat_stream: bytes
+) -> None:
+    dead, healthy = await site.replica("r0"), await site.replica("r1")
+    dead.stream = [b'data: {"error": {"message": "engine dead", "code": 500}}\n\ndata: [DONE]\n\n']
+    healthy.stream = [chat_stream]
+    site.route(dead, healthy)
+    status, headers, body = await site.post()
+    assert (status, headers["X-Replica"], body) == (200, "r1", chat_stream)
+    assert len(dead.seen) == 1
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.replica) == ("stop", "r1")
+
+
+async def test_a_stream_that_begins_with_the_client_s_own_error_is_passed_on(site: Any) -> None:
+    replica = await site.replica("r0")
+    replica.stream = [b'data: {"error": {"message": "too long", "code": 400}}\n\ndata: [DONE]\n\n']
+    site.route(replica)
+    _, _, body = await site.post()
+    assert (body, len(replica.seen)) == (replica.stream[0], 1)
+
+
 async def test_a_request_that_kills_each_replica_is_given_up(site: Any, cut: Any) -> None:
     replicas = [await site.replica(f"r{number}") for number in range(4)]
     for replica in replicas:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steppe.gateway.stream import StreamScanner, Usage, find_finish, find_usage
+from steppe.gateway.stream import (
+    StreamScanner,
+    Usage,
+    find_error_status,
+    find_finish,
+    find_usage,
+)
 
 
 def _cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -130,3 +136,19 @@ def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
 def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
     assert find_finish(chat_body) == "length"
     assert find_finish(b'{"finish_reason": null}') is None
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (b'data: {"error": {"message": "dead", "type": "x", "param": null, "code": 503}}\n\n', 503),
+        (b'data: {"error":{"message":"dead"}}\n\n', 500),
+        (b'data: {"choices": [{"text": "{\\"error\\": 1}"}]}\n\n', None),
+        (b'data: {"choices": []}\n\ndata: {"error": {"code": 500}}\n\n', None),
+        (b"", None),
+    ],
+)
+def test_only_an_error_that_comes_first_gives_a_stream_a_status(
+    first: bytes, status: int | None
+) -> None:
+    assert find_error_status(first) == status

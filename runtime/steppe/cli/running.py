@@ -98,7 +98,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
             driver.stop()
             if state is not None:
                 remove_state(state)
-            sweep_leftovers(state_folder())
+            sweep_leftovers(state_folder(), ended=os.getpid())
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -126,7 +126,7 @@ def _emulate(config: RunConfig) -> Path | None:
     """Let this process and the cluster it starts see emulated GPUs; None when none are wanted."""
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return None
-    state = gpus_file(str(os.getpid()))
+    state = gpus_file(os.getpid())
     activate(config.device.profile, config.device.count, state)
     return state
 

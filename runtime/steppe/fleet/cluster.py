@@ -14,6 +14,9 @@ from steppe.errors import ReplicaError, UsageError
 
 LOCAL = "local"
 LOOPBACK = "127.0.0.1"
+# A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
+# and an engine would wait behind whatever else runs on the machine, its clients included.
+OWN_CLUSTER = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,17 @@ def connect(address: str) -> None:
     """Start a cluster for this run, or join a running one.
 
     Raises:
-        UsageError: There is no cluster at `address`.
+        UsageError: There is no cluster at `address`, or it does not let us in.
     """
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    # No dashboard: it would cost 150 MB and a tenth of a core.
-    own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    own: dict[str, Any] = OWN_CLUSTER if address == LOCAL else {}
     ours = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, **own, **quiet)
     except ConnectionError as error:
         raise UsageError(f"ray.address: asked for the cluster {address!r}, found none") from error
+    except ray.exceptions.AuthenticationError as error:
+        raise UsageError(f"ray.address: {address!r} asks for another token: {error}") from error
     signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
 
 

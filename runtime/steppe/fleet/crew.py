@@ -45,6 +45,7 @@ class Crew:
         self._node_actors: list[Any] = []  # also of nodes that are just being opened
         self.placements: dict[str, Placement] = {}
         self.homeless: list[str] = []
+        self._has_started = False
 
     @property
     def node_actors(self) -> dict[str, Any]:
@@ -91,6 +92,7 @@ class Crew:
             calls.append((name, place.actor.start.remote(seat)))
         for name, call in calls:
             answer(call, name)
+        self._has_started = True
 
     def lose(self, node_id: str) -> None:
         """Let go of a node that the cluster lost, and of the replicas on it."""
@@ -113,7 +115,9 @@ class Crew:
 
     def stop(self) -> None:
         """End every engine, undo every limit, leave no file."""
-        calls = [place.actor.stop.remote() for place in self.placements.values()]
+        # An engine that is just starting would hear it only afterwards.
+        running = list(self.placements.values()) if self._has_started else []
+        calls = [place.actor.stop.remote() for place in running]
         if calls:
             ray.wait(calls, num_returns=len(calls), timeout=15)
         closing = [actor.close.remote() for actor in self._node_actors]

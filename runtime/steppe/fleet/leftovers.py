@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _GPUS, _RUN, _SEMAPHORE = "steppe-gpus-", "steppe-run-", "sem.mp-"
+_GPUS_OF_NODE = f"{_GPUS}node-"
 
 
 def state_folder() -> Path:
@@ -17,9 +18,14 @@ def state_folder() -> Path:
     return shared if shared.is_dir() else Path(tempfile.gettempdir())
 
 
-def gpus_file(owner: str) -> Path:
-    """Return the state file of the emulated GPUs of a process or a node."""
-    return state_folder() / f"{_GPUS}{owner}"
+def gpus_file(process: int) -> Path:
+    """Return the state file of emulated GPUs whose run ends with a process of this host."""
+    return state_folder() / f"{_GPUS}{process}"
+
+
+def gpus_file_of_node(node_id: str) -> Path:
+    """Return the state file of emulated GPUs of a node that a process elsewhere may drive."""
+    return state_folder() / f"{_GPUS_OF_NODE}{node_id[:8]}"
 
 
 def run_folder(run_id: str, node_id: str) -> Path:
@@ -27,28 +33,32 @@ def run_folder(run_id: str, node_id: str) -> Path:
     return state_folder() / f"{_RUN}{run_id}-{node_id[:8]}"
 
 
-def sweep_leftovers(folder: Path, processes: Path = Path("/proc")) -> tuple[Path, ...]:
+def sweep_leftovers(
+    folder: Path, processes: Path = Path("/proc"), ended: int | None = None
+) -> tuple[Path, ...]:
     """Remove what runs left that could not clean up, and return what was removed.
 
-    A file or folder is in use while the process in its name lives, or while a process has it
-    mapped or on its command line: engines, node actors and agents do. A killed engine also
-    leaves named semaphores of Python's multiprocessing; whoever uses one has it mapped.
+    Nothing is removed whose name has a process that lives. Beyond that, emulated GPUs of a
+    process of this host are over with it; all else is in use while a process has it mapped or
+    on its command line, as engines, node actors and agents do. A killed engine also leaves
+    named semaphores of Python's multiprocessing, which its like have mapped.
 
     Args:
         folder: Where files in memory go.
         processes: Where the kernel lists processes.
+        ended: A process that lives although its run is over.
     """
     orphans = [
         path
         for path in folder.iterdir()
         if path.name.startswith((_GPUS, _RUN, _SEMAPHORE))
         and path.stat().st_uid == os.geteuid()
-        and not _belongs_to_the_living(path, processes)
+        and not _is_owned(path, processes, ended)
     ]
     if not orphans:
         return ()
     in_use = "".join(_what_is_used(processes))
-    removed = tuple(path for path in orphans if str(path) not in in_use)
+    removed = tuple(p for p in orphans if _ends_with_its_owner(p) or str(p) not in in_use)
     for path in removed:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -57,9 +67,16 @@ def sweep_leftovers(folder: Path, processes: Path = Path("/proc")) -> tuple[Path
     return removed
 
 
-def _belongs_to_the_living(path: Path, processes: Path) -> bool:
-    _, kind, *owner = path.name.split("-")
-    return kind in ("gpus", "run") and (processes / owner[0]).exists()
+def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
+    """Tell whether the process in the name of a file or folder still needs it."""
+    if not path.name.startswith((_GPUS, _RUN)):
+        return False
+    owner = path.name.split("-")[2]
+    return owner != str(ended) and (processes / owner).exists()
+
+
+def _ends_with_its_owner(path: Path) -> bool:
+    return path.name.startswith(_GPUS) and not path.name.startswith(_GPUS_OF_NODE)
 
 
 def _what_is_used(processes: Path) -> Iterator[str]:

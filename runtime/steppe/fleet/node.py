@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet.clocks import ClockLimits
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
-from steppe.fleet.leftovers import gpus_file, run_folder, state_folder, sweep_leftovers
+from steppe.fleet.leftovers import gpus_file_of_node, run_folder, state_folder, sweep_leftovers
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
@@ -34,6 +35,7 @@ from steppe.fleet.seats import ReplicaSeat, block_path, wait_for_first_tick
 
 COUPLING = "steppe.device.emulator.coupling:couple"
 STATE_VARIABLE = "STEPPE_EMULATED_STATE"
+LONGEST_WINDOW_S = 60.0
 
 
 class Node:
@@ -54,7 +56,7 @@ class Node:
             self._folder.mkdir(mode=0o700)
         self._state: Path | None = None
         if settings.device == "emulated":
-            self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file(self._id[:8]))
+            self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(self._id))
             activate(settings.profile, settings.count, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
         self._meters = Meters(self._gpus)
@@ -62,7 +64,7 @@ class Node:
         self._journal = Journal(self._folder / "journal.json")
         memory = self._journal.read()
         self._number, self._reports = memory.number, list(memory.reports)
-        self._looked_to = 0
+        self._looked_to, self._reported_s = 0, 0.0
         self._lock = threading.Lock()
         for seat in memory.seats:
             self._meters.go_on_from(seat.seen_s, seat.counters_j)
@@ -71,6 +73,8 @@ class Node:
         wait_for_first_tick(tuple(self._meters.histories.values()))
         for seat in memory.seats:
             self._resume(seat)
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._close_windows, daemon=True, name="windows").start()
 
     def info(self) -> NodeInfo:
         """Return what the controller needs to know about this machine."""
@@ -121,7 +125,7 @@ class Node:
                 if seat.clock_mhz:
                     self._limit_clocks(seat, seat.clock_mhz)
         with self._lock:
-            self._looked_to = after
+            self._looked_to, self._reported_s = after, time.monotonic()
             weights = self._settings.weights
             self._keep(tuple(seat.report(weights) for seat in self._seats.values()))
             self._write_down()
@@ -147,6 +151,7 @@ class Node:
 
     def close(self) -> None:
         """Undo our limits and leave nothing behind."""
+        self._is_closed.set()
         self._limits.close()
         self._meters.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -154,13 +159,21 @@ class Node:
             remove_state(self._state)
         sweep_leftovers(state_folder())
 
+    def _close_windows(self) -> None:
+        """Close windows that nobody asks for: meters remember some minutes only."""
+        while not self._is_closed.wait(LONGEST_WINDOW_S):
+            if time.monotonic() - self._reported_s > LONGEST_WINDOW_S:
+                self.report(self._looked_to)
+
     def _resume(self, memory: SeatMemory) -> None:
         """Take over the seat of an engine that runs on."""
+        path = block_path(self._folder, memory.replica)
+        if not path.exists():
+            return  # its actor was about to be seated anew, and asks again
         uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in memory.gpu_indices]
         meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
         since_s = memory.seen_s if memory.counters_j else None
-        block = ControlBlock(block_path(self._folder, memory.replica))
-        seat = ReplicaSeat(memory.replica, block, meters, since_s)
+        seat = ReplicaSeat(memory.replica, ControlBlock(path), meters, since_s)
         seat.resume(memory)
         self._seats[memory.replica] = seat
         if memory.clock_mhz:

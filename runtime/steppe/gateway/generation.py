@@ -25,14 +25,19 @@ from steppe.gateway.proxy import (
     ask,
 )
 from steppe.gateway.routing import Route
-from steppe.gateway.stream import StreamScanner, find_finish, find_usage
+from steppe.gateway.stream import (
+    StreamScanner,
+    find_error_status,
+    find_finish,
+    find_usage,
+)
 from steppe.gateway.tally import Exchange
 
 REQUEST_ID = "X-Request-Id"
 
 
 class ReplicaFailedError(ReplicaError):
-    """A replica answered with a 5xx status."""
+    """A replica answered with a 5xx status, or with a stream that begins with such an error."""
 
 
 class Generation:
@@ -76,8 +81,9 @@ class Generation:
             exchange.replica = route.replica
             try:
                 async with ask(self._session, route, question) as answer:
-                    if answer.status >= 500 and not is_last:
-                        raise ReplicaFailedError(f"{route.replica} answered {answer.status}")
+                    status = _status_of(answer)
+                    if status >= 500 and not is_last:
+                        raise ReplicaFailedError(f"{route.replica} answered {status}")
                     return await pass_on(request, exchange, answer)
             except ReplicaUnreachableError:
                 self._gate.table.suspect(route.replica)
@@ -135,6 +141,15 @@ async def _copy(
     except ReplicaLostError as error:
         event = error_event(str(error), type_="server_error", code="replica_lost")
         await response.write(scanner.break_off(event))
+
+
+def _status_of(answer: Answer) -> int:
+    """Return the status that an answer has, or would have had if it were no stream."""
+    match answer:
+        case StreamedAnswer():
+            return find_error_status(answer.first) or answer.status
+        case _:
+            return answer.status
 
 
 def _finish_of(answer: WholeAnswer) -> str:

@@ -17,6 +17,7 @@ _TEXT = re.compile(
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"')
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _ERROR = re.compile(rb'^data:\s*\{\s*"error"', re.MULTILINE)
+_ERROR_CODE = re.compile(rb'"code"\s*:\s*(\d{3})\b')
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 
 
@@ -57,6 +58,17 @@ def find_finish(text: bytes) -> str | None:
     """Return the last finish reason in JSON or in server-sent events, such as `stop`."""
     reasons = _FINISH.findall(text)
     return reasons[-1].decode() if reasons else None
+
+
+def find_error_status(first: bytes) -> int | None:
+    """Return the status in an error event that a stream begins with; nothing when it does not.
+
+    vLLM answers 200 before an engine has said anything, so a dead engine shows only here.
+    """
+    if not _ERROR.match(first):
+        return None
+    code = _ERROR_CODE.search(first)
+    return int(code.group(1)) if code else 500
 
 
 class StreamScanner:
