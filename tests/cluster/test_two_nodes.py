@@ -1,0 +1,171 @@
+"""One fleet on a Ray cluster of two nodes, one of which is lost and replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.fleet.leftovers import state_folder
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+
+# Ray notices a lost node after 5 missed checks, 3 s apart; a test need not wait so long. Nor
+# need its engines wait behind everything else that runs.
+RAY = {
+    "health_check_period_ms": 1000,
+    "health_check_failure_threshold": 5,
+    "worker_niceness": 0,
+}
+
+
+@dataclass
+class RayCluster:
+    """Ray nodes on this machine, each with a loopback address and one GPU of its own."""
+
+    folder: str
+    address: str
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def add(self) -> subprocess.Popen[bytes]:
+        """Start a node in a session of its own; the first is the head."""
+        port = self.address.rpartition(":")[2]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command += ["--num-cpus=2", "--num-gpus=1", "--disable-usage-stats"]
+        command += [f"--node-ip-address=127.0.0.{len(self.nodes) + 1}"]
+        if self.nodes:
+            command += [f"--address={self.address}"]
+        else:
+            command += ["--head", f"--port={port}", "--include-dashboard=false"]
+            command += [f"--temp-dir={self.folder}", f"--system-config={json.dumps(RAY)}"]
+        with self.log(len(self.nodes)).open("wb") as log:
+            node = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.nodes.append(node)
+        return node
+
+    def log(self, number: int) -> Path:
+        return Path(self.folder) / f"node-{number}.log"
+
+    def has_joined(self, number: int) -> bool:
+        text = self.log(number).read_text()
+        assert self.nodes[number].poll() is None, text
+        return "Ray runtime started" in text
+
+    def pids(self, node: subprocess.Popen[bytes], words: str) -> list[int]:
+        """Return the processes of a node with these words in their command line."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                session = (process / "stat").read_text().rpartition(")")[2].split()[3]
+                if int(session) == node.pid and words in (process / "cmdline").read_text():
+                    found.append(int(process.name))
+        return found
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            node.terminate()
+        for node in self.nodes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.wait(30)
+            for pid in self.pids(node, ""):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            node.wait(10)
+
+
+@pytest.fixture
+def cluster(
+    wait_until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RayCluster]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Not below pytest's folder: Ray's sockets need a short path.
+    made = RayCluster(tempfile.mkdtemp(prefix="ray-"), f"127.0.0.1:{port}")
+    try:
+        made.add()
+        wait_until(lambda: made.has_joined(0), 90, "the head node")
+        made.add()
+        wait_until(lambda: made.has_joined(1), 90, "the second node")
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def node_files() -> set[str]:
+    """Return the state files of the emulated GPUs of nodes."""
+    return {path.name for path in state_folder().glob("steppe-gpus-node-*")}
+
+
+def test_a_fleet_on_two_nodes_outlives_one_of_them_and_takes_in_a_new_one(
+    cluster: RayCluster,
+    serve: Callable[..., Any],
+    make_load: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    files_before = node_files()
+    device = {
+        "kind": "emulated",
+        "profile": "l4",
+        "count": 1,
+        "pace": {"weights_s": 0.05, "decode_s": 0.004, "prefill_s": 0.0005},
+    }
+    fleet = serve(device=device, ray={"address": cluster.address})
+    fleet.wait_for_words("opening the GPUs of 2 nodes")
+    fleet.wait_for_words("running")
+    wait_until(fleet.has_ticks, 30, "a tick")
+    assert len(node_files() - files_before) == 2, "each node has GPUs of its own"
+
+    def replicas_of(answers: list[Any]) -> set[str]:
+        ids = {answer.id for answer in answers}
+        wait_until(lambda: ids <= set(fleet.requests()), 30, "the answers in the record")
+        return {fleet.requests()[id_].replica for id_ in ids}
+
+    with make_load(fleet, 12) as load:
+        fleet.wait_for_states("awake", "awake")
+        load.wait_for(12)
+        load.wait_for(12)
+        assert replicas_of(load.completed[-12:]) == {"replica-1", "replica-2"}
+        (raylet,) = cluster.pids(cluster.nodes[1], "raylet/raylet")
+        os.kill(raylet, signal.SIGKILL)
+        lost_epoch_s = time.time()
+        load.wait_for(12)
+        fleet.wait_for_states("awake", within_s=60)
+        cluster.add()
+        fleet.wait_for_states("awake", "awake", within_s=180)
+        load.wait_for(24)
+        assert replicas_of(load.completed[-24:]) == {"replica-1", "replica-2"}
+    assert all(a.tokens > 0 for a in load.failed), [a.error for a in load.failed]
+    assert all(a.sent_epoch_s < lost_epoch_s for a in load.failed)
+
+    assert fleet.end(signal.SIGINT) == 0
+    wait_until(lambda: not fleet.alive(), 15, "no process of the run is left")
+    for node in cluster.nodes:
+        wait_until(lambda node=node: not cluster.pids(node, "ray::Replica"), 15, "no replica")
+    assert fleet.files() == []
+    assert node_files() <= files_before
+    summary = json.loads((fleet.record / "summary.json").read_text())
+    requests = fleet.requests().values()
+    assert sum(r.output_tokens for r in requests) == summary["output_tokens"]
+    parts_j = summary["idle_energy_j"] + summary["transition_energy_j"]
+    parts_j += sum(r.energy_j for r in requests)
+    assert parts_j == pytest.approx(summary["energy_j"], rel=0.01)
