@@ -12,8 +12,8 @@ demo: install ## install, then follow one compressed day of wind and sun
 	$(BIN)/steppe demo
 
 test: style ## install what is missing, then all the checks and all the tests
-	$(BIN)/pytest -q
-	$(BIN)/pytest -q -m "(cluster or slow) and not gpu"
+	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadfile --durations=15 -m "(cluster or slow) and not gpu"
 
 check: style ## what must be green before a commit: format, lint, types, imports, fast tests
 	$(BIN)/pytest -q

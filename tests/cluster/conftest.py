@@ -65,6 +65,14 @@ def processes(session: int, mark: str) -> dict[int, str]:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hear_interrupts() -> Iterator[None]:
+    """Undo what a shell does to its background jobs, of which this run may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @dataclass
 class Serving:
     """A `steppe serve` in a session of its own."""

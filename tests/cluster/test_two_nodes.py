@@ -147,6 +147,7 @@ def test_a_fleet_on_two_nodes_outlives_one_of_them_and_takes_in_a_new_one(
         assert replicas_of(load.completed[-12:]) == {"replica-1", "replica-2"}
         (raylet,) = cluster.pids(cluster.nodes[1], "raylet/raylet")
         os.kill(raylet, signal.SIGKILL)
+        wait_until(lambda: not cluster.pids(cluster.nodes[1], "VLLM::"), 30, "its engine ends")
         lost_epoch_s = time.time()
         load.wait_for(12)
         fleet.wait_for_states("awake", within_s=60)
