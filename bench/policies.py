@@ -20,7 +20,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -68,6 +68,16 @@ class Bench:
     frontier: Frontier
     arrivals: tuple[Arrival, ...]
     gpus: int
+
+    def with_load(self, share: float) -> Bench:
+        """Return the same with another load, share of this one's."""
+        if share == 1.0:
+            return self
+        load = self.config.load
+        lighter = load.model_copy(update={"utilisation": share * load.utilisation})
+        config = self.config.model_copy(update={"load": lighter})
+        capacity_tps = self.frontier.full.output_tps * self.fleet.replicas
+        return replace(self, config=config, arrivals=arrivals_for(config, capacity_tps))
 
     @property
     def slo(self) -> Slo:
@@ -154,7 +164,7 @@ def run(bench: Bench, policy: str, happening: scenarios.Happening) -> Summary:
     scenario = Scenario(
         fleet=bench.fleet,
         policy=make_policy(control, facts),
-        drain_rule=DrainRule(bench.frontier.floor, control.drain_s),
+        drain_rule=DrainRule(bench.frontier.drain, control.drain_s),
         budget=budget,
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
@@ -185,9 +195,10 @@ def main() -> None:
         if arguments.happening and make.__name__ not in arguments.happening:
             continue
         happening = make(bench.full_w, arguments.duration)
+        loaded = bench.with_load(happening.load_share)
         for policy in arguments.policy or POLICIES:
             began_s = time.process_time()
-            summary = run(bench, policy, happening)
+            summary = run(loaded, policy, happening)
             rows.append(
                 policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
             )

@@ -12,6 +12,8 @@ from steppe.report.summary import Summary
 
 OURS, SAVING, FULL = "follow_budget", "save_energy", "full_clocks"
 NO_BUDGET, STEPS = "no budget", "40 steps of 30 %"
+AT_EQUAL = 0.005
+"""Shares of good requests that differ by no more are equal."""
 DAYS = ("windy day", "cloudy solar day")
 
 
@@ -83,13 +85,18 @@ def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _saved(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of joules per token that `save_energy` saves where no budget binds."""
-    spent = {
-        row["policy"]: 1 / row["output_tokens_per_joule"]
-        for row in rows
-        if row["happening"] == NO_BUDGET and row["output_tokens_per_joule"]
-    }
-    return 1 - spent[SAVING] / spent[FULL] if SAVING in spent and FULL in spent else None
+    """Return the share of joules per token that `save_energy` saves where no budget binds.
+
+    Nothing is saved where its users are served worse.
+    """
+    found = {row["policy"]: row for row in rows if row["happening"] == NO_BUDGET}
+    if SAVING not in found or FULL not in found:
+        return None
+    saving, full = found[SAVING], found[FULL]
+    if saving["slo_attainment"] < full["slo_attainment"] - AT_EQUAL:
+        return 0.0
+    spent, fully = (1 / row["output_tokens_per_joule"] for row in (saving, full))
+    return float(1 - spent / fully)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

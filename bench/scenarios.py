@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.power.solar import solar_trace
 from steppe.power.trace import HOUR_S, SupplyTrace
@@ -21,6 +21,8 @@ STALE_S = 60.0
 """Age at which a lost signal is no longer believed, s."""
 FIRM_SHARE = 0.2
 """Firm supply beside wind and sun, and the fallback of a lost signal: share of the full draw."""
+UNBOUND_LOAD = 0.7
+"""Load where no budget binds, share of the usual one: at 0.8 its peak is 0.78 of full power."""
 WINDY_DAY, CLOUDY_DAY = 306, 215
 """Days of the stations' years, counted from 0, on which the supply moves most hour by hour."""
 
@@ -47,12 +49,14 @@ class Happening:
         budget: Watts for the GPUs over the run; where it ends early the signal is lost.
         fallback_w: Budget once a lost signal is no longer believed, W.
         deaths: Replicas that die.
+        load_share: How much of the usual load comes.
     """
 
     name: str
     budget: SupplyTrace
     fallback_w: float
     deaths: tuple[Death, ...] = ()
+    load_share: float = 1.0
 
 
 def windy_day(full_w: float, duration_s: float) -> Happening:
@@ -133,13 +137,17 @@ def replica_failures(full_w: float, duration_s: float) -> Happening:
     )
     level_w = 0.7 * full_w
     budget = _of("replica failures", full_w, [(0.0, level_w), (duration_s, level_w)])
-    return Happening(budget.name, budget.budget, budget.fallback_w, deaths)
+    return replace(budget, deaths=deaths)
 
 
 def ample(full_w: float, duration_s: float) -> Happening:
-    """Return more watts than the fleet can draw: what is left to save is energy."""
+    """Return more watts than the fleet can draw: what is left to save is energy.
+
+    The load is that of a fleet sized for the peak of its day, as fleets without a budget are.
+    """
     level_w = 1.2 * full_w
-    return _of("no budget", full_w, [(0.0, level_w), (duration_s, level_w)])
+    budget = _of("no budget", full_w, [(0.0, level_w), (duration_s, level_w)])
+    return replace(budget, load_share=UNBOUND_LOAD)
 
 
 HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
@@ -163,5 +171,8 @@ def _day(year: SupplyTrace, day: int, full_w: float, duration_s: float) -> Suppl
     """Return one day of a year and the firm share, compressed into the run."""
     steps, speed = 24 * 12, DAY_S / duration_s
     times_s = tuple(DAY_S * step / steps for step in range(steps + 1))
-    watts = tuple(FIRM_SHARE * full_w + year.at(day * DAY_S + time_s) for time_s in times_s)
+    # No fleet could draw more than its all: what lies above says nothing about a policy.
+    watts = tuple(
+        min(full_w, FIRM_SHARE * full_w + year.at(day * DAY_S + time_s)) for time_s in times_s
+    )
     return SupplyTrace(tuple(time_s / speed for time_s in times_s), watts, None)

@@ -14,7 +14,6 @@ from steppe.control.baselines import (
     PowerCapOnly,
     Reactive,
     ReplicasOnly,
-    full_batch,
 )
 from steppe.control.plan import AwakeBounds
 from steppe.control.state import ReplicaState
@@ -37,7 +36,7 @@ def test_clocks_alone_keep_every_replica_awake_with_a_full_batch(
     frontier: Frontier, fleets: Any, budget_w: float
 ) -> None:
     plan = ClocksOnly(frontier).decide(fleets.of([AWAKE] * 4, budget_w).seen)
-    batch = full_batch(frontier)
+    batch = frontier.full_batch
     assert len(plan.awake) == 4
     assert {point.batch_limit for point in plan.awake} == {frontier.full.batch_limit}
     if 4 * batch.floor.draw_w <= budget_w:
@@ -53,7 +52,7 @@ def test_a_power_cap_is_the_same_for_all_and_never_below_what_the_board_takes(
 ) -> None:
     plan = PowerCapOnly(frontier, least_cap_w).decide(fleets.of([AWAKE] * 4, budget_w).seen)
     (point,) = set(plan.awake)
-    batch = full_batch(frontier)
+    batch = frontier.full_batch
     cap_w = max(least_cap_w, budget_w / 4)
     faster = [p for p in batch.points if p.output_tps > point.output_tps]
     assert point.draw_w <= cap_w or point == batch.floor

@@ -4,12 +4,20 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import MOST_CORRECTION, Corrected, Dwelling, Ramped
-from steppe.control.plan import Plan
+from steppe.control.damping import (
+    MOST_CORRECTION,
+    SETTLING_TICKS,
+    Corrected,
+    Dwelling,
+    Ramped,
+    guard_against,
+)
+from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
@@ -176,3 +184,69 @@ def test_a_fleet_that_sleeps_whole_wakes_without_delay(frontier: Frontier, fleet
     policy.decide(fleets.of([AWAKE] * 2, 0.0).seen)
     plan = policy.decide(replace(asleep, now_s=1.0, budget_w=150.0))
     assert plan.awake
+
+
+@pytest.mark.parametrize("deviation", [0.002, 0.01, 0.05])
+def test_the_guard_leaves_as_much_energy_above_the_budget_as_is_allowed(deviation: float) -> None:
+    over_share = 4e-4
+    guard = guard_against(deviation, over_share)
+    draws = 1 - guard + deviation * np.random.default_rng(0).standard_normal(2_000_000)
+    assert np.maximum(draws - 1, 0).mean() == pytest.approx(over_share, rel=0.05)
+
+
+def test_a_spread_too_small_to_matter_needs_no_guard() -> None:
+    assert guard_against(0.0, 4e-4) == 0.0
+    assert guard_against(5e-4, 4e-4) == 0.0
+
+
+@pytest.mark.parametrize(("factor", "widens"), [(0.8, False), (1.2, True)])
+def test_only_a_draw_above_its_aim_makes_the_guard_wider(
+    fleets: Any, factor: float, widens: bool
+) -> None:
+    policy = Corrected(Spends(), guard_share=0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, draw_w=factor * 100.0))
+    assert (policy.variance > 0) == widens
+
+
+def test_a_step_of_the_budget_teaches_nothing(fleets: Any) -> None:
+    policy = Corrected(Spends(), guard_share=0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, budget_w=70.0, draw_w=100.0))
+    for _ in range(SETTLING_TICKS):
+        policy.decide(replace(seen, budget_w=70.0, draw_w=77.0))
+    assert (policy.ratio, policy.variance) == pytest.approx((1.0, 0.0))
+
+
+def test_a_replica_is_not_woken_for_next_to_nothing(frontier: Frontier, fleets: Any) -> None:
+    policy = dwelling(frontier)
+    states = [AWAKE] * 40 + [ASLEEP]
+    need = replace(fleets.of(states, 41 * frontier.full.draw_w).seen, waiting=0)
+    kept = policy.decide(replace(need, demand_tps=20 * frontier.full.output_tps))
+    assert len(kept.awake) <= 40
+
+
+def test_a_few_replicas_of_many_are_not_put_to_sleep_for_want_of_use(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([AWAKE] * 10, 0.0).seen
+    inner = FollowBudget(frontier, frontier.drain.draw_w)
+    for share in np.linspace(0.2, 1.0, 81):
+        budget_w = share * 10 * frontier.full.draw_w
+        at = replace(seen, budget_w=float(budget_w))
+        wanted = len(inner.decide(at).awake)
+        found = len(Dwelling(inner, dwell_s=0.0).decide(at).awake)
+        assert found == wanted or (wanted == 9 and found == 10)
+
+
+def test_replicas_that_cost_too_many_tokens_sleep_without_delay(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = dwelling(frontier)
+    policy.decide(fleets.of([AWAKE] * 10, 10 * frontier.full.draw_w).seen)
+    low = replace(fleets.of([AWAKE] * 10, 5 * frontier.full.draw_w).seen, now_s=1.0)
+    plan = policy.decide(low)
+    kept = policy.inner.decide_among(low, AwakeBounds(10, 10))
+    assert plan.output_tps >= kept.output_tps

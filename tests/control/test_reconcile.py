@@ -203,3 +203,30 @@ def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, f
     sleeps, wakes = reconcile(late, plan, rule)
     assert sleeps == Sleep(both.replicas[0].id)
     assert isinstance(wakes, Wake)
+
+
+def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
+    frontier: Frontier, fleets: Any
+) -> None:
+    states = [ReplicaState.AWAKE] * 2 + [ReplicaState.ASLEEP] * 2
+    seen = fleets.of(states, 1000.0).seen
+    since_s = (0.0, 0.0, 5.0, 1.0)
+    replicas = tuple(
+        replace(r, outstanding=3, since_s=s) for r, s in zip(seen.replicas, since_s, strict=True)
+    )
+    seen = replace(seen, now_s=20.0, replicas=replicas)
+    rule = DrainRule(frontier.floor, longest_s=8.0)
+    actions = reconcile(seen, plan_of(frontier.floor, frontier.floor), rule)
+    woken = [action.replica for action in actions if isinstance(action, Wake)]
+    assert woken == [replicas[3].id]
+    assert sum(isinstance(action, Sleep) for action in actions) == 1
+
+
+def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
+    just_woken = replace(seen.replicas[0], outstanding=3, since_s=15.0)
+    frozen = replace(seen.replicas[1], outstanding=3, since_s=0.0)
+    seen = replace(seen, now_s=20.0, replicas=(just_woken, frozen))
+    rule = DrainRule(frontier.floor, longest_s=8.0)
+    actions = reconcile(seen, plan_of(frontier.floor), rule)
+    assert not any(isinstance(action, Wake | Sleep) for action in actions)

@@ -48,10 +48,11 @@ class ControlSection(Section):
     """Least share of the budget left unused, against the plan's own error."""
     ramp_up_share: Positive = 0.25
     """Most the planned draw may rise in a second, share of the fleet's full draw."""
-    dwell_s: NonNegative = 5.0
-    """Least time between two sleeps or wakes of the fleet, s; never delays a needed sleep."""
-    drain_s: NonNegative = 8.0
-    """How long a draining replica may finish its requests before it is frozen, s."""
+    dwell_s: NonNegative = 30.0
+    """How long a replica stays awake that is not wanted, s; never delays a needed sleep."""
+    drain_s: NonNegative = 30.0
+    """How long a draining replica may finish its requests before it is frozen, s; and how long a
+    turn lasts where frozen replicas take turns."""
     utilisation: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Most of a plan's output that the demand may take (`save_energy`)."""
     nameplate_w: Positive | None = None

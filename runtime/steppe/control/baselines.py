@@ -52,7 +52,7 @@ class PowerCapOnly:
         usable = seen.tally.usable
         room_w = _room_w(self.frontier, seen)
         cap_w = max(self.least_cap_w, room_w / max(1, usable))
-        batch = full_batch(self.frontier)
+        batch = self.frontier.full_batch
         within = [point for point in batch.points if point.draw_w <= cap_w]
         return _plan(self.frontier, seen, (within[-1] if within else batch.floor,) * usable)
 
@@ -72,7 +72,7 @@ class ClocksOnly:
         """Return the plan to hold until the next tick."""
         usable = seen.tally.usable
         room_w = _room_w(self.frontier, seen)
-        batch = full_batch(self.frontier)
+        batch = self.frontier.full_batch
         mix = best_mix(batch, usable, room_w)
         return _plan(self.frontier, seen, (batch.floor,) * usable if mix is None else mix)
 
@@ -150,21 +150,14 @@ class Reactive:
         return _plan(self.frontier, seen, (full,) * awake)
 
 
-def full_batch(frontier: Frontier) -> Frontier:
-    """Return the frontier of the points with the largest batch limit."""
-    largest = max(point.batch_limit for point in frontier.points)
-    points = [point for point in frontier.points if point.batch_limit == largest]
-    return Frontier.of(points, frontier.asleep_w, frontier.idle_w, frontier.source)
-
-
 def _room_w(frontier: Frontier, seen: Observation) -> float:
     """Return what the replicas that can serve may draw together, W."""
     return seen.budget_w - _others_w(frontier, seen.tally)
 
 
 def _others_w(frontier: Frontier, tally: Tally) -> float:
-    """Return the draw of the replicas that cannot serve, W; those that leave drain at the floor."""
-    return Planner(frontier, frontier.floor.draw_w).others_w(tally, tally.draining)
+    """Return the draw of the replicas that cannot serve, W; those that leave drain."""
+    return Planner(frontier, frontier.drain.draw_w).others_w(tally, tally.draining)
 
 
 def _plan(frontier: Frontier, seen: Observation, awake: Mix) -> Plan:

@@ -50,11 +50,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     frontier = pool.frontier
     match control.policy:
         case "follow_budget":
-            follow = FollowBudget(frontier, frontier.floor.draw_w)
+            follow = FollowBudget(frontier, frontier.drain.draw_w)
             policy = _damped(control, pool, _planned(control, pool, follow))
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s)
-            save = SaveEnergy(kept, kept.floor.draw_w, control.utilisation)
+            save = SaveEnergy(kept, kept.drain.draw_w, control.utilisation)
             policy = _damped(control, pool, _planned(control, pool, save))
         case "full_clocks":
             policy = FullClocks(frontier)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from steppe.control.plan import AwakeBounds, Plan
@@ -13,18 +14,33 @@ GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
 MEMORY = 0.95
 """Weight of the past in the estimate of the error's spread."""
+OVER_SHARE = 4e-4
+"""Energy that the spread of the error may put above the budget, share of the energy."""
+SETTLING_TICKS = 3
+"""So long after a step, or a change of the number of awake replicas, errors say nothing."""
+LEAST_STEP = 0.05
+"""A change of the planned draw that is a step, share of it."""
+LEAST_CUT = 0.2
+"""Replicas are put to sleep for want of use only if they are this share of the fleet."""
+MOST_LOSS = 0.05
+"""Output that replicas may cost which stay awake unwanted, share."""
+LEAST_GAIN = 0.01
+"""More replicas are woken only for this much more output, or this much less draw; share."""
+_FARTHEST, _HALVINGS = 6.0, 30
 MOST_CORRECTION = 0.3
 """The correction stays within 1 plus or minus this."""
 
 
 @dataclass(slots=True)
 class Corrected:
-    """Feeds back the error of the plan's draw, and keeps a guard of two standard deviations.
+    """Feeds back the error of the plan's draw, and keeps a guard against its spread.
 
     The correction is the ratio of measured to planned draw. It learns only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
-    frontier is wrong) and while no replica changes its state: frozen otherwise (anti-windup).
+    frontier is wrong) and once no replica changes its state: frozen otherwise (anti-windup).
     A larger error than the correction can mend is a bad reading, and counts as the largest.
+    The guard is such that, if the error spreads as a normal distribution, `OVER_SHARE` of the
+    energy comes to lie above the budget; only errors upwards make it wider.
 
     Attributes:
         inner: The policy that is corrected.
@@ -36,17 +52,18 @@ class Corrected:
     ratio: float = 1.0
     variance: float = 0.0
     _last: Plan | None = None
-    _settled: bool = False
+    _steady_ticks: int = 0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
         self._learn(seen)
-        guard = max(self.guard_share, 2 * math.sqrt(self.variance))
+        guard = max(self.guard_share, guard_against(math.sqrt(self.variance), OVER_SHARE))
         usable_w = seen.budget_w * (1 - guard) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
-        steady = self._last is not None and len(self._last.awake) == len(plan.awake)
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
-        self._last, self._settled = plan, steady and not moving
+        steady = self._last is not None and _is_alike(self._last, plan) and not moving
+        self._steady_ticks = self._steady_ticks + 1 if steady else 0
+        self._last = plan
         return plan
 
     def _learn(self, seen: Observation) -> None:
@@ -56,11 +73,45 @@ class Corrected:
             # Nothing can be learned; a guard that never shrank would keep the fleet asleep.
             self.variance *= MEMORY
             return
-        if not self._settled or seen.draw_w is None or not seen.waiting:
+        is_settled = self._steady_ticks >= SETTLING_TICKS
+        if not is_settled or seen.draw_w is None or not seen.waiting:
             return
         error = _within_bounds(seen.draw_w / (self._last.draw_w * self.ratio)) - 1
-        self.variance = MEMORY * self.variance + (1 - MEMORY) * error * error
+        upwards = 2 * max(0.0, error) ** 2
+        self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
+
+
+def _is_alike(before: Plan, after: Plan) -> bool:
+    """Tell whether a fleet goes from one plan to the next without a step."""
+    step_w = abs(after.draw_w - before.draw_w)
+    return len(before.awake) == len(after.awake) and step_w <= LEAST_STEP * before.draw_w
+
+
+def guard_against(deviation: float, over_share: float) -> float:
+    """Return the share of a budget to leave unused so that little energy comes to lie above it.
+
+    Args:
+        deviation: Standard deviation of the draw around its aim, share of it.
+        over_share: Energy that may lie above the budget, share of the energy.
+
+    Returns:
+        The guard g with `deviation * L(g / deviation) = over_share`, where L is the loss
+        function of the standard normal distribution; 0 where no guard is needed.
+    """
+    low, high = 0.0, _FARTHEST
+    if deviation * _loss(low) <= over_share:
+        return 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if deviation * _loss(middle) > over_share else (low, middle)
+    return deviation * high
+
+
+def _loss(z: float) -> float:
+    """Return the mean by which a standard normal variable exceeds z, where it does."""
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return density - z * math.erfc(z / math.sqrt(2)) / 2
 
 
 def _within_bounds(ratio: float) -> float:
@@ -93,26 +144,43 @@ class Ramped:
 
 @dataclass(slots=True)
 class Dwelling:
-    """Keeps the number of awake replicas for a while, unless the budget forbids it.
+    """Keeps replicas awake until none of them was wanted for a while, and wakes only for a gain.
+
+    As many stay awake as were wanted at any time in the last `dwell_s`, so that a fleet does
+    not flap with its load. The budget is stronger: where it does not hold so many awake,
+    fewer are.
 
     Attributes:
         inner: The policy to ask.
-        dwell_s: Least time between two changes of the number of awake replicas, s.
+        dwell_s: How long a replica stays awake that is not wanted, s.
     """
 
     inner: BoundedPolicy
     dwell_s: float
-    _changed_s: float = field(default=-math.inf)
+    _wanted: deque[tuple[float, int]] = field(default_factory=deque)
 
     def decide(self, seen: Observation) -> Plan:
-        """Return the inner plan, or the best one with as many awake replicas as now."""
+        """Return the inner plan, or the best one with another number of awake replicas."""
         plan = self.inner.decide(seen)
+        while self._wanted and seen.now_s - self._wanted[0][0] >= self.dwell_s:
+            self._wanted.popleft()
+        self._wanted.append((seen.now_s, len(plan.awake)))
         awake = seen.count(ReplicaState.AWAKE)
-        if len(plan.awake) == awake:
+        if not awake or len(plan.awake) == awake:
             return plan
-        if seen.now_s - self._changed_s < self.dwell_s and awake:
+        if len(plan.awake) > awake:
             kept = self.inner.decide_among(seen, AwakeBounds(awake, awake))
-            if len(kept.awake) == awake:
-                return kept
-        self._changed_s = seen.now_s
-        return plan
+            return plan if _gains(plan, kept) else kept
+        wanted = min(awake, max(count for _, count in self._wanted))
+        if awake - wanted < LEAST_CUT * len(seen.replicas):
+            wanted = awake
+        kept = self.inner.decide_among(seen, AwakeBounds(wanted, wanted))
+        return plan if plan.output_tps > kept.output_tps * (1 + MOST_LOSS) else kept
+
+
+def _gains(plan: Plan, kept: Plan) -> bool:
+    """Tell whether a plan is worth waking replicas for."""
+    if len(plan.awake) <= len(kept.awake):
+        return False
+    gives_more = plan.output_tps > kept.output_tps * (1 + LEAST_GAIN)
+    return gives_more or plan.draw_w < kept.draw_w * (1 - LEAST_GAIN)

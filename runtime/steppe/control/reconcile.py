@@ -59,9 +59,10 @@ class DrainRule:
     """How a replica leaves.
 
     Attributes:
-        point: Limits of a draining replica: the floor of the frontier.
+        point: Limits of a draining replica.
         longest_s: How long it may finish its requests before it is frozen while others wait
-            for the watts, s; while nobody waits it may finish.
+            for the watts, s; while nobody waits it may finish. Also the length of a turn where
+            frozen replicas take turns.
     """
 
     point: OperatingPoint
@@ -87,18 +88,32 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
 def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
     """Return the replicas that can serve, those that should serve first.
 
-    A replica that was frozen with requests for as long as a drain may last comes before all
-    others, so that no request waits inside a sleeping replica for ever: on scarce power
-    replicas take turns. A replica that has nothing to do comes after those that have.
+    No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
+    The replica that was frozen with requests for the longest time, and for a turn at least,
+    comes before all that have had their turn; one at a time, for every change costs a wake.
+    A replica that has nothing to do comes after those that have.
     """
     order = {ReplicaState.AWAKE: 0, ReplicaState.ASLEEP: 1, ReplicaState.DRAINING: 2}
+    turned_s = seen.now_s - rule.longest_s
+    starved = [
+        r
+        for r in seen.replicas
+        if r.state == ReplicaState.ASLEEP and r.outstanding and r.since_s <= turned_s
+    ]
+    next_one = min(starved, key=lambda r: r.since_s).id if starved else None
 
-    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
+    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, bool, int, int]:
         leaves = replica.state == ReplicaState.DRAINING
-        frozen = replica.state == ReplicaState.ASLEEP and replica.outstanding > 0
-        starves = frozen and seen.now_s - replica.since_s >= rule.longest_s
         idles = not replica.outstanding
-        return leaves, not starves, idles, order[replica.state], -replica.outstanding
+        has_turn = replica.state == ReplicaState.AWAKE and replica.since_s > turned_s
+        return (
+            leaves,
+            idles or not has_turn,
+            replica.id != next_one,
+            idles,
+            order[replica.state],
+            -replica.outstanding,
+        )
 
     return sorted((r for r in seen.replicas if r.state in order), key=rank)
 

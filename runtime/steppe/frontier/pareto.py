@@ -55,6 +55,18 @@ class Frontier:
         return self.points[-1]
 
     @property
+    def full_batch(self) -> Frontier:
+        """The points with the largest batch limit."""
+        largest = max(point.batch_limit for point in self.points)
+        points = [point for point in self.points if point.batch_limit == largest]
+        return Frontier.of(points, self.asleep_w, self.idle_w, self.source)
+
+    @property
+    def drain(self) -> OperatingPoint:
+        """The point at which a replica finishes what it has, and none of that is held."""
+        return self.full_batch.floor
+
+    @property
     def hull(self) -> tuple[OperatingPoint, ...]:
         """Points on the upper convex hull of (draw, output), from the floor up."""
         hull: list[OperatingPoint] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from steppe.control.state import expected_output_tokens
+
 WINDOW_S = 10.0
 RECENT = 100
 
@@ -26,11 +28,10 @@ class Demand:
         self._tokens.append(output_tokens)
 
     def tps(self, now_s: float) -> float:
-        """Return the output tokens per second asked for; 0 before the first answer."""
+        """Return the output tokens per second asked for."""
         arrivals_s = self._arrivals_s
         while arrivals_s and arrivals_s[0] < now_s - WINDOW_S:
             arrivals_s.popleft()
-        if not self._tokens:
-            return 0.0
         rate_rps = len(arrivals_s) / min(WINDOW_S, max(1.0, now_s))
-        return rate_rps * sum(self._tokens) / len(self._tokens)
+        recent = sum(self._tokens) / len(self._tokens) if self._tokens else None
+        return rate_rps * expected_output_tokens(recent, now_s)
