@@ -1,65 +1,167 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.feasibility import Shortage, first_shortage, outlook
+from steppe.control.feasibility import (
+    LOOK_EVERY_S,
+    Lookout,
+    Needs,
+    Points,
+    Shortage,
+    first_shortage,
+    needs,
+    outlook,
+)
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
 
-AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
+NEEDS = Needs(floor_w=40.0, serving_w=60.0, demand_w=100.0)
 
 
-def test_a_budget_for_all_that_is_asked_has_no_shortage(frontier: Frontier, fleets: Any) -> None:
-    found = outlook(fleets.of([AWAKE] * 2, 1000.0).seen, frontier, ())
-    assert (found.floor, found.demand) == (None, None)
-    assert (found.feasible_now, found.short_w, found.until_s) == (True, 0.0, 0.0)
+@dataclass
+class Weather:
+    """A budget that is `watts` and then `later_w`; notes when it was asked."""
+
+    watts: float
+    later_w: float
+    turns_s: float
+    asked_s: list[float] = field(default_factory=list)
+
+    def ahead(self, now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[float, float]]:
+        self.asked_s.append(now_s)
+        times_s = [now_s + i * step_s for i in range(round(horizon_s / step_s))]
+        return [(at_s, self.watts if at_s < self.turns_s else self.later_w) for at_s in times_s]
 
 
-def test_a_budget_below_the_sleeping_fleet_is_short_until_the_forecast_rises(
-    frontier: Frontier, fleets: Any
+@pytest.fixture(scope="module")
+def points(frontier: Frontier) -> Points:
+    return Points(frontier, frontier)
+
+
+def test_a_budget_for_all_that_is_asked_has_no_shortage() -> None:
+    found = outlook(NEEDS, [(0.0, 100.0), (60.0, 100.0)])
+    assert found.shortages == ()
+    assert found.serves_in_s is None
+
+
+def test_a_budget_below_the_sleeping_fleet_is_short_until_the_forecast_rises() -> None:
+    coming = ((100.0, 10.0), (200.0, 5.0), (300.0, 39.0), (400.0, 40.0))
+    found = outlook(NEEDS, coming)
+    assert found.floor == Shortage(35.0, 0.0, 300.0)
+    assert found.floor.is_here
+
+
+def test_a_demand_beyond_the_budget_is_told_apart_from_the_floor() -> None:
+    found = outlook(NEEDS, [(0.0, 70.0), (50.0, 101.0)])
+    assert found.shortages == (("demand", Shortage(30.0, 0.0, 50.0)),)
+    assert found.serves_in_s is None
+
+
+def test_a_shortage_to_come_is_told_ahead_of_time() -> None:
+    found = outlook(NEEDS, [(0.0, 100.0), (60.0, 1.0), (120.0, 100.0)])
+    assert [level for level, _ in found.shortages] == ["floor", "demand"]
+    assert found.floor == Shortage(39.0, 60.0, 120.0)
+    assert not found.floor.is_here
+    assert found.serves_in_s is None, "a replica serves meanwhile"
+
+
+def test_a_shortage_without_an_end_in_the_forecast_has_none() -> None:
+    found = outlook(NEEDS, [(0.0, 0.0), (10.0, 39.0)])
+    assert found.floor == Shortage(40.0, 0.0, None)
+    assert found.serves_in_s is None
+
+
+def test_a_replica_serves_again_before_the_whole_demand_is_served() -> None:
+    found = outlook(NEEDS, [(0.0, 50.0), (10.0, 60.0), (20.0, 100.0)])
+    assert found.serves_in_s == 10.0
+    assert found.demand == Shortage(50.0, 0.0, 20.0)
+
+
+def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(
+    points: Points, fleets: Any
 ) -> None:
-    seen = replace(fleets.of([ASLEEP] * 2, 10.0).seen, demand_tps=0.0, now_s=100.0)
-    floor_w = 2 * frontier.asleep_w
-    forecast = ((100.0, 10.0), (200.0, floor_w - 30.0), (300.0, floor_w - 1.0), (400.0, floor_w))
-    found = outlook(seen, frontier, forecast)
-    assert found.floor == Shortage(floor_w - 2.0, 0.0, 300.0)
-    assert not found.feasible_now
+    full = points.frontier.full
+    seen = replace(fleets.of([AWAKE, ASLEEP], 0.0).seen, demand_tps=2 * full.output_tps)
+    found = needs(seen, points)
+    assert found.floor_w == 2 * points.frontier.asleep_w
+    assert found.serving_w == points.frontier.asleep_w + points.frontier.floor.draw_w
+    assert found.demand_w == pytest.approx(2 * full.draw_w)
 
 
-def test_a_demand_beyond_the_budget_is_told_apart_from_the_floor(
-    frontier: Frontier, fleets: Any
-) -> None:
-    seen = replace(fleets.of([AWAKE] * 2, 60.0).seen, demand_tps=2 * frontier.full.output_tps)
-    found = outlook(seen, frontier, ((50.0, 2 * frontier.full.draw_w + 1.0),))
-    assert found.floor is None
-    assert found.demand is not None
-    assert found.short_w == pytest.approx(2 * frontier.full.draw_w - 60.0)
-    assert found.until_s == 50.0
+def test_what_no_watts_could_serve_is_no_need_of_power(points: Points, fleets: Any) -> None:
+    seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
+    assert needs(seen, points).demand_w == pytest.approx(2 * points.frontier.full.draw_w)
+    nobody = replace(fleets.of([GONE] * 2, 0.0).seen, demand_tps=1e9)
+    idle_w = 2 * points.frontier.idle_w
+    assert needs(nobody, points) == Needs(idle_w, idle_w, idle_w)
 
 
-def test_a_shortage_to_come_is_told_ahead_of_time(frontier: Frontier, fleets: Any) -> None:
+def test_without_a_demand_one_replica_is_needed(points: Points, fleets: Any) -> None:
+    quiet = replace(fleets.of([ASLEEP] * 3, 0.0).seen, demand_tps=0.0)
+    found = needs(quiet, points)
+    assert found.demand_w == found.serving_w > found.floor_w
+
+
+def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fleets: Any) -> None:
+    timed = Frontier(
+        tuple(replace(p, tpot_s=p.batch_limit / p.output_tps) for p in frontier.points),
+        frontier.asleep_w,
+        frontier.idle_w,
+        frontier.source,
+    )
+    tpots_s = sorted(point.tpot_s for point in timed.points)
+    strict, loose = Points.of(timed, tpots_s[0]), Points.of(timed, tpots_s[-1])
+    assert {point.tpot_s for point in strict.kept.points} == {tpots_s[0]}
+    assert loose.kept.points == timed.points
+    seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
+    assert needs(seen, strict).floor_w == needs(seen, loose).floor_w
+    assert needs(seen, strict).serving_w == needs(seen, loose).serving_w
+
+
+def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> None:
+    slow = replace(frontier, points=tuple(replace(p, tpot_s=9.0) for p in frontier.points))
+    assert Points.of(slow, 1.0).kept == slow
+
+
+def test_the_forecast_is_asked_for_once_in_a_while(points: Points, fleets: Any) -> None:
+    weather = Weather(1000.0, 1000.0, 0.0)
+    lookout = Lookout(points, weather.ahead)
     seen = fleets.of([AWAKE] * 2, 1000.0).seen
-    found = outlook(seen, frontier, ((60.0, 1.0), (120.0, 1000.0)))
-    assert found.feasible_now
-    assert found.floor is not None
-    assert (found.floor.begins_s, found.floor.until_s) == (60.0, 120.0)
+    for tick in range(11):
+        lookout.look(replace(seen, now_s=float(tick)))
+    assert sorted(set(weather.asked_s)) == [0.0, LOOK_EVERY_S, 2 * LOOK_EVERY_S]
 
 
-def test_a_shortage_without_an_end_in_the_forecast_has_none(
-    frontier: Frontier, fleets: Any
+def test_the_time_until_a_shortage_runs_down_between_two_forecasts(
+    points: Points, fleets: Any
 ) -> None:
-    found = outlook(fleets.of([ASLEEP], 0.0).seen, frontier, ((10.0, 1.0),))
-    assert found.until_s is None
+    lookout = Lookout(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
+    seen = fleets.of([AWAKE] * 2, 1000.0).seen
+    found = [lookout.look(replace(seen, now_s=float(tick))).floor for tick in range(4)]
+    assert [shortage and shortage.begins_in_s for shortage in found] == [600.0, 599.0, 598.0, 597.0]
 
 
-def test_what_no_watts_could_serve_is_no_shortage_of_power(frontier: Frontier, fleets: Any) -> None:
-    seen = replace(fleets.of([AWAKE] * 2, 2 * frontier.full.draw_w + 1).seen, demand_tps=1e9)
-    assert outlook(seen, frontier, ()).demand is None
+def test_a_budget_that_fails_without_warning_is_forecast_anew(points: Points, fleets: Any) -> None:
+    weather = Weather(1000.0, 1000.0, 0.0)
+    lookout = Lookout(points, weather.ahead)
+    seen = fleets.of([AWAKE] * 2, 1000.0).seen
+    lookout.look(seen)
+    weather.watts = weather.later_w = 10.0
+    found = lookout.look(replace(seen, now_s=1.0, budget_w=10.0))
+    assert found.floor == Shortage(2 * points.frontier.asleep_w - 10.0, 0.0, None)
+
+
+def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(points: Points, fleets: Any) -> None:
+    lookout = Lookout(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
+    found = lookout.look(fleets.of([ASLEEP] * 2, 10.0).seen)
+    assert found.serves_in_s == 35.0
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 100))
@@ -73,8 +175,8 @@ def test_the_first_shortage_is_where_the_budget_first_falls_below_the_need(
         assert found is None
         return
     assert found is not None
-    assert found.begins_s == below[0]
+    assert found.begins_in_s == below[0]
     rises = [at_s for at_s, w in coming if at_s > below[0] and w >= needed_w]
-    assert found.until_s == (rises[0] if rises else None)
+    assert found.ends_in_s == (rises[0] if rises else None)
     inside = [w for at_s, w in coming if below[0] <= at_s < (rises[0] if rises else 1e9)]
     assert found.short_w == needed_w - min(inside)

@@ -77,6 +77,10 @@ class Site:
         fault: str | None = self.say(AskStatus()).gpus[self.node.h100].fault
         return fault
 
+    def in_force(self) -> tuple[int | None, bool]:
+        gpu = self.say(AskStatus()).gpus[self.node.h100]
+        return gpu.in_force_mhz, gpu.is_confirmed
+
 
 @pytest.fixture
 def site(node: Any, keeper: Any) -> Site:
@@ -162,6 +166,27 @@ def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) ->
     assert answer.error == "NoPermissionError"
     assert site.limits(site.node.h100) == (900, 700.0)
     assert [held.clock_mhz for held in site.keeper.held] == [900]
+
+
+@pytest.mark.parametrize("code", CLASSES)
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_clock_limit_that_was_refused_is_never_called_in_force(
+    site: Site, code: int, waits: bool
+) -> None:
+    site.node.work(1.0)
+    assert site.in_force() == (None, True)
+    site.say(SetClockLimit(site.uuid, 900))
+    site.wait(0.5 if waits else 1.5)
+    assert site.in_force() == (900, True)
+    site.fail(SET_CLOCK, code)
+    assert isinstance(site.say(SetClockLimit(site.uuid, 600)), Accepted if waits else Refused)
+    site.wait(1.5)
+    assert site.in_force() == (900, True)
+    site.node.emulator.clear_faults()
+    site.say(SetClockLimit(site.uuid, 600))
+    assert site.in_force() == (600, False)
+    site.wait(1.0)
+    assert site.in_force() == (600, True)
 
 
 def test_a_gpu_lost_and_back_is_limited_again_within_a_second(site: Site) -> None:

@@ -39,6 +39,7 @@ LIMITS = st.builds(
     GpuLimits,
     st.text(),
     st.none() | st.integers(0, 10_000),
+    st.none() | st.integers(0, 10_000),
     st.none() | WATTS,
     st.booleans(),
     st.none() | st.text(),

@@ -72,8 +72,9 @@ def zeusd(node: Any, tmp_path: Path) -> Iterator[FakeZeusd]:
 
 
 @pytest.fixture
-def client(zeusd: FakeZeusd) -> ZeusdClient:
-    return ZeusdClient(Path(str(zeusd.server_address)), {gpu.uuid: gpu for gpu in open_gpus()})
+def client(node: Any, zeusd: FakeZeusd) -> ZeusdClient:
+    gpus = {gpu.uuid: gpu for gpu in open_gpus()}
+    return ZeusdClient(Path(str(zeusd.server_address)), gpus, clock=lambda: float(node.now_s))
 
 
 def limits(node: Any) -> tuple[int | None, float]:
@@ -129,10 +130,61 @@ def test_a_refusal_is_told_by_its_status(
         client.set_power_limit(open_gpus()[node.h100].uuid, 300.0)
 
 
-def test_a_token_is_sent_along(node: Any, zeusd: FakeZeusd, tmp_path: Path) -> None:
-    gpus = {gpu.uuid: gpu for gpu in open_gpus()}
-    ZeusdClient(tmp_path / "zeusd.sock", gpus, "secret").set_clock_limit(next(iter(gpus)), 900)
-    assert zeusd.tokens == ["Bearer secret"]
+def test_a_token_is_sent_along_as_its_file_has_it_now(
+    node: Any, zeusd: FakeZeusd, tmp_path: Path
+) -> None:
+    gpus, token_file = {gpu.uuid: gpu for gpu in open_gpus()}, tmp_path / "token"
+    client = ZeusdClient(tmp_path / "zeusd.sock", gpus, token_file)
+    with pytest.raises(AgentError, match=r"token: no token: No such file"):
+        client.call()
+    for token in ("secret", "another"):
+        token_file.write_text(f"{token}\n")
+        client.call()
+        client.set_power_limit(next(iter(gpus)), 300.0)
+    assert zeusd.tokens == ["Bearer secret", "Bearer another"]
+
+
+def test_a_clock_limit_changes_once_a_second_and_the_latest_wish_waits(
+    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+) -> None:
+    uuid = open_gpus()[node.h100].uuid
+    node.work(1.0)
+    assert [client.set_clock_limit(uuid, clock) for clock in (900, 600, 705)] == [900, 600, 705]
+    node.wait(0.5)
+    assert client.confirmed_mhz() == {uuid: 900}
+    node.wait(0.5)
+    client.confirmed_mhz()
+    node.wait(0.2)
+    assert client.confirmed_mhz() == {uuid: 705}
+    assert [query["max_clock_mhz"] for _, query in zeusd.asked] == ["900", "705"]
+
+
+def test_a_clock_limit_that_somebody_lifts_is_confirmed_only_when_it_is_set_again(
+    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+) -> None:
+    uuid = open_gpus()[node.h100].uuid
+    client.set_clock_limit(uuid, 900)
+    node.work(1.0)
+    node.open().reset_clock_limit()
+    node.wait(0.5)
+    assert client.confirmed_mhz() == {}
+    node.wait(0.5)
+    assert client.confirmed_mhz() == {uuid: 900}
+    assert len(zeusd.asked) == 2
+
+
+def test_a_refused_clock_limit_is_not_confirmed_and_no_other_suffers(
+    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+) -> None:
+    h100, spare = (open_gpus()[index].uuid for index in (node.h100, node.spare))
+    client.set_clock_limit(spare, 900)
+    zeusd.status, zeusd.body = 403, b"no"
+    with pytest.raises(NoPermissionError):
+        client.set_clock_limit(h100, 900)
+    node.wait(1.0)
+    assert client.confirmed_mhz() == {spare: 900}
+    node.emulator.set_alive(node.spare, False)
+    assert client.confirmed_mhz() == {}
 
 
 def test_without_a_daemon_the_client_says_where_it_looked(node: Any, tmp_path: Path) -> None:
@@ -140,5 +192,7 @@ def test_without_a_daemon_the_client_says_where_it_looked(node: Any, tmp_path: P
     client = ZeusdClient(tmp_path / "nobody.sock", gpus)
     with pytest.raises(AgentError, match=r"nobody\.sock: zeusd does not answer"):
         client.set_clock_limit(next(iter(gpus)), 900)
+    with pytest.raises(AgentError, match=r"nobody\.sock: zeusd does not answer"):
+        client.call()
     with contextlib.suppress(AgentError):
         client.release()

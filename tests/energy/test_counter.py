@@ -197,6 +197,20 @@ def test_a_frozen_counter_is_an_estimate_by_the_power_readings() -> None:
     assert history.window(7.5, 8.5).quality is Quality.COUNTER
 
 
+def test_a_frozen_counter_that_catches_up_is_believed_before_stale_power_readings() -> None:
+    gpu, history = Gpu(), CounterHistory(MAX_W)
+    poll(gpu, history, 2.0)
+    frozen_j, frozen_w = gpu.counter_j(), gpu.power_w
+    gpu.power_w = 150.0
+    for _ in range(500):
+        gpu.run(0.01)
+        history.add(gpu.now_s, frozen_j, frozen_w)
+    poll(gpu, history, 1.0)
+    window = history.window(1.0, 7.5)
+    assert window.energy_j == pytest.approx(300.0 + 5.5 * 150.0, rel=0.01)
+    assert window.quality is Quality.ESTIMATED
+
+
 def test_a_frozen_counter_without_power_readings_does_not_rise_for_ever() -> None:
     gpu, history = Gpu(), CounterHistory(MAX_W)
     for _ in range(100):

@@ -83,6 +83,25 @@ class StopsAt:
         pass
 
 
+class ForgetsWhenIdle:
+    """A step hook that, as the emulated GPU, has no step to end once it was told to idle."""
+
+    def __init__(self, step: int) -> None:
+        self.steps = self.idles = 0
+
+    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+        self.steps += 1
+
+    def end(self) -> None:
+        if not self.steps:
+            raise EngineError("no step has begun")
+        self.steps -= 1
+
+    def idle(self) -> None:
+        self.steps = 0
+        self.idles += 1
+
+
 @dataclass
 class Opened:
     stack: AsyncExitStack
@@ -191,6 +210,22 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(site: Site) -> N
     assert site.block.read_telemetry().steps <= steps + 1 < 50
     await site.engine.thaw()
     assert (await task)["usage"]["completion_tokens"] == 50
+
+
+async def test_a_freeze_lets_the_step_that_runs_end_and_then_the_gpu_idles(
+    open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steppe.engine.seam.Forgets", ForgetsWhenIdle, raising=False)
+    site = await open_site("steppe.engine.seam:Forgets")
+    task = asyncio.create_task(site.ask(chat(3, 50)))
+    hook: Any = site.engine._hook
+    await site.until(lambda: site.block.read_telemetry().steps > 3 and hook.steps == 1)
+    idles = hook.idles
+    await site.engine.freeze()
+    await site.until(lambda: hook.idles > idles)
+    await site.engine.thaw()
+    assert (await task)["usage"]["completion_tokens"] == 50
+    await site.engine.check()
 
 
 async def test_a_client_that_hangs_up_frees_its_place(site: Site) -> None:

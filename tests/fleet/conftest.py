@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,3 +64,16 @@ def actors(monkeypatch: pytest.MonkeyPatch) -> type[FakeActor]:
     monkeypatch.setattr(ray, "wait", _wait)
     monkeypatch.setattr(ray, "get", _get)
     return FakeActor
+
+
+@pytest.fixture(scope="session")
+def virtual_fleet() -> ModuleType:
+    """Return the fleet in virtual time that lies beside this file."""
+    path = Path(__file__).with_name("virtual_fleet.py")
+    spec = importlib.util.spec_from_file_location("steppe_virtual_fleet", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from steppe.errors import AgentError, DeviceError, NoPermissionError, TransientDeviceError
+from steppe.errors import (
+    AgentError,
+    ConfigError,
+    DeviceError,
+    NoPermissionError,
+    NotSupportedError,
+    TransientDeviceError,
+)
 from steppe.fleet import clocks
-from steppe.fleet.clocks import ClockLimits
+from steppe.fleet.clocks import REFUSED_S, ClockLimits, ZeusdLimits
 
 
 @dataclass
@@ -42,9 +49,28 @@ class FakeClient:
             raise self.problem
         return clock_mhz - clock_mhz % 15
 
+    def confirmed_mhz(self) -> dict[str, int]:
+        if self.problem is not None:
+            raise self.problem
+        return {"GPU-1": 900}
+
+    def call(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+
     def release(self) -> None:
         if self.problem is not None:
             raise self.problem
+
+
+@dataclass
+class Time:
+    """Stands for the module `time`."""
+
+    now_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
 
 
 @dataclass
@@ -90,13 +116,73 @@ def test_an_agent_that_a_dead_predecessor_left_is_waited_for(
     assert site.problems == []
 
 
-def test_without_permission_nothing_more_is_asked(
-    site: Site, limits: Callable[[], ClockLimits]
+def test_without_permission_a_gpu_is_asked_again_only_after_a_while_and_said_so_once(
+    site: Site,
+    limits: Callable[[], ClockLimits],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = limits()
+    made, time = limits(), Time()
+    monkeypatch.setattr(clocks, "time", time)
     site.client.problem = NoPermissionError("only root")
     assert [made.set("GPU-1", 900), made.set("GPU-1", 600)] == [None, None]
     assert site.client.asked == [("GPU-1", 900)]
+    time.now_s = REFUSED_S
+    assert made.set("GPU-1", 600) is None
+    assert caplog.messages == ["clock limit of GPU-1: asked for 900 MHz: only root"]
+    time.now_s, site.client.problem = 2 * REFUSED_S, None
+    assert made.set("GPU-1", 600) == 600
+
+
+@pytest.mark.parametrize("problem", [NoPermissionError("not this one"), NotSupportedError("old")])
+def test_a_gpu_that_refuses_keeps_no_other_from_its_limit(
+    site: Site, limits: Callable[[], ClockLimits], problem: DeviceError
+) -> None:
+    made = limits()
+    site.client.problem = problem
+    assert made.set("GPU-1", 900) is None
+    site.client.problem = None
+    assert made.set("GPU-2", 900) == 900
+
+
+def test_only_what_the_agent_vouches_for_is_confirmed(
+    site: Site, limits: Callable[[], ClockLimits], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = limits()
+    assert made.confirmed_mhz() == {"GPU-1": 900}
+    site.client.problem = AgentError("gone")
+    assert [made.confirmed_mhz(), made.confirmed_mhz()] == [None, None]
+    assert caplog.messages == ["no word about the clock limits: gone"]
+
+
+def test_a_node_whose_agent_cannot_limit_clocks_says_so(
+    site: Site, limits: Callable[[], ClockLimits]
+) -> None:
+    assert limits().can_set
+    site.problems = [NoPermissionError("only root")]
+    made = limits()
+    assert not made.can_set
+    assert (made.set("GPU-1", 900), made.confirmed_mhz()) == (None, None)
+
+
+def test_zeusd_takes_limits_and_is_asked_to_undo_them() -> None:
+    client: Any = FakeClient()
+    made = ZeusdLimits(client)
+    made.require()
+    assert (made.can_set, made.were_undone()) == (True, False)
+    assert (made.set("GPU-1", 907), made.confirmed_mhz()) == (900, {"GPU-1": 900})
+    made.close()
+
+
+def test_a_zeusd_that_is_not_there_is_a_mistake_in_the_configuration(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client: Any = FakeClient(problem=AgentError("/run/zeusd.sock: zeusd does not answer"))
+    made = ZeusdLimits(client)
+    with pytest.raises(ConfigError, match=r"^device\.zeusd: /run/zeusd\.sock: zeusd does not"):
+        made.require()
+    made.close()
+    assert caplog.messages == ["clock limits stay: /run/zeusd.sock: zeusd does not answer"]
 
 
 @pytest.mark.parametrize("problem", [AgentError("gone"), TransientDeviceError("busy")])

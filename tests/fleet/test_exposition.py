@@ -5,7 +5,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from steppe.fleet.exposition import Exposition
-from steppe.report.records import ReplicaTick, TickRecord
+from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 
 TICK = TickRecord(
     t_s=1.0,
@@ -35,7 +35,7 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
 
 
 def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
-    found = samples(Exposition("emulated").update(TICK, feasible=True))
+    found = samples(Exposition("emulated").update(TICK))
     assert found["steppe_power_supply_watts", ""] == 120.0
     assert found["steppe_power_budget_watts", ""] == 90.0
     assert found["steppe_power_watts", "replica-1,emulated"] == 60.0
@@ -51,18 +51,43 @@ def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
 
 def test_counters_add_up_and_gauges_do_not() -> None:
     exposition = Exposition("emulated")
-    exposition.update(TICK, feasible=True)
+    exposition.update(TICK)
     quiet = replace(TICK, energy_j=30.0, output_tokens=0, running=0, budget_w=10.0)
-    found = samples(exposition.update(quiet, feasible=False))
+    found = samples(exposition.update(quiet))
     assert found["steppe_energy_joules_total", "emulated"] == 110.0
     assert found["steppe_engine_output_tokens_total", ""] == 40.0
     assert found["steppe_requests_running", ""] == 0.0
-    assert found["steppe_budget_feasible", ""] == 0.0
 
 
 def test_a_replica_that_left_is_told_of_no_more() -> None:
     exposition = Exposition("emulated")
-    exposition.update(TICK, feasible=True)
-    found = samples(exposition.update(replace(TICK, replicas=TICK.replicas[:1]), feasible=True))
+    exposition.update(TICK)
+    found = samples(exposition.update(replace(TICK, replicas=TICK.replicas[:1])))
     assert ("steppe_power_watts", "replica-1,emulated") in found
     assert ("steppe_power_watts", "replica-2,emulated") not in found
+
+
+def test_a_shortage_is_told_with_its_watts_and_its_times() -> None:
+    shortages = (ShortageTick("floor", 5.0, 60.0, None), ShortageTick("demand", 40.0, 0.0, 90.0))
+    found = samples(Exposition("emulated").update(replace(TICK, shortages=shortages)))
+    assert found["steppe_shortage_watts", "floor"] == 5.0
+    assert found["steppe_shortage_watts", "demand"] == 40.0
+    assert found["steppe_shortage_begins_seconds", "floor"] == 60.0
+    assert found["steppe_shortage_begins_seconds", "demand"] == 0.0
+    assert found["steppe_shortage_ends_seconds", "demand"] == 90.0
+    assert ("steppe_shortage_ends_seconds", "floor") not in found
+    assert found["steppe_budget_feasible", ""] == 1.0, "the floor is short only later"
+
+
+def test_a_budget_below_the_floor_is_not_feasible() -> None:
+    short = replace(TICK, shortages=(ShortageTick("floor", 5.0, 0.0, 60.0),))
+    assert samples(Exposition("emulated").update(short))["steppe_budget_feasible", ""] == 0.0
+
+
+def test_a_shortage_that_is_over_leaves_no_watts_and_no_times() -> None:
+    exposition = Exposition("emulated")
+    exposition.update(replace(TICK, shortages=(ShortageTick("demand", 40.0, 0.0, 90.0),)))
+    found = samples(exposition.update(TICK))
+    assert found["steppe_shortage_watts", "demand"] == 0.0
+    assert found["steppe_budget_feasible", ""] == 1.0
+    assert not [key for key in found if "seconds" in key[0]]

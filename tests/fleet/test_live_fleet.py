@@ -8,9 +8,9 @@ import pytest
 import ray
 
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import ReplicaState
+from steppe.control.state import EARLY_S, EXPECTED_OUTPUT_TOKENS, ReplicaState
 from steppe.fleet.live_fleet import QUEUE_PER_REPLICA, LiveFleet
-from steppe.fleet.members import Member, Placement
+from steppe.fleet.members import REST_MARGIN, Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
@@ -93,7 +93,7 @@ def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=25.0, clock_mhz=600))
     seen = scene.fleet.observe(1.0)
     assert (seen.now_s, seen.budget_w, seen.draw_w) == (1.0, 100.0, 65.0)
-    assert (seen.waiting, seen.demand_tps) == (2, 30.0)
+    assert seen.waiting == 2
     assert [(r.id, r.state, r.clock_mhz, r.outstanding) for r in seen.replicas] == [
         ("replica-1", AWAKE, 900, 5),
         ("replica-2", AWAKE, 600, 0),
@@ -101,6 +101,13 @@ def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None
     assert scene.budget.settled == [(1.0, 65.0)]
     assert scene.fleet.seen is not None
     assert scene.fleet.seen.running == 6
+
+
+def test_the_demand_is_told_by_the_answers_once_there_are_long_ones_among_them(
+    scene: Scene,
+) -> None:
+    assert scene.fleet.observe(1.0).demand_tps == 3 * EXPECTED_OUTPUT_TOKENS
+    assert scene.fleet.observe(EARLY_S).demand_tps == 30.0
 
 
 def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_one(
@@ -208,6 +215,58 @@ def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
     assert member.state == GONE
     member.start(11.5)
     assert actor.names().count("start") == 2
+
+
+def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
+    scene: Scene,
+) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0, obeys=False))
+    seen = scene.fleet.observe(1.0)
+    assert [r.id for r in seen.replicas] == ["replica-1"]
+    assert seen.budget_w == 30.0
+    assert seen.draw_w is None, "the last plan was made for both"
+    assert scene.fleet.seen is not None
+    assert [r.id for r in scene.fleet.seen.observation.replicas] == ["replica-1", "replica-2"]
+    assert scene.fleet.seen.observation.budget_w == 100.0
+    scene.fleet.apply([Retune("replica-1", 600, 4)])
+    (sent,) = [args for name, args in scene.node.asked if name == "apply"]
+    assert sent[0][0] == SetLimits("replica-2", None, 1, "asleep")
+    assert scene.member(2).state == ASLEEP
+
+
+def test_a_replica_that_obeys_again_is_counted_on_again(scene: Scene) -> None:
+    for number, obeys in ((1, False), (2, False), (3, True)):
+        scene.report(number, report_of("replica-1"), report_of("replica-2", obeys=obeys))
+        seen = scene.fleet.observe(float(number))
+        scene.fleet.apply([])
+    assert scene.replicas["replica-2"].names().count("freeze") == 1
+    assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", ASLEEP)]
+
+
+def test_a_lost_gpu_leaves_the_draw_of_the_others_known(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0))
+    scene.fleet.observe(1.0)
+    lost = report_of("replica-2", draw_w=None, rest_w=20.0, obeys=False)
+    scene.report(2, report_of("replica-1"), lost)
+    assert scene.fleet.observe(2.0).draw_w is None
+    scene.fleet.apply([])
+    scene.report(3, report_of("replica-1"), lost)
+    seen = scene.fleet.observe(3.0)
+    assert (seen.budget_w, seen.draw_w) == (100.0 - REST_MARGIN * 20.0, 40.0)
+
+
+def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: Scene) -> None:
+    scene.member(2).move(GONE, 0.0)
+    scene.report(1, report_of("replica-1"), report_of("replica-2", obeys=False))
+    seen = scene.fleet.observe(1.0)
+    assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", GONE)]
+
+
+def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> None:
+    for number, draw_w in ((1, 90.0), (2, 50.0), (3, None)):
+        scene.report(number, report_of("replica-1"), report_of("replica-2", draw_w=draw_w))
+        scene.fleet.observe(float(number))
+    assert [watts for _, watts in scene.budget.settled] == [130.0, 90.0, 130.0]
 
 
 def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:

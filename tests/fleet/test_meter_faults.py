@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from steppe.device.emulator.build import build_library
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
 from steppe.energy.attribution import TokenWeights
+from steppe.energy.counter import CounterHistory
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
@@ -189,6 +191,31 @@ def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
     true_j = sum(node.window(index, start_s, node.now_s - 0.1)[1] for index in (H100, SPARE))
     assert back.energy_j == pytest.approx(true_j, rel=0.05)
     assert back.idle_uj + back.transition_uj == pytest.approx(back.energy_j * 1e6, abs=1)
+    block.close()
+
+
+def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_report(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meters, "CounterHistory", partial(CounterHistory, capacity=20))
+    node.meters = [GpuMeter(gpu) for gpu in open_gpus()]
+    node.serve(2.0)
+    block = ControlBlock.create(tmp_path / "replica-1.block")
+    gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
+    seat = ReplicaSeat("replica-1", block, gpus)
+    node.emulator.set_alive(H100, False)
+    node.serve(8.0)
+    lost = seat.report(TokenWeights())
+    assert (lost.energy_j, lost.draw_w, lost.quality) == (0.0, None, Quality.ESTIMATED)
+    assert node.meters[SPARE].counter_j(seat.seen_s) is None
+    node.emulator.set_alive(H100, True)
+    node.serve(1.0)
+    back = seat.report(TokenWeights())
+    assert (back.energy_j, back.draw_w) == (0.0, None)
+    back_s = seat.seen_s
+    node.serve(1.0)
+    true_j = sum(node.window(index, back_s, seat.seen_s + 1.0)[1] for index in (H100, SPARE))
+    assert seat.report(TokenWeights()).energy_j == pytest.approx(true_j, rel=0.05)
     block.close()
 
 

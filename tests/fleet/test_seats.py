@@ -197,6 +197,30 @@ def test_a_seat_waits_for_the_slowest_of_its_meters(tmp_path: Path) -> None:
     block.close()
 
 
+def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Bench) -> None:
+    bench.seat.clock_mhz = 900
+    bench.seat.clocks["GPU-1"].wish(900, 0.0)
+    for now_s, confirmed_mhz, lost, obeys in (
+        (10.0, 900, frozenset(), True),
+        (11.0, 900, frozenset({"GPU-1"}), False),
+        (12.0, 900, frozenset({"GPU-2"}), True),
+        (13.0, 1500, frozenset(), False),
+    ):
+        bench.seat.look_at_clocks({"GPU-1": confirmed_mhz}, lost, now_s)
+        assert bench.report(100.0 + now_s).obeys == obeys
+    assert bench.report(120.0).clock_mhz == 1500  # what holds, so that it is asked for anew
+
+
+def test_a_seat_knows_what_it_drew_at_rest(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path, "asleep")
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 102.0  # what the last step left
+    assert [bench.report(until_s).rest_w for until_s in (101.0, 104.0)] == [None, None]
+    assert bench.report(105.0).rest_w == 20.0
+    bench.step(105.0, 105.5, decode(7))
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 105.0, 107.0
+    assert [bench.report(until_s).rest_w for until_s in (106.0, 107.0, 110.0)] == [20.0] * 3
+
+
 def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:
     bench.seat.set_batch_limit(8)
     news = bench.engine.read_limits(-1)

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from steppe.report.closing import summary_panel
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line, trend
+from steppe.report.records import ShortageTick
 from steppe.report.summary import summarise
 
 
@@ -50,6 +51,20 @@ def test_the_view_says_when_the_budget_is_exceeded(made_run: Any) -> None:
     totals = so_far(made_run, 1)
     assert "headroom 30.0 W" in shown(live_view(within, [within], totals))
     assert "over budget by 5.00 W" in shown(live_view(over, [over], totals))
+
+
+def test_the_view_tells_of_the_first_shortage_in_one_line(run_maker: Callable[..., Any]) -> None:
+    run = run_maker(20, 8)
+    floor, demand = ShortageTick("floor", 5.0, 65.0, 600.0), ShortageTick("demand", 40.0, 0.0, None)
+    for shortages, told in (
+        ((floor,), "budget 5.00 W short of the sleeping fleet in 1:05, enough in 10:00"),
+        ((floor, demand), "budget 40.0 W short of the demand at the SLO, no end in the forecast"),
+        ((), None),
+    ):
+        tick = replace(run.ticks[-1], shortages=shortages)
+        lines = shown(live_view(tick, run.ticks, so_far(run, 20))).splitlines()
+        assert [line.strip() for line in lines if "short of" in line] == [told] * (told is not None)
+        assert len(lines) <= 24
 
 
 def test_replicas_that_do_not_fit_are_counted(run_maker: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from steppe.errors import UsageError
 from steppe.report.recorder import Recorder
+from steppe.report.records import ShortageTick
 from steppe.report.run import read_run
 from steppe.report.summary import Summary
 
@@ -38,9 +40,34 @@ def test_a_run_reads_back_as_it_was_written(recorded: tuple[Path, Summary], made
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    assert list(line) == [*keys.split(), "running", "replicas"]
+    assert list(line) == [*keys.split(), "running", "shortages", "replicas"]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps"
     assert list(line["replicas"][0]) == replica_keys.split()
+
+
+def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) -> None:
+    shortages = (ShortageTick("floor", 5.0, 60.0, None), ShortageTick("demand", 40.0, 0.0, 90.0))
+    tick = replace(made_run.ticks[0], shortages=shortages)
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(tick)
+    assert read_run(tmp_path).ticks == (tick,)
+    line = json.loads((tmp_path / "record.jsonl").read_text())
+    assert line["shortages"][0] == {
+        "of": "floor",
+        "short_w": 5.0,
+        "begins_in_s": 60.0,
+        "ends_in_s": None,
+    }
+
+
+def test_a_record_from_before_shortages_has_none(tmp_path: Path, made_run: Any) -> None:
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(made_run.ticks[0])
+    path = tmp_path / "record.jsonl"
+    line = json.loads(path.read_text())
+    del line["shortages"]
+    path.write_text(json.dumps(line) + "\n")
+    assert read_run(tmp_path).ticks == made_run.ticks[:1]
 
 
 def test_a_request_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from steppe.config import RunConfig
+from steppe.config import PowerSection, RunConfig
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
@@ -142,6 +143,25 @@ def test_requests_fail_with_their_replica_unless_no_token_came_yet() -> None:
     assert totals.transition_energy_j > 0
     states = {replica.state for tick in notes.ticks for replica in tick.replicas}
     assert {"awake", "gone", "starting"} <= states
+
+
+def test_a_shortage_is_written_down_before_it_is_here(tmp_path: Path) -> None:
+    supply = tmp_path / "supply.csv"
+    supply.write_text("t,w\n" + "".join(f"{t},{400 if t < 60 else 20}\n" for t in range(200)))
+    trace = {"kind": "trace", "path": str(supply), "time_column": "t", "power_column": "w"}
+    config = config_of()
+    power = PowerSection.model_validate({"supply": [{**trace, "watts_per_unit": 1}]})
+    notes, _ = run(scenario(config.model_copy(update={"power": power}), poisson(2.0)))
+    floors = {
+        round(tick.t_s): shortage
+        for tick in notes.ticks
+        for shortage in tick.shortages
+        if shortage.of == "floor"
+    }
+    assert set(floors) == {round(tick.t_s) for tick in notes.ticks}
+    assert floors[20].begins_in_s == pytest.approx(40.0, abs=5.0)
+    assert floors[20].ends_in_s is None
+    assert floors[100].begins_in_s == 0.0
 
 
 def test_waking_takes_its_time_and_its_joules() -> None:

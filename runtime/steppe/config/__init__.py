@@ -15,6 +15,7 @@ from steppe.config.device import (
     ModelledSection,
     NvmlSection,
     PaceSection,
+    ZeusdSection,
 )
 from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
 from steppe.config.power import (
@@ -72,6 +73,7 @@ __all__ = [
     "SweepSection",
     "TraceSupply",
     "WindSupply",
+    "ZeusdSection",
     "load_config",
     "shipped_config",
 ]

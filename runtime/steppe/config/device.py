@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steppe.config.section import NonNegative, Section
 
@@ -24,10 +25,32 @@ class PaceSection(Section):
     """Computing one prompt token, s at the full clock."""
 
 
+class ZeusdSection(Section):
+    """Set clock limits through a running zeusd (Zeus's daemon), not through an agent of our own.
+
+    For sites where zeusd has the privilege and nothing else may have it. It has no dead-man
+    lease: when a node is killed, its clock limits stay.
+    """
+
+    socket: Path = Path("/run/zeusd/zeusd.sock")
+    """Where it listens, on every node."""
+    token_file: Path | None = None
+    """File with the bearer token (scope `gpu-control`), where the daemon asks for one."""
+
+    @field_validator("socket", "token_file")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("each node looks for it in its own file system: give an absolute path")
+        return path
+
+
 class NvmlSection(Section):
     """Real NVIDIA GPUs."""
 
     kind: Literal["nvml"]
+    zeusd: ZeusdSection | None = None
+    """Who sets the clock limits; each node starts an agent of its own when absent."""
 
 
 class EmulatedSection(Section):

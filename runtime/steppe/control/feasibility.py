@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Self
 
-from steppe.control.plan import AwakeBounds
-from steppe.control.planner import Need, Planner
+from steppe.control.planned import Foresight
+from steppe.control.planner import EVERYTHING, LEAST_TPS, Planner
+from steppe.control.policy import at_slo
 from steppe.control.state import Observation
+from steppe.errors import InfeasibleError
+from steppe.frontier.exchange import lower_draw
+from steppe.frontier.group import Group
 from steppe.frontier.pareto import Frontier
 
 Forecast = Sequence[tuple[float, float]]
 """Times, s since the run began, and the power budget from then on, W; in order."""
+Level = Literal["floor", "demand"]
+"""What a budget can be too small for."""
+
+NEAR_S, NEAR_STEP_S = 300.0, 5.0
+FAR_S, FAR_STEP_S = 3600.0, 60.0
+"""How far ahead is looked, in which steps, s: finely at first, then coarsely."""
+LOOK_EVERY_S = 5.0
+"""Time between two forecasts, s, while nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,72 +34,132 @@ class Shortage:
 
     Attributes:
         short_w: How much more is needed at its worst, W.
-        begins_s: Time until it begins, s; 0 when it is here.
-        until_s: Time until it ends, s; None when the forecast does not see its end.
+        begins_in_s: Time until it begins, s; 0 when it is here.
+        ends_in_s: Time until it ends, s; None when the forecast does not see its end.
     """
 
     short_w: float
-    begins_s: float
-    until_s: float | None
+    begins_in_s: float
+    ends_in_s: float | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it has begun."""
+        return self.begins_in_s <= 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the budget is not enough for, now or first in the forecast.
+    """What the budget is not enough for, now or first in the forecast; None: not foreseen.
 
     Attributes:
-        floor: Below what the fleet draws with every replica asleep; None: not foreseen.
-        demand: Below what the demand takes at the SLO; None: not foreseen.
+        floor: Below what the fleet draws with every replica asleep.
+        serving: Below what it takes that one replica serves at its lowest point.
+        demand: Below what the demand takes at the SLO.
     """
 
     floor: Shortage | None
+    serving: Shortage | None
     demand: Shortage | None
 
     @property
-    def feasible_now(self) -> bool:
-        """Whether the budget is enough at this moment, for the floor and for the demand."""
-        return not any(shortage.begins_s <= 0 for shortage in self._shortages)
+    def shortages(self) -> tuple[tuple[Level, Shortage], ...]:
+        """What is short, of the floor and of the demand."""
+        found: tuple[tuple[Level, Shortage | None], ...]
+        found = (("floor", self.floor), ("demand", self.demand))
+        return tuple((level, shortage) for level, shortage in found if shortage is not None)
 
     @property
-    def short_w(self) -> float:
-        """What is missing at the worst of the shortages that are here, W."""
-        here = [shortage.short_w for shortage in self._shortages if shortage.begins_s <= 0]
-        return max(here, default=0.0)
+    def serves_in_s(self) -> float | None:
+        """Time until a replica can serve again, s; None when one can, or none is seen to."""
+        if self.serving is None or not self.serving.is_here:
+            return None
+        return self.serving.ends_in_s
 
     @property
-    def until_s(self) -> float | None:
-        """Time until the shortages that are here have ended, s; None when none is seen to."""
-        ends = [shortage.until_s for shortage in self._shortages if shortage.begins_s <= 0]
-        known = [end_s for end_s in ends if end_s is not None]
-        return max(known, default=0.0) if len(known) == len(ends) else None
-
-    @property
-    def _shortages(self) -> tuple[Shortage, ...]:
-        return tuple(shortage for shortage in (self.floor, self.demand) if shortage is not None)
+    def here(self) -> tuple[bool, bool, bool]:
+        """Which of the three are here."""
+        return (_is_here(self.floor), _is_here(self.serving), _is_here(self.demand))
 
 
-def outlook(seen: Observation, frontier: Frontier, forecast: Forecast) -> Outlook:
-    """Return whether the budget suffices now and in the forecast.
+def _is_here(shortage: Shortage | None) -> bool:
+    return shortage is not None and shortage.is_here
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Operating points of one replica, as shortages are told by them.
+
+    Attributes:
+        frontier: All of them.
+        kept: Those that keep the SLO; all of them where none does.
+    """
+
+    frontier: Frontier
+    kept: Frontier
+
+    @classmethod
+    def of(cls, frontier: Frontier, tpot_s: float) -> Self:
+        """Tell apart the points that keep an SLO, the longest time per output token, s."""
+        try:
+            return cls(frontier, at_slo(frontier, tpot_s))
+        except InfeasibleError:
+            return cls(frontier, frontier)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a fleet cannot do without at one instant.
+
+    Attributes:
+        floor_w: Draw with every replica asleep, W.
+        serving_w: Draw with one replica at its lowest point and the others asleep, W.
+        demand_w: Least draw that serves the demand at the SLO, W.
+    """
+
+    floor_w: float
+    serving_w: float
+    demand_w: float
+
+
+def needs(seen: Observation, points: Points) -> Needs:
+    """Return what a fleet needs.
 
     The demand is taken as it is now, and at most as much as the replicas give that can serve:
-    what more watts could not serve is not for want of power.
+    what more watts could not serve is not for want of power. Without a demand one replica must
+    serve: with none, nobody would notice the first request.
 
     Args:
-        seen: The fleet; its budget holds until the first time of the forecast after now.
-        frontier: Operating points of one replica that keep the SLO.
-        forecast: The budget to come.
+        seen: The fleet; the budget in it is not read.
+        points: What one replica can do.
     """
-    planner = Planner(frontier, frontier.floor.draw_w)
-    tally = seen.tally
-    usable, others_w = tally.usable, planner.others_w(tally, 0)
-    floor_w = usable * frontier.asleep_w + others_w
-    most_tps = usable * frontier.full.output_tps
+    tally, asleep_w = seen.tally, points.frontier.asleep_w
+    usable = tally.usable
+    others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(tally, 0)
+    floor_w = usable * asleep_w + others_w
+    serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
+    return Needs(floor_w, serving_w, _covering_w(points.kept, usable, seen.demand_tps) + others_w)
+
+
+def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
+    """Return the least draw that covers a demand, W: what exchanges find, for a search is dear."""
+    group = Group.awake_or_asleep(frontier, replicas, EVERYTHING)
     # The least bit less: a sum of floats must not miss the most by its rounding.
-    need = Need(min(seen.demand_tps, most_tps * (1 - 1e-9)), 0)
-    plan = planner.covering(need, usable, AwakeBounds(0, usable))
-    demand_w = floor_w if plan is None else plan.draw_w + others_w
-    coming = [(seen.now_s, seen.budget_w), *(pair for pair in forecast if pair[0] > seen.now_s)]
-    return Outlook(first_shortage(coming, floor_w), first_shortage(coming, demand_w))
+    most_tps = replicas * frontier.full.output_tps * (1 - 1e-9)
+    need_tps = max(LEAST_TPS, min(demand_tps, most_tps))
+    counts = group.covering(need_tps, 0)
+    return group.least_w if counts is None else group.draw_w(lower_draw(group, counts, need_tps))
+
+
+def outlook(needed: Needs, coming: Forecast) -> Outlook:
+    """Return whether the budget suffices now and in the forecast.
+
+    Args:
+        needed: What the fleet needs.
+        coming: Now and the budget, which holds until the next time; then the forecast.
+    """
+    levels_w = (needed.floor_w, needed.serving_w, needed.demand_w)
+    return Outlook(*(first_shortage(coming, needed_w) for needed_w in levels_w))
 
 
 def first_shortage(coming: Forecast, needed_w: float) -> Shortage | None:
@@ -96,11 +170,54 @@ def first_shortage(coming: Forecast, needed_w: float) -> Shortage | None:
         needed_w: What is needed, W.
     """
     now_s = coming[0][0]
-    short_w, begins_s = 0.0, 0.0
+    short_w, begins_in_s = 0.0, 0.0
     for at_s, budget_w in coming:
         if budget_w < needed_w:
-            begins_s = begins_s if short_w else at_s - now_s
+            begins_in_s = begins_in_s if short_w else at_s - now_s
             short_w = max(short_w, needed_w - budget_w)
         elif short_w:
-            return Shortage(short_w, begins_s, at_s - now_s)
-    return Shortage(short_w, begins_s, None) if short_w else None
+            return Shortage(short_w, begins_in_s, at_s - now_s)
+    return Shortage(short_w, begins_in_s, None) if short_w else None
+
+
+class Lookout:
+    """Looks for shortages at each tick, with a forecast and needs that are some seconds old.
+
+    Only the present budget is looked at each time: a forecast of an hour is too dear for that.
+    A fresh one is taken once in a while, and when a shortage comes or goes.
+    """
+
+    def __init__(self, points: Points, forecast: Foresight) -> None:
+        """Begin without a forecast.
+
+        Args:
+            points: What one replica can do.
+            forecast: Forecast of the budget for the GPUs.
+        """
+        self._points, self._forecast = points, forecast
+        self._needs = Needs(0.0, 0.0, 0.0)
+        self._coming: Forecast = ()
+        self._looked_s = -math.inf
+        self._here = (False, False, False)
+
+    def look(self, seen: Observation) -> Outlook:
+        """Return what the budget is not enough for, at the time of the observation."""
+        found = self._outlook(seen)
+        if found.here != self._here or seen.now_s - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = seen.now_s
+            self._needs = needs(seen, self._points)
+            self._coming = _ahead(self._forecast, seen.now_s)
+            found = self._outlook(seen)
+            self._here = found.here
+        return found
+
+    def _outlook(self, seen: Observation) -> Outlook:
+        later = [pair for pair in self._coming if pair[0] > seen.now_s]
+        return outlook(self._needs, [(seen.now_s, seen.budget_w), *later])
+
+
+def _ahead(forecast: Foresight, now_s: float) -> Forecast:
+    """Return a forecast in two steps: finely at first."""
+    near = forecast(now_s, NEAR_S, NEAR_STEP_S)
+    far = forecast(now_s, FAR_S, FAR_STEP_S)
+    return [*near, *(pair for pair in far if pair[0] >= now_s + NEAR_S)]

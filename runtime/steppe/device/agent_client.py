@@ -195,6 +195,18 @@ class AgentClient:
         assert isinstance(answer, AgentStatus), "a status is answered with a status"
         return answer
 
+    def confirmed_mhz(self) -> dict[str, int]:
+        """Return the clock limits that the GPUs have been seen to obey, by UUID, MHz.
+
+        Raises:
+            AgentError: The agent refused or is gone.
+        """
+        return {
+            gpu.uuid: gpu.in_force_mhz
+            for gpu in self.status().gpus
+            if gpu.in_force_mhz is not None and gpu.is_confirmed
+        }
+
     def release(self) -> None:
         """Undo everything of ours and give the lease back; the client is of no use any more."""
         if self._is_closed.is_set():

@@ -11,6 +11,12 @@ from dataclasses import dataclass
 # keeps the energy bounds safe, not a measured number.
 EXCURSION = 1.25
 
+# The SM clock may read one step of the clock table above a limit that it obeys.
+TOLERANCE_MHZ = 15
+# An idle GPU may rest at a clock of its own above the lowest limit, far below where the voltage
+# begins to rise. An allowance in shares of the highest clock, not a measured number.
+IDLE_SHARE = 0.2
+
 
 class LimitReason(enum.StrEnum):
     """Why the SM clock is not at its highest, after NVML's clocks event reasons."""
@@ -73,6 +79,10 @@ class Capabilities:
         if self.power_limit_range_w is None:
             return math.inf
         return EXCURSION * self.power_limit_range_w[1]
+
+    def obeys_clock_limit(self, clock_mhz: int, limit_mhz: int) -> bool:
+        """Whether an SM clock is within a limit, as far as reading it can tell."""
+        return clock_mhz <= max(limit_mhz + TOLERANCE_MHZ, IDLE_SHARE * self.sm_clocks_mhz[-1])
 
     def nearest_clock_mhz(self, clock_mhz: int) -> int:
         """Return the highest supported SM clock within `clock_mhz`, or the lowest there is, MHz."""

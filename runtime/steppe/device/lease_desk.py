@@ -218,6 +218,7 @@ class LeaseDesk:
                 GpuLimits(
                     uuid=gpu.held.uuid,
                     clock_mhz=gpu.held.clock_mhz,
+                    in_force_mhz=gpu.in_force_mhz,
                     power_limit_w=gpu.held.power_limit_w,
                     is_confirmed=gpu.is_confirmed,
                     fault=gpu.fault,

@@ -12,9 +12,6 @@ from steppe.device.nvml import NvmlGpu
 from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
 from steppe.errors import DeviceError, NoPermissionError, NotSupportedError, OutOfRangeError
 
-# The SM clock may read one step of the clock table above a limit that it obeys.
-TOLERANCE_MHZ = 15
-
 
 class LimitedGpu:
     """One GPU, with the limits on it that are ours.
@@ -50,6 +47,11 @@ class LimitedGpu:
     def due_s(self) -> float:
         """When the clock limit that waits may be set, s; infinite where none waits."""
         return self._pace.due_s
+
+    @property
+    def in_force_mhz(self) -> int | None:
+        """The clock limit that the GPU took last, MHz; None where the clock is free."""
+        return self._pace.in_force_mhz
 
     def wish_clock(self, clock_mhz: int, now_s: float) -> int:
         """Set a clock limit now or when it is due; return the supported clock, MHz.
@@ -106,7 +108,7 @@ class LimitedGpu:
         if limit_mhz is None or self._pace.waiting_mhz is not None:
             return
         clock_mhz = self.knobs.sm_clock_mhz()
-        if clock_mhz <= limit_mhz + TOLERANCE_MHZ:
+        if self.knobs.capabilities.obeys_clock_limit(clock_mhz, limit_mhz):
             self.is_confirmed, self.fault = True, None
         elif now_s >= self._pace.changed_s + CHANGE_PERIOD_S:
             self.is_confirmed = False

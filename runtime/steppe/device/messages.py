@@ -110,14 +110,17 @@ class GpuLimits:
 
     Attributes:
         uuid: The GPU.
-        clock_mhz: SM clock limit, MHz; None where the clock is free.
+        clock_mhz: SM clock limit that may have to be undone, MHz; None where the clock is free.
+        in_force_mhz: SM clock limit that the GPU took last, MHz; a later one that it refused or
+            that waits for its turn does not count. None where the clock is free.
         power_limit_w: Board power limit, W; None where we did not touch it.
-        is_confirmed: Whether the SM clock has been seen to obey.
+        is_confirmed: Whether the SM clock has been seen to obey the limit in force.
         fault: What went wrong last, if it still stands.
     """
 
     uuid: str
     clock_mhz: int | None
+    in_force_mhz: int | None
     power_limit_w: float | None
     is_confirmed: bool
     fault: str | None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from steppe.device.limited_gpu import TOLERANCE_MHZ
+from steppe.device.gpu import TOLERANCE_MHZ
 from steppe.device.nvml import NvmlGpu
 from steppe.device.pacing import CHANGE_PERIOD_S
 

@@ -2,37 +2,44 @@
 
 HTTP over a unix socket, after zeusd's HTTP API reference (ml.energy/zeus/zeusd/api, read in
 November 2026). Tested against a fake that answers so; never against the real daemon. It has no
-lease: when we are killed, our limits stay. Use it only where the agent cannot run.
+lease: when we are killed, our limits stay. Use it only where the agent cannot run
+(`device.zeusd` in a run's configuration).
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import socket as sockets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
 from steppe.device.nvml import NvmlGpu
+from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
 from steppe.errors import (
     AgentError,
+    DeviceError,
     NoPermissionError,
     NotSupportedError,
     OutOfRangeError,
     SteppeError,
 )
 
-DEFAULT_SOCKET = Path("/run/zeusd/zeusd.sock")
 ANSWER_S = 5.0
 _KINDS: Mapping[int, type[SteppeError]] = {
     400: OutOfRangeError,
     401: NoPermissionError,
     403: NoPermissionError,
 }
+
+_log = logging.getLogger(__name__)
 
 
 class ZeusdClient:
@@ -41,22 +48,49 @@ class ZeusdClient:
     GPUs are named to zeusd by their NVML index.
     """
 
-    def __init__(self, socket: Path, gpus: Mapping[str, NvmlGpu], token: str | None = None) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        gpus: Mapping[str, NvmlGpu],
+        token_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Name the daemon.
 
         Args:
             socket: Where zeusd listens.
             gpus: The GPUs of this host, by UUID; limits are clamped to what they allow.
-            token: Bearer token with the scope `gpu-control`, where the daemon asks for one.
+            token_file: File with the bearer token (scope `gpu-control`), where the daemon asks
+                for one; read for each request, for tokens are renewed.
+            clock: Tells the time, s.
         """
         self._socket = socket
         self._gpus = gpus
-        self._token = token
+        self._token_file = token_file
+        self._clock = clock
         self._clock_limited: set[str] = set()
+        self._paces: dict[str, ClockPace] = {}
         self._power_before_w: dict[str, float] = {}
+
+    def call(self) -> None:
+        """Make sure that somebody listens and that the token can be read.
+
+        Raises:
+            AgentError: There is no daemon, or no token.
+        """
+        self._headers()
+        line = _UnixConnection(self._socket)
+        try:
+            line.connect()
+        except OSError as error:
+            raise AgentError(f"{self._socket}: zeusd does not answer: {error}") from error
+        finally:
+            line.close()
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
         """Limit the SM clock; return the supported clock that is taken, MHz.
+
+        It is set at once, or by the first call a second after the last change (`ClockPace`).
 
         Raises:
             DeviceError: The GPU or the daemon refused.
@@ -66,12 +100,23 @@ class ZeusdClient:
         if not gpu.capabilities.has_clock_limit:
             raise NotSupportedError(f"{uuid}: asked for {clock_mhz} MHz, has no clock limit")
         accepted_mhz = gpu.capabilities.nearest_clock_mhz(clock_mhz)
-        lowest_mhz = gpu.capabilities.sm_clocks_mhz[0]
-        self._clock_limited.add(uuid)
-        self._post(
-            "set_gpu_locked_clocks", gpu, min_clock_mhz=lowest_mhz, max_clock_mhz=accepted_mhz
-        )
+        self._paces[uuid] = self._paces.get(uuid, ClockPace()).wish(accepted_mhz)
+        self._apply_due(uuid, gpu)
         return accepted_mhz
+
+    def confirmed_mhz(self) -> dict[str, int]:
+        """Return the clock limits that the GPUs are seen to obey, by UUID, MHz.
+
+        Sets what is due, and again what somebody else lifted; a GPU that refuses, or that
+        cannot be read, confirms nothing.
+        """
+        found: dict[str, int] = {}
+        for uuid in tuple(self._paces):
+            try:
+                self._confirm(uuid, found)
+            except (DeviceError, AgentError) as error:
+                _log.warning("clock limit of %s: %s", uuid, error)
+        return found
 
     def set_power_limit(self, uuid: str, limit_w: float) -> float:
         """Set the board power limit; return the limit in force, W.
@@ -98,6 +143,7 @@ class ZeusdClient:
             if name in self._clock_limited:
                 self._post("reset_gpu_locked_clocks", gpu)
                 self._clock_limited.discard(name)
+                self._paces.pop(name, None)
             if name in self._power_before_w:
                 before_w = self._power_before_w[name]
                 self._post("set_power_limit", gpu, power_limit_mw=round(before_w * 1e3))
@@ -118,15 +164,49 @@ class ZeusdClient:
     ) -> None:
         self.release()
 
+    def _apply_due(self, uuid: str, gpu: NvmlGpu) -> None:
+        """Set the clock limit that waits, if it is due; one that is refused waits no longer."""
+        pace, now_s = self._paces[uuid], self._clock()
+        if pace.waiting_mhz is None or pace.due_s > now_s:
+            return
+        self._paces[uuid] = replace(pace, waiting_mhz=None)
+        self._clock_limited.add(uuid)
+        lowest_mhz = gpu.capabilities.sm_clocks_mhz[0]
+        self._post(
+            "set_gpu_locked_clocks", gpu, min_clock_mhz=lowest_mhz, max_clock_mhz=pace.waiting_mhz
+        )
+        self._paces[uuid] = pace.applied(now_s)
+
+    def _confirm(self, uuid: str, found: dict[str, int]) -> None:
+        """Put down the limit of a GPU if its SM clock obeys; set it again if it does not."""
+        gpu = self._gpu(uuid)
+        self._apply_due(uuid, gpu)
+        pace = self._paces[uuid]
+        if pace.in_force_mhz is None:
+            return
+        if gpu.capabilities.obeys_clock_limit(gpu.sm_clock_mhz(), pace.in_force_mhz):
+            found[uuid] = pace.in_force_mhz
+        elif pace.waiting_mhz is None and self._clock() >= pace.changed_s + CHANGE_PERIOD_S:
+            self._paces[uuid] = ClockPace(pace.changed_s, None, pace.in_force_mhz)
+            self._apply_due(uuid, gpu)
+
     def _gpu(self, uuid: str) -> NvmlGpu:
         if uuid not in self._gpus:
             raise AgentError(f"asked for GPU {uuid}, found {', '.join(self._gpus) or 'none'}")
         return self._gpus[uuid]
 
+    def _headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        except OSError as error:
+            raise AgentError(f"{self._token_file}: no token: {error.strerror}") from error
+
     def _post(self, what: str, gpu: NvmlGpu, **numbers: int) -> None:
         """Ask the daemon for a change, and wait until it is made."""
         query = urlencode({"gpu_ids": gpu.index, **numbers, "block": "true"})
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        headers = self._headers()
         line = _UnixConnection(self._socket)
         try:
             line.request("POST", f"/gpu/{what}?{query}", headers=headers)

@@ -18,7 +18,8 @@ integrates the true power is taken for granted.
 
 A counter that goes back, leaps or stands still leaves a hole: nothing is known but the power
 readings. The hole is charged with their energy, or with what the counter rose by where there are
-none, and a window that touches it is `estimated`.
+none, and a window that touches it is `estimated`. So is one that stood still and then rose by more
+than any GPU draws in a period: it has caught up, and what it rose by counts.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ DEFAULT_PERIOD_S = 0.1
 # A counter that stands still for this many of its periods, and this long, is frozen.
 FROZEN_PERIODS = 10
 FROZEN_S = 1.0
+# A rise over more periods than these cannot come from the last one alone.
+CAUGHT_UP_PERIODS = 2
 _LEARNED_FROM = 33
 
 
@@ -171,7 +174,8 @@ class CounterHistory:
         after_hole = self._is_broken or self._was_frozen(last)
         at_s = (early_s + late_s) / 2 if after_hole else self._expected_s(early_s, late_s)
         drawn_j = self._drawn_j(at_s)
-        if after_hole and self._powers.covered_until_s > last.at_s:
+        has_caught_up = not self._is_broken and rise_j > CAUGHT_UP_PERIODS * self._period_j
+        if after_hole and not has_caught_up and self._powers.covered_until_s > last.at_s:
             rise_j = max(0.0, drawn_j - last.drawn_j)
         elif not after_hole:
             # A mean above max_w shows that max_w is wrong, and with it every bound.
@@ -180,6 +184,11 @@ class CounterHistory:
         self._ticks.append(Tick(at_s, early_s, late_s, energy_j, drawn_j, power_w, after_hole))
         self._period_s = learned_period_s(self._ticks[-_LEARNED_FROM:], self._period_s)
         self._is_broken = False
+
+    @property
+    def _period_j(self) -> float:
+        """The most that the GPU draws between two ticks, J."""
+        return self._max_w * self._period_s
 
     def _expected_s(self, early_s: float, late_s: float) -> float:
         """Return when a tick fell: whole periods after the last, as far as the readings allow."""

@@ -118,7 +118,6 @@ class SyntheticEngine:
     async def freeze(self) -> None:
         """Stop stepping after the step that runs."""
         self._awake.clear()
-        self._hook.idle()
 
     async def thaw(self) -> None:
         """Go on stepping."""
@@ -143,7 +142,9 @@ class SyntheticEngine:
 
     async def _step_for_ever(self) -> None:
         while True:
-            await self._awake.wait()
+            if not self._awake.is_set():
+                self._hook.idle()
+                await self._awake.wait()
             if not self._running and not self._waiting:
                 self._hook.idle()
                 self._work.clear()

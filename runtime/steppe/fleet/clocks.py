@@ -1,21 +1,76 @@
-"""The clock limits of one node, through its agent; a node without one only meters."""
+"""The clock limits of one node, through its agent or zeusd; a node without either only meters."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from pathlib import Path
+from typing import Protocol
 
 from steppe.device.agent_client import AgentClient, AgentProcess, start_agent
 from steppe.device.lease import Restore
-from steppe.errors import AgentError, NoPermissionError, NotSupportedError, SteppeError
+from steppe.device.zeusd_client import ZeusdClient
+from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
 
 PATIENCE_LEASES = 2
 """An agent that our predecessor left behind is gone after so many leases."""
+REFUSED_S = 10.0
+"""Who was not permitted to set a limit asks again after this time, s."""
 _RETRY_S = 0.2
 
 _log = logging.getLogger(__name__)
+
+
+class LimitSetter(Protocol):
+    """Who sets clock limits for us."""
+
+    def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
+        """Limit the SM clock of a GPU; return the supported clock that is taken, MHz."""
+        ...
+
+    def confirmed_mhz(self) -> dict[str, int]:
+        """Return the clock limits that the GPUs have been seen to obey, by UUID, MHz."""
+        ...
+
+
+class Asking:
+    """Asks for limits, and takes a refusal for an answer: nothing here raises."""
+
+    def __init__(self) -> None:
+        """Begin without a refusal."""
+        self._refused_s: dict[str, float] = {}
+        self._failing: set[str] = set()
+        self._is_silent = False
+
+    def set(self, setter: LimitSetter, uuid: str, clock_mhz: int) -> int | None:
+        """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
+        if time.monotonic() - self._refused_s.get(uuid, -math.inf) < REFUSED_S:
+            return None
+        try:
+            taken_mhz = setter.set_clock_limit(uuid, clock_mhz)
+        except (SteppeError, OSError) as error:
+            if isinstance(error, NoPermissionError):
+                self._refused_s[uuid] = time.monotonic()
+            if uuid not in self._failing:
+                _log.warning("clock limit of %s: asked for %d MHz: %s", uuid, clock_mhz, error)
+            self._failing.add(uuid)
+            return None
+        self._failing.discard(uuid)
+        return taken_mhz
+
+    def confirmed_mhz(self, setter: LimitSetter) -> dict[str, int] | None:
+        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
+        try:
+            found = setter.confirmed_mhz()
+        except (SteppeError, OSError) as error:
+            if not self._is_silent:
+                _log.warning("no word about the clock limits: %s", error)
+            self._is_silent = True
+            return None
+        self._is_silent = False
+        return found
 
 
 class ClockLimits:
@@ -32,7 +87,7 @@ class ClockLimits:
         self._agent: AgentProcess | None = None
         self._client: AgentClient | None = None
         self._leases = 0
-        self._is_refused = False
+        self._asking = Asking()
         try:
             self._agent = self._start(PATIENCE_LEASES * lease_s)
             self._client = AgentClient(self._agent.socket, lease_s)
@@ -40,18 +95,18 @@ class ClockLimits:
         except (SteppeError, OSError) as error:
             _log.warning("no agent, so no clock limits on this node: %s", error)
 
+    @property
+    def can_set(self) -> bool:
+        """Whether there is somebody to ask."""
+        return self._client is not None
+
     def set(self, uuid: str, clock_mhz: int) -> int | None:
         """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
-        if self._client is None or self._is_refused:
-            return None
-        try:
-            return self._client.set_clock_limit(uuid, clock_mhz)
-        except (NoPermissionError, NotSupportedError) as error:
-            self._is_refused = True
-            _log.warning("no clock limits from now on: %s", error)
-        except (SteppeError, OSError) as error:
-            _log.warning("clock limit of %s: asked for %d MHz: %s", uuid, clock_mhz, error)
-        return None
+        return None if self._client is None else self._asking.set(self._client, uuid, clock_mhz)
+
+    def confirmed_mhz(self) -> dict[str, int] | None:
+        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
+        return None if self._client is None else self._asking.confirmed_mhz(self._client)
 
     def were_undone(self) -> bool:
         """Tell whether limits must be set anew, because the lease was lost and taken again."""
@@ -89,3 +144,46 @@ class ClockLimits:
                 if time.monotonic() >= give_up_s:
                     raise
                 time.sleep(_RETRY_S)
+
+
+class ZeusdLimits:
+    """Has a running zeusd set the limits; what it set it undoes on `close`."""
+
+    def __init__(self, client: ZeusdClient) -> None:
+        """Take the client; nobody is asked yet."""
+        self._client, self._asking = client, Asking()
+
+    def require(self) -> None:
+        """Make sure that the daemon is there.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        try:
+            self._client.call()
+        except AgentError as error:
+            raise ConfigError(f"device.zeusd: {error}") from error
+
+    @property
+    def can_set(self) -> bool:
+        """Whether there is somebody to ask."""
+        return True
+
+    def set(self, uuid: str, clock_mhz: int) -> int | None:
+        """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
+        return self._asking.set(self._client, uuid, clock_mhz)
+
+    def confirmed_mhz(self) -> dict[str, int] | None:
+        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
+        return self._asking.confirmed_mhz(self._client)
+
+    def were_undone(self) -> bool:
+        """Tell whether limits must be set anew: never, for there is no lease to lose."""
+        return False
+
+    def close(self) -> None:
+        """Undo every limit of ours."""
+        try:
+            self._client.release()
+        except SteppeError as error:
+            _log.warning("clock limits stay: %s", error)

@@ -11,21 +11,22 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
-from steppe.control.plan import Plan
 from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.shortage_log import ShortageLog
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
-from steppe.report.records import ReplicaTick, TickRecord
+from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.report.shortages import shortage_ticks
 
 PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""
-FORECAST_S = 3600.0
 METER_DELAY_S = 0.1
 """How late an energy counter shows a change: its own period."""
 
@@ -94,8 +95,11 @@ class Controller:
             frontier, len(self._fleet.members), self._config.slo.tpot_s, self._budget.forecast
         )
         policy = make_policy(self._config.control, pool)
-        rule = DrainRule(frontier.floor, self._config.control.drain_s)
+        rule = DrainRule(frontier.drain, self._config.control.drain_s)
         self._loop = ControlLoop(self._fleet, policy, rule)
+        points = Points.of(frontier, self._config.slo.tpot_s)
+        self._lookout = Lookout(points, self._budget.forecast)
+        self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
         self._began_s = time.monotonic() - (time.time() - began_epoch_s)
         self._fleet.observe(self._now_s())  # closes the windows that began before the run
@@ -133,29 +137,23 @@ class Controller:
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
         plan = self._loop.tick(now_s)
-        self._fleet.route(self._retry_after_s(plan, now_s))
         seen = self._fleet.seen
         assert seen is not None, "the loop observed the fleet"
+        outlook = self._lookout.look(seen.observation)
+        self._fleet.route(None if plan.awake else outlook.serves_in_s)
+        shortages = shortage_ticks(outlook)
+        self._shortage_log.note(shortages, now_s)
         if not seen.reports:
             return  # the window goes on until a node answers
         if self._last_budget_w is not None:
-            record = self._record(now_s, now_s - self._last_s, self._last_budget_w)
+            record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)
-            self._gateway.set_metrics.remote(self._exposition.update(record, plan.feasible))
+            self._gateway.set_metrics.remote(self._exposition.update(record))
         self._last_budget_w, self._last_s = seen.budget.budget_w, now_s
 
-    def _retry_after_s(self, plan: Plan, now_s: float) -> float | None:
-        """Return when the forecast next lets a replica serve; None when one does, or never."""
-        if plan.awake or self._loop is None:
-            return None
-        needed_w = self._loop.drain_rule.point.draw_w
-        step_s = max(self._config.control.period_s, 1.0)
-        for at_s, budget_w in self._budget.forecast(now_s, FORECAST_S, step_s):
-            if budget_w >= needed_w:
-                return at_s - now_s
-        return None
-
-    def _record(self, now_s: float, window_s: float, budget_w: float) -> TickRecord:
+    def _record(
+        self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]
+    ) -> TickRecord:
         """Return the record of the window that just ended, with the limits that governed it."""
         seen = self._fleet.seen
         assert seen is not None, "a record comes after a look"
@@ -166,7 +164,7 @@ class Controller:
         )
         output_tokens = sum(report.output_tokens for report in seen.reports)
         return TickRecord(
-            t_s=now_s,
+            t_s=seen.observation.now_s,
             budget_w=budget_w,
             draw_w=seen.draw_w,
             supply_w=seen.budget.supply_w,
@@ -176,6 +174,7 @@ class Controller:
             output_tokens=output_tokens,
             waiting=seen.observation.waiting + seen.observation.frozen,
             running=seen.running,
+            shortages=shortages,
             replicas=replicas,
         )
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from steppe.config import EmulatedSection, RunConfig
+from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.engine.synthetic import SyntheticSettings
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings
-from steppe.errors import ReplicaError, UsageError
+from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, on_node, reason, share_of_cores, spread
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
-from steppe.fleet.node import Node, weights_of
+from steppe.fleet.node import Node
 from steppe.fleet.replica import Replica, Settings
+from steppe.fleet.weights import shape_of_served
 
 START_S = 600.0
 LEASE_S = 5.0
+REST_S = 1.5
+"""How long the draw of idle replicas is measured, s."""
 ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
 
 _log = logging.getLogger(__name__)
@@ -63,6 +67,11 @@ class Crew:
         place = self.placements[replica]
         info = self.nodes[place.node_id].info
         return next(g.clocks_mhz for g in info.gpus if g.index in place.gpu_indices)
+
+    @property
+    def can_limit_clocks(self) -> bool:
+        """Whether the clock of every GPU can be limited."""
+        return all(gpu.clocks_mhz for node in self.nodes.values() for gpu in node.info.gpus)
 
     def settle_in(self, found: list[Machine]) -> None:
         """Open every machine and place all replicas.
@@ -139,6 +148,18 @@ class Crew:
         reading: Reading = ray.get(self.placements[replica].node.reading.remote(replica))
         return reading
 
+    def rest_w(self) -> float:
+        """Measure what an idle replica draws under the limits that it has, W: the largest."""
+        before = {name: self.reading(name) for name in self.placements}
+        time.sleep(REST_S)
+        drawn_w = [0.0]
+        for name, begun in before.items():
+            ended = self.reading(name)
+            if ended.time_s > begun.time_s:
+                joules = ended.energy_j - begun.energy_j
+                drawn_w.append(joules / (ended.time_s - begun.time_s))
+        return max(drawn_w)
+
     def park(self, replica: str, parked: bool) -> None:
         """Freeze or thaw a replica and wait until it is."""
         actor = self.placements[replica].actor
@@ -170,21 +191,15 @@ class Crew:
         self.nodes[machine.id] = RunningNode(machine, actor, info)
 
     def _node_settings(self) -> NodeSettings:
-        match self._config.device:
-            case EmulatedSection() as device:
-                pace = device.pace.model_dump()
-                return NodeSettings(
-                    run_id=self._run_id,
-                    device="emulated",
-                    profile=device.profile,
-                    count=device.count,
-                    pace=pace,
-                    lease_s=LEASE_S,
-                    weights=weights_of(pace, emulated=True),
-                )
-            case _:
-                weights = weights_of({}, emulated=False)
-                return NodeSettings(self._run_id, "nvml", "", 0, {}, LEASE_S, weights)
+        device, gpus = self._config.device, self._config.fleet.gpus_per_replica
+        match device:
+            case EmulatedSection():
+                return NodeSettings(self._run_id, device, LEASE_S, None, gpus)
+            case NvmlSection():
+                model = shape_of_served(self._config)
+                return NodeSettings(self._run_id, device, LEASE_S, model, gpus)
+            case ModelledSection():
+                raise ConfigError("device.kind: asked to serve on modelled GPUs")
 
     def _place(self, replica: str, machine: Machine, on_machine: int) -> None:
         """Make a replica's actor on a machine; Ray chooses its GPUs."""

@@ -23,6 +23,7 @@ from steppe.fleet.cluster import LOCAL, connect, here, machines, on_node, reason
 from steppe.fleet.controller import Controller, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
+from steppe.fleet.reach import without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
 from steppe.report.records import RequestRecord, TickRecord
@@ -82,7 +83,12 @@ class FleetDriver:
         self.crew.start()
 
     def begin(self, frontier: Frontier) -> None:
-        """Hand the fleet to the controller; the run begins now."""
+        """Hand the fleet to the controller; the run begins now.
+
+        Where nobody may limit the clocks, only the points at the highest clock are kept.
+        """
+        if not self.crew.can_limit_clocks:
+            frontier = without_clock_limits(frontier, self.crew.rest_w())
         self._frontier = frontier
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from steppe.report.records import TickRecord
+from steppe.report.records import ShortageTick, TickRecord
+from steppe.report.shortages import WORDS
 
 STATES = ("starting", "awake", "draining", "asleep", "gone")
 
@@ -28,6 +31,9 @@ class Exposition:
         self._replicas = gauge("replicas", "Replicas by state", "state")
         self._running = gauge("requests_running", "Requests in the engines")
         self._feasible = gauge("budget_feasible", "1 while a sleeping fleet fits the budget")
+        self._short = gauge("shortage_watts", "Missing at the worst, now or to come; 0: none", "of")
+        self._begins = gauge("shortage_begins_seconds", "Time until it begins; 0: here", "of")
+        self._ends = gauge("shortage_ends_seconds", "Time until it ends, where that is seen", "of")
         self._energy = Counter(
             "steppe_energy_joules", "Energy of the GPUs", ("source",), registry=self.registry
         )
@@ -35,12 +41,12 @@ class Exposition:
             "steppe_engine_output_tokens", "Tokens sampled by the engines", registry=self.registry
         )
 
-    def update(self, tick: TickRecord, feasible: bool) -> bytes:
+    def update(self, tick: TickRecord) -> bytes:
         """Take a tick and return the exposition."""
         self._supply.set(tick.supply_w)
         self._budget.set(tick.budget_w)
         self._running.set(tick.running)
-        self._feasible.set(feasible)
+        self._show(tick.shortages)
         self._energy.labels(self._source).inc(max(0.0, tick.energy_j))
         self._tokens.inc(tick.output_tokens)
         for state in STATES:
@@ -52,3 +58,16 @@ class Exposition:
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
         return generate_latest(self.registry)
+
+    def _show(self, shortages: Sequence[ShortageTick]) -> None:
+        """Show what is short; the times of what is not are absent, and so is an end not seen."""
+        self._feasible.set(not any(s.of == "floor" and s.is_here for s in shortages))
+        for gauge in (self._begins, self._ends):
+            gauge.clear()
+        for of in WORDS:
+            self._short.labels(of).set(0.0)
+        for shortage in shortages:
+            self._short.labels(shortage.of).set(shortage.short_w)
+            self._begins.labels(shortage.of).set(shortage.begins_in_s)
+            if shortage.ends_in_s is not None:
+                self._ends.labels(shortage.of).set(shortage.ends_in_s)

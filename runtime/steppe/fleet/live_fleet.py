@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import (
+    Observation,
+    ReplicaSeen,
+    ReplicaState,
+    expected_output_tokens,
+)
 from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
@@ -55,7 +60,7 @@ class Seen:
     """What one look at the fleet brought beside the observation.
 
     Attributes:
-        observation: What the policy sees.
+        observation: All that was seen; the policy sees it without the fenced replicas.
         budget: Where its budget comes from.
         draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
         running: Requests in the engines.
@@ -70,7 +75,11 @@ class Seen:
 
 
 class LiveFleet:
-    """Implements the control loop's `Fleet` over Ray actors; no call waits for long."""
+    """Implements the control loop's `Fleet` over Ray actors; no call waits for long.
+
+    A replica whose GPUs do not obey is fenced: it is frozen, no plan counts on it, and what it
+    draws is taken off the budget of the others, until it obeys again.
+    """
 
     def __init__(self, gateway: Any, budget: PowerBudget, patience_s: float) -> None:
         """Begin without replicas.
@@ -86,6 +95,7 @@ class LiveFleet:
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
         self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0.0, None)
         self._looked_s = 0.0
+        self._fenced: frozenset[str] = frozenset()
 
     def observe(self, now_s: float) -> Observation:
         """Look at nodes, gateway, replicas and budget."""
@@ -97,29 +107,33 @@ class LiveFleet:
         for member in self.members.values():
             member.settle(now_s)
         draw_w = sum(member.draw_w for member in self.members.values())
-        is_metered = bool(reports) and all(r.draw_w is not None for r in reports)
-        self._budget.settle(now_s, draw_w)
+        is_metered = self._is_metered(reports)
+        self._budget.settle(now_s, sum(member.assumed_w for member in self.members.values()))
         budget = self._budget.at(now_s)
         status = self._status
         observation = Observation(
             now_s=now_s,
             budget_w=budget.budget_w,
             draw_w=draw_w if is_metered else None,
-            demand_tps=status.arrival_rps * (status.mean_output_tokens or 0.0),
+            demand_tps=status.arrival_rps
+            * expected_output_tokens(status.mean_output_tokens, now_s),
             waiting=status.waiting,
-            replicas=tuple(
-                m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
-            ),
+            replicas=tuple(self._seen(m) for m in self.members.values()),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
         self.seen = Seen(observation, budget, draw_w, running, reports)
-        return observation
+        return self._unfenced(observation)
 
     def apply(self, actions: list[Action]) -> None:
-        """Carry out actions in their order."""
+        """Freeze what is fenced, and carry out actions in their order."""
         assert self.seen is not None, "apply comes after observe"
+        fenced = [
+            Sleep(name)
+            for name in sorted(self._fenced)
+            if self.members[name].state != ReplicaState.ASLEEP
+        ]
         changes: dict[str, list[SetLimits]] = {}
-        for action in actions:
+        for action in [*fenced, *actions]:
             member = self.members[action.replica]
             limits = self._carry_out(action, member)
             changes.setdefault(member.placement.node_id, []).append(limits)
@@ -134,6 +148,28 @@ class LiveFleet:
             if member.state == ReplicaState.AWAKE and member.url
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
+
+    def _is_metered(self, reports: list[ReplicaReport]) -> bool:
+        """Tell whether the draw is known of the very replicas that the last plan was made for."""
+        before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
+        self._fenced = now
+        known = [r.draw_w is not None for r in reports if r.replica not in now]
+        return bool(reports) and before == now and all(known)
+
+    def _unfenced(self, seen: Observation) -> Observation:
+        """Return what is left for plans beside the fenced replicas."""
+        fenced = [self.members[name] for name in self._fenced]
+        fenced_w = sum(member.draw_w for member in fenced)
+        assumed_w = sum(member.assumed_w for member in fenced)
+        return replace(
+            seen,
+            budget_w=max(0.0, seen.budget_w - assumed_w),
+            draw_w=None if seen.draw_w is None else seen.draw_w - fenced_w,
+            replicas=tuple(r for r in seen.replicas if r.id not in self._fenced),
+        )
+
+    def _seen(self, member: Member) -> ReplicaSeen:
+        return member.seen(self._status.outstanding.get(member.name, 0))
 
     def _carry_out(self, action: Action, member: Member) -> SetLimits:
         now_s = self._looked_s

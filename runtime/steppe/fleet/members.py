@@ -15,6 +15,10 @@ from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 RETRY_S = 1.0
 """Time between two attempts to start a replica, s."""
 
+REST_MARGIN = 1.3
+"""Most that a GPU draws at rest at its highest clock, over that at its lowest: 1.2 to 1.3 on the
+emulated L4, A100 and H100; an allowance, not a measured number."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +55,7 @@ class Member:
     batch_limit: int = 0
     report: ReplicaReport | None = None
     draw_w: float = 0.0
+    most_w: float = 0.0
     _calls: list[Any] = field(default_factory=list)
     _starting: Any = None
     _status: Any = None
@@ -61,12 +66,33 @@ class Member:
         """Name of the replica."""
         return self.placement.replica
 
+    @property
+    def is_fenced(self) -> bool:
+        """Whether no plan may count on it, because its GPUs do not obey."""
+        usable = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP)
+        return usable and self.report is not None and not self.report.obeys
+
+    @property
+    def assumed_w(self) -> float:
+        """Draw to reckon with, W.
+
+        While its meter is silent that is the most it was ever seen to draw; once it is asleep,
+        the most it was seen to draw at rest and a margin, or else the last draw known.
+        """
+        match self.report, self.state:
+            case ReplicaReport(draw_w=None, rest_w=float(rest_w)), ReplicaState.ASLEEP:
+                return REST_MARGIN * rest_w
+            case ReplicaReport(draw_w=None), state if state != ReplicaState.ASLEEP:
+                return self.most_w
+            case _:
+                return self.draw_w
+
     def take(self, report: ReplicaReport) -> None:
         """Take what its node says; its draw stays the last one known."""
         self.report = report
         self.clock_mhz, self.batch_limit = report.clock_mhz, report.batch_limit
         if report.draw_w is not None:
-            self.draw_w = report.draw_w
+            self.draw_w, self.most_w = report.draw_w, max(self.most_w, report.draw_w)
 
     def move(self, state: ReplicaState, now_s: float) -> None:
         """Come to a state."""

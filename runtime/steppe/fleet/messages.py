@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe.energy.attribution import TokenWeights
+from steppe.config import EmulatedSection, NvmlSection
+from steppe.frontier.model_shape import ModelShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class GpuInfo:
         index: Its NVML index, PCI order.
         uuid: Its name for ever.
         name: What the vendor calls it.
-        clocks_mhz: SM clocks that can be set, rising, MHz; empty when it has no such knob.
+        clocks_mhz: SM clocks that can be set, rising, MHz; empty when it has no such knob, or
+            when nobody on its node may turn it.
     """
 
     index: int
@@ -102,6 +104,9 @@ class ReplicaReport:
         tokens: Prompt and output tokens of requests, by key.
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starting, uJ.
+        rest_w: The most it was seen to draw without work, W; None before it ever rested.
+        obeys: Whether its GPUs are there and keep the clock limit that was asked for. One that
+            does not may draw more than was planned, so it has to sleep.
     """
 
     replica: str
@@ -118,6 +123,8 @@ class ReplicaReport:
     tokens: dict[int, tuple[int, int]]
     idle_uj: int
     transition_uj: int
+    rest_w: float | None = None
+    obeys: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +190,14 @@ class NodeSettings:
 
     Attributes:
         run_id: Name of the run, part of every file it leaves.
-        device: `nvml` or `emulated`.
-        profile: Emulated GPU profile.
-        count: Emulated GPUs.
-        pace: Keyword arguments of the emulated pace: weights_s, decode_s, prefill_s.
+        device: Its GPUs.
         lease_s: The agent undoes our limits when it has heard nothing for so long, s.
-        weights: What a token costs, for attribution.
+        model: What its replicas serve, for attribution; None where its shape is not known.
+        gpus_per_replica: GPUs of each replica.
     """
 
     run_id: str
-    device: str
-    profile: str
-    count: int
-    pace: dict[str, float]
+    device: NvmlSection | EmulatedSection
     lease_s: float
-    weights: TokenWeights
+    model: ModelShape | None
+    gpus_per_replica: int

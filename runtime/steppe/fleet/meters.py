@@ -60,8 +60,13 @@ class GpuMeter:
         self._counter.add(at_s, counter_j)
 
     def counter_j(self, at_s: float) -> float | None:
-        """Return what the counter showed at a time that was read, J; None without a counter."""
-        return None if self._first_j is None else self._first_j + self._counter.counter_at(at_s)
+        """Return what the counter showed at a time, J; None without a counter, or too long ago."""
+        if self._first_j is None:
+            return None
+        try:
+            return self._first_j + self._counter.counter_at(at_s)
+        except DeviceError:
+            return None
 
     def read(self) -> None:
         """Take a reading.

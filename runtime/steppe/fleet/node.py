@@ -11,12 +11,13 @@ from pathlib import Path
 
 import ray
 
+from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.energy.attribution import TokenWeights
+from steppe.device.zeusd_client import ZeusdClient
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
-from steppe.fleet.clocks import ClockLimits
+from steppe.fleet.clocks import ClockLimits, ZeusdLimits
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
 from steppe.fleet.leftovers import gpus_file_of_node, run_folder, state_folder, sweep_leftovers
 from steppe.fleet.messages import (
@@ -32,6 +33,7 @@ from steppe.fleet.messages import (
 )
 from steppe.fleet.meters import Meter, Meters
 from steppe.fleet.seats import ReplicaSeat, block_path, wait_for_first_tick
+from steppe.fleet.weights import token_weights
 
 COUPLING = "steppe.device.emulator.coupling:couple"
 STATE_VARIABLE = "STEPPE_EMULATED_STATE"
@@ -55,10 +57,14 @@ class Node:
             sweep_leftovers(state_folder())
             self._folder.mkdir(mode=0o700)
         self._state: Path | None = None
-        if settings.device == "emulated":
+        if isinstance(settings.device, EmulatedSection):
             self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(self._id))
-            activate(settings.profile, settings.count, self._state)
+            activate(settings.device.profile, settings.device.count, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
+        names = [gpu.capabilities.name for gpu in self._gpus.values()]
+        self._weights = token_weights(
+            settings.device, names, settings.model, settings.gpus_per_replica
+        )
         self._meters = Meters(self._gpus)
         self._seats: dict[str, ReplicaSeat] = {}
         self._journal = Journal(self._folder / "journal.json")
@@ -69,7 +75,10 @@ class Node:
         for seat in memory.seats:
             self._meters.go_on_from(seat.seen_s, seat.counters_j)
         self._meters.start()
-        self._limits = ClockLimits(self._folder, settings.lease_s)
+        self._limits = self._open_limits()
+        # Clocks that a dead predecessor could limit are no less loose for our having nobody to ask.
+        had_limits = any(seat.clock_mhz for seat in memory.seats)
+        self._has_clocks = self._limits.can_set or had_limits
         wait_for_first_tick(tuple(self._meters.histories.values()))
         for seat in memory.seats:
             self._resume(seat)
@@ -77,10 +86,21 @@ class Node:
         threading.Thread(target=self._close_windows, daemon=True, name="windows").start()
 
     def info(self) -> NodeInfo:
-        """Return what the controller needs to know about this machine."""
+        """Return what the controller needs to know about this machine.
+
+        Raises:
+            ConfigError: The zeusd that was asked for is not there.
+        """
+        if isinstance(self._limits, ZeusdLimits):
+            self._limits.require()
         gpus = tuple(
-            GpuInfo(gpu.index, gpu.uuid, gpu.capabilities.name, gpu.capabilities.sm_clocks_mhz)
-            for gpu in self._gpus.values()
+            GpuInfo(
+                gpu.index,
+                uuid,
+                gpu.capabilities.name,
+                gpu.capabilities.sm_clocks_mhz if self._has_clocks else (),
+            )
+            for uuid, gpu in self._gpus.items()
         )
         emulated = any(gpu.is_emulated for gpu in self._gpus.values())
         cores = tuple(sorted(os.sched_getaffinity(0)))
@@ -120,14 +140,10 @@ class Node:
 
     def report(self, after: int) -> list[NodeReport]:
         """Close a window and return it, with those before it that are kept and come `after`."""
-        if self._limits.were_undone():
-            for seat in self._seats.values():
-                if seat.clock_mhz:
-                    self._limit_clocks(seat, seat.clock_mhz)
+        self._look_at_clocks()
         with self._lock:
             self._looked_to, self._reported_s = after, time.monotonic()
-            weights = self._settings.weights
-            self._keep(tuple(seat.report(weights) for seat in self._seats.values()))
+            self._keep(tuple(seat.report(self._weights) for seat in self._seats.values()))
             self._write_down()
             return [report for report in self._reports if report.number > after]
 
@@ -144,10 +160,6 @@ class Node:
     def reading(self, replica: str) -> Reading:
         """Return running totals of a replica, for sweeps."""
         return self._seats[replica].reading()
-
-    def lost_gpus(self) -> frozenset[str]:
-        """Return the GPUs that fell off the bus."""
-        return frozenset(self._meters.lost)
 
     def close(self) -> None:
         """Undo our limits and leave nothing behind."""
@@ -184,7 +196,7 @@ class Node:
         old = self._seats.pop(replica, None)
         if old is None:
             return None
-        self._keep((old.close(self._settings.weights),))
+        self._keep((old.close(self._weights),))
         return old.seen_s if set(old.gpus) == set(meters) else None
 
     def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
@@ -203,22 +215,39 @@ class Node:
     def _limit_clocks(self, seat: ReplicaSeat, clock_mhz: int | None) -> None:
         accepted: list[int] = []
         for uuid in seat.gpus:
-            clocks = self._gpus[uuid].capabilities.sm_clocks_mhz
-            if clocks:
-                taken = self._limits.set(uuid, clocks[0] if clock_mhz is None else clock_mhz)
+            gpu = self._gpus[uuid].capabilities
+            if gpu.has_clock_limit and self._has_clocks:
+                lowest_mhz = gpu.sm_clocks_mhz[0]
+                wanted_mhz = gpu.nearest_clock_mhz(lowest_mhz if clock_mhz is None else clock_mhz)
+                seat.clocks[uuid].wish(wanted_mhz, time.monotonic())
+                taken = self._limits.set(uuid, wanted_mhz)
                 accepted += [] if taken is None else [taken]
         if len(accepted) == len(seat.gpus):
             seat.clock_mhz = min(accepted)
 
+    def _look_at_clocks(self) -> None:
+        """See which GPUs keep their clock limits, and ask again where one does not hold."""
+        undone = self._limits.were_undone()
+        confirmed_mhz = None if undone else self._limits.confirmed_mhz()
+        lost = frozenset(self._meters.lost)
+        for seat in tuple(self._seats.values()):
+            seat.look_at_clocks(confirmed_mhz, lost, time.monotonic())
+            for uuid, clock in seat.clocks.items():
+                wished_mhz = clock.wished_mhz
+                if wished_mhz is not None and (confirmed_mhz or {}).get(uuid) != wished_mhz:
+                    self._limits.set(uuid, wished_mhz)
+
+    def _open_limits(self) -> ClockLimits | ZeusdLimits:
+        """Find who sets clock limits here."""
+        match self._settings.device:
+            case NvmlSection(zeusd=ZeusdSection(socket=socket, token_file=token_file)):
+                return ZeusdLimits(ZeusdClient(socket, self._gpus, token_file))
+            case _:
+                return ClockLimits(self._folder, self._settings.lease_s)
+
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:
             return SeamHook()
+        assert isinstance(self._settings.device, EmulatedSection), "only these have a state"
         arguments = {"state": str(self._state), "gpu_indices": list(gpu_indices)}
-        return SeamHook(COUPLING, arguments | self._settings.pace)
-
-
-def weights_of(pace: dict[str, float], emulated: bool) -> TokenWeights:
-    """Return what a token costs: by the emulated pace, or alike when nothing is known."""
-    if not emulated:
-        return TokenWeights()
-    return TokenWeights(pace["weights_s"], pace["prefill_s"], pace["decode_s"])
+        return SeamHook(COUPLING, arguments | self._settings.device.pace.model_dump())

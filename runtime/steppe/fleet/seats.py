@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
+from steppe.errors import DeviceError
 from steppe.fleet.journal import SeatMemory
 from steppe.fleet.messages import Reading, ReplicaReport
 from steppe.fleet.meters import Meter
+from steppe.fleet.watched_clock import WatchedClock
 
 NS = 1e-9
 _IDLE_MEMORY = 0.7
+SETTLED_S = 3.0
+"""An engine rests when its last step is so long ago: what it drew since is its draw at rest, s."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,14 @@ class ReplicaSeat:
         self.phase = "starting"
         self.clock_mhz = 0
         self.batch_limit = 0
+        self.clocks = {uuid: WatchedClock() for uuid in gpus}
+        self.obeys = True
         begun_s = self._covered_s() if since_s is None else since_s
         self.seen_s = self._attributed_s = self._read_s = begun_s
         self._read_j = self._owed_j = 0.0
+        self._stepped_s = begun_s
         self._idle_w: float | None = None
+        self._rest_w: float | None = None
         self._tokens = block.read_telemetry().output_tokens
 
     def set_batch_limit(self, batch_limit: int) -> None:
@@ -85,9 +96,32 @@ class ReplicaSeat:
             self.batch_limit = batch_limit
             self.block.write_limits(Limits(batch_limit=batch_limit))
 
+    def look_at_clocks(
+        self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
+    ) -> None:
+        """Judge whether the GPUs are there and keep their clock limits.
+
+        Args:
+            confirmed_mhz: Clock limits that are known to hold, by UUID, MHz; None: nobody can tell.
+            lost: GPUs that fell off the bus.
+            now_s: Time on the node's clock, s.
+        """
+        for uuid, clock in self.clocks.items():
+            if confirmed_mhz is None:
+                clock.miss(now_s)
+            else:
+                clock.look(confirmed_mhz.get(uuid), now_s)
+        if any(clock.is_overdue(now_s) for clock in self.clocks.values()):
+            self.clock_mhz = max(clock.confirmed_mhz or 0 for clock in self.clocks.values())
+        obeys = not lost & self.gpus.keys()
+        obeys = obeys and all(clock.obeys for clock in self.clocks.values())
+        if obeys != self.obeys:
+            _log.warning("%s: its GPUs %s", self.replica, "obey again" if obeys else "do not obey")
+        self.obeys = obeys
+
     def reading(self) -> Reading:
         """Return the running totals since the first call, up to the last reading of the meters."""
-        window = Window.over(tuple(self.gpus.values()), self._read_s, self._covered_s())
+        window = self._window(self._read_s, self._covered_s())
         self._read_s = window.end_s
         self._read_j += window.energy_j
         telemetry = self.block.read_telemetry()
@@ -117,7 +151,6 @@ class ReplicaSeat:
             gpu_indices: NVML indices of its GPUs.
             counters_j: What their counters showed at `seen_s`, by UUID, J.
         """
-        meters = tuple(self.gpus.values())
         return SeatMemory(
             replica=self.replica,
             gpu_indices=gpu_indices,
@@ -127,7 +160,7 @@ class ReplicaSeat:
             read_to=self.block.read_to,
             output_tokens=self._tokens,
             seen_s=self.seen_s,
-            owed_j=self._owed_j + Window.over(meters, self._attributed_s, self.seen_s).energy_j,
+            owed_j=self._owed_j + self._window(self._attributed_s, self.seen_s).energy_j,
             counters_j=counters_j,
         )
 
@@ -140,11 +173,10 @@ class ReplicaSeat:
 
     def report(self, weights: TokenWeights) -> ReplicaReport:
         """Close the window that began with the last report."""
-        meters = tuple(self.gpus.values())
-        seen = Window.over(meters, self.seen_s, self._covered_s())
+        seen = self._window(self.seen_s, self._covered_s())
         batch = self.block.read_steps()
         telemetry = self.block.read_telemetry()
-        shares = self._attribute(meters, batch.steps, telemetry.running > 0, weights)
+        shares = self._attribute(batch.steps, telemetry.running > 0, weights)
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
@@ -152,7 +184,7 @@ class ReplicaSeat:
             replica=self.replica,
             clock_mhz=self.clock_mhz,
             batch_limit=self.batch_limit,
-            draw_w=seen.energy_j / span_s if span_s > 0 else None,
+            draw_w=seen.energy_j / span_s if seen.energy_j > 0 and span_s > 0 else None,
             energy_j=seen.energy_j,
             error_j=seen.error_j,
             quality=Quality.ESTIMATED if batch.lost else seen.quality,
@@ -163,11 +195,12 @@ class ReplicaSeat:
             tokens=_tokens_of(batch.steps),
             idle_uj=shares.idle_uj,
             transition_uj=shares.transition_uj,
+            rest_w=self._rest_w,
+            obeys=self.obeys,
         )
 
     def _attribute(
         self,
-        meters: Sequence[Meter],
         steps: Sequence[StepRecord],
         busy: bool,
         weights: TokenWeights,
@@ -177,22 +210,39 @@ class ReplicaSeat:
         stepping = busy and self.phase in ("awake", "draining")
         until_s = min(last_s, covered_s) if stepping else covered_s
         until_s = max(self._attributed_s, until_s)
-        window = Window.over(meters, self._attributed_s, until_s)
+        window = self._window(self._attributed_s, until_s)
         self._attributed_s = until_s
         span_s = window.end_s - window.start_s
         done = [_busy_step(step, weights) for step in steps]
-        if not done and span_s > 0:
-            self._learn_idle(window.energy_j / span_s)
+        if done:
+            self._stepped_s = last_s
+        elif span_s > 0 and window.energy_j > 0:
+            self._learn_idle(window.energy_j / span_s, window.start_s)
         shares = attribute(window.energy_j + self._owed_j, span_s, self._idle_w or 0.0, done)
         self._owed_j = 0.0
         if self.phase in ("starting", "gone"):
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
 
-    def _learn_idle(self, draw_w: float) -> None:
-        """Follow the draw of windows without a step."""
+    def _window(self, start_s: float, end_s: float) -> Window:
+        """Return the energy between two instants; none where its meters do not reach so far back.
+
+        They forget after some minutes, in which one of them was silent. Joules that nobody
+        remembers are left out of the books: better than to make them up.
+        """
+        try:
+            return Window.over(tuple(self.gpus.values()), start_s, end_s)
+        except DeviceError as error:
+            if end_s > start_s:
+                _log.warning("%s: %.0f s without energy: %s", self.replica, end_s - start_s, error)
+            return Window(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
+
+    def _learn_idle(self, draw_w: float, begun_s: float) -> None:
+        """Follow the draw of windows without a step; keep the largest of those at rest."""
         old_w = draw_w if self._idle_w is None else self._idle_w
         self._idle_w = _IDLE_MEMORY * old_w + (1 - _IDLE_MEMORY) * draw_w
+        if self.phase != "starting" and begun_s > self._stepped_s + SETTLED_S:
+            self._rest_w = max(draw_w, self._rest_w or 0.0)
 
     def _covered_s(self) -> float:
         return min(meter.covered_until_s for meter in self.gpus.values())

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
+from steppe.report.shortages import first_to_tell, shortage_text
 
 WIDEST = 100
 MOST_REPLICAS = 8
@@ -89,7 +90,7 @@ def live_view(
     if latest is None:
         return Constrain(Group(head, Text("waiting for the first tick", style="dim")), WIDEST)
     parts = (head, _power(latest, history), _replicas(latest), _output(latest, history, so_far))
-    return Constrain(Group(*parts), WIDEST)
+    return Constrain(Group(*parts, *_shortage(latest)), WIDEST)
 
 
 def plain_head(so_far: RunSoFar) -> str:
@@ -224,6 +225,14 @@ def _output(latest: TickRecord, history: Sequence[TickRecord], so_far: RunSoFar)
     )
     spent = f"{count(so_far.output_tokens)} tokens on {quantity(so_far.energy_j, 'J')}"
     return _panel(grid, "output", Text(spent, style="dim"))
+
+
+def _shortage(latest: TickRecord) -> tuple[Text, ...]:
+    """Return the line about what the budget is not enough for; none when it is enough."""
+    shortage = first_to_tell(latest.shortages)
+    if shortage is None:
+        return ()
+    return (Text(f" {shortage_text(shortage)}", style="red" if shortage.is_here else "yellow"),)
 
 
 def _panel(content: RenderableType, title: str, subtitle: Text) -> Panel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled"]
@@ -30,6 +30,28 @@ class ReplicaTick:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortageTick:
+    """What the budget is not enough for, as it is foreseen at the end of a tick.
+
+    Attributes:
+        of: `floor`: what the fleet draws asleep. `demand`: what the demand takes at the SLO.
+        short_w: How much more is needed at its worst, W.
+        begins_in_s: Time from the tick until it begins, s; 0 when it is here.
+        ends_in_s: Time from the tick until it ends, s; None when the forecast does not see it.
+    """
+
+    of: Literal["floor", "demand"]
+    short_w: float
+    begins_in_s: float
+    ends_in_s: float | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it has begun."""
+        return self.begins_in_s <= 0
+
+
+@dataclass(frozen=True, slots=True)
 class TickRecord:
     """One control period: the window that ended with a tick.
 
@@ -44,6 +66,7 @@ class TickRecord:
         output_tokens: Output tokens of the window.
         waiting: Requests that wait for a place in a batch.
         running: Requests that an engine works on.
+        shortages: What the budget is not enough for, now or first in the forecast.
         replicas: Every replica of the fleet.
     """
 
@@ -57,6 +80,7 @@ class TickRecord:
     output_tokens: int
     waiting: int
     running: int
+    shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

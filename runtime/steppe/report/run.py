@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from steppe.errors import UsageError
-from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
+from steppe.report.records import ReplicaTick, RequestRecord, ShortageTick, TickRecord
 from steppe.report.summary import Summary
 
 Record = TypeVar("Record")
@@ -71,7 +71,9 @@ def read_requests(folder: Path) -> tuple[RequestRecord, ...]:
 
 def _tick(values: dict[str, Any]) -> TickRecord:
     replicas = tuple(ReplicaTick(**replica) for replica in values.pop("replicas"))
-    return TickRecord(**values, replicas=replicas)
+    # Runs that were recorded before shortages were have none to read.
+    shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
+    return TickRecord(**values, shortages=shortages, replicas=replicas)
 
 
 def _read_lines(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> tuple[Record, ...]:

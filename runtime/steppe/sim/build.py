@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
 from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.feasibility import Points
 from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.energy.attribution import TokenWeights
@@ -164,11 +165,12 @@ def scenario_of(
     return Scenario(
         fleet=fleet,
         policy=policy or policy_of(config, frontier, fleet.replicas, budget),
-        drain_rule=DrainRule(frontier.floor, config.control.drain_s),
+        drain_rule=DrainRule(frontier.drain, config.control.drain_s),
         budget=budget,
         arrivals=arrivals,
         duration_s=config.sim.duration_s,
         failures=_failures(config, fleet.replicas),
+        points=Points.of(frontier, config.slo.tpot_s),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget, PowerBudget
-from steppe.report.records import ReplicaTick, TickRecord
+from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.sim.demand import Demand
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
@@ -66,6 +66,7 @@ class SimulatedFleet:
 
     Attributes:
         books: Energy so far.
+        seen: The last look at the fleet; None before the first.
         budget: The budget as it was last observed.
     """
 
@@ -100,7 +101,7 @@ class SimulatedFleet:
         self._demand = Demand()
         self._settling: list[Request] = []
         self._window = MeterWindow()
-        self._observation: Observation | None = None
+        self.seen: Observation | None = None
         self.books = Books()
         self.budget: Budget = budget.at(queue.now_s)
 
@@ -109,7 +110,7 @@ class SimulatedFleet:
         draw_w, outstanding = self._window.draw_w, self._gate.outstanding
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
-        self._observation = Observation(
+        self.seen = Observation(
             now_s=now_s,
             budget_w=self.budget.budget_w,
             draw_w=draw_w,
@@ -119,7 +120,7 @@ class SimulatedFleet:
                 [m.seen(taken) for m, taken in zip(self._members, outstanding, strict=True)]
             ),
         )
-        return self._observation
+        return self.seen
 
     def apply(self, actions: list[Action]) -> None:
         """Carry out actions in their order, then tell the gateway who serves."""
@@ -166,14 +167,17 @@ class SimulatedFleet:
             self._ended(request)
         self._settling.clear()
 
-    def record(self, window_s: float, budget_w: float) -> TickRecord:
+    def record(
+        self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]
+    ) -> TickRecord:
         """Return the record of the window that ended with the last look.
 
         Args:
             window_s: Length of the window, s.
             budget_w: Budget that governed it, W.
+            shortages: What the budget is not enough for, as the last look foresaw it.
         """
-        seen, window = self._observation, self._window
+        seen, window = self.seen, self._window
         assert seen is not None, "a record comes after a look"
         fresh = [member.fresh_tokens() for member in self._members]
         output_tokens = sum(fresh)
@@ -188,6 +192,7 @@ class SimulatedFleet:
             output_tokens=output_tokens,
             waiting=seen.waiting + seen.frozen,
             running=sum([len(member.replica.batch.running) for member in self._members]),
+            shortages=shortages,
             replicas=self._replica_ticks(seen, fresh, window_s),
         )
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
 from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.power.budget import PowerBudget
-from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
+from steppe.report.shortages import shortage_ticks
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
 from steppe.sim.request import ENERGY_SOURCE, Arrival, Request
@@ -58,6 +60,7 @@ class Scenario:
         arrivals: Requests in the order in which they come.
         duration_s: Length of the run, s.
         failures: Replicas that die.
+        points: What shortages are told by, as live; none are when absent.
     """
 
     fleet: FleetSettings
@@ -67,6 +70,7 @@ class Scenario:
     arrivals: Iterable[Arrival]
     duration_s: float
     failures: tuple[Failure, ...] = ()
+    points: Points | None = None
 
 
 def simulate(scenario: Scenario, period_s: float, journal: Journal) -> RunTotals:
@@ -108,6 +112,8 @@ class _Run:
             scenario.fleet, scenario.budget, self.queue, self._write_request
         )
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule)
+        points, forecast = scenario.points, scenario.budget.forecast
+        self._lookout = None if points is None else Lookout(points, forecast)
         self._last_s = 0.0
         self._last_budget_w: float | None = None
         self._number = 0
@@ -128,10 +134,16 @@ class _Run:
     def _tick(self, now_s: float, number: int) -> None:
         self._loop.tick(now_s)
         if self._last_budget_w is not None:
-            record = self.fleet.record(now_s - self._last_s, self._last_budget_w)
+            window_s = now_s - self._last_s
+            record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
             self._journal.tick(record)
         self._last_s, self._last_budget_w = now_s, self.fleet.budget.budget_w
         self._expect_tick(number + 1)
+
+    def _shortages(self) -> tuple[ShortageTick, ...]:
+        """Return what the budget is not enough for, as the last look foresees it."""
+        assert self.fleet.seen is not None, "the loop observed the fleet"
+        return () if self._lookout is None else shortage_ticks(self._lookout.look(self.fleet.seen))
 
     def _expect_arrival(self, arrivals: Iterator[Arrival]) -> None:
         arrival = next(arrivals, None)

@@ -1,0 +1,36 @@
+"""Which operating points a fleet can keep that cannot limit its clocks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from steppe.frontier.pareto import Frontier
+
+_log = logging.getLogger(__name__)
+
+
+def without_clock_limits(frontier: Frontier, rest_w: float) -> Frontier:
+    """Return the points at the highest clock: all that a fleet can keep whose clocks are free.
+
+    A frontier that was measured on such a fleet itself knows one clock only, and stays.
+
+    Args:
+        frontier: Operating points of one replica.
+        rest_w: What a replica draws without work while its clock is free, W.
+    """
+    highest_mhz = max(point.clock_mhz for point in frontier.points)
+    points = tuple(point for point in frontier.points if point.clock_mhz == highest_mhz)
+    if len(points) < len(frontier.points):
+        _log.warning(
+            "clocks cannot be limited: %d of %d operating points are left, those at %d MHz",
+            len(points),
+            len(frontier.points),
+            highest_mhz,
+        )
+    return replace(
+        frontier,
+        points=points,
+        asleep_w=max(frontier.asleep_w, rest_w),
+        idle_w=max(frontier.idle_w, rest_w),
+    )

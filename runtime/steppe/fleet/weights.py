@@ -1,0 +1,144 @@
+"""What a token costs on a node, for attribution: only the ratios matter.
+
+On emulated GPUs the emulated pace says it. On real ones the energy roofline does, from the GPU's
+name and the model's shape. Where it does not know the GPU, or cannot place the model on it, the
+bytes and FLOP of the model count, at what each of them costs an H100; where nobody knows the
+model, all tokens weigh alike. Whatever the weights, the parts sum to what was metered.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from steppe.config import EmulatedSection, NvmlSection, RunConfig, shipped_config
+from steppe.energy.attribution import TokenWeights
+from steppe.engine.model_store import get_model
+from steppe.errors import ConfigError, ModelError, UsageError
+from steppe.frontier.model_shape import ModelShape
+from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_model_shape
+
+SEQUENCES, CONTEXT_TOKENS = 32, 1024
+"""The step for which the estimate holds: as `EnergyRoofline.token_weights` has it."""
+_FITTED = "h100"
+
+_log = logging.getLogger(__name__)
+
+
+def token_weights(
+    device: NvmlSection | EmulatedSection,
+    gpu_names: Sequence[str],
+    model: ModelShape | None,
+    gpus_per_replica: int,
+) -> TokenWeights:
+    """Return what tokens weigh on a node; says once, in the log, what it had to do without.
+
+    Args:
+        device: The kind of its GPUs.
+        gpu_names: What NVML calls them; those of a node are taken to be alike.
+        model: The model that its replicas serve; None where its shape is not known.
+        gpus_per_replica: GPUs that share the model.
+    """
+    match device:
+        case EmulatedSection(pace=pace):
+            return TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
+        case NvmlSection():
+            if model is None:
+                _log.warning("all tokens weigh alike: the shape of the model is not known")
+                return TokenWeights()
+            name = gpu_names[0] if gpu_names else "no GPU"
+            try:
+                return _by_roofline(model, spec_name(name), gpus_per_replica)
+            except UsageError as error:
+                _log.warning("tokens weigh by the bytes and FLOP of the model alone: %s", error)
+                return estimated_weights(model)
+
+
+def shape_of_served(config: RunConfig) -> ModelShape | None:
+    """Return the shape of the model that a run serves; None where nobody knows it.
+
+    It is read from the `config.json` that the engine loads, or is that of a well-known name.
+    """
+    if config.engine.kind == "synthetic":
+        return None
+    name = config.model.name
+    try:
+        return read_model_shape(name)
+    except ModelError:
+        pass
+    try:
+        return read_model_shape(get_model(name, progress=_log.info))
+    except UsageError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def spec_name(gpu_name: str) -> str:
+    """Return the name in `configs/gpus` of a GPU by what NVML calls it.
+
+    `NVIDIA H100 80GB HBM3` and `NVIDIA H100 PCIe` are both an `h100`: their bandwidth and their
+    rates differ, but what one token costs against another hardly does.
+
+    Raises:
+        ConfigError: There is no such GPU.
+    """
+    words = re.split(r"[^a-z0-9]+", gpu_name.lower())
+    known = sorted(path.stem for path in shipped_config("gpus").glob("*.yaml"))
+    found = [name for name in known if name in words]
+    if not found:
+        raise ConfigError(f"asked for the GPU {gpu_name!r}, found {', '.join(known)}")
+    return found[0]
+
+
+def _by_roofline(model: ModelShape, gpu: str, gpus: int) -> TokenWeights:
+    roofline = EnergyRoofline(model, read_gpu_spec(gpu), gpus, read_calibration())
+    token = roofline.token_weights(SEQUENCES, CONTEXT_TOKENS)
+    return TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+
+
+def estimated_weights(model: ModelShape) -> TokenWeights:
+    """Return what tokens weigh by what they stream and compute, whatever the GPU.
+
+    Each byte and FLOP counts with the joules fitted for the H100; what a step costs while it
+    launches, waits and meets other GPUs is left out. A decoded token with its share of the step
+    then weighs against a prompt token 0.4 to 2.4 times what the roofline says, over nine models
+    of 1 to 120 billion weights on L4, V100, A100, H100 and B200.
+    """
+    token_j, alone_j = _token_j(model), _step_j(model, SEQUENCES)
+    decode_j = (_step_j(model, 2 * SEQUENCES) - alone_j) / SEQUENCES
+    return TokenWeights(alone_j / SEQUENCES - decode_j, token_j, decode_j)
+
+
+def _step_j(model: ModelShape, sequences: int) -> float:
+    """Return the energy of a step that decodes so many sequences, J."""
+    gpu = read_gpu_spec(_FITTED)
+    fitted, byte_j = read_calibration().of(gpu), gpu.power_limit_w / gpu.bandwidth_bps
+    experts, precision = model.experts, model.precision
+    dense = model.dense_params * precision.dense_bytes + 2.0 * model.head_params
+    chosen = experts.layers * _chosen(model, sequences) * experts.params * precision.expert_bytes
+    cached = sequences * model.sequence_bytes(CONTEXT_TOKENS)
+    streamed_j = byte_j * (
+        fitted.weight_energy * dense + fitted.expert_energy * chosen + fitted.cache_energy * cached
+    )
+    head_j = 2.0 * fitted.dense_energy * model.head_params * gpu.power_limit_w / gpu.half_flops
+    return streamed_j + sequences * (_token_j(model) + head_j)
+
+
+def _chosen(model: ModelShape, tokens: int) -> float:
+    """Return how many experts of a layer so many tokens choose, if all are as likely."""
+    experts = model.experts
+    if not experts.count:
+        return 0.0
+    return experts.count * float(1.0 - (1.0 - experts.per_token / experts.count) ** tokens)
+
+
+def _token_j(model: ModelShape) -> float:
+    """Return the energy of multiplying one token with the weights that it uses, J."""
+    gpu = read_gpu_spec(_FITTED)
+    fitted, experts = read_calibration().of(gpu), model.experts
+    routed = experts.layers * experts.per_token * experts.params
+    dense_j = fitted.dense_energy * model.dense_params
+    routed_j = fitted.expert_compute_energy * routed
+    return 2.0 * (dense_j + routed_j) * gpu.power_limit_w / gpu.half_flops

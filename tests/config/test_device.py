@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steppe.config import NvmlSection, ZeusdSection, load_config
+from steppe.errors import ConfigError
+
+
+def load(folder: Path, device: dict[str, Any]) -> Any:
+    values = {
+        "model": {"name": "tiny"},
+        "device": device,
+        "power": {"supply": [{"kind": "constant", "watts": 100}]},
+        "frontier": {"sweep": {}},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return load_config(path).device
+
+
+def test_real_gpus_are_limited_by_our_own_agent_unless_zeusd_is_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, {"kind": "nvml"}) == NvmlSection(kind="nvml", zeusd=None)
+    found = load(tmp_path, {"kind": "nvml", "zeusd": {}})
+    assert found.zeusd == ZeusdSection(socket=Path("/run/zeusd/zeusd.sock"), token_file=None)
+    zeusd = {"socket": "/var/zeusd.sock", "token_file": "/etc/zeusd.token"}
+    found = load(tmp_path, {"kind": "nvml", "zeusd": zeusd})
+    assert found.zeusd.token_file == Path("/etc/zeusd.token")
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        (
+            {"kind": "nvml", "zeusd": {"socket": "zeusd.sock"}},
+            "device.nvml.zeusd.socket: each node looks for it in its own file system: give an "
+            "absolute path, found 'zeusd.sock'",
+        ),
+        (
+            {"kind": "nvml", "zeusd": {"token_file": "token"}},
+            "device.nvml.zeusd.token_file: each node looks for it in its own file system: give an "
+            "absolute path, found 'token'",
+        ),
+        ({"kind": "nvml", "zeusd": {"port": 1}}, "device.nvml.zeusd.port: unknown key"),
+        ({"kind": "emulated", "zeusd": {}}, "device.emulated.zeusd: unknown key"),
+    ],
+)
+def test_a_mistake_about_zeusd_is_one_line_that_names_the_key(
+    tmp_path: Path, device: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, device)
+    assert str(caught.value) == f"{tmp_path / 'run.yaml'}: {says}"

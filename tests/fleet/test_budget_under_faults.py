@@ -1,0 +1,178 @@
+"""What Steppe does when GPUs fail in mid-run: the budget is still obeyed, and no joule invented.
+
+Judged is the true draw of the emulated GPUs. The budget falls while the fault lasts, and again
+after it. After a fall, and after the fault begins, the draw has `DELAY_S` to obey: the grace in
+which a clock limit must show, a tick to see that it does not, and one more until it sleeps. The
+fleet must be whole again at the end, for which no GPU is distrusted longer than `DISTRUST_S`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pynvml
+import pytest
+
+from steppe.config import PaceSection
+from steppe.fleet.watched_clock import GRACE_S
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.frontier.roofline import StepWork
+from steppe.power.budget import Budget
+from steppe.sim.pace_model import PaceModel, emulated_profile
+
+DELAY_S = GRACE_S + 2.0
+TOLERANCE = 1.02
+FAULT_FROM_S, FAULT_UNTIL_S, END_S = 16, 40, 60
+SET_CLOCKS = "nvmlDeviceSetGpuLockedClocks"
+
+World = Any
+"""See `virtual_fleet.py`."""
+
+
+@dataclass(frozen=True)
+class SteppedBudget:
+    """Watts by the second from which they hold."""
+
+    steps_w: Mapping[int, float]
+
+    @property
+    def falls_s(self) -> list[int]:
+        pairs = itertools.pairwise(sorted(self.steps_w))
+        return [after for before, after in pairs if self.steps_w[after] < self.steps_w[before]]
+
+    def settle(self, now_s: float, draw_w: float) -> None: ...
+
+    def at(self, now_s: float) -> Budget:
+        watts = self.steps_w[max(at_s for at_s in self.steps_w if at_s <= now_s)]
+        return Budget(watts, 0.0, watts, stale=False)
+
+    def forecast(self, now_s: float, *_: float) -> tuple[tuple[float, float], ...]:
+        return ((now_s, self.at(now_s).budget_w),)
+
+
+def frontier(pace: PaceSection) -> Frontier:
+    """Return what the emulated H100 gives, in closed form."""
+    profile = emulated_profile("h100")
+    model = PaceModel(profile, pace)
+    points = []
+    for clock_mhz, batch in itertools.product(range(600, profile.full_mhz + 1, 60), (1, 4, 16)):
+        work = StepWork(0, batch, 0)
+        step_s = model.step_s(work, clock_mhz)
+        draw_w = model.step_draw_w(work, clock_mhz)
+        points.append(OperatingPoint(clock_mhz, batch, batch / step_s, draw_w, step_s))
+    return Frontier.of(points, model.asleep_w, model.idle_w(profile.lowest_mhz), "modelled")
+
+
+BUDGET = SteppedBudget({0: 300.0, 6: 1700.0, 20: 900.0, 32: 1500.0, 46: 800.0})
+
+
+@pytest.fixture
+def world(
+    virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    known = frontier(virtual_fleet.PACE)
+    with virtual_fleet.virtual_world(tmp_path, monkeypatch, BUDGET, known) as made:
+        yield made
+
+
+def over_budget(world: World) -> list[tuple[int, int, float]]:
+    """Return the seconds beyond the delay that drew too much, with draw and budget, W."""
+    upsets_s = (FAULT_FROM_S, *BUDGET.falls_s)
+    budgets_w = [BUDGET.at(second).budget_w for second in range(END_S)]
+    return [
+        (second, round(draw_w), budget_w)
+        for second, (draw_w, budget_w) in enumerate(zip(world.draws_w, budgets_w, strict=True))
+        if draw_w > TOLERANCE * budget_w
+        and not any(at_s <= second < at_s + DELAY_S for at_s in upsets_s)
+    ]
+
+
+Fault = Callable[[World, bool], None]
+
+
+def refuse(code: int, index: int | None) -> Fault:
+    def fault(world: World, on: bool) -> None:
+        if on:
+            world.emulator.inject(SET_CLOCKS, error=code, index=index)
+        else:
+            world.emulator.clear_faults()
+
+    return fault
+
+
+def rest_low(world: World, on: bool) -> None:
+    """Let the driver ignore limits of a GPU whose clock falls by itself whenever it idles."""
+    world.emulator.clear_context(0, os.getpid())
+    ignore(world, on)
+
+
+def ignore(world: World, on: bool) -> None:
+    """Let the driver say yes to a clock limit of the first GPU and do nothing."""
+    set_clocks = getattr(pynvml, SET_CLOCKS)
+
+    def set_some(handle: Any, lowest_mhz: int, highest_mhz: int) -> None:
+        if pynvml.nvmlDeviceGetIndex(handle) != 0:
+            set_clocks(handle, lowest_mhz, highest_mhz)
+
+    if on:
+        world.patches.setattr(pynvml, SET_CLOCKS, set_some)
+    else:
+        world.patches.undo()
+
+
+FAULTS: dict[str, Fault] = {
+    "none": lambda world, on: None,
+    "frozen counter": lambda world, on: world.emulator.freeze(0, on),
+    "counter backwards": lambda world, on: world.emulator.reset_counter(0),
+    "power spikes": lambda world, on: world.emulator.spike(0, 9_000.0, 200 * on),
+    "lost GPU": lambda world, on: world.emulator.set_alive(0, not on),
+    "no permission": refuse(pynvml.NVML_ERROR_NO_PERMISSION, 0),
+    "no permission at all": refuse(pynvml.NVML_ERROR_NO_PERMISSION, None),
+    "ignored": ignore,
+    "ignored but at rest": rest_low,
+    "time-outs": refuse(pynvml.NVML_ERROR_TIMEOUT, 0),
+}
+
+
+FENCED = {
+    "lost GPU": ["replica-0"],
+    "no permission": ["replica-0"],
+    "no permission at all": ["replica-0", "replica-1", "replica-2"],
+    "ignored": ["replica-0"],
+    "ignored but at rest": ["replica-0"],
+    "time-outs": ["replica-0"],
+}
+"""Who sleeps, and is counted on by no plan, while the fault lasts: who does not obey."""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_draw_stays_within_the_budget_and_the_books_within_their_bound(
+    world: World, name: str
+) -> None:
+    begin, end = (functools.partial(FAULTS[name], world, on) for on in (True, False))
+    seen: list[list[str]] = []
+    world.serve(
+        END_S,
+        {
+            FAULT_FROM_S: begin,
+            FAULT_UNTIL_S - 1: lambda: seen.append(world.fenced()),
+            FAULT_UNTIL_S: end,
+        },
+    )
+    assert over_budget(world) == []
+    assert (seen, world.fenced()) == ([FENCED.get(name, [])], [])
+    for index, (replica, seat) in enumerate(world.node._seats.items()):
+        reports = [report for report in world.reports if report.replica == replica]
+        booked_j = sum(report.energy_j for report in reports)
+        true_j = world.true_j(index, seat.seen_s) - world.true_j(index, world.begun_s)
+        assert abs(booked_j - true_j) <= sum(report.error_j for report in reports)
+        parts_uj = sum(sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in reports)
+        assert parts_uj == pytest.approx(booked_j * 1e6, abs=len(reports))

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from steppe.config import RunConfig
+from steppe.fleet.controller import Controller
+from steppe.fleet.members import Placement
+from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.gateway.server import GatewayStatus
+
+POINTS = (OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 8, 100.0, 60.0))
+FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
+NIGHT_S, DAY_S = 20, 40
+"""The supply lets nobody serve before the one, and everybody from the other on."""
+
+
+class Stage:
+    """A controller over one fake replica; its thread never ticks, the test does."""
+
+    def __init__(self, actors: Callable[..., Any], make: Callable[[Any], Controller]) -> None:
+        self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 1.0, 90.0)})
+        self.node, replica = actors(), actors({"status": ReplicaStatus("http://there", False, 7)})
+        self.controller = make(self.gateway)
+        self.controller.join([Placement("replica-1", replica, "node-1", self.node, [0], ())])
+        self.number = 0
+        self.report()
+        self.controller.begin(FRONTIER, "emulated", time.time())
+
+    def report(self) -> None:
+        self.number += 1
+        replica = ReplicaReport(
+            replica="replica-1",
+            clock_mhz=600,
+            batch_limit=4,
+            draw_w=10.0,
+            energy_j=10.0,
+            error_j=0.1,
+            quality="emulated",
+            running=0,
+            waiting=0,
+            output_tokens=0,
+            requests_uj={},
+            tokens={},
+            idle_uj=0,
+            transition_uj=0,
+        )
+        self.node.answers["report"] = [NodeReport("node-1", self.number, (replica,))]
+
+    def tick(self, now_s: float) -> None:
+        self.report()
+        self.controller._tick(now_s)
+
+    def told(self, method: str) -> Any:
+        """Return what the gateway was told last."""
+        return [args for name, args in self.gateway.asked if name == method][-1]
+
+
+@pytest.fixture
+def stage(
+    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Stage]:
+    watts = [5 if t < NIGHT_S else 30 if t < DAY_S else 100 for t in range(120)]
+    (tmp_path / "supply.csv").write_text(
+        "t,w\n" + "".join(f"{t},{w}\n" for t, w in enumerate(watts))
+    )
+    supply = {"kind": "trace", "path": str(tmp_path / "supply.csv"), "watts_per_unit": 1}
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "none"},
+            "device": {"kind": "emulated"},
+            "power": {"supply": [supply | {"time_column": "t", "power_column": "w"}]},
+            "frontier": {"file": "none"},
+            "control": {"period_s": 1000.0},
+        }
+    )
+
+    def make(gateway: Any) -> Controller:
+        monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
+        return Controller(config, "door")
+
+    made = Stage(actors, make)
+    yield made
+    made.controller.end()
+
+
+def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) -> None:
+    stage.tick(1.0)
+    stage.tick(2.0)
+    (record,) = stage.controller.take().ticks
+    found = {shortage.of: shortage for shortage in record.shortages}
+    assert found["floor"].short_w == 5.0
+    assert found["floor"].ends_in_s == pytest.approx(NIGHT_S - 2, abs=5.0)
+    assert found["demand"].short_w == 55.0
+    assert found["demand"].ends_in_s == pytest.approx(DAY_S - 2, abs=5.0)
+    (metrics,) = stage.told("set_metrics")
+    assert b'steppe_shortage_watts{of="demand"} 55.0' in metrics
+    assert b"steppe_budget_feasible 0.0" in metrics
+
+
+def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
+    stage.tick(1.0)
+    routes, retry_after_s = stage.told("set_routes")
+    assert routes == ()
+    assert retry_after_s == pytest.approx(NIGHT_S - 1, abs=5.0)
+    stage.tick(DAY_S + 1.0)
+    routes, retry_after_s = stage.told("set_routes")
+    assert ([route.replica for route in routes], retry_after_s) == (["replica-1"], None)
+
+
+def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    for tick in range(1, 10):
+        stage.tick(float(tick))
+    lines = [line for line in caplog.messages if "short of" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("budget 5.00 W short of the sleeping fleet, enough in 0:2")

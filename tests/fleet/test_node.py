@@ -1,0 +1,160 @@
+"""A node actor's class in this process, on emulated GPUs that it takes for real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pynvml
+import pytest
+import ray
+
+from steppe.config import NvmlSection, ZeusdSection
+from steppe.device.emulator.build import build_library
+from steppe.device.emulator.library import Emulator
+from steppe.device.nvml import open_gpus
+from steppe.energy.attribution import TokenWeights
+from steppe.errors import ConfigError, NoPermissionError
+from steppe.fleet import clocks
+from steppe.fleet import node as node_module
+from steppe.fleet.messages import NodeSettings, SetLimits
+from steppe.frontier.roofline_file import read_model_shape, read_roofline
+
+NVML = NvmlSection(kind="nvml")
+MODEL = read_model_shape("llama-3.1-8b")
+
+
+class Zeusd(socketserver.ThreadingUnixStreamServer):
+    """Locks the clocks of the emulated GPUs as it is asked to."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Answer)
+        self.asked: list[str] = []
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Zeusd
+
+    def do_POST(self) -> None:
+        url = urlsplit(self.path)
+        query = {
+            name: int(values[0]) for name, values in parse_qs(url.query).items() if name != "block"
+        }
+        self.server.asked.append(url.path)
+        gpu = open_gpus()[query["gpu_ids"]]
+        if url.path == "/gpu/set_gpu_locked_clocks":
+            gpu.set_clock_limit(query["max_clock_mhz"])
+        else:
+            gpu.reset_clock_limit()
+        self.send_response(200)
+        self.end_headers()
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def zeusd(tmp_path: Path) -> Iterator[Zeusd]:
+    with Zeusd(tmp_path / "zeusd.sock") as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    made = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
+    made.use_virtual_clock(True)
+    yield made
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()
+
+
+@pytest.fixture
+def make_node(
+    emulator: Emulator, virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[NvmlSection], Any]:
+    """Return a function that makes a node whose meters only the test reads; it has no agent."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoPermissionError("only root may")
+
+    monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
+    monkeypatch.setattr(clocks, "start_agent", refuse)
+    monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
+    monkeypatch.setattr(node_module, "sweep_leftovers", lambda *_: ())
+    monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
+    monkeypatch.setattr(node_module, "Meters", virtual_fleet.HandMeters)
+    monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
+
+    def make(device: NvmlSection) -> Any:
+        made: Any = node_module.Node(NodeSettings("run", device, 5.0, MODEL, 1))
+        emulator.tick(0.2)
+        made._meters.read()
+        return made
+
+    return make
+
+
+def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
+    make_node: Callable[[NvmlSection], Any],
+) -> None:
+    node = make_node(NVML)
+    assert [gpu.clocks_mhz for gpu in node.info().gpus] == [(), ()]
+    node.seat("replica-1", [0], ())
+    node.apply([SetLimits("replica-1", 900, 8, "awake")])
+    ((report,),) = [r.replicas for r in node.report(0)]
+    assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
+    node.close()
+
+
+def test_tokens_on_a_real_h100_weigh_as_the_roofline_says(
+    make_node: Callable[[NvmlSection], Any],
+) -> None:
+    token = read_roofline("llama-3.1-8b", "h100", 1).token_weights()
+    node = make_node(NVML)
+    assert node._weights == TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+    node.close()
+
+
+def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
+    make_node: Callable[[NvmlSection], Any], emulator: Emulator, zeusd: Zeusd
+) -> None:
+    section = ZeusdSection(socket=Path(str(zeusd.server_address)))
+    node = make_node(NvmlSection(kind="nvml", zeusd=section))
+    assert len(node.info().gpus[0].clocks_mhz) > 100
+    node.seat("replica-1", [1], ())
+    node.apply([SetLimits("replica-1", 907, 8, "awake")])
+    emulator.tick(0.5)
+    assert emulator.snapshot(1).clock_lock_mhz == (210, 900)
+    ((report,),) = [r.replicas for r in node.report(0)]
+    assert (report.clock_mhz, report.obeys) == (900, True)
+    node.close()
+    emulator.tick(0.5)
+    assert emulator.snapshot(1).clock_lock_mhz is None
+    assert zeusd.asked == ["/gpu/set_gpu_locked_clocks", "/gpu/reset_gpu_locked_clocks"]
+
+
+def test_a_zeusd_that_is_not_there_is_told_before_anything_is_started(
+    make_node: Callable[[NvmlSection], Any], tmp_path: Path
+) -> None:
+    section = ZeusdSection(socket=tmp_path / "nobody.sock")
+    node = make_node(NvmlSection(kind="nvml", zeusd=section))
+    with pytest.raises(ConfigError, match=r"^device\.zeusd: .*nobody\.sock: zeusd does not answer"):
+        node.info()
+    node.close()

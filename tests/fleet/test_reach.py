@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from steppe.fleet.reach import without_clock_limits
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+POINTS = tuple(
+    OperatingPoint(clock_mhz, batch, 0.1 * clock_mhz + batch, 0.1 * clock_mhz + 2 * batch)
+    for clock_mhz, batch in ((900, 4), (900, 8), (1500, 4), (1500, 8))
+)
+
+
+def test_only_the_highest_clock_is_left_and_rest_costs_what_it_does_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
+    found = without_clock_limits(frontier, 31.0)
+    assert [(p.clock_mhz, p.batch_limit) for p in found.points] == [(1500, 4), (1500, 8)]
+    assert (found.asleep_w, found.idle_w, found.source) == (31.0, 31.0, "measured")
+    assert caplog.messages == [
+        "clocks cannot be limited: 2 of 4 operating points are left, those at 1500 MHz"
+    ]
+
+
+def test_a_frontier_that_knows_one_clock_only_stays(caplog: pytest.LogCaptureFixture) -> None:
+    frontier = Frontier.of(POINTS[2:], asleep_w=40.0, idle_w=40.0, source="measured")
+    assert without_clock_limits(frontier, 31.0) == frontier
+    assert caplog.messages == []

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.config import EmulatedSection, NvmlSection, RunConfig
+from steppe.energy.attribution import BusyStep, TokenWeights, attribute
+from steppe.engine.tiny_model import write_tiny_model
+from steppe.errors import ConfigError, ModelError
+from steppe.fleet import weights
+from steppe.fleet.weights import estimated_weights, shape_of_served, spec_name, token_weights
+from steppe.frontier.roofline import StepWork
+from steppe.frontier.roofline_file import read_model_shape, read_roofline
+
+H100 = "NVIDIA H100 80GB HBM3"
+NVML = NvmlSection(kind="nvml")
+MODELS = ("llama-3.1-8b", "meta-llama/Llama-3.2-1B-Instruct", "gpt-oss-20b")
+
+
+def run_config(**changes: Any) -> RunConfig:
+    values = {
+        "model": {"name": "llama-3.1-8b"},
+        "device": {"kind": "nvml"},
+        "power": {"supply": [{"kind": "constant", "watts": 100}]},
+        "frontier": {"sweep": {}},
+    }
+    return RunConfig.model_validate(values | changes)
+
+
+def decode_over_prompt(found: TokenWeights) -> float:
+    return (found.sequence + found.decode) / found.prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        (H100, "h100"),
+        ("NVIDIA H100 PCIe", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("Tesla V100-SXM2-32GB", "v100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA L4", "l4"),
+    ],
+)
+def test_a_gpu_is_known_by_the_name_that_nvml_reports(name: str, spec: str) -> None:
+    assert spec_name(name) == spec
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L40S", "NVIDIA GH200 480GB", "NVIDIA RTX A1000", ""])
+def test_a_name_that_only_resembles_a_known_one_is_unknown(name: str) -> None:
+    with pytest.raises(ConfigError, match="found a100, b200, h100"):
+        spec_name(name)
+
+
+def test_prompt_and_decode_tokens_weigh_what_the_roofline_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = token_weights(NVML, [H100], read_model_shape("llama-3.1-8b"), 1)
+    roofline = read_roofline("llama-3.1-8b", "h100", 1)
+
+    def step_j(*work: int) -> float:
+        step_s, draw_w = roofline.step(StepWork(*work), roofline.gpu.highest_mhz)
+        return step_s * draw_w
+
+    alone_j = step_j(0, 32, 32 * 1024)
+    assert found.prompt == pytest.approx((step_j(256, 32, 32 * 1024) - alone_j) / 256)
+    assert found.decode == pytest.approx((step_j(0, 64, 64 * 1024) - alone_j) / 32)
+    assert found.sequence + found.decode == pytest.approx(alone_j / 32)
+    assert 1.0 < decode_over_prompt(found) < 20.0
+    assert caplog.records == []
+
+
+def test_gpus_that_share_a_model_weigh_as_the_roofline_says_for_all_of_them() -> None:
+    shape = read_model_shape("llama-3.1-70b")
+    token = read_roofline("llama-3.1-70b", "h100", 4).token_weights()
+    found = token_weights(NVML, [H100] * 4, shape, 4)
+    assert found == TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+
+
+@pytest.mark.parametrize(
+    ("names", "model", "gpus", "says"),
+    [
+        (["NVIDIA X900"], "llama-3.1-8b", 1, "asked for the GPU 'NVIDIA X900', found a100"),
+        ([], "llama-3.1-8b", 1, "asked for the GPU 'no GPU'"),
+        ([H100], "llama-3.1-70b", 1, "141 GB of weights for 1 x 80 GB"),
+        ([H100], "llama-3.1-8b", 3, "asked for tp 3, found 32 attention heads"),
+    ],
+)
+def test_what_the_roofline_cannot_say_is_estimated_from_the_model_and_logged_once(
+    caplog: pytest.LogCaptureFixture, names: list[str], model: str, gpus: int, says: str
+) -> None:
+    shape = read_model_shape(model)
+    assert token_weights(NVML, names, shape, gpus) == estimated_weights(shape)
+    (line,) = caplog.messages
+    assert line.startswith("tokens weigh by the bytes and FLOP of the model alone: ")
+    assert says in line
+
+
+def test_tokens_of_an_unknown_model_weigh_alike_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert token_weights(NVML, [H100], None, 1) == TokenWeights()
+    assert caplog.messages == ["all tokens weigh alike: the shape of the model is not known"]
+
+
+@pytest.mark.parametrize("gpu", ["l4", "v100", "a100", "h100", "b200"])
+@pytest.mark.parametrize("model", MODELS)
+def test_an_estimate_is_near_the_roofline(model: str, gpu: str) -> None:
+    token = read_roofline(model, gpu, 1).token_weights()
+    told = TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+    found = estimated_weights(read_model_shape(model))
+    assert 0.4 < decode_over_prompt(found) / decode_over_prompt(told) < 2.4
+
+
+def test_tokens_on_emulated_gpus_weigh_by_the_emulated_pace() -> None:
+    device = EmulatedSection(kind="emulated")
+    pace = device.pace
+    expected = TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
+    assert token_weights(device, ["NVIDIA L4"], None, 1) == expected
+
+
+def test_whatever_tokens_weigh_the_parts_sum_to_the_microjoule() -> None:
+    shape = read_model_shape("llama-3.1-8b")
+    for found in (token_weights(NVML, [H100], shape, 1), estimated_weights(shape), TokenWeights()):
+        prompt = found.sequence + 700 * found.prompt
+        steps = [
+            BusyStep(0.013, dict.fromkeys(range(n), found.sequence + found.decode) | {99: prompt})
+            for n in range(1, 30)
+        ]
+        shares = attribute(123.4567891, 1.0, 70.0, steps)
+        assert shares.total_uj == 123_456_789
+
+
+def test_the_shape_of_the_served_model_is_that_of_its_name_or_of_its_folder(
+    tmp_path: Path,
+) -> None:
+    assert shape_of_served(run_config()) == read_model_shape("llama-3.1-8b")
+    folder = write_tiny_model(tmp_path / "tiny", seed=0)
+    found = shape_of_served(run_config(model={"name": str(folder)}))
+    assert found == read_model_shape(folder)
+
+
+def test_a_model_that_only_its_engine_knows_is_found_where_the_engine_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_model(tmp_path / "hub", seed=0)
+    monkeypatch.setattr(weights, "get_model", lambda name, progress: folder)
+    found = shape_of_served(run_config(model={"name": "someone/a-model"}))
+    assert found == read_model_shape(folder)
+
+
+def test_a_model_without_a_shape_is_said_so_and_serves_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get_none(name: str, progress: object) -> Path:
+        raise ModelError(f"{name}: no such model")
+
+    monkeypatch.setattr(weights, "get_model", get_none)
+    with caplog.at_level(logging.WARNING):
+        assert shape_of_served(run_config(model={"name": "someone/a-model"})) is None
+    assert caplog.messages == ["someone/a-model: no such model"]
+    assert shape_of_served(run_config(engine={"kind": "synthetic"})) is None
