@@ -22,8 +22,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, get_args
 
+import policy_figure
 import policy_table
 import scenarios
 from steppe.cli.simulate import arrivals_for, frontier_for
@@ -41,7 +43,7 @@ from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
 
-PERIOD_S, GUARD_SHARE = 1.0, 0.005
+PERIOD_S, GUARD_SHARE, OVER_SHARE = 1.0, 0.005, 4e-4
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 FLEETS: dict[str, dict[str, Any]] = {
@@ -140,6 +142,7 @@ def control_of(policy: str, gpus: int) -> ControlSection:
             "policy": policy,
             "period_s": PERIOD_S,
             "guard_share": GUARD_SHARE,
+            "over_share": OVER_SHARE,
             "nameplate_w": NAMEPLATE_W * gpus,
             "least_cap_w": LEAST_CAP_W * gpus,
         }
@@ -186,6 +189,7 @@ def main() -> None:
     parser.add_argument("--utilisation", type=float, default=0.8, help="load, share of full power")
     parser.add_argument("--policy", action="append", choices=POLICIES, help="all when absent")
     parser.add_argument("--happening", action="append", help="all when absent")
+    parser.add_argument("--figure", type=Path, help="PNG to draw the table in")
     arguments = parser.parse_args()
     bench = make_bench(
         arguments.fleet, arguments.replicas, arguments.duration, arguments.utilisation
@@ -203,7 +207,10 @@ def main() -> None:
                 policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
             )
     policy_table.show(rows)
-    print(json.dumps(document(arguments, bench, rows)))
+    found = document(arguments, bench, rows)
+    if arguments.figure:
+        policy_figure.draw(found).savefig(arguments.figure, dpi=130)
+    print(json.dumps(found))
 
 
 def document(

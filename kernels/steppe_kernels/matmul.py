@@ -187,6 +187,11 @@ def matmul_workload(
     return Workload(name, launch, wait_for_device, bytes_per_launch=moved, flop_per_launch=flop)
 
 
+def fp8_workload(flop_per_byte: float) -> Workload:
+    """Return the products of `matmul_workload` with operands in fp8; needs Ada or newer."""
+    return matmul_workload(flop_per_byte, torch.float8_e4m3fn)
+
+
 def _random(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
     """Return random values: zeros would draw less power."""
     return torch.randn(shape, dtype=torch.float32, device=device()).to(dtype)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from steppe.control.damping import (
     MOST_CORRECTION,
-    SETTLING_TICKS,
     Corrected,
     Dwelling,
     Ramped,
@@ -53,14 +52,14 @@ def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> lis
 def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_guard(
     fleets: Any, bias: float
 ) -> None:
-    policy = Corrected(Spends(), guard_share=0.02)
+    policy = Corrected(Spends(), 0.02, 2e-4)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, bias, 120)
     assert policy.ratio == pytest.approx(bias, rel=1e-3)
     assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
 
 
 def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: Any) -> None:
-    policy = Corrected(Spends(), guard_share=0.02)
+    policy = Corrected(Spends(), 0.02, 2e-4)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, 1.1, 120)
     assert draws_w[0] > 100.0
     assert max(draws_w[10:]) <= 100.0
@@ -69,7 +68,7 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
 @pytest.mark.parametrize(
     "change",
     [
-        {"waiting": 0},
+        {"waiting": 0, "draw_w": 50.0},
         {"draw_w": None},
         {"states": [AWAKE, ReplicaState.DRAINING]},
         {"states": [AWAKE, ReplicaState.STARTING]},
@@ -78,15 +77,21 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
 def test_nothing_is_learned_where_the_error_has_other_causes(
     fleets: Any, change: dict[str, Any]
 ) -> None:
-    policy = Corrected(Spends(), guard_share=0.02)
+    policy = Corrected(Spends(), 0.02, 2e-4)
     seen = fleets.of(change.pop("states", [AWAKE] * 2), 100.0).seen
     for _ in range(20):
         policy.decide(replace(seen, **{"draw_w": 150.0, **change}))
     assert (policy.ratio, policy.variance) == (1.0, 0.0)
 
 
+def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits(fleets: Any) -> None:
+    policy = Corrected(Spends(), 0.02, 2e-4)
+    follow(policy, replace(fleets.of([AWAKE] * 2, 100.0).seen, waiting=0), 1.1, 60)
+    assert policy.ratio == pytest.approx(1.1, rel=1e-3)
+
+
 def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), guard_share=0.02)
+    policy = Corrected(Spends(replicas=1), 0.02, 2e-4)
     seen = fleets.of([AWAKE, ASLEEP], 100.0, waiting=0).seen
     frozen = replace(seen.replicas[1], outstanding=5)
     seen = replace(seen, replicas=(seen.replicas[0], frozen))
@@ -97,7 +102,7 @@ def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: 
 
 def test_nothing_is_learned_in_the_tick_in_which_replicas_wake(fleets: Any) -> None:
     inner = Spends(replicas=1)
-    policy = Corrected(inner, guard_share=0.0)
+    policy = Corrected(inner, 0.0, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 3)
     inner.replicas = 2
@@ -111,7 +116,7 @@ def test_nothing_is_learned_in_the_tick_in_which_replicas_wake(fleets: Any) -> N
 def test_the_correction_stays_within_its_bounds_whatever_is_measured(
     fleets: Any, draws_w: list[float]
 ) -> None:
-    policy = Corrected(Spends(), guard_share=0.02)
+    policy = Corrected(Spends(), 0.02, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for draw_w in draws_w:
         plan = policy.decide(replace(seen, draw_w=draw_w))
@@ -120,7 +125,7 @@ def test_the_correction_stays_within_its_bounds_whatever_is_measured(
 
 
 def test_a_noisy_plant_gets_a_wider_guard(fleets: Any) -> None:
-    policy = Corrected(Spends(), guard_share=0.02)
+    policy = Corrected(Spends(), 0.02, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for factor in itertools.islice(itertools.cycle((0.9, 1.1)), 200):
         plan = policy.decide(seen)
@@ -203,7 +208,7 @@ def test_a_spread_too_small_to_matter_needs_no_guard() -> None:
 def test_only_a_draw_above_its_aim_makes_the_guard_wider(
     fleets: Any, factor: float, widens: bool
 ) -> None:
-    policy = Corrected(Spends(), guard_share=0.0)
+    policy = Corrected(Spends(), 0.0, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, draw_w=factor * 100.0))
@@ -211,12 +216,11 @@ def test_only_a_draw_above_its_aim_makes_the_guard_wider(
 
 
 def test_a_step_of_the_budget_teaches_nothing(fleets: Any) -> None:
-    policy = Corrected(Spends(), guard_share=0.0)
+    policy = Corrected(Spends(), 0.0, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, budget_w=70.0, draw_w=100.0))
-    for _ in range(SETTLING_TICKS):
-        policy.decide(replace(seen, budget_w=70.0, draw_w=77.0))
+    policy.decide(replace(seen, budget_w=70.0, draw_w=77.0))
     assert (policy.ratio, policy.variance) == pytest.approx((1.0, 0.0))
 
 

@@ -63,7 +63,7 @@ class Plant:
 def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
     damped = Ramped(Dwelling(follow, dwell_s=5.0), rise_w_per_s=0.5 * frontier.full.draw_w)
-    return ControlLoop(plant, Corrected(damped, 0.02), DrainRule(frontier.floor, DRAIN_S))
+    return ControlLoop(plant, Corrected(damped, 0.02, 2e-4), DrainRule(frontier.floor, DRAIN_S))
 
 
 def run(plant: Plant, loop: ControlLoop, budgets_w: list[float]) -> np.ndarray[Any, Any]:

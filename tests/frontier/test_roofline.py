@@ -16,6 +16,7 @@ from steppe.frontier.roofline_file import (
     read_model_shape,
     read_roofline,
 )
+from steppe.frontier.step_rates import with_measured
 
 ROOFLINES = {
     "dense": read_roofline("llama-3.1-8b", "h100", 1),
@@ -144,3 +145,64 @@ def test_unknown_coefficients_are_named() -> None:
     gpu = replace(read_gpu_spec("h100"), coefficients="h900")
     with pytest.raises(ConfigError, match="asked for h900, found b200, h100"):
         EnergyRoofline(read_model_shape("llama-3.1-8b"), gpu, 1, read_calibration())
+
+
+@pytest.mark.parametrize("name", ["a100", "b200", "h100", "h200", "l4", "v100"])
+def test_a_gpu_without_measured_energies_keeps_the_fitted_ones(name: str) -> None:
+    gpu = read_gpu_spec(name)
+    fitted = read_calibration().of(gpu)
+    assert with_measured(fitted, gpu) is fitted
+
+
+@given(name=ANY, batch=st.integers(1, 500), share=st.floats(0.4, 1.0))
+@settings(max_examples=30, deadline=None)
+def test_measured_energies_that_equal_the_formulas_change_nothing(
+    name: str, batch: int, share: float
+) -> None:
+    plain = ROOFLINES[name]
+    gpu, fitted = plain.gpu, plain.calibration.of(plain.gpu)
+    limit_w = gpu.power_limit_w
+    probed = replace(
+        gpu,
+        joules_per_byte=fitted.weight_energy * limit_w / gpu.bandwidth_bps,
+        joules_per_flop=fitted.dense_energy * limit_w / gpu.half_flops,
+        static_w=gpu.bare_w + gpu.context_w + fitted.busy * limit_w,
+    )
+    same = EnergyRoofline(plain.model, probed, plain.tp, plain.calibration)
+    work, clock = StepWork(64, batch, batch * 500), share * gpu.highest_mhz
+    assert same.step(work, clock) == pytest.approx(plain.step(work, clock), rel=1e-9)
+
+
+@given(per_byte=st.floats(1e-12, 2e-10), per_flop=st.floats(1e-13, 3e-12))
+def test_a_measured_byte_and_flop_of_dense_weights_cost_what_was_measured(
+    per_byte: float, per_flop: float
+) -> None:
+    gpu = replace(read_gpu_spec("l4"), joules_per_byte=per_byte, joules_per_flop=per_flop)
+    before = read_calibration().of(gpu)
+    after = with_measured(before, gpu)
+    byte_w, flop_w = gpu.power_limit_w / gpu.bandwidth_bps, gpu.power_limit_w / gpu.half_flops
+    assert after.weight_energy * byte_w == pytest.approx(per_byte)
+    assert after.dense_energy * flop_w == pytest.approx(per_flop)
+    assert after.cache_energy / after.weight_energy == pytest.approx(
+        before.cache_energy / before.weight_energy
+    )
+    assert after.weight_stream == before.weight_stream
+
+
+@pytest.mark.parametrize(
+    "more", [{"joules_per_byte": 9e-11}, {"joules_per_flop": 9e-13}, {"static_w": 200.0}]
+)
+def test_a_gpu_that_was_measured_to_cost_more_draws_more_and_is_as_fast(
+    more: dict[str, float],
+) -> None:
+    plain = read_roofline("llama-3.1-8b", "h100", 1)
+    low = {"joules_per_byte": 4e-11, "joules_per_flop": 4e-13, "static_w": 150.0}
+    work = StepWork(64, 32, 32_000)
+    (cheap_s, cheap_w), (dear_s, dear_w) = (
+        EnergyRoofline(plain.model, replace(plain.gpu, **costs), 1, plain.calibration).step(
+            work, 1980
+        )
+        for costs in (low, low | more)
+    )
+    assert dear_w > 1.02 * cheap_w
+    assert dear_s == pytest.approx(cheap_s, rel=0.01)

@@ -95,10 +95,19 @@ def test_a_gpu_file_of_ones_own_is_read(tmp_path: Path) -> None:
     assert read_gpu_spec(path).name == "mine"
 
 
+def test_measured_energies_are_read_where_a_gpu_file_has_them(tmp_path: Path) -> None:
+    text = (shipped_config("gpus") / "h100.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}joules_per_byte: {{value: 4.5e-11, source: measured}}\n")
+    gpu = read_gpu_spec(path)
+    assert (gpu.joules_per_byte, gpu.joules_per_flop, gpu.static_w) == (4.5e-11, None, None)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("power_limit_w", "colour", "power_limit_w: missing"),
+        ("coefficients:", "joules_per_byte: some\ncoefficients:", "joules_per_byte: asked for a n"),
         ("value: 700", "value: many", "power_limit_w: asked for a number"),
     ],
 )

@@ -91,6 +91,8 @@ def test_a_plain_line_holds_one_tick(made_run: Any) -> None:
     line = plain_line(tick)
     assert "\n" not in line
     assert line.startswith("1:05  supply 120 W  budget 100 W  draw 95.0 W")
+    short = replace(tick, shortages=(ShortageTick("floor", 5.0, 0.0, 65.0),))
+    assert plain_line(short) == f"{line}  budget 5.00 W short of the sleeping fleet, enough in 1:05"
     assert plain_head(so_far(made_run, 0)) == (
         "running for 4:00; energy emulated (modelled, not measured), boundary gpu"
     )

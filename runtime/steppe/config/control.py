@@ -46,6 +46,9 @@ class ControlSection(Section):
     """Time between two ticks, s."""
     guard_share: Share = 0.02
     """Least share of the budget left unused, against the plan's own error."""
+    over_share: Annotated[float, Field(gt=0, le=1)] = 5e-5
+    """Energy that the spread of the draw may put above the budget, share of the energy: the guard
+    widens with the spread. At a spread of 2 % that is a hundredth of the time."""
     ramp_up_share: Positive = 0.25
     """Most the planned draw may rise in a second, share of the fleet's full draw."""
     dwell_s: NonNegative = 30.0

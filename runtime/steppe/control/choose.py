@@ -78,7 +78,7 @@ def _given(value: float | None) -> float:
 
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
-    return Corrected(Ramped(inner, rise_w_per_s), control.guard_share)
+    return Corrected(Ramped(inner, rise_w_per_s), control.guard_share, control.over_share)
 
 
 def _planned(control: ControlSection, pool: PoolFacts, inner: BoundedPolicy) -> Policy:

@@ -14,11 +14,9 @@ GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
 MEMORY = 0.95
 """Weight of the past in the estimate of the error's spread."""
-OVER_SHARE = 4e-4
-"""Energy that the spread of the error may put above the budget, share of the energy."""
 SETTLING_TICKS = 3
-"""So long after a step, or a change of the number of awake replicas, errors say nothing."""
-LEAST_STEP = 0.05
+"""So long after a change of the number of awake replicas errors say nothing; after a step, once."""
+LEAST_STEP = 0.1
 """A change of the planned draw that is a step, share of it."""
 LEAST_CUT = 0.2
 """Replicas are put to sleep for want of use only if they are this share of the fleet."""
@@ -35,36 +33,43 @@ MOST_CORRECTION = 0.3
 class Corrected:
     """Feeds back the error of the plan's draw, and keeps a guard against its spread.
 
-    The correction is the ratio of measured to planned draw. It learns only while work waits
+    The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
-    frontier is wrong) and once no replica changes its state: frozen otherwise (anti-windup).
+    frontier is wrong) and learns only once no replica changes its state (anti-windup).
     A larger error than the correction can mend is a bad reading, and counts as the largest.
-    The guard is such that, if the error spreads as a normal distribution, `OVER_SHARE` of the
+    The guard is such that, if the error spreads as a normal distribution, `over_share` of the
     energy comes to lie above the budget; only errors upwards make it wider.
 
     Attributes:
         inner: The policy that is corrected.
         guard_share: Least share of the budget left unused.
+        over_share: Energy that may come to lie above the budget, share of the energy.
     """
 
     inner: Policy
     guard_share: float
+    over_share: float
     ratio: float = 1.0
     variance: float = 0.0
     _last: Plan | None = None
-    _steady_ticks: int = 0
+    _ticks_to_wait: int = 0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
         self._learn(seen)
-        guard = max(self.guard_share, guard_against(math.sqrt(self.variance), OVER_SHARE))
+        guard = max(self.guard_share, guard_against(math.sqrt(self.variance), self.over_share))
         usable_w = seen.budget_w * (1 - guard) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
-        moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
-        steady = self._last is not None and _is_alike(self._last, plan) and not moving
-        self._steady_ticks = self._steady_ticks + 1 if steady else 0
+        self._ticks_to_wait = max(self._ticks_to_wait - 1, self._unsettled_ticks(seen, plan))
         self._last = plan
         return plan
+
+    def _unsettled_ticks(self, seen: Observation, plan: Plan) -> int:
+        """Return for how many ticks a plan makes errors that say nothing."""
+        moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
+        if self._last is None or moving or len(plan.awake) != len(self._last.awake):
+            return SETTLING_TICKS
+        return int(abs(plan.draw_w - self._last.draw_w) > LEAST_STEP * self._last.draw_w)
 
     def _learn(self, seen: Observation) -> None:
         if self._last is None:
@@ -73,19 +78,14 @@ class Corrected:
             # Nothing can be learned; a guard that never shrank would keep the fleet asleep.
             self.variance *= MEMORY
             return
-        is_settled = self._steady_ticks >= SETTLING_TICKS
-        if not is_settled or seen.draw_w is None or not seen.waiting:
+        if self._ticks_to_wait or seen.draw_w is None:
             return
         error = _within_bounds(seen.draw_w / (self._last.draw_w * self.ratio)) - 1
+        if error < 0 and not seen.waiting:
+            return
         upwards = 2 * max(0.0, error) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
-
-
-def _is_alike(before: Plan, after: Plan) -> bool:
-    """Tell whether a fleet goes from one plan to the next without a step."""
-    step_w = abs(after.draw_w - before.draw_w)
-    return len(before.awake) == len(after.awake) and step_w <= LEAST_STEP * before.draw_w
 
 
 def guard_against(deviation: float, over_share: float) -> float:

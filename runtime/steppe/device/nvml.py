@@ -121,6 +121,11 @@ class NvmlGpu:
         rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
         return None if rates is None else rates.gpu / 100
 
+    def board(self) -> tuple[int, int | None]:
+        """Return its memory, bytes, and NVML's number of its architecture; None: it has none."""
+        architecture = self._probe(pynvml.nvmlDeviceGetArchitecture)
+        return int(self._ask(pynvml.nvmlDeviceGetMemoryInfo).total), architecture
+
     def power_limit_w(self) -> float:
         """Return the board power limit that was asked for last, by whomever, W."""
         return float(self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)) * _MILLI

@@ -10,6 +10,7 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ VERSION = "0.32."
 
 _SCHEDULER = "steppe.engine.vllm_scheduler.LiveScheduler"
 _START_POLL_S = 0.05
+_LONGEST_SOCKET_NAME = 107  # bytes, as Linux has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ async def start_vllm(settings: EngineSettings, seam: Seam, host: str) -> VllmEng
     """
     on_cpu = is_cpu_build()
     _set_environment(settings, on_cpu)
+    _keep_sockets_in(seam.path.parent)
     seam.publish()
     arguments = _parse(settings)
     engine = _start_engine(settings, arguments, on_cpu)
@@ -189,6 +192,12 @@ def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(settings.cores)))
+
+
+def _keep_sockets_in(folder: Path) -> None:
+    """Let vLLM put its sockets where they go with the run, if their names are not too long."""
+    if len(os.fsencode(folder)) + 1 + len(str(uuid.UUID(int=0))) <= _LONGEST_SOCKET_NAME:
+        os.environ.setdefault("VLLM_RPC_BASE_PATH", str(folder))
 
 
 def _parse(settings: EngineSettings) -> Any:

@@ -102,6 +102,7 @@ def plain_head(so_far: RunSoFar) -> str:
 
 def plain_line(record: TickRecord) -> str:
     """Return one tick as one line, for output that is not a terminal."""
+    shortage = first_to_tell(record.shortages)
     return (
         f"{span(record.t_s)}"
         f"  supply {quantity(record.supply_w, 'W')}"
@@ -111,6 +112,7 @@ def plain_line(record: TickRecord) -> str:
         f"  {_per_joule(record.output_tokens, record.energy_j)}"
         f"  awake {len(record.awake)}/{len(record.replicas)}"
         f"  running {record.running}  waiting {record.waiting}"
+        f"{'' if shortage is None else f'  {shortage_text(shortage)}'}"
     )
 
 

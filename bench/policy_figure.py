@@ -1,0 +1,83 @@
+"""The figure of `policies.py`: one row for each happening, one mark for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from policy_table import DAYS, NO_BUDGET, OURS
+
+OTHERS = ("save_energy", "power_cap", "clocks", "replicas", "nameplate", "reactive", "full_clocks")
+MARKS = dict(zip(OTHERS, "Dsov^PX", strict=True))
+GREY, BLUE, ORANGE = "#8a94a6", "#1f6fb4", "#c2571a"
+LEAST_SHARE = 1e-5
+"""Where a share of 0 stands on a logarithmic axis."""
+
+Row = dict[str, Any]
+
+
+def draw(document: dict[str, Any]) -> Figure:
+    """Return the figure of a result."""
+    rows = [row for row in document["results"] if row["happening"] != NO_BUDGET]
+    happenings = list(dict.fromkeys(row["happening"] for row in rows))
+    best = {name: _best_tokens(rows, name) for name in happenings}
+    figure = Figure(figsize=(12.5, 6.2), layout="constrained")
+    error, over, tokens = figure.subplots(1, 3, sharey=True)
+    _panel(error, rows, lambda row: max(LEAST_SHARE, row["relative_mae"]))
+    _panel(over, rows, lambda row: max(LEAST_SHARE, row["over_budget_share"]))
+    _panel(tokens, rows, lambda row: row["output_tokens"] / best[row["happening"]])
+    for axes, target, label in (
+        (error, 0.02, "relative error of the draw, work waiting"),
+        (over, 0.001, "energy above the budget, share"),
+    ):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.axvline(target, color=ORANGE, linewidth=1, linestyle="--")
+        axes.set_xlabel(f"{label}\n(dashed: target)")
+    tokens.axvline(1.0, color=ORANGE, linewidth=1, linestyle="--")
+    tokens.set_xlabel("tokens, over those of the best baseline\nthat keeps to the budget (dashed)")
+    error.set_yticks(range(len(happenings)), happenings)
+    error.invert_yaxis()
+    figure.suptitle(
+        "Policies under a power budget: simulated, energy modelled\n" + document["simulated"],
+        fontsize=11,
+    )
+    handles, labels = tokens.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _panel(axes: Axes, rows: Sequence[Row], value: Callable[[Row], float]) -> None:
+    happenings = list(dict.fromkeys(row["happening"] for row in rows))
+    for policy in (*OTHERS, OURS):
+        mine = [row for row in rows if row["policy"] == policy]
+        axes.scatter(
+            [value(row) for row in mine],
+            [happenings.index(row["happening"]) for row in mine],
+            label=policy.replace("_", " "),
+            marker=MARKS.get(policy, "o"),
+            s=110 if policy == OURS else 42,
+            color=BLUE if policy == OURS else GREY,
+            edgecolor="white",
+            linewidth=0.8,
+            zorder=3 if policy == OURS else 2,
+        )
+    axes.grid(axis="x", color="#e3e7ee")
+    for number, name in enumerate(happenings):
+        if name in DAYS:
+            axes.axhspan(number - 0.5, number + 0.5, color="#f4f7fb", zorder=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def _best_tokens(rows: Sequence[Row], happening: str) -> int:
+    """Return the most tokens of a baseline that keeps to the budget; of any where none does."""
+    others = [
+        r for r in rows if r["happening"] == happening and r["policy"] not in (OURS, OTHERS[0])
+    ]
+    kept = [row for row in others if row["over_budget_share"] <= 0.001]
+    return max(int(row["output_tokens"]) for row in kept or others)

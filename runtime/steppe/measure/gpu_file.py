@@ -1,0 +1,242 @@
+"""The GPU file of the energy roofline, from probes: what `configs/gpus/` has for known GPUs.
+
+Every number stands beside its source. Rates are the best that a probe reached, scaled to the
+highest clock where it ran below; a data sheet's, to which the roofline's coefficients were fitted,
+are somewhat higher, so tokens/s come out low by as much. An emulated GPU has shares and no rates:
+its rates are nominal, and so are its joules per byte and per FLOP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from steppe.measure.probe import ProbeFit, ProbeWindow
+
+REST_S = 3.0
+ASSUMED_LINK_BPS = 32e9
+"""PCIe 4.0 x16, one direction, bytes/s: what a GPU has that has nothing faster."""
+_ADA, _BLACKWELL, _UNKNOWN = 8, 10, 0xFFFFFFFF
+"""Architectures as `nvml.h` numbers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number, and where it comes from."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """Whose fitted coefficients hold, and why those."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What NVML tells of a GPU.
+
+    Attributes:
+        card: Marketing name.
+        energy_source: `measured` or `emulated`.
+        memory_bytes: Its memory, bytes.
+        architecture: As `nvml.h` numbers it; None where NVML does not tell.
+        power_limit_w: Board power limit after a driver load, W.
+        enforced_w: Board power limit in force, W.
+        clocks_mhz: SM clocks that can be asked for, rising, MHz; empty where it cannot.
+    """
+
+    card: str
+    energy_source: str
+    memory_bytes: int
+    architecture: int | None
+    power_limit_w: float
+    enforced_w: float
+    clocks_mhz: tuple[int, ...]
+
+    @property
+    def has_fp8(self) -> bool:
+        """Whether its matrix units know fp8: Ada and newer."""
+        return _ADA <= (self.architecture or 0) < _UNKNOWN
+
+    @property
+    def coefficients(self) -> str:
+        """The fitted coefficients of the nearest architecture that has any."""
+        return "b200" if _BLACKWELL <= (self.architecture or 0) < _UNKNOWN else "h100"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Memory bandwidth, bytes/s, and dense rates, FLOP/s, at the highest clock."""
+
+    bandwidth_bps: Figure
+    half_flops: Figure
+    fp8_flops: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class RestDraw:
+    """What a GPU draws without work.
+
+    Attributes:
+        bare_w: Without a CUDA context, W.
+        context_w: More with one, W.
+        clock_mhz: SM clock with a context, MHz.
+        caveat: What may be wrong with it, for people; empty when nothing may.
+    """
+
+    bare_w: float
+    context_w: float
+    clock_mhz: int
+    caveat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """All that was found of one GPU.
+
+    Attributes:
+        board: What NVML tells.
+        rest: What it draws without work.
+        rates: What it reaches.
+        fit: What its work costs.
+    """
+
+    board: Board
+    rest: RestDraw
+    rates: Rates
+    fit: ProbeFit
+
+
+def measured_rates(
+    windows: Sequence[ProbeWindow], fp8_windows: Sequence[ProbeWindow], highest_mhz: int
+) -> Rates:
+    """Return the best rates of probes; compute is scaled to the highest clock.
+
+    Args:
+        windows: Probes in 16 bits; at least one.
+        fp8_windows: Probes in fp8; none where there is none, or it throttled at every clock.
+        highest_mhz: Highest SM clock, MHz.
+    """
+    fastest = max(windows, key=lambda window: window.bytes_per_s)
+    bandwidth = Figure(fastest.bytes_per_s, f"measured: {fastest.name} at {fastest.clock_mhz} MHz")
+    half = _best_flops(windows, highest_mhz)
+    fp8 = Figure(half.value, "not probed: the 16-bit rate")
+    return Rates(bandwidth, half, _best_flops(fp8_windows, highest_mhz) if fp8_windows else fp8)
+
+
+def nominal_rates(bandwidth_bps: float, half_flops: float, fp8_flops: float, of: str) -> Rates:
+    """Return rates that an emulated GPU is said to have.
+
+    Args:
+        bandwidth_bps: Memory bandwidth, bytes/s.
+        half_flops: Dense 16-bit rate, FLOP/s.
+        fp8_flops: Dense fp8 rate, FLOP/s.
+        of: Whose they are.
+    """
+    source = f"nominal: {of}; an emulated GPU has no rates"
+    return Rates(*(Figure(value, source) for value in (bandwidth_bps, half_flops, fp8_flops)))
+
+
+def gpu_document(name: str, probed: Probed, link: Figure, coefficients: Leaning) -> dict[str, Any]:
+    """Return what `read_gpu_spec` reads, and more for people.
+
+    Args:
+        name: How people call the GPU; the name of an emulated one says so.
+        probed: What was found.
+        link: Bandwidth to the other GPUs of its node, one direction, bytes/s.
+        coefficients: Which fitted coefficients it leans on.
+    """
+    source, fit = probed.board.energy_source, probed.fit
+    figures = {
+        **_board_figures(probed.board, fit.clocks_mhz[-1]),
+        "bandwidth_bps": probed.rates.bandwidth_bps,
+        "half_flops": probed.rates.half_flops,
+        "fp8_flops": probed.rates.fp8_flops,
+        "link_bps": link,
+        **_rest_figures(probed),
+        **_energy_figures(source, fit),
+    }
+    rows = zip(fit.clocks_mhz, fit.joules_per_flop, fit.static_w, strict=True)
+    by_clock = {
+        "source": f"{source}; the roofline takes those of the highest clock and a curve of its own",
+        "rows": [
+            {"clock_mhz": mhz, "joules_per_flop": _short(per_flop), "static_w": _short(static_w)}
+            for mhz, per_flop, static_w in rows
+        ],
+    }
+    return {
+        "name": f"{name} (emulated)" if source == "emulated" else name,
+        "energy_source": source,
+        "coefficients": asdict(coefficients),
+        **{key: {"value": _short(f.value), "source": f.source} for key, f in figures.items()},
+        "by_clock": by_clock,
+    }
+
+
+def gpu_text(document: Mapping[str, Any], card: str) -> str:
+    """Return the document as the text of a file, with what it must not be taken for."""
+    said = [f"# {card}, written by `steppe bench probe`; `steppe frontier --gpu` reads it."]
+    if document["energy_source"] == "emulated":
+        said.append("# Emulated: nothing here says anything about hardware, and rates are nominal.")
+    body = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=None, width=1000)
+    return "\n".join([*said, body])
+
+
+def _board_figures(board: Board, probed_mhz: int) -> dict[str, Figure]:
+    nvml = "emulated NVML" if board.energy_source == "emulated" else "NVML"
+    limit = f"{nvml}: default limit"
+    if board.enforced_w != board.power_limit_w:
+        limit += f"; {board.enforced_w:.0f} W in force during the probes"
+    clocks, told = board.clocks_mhz, nvml
+    if not clocks:
+        clocks, told = (probed_mhz,), "the clock of the probes: NVML has no table of clocks"
+    step_mhz = (clocks[-1] - clocks[0]) / (len(clocks) - 1) if len(clocks) > 1 else 1.0
+    return {
+        "memory_bytes": Figure(board.memory_bytes, nvml),
+        "power_limit_w": Figure(board.power_limit_w, limit),
+        "lowest_mhz": Figure(clocks[0], told),
+        "highest_mhz": Figure(clocks[-1], told),
+        "step_mhz": Figure(step_mhz, told),
+    }
+
+
+def _rest_figures(probed: Probed) -> dict[str, Figure]:
+    rest, source = probed.rest, probed.board.energy_source
+    bare = f"{source}: {REST_S:g} s with no CUDA context{rest.caveat}"
+    context = f"{source}: {REST_S:g} s with a CUDA context and no work at {rest.clock_mhz} MHz"
+    return {
+        "bare_w": Figure(rest.bare_w, bare),
+        "context_w": Figure(rest.context_w, context + rest.caveat),
+    }
+
+
+def _energy_figures(source: str, fit: ProbeFit) -> dict[str, Figure]:
+    fitted = f"{source}: fit of probes, largest error of a draw {fit.error:.1%}"
+    fitted += "; at nominal rates" if source == "emulated" else ""
+    at = f"{fitted}; at {fit.clocks_mhz[-1]} MHz"
+    return {
+        "joules_per_byte": Figure(fit.joules_per_byte, fitted),
+        "joules_per_flop": Figure(fit.joules_per_flop[-1], at),
+        "static_w": Figure(fit.static_w[-1], at),
+    }
+
+
+def _best_flops(windows: Sequence[ProbeWindow], highest_mhz: int) -> Figure:
+    best = max(windows, key=lambda window: window.flop_per_s / window.clock_mhz)
+    source = f"measured: {best.name} at {best.clock_mhz} MHz"
+    if best.clock_mhz != highest_mhz:
+        source += f", scaled to {highest_mhz} MHz"
+    return Figure(best.flop_per_s * highest_mhz / best.clock_mhz, source)
+
+
+def _short(value: float) -> float:
+    """Return a number with as many digits as it deserves."""
+    return value if isinstance(value, int) else float(f"{value:.6g}")

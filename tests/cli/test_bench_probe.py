@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pynvml
+import pytest
+from click.testing import CliRunner
+
+from steppe.cli import main
+from steppe.cli.bench_probe import Hands, ProbePlan, probe_gpu
+from steppe.cli.bench_probe_gpu import EMULATED_RATES, Subject, emulated_loads, emulated_rates
+from steppe.device.emulator.build import build_library
+from steppe.device.emulator.library import Emulator
+from steppe.device.nvml import open_gpus
+from steppe.energy.counter import CounterHistory
+from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.roofline_file import read_gpu_spec, read_roofline
+from steppe.measure.gpu_file import Figure, Leaning, Probed, gpu_document, gpu_text
+
+# The emulated L4 (profiles.c), and the rates of its namesake in configs/gpus.
+IDLE_W, CONTEXT_W, STATIC_W, CORE_W, MEM_W = 12, 6, 10, 46, 6
+BANDWIDTH_BPS, HALF_FLOPS = 0.3e12, 121e12
+LINK, LEANING = Figure(32e9, "assumed"), Leaning("h100", "nearest architecture")
+
+
+class VirtualTime:
+    """Time of an emulated GPU that passes only while somebody waits."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator, self.card, self.now_s = emulator, open_gpus()[0], 0.0
+        self.history = CounterHistory(self.card.capabilities.max_w)
+        self.sleep(0.5)
+
+    def sleep(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.02)):
+            self.emulator.tick(0.02)
+            self.now_s += 0.02
+            self.history.add(self.now_s, self.card.energy_j(), self.card.power_w())
+
+    def energy_j(self) -> tuple[float, float]:
+        at_s = self.history.covered_until_s
+        return at_s, self.history.counter_at(at_s)
+
+    def set_clock(self, clock_mhz: int) -> None:
+        self.card.set_clock_limit(clock_mhz)
+
+    def probe(self, *clocks_mhz: int) -> Probed:
+        rates = emulated_rates("l4")
+        loads = partial(emulated_loads, self.emulator, rates, sleep=self.sleep)
+        hands = Hands(self.energy_j, self.sleep, self.set_clock)
+        return probe_gpu(Subject(self.card, loads, rates), hands, ProbePlan(clocks_mhz, 4.0))
+
+
+@pytest.fixture
+def virtual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualTime]:
+    library, state = build_library(), tmp_path / "gpus"
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("STEPPE_EMULATED_GPUS", "l4x1")
+    monkeypatch.setenv("STEPPE_EMULATED_STATE", str(state))
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    emulator = Emulator.attach(library, state, "l4x1")
+    emulator.use_virtual_clock(True)
+    yield VirtualTime(emulator)
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()
+
+
+def _written(probed: Probed, path: Path) -> GpuSpec:
+    path.write_text(gpu_text(gpu_document("mine", probed, LINK, LEANING), probed.board.card))
+    return read_gpu_spec(path)
+
+
+def test_an_emulated_gpu_becomes_a_file_with_its_own_constants(
+    virtual: VirtualTime, tmp_path: Path
+) -> None:
+    gpu = _written(virtual.probe(1020, 2040), tmp_path / "mine.yaml")
+    assert gpu.joules_per_byte == pytest.approx(MEM_W / BANDWIDTH_BPS, rel=0.03)
+    assert gpu.joules_per_flop == pytest.approx(CORE_W / HALF_FLOPS, rel=0.03)
+    assert gpu.static_w == pytest.approx(IDLE_W + STATIC_W, rel=0.03)
+    assert gpu.bare_w == pytest.approx(IDLE_W, rel=0.03)
+    assert gpu.context_w == pytest.approx(CONTEXT_W, rel=0.03)
+    assert (gpu.bandwidth_bps, gpu.half_flops) == (BANDWIDTH_BPS, HALF_FLOPS)
+    assert (gpu.lowest_mhz, gpu.highest_mhz, gpu.step_mhz) == (210, 2040, 15)
+    assert (gpu.memory_bytes, gpu.power_limit_w) == (24152899584, 72)
+    assert gpu.name == "mine (emulated)"
+
+
+def test_the_frontier_prints_points_of_the_file(virtual: VirtualTime, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    _written(virtual.probe(1020, 2040), path)
+    ask = ["frontier", "--model", "llama-3.1-8b", "--gpu", str(path), "--clock", "all", "--json"]
+    result = CliRunner().invoke(main, ask)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output)
+    assert (document["gpu"], document["source"]) == ("mine (emulated)", "modelled")
+    assert any(point["pareto"] for point in document["points"])
+    assert all(0 < point["draw_w"] <= 72 for point in document["points"])
+    assert read_roofline("llama-3.1-8b", path, 1).idle_w(2040) == pytest.approx(18, rel=0.03)
+
+
+def test_without_a_clock_to_set_the_busy_clock_is_told(virtual: VirtualTime) -> None:
+    assert virtual.card.sm_clock_mhz() < 2040
+    assert virtual.probe().fit.clocks_mhz == (2040,)
+
+
+def test_an_emulated_gpu_that_no_file_knows_gets_round_rates() -> None:
+    rates = emulated_rates("p40")
+    found = rates.bandwidth_bps, rates.half_flops, rates.fp8_flops
+    assert tuple(rate.value for rate in found) == EMULATED_RATES
+    assert all("nominal: round numbers" in rate.source for rate in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "no/such/mine.yaml"], "found no folder no/such"),
+        (["--out", "mine.yaml", "--coefficients", "v9"], "asked for v9, found b200, h100"),
+        (["--link", "450e9"], "found no --out"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_probe(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "probe", "--emulated", "l4", *options])
+    assert result.exit_code == 2
+    assert said in result.output
