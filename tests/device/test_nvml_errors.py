@@ -54,6 +54,7 @@ OPENING = (*HOST, "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID", "nvmlDevice
 # What needs the call: without it there is no number, and none is made up.
 NEEDED: dict[str, Callable[[NvmlGpu], object]] = {
     "nvmlDeviceGetTotalEnergyConsumption": NvmlGpu.energy_j,
+    "nvmlDeviceGetMemoryInfo": NvmlGpu.board,
     "nvmlDeviceGetPowerUsage": NvmlGpu.sample,
     "nvmlDeviceGetFieldValues": NvmlGpu.sample,
     "nvmlDeviceGetClockInfo": NvmlGpu.sample,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import ConfigError, UsageError
+from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline, StepWork
 from steppe.frontier.roofline_file import (
@@ -26,6 +27,7 @@ ROOFLINES = {
     "state": read_roofline("nemotron-nano-9b-v2", "h100", 1),
     "old GPU": read_roofline("mistral-7b", "a100", 1),
 }
+CHEAP = replace(read_gpu_spec("h100"), joules_per_byte=4e-11, joules_per_flop=4e-13, static_w=150.0)
 ANY = st.sampled_from(sorted(ROOFLINES))
 
 
@@ -190,19 +192,18 @@ def test_a_measured_byte_and_flop_of_dense_weights_cost_what_was_measured(
 
 
 @pytest.mark.parametrize(
-    "more", [{"joules_per_byte": 9e-11}, {"joules_per_flop": 9e-13}, {"static_w": 200.0}]
+    "dear",
+    [
+        replace(CHEAP, joules_per_byte=9e-11),
+        replace(CHEAP, joules_per_flop=9e-13),
+        replace(CHEAP, static_w=200.0),
+    ],
 )
-def test_a_gpu_that_was_measured_to_cost_more_draws_more_and_is_as_fast(
-    more: dict[str, float],
-) -> None:
-    plain = read_roofline("llama-3.1-8b", "h100", 1)
-    low = {"joules_per_byte": 4e-11, "joules_per_flop": 4e-13, "static_w": 150.0}
-    work = StepWork(64, 32, 32_000)
+def test_a_gpu_that_was_measured_to_cost_more_draws_more_and_is_as_fast(dear: GpuSpec) -> None:
+    plain, work = ROOFLINES["dense"], StepWork(64, 32, 32_000)
     (cheap_s, cheap_w), (dear_s, dear_w) = (
-        EnergyRoofline(plain.model, replace(plain.gpu, **costs), 1, plain.calibration).step(
-            work, 1980
-        )
-        for costs in (low, low | more)
+        EnergyRoofline(plain.model, gpu, 1, plain.calibration).step(work, 1980)
+        for gpu in (CHEAP, dear)
     )
     assert dear_w > 1.02 * cheap_w
     assert dear_s == pytest.approx(cheap_s, rel=0.01)

@@ -2,77 +2,83 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from steppe.cli.bench_meter import HostMeter, choose_gpus, clock_setter, metering
-from steppe.cli.bench_rigs import provenance_of, refuse_shared
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.emulator.library import Emulator
+from steppe.cli.bench_meter import HostMeter, clock_setter, metering
+from steppe.cli.bench_probe_gpu import Loads, Subject, board_of, opened
+from steppe.cli.bench_rigs import provenance_of
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
-from steppe.errors import InstallError
-from steppe.fleet.leftovers import gpus_file
+from steppe.errors import UsageError
+from steppe.frontier.roofline_file import read_calibration
+from steppe.measure.gpu_file import (
+    ASSUMED_LINK_BPS,
+    REST_S,
+    Board,
+    Figure,
+    Leaning,
+    Probed,
+    RestDraw,
+    gpu_document,
+    gpu_text,
+    measured_rates,
+)
 from steppe.measure.point import THROTTLES
+from steppe.measure.probe import SETTLE_S as LOAD_S
 from steppe.measure.probe import (
-    EMULATED_LOADS,
-    EmulatedProbe,
     ProbeFit,
     ProbeLoad,
+    ProbeWindow,
     fit_probes,
     probe_windows,
 )
 from steppe.measure.sweep import SETTLE_S, spread_clocks
 
 LOWEST_SHARE = 0.4
-EMULATED_PEAK = (1e12, 1e14)
-"""Bytes/s and FLOP/s that an emulated GPU is said to reach: it has shares only, and no rates."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelProbe:
-    """A probe kernel on a real GPU, see `steppe_kernels.probe`."""
-
-    workload: Any
-
-    @property
-    def name(self) -> str:
-        """Kernel and shape."""
-        return str(self.workload.name)
-
-    def run(self, seconds: float) -> tuple[float, float]:
-        """Launch it again and again; return the bytes/s and FLOP/s that were reached."""
-        from steppe_kernels.probe import probe
-
-        achieved = probe(self.workload, seconds)
-        return achieved.bytes_per_s, achieved.flop_per_s
-
-
-INTENSITIES = (32.0, 512.0)
-"""FLOP for each byte of the matmul probes: one is bound by memory, one by the matrix units."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """How to probe: how many clocks, and how long each metered window is, s."""
+    """How to probe.
 
-    clocks: int
+    Attributes:
+        clocks_mhz: Clock limits to set, MHz; empty where they cannot be set.
+        window_s: Length of a metered window, s.
+    """
+
+    clocks_mhz: tuple[int, ...]
     window_s: float
 
 
-@click.command("probe", epilog="Example: steppe bench probe --emulated h100 --clocks 4")
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What probing does to a GPU beside running loads.
+
+    Attributes:
+        energy_j: Returns time, s, and the energy until then, J.
+        sleep: Waits, s.
+        set_clock: Sets the clock limit, MHz.
+    """
+
+    energy_j: Callable[[], tuple[float, float]]
+    sleep: Callable[[float], None]
+    set_clock: Callable[[int], None]
+
+
+@click.command(
+    "probe",
+    epilog="Example: steppe bench probe --emulated h100 --clocks 4 --out mine.yaml, and then: "
+    "steppe frontier --model llama-3.1-8b --gpu mine.yaml",
+)
 @click.option("--gpu", default=0, show_default=True, help="Which GPU; nobody else may use it.")
 @click.option("--emulated", metavar="PROFILE", help="Probe a fresh emulated GPU instead.")
 @click.option(
@@ -89,101 +95,142 @@ class ProbePlan:
     show_default=True,
     help="Length of one metered probe, s.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the fit here, as YAML.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a GPU file, which `steppe frontier --gpu` and `device: {kind: modelled}` read.",
+)
+@click.option(
+    "--link",
+    type=click.FloatRange(min=0, min_open=True),
+    help="For the file: bandwidth to other GPUs of the node, one direction, bytes/s; "
+    "PCIe 4.0 x16 is assumed otherwise.",
+)
+@click.option(
+    "--coefficients",
+    metavar="NAME",
+    help="For the file: whose fitted coefficients to lean on, h100 or b200; by architecture "
+    "otherwise.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
     """Run small kernels that hold one resource at a known rate, and fit what each costs.
 
     Probes move bytes only, compute only, both, or spin; their draw at several clocks tells
-    joules per byte, joules per FLOP and static watts apart.
+    joules per byte, joules per FLOP and static watts apart. With the rates that they reach and
+    what the GPU draws without work, these are the GPU file of the energy roofline (--out).
     """
+    link_bps, coefficients = values["link"], values["coefficients"]
+    _refuse_early(out, link_bps, coefficients)
     console = Console(stderr=as_json)
-    plan = ProbePlan(values["clocks"], values["window"])
     with (
-        _opened(values["gpu"], values["emulated"]) as (card, loads),
-        metering([card]) as meter,
+        opened(values["gpu"], values["emulated"]) as subject,
+        metering([subject.card]) as meter,
+        clock_setter([subject.card]) as set_clock,
         console.status("probing"),
     ):
-        fit = _probe(card, loads, meter, plan)
-        provenance = provenance_of([card], "", "probe kernels", 0)
-    document = {"provenance": asdict(provenance), "fit": asdict(fit)}
+        plan = ProbePlan(_clocks(subject.card, values["clocks"]), values["window"])
+        probed = probe_gpu(subject, Hands(_energy_j(meter), time.sleep, set_clock), plan)
+        provenance = asdict(provenance_of([subject.card], "", "probe kernels", 0))
     if out is not None:
-        out.write_text(yaml.safe_dump(orjson.loads(orjson.dumps(document)), sort_keys=False))
+        leaning = _leaning(coefficients, probed.board)
+        document = gpu_document(out.stem, probed, _link(link_bps), leaning)
+        document["provenance"] = orjson.loads(orjson.dumps(provenance))
+        out.write_text(gpu_text(document, probed.board.card))
     if as_json:
-        click.echo(orjson.dumps(document))
+        click.echo(orjson.dumps({"provenance": provenance, "fit": asdict(probed.fit)}))
     else:
-        console.print(_table(fit))
+        console.print(_table(probed.fit))
 
 
-def _probe(
-    card: NvmlGpu, loads: Sequence[ProbeLoad], meter: HostMeter, plan: ProbePlan
-) -> ProbeFit:
+def _refuse_early(out: Path | None, link_bps: float | None, coefficients: str | None) -> None:
+    """Find out before minutes of probes, not after."""
+    if out is None and (link_bps is not None or coefficients is not None):
+        raise UsageError("--link and --coefficients go into a GPU file, found no --out")
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"--out: asked for {out}, found no folder {out.parent}")
+    known = sorted(read_calibration().coefficients)
+    if coefficients is not None and coefficients not in known:
+        raise UsageError(f"--coefficients: asked for {coefficients}, found {', '.join(known)}")
+
+
+def _clocks(card: NvmlGpu, count: int) -> tuple[int, ...]:
+    """Return the clock limits to probe, MHz; a single one is the highest."""
     clocks = card.capabilities.sm_clocks_mhz if has_admin_capability() else ()
-    chosen = spread_clocks(clocks, plan.clocks, LOWEST_SHARE)
+    return clocks[-1:] if count == 1 else spread_clocks(clocks, count, LOWEST_SHARE)
 
+
+def _energy_j(meter: HostMeter) -> Callable[[], tuple[float, float]]:
     def energy_j() -> tuple[float, float]:
         now_s = time.monotonic()
         return now_s, meter.read_at(now_s)[0]
 
-    windows = []
-    with clock_setter([card]) as set_clock:
-        for clock_mhz in chosen or (0,):
-            if clock_mhz:
-                set_clock(clock_mhz)
-                time.sleep(SETTLE_S)
-            at_mhz = clock_mhz or card.sm_clock_mhz()
-            windows += probe_windows(loads, at_mhz, energy_j, _throttled(card), plan.window_s)
-    return fit_probes(windows)
+    return energy_j
+
+
+def _link(asked_bps: float | None) -> Figure:
+    if asked_bps is not None:
+        return Figure(asked_bps, "given: --link")
+    return Figure(ASSUMED_LINK_BPS, "assumed: PCIe 4.0 x16, one direction; not measured")
+
+
+def _leaning(asked: str | None, board: Board) -> Leaning:
+    if asked is not None:
+        return Leaning(asked, "given: --coefficients")
+    return Leaning(board.coefficients, "nearest architecture; not fitted to this GPU")
+
+
+def probe_gpu(subject: Subject, hands: Hands, plan: ProbePlan) -> Probed:
+    """Measure a GPU without work, then without and with each load, at every clock.
+
+    Raises:
+        DeviceError: It does not answer, or tells of no board power limit.
+        InfeasibleError: Too few probes ran without being throttled.
+    """
+    board = board_of(subject.card)
+    bare_w = _rest_w(hands)
+    loads = subject.make_loads(board.has_fp8)
+    hands.sleep(LOAD_S)
+    context_w = max(0.0, _rest_w(hands) - bare_w)
+    rest = RestDraw(bare_w, context_w, subject.card.sm_clock_mhz(), subject.caveat)
+    windows, fp8_windows = _windows(subject.card, loads, hands, plan)
+    fit = fit_probes(windows)
+    highest_mhz = (board.clocks_mhz or fit.clocks_mhz)[-1]
+    rates = subject.nominal or measured_rates(windows, fp8_windows, highest_mhz)
+    return Probed(board, rest, rates, fit)
+
+
+def _windows(
+    card: NvmlGpu, loads: Loads, hands: Hands, plan: ProbePlan
+) -> tuple[list[ProbeWindow], list[ProbeWindow]]:
+    """Meter the probes of the fit and those in fp8 at every clock."""
+    half, fp8 = [], []
+    for clock_mhz in plan.clocks_mhz or (0,):
+        if clock_mhz:
+            hands.set_clock(clock_mhz)
+            hands.sleep(SETTLE_S)
+        at_mhz = clock_mhz or _busy_clock_mhz(card, loads.half[0])
+        how = at_mhz, hands.energy_j, _throttled(card), plan.window_s
+        half += probe_windows(loads.half, *how)
+        fp8 += probe_windows(loads.fp8, *how)
+    return half, fp8
+
+
+def _rest_w(hands: Hands) -> float:
+    begin_s, begin_j = hands.energy_j()
+    hands.sleep(REST_S)
+    end_s, end_j = hands.energy_j()
+    return (end_j - begin_j) / (end_s - begin_s)
+
+
+def _busy_clock_mhz(card: NvmlGpu, load: ProbeLoad) -> int:
+    """Return the clock that a GPU takes by itself: at work, for it may rest at a lower one."""
+    load.run(LOAD_S)
+    return card.sm_clock_mhz()
 
 
 def _throttled(card: NvmlGpu) -> Callable[[], bool]:
     return lambda: bool(card.sample().reasons & THROTTLES)
-
-
-@contextmanager
-def _opened(index: int, emulated: str | None) -> Generator[tuple[NvmlGpu, Sequence[ProbeLoad]]]:
-    """Open a GPU with the probes that run on it."""
-    if emulated is None:
-        card = choose_gpus([index])[0]
-        refuse_shared([card])
-        yield card, _kernel_probes()
-        return
-    state = gpus_file(os.getpid())
-    emulator = activate(emulated, 1, state)
-    try:
-        yield choose_gpus([0])[0], emulated_probes(emulator)
-    finally:
-        remove_state(state)
-
-
-def emulated_probes(
-    emulator: Emulator, sleep: Callable[[float], None] = time.sleep
-) -> list[EmulatedProbe]:
-    """Return the probes of the first GPU of an emulator."""
-
-    def set_load(core: float, mem: float) -> None:
-        emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
-
-    def speed() -> float:
-        return emulator.speed(0)
-
-    return [
-        EmulatedProbe(name, core, mem, EMULATED_PEAK, set_load, speed, sleep)
-        for name, core, mem in EMULATED_LOADS
-    ]
-
-
-def _kernel_probes() -> list[KernelProbe]:
-    try:
-        from steppe_kernels.matmul import matmul_workload
-        from steppe_kernels.paged_decode import decode_workload
-        from steppe_kernels.spin import spin_workload
-        from steppe_kernels.stream_copy import copy_workload
-    except ImportError as error:
-        raise InstallError(f"probe kernels need torch and triton, found: {error}") from error
-    matmuls = [matmul_workload(flop_per_byte) for flop_per_byte in INTENSITIES]
-    made = (spin_workload(), copy_workload(), *matmuls, decode_workload())
-    return [KernelProbe(workload) for workload in made]
 
 
 def _table(fit: ProbeFit) -> Table:

@@ -1,4 +1,4 @@
-"""What a GPU can do and what it may draw, from its data sheet."""
+"""What a GPU can do and what it may draw, from its data sheet or from probes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GpuSpec:
-    """One GPU; `configs/gpus/` says where each number comes from.
+    """One GPU; its file says where each number comes from.
+
+    `configs/gpus/` has some; `steppe bench probe --out` writes one for the GPU at hand, with the
+    energies that it measured. Without these, the fitted coefficients stand for them.
 
     Attributes:
         name: How people call it.
@@ -23,6 +26,10 @@ class GpuSpec:
         highest_mhz: Highest SM clock, MHz.
         step_mhz: Distance of two clocks, MHz.
         coefficients: Which fitted coefficients hold for it.
+        joules_per_byte: Measured energy of a byte between memory and chip, J.
+        joules_per_flop: Measured energy of a 16-bit FLOP at the highest clock, J.
+        static_w: Measured draw of a busy GPU that moves and computes nothing, at the highest
+            clock, W.
     """
 
     name: str
@@ -38,6 +45,9 @@ class GpuSpec:
     highest_mhz: int
     step_mhz: float
     coefficients: str
+    joules_per_byte: float | None = None
+    joules_per_flop: float | None = None
+    static_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

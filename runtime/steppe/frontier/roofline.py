@@ -28,7 +28,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.saturation import free_bytes, held_sequences, steady_state
 from steppe.frontier.step_costs import StepLaw, StepStages
-from steppe.frontier.step_rates import step_rates
+from steppe.frontier.step_rates import step_rates, with_measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class EnergyRoofline:
     def __init__(self, model: ModelShape, gpu: GpuSpec, tp: int, calibration: Calibration) -> None:
         self.model, self.gpu, self.tp, self.calibration = model, gpu, tp, calibration
         self._sharding = _sharding(model, gpu, tp)
-        fitted = calibration.of(gpu)
+        fitted = with_measured(calibration.of(gpu), gpu)
         self._rates = step_rates(model, gpu, self._sharding, fitted)
         self._law = StepLaw.of(gpu, fitted, calibration.curve)
         likeness = Likeness.of(calibration.residuals)

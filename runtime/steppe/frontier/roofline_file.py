@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
             raise ConfigError(f"asked for GPU {gpu}, found {known}")
     values = _yaml(path)
     try:
-        found = {f.name: _value(values[f.name]) for f in fields(GpuSpec)}
+        asked = [f.name for f in fields(GpuSpec) if f.name in values or _is_required(f)]
+        found = {name: _value(values[name]) for name in asked}
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]}: missing") from error
     for name, value in found.items():
@@ -124,6 +125,10 @@ def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residu
 
 def _coefficients(part: Mapping[str, Any]) -> Coefficients:
     return Coefficients(**{f.name: float(_value(part[f.name])) for f in fields(Coefficients)})
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING
 
 
 def _value(entry: Any) -> Any:

@@ -6,6 +6,8 @@ zeros there.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import GpuSpec, Sharding
 from steppe.frontier.model_shape import ModelShape
@@ -37,6 +39,44 @@ def step_rates(
         exchange_energy=fitted.shard_energy,
         host_step_s=fitted.host_s,
         host_sequence_s=fitted.sequence_s,
+    )
+
+
+def with_measured(fitted: Coefficients, gpu: GpuSpec) -> Coefficients:
+    """Return coefficients whose energies are those that probes measured on a GPU, as far as any.
+
+    The fitted ones say that a byte of dense weights costs `weight_energy * limit / bandwidth`, a
+    FLOP on them `dense_energy * limit / rate`, and a GPU that is merely busy `bare + context +
+    busy * limit`. A measured number takes the place of its formula; the bytes of experts and
+    caches and the FLOPs on experts keep their ratio to those of dense weights.
+    """
+    limit_w = gpu.power_limit_w
+    if gpu.joules_per_byte is not None:
+        nominal_j = fitted.weight_energy * limit_w / gpu.bandwidth_bps
+        fitted = _streaming_scaled(fitted, gpu.joules_per_byte / nominal_j)
+    if gpu.joules_per_flop is not None:
+        nominal_j = fitted.dense_energy * limit_w / gpu.half_flops
+        fitted = _computing_scaled(fitted, gpu.joules_per_flop / nominal_j)
+    if gpu.static_w is not None:
+        busy_w = gpu.static_w - gpu.bare_w - gpu.context_w
+        fitted = replace(fitted, busy=busy_w / limit_w)
+    return fitted
+
+
+def _streaming_scaled(fitted: Coefficients, times: float) -> Coefficients:
+    return replace(
+        fitted,
+        weight_energy=fitted.weight_energy * times,
+        expert_energy=fitted.expert_energy * times,
+        cache_energy=fitted.cache_energy * times,
+    )
+
+
+def _computing_scaled(fitted: Coefficients, times: float) -> Coefficients:
+    return replace(
+        fitted,
+        dense_energy=fitted.dense_energy * times,
+        expert_compute_energy=fitted.expert_compute_energy * times,
     )
 
 
