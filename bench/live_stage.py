@@ -1,0 +1,208 @@
+"""The live fleet of `live_tracking.py`: its configuration, its supply, its load, and one run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import live_machine
+import scenarios
+from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
+from steppe.config import RunConfig
+from steppe.fleet.driver import FleetDriver
+from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
+from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
+from steppe.report.records import TickRecord
+from steppe.report.run import read_ticks
+
+REPLICAS, LARGEST = 8, 8
+PERIOD_S, GUARD_SHARE = 1.0, 0.005
+PACE = {"weights_s": 0.03, "decode_s": 0.009, "prefill_s": 0.0001}
+"""With a full batch steps take 100 ms at the full clock and twice that at half: two cores keep up
+with eight replicas, and a step that runs on into a cut is over within the meter's delay or two."""
+LEAD_S = 15.0
+"""Before a happening its first budget is held, so that queue and draw are there, s."""
+DRAIN_S = 300.0
+"""Longest time after a happening for what is still outstanding, with watts for everybody, s."""
+GRID_S = 0.25
+"""Spacing of the supply file, s; what steps in between is a row of its own."""
+LENGTH_SCALE, LONGEST = 0.3, LengthLimits(600, 240)
+BURST = REPLICAS * (LARGEST + 8)
+"""Requests that come at once at first: a full batch everywhere, and a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A happening that is over.
+
+    Attributes:
+        ticks: Its ticks; times count from its beginning.
+        requests: How many were sent.
+        answer: What the client says of them.
+        machine: What the machine was able to do.
+    """
+
+    ticks: tuple[TickRecord, ...]
+    requests: int
+    answer: dict[str, Any]
+    machine: dict[str, float]
+
+
+def config_of(folder: Path, frontier: Frontier | None, duration_s: float) -> RunConfig:
+    """Return the fleet: with a frontier that was found before, or to sweep one."""
+    supply = {"kind": "trace", "path": str(_supply(folder)), "watts_per_unit": 1}
+    full_w = 0.0 if frontier is None else full_draw_w(frontier)
+    sweep = {"window_s": 4.0, "batch_limits": [2, 4, 6, LARGEST], **_mean_lengths()}
+    return RunConfig.model_validate(
+        {
+            "model": {"name": "none", "served_name": "synthetic"},
+            "engine": {"kind": "synthetic", "max_batch_limit": LARGEST},
+            "fleet": {"replicas": REPLICAS},
+            "device": {"kind": "emulated", "profile": "h100", "count": REPLICAS, "pace": PACE},
+            "power": {
+                "supply": [supply | {"time_column": "t_s", "power_column": "watts"}],
+                "stale_s": duration_s / 6,
+                "fallback_w": scenarios.FIRM_SHARE * full_w,
+            },
+            "frontier": {"sweep": sweep} if frontier is None else {"file": _frontier(folder)},
+            "control": {"period_s": PERIOD_S, "guard_share": GUARD_SHARE},
+            "gateway": {"port": 0, "max_waiting": 20_000, "max_wait_s": 900},
+            "slo": {"ttft_s": 30.0, "tpot_s": 0.5},
+        }
+    )
+
+
+def full_draw_w(frontier: Frontier) -> float:
+    """Return the draw of the fleet at the full point, W."""
+    return REPLICAS * frontier.full.draw_w
+
+
+def frontier_of(folder: Path, duration_s: float, console: Console) -> Frontier:
+    """Return the frontier of a folder; sweep it on a fleet of its own if there is none yet."""
+    path = _frontier(folder)
+    if not path.is_file():
+        write_supply(folder, scenarios.ample(1.0, duration_s))
+        config = config_of(folder, None, duration_s)
+        with running_fleet(config, console) as driver:
+            write_frontier(find_frontier(driver, config, console), path)
+    return read_frontier(path)
+
+
+def write_supply(folder: Path, happening: scenarios.Happening) -> None:
+    """Write the budget of a happening as a trace, after its first value was held for a while."""
+    budget = happening.budget
+    lead_s, then_s = np.arange(0.0, LEAD_S, GRID_S), np.arange(0.0, budget.end_s, GRID_S)
+    rows = [(at_s, budget.watts[0]) for at_s in lead_s.tolist()]
+    rows += [
+        (LEAD_S + at_s, budget.at(at_s)) for at_s in sorted({*then_s.tolist(), *budget.times_s})
+    ]
+    lines = ["t_s,watts", *(f"{at_s:.4f},{watts:.3f}" for at_s, watts in rows)]
+    _supply(folder).write_text("\n".join(lines) + "\n")
+
+
+def write_load(folder: Path, frontier: Frontier, utilisation: float, duration_s: float) -> None:
+    """Write the load as a trace: a burst that fills the fleet, and a stream of requests."""
+    rng = np.random.default_rng(0)
+    capacity_tps = REPLICAS * frontier.full.output_tps
+    burst = AZURE_LENGTHS.draw(rng, BURST, LENGTH_SCALE, LONGEST).tolist()
+    stream = SyntheticLoad().generate(
+        rng,
+        rate_rps=offered_rate(capacity_tps, utilisation, _mean_lengths()["output_tokens"]),
+        duration_s=LEAD_S + duration_s,
+        length_scale=LENGTH_SCALE,
+        limits=LONGEST,
+    )
+    arrivals = [*(Arrival(0.0, prompt, output) for prompt, output in burst), *stream]
+    _load(folder).write_text("".join(_mooncake_line(arrival) for arrival in arrivals))
+
+
+class Stage:
+    """A running fleet on which happenings are played, with the load of its folder."""
+
+    def __init__(
+        self, driver: FleetDriver, folder: Path, config: RunConfig, frontier: Frontier
+    ) -> None:
+        self._driver, self._folder = driver, folder
+        self._config, self._frontier = config, frontier
+        self._console = Console(stderr=True)
+
+    def play(self, happening: scenarios.Happening, duration_s: float, record: Path) -> Played:
+        """Put the fleet through a happening, write it down, and let it finish every request."""
+        write_supply(self._folder, happening)
+        with _client(self._driver.url, _load(self._folder)) as client:
+            with live_machine.watched() as machine:
+                run = self._run(RunPlan(self._config, record, LEAD_S + duration_s))
+                run.follow(self._frontier)
+                seen = machine.seen()
+            run.close()
+            self._drain(client)
+            client.terminate()  # one that has ended does not mind
+            answer = json.loads(client.communicate(timeout=30)[0])
+        ticks = tuple(
+            replace(tick, t_s=tick.t_s - LEAD_S) for tick in read_ticks(record) if tick.t_s > LEAD_S
+        )
+        asked = len(_load(self._folder).read_text().splitlines())
+        return Played(ticks, asked, answer, seen)
+
+    def _drain(self, client: subprocess.Popen[str]) -> None:
+        """Offer more watts than the fleet can draw, until the last answer is out."""
+        write_supply(self._folder, scenarios.ample(full_draw_w(self._frontier), DRAIN_S))
+        run = self._run(RunPlan(self._config, None, DRAIN_S))
+        run.follow(self._frontier, lambda: client.poll() is not None)
+        run.close()
+
+    def _run(self, plan: RunPlan) -> Run:
+        return Run(self._driver, plan, self._console)
+
+
+@contextmanager
+def _client(url: str, trace: Path) -> Generator[subprocess.Popen[str]]:
+    """Put a load on, from a process of its own; end it with the block."""
+    command = [sys.executable, "-m", "steppe.cli", "load", "--url", url, "--trace", str(trace)]
+    client = subprocess.Popen(
+        [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield client
+    finally:
+        client.terminate()
+        client.wait(timeout=30)
+
+
+def _mean_lengths() -> dict[str, int]:
+    """Return the mean request of the load, tokens."""
+    drawn = AZURE_LENGTHS.draw(np.random.default_rng(0), 10_000, LENGTH_SCALE, LONGEST)
+    prompt_tokens, output_tokens = drawn.mean(axis=0).round().astype(int).tolist()
+    return {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+
+
+def _mooncake_line(arrival: Arrival) -> str:
+    row = {
+        "timestamp": 1000 * arrival.at_s,
+        "input_length": arrival.prompt_tokens,
+        "output_length": arrival.output_tokens,
+    }
+    return json.dumps(row) + "\n"
+
+
+def _supply(folder: Path) -> Path:
+    return folder / "supply.csv"
+
+
+def _load(folder: Path) -> Path:
+    return folder / "load.jsonl"
+
+
+def _frontier(folder: Path) -> Path:
+    return folder / "frontier.yaml"

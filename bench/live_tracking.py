@@ -1,0 +1,193 @@
+"""How closely does a live fleet follow the budgets of the scoreboard, in real time?
+
+Eight synthetic replicas on emulated H100s under a real Ray, behind the real gateway, controller,
+meters and agents, go through the happenings of `scenarios.py`, one after the other. The load comes
+from a process of its own, open loop, with the lengths of the Azure conversation trace, and is
+more than the budgets can serve, so that watts are what is scarce. The supply is a trace file.
+Every joule is emulated; what is real is the time that everything takes. How late the machine
+itself was is told beside the results: a tick that comes late is a draw that is late.
+
+    python bench/live_tracking.py --folder runs/live
+    python bench/live_tracking.py --folder runs/live --happening forty_steps --duration 60
+
+The frontier is swept once, into the folder; another call with the same folder uses it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import live_machine
+import scenarios
+from live_stage import (
+    PERIOD_S,
+    REPLICAS,
+    Played,
+    Stage,
+    config_of,
+    frontier_of,
+    full_draw_w,
+    write_load,
+    write_supply,
+)
+from steppe.cli.running import running_fleet, versions
+from steppe.fleet.controller import METER_DELAY_S
+from steppe.frontier.pareto import Frontier
+from steppe.report.records import TickRecord
+from steppe.report.tracking import track
+
+PLAYED = tuple(make for make in scenarios.HAPPENINGS if make is not scenarios.replica_failures)
+"""Where replicas die, streams are lost by nature: `tests/cluster` looks at what becomes of them."""
+
+
+def play(arguments: argparse.Namespace, folder: Path, frontier: Frontier) -> list[dict[str, Any]]:
+    """Put one fleet through the happenings that are asked for, and return a row for each."""
+    duration_s, full_w = arguments.duration, full_draw_w(frontier)
+    write_load(folder, frontier, arguments.utilisation, duration_s)
+    write_supply(folder, scenarios.ample(full_w, duration_s))
+    config, rows = config_of(folder, frontier, duration_s), []
+    with running_fleet(config, Console(stderr=True)) as driver:
+        stage = Stage(driver, folder, config, frontier)
+        for make in PLAYED:
+            if arguments.happening and make.__name__ not in arguments.happening:
+                continue
+            happening = make(full_w, duration_s)
+            record = folder / f"{make.__name__}-{time.strftime('%H%M%S')}"
+            rows.append(row_of(happening.name, stage.play(happening, duration_s, record)))
+    return rows
+
+
+def row_of(name: str, played: Played) -> dict[str, Any]:
+    """Return what the table shows of a happening."""
+    ticks, answer = played.ticks, played.answer
+    tracking = track(ticks, METER_DELAY_S)
+    energy_j = sum(tick.energy_j for tick in ticks)
+    late_s = np.diff([tick.t_s for tick in ticks]) - PERIOD_S
+    return {
+        "happening": name,
+        "ticks": len(ticks),
+        "scored_ticks": sum(tick.waiting > 0 or tick.draw_w > tick.budget_w for tick in ticks),
+        "relative_mae": tracking["relative_mae"],
+        "over_budget_j": tracking["over_budget_j"],
+        "over_budget_s": tracking["over_budget_s"],
+        "over_budget_share": tracking["over_budget_j"] / energy_j,
+        "max_over_fraction": tracking["max_over_fraction"],
+        "over_allowance_j": over_allowance_j(ticks),
+        "unused_while_waiting_share": tracking["unused_while_waiting_j"] / energy_j,
+        "settle_p95_s": tracking["settle_p95_s"],
+        "pjm_score": tracking["pjm_score"],
+        "output_tokens": sum(tick.output_tokens for tick in ticks),
+        "requests": played.requests,
+        "lost": played.requests - answer["completed"],
+        "retries": answer["retries"],
+        "send_lag_p99_s": answer["p99_send_lag_ms"] / 1000,
+        "tick_late_p95_s": float(np.percentile(late_s, 95)),
+        "tick_late_max_s": float(late_s.max()),
+        **played.machine,
+    }
+
+
+def over_allowance_j(ticks: Sequence[TickRecord]) -> float:
+    """Return the energy of the windows above what each was allowed, J.
+
+    A window may draw its budget, and the budget of the one before for the meter's delay.
+    `over_budget_j` takes the mean draw of a window for that of every instant of it, so that
+    what was drawn in the delay counts as over in all the rest of the window, too.
+    """
+    over_j = 0.0
+    for before, tick in pairwise(ticks):
+        late_j = METER_DELAY_S * max(0.0, before.budget_w - tick.budget_w)
+        allowed_j = (tick.t_s - before.t_s) * tick.budget_w + late_j
+        over_j += max(0.0, (tick.t_s - before.t_s) * tick.draw_w - allowed_j)
+    return over_j
+
+
+def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the results are held against."""
+    mae, over_j, lost = (
+        max(row[key] for row in rows) for key in ("relative_mae", "over_budget_j", "lost")
+    )
+    return [
+        _at_most("worst relative_mae", mae, "share", 0.03),
+        _at_most("most over budget beyond the meter's delay", over_j, "J", 0.0),
+        _at_most("requests lost", lost, "requests", 0),
+    ]
+
+
+def _at_most(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table for people."""
+    table = Table(title=f"{REPLICAS} live replicas under a power budget; energy emulated")
+    for heading in (
+        "happening", "MAE", "over", "most over", "unused", "settle", "lost", "tick late", "busy"
+    ):  # fmt: skip
+        table.add_column(heading)
+    for row in rows:
+        settle_s, most = row["settle_p95_s"], row["max_over_fraction"]
+        table.add_row(
+            row["happening"],
+            f"{row['relative_mae']:.2%}",
+            f"{row['over_budget_share']:.3%}, {row['over_budget_s']:.1f} s",
+            "" if most is None else f"{most:.1%}",
+            f"{row['unused_while_waiting_share']:.2%}",
+            "" if settle_s is None else f"{settle_s:.1f} s",
+            f"{row['lost']} of {row['requests']}",
+            f"{1e3 * row['tick_late_p95_s']:.0f} ms",
+            f"{row['busy_share']:.0%}",
+        )
+    Console(width=120).print(table)
+
+
+def document(rows: Sequence[dict[str, Any]], frontier: Frontier) -> dict[str, Any]:
+    """Return the result as the last line of a benchmark."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    cores = f"{os.cpu_count()} cores, {live_machine.processor()}"
+    return {
+        "bench": "live_tracking",
+        "commit": commit.stdout.strip(),
+        "hardware": f"{cores}; {REPLICAS} emulated H100",
+        "energy_source": "emulated",
+        "frontier": frontier.source,
+        "versions": versions(),
+        "results": list(rows),
+        "targets": targets(rows),
+    }
+
+
+def main() -> None:
+    """Run, print a table, and then one JSON document."""
+    names = [make.__name__ for make in PLAYED]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--folder", type=Path, help="frontier and records; a new one when absent")
+    parser.add_argument("--duration", type=float, default=120.0, help="length of a happening, s")
+    parser.add_argument("--utilisation", type=float, default=1.0, help="load, share of full power")
+    parser.add_argument("--happening", action="append", choices=names, help="all when absent")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="steppe-live-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    frontier = frontier_of(folder, arguments.duration, Console(stderr=True))
+    rows = play(arguments, folder, frontier)
+    show(rows)
+    print(json.dumps(document(rows, frontier)))
+
+
+if __name__ == "__main__":
+    main()

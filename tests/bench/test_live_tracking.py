@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.load.traces import read_trace
+from steppe.power.budget import budget_from_config
+from steppe.report.records import TickRecord
+
+BENCH = Path(__file__).parents[2] / "bench"
+POINTS = (OperatingPoint(990, 16, 40.0, 290.0), OperatingPoint(1980, 16, 80.0, 630.0))
+FRONTIER = Frontier.of(POINTS, asleep_w=95.0, idle_w=97.0, source="emulated")
+DURATION_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """Return the modules of the benchmark by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCH)
+        yield importlib.import_module
+
+
+def tick(t_s: float, budget_w: float, draw_w: float) -> TickRecord:
+    return TickRecord(t_s, budget_w, draw_w, budget_w, 9.0, 9.0, draw_w, 9, 3, 1, ())
+
+
+def played(stage: ModuleType, completed: int) -> Any:
+    answer = {"completed": completed, "retries": 0, "p99_send_lag_ms": 4.0}
+    ticks = tuple(tick(float(t_s), 100.0, 98.0) for t_s in range(1, 11))
+    return stage.Played(ticks, 10, answer, {"busy_share": 0.5})
+
+
+def test_every_happening_becomes_a_supply_file_that_says_the_same(
+    bench: Any, tmp_path: Path
+) -> None:
+    stage, scenarios = bench("live_stage"), bench("scenarios")
+    full_w = stage.full_draw_w(FRONTIER)
+    stage.write_supply(tmp_path, scenarios.ample(full_w, DURATION_S))
+    config = stage.config_of(tmp_path, FRONTIER, DURATION_S)
+    for make in scenarios.HAPPENINGS:
+        happening = make(full_w, DURATION_S)
+        stage.write_supply(tmp_path, happening)
+        budget = budget_from_config(config.power, config.site)
+        assert budget.at(0.0).budget_w == pytest.approx(happening.budget.watts[0], abs=0.1)
+        for share in (0.1, 0.3, 0.45):
+            at_s = share * DURATION_S
+            found_w = budget.at(stage.LEAD_S + at_s).budget_w
+            assert found_w == pytest.approx(happening.budget.at(at_s), rel=1e-3)
+        is_lost = budget.at(stage.LEAD_S + DURATION_S).stale
+        assert is_lost == (make is scenarios.signal_lost)
+
+
+def test_the_load_begins_with_a_burst_that_fills_the_fleet(bench: Any, tmp_path: Path) -> None:
+    stage = bench("live_stage")
+    stage.write_load(tmp_path, FRONTIER, 1.0, DURATION_S)
+    arrivals = read_trace(tmp_path / "load.jsonl")
+    assert sum(arrival.at_s == 0 for arrival in arrivals) == stage.BURST > 8 * 8
+    assert 0.9 * DURATION_S < arrivals[-1].at_s - stage.LEAD_S < DURATION_S
+
+
+def test_the_targets_are_those_of_the_worst_happening(bench: Any) -> None:
+    tracking, stage = bench("live_tracking"), bench("live_stage")
+    rows = [tracking.row_of(f"day {lost}", played(stage, 10 - lost)) for lost in (0, 2)]
+    assert rows[0]["relative_mae"] == pytest.approx(0.02)
+    assert [row["lost"] for row in rows] == [0, 2]
+    found = {target["name"]: target for target in tracking.targets(rows)}
+    assert found["worst relative_mae"]["met"]
+    assert found["most over budget beyond the meter's delay"]["met"]
+    assert (found["requests lost"]["value"], found["requests lost"]["met"]) == (2, False)
+    document = tracking.document(rows, FRONTIER)
+    assert document["energy_source"] == "emulated"
+    assert document["results"] == rows
+
+
+def test_a_window_may_draw_the_old_budget_for_the_meters_delay_and_no_longer(bench: Any) -> None:
+    tracking = bench("live_tracking")
+    before, within, over = tick(1.0, 200.0, 200.0), tick(2.0, 100.0, 110.0), tick(2.0, 100.0, 113.0)
+    assert tracking.over_allowance_j([before, within]) == pytest.approx(0.0, abs=1e-9)
+    assert tracking.over_allowance_j([before, over]) == pytest.approx(3.0)
+    assert tracking.over_allowance_j([within, before]) == 0.0
