@@ -3,10 +3,10 @@
 Both measure the same server in turn, several rounds, closed loop; medians over the rounds are
 compared. The server answers at a fixed speed from a process of its own, so that nothing but the
 clients can differ; or it is any server behind `--url`, whose own spread then counts as well. AIPerf
-lives in a virtual environment of its own:
+lives in a virtual environment of its own, which the first call makes in the user's cache:
 
-    uv venv aiperf && uv pip install --python aiperf/bin/python aiperf==0.13.0
-    python bench/against_aiperf.py --aiperf aiperf/bin/aiperf
+    python bench/against_aiperf.py
+    python bench/against_aiperf.py --url http://127.0.0.1:8000 --model smollm2-135m --rounds 3
 
 Also hands our exports to AIPerf's own models, which must accept them.
 """
@@ -22,8 +22,9 @@ import platform
 import subprocess
 import sys
 import tempfile
+import venv
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,11 +33,14 @@ from typing import Any
 
 from aiohttp import web
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from steppe.engine.model_store import models_folder
 from steppe.measure.provenance import installed_versions, source_commit
 
 TOLERANCE = 0.03
+AIPERF = "0.13.0"
 TTFT_S, ITL_S = 0.2, 0.03
 """Speed of the fixed server, s."""
 # Our key, AIPerf's tag, and what is compared: the mean, or for counts the total.
@@ -141,6 +145,16 @@ def fixed_server() -> Generator[str]:
         process.join(timeout=20)
 
 
+def installed_aiperf() -> Path:
+    """Return the command of AIPerf, from an environment of its own; make that if there is none."""
+    folder = models_folder().parent / f"aiperf-{AIPERF}"
+    if not (folder / "bin" / "aiperf").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*command, f"aiperf=={AIPERF}"], check=True)
+    return folder / "bin" / "aiperf"
+
+
 def run_ours(load: Load, folder: Path) -> dict[str, float]:
     """Measure with `steppe bench serve`."""
     command = [sys.executable, "-m", "steppe.cli", "bench", "serve", "--url", load.url]
@@ -153,8 +167,11 @@ def run_ours(load: Load, folder: Path) -> dict[str, float]:
 
 
 def run_aiperf(aiperf: Path, load: Load, folder: Path) -> dict[str, float]:
-    """Measure with AIPerf."""
-    command = [str(aiperf), "profile", "--model", load.model, "--url", load.url]
+    """Measure with AIPerf, at the lowest priority.
+
+    Its timing manager spins on a core, which a server on the same machine cannot do without.
+    """
+    command = ["nice", "-n", "19", str(aiperf), "profile", "--model", load.model, "--url", load.url]
     command += ["--endpoint-type", "chat", "--streaming", "--tokenizer", load.tokenizer]
     command += ["--concurrency", str(load.concurrency), "--request-count", str(load.requests)]
     command += ["--isl", str(load.prompt), "--osl", str(load.output), "--random-seed", "0"]
@@ -176,7 +193,7 @@ def compare(aiperf: Path, load: Load, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run_ours(load, folder / "warm-up")
-        for number in range(rounds):
+        for number in track(range(rounds), "rounds", console=Console(stderr=True)):
             ours.append(run_ours(load, folder / f"ours-{number}"))
             theirs.append(run_aiperf(aiperf, load, folder / f"theirs-{number}"))
         accepted = _accepted(aiperf, folder / "ours-0")
@@ -220,7 +237,7 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
         "bench": "against_aiperf",
         "commit": source_commit(),
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {**installed_versions(), "aiperf": "0.13.0"},
+        "versions": {**installed_versions(), "aiperf": AIPERF},
         "results": results,
         "targets": [
             {
@@ -238,7 +255,7 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--aiperf", type=Path, required=True, help="the aiperf command")
+    parser.add_argument("--aiperf", type=Path, help="its command, if it is installed elsewhere")
     parser.add_argument("--url", help="a running server instead of the fixed one")
     parser.add_argument("--model", default="fixed")
     parser.add_argument("--concurrency", type=int, default=8)
@@ -248,10 +265,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", default="builtin", help="of AIPerf's prompts")
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
-    server = fixed_server() if a.url is None else contextmanager(lambda: iter((a.url,)))()
+    server = fixed_server() if a.url is None else nullcontext(a.url)
     with server as url:
         load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output, a.tokenizer)
-        results = compare(a.aiperf, load, a.rounds)
+        results = compare(a.aiperf or installed_aiperf(), load, a.rounds)
     table = Table(title=f"medians of {a.rounds} rounds, in turn")
     for head in ("key", "aiperf's tag", "ours", "aiperf", "difference", "spread ours", "theirs"):
         table.add_column(head)
