@@ -158,7 +158,9 @@ def budget_of(happening: scenarios.Happening) -> PowerBudget:
     )
 
 
-def run(bench: Bench, policy: str, happening: scenarios.Happening) -> Summary:
+def run(
+    bench: Bench, policy: str, happening: scenarios.Happening
+) -> tuple[Summary, list[TickRecord]]:
     """Put a policy through a happening."""
     budget = budget_of(happening)
     control = control_of(policy, bench.gpus)
@@ -177,7 +179,7 @@ def run(bench: Bench, policy: str, happening: scenarios.Happening) -> Summary:
     )
     lines = Lines()
     totals = simulate(scenario, PERIOD_S, lines)
-    return summarise(lines.ticks, lines.requests, totals, bench.slo)
+    return summarise(lines.ticks, lines.requests, totals, bench.slo), lines.ticks
 
 
 def main() -> None:
@@ -202,34 +204,34 @@ def main() -> None:
         loaded = bench.with_load(happening.load_share)
         for policy in arguments.policy or POLICIES:
             began_s = time.process_time()
-            summary = run(loaded, policy, happening)
+            summary, _ = run(loaded, policy, happening)
             rows.append(
                 policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
             )
     policy_table.show(rows)
-    found = document(arguments, bench, rows)
+    found = described("policies", bench, rows, policy_table.targets(rows))
     if arguments.figure:
         policy_figure.draw(found).savefig(arguments.figure, dpi=130)
     print(json.dumps(found))
 
 
-def document(
-    arguments: argparse.Namespace, bench: Bench, rows: Sequence[dict[str, Any]]
+def described(
+    name: str, bench: Bench, rows: Sequence[dict[str, Any]], targets: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
     return {
-        "bench": "policies",
+        "bench": name,
         "commit": commit.stdout.strip(),
         "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
         "simulated": f"{bench.fleet.replicas} replicas of {bench.config.model.name}, "
         f"each on {bench.gpus} H100; points {bench.frontier.source}",
         "energy_source": "modelled",
         "versions": {name: version(name) for name in ("numpy", "scipy")},
-        "results": rows,
-        "targets": policy_table.targets(rows),
+        "results": list(rows),
+        "targets": list(targets),
     }
 
 

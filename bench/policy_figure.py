@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from policy_table import DAYS, NO_BUDGET, OURS
 
@@ -35,7 +35,7 @@ def draw(document: dict[str, Any]) -> Figure:
         (over, 0.001, "energy above the budget, share"),
     ):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         axes.axvline(target, color=ORANGE, linewidth=1, linestyle="--")
         axes.set_xlabel(f"{label}\n(dashed: target)")
     tokens.axvline(1.0, color=ORANGE, linewidth=1, linestyle="--")
@@ -72,6 +72,10 @@ def _panel(axes: Axes, rows: Sequence[Row], value: Callable[[Row], float]) -> No
             axes.axhspan(number - 0.5, number + 0.5, color="#f4f7fb", zorder=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
+
+
+def _percent(share: float, _: int) -> str:
+    return "0" if share <= LEAST_SHARE else f"{share * 100:g} %"
 
 
 def _best_tokens(rows: Sequence[Row], happening: str) -> int:

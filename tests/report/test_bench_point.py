@@ -44,7 +44,7 @@ def test_the_slo_is_held_against_the_99th_percentile_where_it_is_known() -> None
 
 def test_points_that_may_be_as_lean_within_the_errors_are_counted() -> None:
     lean, *_ = choices((LEAN, FAST, point(90, 0.21)), slo_s=0.1)
-    assert "Within the errors, 1 other points may be as lean." in lean.why
+    assert "Within the errors, 1 other point may be as lean." in lean.why
 
 
 def test_one_point_is_best_at_everything() -> None:

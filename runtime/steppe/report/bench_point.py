@@ -129,7 +129,8 @@ def _beside(point: BenchPoint, other: BenchPoint, rivals: Sequence[BenchPoint]) 
     """Say what a point costs beside another, and how many others may be as lean."""
     top = point.energy_per_output_token.high
     ties = sum(p is not point and p.energy_per_output_token.low <= top for p in rivals)
-    doubt = f" Within the errors, {ties} other points may be as lean." if ties else ""
+    others = "1 other point" if ties == 1 else f"{ties} other points"
+    doubt = f" Within the errors, {others} may be as lean." if ties else ""
     if point is other:
         return "It is the leanest and the fastest point at once." + doubt
     energy = _joules(point) / _joules(other) - 1

@@ -1,0 +1,92 @@
+"""How soon does the draw settle after a budget step of 30 %, down and up?
+
+The 40 steps of the scoreboard under `FollowBudget`, simulated, energy modelled. A step has settled
+once the draw stays within 2 % of the budget until the next one. At one window a second a fleet of
+a few large replicas leaves that band now and then by chance, long after it got there; so the table
+says as well when the draw was in the band first, and how many windows after that were outside.
+
+    python bench/settling.py
+    python bench/settling.py --fleet 8b --duration 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import policies
+import scenarios
+from steppe.report.tracking import SETTLED_SHARE, STEP_SHARE, PowerTrace, settle_times_s
+
+CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
+Row = dict[str, Any]
+
+
+def settling(trace: PowerTrace) -> list[Row]:
+    """Return a row for the cuts and one for the rises of a budget."""
+    change = np.diff(trace.budget_w) / trace.budget_w[:-1]
+    steps = np.flatnonzero(np.abs(change) >= STEP_SHARE) + 1
+    stays_s = settle_times_s(trace)
+    off = trace.counted & (np.abs(trace.draw_w - trace.budget_w) > SETTLED_SHARE * trace.budget_w)
+    held = np.split(off, steps)[1:]
+    enters_s = np.array([int(np.argmin(part)) for part in held]) * trace.width_s[0]
+    strays = np.array([part[int(np.argmin(part)) :].mean() for part in held])
+    is_rise = change[steps - 1] > 0
+    return [
+        _row(name, stays_s[chosen], enters_s[chosen], strays[chosen])
+        for name, chosen in (("cut", ~is_rise), ("rise", is_rise))
+    ]
+
+
+def _row(name: str, stays_s: NDArray[Any], enters_s: NDArray[Any], strays: NDArray[Any]) -> Row:
+    return {
+        "step": name,
+        "steps": len(stays_s),
+        "settle_p50_s": float(np.median(stays_s)),
+        "settle_p95_s": float(np.percentile(stays_s, 95)),
+        "enter_p95_s": float(np.percentile(enters_s, 95)),
+        "windows_outside_after": float(strays.mean()),
+    }
+
+
+def targets(rows: list[Row]) -> list[Row]:
+    """Return what the results are held against."""
+    found = []
+    for row in rows:
+        at_most_s = CUT_TARGET_S if row["step"] == "cut" else RISE_TARGET_S
+        name = f"{row['fleet']}: 30 % {row['step']}, 95th percentile until it stays within 2 %"
+        value_s = row["settle_p95_s"]
+        target = {"name": name, "value": value_s, "unit": "s", "target": at_most_s}
+        found.append({**target, "met": value_s <= at_most_s})
+    return found
+
+
+def main() -> None:
+    """Run, print a table, and then one JSON document."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--fleet", choices=policies.FLEETS, action="append", help="both if absent")
+    parser.add_argument("--duration", type=float, default=1800.0, help="of all 40 steps, s")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    for fleet in arguments.fleet or policies.FLEETS:
+        bench = policies.make_bench(fleet, None, arguments.duration, 0.8)
+        happening = scenarios.forty_steps(bench.full_w, arguments.duration)
+        _, ticks = policies.run(bench.with_load(happening.load_share), "follow_budget", happening)
+        rows += [{"fleet": fleet, **row} for row in settling(PowerTrace.from_ticks(ticks))]
+    table = Table(title="settling after steps of 30 %; simulated, energy modelled")
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=120).print(table)
+    print(json.dumps(policies.described("settling", bench, rows, targets(rows))))
+
+
+if __name__ == "__main__":
+    main()
