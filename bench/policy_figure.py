@@ -14,6 +14,8 @@ from policy_table import DAYS, NO_BUDGET, OURS
 OTHERS = ("save_energy", "power_cap", "clocks", "replicas", "nameplate", "reactive", "full_clocks")
 MARKS = dict(zip(OTHERS, "Dsov^PX", strict=True))
 GREY, BLUE, ORANGE = "#8a94a6", "#1f6fb4", "#c2571a"
+KEPT_SHARE = 0.001
+"""Who draws at most this share of the energy above the budget keeps to it."""
 LEAST_SHARE = 1e-5
 """Where a share of 0 stands on a logarithmic axis."""
 
@@ -24,12 +26,26 @@ def draw(document: dict[str, Any]) -> Figure:
     """Return the figure of a result."""
     rows = [row for row in document["results"] if row["happening"] != NO_BUDGET]
     happenings = list(dict.fromkeys(row["happening"] for row in rows))
-    best = {name: _best_tokens(rows, name) for name in happenings}
+    kept = [row for row in rows if row["over_budget_share"] <= KEPT_SHARE]
+    best = {name: _best_tokens(kept, name) for name in happenings}
+    compared = [row for row in kept if best[row["happening"]]]
     figure = Figure(figsize=(12.5, 6.2), layout="constrained")
     error, over, tokens = figure.subplots(1, 3, sharey=True)
-    _panel(error, rows, lambda row: max(LEAST_SHARE, row["relative_mae"]))
-    _panel(over, rows, lambda row: max(LEAST_SHARE, row["over_budget_share"]))
-    _panel(tokens, rows, lambda row: row["output_tokens"] / best[row["happening"]])
+    _panel(error, happenings, rows, lambda row: max(LEAST_SHARE, row["relative_mae"]))
+    _panel(over, happenings, rows, lambda row: max(LEAST_SHARE, row["over_budget_share"]))
+    _panel(tokens, happenings, compared, lambda row: row["output_tokens"] / best[row["happening"]])
+    for number, name in enumerate(happenings):
+        if not best[name]:
+            tokens.text(
+                1.0,
+                number,
+                "no baseline keeps to the budget",
+                ha="center",
+                va="center",
+                color=GREY,
+                backgroundcolor="white",
+                zorder=4,
+            )
     for axes, target, label in (
         (error, 0.02, "relative error of the draw, work waiting"),
         (over, 0.001, "energy above the budget, share"),
@@ -39,7 +55,9 @@ def draw(document: dict[str, Any]) -> Figure:
         axes.axvline(target, color=ORANGE, linewidth=1, linestyle="--")
         axes.set_xlabel(f"{label}\n(dashed: target)")
     tokens.axvline(1.0, color=ORANGE, linewidth=1, linestyle="--")
-    tokens.set_xlabel("tokens, over those of the best baseline\nthat keeps to the budget (dashed)")
+    tokens.set_xlabel(
+        "tokens, of policies that keep to the budget,\nover those of the best baseline (dashed)"
+    )
     error.set_yticks(range(len(happenings)), happenings)
     error.invert_yaxis()
     figure.suptitle(
@@ -51,8 +69,9 @@ def draw(document: dict[str, Any]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Row], value: Callable[[Row], float]) -> None:
-    happenings = list(dict.fromkeys(row["happening"] for row in rows))
+def _panel(
+    axes: Axes, happenings: list[str], rows: Sequence[Row], value: Callable[[Row], float]
+) -> None:
     for policy in (*OTHERS, OURS):
         mine = [row for row in rows if row["policy"] == policy]
         axes.scatter(
@@ -78,10 +97,8 @@ def _percent(share: float, _: int) -> str:
     return "0" if share <= LEAST_SHARE else f"{share * 100:g} %"
 
 
-def _best_tokens(rows: Sequence[Row], happening: str) -> int:
-    """Return the most tokens of a baseline that keeps to the budget; of any where none does."""
-    others = [
-        r for r in rows if r["happening"] == happening and r["policy"] not in (OURS, OTHERS[0])
-    ]
-    kept = [row for row in others if row["over_budget_share"] <= 0.001]
-    return max(int(row["output_tokens"]) for row in kept or others)
+def _best_tokens(kept: Sequence[Row], happening: str) -> int:
+    """Return the most tokens of a baseline that keeps to the budget; 0 where none does."""
+    ours = (OURS, OTHERS[0])
+    others = [r for r in kept if r["happening"] == happening and r["policy"] not in ours]
+    return max((int(row["output_tokens"]) for row in others), default=0)
