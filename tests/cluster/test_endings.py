@@ -25,18 +25,27 @@ ONE_GPU = {
 
 
 def test_a_run_that_is_told_to_stop_finishes_its_record_and_leaves_nothing_behind(
-    serve: Callable[..., Any], make_witness: Callable[[int], Any], wait_until: Any
+    serve: Callable[..., Any],
+    make_witness: Callable[[int], Any],
+    make_load: Callable[..., Any],
+    wait_until: Any,
 ) -> None:
     fleet = serve(engine={"kind": "synthetic", "max_batch_limit": 8}, **ONE_GPU)
     fleet.wait_for_words("serving on")
     witness = make_witness(fleet.pid)
     wait_until(lambda: fleet.has_ticks() and witness.locked() == [0], 30, "a locked clock")
-    os.kill(fleet.pid, signal.SIGTERM)  # as a service manager does: only the command itself
-    assert fleet.process.wait(60) == 0
+    with make_load(fleet, 2, output_tokens=2000) as load:
+        wait_until(lambda: sum(a.tokens > 9 for a in load.answers) == 2, 30, "two answers")
+        os.kill(fleet.pid, signal.SIGTERM)  # as a service manager does: only the command itself
+        assert fleet.process.wait(60) == 0
     wait_until(lambda: not fleet.alive(), 15, "no process is left")
     assert (fleet.files(), witness.locked()) == ([], [])
     summary = json.loads((fleet.record / "summary.json").read_text())
-    assert summary["energy_j"] > 0
+    assert summary["requests"]["cancelled"] == 2  # what was cut short is written down, too
+    assert summary["output_tokens"] == sum(r.output_tokens for r in fleet.requests().values()) > 18
+    parts_j = sum(r.energy_j for r in fleet.requests().values())
+    parts_j += summary["idle_energy_j"] + summary["transition_energy_j"]
+    assert parts_j == pytest.approx(summary["energy_j"])
     assert (fleet.record / "figure.png").is_file()
 
 

@@ -106,6 +106,15 @@ def test_an_actor_that_died_costs_only_its_answer(scene: tuple[Bookkeeper, Any, 
     assert [request.id for request in requests] == ["a"]
 
 
+def test_only_the_last_call_asks_for_requests_without_an_end(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
+    books, door, node = scene
+    books.collect({"node-1": node})
+    books.collect({"node-1": node}, closing=True)
+    assert [args for name, args in door.asked if name == "drain"] == [(False,), (True,)]
+
+
 def test_closing_takes_the_windows_that_are_still_open(scene: tuple[Bookkeeper, Any, Any]) -> None:
     books, _, node = scene
     books.collect({"node-1": node}, closing=True)

@@ -56,6 +56,16 @@ def test_finished_requests_are_handed_over_once() -> None:
     assert tally.drain() == []
 
 
+def test_what_has_no_end_yet_can_be_written_down_as_cancelled_and_goes_on() -> None:
+    tally = _tally()
+    exchange = tally.open(Caller("mine", "standard", "long"), 101.0)
+    (cut,) = tally.cut_short(104.0)
+    assert (cut.id, cut.tenant, cut.finish, cut.e2e_s) == ("long", "mine", "cancelled", 3.0)
+    exchange.finish = "stop"
+    assert tally.close(exchange, 105.0).finish == "stop"
+    assert tally.cut_short(106.0) == []
+
+
 def test_a_client_that_hangs_up_after_the_end_was_served() -> None:
     exchange = _tally().open(CALLER, 101.0)
     exchange.status = 200

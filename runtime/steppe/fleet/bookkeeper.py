@@ -66,7 +66,8 @@ class Bookkeeper:
 
         Args:
             nodes: Ray handles of the node actors, by Ray's id of the node.
-            closing: Close the windows that are open, too: the last call.
+            closing: Close the windows that are open, and enter the requests that have no end
+                as cancelled, with the tokens and joules that they had: the last call.
         """
         calls = {}
         for node, actor in nodes.items():
@@ -74,7 +75,7 @@ class Bookkeeper:
                 ray.wait([actor.report.remote(0)], timeout=PATIENCE_S)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
         # What the gateway hands over it forgets, so an answer that is late is still taken.
-        self._finished.append(self._door.drain.remote())
+        self._finished.append(self._door.drain.remote(closing))
         done, _ = ray.wait(
             [*calls, *self._finished],
             num_returns=len(calls) + len(self._finished),

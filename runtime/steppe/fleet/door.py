@@ -32,10 +32,11 @@ class Door:
         await self.open()
         return self._gateway.status()
 
-    async def drain(self) -> list[FinishedRequest]:
-        """Return the requests that ended since the last call."""
+    async def drain(self, closing: bool = False) -> list[FinishedRequest]:
+        """Return the requests that ended since the last call; at the last one, the others, too."""
         await self.open()
-        return self._gateway.drain_finished()
+        unfinished = self._gateway.cut_short() if closing else []
+        return self._gateway.drain_finished() + unfinished
 
     async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
         """Route to these replicas from now on."""

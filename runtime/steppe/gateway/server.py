@@ -131,6 +131,10 @@ class Gateway:
         """Return the requests that ended since the last call; kept until it is called."""
         return self._started.tally.drain()
 
+    def cut_short(self) -> list[FinishedRequest]:
+        """Return the requests without an end as cancelled now; they go on."""
+        return self._started.tally.cut_short(time.monotonic())
+
     def status(self) -> GatewayStatus:
         """Return what a controller wants to know each tick."""
         now_s = time.monotonic()

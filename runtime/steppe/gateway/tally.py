@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.gateway.admission import PRIORITIES, Ticket
 from steppe.gateway.stream import StreamScanner, Usage
@@ -166,7 +166,7 @@ class Tally:
         self._started_s = started_s
         self._started_epoch_s = started_epoch_s
         self._arrived = self._finished = self._failed = self._refused = 0
-        self._ids: set[str] = set()
+        self._open: dict[str, Exchange] = {}
         self._fresh: list[FinishedRequest] = []
         self._output_tokens: deque[int] = deque(maxlen=_RECENT)
 
@@ -175,15 +175,16 @@ class Tally:
         self._arrived += 1
         self.arrivals.add(now_s)
         id_ = request_id(caller.wanted_id)
-        if id_ in self._ids:
+        if id_ in self._open:
             id_ = uuid.uuid4().hex
-        self._ids.add(id_)
         ticket = Ticket(PRIORITIES.index(caller.priority), self._arrived)
-        return Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
+        exchange = Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
+        self._open[id_] = exchange
+        return exchange
 
     def close(self, exchange: Exchange, now_s: float) -> FinishedRequest:
         """Note the end of a request."""
-        self._ids.discard(exchange.id)
+        self._open.pop(exchange.id, None)
         ended = self._record(exchange, now_s)
         self._finished += 1
         self._failed += ended.finish in FAILED
@@ -198,6 +199,13 @@ class Tally:
         """Return what ended since the last call."""
         fresh, self._fresh = self._fresh, []
         return fresh
+
+    def cut_short(self, now_s: float) -> list[FinishedRequest]:
+        """Return what has no end yet as cancelled, for who writes no further; it goes on here."""
+        return [
+            self._record(replace(exchange, finish="cancelled", status=499), now_s)
+            for exchange in self._open.values()
+        ]
 
     def status(self, waiting: int, outstanding: dict[str, int], now_s: float) -> GatewayStatus:
         """Return what a controller wants to know."""
