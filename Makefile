@@ -13,7 +13,8 @@ demo: install ## install, then follow one compressed day of wind and sun
 
 test: style ## install what is missing, then all the checks and all the tests
 	$(BIN)/pytest -q -n 2
-	$(BIN)/pytest -q -n 2 --dist loadfile --durations=15 -m "(cluster or slow) and not gpu"
+	$(BIN)/pytest -q -n 2 --dist loadfile --durations=15 -m "(cluster or slow) and not alone and not gpu"
+	$(BIN)/pytest -q -m alone
 
 check: style ## what must be green before a commit: format, lint, types, imports, fast tests
 	$(BIN)/pytest -q

@@ -24,7 +24,7 @@ from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import simulate
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
 
 PERIOD_S = 1.0
 RUN_S, LOAD_S, RATE_RPS = 60, 32, 12
