@@ -52,6 +52,9 @@ def free_port() -> int:
         return port
 
 
+ENGINE, SPAWNED = "VLLM::EngineCore", "multiprocessing.spawn import spawn_main"
+
+
 def processes(session: int, mark: str) -> dict[int, str]:
     """Return the command line of every living process of a session or with a mark in its start."""
     found = {}
@@ -95,7 +98,12 @@ class Serving:
         return processes(self.pid, self.mark)
 
     def pids(self, title: str) -> set[int]:
-        return {pid for pid, command in self.alive().items() if command.startswith(title)}
+        """Return who has a title; an engine keeps the command that spawned it now and then."""
+
+        def has_it(command: str) -> bool:
+            return command.startswith(title) or (title == ENGINE and SPAWNED in command)
+
+        return {pid for pid, command in self.alive().items() if has_it(command)}
 
     def is_gone(self) -> bool:
         """Tell whether no process is left.
