@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from steppe.engine.model_store import models_folder
+from steppe.engine.model_store import get_model, models_folder
 from steppe.measure.provenance import installed_versions, source_commit
 
 TOLERANCE = 0.03
@@ -74,7 +74,7 @@ class Load:
         requests: Requests in all.
         prompt: Prompt length, tokens.
         output: Output length, tokens.
-        tokenizer: With which AIPerf writes prompts: its `builtin`, which it downloads, or a folder.
+        tokenizer: Folder of the tokenizer with which AIPerf writes prompts.
     """
 
     url: str
@@ -262,12 +262,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=80)
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--output", type=int, default=64)
-    parser.add_argument("--tokenizer", default="builtin", help="of AIPerf's prompts")
+    parser.add_argument("--tokenizer", help="folder, of AIPerf's prompts; SmolLM2's if absent")
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
+    console = Console(stderr=True)
+    tokenizer = a.tokenizer or str(get_model("smollm2-135m", progress=console.print))
     server = fixed_server() if a.url is None else nullcontext(a.url)
     with server as url:
-        load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output, a.tokenizer)
+        load = Load(url, a.model, a.concurrency, a.requests, a.prompt, a.output, tokenizer)
         results = compare(a.aiperf or installed_aiperf(), load, a.rounds)
     table = Table(title=f"medians of {a.rounds} rounds, in turn")
     for head in ("key", "aiperf's tag", "ours", "aiperf", "difference", "spread ours", "theirs"):
