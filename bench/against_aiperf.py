@@ -25,7 +25,7 @@ import tempfile
 import venv
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -212,7 +212,7 @@ def compare(aiperf: Path, load: Load, rounds: int) -> dict[str, Any]:
             "spread_aiperf": spread[1],
         }
     return {
-        "load": {name: getattr(load, name) for name in load.__slots__},
+        "load": {**asdict(load), "tokenizer": Path(load.tokenizer).name},
         "rounds": rounds,
         "rows": rows,
         "records_accepted": accepted,
