@@ -38,6 +38,7 @@ from rich.table import Table
 
 from steppe.engine.model_store import get_model, models_folder
 from steppe.measure.provenance import installed_versions, source_commit
+from targets import at_most
 
 TOLERANCE = 0.03
 AIPERF = "0.13.0"
@@ -240,13 +241,7 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
         "versions": {**installed_versions(), "aiperf": AIPERF},
         "results": results,
         "targets": [
-            {
-                "name": f"difference of {key}",
-                "value": value,
-                "unit": "share",
-                "target": TOLERANCE,
-                "met": value <= TOLERANCE,
-            }
+            at_most(f"difference of {key}", value, "share", TOLERANCE)
             for key, value in values.items()
         ],
     }

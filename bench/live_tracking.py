@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,8 +45,10 @@ from live_stage import (
 from steppe.cli.running import running_fleet, versions
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.frontier.pareto import Frontier
+from steppe.measure.provenance import source_commit
 from steppe.report.records import TickRecord
 from steppe.report.tracking import track
+from targets import at_most
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample)
 """Where replicas die, streams are lost by nature: `tests/cluster` looks at what becomes of them.
@@ -124,14 +125,10 @@ def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         max(row[key] for row in rows) for key in ("relative_mae", "over_allowance_j", "lost")
     )
     return [
-        _at_most("worst relative_mae", mae, "share", 0.03),
-        _at_most("most over budget beyond the meter's delay", over_j, "J", 0.0),
-        _at_most("requests lost", lost, "requests", 0),
+        at_most("worst relative_mae", mae, "share", 0.03),
+        at_most("most over budget beyond the meter's delay", over_j, "J", 0.0),
+        at_most("requests lost", lost, "requests", 0),
     ]
-
-
-def _at_most(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -159,13 +156,10 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 def document(rows: Sequence[dict[str, Any]], frontier: Frontier) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     cores = f"{os.cpu_count()} cores, {live_machine.processor()}"
     return {
         "bench": "live_tracking",
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"{cores}; {REPLICAS} emulated H100",
         "energy_source": "emulated",
         "frontier": frontier.source,

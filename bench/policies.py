@@ -17,7 +17,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
 from steppe.frontier.pareto import Frontier
+from steppe.measure.provenance import source_commit
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Replay, TraceClock
 from steppe.report.records import RequestRecord, Slo, TickRecord
@@ -219,12 +219,9 @@ def described(
     name: str, bench: Bench, rows: Sequence[dict[str, Any]], targets: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "bench": name,
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
         "simulated": f"{bench.fleet.replicas} replicas of {bench.config.model.name}, "
         f"each on {bench.gpus} H100; points {bench.frontier.source}",

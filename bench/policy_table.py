@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.report.summary import Summary
+from targets import at_least, at_most
 
 OURS, SAVING, FULL = "follow_budget", "save_energy", "full_clocks"
 NO_BUDGET, STEPS = "no budget", "40 steps of 30 %"
@@ -45,27 +46,19 @@ def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if ours:
         mae, over = (max(row[key] for row in ours) for key in ("relative_mae", "over_budget_share"))
         found += [
-            _at_most("worst relative_mae", mae, "share", 0.02),
-            _at_most("worst over-budget energy", over, "share", 0.001),
+            at_most("worst relative_mae", mae, "share", 0.02),
+            at_most("worst over-budget energy", over, "share", 0.001),
         ]
     steps = [row["settle_p95_s"] for row in ours if row["happening"] == STEPS]
     if steps and steps[0] is not None:
-        found.append(_at_most("settling of 30 % steps, 95th percentile", steps[0], "s", 10.0))
+        found.append(at_most("settling of 30 % steps, 95th percentile", steps[0], "s", 10.0))
     gain = _gain_over_the_best(rows)
     if gain is not None:
-        found.append(_at_least("tokens over the best baseline, days", gain, "ratio", 1.15))
+        found.append(at_least("tokens over the best baseline, days", gain, "ratio", 1.15))
     saved = _saved(rows)
     if saved is not None:
-        found.append(_at_least("joules per token saved, no budget", saved, "share", 0.4))
+        found.append(at_least("joules per token saved, no budget", saved, "share", 0.4))
     return found
-
-
-def _at_most(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
-
-
-def _at_least(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value >= target}
 
 
 def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:

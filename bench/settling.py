@@ -22,7 +22,8 @@ from rich.table import Table
 
 import policies
 import scenarios
-from steppe.report.tracking import SETTLED_SHARE, STEP_SHARE, PowerTrace, settle_times_s
+from steppe.report.tracking import SETTLED_SHARE, PowerTrace, budget_steps, settle_times_s
+from targets import at_most
 
 CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
 Row = dict[str, Any]
@@ -30,14 +31,13 @@ Row = dict[str, Any]
 
 def settling(trace: PowerTrace) -> list[Row]:
     """Return a row for the cuts and one for the rises of a budget."""
-    change = np.diff(trace.budget_w) / trace.budget_w[:-1]
-    steps = np.flatnonzero(np.abs(change) >= STEP_SHARE) + 1
+    steps = budget_steps(trace)
     stays_s = settle_times_s(trace)
     off = trace.counted & (np.abs(trace.draw_w - trace.budget_w) > SETTLED_SHARE * trace.budget_w)
     held = np.split(off, steps)[1:]
     enters_s = np.array([int(np.argmin(part)) for part in held]) * trace.width_s[0]
     strays = np.array([part[int(np.argmin(part)) :].mean() for part in held])
-    is_rise = change[steps - 1] > 0
+    is_rise = trace.budget_w[steps] > trace.budget_w[steps - 1]
     return [
         _row(name, stays_s[chosen], enters_s[chosen], strays[chosen])
         for name, chosen in (("cut", ~is_rise), ("rise", is_rise))
@@ -61,9 +61,7 @@ def targets(rows: list[Row]) -> list[Row]:
     for row in rows:
         at_most_s = CUT_TARGET_S if row["step"] == "cut" else RISE_TARGET_S
         name = f"{row['fleet']}: 30 % {row['step']}, 95th percentile until it stays within 2 %"
-        value_s = row["settle_p95_s"]
-        target = {"name": name, "value": value_s, "unit": "s", "target": at_most_s}
-        found.append({**target, "met": value_s <= at_most_s})
+        found.append(at_most(name, row["settle_p95_s"], "s", at_most_s))
     return found
 
 

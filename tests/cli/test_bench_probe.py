@@ -19,12 +19,12 @@ from steppe.device.nvml import open_gpus
 from steppe.energy.counter import CounterHistory
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.roofline_file import read_gpu_spec, read_roofline
-from steppe.measure.gpu_file import Figure, Leaning, Probed, gpu_document, gpu_text
+from steppe.measure.gpu_file import Probed, Sourced, gpu_document, gpu_text
 
 # The emulated L4 (profiles.c), and the rates of its namesake in configs/gpus.
 IDLE_W, CONTEXT_W, STATIC_W, CORE_W, MEM_W = 12, 6, 10, 46, 6
 BANDWIDTH_BPS, HALF_FLOPS = 0.3e12, 121e12
-LINK, LEANING = Figure(32e9, "assumed"), Leaning("h100", "nearest architecture")
+LINK, LEANING = Sourced(32e9, "assumed"), Sourced("h100", "nearest architecture")
 
 
 class VirtualTime:

@@ -146,7 +146,7 @@ def test_a_client_that_hangs_up_frees_its_place_at_once_and_is_charged_for_what_
     wait_until(lambda: not metric(fleet, "steppe_requests_outstanding"), 5, "the place is free")
     assert time.monotonic() - hung_up_s < 1.0
     written = request_of(fleet, "hung-up", wait_until)
-    free_s = written.arrival_s + written.e2e_s + 1.0  # its last token, and a second
+    free_s = written.arrival_s + written.e2e_s + 1.0  # the gateway saw it leave, and a second
     wait_until(lambda: fleet.ticks()[-1].t_s > free_s + 1, 10, "ticks after it was gone")
     assert not any(tick.running for tick in fleet.ticks() if tick.t_s > free_s)
     ran = metric(fleet, "steppe_engine_output_tokens_total") - before

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from steppe.frontier.roofline_file import read_gpu_spec
 from steppe.measure.gpu_file import (
     Board,
-    Figure,
-    Leaning,
     Probed,
     RestDraw,
+    Sourced,
     gpu_document,
     gpu_text,
     measured_rates,
@@ -32,7 +31,7 @@ BOARD = Board("NVIDIA Some", "measured", 24 << 30, 9, 300.0, 300.0, (300, 1050, 
 FIT = ProbeFit(4e-11, (900, 1800), (3e-13, 5e-13), (80.0, 110.0), 0.012)
 REST = RestDraw(30.0, 20.0, 1800)
 PROBED = Probed(BOARD, REST, measured_rates(WINDOWS, [], 1800), FIT)
-LINK, LEANING = Figure(450e9, "given: --link"), Leaning("h100", "nearest architecture")
+LINK, LEANING = Sourced(450e9, "given: --link"), Sourced("h100", "nearest architecture")
 
 
 def _document(probed: Probed = PROBED) -> dict[str, Any]:
@@ -52,9 +51,9 @@ def test_bandwidth_is_the_best_that_a_probe_reached() -> None:
 
 def test_fp8_is_measured_where_it_was_probed_and_else_says_that_it_was_not() -> None:
     probed = measured_rates(WINDOWS, [ProbeWindow("matmul fp8", 1800, 0.0, 2e14, 280.0)], 1800)
-    assert probed.fp8_flops == Figure(2e14, "measured: matmul fp8 at 1800 MHz")
+    assert probed.fp8_flops == Sourced(2e14, "measured: matmul fp8 at 1800 MHz")
     plain = measured_rates(WINDOWS, [], 1800)
-    assert plain.fp8_flops == Figure(plain.half_flops.value, "not probed: the 16-bit rate")
+    assert plain.fp8_flops == Sourced(plain.half_flops.value, "not probed: the 16-bit rate")
 
 
 def test_the_file_is_read_back_as_it_was_measured(tmp_path: Path) -> None:

@@ -24,10 +24,9 @@ from steppe.measure.gpu_file import (
     ASSUMED_LINK_BPS,
     REST_S,
     Board,
-    Figure,
-    Leaning,
     Probed,
     RestDraw,
+    Sourced,
     gpu_document,
     gpu_text,
     measured_rates,
@@ -168,16 +167,16 @@ def _energy_j(meter: HostMeter) -> Callable[[], tuple[float, float]]:
     return energy_j
 
 
-def _link(asked_bps: float | None) -> Figure:
+def _link(asked_bps: float | None) -> Sourced[float]:
     if asked_bps is not None:
-        return Figure(asked_bps, "given: --link")
-    return Figure(ASSUMED_LINK_BPS, "assumed: PCIe 4.0 x16, one direction; not measured")
+        return Sourced(asked_bps, "given: --link")
+    return Sourced(ASSUMED_LINK_BPS, "assumed: PCIe 4.0 x16, one direction; not measured")
 
 
-def _leaning(asked: str | None, board: Board) -> Leaning:
+def _leaning(asked: str | None, board: Board) -> Sourced[str]:
     if asked is not None:
-        return Leaning(asked, "given: --coefficients")
-    return Leaning(board.coefficients, "nearest architecture; not fitted to this GPU")
+        return Sourced(asked, "given: --coefficients")
+    return Sourced(board.coefficients, "nearest architecture; not fitted to this GPU")
 
 
 def probe_gpu(subject: Subject, hands: Hands, plan: ProbePlan) -> Probed:

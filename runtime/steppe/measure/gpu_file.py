@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml
 
@@ -23,19 +23,14 @@ _ADA, _BLACKWELL, _UNKNOWN = 8, 10, 0xFFFFFFFF
 """Architectures as `nvml.h` numbers them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number, and where it comes from."""
-
-    value: float
-    source: str
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Leaning:
-    """Whose fitted coefficients hold, and why those."""
+class Sourced(Generic[T]):
+    """A value, and where it comes from."""
 
-    value: str
+    value: T
     source: str
 
 
@@ -76,9 +71,9 @@ class Board:
 class Rates:
     """Memory bandwidth, bytes/s, and dense rates, FLOP/s, at the highest clock."""
 
-    bandwidth_bps: Figure
-    half_flops: Figure
-    fp8_flops: Figure
+    bandwidth_bps: Sourced[float]
+    half_flops: Sourced[float]
+    fp8_flops: Sourced[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +121,9 @@ def measured_rates(
         highest_mhz: Highest SM clock, MHz.
     """
     fastest = max(windows, key=lambda window: window.bytes_per_s)
-    bandwidth = Figure(fastest.bytes_per_s, f"measured: {fastest.name} at {fastest.clock_mhz} MHz")
+    bandwidth = Sourced(fastest.bytes_per_s, f"measured: {fastest.name} at {fastest.clock_mhz} MHz")
     half = _best_flops(windows, highest_mhz)
-    fp8 = Figure(half.value, "not probed: the 16-bit rate")
+    fp8 = Sourced(half.value, "not probed: the 16-bit rate")
     return Rates(bandwidth, half, _best_flops(fp8_windows, highest_mhz) if fp8_windows else fp8)
 
 
@@ -142,10 +137,12 @@ def nominal_rates(bandwidth_bps: float, half_flops: float, fp8_flops: float, of:
         of: Whose they are.
     """
     source = f"nominal: {of}; an emulated GPU has no rates"
-    return Rates(*(Figure(value, source) for value in (bandwidth_bps, half_flops, fp8_flops)))
+    return Rates(*(Sourced(value, source) for value in (bandwidth_bps, half_flops, fp8_flops)))
 
 
-def gpu_document(name: str, probed: Probed, link: Figure, coefficients: Leaning) -> dict[str, Any]:
+def gpu_document(
+    name: str, probed: Probed, link: Sourced[float], coefficients: Sourced[str]
+) -> dict[str, Any]:
     """Return what `read_gpu_spec` reads, and more for people.
 
     Args:
@@ -190,7 +187,7 @@ def gpu_text(document: Mapping[str, Any], card: str) -> str:
     return "\n".join([*said, body])
 
 
-def _board_figures(board: Board, probed_mhz: int) -> dict[str, Figure]:
+def _board_figures(board: Board, probed_mhz: int) -> dict[str, Sourced[float]]:
     nvml = "emulated NVML" if board.energy_source == "emulated" else "NVML"
     limit = f"{nvml}: default limit"
     if board.enforced_w != board.power_limit_w:
@@ -200,41 +197,41 @@ def _board_figures(board: Board, probed_mhz: int) -> dict[str, Figure]:
         clocks, told = (probed_mhz,), "the clock of the probes: NVML has no table of clocks"
     step_mhz = (clocks[-1] - clocks[0]) / (len(clocks) - 1) if len(clocks) > 1 else 1.0
     return {
-        "memory_bytes": Figure(board.memory_bytes, nvml),
-        "power_limit_w": Figure(board.power_limit_w, limit),
-        "lowest_mhz": Figure(clocks[0], told),
-        "highest_mhz": Figure(clocks[-1], told),
-        "step_mhz": Figure(step_mhz, told),
+        "memory_bytes": Sourced(board.memory_bytes, nvml),
+        "power_limit_w": Sourced(board.power_limit_w, limit),
+        "lowest_mhz": Sourced(clocks[0], told),
+        "highest_mhz": Sourced(clocks[-1], told),
+        "step_mhz": Sourced(step_mhz, told),
     }
 
 
-def _rest_figures(probed: Probed) -> dict[str, Figure]:
+def _rest_figures(probed: Probed) -> dict[str, Sourced[float]]:
     rest, source = probed.rest, probed.board.energy_source
     bare = f"{source}: {REST_S:g} s with no CUDA context{rest.caveat}"
     context = f"{source}: {REST_S:g} s with a CUDA context and no work at {rest.clock_mhz} MHz"
     return {
-        "bare_w": Figure(rest.bare_w, bare),
-        "context_w": Figure(rest.context_w, context + rest.caveat),
+        "bare_w": Sourced(rest.bare_w, bare),
+        "context_w": Sourced(rest.context_w, context + rest.caveat),
     }
 
 
-def _energy_figures(source: str, fit: ProbeFit) -> dict[str, Figure]:
+def _energy_figures(source: str, fit: ProbeFit) -> dict[str, Sourced[float]]:
     fitted = f"{source}: fit of probes, largest error of a draw {fit.error:.1%}"
     fitted += "; at nominal rates" if source == "emulated" else ""
     at = f"{fitted}; at {fit.clocks_mhz[-1]} MHz"
     return {
-        "joules_per_byte": Figure(fit.joules_per_byte, fitted),
-        "joules_per_flop": Figure(fit.joules_per_flop[-1], at),
-        "static_w": Figure(fit.static_w[-1], at),
+        "joules_per_byte": Sourced(fit.joules_per_byte, fitted),
+        "joules_per_flop": Sourced(fit.joules_per_flop[-1], at),
+        "static_w": Sourced(fit.static_w[-1], at),
     }
 
 
-def _best_flops(windows: Sequence[ProbeWindow], highest_mhz: int) -> Figure:
+def _best_flops(windows: Sequence[ProbeWindow], highest_mhz: int) -> Sourced[float]:
     best = max(windows, key=lambda window: window.flop_per_s / window.clock_mhz)
     source = f"measured: {best.name} at {best.clock_mhz} MHz"
     if best.clock_mhz != highest_mhz:
         source += f", scaled to {highest_mhz} MHz"
-    return Figure(best.flop_per_s * highest_mhz / best.clock_mhz, source)
+    return Sourced(best.flop_per_s * highest_mhz / best.clock_mhz, source)
 
 
 def _short(value: float) -> float:

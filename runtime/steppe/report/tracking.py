@@ -150,20 +150,24 @@ def unused_while_waiting_j(trace: PowerTrace) -> float:
     return float((unused_w * trace.width_s)[trace.waiting].sum())
 
 
+def budget_steps(trace: PowerTrace) -> NDArray[np.int64]:
+    """Return the windows with which a budget step begins: a change of at least `STEP_SHARE`."""
+    change_w = np.abs(np.diff(trace.budget_w))
+    stepped = (change_w > 0) & (change_w >= (STEP_SHARE - _ROUNDING_SHARE) * trace.budget_w[:-1])
+    return np.flatnonzero(stepped) + 1
+
+
 def settle_times_s(trace: PowerTrace) -> Floats:
     """Return, for every budget step, how long the draw took to settle, s.
 
-    A step is a change of at least `STEP_SHARE` from one window to the next. From the step's
+    From the step's
     beginning it takes until the draw stays within `SETTLED_SHARE` of the budget up to the next
     step. A window that is not counted (nothing waited, budget kept) has settled: there was
     nothing to draw for. A step that the next one overtakes goes on through it; one that has
     not settled by the end counts with the time to the end, a lower bound. The resolution is
     one window.
     """
-    budget_w = trace.budget_w
-    change_w = np.abs(np.diff(budget_w))
-    stepped = (change_w > 0) & (change_w >= (STEP_SHARE - _ROUNDING_SHARE) * budget_w[:-1])
-    steps = np.flatnonzero(stepped) + 1
+    budget_w, steps = trace.budget_w, budget_steps(trace)
     if not len(steps):
         return np.zeros(0)
     band_w = (SETTLED_SHARE + _ROUNDING_SHARE) * budget_w
