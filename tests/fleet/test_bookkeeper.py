@@ -115,7 +115,9 @@ def test_only_the_last_call_asks_for_requests_without_an_end(
     assert [args for name, args in door.asked if name == "drain"] == [(False,), (True,)]
 
 
-def test_closing_takes_the_windows_that_are_still_open(scene: tuple[Bookkeeper, Any, Any]) -> None:
+def test_closing_takes_the_windows_that_are_still_open_up_to_the_step_under_way(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
     books, _, node = scene
     books.collect({"node-1": node}, closing=True)
-    assert node.names() == ["report", "settle"]
+    assert node.asked == [("report", (0, True)), ("settle", (0,))]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,18 @@ class FakeMeter:
         return EnergyWindow(start_s, end_s, energy_j, self.error_j, self.quality)
 
 
+class RestlessMeter:
+    """A meter that has been read again each time that somebody asks."""
+
+    def __init__(self) -> None:
+        self._read_s = itertools.count(101.0, 0.5)
+        self.window = FakeMeter().window
+
+    @property
+    def covered_until_s(self) -> float:
+        return next(self._read_s)
+
+
 @dataclass
 class Bench:
     """A seat with one meter, and its engine's side of the block."""
@@ -54,10 +67,10 @@ class Bench:
         record = StepRecord(round(start_s * SECOND), round(end_s * SECOND), work)
         self.engine.append_step(record)
 
-    def report(self, until_s: float, running: int = 0) -> ReplicaReport:
+    def report(self, until_s: float, running: int = 0, *, is_last: bool = False) -> ReplicaReport:
         self.engine.write_telemetry(Telemetry(running=running))
         self.meter.covered_until_s = until_s
-        return self.seat.report(WEIGHTS)
+        return self.seat.report(WEIGHTS, is_last=is_last)
 
 
 def bench_in(folder: Path, phase: str = "awake") -> Bench:
@@ -140,6 +153,12 @@ def test_a_frozen_replica_with_requests_is_idle(tmp_path: Path) -> None:
     assert (report.idle_uj, report.running) == (20_000_000, 4)
 
 
+def test_a_meter_that_moves_while_a_report_is_made_adds_nothing_to_it(bench: Bench) -> None:
+    bench.seat.gpus = {"GPU-1": RestlessMeter()}
+    for report in (bench.seat.report(WEIGHTS), bench.seat.report(WEIGHTS)):
+        assert report.idle_uj == report.energy_j * 1e6 > 0
+
+
 def test_without_a_new_reading_the_draw_is_not_known(bench: Bench) -> None:
     assert bench.report(101.0).draw_w == 20.0
     report = bench.report(101.0)
@@ -174,7 +193,8 @@ def test_over_a_run_the_parts_sum_to_the_metered_energy(
             bench.step(now_s + i * step_s, now_s + (i + 1) * step_s, decode(i))
         now_s += length_s
         reports.append(bench.report(now_s, running=int(still_busy)))
-    reports.append(bench.report(now_s + 0.1))  # idle in the end: nothing is left over
+    last = bench.report(now_s + 0.1, running=int(windows[-1][2]), is_last=True)
+    reports.append(last)  # whether a step is under way or not, nothing is left over
     parts = sum(sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in reports)
     whole = sum(r.energy_j for r in reports) * 1e6
     assert parts == pytest.approx(whole, abs=len(reports))

@@ -55,7 +55,7 @@ class Bookkeeper:
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
         """Leave out of the books what happened until now."""
-        closing = {node: actor.report.remote(0) for node, actor in nodes.items()}
+        closing = {node: actor.report.remote(0, True) for node, actor in nodes.items()}
         for node, call in closing.items():
             reports: list[NodeReport] = ray.get(call, timeout=PATIENCE_S)
             self._numbers[node] = reports[-1].number
@@ -72,7 +72,7 @@ class Bookkeeper:
         calls = {}
         for node, actor in nodes.items():
             if closing:
-                ray.wait([actor.report.remote(0)], timeout=PATIENCE_S)
+                ray.wait([actor.report.remote(0, True)], timeout=PATIENCE_S)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
         # What the gateway hands over it forgets, so an answer that is late is still taken.
         self._finished.append(self._door.drain.remote(closing))

@@ -138,12 +138,16 @@ class Node:
         with self._lock:
             self._write_down()
 
-    def report(self, after: int) -> list[NodeReport]:
-        """Close a window and return it, with those before it that are kept and come `after`."""
+    def report(self, after: int, is_last: bool = False) -> list[NodeReport]:
+        """Close a window and return it, with those before it that are kept and come `after`.
+
+        The last one of a run also takes in the beginning of each step that is under way.
+        """
         self._look_at_clocks()
         with self._lock:
             self._looked_to, self._reported_s = after, time.monotonic()
-            self._keep(tuple(seat.report(self._weights) for seat in self._seats.values()))
+            seats = self._seats.values()
+            self._keep(tuple(seat.report(self._weights, is_last=is_last) for seat in seats))
             self._write_down()
             return [report for report in self._reports if report.number > after]
 

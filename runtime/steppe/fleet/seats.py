@@ -171,12 +171,21 @@ class ReplicaSeat:
         self.block.close()
         return report
 
-    def report(self, weights: TokenWeights) -> ReplicaReport:
-        """Close the window that began with the last report."""
+    def report(self, weights: TokenWeights, *, is_last: bool = False) -> ReplicaReport:
+        """Close the window that began with the last report.
+
+        Args:
+            weights: What tokens cost.
+            is_last: Attribute all up to now, the beginning of a step under way included.
+        """
         seen = self._window(self.seen_s, self._covered_s())
         batch = self.block.read_steps()
         telemetry = self.block.read_telemetry()
-        shares = self._attribute(batch.steps, telemetry.running > 0, weights)
+        stepping = telemetry.running > 0 and self.phase in ("awake", "draining")
+        until_s = seen.end_s
+        if stepping and not is_last:
+            until_s = batch.steps[-1].end_ns * NS if batch.steps else self._attributed_s
+        shares = self._attribute(batch.steps, min(until_s, seen.end_s), weights)
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
@@ -200,22 +209,15 @@ class ReplicaSeat:
         )
 
     def _attribute(
-        self,
-        steps: Sequence[StepRecord],
-        busy: bool,
-        weights: TokenWeights,
+        self, steps: Sequence[StepRecord], until_s: float, weights: TokenWeights
     ) -> Shares:
-        covered_s = self._covered_s()
-        last_s = steps[-1].end_ns * NS if steps else self._attributed_s
-        stepping = busy and self.phase in ("awake", "draining")
-        until_s = min(last_s, covered_s) if stepping else covered_s
         until_s = max(self._attributed_s, until_s)
         window = self._window(self._attributed_s, until_s)
         self._attributed_s = until_s
         span_s = window.end_s - window.start_s
         done = [_busy_step(step, weights) for step in steps]
-        if done:
-            self._stepped_s = last_s
+        if steps:
+            self._stepped_s = steps[-1].end_ns * NS
         elif span_s > 0 and window.energy_j > 0:
             self._learn_idle(window.energy_j / span_s, window.start_s)
         shares = attribute(window.energy_j + self._owed_j, span_s, self._idle_w or 0.0, done)
