@@ -26,7 +26,7 @@ class Stage:
     """A controller over one fake replica; its thread never ticks, the test does."""
 
     def __init__(self, actors: Callable[..., Any], make: Callable[[Any], Controller]) -> None:
-        self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 1.0, 90.0)})
+        self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
         self.node, replica = actors(), actors({"status": ReplicaStatus("http://there", False, 7)})
         self.controller = make(self.gateway)
         self.controller.join([Placement("replica-1", replica, "node-1", self.node, [0], ())])
@@ -93,13 +93,14 @@ def stage(
 
 def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) -> None:
     stage.tick(1.0)
-    stage.tick(2.0)
+    stage.gateway.answers["status"] = GatewayStatus(1, {}, 5, 0, 0, 0, 0)  # that is 1000 tokens
+    stage.tick(6.0)
     (record,) = stage.controller.take().ticks
     found = {shortage.of: shortage for shortage in record.shortages}
     assert found["floor"].short_w == 5.0
-    assert found["floor"].ends_in_s == pytest.approx(NIGHT_S - 2, abs=5.0)
+    assert found["floor"].ends_in_s == pytest.approx(NIGHT_S - 6, abs=5.0)
     assert found["demand"].short_w == 55.0
-    assert found["demand"].ends_in_s == pytest.approx(DAY_S - 2, abs=5.0)
+    assert found["demand"].ends_in_s == pytest.approx(DAY_S - 6, abs=5.0)
     (metrics,) = stage.told("set_metrics")
     assert b'steppe_shortage_watts{of="demand"} 55.0' in metrics
     assert b"steppe_budget_feasible 0.0" in metrics

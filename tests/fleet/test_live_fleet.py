@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import ray
 
+from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import EARLY_S, EXPECTED_OUTPUT_TOKENS, ReplicaState
-from steppe.fleet.live_fleet import QUEUE_PER_REPLICA, LiveFleet
+from steppe.control.state import ReplicaState
+from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import REST_MARGIN, Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -70,7 +71,7 @@ def report_of(replica: str, **changes: Any) -> ReplicaReport:
 
 
 def status_of(**changes: Any) -> GatewayStatus:
-    return replace(GatewayStatus(2, {"replica-1": 5}, 9, 2, 0, 0, 3.0, 10.0), **changes)
+    return replace(GatewayStatus(2, {"replica-1": 5}, 9, 2, 0, 0, 2), **changes)
 
 
 @pytest.fixture
@@ -103,11 +104,12 @@ def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None
     assert scene.fleet.seen.running == 6
 
 
-def test_the_demand_is_told_by_the_answers_once_there_are_long_ones_among_them(
-    scene: Scene,
-) -> None:
-    assert scene.fleet.observe(1.0).demand_tps == 3 * EXPECTED_OUTPUT_TOKENS
-    assert scene.fleet.observe(EARLY_S).demand_tps == 30.0
+def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> None:
+    for second in range(30):
+        scene.gateway.answers["status"] = status_of(arrived=20 * second, answered=10 * second)
+        scene.report(second + 1, report_of("replica-1", output_tokens=250))
+        seen = scene.fleet.observe(float(second))
+    assert seen.demand_tps == pytest.approx(20 * 250 / 10)
 
 
 def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_one(

@@ -107,7 +107,7 @@ class Gateway:
     """More requests wait than the fleet can serve."""
 
     def status(self) -> GatewayStatus:
-        return GatewayStatus(99, {}, 0, 0, 0, 0, 10.0, 100.0)
+        return GatewayStatus(99, {}, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)

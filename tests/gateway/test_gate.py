@@ -6,7 +6,7 @@ import time
 import pytest
 
 from steppe.gateway.admission import Ticket
-from steppe.gateway.gate import Gate, RefusedError
+from steppe.gateway.gate import Gate, Place, RefusedError
 from steppe.gateway.routing import Route
 
 FIRST = asyncio.FIRST_COMPLETED
@@ -17,7 +17,7 @@ def _far() -> float:
     return time.monotonic() + 60
 
 
-async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Route]]:
+async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Place]]:
     tasks = []
     for ticket in tickets:
         before = gate.waiting
@@ -30,14 +30,14 @@ async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Route]]:
 async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
     gate = Gate(max_waiting=0)
     gate.set_routes((ONE,), None)
-    assert await gate.enter(Ticket(1, 1), _far()) == ONE
+    assert (await gate.enter(Ticket(1, 1), _far())).route == ONE
     with pytest.raises(RefusedError, match="1 replicas are awake, all busy") as refused:
         await gate.enter(Ticket(1, 2), _far())
     assert refused.value.code == "queue_full"
 
 
 async def test_places_go_to_the_most_urgent_first() -> None:
-    gate, served = Gate(max_waiting=10), list[asyncio.Task[Route]]()
+    gate, served = Gate(max_waiting=10), list[asyncio.Task[Place]]()
     tickets = [Ticket(2, 1), Ticket(1, 2), Ticket(0, 3), Ticket(1, 4)]
     tasks = await _wait_at(gate, *tickets)
     gate.set_routes((ONE,), None)
@@ -55,10 +55,11 @@ async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
     (first,) = await _wait_at(gate, Ticket(1, 2))
     gate.leave(place)
     (second,) = await _wait_at(gate, Ticket(1, 3))
-    assert await first == ONE
+    place = await first
+    assert place.route == ONE
     assert not second.done()
-    gate.leave(ONE)
-    assert await second == ONE
+    gate.leave(place)
+    assert (await second).route == ONE
 
 
 async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
@@ -76,7 +77,7 @@ async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
     first, second = await _wait_at(gate, Ticket(1, 1), Ticket(1, 2))
     gate.set_routes((ONE,), None)
     first.cancel()
-    assert await second == ONE
+    assert (await second).route == ONE
     assert first.cancelled()
     assert gate.table.outstanding("r0") == 1
 
@@ -91,7 +92,7 @@ async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
     assert gate.table.outstanding("r0") == 0
     other = Route("r1", "http://r1", 1)
     gate.set_routes((other,), None)
-    assert await task == other
+    assert (await task).route == other
 
 
 async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
@@ -110,9 +111,22 @@ async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
     while gate.waiting < 2:
         await asyncio.sleep(0)
     gate.set_routes((ONE,), None)
-    assert await again == ONE
+    assert (await again).route == ONE
     assert not other.done()
     other.cancel()
+
+
+async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() -> None:
+    gate = Gate(max_waiting=10)
+    gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
+    first, second = [await gate.enter(Ticket(1, n), _far()) for n in (1, 2)]
+    gate.begin(first)
+    gate.begin(first)  # told twice, counted once
+    third = await gate.enter(Ticket(1, 3), _far())
+    assert third.route == first.route
+    for place in (first, second, third):
+        gate.leave(place)
+    assert gate.table.all_outstanding() == {"r0": 0, "r1": 0}
 
 
 async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:

@@ -83,16 +83,16 @@ def test_a_client_that_hangs_up_earlier_cancels() -> None:
 
 
 @given(st.lists(st.floats(0, 60), max_size=60), st.floats(0, 30))
-def test_the_arrival_rate_is_that_of_the_last_ten_seconds(
+def test_the_rate_of_ends_is_that_of_the_last_ten_seconds(
     offsets_s: list[float], later_s: float
 ) -> None:
     tally = _tally()
     for offset_s in sorted(offsets_s):
-        tally.open(CALLER, 100.0 + offset_s)
+        tally.close(tally.open(CALLER, 100.0), 100.0 + offset_s)
     now_s = 100.0 + max(offsets_s, default=0.0) + later_s
     recent = sum(100.0 + offset_s >= now_s - 10.0 for offset_s in offsets_s)
     window_s = min(10.0, max(1.0, now_s - 100.0))
-    assert tally.status(0, {}, now_s).arrival_rps == pytest.approx(recent / window_s)
+    assert tally.ends.per_s(now_s) == pytest.approx(recent / window_s)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_a_status_says_how_requests_ended(finish: str, failed: int, refused: int
     tally = _tally()
     tally.open(CALLER, 101.0)
     exchange = tally.open(CALLER, 101.0)
-    exchange.finish, exchange.usage = finish, Usage(1, None, 30)
+    exchange.finish, exchange.replica = finish, None if refused else "r0"
     tally.close(exchange, 102.0)
-    status = tally.status(1, {"r0": 0}, 103.0)
+    status = tally.status(1, {"r0": 0})
     assert (status.arrived, status.finished) == (2, 1)
     assert (status.failed, status.refused) == (failed, refused)
-    assert status.mean_output_tokens == 30.0
+    assert status.answered == 1 - refused
     assert status.arrived - status.finished == status.waiting + sum(status.outstanding.values())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-ROTATE_STEPS = 8
+ROTATE_STEPS, FRESH_WEIGHT = 8, 16
 
 
 @dataclass
@@ -271,7 +271,10 @@ class RefFleet:
             for place in range(count):
                 index = (self.turn + place) % count
                 if self.outstanding[index] < self.table[index]:
-                    load = self.outstanding[index] / self.table[index]
+                    replica = self.replicas[index]
+                    asked = [*replica.running, *replica.waiting]
+                    fresh = sum(request.first_s is None for request in asked)
+                    load = (self.outstanding[index] + FRESH_WEIGHT * fresh) / self.table[index]
                     if load < least:
                         best, least = index, load
             if best is None:

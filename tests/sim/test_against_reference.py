@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from types import ModuleType
@@ -17,7 +16,7 @@ from steppe.sim.batch import EngineLimits
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
 from steppe.sim.kind import ReplicaKind, Transitions
-from steppe.sim.replica import Replica
+from steppe.sim.replica import Replica, Stepped
 from steppe.sim.request import Arrival, Request
 
 FULL_MHZ = 1200
@@ -37,7 +36,7 @@ class Fleet:
         self.energy_j = [0.0] * replicas
         self.rest_j = 0.0
         self.replicas = [
-            Replica(kind, self.queue, FULL_MHZ, self._finisher(i)) for i in range(replicas)
+            Replica(kind, self.queue, FULL_MHZ, self._stepper(i)) for i in range(replicas)
         ]
         self.table = [0] * replicas
         patience = Patience(1000, 1000.0)
@@ -52,12 +51,13 @@ class Fleet:
             self.queue.at(i * SAMPLE_S, self._sample)
         self.queue.run_until(END_S)
 
-    def _finisher(self, index: int) -> Callable[[list[Request], float], None]:
-        def finish(requests: list[Request], now_s: float) -> None:
-            for _ in requests:
+    def _stepper(self, index: int) -> Stepped:
+        def stepped(begun: int, ended: list[Request]) -> None:
+            self.gate.begin(index, begun)
+            for _ in ended:
                 self.gate.release(index)
 
-        return finish
+        return stepped
 
     def _send(self, index: int, request: Request) -> None:
         request.replica = index

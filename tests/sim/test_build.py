@@ -9,10 +9,8 @@ import pytest
 from steppe.config import RunConfig
 from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
-from steppe.fleet.live_fleet import QUEUE_PER_REPLICA as LIVE_QUEUE_PER_REPLICA
 from steppe.sim.batch import EngineLimits
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
-from steppe.sim.fleet import QUEUE_PER_REPLICA
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import Scenario
@@ -39,8 +37,7 @@ def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
 
 
-def test_the_constants_are_those_of_the_live_fleet() -> None:
-    assert QUEUE_PER_REPLICA == LIVE_QUEUE_PER_REPLICA
+def test_a_synthetic_engine_takes_chunks_as_it_does_live() -> None:
     kind = kind_of(config := config_of(engine={"kind": "synthetic"}), modelled_replica(config))
     assert kind.engine.chunk_tokens == CHUNK_TOKENS
 

@@ -50,17 +50,27 @@ def test_requests_go_where_the_gateway_sends_them(seed: int) -> None:
     table.replace(routes)
     door.gate.route(limits)
     placed: list[int] = []
+    fresh: list[int] = []
     for number in range(60):
         if placed and rng.random() < 0.4:
             left = placed.pop(rng.randrange(len(placed)))
+            if left in fresh:
+                fresh.remove(left)
+                table.begin(str(left))
+                door.gate.begin(left, 1)
             table.release(str(left))
             door.gate.release(left)
             continue
+        if fresh and rng.random() < 0.4:
+            begun = fresh.pop(rng.randrange(len(fresh)))
+            table.begin(str(begun))
+            door.gate.begin(begun, 1)
         route = table.acquire()
         if route is None:
             continue
         door.submit(number)
         placed.append(int(route.replica))
+        fresh.append(int(route.replica))
         assert door.sent[-1] == (placed[-1], number)
 
 

@@ -48,7 +48,7 @@ def saturate(kind: ReplicaKind, clock_mhz: int, batch_limit: int) -> tuple[float
         number, (prompt, output) = next(lengths)
         replica.offer(Request(number, Arrival(queue.now_s, prompt, output)))
 
-    def follow(ended: list[Request], now_s: float) -> None:
+    def follow(begun: int, ended: list[Request]) -> None:
         for _ in ended:
             offer()
 

@@ -5,21 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-EXPECTED_OUTPUT_TOKENS, EARLY_S = 200.0, 30.0
-"""About the mean answer of the Azure conversation trace, taken for so long in a run, s."""
-
-
-def expected_output_tokens(recent: float | None, now_s: float) -> float:
-    """Return how long an answer will be, tokens.
-
-    Early in a run those that have ended are the short ones, and say little about the others.
-
-    Args:
-        recent: Mean length of the answers that ended last; None when none has.
-        now_s: Time since the run began, s.
-    """
-    return EXPECTED_OUTPUT_TOKENS if recent is None or now_s < EARLY_S else recent
-
 
 class ReplicaState(StrEnum):
     """Where a replica is in its life."""

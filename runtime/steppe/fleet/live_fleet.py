@@ -8,21 +8,15 @@ from typing import Any
 
 import ray
 
+from steppe.control.demand import Demand, Traffic
+from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import (
-    Observation,
-    ReplicaSeen,
-    ReplicaState,
-    expected_output_tokens,
-)
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
-
-QUEUE_PER_REPLICA = 2
-"""Requests sent to a replica beyond its batch limit, so that its next step is never short."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +87,8 @@ class LiveFleet:
         self.nodes = Nodes()
         self.seen: Seen | None = None
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
-        self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0.0, None)
+        self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0)
+        self._demand, self._output_tokens = Demand(), 0
         self._looked_s = 0.0
         self._fenced: frozenset[str] = frozenset()
 
@@ -104,6 +99,7 @@ class LiveFleet:
             member = self.members.get(report.replica)
             if member is not None:
                 member.take(report)
+            self._output_tokens += report.output_tokens
         for member in self.members.values():
             member.settle(now_s)
         draw_w = sum(member.draw_w for member in self.members.values())
@@ -115,8 +111,9 @@ class LiveFleet:
             now_s=now_s,
             budget_w=budget.budget_w,
             draw_w=draw_w if is_metered else None,
-            demand_tps=status.arrival_rps
-            * expected_output_tokens(status.mean_output_tokens, now_s),
+            demand_tps=self._demand.tps(
+                Traffic(now_s, status.arrived, status.answered, self._output_tokens)
+            ),
             waiting=status.waiting,
             replicas=tuple(self._seen(m) for m in self.members.values()),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 
 from steppe.errors import SteppeError
 from steppe.gateway.admission import AdmissionQueue, Ticket
@@ -23,6 +24,19 @@ class RefusedError(SteppeError):
         self.code = code
 
 
+@dataclass(eq=False, slots=True)
+class Place:
+    """A place of one request at a replica.
+
+    Attributes:
+        route: The way to the replica.
+        has_begun: Whether the request has got its first token.
+    """
+
+    route: Route
+    has_begun: bool = False
+
+
 class Gate:
     """Hands out places at replicas in order of urgency, then arrival.
 
@@ -33,7 +47,7 @@ class Gate:
         self._max_waiting = max_waiting
         self._queue = AdmissionQueue()
         self._table = RoutingTable()
-        self._places: dict[Ticket, asyncio.Future[Route]] = {}
+        self._places: dict[Ticket, asyncio.Future[Place]] = {}
         self._capacity_s: float | None = None
         self._is_open = True
 
@@ -64,7 +78,7 @@ class Gate:
             if not place.done():
                 place.set_exception(RefusedError("the gateway is stopping", "stopping"))
 
-    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> Route:
+    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> Place:
         """Wait for a place; it must be given back with `leave`.
 
         Args:
@@ -78,27 +92,41 @@ class Gate:
         if not self._is_open:
             raise RefusedError("the gateway is stopping", "stopping")
         if not len(self._queue):
-            route = self._table.acquire()
-            if route is not None:
-                return route
+            place = self._take()
+            if place is not None:
+                return place
         if self.waiting >= self._max_waiting and not again:
             raise RefusedError(self._why(f"{self.waiting} requests wait already"), "queue_full")
         return await self._wait(ticket, deadline_s)
 
-    def leave(self, route: Route) -> None:
+    def begin(self, place: Place) -> None:
+        """Note that the request of a place has got its first token; again changes nothing."""
+        if not place.has_begun:
+            place.has_begun = True
+            self._table.begin(place.route.replica)
+
+    def leave(self, place: Place) -> None:
         """Give a place back."""
-        self._table.release(route.replica)
+        self._release(place)
         self._hand_out()
 
-    async def _wait(self, ticket: Ticket, deadline_s: float) -> Route:
-        while True:
-            route = await self._next_place(ticket, deadline_s)
-            if self._table.lists(route):
-                return route
-            self.leave(route)  # the table changed before we woke up
+    def _take(self) -> Place | None:
+        route = self._table.acquire()
+        return None if route is None else Place(route)
 
-    async def _next_place(self, ticket: Ticket, deadline_s: float) -> Route:
-        place: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+    def _release(self, place: Place) -> None:
+        self.begin(place)
+        self._table.release(place.route.replica)
+
+    async def _wait(self, ticket: Ticket, deadline_s: float) -> Place:
+        while True:
+            place = await self._next_place(ticket, deadline_s)
+            if self._table.lists(place.route):
+                return place
+            self.leave(place)  # the table changed before we woke up
+
+    async def _next_place(self, ticket: Ticket, deadline_s: float) -> Place:
+        place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         self._places[ticket] = place
         self._queue.join(ticket)
         self._hand_out()
@@ -115,25 +143,25 @@ class Gate:
             self._queue.leave(ticket)
             del self._places[ticket]
 
-    def _abandon(self, place: asyncio.Future[Route]) -> None:
+    def _abandon(self, place: asyncio.Future[Place]) -> None:
         if place.done() and not place.cancelled() and place.exception() is None:
             self.leave(place.result())
 
     def _hand_out(self) -> None:
         while len(self._queue):
-            route = self._table.acquire()
-            if route is None:
+            place = self._take()
+            if place is None:
                 return
-            if not self._give(route):
-                self._table.release(route.replica)
+            if not self._give(place):
+                self._release(place)
                 return
 
-    def _give(self, route: Route) -> bool:
+    def _give(self, place: Place) -> bool:
         ticket = self._queue.pop()
         while ticket is not None:
-            place = self._places[ticket]
-            if not place.done():
-                place.set_result(route)
+            wanted = self._places[ticket]
+            if not wanted.done():
+                wanted.set_result(place)
                 return True
             ticket = self._queue.pop()
         return False

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import aiohttp
 from aiohttp import web
 
 from steppe.errors import ReplicaError
-from steppe.gateway.gate import Gate
+from steppe.gateway.gate import Gate, Place
 from steppe.gateway.openai_error import error_event
 from steppe.gateway.proxy import (
     Answer,
@@ -24,7 +25,6 @@ from steppe.gateway.proxy import (
     WholeAnswer,
     ask,
 )
-from steppe.gateway.routing import Route
 from steppe.gateway.stream import (
     StreamScanner,
     find_error_status,
@@ -77,8 +77,10 @@ class Generation:
     ) -> web.StreamResponse:
         """Ask until a replica takes the request; one that takes no connection costs no try."""
         while True:
-            route = await self._enter(exchange)
+            place = await self._enter(exchange)
+            route = place.route
             exchange.replica = route.replica
+            exchange.began = partial(self._gate.begin, place)
             try:
                 async with ask(self._session, route, question) as answer:
                     status = _status_of(answer)
@@ -91,9 +93,9 @@ class Generation:
                 self._gate.table.suspect(route.replica)
                 raise
             finally:
-                self._gate.leave(route)
+                self._gate.leave(place)
 
-    async def _enter(self, exchange: Exchange) -> Route:
+    async def _enter(self, exchange: Exchange) -> Place:
         deadline_s = exchange.arrival_s + self._max_wait_s
         is_again = exchange.replica is not None
         return await self._gate.enter(exchange.ticket, deadline_s, again=is_again)
@@ -116,7 +118,7 @@ async def _stream(
     request: web.Request, exchange: Exchange, answer: StreamedAnswer
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    scanner = exchange.scanner = StreamScanner()
+    scanner = exchange.scanner = StreamScanner(exchange.began)
     try:
         await response.prepare(request)
         await _copy(answer, scanner, response)

@@ -1,9 +1,11 @@
-"""Which replica answers the next request: the one with the least outstanding for its limit."""
+"""Which replica answers the next request: the least loaded one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+
+from steppe.control.placing import load_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class RoutingTable:
     def __init__(self) -> None:
         self._routes: tuple[Route, ...] = ()
         self._outstanding: Counter[str] = Counter()
+        self._fresh: Counter[str] = Counter()
         self._suspects: set[str] = set()
         self._turn = 0
 
@@ -46,18 +49,25 @@ class RoutingTable:
         self._suspects.clear()
 
     def acquire(self) -> Route | None:
-        """Take one place at the replica with the least outstanding per limit; ties rotate.
+        """Take one place at the replica that is the least loaded; ties rotate.
 
         Returns:
-            The route, to be given back with `release`; nothing when every replica is full.
+            The route, to be given back with `release`; nothing when every replica is full. The
+            request counts as one that waits for its first token, until `begin` or `release`.
         """
         room = [route for route in self._in_turn() if self._has_room(route)]
         if not room:
             return None
-        best = min(room, key=lambda route: self._outstanding[route.replica] / route.limit)
+        best = min(room, key=self._load)
         self._turn = self._routes.index(best) + 1
         self._outstanding[best.replica] += 1
+        self._fresh[best.replica] += 1
         return best
+
+    def begin(self, replica: str) -> None:
+        """Note that a request has got its first token."""
+        assert self._fresh[replica] > 0, f"nobody waits for a first token at {replica}"
+        self._fresh[replica] -= 1
 
     def lists(self, route: Route) -> bool:
         """Return whether the table still has this replica at this place; its limit may differ."""
@@ -69,11 +79,11 @@ class RoutingTable:
         return tuple(sorted(able, key=lambda route: self._outstanding[route.replica]))
 
     def release(self, replica: str) -> None:
-        """Give back a place taken by `acquire`."""
+        """Give back a place taken by `acquire`, after `begin`."""
         assert self._outstanding[replica] > 0, f"nothing is outstanding at {replica}"
         self._outstanding[replica] -= 1
         if not self._outstanding[replica]:
-            del self._outstanding[replica]
+            del self._outstanding[replica], self._fresh[replica]
 
     def suspect(self, replica: str) -> None:
         """Stop routing to a replica that does not answer, until the next `replace`."""
@@ -90,6 +100,10 @@ class RoutingTable:
     def _in_turn(self) -> tuple[Route, ...]:
         turn = self._turn % len(self._routes) if self._routes else 0
         return self._routes[turn:] + self._routes[:turn]
+
+    def _load(self, route: Route) -> float:
+        replica = route.replica
+        return load_of(self._outstanding[replica], self._fresh[replica], route.limit)
 
     def _has_room(self, route: Route) -> bool:
         taken = self._outstanding[route.replica]

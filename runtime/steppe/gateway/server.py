@@ -137,9 +137,8 @@ class Gateway:
 
     def status(self) -> GatewayStatus:
         """Return what a controller wants to know each tick."""
-        now_s = time.monotonic()
         table = self._gate.table
-        return self._started.tally.status(self._gate.waiting, table.all_outstanding(), now_s)
+        return self._started.tally.status(self._gate.waiting, table.all_outstanding())
 
     @property
     def _started(self) -> Door:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _TEXT = re.compile(
@@ -87,8 +88,10 @@ class StreamScanner:
         has_error: Whether an error event passed, the replica's or ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, began: Callable[[], None] = lambda: None) -> None:
+        """Begin without a byte; `began` is called when `first_text_s` is known."""
         self.first_text_s: float | None = None
+        self._began = began
         self.finish: str | None = None
         self.is_done = False
         self.has_error = False
@@ -138,6 +141,7 @@ class StreamScanner:
             self.finish = finishes[-1].decode()
         if self.first_text_s is None and (finishes or _TEXT.search(lines)):
             self.first_text_s = now_s
+            self._began()
         if b'"usage"' in lines:
             self._keep_usage(lines)
         if b'"error"' in lines and _ERROR.search(lines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from steppe.gateway.admission import PRIORITIES, Ticket
@@ -15,7 +16,6 @@ REFUSED = frozenset({"rejected", "shed"})
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RATE_WINDOW_S = 10.0
-_RECENT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,7 @@ class GatewayStatus:
         finished: Requests that ended so far, in whatever way.
         failed: Those of them that a replica failed (`error`, `abort`).
         refused: Those of them that got a 503 (`rejected`, `shed`).
-        arrival_rps: Mean arrival rate over the last 10 s, or since the start if that is less.
-        mean_output_tokens: Over the last 100 requests with `usage`; nothing before the first.
+        answered: Those of the finished that a replica had.
     """
 
     waiting: int
@@ -96,13 +95,15 @@ class GatewayStatus:
     finished: int
     failed: int
     refused: int
-    arrival_rps: float
-    mean_output_tokens: float | None
+    answered: int
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request while it lives; times are `time.monotonic`, s."""
+    """One request while it lives; times are `time.monotonic`, s.
+
+    `began` is to be called when the first generated text has passed.
+    """
 
     id: str
     caller: Caller
@@ -113,6 +114,7 @@ class Exchange:
     finish: str = "error"
     usage: Usage | None = None
     scanner: StreamScanner | None = None
+    began: Callable[[], None] = lambda: None
 
     def end_stream(self, scanner: StreamScanner) -> None:
         """Note how a stream ended by what passed of it."""
@@ -155,25 +157,21 @@ class Tally:
     """Counts requests and keeps what became of them until it is fetched.
 
     Attributes:
-        arrivals: Rate of arrivals.
         ends: Rate of ends.
     """
 
     def __init__(self, started_s: float, started_epoch_s: float) -> None:
         """Start counting at `started_s` (monotonic), which is `started_epoch_s` (Unix), s."""
-        self.arrivals = RateWindow(started_s)
         self.ends = RateWindow(started_s)
         self._started_s = started_s
         self._started_epoch_s = started_epoch_s
-        self._arrived = self._finished = self._failed = self._refused = 0
+        self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._open: dict[str, Exchange] = {}
         self._fresh: list[FinishedRequest] = []
-        self._output_tokens: deque[int] = deque(maxlen=_RECENT)
 
     def open(self, caller: Caller, now_s: float) -> Exchange:
         """Take in a request; it keeps the id it wants if that is sane and free."""
         self._arrived += 1
-        self.arrivals.add(now_s)
         id_ = request_id(caller.wanted_id)
         if id_ in self._open:
             id_ = uuid.uuid4().hex
@@ -189,9 +187,8 @@ class Tally:
         self._finished += 1
         self._failed += ended.finish in FAILED
         self._refused += ended.finish in REFUSED
+        self._answered += ended.replica is not None
         self.ends.add(now_s)
-        if ended.output_tokens is not None:
-            self._output_tokens.append(ended.output_tokens)
         self._fresh.append(ended)
         return ended
 
@@ -207,9 +204,8 @@ class Tally:
             for exchange in self._open.values()
         ]
 
-    def status(self, waiting: int, outstanding: dict[str, int], now_s: float) -> GatewayStatus:
+    def status(self, waiting: int, outstanding: dict[str, int]) -> GatewayStatus:
         """Return what a controller wants to know."""
-        recent = self._output_tokens
         return GatewayStatus(
             waiting=waiting,
             outstanding=outstanding,
@@ -217,8 +213,7 @@ class Tally:
             finished=self._finished,
             failed=self._failed,
             refused=self._refused,
-            arrival_rps=self.arrivals.per_s(now_s),
-            mean_output_tokens=sum(recent) / len(recent) if recent else None,
+            answered=self._answered,
         )
 
     def _record(self, exchange: Exchange, now_s: float) -> FinishedRequest:

@@ -51,6 +51,7 @@ class Batch:
         cached: Tokens in the KV of all that run.
         steps: Steps so far.
         output_tokens: Tokens sampled so far.
+        begun: Requests that have got their first token so far.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Batch:
         "_engine",
         "_preempted",
         "_prompts",
+        "begun",
         "cached",
         "chunks",
         "context",
@@ -78,6 +80,7 @@ class Batch:
         self.held = False
         self.chunks: list[tuple[Sequence, int]] = []
         self.decodes = self.context = self.cached = self.steps = self.output_tokens = 0
+        self.begun = 0
         self._engine, self._account = engine, account
         self._due: list[tuple[int, int, Sequence]] = []
         self._prompts: list[Sequence] = []
@@ -156,6 +159,7 @@ class Batch:
             sequence.output_left -= 1
             if sequence.request.first_s is None:
                 sequence.request.first_s = now_s
+                self.begun += 1
             if sequence.output_left:
                 self._start_decoding(sequence)
                 heappush(self._due, (sequence.finish_at, sequence.request.number, sequence))

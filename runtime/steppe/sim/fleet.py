@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steppe.control.demand import Demand, Traffic
+from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
-from steppe.sim.demand import Demand
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
 from steppe.sim.kind import ReplicaKind
 from steppe.sim.member import Member
-from steppe.sim.replica import Replica
+from steppe.sim.replica import Replica, Stepped
 from steppe.sim.request import Arrival, Request
-
-QUEUE_PER_REPLICA = 2
-"""Requests sent to a replica beyond its batch limit, as live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ class SimulatedFleet:
         self._members = [
             Member(
                 f"replica-{index + 1}",
-                Replica(kind, queue, kind.full_clock_mhz, self._finisher(index)),
+                Replica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
                 queue,
                 settings.clock_latency_s,
             )
@@ -98,7 +96,7 @@ class SimulatedFleet:
         ]
         self._by_name = {member.name: member for member in self._members}
         self._gate = Gate(settings.replicas, settings.patience, queue, self._send, self._done_with)
-        self._demand = Demand()
+        self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._settling: list[Request] = []
         self._window = MeterWindow()
         self.seen: Observation | None = None
@@ -114,7 +112,7 @@ class SimulatedFleet:
             now_s=now_s,
             budget_w=self.budget.budget_w,
             draw_w=draw_w,
-            demand_tps=self._demand.tps(now_s),
+            demand_tps=self._demand.tps(self._traffic(now_s)),
             waiting=self._gate.waiting,
             replicas=tuple(
                 [m.seen(taken) for m, taken in zip(self._members, outstanding, strict=True)]
@@ -135,7 +133,7 @@ class SimulatedFleet:
 
     def arrive(self, number: int, arrival: Arrival) -> None:
         """Let a client send a request."""
-        self._demand.arrive(self._queue.now_s)
+        self._arrived += 1
         self._gate.submit(Request(number, arrival))
 
     def fail(self, index: int) -> None:
@@ -149,6 +147,7 @@ class SimulatedFleet:
             if request.first_s is None:
                 self._gate.submit_again(request)
             else:
+                self._answered += 1
                 request.end(self._queue.now_s, "failed", tokens)
                 self._done_with(request)
 
@@ -224,6 +223,10 @@ class SimulatedFleet:
             ]
         )
 
+    def _traffic(self, now_s: float) -> Traffic:
+        tokens = sum([member.replica.output_tokens for member in self._members])
+        return Traffic(now_s, self._arrived, self._answered, tokens)
+
     def _carry_out(self, action: Action, member: Member) -> None:
         lowest_mhz = self._settings.kind.lowest_clock_mhz
         match action:
@@ -250,14 +253,15 @@ class SimulatedFleet:
         request.replica = index
         self._members[index].replica.offer(request)
 
-    def _finisher(self, index: int) -> Callable[[list[Request], float], None]:
-        def finish(requests: list[Request], now_s: float) -> None:
-            for request in requests:
-                self._demand.finish(request.output_tokens)
+    def _stepper(self, index: int) -> Stepped:
+        def stepped(begun: int, ended: list[Request]) -> None:
+            self._gate.begin(index, begun)
+            self._answered += len(ended)
+            for request in ended:
                 self._settling.append(request)
                 self._gate.release(index)
 
-        return finish
+        return stepped
 
     def _done_with(self, request: Request) -> None:
         self._settling.append(request)

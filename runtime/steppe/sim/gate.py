@@ -1,7 +1,7 @@
 """Who goes where next: the gateway's order and its choice of a replica, in virtual time.
 
 The order is that of `gateway/admission.py` (class, then arrival) and the choice that of
-`gateway/routing.py` (least outstanding for its limit, ties in turn).
+`gateway/routing.py` (the least loaded, ties in turn).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from steppe.control.placing import load_of
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
 
@@ -38,6 +39,7 @@ class Gate:
 
     __slots__ = (
         "_ended",
+        "_fresh",
         "_heap",
         "_limits",
         "_loads",
@@ -68,6 +70,7 @@ class Gate:
             ended: Takes a request that was refused.
         """
         self.outstanding = [0] * replicas
+        self._fresh = [0] * replicas
         self._limits = [0] * replicas
         self._loads = [inf] * replicas
         self._patience, self._queue = patience, queue
@@ -99,6 +102,12 @@ class Gate:
         self._wait(request)
         self._hand_out()
 
+    def begin(self, replica: int, requests: int) -> None:
+        """Note that requests have got their first token."""
+        if requests:
+            self._fresh[replica] -= requests
+            self._weigh(replica)
+
     def release(self, replica: int) -> None:
         """Give a place back."""
         self.outstanding[replica] -= 1
@@ -108,7 +117,7 @@ class Gate:
 
     def release_all(self, replica: int) -> None:
         """Give all places of a replica back; nothing more goes there."""
-        self._limits[replica] = self.outstanding[replica] = 0
+        self._limits[replica] = self.outstanding[replica] = self._fresh[replica] = 0
         self._weigh(replica)
 
     def route(self, limits: list[int]) -> None:
@@ -128,10 +137,11 @@ class Gate:
 
     def _weigh(self, replica: int) -> None:
         taken, limit = self.outstanding[replica], self._limits[replica]
-        self._loads[replica] = taken / limit if taken < limit else inf
+        is_full = taken >= limit
+        self._loads[replica] = inf if is_full else load_of(taken, self._fresh[replica], limit)
 
     def _acquire(self) -> int | None:
-        """Take a place at the replica with the least outstanding for its limit; ties rotate."""
+        """Take a place at the replica that is the least loaded; ties rotate."""
         loads = self._loads
         least = min(loads)
         if least == inf:
@@ -142,6 +152,7 @@ class Gate:
             replica = loads.index(least)
         self._turn = replica + 1
         self.outstanding[replica] += 1
+        self._fresh[replica] += 1
         self._weigh(replica)
         return replica
 

@@ -30,6 +30,9 @@ class MeterReading:
     transition_j: float
 
 
+Stepped = Callable[[int, list[Request]], None]
+
+
 class Replica:
     """Runs steps, as many at once as are alike.
 
@@ -47,7 +50,6 @@ class Replica:
         "_busy_s",
         "_closed",
         "_epoch",
-        "_finished",
         "_frozen",
         "_kind",
         "_queue",
@@ -56,6 +58,7 @@ class Replica:
         "_rests",
         "_run",
         "_run_number",
+        "_stepped",
         "batch",
         "clock_mhz",
     )
@@ -65,7 +68,7 @@ class Replica:
         kind: ReplicaKind,
         queue: EventQueue,
         clock_mhz: int,
-        finished: Callable[[list[Request], float], None],
+        stepped: Stepped,
     ) -> None:
         """Begin awake and without work.
 
@@ -73,9 +76,10 @@ class Replica:
             kind: What it is.
             queue: Virtual time.
             clock_mhz: SM clock to begin with, MHz.
-            finished: Takes the requests that a step ended, before the next step is chosen.
+            stepped: Takes how many requests got their first token by a step, and which ended
+                with it, before the next step is chosen.
         """
-        self._kind, self._queue, self._finished = kind, queue, finished
+        self._kind, self._queue, self._stepped = kind, queue, stepped
         self._account = Account()
         self.batch = Batch(kind.engine, 1, self._account)
         self.clock_mhz = clock_mhz
@@ -223,9 +227,11 @@ class Replica:
         if number != self._run_number or run is None:
             return
         self._book(run, run.steps)
-        finished = self.batch.advance(run.steps, now_s)
-        if finished:
-            self._finished(finished, now_s)
+        begun = self.batch.begun
+        ended = self.batch.advance(run.steps, now_s)
+        begun = self.batch.begun - begun
+        if begun or ended:
+            self._stepped(begun, ended)
         self._run = None
         self._rests.begin(now_s)
         if self._frozen:

@@ -1,0 +1,72 @@
+"""What clients ask for, estimated from running totals."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+RATE_S = 10.0
+"""Arrivals are counted over so long, s."""
+MEMORY_S, LEAST_ANSWERS = 60.0, 100
+"""The mean answer is taken over so long, s, and over so many answers at least."""
+PRIOR_TOKENS, PRIOR_ANSWERS = 200.0, 10
+"""Taken for the mean answer before any has ended: about that of the Azure conversation trace. It
+counts as so many answers, and less and less until `LEAST_ANSWERS` have ended."""
+_MOST_LOOKS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Running totals at one instant.
+
+    Attributes:
+        now_s: When, s since the run began.
+        arrived: Requests that have come.
+        answered: Requests that a replica had, and that have ended.
+        output_tokens: Tokens that the replicas have sampled.
+    """
+
+    now_s: float
+    arrived: int
+    answered: int
+    output_tokens: int
+
+
+class Demand:
+    """Estimates the output tokens per second that are asked for: arrivals times mean answer.
+
+    The mean answer is the tokens sampled over the answers that ended. Early in a run those that
+    have ended are the short ones; but the tokens of those that still run count, too, so the ratio
+    is the maximum-likelihood mean of a geometric length that is seen in part (censored).
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: deque[Traffic] = deque(maxlen=_MOST_LOOKS)
+
+    def tps(self, traffic: Traffic) -> float:
+        """Take the totals of now, and return what is asked for, tokens/s."""
+        self._seen.append(traffic)
+        self._forget(traffic)
+        return self._arrival_rps(traffic) * self._mean_answer(traffic)
+
+    def _forget(self, now: Traffic) -> None:
+        """Drop what neither the memory nor the least number of answers needs."""
+        seen = self._seen
+        while len(seen) > 1 and seen[1].now_s <= now.now_s - MEMORY_S:
+            if now.answered - seen[1].answered < LEAST_ANSWERS:
+                return
+            seen.popleft()
+
+    def _arrival_rps(self, now: Traffic) -> float:
+        old = (one for one in reversed(self._seen) if one.now_s <= now.now_s - RATE_S)
+        since = next(old, self._seen[0])
+        return (now.arrived - since.arrived) / max(1.0, now.now_s - since.now_s)
+
+    def _mean_answer(self, now: Traffic) -> float:
+        since = self._seen[0]
+        answers = now.answered - since.answered
+        prior = PRIOR_ANSWERS * max(0.0, 1 - answers / LEAST_ANSWERS)
+        tokens = now.output_tokens - since.output_tokens
+        return (prior * PRIOR_TOKENS + tokens) / (prior + answers)
