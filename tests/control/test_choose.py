@@ -11,6 +11,7 @@ from steppe.config import ControlSection, HorizonSection
 from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.loosened import Loosened
 from steppe.control.planned import Planned
 from steppe.control.state import ReplicaState
 from steppe.errors import InfeasibleError
@@ -49,13 +50,14 @@ def test_the_default_follows_the_budget_with_feedback_ramp_and_dwell(frontier: F
     assert isinstance(policy, Corrected)
     assert isinstance(policy.inner, Ramped)
     assert policy.inner.rise_w_per_s == pytest.approx(0.25 * 4 * frontier.full.draw_w)
-    assert isinstance(policy.inner.inner, Dwelling)
+    assert isinstance(policy.inner.inner, Loosened)
+    assert isinstance(policy.inner.inner.inner, Dwelling)
 
 
 def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fleets: Any) -> None:
     horizon = HorizonSection(step_s=600, steps=6)
     policy: Any = make_policy(section("follow_budget", horizon=horizon), facts(frontier))
-    assert isinstance(policy.inner.inner.inner, Planned)
+    assert isinstance(policy.inner.inner.inner.inner, Planned)
     assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).seen).awake
 
 

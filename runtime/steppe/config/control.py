@@ -56,8 +56,9 @@ class ControlSection(Section):
     drain_s: NonNegative = 30.0
     """How long a draining replica may finish its requests before it is frozen, s; and how long a
     turn lasts where frozen replicas take turns."""
-    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Most of a plan's output that the demand may take (`save_energy`)."""
+    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Most of a plan's output that the demand may take (`save_energy`); a burst finds room in the
+    batches at once, and a higher clock a tick later."""
     nameplate_w: Positive | None = None
     """Power limit of a replica's GPUs together, W (`nameplate`)."""
     least_cap_w: Positive | None = None

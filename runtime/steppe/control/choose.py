@@ -15,6 +15,7 @@ from steppe.control.baselines import (
     ReplicasOnly,
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.loosened import Loosened
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import BoundedPolicy, FollowBudget, Policy, SaveEnergy, at_slo
 from steppe.frontier.pareto import Frontier
@@ -51,11 +52,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             follow = FollowBudget(frontier, frontier.drain.draw_w)
-            policy = _damped(control, pool, _planned(control, pool, follow))
+            policy = _damped(control, pool, _planned(control, pool, follow, frontier))
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s)
             save = SaveEnergy(kept, kept.drain.draw_w, control.utilisation)
-            policy = _damped(control, pool, _planned(control, pool, save))
+            policy = _damped(control, pool, _planned(control, pool, save, kept))
         case "full_clocks":
             policy = FullClocks(frontier)
         case "power_cap":
@@ -81,10 +82,12 @@ def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
     return Corrected(Ramped(inner, rise_w_per_s), control.guard_share, control.over_share)
 
 
-def _planned(control: ControlSection, pool: PoolFacts, inner: BoundedPolicy) -> Policy:
+def _planned(
+    control: ControlSection, pool: PoolFacts, inner: BoundedPolicy, frontier: Frontier
+) -> Policy:
     section = control.horizon
     if section is not None:
         terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
         ahead = DayAhead(terms, pool.forecast, section.steps, section.low_share)
         inner = Planned(inner, ahead, section.every_s)
-    return Dwelling(inner, control.dwell_s)
+    return Loosened(Dwelling(inner, control.dwell_s), frontier)

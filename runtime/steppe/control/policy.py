@@ -13,6 +13,8 @@ from steppe.frontier.pareto import Frontier
 
 SPARE_SHARE = 0.25
 """Capacity kept above the demand while nothing waits, share of the demand."""
+SLO_SHARE = 0.9
+"""A point keeps an SLO if its mean is within this share of it: requests spread around the mean."""
 
 
 class Policy(Protocol):
@@ -97,10 +99,11 @@ def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
     Raises:
         InfeasibleError: No point keeps it.
     """
-    kept = [point for point in frontier.points if point.tpot_s <= tpot_s]
+    kept = [point for point in frontier.points if point.tpot_s <= SLO_SHARE * tpot_s]
     if not kept:
         fastest_s = min(point.tpot_s for point in frontier.points)
         raise InfeasibleError(
-            f"asked for {tpot_s} s per output token, found {fastest_s:.3g} s at the fastest point"
+            f"asked for {tpot_s} s per output token, found {fastest_s:.3g} s at the fastest point, "
+            f"and a point's mean must be within {SLO_SHARE:.0%} of it"
         )
     return Frontier.of(kept, frontier.asleep_w, frontier.idle_w, frontier.source)

@@ -1,0 +1,46 @@
+"""Batch limits as loose as the budget allows: a limit that binds nobody saves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from steppe.control.plan import Plan
+from steppe.control.policy import Policy
+from steppe.control.state import Observation
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Loosened:
+    """Spends what a plan leaves of the budget on larger batch limits at the same clocks.
+
+    A plan that covers the demand chooses small batches because they are what the demand will
+    fill, not to hold anybody back: at a given clock a replica's draw follows the requests that
+    it has. A burst within a tick then finds room in the batches, where it would have waited.
+
+    Attributes:
+        inner: The policy to ask.
+        frontier: Operating points of one replica.
+    """
+
+    inner: Policy
+    frontier: Frontier
+
+    def decide(self, seen: Observation) -> Plan:
+        """Return the inner plan with the largest batch limits that fit in the budget."""
+        plan = self.inner.decide(seen)
+        draw_w, largest, points = plan.draw_w, self._largest(), []
+        for tight in plan.awake:
+            loose = largest[tight.clock_mhz]
+            loosened_w = draw_w + loose.draw_w - tight.draw_w
+            fits = loosened_w <= seen.budget_w
+            points.append(loose if fits else tight)
+            draw_w = loosened_w if fits else draw_w
+        points.sort(key=lambda point: -point.draw_w)
+        return replace(plan, awake=tuple(points), draw_w=draw_w)
+
+    def _largest(self) -> dict[int, OperatingPoint]:
+        """Return the point with the largest batch limit at each clock."""
+        ordered = sorted(self.frontier.points, key=lambda point: point.batch_limit)
+        return {point.clock_mhz: point for point in ordered}
