@@ -50,7 +50,7 @@ from steppe.report.records import TickRecord
 from steppe.report.tracking import track
 from targets import at_most
 
-NOT_PLAYED = (scenarios.replica_failures, scenarios.ample)
+NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)
 """Where replicas die, streams are lost by nature: `tests/cluster` looks at what becomes of them.
 Where watts are ample there is nothing to follow."""
 PLAYED = tuple(make for make in scenarios.HAPPENINGS if make not in NOT_PLAYED)

@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+import policy_bound
 import policy_figure
 import policy_table
 import scenarios
@@ -210,6 +211,7 @@ def main() -> None:
             )
     policy_table.show(rows)
     found = described("policies", bench, rows, policy_table.targets(rows))
+    found["bounds"] = policy_bound.bounds(bench, rows, arguments.duration)
     if arguments.figure:
         policy_figure.draw(found).savefig(arguments.figure, dpi=130)
     print(json.dumps(found))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from policy_table import DAYS, NO_BUDGET, OURS
+from policy_table import DAYS, OURS, has_budget
 
 OTHERS = ("save_energy", "power_cap", "clocks", "replicas", "nameplate", "reactive", "full_clocks")
 MARKS = dict(zip(OTHERS, "Dsov^PX", strict=True))
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 def draw(document: dict[str, Any]) -> Figure:
     """Return the figure of a result."""
-    rows = [row for row in document["results"] if row["happening"] != NO_BUDGET]
+    rows = [row for row in document["results"] if has_budget(row)]
     happenings = list(dict.fromkeys(row["happening"] for row in rows))
     kept = [row for row in rows if row["over_budget_share"] <= KEPT_SHARE]
     best = {name: _best_tokens(kept, name) for name in happenings}

@@ -21,8 +21,9 @@ STALE_S = 60.0
 """Age at which a lost signal is no longer believed, s."""
 FIRM_SHARE = 0.2
 """Firm supply beside wind and sun, and the fallback of a lost signal: share of the full draw."""
-UNBOUND_LOAD = 0.7
-"""Load where no budget binds, share of the usual one: at 0.8 its peak is 0.78 of full power."""
+BUSY_LOAD, SPARE_LOAD = 0.7, 0.5
+"""Load where no budget binds, share of the usual one: at 0.8 its peak is 78 and 56 % of what the
+fleet serves at full power. The first is sized tightly; the second can lose a third of itself."""
 WINDY_DAY, CLOUDY_DAY = 306, 215
 """Days of the stations' years, counted from 0, on which the supply moves most hour by hour."""
 
@@ -141,13 +142,13 @@ def replica_failures(full_w: float, duration_s: float) -> Happening:
 
 
 def ample(full_w: float, duration_s: float) -> Happening:
-    """Return more watts than the fleet can draw: what is left to save is energy.
+    """Return more watts than the fleet can draw: what is left to save is energy."""
+    return _ample("no budget, peak 78 %", full_w, duration_s, BUSY_LOAD)
 
-    The load is that of a fleet sized for the peak of its day, as fleets without a budget are.
-    """
-    level_w = 1.2 * full_w
-    budget = _of("no budget", full_w, [(0.0, level_w), (duration_s, level_w)])
-    return replace(budget, load_share=UNBOUND_LOAD)
+
+def ample_and_spare(full_w: float, duration_s: float) -> Happening:
+    """Return the same for a fleet with replicas to spare at the peak of its day."""
+    return _ample("no budget, peak 56 %", full_w, duration_s, SPARE_LOAD)
 
 
 HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
@@ -159,7 +160,14 @@ HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
     signal_lost,
     replica_failures,
     ample,
+    ample_and_spare,
 )
+
+
+def _ample(name: str, full_w: float, duration_s: float, load_share: float) -> Happening:
+    level_w = 1.2 * full_w
+    budget = _of(name, full_w, [(0.0, level_w), (duration_s, level_w)])
+    return replace(budget, load_share=load_share)
 
 
 def _of(name: str, full_w: float, rows: list[tuple[float, float]]) -> Happening:

@@ -19,6 +19,7 @@ NAMES = (
     "signal_lost",
     "replica_failures",
     "ample",
+    "ample_and_spare",
 )
 
 

@@ -1,0 +1,87 @@
+"""What no policy can exceed with a fleet's operating points: the reason of what falls short.
+
+Perfect plans: no guard, no delay, no wake, fractions of a second of foresight. Tokens are those
+of the best plan for each second's budget; joules those of the cheapest plan for the tokens that
+are asked for in each minute, at points that keep the SLO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import scenarios
+from policy_table import DAYS, FULL, NO_BUDGET
+from steppe.control.plan import AwakeBounds
+from steppe.control.planner import Need, Planner
+from steppe.control.policy import at_slo
+from steppe.sim.request import Arrival
+
+if TYPE_CHECKING:
+    from policies import Bench
+
+BIN_S = 60.0
+
+
+def bounds(bench: Bench, rows: Sequence[dict[str, Any]], duration_s: float) -> list[dict[str, Any]]:
+    """Return the bounds of the happenings that are in a table."""
+    found = []
+    for make in scenarios.HAPPENINGS:
+        happening = make(bench.full_w, duration_s)
+        of_it = [row for row in rows if row["happening"] == happening.name]
+        full = [row for row in of_it if row["policy"] == FULL]
+        if of_it and happening.name in DAYS:
+            gain = _most_gain(bench, happening, duration_s)
+            found.append(_bound(happening, "tokens over replicas alone, at most", gain, "ratio"))
+        elif full and happening.name.startswith(NO_BUDGET):
+            saved = _most_saved(bench.with_load(happening.load_share), full[0], duration_s)
+            found.append(_bound(happening, "joules per token saved, at most", saved, "share"))
+    return found
+
+
+def _bound(happening: scenarios.Happening, name: str, value: float, unit: str) -> dict[str, Any]:
+    return {"happening": happening.name, "name": name, "value": value, "unit": unit}
+
+
+def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) -> float:
+    """Return the tokens of the best plans over those of as many replicas as fit at full clocks."""
+    frontier, replicas = bench.frontier, bench.fleet.replicas
+    planner, everyone = _planner(bench), AwakeBounds(0, replicas)
+    best = counted = 0.0
+    for second in range(math.floor(duration_s)):
+        budget_w = happening.budget.at(second + 0.5)
+        best += planner.within(budget_w, replicas, everyone).output_tps
+        each_w = frontier.full.draw_w - frontier.asleep_w
+        fit = math.floor((budget_w - replicas * frontier.asleep_w) / each_w)
+        counted += min(replicas, max(0, fit)) * frontier.full.output_tps
+    return best / counted
+
+
+def _most_saved(bench: Bench, full: dict[str, Any], duration_s: float) -> float:
+    """Return the share of the joules per token of full clocks that the cheapest plans save."""
+    planner, replicas = _planner(bench), bench.fleet.replicas
+    demand_tps = _demand_tps(bench.arrivals, duration_s)
+    plans = [
+        planner.covering(Need(tps, 0), replicas, AwakeBounds(0, replicas)) for tps in demand_tps
+    ]
+    least_j = BIN_S * sum(plan.draw_w for plan in plans if plan is not None)
+    tokens = BIN_S * sum(
+        tps for tps, plan in zip(demand_tps, plans, strict=True) if plan is not None
+    )
+    return float(1 - least_j / tokens * full["output_tokens_per_joule"])
+
+
+def _planner(bench: Bench) -> Planner:
+    kept = at_slo(bench.frontier, bench.slo.tpot_s)
+    return Planner(kept, kept.drain.draw_w)
+
+
+def _demand_tps(arrivals: Sequence[Arrival], duration_s: float) -> list[float]:
+    """Return the output tokens per second that are asked for in each minute."""
+    edges = np.arange(0.0, duration_s + BIN_S, BIN_S)
+    times_s = [arrival.at_s for arrival in arrivals]
+    tokens, _ = np.histogram(times_s, edges, weights=[a.output_tokens for a in arrivals])
+    return [float(tps) for tps in tokens / BIN_S]
