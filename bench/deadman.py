@@ -40,6 +40,8 @@ from steppe.device.emulator.library import Emulator
 from steppe.device.lease_file import read_lease_file
 from steppe.device.limit_keeper import undo_lease
 from steppe.errors import AgentError
+from steppe.measure.provenance import source_commit
+from targets import at_most
 
 LEASE_S = 0.5
 CLOCK_MHZ, LIMIT_W, DEFAULT_W = 900, 300.0, 700.0
@@ -183,27 +185,20 @@ def spread(times_s: list[float]) -> dict[str, float]:
 
 def document(results: dict[str, Any]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "bench": "deadman",
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"emulated h100 in real time, {os.cpu_count()} cores {platform.machine()}",
         "energy_source": "emulated",
         "versions": {"python": platform.python_version(), "nvidia-ml-py": version("nvidia-ml-py")},
         "results": results,
         "targets": [
-            _target("controller killed: free again, p99", results["killed"]["p99_s"], "s", 0.1),
-            _target("controller hung: free again, max", results["hung"]["max_s"], "s", LEASE_S),
-            _target("agent restarted: free again, max", results["restarted"]["max_s"], "s", 5.0),
-            _target("both killed: lease file or undo wrong", results["wrong"], "trials", 0),
+            at_most("controller killed: free again, p99", results["killed"]["p99_s"], "s", 0.1),
+            at_most("controller hung: free again, max", results["hung"]["max_s"], "s", LEASE_S),
+            at_most("agent restarted: free again, max", results["restarted"]["max_s"], "s", 5.0),
+            at_most("both killed: lease file or undo wrong", results["wrong"], "trials", 0),
         ],
     }
-
-
-def _target(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
 
 
 def main() -> None:

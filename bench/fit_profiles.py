@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import json
 import platform
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from rich.table import Table
 from scipy import optimize
 
 from steppe.device.emulator.power_curve import FixedLoad, Floats, Load, PacedLoad, PowerCurve
+from steppe.measure.provenance import source_commit
 
 Row = dict[str, str]
 
@@ -274,10 +274,9 @@ def show(results: dict[str, Any]) -> None:
 
 def document(results: dict[str, Any]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark; no target is set for these errors."""
-    asked = ["git", "rev-parse", "--short", "HEAD"]
     return {
         "bench": "fit_profiles",
-        "commit": subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"none: public measurements, fitted on {platform.machine()}",
         "versions": {"python": platform.python_version(), "scipy": version("scipy")},
         "results": results,

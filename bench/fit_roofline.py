@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -37,6 +36,7 @@ from steppe.frontier.roofline_file import read_gpu_spec
 from steppe.frontier.roofline_fit import RooflineFit, place_of
 from steppe.frontier.roofline_priors import PRIORS
 from steppe.frontier.run_table import TableRow, read_run_table
+from steppe.measure.provenance import source_commit
 
 DEFAULT_DATA = Path("../shared/data/calibration")
 OUT = Path("configs/roofline")
@@ -180,13 +180,10 @@ def show(fit: RooflineFit, x: Floats, errors: Floats, results: dict[str, float])
 
 def document(results: dict[str, float]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     packages = {name: version(name) for name in ("numpy", "scipy")}
     return {
         "bench": "fit_roofline",
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"{platform.machine()}; fitted: public tables of H100, B200, V100",
         "versions": {"python": platform.python_version(), **packages},
         "results": results,

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,8 @@ from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_gpu_spec
 from steppe.frontier.roofline_fit import RooflineFit
 from steppe.frontier.run_table import TableRow, read_run_table
+from steppe.measure.provenance import source_commit
+from targets import at_most
 
 DEFAULT_DATA = Path("../shared/data/calibration")
 SMALLEST, LARGEST = 8, 512
@@ -135,13 +136,7 @@ def targets(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         "output_tps_p90": TAIL_TARGET,
     }
     return [
-        {
-            "name": f"{gpu}, model left out: {name}",
-            "value": found[f"{gpu}, all rows"][name],
-            "unit": "share",
-            "target": target,
-            "met": found[f"{gpu}, all rows"][name] <= target,
-        }
+        at_most(f"{gpu}, model left out: {name}", found[f"{gpu}, all rows"][name], "share", target)
         for gpu in ("H100", "B200")
         for name, target in wanted.items()
     ]
@@ -191,12 +186,9 @@ def main() -> None:
     begun_s = time.perf_counter()
     results = measure(parser.parse_args().data)
     results["took_s"] = time.perf_counter() - begun_s
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     document = {
         "bench": "frontier_error",
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"modelled on {platform.machine()}; truth: public table of H100 and B200",
         "versions": {
             "python": platform.python_version(),

@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict, dataclass
@@ -31,6 +30,8 @@ import aiohttp
 from aiohttp import web
 
 from steppe.gateway.server import Gateway, GatewaySettings, Route
+from steppe.measure.provenance import source_commit
+from targets import at_most
 
 TTFT_S, ITL_S, TOKENS = 0.02, 0.01, 32
 IDEAL_S = TTFT_S + (TOKENS - 1) * ITL_S
@@ -228,24 +229,13 @@ def show(results: dict[str, Any]) -> None:
 def document(results: dict[str, Any]) -> dict[str, Any]:
     """Return the benchmark's last line."""
     hang_up = results["hang_up_s"]["max"]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "bench": "gateway_overhead",
-        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+        "commit": source_commit(),
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpu": None},
         "versions": {"python": platform.python_version(), "aiohttp": version("aiohttp")},
         "results": results,
-        "targets": [
-            {
-                "name": "a client that hangs up mid-stream frees its place",
-                "value": hang_up,
-                "unit": "s",
-                "target": 1.0,
-                "met": hang_up < 1.0,
-            }
-        ],
+        "targets": [at_most("a client that hangs up frees its place", hang_up, "s", 1.0)],
     }
 
 

@@ -38,6 +38,7 @@ from steppe.measure.result import Estimates, Phase, Setting
 from steppe.measure.saturate import Saturation
 from steppe.measure.statistics import Interval
 from steppe.measure.subject import Rig
+from targets import at_least
 
 PACE = Pace(weights_s=0.045, decode_s=0.0025, prefill_s=0.0007)
 CHUNK_TOKENS = 128
@@ -211,13 +212,7 @@ def cover(setting: Setting, plan: MeasurePlan, repeats: int, seconds: float) -> 
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     worst = min(100 * row[name]["covered"] / row["repeats"] for row in rows for name in QUANTITIES)
-    target = {
-        "name": "intervals of 100 that cover the truth, worst quantity",
-        "value": worst,
-        "unit": "runs",
-        "target": 90,
-        "met": worst >= 90,
-    }
+    target = at_least("intervals of 100 that cover the truth, worst quantity", worst, "runs", 90)
     return {
         "bench": "interval_coverage",
         "commit": source_commit(),

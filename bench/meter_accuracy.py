@@ -18,7 +18,6 @@ import json
 import math
 import platform
 import random
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +33,8 @@ from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.energy.counter import CounterHistory, Quality
 from steppe.energy.integral import PowerHistory
+from steppe.measure.provenance import source_commit
+from targets import at_most
 
 PROFILES = ("h100", "a100", "l4")
 WINDOWS_S = (0.3, 1.0, 3.0, 10.0)
@@ -166,26 +167,19 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     broken = sum(row["bound_broken"] for row in rows)
     total = sum(row["windows"] for row in rows)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "bench": "meter_accuracy",
-        "commit": commit.stdout.strip(),
+        "commit": source_commit(),
         "hardware": f"emulated {', '.join(PROFILES)} in virtual time on {platform.machine()}",
         "energy_source": "emulated",
         "versions": {"python": platform.python_version(), "nvidia-ml-py": version("nvidia-ml-py")},
         "results": rows,
         "targets": [
-            _target("p95 error of 1 s windows, worst", worst(1.0), "share", 0.02),
-            _target("p95 error of 10 s windows, worst", worst(10.0), "share", 0.002),
-            _target(f"windows of {total} outside of the bound", broken, "windows", 0),
+            at_most("p95 error of 1 s windows, worst", worst(1.0), "share", 0.02),
+            at_most("p95 error of 10 s windows, worst", worst(10.0), "share", 0.002),
+            at_most(f"windows of {total} outside of the bound", broken, "windows", 0),
         ],
     }
-
-
-def _target(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -19,7 +19,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from steppe.config import EmulatedSection, PaceSection, PowerSection, RunConfig
 from steppe.control.plan import Plan
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
+from steppe.measure.provenance import source_commit
 from steppe.power.budget import budget_from_config
 from steppe.report.recorder import Recorder
 from steppe.report.records import Slo
@@ -42,6 +42,7 @@ from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, sce
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import Scenario, simulate
+from targets import at_most
 
 Result = TypeVar("Result")
 
@@ -251,29 +252,22 @@ def show(results: dict[str, Any]) -> None:
 
 def document(results: dict[str, Any]) -> dict[str, Any]:
     """Return the benchmark's last line."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     took_s = results["simulate_s"]["median"]
     usual_bytes = results["peak_bytes"]["median"]
     growth = results["four_times_the_tokens"]["peak_bytes"] / usual_bytes
     return {
         "bench": "simulator_speed",
-        "commit": commit.stdout.strip() if commit.returncode == 0 else None,
+        "commit": source_commit(),
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpu": None},
         "versions": {"python": platform.python_version(), "steppe": version("steppe")},
         "results": results,
         "targets": [
-            _target(
+            at_most(
                 "1 h of 64 replicas and 100,000 requests on one core", took_s, "CPU s", TARGET_S
             ),
-            _target("peak memory with four times the tokens, ratio", growth, "", 1.1),
+            at_most("peak memory with four times the tokens, ratio", growth, "", 1.1),
         ],
     }
-
-
-def _target(name: str, value: float, unit: str, target: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "met": value <= target}
 
 
 def _spread(values: list[float]) -> dict[str, float]:
