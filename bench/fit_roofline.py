@@ -106,17 +106,17 @@ def _entry(value: float, error: float) -> dict[str, float]:
 def write_residuals(path: Path, fit: RooflineFit, x: Floats, rows: Sequence[TableRow]) -> None:
     """Write what the formula misses of each run that the fit used."""
     residuals = fit.calibration(x, np.ones(len(rows), dtype=bool)).residuals
-    used = [row for row in rows if row.run.fitted]
+    used, prompts = [row for row in rows if row.run.fitted], fit.prompt_tokens(x)
     with path.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(
-            ["model", "gpu", "gpus", "batch_limit", "context_tokens", "log_time", "log_draw"]
-        )
+        place = ("model", "gpu", "gpus", "neighbours", "parsed_tokens", "batch_limit")
+        table.writerow([*place, "context_tokens", "log_time", "log_draw"])
         for row, residual in zip(used, residuals, strict=True):
-            place = place_of(row.run, fit.prompt_tokens(x))
-            start = [row.model_id, row.run.gpu.name, row.run.gpus, row.run.batch_limit]
+            host, context = row.run.host, place_of(row.run, prompts).context_tokens
+            start = [row.model_id, row.run.gpu.name, row.run.gpus, host.neighbours]
+            start += [f"{host.parsed_tokens:.0f}", row.run.batch_limit]
             numbers = [f"{residual.log_time:.4f}", f"{residual.log_draw:.4f}"]
-            table.writerow([*start, f"{place.context_tokens:.0f}", *numbers])
+            table.writerow([*start, f"{context:.0f}", *numbers])
 
 
 def in_sample(fit: RooflineFit, x: Floats, rows: Sequence[TableRow]) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """How wrong is the energy roofline about a model that it has never seen?
 
 Leaves out every row of one model (on both GPUs), fits the rest, and asks for the left-out rows
-with nothing but the model's config.json, the GPU, the batch limit, and the lengths of the task:
-the mean output length of the row, and the prompt length that the fit gave for the task. Batch
-limits 8 to 512. A second table leaves out all siblings of an architecture together.
+with nothing but the model's config.json, the GPU, the batch limit, the lengths of the task (the
+mean output length of the row, and the prompt length that the fit gave for the task), and how many
+engines share the host and parse their answers (`steppe.frontier.run_table.host_of`). Batch limits
+8 to 512. A second table leaves out all siblings of an architecture together.
 
     python bench/frontier_error.py ../shared/data/calibration
 
@@ -70,7 +71,7 @@ class Errors:
 def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float]) -> Errors:
     """Return how far the roofline is from a row."""
     run = row.run
-    roofline = EnergyRoofline(run.model, run.gpu, run.gpus, known)
+    roofline = EnergyRoofline(run.model, run.gpu, run.gpus, known, run.host)
     said = roofline.point(
         run.gpu.highest_mhz, run.batch_limit, prompt_tokens[run.task], run.output_tokens
     )

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from steppe.frontier.correction import BATCHES, Correction
+from steppe.frontier.host import ALONE
 from steppe.frontier.likeness import Likeness, Place, Residual, features_of
 from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
 
-PLACE = Place(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600)
-OTHER = Place(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000)
+PLACE = Place(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600, ALONE)
+OTHER = Place(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000, ALONE)
 
 
 def test_the_same_model_keeps_most_of_what_was_missed() -> None:
@@ -37,8 +39,7 @@ def _step_s(sequences: float, context_tokens: float, prompt_each: float) -> floa
 
 def test_a_correction_never_makes_batching_worthless() -> None:
     residuals = [
-        Residual(features_of(Place(PLACE.model, PLACE.gpu, 1, 2.0**i, 600)), (-1) ** i * 0.4, 0.0)
-        for i in range(10)
+        Residual(features_of(replace(PLACE, batch=2.0**i)), (-1) ** i * 0.4, 0.0) for i in range(10)
     ]
     correction = Correction.of(Likeness.of(residuals), PLACE, _step_s)
     steps = [
@@ -60,5 +61,5 @@ def test_factors_are_interpolated_and_hold_beyond_the_table() -> None:
 
 
 def test_features_differ_by_batch() -> None:
-    more = Place(PLACE.model, PLACE.gpu, 1, 64, 600)
+    more = replace(PLACE, batch=64)
     assert features_of(more)[0] - features_of(PLACE)[0] == pytest.approx(math.log(2) / 1.5)

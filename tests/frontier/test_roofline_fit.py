@@ -8,11 +8,12 @@ import pytest
 
 from steppe.frontier.clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
 from steppe.frontier.gpu_spec import ClockCurve
+from steppe.frontier.host import Host
 from steppe.frontier.likeness import Floats
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
 from steppe.frontier.roofline_fit import MeasuredRun, RooflineFit
-from steppe.frontier.run_table import architecture_of, host_bound, read_run_table
+from steppe.frontier.run_table import architecture_of, host_bound, host_of, read_run_table
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"
 CURVE = ClockCurve(0.8, 0.6, 0.9)
@@ -38,6 +39,7 @@ def _made_up(factor: float) -> list[MeasuredRun]:
                 draw_w=point.draw_w,
                 itl_s=batch / tps,
                 fitted=True,
+                host=Host(1, 400.0),
             )
             runs.append(run)
     return runs
@@ -71,7 +73,7 @@ def test_fit_and_roofline_are_the_same_formula(fit: RooflineFit, found: Floats) 
     prompt = fit.prompt_tokens(found)["lm-arena-chat"]
     said = fit.modelled(found)
     for i, run in enumerate(fit.runs):
-        roofline = EnergyRoofline(run.model, run.gpu, 1, known)
+        roofline = EnergyRoofline(run.model, run.gpu, 1, known, run.host)
         point = roofline.point(1980, run.batch_limit, prompt, 400.0)
         assert point.output_tps == pytest.approx(said.output_tps[i], rel=1e-9)
         assert point.draw_w == pytest.approx(said.draw_w[i], rel=1e-9)
@@ -118,6 +120,19 @@ def test_a_newer_gpu_that_loses_shows_its_host() -> None:
     assert host_bound(rows) == [False, True, False]
 
 
+def test_a_host_holds_as_many_engines_as_it_has_gpus_for() -> None:
+    row = {"model_id": "a/b", "task": "gpqa", "num_gpus": "2", "avg_output_len": "5000"}
+    assert host_of(row) == Host(3, 5000.0)
+    assert host_of({**row, "num_gpus": "8"}).crowding == 0.0
+
+
+def test_only_answers_that_are_parsed_anew_crowd_a_host() -> None:
+    row = {"model_id": "a/b", "task": "gpqa", "num_gpus": "1", "avg_output_len": "5000"}
+    assert host_of(row).crowding == 35000.0
+    assert host_of({**row, "task": "lm-arena-chat"}).crowding == 0.0
+    assert host_of({**row, "model_id": "openai/gpt-oss-20b"}).crowding == 0.0
+
+
 @needs_data
 def test_the_shipped_curve_is_that_of_the_public_sweep() -> None:
     sweep = read_clock_sweep(DATA / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv")
@@ -139,7 +154,7 @@ def test_a_model_left_out_is_told_within_the_target_on_h100() -> None:
     errors = []
     for row in rows:
         if row.architecture == "Qwen3-8B" and row.run.gpu.name == "h100":
-            roofline = EnergyRoofline(row.run.model, row.run.gpu, 1, known)
+            roofline = EnergyRoofline(row.run.model, row.run.gpu, 1, known, row.run.host)
             prompt = prompts[row.run.task]
             said = roofline.point(1980, row.run.batch_limit, prompt, row.run.output_tokens)
             errors.append(abs(said.joules_per_token * row.run.output_tps / row.run.draw_w - 1))

@@ -43,6 +43,8 @@ class Coefficients:
         vocabulary_s: Sampling one entry of the vocabulary for one sequence, s.
         host_s: Host time of a step, s.
         sequence_s: Host time for each sequence of a step, s.
+        crowd_s: More host time of a step for each token of `Host.crowding`, s; it shows how many
+            CPUs the hosts of these measurements had for a GPU.
         host_overlap: Exponent with which host and GPU overlap.
         busy: Draw while anything runs beyond the idle draw, share of the limit.
         weight_energy: Of streaming dense weights.
@@ -84,6 +86,7 @@ class Coefficients:
     vocabulary_s: float
     host_s: float
     sequence_s: float
+    crowd_s: float
     host_overlap: float
     busy: float
     weight_energy: float

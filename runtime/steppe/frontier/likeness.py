@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.host import Host
 from steppe.frontier.model_shape import ModelShape
 
 Floats = NDArray[np.float64]
@@ -56,6 +57,7 @@ class Place:
         gpus: How many share the model.
         batch: Sequences that decode at once.
         context_tokens: Mean context of one of them.
+        host: What else keeps their host busy.
     """
 
     model: ModelShape
@@ -63,6 +65,7 @@ class Place:
     gpus: int
     batch: float
     context_tokens: float
+    host: Host
 
 
 def features_of(place: Place) -> tuple[float, ...]:
@@ -87,6 +90,7 @@ def features_of(place: Place) -> tuple[float, ...]:
         math.log(model.hidden) / 0.6,
         math.log(model.layers) / 0.5,
         1.0 * precision.expert_fp4,
+        place.host.crowding / 28e3,
     )
 
 

@@ -15,6 +15,7 @@ from steppe.errors import UsageError
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.correction import Correction
 from steppe.frontier.gpu_spec import GpuSpec, Sharding
+from steppe.frontier.host import ALONE, Host
 from steppe.frontier.likeness import (
     MOST_RESIDUAL,
     OWN_NOISE,
@@ -69,17 +70,26 @@ class EnergyRoofline:
         gpu: Each of its GPUs.
         tp: How many: dense weights are split over them, experts spread.
         calibration: What measurements taught.
+        host: What else keeps its host busy.
 
     Raises:
         UsageError: The GPUs cannot split the heads, or do not hold the weights.
         ConfigError: No coefficients hold for this GPU.
     """
 
-    def __init__(self, model: ModelShape, gpu: GpuSpec, tp: int, calibration: Calibration) -> None:
-        self.model, self.gpu, self.tp, self.calibration = model, gpu, tp, calibration
+    def __init__(
+        self,
+        model: ModelShape,
+        gpu: GpuSpec,
+        tp: int,
+        calibration: Calibration,
+        host: Host = ALONE,
+    ) -> None:
+        self.model, self.gpu, self.tp = model, gpu, tp
+        self.calibration, self.host = calibration, host
         self._sharding = _sharding(model, gpu, tp)
         fitted = with_measured(calibration.of(gpu), gpu)
-        self._rates = step_rates(model, gpu, self._sharding, fitted)
+        self._rates = step_rates(model, gpu, self._sharding, fitted, host)
         self._law = StepLaw.of(gpu, fitted, calibration.curve)
         likeness = Likeness.of(calibration.residuals)
         self._correction = Correction.of(likeness, self._place(1.0, 1.0), self._plain_s)
@@ -171,13 +181,13 @@ class EnergyRoofline:
         """Return a roofline that also knows some measured points of this very model and GPU."""
         residuals = tuple(self._residual(p, input_tokens, output_tokens) for p in measured)
         known = self.calibration.with_residuals(residuals)
-        return EnergyRoofline(self.model, self.gpu, self.tp, known)
+        return EnergyRoofline(self.model, self.gpu, self.tp, known, self.host)
 
     def _residual(
         self, point: OperatingPoint, input_tokens: float, output_tokens: float
     ) -> Residual:
         plain = Calibration(self.calibration.coefficients, self.calibration.curve, ())
-        formula = EnergyRoofline(self.model, self.gpu, self.tp, plain)
+        formula = EnergyRoofline(self.model, self.gpu, self.tp, plain, self.host)
         said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
         place = self._place(point.batch_limit, input_tokens + 0.5 * output_tokens)
         time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
@@ -189,7 +199,7 @@ class EnergyRoofline:
         )
 
     def _place(self, batch: float, context_tokens: float) -> Place:
-        return Place(self.model, self.gpu, self.tp, batch, context_tokens)
+        return Place(self.model, self.gpu, self.tp, batch, context_tokens, self.host)
 
     def _relative(self, clock_mhz: float) -> float:
         return min(max(clock_mhz, self.gpu.lowest_mhz), self.gpu.highest_mhz) / (

@@ -17,6 +17,7 @@ from steppe.errors import ConfigError, ModelError
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
+from steppe.frontier.host import Host
 from steppe.frontier.likeness import Place, Residual, features_of
 from steppe.frontier.model_config import shape_of
 from steppe.frontier.model_shape import ModelShape
@@ -117,9 +118,9 @@ def read_residuals(path: Path) -> tuple[Residual, ...]:
 
 
 def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residual:
-    place = Place(
-        model, gpu, int(row["gpus"]), float(row["batch_limit"]), float(row["context_tokens"])
-    )
+    host = Host(int(row["neighbours"]), float(row["parsed_tokens"]))
+    batch, context_tokens = float(row["batch_limit"]), float(row["context_tokens"])
+    place = Place(model, gpu, int(row["gpus"]), batch, context_tokens, host)
     return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
 
 

@@ -18,6 +18,7 @@ from scipy.optimize import least_squares
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import ClockCurve, GpuSpec, Sharding
+from steppe.frontier.host import Host
 from steppe.frontier.likeness import MOST_RESIDUAL, Floats, Place, Residual, features_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline_priors import PRIORS, PROMPT_TOKENS
@@ -46,6 +47,7 @@ class MeasuredRun:
         draw_w: Draw of all GPUs, W.
         itl_s: Median time between two tokens, s.
         fitted: Whether the fit may use it.
+        host: What else kept its host busy.
     """
 
     model: ModelShape
@@ -58,6 +60,7 @@ class MeasuredRun:
     draw_w: float
     itl_s: float
     fitted: bool
+    host: Host
 
 
 def stacked(values: Sequence[Any]) -> Any:
@@ -101,6 +104,7 @@ class RooflineFit:
         self._sharding = stacked(
             [Sharding.over(run.gpus, run.model.attention.kv_heads) for run in runs]
         )
+        self._host = stacked([run.host for run in runs])
         self._batch = np.array([run.batch_limit for run in runs], dtype=float)
         self._output = np.array([run.output_tokens for run in runs])
         self._tps = np.array([run.output_tps for run in runs])
@@ -135,7 +139,7 @@ class RooflineFit:
         prompt: Any = np.array([sets[0][run.task] for run in self.runs])
         batch: Any = self._batch
         output: Any = self._output
-        rates = step_rates(self._model, self._gpu, self._sharding, fitted)
+        rates = step_rates(self._model, self._gpu, self._sharding, fitted, self._host)
         each = self._model.sequence_bytes(prompt + 0.5 * output)
         held: Any = held_sequences(self._model, self._gpu, self._sharding, batch, each)
         state = steady_state(rates, held, prompt, output)
@@ -197,4 +201,4 @@ class RooflineFit:
 def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Place:
     """Return where a run stands among others."""
     context = prompt_tokens[run.task] + 0.5 * run.output_tokens
-    return Place(run.model, run.gpu, run.gpus, run.batch_limit, context)
+    return Place(run.model, run.gpu, run.gpus, run.batch_limit, context, run.host)

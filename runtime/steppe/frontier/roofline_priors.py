@@ -50,6 +50,7 @@ PRIORS = {
     "vocabulary_s": Prior(3e-11),
     "host_s": Prior(0.7e-3),
     "sequence_s": Prior(15e-6),
+    "crowd_s": Prior(1e-7, 1.5, 1.5),
     "host_overlap": Prior(3.0, 0.3, 0.0),
     "busy": Prior(0.05),
     "weight_energy": Prior(0.4),

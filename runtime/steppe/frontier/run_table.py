@@ -9,12 +9,16 @@ from pathlib import Path
 
 from steppe.errors import TraceError
 from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.host import Host
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
 from steppe.frontier.roofline_fit import MeasuredRun
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0
+_HOST_GPUS = 8
+_HARMONY = "openai/gpt-oss"
+"""How the ids of models begin whose answers vLLM parses token by token; see `Host`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class TableRow:
         model_id: The model's id on the hub.
         architecture: The shape it shares with its siblings: precision and training left out.
         run: What was measured.
-        host_bound: Whether the row shows the host's pace, not the GPU's; see `host_bound`.
+        host_bound: Whether the row shows the host's pace, not the GPU's; see `host_bound`. The
+            fit uses such a row only where `Host` says why.
         data_parallel: Whether attention ran data-parallel, which the roofline does not model.
     """
 
@@ -89,6 +94,19 @@ def host_bound(rows: Sequence[Mapping[str, str]]) -> list[bool]:
     ]
 
 
+def host_of(row: Mapping[str, str]) -> Host:
+    """Return the host of a row, as the public benchmark set it up, whatever the row shows.
+
+    It fills each host with as many engines as there are GPUs for (`scripts/generate_jobs.py` of
+    ml-energy/benchmark, the slots of `hosts_*gpu.yaml`; taken to be hosts of 8 GPUs) and names a
+    reasoning parser for GPQA only (`configs/vllm`; not for every Nemotron in every version, but
+    for its neighbours in the queue). The mean answer is known to who asks, as everywhere here.
+    """
+    anew = row["task"] == "gpqa" and not row["model_id"].startswith(_HARMONY)
+    neighbours = _HOST_GPUS // int(row["num_gpus"]) - 1
+    return Host(neighbours, float(row["avg_output_len"]) if anew else 0.0)
+
+
 def architecture_of(model_id: str) -> str:
     """Return what a model shares with its siblings: its id without training and precision."""
     name = model_id.rsplit("/", maxsplit=1)[-1]
@@ -115,7 +133,7 @@ def _number(row: Mapping[str, str], what: str) -> float:
 
 
 def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bool) -> TableRow:
-    parallel = row["data_parallel"] != "1"
+    parallel, host = row["data_parallel"] != "1", host_of(row)
     run = MeasuredRun(
         model=model,
         gpu=gpu,
@@ -126,6 +144,7 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         output_tps=_number(row, "output"),
         draw_w=float(row["avg_power_watts"]),
         itl_s=_number(row, "itl") / 1e3,
-        fitted=not (slow or parallel),
+        fitted=not (parallel or (slow and not host.crowding)),
+        host=host,
     )
     return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow, parallel)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import GpuSpec, Sharding
+from steppe.frontier.host import Host
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.step_costs import StepRates
 
@@ -18,7 +19,7 @@ _EVEN_EXPERTS = 8.0
 
 
 def step_rates(
-    model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
+    model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients, host: Host
 ) -> StepRates:
     """Return the costs of a model on `sharding.gpus` GPUs that share it."""
     meeting_s, exchange_token_s = _exchange(model, gpu, sharding, fitted)
@@ -37,7 +38,7 @@ def step_rates(
         meeting_s=meeting_s,
         exchange_token_s=exchange_token_s,
         exchange_energy=fitted.shard_energy,
-        host_step_s=fitted.host_s,
+        host_step_s=fitted.host_s + fitted.crowd_s * host.crowding,
         host_sequence_s=fitted.sequence_s,
     )
 
