@@ -88,7 +88,7 @@ async def engine(ready: Connection) -> None:
 
 async def gateway(ready: Connection) -> None:
     """Serve the gateway over one replica, and forget finished requests each second."""
-    door = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, ("fake",)))
+    door = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, 2.0, ("fake",)))
     ready.send(await door.start())
     door.set_routes((Route("r0", ready.recv(), 1000),), None)
     ready.send("routed")

@@ -146,6 +146,7 @@ async def open_site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
                 port=0,
                 max_waiting=max_waiting,
                 max_wait_s=max_wait_s,
+                ttft_s=2.0,
                 models=("m",),
                 retry_delays_s=(0.0, 0.0),
                 stop_timeout_s=0.1,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from steppe.gateway.admission import Ticket
+from steppe.control.admission import Ticket
 from steppe.gateway.gate import Gate, Place, RefusedError
 from steppe.gateway.routing import Route
 
@@ -60,6 +60,17 @@ async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
     assert not second.done()
     gate.leave(place)
     assert (await second).route == ONE
+
+
+async def test_who_can_still_be_in_time_goes_before_who_is_late() -> None:
+    gate, now_s = Gate(max_waiting=10), time.monotonic()
+    late, timely = Ticket(1, 1, now_s - 1.0), Ticket(1, 2, now_s + 60.0)
+    first, second = await _wait_at(gate, late, timely)
+    gate.set_routes((ONE,), None)
+    place = await second
+    assert not first.done()
+    gate.leave(place)
+    assert (await first).route == ONE
 
 
 async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:

@@ -177,6 +177,6 @@ async def test_large_bodies_pass(site: Any) -> None:
 
 async def test_a_port_in_use_is_one_line_that_names_it(site: Any) -> None:
     port = int(site.url.rsplit(":", 1)[1])
-    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, ("m",)))
+    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, 2.0, ("m",)))
     with pytest.raises(UsageError, match=f"^gateway.port: 127.0.0.1:{port} is in use already$"):
         await other.start()

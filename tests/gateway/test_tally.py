@@ -12,7 +12,7 @@ CALLER = Caller("default", "standard", "")
 
 
 def _tally() -> Tally:
-    return Tally(started_s=100.0, started_epoch_s=5000.0)
+    return Tally(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0)
 
 
 def test_times_count_from_arrival_and_tpot_leaves_out_the_first_token() -> None:

@@ -39,7 +39,7 @@ class Fleet:
             Replica(kind, self.queue, FULL_MHZ, self._stepper(i)) for i in range(replicas)
         ]
         self.table = [0] * replicas
-        patience = Patience(1000, 1000.0)
+        patience = Patience(1000, 1000.0, 2.0)
         self.gate = Gate(replicas, patience, self.queue, self._send, lambda _: None)
 
     def run(self, arrivals: list[Arrival], commands: list[Command]) -> None:

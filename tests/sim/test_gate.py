@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.gateway.admission import PRIORITIES as GATEWAY_PRIORITIES
-from steppe.gateway.admission import AdmissionQueue, Ticket
+from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.gateway.routing import Route, RoutingTable
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
-from steppe.sim.request import PRIORITIES, Arrival, Request
+from steppe.sim.request import Arrival, Request
 
 REPLICAS = 5
-ENDLESS = Patience(1000, 1000.0)
+ENDLESS = Patience(1000, 1000.0, 2.0)
 
 
 class Door:
@@ -36,10 +35,6 @@ class Door:
 
     def _end(self, request: Request) -> None:
         self.ended.append((request.number, request.finish, request.end_s))
-
-
-def test_the_classes_are_those_of_the_gateway() -> None:
-    assert PRIORITIES == GATEWAY_PRIORITIES
 
 
 @given(seed=st.integers(0, 1 << 32))
@@ -78,15 +73,17 @@ def test_requests_go_where_the_gateway_sends_them(seed: int) -> None:
 def test_requests_leave_in_the_order_of_the_gateway(ranks: list[int]) -> None:
     door, order = Door(), AdmissionQueue()
     for number, rank in enumerate(ranks):
+        door.queue.run_until(0.1 * number)
         door.submit(number, rank)
-        order.join(Ticket(rank, number))
+        order.join(Ticket.of(rank, number, 0.1 * number, ENDLESS.ttft_s))
     door.gate.route([len(ranks)])
-    expected = [ticket.number for ticket in iter(order.pop, None)]
+    now_s = door.queue.now_s
+    expected = [ticket.number for ticket in iter(lambda: order.pop(now_s), None)]
     assert [number for _, number in door.sent] == expected
 
 
 def test_a_request_that_finds_the_queue_full_is_rejected() -> None:
-    door = Door(Patience(most=2, longest_s=9.0))
+    door = Door(Patience(most=2, longest_s=9.0, ttft_s=2.0))
     for number in range(3):
         door.submit(number)
     assert door.ended == [(2, "rejected", 0.0)]
@@ -94,7 +91,7 @@ def test_a_request_that_finds_the_queue_full_is_rejected() -> None:
 
 
 def test_a_request_is_shed_when_it_has_waited_as_long_as_allowed() -> None:
-    door = Door(Patience(most=10, longest_s=5.0))
+    door = Door(Patience(most=10, longest_s=5.0, ttft_s=2.0))
     door.queue.at(1.0, lambda *_: door.submit(1))
     door.queue.at(2.0, lambda *_: door.submit(2))
     door.queue.at(5.5, lambda *_: door.submit(3))
@@ -106,7 +103,7 @@ def test_a_request_is_shed_when_it_has_waited_as_long_as_allowed() -> None:
 
 
 def test_who_was_served_is_not_shed_later() -> None:
-    door = Door(Patience(most=10, longest_s=5.0))
+    door = Door(Patience(most=10, longest_s=5.0, ttft_s=2.0))
     door.submit(1)
     door.gate.route([1])
     door.queue.run_until(20.0)

@@ -131,6 +131,7 @@ class FleetDriver:
             port=gateway.port,
             max_waiting=gateway.max_waiting,
             max_wait_s=gateway.max_wait_s,
+            ttft_s=self._config.slo.ttft_s,
             models=(self._served_name,),
         )
         remote: Any = ray.remote(Door)

@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from steppe.gateway.admission import PRIORITIES, Ticket
+from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.gate import Gate, RefusedError
 from steppe.gateway.generation import REQUEST_ID, Generation, pass_on
 from steppe.gateway.metrics import GatewayMetrics

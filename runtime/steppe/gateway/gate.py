@@ -7,8 +7,8 @@ import math
 import time
 from dataclasses import dataclass
 
+from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.errors import SteppeError
-from steppe.gateway.admission import AdmissionQueue, Ticket
 from steppe.gateway.routing import Route, RoutingTable
 
 
@@ -38,7 +38,7 @@ class Place:
 
 
 class Gate:
-    """Hands out places at replicas in order of urgency, then arrival.
+    """Hands out places at replicas in the order of an `AdmissionQueue`.
 
     Lives on one event loop; not safe to use from another thread. Times are `time.monotonic`, s.
     """
@@ -157,13 +157,14 @@ class Gate:
                 return
 
     def _give(self, place: Place) -> bool:
-        ticket = self._queue.pop()
+        now_s = time.monotonic()
+        ticket = self._queue.pop(now_s)
         while ticket is not None:
             wanted = self._places[ticket]
             if not wanted.done():
                 wanted.set_result(place)
                 return True
-            ticket = self._queue.pop()
+            ticket = self._queue.pop(now_s)
         return False
 
     def _why(self, problem: str) -> str:

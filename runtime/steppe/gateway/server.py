@@ -37,6 +37,7 @@ class GatewaySettings:
         port: Port; 0 takes a free one.
         max_waiting: Requests that may wait for a place; the next one gets a 503.
         max_wait_s: How long a request may wait for a place, s; then it gets a 503.
+        ttft_s: The SLO's longest time to the first token, s: who can still keep it goes first.
         models: Names under which the model is served, told when no replica is awake.
         retry_delays_s: Pauses before each further try of a request that a replica failed
             before its first byte, s.
@@ -49,6 +50,7 @@ class GatewaySettings:
     port: int
     max_waiting: int
     max_wait_s: float
+    ttft_s: float
     models: tuple[str, ...]
     retry_delays_s: tuple[float, ...] = (0.2, 1.0)
     connect_timeout_s: float = 5.0
@@ -82,7 +84,7 @@ class Gateway:
         session = open_session(settings.connect_timeout_s)
         self._door = Door(
             gate=self._gate,
-            tally=Tally(time.monotonic(), time.time()),
+            tally=Tally(time.monotonic(), time.time(), self._settings.ttft_s),
             metrics=self._metrics,
             session=session,
             generation=Generation(

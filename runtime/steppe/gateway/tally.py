@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from steppe.gateway.admission import PRIORITIES, Ticket
+from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.stream import StreamScanner, Usage
 
 FAILED = frozenset({"error", "abort"})
@@ -160,11 +160,17 @@ class Tally:
         ends: Rate of ends.
     """
 
-    def __init__(self, started_s: float, started_epoch_s: float) -> None:
-        """Start counting at `started_s` (monotonic), which is `started_epoch_s` (Unix), s."""
+    def __init__(self, started_s: float, started_epoch_s: float, ttft_s: float) -> None:
+        """Start counting.
+
+        Args:
+            started_s: Now, s on the monotonic clock.
+            started_epoch_s: Now, s since the Unix epoch.
+            ttft_s: The SLO's longest time to the first token, s.
+        """
         self.ends = RateWindow(started_s)
         self._started_s = started_s
-        self._started_epoch_s = started_epoch_s
+        self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._open: dict[str, Exchange] = {}
         self._fresh: list[FinishedRequest] = []
@@ -175,7 +181,8 @@ class Tally:
         id_ = request_id(caller.wanted_id)
         if id_ in self._open:
             id_ = uuid.uuid4().hex
-        ticket = Ticket(PRIORITIES.index(caller.priority), self._arrived)
+        rank = PRIORITIES.index(caller.priority)
+        ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
         exchange = Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
         self._open[id_] = exchange
         return exchange

@@ -136,7 +136,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         case found, _:
             raise ConfigError(f"fleet.replicas: a simulation needs a number, found {found!r}")
     gateway = config.gateway
-    patience = Patience(gateway.max_waiting, gateway.max_wait_s)
+    patience = Patience(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
     return FleetSettings(replicas, kind, patience, config.sim.clock_latency_s)
 
 

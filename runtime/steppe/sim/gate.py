@@ -1,17 +1,16 @@
 """Who goes where next: the gateway's order and its choice of a replica, in virtual time.
 
-The order is that of `gateway/admission.py` (class, then arrival) and the choice that of
-`gateway/routing.py` (the least loaded, ties in turn).
+The choice is that of `gateway/routing.py`: the least loaded, ties in turn.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.control.placing import load_of
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
@@ -24,10 +23,12 @@ class Patience:
     Attributes:
         most: Requests that may wait; the next one is rejected.
         longest_s: How long one may wait, s; then it is shed.
+        ttft_s: The SLO's longest time to the first token, s.
     """
 
     most: int
     longest_s: float
+    ttft_s: float
 
 
 class Gate:
@@ -40,8 +41,8 @@ class Gate:
     __slots__ = (
         "_ended",
         "_fresh",
-        "_heap",
         "_limits",
+        "_line",
         "_loads",
         "_patience",
         "_queue",
@@ -76,7 +77,7 @@ class Gate:
         self._patience, self._queue = patience, queue
         self._send, self._ended = send, ended
         self._turn = 0
-        self._heap: list[tuple[int, int]] = []
+        self._line = AdmissionQueue()
         self._waiting: dict[int, Request] = {}
         self._until: deque[tuple[float, int]] = deque()
 
@@ -161,14 +162,13 @@ class Gate:
             replica = self._acquire()
             if replica is None:
                 return
-            number = heapq.heappop(self._heap)[1]
-            while number not in self._waiting:
-                number = heapq.heappop(self._heap)[1]
-            self._send(replica, self._waiting.pop(number))
+            ticket = self._line.pop(self._queue.now_s)
+            assert ticket is not None, "whoever waits is in the line"
+            self._send(replica, self._waiting.pop(ticket.number))
 
     def _wait(self, request: Request) -> None:
         self._waiting[request.number] = request
-        heapq.heappush(self._heap, (request.arrival.rank, request.number))
+        self._line.join(self._ticket(request))
         until_s = self._queue.now_s + self._patience.longest_s
         self._until.append((until_s, request.number))
         if len(self._until) == 1:
@@ -180,9 +180,15 @@ class Gate:
         while until and (until[0][0] <= now_s or until[0][1] not in self._waiting):
             until_s, number = until.popleft()
             if until_s <= now_s and number in self._waiting:
-                self._refuse(self._waiting.pop(number), "shed")
+                request = self._waiting.pop(number)
+                self._line.leave(self._ticket(request))
+                self._refuse(request, "shed")
         if until:
             self._queue.at(until[0][0], self._shed)
+
+    def _ticket(self, request: Request) -> Ticket:
+        arrival = request.arrival
+        return Ticket.of(arrival.rank, request.number, arrival.at_s, self._patience.ttft_s)
 
     def _refuse(self, request: Request, finish: str) -> None:
         request.end(self._queue.now_s, finish, 0)

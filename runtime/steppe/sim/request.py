@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steppe.control.admission import PRIORITIES
 from steppe.report.records import RequestRecord
 
-PRIORITIES = ("interactive", "standard", "deferrable")
-"""The classes of urgency, most urgent first, as the gateway has them."""
 ENERGY_SOURCE = "modelled"
 
 

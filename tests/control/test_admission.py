@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.gateway.admission import AdmissionQueue, Ticket
+from steppe.control.admission import DEFERRABLE, LATE_SHARE, AdmissionQueue, Ticket
 
 
 def test_the_most_urgent_goes_first_and_then_who_came_first() -> None:
     queue = AdmissionQueue()
     for ticket in (Ticket(2, 1), Ticket(1, 2), Ticket(0, 3), Ticket(1, 4), Ticket(0, 5)):
         queue.join(ticket)
-    assert [queue.pop() for _ in range(6)] == [
+    assert [queue.pop(0.0) for _ in range(6)] == [
         Ticket(0, 3),
         Ticket(0, 5),
         Ticket(1, 2),
@@ -24,16 +26,35 @@ def test_who_has_to_wait_again_gets_its_old_place() -> None:
     queue = AdmissionQueue()
     queue.join(Ticket(1, 1))
     queue.join(Ticket(1, 2))
-    assert queue.pop() == Ticket(1, 1)
+    assert queue.pop(0.0) == Ticket(1, 1)
     queue.join(Ticket(1, 1))
-    assert queue.pop() == Ticket(1, 1)
+    assert queue.pop(0.0) == Ticket(1, 1)
+
+
+def test_who_is_late_waits_until_nobody_of_its_class_is_in_time() -> None:
+    queue = AdmissionQueue()
+    early, late, timely, other = (
+        Ticket(1, 1, 5.0),
+        Ticket(1, 2, 9.0),
+        Ticket(1, 3, 20.0),
+        Ticket(2, 4),
+    )
+    for ticket in (late, other, timely, early):
+        queue.join(ticket)
+    assert [queue.pop(10.0) for _ in range(4)] == [timely, early, late, other]
+
+
+def test_a_request_is_late_after_a_share_of_its_slo_and_deferrable_work_never() -> None:
+    assert Ticket.of(1, 7, 100.0, 2.0) == (1, 7, 100.0 + 2.0 * LATE_SHARE)
+    assert Ticket.of(DEFERRABLE, 7, 100.0, 2.0).late_s == math.inf
 
 
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "pop"]), st.integers(0, 200))))
 def test_it_always_serves_the_first_of_those_who_wait(moves: list[tuple[str, int]]) -> None:
     queue, waiting = AdmissionQueue(), set[Ticket]()
-    for move, number in moves:
-        ticket = Ticket(number % 3, number)
+    for now, (move, number) in enumerate(moves):
+        now_s = float(now)
+        ticket = Ticket(number % 3, number, float(number))
         if move == "join" and ticket not in waiting:
             queue.join(ticket)
             waiting.add(ticket)
@@ -41,8 +62,9 @@ def test_it_always_serves_the_first_of_those_who_wait(moves: list[tuple[str, int
             queue.leave(ticket)
             waiting.discard(ticket)
         elif move == "pop":
-            first = min(waiting, default=None)
-            assert queue.pop() == first
+            order = sorted(waiting, key=lambda t: (t.rank, t.late_s < now_s, t.number))
+            first = next(iter(order), None)
+            assert queue.pop(now_s) == first
             waiting -= {first}
         assert len(queue) == len(waiting)
 
@@ -53,5 +75,5 @@ def test_those_who_left_are_forgotten() -> None:
         queue.join(Ticket(1, number))
         queue.leave(Ticket(1, number))
     queue.join(Ticket(1, 1000))
-    assert queue.pop() == Ticket(1, 1000)
-    assert queue.pop() is None
+    assert queue.pop(0.0) == Ticket(1, 1000)
+    assert queue.pop(0.0) is None
