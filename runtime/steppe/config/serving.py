@@ -94,7 +94,10 @@ class SloSection(Section):
     """What a good request is."""
 
     ttft_s: Positive = 2.0
+    """Longest time to the first token, s. While requests wait for watts, those that can still keep
+    it are served before those that cannot; of class `deferrable` none is late."""
     tpot_s: Positive = 0.2
+    """Longest mean time per output token, s."""
 
 
 class RaySection(Section):
