@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,19 @@ def test_the_default_follows_the_budget_with_feedback_ramp_and_dwell(frontier: F
     assert policy.inner.rise_w_per_s == pytest.approx(0.25 * 4 * frontier.full.draw_w)
     assert isinstance(policy.inner.inner, Loosened)
     assert isinstance(policy.inner.inner.inner, Dwelling)
+
+
+@pytest.mark.parametrize("slo_s", [0.01, 0.05, 0.2])
+def test_the_budget_is_followed_at_points_that_keep_the_slo_if_any_does(
+    frontier: Frontier, fleets: Any, slo_s: float
+) -> None:
+    points = tuple(replace(p, tpot_s=p.batch_limit / p.output_tps) for p in frontier.points)
+    timed = replace(frontier, points=points)
+    fastest_s = min(point.tpot_s for point in points)
+    policy = make_policy(section("follow_budget"), PoolFacts(timed, 4, slo_s, steady))
+    plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).seen)
+    slowest_s = max(point.tpot_s for point in plan.awake)
+    assert slowest_s <= slo_s or slo_s < fastest_s
 
 
 def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fleets: Any) -> None:

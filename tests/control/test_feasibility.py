@@ -18,7 +18,6 @@ from steppe.control.feasibility import (
     needs,
     outlook,
 )
-from steppe.control.policy import SLO_SHARE
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
 
@@ -118,7 +117,7 @@ def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fl
         frontier.source,
     )
     tpots_s = sorted(point.tpot_s for point in timed.points)
-    strict, loose = (Points.of(timed, slo_s / SLO_SHARE) for slo_s in (tpots_s[0], tpots_s[-1]))
+    strict, loose = Points.of(timed, tpots_s[0]), Points.of(timed, tpots_s[-1])
     assert {point.tpot_s for point in strict.kept.points} == {tpots_s[0]}
     assert loose.kept.points == timed.points
     seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)

@@ -17,7 +17,15 @@ from steppe.control.baselines import (
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.loosened import Loosened
 from steppe.control.planned import DayAhead, Foresight, Planned
-from steppe.control.policy import BoundedPolicy, FollowBudget, Policy, SaveEnergy, at_slo
+from steppe.control.policy import (
+    SLO_SHARE,
+    BoundedPolicy,
+    FollowBudget,
+    Policy,
+    SaveEnergy,
+    at_slo,
+    at_slo_if_any,
+)
 from steppe.frontier.pareto import Frontier
 
 
@@ -51,10 +59,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     frontier = pool.frontier
     match control.policy:
         case "follow_budget":
-            follow = FollowBudget(frontier, frontier.drain.draw_w)
-            policy = _damped(control, pool, _planned(control, pool, follow, frontier))
+            kept = at_slo_if_any(frontier, pool.tpot_s)
+            follow = FollowBudget(kept, kept.drain.draw_w)
+            policy = _damped(control, pool, _planned(control, pool, follow, kept))
         case "save_energy":
-            kept = at_slo(frontier, pool.tpot_s)
+            kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)
             save = SaveEnergy(kept, kept.drain.draw_w, control.utilisation)
             policy = _damped(control, pool, _planned(control, pool, save, kept))
         case "full_clocks":

@@ -9,9 +9,8 @@ from typing import Literal, Self
 
 from steppe.control.planned import Foresight
 from steppe.control.planner import EVERYTHING, LEAST_TPS, Planner
-from steppe.control.policy import at_slo
+from steppe.control.policy import at_slo_if_any
 from steppe.control.state import Observation
-from steppe.errors import InfeasibleError
 from steppe.frontier.exchange import lower_draw
 from steppe.frontier.group import Group
 from steppe.frontier.pareto import Frontier
@@ -101,10 +100,7 @@ class Points:
     @classmethod
     def of(cls, frontier: Frontier, tpot_s: float) -> Self:
         """Tell apart the points that keep an SLO, the longest time per output token, s."""
-        try:
-            return cls(frontier, at_slo(frontier, tpot_s))
-        except InfeasibleError:
-            return cls(frontier, frontier)
+        return cls(frontier, at_slo_if_any(frontier, tpot_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from steppe.frontier.pareto import Frontier
 SPARE_SHARE = 0.25
 """Capacity kept above the demand while nothing waits, share of the demand."""
 SLO_SHARE = 0.9
-"""A point keeps an SLO if its mean is within this share of it: requests spread around the mean."""
+"""Where joules are to be saved, a point must keep this share of the SLO: requests spread around
+its mean."""
 
 
 class Policy(Protocol):
@@ -42,7 +43,7 @@ class FollowBudget:
     for every request that runs, so that none is held. Keeps no memory.
 
     Attributes:
-        frontier: Operating points of one replica.
+        frontier: Operating points of one replica; those that keep the SLO, if any does.
         drain_w: Draw of a replica that drains, W.
     """
 
@@ -89,6 +90,14 @@ class SaveEnergy:
         return Planner(self.frontier, self.drain_w).plan(seen, Goal(need, bounds))
 
 
+def at_slo_if_any(frontier: Frontier, tpot_s: float) -> Frontier:
+    """Return the frontier of the points that keep an SLO, and all points where none does."""
+    try:
+        return at_slo(frontier, tpot_s)
+    except InfeasibleError:
+        return frontier
+
+
 def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
     """Return the frontier of the points that keep an SLO; unmeasured times count as kept.
 
@@ -99,11 +108,11 @@ def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
     Raises:
         InfeasibleError: No point keeps it.
     """
-    kept = [point for point in frontier.points if point.tpot_s <= SLO_SHARE * tpot_s]
+    kept = [point for point in frontier.points if point.tpot_s <= tpot_s]
     if not kept:
         fastest_s = min(point.tpot_s for point in frontier.points)
         raise InfeasibleError(
-            f"asked for {tpot_s} s per output token, found {fastest_s:.3g} s at the fastest point, "
-            f"and a point's mean must be within {SLO_SHARE:.0%} of it"
+            f"asked for {tpot_s:.3g} s per output token, "
+            f"found {fastest_s:.3g} s at the fastest point"
         )
     return Frontier.of(kept, frontier.asleep_w, frontier.idle_w, frontier.source)
