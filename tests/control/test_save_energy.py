@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from steppe.control.policy import SaveEnergy, at_slo
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
 
 AWAKE = ReplicaState.AWAKE
 
@@ -56,6 +57,30 @@ def test_requests_that_wait_raise_the_plan_until_they_have_a_place(
 def test_the_budget_is_a_ceiling(frontier: Frontier, fleets: Any) -> None:
     seen = replace(asking(fleets, 3, 1e9), budget_w=100.0)
     assert policy_of(frontier).decide(seen).draw_w <= 100.0
+
+
+@given(
+    st.lists(
+        st.builds(
+            OperatingPoint,
+            clock_mhz=st.just(900),
+            batch_limit=st.just(4),
+            output_tps=st.integers(1, 9).map(float),
+            draw_w=st.integers(20, 29).map(float),
+            tpot_s=st.integers(1, 5).map(float),
+        ),
+        min_size=1,
+    ),
+    st.integers(1, 5),
+)
+def test_an_slo_finds_all_points_that_are_the_best_within_it(
+    measured: list[OperatingPoint], slo_s: int
+) -> None:
+    within = [point for point in measured if point.tpot_s <= slo_s]
+    assume(within)
+    best = Frontier.of(within, 10.0, 12.0, "modelled").points
+    found = at_slo(Frontier.of(measured, 10.0, 12.0, "modelled"), slo_s).points
+    assert [(p.draw_w, p.output_tps) for p in found] == [(p.draw_w, p.output_tps) for p in best]
 
 
 def test_points_that_break_the_slo_are_dropped(frontier: Frontier) -> None:

@@ -108,9 +108,9 @@ def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
     Raises:
         InfeasibleError: No point keeps it.
     """
-    kept = [point for point in frontier.points if point.tpot_s <= tpot_s]
+    kept = [point for point in frontier.candidates if point.tpot_s <= tpot_s]
     if not kept:
-        fastest_s = min(point.tpot_s for point in frontier.points)
+        fastest_s = min(point.tpot_s for point in frontier.candidates)
         raise InfeasibleError(
             f"asked for {tpot_s:.3g} s per output token, "
             f"found {fastest_s:.3g} s at the fastest point"

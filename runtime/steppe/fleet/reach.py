@@ -31,6 +31,7 @@ def without_clock_limits(frontier: Frontier, rest_w: float) -> Frontier:
     return replace(
         frontier,
         points=points,
+        quicker=tuple(point for point in frontier.quicker if point.clock_mhz == highest_mhz),
         asleep_w=max(frontier.asleep_w, rest_w),
         idle_w=max(frontier.idle_w, rest_w),
     )

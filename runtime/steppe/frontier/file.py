@@ -18,7 +18,7 @@ def write_frontier(frontier: Frontier, path: Path) -> None:
         "source": frontier.source,
         "asleep_w": frontier.asleep_w,
         "idle_w": frontier.idle_w,
-        "points": [asdict(point) for point in frontier.points],
+        "points": [asdict(point) for point in frontier.candidates],
     }
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from steppe.errors import InfeasibleError
@@ -18,12 +18,15 @@ class Frontier:
         asleep_w: Draw of a replica that sleeps, W.
         idle_w: Draw of an awake replica without work, at the lowest clock, W.
         source: `measured`, `emulated` or `modelled`.
+        quicker: Points that others beat on both, but none of them on the time per token as well:
+            where that is bounded they may be the best.
     """
 
     points: tuple[OperatingPoint, ...]
     asleep_w: float
     idle_w: float
     source: str
+    quicker: tuple[OperatingPoint, ...] = ()
 
     @classmethod
     def of(
@@ -35,14 +38,20 @@ class Frontier:
             InfeasibleError: No candidate gives tokens.
         """
         kept: list[OperatingPoint] = []
-        for point in sorted(candidates, key=lambda p: (p.draw_w, -p.output_tps)):
-            if point.output_tps > (kept[-1].output_tps if kept else 0.0):
-                kept.append(point)
+        beaten: list[OperatingPoint] = []
+        for point in sorted(candidates, key=lambda p: (p.draw_w, -p.output_tps, p.tpot_s)):
+            is_better = point.output_tps > (kept[-1].output_tps if kept else 0.0)
+            (kept if is_better else beaten).append(point)
         if not kept:
             raise InfeasibleError(
                 "asked for a frontier, found no operating point that gives tokens"
             )
-        return cls(tuple(kept), asleep_w, idle_w, source)
+        return cls(tuple(kept), asleep_w, idle_w, source, _quicker(kept, beaten))
+
+    @property
+    def candidates(self) -> tuple[OperatingPoint, ...]:
+        """Every point that is the best for some draw, output and time per token."""
+        return (*self.points, *self.quicker)
 
     @property
     def floor(self) -> OperatingPoint:
@@ -75,6 +84,23 @@ class Frontier:
                 hull.pop()
             hull.append(point)
         return tuple(hull)
+
+
+def _quicker(
+    kept: Sequence[OperatingPoint], beaten: Sequence[OperatingPoint]
+) -> tuple[OperatingPoint, ...]:
+    """Return the beaten points that no other beats on draw, tokens and time per token at once.
+
+    Args:
+        kept: Points that none beats on draw and tokens.
+        beaten: The others, by rising draw, then falling output, then rising time per token.
+    """
+    found: list[OperatingPoint] = []
+    for point in beaten:
+        rivals = (p for p in (*kept, *found) if p.draw_w <= point.draw_w)
+        if not any(p.output_tps >= point.output_tps and p.tpot_s <= point.tpot_s for p in rivals):
+            found.append(point)
+    return tuple(found)
 
 
 def _turns_left(a: OperatingPoint, b: OperatingPoint, c: OperatingPoint) -> bool:
