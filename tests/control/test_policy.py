@@ -180,6 +180,22 @@ def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     assert (len(plan.awake), plan.draining) == (1, 0)
 
 
+def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others(fleets: Any) -> None:
+    one, full, fast = (
+        OperatingPoint(600, 1, 10.0, 30.0),
+        OperatingPoint(600, 16, 40.0, 60.0),
+        OperatingPoint(900, 16, 80.0, 110.0),
+    )
+    frontier = Frontier.of([one, full, fast], asleep_w=10.0, idle_w=15.0, source="modelled")
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 140.0).seen
+    serving, leaving = seen.replicas
+    plans = []
+    for held in (16, 1):
+        replicas = (serving, replace(leaving, outstanding=held))
+        plans.append(FollowBudget(frontier, 60.0).decide(replace(seen, replicas=replicas)))
+    assert plans == [Plan((full,), 120.0, draining=1), Plan((fast,), 140.0, draining=1)]
+
+
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(
     frontier: Frontier, fleets: Any
 ) -> None:

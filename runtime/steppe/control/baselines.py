@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.planner import Planner
-from steppe.control.state import Observation, Tally
+from steppe.control.state import Observation
 from steppe.frontier.mix import Mix, best_mix
 from steppe.frontier.pareto import Frontier
 
@@ -152,19 +152,19 @@ class Reactive:
 
 def _room_w(frontier: Frontier, seen: Observation) -> float:
     """Return what the replicas that can serve may draw together, W."""
-    return seen.budget_w - _others_w(frontier, seen.tally)
+    return seen.budget_w - _others_w(frontier, seen)
 
 
-def _others_w(frontier: Frontier, tally: Tally) -> float:
+def _others_w(frontier: Frontier, seen: Observation) -> float:
     """Return the draw of the replicas that cannot serve, W; those that leave drain."""
-    return Planner(frontier, frontier.drain.draw_w).others_w(tally, tally.draining)
+    return Planner(frontier, frontier.drain.draw_w).others_w(seen, may_drain=True)
 
 
 def _plan(frontier: Frontier, seen: Observation, awake: Mix) -> Plan:
     """Return the plan with these replicas awake; those that leave may finish."""
     tally = seen.tally
     draining = tally.draining + max(0, tally.awake - len(awake))
-    others_w = _others_w(frontier, tally)
+    others_w = _others_w(frontier, seen)
     draw_w = sum(point.draw_w for point in awake) + others_w
     draw_w += (tally.usable - len(awake)) * frontier.asleep_w
     feasible = tally.usable * frontier.asleep_w + others_w <= seen.budget_w

@@ -60,11 +60,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            follow = FollowBudget(kept, kept.drain.draw_w)
+            follow = FollowBudget(kept, frontier.drain.draw_w)
             policy = _damped(control, pool, _planned(control, pool, follow, kept))
         case "save_energy":
             kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)
-            save = SaveEnergy(kept, kept.drain.draw_w, control.utilisation)
+            save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
             policy = _damped(control, pool, _planned(control, pool, save, kept))
         case "full_clocks":
             policy = FullClocks(frontier)

@@ -131,7 +131,9 @@ def needs(seen: Observation, points: Points) -> Needs:
     """
     tally, asleep_w = seen.tally, points.frontier.asleep_w
     usable = tally.usable
-    others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(tally, 0)
+    others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(
+        seen, may_drain=False
+    )
     floor_w = usable * asleep_w + others_w
     serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
     return Needs(floor_w, serving_w, _covering_w(points.kept, usable, seen.demand_tps) + others_w)

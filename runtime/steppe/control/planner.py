@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.state import Observation, Tally
+from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.group import Counts, Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
@@ -49,7 +49,7 @@ class Planner:
 
     Attributes:
         frontier: Operating points of one replica.
-        drain_w: Draw of a replica that drains, W.
+        drain_w: Draw of a replica that drains with a full batch, W.
     """
 
     frontier: Frontier
@@ -57,20 +57,22 @@ class Planner:
 
     def plan(self, seen: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        tally = seen.tally
-        plan = self._beside(seen.budget_w, tally, goal, tally.draining)
-        if tally.draining and not plan.feasible:
-            return self._beside(seen.budget_w, tally, goal, 0)
-        return self._with_room_to_drain(seen.budget_w, tally, plan)
+        plan = self._beside(seen, goal, may_drain=True)
+        if plan.draining and not plan.feasible:
+            return self._beside(seen, goal, may_drain=False)
+        return self._with_room_to_drain(seen, plan)
 
-    def others_w(self, tally: Tally, draining: int) -> float:
-        """Return the draw of the replicas that cannot serve, if so many of them may drain, W."""
+    def others_w(self, seen: Observation, *, may_drain: bool) -> float:
+        """Return the draw of the replicas that cannot serve, W.
+
+        Args:
+            seen: The fleet.
+            may_drain: Whether those that drain go on; otherwise they sleep.
+        """
+        tally = seen.tally
+        drains_w = self._drains_w(seen) if may_drain else tally.draining * self.frontier.asleep_w
         # What starts, now or next, may draw as much as an idle replica until it can be told.
-        return (
-            draining * self.drain_w
-            + (tally.draining - draining) * self.frontier.asleep_w
-            + tally.coming * self.frontier.idle_w
-        )
+        return drains_w + tally.coming * self.frontier.idle_w
 
     def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
         """Return the plan with the most tokens whose draw is at most `budget_w`.
@@ -113,25 +115,39 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
-    def _beside(self, budget_w: float, tally: Tally, goal: Goal, draining: int) -> Plan:
+    def _drains_w(self, seen: Observation) -> float:
+        """Return the draw of those that drain, each at the least point that holds its requests."""
+        held = [r.outstanding for r in seen.replicas if r.state == ReplicaState.DRAINING]
+        if not held:
+            return 0.0
+        points = self.frontier.points
+        return sum(
+            min([self.drain_w, *(p.draw_w for p in points if p.batch_limit >= requests)])
+            for requests in held
+        )
+
+    def _beside(self, seen: Observation, goal: Goal, *, may_drain: bool) -> Plan:
         """Return the best plan beside the replicas that start, and those that may drain."""
-        others_w = self.others_w(tally, draining)
+        tally, budget_w = seen.tally, seen.budget_w
+        others_w = self.others_w(seen, may_drain=may_drain)
         plan = None
         if goal.need is not None:
             plan = self.covering(goal.need, tally.usable, goal.bounds)
         if plan is None or plan.draw_w + others_w > budget_w:
             plan = self.within(budget_w - others_w, tally.usable, goal.bounds)
+        draining = tally.draining if may_drain else 0
         return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
 
-    def _with_room_to_drain(self, budget_w: float, tally: Tally, plan: Plan) -> Plan:
+    def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
         """Lower the plan so that replicas that must leave can finish, where that is possible."""
+        tally, budget_w = seen.tally, seen.budget_w
         leaving = tally.awake - len(plan.awake)
         if leaving <= 0 or not plan.awake:
             return plan
         room_w = leaving * (self.drain_w - self.frontier.asleep_w)
         if plan.draw_w + room_w <= budget_w:
             return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
-        others_w = self.others_w(tally, plan.draining)
+        others_w = self.others_w(seen, may_drain=plan.draining > 0)
         awake = AwakeBounds(len(plan.awake), len(plan.awake))
         lower = self.within(budget_w - others_w - room_w, tally.usable, awake)
         if len(lower.awake) != len(plan.awake):

@@ -97,8 +97,8 @@ def shares_w(budget_w: float, pools: Sequence[PoolSeen]) -> list[float]:
     """Return what each pool may draw, W; below their floor they share in its proportion."""
     tallies = [one.seen.tally for one in pools]
     others_w = [
-        Planner(one.pool.frontier, one.pool.drain_w).others_w(tally, tally.draining)
-        for one, tally in zip(pools, tallies, strict=True)
+        Planner(one.pool.frontier, one.pool.drain_w).others_w(one.seen, may_drain=True)
+        for one in pools
     ]
     groups = [
         Group.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
