@@ -182,7 +182,7 @@ def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
 
 def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others(fleets: Any) -> None:
     one, full, fast = (
-        OperatingPoint(600, 1, 10.0, 30.0),
+        OperatingPoint(600, 2, 10.0, 30.0),
         OperatingPoint(600, 16, 40.0, 60.0),
         OperatingPoint(900, 16, 80.0, 110.0),
     )

@@ -13,6 +13,9 @@ from steppe.frontier.pareto import Frontier
 
 EVERYTHING = (Want(1.0, math.inf),)
 """Every token is worth the same, and there can never be too many."""
+DRAIN_ROOM = 2
+"""A replica that drains counts as one with so many times its requests: prompts that it has not
+computed yet draw more than the mean."""
 LEAST_TPS = 1e-9
 """An output that no sleeping fleet gives, tokens/s."""
 
@@ -122,7 +125,12 @@ class Planner:
             return 0.0
         points = self.frontier.points
         return sum(
-            min([self.drain_w, *(p.draw_w for p in points if p.batch_limit >= requests)])
+            min(
+                [
+                    self.drain_w,
+                    *(p.draw_w for p in points if p.batch_limit >= DRAIN_ROOM * requests),
+                ]
+            )
             for requests in held
         )
 
