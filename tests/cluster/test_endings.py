@@ -60,6 +60,7 @@ def test_a_run_that_is_interrupted_while_it_starts_leaves_nothing_behind(
     assert fleet.files() == []
 
 
+@pytest.mark.alone  # whatever starts meanwhile sweeps up what it left
 def test_a_run_that_is_killed_is_gone_soon_and_the_next_start_sweeps_up(
     serve: Callable[..., Any],
     locked: Callable[[int], list[int]],
