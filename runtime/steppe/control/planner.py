@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
@@ -120,19 +121,14 @@ class Planner:
 
     def _drains_w(self, seen: Observation) -> float:
         """Return the draw of those that drain, each at the least point that holds its requests."""
-        held = [r.outstanding for r in seen.replicas if r.state == ReplicaState.DRAINING]
-        if not held:
-            return 0.0
-        points = self.frontier.points
-        return sum(
-            min(
-                [
-                    self.drain_w,
-                    *(p.draw_w for p in points if p.batch_limit >= DRAIN_ROOM * requests),
-                ]
-            )
-            for requests in held
-        )
+        # Counted by what they hold: a decision must not cost more on a larger fleet.
+        held = Counter(r.outstanding for r in seen.replicas if r.state == ReplicaState.DRAINING)
+        return sum(number * self._drain_w(requests) for requests, number in held.items())
+
+    def _drain_w(self, requests: int) -> float:
+        room = DRAIN_ROOM * requests
+        roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
+        return min([self.drain_w, *roomy])
 
     def _beside(self, seen: Observation, goal: Goal, *, may_drain: bool) -> Plan:
         """Return the best plan beside the replicas that start, and those that may drain."""
