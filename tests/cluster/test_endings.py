@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from steppe.fleet.leftovers import state_folder, sweep_leftovers
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 ONE_GPU = {
@@ -79,4 +81,4 @@ def test_a_run_that_is_killed_is_gone_soon_and_the_next_start_sweeps_up(
     assert fleet.files()
     heir = serve(frontier={"file": "nowhere.yaml"}, **ONE_GPU)
     assert heir.process.wait(60) == 2
-    assert fleet.files() == []
+    assert (fleet.files(), sweep_leftovers(state_folder())) == ([], ())

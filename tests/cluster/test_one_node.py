@@ -19,8 +19,6 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from steppe.fleet.leftovers import state_folder, sweep_leftovers
-
 MODEL = "tiny"
 PROMPT = "The wind comes over the steppe"
 MESSAGES: Any = [{"role": "user", "content": "Tell me about the wind."}]
@@ -285,7 +283,7 @@ def test_ctrl_c_ends_the_run_with_books_that_balance_and_leaves_nothing_behind(
     assert len(fleet.files()) == 2
     assert fleet.end(signal.SIGINT) == 0
     wait_until(lambda: not fleet.alive(), 15, "no process is left")
-    assert (fleet.files(), sweep_leftovers(state_folder())) == ([], ())
+    assert fleet.files() == []
     assert witness.locked() == []
     summary = json.loads((fleet.record / "summary.json").read_text())
     requests = fleet.requests().values()
