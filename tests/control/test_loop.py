@@ -12,6 +12,7 @@ from steppe.control.loop import ControlLoop
 from steppe.control.policy import FollowBudget
 from steppe.control.reconcile import Action, DrainRule
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 
 DRAIN_S = 8.0
@@ -62,8 +63,10 @@ class Plant:
 
 def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
-    damped = Ramped(Dwelling(follow, dwell_s=5.0), rise_w_per_s=0.5 * frontier.full.draw_w)
-    return ControlLoop(plant, Corrected(damped, 0.02, 2e-4), DrainRule(frontier.floor, DRAIN_S))
+    damped = Ramped(Dwelling(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
+    times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
+    corrected, rule = Corrected(damped, 0.02, 2e-4), DrainRule(frontier.floor, DRAIN_S)
+    return ControlLoop(plant, corrected, rule, times)
 
 
 def run(plant: Plant, loop: ControlLoop, budgets_w: list[float]) -> np.ndarray[Any, Any]:

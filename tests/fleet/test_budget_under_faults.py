@@ -54,6 +54,9 @@ class SteppedBudget:
         watts = self.steps_w[max(at_s for at_s in self.steps_w if at_s <= now_s)]
         return Budget(watts, 0.0, watts, stale=False)
 
+    def watts_at(self, at_s: float) -> float:
+        return self.at(at_s).budget_w
+
     def forecast(self, now_s: float, *_: float) -> tuple[tuple[float, float], ...]:
         return ((now_s, self.at(now_s).budget_w),)
 

@@ -23,6 +23,7 @@ from steppe.config import ControlSection, EmulatedSection, PaceSection
 from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.loop import ControlLoop
 from steppe.control.reconcile import DrainRule
+from steppe.control.tick_times import TickTimes
 from steppe.device import agent_client
 from steppe.device.emulator.build import build_library
 from steppe.device.emulator.library import Emulator
@@ -211,7 +212,8 @@ class World:
             self._add(f"replica-{index}", index)
         pool = PoolFacts(frontier, GPUS, 10.0, budget.forecast)
         policy = make_policy(ControlSection(), pool)
-        self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0))
+        times = TickTimes(budget.watts_at, 1.0, 0.0)
+        self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0), times)
 
     def _add(self, name: str, index: int) -> None:
         seat = self.node.seat(name, [index], ())

@@ -153,6 +153,20 @@ def test_the_first_window_is_no_longer_than_the_second() -> None:
     assert PowerTrace.from_ticks(ticks).width_s.tolist() == [1.0, 1.0, 2.0]
 
 
+def test_an_error_counts_for_as_long_as_it_lasts() -> None:
+    ticks = [tick(1.0, 100, 100, 1), tick(2.0, 100, 90, 1), tick(2.5, 100, 70, 1)]
+    trace = PowerTrace.from_ticks(ticks)
+    assert relative_mae(trace) == pytest.approx((0 + 10 + 0.5 * 30) / 250)
+
+
+def test_the_moments_around_a_step_are_not_judged_and_what_follows_is() -> None:
+    ahead = [tick(1.0, 100, 100, 1), tick(2.0, 100, 100, 1), tick(2.2, 100, 80, 1)]
+    cut = [tick(3.0, 70, 70, 1), tick(4.0, 70, 70, 1)]
+    up = [tick(4.1, 100, 70, 1), tick(5.0, 100, 80, 1), tick(6.0, 100, 100, 1)]
+    times_s = settle_times_s(PowerTrace.from_ticks([*ahead, *cut, *up]))
+    assert times_s.tolist() == pytest.approx([0.0, 1.0])
+
+
 def test_a_run_without_ticks_has_nothing_to_score() -> None:
     tracking = track([], meter_delay_s=1.0)
     assert tracking["relative_mae"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,27 @@ def test_ticks_add_up_to_the_tokens_of_the_requests() -> None:
     tokens = sum(request.output_tokens for request in notes.requests)
     assert sum(tick.output_tokens for tick in notes.ticks) == pytest.approx(tokens, rel=0.01)
     assert {request.finish for request in notes.requests} == {"length"}
+
+
+def test_the_draw_is_down_when_a_cut_that_is_known_comes(tmp_path: Path) -> None:
+    cut_s, low_w = 60.35, 120.0
+    rows = [(0.0, 170.0), (cut_s, 170.0), (cut_s + 1e-3, low_w), (LONG_S, low_w)]
+    supply = tmp_path / "supply.csv"
+    supply.write_text("t_s,watts\n" + "".join(f"{at_s},{watts}\n" for at_s, watts in rows))
+    file = {"time_column": "t_s", "power_column": "watts", "watts_per_unit": 1}
+    config = config_of()
+    trace = {"kind": "trace", "path": str(supply), **file}
+    power = PowerSection.model_validate({"supply": [trace]})
+    made = scenario(config.model_copy(update={"power": power}), poisson(20.0))
+    over_j = [over_after(run(replace(made, lead_s=lead_s))[0], cut_s) for lead_s in (0.0, 0.4)]
+    assert over_j[0] > 1.0
+    assert over_j[1] == 0.0
+
+
+def over_after(notes: Notes, cut_s: float) -> float:
+    """Return what was drawn above the budget in the two seconds after a cut, J."""
+    windows = [(a.t_s, b) for a, b in pairwise(notes.ticks) if cut_s < b.t_s <= cut_s + 2]
+    return sum(max(0.0, t.draw_w - t.budget_w) * (t.t_s - at_s) for at_s, t in windows)
 
 
 def test_the_same_run_twice_is_the_same_to_the_last_digit(

@@ -44,6 +44,9 @@ class ControlSection(Section):
     `full_clocks`, `power_cap`, `clocks`, `replicas`, `nameplate`, `reactive`."""
     period_s: Positive = 1.0
     """Time between two ticks, s."""
+    lead_s: NonNegative = 0.2
+    """How long before a cut of the budget that is known ahead the limits are lowered, s: what the
+    fleet takes to follow. The draw is then down when the budget is."""
     guard_share: Share = 0.02
     """Least share of the budget left unused, against the plan's own error."""
     over_share: Annotated[float, Field(gt=0, le=1)] = 5e-5

@@ -15,6 +15,7 @@ from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
 from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
+from steppe.control.tick_times import TickTimes
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
@@ -94,9 +95,10 @@ class Controller:
         pool = PoolFacts(
             frontier, len(self._fleet.members), self._config.slo.tpot_s, self._budget.forecast
         )
-        policy = make_policy(self._config.control, pool)
-        rule = DrainRule(frontier.drain, self._config.control.drain_s)
-        self._loop = ControlLoop(self._fleet, policy, rule)
+        control = self._config.control
+        policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
+        times = TickTimes(self._budget.watts_at, control.period_s, control.lead_s)
+        self._loop = ControlLoop(self._fleet, policy, rule, times)
         points = Points.of(frontier, self._config.slo.tpot_s)
         self._lookout = Lookout(points, self._budget.forecast)
         self._shortage_log = ShortageLog()
@@ -124,13 +126,15 @@ class Controller:
         return time.monotonic() - self._began_s
 
     def _tick_for_ever(self) -> None:
-        period_s = self._config.control.period_s
-        next_s = self._now_s() + period_s
+        assert self._loop is not None, "begin comes first"
+        next_s = self._loop.times.after(self._now_s())
         while not self._stop.wait(max(0.0, next_s - self._now_s())):
-            next_s = max(next_s + period_s, self._now_s())
+            now_s = self._now_s()
+            next_s = now_s + self._config.control.period_s
             try:
+                next_s = self._loop.times.after(now_s)
                 with self._lock:
-                    self._tick(self._now_s())
+                    self._tick(now_s)
             except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
                 _log.exception("a tick failed; the limits stay as they are")
 

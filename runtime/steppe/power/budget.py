@@ -99,6 +99,10 @@ class PowerBudget:
         """Return the budget at `now_s`, with the battery as it was last settled."""
         return self._budget(self._supply(now_s), self._stored_j)
 
+    def watts_at(self, at_s: float) -> float:
+        """Return what the GPUs may draw at a time, as far as it is known now, W."""
+        return self.at(at_s).budget_w
+
     def settle(self, now_s: float, draw_w: float) -> None:
         """Tell what the GPUs drew, W on average since the last time this was told.
 

@@ -104,13 +104,13 @@ class OverBudget:
 
 
 def relative_mae(trace: PowerTrace) -> float:
-    """Return mean(|draw - budget|) / mean(budget) over the counted windows; 0 without any.
+    """Return mean(|draw - budget|) / mean(budget) over the counted time; 0 without any.
 
-    Budgets that add up to 0 W are taken as 1e-9 W: any draw on them scores as huge.
+    Budgets that add up to 0 J are taken as 1e-9 J: any draw on them scores as huge.
     """
-    counted = trace.counted
-    error_w = np.abs(trace.draw_w - trace.budget_w)[counted].sum()
-    return float(error_w / max(trace.budget_w[counted].sum(), 1e-9))
+    width_s = trace.width_s * trace.counted
+    error_j = float(np.abs(trace.draw_w - trace.budget_w) @ width_s)
+    return error_j / max(float(trace.budget_w @ width_s), 1e-9)
 
 
 def over_budget(trace: PowerTrace, meter_delay_s: float) -> OverBudget:
@@ -165,13 +165,15 @@ def settle_times_s(trace: PowerTrace) -> Floats:
     step. A window that is not counted (nothing waited, budget kept) has settled: there was
     nothing to draw for. A step that the next one overtakes goes on through it; one that has
     not settled by the end counts with the time to the end, a lower bound. The resolution is
-    one window.
+    one window. A window shorter than half the usual one, between two ticks that stand around
+    a step, is not judged: the draw is on its way.
     """
     budget_w, steps = trace.budget_w, budget_steps(trace)
     if not len(steps):
         return np.zeros(0)
     band_w = (SETTLED_SHARE + _ROUNDING_SHARE) * budget_w
-    off = trace.counted & (np.abs(trace.draw_w - budget_w) > band_w)
+    usual = trace.width_s > np.median(trace.width_s) / 2
+    off = trace.counted & usual & (np.abs(trace.draw_w - budget_w) > band_w)
     last_off = np.maximum.accumulate(np.where(off, np.arange(len(off)), -1))
     begin_s = trace.end_s - trace.width_s
     settled_s = trace.end_s[-1]

@@ -170,6 +170,7 @@ def scenario_of(
         arrivals=arrivals,
         duration_s=config.sim.duration_s,
         failures=_failures(config, fleet.replicas),
+        lead_s=config.control.lead_s,
         points=Points.of(frontier, config.slo.tpot_s),
     )
 

@@ -10,6 +10,7 @@ from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
 from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
+from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
 from steppe.report.shortages import shortage_ticks
@@ -60,6 +61,7 @@ class Scenario:
         arrivals: Requests in the order in which they come.
         duration_s: Length of the run, s.
         failures: Replicas that die.
+        lead_s: How long before a cut that is known the limits are lowered, s.
         points: What shortages are told by, as live; none are when absent.
     """
 
@@ -70,6 +72,7 @@ class Scenario:
     arrivals: Iterable[Arrival]
     duration_s: float
     failures: tuple[Failure, ...] = ()
+    lead_s: float = 0.0
     points: Points | None = None
 
 
@@ -107,11 +110,12 @@ class _Run:
 
     def __init__(self, scenario: Scenario, period_s: float, journal: Journal) -> None:
         self.queue = EventQueue()
-        self._scenario, self._period_s, self._journal = scenario, period_s, journal
+        self._journal = journal
         self.fleet = SimulatedFleet(
             scenario.fleet, scenario.budget, self.queue, self._write_request
         )
-        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule)
+        self._times = TickTimes(scenario.budget.watts_at, period_s, scenario.lead_s)
+        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, self._times)
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else Lookout(points, forecast)
         self._last_s = 0.0
@@ -119,26 +123,25 @@ class _Run:
         self._number = 0
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
-        self._expect_tick(1)
+        self._expect_tick()
         self._expect_arrival(iter(scenario.arrivals))
 
-    def _expect_tick(self, number: int) -> None:
-        # From the number, not the last time: a sum of periods would drift.
-        at_s = number * self._period_s
+    def _expect_tick(self) -> None:
+        at_s = self._times.after(self.queue.now_s)
         self.queue.at(max(self.queue.now_s, at_s - METER_LAG_S), self._read)
-        self.queue.at(at_s, self._tick, number)
+        self.queue.at(at_s, self._tick)
 
     def _read(self, now_s: float, _: object) -> None:
         self.fleet.read_meters()
 
-    def _tick(self, now_s: float, number: int) -> None:
+    def _tick(self, now_s: float, _: object) -> None:
         self._loop.tick(now_s)
         if self._last_budget_w is not None:
             window_s = now_s - self._last_s
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
             self._journal.tick(record)
         self._last_s, self._last_budget_w = now_s, self.fleet.budget.budget_w
-        self._expect_tick(number + 1)
+        self._expect_tick()
 
     def _shortages(self) -> tuple[ShortageTick, ...]:
         """Return what the budget is not enough for, as the last look foresees it."""

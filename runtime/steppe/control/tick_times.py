@@ -1,0 +1,76 @@
+"""When the control loop ticks: once a period, and around each step of the budget that is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LEAST_WINDOW_S = 0.1
+"""Ticks lie at least so far apart, s: an energy counter's period, for it tells nothing finer."""
+STEP_SHARE = 0.05
+"""A change of the budget within a part of a period that is a step, share of it."""
+FALL_SHARE = 0.02
+"""A fall before the next tick can follow that is worth to plan for, share of the budget."""
+_PARTS, _HALVINGS = 8, 12
+_ARRIVED = 0.01
+"""A step is over when this share of it is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickTimes:
+    """Ticks once a period, ahead of a cut that is known, and when the budget has stepped.
+
+    A trace is a schedule: what it says of the next second is known. The limits are lowered so
+    long before a cut as the fleet takes to follow, so that the draw is down when the budget is.
+    Of a live signal nothing is known ahead: there a cut is followed at the next tick.
+
+    Attributes:
+        budget_w: The budget at a time, as far as it is known now, W.
+        period_s: Control period, s; ticks lie at multiples of it.
+        lead_s: What the fleet takes to follow a cut, s.
+    """
+
+    budget_w: Callable[[float], float]
+    period_s: float
+    lead_s: float
+
+    def fall_w(self, now_s: float) -> float:
+        """Return by how much the budget falls before another tick could follow it, W.
+
+        A slow fall counts as none: it is within what a tick a period is off by anyway.
+        """
+        soon_s = now_s + self.lead_s + LEAST_WINDOW_S
+        now_w, soon_w = self.budget_w(now_s), self.budget_w(soon_s)
+        return now_w - soon_w if now_w - soon_w > FALL_SHARE * now_w else 0.0
+
+    def after(self, now_s: float) -> float:
+        """Return the time of the tick after one at `now_s`, s."""
+        soonest_s = now_s + LEAST_WINDOW_S
+        due_s = self.period_s * (math.floor(soonest_s / self.period_s) + 1)
+        step_s, is_cut = self._step(now_s, due_s + self.lead_s)
+        if is_cut and step_s > soonest_s + self.lead_s:
+            step_s -= self.lead_s
+        return min(due_s, max(step_s, soonest_s))
+
+    def _step(self, begin_s: float, end_s: float) -> tuple[float, bool]:
+        """Return when the first step is over, infinity if there is none, and if it is a cut."""
+        part_s, before_w = (end_s - begin_s) / _PARTS, self.budget_w(begin_s)
+        for part in range(1, _PARTS + 1):
+            at_s = begin_s + part * part_s
+            after_w = self.budget_w(at_s)
+            if abs(after_w - before_w) > STEP_SHARE * max(before_w, after_w):
+                near_w = _ARRIVED * abs(after_w - before_w)
+                return self._first_near(after_w, near_w, at_s - part_s, at_s), after_w < before_w
+            before_w = after_w
+        return math.inf, False
+
+    def _first_near(self, watts: float, near_w: float, low_s: float, high_s: float) -> float:
+        """Return when the budget comes near `watts`, between two times, s."""
+        for _ in range(_HALVINGS):
+            middle_s = (low_s + high_s) / 2
+            if abs(self.budget_w(middle_s) - watts) <= near_w:
+                high_s = middle_s
+            else:
+                low_s = middle_s
+        return high_s

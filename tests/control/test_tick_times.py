@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+
+LEAD_S = 0.2
+
+
+def stepped(at_s: float, before_w: float, after_w: float) -> Callable[[float], float]:
+    return lambda now_s: after_w if now_s >= at_s else before_w
+
+
+def ticks(times: TickTimes, until_s: float) -> list[float]:
+    """Return when the loop ticks, s."""
+    found = [0.0]
+    while found[-1] < until_s:
+        found.append(times.after(found[-1]))
+    return found
+
+
+def test_a_steady_budget_is_looked_at_once_a_period() -> None:
+    times = TickTimes(lambda _: 100.0, 1.0, LEAD_S)
+    assert ticks(times, 5.0) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert times.fall_w(3.0) == 0.0
+
+
+def test_a_cut_is_followed_ahead_of_time_and_looked_at_again_when_it_comes() -> None:
+    times = TickTimes(stepped(2.6, 100.0, 70.0), 1.0, LEAD_S)
+    found = ticks(times, 4.0)
+    assert found == pytest.approx([0.0, 1.0, 2.0, 2.4, 2.6, 3.0, 4.0], abs=1e-3)
+    falls_w = [times.fall_w(at_s) for at_s in found]
+    assert falls_w == [0.0, 0.0, 0.0, 30.0, 0.0, 0.0, 0.0]
+
+
+def test_a_rise_is_followed_when_it_comes() -> None:
+    times = TickTimes(stepped(2.6, 70.0, 100.0), 1.0, LEAD_S)
+    found = ticks(times, 4.0)
+    assert found == pytest.approx([0.0, 1.0, 2.0, 2.6, 3.0, 4.0], abs=1e-3)
+    assert times.fall_w(2.5) == 0.0
+
+
+def test_a_budget_that_glides_is_followed_once_a_period() -> None:
+    times = TickTimes(lambda now_s: 100.0 - 5.0 * now_s, 1.0, LEAD_S)
+    assert ticks(times, 4.0) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert times.fall_w(1.0) == 0.0
+
+
+def test_a_plan_looks_ahead_where_the_budget_falls_fast() -> None:
+    times = TickTimes(lambda now_s: 100.0 - 12.0 * now_s, 1.0, LEAD_S)
+    assert times.fall_w(0.0) == pytest.approx(12.0 * (LEAD_S + LEAST_WINDOW_S))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.15, 3.0), st.floats(0, 500)), max_size=8),
+    st.floats(0.3, 2.0),
+    st.floats(0.0, 0.5),
+)
+def test_ticks_are_neither_too_close_nor_too_far_apart(
+    steps: list[tuple[float, float]], period_s: float, lead_s: float
+) -> None:
+    begins, at_s = [(0.0, 300.0)], 0.5
+    for after_s, watts in steps:
+        at_s += after_s
+        begins.append((at_s, watts))
+
+    def budget_w(now_s: float) -> float:
+        return max(step for step in begins if step[0] <= max(0.0, now_s))[1]
+
+    times = TickTimes(budget_w, period_s, lead_s)
+    found = ticks(times, at_s + 3 * period_s)
+    gaps_s = [after - before for before, after in pairwise(found)]
+    assert min(gaps_s) >= LEAST_WINDOW_S - 1e-9
+    assert max(gaps_s) <= period_s + LEAST_WINDOW_S + 1e-9
+
+
+@given(st.floats(0.5, 6.0), st.floats(10, 90))
+def test_the_limits_are_down_before_a_cut_is_there(at_s: float, after_w: float) -> None:
+    times = TickTimes(stepped(at_s, 100.0, after_w), 1.0, LEAD_S)
+    followed_s = next(t for t in ticks(times, 8.0) if times.fall_w(t) > 0 or t >= at_s)
+    assert at_s - 2 * LEAD_S - LEAST_WINDOW_S <= followed_s <= at_s - LEAD_S + 1e-3
