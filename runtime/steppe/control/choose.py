@@ -88,7 +88,8 @@ def _given(value: float | None) -> float:
 
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
-    return Corrected(Ramped(inner, rise_w_per_s), control.guard_share, control.over_share)
+    ramped = Ramped(inner, rise_w_per_s, control.period_s)
+    return Corrected(ramped, control.guard_share, control.over_share)
 
 
 def _planned(

@@ -15,11 +15,18 @@ GAIN_PER_TICK = 0.2
 MEMORY = 0.95
 """Weight of the past in the estimate of the error's spread."""
 SETTLING_TICKS = 3
-"""So long after a change of the number of awake replicas errors say nothing; after a step, once."""
+"""So long after a change of the number of awake replicas they may draw less than planned."""
+MOST_MOVING = 0.1
+"""While more than this share of the fleet starts or drains, errors say nothing."""
 LEAST_STEP = 0.1
 """A change of the planned draw that is a step, share of it."""
+FOLLOWED_S = 0.3
+"""After a step, a window that began sooner than this says nothing: the draw was on its way, s."""
 LEAST_CUT = 0.2
 """Replicas are put to sleep for want of use only if they are this share of the fleet."""
+LEAVING_SHARE = 0.015
+"""So many drain at once where they leave for want of use, share of the fleet: what drains draws
+less than any plan can say."""
 MOST_LOSS = 0.05
 """Output that replicas may cost which stay awake unwanted, share."""
 LEAST_GAIN = 0.01
@@ -35,7 +42,8 @@ class Corrected:
 
     The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
-    frontier is wrong) and learns only once no replica changes its state (anti-windup).
+    frontier is wrong) and once the number of replicas is settled (anti-windup); it rises before,
+    for replicas that fill up after a wake may draw more than planned as long as they do.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
     The guard is such that, if the error spreads as a normal distribution, `over_share` of the
     energy comes to lie above the budget; only errors upwards make it wider.
@@ -53,6 +61,8 @@ class Corrected:
     variance: float = 0.0
     _last: Plan | None = None
     _ticks_to_wait: int = 0
+    _at_s: float = 0.0
+    _followed_s: float = 0.0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
@@ -60,31 +70,38 @@ class Corrected:
         guard = max(self.guard_share, guard_against(math.sqrt(self.variance), self.over_share))
         usable_w = seen.budget_w * (1 - guard) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
-        self._ticks_to_wait = max(self._ticks_to_wait - 1, self._unsettled_ticks(seen, plan))
-        self._last = plan
+        self._remember(seen, plan)
         return plan
 
-    def _unsettled_ticks(self, seen: Observation, plan: Plan) -> int:
-        """Return for how many ticks a plan makes errors that say nothing."""
+    def _remember(self, seen: Observation, plan: Plan) -> None:
+        """Keep a plan, and from when on its errors say something."""
+        last, self._last, self._at_s = self._last, plan, seen.now_s
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
-        if self._last is None or moving or len(plan.awake) != len(self._last.awake):
-            return SETTLING_TICKS
-        return int(abs(plan.draw_w - self._last.draw_w) > LEAST_STEP * self._last.draw_w)
+        moves = moving > MOST_MOVING * len(seen.replicas)
+        self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
+        changes = len(plan.awake) != seen.count(ReplicaState.AWAKE)
+        if last is None or moves or changes:
+            self._ticks_to_wait = SETTLING_TICKS
+        if last is None or moves or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w:
+            self._followed_s = seen.now_s + FOLLOWED_S
 
     def _learn(self, seen: Observation) -> None:
         if self._last is None:
             return
         if not self._last.awake:
-            # Nothing can be learned; a guard that never shrank would keep the fleet asleep.
+            # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
             self.variance *= MEMORY
+            self.ratio = 1 + MEMORY * (self.ratio - 1)
             return
-        if self._ticks_to_wait or seen.draw_w is None:
+        if self._at_s < self._followed_s or seen.draw_w is None:
             return
         error = _within_bounds(seen.draw_w / (self._last.draw_w * self.ratio)) - 1
         if error < 0 and not seen.waiting:
             return
         upwards = 2 * max(0.0, error) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
+        if error < 0 and self._ticks_to_wait:
+            return
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
 
 
@@ -125,10 +142,12 @@ class Ramped:
     Attributes:
         inner: The policy whose budget is ramped.
         rise_w_per_s: Most the budget may rise in a second, W.
+        period_s: A tick may rise by as much as in so long, however soon after another it comes, s.
     """
 
     inner: Policy
     rise_w_per_s: float
+    period_s: float
     _budget_w: float | None = None
     _at_s: float = 0.0
 
@@ -136,8 +155,8 @@ class Ramped:
         """Return the inner policy's plan for the ramped budget."""
         budget_w = seen.budget_w
         if self._budget_w is not None:
-            limit_w = self._budget_w + self.rise_w_per_s * (seen.now_s - self._at_s)
-            budget_w = min(budget_w, limit_w)
+            rising_s = max(self.period_s, seen.now_s - self._at_s)
+            budget_w = min(budget_w, self._budget_w + self.rise_w_per_s * rising_s)
         self._budget_w, self._at_s = budget_w, seen.now_s
         return self.inner.decide(replace(seen, budget_w=budget_w))
 
@@ -147,8 +166,8 @@ class Dwelling:
     """Keeps replicas awake until none of them was wanted for a while, and wakes only for a gain.
 
     As many stay awake as were wanted at any time in the last `dwell_s`, so that a fleet does
-    not flap with its load. The budget is stronger: where it does not hold so many awake,
-    fewer are.
+    not flap with its load, and then they leave a few at a time, so that its draw does not dip.
+    The budget is stronger: where it does not hold so many awake, fewer are.
 
     Attributes:
         inner: The policy to ask.
@@ -158,6 +177,7 @@ class Dwelling:
     inner: BoundedPolicy
     dwell_s: float
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
+    _goal: float = math.inf
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner plan, or the best one with another number of awake replicas."""
@@ -171,11 +191,19 @@ class Dwelling:
         if len(plan.awake) > awake:
             kept = self.inner.decide_among(seen, AwakeBounds(awake, awake))
             return plan if _gains(plan, kept) else kept
-        wanted = min(awake, max(count for _, count in self._wanted))
-        if awake - wanted < LEAST_CUT * len(seen.replicas):
-            wanted = awake
-        kept = self.inner.decide_among(seen, AwakeBounds(wanted, wanted))
+        staying = self._staying(seen, awake)
+        kept = self.inner.decide_among(seen, AwakeBounds(staying, staying))
         return plan if plan.output_tps > kept.output_tps * (1 + MOST_LOSS) else kept
+
+    def _staying(self, seen: Observation, awake: int) -> int:
+        """Return how many stay awake, of more than the inner plan wants."""
+        fleet = len(seen.replicas)
+        wanted = max(count for _, count in self._wanted)
+        if awake - wanted >= LEAST_CUT * fleet:
+            self._goal = wanted
+        self._goal = max(self._goal, wanted)
+        may_leave = math.ceil(LEAVING_SHARE * fleet) - seen.count(ReplicaState.DRAINING)
+        return round(min(awake, max(self._goal, awake - max(0, may_leave))))
 
 
 def _gains(plan: Plan, kept: Plan) -> bool:
