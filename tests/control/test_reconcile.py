@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.plan import Plan
-from steppe.control.reconcile import Drain, DrainRule, Retune, Sleep, Start, Wake, reconcile
+from steppe.control.reconcile import (
+    Action,
+    Drain,
+    DrainRule,
+    Retune,
+    Sleep,
+    Start,
+    Wake,
+    reconcile,
+)
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -42,9 +51,19 @@ def with_limits(seen: Observation, *pairs: tuple[int, int]) -> Observation:
     return replace(seen, replicas=tuple(replicas))
 
 
+def carry_out(fleet: Any, plan: Plan, rule: DrainRule) -> list[Action]:
+    """Carry out a plan; what a freezing replica holds up comes in a second tick."""
+    actions: list[Action] = []
+    for _ in range(2):
+        taken = reconcile(fleet.seen, plan, rule)
+        fleet.apply(taken)
+        actions += taken
+    return actions
+
+
 @settings(deadline=None)
 @given(states, st.lists(points, max_size=6), st.integers(0, 3))
-def test_the_same_plan_twice_yields_nothing(
+def test_a_plan_that_holds_yields_nothing_more(
     frontier: Frontier,
     fleets: Any,
     found: list[ReplicaState],
@@ -53,7 +72,7 @@ def test_the_same_plan_twice_yields_nothing(
 ) -> None:
     fleet = fleets.of(found, 0.0)
     plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
-    fleet.apply(reconcile(fleet.seen, plan, rule_of(frontier)))
+    carry_out(fleet, plan, rule_of(frontier))
     again = reconcile(fleet.seen, plan, rule_of(frontier))
     assert again == []
 
@@ -69,7 +88,7 @@ def test_the_actions_lead_to_the_plan(
 ) -> None:
     fleet = fleets.of(found, 0.0)
     plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
-    fleet.apply(reconcile(fleet.seen, plan, rule_of(frontier)))
+    carry_out(fleet, plan, rule_of(frontier))
     seen = fleet.seen
     awake = [r for r in seen.replicas if r.state == ReplicaState.AWAKE]
     assert sorted((r.clock_mhz, r.batch_limit) for r in awake) == sorted(
@@ -200,9 +219,20 @@ def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, f
     early = replace(both, now_s=7.0, replicas=(both.replicas[0], frozen))
     assert not any(isinstance(action, Wake) for action in reconcile(early, plan, rule))
     late = replace(early, now_s=8.0)
-    sleeps, wakes = reconcile(late, plan, rule)
-    assert sleeps == Sleep(both.replicas[0].id)
-    assert isinstance(wakes, Wake)
+    assert reconcile(late, plan, rule) == [Sleep(both.replicas[0].id)]
+
+
+def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
+    frontier: Frontier, fleets: Any
+) -> None:
+    fleet = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
+    busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.seen.replicas)
+    fleet.seen = replace(fleet.seen, now_s=8.0, replicas=(busy, frozen))
+    rule = DrainRule(frontier.floor, longest_s=8.0)
+    fleet.apply(reconcile(fleet.seen, plan_of(frontier.floor), rule))
+    fleet.seen = replace(fleet.seen, now_s=9.0)
+    wake = Wake(frozen.id, frontier.floor.clock_mhz, frontier.floor.batch_limit)
+    assert reconcile(fleet.seen, plan_of(frontier.floor), rule) == [wake]
 
 
 def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
@@ -214,9 +244,10 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
     replicas = tuple(
         replace(r, outstanding=3, since_s=s) for r, s in zip(seen.replicas, since_s, strict=True)
     )
-    seen = replace(seen, now_s=20.0, replicas=replicas)
+    fleet = fleets.of(states, 1000.0)
+    fleet.seen = replace(seen, now_s=20.0, replicas=replicas)
     rule = DrainRule(frontier.floor, longest_s=8.0)
-    actions = reconcile(seen, plan_of(frontier.floor, frontier.floor), rule)
+    actions = carry_out(fleet, plan_of(frontier.floor, frontier.floor), rule)
     woken = [action.replica for action in actions if isinstance(action, Wake)]
     assert woken == [replicas[3].id]
     assert sum(isinstance(action, Sleep) for action in actions) == 1

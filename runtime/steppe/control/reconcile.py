@@ -73,16 +73,20 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     """Return the actions that turn the observed fleet into the planned one.
 
     What lowers the draw comes first: sleeps, drains, then retunes from the largest cut to the
-    largest rise, then wakes and starts. The same plan twice yields nothing.
+    largest rise, then wakes and starts. Once the plan holds, nothing is left to do.
 
     A replica that leaves with requests drains if the plan has room for it; otherwise it is
-    frozen at once, and its requests go on when it wakes.
+    frozen at once, and its requests go on when it wakes. The step in which it is frozen still
+    draws, so nobody wakes in its place before the next tick.
     """
     ranked = _rank(seen, rule)
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
-    actions = [*_leave(seen, leaving, rule, plan.draining), *_serve(serving, plan.awake)]
-    actions += [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
-    return actions
+    leaves = _leave(seen, leaving, rule, plan.draining)
+    retunes, wakes = _serve(serving, plan.awake)
+    busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
+    freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
+    starts = [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
+    return [*leaves, *retunes, *wakes[freezing:], *starts]
 
 
 def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
@@ -137,7 +141,10 @@ def _leave(
     return sleeps + drains
 
 
-def _serve(serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]) -> list[Action]:
+def _serve(
+    serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
+) -> tuple[list[Action], list[Action]]:
+    """Return what changes the limits of replicas that serve, and what wakes others."""
     retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
     for replica, point in _moves(serving, points):
@@ -146,7 +153,7 @@ def _serve(serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]) -> li
             continue
         change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
         retunes.append((change, Retune(replica.id, point.clock_mhz, point.batch_limit)))
-    return [action for _, action in sorted(retunes, key=lambda pair: pair[0])] + wakes
+    return [action for _, action in sorted(retunes, key=lambda pair: pair[0])], wakes
 
 
 def _moves(
