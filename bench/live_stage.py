@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,10 +142,8 @@ class Stage:
         write_supply(self._folder, happening)
         with _client(self._driver.url, _load(self._folder)) as client:
             with live_machine.watched() as machine:
-                run = self._run(RunPlan(self._config, record, LEAD_S + duration_s))
-                run.follow(self._frontier)
+                self._run(RunPlan(self._config, record, LEAD_S + duration_s))
                 seen = machine.seen()
-            run.close()
             self._drain(client)
             client.terminate()  # one that has ended does not mind
             answer = json.loads(client.communicate(timeout=30)[0])
@@ -158,12 +156,14 @@ class Stage:
     def _drain(self, client: subprocess.Popen[str]) -> None:
         """Offer more watts than the fleet can draw, until the last answer is out."""
         write_supply(self._folder, scenarios.ample(full_draw_w(self._frontier), DRAIN_S))
-        run = self._run(RunPlan(self._config, None, DRAIN_S))
-        run.follow(self._frontier, lambda: client.poll() is not None)
-        run.close()
+        self._run(RunPlan(self._config, None, DRAIN_S), lambda: client.poll() is not None)
 
-    def _run(self, plan: RunPlan) -> Run:
-        return Run(self._driver, plan, self._console)
+    def _run(self, plan: RunPlan, finished: Callable[[], bool] = lambda: False) -> None:
+        run = Run(self._driver, plan, self._console)
+        run.follow(self._frontier, finished)
+        run.close()
+        if run.is_stopped:
+            raise SystemExit("told to stop before the last happening was over")
 
 
 @contextmanager

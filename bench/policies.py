@@ -44,7 +44,7 @@ from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
 
-PERIOD_S, GUARD_SHARE, OVER_SHARE = 1.0, 0.005, 4e-4
+PERIOD_S, GUARD_SHARE, OVER_SHARE = 1.0, 0.005, 1e-3
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 FLEETS: dict[str, dict[str, Any]] = {
@@ -174,6 +174,7 @@ def run(
         budget=budget,
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
+        lead_s=control.lead_s,
         failures=tuple(
             Failure(death.at_s, math.floor(death.share * replicas)) for death in happening.deaths
         ),

@@ -197,6 +197,11 @@ class Run:
         """End the run soon."""
         self._stop.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to end before its time."""
+        return self._stop.is_set()
+
     def follow(self, frontier: Frontier, finished: Callable[[], bool] = lambda: False) -> None:
         """Run until the duration is over, `finished` says so, or a signal comes."""
         if self._plan.record is not None:
