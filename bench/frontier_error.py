@@ -10,8 +10,9 @@ engines share the host and parse their answers (`steppe.frontier.run_table.host_
 
 Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
 row is dropped from the targets. Further lines show the same without rows that show a busy host
-instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without data-parallel
-attention, which the roofline does not model. The form of the roofline and the few numbers of its
+instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without those that the fit
+may not use: what a busy host explains no more, and data-parallel attention, which only one model
+has. The form of the roofline and the few numbers of its
 priors and of likeness were chosen with this very table in view: expect somewhat more elsewhere.
 """
 
@@ -71,7 +72,9 @@ class Errors:
 def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float]) -> Errors:
     """Return how far the roofline is from a row."""
     run = row.run
-    roofline = EnergyRoofline(run.model, run.gpu, run.gpus, known, run.host)
+    roofline = EnergyRoofline(
+        run.model, run.gpu, run.gpus, known, run.host, data_parallel=run.data_parallel
+    )
     said = roofline.point(
         run.gpu.highest_mhz, run.batch_limit, prompt_tokens[run.task], run.output_tokens
     )

@@ -94,3 +94,12 @@ def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: 
     assert result.exit_code == 2
     assert said in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_attention_can_run_data_parallel() -> None:
+    ask = ["frontier", "--model", "qwen3-30b-a3b-instruct-2507", "--gpu", "b200", "--tp", "2"]
+    split, ranks = (
+        json.loads(CliRunner().invoke(main, [*ask, *more, "--json"]).output)["points"][0]
+        for more in ([], ["--data-parallel"])
+    )
+    assert 0 < ranks["output_tps"] < split["output_tps"]

@@ -31,6 +31,7 @@ class _Asked:
     model: str
     gpu: str
     tp: int
+    data_parallel: bool
     batch: str
     clock: str | None
     input_tokens: int
@@ -44,6 +45,11 @@ class _Asked:
 @click.option("--model", required=True, help="A folder with config.json, or a well-known name.")
 @click.option("--gpu", required=True, help="A GPU of configs/gpus, or a YAML file like those.")
 @click.option("--tp", type=click.IntRange(min=1), default=1, help="GPUs that share the model.")
+@click.option(
+    "--data-parallel",
+    is_flag=True,
+    help="Attention runs data-parallel on these GPUs, and only experts are spread.",
+)
 @click.option("--batch", default="8,16,32,64,128,256,512", show_default=True, help="Batch limits.")
 @click.option("--clock", help="SM clock limits, MHz, or `all`; the highest by default.")
 @click.option("--input-tokens", type=click.IntRange(min=1), default=400, show_default=True)
@@ -52,7 +58,9 @@ class _Asked:
 def frontier_command(as_json: bool, **asked: Any) -> None:
     """Tell tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
     wanted = _Asked(**asked)
-    roofline = read_roofline(wanted.model, wanted.gpu, wanted.tp)
+    roofline = read_roofline(
+        wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
+    )
     clocks = _clocks(wanted.clock, roofline.gpu)
     points = [
         roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)

@@ -87,26 +87,34 @@ class Sharding:
     """How one replica's GPUs share the model.
 
     Dense weights are split by tensor parallelism and experts spread over the GPUs (expert
-    parallelism), as the fitted measurements had them.
+    parallelism), as the fitted measurements had them; or attention runs data-parallel (vLLM's
+    `--data-parallel-size` with `--enable-expert-parallel`): each GPU is a rank with all dense
+    weights and sequences of its own, and the ranks step together, for they share the experts.
 
     Attributes:
         gpus: GPUs of the replica.
         split: 1 where there are several, else 0.
+        dense_split: Into how many parts the dense weights fall.
         kv_split: Into how many parts the keys and values fall.
+        ranks: Data-parallel ranks; 1 without.
         spread: Expected maximum of as many standard normal variables as there are GPUs: the
             fullest GPU of a step has so many deviations more experts to stream than the mean.
     """
 
     gpus: int
     split: int
+    dense_split: int
     kv_split: int
+    ranks: int
     spread: float
 
     @classmethod
-    def over(cls, gpus: int, kv_heads: int) -> Sharding:
+    def over(cls, gpus: int, kv_heads: int, *, data_parallel: bool = False) -> Sharding:
         """Return the sharding over some GPUs of a model with so many key/value heads."""
-        spread = _SPREAD.get(gpus, _SPREAD[8])
-        return cls(gpus, int(gpus > 1), min(gpus, kv_heads), spread)
+        split, spread = int(gpus > 1), _SPREAD.get(gpus, _SPREAD[8])
+        if data_parallel:
+            return cls(gpus, split, 1, gpus, gpus, spread)
+        return cls(gpus, split, gpus, min(gpus, kv_heads), 1, spread)
 
 
 _SPREAD = {1: 0.0, 2: 0.564, 3: 0.846, 4: 1.029, 5: 1.163, 6: 1.267, 7: 1.352, 8: 1.424}

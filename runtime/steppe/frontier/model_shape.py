@@ -143,12 +143,16 @@ class ModelShape:
         return self.dense_params + experts.layers * experts.per_token * experts.params
 
     @property
+    def expert_bytes(self) -> float:
+        """Weights of all experts in memory, bytes."""
+        experts = self.experts
+        return experts.layers * experts.count * experts.params * self.precision.expert_bytes
+
+    @property
     def weight_bytes(self) -> float:
         """All weights in memory, bytes; embedding and head in 16 bit."""
-        experts = self.experts
-        routed = experts.layers * experts.count * experts.params * self.precision.expert_bytes
         head = 2.0 * (self.head_params + self.embedding_params)
-        return self.dense_params * self.precision.dense_bytes + head + routed
+        return self.dense_params * self.precision.dense_bytes + head + self.expert_bytes
 
     def sequence_bytes(self, context_tokens: float) -> float:
         """Return keys, values and states of one sequence of this length, bytes."""

@@ -71,6 +71,8 @@ class EnergyRoofline:
         tp: How many: dense weights are split over them, experts spread.
         calibration: What measurements taught.
         host: What else keeps its host busy.
+        data_parallel: Whether attention runs data-parallel instead; see `Sharding`. No
+            measurement taught that: it is the formula's word.
 
     Raises:
         UsageError: The GPUs cannot split the heads, or do not hold the weights.
@@ -84,10 +86,13 @@ class EnergyRoofline:
         tp: int,
         calibration: Calibration,
         host: Host = ALONE,
+        *,
+        data_parallel: bool = False,
     ) -> None:
         self.model, self.gpu, self.tp = model, gpu, tp
         self.calibration, self.host = calibration, host
-        self._sharding = _sharding(model, gpu, tp)
+        self.data_parallel = data_parallel
+        self._sharding = _sharding(model, gpu, tp, data_parallel)
         fitted = with_measured(calibration.of(gpu), gpu)
         self._rates = step_rates(model, gpu, self._sharding, fitted, host)
         self._law = StepLaw.of(gpu, fitted, calibration.curve)
@@ -97,7 +102,8 @@ class EnergyRoofline:
     def step(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
         """Return time (s) and mean draw over all GPUs (W) of a step under a clock limit."""
         sequences, context = work.decode_sequences, work.context_tokens
-        stages = self._rates.stages(work.prefill_tokens, sequences, context)
+        prefill_tokens = work.prefill_tokens * self._rates.padded(1.0)
+        stages = self._rates.stages(prefill_tokens, sequences, context)
         return self._corrected(stages, sequences, context, clock_mhz)
 
     def step_s(self, work: StepWork, clock_mhz: float) -> float:
@@ -181,13 +187,18 @@ class EnergyRoofline:
         """Return a roofline that also knows some measured points of this very model and GPU."""
         residuals = tuple(self._residual(p, input_tokens, output_tokens) for p in measured)
         known = self.calibration.with_residuals(residuals)
-        return EnergyRoofline(self.model, self.gpu, self.tp, known, self.host)
+        return self._knowing(known)
+
+    def _knowing(self, known: Calibration) -> EnergyRoofline:
+        return EnergyRoofline(
+            self.model, self.gpu, self.tp, known, self.host, data_parallel=self.data_parallel
+        )
 
     def _residual(
         self, point: OperatingPoint, input_tokens: float, output_tokens: float
     ) -> Residual:
         plain = Calibration(self.calibration.coefficients, self.calibration.curve, ())
-        formula = EnergyRoofline(self.model, self.gpu, self.tp, plain, self.host)
+        formula = self._knowing(plain)
         said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
         place = self._place(point.batch_limit, input_tokens + 0.5 * output_tokens)
         time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
@@ -225,14 +236,15 @@ class EnergyRoofline:
         return step_s * draw_w
 
 
-def _sharding(model: ModelShape, gpu: GpuSpec, tp: int) -> Sharding:
+def _sharding(model: ModelShape, gpu: GpuSpec, tp: int, data_parallel: bool) -> Sharding:
     heads = model.attention.query_heads
-    if tp < 1 or heads % tp:
+    if tp < 1 or (heads % tp and not data_parallel):
         raise UsageError(f"asked for tp {tp}, found {heads} attention heads in {model.name}")
-    sharding = Sharding.over(tp, model.attention.kv_heads)
+    sharding = Sharding.over(tp, model.attention.kv_heads, data_parallel=data_parallel)
     if free_bytes(model, gpu, sharding) <= 0:
         raise UsageError(
             f"asked for {model.name} on {tp} x {gpu.name}, found {model.weight_bytes / 1e9:.0f} GB "
-            f"of weights for {tp} x {gpu.memory_bytes / 1e9:.0f} GB of memory"
+            f"of weights{', the dense ones on each GPU,' if data_parallel else ''} "
+            f"for {tp} x {gpu.memory_bytes / 1e9:.0f} GB of memory"
         )
     return sharding

@@ -24,7 +24,9 @@ from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
 
 
-def read_roofline(model: str | Path, gpu: str | Path, tp: int) -> EnergyRoofline:
+def read_roofline(
+    model: str | Path, gpu: str | Path, tp: int, *, data_parallel: bool = False
+) -> EnergyRoofline:
     """Return the roofline of a model on some GPUs, with the calibration that comes with steppe.
 
     Raises:
@@ -32,7 +34,8 @@ def read_roofline(model: str | Path, gpu: str | Path, tp: int) -> EnergyRoofline
         ConfigError: The GPU is not known, or a file is malformed.
         UsageError: The GPUs cannot split the model or do not hold it.
     """
-    return EnergyRoofline(read_model_shape(model), read_gpu_spec(gpu), tp, read_calibration())
+    shape, spec, known = read_model_shape(model), read_gpu_spec(gpu), read_calibration()
+    return EnergyRoofline(shape, spec, tp, known, data_parallel=data_parallel)
 
 
 def read_model_shape(model: str | Path) -> ModelShape:

@@ -48,6 +48,7 @@ class MeasuredRun:
         itl_s: Median time between two tokens, s.
         fitted: Whether the fit may use it.
         host: What else kept its host busy.
+        data_parallel: Whether attention ran data-parallel.
     """
 
     model: ModelShape
@@ -61,6 +62,7 @@ class MeasuredRun:
     itl_s: float
     fitted: bool
     host: Host
+    data_parallel: bool = False
 
 
 def stacked(values: Sequence[Any]) -> Any:
@@ -102,7 +104,12 @@ class RooflineFit:
         self._model = stacked([run.model for run in runs])
         self._gpu = stacked([run.gpu for run in runs])
         self._sharding = stacked(
-            [Sharding.over(run.gpus, run.model.attention.kv_heads) for run in runs]
+            [
+                Sharding.over(
+                    run.gpus, run.model.attention.kv_heads, data_parallel=run.data_parallel
+                )
+                for run in runs
+            ]
         )
         self._host = stacked([run.host for run in runs])
         self._batch = np.array([run.batch_limit for run in runs], dtype=float)

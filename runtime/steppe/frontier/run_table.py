@@ -31,14 +31,12 @@ class TableRow:
         run: What was measured.
         host_bound: Whether the row shows the host's pace, not the GPU's; see `host_bound`. The
             fit uses such a row only where `Host` says why.
-        data_parallel: Whether attention ran data-parallel, which the roofline does not model.
     """
 
     model_id: str
     architecture: str
     run: MeasuredRun
     host_bound: bool
-    data_parallel: bool
 
 
 def read_run_table(path: Path) -> list[TableRow]:
@@ -146,5 +144,6 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         itl_s=_number(row, "itl") / 1e3,
         fitted=not (parallel or (slow and not host.crowding)),
         host=host,
+        data_parallel=parallel,
     )
-    return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow, parallel)
+    return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow)

@@ -43,7 +43,7 @@ def steady_state(
     """Return the steps of a replica that decodes so many sequences of this length."""
     ends = sequences / output_tokens
     mixed_share = least(ends, 1.0)
-    prefill_tokens = input_tokens * ends / mixed_share
+    prefill_tokens = input_tokens * rates.padded(ends / mixed_share)
     context = sequences * (input_tokens + 0.5 * output_tokens)
     return SteadyState(
         sequences=sequences,
@@ -74,5 +74,6 @@ def held_sequences(
 
 def free_bytes(model: ModelShape, gpu: GpuSpec, sharding: Sharding) -> float:
     """Return what weights and workspace leave of one GPU's memory, bytes; below 0: too little."""
-    weights = model.weight_bytes / sharding.gpus
+    dense = model.weight_bytes - model.expert_bytes
+    weights = dense / sharding.dense_split + model.expert_bytes / sharding.gpus
     return MEMORY_SHARE * gpu.memory_bytes - weights - WORKSPACE_BYTES

@@ -23,6 +23,8 @@ MEMORY_CHIP_SHARE = 0.25
 about 30 pJ/byte of HBM3 against what a byte costs in all. Assumed."""
 
 
+LENGTH_SPREAD = 1.0
+"""Standard deviation of prompt lengths over their mean; assumed."""
 REGULATED = 0.985
 """Where the draw settles under the power limit, share of it: 690 W of 700 in ML.ENERGY."""
 _SOFTNESS = 12.0
@@ -99,6 +101,7 @@ class StepRates:
     exchange_energy: float
     host_step_s: float
     host_sequence_s: float
+    ranks: float
 
     def stages(self, prefill_tokens: float, sequences: float, context_tokens: float) -> StepStages:
         """Return the stages of a step.
@@ -128,6 +131,20 @@ class StepRates:
         host_s = self.host_step_s + self.host_sequence_s * sequences
         gpu = (self.dense_stream_s, dense_s, expert_s, routed_s, cache_s)
         return StepStages(*gpu, launch_s + self.scales_s, exchange_s, host_s, core, stream)
+
+    def padded(self, prompts: float) -> float:
+        """Return how many prompts a step costs as much as that computes these.
+
+        Data-parallel ranks step together, and each computes as many tokens as the fullest has
+        (vLLM pads them: `coordinate_batch_across_dp`). Of prompts that come at random, with
+        lengths that spread as much as their mean, the fullest has so many deviations more than
+        the others, and one prompt at least. Without ranks it is what there is.
+        """
+        each = prompts / self.ranks
+        variance = (1.0 + LENGTH_SPREAD**2) * each * (1.0 - 1.0 / self.ranks)
+        fullest = each + self.spread * variance**0.5
+        padded: float = self.ranks * (fullest + 1.0 - least(fullest, 1.0))
+        return padded
 
     def _overhead_energy(self, launch_s: float, exchange_s: float) -> float:
         """Return the energy of everything but streaming and multiplying, over the limit, s."""

@@ -38,6 +38,7 @@ def step_rates(
         meeting_s=meeting_s,
         exchange_token_s=exchange_token_s,
         exchange_energy=fitted.shard_energy,
+        ranks=sharding.ranks,
         host_step_s=fitted.host_s + fitted.crowd_s * host.crowding,
         host_sequence_s=fitted.sequence_s,
     )
@@ -93,7 +94,7 @@ def _dense(
     """Return what streaming and multiplying dense weights costs."""
     precision, attention, gpus = model.precision, model.attention, sharding.gpus
     weights = model.dense_params * precision.dense_bytes + 2.0 * model.head_params
-    byte_s = weights / gpu.bandwidth_bps / gpus
+    byte_s = weights / gpu.bandwidth_bps / sharding.dense_split
     flop_s = _flop_s(gpu, sharding, fitted, precision.dense_fp8) * fitted.dense_compute
     half_s = 2.0 / gpu.half_flops / gpus * fitted.dense_compute
     return {
