@@ -3,7 +3,8 @@
 The 40 steps of the scoreboard under `FollowBudget`, simulated, energy modelled. A step has settled
 once the draw stays within 2 % of the budget until the next one. At one window a second a fleet of
 a few large replicas leaves that band now and then by chance, long after it got there; so the table
-says as well when the draw was in the band first, and how many windows after that were outside.
+says as well when the draw was in the band first, how many windows after that were outside, and
+when the mean response to all steps of a kind has settled, in which chance averages out.
 
     python bench/settling.py
     python bench/settling.py --fleet 8b --duration 600
@@ -33,18 +34,36 @@ def settling(trace: PowerTrace) -> list[Row]:
     """Return a row for the cuts and one for the rises of a budget."""
     steps = budget_steps(trace)
     stays_s = settle_times_s(trace)
-    off = trace.counted & (np.abs(trace.draw_w - trace.budget_w) > SETTLED_SHARE * trace.budget_w)
-    held = np.split(off, steps)[1:]
-    enters_s = np.array([int(np.argmin(part)) for part in held]) * trace.width_s[0]
-    strays = np.array([part[int(np.argmin(part)) :].mean() for part in held])
+    errors = np.array([_response(trace, step) for step in steps])
+    off = np.abs(errors) > SETTLED_SHARE
+    enters = np.argmin(off, axis=1)
+    strays = np.array([part[first:].mean() for part, first in zip(off, enters, strict=True)])
     is_rise = trace.budget_w[steps] > trace.budget_w[steps - 1]
     return [
-        _row(name, stays_s[chosen], enters_s[chosen], strays[chosen])
+        _row(name, stays_s[chosen], enters[chosen], strays[chosen], errors[chosen].mean(axis=0))
         for name, chosen in (("cut", ~is_rise), ("rise", is_rise))
     ]
 
 
-def _row(name: str, stays_s: NDArray[Any], enters_s: NDArray[Any], strays: NDArray[Any]) -> Row:
+def _response(trace: PowerTrace, step: int) -> NDArray[Any]:
+    """Return the error in each second after a step, share of the budget; 0 where none counts."""
+    steps = budget_steps(trace)
+    shortest_s = np.diff(trace.end_s[steps]).min()
+    begin_s = trace.end_s[step] - trace.width_s[step]
+    at_s = begin_s + np.arange(0.5, np.floor(shortest_s) - 1.0)
+    window = np.searchsorted(trace.end_s, at_s)
+    errors = trace.counted * (trace.draw_w / trace.budget_w - 1.0)
+    return np.asarray(errors[np.minimum(window, len(errors) - 1)])
+
+
+def _row(
+    name: str,
+    stays_s: NDArray[Any],
+    enters_s: NDArray[Any],
+    strays: NDArray[Any],
+    mean_response: NDArray[Any],
+) -> Row:
+    off = np.flatnonzero(np.abs(mean_response) > SETTLED_SHARE)
     return {
         "step": name,
         "steps": len(stays_s),
@@ -52,6 +71,7 @@ def _row(name: str, stays_s: NDArray[Any], enters_s: NDArray[Any], strays: NDArr
         "settle_p95_s": float(np.percentile(stays_s, 95)),
         "enter_p95_s": float(np.percentile(enters_s, 95)),
         "windows_outside_after": float(strays.mean()),
+        "mean_settles_s": float(off[-1] + 1) if len(off) else 0.0,
     }
 
 
