@@ -230,6 +230,26 @@ def test_only_a_draw_above_its_aim_makes_the_guard_wider(
     assert (policy.variance > 0) == widens
 
 
+def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: Any) -> None:
+    policy = Corrected(Spends(replicas=1), 0.0, 2e-4)
+    follow(policy, fleets.of([AWAKE], 100.0).seen, 1.0, 10)
+    swapping = fleets.of([ASLEEP], 100.0).seen
+    policy.decide(replace(swapping, now_s=10.0, draw_w=80.0))
+    assert policy.ratio == pytest.approx(1.0)
+
+
+def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> None:
+    inner = Spends(replicas=20)
+    policy = Corrected(inner, 0.0, 2e-4)
+    seen = fleets.of([AWAKE] * 20, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    inner.replicas = 19
+    policy.decide(replace(seen, now_s=10.0, draw_w=100.0))
+    left = fleets.of([AWAKE] * 19 + [ASLEEP], 100.0).seen
+    policy.decide(replace(left, now_s=11.0, draw_w=103.0))
+    assert (policy.ratio, policy.variance) == pytest.approx((1.0, 0.0))
+
+
 def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     inner = Spends()
     policy = Corrected(inner, 0.02, 2e-4)
@@ -242,7 +262,7 @@ def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
 
 
 def test_the_guard_shrinks_while_replicas_wake_without_drawing_too_much(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), 0.0, 2e-4)
+    policy = Corrected(Spends(replicas=3), 0.0, 2e-4)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     policy.variance = 1e-3
     follow(policy, seen, 0.95, 60)

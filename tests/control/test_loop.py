@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from steppe.control.damping import Corrected, Dwelling, Ramped
-from steppe.control.loop import ControlLoop
+from steppe.control.loop import ControlLoop, without_clock_changes
 from steppe.control.policy import FollowBudget
-from steppe.control.reconcile import Action, DrainRule
+from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
@@ -67,6 +67,17 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
     corrected, rule = Corrected(damped, 0.02, 2e-4), DrainRule(frontier.floor, DRAIN_S)
     return ControlLoop(plant, corrected, rule, times)
+
+
+def test_only_what_moves_a_clock_rests(fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).seen
+    clock, batch, back = (
+        Retune("replica-0", 1200, 4),
+        Retune("replica-1", 600, 16),
+        Retune("replica-2", 1200, 4),
+    )
+    rest: list[Action] = [Sleep("replica-1"), batch, back, Wake("replica-3", 1200, 4)]
+    assert without_clock_changes(seen, [*rest, clock]) == rest
 
 
 def run(plant: Plant, loop: ControlLoop, budgets_w: list[float]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,8 @@ GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
 MEMORY = 0.95
 """Weight of the past in the estimate of the error's spread."""
+ASLEEP_MEMORY = 0.8
+"""The same while all sleep, where no draw can tell that the guard may be smaller."""
 SETTLING_TICKS = 3
 """So long after a change of the number of awake replicas they may draw less than planned."""
 MOST_MOVING = 0.1
@@ -21,7 +23,8 @@ MOST_MOVING = 0.1
 LEAST_STEP = 0.1
 """A change of the planned draw that is a step, share of it."""
 FOLLOWED_S = 0.3
-"""After a step, a window that began sooner than this says nothing: the draw was on its way, s."""
+"""After a step, and after replicas left, a window that began sooner than this says nothing: the
+draw was on its way, s."""
 LEAST_CUT = 0.2
 """Replicas are put to sleep for want of use only if they are this share of the fleet."""
 LEAVING_SHARE = 0.015
@@ -79,18 +82,24 @@ class Corrected:
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
         moves = moving > MOST_MOVING * len(seen.replicas)
         self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
-        changes = len(plan.awake) != seen.count(ReplicaState.AWAKE)
-        if last is None or moves or changes:
+        if last is None or moves or self._is_elsewhere(seen):
             self._ticks_to_wait = SETTLING_TICKS
-        if last is None or moves or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w:
+        leave = len(plan.awake) < seen.count(ReplicaState.AWAKE)
+        steps = last is None or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w
+        if moves or leave or steps:
             self._followed_s = seen.now_s + FOLLOWED_S
+
+    def _is_elsewhere(self, seen: Observation) -> bool:
+        """Tell whether other replicas are awake than were planned last."""
+        assert self._last is not None, "a plan was made"
+        return len(self._last.awake) != seen.count(ReplicaState.AWAKE)
 
     def _learn(self, seen: Observation) -> None:
         if self._last is None:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            self.variance *= MEMORY
+            self.variance *= ASLEEP_MEMORY
             self.ratio = 1 + MEMORY * (self.ratio - 1)
             return
         if self._at_s < self._followed_s or seen.draw_w is None:
@@ -100,7 +109,7 @@ class Corrected:
             return
         upwards = 2 * max(0.0, error) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
-        if error < 0 and self._ticks_to_wait:
+        if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):
             return
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from steppe.control.plan import Plan
 from steppe.control.policy import Policy
-from steppe.control.reconcile import Action, DrainRule, reconcile
-from steppe.control.state import Observation
+from steppe.control.reconcile import Action, DrainRule, Retune, reconcile
+from steppe.control.state import Observation, ReplicaState
 from steppe.control.tick_times import TickTimes
 
 
@@ -40,7 +40,8 @@ class ControlLoop:
     def tick(self, now_s: float) -> Plan:
         """Move the fleet one step and return the plan in force.
 
-        The plan keeps to what the budget will have fallen to when the fleet has followed.
+        The plan keeps to what the budget will have fallen to when the fleet has followed, and
+        clocks rest in the second before a step that is known.
 
         Args:
             now_s: Time since the run began, s.
@@ -48,5 +49,19 @@ class ControlLoop:
         seen = self.fleet.observe(now_s)
         budget_w = max(0.0, seen.budget_w - self.times.fall_w(now_s))
         plan = self.policy.decide(replace(seen, budget_w=budget_w))
-        self.fleet.apply(reconcile(seen, plan, self.drain_rule))
+        actions = reconcile(seen, plan, self.drain_rule)
+        if self.times.is_before_step(now_s):
+            actions = without_clock_changes(seen, actions)
+        self.fleet.apply(actions)
         return plan
+
+
+def without_clock_changes(seen: Observation, actions: list[Action]) -> list[Action]:
+    """Return the actions without those that only move the clock limit of a replica that serves."""
+    clocks_mhz = {r.id: r.clock_mhz for r in seen.replicas if r.state == ReplicaState.AWAKE}
+    return [
+        action
+        for action in actions
+        if not isinstance(action, Retune)
+        or clocks_mhz.get(action.replica, action.clock_mhz) == action.clock_mhz
+    ]

@@ -10,6 +10,8 @@ LEAST_WINDOW_S = 0.1
 """Ticks lie at least so far apart, s: an energy counter's period, for it tells nothing finer."""
 STEP_SHARE = 0.05
 """A change of the budget within a part of a period that is a step, share of it."""
+REST_S = 1.0
+"""Clocks rest so long before a step, s: the limit of a GPU changes at most once a second."""
 FALL_SHARE = 0.02
 """A fall before the next tick can follow that is worth to plan for, share of the budget."""
 _PARTS, _HALVINGS = 8, 12
@@ -48,10 +50,17 @@ class TickTimes:
         """Return the time of the tick after one at `now_s`, s."""
         soonest_s = now_s + LEAST_WINDOW_S
         due_s = self.period_s * (math.floor(soonest_s / self.period_s) + 1)
-        step_s, is_cut = self._step(now_s, due_s + self.lead_s)
-        if is_cut and step_s > soonest_s + self.lead_s:
-            step_s -= self.lead_s
-        return min(due_s, max(step_s, soonest_s))
+        return min(due_s, max(self._step_tick_s(now_s, due_s), soonest_s))
+
+    def is_before_step(self, now_s: float) -> bool:
+        """Tell whether clocks should rest, so that they can move when a step comes."""
+        return self.fall_w(now_s) == 0 and self._step_tick_s(now_s, now_s + REST_S) < now_s + REST_S
+
+    def _step_tick_s(self, now_s: float, until_s: float) -> float:
+        """Return when the next step asks for a tick, if one does until then; else infinity, s."""
+        step_s, is_cut = self._step(now_s, until_s + self.lead_s)
+        ahead_s = step_s - self.lead_s
+        return ahead_s if is_cut and ahead_s > now_s + LEAST_WINDOW_S else step_s
 
     def _step(self, begin_s: float, end_s: float) -> tuple[float, bool]:
         """Return when the first step is over, infinity if there is none, and if it is a cut."""
