@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_a_client_that_hangs_up_frees_its_place_at_once_and_is_charged_for_what_
     assert (written.finish, written.output_tokens) == ("cancelled", ran)
     assert 15 <= written.output_tokens < 900
     assert written.energy_j > 0
+
+
+def test_a_signal_that_steps_is_followed_between_two_regular_ticks(
+    fleet: Any, power_signal: Any, wait_until: Callable[..., Any]
+) -> None:
+    for watts in 3 * (0.7 * FULL_W, FULL_W):
+        power_signal.say(watts)
+        wait_until(lambda w=watts: fleet.ticks()[-1].budget_w == w, 10, f"a budget of {watts} W")
+        time.sleep(0.37)  # the next one comes at another time between two ticks
+    pairs = list(pairwise(fleet.ticks()))[-30:]
+    steps_s = [before.t_s for before, after in pairs if before.budget_w != after.budget_w]
+    assert sum(0.1 < at_s % 1.0 < 0.9 for at_s in steps_s[-6:]) >= 2
 
 
 def test_a_budget_of_zero_puts_the_fleet_to_sleep_and_loses_no_request(

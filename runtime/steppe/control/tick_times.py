@@ -9,7 +9,7 @@ from dataclasses import dataclass
 LEAST_WINDOW_S = 0.1
 """Ticks lie at least so far apart, s: an energy counter's period, for it tells nothing finer."""
 STEP_SHARE = 0.05
-"""A change of the budget within a part of a period that is a step, share of it."""
+"""A change of the budget that is a step if it takes no longer than a part of a period, share."""
 REST_S = 1.0
 """Clocks rest so long before a step, s: the limit of a GPU changes at most once a second."""
 FALL_SHARE = 0.02
@@ -19,13 +19,19 @@ _ARRIVED = 0.01
 """A step is over when this share of it is left."""
 
 
+def is_step(before_w: float, after_w: float) -> bool:
+    """Tell whether budgets a moment apart are so far apart that a tick should not wait."""
+    return abs(after_w - before_w) > STEP_SHARE * max(before_w, after_w)
+
+
 @dataclass(frozen=True, slots=True)
 class TickTimes:
     """Ticks once a period, ahead of a cut that is known, and when the budget has stepped.
 
     A trace is a schedule: what it says of the next second is known. The limits are lowered so
     long before a cut as the fleet takes to follow, so that the draw is down when the budget is.
-    Of a live signal nothing is known ahead: there a cut is followed at the next tick.
+    Of a live signal nothing is known ahead: who drives the loop looks at it every
+    `LEAST_WINDOW_S`, and ticks when it has stepped (`is_step`).
 
     Attributes:
         budget_w: The budget at a time, as far as it is known now, W.
@@ -68,7 +74,7 @@ class TickTimes:
         for part in range(1, _PARTS + 1):
             at_s = begin_s + part * part_s
             after_w = self.budget_w(at_s)
-            if abs(after_w - before_w) > STEP_SHARE * max(before_w, after_w):
+            if is_step(before_w, after_w):
                 near_w = _ARRIVED * abs(after_w - before_w)
                 return self._first_near(after_w, near_w, at_s - part_s, at_s), after_w < before_w
             before_w = after_w

@@ -15,7 +15,7 @@ from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
 from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
-from steppe.control.tick_times import TickTimes
+from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes, is_step
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
@@ -127,12 +127,16 @@ class Controller:
 
     def _tick_for_ever(self) -> None:
         assert self._loop is not None, "begin comes first"
-        next_s = self._loop.times.after(self._now_s())
-        while not self._stop.wait(max(0.0, next_s - self._now_s())):
+        times, now_s = self._loop.times, self._now_s()
+        next_s, budget_w = times.after(now_s), times.budget_w(now_s)
+        while not self._stop.wait(min(LEAST_WINDOW_S, max(0.0, next_s - self._now_s()))):
             now_s = self._now_s()
+            before_w, budget_w = budget_w, times.budget_w(now_s)
+            if now_s < next_s and not is_step(before_w, budget_w):
+                continue
             next_s = now_s + self._config.control.period_s
             try:
-                next_s = self._loop.times.after(now_s)
+                next_s = times.after(now_s)
                 with self._lock:
                     self._tick(now_s)
             except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
