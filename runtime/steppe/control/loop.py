@@ -47,10 +47,10 @@ class ControlLoop:
             now_s: Time since the run began, s.
         """
         seen = self.fleet.observe(now_s)
-        budget_w = max(0.0, seen.budget_w - self.times.fall_w(now_s))
-        plan = self.policy.decide(replace(seen, budget_w=budget_w))
+        fall_w = self.times.fall_w(now_s)
+        plan = self.policy.decide(replace(seen, budget_w=max(0.0, seen.budget_w - fall_w)))
         actions = reconcile(seen, plan, self.drain_rule)
-        if self.times.is_before_step(now_s):
+        if fall_w == 0 and self.times.is_before_step(now_s):
             actions = without_clock_changes(seen, actions)
         self.fleet.apply(actions)
         return plan

@@ -59,8 +59,8 @@ class TickTimes:
         return min(due_s, max(self._step_tick_s(now_s, due_s), soonest_s))
 
     def is_before_step(self, now_s: float) -> bool:
-        """Tell whether clocks should rest, so that they can move when a step comes."""
-        return self.fall_w(now_s) == 0 and self._step_tick_s(now_s, now_s + REST_S) < now_s + REST_S
+        """Tell whether a step so soon asks for a tick of its own that clocks should rest for it."""
+        return self._step_tick_s(now_s, now_s + REST_S) < now_s + REST_S
 
     def _step_tick_s(self, now_s: float, until_s: float) -> float:
         """Return when the next step asks for a tick, if one does until then; else infinity, s."""

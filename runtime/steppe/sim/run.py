@@ -114,8 +114,8 @@ class _Run:
         self.fleet = SimulatedFleet(
             scenario.fleet, scenario.budget, self.queue, self._write_request
         )
-        self._times = TickTimes(scenario.budget.watts_at, period_s, scenario.lead_s)
-        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, self._times)
+        times = TickTimes(scenario.budget.watts_at, period_s, scenario.lead_s)
+        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else Lookout(points, forecast)
         self._last_s = 0.0
@@ -127,7 +127,7 @@ class _Run:
         self._expect_arrival(iter(scenario.arrivals))
 
     def _expect_tick(self) -> None:
-        at_s = self._times.after(self.queue.now_s)
+        at_s = self._loop.times.after(self.queue.now_s)
         self.queue.at(max(self.queue.now_s, at_s - METER_LAG_S), self._read)
         self.queue.at(at_s, self._tick)
 
