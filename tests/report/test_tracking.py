@@ -159,12 +159,13 @@ def test_an_error_counts_for_as_long_as_it_lasts() -> None:
     assert relative_mae(trace) == pytest.approx((0 + 10 + 0.5 * 30) / 250)
 
 
-def test_the_moments_around_a_step_are_not_judged_and_what_follows_is() -> None:
+def test_going_down_ahead_of_a_cut_is_not_held_against_the_step_before() -> None:
     ahead = [tick(1.0, 100, 100, 1), tick(2.0, 100, 100, 1), tick(2.2, 100, 80, 1)]
     cut = [tick(3.0, 70, 70, 1), tick(4.0, 70, 70, 1)]
-    up = [tick(4.1, 100, 70, 1), tick(5.0, 100, 80, 1), tick(6.0, 100, 100, 1)]
-    times_s = settle_times_s(PowerTrace.from_ticks([*ahead, *cut, *up]))
-    assert times_s.tolist() == pytest.approx([0.0, 1.0])
+    up = [tick(4.1, 100, 70, 1), tick(5.0, 100, 100, 1), tick(5.2, 100, 80, 1)]
+    again = [tick(6.0, 70, 70, 1), tick(7.0, 70, 70, 1)]
+    times_s = settle_times_s(PowerTrace.from_ticks([*ahead, *cut, *up, *again]))
+    assert times_s.tolist() == pytest.approx([0.0, 0.1, 0.0])
 
 
 def test_a_run_without_ticks_has_nothing_to_score() -> None:

@@ -165,15 +165,16 @@ def settle_times_s(trace: PowerTrace) -> Floats:
     step. A window that is not counted (nothing waited, budget kept) has settled: there was
     nothing to draw for. A step that the next one overtakes goes on through it; one that has
     not settled by the end counts with the time to the end, a lower bound. The resolution is
-    one window. A window shorter than half the usual one, between two ticks that stand around
-    a step, is not judged: the draw is on its way.
+    one window. The short window just before a cut, in which the draw goes down ahead of it, is
+    not held against the step before.
     """
     budget_w, steps = trace.budget_w, budget_steps(trace)
     if not len(steps):
         return np.zeros(0)
     band_w = (SETTLED_SHARE + _ROUNDING_SHARE) * budget_w
-    usual = trace.width_s > np.median(trace.width_s) / 2
-    off = trace.counted & usual & (np.abs(trace.draw_w - budget_w) > band_w)
+    off = trace.counted & (np.abs(trace.draw_w - budget_w) > band_w)
+    before_cut = steps[budget_w[steps] < budget_w[steps - 1]] - 1
+    off[before_cut[trace.width_s[before_cut] < np.median(trace.width_s) / 2]] = False
     last_off = np.maximum.accumulate(np.where(off, np.arange(len(off)), -1))
     begin_s = trace.end_s - trace.width_s
     settled_s = trace.end_s[-1]
