@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.config import ControlSection
 from steppe.control.ahead import HorizonTerms
@@ -16,6 +16,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.loosened import Loosened
+from steppe.control.lull import FilledUp, Lull
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import (
     SLO_SHARE,
@@ -61,11 +62,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
             follow = FollowBudget(kept, frontier.drain.draw_w)
-            policy = _damped(control, pool, _planned(control, pool, follow, kept))
+            policy = _following(control, pool, follow, kept)
         case "save_energy":
             kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)
             save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
-            policy = _damped(control, pool, _planned(control, pool, save, kept))
+            policy = _following(control, pool, save, kept)
         case "full_clocks":
             policy = FullClocks(frontier)
         case "power_cap":
@@ -86,7 +87,15 @@ def _given(value: float | None) -> float:
     return value
 
 
-def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Policy:
+def _following(
+    control: ControlSection, pool: PoolFacts, inner: BoundedPolicy, frontier: Frontier
+) -> Policy:
+    lull = Lull()
+    damped = _damped(control, pool, _planned(control, pool, FilledUp(inner, lull), frontier))
+    return replace(damped, lull=lull)
+
+
+def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
     ramped = Ramped(inner, rise_w_per_s, control.period_s)
     return Corrected(ramped, control.guard_share, control.over_share)

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from steppe.control.lull import Lull, full_share
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
@@ -47,6 +48,7 @@ class Corrected:
     (otherwise replicas draw less than planned because they lack work, not because the
     frontier is wrong) and once the number of replicas is settled (anti-windup); it rises before,
     for replicas that fill up after a wake may draw more than planned as long as they do.
+    While replicas admit nobody, their draw tells of the lull and not of the frontier.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
     The guard is such that, if the error spreads as a normal distribution, `over_share` of the
     energy comes to lie above the budget; only errors upwards make it wider.
@@ -55,14 +57,17 @@ class Corrected:
         inner: The policy that is corrected.
         guard_share: Least share of the budget left unused.
         over_share: Energy that may come to lie above the budget, share of the energy.
+        lull: What is learned of replicas that admit nobody.
     """
 
     inner: Policy
     guard_share: float
     over_share: float
+    lull: Lull = field(default_factory=Lull)
     ratio: float = 1.0
     variance: float = 0.0
     _last: Plan | None = None
+    _full: float = 0.0
     _ticks_to_wait: int = 0
     _at_s: float = 0.0
     _followed_s: float = 0.0
@@ -79,6 +84,7 @@ class Corrected:
     def _remember(self, seen: Observation, plan: Plan) -> None:
         """Keep a plan, and from when on its errors say something."""
         last, self._last, self._at_s = self._last, plan, seen.now_s
+        self._full = full_share(seen, plan)
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
         moves = moving > MOST_MOVING * len(seen.replicas)
         self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
@@ -104,11 +110,14 @@ class Corrected:
             return
         if self._at_s < self._followed_s or seen.draw_w is None:
             return
-        error = _within_bounds(seen.draw_w / (self._last.draw_w * self.ratio)) - 1
+        expected_w = self._last.draw_w * self.ratio * (1 - self.lull.depth * self._full)
+        error = _within_bounds(seen.draw_w / expected_w) - 1
         if error < 0 and not seen.waiting:
             return
         upwards = 2 * max(0.0, error) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
+        if self.lull.explains(error, self._full):
+            return
         if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):
             return
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.control.damping import Corrected
+from steppe.control.lull import MOST_DEPTH, FilledUp, Lull, full_share
+from steppe.control.plan import Plan
+from steppe.control.policy import FollowBudget
+from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+SMALL, LARGE = OperatingPoint(600, 100, 15.0, 40.0), OperatingPoint(600, 200, 20.0, 60.0)
+
+
+def holding(fleets: Any, *outstanding: int) -> Observation:
+    """Return what is seen of replicas that are awake and hold so many requests."""
+    seen: Observation = fleets.of([AWAKE] * len(outstanding), 100.0).seen
+    held = zip(seen.replicas, outstanding, strict=True)
+    return replace(seen, replicas=tuple(replace(r, outstanding=o) for r, o in held))
+
+
+def plan_of(*points: OperatingPoint) -> Plan:
+    """Return the plan in which replicas run at these points."""
+    return Plan(points, sum(point.draw_w for point in points))
+
+
+def test_who_holds_more_than_its_limit_and_the_next_batch_admits_nobody(fleets: Any) -> None:
+    assert full_share(holding(fleets, 200, 200), plan_of(LARGE, SMALL)) == pytest.approx(0.4)
+    assert full_share(holding(fleets, 200, 200), plan_of(SMALL, SMALL)) == 1.0
+    assert full_share(holding(fleets, 202, 102), plan_of(LARGE, SMALL)) == 0.0
+
+
+def test_who_is_soon_within_its_limit_counts_for_the_time_until_then(fleets: Any) -> None:
+    assert full_share(holding(fleets, 106), plan_of(SMALL)) == pytest.approx(0.5)
+
+
+def test_the_larger_limits_go_to_the_fuller_replicas(fleets: Any) -> None:
+    assert full_share(holding(fleets, 100, 200), plan_of(SMALL, LARGE)) == 0.0
+
+
+def test_a_fleet_that_sleeps_or_plans_nothing_has_no_lull(fleets: Any) -> None:
+    sleeping = fleets.of([ASLEEP] * 2, 100.0).seen
+    assert full_share(sleeping, plan_of(SMALL, SMALL)) == 0.0
+    assert full_share(holding(fleets, 500), Plan((), 0.0)) == 0.0
+
+
+@dataclass
+class Plant:
+    """Plans one point after the other, and draws less while its replica admits nobody."""
+
+    points: list[OperatingPoint]
+    depth: float
+    errors: list[float] = field(default_factory=list)
+
+    def decide(self, seen: Observation) -> Plan:
+        return plan_of(self.points.pop(0))
+
+    def run(self, policy: Corrected, seen: Observation) -> None:
+        while self.points:
+            plan = policy.decide(seen)
+            draw_w = plan.draw_w * (1 - self.depth * full_share(seen, plan))
+            seen = replace(seen, now_s=seen.now_s + 1.0, draw_w=draw_w)
+
+
+def test_a_lull_is_learned_as_a_lull_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
+    plant = Plant([SMALL] * 40, 0.06)
+    policy = Corrected(plant, 0.0, 1e-3)
+    plant.run(policy, holding(fleets, 200))
+    assert policy.lull.depth == pytest.approx(0.06, rel=0.01)
+    assert policy.ratio == 1.0
+
+
+def test_a_fleet_that_draws_too_much_is_believed_in_a_lull_as_well(fleets: Any) -> None:
+    plant = Plant([SMALL] * 60, -0.1)
+    policy = Corrected(plant, 0.0, 1e-3)
+    plant.run(policy, holding(fleets, 200))
+    assert policy.lull.depth == 0.0
+    assert policy.ratio == pytest.approx(1.1, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(0, 1)), max_size=50))
+def test_a_lull_is_never_believed_to_be_deeper_than_it_may_be(errors: Any) -> None:
+    lull = Lull()
+    for error, share in errors:
+        lull.explains(error, share)
+        assert 0 <= lull.depth <= MOST_DEPTH
+
+
+def test_a_lull_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
+    """Both at 40 W leave watts free; one gets 60 W once the other draws 5 W less than 40."""
+    seen = replace(holding(fleets, 200, 200), budget_w=95.0)
+    inner = FollowBudget(Frontier((SMALL, LARGE), 16.0, 20.0, "modelled"), 40.0)
+    assert inner.decide(seen).awake == (SMALL, SMALL)
+    assert FilledUp(inner, Lull(0.1)).decide(seen).awake == (SMALL, SMALL)
+    assert FilledUp(inner, Lull(0.15)).decide(seen).awake == (LARGE, SMALL)
+
+
+def test_what_is_learned_of_a_lull_fills_it_up(fleets: Any) -> None:
+    lull, depth = Lull(), 0.15
+    frontier = Frontier((SMALL, LARGE), 16.0, 20.0, "modelled")
+    policy = Corrected(FilledUp(FollowBudget(frontier, 40.0), lull), 0.0, 1e-3, lull)
+    seen = replace(holding(fleets, 200, 200), budget_w=95.0)
+    draws_w = []
+    for _ in range(20):
+        plan = policy.decide(seen)
+        draws_w.append(plan.draw_w * (1 - depth * full_share(seen, plan)))
+        seen = replace(seen, now_s=seen.now_s + 1.0, draw_w=draws_w[-1])
+    assert draws_w[0] == pytest.approx(68.0)
+    assert draws_w[-1] == pytest.approx(94.0)
+
+
+@given(
+    depth=st.floats(0, MOST_DEPTH),
+    budget_w=st.floats(0, 400),
+    outstanding=st.lists(st.integers(0, 40), min_size=1, max_size=5),
+)
+def test_a_plan_that_fills_a_lull_draws_no_more_than_the_budget_or_else_the_inner_plan(
+    fleets: Any,
+    frontier: Frontier,
+    depth: float,
+    budget_w: float,
+    outstanding: list[int],
+) -> None:
+    seen = replace(holding(fleets, *outstanding), budget_w=budget_w)
+    inner = FollowBudget(frontier, frontier.drain.draw_w)
+    before, plan = inner.decide(seen), FilledUp(inner, Lull(depth)).decide(seen)
+    drawn_w = plan.draw_w * (1 - depth * full_share(seen, plan))
+    assert drawn_w <= max(budget_w, before.draw_w) + 1e-9
+    assert plan.output_tps >= before.output_tps - 1e-9
