@@ -235,6 +235,17 @@ def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
     assert reconcile(fleet.seen, plan_of(frontier.floor), rule) == [wake]
 
 
+def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
+    frontier: Frontier, fleets: Any
+) -> None:
+    fleet = fleets.of([ReplicaState.AWAKE] * 3, 0.0)  # 1, 2 and 3 outstanding
+    small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (900, 1200))
+    plan, rule = plan_of(large, small), rule_of(frontier)
+    fleet.apply(first := reconcile(fleet.seen, plan, rule))
+    assert first == [Sleep("replica-0"), Retune("replica-2", 900, 1)]
+    assert reconcile(fleet.seen, plan, rule) == [Retune("replica-1", 1200, 1)]
+
+
 def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
     frontier: Frontier, fleets: Any
 ) -> None:

@@ -77,16 +77,17 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
 
     A replica that leaves with requests drains if the plan has room for it; otherwise it is
     frozen at once, and its requests go on when it wakes. The step in which it is frozen still
-    draws, so nobody wakes in its place before the next tick.
+    draws, so nobody wakes in its place, and another rises less, before the next tick.
     """
     ranked = _rank(seen, rule)
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves = _leave(seen, leaving, rule, plan.draining)
-    retunes, wakes = _serve(serving, plan.awake)
+    cuts, rises, wakes = _serve(serving, plan.awake)
     busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
     starts = [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
-    return [*leaves, *retunes, *wakes[freezing:], *starts]
+    rising = max(0, len(rises) - freezing)
+    return [*leaves, *cuts, *rises[:rising], *wakes[freezing:], *starts]
 
 
 def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
@@ -143,8 +144,8 @@ def _leave(
 
 def _serve(
     serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
-) -> tuple[list[Action], list[Action]]:
-    """Return what changes the limits of replicas that serve, and what wakes others."""
+) -> tuple[list[Action], list[Action], list[Action]]:
+    """Return what lowers and what raises replicas that serve, and what wakes others."""
     retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
     for replica, point in _moves(serving, points):
@@ -153,7 +154,10 @@ def _serve(
             continue
         change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
         retunes.append((change, Retune(replica.id, point.clock_mhz, point.batch_limit)))
-    return [action for _, action in sorted(retunes, key=lambda pair: pair[0])], wakes
+    retunes.sort(key=lambda pair: pair[0])
+    cuts = [action for change, action in retunes if change < (0, 0)]
+    rises = [action for change, action in retunes if change >= (0, 0)]
+    return cuts, rises, wakes
 
 
 def _moves(
