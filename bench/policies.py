@@ -35,6 +35,7 @@ from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
+from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Replay, TraceClock
 from steppe.report.records import RequestRecord, Slo, TickRecord
@@ -150,12 +151,14 @@ def control_of(policy: str, gpus: int) -> ControlSection:
     )
 
 
-def budget_of(happening: scenarios.Happening) -> PowerBudget:
-    """Return the budget of a happening, at the boundary of the GPUs."""
+def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:
+    """Return the budget of a happening, at the boundary of the GPUs; a battery begins half full."""
     return PowerBudget(
         supplies=(Replay(happening.budget, 0.0),),
         clock=TraceClock(0.0, 1.0),
         terms=SiteTerms(0.0, happening.fallback_w, scenarios.STALE_S, 1.0, 0.0),
+        battery=battery,
+        stored_j=battery.capacity_j / 2,
     )
 
 
@@ -163,10 +166,18 @@ def run(
     bench: Bench, policy: str, happening: scenarios.Happening
 ) -> tuple[Summary, list[TickRecord]]:
     """Put a policy through a happening."""
-    budget = budget_of(happening)
-    control = control_of(policy, bench.gpus)
+    return run_with(bench, control_of(policy, bench.gpus), budget_of(happening), happening.deaths)
+
+
+def run_with(
+    bench: Bench,
+    control: ControlSection,
+    budget: PowerBudget,
+    deaths: Sequence[scenarios.Death] = (),
+) -> tuple[Summary, list[TickRecord]]:
+    """Let a control section follow a budget, while replicas die."""
     replicas = bench.fleet.replicas
-    facts = PoolFacts(bench.frontier, replicas, bench.slo.tpot_s, budget.forecast)
+    facts = PoolFacts(bench.frontier, replicas, bench.slo.tpot_s, budget.forecast, budget.store)
     scenario = Scenario(
         fleet=bench.fleet,
         policy=make_policy(control, facts),
@@ -175,9 +186,7 @@ def run(
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
         lead_s=control.lead_s,
-        failures=tuple(
-            Failure(death.at_s, math.floor(death.share * replicas)) for death in happening.deaths
-        ),
+        failures=tuple(Failure(d.at_s, math.floor(d.share * replicas)) for d in deaths),
     )
     lines = Lines()
     totals = simulate(scenario, PERIOD_S, lines)

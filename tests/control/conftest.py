@@ -30,6 +30,7 @@ class FakeFleet:
 
     seen: Observation
     actions: list[Action] = field(default_factory=list)
+    battery_w: float | None = None
 
     @classmethod
     def of(cls, states: Sequence[ReplicaState], budget_w: float, waiting: int = 9) -> FakeFleet:
@@ -55,6 +56,9 @@ class FakeFleet:
         for action in actions:
             replicas = (self._after(r, action) for r in self.seen.replicas)
             self.seen = replace(self.seen, replicas=tuple(replicas))
+
+    def steer(self, battery_w: float | None) -> None:
+        self.battery_w = battery_w
 
     def _after(self, replica: ReplicaSeen, action: Action) -> ReplicaSeen:
         if replica.id != action.replica:

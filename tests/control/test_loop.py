@@ -52,6 +52,9 @@ class Plant:
         self.fleet.apply(actions)
         self._after = self.fleet.seen.replicas
 
+    def steer(self, battery_w: float | None) -> None:
+        self.fleet.steer(battery_w)
+
     def _steady_w(self, replicas: tuple[ReplicaSeen, ...]) -> float:
         points = {(p.clock_mhz, p.batch_limit): p.draw_w for p in self.frontier.points}
         draws = {ReplicaState.ASLEEP: self.frontier.asleep_w}

@@ -10,6 +10,7 @@ from steppe.control.planned import DayAhead, Planned
 from steppe.control.policy import FollowBudget
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
+from steppe.power.battery import Battery
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 STEP_S = 600.0
@@ -72,6 +73,36 @@ def test_the_budget_is_stronger_than_the_horizon(frontier: Frontier, fleets: Any
     plan = policy.decide(fleets.of([AWAKE] * 4, 4 * frontier.asleep_w + 1.0).seen)
     assert plan.awake == ()
     assert plan.feasible
+
+
+def with_battery(frontier: Frontier, weather: Weather, stored_j: float) -> Planned:
+    battery = Battery(1e5, 100.0, 100.0)
+    terms = HorizonTerms(frontier, 4, 0.0, STEP_S, battery)
+    ahead = DayAhead(terms, weather.ahead, 6, 0.8, lambda: stored_j)
+    return Planned(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
+
+
+def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
+    frontier: Frontier, fleets: Any
+) -> None:
+    full_w, lull_w = 4 * frontier.full.draw_w, 4 * frontier.floor.draw_w
+    seen = replace(fleets.of([AWAKE] * 4, full_w).seen, demand_tps=4 * frontier.full.output_tps)
+    before = with_battery(frontier, Weather(full_w, lull_w), 0.0).decide(seen)
+    within = with_battery(frontier, Weather(lull_w, full_w), 1e5).decide(seen)
+    assert before.battery_w is not None
+    assert before.battery_w < 0
+    assert within.battery_w is not None
+    assert within.battery_w > 0
+
+
+def test_every_plan_of_a_horizon_says_what_the_battery_does(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([AWAKE] * 4, 100.0).seen
+    policy = with_battery(frontier, Weather(100.0, 50.0), 1e4)
+    assert policy.decide(seen).battery_w == policy.battery_w is not None
+    assert policy.decide_among(seen, AwakeBounds(1, 2)).battery_w == policy.battery_w
+    assert planned(frontier, Weather(100.0, 50.0), 4).decide(seen).battery_w is None
 
 
 def test_narrower_bounds_win_over_the_horizon(frontier: Frontier, fleets: Any) -> None:

@@ -53,6 +53,36 @@ def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
     assert configured(STEADY, battery=full).at(0.0) == Budget(100.0, 20.0, 120.0, stale=False)
 
 
+def test_a_steered_battery_gives_and_takes_what_it_is_told_to() -> None:
+    budget = configured(STEADY, battery=BATTERY, site=SiteSection(pue=1.25))
+    budget.steer(8.0)
+    assert budget.at(0.0) == Budget(100.0, 10.0, 88.0, stale=False)
+    budget.steer(-4.0)
+    assert budget.at(0.0) == Budget(100.0, -5.0, 76.0, stale=False)
+    budget.settle(10.0, draw_w=76.0)
+    assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 5.0 * 10.0)
+    budget.steer(None)
+    assert budget.at(10.0).battery_w == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_steered_battery_does_no_more_than_it_can_for_a_minute() -> None:
+    budget = configured(STEADY, battery=BATTERY | {"capacity_wh": 0.2}, speedup=2.0)
+    budget.steer(1000.0)
+    assert budget.at(0.0).battery_w == pytest.approx(360.0 / 120.0)
+    budget.steer(-1000.0)
+    assert budget.at(0.0).battery_w == pytest.approx(-360.0 / (0.5 * 120.0))
+
+
+def test_the_gpus_see_the_battery_in_their_watts_and_in_time_of_the_run() -> None:
+    site = SiteSection(pue=1.25, overhead_w=10.0)
+    store = configured(STEADY, battery=BATTERY, site=site, speedup=60.0).store
+    assert store is not None
+    assert store.stored_j() == pytest.approx(1800.0 / 75.0)
+    assert store.battery == Battery(48.0, 8.0, 16.0, 0.5, 1.0, 60.0)
+    assert store.forecast(3.0, 1.5, 1.0) == ((3.0, 72.0), (4.0, 72.0))
+    assert configured(STEADY).store is None
+
+
 def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -> None:
     budget = configured(STEADY, battery=BATTERY, speedup=60.0)
     budget.settle(2.0, draw_w=70.0)
@@ -144,9 +174,10 @@ def test_a_day_of_wind_and_sun_swings_between_lull_and_plenty() -> None:
     watts=st.lists(st.floats(0.0, 500.0), min_size=2, max_size=8),
     draws_w=st.lists(st.floats(0.0, 500.0), min_size=1, max_size=20),
     stored_share=st.floats(0.0, 1.0),
+    steered_w=st.none() | st.floats(-100.0, 100.0),
 )
 def test_battery_and_budget_keep_within_their_limits_whatever_happens(
-    watts: list[float], draws_w: list[float], stored_share: float
+    watts: list[float], draws_w: list[float], stored_share: float, steered_w: float | None
 ) -> None:
     trace = SupplyTrace(tuple(60.0 * row for row in range(len(watts))), tuple(watts), None)
     battery = Battery(2000.0, 30.0, 40.0, 0.9, 0.9, 300.0)
@@ -157,13 +188,14 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
         battery=battery,
         stored_j=stored_share * battery.capacity_j,
     )
+    budget.steer(steered_w)
     for tick, draw_w in enumerate(draws_w, start=1):
         curtailed_j = budget.curtailed_j
         budget.settle(float(tick), draw_w)
         now = budget.at(float(tick))
         assert 0.0 <= budget.stored_j <= battery.capacity_j
         assert 0.0 <= budget.curtailed_j - curtailed_j <= 501.0
-        assert 0.0 <= now.battery_w <= battery.max_discharge_w
+        assert -battery.max_charge_w <= now.battery_w <= battery.max_discharge_w
         assert MODEST.site_w(now.budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
         assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.budget_w),)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.config import PowerSection, RunConfig
+from steppe.config import HorizonSection, PowerSection, RunConfig
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
@@ -202,6 +202,26 @@ def test_a_cut_with_requests_inside_drains_and_sleeps() -> None:
     notes, _ = run(scenario(config_of(90.0), poisson(20.0)))
     states = {replica.state for tick in notes.ticks for replica in tick.replicas}
     assert {"awake", "asleep"} <= states
+
+
+def test_a_battery_keeps_watts_for_a_lull_that_is_foreseen(tmp_path: Path) -> None:
+    path = tmp_path / "supply.csv"
+    path.write_text("t_s,watts\n0,200\n60,200\n60.001,80\n180,80\n")
+    trace = {"kind": "trace", "path": str(path), "time_column": "t_s", "power_column": "watts"}
+    battery = {"capacity_wh": 1, "max_charge_w": 60, "max_discharge_w": 60}
+    power = PowerSection.model_validate(
+        {"supply": [{**trace, "watts_per_unit": 1}], "battery": battery}
+    )
+    plain = config_of()
+    horizon = HorizonSection(step_s=10, steps=12, every_s=5)
+    control = plain.control.model_copy(update={"horizon": horizon})
+    config = plain.model_copy(update={"power": power, "control": control})
+    notes, _ = run(scenario(config, poisson(20.0)))
+    before = [t for t in notes.ticks if 40 < t.t_s < 58]
+    within = [t for t in notes.ticks if 62 < t.t_s < 118]
+    assert min(t.supply_w - t.budget_w for t in before) > 10
+    assert np.mean([t.budget_w - t.supply_w for t in within]) > 10
+    assert np.mean([t.draw_w for t in within]) > 85
 
 
 def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

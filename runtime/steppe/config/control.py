@@ -21,7 +21,7 @@ PolicyName = Literal[
 
 
 class HorizonSection(Section):
-    """Look a day ahead: which replicas stay warm, and which wakes pay back."""
+    """Look a day ahead: which replicas stay warm, which wakes pay back, what the battery does."""
 
     step_s: Positive = 600.0
     """Length of a step, s."""
@@ -32,7 +32,7 @@ class HorizonSection(Section):
     low_share: Share = 0.8
     """What of the forecast to count on for replicas that stay warm."""
     wake_j: NonNegative = 0.0
-    """Joules to put a replica to sleep and wake it again, J."""
+    """Joules to put a replica to sleep and wake it again, J; at 0 any number may be awake."""
 
 
 class ControlSection(Section):

@@ -61,7 +61,11 @@ SupplySection = Annotated[
 
 
 class BatterySection(Section):
-    """A battery between supply and site."""
+    """A battery between supply and site.
+
+    It takes what the site leaves. By itself it offers what it can sustain for an hour of trace
+    time; with `control.horizon` it gives and takes what the plan of the day says.
+    """
 
     capacity_wh: Positive
     max_charge_w: NonNegative

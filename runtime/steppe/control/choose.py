@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from steppe.config import ControlSection
+from steppe.config import ControlSection, HorizonSection
 from steppe.control.ahead import HorizonTerms
 from steppe.control.baselines import (
     ClocksOnly,
@@ -28,6 +28,7 @@ from steppe.control.policy import (
     at_slo_if_any,
 )
 from steppe.frontier.pareto import Frontier
+from steppe.power.battery import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class PoolFacts:
         replicas: How many there are.
         tpot_s: The SLO's longest time per output token, s.
         forecast: Forecast of the budget for the GPUs.
+        store: The battery, if there is one.
     """
 
     frontier: Frontier
     replicas: int
     tpot_s: float
     forecast: Foresight
+    store: Store | None = None
 
 
 def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
@@ -106,7 +109,13 @@ def _planned(
 ) -> Policy:
     section = control.horizon
     if section is not None:
-        terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
-        ahead = DayAhead(terms, pool.forecast, section.steps, section.low_share)
-        inner = Planned(inner, ahead, section.every_s)
+        inner = Planned(inner, _day_ahead(section, pool), section.every_s)
     return Loosened(Dwelling(inner, control.dwell_s), frontier)
+
+
+def _day_ahead(section: HorizonSection, pool: PoolFacts) -> DayAhead:
+    terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
+    if pool.store is None:
+        return DayAhead(terms, pool.forecast, section.steps, section.low_share)
+    terms, store = replace(terms, battery=pool.store.battery), pool.store
+    return DayAhead(terms, store.forecast, section.steps, section.low_share, store.stored_j)

@@ -23,6 +23,10 @@ class Fleet(Protocol):
         """Carry out actions in their order; none of them waits."""
         ...
 
+    def steer(self, battery_w: float | None) -> None:
+        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ControlLoop:
@@ -53,6 +57,7 @@ class ControlLoop:
         if fall_w == 0 and self.times.is_before_step(now_s):
             actions = without_clock_changes(seen, actions)
         self.fleet.apply(actions)
+        self.fleet.steer(plan.battery_w)
         return plan
 
 

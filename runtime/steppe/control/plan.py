@@ -34,12 +34,15 @@ class Plan:
         draw_w: Draw of the whole fleet under it at saturation, W.
         draining: How many other replicas may finish their requests at the floor meanwhile.
         feasible: False when even a fleet asleep draws more than the budget.
+        battery_w: What the battery shall give from now on, W at the GPUs; take, below 0; None
+            where it follows its own rule.
     """
 
     awake: Mix
     draw_w: float
     draining: int = 0
     feasible: bool = True
+    battery_w: float | None = None
 
     @property
     def output_tps(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
 from steppe.control.horizon import plan_horizon
@@ -20,20 +20,19 @@ Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 class DayAhead:
     """Looks ahead with a forecast of the budget and the demand as it is now.
 
-    The budget of the forecast already holds what its battery offers, so `terms` needs none
-    where the budget has one.
-
     Attributes:
         terms: What does not change.
-        forecast: Forecast of the budget for the GPUs.
+        forecast: Forecast of the budget for the GPUs, without the battery of the terms.
         steps: How many steps to look ahead.
         low_share: What is counted on: a share of the forecast, its lower quantile.
+        stored_j: Returns the energy in the battery now, J.
     """
 
     terms: HorizonTerms
     forecast: Foresight
     steps: int
     low_share: float
+    stored_j: Callable[[], float] = float
 
     def look(self, seen: Observation, share: float) -> HorizonPlan:
         """Return the plan if so large a share of the forecast comes true."""
@@ -46,51 +45,60 @@ class DayAhead:
             demand_tps=[full_tps if seen.work_waits else wanted_tps]
             + [wanted_tps] * (len(coming) - 1),
             awake=seen.count(ReplicaState.AWAKE),
+            stored_j=self.stored_j(),
         )
         return plan_horizon(self.terms, ahead)
 
 
 @dataclass(slots=True)
 class Planned:
-    """Keeps the number of awake replicas within what the plan of the horizon says.
+    """Keeps the number of awake replicas, and the battery, to what the plan of the horizon says.
 
     As many stay warm as are worth it if only the lower quantile of the supply comes, and no
-    more wake than are worth it if the forecast comes true, but one at least. A look ahead also
-    follows the moment at which requests begin to wait. The budget stays stronger.
+    more wake than are worth it if the forecast comes true, but one at least; any number may
+    where waking costs nothing. A look ahead also follows the moment at which requests begin to
+    wait. The budget stays stronger. The battery does what is best if the forecast comes true.
 
     Attributes:
         inner: The policy whose number of awake replicas is bounded.
         horizon: Who looks ahead.
         every_s: Time between two looks ahead, s.
         bounds: How many replicas may be awake; None before the first look.
-        deferrable_tps: Output tokens per second that work which may wait can have now.
+        battery_w: What the battery gives, W; takes, below 0; None where there is none.
     """
 
     inner: BoundedPolicy
     horizon: DayAhead
     every_s: float
     bounds: AwakeBounds | None = None
-    deferrable_tps: float = 0.0
+    battery_w: float | None = None
     _looked_s: float = -math.inf
     _waited: bool = False
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan within the bounds of the horizon."""
-        return self.inner.decide_among(seen, self._look(seen))
+        plan = self.inner.decide_among(seen, self._look(seen))
+        return replace(plan, battery_w=self.battery_w)
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner policy's plan within narrower bounds, which win."""
         horizon = self._look(seen)
         least = bounds.nearest(horizon.least)
-        return self.inner.decide_among(seen, AwakeBounds(least, bounds.nearest(horizon.most)))
+        narrowed = AwakeBounds(least, bounds.nearest(horizon.most))
+        return replace(self.inner.decide_among(seen, narrowed), battery_w=self.battery_w)
 
     def _look(self, seen: Observation) -> AwakeBounds:
         is_due = seen.now_s - self._looked_s >= self.every_s
         if self.bounds is None or is_due or (seen.work_waits and not self._waited):
-            low = self.horizon.look(seen, self.horizon.low_share)
-            likely = self.horizon.look(seen, 1.0)
-            least = low.bounds.least
-            self.bounds = AwakeBounds(least, max(1, least, likely.bounds.most))
-            self.deferrable_tps = low.deferred_tps[0]
+            likely, terms = self.horizon.look(seen, 1.0), self.horizon.terms
+            self.bounds = self._bounds(seen, likely)
+            if terms.battery.capacity_j > 0:
+                self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
             self._looked_s, self._waited = seen.now_s, seen.work_waits
         return self.bounds
+
+    def _bounds(self, seen: Observation, likely: HorizonPlan) -> AwakeBounds:
+        if self.horizon.terms.wake_j == 0:
+            return AwakeBounds(0, len(seen.replicas))
+        least = self.horizon.look(seen, self.horizon.low_share).bounds.least
+        return AwakeBounds(least, max(1, least, likely.bounds.most))

@@ -92,15 +92,15 @@ class Controller:
 
     def begin(self, frontier: Frontier, energy_source: str, began_epoch_s: float) -> None:
         """Start to tick; the run began at `began_epoch_s`, s since the Unix epoch."""
-        pool = PoolFacts(
-            frontier, len(self._fleet.members), self._config.slo.tpot_s, self._budget.forecast
-        )
+        budget, replicas = self._budget, len(self._fleet.members)
+        tpot_s = self._config.slo.tpot_s
+        pool = PoolFacts(frontier, replicas, tpot_s, budget.forecast, budget.store)
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
-        times = TickTimes(self._budget.watts_at, control.period_s, control.lead_s)
+        times = TickTimes(budget.watts_at, control.period_s, control.lead_s)
         self._loop = ControlLoop(self._fleet, policy, rule, times)
-        points = Points.of(frontier, self._config.slo.tpot_s)
-        self._lookout = Lookout(points, self._budget.forecast)
+        points = Points.of(frontier, tpot_s)
+        self._lookout = Lookout(points, budget.forecast)
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
         self._began_s = time.monotonic() - (time.time() - began_epoch_s)

@@ -137,6 +137,10 @@ class LiveFleet:
         for node, limits_of_node in changes.items():
             self.nodes.actors[node].apply.remote(limits_of_node)
 
+    def steer(self, battery_w: float | None) -> None:
+        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
+        self._budget.steer(battery_w)
+
     def route(self, retry_after_s: float | None) -> None:
         """Tell the gateway which replicas serve."""
         routes = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steppe.config import BatterySection
@@ -49,9 +50,7 @@ class Battery:
         """Take up to `power_w` for `dt_s`: less where a limit or the capacity binds."""
         if dt_s <= 0.0:
             return Exchange(stored_j, 0.0)
-        room_j = self.capacity_j - stored_j
-        room_w = room_j / (self.charge_efficiency * dt_s)
-        taken_w = max(0.0, min(power_w, self.max_charge_w, room_w))
+        taken_w = max(0.0, min(power_w, self.takes_w(stored_j, dt_s)))
         filled_j = stored_j + self.charge_efficiency * taken_w * dt_s
         return Exchange(min(self.capacity_j, filled_j), taken_w)
 
@@ -59,10 +58,18 @@ class Battery:
         """Give up to `power_w` for `dt_s`: less where a limit or the stored energy binds."""
         if dt_s <= 0.0:
             return Exchange(stored_j, 0.0)
-        left_w = stored_j * self.discharge_efficiency / dt_s
-        given_w = max(0.0, min(power_w, self.max_discharge_w, left_w))
+        given_w = max(0.0, min(power_w, self.gives_w(stored_j, dt_s)))
         emptied_j = stored_j - given_w * dt_s / self.discharge_efficiency
         return Exchange(max(0.0, emptied_j), given_w)
+
+    def takes_w(self, stored_j: float, for_s: float) -> float:
+        """Return the most that it can take for so long, W."""
+        room_w = (self.capacity_j - stored_j) / (self.charge_efficiency * for_s)
+        return min(self.max_charge_w, room_w)
+
+    def gives_w(self, stored_j: float, for_s: float) -> float:
+        """Return the most that it can give for so long, W."""
+        return min(self.max_discharge_w, stored_j * self.discharge_efficiency / for_s)
 
     def offered_w(self, stored_j: float) -> float:
         """Return what it offers: what it can sustain for `sustain_s`, W, within its limit.
@@ -70,11 +77,27 @@ class Battery:
         Used in full and never recharged, the offer falls exponentially with that time
         constant: the budget has no cliff where the battery runs empty.
         """
-        return min(self.max_discharge_w, stored_j * self.discharge_efficiency / self.sustain_s)
+        return self.gives_w(stored_j, self.sustain_s)
 
 
 NO_BATTERY = Battery(capacity_j=0.0, max_charge_w=0.0, max_discharge_w=0.0)
 """Takes nothing and gives nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A battery as the GPUs see it: their watts, and seconds of the run.
+
+    Attributes:
+        battery: Its limits and losses.
+        stored_j: Returns the energy in it now, J.
+        forecast: From now, horizon and step, s, to `(time, watts)` pairs, s and W: what the GPUs
+            may draw without it.
+    """
+
+    battery: Battery
+    stored_j: Callable[[], float]
+    forecast: Callable[[float, float, float], Sequence[tuple[float, float]]]
 
 
 def battery_from_config(section: BatterySection) -> tuple[Battery, float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import NO_BATTERY, Battery, battery_from_config
+from steppe.power.battery import NO_BATTERY, Battery, Store, battery_from_config
 from steppe.power.signal import Fresh, Missing, Reading, Stale
 from steppe.power.supply import Supply, TraceClock, offered, supply_from_config, total
+
+STEERED_S = 60.0
+"""A battery that is steered gives and takes no more than it can for so long, s of the run: who
+steers it looks again by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Budget:
 
     Attributes:
         supply_w: What the sources offer the site, W; the fallback while they are stale.
-        battery_w: What the battery can add at the site, W.
+        battery_w: What the battery can add at the site, W; below 0 where it is to be charged.
         budget_w: What the GPUs may draw, W.
         stale: Whether a source is stale or missing, so that the fallback holds.
     """
@@ -59,9 +64,10 @@ class SiteTerms:
 class PowerBudget:
     """What the GPUs may draw: `(supply + battery - reserve - overhead) / pue`, never below 0.
 
-    The battery offers at any time what it can sustain for an hour of trace time, and takes
-    what the site leaves of the supply beyond the reserve. While a source is stale or missing
-    the site may draw the fallback, and the battery rests, for nobody knows the surplus.
+    The battery takes what the site leaves of the supply beyond the reserve. By itself it offers
+    at any time what it can sustain for an hour of trace time; it can be steered instead. While
+    a source is stale or missing the site may draw the fallback, and the battery rests, for
+    nobody knows the surplus.
     Everything but the battery follows from the time alone.
     """
 
@@ -81,6 +87,7 @@ class PowerBudget:
         self._stored_j = stored_j
         self._curtailed_j = 0.0
         self._settled_s = clock.started_s
+        self._steered_w: float | None = None
 
     @property
     def curtailed_j(self) -> float:
@@ -95,9 +102,31 @@ class PowerBudget:
         """Energy in the battery, J of trace time."""
         return self._stored_j
 
+    @property
+    def store(self) -> Store | None:
+        """The battery as the GPUs see it; None without one."""
+        if self._battery.capacity_j <= 0:
+            return None
+        pue, speedup = self._terms.pue, self._clock.speedup
+        seen = replace(
+            self._battery,
+            capacity_j=self._battery.capacity_j / (pue * speedup),
+            max_charge_w=self._battery.max_charge_w / pue,
+            max_discharge_w=self._battery.max_discharge_w / pue,
+            sustain_s=self._battery.sustain_s / speedup,
+        )
+        return Store(seen, lambda: self._stored_j / (pue * speedup), self._without_battery)
+
+    def steer(self, battery_w: float | None) -> None:
+        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule.
+
+        It gives and takes no more than it can for `STEERED_S` longer.
+        """
+        self._steered_w = None if battery_w is None else battery_w * self._terms.pue
+
     def at(self, now_s: float) -> Budget:
         """Return the budget at `now_s`, with the battery as it was last settled."""
-        return self._budget(self._supply(now_s), self._stored_j)
+        return self._budget(self._supply(now_s), self._battery_w())
 
     def watts_at(self, at_s: float) -> float:
         """Return what the GPUs may draw at a time, as far as it is known now, W."""
@@ -122,29 +151,46 @@ class PowerBudget:
         """Return `(time, budget)` pairs, s and W, at the start of each step of the horizon.
 
         Traces and weather years are known ahead, so this is perfect foresight, which no real
-        forecast has; a live signal keeps its present value (persistence). The battery gives
-        what it offers from its present charge and is not recharged.
+        forecast has; a live signal keeps its present value (persistence). The battery does in
+        the first step what it does now, then gives what it offers by itself from what is left;
+        it is not recharged.
         """
         pairs = []
         stored_j = self._stored_j
         step = 0
         while step * step_s < horizon_s:
             at_s = now_s + step * step_s
-            budget = self._budget(self._supply(at_s), stored_j)
+            battery_w = self._battery.offered_w(stored_j) if step else self._battery_w()
+            budget = self._budget(self._supply(at_s), battery_w)
             pairs.append((at_s, budget.budget_w))
             trace_step_s = step_s * self._clock.speedup
             stored_j = self._battery.discharge(stored_j, budget.battery_w, trace_step_s).stored_j
             step += 1
         return tuple(pairs)
 
+    def _without_battery(
+        self, now_s: float, horizon_s: float, step_s: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Return the forecast of what the GPUs may draw without the battery, s and W."""
+        steps = math.ceil(horizon_s / step_s)
+        times_s = [now_s + step * step_s for step in range(steps)]
+        return tuple((at_s, self._budget(self._supply(at_s), 0.0).budget_w) for at_s in times_s)
+
+    def _battery_w(self) -> float:
+        """Return what the battery adds at the site now, W; below 0 where it is to be charged."""
+        if self._steered_w is None:
+            return self._battery.offered_w(self._stored_j)
+        trace_s = STEERED_S * self._clock.speedup
+        most_w = self._battery.gives_w(self._stored_j, trace_s)
+        return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._steered_w))
+
     def _supply(self, now_s: float) -> Reading:
         stale_s = self._terms.stale_s
         return total(offered(supply, now_s, self._clock, stale_s) for supply in self._supplies)
 
-    def _budget(self, supply: Reading, stored_j: float) -> Budget:
+    def _budget(self, supply: Reading, battery_w: float) -> Budget:
         match supply:
             case Fresh(watts=supply_w):
-                battery_w = self._battery.offered_w(stored_j)
                 site_w = supply_w + battery_w - self._terms.reserve_w
                 return Budget(supply_w, battery_w, self._terms.gpu_w(site_w), stale=False)
             case Stale() | Missing():

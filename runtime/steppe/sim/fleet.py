@@ -131,6 +131,10 @@ class SimulatedFleet:
             ]
         )
 
+    def steer(self, battery_w: float | None) -> None:
+        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
+        self._power.steer(battery_w)
+
     def arrive(self, number: int, arrival: Arrival) -> None:
         """Let a client send a request."""
         self._arrived += 1
