@@ -65,7 +65,7 @@ def _row(
     budget = policies.budget_of(day, battery)
     summary, _ = policies.run_with(bench, control, budget)
     left_j = EFFICIENCY * (budget.stored_j - battery.capacity_j / 2)
-    tokens = summary["output_tokens"] + left_j * summary["output_tokens_per_joule"]
+    tokens = summary["output_tokens"] * (1 + left_j / summary["energy_j"])
     return {
         "happening": day.name,
         "battery": way,
