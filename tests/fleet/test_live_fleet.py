@@ -23,6 +23,10 @@ AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 class FakeBudget:
     budget_w: float = 100.0
     settled: list[tuple[float, float]] = field(default_factory=list)
+    battery_w: float | None = None
+
+    def steer(self, battery_w: float | None) -> None:
+        self.battery_w = battery_w
 
     def settle(self, now_s: float, draw_w: float) -> None:
         self.settled.append((now_s, draw_w))
@@ -145,6 +149,11 @@ def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
     assert scene.fleet.observe(2.0).waiting == 2
     scene.gateway.answers["status"] = status_of(waiting=0)
     assert scene.fleet.observe(3.0).waiting == 0
+
+
+def test_the_battery_is_told_what_to_do(scene: Scene) -> None:
+    scene.fleet.steer(-40.0)
+    assert scene.budget.battery_w == -40.0
 
 
 def test_actions_become_limits_in_their_order(scene: Scene) -> None:
