@@ -15,8 +15,8 @@ from steppe.control.baselines import (
     ReplicasOnly,
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.dip import Dip, FilledUp
 from steppe.control.loosened import Loosened
-from steppe.control.lull import FilledUp, Lull
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import (
     SLO_SHARE,
@@ -93,9 +93,9 @@ def _given(value: float | None) -> float:
 def _following(
     control: ControlSection, pool: PoolFacts, inner: BoundedPolicy, frontier: Frontier
 ) -> Policy:
-    lull = Lull()
-    damped = _damped(control, pool, _planned(control, pool, FilledUp(inner, lull), frontier))
-    return replace(damped, lull=lull)
+    dip = Dip()
+    damped = _damped(control, pool, _planned(control, pool, FilledUp(inner, dip), frontier))
+    return replace(damped, dip=dip)
 
 
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from steppe.control.lull import Lull, full_share
+from steppe.control.dip import Dip, full_share
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
@@ -48,7 +48,7 @@ class Corrected:
     (otherwise replicas draw less than planned because they lack work, not because the
     frontier is wrong) and once the number of replicas is settled (anti-windup); it rises before,
     for replicas that fill up after a wake may draw more than planned as long as they do.
-    While replicas admit nobody, their draw tells of the lull and not of the frontier.
+    While replicas admit nobody, their draw tells of the dip and not of the frontier.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
     The guard is such that, if the error spreads as a normal distribution, `over_share` of the
     energy comes to lie above the budget; only errors upwards make it wider.
@@ -57,13 +57,13 @@ class Corrected:
         inner: The policy that is corrected.
         guard_share: Least share of the budget left unused.
         over_share: Energy that may come to lie above the budget, share of the energy.
-        lull: What is learned of replicas that admit nobody.
+        dip: What is learned of replicas that admit nobody.
     """
 
     inner: Policy
     guard_share: float
     over_share: float
-    lull: Lull = field(default_factory=Lull)
+    dip: Dip = field(default_factory=Dip)
     ratio: float = 1.0
     variance: float = 0.0
     _last: Plan | None = None
@@ -110,13 +110,13 @@ class Corrected:
             return
         if self._at_s < self._followed_s or seen.draw_w is None:
             return
-        expected_w = self._last.draw_w * self.ratio * (1 - self.lull.depth * self._full)
+        expected_w = self._last.draw_w * self.ratio * (1 - self.dip.depth * self._full)
         error = _within_bounds(seen.draw_w / expected_w) - 1
         if error < 0 and not seen.waiting:
             return
         upwards = 2 * max(0.0, error) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
-        if self.lull.explains(error, self._full):
+        if self.dip.explains(error, self._full):
             return
         if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from steppe.control.placing import QUEUE_PER_REPLICA
@@ -19,11 +20,11 @@ it. Answers of the Azure conversation trace have 211 tokens in the mean, at 50 t
 LEAST_SHARE = 0.2
 """The depth is learned while replicas with more than this share of the draw admit nobody."""
 HALVINGS = 4
-"""How closely is found what a lull leaves free: who gets a larger limit may be full no more."""
+"""How closely is found what a dip leaves free: who gets a larger limit may be full no more."""
 
 
 @dataclass(slots=True)
-class Lull:
+class Dip:
     """By how much a fleet draws less than its plan while replicas admit nobody.
 
     A plan's draw is that of replicas which compute prompts beside what they decode. When a batch
@@ -37,7 +38,7 @@ class Lull:
     depth: float = 0.0
 
     def explains(self, error: float, share: float) -> bool:
-        """Take up an error of the draw; False where nothing of it is due to a lull.
+        """Take up an error of the draw; False where nothing of it is due to a dip.
 
         Args:
             error: The error, share of the draw that was expected.
@@ -55,16 +56,18 @@ def full_share(seen: Observation, plan: Plan) -> float:
 
     The larger limits go to the fuller replicas.
     """
-    awake = [r.outstanding for r in seen.replicas if r.state == ReplicaState.AWAKE]
     points = sorted(plan.awake, key=lambda point: -point.batch_limit)
-    serving = zip(sorted(awake, reverse=True), points, strict=False)
-    full_w = sum(_fullness(held, p.batch_limit) * p.draw_w for held, p in serving)
+    least = points[-1].batch_limit if points else math.inf
+    awake = [r.outstanding for r in seen.replicas if r.state == ReplicaState.AWAKE]
+    held = sorted((requests for requests in awake if requests > least), reverse=True)
+    serving = zip(held, points, strict=False)
+    full_w = sum(_fullness(requests, p.batch_limit) * p.draw_w for requests, p in serving)
     return full_w / plan.draw_w if full_w else 0.0
 
 
-def _fullness(held: int, limit: int) -> float:
+def _fullness(requests: int, limit: int) -> float:
     """Return the share of the next tick in which a replica with so many requests admits nobody."""
-    above = held - limit - QUEUE_PER_REPLICA
+    above = requests - limit - QUEUE_PER_REPLICA
     return min(1.0, max(0.0, above / (FINISHED_SHARE * limit)))
 
 
@@ -74,25 +77,25 @@ class FilledUp:
 
     Attributes:
         inner: The policy to ask; keeps no memory, for it is asked more than once.
-        lull: What is known of the lull.
+        dip: What is known of the dip.
     """
 
     inner: BoundedPolicy
-    lull: Lull
+    dip: Dip
 
     def decide(self, seen: Observation) -> Plan:
-        """Return the inner plan for what the budget holds in a lull; its draw may lie above it."""
+        """Return the inner plan for what the budget holds in a dip; its draw may lie above it."""
         return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the same with so many replicas awake."""
         plan = self.inner.decide_among(seen, bounds)
-        low, high = 0.0, self.lull.depth * full_share(seen, plan)
+        low, high = 0.0, self.dip.depth * full_share(seen, plan)
         for _ in range(HALVINGS if high else 0):
             middle = (low + high) / 2
             larger_w = seen.budget_w / (1 - middle)
             larger = self.inner.decide_among(replace(seen, budget_w=larger_w), bounds)
-            drawn_w = larger.draw_w * (1 - self.lull.depth * full_share(seen, larger))
+            drawn_w = larger.draw_w * (1 - self.dip.depth * full_share(seen, larger))
             if drawn_w <= seen.budget_w and larger.output_tps >= plan.output_tps:
                 plan, low = larger, middle
             else:

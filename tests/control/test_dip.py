@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.control.damping import Corrected
-from steppe.control.lull import MOST_DEPTH, FilledUp, Lull, full_share
+from steppe.control.dip import MOST_DEPTH, Dip, FilledUp, full_share
 from steppe.control.plan import Plan
 from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
@@ -45,7 +45,7 @@ def test_the_larger_limits_go_to_the_fuller_replicas(fleets: Any) -> None:
     assert full_share(holding(fleets, 100, 200), plan_of(SMALL, LARGE)) == 0.0
 
 
-def test_a_fleet_that_sleeps_or_plans_nothing_has_no_lull(fleets: Any) -> None:
+def test_a_fleet_that_sleeps_or_plans_nothing_has_no_dip(fleets: Any) -> None:
     sleeping = fleets.of([ASLEEP] * 2, 100.0).seen
     assert full_share(sleeping, plan_of(SMALL, SMALL)) == 0.0
     assert full_share(holding(fleets, 500), Plan((), 0.0)) == 0.0
@@ -69,43 +69,43 @@ class Plant:
             seen = replace(seen, now_s=seen.now_s + 1.0, draw_w=draw_w)
 
 
-def test_a_lull_is_learned_as_a_lull_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
+def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
     plant = Plant([SMALL] * 40, 0.06)
     policy = Corrected(plant, 0.0, 1e-3)
     plant.run(policy, holding(fleets, 200))
-    assert policy.lull.depth == pytest.approx(0.06, rel=0.01)
+    assert policy.dip.depth == pytest.approx(0.06, rel=0.01)
     assert policy.ratio == 1.0
 
 
-def test_a_fleet_that_draws_too_much_is_believed_in_a_lull_as_well(fleets: Any) -> None:
+def test_a_fleet_that_draws_too_much_is_believed_in_a_dip_as_well(fleets: Any) -> None:
     plant = Plant([SMALL] * 60, -0.1)
     policy = Corrected(plant, 0.0, 1e-3)
     plant.run(policy, holding(fleets, 200))
-    assert policy.lull.depth == 0.0
+    assert policy.dip.depth == 0.0
     assert policy.ratio == pytest.approx(1.1, rel=0.01)
 
 
 @given(st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(0, 1)), max_size=50))
-def test_a_lull_is_never_believed_to_be_deeper_than_it_may_be(errors: Any) -> None:
-    lull = Lull()
+def test_a_dip_is_never_believed_to_be_deeper_than_it_may_be(errors: Any) -> None:
+    dip = Dip()
     for error, share in errors:
-        lull.explains(error, share)
-        assert 0 <= lull.depth <= MOST_DEPTH
+        dip.explains(error, share)
+        assert 0 <= dip.depth <= MOST_DEPTH
 
 
-def test_a_lull_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
+def test_a_dip_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
     """Both at 40 W leave watts free; one gets 60 W once the other draws 5 W less than 40."""
     seen = replace(holding(fleets, 200, 200), budget_w=95.0)
     inner = FollowBudget(Frontier((SMALL, LARGE), 16.0, 20.0, "modelled"), 40.0)
     assert inner.decide(seen).awake == (SMALL, SMALL)
-    assert FilledUp(inner, Lull(0.1)).decide(seen).awake == (SMALL, SMALL)
-    assert FilledUp(inner, Lull(0.15)).decide(seen).awake == (LARGE, SMALL)
+    assert FilledUp(inner, Dip(0.1)).decide(seen).awake == (SMALL, SMALL)
+    assert FilledUp(inner, Dip(0.15)).decide(seen).awake == (LARGE, SMALL)
 
 
-def test_what_is_learned_of_a_lull_fills_it_up(fleets: Any) -> None:
-    lull, depth = Lull(), 0.15
+def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:
+    dip, depth = Dip(), 0.15
     frontier = Frontier((SMALL, LARGE), 16.0, 20.0, "modelled")
-    policy = Corrected(FilledUp(FollowBudget(frontier, 40.0), lull), 0.0, 1e-3, lull)
+    policy = Corrected(FilledUp(FollowBudget(frontier, 40.0), dip), 0.0, 1e-3, dip)
     seen = replace(holding(fleets, 200, 200), budget_w=95.0)
     draws_w = []
     for _ in range(20):
@@ -121,7 +121,7 @@ def test_what_is_learned_of_a_lull_fills_it_up(fleets: Any) -> None:
     budget_w=st.floats(0, 400),
     outstanding=st.lists(st.integers(0, 40), min_size=1, max_size=5),
 )
-def test_a_plan_that_fills_a_lull_draws_no_more_than_the_budget_or_else_the_inner_plan(
+def test_a_plan_that_fills_a_dip_draws_no_more_than_the_budget_or_else_the_inner_plan(
     fleets: Any,
     frontier: Frontier,
     depth: float,
@@ -130,7 +130,7 @@ def test_a_plan_that_fills_a_lull_draws_no_more_than_the_budget_or_else_the_inne
 ) -> None:
     seen = replace(holding(fleets, *outstanding), budget_w=budget_w)
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    before, plan = inner.decide(seen), FilledUp(inner, Lull(depth)).decide(seen)
+    before, plan = inner.decide(seen), FilledUp(inner, Dip(depth)).decide(seen)
     drawn_w = plan.draw_w * (1 - depth * full_share(seen, plan))
     assert drawn_w <= max(budget_w, before.draw_w) + 1e-9
     assert plan.output_tps >= before.output_tps - 1e-9
