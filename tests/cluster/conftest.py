@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -46,10 +47,21 @@ def until(condition: Callable[[], T], within_s: float, what: str, every_s: float
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that no client gets by chance before it is listened to.
+
+    Outgoing connections have theirs from 32768 up, Ray's workers from 10002 to 19999.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free."""
+    return free_port()
 
 
 ENGINE, SPAWNED = "VLLM::EngineCore", "multiprocessing.spawn import spawn_main"

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -91,13 +90,10 @@ class RayCluster:
 
 @pytest.fixture
 def cluster(
-    wait_until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    wait_until: Callable[..., Any], port: int, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RayCluster]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Not below pytest's folder: Ray's sockets need a short path.
     made = RayCluster(tempfile.mkdtemp(prefix="ray-"), f"127.0.0.1:{port}")
     try:
