@@ -95,6 +95,17 @@ def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
     assert within.battery_w > 0
 
 
+def test_a_budget_that_stepped_is_a_reason_to_look_again(frontier: Frontier, fleets: Any) -> None:
+    weather = Weather(200.0, 50.0)
+    policy = with_battery(frontier, weather, 0.0)
+    seen = fleets.of([AWAKE] * 4, 200.0).seen
+    assert (policy.decide(seen).battery_w or 0.0) < 0
+    weather.watts, weather.later_w = 70.0, 200.0
+    assert (policy.decide(replace(seen, now_s=1.0, budget_w=70.0)).battery_w or 0.0) >= 0
+    policy.decide(replace(seen, now_s=2.0, budget_w=72.0))
+    assert sorted(set(weather.asked_s)) == [0.0, 1.0]
+
+
 def test_every_plan_of_a_horizon_says_what_the_battery_does(
     frontier: Frontier, fleets: Any
 ) -> None:

@@ -15,6 +15,9 @@ from steppe.control.state import Observation, ReplicaState
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
 
+LEAST_STEP = 0.1
+"""A change of the budget since the last look ahead that calls for another, share of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class DayAhead:
@@ -57,7 +60,8 @@ class Planned:
     As many stay warm as are worth it if only the lower quantile of the supply comes, and no
     more wake than are worth it if the forecast comes true, but one at least; any number may
     where waking costs nothing. A look ahead also follows the moment at which requests begin to
-    wait. The budget stays stronger. The battery does what is best if the forecast comes true.
+    wait, and a budget that stepped: nothing is charged with watts that are gone. The budget
+    stays stronger. The battery does what is best if the forecast comes true.
 
     Attributes:
         inner: The policy whose number of awake replicas is bounded.
@@ -74,6 +78,7 @@ class Planned:
     battery_w: float | None = None
     _looked_s: float = -math.inf
     _waited: bool = False
+    _budget_w: float = 0.0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan within the bounds of the horizon."""
@@ -88,14 +93,19 @@ class Planned:
         return replace(self.inner.decide_among(seen, narrowed), battery_w=self.battery_w)
 
     def _look(self, seen: Observation) -> AwakeBounds:
-        is_due = seen.now_s - self._looked_s >= self.every_s
-        if self.bounds is None or is_due or (seen.work_waits and not self._waited):
+        if self.bounds is None or self._is_due(seen):
             likely, terms = self.horizon.look(seen, 1.0), self.horizon.terms
             self.bounds = self._bounds(seen, likely)
             if terms.battery.capacity_j > 0:
                 self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
             self._looked_s, self._waited = seen.now_s, seen.work_waits
+            self._budget_w = seen.budget_w
         return self.bounds
+
+    def _is_due(self, seen: Observation) -> bool:
+        begins_to_wait = seen.work_waits and not self._waited
+        stepped = abs(seen.budget_w - self._budget_w) > LEAST_STEP * self._budget_w
+        return seen.now_s - self._looked_s >= self.every_s or begins_to_wait or stepped
 
     def _bounds(self, seen: Observation, likely: HorizonPlan) -> AwakeBounds:
         if self.horizon.terms.wake_j == 0:
