@@ -17,10 +17,8 @@ import argparse
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 import policies
+import policy_table
 import scenarios
 from steppe.config import ControlSection, HorizonSection
 from steppe.power.battery import NO_BATTERY, Battery
@@ -100,12 +98,7 @@ def main() -> None:
         day = make(bench.full_w, arguments.duration)
         twice = scenarios.Happening(day.name, repeated(day.budget), day.fallback_w)
         rows += rows_of(bench, arguments.fleet, twice)
-    table = Table(title="a day with a battery; simulated, energy modelled")
-    for heading in rows[0]:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console(width=140).print(table)
+    policy_table.show_all("a day with a battery; simulated, energy modelled", rows)
     print(json.dumps(policies.described("battery_day", bench, rows, targets(rows))))
 
 

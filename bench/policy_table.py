@@ -121,3 +121,13 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['request_goodput']:.2f}",
         )
     Console(width=120).print(table)
+
+
+def show_all(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows as they are, every key a column."""
+    table = Table(title=title)
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=140).print(table)

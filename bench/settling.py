@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 import policies
+import policy_table
 import scenarios
 from steppe.report.tracking import SETTLED_SHARE, PowerTrace, budget_steps, settle_times_s
 from targets import at_most
@@ -97,12 +96,7 @@ def main() -> None:
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         _, ticks = policies.run(bench.with_load(happening.load_share), "follow_budget", happening)
         rows += [{"fleet": fleet, **row} for row in settling(PowerTrace.from_ticks(ticks))]
-    table = Table(title="settling after steps of 30 %; simulated, energy modelled")
-    for heading in rows[0]:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console(width=120).print(table)
+    policy_table.show_all("settling after steps of 30 %; simulated, energy modelled", rows)
     print(json.dumps(policies.described("settling", bench, rows, targets(rows))))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.planner import Planner
+from steppe.control.policy import BoundedPolicy
 from steppe.control.state import Observation
 from steppe.frontier.mix import Mix, best_mix
 from steppe.frontier.pareto import Frontier
@@ -78,17 +79,13 @@ class ClocksOnly:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicasOnly:
+class ReplicasOnly(BoundedPolicy):
     """Full clocks and batches; as many replicas awake as the budget holds.
 
     Horizontal scaling against measured draw, as Climatik (KEDA under a power cap) does.
     """
 
     frontier: Frontier
-
-    def decide(self, seen: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds, if the budget holds it."""
@@ -123,7 +120,7 @@ class NameplateCeiling:
 
 
 @dataclass(frozen=True, slots=True)
-class Reactive:
+class Reactive(BoundedPolicy):
     """Full clocks; as many replicas as the requests need, whatever the budget.
 
     Ray Serve's and KEDA's rule: replicas = ceil(requests / target requests per replica), where
@@ -136,10 +133,6 @@ class Reactive:
 
     frontier: Frontier
     target_share: float = 0.8
-
-    def decide(self, seen: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds."""

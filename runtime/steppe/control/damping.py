@@ -22,7 +22,7 @@ SETTLING_TICKS = 3
 MOST_MOVING = 0.1
 """While more than this share of the fleet starts or drains, errors say nothing."""
 LEAST_STEP = 0.1
-"""A change of the planned draw that is a step, share of it."""
+"""A change of the planned draw, or of the budget of a look ahead, that is a step; share of it."""
 FOLLOWED_S = 0.3
 """After a step, and after replicas left, a window that began sooner than this says nothing: the
 draw was on its way, s."""

@@ -72,7 +72,7 @@ def _fullness(requests: int, limit: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class FilledUp:
+class FilledUp(BoundedPolicy):
     """Spends on the others what replicas that admit nobody will not draw.
 
     Attributes:
@@ -83,12 +83,8 @@ class FilledUp:
     inner: BoundedPolicy
     dip: Dip
 
-    def decide(self, seen: Observation) -> Plan:
-        """Return the inner plan for what the budget holds in a dip; its draw may lie above it."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
-
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
-        """Return the same with so many replicas awake."""
+        """Return the inner plan for what the budget holds in a dip; its draw may lie above it."""
         plan = self.inner.decide_among(seen, bounds)
         low, high = 0.0, self.dip.depth * full_share(seen, plan)
         for _ in range(HALVINGS if high else 0):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
+from steppe.control.damping import LEAST_STEP
 from steppe.control.horizon import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import SPARE_SHARE, BoundedPolicy
@@ -14,9 +15,6 @@ from steppe.control.state import Observation, ReplicaState
 
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
-
-LEAST_STEP = 0.1
-"""A change of the budget since the last look ahead that calls for another, share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class DayAhead:
 
 
 @dataclass(slots=True)
-class Planned:
+class Planned(BoundedPolicy):
     """Keeps the number of awake replicas, and the battery, to what the plan of the horizon says.
 
     As many stay warm as are worth it if only the lower quantile of the supply comes, and no
@@ -80,13 +78,8 @@ class Planned:
     _waited: bool = False
     _budget_w: float = 0.0
 
-    def decide(self, seen: Observation) -> Plan:
-        """Return the inner policy's plan within the bounds of the horizon."""
-        plan = self.inner.decide_among(seen, self._look(seen))
-        return replace(plan, battery_w=self.battery_w)
-
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
-        """Return the inner policy's plan within narrower bounds, which win."""
+        """Return the inner plan within the bounds of the horizon; narrower ones win."""
         horizon = self._look(seen)
         least = bounds.nearest(horizon.least)
         narrowed = AwakeBounds(least, bounds.nearest(horizon.most))
@@ -94,9 +87,9 @@ class Planned:
 
     def _look(self, seen: Observation) -> AwakeBounds:
         if self.bounds is None or self._is_due(seen):
-            likely, terms = self.horizon.look(seen, 1.0), self.horizon.terms
+            likely = self.horizon.look(seen, 1.0)
             self.bounds = self._bounds(seen, likely)
-            if terms.battery.capacity_j > 0:
+            if self.horizon.terms.battery.capacity_j > 0:
                 self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
             self._looked_s, self._waited = seen.now_s, seen.work_waits
             self._budget_w = seen.budget_w

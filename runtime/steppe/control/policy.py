@@ -29,13 +29,17 @@ class Policy(Protocol):
 class BoundedPolicy(Policy, Protocol):
     """Chooses a plan with more or fewer awake replicas than it would by itself."""
 
+    def decide(self, seen: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
+
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class FollowBudget:
+class FollowBudget(BoundedPolicy):
     """Serve as many tokens as the budget buys, and no more than are asked for.
 
     While requests wait, the plan with the most tokens within the budget; otherwise the plan
@@ -50,10 +54,6 @@ class FollowBudget:
     frontier: Frontier
     drain_w: float
 
-    def decide(self, seen: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
-
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         need = Need(seen.demand_tps * (1 + SPARE_SHARE), seen.outstanding)
@@ -62,7 +62,7 @@ class FollowBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class SaveEnergy:
+class SaveEnergy(BoundedPolicy):
     """Serve what is asked for at the least joules that keep the SLO; the budget is a ceiling.
 
     Only points whose time per output token keeps the SLO are used, and no more than a share of
@@ -79,10 +79,6 @@ class SaveEnergy:
     frontier: Frontier
     drain_w: float
     utilisation: float
-
-    def decide(self, seen: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
