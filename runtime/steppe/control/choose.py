@@ -16,6 +16,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
+from steppe.control.guard import Guard
 from steppe.control.loosened import Loosened
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import (
@@ -101,7 +102,7 @@ def _following(
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
     ramped = Ramped(inner, rise_w_per_s, control.period_s)
-    return Corrected(ramped, control.guard_share, control.over_share)
+    return Corrected(ramped, Guard(control.guard_share, control.over_share))
 
 
 def _planned(

@@ -7,16 +7,15 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from steppe.control.dip import Dip, full_share
+from steppe.control.guard import Guard
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
 
 GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
-MEMORY = 0.95
-"""Weight of the past in the estimate of the error's spread."""
-ASLEEP_MEMORY = 0.8
-"""The same while all sleep, where no draw can tell that the guard may be smaller."""
+FORGOTTEN_SHARE = 0.05
+"""Share of the correction that is forgotten at each tick while all sleep."""
 SETTLING_TICKS = 3
 """So long after a change of the number of awake replicas they may draw less than planned."""
 MOST_MOVING = 0.1
@@ -35,14 +34,13 @@ MOST_LOSS = 0.05
 """Output that replicas may cost which stay awake unwanted, share."""
 LEAST_GAIN = 0.01
 """More replicas are woken only for this much more output, or this much less draw; share."""
-_FARTHEST, _HALVINGS = 6.0, 30
 MOST_CORRECTION = 0.3
 """The correction stays within 1 plus or minus this."""
 
 
 @dataclass(slots=True)
 class Corrected:
-    """Feeds back the error of the plan's draw, and keeps a guard against its spread.
+    """Feeds back the error of the plan's draw, and leaves a guard free against its spread.
 
     The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
@@ -50,23 +48,19 @@ class Corrected:
     for replicas that fill up after a wake may draw more than planned as long as they do.
     While replicas admit nobody, their draw tells of the dip and not of the frontier.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
-    The guard is such that, if the error spreads as a normal distribution, `over_share` of the
-    energy comes to lie above the budget; only errors upwards make it wider.
 
     Attributes:
         inner: The policy that is corrected.
-        guard_share: Least share of the budget left unused.
-        over_share: Energy that may come to lie above the budget, share of the energy.
+        guard: What of the budget is left free.
         dip: What is learned of replicas that admit nobody.
     """
 
     inner: Policy
-    guard_share: float
-    over_share: float
+    guard: Guard
     dip: Dip = field(default_factory=Dip)
     ratio: float = 1.0
-    variance: float = 0.0
     _last: Plan | None = None
+    _budget_w: float = 0.0
     _full: float = 0.0
     _ticks_to_wait: int = 0
     _at_s: float = 0.0
@@ -75,8 +69,8 @@ class Corrected:
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
         self._learn(seen)
-        guard = max(self.guard_share, guard_against(math.sqrt(self.variance), self.over_share))
-        usable_w = seen.budget_w * (1 - guard) / self.ratio
+        free = self.guard.share(self._awake_share(seen))
+        usable_w = seen.budget_w * (1 - free) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
         self._remember(seen, plan)
         return plan
@@ -84,6 +78,7 @@ class Corrected:
     def _remember(self, seen: Observation, plan: Plan) -> None:
         """Keep a plan, and from when on its errors say something."""
         last, self._last, self._at_s = self._last, plan, seen.now_s
+        self._budget_w = seen.budget_w
         self._full = full_share(seen, plan)
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
         moves = moving > MOST_MOVING * len(seen.replicas)
@@ -95,6 +90,13 @@ class Corrected:
         if moves or leave or steps:
             self._followed_s = seen.now_s + FOLLOWED_S
 
+    def _awake_share(self, seen: Observation) -> float:
+        """Return the share of the replicas that will be awake, if it falls as the budget does."""
+        if self._last is None or not seen.replicas:
+            return 1.0
+        falls_to = min(1.0, seen.budget_w / self._budget_w) if self._budget_w > 0 else 1.0
+        return max(1.0, falls_to * len(self._last.awake)) / len(seen.replicas)
+
     def _is_elsewhere(self, seen: Observation) -> bool:
         """Tell whether other replicas are awake than were planned last."""
         assert self._last is not None, "a plan was made"
@@ -105,8 +107,8 @@ class Corrected:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            self.variance *= ASLEEP_MEMORY
-            self.ratio = 1 + MEMORY * (self.ratio - 1)
+            self.guard.forget()
+            self.ratio -= FORGOTTEN_SHARE * (self.ratio - 1)
             return
         if self._at_s < self._followed_s or seen.draw_w is None:
             return
@@ -114,39 +116,12 @@ class Corrected:
         error = _within_bounds(seen.draw_w / expected_w) - 1
         if error < 0 and not seen.waiting:
             return
-        upwards = 2 * max(0.0, error) ** 2
-        self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
+        self.guard.learn(error, len(self._last.awake) / len(seen.replicas))
         if self.dip.explains(error, self._full):
             return
         if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):
             return
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * error))
-
-
-def guard_against(deviation: float, over_share: float) -> float:
-    """Return the share of a budget to leave unused so that little energy comes to lie above it.
-
-    Args:
-        deviation: Standard deviation of the draw around its aim, share of it.
-        over_share: Energy that may lie above the budget, share of the energy.
-
-    Returns:
-        The guard g with `deviation * L(g / deviation) = over_share`, where L is the loss
-        function of the standard normal distribution; 0 where no guard is needed.
-    """
-    low, high = 0.0, _FARTHEST
-    if deviation * _loss(low) <= over_share:
-        return 0.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if deviation * _loss(middle) > over_share else (low, middle)
-    return deviation * high
-
-
-def _loss(z: float) -> float:
-    """Return the mean by which a standard normal variable exceeds z, where it does."""
-    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return density - z * math.erfc(z / math.sqrt(2)) / 2
 
 
 def _within_bounds(ratio: float) -> float:

@@ -1,0 +1,81 @@
+"""What of a budget is left free, against the spread of the draw around its plan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MEMORY = 0.95
+"""Weight of the past in the estimate of the spread."""
+ASLEEP_MEMORY = 0.8
+"""The same while all sleep, where no draw can tell that the guard may be smaller."""
+MOST_SPREAD = 3.0
+"""However few replicas are awake, their draw is not taken to spread by more than so many times
+that of the whole fleet, as a share of it."""
+_FARTHEST, _HALVINGS = 6.0, 30
+
+
+@dataclass(slots=True)
+class Guard:
+    """Keeps a share of the budget free, so wide that little energy comes to lie above it.
+
+    It is such that, if the error spreads as a normal distribution, `over_share` of the energy
+    comes to lie above the budget; only errors upwards make it wider. Replicas err each for
+    itself: where n of N are awake, their draw spreads by sqrt(N / n) times what it does where
+    all are, as a share of it, and so much more is left free.
+
+    Attributes:
+        least_share: Least share of the budget left free while all replicas are awake.
+        over_share: Energy that may come to lie above the budget, share of the energy.
+        variance: That of the draw of a fleet that is awake, around its plan; share squared.
+    """
+
+    least_share: float
+    over_share: float
+    variance: float = 0.0
+
+    def share(self, awake_share: float) -> float:
+        """Return the share of the budget to leave free while so large a share is awake."""
+        spread = _spread(awake_share)
+        needed = guard_against(spread * math.sqrt(self.variance), self.over_share)
+        return max(spread * self.least_share, needed)
+
+    def learn(self, error: float, awake_share: float) -> None:
+        """Take up an error of the draw, share of what was expected."""
+        upwards = 2 * (max(0.0, error) / _spread(awake_share)) ** 2
+        self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
+
+    def forget(self) -> None:
+        """Forget while all sleep: what was learned must not keep them asleep for ever."""
+        self.variance *= ASLEEP_MEMORY
+
+
+def _spread(awake_share: float) -> float:
+    """Return by how much the draw spreads beside that of a fleet which is all awake."""
+    return min(MOST_SPREAD, max(1.0, 1 / math.sqrt(awake_share)))
+
+
+def guard_against(deviation: float, over_share: float) -> float:
+    """Return the share of a budget to leave unused so that little energy comes to lie above it.
+
+    Args:
+        deviation: Standard deviation of the draw around its aim, share of it.
+        over_share: Energy that may lie above the budget, share of the energy.
+
+    Returns:
+        The guard g with `deviation * L(g / deviation) = over_share`, where L is the loss
+        function of the standard normal distribution; 0 where no guard is needed.
+    """
+    low, high = 0.0, _FARTHEST
+    if deviation * _loss(low) <= over_share:
+        return 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if deviation * _loss(middle) > over_share else (low, middle)
+    return deviation * high
+
+
+def _loss(z: float) -> float:
+    """Return the mean by which a standard normal variable exceeds z, where it does."""
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return density - z * math.erfc(z / math.sqrt(2)) / 2
