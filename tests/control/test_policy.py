@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.plan import Plan
+from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import SPARE_SHARE, FollowBudget
+from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -90,7 +91,8 @@ def test_a_plan_counts_only_on_replicas_that_can_serve(
     frontier: Frontier, seen: Observation
 ) -> None:
     plan = policy_of(frontier).decide(seen)
-    assert len(plan.awake) <= seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+    states = (ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING)
+    assert len(plan.awake) + plan.draining <= seen.count(*states)
 
 
 @pytest.mark.parametrize("waiting", [0, 9])
@@ -192,8 +194,30 @@ def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others(fleets: An
     plans = []
     for held in (16, 1):
         replicas = (serving, replace(leaving, outstanding=held))
-        plans.append(FollowBudget(frontier, 60.0).decide(replace(seen, replicas=replicas)))
+        draining, one_serves = replace(seen, replicas=replicas), AwakeBounds(1, 1)
+        plans.append(FollowBudget(frontier, 60.0).decide_among(draining, one_serves))
     assert plans == [Plan((full,), 120.0, draining=1), Plan((fast,), 140.0, draining=1)]
+
+
+def test_replicas_that_drain_serve_again_as_soon_as_there_is_power_for_them(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy, states = policy_of(frontier), [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
+    plan = policy.decide(fleets.of(states, 4 * frontier.full.draw_w).seen)
+    assert (plan.awake, plan.draining) == ((frontier.full,) * 4, 0)
+
+
+def test_of_replicas_that_drain_no_more_serve_again_than_are_wanted(
+    frontier: Frontier, fleets: Any
+) -> None:
+    states = [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
+    fleet = fleets.of(states, 4 * frontier.full.draw_w, waiting=0)
+    seen = replace(fleet.seen, demand_tps=1.3 * frontier.full.output_tps)
+    plan = policy_of(frontier).decide(seen)
+    assert (len(plan.awake), plan.draining) == (3, 1)
+    assert plan.draw_w <= seen.budget_w
+    fleet.apply(reconcile(seen, plan, DrainRule(frontier.floor, 8.0)))
+    assert [fleet.seen.count(s) for s in (ReplicaState.AWAKE, ReplicaState.DRAINING)] == [3, 1]
 
 
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(

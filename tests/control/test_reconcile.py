@@ -22,7 +22,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
 LONGEST_S = 8.0
-USABLE = (ReplicaState.AWAKE, ReplicaState.ASLEEP)
+USABLE = (ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING)
 
 states = st.lists(st.sampled_from(ReplicaState), min_size=1, max_size=6)
 points = st.builds(
@@ -128,16 +128,24 @@ def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier, fleets: A
     assert batches == [(1200, 1), (600, 4), (1200, 16)]
 
 
-@settings(deadline=None)
-@given(states, st.lists(points, max_size=6))
-def test_a_draining_replica_is_never_woken_or_retuned(
-    frontier: Frontier, fleets: Any, found: list[ReplicaState], mix: list[OperatingPoint]
+def test_a_draining_replica_serves_again_rather_than_that_another_wakes(
+    frontier: Frontier, fleets: Any
 ) -> None:
-    fleet = fleets.of(found, 0.0)
-    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=3)
-    drains = {r.id for r in fleet.seen.replicas if r.state == ReplicaState.DRAINING}
-    for action in reconcile(fleet.seen, plan, rule_of(frontier)):
-        assert action.replica not in drains or isinstance(action, Sleep)
+    states = [ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING]
+    fleet = fleets.of(states, 0.0)
+    small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (600, 1200))
+    plan = plan_of(small, large, draining=1)
+    fleet.apply(actions := reconcile(fleet.seen, plan, rule_of(frontier)))
+    assert actions == [Retune("replica-2", 1200, 1)]
+    assert reconcile(fleet.seen, plan, rule_of(frontier)) == []
+
+
+def test_a_draining_replica_that_is_not_wanted_goes_on_draining(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).seen
+    plan = plan_of(OperatingPoint(600, 1, 1.0, 30.0), draining=1)
+    assert reconcile(seen, plan, rule_of(frontier)) == []
 
 
 @settings(deadline=None)

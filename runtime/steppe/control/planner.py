@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.state import Observation, ReplicaState
@@ -61,10 +61,17 @@ class Planner:
 
     def plan(self, seen: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        plan = self._beside(seen, goal, may_drain=True)
+        tally = seen.tally
+        returning = self._returning(seen, goal)
+        if returning is not None:
+            return returning
+        drain = _Others(tally.usable, self.others_w(seen, may_drain=True), tally.draining)
+        plan = self._beside(drain, seen.budget_w, goal)
         if plan.draining and not plan.feasible:
-            return self._beside(seen, goal, may_drain=False)
-        return self._with_room_to_drain(seen, plan)
+            sleep = _Others(tally.usable, self.others_w(seen, may_drain=False), 0)
+            return self._beside(sleep, seen.budget_w, goal)
+        leaving = tally.awake - len(plan.awake)
+        return self._with_room(drain, seen.budget_w, plan, leaving) or plan
 
     def others_w(self, seen: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
@@ -130,33 +137,60 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _beside(self, seen: Observation, goal: Goal, *, may_drain: bool) -> Plan:
-        """Return the best plan beside the replicas that start, and those that may drain."""
-        tally, budget_w = seen.tally, seen.budget_w
-        others_w = self.others_w(seen, may_drain=may_drain)
+    def _returning(self, seen: Observation, goal: Goal) -> Plan | None:
+        """Return the plan in which replicas that drain serve again, where more are wanted.
+
+        The others among them go on draining. None where no more are wanted than serve, or
+        where they would have no room to drain.
+        """
+        tally = seen.tally
+        if not tally.draining:
+            return None
+        others = _Others(tally.usable + tally.draining, tally.coming * self.frontier.idle_w, 0)
+        plan = self._beside(others, seen.budget_w, goal)
+        if len(plan.awake) <= tally.awake:
+            return None
+        leaving = tally.awake + tally.draining - len(plan.awake)
+        return self._with_room(others, seen.budget_w, plan, leaving)
+
+    def _beside(self, others: _Others, budget_w: float, goal: Goal) -> Plan:
+        """Return the best plan beside those that cannot serve."""
         plan = None
         if goal.need is not None:
-            plan = self.covering(goal.need, tally.usable, goal.bounds)
-        if plan is None or plan.draw_w + others_w > budget_w:
-            plan = self.within(budget_w - others_w, tally.usable, goal.bounds)
-        draining = tally.draining if may_drain else 0
-        return Plan(plan.awake, plan.draw_w + others_w, draining, plan.feasible)
+            plan = self.covering(goal.need, others.usable, goal.bounds)
+        if plan is None or plan.draw_w + others.draw_w > budget_w:
+            plan = self.within(budget_w - others.draw_w, others.usable, goal.bounds)
+        return replace(plan, draw_w=plan.draw_w + others.draw_w, draining=others.draining)
 
-    def _with_room_to_drain(self, seen: Observation, plan: Plan) -> Plan:
-        """Lower the plan so that replicas that must leave can finish, where that is possible."""
-        tally, budget_w = seen.tally, seen.budget_w
-        leaving = tally.awake - len(plan.awake)
+    def _with_room(self, others: _Others, budget_w: float, plan: Plan, leaving: int) -> Plan | None:
+        """Lower a plan so that those that must leave can finish; None where that is impossible."""
         if leaving <= 0 or not plan.awake:
             return plan
         room_w = leaving * (self.drain_w - self.frontier.asleep_w)
+        draining = plan.draining + leaving
         if plan.draw_w + room_w <= budget_w:
-            return Plan(plan.awake, plan.draw_w + room_w, plan.draining + leaving)
-        others_w = self.others_w(seen, may_drain=plan.draining > 0)
+            return replace(plan, draw_w=plan.draw_w + room_w, draining=draining)
         awake = AwakeBounds(len(plan.awake), len(plan.awake))
-        lower = self.within(budget_w - others_w - room_w, tally.usable, awake)
+        lower = self.within(budget_w - others.draw_w - room_w, others.usable, awake)
         if len(lower.awake) != len(plan.awake):
-            return plan
-        return Plan(lower.awake, lower.draw_w + others_w + room_w, plan.draining + leaving)
+            return None
+        draw_w = lower.draw_w + others.draw_w + room_w
+        return Plan(lower.awake, draw_w, draining)
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What a plan is made beside.
+
+    Attributes:
+        usable: Replicas that the plan may have awake or asleep.
+        draw_w: Draw of the others, W.
+        draining: Those of the others that drain.
+    """
+
+    usable: int
+    draw_w: float
+    draining: int
 
 
 def _plan(group: Group, counts: Counts) -> Plan:

@@ -91,14 +91,15 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
 
 
 def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
-    """Return the replicas that can serve, those that should serve first.
+    """Return the replicas that can serve, or serve again, those that should serve first.
 
     No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
     The replica that was frozen with requests for the longest time, and for a turn at least,
     comes before all that have had their turn; one at a time, for every change costs a wake.
-    A replica that has nothing to do comes after those that have.
+    A replica that has nothing to do comes after those that have; one that drains serves again
+    rather than that another wakes.
     """
-    order = {ReplicaState.AWAKE: 0, ReplicaState.ASLEEP: 1, ReplicaState.DRAINING: 2}
+    order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
     turned_s = seen.now_s - rule.longest_s
     starved = [
         r
@@ -107,12 +108,10 @@ def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
     ]
     next_one = min(starved, key=lambda r: r.since_s).id if starved else None
 
-    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, bool, int, int]:
-        leaves = replica.state == ReplicaState.DRAINING
+    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
         has_turn = replica.state == ReplicaState.AWAKE and replica.since_s > turned_s
         return (
-            leaves,
             idles or not has_turn,
             replica.id != next_one,
             idles,
