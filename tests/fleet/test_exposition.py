@@ -5,6 +5,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from steppe.fleet.exposition import Exposition
+from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 
 TICK = TickRecord(
@@ -32,6 +33,13 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
+
+
+def test_a_battery_is_told_of_where_there_is_one() -> None:
+    names = {"steppe_battery_charge_ratio": 0.4, "steppe_battery_watts": -30.0}
+    found = samples(Exposition("emulated").update(replace(TICK, battery=Charge(0.4, -30.0))))
+    assert {name: found[name, "site"] for name in names} == names
+    assert not any(name in names for name, _ in samples(Exposition("emulated").update(TICK)))
 
 
 def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import Battery
+from steppe.power.battery import Battery, Charge
 from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
 from steppe.power.supply import Replay, Steady, TraceClock
 from steppe.power.trace import SupplyTrace
@@ -50,15 +50,16 @@ def test_a_supply_below_the_overhead_leaves_a_budget_of_zero() -> None:
 def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
     assert configured(STEADY, battery=BATTERY).at(0.0).battery_w == pytest.approx(0.5)
     full = BATTERY | {"capacity_wh": 1000.0}
-    assert configured(STEADY, battery=full).at(0.0) == Budget(100.0, 20.0, 120.0, stale=False)
+    offered = configured(STEADY, battery=full).at(0.0)
+    assert offered == Budget(100.0, 20.0, 120.0, stale=False, charge=Charge(0.5, 0.0))
 
 
 def test_a_steered_battery_gives_and_takes_what_it_is_told_to() -> None:
     budget = configured(STEADY, battery=BATTERY, site=SiteSection(pue=1.25))
     budget.steer(8.0)
-    assert budget.at(0.0) == Budget(100.0, 10.0, 88.0, stale=False)
+    assert (budget.at(0.0).battery_w, budget.at(0.0).budget_w) == (10.0, 88.0)
     budget.steer(-4.0)
-    assert budget.at(0.0) == Budget(100.0, -5.0, 76.0, stale=False)
+    assert (budget.at(0.0).battery_w, budget.at(0.0).budget_w) == (-5.0, 76.0)
     budget.settle(10.0, draw_w=76.0)
     assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 5.0 * 10.0)
     budget.steer(None)
@@ -94,6 +95,7 @@ def test_a_deficit_discharges_the_battery() -> None:
     budget = configured(STEADY, battery=BATTERY)
     budget.settle(10.0, draw_w=115.0)
     assert budget.stored_j == pytest.approx(1800.0 - 150.0)
+    assert budget.at(10.0).charge == Charge(1650.0 / 3600.0, 15.0)
     assert budget.curtailed_j == 0.0
 
 
@@ -121,10 +123,10 @@ def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Pat
         {"supply": [signal], "stale_s": 30.0, "fallback_w": 25.0, "battery": BATTERY}
     )
     budget = budget_from_config(power, SiteSection(overhead_w=5.0), wall_s=lambda: wall[0])
-    assert budget.at(0.0) == Budget(80.0, 0.5, 75.5, stale=False)
+    assert budget.at(0.0) == Budget(80.0, 0.5, 75.5, stale=False, charge=Charge(0.5, 0.0))
     wall[0] = 1031.0
-    assert budget.at(31.0) == Budget(25.0, 0.0, 20.0, stale=True)
     budget.settle(31.0, draw_w=0.0)
+    assert budget.at(31.0) == Budget(25.0, 0.0, 20.0, stale=True, charge=Charge(0.5, 0.0))
     assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from steppe.power.battery import Charge
 from steppe.report.figures import run_figure
 from steppe.report.series import MOST_POINTS, series_of
 from steppe.report.summary import summarise
@@ -44,6 +46,17 @@ def test_thinning_keeps_the_mean_and_the_worst_excess(run_maker: Callable[..., A
     assert len(series.draw_w) == MOST_POINTS
     assert series.draw_w.mean() == pytest.approx(np.mean([tick.draw_w for tick in ticks]))
     assert series.over_w.max() == pytest.approx(worst_w)
+
+
+def test_a_figure_shows_what_a_battery_gave_and_took(tmp_path: Path, made_run: Any) -> None:
+    ticks = [
+        replace(tick, battery=Charge(0.5, 20.0 if tick.t_s < 100 else -20.0))
+        for tick in made_run.ticks
+    ]
+    series = series_of(ticks)
+    assert (series.battery_w[0], series.battery_w[-1]) == (20.0, -20.0)
+    without = drawn(made_run, tmp_path / "without.png")
+    assert drawn(replace(made_run, ticks=tuple(ticks)), tmp_path / "with.png") != without
 
 
 def test_a_replica_asleep_has_no_clock(made_run: Any) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from steppe.power.battery import Charge
 from steppe.report.closing import summary_panel
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line, trend
 from steppe.report.records import ShortageTick
@@ -51,6 +52,15 @@ def test_the_view_says_when_the_budget_is_exceeded(made_run: Any) -> None:
     totals = so_far(made_run, 1)
     assert "headroom 30.0 W" in shown(live_view(within, [within], totals))
     assert "over budget by 5.00 W" in shown(live_view(over, [over], totals))
+
+
+def test_the_view_says_how_the_battery_stands(made_run: Any) -> None:
+    totals, tick = so_far(made_run, 1), made_run.ticks[0]
+    for power_w, told in ((30.0, "gives 30.0 W"), (-30.0, "takes 30.0 W"), (0.0, "rests")):
+        with_battery = replace(tick, battery=Charge(0.53, power_w))
+        assert f"battery 53 % {told}" in shown(live_view(with_battery, [with_battery], totals))
+        assert f"battery 53 % {told}" in plain_line(with_battery)
+    assert "battery" not in plain_line(tick)
 
 
 def test_the_view_tells_of_the_first_shortage_in_one_line(run_maker: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from steppe.errors import UsageError
+from steppe.power.battery import Charge
 from steppe.report.recorder import Recorder
 from steppe.report.records import ShortageTick
 from steppe.report.run import read_run
@@ -40,7 +41,7 @@ def test_a_run_reads_back_as_it_was_written(recorded: tuple[Path, Summary], made
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    assert list(line) == [*keys.split(), "running", "shortages", "replicas"]
+    assert list(line) == [*keys.split(), "running", "shortages", "battery", "replicas"]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps"
     assert list(line["replicas"][0]) == replica_keys.split()
 
@@ -60,12 +61,23 @@ def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) 
     }
 
 
-def test_a_record_from_before_shortages_has_none(tmp_path: Path, made_run: Any) -> None:
+def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) -> None:
+    tick = replace(made_run.ticks[0], battery=Charge(0.25, -40.0))
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(tick)
+    assert read_run(tmp_path).ticks == (tick,)
+    line = json.loads((tmp_path / "record.jsonl").read_text())
+    assert line["battery"] == {"share": 0.25, "power_w": -40.0}
+
+
+def test_a_record_from_before_shortages_and_batteries_has_none(
+    tmp_path: Path, made_run: Any
+) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
     path = tmp_path / "record.jsonl"
     line = json.loads(path.read_text())
-    del line["shortages"]
+    del line["shortages"], line["battery"]
     path.write_text(json.dumps(line) + "\n")
     assert read_run(tmp_path).ticks == made_run.ticks[:1]
 

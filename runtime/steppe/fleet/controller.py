@@ -183,6 +183,7 @@ class Controller:
             waiting=seen.observation.waiting + seen.observation.frozen,
             running=seen.running,
             shortages=shortages,
+            battery=seen.budget.charge,
             replicas=replicas,
         )
 

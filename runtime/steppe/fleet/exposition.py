@@ -30,6 +30,8 @@ class Exposition:
         self._batch = gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = gauge("replicas", "Replicas by state", "state")
         self._running = gauge("requests_running", "Requests in the engines")
+        self._charge = gauge("battery_charge_ratio", "Energy in the battery, share of it", "at")
+        self._given = gauge("battery_watts", "What the battery gives; takes, below 0", "at")
         self._feasible = gauge("budget_feasible", "1 while a sleeping fleet fits the budget")
         self._short = gauge("shortage_watts", "Missing at the worst, now or to come; 0: none", "of")
         self._begins = gauge("shortage_begins_seconds", "Time until it begins; 0: here", "of")
@@ -46,6 +48,9 @@ class Exposition:
         self._supply.set(tick.supply_w)
         self._budget.set(tick.budget_w)
         self._running.set(tick.running)
+        if tick.battery is not None:
+            self._charge.labels("site").set(tick.battery.share)
+            self._given.labels("site").set(tick.battery.power_w)
         self._show(tick.shortages)
         self._energy.labels(self._source).inc(max(0.0, tick.energy_j))
         self._tokens.inc(tick.output_tokens)

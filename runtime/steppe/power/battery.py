@@ -25,6 +25,19 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """How a battery stands.
+
+    Attributes:
+        share: Energy in it, share of its capacity.
+        power_w: What it gave at its terminals lately, on average, W; took, below 0.
+    """
+
+    share: float
+    power_w: float
+
+
+@dataclass(frozen=True, slots=True)
 class Battery:
     """A battery's limits and losses; how full it is stays with the caller.
 

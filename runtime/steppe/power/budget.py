@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import NO_BATTERY, Battery, Store, battery_from_config
+from steppe.power.battery import NO_BATTERY, Battery, Charge, Store, battery_from_config
 from steppe.power.signal import Fresh, Missing, Reading, Stale
 from steppe.power.supply import Supply, TraceClock, offered, supply_from_config, total
 
@@ -26,12 +26,14 @@ class Budget:
         battery_w: What the battery can add at the site, W; below 0 where it is to be charged.
         budget_w: What the GPUs may draw, W.
         stale: Whether a source is stale or missing, so that the fallback holds.
+        charge: How the battery stands; None where there is none.
     """
 
     supply_w: float
     battery_w: float
     budget_w: float
     stale: bool
+    charge: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class PowerBudget:
         self._battery = battery
         self._stored_j = stored_j
         self._curtailed_j = 0.0
+        self._given_w = 0.0
         self._settled_s = clock.started_s
         self._steered_w: float | None = None
 
@@ -126,7 +129,11 @@ class PowerBudget:
 
     def at(self, now_s: float) -> Budget:
         """Return the budget at `now_s`, with the battery as it was last settled."""
-        return self._budget(self._supply(now_s), self._battery_w())
+        budget = self._budget(self._supply(now_s), self._battery_w())
+        capacity_j = self._battery.capacity_j
+        if capacity_j <= 0:
+            return budget
+        return replace(budget, charge=Charge(self._stored_j / capacity_j, self._given_w))
 
     def watts_at(self, at_s: float) -> float:
         """Return what the GPUs may draw at a time, as far as it is known now, W."""
@@ -141,6 +148,8 @@ class PowerBudget:
         elapsed_s = max(0.0, now_s - self._settled_s)
         before, after = self._supply(self._settled_s), self._supply(now_s)
         self._settled_s = max(self._settled_s, now_s)
+        if elapsed_s > 0:
+            self._given_w = 0.0
         match before, after:
             case Fresh(), Fresh():
                 self._exchange((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
@@ -206,6 +215,8 @@ class PowerBudget:
         charged = self._battery.charge(self._stored_j, surplus_w, trace_s)
         discharged = self._battery.discharge(charged.stored_j, deficit_w, trace_s)
         self._stored_j = discharged.stored_j
+        if elapsed_s > 0:
+            self._given_w = discharged.power_w - charged.power_w
         self._curtailed_j += (surplus_w - charged.power_w) * elapsed_s
 
 

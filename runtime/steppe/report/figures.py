@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2933", "#66737f", "#e4e8ec"
 SUPPLY, BUDGET, DRAW, OVER = "#d3e9dc", "#1f2933", "#2a78b8", "#d1342f"
+GIVEN, TAKEN = "#f2d9a0", "#a9d3bb"
 TOKENS, DEMAND, PER_JOULE = "#cfe0ef", "#7a8b99", "#b0541a"
 REPLICAS = ("#2a78b8", "#e08a1e", "#3d9970", "#a04a9c")
 MOST_LINES = len(REPLICAS)
@@ -119,14 +120,27 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     budget_w, draw_w = series.budget_w, series.draw_w
     over_w = np.where(series.over_w > 0, budget_w + series.over_w, np.nan)
     axes.stairs(series.supply_w, edges, fill=True, color=SUPPLY, label="supply")
+    given_w = _draw_battery(axes, edges, series)
     axes.stairs(budget_w, edges, baseline=None, color=BUDGET, linewidth=1.1, label="power budget")
     axes.stairs(draw_w, edges, baseline=None, color=DRAW, linewidth=1.6, label="draw")
     if np.any(series.over_w > 0):
         axes.stairs(over_w, edges, baseline=budget_w, fill=True, color=OVER, label="over budget")
     axes.yaxis.set_major_formatter(EngFormatter(unit="W", sep=" "))
-    axes.set_ylim(0, 1.08 * max(1.0, *series.supply_w, *(budget_w + series.over_w), *draw_w))
+    largest_w = max(1.0, *given_w, *(budget_w + series.over_w), *draw_w)
+    axes.set_ylim(0, 1.08 * largest_w)
     _title(axes, "Power")
-    _legend(axes, 4)
+    _legend(axes, 6)
+
+
+def _draw_battery(axes: Any, edges: Floats, series: RunSeries) -> Floats:
+    """Draw what a battery gave above the supply, and what it took of it; return the sum, W."""
+    supply_w = series.supply_w
+    given_w: Floats = supply_w + np.maximum(0.0, series.battery_w)
+    left_w = supply_w + np.minimum(0.0, series.battery_w)
+    if np.any(series.battery_w):
+        axes.stairs(given_w, edges, baseline=supply_w, fill=True, color=GIVEN, label="battery gave")
+        axes.stairs(supply_w, edges, baseline=left_w, fill=True, color=TAKEN, label="battery took")
+    return given_w
 
 
 def _draw_knob(axes: Any, edges: Floats, values: dict[str, Floats], title: str) -> None:

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from steppe.power.battery import Charge
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
 from steppe.report.shortages import first_to_tell, shortage_text
@@ -106,6 +107,7 @@ def plain_line(record: TickRecord) -> str:
     return (
         f"{span(record.t_s)}"
         f"  supply {quantity(record.supply_w, 'W')}"
+        f"{'' if record.battery is None else f'  {battery_text(record.battery)}'}"
         f"  budget {quantity(record.budget_w, 'W')}"
         f"  draw {quantity(record.draw_w, 'W')}"
         f"  {record.output_tps:.0f} tokens/s"
@@ -114,6 +116,15 @@ def plain_line(record: TickRecord) -> str:
         f"  running {record.running}  waiting {record.waiting}"
         f"{'' if shortage is None else f'  {shortage_text(shortage)}'}"
     )
+
+
+def battery_text(battery: Charge) -> str:
+    """Return how a battery stands, such as `battery 53 % gives 1.20 kW`."""
+    does = "rests"
+    if battery.power_w:
+        verb = "gives" if battery.power_w > 0 else "takes"
+        does = f"{verb} {quantity(abs(battery.power_w), 'W')}"
+    return f"battery {100 * battery.share:.0f} % {does}"
 
 
 def trend(values: Sequence[float], largest: float, width: int) -> str:
@@ -169,6 +180,8 @@ def _power(latest: TickRecord, history: Sequence[TickRecord]) -> Panel:
         grid.add_row(name, bar, Text(quantity(value_w, "W"), style=style), shape)
     note = f"over budget by {quantity(over_w, 'W')}"
     subtitle = note if over_w > 0 else f"headroom {quantity(latest.supply_w - latest.draw_w, 'W')}"
+    if latest.battery is not None:
+        subtitle = f"{battery_text(latest.battery)}  {subtitle}"
     return _panel(grid, "power", Text(subtitle, style="red" if over_w > 0 else "dim"))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from steppe.power.battery import Charge
+
 Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled"]
 
 
@@ -67,6 +69,8 @@ class TickRecord:
         waiting: Requests that wait for a place in a batch.
         running: Requests that an engine works on.
         shortages: What the budget is not enough for, now or first in the forecast.
+        battery: How the battery stands after the window, and what it gave in it, at the site;
+            None where there is none.
         replicas: Every replica of the fleet.
     """
 
@@ -81,6 +85,7 @@ class TickRecord:
     waiting: int
     running: int
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
+    battery: Charge | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

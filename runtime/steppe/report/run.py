@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from steppe.errors import UsageError
+from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, RequestRecord, ShortageTick, TickRecord
 from steppe.report.summary import Summary
 
@@ -71,9 +72,11 @@ def read_requests(folder: Path) -> tuple[RequestRecord, ...]:
 
 def _tick(values: dict[str, Any]) -> TickRecord:
     replicas = tuple(ReplicaTick(**replica) for replica in values.pop("replicas"))
-    # Runs that were recorded before shortages were have none to read.
+    # Runs that were recorded before shortages and batteries were have none to read.
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
-    return TickRecord(**values, shortages=shortages, replicas=replicas)
+    battery = values.pop("battery", None)
+    charge = None if battery is None else Charge(**battery)
+    return TickRecord(**values, shortages=shortages, battery=charge, replicas=replicas)
 
 
 def _read_lines(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> tuple[Record, ...]:

@@ -25,6 +25,7 @@ class RunSeries:
         ticks_per_point: Ticks that one point covers.
         edges_s: Begin of the first point and the end of every point, s; (n + 1,).
         supply_w: Power offered, W; (n,).
+        battery_w: What the battery gave, W; took, below 0; (n,).
         budget_w: Power budget, W; (n,).
         draw_w: Draw, W; (n,).
         over_w: Largest excess of the draw over the budget in any tick of the point, W; (n,).
@@ -41,6 +42,7 @@ class RunSeries:
     ticks_per_point: int
     edges_s: Floats
     supply_w: Floats
+    battery_w: Floats
     budget_w: Floats
     draw_w: Floats
     over_w: Floats
@@ -71,6 +73,7 @@ def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
         ticks_per_point=ticks_per_point,
         edges_s=edges_s,
         supply_w=mean(lambda tick: tick.supply_w),
+        battery_w=mean(lambda tick: 0.0 if tick.battery is None else tick.battery.power_w),
         budget_w=mean(lambda tick: tick.budget_w),
         draw_w=mean(lambda tick: tick.draw_w),
         over_w=np.maximum.reduceat(np.maximum(0.0, trace.draw_w - trace.budget_w), first),

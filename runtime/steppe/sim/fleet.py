@@ -196,6 +196,7 @@ class SimulatedFleet:
             waiting=seen.waiting + seen.frozen,
             running=sum([len(member.replica.batch.running) for member in self._members]),
             shortages=shortages,
+            battery=self.budget.charge,
             replicas=self._replica_ticks(seen, fresh, window_s),
         )
 
