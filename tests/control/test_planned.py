@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from steppe.control.ahead import HorizonTerms
 from steppe.control.plan import AwakeBounds
 from steppe.control.planned import DayAhead, Planned
 from steppe.control.policy import FollowBudget
+from steppe.control.reconcile import DrainRule, Start, reconcile
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
@@ -126,3 +129,15 @@ def test_a_fleet_with_work_and_watts_runs_whole(frontier: Frontier, fleets: Any)
     policy = planned(frontier, Weather(1000.0, 1000.0), 4)
     plan = policy.decide(fleets.of([AWAKE, ASLEEP, ASLEEP, ASLEEP], 1000.0).seen)
     assert plan.awake == (frontier.full,) * 4
+
+
+@pytest.mark.parametrize("state", [ReplicaState.GONE, ReplicaState.STARTING])
+def test_a_replica_that_cannot_serve_is_not_counted_on_however_warm_the_horizon_wants_it(
+    frontier: Frontier, fleets: Any, state: ReplicaState
+) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=100.0)
+    seen = fleets.of([AWAKE] * 3 + [state], 1000.0).seen
+    plan = policy.decide(replace(seen, demand_tps=4 * frontier.full.output_tps))
+    assert len(plan.awake) == 3
+    actions = reconcile(seen, plan, DrainRule(frontier.floor, 8.0))
+    assert (Start("replica-3") in actions) == (state == ReplicaState.GONE)

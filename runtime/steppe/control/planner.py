@@ -91,7 +91,8 @@ class Planner:
         Args:
             budget_w: Watts for all `replicas`, the sleeping ones included.
             replicas: Replicas that may be awake or asleep.
-            bounds: How many of them may be awake; the budget is stronger.
+            bounds: How many of them may be awake, at least so many of those there are; the
+                budget is stronger.
         """
         asleep_w = self.frontier.asleep_w
         group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
@@ -99,7 +100,7 @@ class Planner:
         if counts is None:
             return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
         plan = _plan(group, counts[0])
-        awake = bounds.nearest(len(plan.awake))
+        awake = min(replicas, bounds.nearest(len(plan.awake)))
         if awake == len(plan.awake):
             return plan
         sleeping_w = (replicas - awake) * asleep_w
@@ -116,7 +117,7 @@ class Planner:
         if found is None:
             return None
         plan = _plan(group, found)
-        awake = bounds.nearest(len(plan.awake))
+        awake = min(replicas, bounds.nearest(len(plan.awake)))
         if awake == len(plan.awake):
             return plan
         running = Group.awake(self.frontier, awake)
