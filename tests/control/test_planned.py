@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 from steppe.control.ahead import HorizonTerms
+from steppe.control.loop import ControlLoop
 from steppe.control.plan import AwakeBounds
 from steppe.control.planned import DayAhead, Planned
 from steppe.control.policy import FollowBudget
-from steppe.control.reconcile import DrainRule, Start, reconcile
-from steppe.control.state import ReplicaState
+from steppe.control.reconcile import Action, DrainRule, Start, reconcile
+from steppe.control.state import Observation, ReplicaState
+from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
+from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.supply import Replay, TraceClock
+from steppe.power.trace import SupplyTrace
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 STEP_S = 600.0
@@ -21,16 +26,17 @@ STEP_S = 600.0
 
 @dataclass
 class Weather:
-    """A forecast of one value now and another later; notes when it was asked."""
+    """A forecast of one value now and another a step later; notes when it was asked far ahead."""
 
     watts: float
     later_w: float
     asked_s: list[float] = field(default_factory=list)
 
     def ahead(self, now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[float, float]]:
-        self.asked_s.append(now_s)
-        steps = range(round(horizon_s / step_s + 0.5))
-        return [(now_s + i * step_s, self.later_w if i else self.watts) for i in steps]
+        if horizon_s > STEP_S:
+            self.asked_s.append(now_s)
+        ahead_s = [i * step_s for i in range(round(horizon_s / step_s + 0.5))]
+        return [(now_s + s, self.later_w if s >= STEP_S else self.watts) for s in ahead_s]
 
 
 def planned(frontier: Frontier, weather: Weather, replicas: int, wake_j: float = 0.0) -> Planned:
@@ -141,3 +147,51 @@ def test_a_replica_that_cannot_serve_is_not_counted_on_however_warm_the_horizon_
     assert len(plan.awake) == 3
     actions = reconcile(seen, plan, DrainRule(frontier.floor, 8.0))
     assert (Start("replica-3") in actions) == (state == ReplicaState.GONE)
+
+
+class Sited:
+    """A fleet that obeys, on a supply of 400 W that is cut to 110 W after 30 s, and a battery."""
+
+    def __init__(self, fleet: Any) -> None:
+        cut = SupplyTrace((0.0, 30.0, 30.01, 2000.0), (400.0, 400.0, 110.0, 110.0), None)
+        self.fleet, self.drawn_w = fleet, 0.0
+        self.budget = PowerBudget(
+            supplies=(Replay(cut, 0.0),),
+            clock=TraceClock(0.0, 1.0),
+            terms=SiteTerms(0.0, 0.0, 5.0, 1.0, 0.0),
+            battery=Battery(40_000.0, 60.0, 60.0),
+        )
+
+    def observe(self, now_s: float) -> Observation:
+        self.budget.settle(now_s, self.drawn_w)
+        seen = self.fleet.observe(now_s)
+        budget_w = self.budget.at(now_s).budget_w
+        self.fleet.seen = replace(seen, budget_w=budget_w, demand_tps=400.0)
+        return self.fleet.seen  # type: ignore[no-any-return]
+
+    def apply(self, actions: list[Action]) -> None:
+        self.fleet.apply(actions)
+
+    def steer(self, battery_w: float | None) -> None:
+        self.budget.steer(battery_w)
+
+
+@pytest.mark.parametrize("lead_s", [0.0, 0.2])
+def test_nothing_is_charged_with_watts_that_a_cut_foretold_will_take(
+    frontier: Frontier, fleets: Any, lead_s: float
+) -> None:
+    site = Sited(fleets.of([AWAKE] * 4, 400.0))
+    assert site.budget.store is not None
+    terms = HorizonTerms(frontier, 4, 0.0, 60.0, site.budget.store.battery)
+    ahead = DayAhead(terms, site.budget.store.forecast, 20, 0.8, site.budget.store.stored_j)
+    policy = Planned(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
+    times = TickTimes(site.budget.watts_at, 1.0, lead_s)
+    loop = ControlLoop(site, policy, DrainRule(frontier.drain, 30.0), times)
+    now_s, awake = 0.0, []
+    while now_s < 40.0:
+        plan = loop.tick(now_s)
+        site.drawn_w = plan.draw_w
+        awake.append(len(plan.awake))
+        now_s = times.after(now_s)
+    assert site.budget.stored_j > 1000.0
+    assert min(awake) > 0

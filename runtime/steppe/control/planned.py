@@ -15,6 +15,8 @@ from steppe.control.state import Observation, ReplicaState
 
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
+SOON_S = 2.0
+"""A cut so soon is reckoned with now, s: what the battery does holds for a tick at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,19 @@ class DayAhead:
     low_share: float
     stored_j: Callable[[], float] = float
 
+    def present_w(self, now_s: float) -> float:
+        """Return what can be counted on now: no more than what there will be soon, W."""
+        return min(budget_w for _, budget_w in self.forecast(now_s, 1.5 * SOON_S, SOON_S))
+
     def look(self, seen: Observation, share: float) -> HorizonPlan:
         """Return the plan if so large a share of the forecast comes true."""
         step_s = self.terms.step_s
         coming = self.forecast(seen.now_s, (self.steps - 0.5) * step_s, step_s)
+        supply_w = [self.present_w(seen.now_s), *(budget_w for _, budget_w in coming[1:])]
         full_tps = self.terms.replicas * self.terms.frontier.full.output_tps
         wanted_tps = min(full_tps, seen.demand_tps * (1 + SPARE_SHARE))
         ahead = Ahead(
-            supply_w=[share * budget_w for _, budget_w in coming],
+            supply_w=[share * budget_w for budget_w in supply_w],
             demand_tps=[full_tps if seen.work_waits else wanted_tps]
             + [wanted_tps] * (len(coming) - 1),
             awake=seen.count(ReplicaState.AWAKE),
@@ -58,8 +65,8 @@ class Planned(BoundedPolicy):
     As many stay warm as are worth it if only the lower quantile of the supply comes, and no
     more wake than are worth it if the forecast comes true, but one at least; any number may
     where waking costs nothing. A look ahead also follows the moment at which requests begin to
-    wait, and a budget that stepped: nothing is charged with watts that are gone. The budget
-    stays stronger. The battery does what is best if the forecast comes true.
+    wait, and a step of the forecast's present: nothing is charged with watts that are gone. The
+    budget stays stronger. The battery does what is best if the forecast comes true.
 
     Attributes:
         inner: The policy whose number of awake replicas is bounded.
@@ -76,7 +83,8 @@ class Planned(BoundedPolicy):
     battery_w: float | None = None
     _looked_s: float = -math.inf
     _waited: bool = False
-    _budget_w: float = 0.0
+    _checked_s: float = -math.inf
+    _present_w: float = 0.0
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan within the bounds of the horizon; narrower ones win."""
@@ -92,12 +100,16 @@ class Planned(BoundedPolicy):
             if self.horizon.terms.battery.capacity_j > 0:
                 self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
             self._looked_s, self._waited = seen.now_s, seen.work_waits
-            self._budget_w = seen.budget_w
+            self._present_w = self.horizon.present_w(seen.now_s)
         return self.bounds
 
     def _is_due(self, seen: Observation) -> bool:
+        if seen.now_s == self._checked_s:
+            return False  # asked again within a tick
+        self._checked_s = seen.now_s
         begins_to_wait = seen.work_waits and not self._waited
-        stepped = abs(seen.budget_w - self._budget_w) > LEAST_STEP * self._budget_w
+        change_w = abs(self.horizon.present_w(seen.now_s) - self._present_w)
+        stepped = change_w > LEAST_STEP * self._present_w
         return seen.now_s - self._looked_s >= self.every_s or begins_to_wait or stepped
 
     def _bounds(self, seen: Observation, likely: HorizonPlan) -> AwakeBounds:
