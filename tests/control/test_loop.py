@@ -9,9 +9,9 @@ import pytest
 
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.guard import Guard
-from steppe.control.loop import ControlLoop, without_clock_changes
+from steppe.control.loop import ControlLoop, while_clocks_rest
 from steppe.control.policy import FollowBudget
-from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Wake
+from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
@@ -73,15 +73,45 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     return ControlLoop(plant, corrected, rule, times)
 
 
-def test_only_what_moves_a_clock_rests(fleets: Any) -> None:
+def test_while_clocks_rest_what_needs_no_new_clock_goes_on(fleets: Any) -> None:
     seen = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).seen
     clock, batch, back = (
         Retune("replica-0", 1200, 4),
         Retune("replica-1", 600, 16),
         Retune("replica-2", 1200, 4),
     )
-    rest: list[Action] = [Sleep("replica-1"), batch, back, Wake("replica-3", 1200, 4)]
-    assert without_clock_changes(seen, [*rest, clock]) == rest
+    others: list[Action] = [Sleep("replica-1"), batch, back, Wake("replica-3", 1200, 4)]
+    assert while_clocks_rest(seen, [*others, clock]) == others
+
+
+def test_while_the_cut_of_a_clock_rests_nothing_rises(fleets: Any) -> None:
+    seen = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).seen
+    fast = replace(seen.replicas[0], clock_mhz=1800, batch_limit=4)
+    seen = replace(seen, replicas=(fast, *seen.replicas[1:]))
+    cut, lower = Retune("replica-0", 1200, 4), Retune("replica-1", 600, 1)
+    rises: list[Action] = [
+        Retune("replica-1", 600, 16),
+        Retune("replica-2", 1200, 4),
+        Wake("replica-3", 1200, 4),
+    ]
+    stay: list[Action] = [Sleep("replica-4"), lower, Start("replica-5")]
+    assert while_clocks_rest(seen, [*stay, cut, *rises]) == stay
+
+
+def test_a_staircase_of_steps_is_followed_step_by_step(
+    frontier: Frontier, plant: Callable[..., Plant]
+) -> None:
+    made = plant(4, 0)
+    stairs_w = [110.0 * 1.1**step for step in range(9)]
+    times = TickTimes(lambda at_s: stairs_w[min(8, int(at_s / 0.9 + 1e-9))], 1.0, 0.2)
+    loop, now_s, allowed_w = replace(loop_over(made, frontier), times=times), 0.0, []
+    while now_s < 7.5:
+        made.budget_w = times.budget_w(now_s)
+        allowed_w.append(made.budget_w)
+        loop.tick(now_s)
+        now_s = times.after(now_s)
+    made.observe(now_s)
+    assert np.array(made.draws_w) / allowed_w == pytest.approx(0.9, abs=0.1)
 
 
 def run(plant: Plant, loop: ControlLoop, budgets_w: list[float]) -> np.ndarray[Any, Any]:

@@ -49,7 +49,7 @@ def test_a_rise_is_followed_when_it_comes() -> None:
 def test_clocks_rest_in_the_second_before_a_step_and_no_longer(after_w: float) -> None:
     times = TickTimes(stepped(2.6, 100.0, after_w), 1.0, LEAD_S)
     waiting = [at_s for at_s in ticks(times, 4.0) if not times.fall_w(at_s)]
-    assert [at_s for at_s in waiting if times.is_before_step(at_s)] == [2.0]
+    assert [at_s for at_s in waiting if times.clocks_rest(at_s)] == [2.0]
 
 
 def test_a_budget_that_glides_is_followed_once_a_period() -> None:

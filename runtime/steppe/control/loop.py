@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from steppe.control.plan import Plan
 from steppe.control.policy import Policy
-from steppe.control.reconcile import Action, DrainRule, Retune, reconcile
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.reconcile import Action, DrainRule, Retune, Wake, reconcile
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes
 
 
@@ -45,7 +46,7 @@ class ControlLoop:
         """Move the fleet one step and return the plan in force.
 
         The plan keeps to what the budget will have fallen to when the fleet has followed, and
-        clocks rest in the second before a step that is known.
+        clocks rest in the second before a step that is known, unless one has just come.
 
         Args:
             now_s: Time since the run began, s.
@@ -54,19 +55,40 @@ class ControlLoop:
         fall_w = self.times.fall_w(now_s)
         plan = self.policy.decide(replace(seen, budget_w=max(0.0, seen.budget_w - fall_w)))
         actions = reconcile(seen, plan, self.drain_rule)
-        if fall_w == 0 and self.times.is_before_step(now_s):
-            actions = without_clock_changes(seen, actions)
+        if fall_w == 0 and self.times.clocks_rest(now_s):
+            actions = while_clocks_rest(seen, actions)
         self.fleet.apply(actions)
         self.fleet.steer(plan.battery_w)
         return plan
 
 
-def without_clock_changes(seen: Observation, actions: list[Action]) -> list[Action]:
-    """Return the actions without those that only move the clock limit of a replica that serves."""
-    clocks_mhz = {r.id: r.clock_mhz for r in seen.replicas if r.state == ReplicaState.AWAKE}
+def while_clocks_rest(seen: Observation, actions: list[Action]) -> list[Action]:
+    """Return the actions without those that move the clock limit of a replica that serves.
+
+    Where one of them was a cut, nothing rises in its stead.
+    """
+    serving = {r.id: r for r in seen.replicas if r.state == ReplicaState.AWAKE}
+    resting = [
+        action
+        for action in actions
+        if isinstance(action, Retune)
+        and action.replica in serving
+        and serving[action.replica].clock_mhz != action.clock_mhz
+    ]
+    cuts = any(serving[action.replica].clock_mhz > action.clock_mhz for action in resting)
     return [
         action
         for action in actions
-        if not isinstance(action, Retune)
-        or clocks_mhz.get(action.replica, action.clock_mhz) == action.clock_mhz
+        if action not in resting and not (cuts and _raises(serving, action))
     ]
+
+
+def _raises(serving: Mapping[str, ReplicaSeen], action: Action) -> bool:
+    """Tell whether an action that moves no clock makes a replica draw more."""
+    match action:
+        case Wake():
+            return True
+        case Retune(name, _, batch_limit):
+            return name not in serving or batch_limit > serving[name].batch_limit
+        case _:
+            return False

@@ -58,8 +58,14 @@ class TickTimes:
         due_s = self.period_s * (math.floor(soonest_s / self.period_s) + 1)
         return min(due_s, max(self._step_tick_s(now_s, due_s), soonest_s))
 
-    def is_before_step(self, now_s: float) -> bool:
-        """Tell whether a step so soon asks for a tick of its own that clocks should rest for it."""
+    def clocks_rest(self, now_s: float) -> bool:
+        """Tell whether a step so soon asks for a tick of its own that clocks should rest for it.
+
+        They do not at a step: one after the other, each is followed.
+        """
+        before_w = self.budget_w(max(0.0, now_s - LEAST_WINDOW_S))
+        if is_step(before_w, self.budget_w(now_s)):
+            return False
         return self._step_tick_s(now_s, now_s + REST_S) < now_s + REST_S
 
     def _step_tick_s(self, now_s: float, until_s: float) -> float:
