@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steppe.control.dip import full_share
 from steppe.control.plan import Plan
 from steppe.control.reconcile import (
     Action,
@@ -206,6 +207,20 @@ def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(
     assert actions == [Retune("replica-1", 1800, 16)]
 
 
+def test_of_replicas_at_the_same_point_the_fuller_keeps_the_larger_limit(
+    frontier: Frontier, fleets: Any
+) -> None:
+    small, large = (OperatingPoint(600, batch, batch, batch / 2) for batch in (100, 200))
+    seen = with_limits(fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen, (600, 200), (600, 200))
+    held = [
+        replace(replica, outstanding=outstanding)
+        for replica, outstanding in zip(seen.replicas, (100, 200), strict=True)
+    ]
+    seen, plan = replace(seen, replicas=tuple(held)), plan_of(large, small)
+    assert reconcile(seen, plan, rule_of(frontier)) == [Retune("replica-0", 600, 100)]
+    assert full_share(seen, plan) == 0.0
+
+
 def test_a_replica_that_is_gone_is_started(frontier: Frontier, fleets: Any) -> None:
     seen = fleets.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).seen
     assert reconcile(seen, plan_of(), rule_of(frontier)) == [Start("replica-0")]
@@ -250,8 +265,8 @@ def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
     small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (900, 1200))
     plan, rule = plan_of(large, small), rule_of(frontier)
     fleet.apply(first := reconcile(fleet.seen, plan, rule))
-    assert first == [Sleep("replica-0"), Retune("replica-2", 900, 1)]
-    assert reconcile(fleet.seen, plan, rule) == [Retune("replica-1", 1200, 1)]
+    assert first == [Sleep("replica-0"), Retune("replica-1", 900, 1)]
+    assert reconcile(fleet.seen, plan, rule) == [Retune("replica-2", 1200, 1)]
 
 
 def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(

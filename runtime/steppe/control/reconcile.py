@@ -165,7 +165,7 @@ def _moves(
     """Pair replicas with points: whoever runs at one keeps it, then the larger to the larger."""
     left = sorted(points, key=lambda p: (-p.clock_mhz, -p.batch_limit))
     moving: list[ReplicaSeen] = []
-    for replica in sorted(serving, key=lambda r: (-r.clock_mhz, -r.batch_limit, r.id)):
+    for replica in sorted(serving, key=_by_size):
         limits = (replica.clock_mhz, replica.batch_limit)
         same = next((p for p in left if (p.clock_mhz, p.batch_limit) == limits), None)
         if same is None or replica.state != ReplicaState.AWAKE:
@@ -173,3 +173,8 @@ def _moves(
         else:
             left.remove(same)
     return list(zip(moving, left, strict=True))
+
+
+def _by_size(replica: ReplicaSeen) -> tuple[int, int, int, str]:
+    """Order by what a replica runs at, and then by what it holds, the largest first."""
+    return -replica.clock_mhz, -replica.batch_limit, -replica.outstanding, replica.id
