@@ -7,7 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from steppe.control.damping import Dwelling
 from steppe.control.policy import SaveEnergy, at_slo
+from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
@@ -91,3 +93,22 @@ def test_points_that_break_the_slo_are_dropped(frontier: Frontier) -> None:
     assert at_slo(measured, 0.2).points == (fast,)
     with pytest.raises(InfeasibleError, match=r"asked for 0.05 s per output token, found 0.1 s"):
         at_slo(measured, 0.05)
+
+
+def test_requests_inside_a_sleeping_replica_go_on_as_soon_as_the_budget_holds_it(
+    frontier: Frontier, fleets: Any
+) -> None:
+    fleet = fleets.of([AWAKE] + [ReplicaState.ASLEEP] * 3, 1e6, waiting=0)
+    held = tuple(
+        replace(replica, outstanding=4 if number < 2 else 0)
+        for number, replica in enumerate(fleet.seen.replicas)
+    )
+    fleet.seen = replace(fleet.seen, replicas=held, demand_tps=20.0)
+    policy, rule = Dwelling(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
+    for tick in range(100):
+        seen = fleet.observe(float(tick))
+        fleet.apply(reconcile(seen, policy.decide(seen), rule))
+        assert fleet.seen.count(ReplicaState.ASLEEP) >= 2
+        if tick > 2:
+            assert fleet.seen.frozen == 0
+    assert len(policy.decide(fleet.seen).awake) == 1

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.planner import Goal, Need, Planner
-from steppe.control.state import Observation
+from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
 
@@ -67,8 +67,8 @@ class SaveEnergy(BoundedPolicy):
 
     Only points whose time per output token keeps the SLO are used, and no more than a share of
     their output, so that a request finds a place soon after it comes. Requests that wait count
-    as demand for places, so a queue raises the plan no further than it takes to seat it.
-    Keeps no memory.
+    as demand for places, so a queue raises the plan no further than it takes to seat it. While
+    some are frozen inside sleeping replicas, these wake first. Keeps no memory.
 
     Attributes:
         frontier: Operating points that keep the SLO, from `at_slo`.
@@ -83,7 +83,16 @@ class SaveEnergy(BoundedPolicy):
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         need = Need(seen.demand_tps / self.utilisation, seen.outstanding + seen.waiting)
-        return Planner(self.frontier, self.drain_w).plan(seen, Goal(need, bounds))
+        goal = Goal(need, bounds) if not seen.frozen else Goal(None, _with_frozen(seen, bounds))
+        return Planner(self.frontier, self.drain_w).plan(seen, goal)
+
+
+def _with_frozen(seen: Observation, bounds: AwakeBounds) -> AwakeBounds:
+    """Return the bounds with no more awake than are, and those that hold frozen requests."""
+    asleep = (replica for replica in seen.replicas if replica.state == ReplicaState.ASLEEP)
+    wake = sum(replica.outstanding > 0 for replica in asleep)
+    most = min(bounds.most, seen.count(ReplicaState.AWAKE) + wake)
+    return AwakeBounds(bounds.least, max(bounds.least, most))
 
 
 def at_slo_if_any(frontier: Frontier, tpot_s: float) -> Frontier:
