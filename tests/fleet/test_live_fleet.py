@@ -133,6 +133,14 @@ def test_a_meter_that_stands_still_makes_the_draw_unknown(scene: Scene) -> None:
     assert scene.budget.settled[-1] == (2.0, 80.0)
 
 
+def test_a_node_that_answers_late_makes_the_draw_unknown(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.report(2, report_of("replica-1", draw_w=10.0))
+    assert scene.fleet.observe(2.0).draw_w is None
+    assert scene.budget.settled[-1] == (2.0, 50.0)
+
+
 def test_a_node_is_asked_for_what_comes_after_the_last_report_that_was_seen(scene: Scene) -> None:
     for number in (1, 2):
         scene.node.answers["report"] = [NodeReport("node-1", number, (report_of("replica-1"),))]

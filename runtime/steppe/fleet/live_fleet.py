@@ -154,8 +154,9 @@ class LiveFleet:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""
         before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
         self._fenced = now
-        known = [r.draw_w is not None for r in reports if r.replica not in now]
-        return bool(reports) and before == now and all(known)
+        told = {m.name for m in self.members.values() if m.report is not None} - now
+        known = {report.replica for report in reports if report.draw_w is not None}
+        return bool(reports) and before == now and told <= known
 
     def _unfenced(self, seen: Observation) -> Observation:
         """Return what is left for plans beside the fenced replicas."""
