@@ -72,3 +72,13 @@ def test_an_estimate_is_never_negative_and_no_higher_than_arrivals_of_all_tokens
         arrived, answered, tokens = arrived + more, answered + ended, tokens + sampled
         told_tps = demand.tps(Traffic(float(second), arrived, answered, tokens))
         assert 0.0 <= told_tps <= (arrived - begun) * max(PRIOR_TOKENS, tokens - begun + 1)
+
+
+def test_totals_that_begin_anew_are_no_negative_demand() -> None:
+    demand, told_tps = Demand(), []
+    for second in range(400):
+        requests = 10 * (second if second < 200 else second - 200)
+        told_tps.append(demand.tps(Traffic(float(second), requests, requests, 2000 * second)))
+    assert min(told_tps[20:]) >= 0.0
+    assert max(told_tps[20:]) < 3 * 2000
+    assert told_tps[-1] == pytest.approx(2000, rel=0.05)

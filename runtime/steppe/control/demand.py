@@ -47,6 +47,8 @@ class Demand:
 
     def tps(self, traffic: Traffic) -> float:
         """Take the totals of now, and return what is asked for, tokens/s."""
+        if self._seen and traffic.arrived < self._seen[-1].arrived:
+            self._seen.clear()  # the gateway began anew, and counts from nothing
         self._seen.append(traffic)
         self._forget(traffic)
         return self._arrival_rps(traffic) * self._mean_answer(traffic)
