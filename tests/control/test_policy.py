@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
@@ -227,3 +227,30 @@ def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is
     seen = fleets.of(states, 2 * frontier.asleep_w + 1).seen
     plan = policy_of(frontier).decide(seen)
     assert (plan.feasible, plan.draining) == (True, 0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(ReplicaState), min_size=1, max_size=6),
+    st.lists(st.integers(0, 16), min_size=6, max_size=6),
+    st.floats(16, 450),
+)
+@example(
+    [ReplicaState.AWAKE] * 3 + [ReplicaState.DRAINING] * 3 + [ReplicaState.ASLEEP],
+    [1, 2, 3, 1, 4, 4, 0],
+    165.1,
+)
+def test_calling_replicas_back_never_costs_tokens(
+    frontier: Frontier, fleets: Any, states: list[ReplicaState], held: list[int], budget_w: float
+) -> None:
+    seen = fleets.of(states, budget_w).seen
+    replicas = tuple(
+        replace(replica, outstanding=requests)
+        for replica, requests in zip(seen.replicas, held, strict=False)
+    )
+    seen = replace(seen, replicas=replicas)
+    as_they_are = AwakeBounds(0, seen.count(ReplicaState.AWAKE))
+    policy = FollowBudget(frontier, frontier.drain.draw_w)
+    plan, kept = policy.decide(seen), policy.decide_among(seen, as_they_are)
+    assert plan.output_tps >= kept.output_tps * (1 - 1e-9)
+    assert plan.draw_w <= budget_w * (1 + 1e-9) or not plan.feasible

@@ -61,17 +61,10 @@ class Planner:
 
     def plan(self, seen: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        tally = seen.tally
-        returning = self._returning(seen, goal)
-        if returning is not None:
-            return returning
-        drain = _Others(tally.usable, self.others_w(seen, may_drain=True), tally.draining)
-        plan = self._beside(drain, seen.budget_w, goal)
-        if plan.draining and not plan.feasible:
-            sleep = _Others(tally.usable, self.others_w(seen, may_drain=False), 0)
-            return self._beside(sleep, seen.budget_w, goal)
-        leaving = tally.awake - len(plan.awake)
-        return self._with_room(drain, seen.budget_w, plan, leaving) or plan
+        plan, returning = self._draining(seen, goal), self._returning(seen, goal)
+        if returning is None or _worth(goal, returning) < _worth(goal, plan):
+            return plan
+        return returning
 
     def others_w(self, seen: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
@@ -138,6 +131,17 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
+    def _draining(self, seen: Observation, goal: Goal) -> Plan:
+        """Return the plan in which replicas that drain go on, if there is power for it."""
+        tally = seen.tally
+        drain = _Others(tally.usable, self.others_w(seen, may_drain=True), tally.draining)
+        plan = self._beside(drain, seen.budget_w, goal)
+        if plan.draining and not plan.feasible:
+            sleep = _Others(tally.usable, self.others_w(seen, may_drain=False), 0)
+            return self._beside(sleep, seen.budget_w, goal)
+        leaving = tally.awake - len(plan.awake)
+        return self._with_room(drain, seen.budget_w, plan, leaving) or plan
+
     def _returning(self, seen: Observation, goal: Goal) -> Plan | None:
         """Return the plan in which replicas that drain serve again, where more are wanted.
 
@@ -192,6 +196,12 @@ class _Others:
     usable: int
     draw_w: float
     draining: int
+
+
+def _worth(goal: Goal, plan: Plan) -> tuple[float, float]:
+    """Return what is better the larger it is: tokens as far as they are needed, then less draw."""
+    most_tps = math.inf if goal.need is None else goal.need.output_tps
+    return min(plan.output_tps, most_tps), -plan.draw_w
 
 
 def _plan(group: Group, counts: Counts) -> Plan:
