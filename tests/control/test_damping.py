@@ -75,8 +75,8 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
     [
         {"waiting": 0, "draw_w": 50.0},
         {"draw_w": None},
-        {"states": [AWAKE, ReplicaState.DRAINING]},
-        {"states": [AWAKE, ReplicaState.STARTING]},
+        {"states": [AWAKE, ReplicaState.DRAINING], "draw_w": 50.0},
+        {"states": [AWAKE, ReplicaState.STARTING], "draw_w": 50.0},
     ],
 )
 def test_nothing_is_learned_where_the_error_has_other_causes(
@@ -87,6 +87,16 @@ def test_nothing_is_learned_where_the_error_has_other_causes(
     for _ in range(20):
         policy.decide(seen := later(seen, **{"draw_w": 150.0, **change}))
     assert (policy.ratio, policy.guard.variance) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("state", [ReplicaState.DRAINING, ReplicaState.STARTING])
+def test_a_draw_that_stays_above_its_plan_while_a_replica_starts_or_drains_is_corrected(
+    fleets: Any, state: ReplicaState
+) -> None:
+    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    draws_w = follow(policy, fleets.of([AWAKE, state], 100.0).seen, 1.1, 60)
+    assert draws_w[1] > 100.0
+    assert max(draws_w[10:]) <= 100.0
 
 
 def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits(fleets: Any) -> None:

@@ -19,12 +19,12 @@ FORGOTTEN_SHARE = 0.05
 SETTLING_TICKS = 3
 """So long after a change of the number of awake replicas they may draw less than planned."""
 MOST_MOVING = 0.1
-"""While more than this share of the fleet starts or drains, errors say nothing."""
+"""While more than this share of the fleet starts or drains, a draw below its plan says nothing."""
 LEAST_STEP = 0.1
 """A change of the planned draw, or of the budget of a look ahead, that is a step; share of it."""
 FOLLOWED_S = 0.3
-"""After a step, and after replicas left, a window that began sooner than this says nothing: the
-draw was on its way, s."""
+"""After a step, and after replicas left or began to move, a window that began sooner than this
+says nothing: the draw was on its way, s."""
 LEAST_CUT = 0.2
 """Replicas are put to sleep for want of use only if they are this share of the fleet."""
 LEAVING_SHARE = 0.015
@@ -45,7 +45,8 @@ class Corrected:
     The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
     frontier is wrong) and once the number of replicas is settled (anti-windup); it rises before,
-    for replicas that fill up after a wake may draw more than planned as long as they do.
+    for replicas that fill up after a wake, start or drain may draw more than planned as long as
+    they do.
     While replicas admit nobody, their draw tells of the dip and not of the frontier.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
 
@@ -63,6 +64,7 @@ class Corrected:
     _budget_w: float = 0.0
     _full: float = 0.0
     _ticks_to_wait: int = 0
+    _moving: int = 0
     _at_s: float = 0.0
     _followed_s: float = 0.0
 
@@ -87,8 +89,9 @@ class Corrected:
             self._ticks_to_wait = SETTLING_TICKS
         leave = len(plan.awake) < seen.count(ReplicaState.AWAKE)
         steps = last is None or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w
-        if moves or leave or steps:
+        if (moves and moving != self._moving) or leave or steps:
             self._followed_s = seen.now_s + FOLLOWED_S
+        self._moving = moving
 
     def _awake_share(self, seen: Observation) -> float:
         """Return the share of the replicas that will be awake, if it falls as the budget does."""
