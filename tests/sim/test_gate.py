@@ -122,3 +122,15 @@ def test_the_places_of_a_lost_replica_are_free_and_it_gets_nothing_more(limits: 
     door.submit(3)
     assert door.gate.outstanding == limits
     assert door.gate.waiting == 2 - sum(limits)
+
+
+def test_whose_replica_died_waits_no_longer_than_from_its_arrival() -> None:
+    door = Door(Patience(most=10, longest_s=5.0, ttft_s=2.0))
+    door.gate.route([1])
+    door.submit(1)
+    door.queue.at(1.0, lambda *_: door.submit(2))
+    door.queue.run_until(3.0)
+    door.gate.release_all(0)
+    door.gate.submit_again(Request(1, Arrival(0.0, 10, 10, 1)))
+    door.queue.run_until(9.0)
+    assert door.ended == [(1, "shed", 5.0), (2, "shed", 6.0)]

@@ -5,9 +5,9 @@ The choice is that of `gateway/routing.py`: the least loaded, ties in turn.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import inf
 
 from steppe.control.admission import AdmissionQueue, Ticket
@@ -79,7 +79,7 @@ class Gate:
         self._turn = 0
         self._line = AdmissionQueue()
         self._waiting: dict[int, Request] = {}
-        self._until: deque[tuple[float, int]] = deque()
+        self._until: list[tuple[float, int]] = []
 
     @property
     def waiting(self) -> int:
@@ -169,16 +169,16 @@ class Gate:
     def _wait(self, request: Request) -> None:
         self._waiting[request.number] = request
         self._line.join(self._ticket(request))
-        until_s = self._queue.now_s + self._patience.longest_s
-        self._until.append((until_s, request.number))
-        if len(self._until) == 1:
-            self._queue.at(until_s, self._shed)
+        until_s = request.arrival.at_s + self._patience.longest_s
+        heappush(self._until, (until_s, request.number))
+        if self._until[0] == (until_s, request.number):
+            self._queue.at(max(until_s, self._queue.now_s), self._shed)
 
     def _shed(self, now_s: float, _: object) -> None:
         """Refuse who has waited as long as allowed, and come back for the next."""
         until = self._until
         while until and (until[0][0] <= now_s or until[0][1] not in self._waiting):
-            until_s, number = until.popleft()
+            until_s, number = heappop(until)
             if until_s <= now_s and number in self._waiting:
                 request = self._waiting.pop(number)
                 self._line.leave(self._ticket(request))
