@@ -2,7 +2,8 @@
 
 None of them feeds back the measured draw or looks at the demand unless it says so. Where the
 compared system turns a replica off, the plan lets it sleep. Points of a full batch are those
-with the largest batch limit of the frontier: these systems do not move the batch limit.
+with the largest batch limit of the frontier: these systems do not move the batch limit. None
+counts on a replica that drains: one comes back where another would have to wake, no sooner.
 """
 
 from __future__ import annotations
