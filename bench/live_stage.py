@@ -27,7 +27,7 @@ from steppe.report.records import TickRecord
 from steppe.report.run import read_ticks
 
 REPLICAS, LARGEST = 8, 8
-PERIOD_S, GUARD_SHARE = 1.0, 0.011
+PERIOD_S, MARGIN_SHARE = 1.0, 0.011
 PACE = {"weights_s": 0.03, "decode_s": 0.009, "prefill_s": 0.0001}
 """With a full batch steps take 100 ms at the full clock and twice that at half: two cores keep up
 with eight replicas, and a step that runs on into a cut is over within the meter's delay or two."""
@@ -76,7 +76,7 @@ def config_of(folder: Path, frontier: Frontier | None, duration_s: float) -> Run
                 "fallback_w": scenarios.FIRM_SHARE * full_w,
             },
             "frontier": {"sweep": sweep} if frontier is None else {"file": _frontier(folder)},
-            "control": {"period_s": PERIOD_S, "guard_share": GUARD_SHARE},
+            "control": {"period_s": PERIOD_S, "margin_share": MARGIN_SHARE},
             "gateway": {"port": 0, "max_waiting": 20_000, "max_wait_s": 900},
             "slo": {"ttft_s": 30.0, "tpot_s": 0.5},
         }

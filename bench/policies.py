@@ -45,7 +45,7 @@ from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
 
-PERIOD_S, GUARD_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
+PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 FLEETS: dict[str, dict[str, Any]] = {
@@ -143,7 +143,7 @@ def control_of(policy: str, gpus: int) -> ControlSection:
         {
             "policy": policy,
             "period_s": PERIOD_S,
-            "guard_share": GUARD_SHARE,
+            "margin_share": MARGIN_SHARE,
             "over_share": OVER_SHARE,
             "nameplate_w": NAMEPLATE_W * gpus,
             "least_cap_w": LEAST_CAP_W * gpus,

@@ -1,6 +1,6 @@
 """What no policy can exceed with a fleet's operating points: the reason of what falls short.
 
-Perfect plans: no guard, no delay, no wake, fractions of a second of foresight. Tokens are those
+Perfect plans: no margin, no delay, no wake, fractions of a second of foresight. Tokens are those
 of the best plan for each second's budget; joules those of the cheapest plan for the tokens that
 are asked for in each minute, at points that keep the SLO.
 """

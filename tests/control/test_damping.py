@@ -15,7 +15,7 @@ from steppe.control.damping import (
     Dwelling,
     Ramped,
 )
-from steppe.control.guard import Guard
+from steppe.control.margin import Margin
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
@@ -54,17 +54,17 @@ def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> lis
 
 
 @pytest.mark.parametrize("bias", [0.8, 0.95, 1.1, 1.25])
-def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_guard(
+def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_margin(
     fleets: Any, bias: float
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, bias, 120)
     assert policy.ratio == pytest.approx(bias, rel=1e-3)
     assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
 
 
 def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: Any) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, 1.1, 120)
     assert draws_w[0] > 100.0
     assert max(draws_w[10:]) <= 100.0
@@ -82,31 +82,31 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
 def test_nothing_is_learned_where_the_error_has_other_causes(
     fleets: Any, change: dict[str, Any]
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     seen = fleets.of(change.pop("states", [AWAKE] * 2), 100.0).seen
     for _ in range(20):
         policy.decide(seen := later(seen, **{"draw_w": 150.0, **change}))
-    assert (policy.ratio, policy.guard.variance) == (1.0, 0.0)
+    assert (policy.ratio, policy.margin.variance) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("state", [ReplicaState.DRAINING, ReplicaState.STARTING])
 def test_a_draw_that_stays_above_its_plan_while_a_replica_starts_or_drains_is_corrected(
     fleets: Any, state: ReplicaState
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     draws_w = follow(policy, fleets.of([AWAKE, state], 100.0).seen, 1.1, 60)
     assert draws_w[1] > 100.0
     assert max(draws_w[10:]) <= 100.0
 
 
 def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits(fleets: Any) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     follow(policy, replace(fleets.of([AWAKE] * 2, 100.0).seen, waiting=0), 1.1, 60)
     assert policy.ratio == pytest.approx(1.1, rel=1e-3)
 
 
 def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(replicas=1), Margin(0.02, 2e-4))
     seen = fleets.of([AWAKE, ASLEEP], 100.0, waiting=0).seen
     frozen = replace(seen.replicas[1], outstanding=5)
     seen = replace(seen, replicas=(seen.replicas[0], frozen))
@@ -120,7 +120,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     fleets: Any, draw_w: float, is_believed: bool
 ) -> None:
     inner = Spends(replicas=1)
-    policy = Corrected(inner, Guard(0.0, 2e-4))
+    policy = Corrected(inner, Margin(0.0, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 5)
     inner.replicas = 2
@@ -130,7 +130,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
 
 
 def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=19), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(replicas=19), Margin(0.02, 2e-4))
     seen = fleets.of([AWAKE] * 19 + [ReplicaState.DRAINING], 100.0).seen
     follow(policy, seen, 0.9, 60)
     assert policy.ratio == pytest.approx(0.9, rel=1e-3)
@@ -141,7 +141,7 @@ def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: A
 def test_the_correction_stays_within_its_bounds_whatever_is_measured(
     fleets: Any, draws_w: list[float]
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for draw_w in draws_w:
         plan = policy.decide(seen := later(seen, draw_w=draw_w))
@@ -149,8 +149,8 @@ def test_the_correction_stays_within_its_bounds_whatever_is_measured(
     assert abs(policy.ratio - 1) <= MOST_CORRECTION + 1e-9
 
 
-def test_a_noisy_plant_gets_a_wider_guard(fleets: Any) -> None:
-    policy = Corrected(Spends(), Guard(0.02, 2e-4))
+def test_a_noisy_plant_gets_a_wider_margin(fleets: Any) -> None:
+    policy = Corrected(Spends(), Margin(0.02, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for factor in itertools.islice(itertools.cycle((0.9, 1.1)), 200):
         plan = policy.decide(seen)
@@ -218,7 +218,7 @@ def test_a_fleet_that_sleeps_whole_wakes_without_delay(frontier: Frontier, fleet
 
 def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few(fleets: Any) -> None:
     inner = Spends(replicas=16)
-    policy = Corrected(inner, Guard(0.01, 2e-4))
+    policy = Corrected(inner, Margin(0.01, 2e-4))
     seen = fleets.of([AWAKE] * 16, 100.0).seen
     policy.decide(seen)
     policy.decide(replace(seen, now_s=1.0, budget_w=25.0))
@@ -226,18 +226,18 @@ def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few(fleets: Any) ->
 
 
 @pytest.mark.parametrize(("factor", "widens"), [(0.8, False), (1.2, True)])
-def test_only_a_draw_above_its_aim_makes_the_guard_wider(
+def test_only_a_draw_above_its_aim_makes_the_margin_wider(
     fleets: Any, factor: float, widens: bool
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.0, 2e-4))
+    policy = Corrected(Spends(), Margin(0.0, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=factor * 100.0))
-    assert (policy.guard.variance > 0) == widens
+    assert (policy.margin.variance > 0) == widens
 
 
 def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Guard(0.0, 2e-4))
+    policy = Corrected(Spends(replicas=1), Margin(0.0, 2e-4))
     follow(policy, fleets.of([AWAKE], 100.0).seen, 1.0, 10)
     swapping = fleets.of([ASLEEP], 100.0).seen
     policy.decide(replace(swapping, now_s=10.0, draw_w=80.0))
@@ -246,19 +246,19 @@ def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: 
 
 def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> None:
     inner = Spends(replicas=20)
-    policy = Corrected(inner, Guard(0.0, 2e-4))
+    policy = Corrected(inner, Margin(0.0, 2e-4))
     seen = fleets.of([AWAKE] * 20, 100.0).seen
     follow(policy, seen, 1.0, 10)
     inner.replicas = 19
     policy.decide(replace(seen, now_s=10.0, draw_w=100.0))
     left = fleets.of([AWAKE] * 19 + [ASLEEP], 100.0).seen
     policy.decide(replace(left, now_s=11.0, draw_w=103.0))
-    assert (policy.ratio, policy.guard.variance) == pytest.approx((1.0, 0.0))
+    assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
 
 
 def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     inner = Spends()
-    policy = Corrected(inner, Guard(0.02, 2e-4))
+    policy = Corrected(inner, Margin(0.02, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.2, 20)
     assert inner.budgets_w[-1] < 85.0
@@ -267,12 +267,12 @@ def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     assert inner.budgets_w[-1] == pytest.approx(98.0, rel=1e-2)
 
 
-def test_the_guard_shrinks_while_replicas_wake_without_drawing_too_much(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=3), Guard(0.0, 2e-4))
+def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much(fleets: Any) -> None:
+    policy = Corrected(Spends(replicas=3), Margin(0.0, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
-    policy.guard.variance = 1e-3
+    policy.margin.variance = 1e-3
     follow(policy, seen, 0.95, 60)
-    assert policy.guard.variance < 1e-4
+    assert policy.margin.variance < 1e-4
     assert policy.ratio == 1.0
 
 
@@ -280,12 +280,12 @@ def test_the_guard_shrinks_while_replicas_wake_without_drawing_too_much(fleets: 
 def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
     fleets: Any, ticks_s: tuple[float, ...]
 ) -> None:
-    policy = Corrected(Spends(), Guard(0.0, 2e-4))
+    policy = Corrected(Spends(), Margin(0.0, 2e-4))
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 9)
     for now_s, draw_w in zip(ticks_s, (100.0, 90.0, 77.0), strict=False):
         policy.decide(replace(seen, now_s=now_s, budget_w=70.0, draw_w=draw_w))
-    assert (policy.ratio, policy.guard.variance) == pytest.approx((1.0, 0.0))
+    assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
 
 
 def test_a_replica_is_not_woken_for_next_to_nothing(frontier: Frontier, fleets: Any) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from steppe.control.damping import Corrected, Dwelling, Ramped
-from steppe.control.guard import Guard
 from steppe.control.loop import ControlLoop, while_clocks_rest
+from steppe.control.margin import Margin
 from steppe.control.policy import FollowBudget
 from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
@@ -69,7 +69,7 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
     damped = Ramped(Dwelling(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
     times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
-    corrected, rule = Corrected(damped, Guard(0.02, 2e-4)), DrainRule(frontier.floor, DRAIN_S)
+    corrected, rule = Corrected(damped, Margin(0.02, 2e-4)), DrainRule(frontier.floor, DRAIN_S)
     return ControlLoop(plant, corrected, rule, times)
 
 

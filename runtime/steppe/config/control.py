@@ -47,10 +47,11 @@ class ControlSection(Section):
     lead_s: NonNegative = 0.2
     """How long before a cut of the budget that is known ahead the limits are lowered, s: what the
     fleet takes to follow. The draw is then down when the budget is."""
-    guard_share: Share = 0.02
-    """Least share of the budget left unused, against the plan's own error."""
+    margin_share: Share = 0.02
+    """Least share of the budget left unused while all replicas are awake, against the plan's own
+    error; up to three times as much where few are, for their draw spreads further."""
     over_share: Annotated[float, Field(gt=0, le=1)] = 5e-5
-    """Energy that the spread of the draw may put above the budget, share of the energy: the guard
+    """Energy that the spread of the draw may put above the budget, share of the energy: the margin
     widens with the spread. At a spread of 2 % that is a hundredth of the time."""
     ramp_up_share: Positive = 0.25
     """Most the planned draw may rise in a second, share of the fleet's full draw."""

@@ -16,8 +16,8 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
-from steppe.control.guard import Guard
 from steppe.control.loosened import Loosened
+from steppe.control.margin import Margin
 from steppe.control.planned import DayAhead, Foresight, Planned
 from steppe.control.policy import (
     SLO_SHARE,
@@ -54,7 +54,7 @@ class PoolFacts:
 def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     """Return the policy that a configuration asks for.
 
-    Every policy that follows the budget has the same feedback, guard and ramp, and the same
+    Every policy that follows the budget has the same feedback, margin and ramp, and the same
     dwell where it moves the number of replicas: what is compared is what it decides.
 
     Raises:
@@ -102,7 +102,7 @@ def _following(
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
     ramped = Ramped(inner, rise_w_per_s, control.period_s)
-    return Corrected(ramped, Guard(control.guard_share, control.over_share))
+    return Corrected(ramped, Margin(control.margin_share, control.over_share))
 
 
 def _planned(

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from steppe.control.dip import Dip, full_share
-from steppe.control.guard import Guard
+from steppe.control.margin import Margin
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
@@ -40,7 +40,7 @@ MOST_CORRECTION = 0.3
 
 @dataclass(slots=True)
 class Corrected:
-    """Feeds back the error of the plan's draw, and leaves a guard free against its spread.
+    """Feeds back the error of the plan's draw, and leaves a margin free against its spread.
 
     The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
@@ -52,12 +52,12 @@ class Corrected:
 
     Attributes:
         inner: The policy that is corrected.
-        guard: What of the budget is left free.
+        margin: What of the budget is left free.
         dip: What is learned of replicas that admit nobody.
     """
 
     inner: Policy
-    guard: Guard
+    margin: Margin
     dip: Dip = field(default_factory=Dip)
     ratio: float = 1.0
     _last: Plan | None = None
@@ -71,7 +71,7 @@ class Corrected:
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
         self._learn(seen)
-        free = self.guard.share(self._awake_share(seen))
+        free = self.margin.share(self._awake_share(seen))
         usable_w = seen.budget_w * (1 - free) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
         self._remember(seen, plan)
@@ -110,7 +110,7 @@ class Corrected:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            self.guard.forget()
+            self.margin.forget()
             self.ratio -= FORGOTTEN_SHARE * (self.ratio - 1)
             return
         if self._at_s < self._followed_s or seen.draw_w is None:
@@ -119,7 +119,7 @@ class Corrected:
         error = _within_bounds(seen.draw_w / expected_w) - 1
         if error < 0 and not seen.waiting:
             return
-        self.guard.learn(error, len(self._last.awake) / len(seen.replicas))
+        self.margin.learn(error, len(self._last.awake) / len(seen.replicas))
         if self.dip.explains(error, self._full):
             return
         if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MEMORY = 0.95
 """Weight of the past in the estimate of the spread."""
 ASLEEP_MEMORY = 0.8
-"""The same while all sleep, where no draw can tell that the guard may be smaller."""
+"""The same while all sleep, where no draw can tell that the margin may be smaller."""
 MOST_SPREAD = 3.0
 """However few replicas are awake, their draw is not taken to spread by more than so many times
 that of the whole fleet, as a share of it."""
@@ -16,7 +16,7 @@ _FARTHEST, _HALVINGS = 6.0, 30
 
 
 @dataclass(slots=True)
-class Guard:
+class Margin:
     """Keeps a share of the budget free, so wide that little energy comes to lie above it.
 
     It is such that, if the error spreads as a normal distribution, `over_share` of the energy
@@ -37,7 +37,7 @@ class Guard:
     def share(self, awake_share: float) -> float:
         """Return the share of the budget to leave free while so large a share is awake."""
         spread = _spread(awake_share)
-        needed = guard_against(spread * math.sqrt(self.variance), self.over_share)
+        needed = margin_against(spread * math.sqrt(self.variance), self.over_share)
         return max(spread * self.least_share, needed)
 
     def learn(self, error: float, awake_share: float) -> None:
@@ -55,7 +55,7 @@ def _spread(awake_share: float) -> float:
     return min(MOST_SPREAD, max(1.0, 1 / math.sqrt(awake_share)))
 
 
-def guard_against(deviation: float, over_share: float) -> float:
+def margin_against(deviation: float, over_share: float) -> float:
     """Return the share of a budget to leave unused so that little energy comes to lie above it.
 
     Args:
@@ -63,8 +63,8 @@ def guard_against(deviation: float, over_share: float) -> float:
         over_share: Energy that may lie above the budget, share of the energy.
 
     Returns:
-        The guard g with `deviation * L(g / deviation) = over_share`, where L is the loss
-        function of the standard normal distribution; 0 where no guard is needed.
+        The margin m with `deviation * L(m / deviation) = over_share`, where L is the loss
+        function of the standard normal distribution; 0 where no margin is needed.
     """
     low, high = 0.0, _FARTHEST
     if deviation * _loss(low) <= over_share:
