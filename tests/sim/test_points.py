@@ -37,11 +37,13 @@ def roofline(engine: EngineLimits) -> ReplicaKind:
     return kind_of(replica.model, engine, replica.clocks_mhz)
 
 
-def saturate(kind: ReplicaKind, clock_mhz: int, batch_limit: int) -> tuple[float, float]:
+def saturate(
+    kind: ReplicaKind, clock_mhz: int, batch_limit: int, mean: Lengths = LENGTHS
+) -> tuple[float, float]:
     """Return tokens/s and draw of a replica for which requests always wait."""
     queue, rng = EventQueue(), np.random.default_rng(1)
-    prompts = rng.integers(1, 2 * int(LENGTHS.prompt_tokens), MOST).tolist()
-    outputs = rng.integers(1, 2 * int(LENGTHS.output_tokens), MOST).tolist()
+    prompts = rng.integers(1, 2 * int(mean.prompt_tokens), MOST).tolist()
+    outputs = rng.integers(1, 2 * int(mean.output_tokens), MOST).tolist()
     lengths = enumerate(zip(prompts, outputs, strict=True))
 
     def offer() -> None:
@@ -73,6 +75,19 @@ def test_tokens_and_watts_are_those_of_a_saturated_replica(
     kind = make(engine)
     point = modelled_point(kind, 1500, batch_limit, LENGTHS)
     output_tps, draw_w = saturate(kind, 1500, batch_limit)
+    assert point.output_tps == pytest.approx(output_tps, rel=0.10)
+    assert point.draw_w == pytest.approx(draw_w, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "batch_limit"), [(2000, 100, 128), (4000, 100, 256), (1155, 20, 256)]
+)
+def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are(
+    prompt: int, output: int, batch_limit: int
+) -> None:
+    kind, mean = roofline(EngineLimits(2048, 2048)), Lengths(prompt, output)
+    point = modelled_point(kind, 1500, batch_limit, mean)
+    output_tps, draw_w = saturate(kind, 1500, batch_limit, mean)
     assert point.output_tps == pytest.approx(output_tps, rel=0.10)
     assert point.draw_w == pytest.approx(draw_w, rel=0.05)
 

@@ -51,11 +51,13 @@ def modelled_point(
     A request spends some steps on its prompt and one on each further token. Each of a full
     batch is somewhere in that life, so every step computes prompts with a fixed probability
     (or, above 1, several of them); time and energy are the means of steps with and without.
+    Where prompts would need more tokens than a step has, as many requests end as it has room for.
     No more run than the KV cache holds; what preempted ones compute again is not counted.
     """
-    prompts, decodes = _mean_step(kind.engine, batch_limit, lengths)
     chunk = _chunk_tokens(kind.engine, lengths)
-    life = lengths.output_tokens - 1 + lengths.prompt_tokens / chunk
+    prompt_steps = lengths.prompt_tokens / chunk
+    ending = _ending(kind.engine, batch_limit, lengths)
+    prompts, decodes = ending * prompt_steps, ending * (lengths.output_tokens - 1)
     context = round(decodes * (lengths.prompt_tokens + lengths.output_tokens / 2))
     several = max(1.0, prompts)
     with_prompt = StepWork(round(several * chunk), round(decodes), context)
@@ -65,21 +67,17 @@ def modelled_point(
         without_s, without_j = _step(kind.model, StepWork(0, round(decodes), context), clock_mhz)
         step_s = share * step_s + (1 - share) * without_s
         step_j = share * step_j + (1 - share) * without_j
-    in_flight = prompts + decodes
-    output_tps = in_flight / life * lengths.output_tokens / step_s
+    output_tps = ending * lengths.output_tokens / step_s
     return OperatingPoint(clock_mhz, batch_limit, output_tps, step_j / step_s, step_s)
 
 
-def _mean_step(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> tuple[float, float]:
-    """Return how many sequences compute prompts and how many decode in a mean step."""
-    chunk = _chunk_tokens(engine, lengths)
-    prompt_steps = lengths.prompt_tokens / chunk
+def _ending(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> float:
+    """Return how many requests end in a mean step."""
+    prompt_steps = lengths.prompt_tokens / _chunk_tokens(engine, lengths)
     fitting = engine.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens / 2)
-    running = min(batch_limit, fitting)
-    prompts = running * prompt_steps / (lengths.output_tokens - 1 + prompt_steps)
-    room = max(1.0, (engine.tokens_per_step - running + prompts) / chunk)
-    prompts = min(prompts, room)
-    return prompts, running - prompts
+    by_batch = min(batch_limit, fitting) / (lengths.output_tokens - 1 + prompt_steps)
+    by_tokens = engine.tokens_per_step / (lengths.prompt_tokens + lengths.output_tokens - 1)
+    return min(by_batch, by_tokens)
 
 
 def _chunk_tokens(engine: EngineLimits, lengths: Lengths) -> float:
