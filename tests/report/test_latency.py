@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,14 @@ def test_a_good_request_completes_within_every_slo(candidate: RequestRecord, goo
 def test_attainment_counts_failed_rejected_and_shed_but_not_cancelled() -> None:
     requests = [request(), request("failed"), request("rejected"), request("shed")]
     assert slo_attainment([*requests, request("cancelled")], SLO) == pytest.approx(0.25)
+
+
+def test_who_leaves_after_waiting_too_long_counts_as_not_served_in_time() -> None:
+    left = request("cancelled", ttft_s=None)
+    patient, late = replace(left, e2e_s=60.0), request("cancelled", ttft_s=30.0)
+    assert slo_attainment([request(), patient, late], SLO) == pytest.approx(1 / 3)
+    soon = replace(left, e2e_s=1.0)
+    assert slo_attainment([request(), soon], SLO) == 1.0
 
 
 def test_attainment_of_nothing_is_unknown() -> None:

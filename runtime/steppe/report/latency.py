@@ -4,7 +4,8 @@ The definitions are those of vLLM's `bench serve`: TTFT from arrival to the firs
 TPOT = (E2E - TTFT) / (output tokens - 1), so it excludes the first token (AIPerf calls
 that ITL; GuideLLM's TPOT includes the first token); goodput = requests per second that
 complete and meet every SLO. SLO attainment is AIPerf's `good_request_fraction`: failed,
-rejected and shed requests count in the denominator. Requests that their client cancelled
+rejected and shed requests count in the denominator. So do requests that their client cancelled
+when it had waited for the first token longer than the SLO allows; others that were cancelled
 count nowhere: neither side can say whether they would have been good.
 """
 
@@ -74,11 +75,17 @@ def is_good(request: RequestRecord, slo: Slo) -> bool:
 
 
 def slo_attainment(requests: Sequence[RequestRecord], slo: Slo) -> float | None:
-    """Return the share of good requests among all but the cancelled; None without any."""
-    counted = [request for request in requests if request.outcome != "cancelled"]
+    """Return the share of good requests among those of which it is known; None without any."""
+    counted = [r for r in requests if r.outcome != "cancelled" or _came_late(r, slo)]
     if not counted:
         return None
     return sum(is_good(request, slo) for request in counted) / len(counted)
+
+
+def _came_late(request: RequestRecord, slo: Slo) -> bool:
+    """Tell whether a request had waited longer than the SLO allows, whatever came after."""
+    waited_s = request.e2e_s if request.ttft_s is None else request.ttft_s
+    return waited_s is not None and waited_s > slo.ttft_s
 
 
 def request_goodput(requests: Sequence[RequestRecord], slo: Slo, duration_s: float) -> float:
