@@ -83,6 +83,25 @@ def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
     return min(gains) if gains else None
 
 
+def beside_all(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return our tokens on the days beside the best of all baselines, the wasteful ones, too.
+
+    What a baseline drew above the budget is taken off its tokens, at its mean tokens per joule.
+    """
+    found = []
+    for day in DAYS:
+        kept = {
+            row["policy"]: row["output_tokens"] * (1 - row["over_budget_share"])
+            for row in rows
+            if row["happening"] == day
+        }
+        others = {name: tokens for name, tokens in kept.items() if name not in (OURS, SAVING)}
+        if OURS in kept and others:
+            best = max(others, key=lambda name: others[name])
+            found.append({"happening": day, "best": best, "ratio": kept[OURS] / others[best]})
+    return found
+
+
 def _saved(rows: Sequence[dict[str, Any]]) -> float | None:
     """Return the share of joules per token that `save_energy` saves in one happening.
 

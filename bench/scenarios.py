@@ -131,7 +131,10 @@ def signal_lost(full_w: float, duration_s: float) -> Happening:
 
 
 def replica_failures(full_w: float, duration_s: float) -> Happening:
-    """Return a steady budget under which a tenth of the replicas die, one after the other."""
+    """Return a steady budget under which ten times a replica dies, at ten places of the fleet.
+
+    In a fleet of few a replica may die twice; one that just starts again dies no more.
+    """
     rng = random.Random(1)
     deaths = tuple(
         Death(duration_s * (1 + number) / 12, (number + rng.random()) / 10) for number in range(10)

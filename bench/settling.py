@@ -35,8 +35,13 @@ def settling(trace: PowerTrace) -> list[Row]:
     stays_s = settle_times_s(trace)
     errors = np.array([_response(trace, step) for step in steps])
     off = np.abs(errors) > SETTLED_SHARE
-    enters = np.argmin(off, axis=1)
-    strays = np.array([part[first:].mean() for part, first in zip(off, enters, strict=True)])
+    enters = np.where(off.all(axis=1), off.shape[1], np.argmin(off, axis=1))
+    strays = np.array(
+        [
+            part[first:].mean() if first < len(part) else 1.0
+            for part, first in zip(off, enters, strict=True)
+        ]
+    )
     is_rise = trace.budget_w[steps] > trace.budget_w[steps - 1]
     return [
         _row(name, stays_s[chosen], enters[chosen], strays[chosen], errors[chosen].mean(axis=0))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steppe.report.tracking import PowerTrace
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """Return the modules of the benchmarks by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCH)
+        yield importlib.import_module
+
+
+def stepping(after_cut: list[float]) -> PowerTrace:
+    """Return draws on a budget of 100 W that falls to 70 W every 20 s for 20 s, W."""
+    budget_w = np.tile(np.repeat([100.0, 70.0], 20), 4)
+    draw_w = np.tile(np.concatenate([np.full(20, 100.0), after_cut]), 4)
+    end_s = np.arange(1.0, len(budget_w) + 1)
+    waiting = np.ones(len(budget_w), dtype=bool)
+    return PowerTrace(end_s, np.ones(len(budget_w)), budget_w, draw_w, waiting)
+
+
+@pytest.mark.parametrize(
+    ("after_cut", "enters_s", "outside"),
+    [
+        ([70.0] * 20, 0.0, 0.0),
+        ([90.0, 80.0, *[70.0] * 18], 2.0, 0.0),
+        ([70.0, 90.0, *[70.0] * 18], 0.0, 1 / 19),
+        ([75.0] * 20, 19.0, 1.0),
+    ],
+)
+def test_a_step_has_settled_when_the_draw_is_in_the_band_and_not_before(
+    bench: Any, after_cut: list[float], enters_s: float, outside: float
+) -> None:
+    cut, rise = bench("settling").settling(stepping(after_cut))
+    assert cut["enter_p95_s"] == pytest.approx(enters_s)
+    assert cut["windows_outside_after"] == pytest.approx(outside, abs=0.01)
+    assert rise["enter_p95_s"] == 0.0
+
+
+def row(policy: str, tokens: float, **changes: float) -> dict[str, Any]:
+    rest = {"slo_attainment": 0.9, "output_tokens_per_joule": 2.0, "over_budget_share": 0.0}
+    rest |= {"relative_mae": 0.01, "settle_p95_s": 1.0}
+    return {"policy": policy, "happening": "windy day", "output_tokens": tokens, **rest, **changes}
+
+
+def test_tokens_count_beside_the_best_of_those_that_keep_to_the_budget(bench: Any) -> None:
+    rows = [
+        row("follow_budget", 120.0),
+        row("replicas", 100.0),
+        row("clocks", 130.0, over_budget_share=0.05),
+    ]
+    (gain,) = [t for t in bench("policy_table").targets(rows) if "baseline" in t["name"]]
+    assert gain["value"] == pytest.approx(1.2)
+    (beside,) = bench("policy_table").beside_all(rows)
+    assert beside == {
+        "happening": "windy day", "best": "clocks", "ratio": pytest.approx(120.0 / (0.95 * 130.0))
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("attained", "saved"), [(0.9, 0.5), (0.896, 0.5), (0.8, 0.0)])
+def test_joules_are_saved_only_where_users_are_served_as_well(
+    bench: Any, attained: float, saved: float
+) -> None:
+    name = "no budget, peak 56 %"
+    rows = [
+        row("save_energy", 1.0, output_tokens_per_joule=4.0, slo_attainment=attained),
+        row("full_clocks", 1.0),
+    ]
+    found = bench("policy_table").targets([{**one, "happening": name} for one in rows])
+    assert [t["value"] for t in found] == [pytest.approx(saved)]
