@@ -87,6 +87,7 @@ def test_people_get_a_table() -> None:
         (["--batch", "8,x"], "--batch: asked for whole numbers"),
         (["--batch", "0"], "--batch: asked for numbers above 0"),
         (["--clock", "9000"], "asked for 210 to 1980 MHz"),
+        (["--input-tokens", "1000000"], "found no room for one beside the weights"),
     ],
 )
 def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: str) -> None:

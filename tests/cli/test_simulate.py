@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
@@ -63,6 +65,41 @@ def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     result = simulate(tmp_path)
     assert result.exit_code == 2
     assert "full one" in result.output
+
+
+@pytest.mark.parametrize("duration", ["nan", "inf", "0"])
+def test_a_duration_that_is_no_time_is_refused(tmp_path: Path, duration: str) -> None:
+    result = simulate(tmp_path, "--duration", duration)
+    assert result.exit_code == 2
+    assert "--duration" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"fleet": {"replicas": "all", "gpus_per_replica": 2}}, "asked for 2 GPUs a replica"),
+        ({"frontier": {"file": "points.yaml"}}, "found engine.max_batch_limit: 16"),
+        (
+            {"frontier": {"sweep": {"prompt_tokens": 900, "output_tokens": 200}}},
+            "needs 1100 tokens",
+        ),
+    ],
+)
+def test_a_fleet_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    point = "{clock_mhz: 600, batch_limit: 64, output_tps: 1, draw_w: 70}"
+    (tmp_path / "points.yaml").write_text(f"source: x\nasleep_w: 1\nidle_w: 1\npoints: [{point}]\n")
+    config = yaml.safe_load(CONFIG)
+    config["device"]["count"] = 1
+    config["sim"]["kv_tokens"] = 1000
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(config | changed))
+    result = CliRunner().invoke(
+        main, ["simulate", str(tmp_path / "changed.yaml"), "--record", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.split())
 
 
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:

@@ -9,6 +9,9 @@ from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
+HEAD = "source: x\nasleep_w: 1\nidle_w: 1\n"
+POINT = "points: [{{clock_mhz: {}, batch_limit: {}, output_tps: 1, draw_w: {}}}]\n"
+
 
 def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
     frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
@@ -22,6 +25,11 @@ def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
         ("source: x\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
         ("- 1\n", "not a frontier"),
         ("source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n", "not a frontier"),
+        (HEAD + "points: []\n", "points: empty"),
+        (HEAD + POINT.format(600, 8, '"70"'), "draw_w: asked for a number above 0, found '70'"),
+        (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a number above 0, found 0"),
+        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a number above 0, found 0"),
+        (HEAD + POINT.format(600, 8, ".nan"), "draw_w: asked for a number above 0, found nan"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -29,6 +37,14 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_frontier(path)
+
+
+def test_a_batch_limit_that_the_engines_do_not_take_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text(HEAD + POINT.format(600, 64, 70))
+    assert read_frontier(path, 64).full.batch_limit == 64
+    with pytest.raises(ConfigError, match=r"batch limit of 64, found engine.max_batch_limit: 16"):
+        read_frontier(path, 16)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import click
 
 from steppe.device.agent import AgentOptions, run_agent
 from steppe.device.lease import parse_loss
+from steppe.options import FiniteRange
 
 
 @click.command("agent", epilog="Example: sudo steppe agent --loss hold=30s,floor=210MHz")
@@ -34,7 +35,7 @@ from steppe.device.lease import parse_loss
 )
 @click.option(
     "--lease-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=2.0,
     show_default=True,
     help="Longest silence of the holder, s.",

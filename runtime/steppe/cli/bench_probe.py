@@ -41,6 +41,7 @@ from steppe.measure.probe import (
     probe_windows,
 )
 from steppe.measure.sweep import SETTLE_S, spread_clocks
+from steppe.options import FiniteRange
 
 LOWEST_SHARE = 0.4
 
@@ -89,7 +90,7 @@ class Hands:
 )
 @click.option(
     "--window",
-    type=click.FloatRange(min=0.5),
+    type=FiniteRange(min=0.5),
     default=5.0,
     show_default=True,
     help="Length of one metered probe, s.",
@@ -101,7 +102,7 @@ class Hands:
 )
 @click.option(
     "--link",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="For the file: bandwidth to other GPUs of the node, one direction, bytes/s; "
     "PCIe 4.0 x16 is assumed otherwise.",
 )

@@ -34,9 +34,10 @@ from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
 from steppe.measure.interchange import write_aiperf
 from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys, slices_of
+from steppe.options import FiniteRange
 from steppe.report.records import Slo
 
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 _AT_LEAST_ONE = click.IntRange(min=1)
 DEFAULT_REQUESTS = 10
 """Requests a user of a closed loop, where nobody says how many."""

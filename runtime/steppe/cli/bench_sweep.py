@@ -24,11 +24,12 @@ from steppe.measure.point import MeasurePlan
 from steppe.measure.result import PointResult
 from steppe.measure.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep import Offer, powers_of_two, spread_clocks
+from steppe.options import FiniteRange
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2
 _AT_LEAST_ONE = click.IntRange(min=1)
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 
 
 class NumberList(click.ParamType[tuple[int, ...]]):
@@ -127,7 +128,7 @@ def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...])
 @click.option("--window", type=_ABOVE_ZERO, default=10.0, show_default=True, help="Its length, s.")
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=15.0,
     show_default=True,
     help="Longest wait for the temperature to stand, s.",

@@ -17,6 +17,7 @@ from steppe.config import RunConfig, load_config, shipped_config
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
+from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
 from steppe.report.recorder import refuse_full_folder
 
@@ -32,7 +33,7 @@ GRACE_S = 45.0
 @click.option("--record", type=click.Path(path_type=Path), help="Folder; a new one by default.")
 @click.option(
     "--duration",
-    type=click.FloatRange(min=30),
+    type=FiniteRange(min=30),
     help="Seconds; one day of the trace at the config's speedup by default.",
 )
 def demo_command(config: Path | None, record: Path | None, duration: float | None) -> None:

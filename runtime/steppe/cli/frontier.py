@@ -52,8 +52,8 @@ class _Asked:
 )
 @click.option("--batch", default="8,16,32,64,128,256,512", show_default=True, help="Batch limits.")
 @click.option("--clock", help="SM clock limits, MHz, or `all`; the highest by default.")
-@click.option("--input-tokens", type=click.IntRange(min=1), default=400, show_default=True)
-@click.option("--output-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--input-tokens", type=click.IntRange(1, 10_000_000), default=400, show_default=True)
+@click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=512, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def frontier_command(as_json: bool, **asked: Any) -> None:
     """Tell tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
@@ -61,6 +61,12 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     roofline = read_roofline(
         wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
     )
+    longest = wanted.input_tokens + wanted.output_tokens
+    if not roofline.holds(longest):
+        raise UsageError(
+            f"asked for requests of {longest} tokens, found no room for one beside the weights of "
+            f"{roofline.model.name} on {wanted.tp} x {roofline.gpu.name}"
+        )
     clocks = _clocks(wanted.clock, roofline.gpu)
     points = [
         roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)

@@ -21,6 +21,7 @@ from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 from steppe.device.step_response import record_steps
 from steppe.errors import AgentError, UsageError
+from steppe.options import FiniteRange
 
 LEASE_S = 4.0
 
@@ -63,7 +64,7 @@ def gpus_command(
 
 @gpus_command.command("record", epilog="Example: steppe gpus record --seconds 60 --out h100.json")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.5), default=60.0, show_default=True, help="How long."
+    "--seconds", type=FiniteRange(min=0.5), default=60.0, show_default=True, help="How long."
 )
 @click.option(
     "--control", is_flag=True, help="Also step the limits and undo them; needs CAP_SYS_ADMIN."

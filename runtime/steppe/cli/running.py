@@ -116,7 +116,7 @@ def check_inputs(config: RunConfig) -> None:
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     budget_from_config(config.power, config.site)
     if config.frontier.file is not None:
-        read_frontier(config.frontier.file)
+        read_frontier(config.frontier.file, config.engine.max_batch_limit)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     refuse_port_in_use(config.gateway.host, config.gateway.port)
@@ -134,7 +134,7 @@ def _emulate(config: RunConfig) -> Path | None:
 def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
     """Read the frontier from its file, or measure it on the replicas."""
     if config.frontier.file is not None:
-        return read_frontier(config.frontier.file)
+        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     section, largest = config.frontier.sweep, config.engine.max_batch_limit
     replicas = list(driver.crew.placements)

@@ -20,6 +20,7 @@ from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
 from steppe.load.traces import read_trace
+from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder
@@ -44,7 +45,7 @@ DAY_S = 86_400.0
 )
 @click.option(
     "--duration",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Seconds to simulate; the config's sim.duration_s by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
@@ -99,11 +100,18 @@ class Shown:
 
 
 def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
-    """Read the frontier from its file, or compute what a sweep would have measured."""
+    """Read the frontier from its file, or compute what a sweep would have measured.
+
+    Raises:
+        ConfigError: The file does not fit the engines, or a request of the sweep their memory.
+    """
     if config.frontier.file is not None:
-        return read_frontier(config.frontier.file)
+        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     sweep, largest = config.frontier.sweep, config.engine.max_batch_limit
+    longest, held = sweep.prompt_tokens + sweep.output_tokens, kind.engine.kv_tokens
+    if longest > held:
+        raise ConfigError(f"frontier.sweep: a request needs {longest} tokens, the KV holds {held}")
     full_mhz = kind.full_clock_mhz
     lowest_mhz = max(kind.lowest_clock_mhz, round(sweep.lowest_clock_share * full_mhz))
     clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,16 +24,33 @@ def write_frontier(frontier: Frontier, path: Path) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def read_frontier(path: Path) -> Frontier:
+def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
     """Read a frontier file.
 
+    Args:
+        path: The file.
+        most_batch: Largest batch limit that the engines take.
+
     Raises:
-        ConfigError: The file is missing, malformed or lacks a key.
+        ConfigError: The file is missing, malformed or lacks a key, or asks for larger batches.
     """
+    frontier = _read(path)
+    largest = max(point.batch_limit for point in frontier.candidates)
+    if largest > most_batch:
+        raise ConfigError(
+            f"{path}: asked for a batch limit of {largest}, "
+            f"found engine.max_batch_limit: {most_batch:g}"
+        )
+    return frontier
+
+
+def _read(path: Path) -> Frontier:
     try:
         values = yaml.safe_load(path.read_text())
-        points = [OperatingPoint(**point) for point in values["points"]]
+        points = [_point(OperatingPoint(**point)) for point in values["points"]]
         asleep_w, idle_w = float(values["asleep_w"]), float(values["idle_w"])
+        if not points:
+            raise ValueError("points: empty")
         return Frontier.of(points, asleep_w, idle_w, str(values["source"]))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
@@ -40,3 +58,12 @@ def read_frontier(path: Path) -> Frontier:
         raise ConfigError(f"{path}: {error.args[0]}: missing") from error
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a frontier: {' '.join(str(error).split())}") from error
+
+
+def _point(point: OperatingPoint) -> OperatingPoint:
+    """Return a point whose numbers can be."""
+    for name, value in asdict(point).items():
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if not is_number or value < 0 or (value == 0 and name != "tpot_s"):
+            raise ValueError(f"{name}: asked for a number above 0, found {value!r}")
+    return point

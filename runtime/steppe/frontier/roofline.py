@@ -133,6 +133,11 @@ class EnergyRoofline:
         each = self.model.sequence_bytes(input_tokens + 0.5 * output_tokens)
         return held_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
 
+    def holds(self, tokens: int) -> bool:
+        """Tell whether the memory beside the weights holds a request of so many tokens."""
+        free = free_bytes(self.model, self.gpu, self._sharding) * self._sharding.kv_split
+        return self.model.sequence_bytes(tokens) <= free
+
     def point(
         self, clock_mhz: int, batch_limit: int, input_tokens: float, output_tokens: float
     ) -> OperatingPoint:

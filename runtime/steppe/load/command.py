@@ -29,10 +29,11 @@ from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
+from steppe.options import FiniteRange
 from steppe.report.records import Slo
 
 _SYNTHETIC_S = 60.0
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 _AT_LEAST_ONE = click.IntRange(min=1)
 
 

@@ -135,6 +135,9 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
             replicas = count // config.fleet.gpus_per_replica
         case found, _:
             raise ConfigError(f"fleet.replicas: a simulation needs a number, found {found!r}")
+    if replicas < 1:
+        asked = config.fleet.gpus_per_replica
+        raise ConfigError(f"device.count: asked for {asked} GPUs a replica, found fewer GPUs")
     gateway = config.gateway
     patience = Patience(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
     return FleetSettings(replicas, kind, patience, config.sim.clock_latency_s)
