@@ -162,6 +162,9 @@ def test_attention_that_was_not_quantised_stays_large() -> None:
         ({"hidden_size": None}, "config of x"),
         ({"quantization_config": {"quant_method": "magic"}}, "magic"),
         ({"torch_dtype": "int3"}, "int3"),
+        ({"quantization_config": "fp8"}, "config of x"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: asked for a number above 0, found 0"),
+        ({"num_attention_heads": -4}, "num_attention_heads: asked for a number above 0"),
         ({"num_experts": 8, "num_experts_per_tok": 9}, "9 of 8"),
     ],
 )

@@ -109,6 +109,8 @@ def test_measured_energies_are_read_where_a_gpu_file_has_them(tmp_path: Path) ->
         ("power_limit_w", "colour", "power_limit_w: missing"),
         ("coefficients:", "joules_per_byte: some\ncoefficients:", "joules_per_byte: asked for a n"),
         ("value: 700", "value: many", "power_limit_w: asked for a number"),
+        ("value: 700", "value: 0", "power_limit_w: asked for a number above 0, found 0"),
+        ("value: 1980", "value: 100", "lowest_mhz: asked for at most highest_mhz 100"),
     ],
 )
 def test_a_bad_gpu_file_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:

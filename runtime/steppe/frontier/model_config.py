@@ -26,11 +26,19 @@ def shape_of(name: str, config: Config) -> ModelShape:
         ModelError: A key is missing, is no number, or the quantisation is not known.
     """
     try:
-        return _shape_of(name, {**config, **_text_part(config)})
+        whole = {**config, **_text_part(config)}
+        _require_sizes(whole)
+        return _shape_of(name, whole)
     except KeyError as error:
         raise ModelError(f"config of {name}: {error.args[0]}: missing") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ModelError(f"config of {name}: {error}") from error
+
+
+def _require_sizes(config: Config) -> None:
+    for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
+        if int(config[key]) < 1:
+            raise ValueError(f"{key}: asked for a number above 0, found {config[key]!r}")
 
 
 def _text_part(config: Config) -> Config:

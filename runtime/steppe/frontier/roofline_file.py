@@ -23,6 +23,9 @@ from steppe.frontier.model_config import shape_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
 
+_ABOVE_ZERO = ("memory_bytes", "bandwidth_bps", "half_flops", "fp8_flops", "power_limit_w")
+_ABOVE_ZERO += ("lowest_mhz", "highest_mhz", "step_mhz")
+
 
 def read_roofline(
     model: str | Path, gpu: str | Path, tp: int, *, data_parallel: bool = False
@@ -82,7 +85,15 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
     for name, value in found.items():
         if name not in ("name", "coefficients") and not isinstance(value, int | float):
             raise ConfigError(f"{path}: {name}: asked for a number, found {value!r}")
-    return GpuSpec(**found)
+        if name in _ABOVE_ZERO and not value > 0:
+            raise ConfigError(f"{path}: {name}: asked for a number above 0, found {value!r}")
+    spec = GpuSpec(**found)
+    if spec.lowest_mhz > spec.highest_mhz:
+        raise ConfigError(
+            f"{path}: lowest_mhz: asked for at most highest_mhz {spec.highest_mhz}, "
+            f"found {spec.lowest_mhz}"
+        )
+    return spec
 
 
 @cache
