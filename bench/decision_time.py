@@ -1,9 +1,11 @@
 """How long does a decision take, and does it grow with the fleet?
 
-Pools with made-up frontiers of 40 points share a budget: the whole decision is timed, from the
-observation of every replica to the operating point of each. The fleet grows from 1,000 to
-100,000 replicas; half of the pools have work waiting, the others a demand. One process, one
-thread; the time is that of the CPU, which a busy machine does not change. Beside it the
+Pools with made-up frontiers of 40 points share a budget: the decision is timed, from the
+observation of every replica to how many run at which operating point. The fleet grows from 1,000
+to 100,000 replicas; half of the pools have work waiting, the others a demand. One process, one
+thread; the time is that of the CPU, which a busy machine does not change. Beside it what else a
+tick computes: the actions that lead there, for every replica; the decision in one pool with all
+that a run has around it (feedback, ramp, dwell, loosened limits); and, once in a while, the
 horizon's linear program over a day.
 
     python bench/decision_time.py
@@ -12,6 +14,7 @@ horizon's linear program over a day.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -25,10 +28,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from steppe.config import ControlSection
 from steppe.control.ahead import Ahead, Deferrable, HorizonTerms
+from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.horizon import plan_horizon
 from steppe.control.policy import FollowBudget
 from steppe.control.pools import Pool, PoolSeen, ShareBudget
+from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -97,6 +103,38 @@ def time_decision(replicas: int, repeats: int) -> dict[str, Any]:
     return _row(f"decision, {replicas:,} replicas in {POOLS} pools", taken)
 
 
+def time_actions(replicas: int, repeats: int) -> dict[str, Any]:
+    """Return one row: from the plans of all pools to the actions of every replica."""
+    rng = random.Random(SEED)
+    pools = fleet(replicas, rng)
+    names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
+    full_w = sum(len(one.seen.replicas) * one.pool.frontier.full.draw_w for one in pools)
+    plans = [found.plan for found in ShareBudget(names).decide(0.6 * full_w, pools)]
+
+    def act() -> None:
+        for one, plan in zip(pools, plans, strict=True):
+            reconcile(one.seen, plan, DrainRule(one.pool.frontier.drain, 30.0))
+
+    return _row(f"their actions, {replicas:,} replicas", time_s(act, repeats))
+
+
+def time_run(replicas: int, repeats: int) -> dict[str, Any]:
+    """Return one row: the decision in a single pool, with all that a run has around it."""
+    rng = random.Random(SEED)
+    found = frontier(rng)
+    seen = tuple(
+        ReplicaSeen(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2)) for i in range(replicas)
+    )
+    policy = make_policy(ControlSection(), PoolFacts(found, replicas, 1.0, lambda *_: ()))
+    full_w, ticks = replicas * found.full.draw_w, itertools.count()
+
+    def decide() -> None:
+        now_s, budget_w = float(next(ticks)), full_w * rng.uniform(0.4, 0.9)
+        policy.decide(Observation(now_s, budget_w, budget_w, 0.0, 9, seen))
+
+    return _row(f"a run's decision, {replicas:,} replicas in 1 pool", time_s(decide, repeats))
+
+
 def time_horizon(repeats: int) -> dict[str, Any]:
     """Return one row: a day in steps of ten minutes, with a battery and deferrable work."""
     rng = random.Random(SEED)
@@ -128,7 +166,7 @@ def _row(name: str, taken: list[float]) -> dict[str, Any]:
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     name = f"median decision, {TARGET_REPLICAS:,} replicas in {POOLS} pools"
-    aimed = next(row for row in rows if f"{TARGET_REPLICAS:,}" in row["name"])
+    aimed = next(row for row in rows if f"decision, {TARGET_REPLICAS:,}" in row["name"])
     return {
         "bench": "decision_time",
         "commit": source_commit(),
@@ -156,6 +194,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     repeats = parser.parse_args().repeats
     rows = [time_decision(replicas, repeats) for replicas in FLEETS]
+    rows += [time_actions(TARGET_REPLICAS, repeats), time_run(TARGET_REPLICAS, repeats)]
     rows.append(time_horizon(max(3, repeats // 5)))
     show(rows)
     print(json.dumps(document(rows)))

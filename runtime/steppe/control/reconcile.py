@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -163,15 +164,20 @@ def _moves(
     serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
 ) -> list[tuple[ReplicaSeen, OperatingPoint]]:
     """Pair replicas with points: whoever runs at one keeps it, then the larger to the larger."""
-    left = sorted(points, key=lambda p: (-p.clock_mhz, -p.batch_limit))
+    places = Counter((point.clock_mhz, point.batch_limit) for point in points)
     moving: list[ReplicaSeen] = []
     for replica in sorted(serving, key=_by_size):
         limits = (replica.clock_mhz, replica.batch_limit)
-        same = next((p for p in left if (p.clock_mhz, p.batch_limit) == limits), None)
-        if same is None or replica.state != ReplicaState.AWAKE:
-            moving.append(replica)
+        if replica.state == ReplicaState.AWAKE and places[limits] > 0:
+            places[limits] -= 1
         else:
-            left.remove(same)
+            moving.append(replica)
+    left: list[OperatingPoint] = []
+    for point in sorted(points, key=lambda p: (-p.clock_mhz, -p.batch_limit)):
+        limits = (point.clock_mhz, point.batch_limit)
+        if places[limits] > 0:
+            places[limits] -= 1
+            left.append(point)
     return list(zip(moving, left, strict=True))
 
 
