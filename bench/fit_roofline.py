@@ -109,14 +109,14 @@ def write_residuals(path: Path, fit: RooflineFit, x: Floats, rows: Sequence[Tabl
     used, prompts = [row for row in rows if row.run.fitted], fit.prompt_tokens(x)
     with path.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        place = ("model", "gpu", "gpus", "neighbours", "parsed_tokens", "batch_limit")
+        place = ("model", "gpu", "gpus", "neighbours", "parsed_tokens", "sequences")
         table.writerow([*place, "context_tokens", "log_time", "log_draw"])
         for row, residual in zip(used, residuals, strict=True):
-            host, context = row.run.host, place_of(row.run, prompts).context_tokens
+            host, stands = row.run.host, place_of(row.run, prompts)
             start = [row.model_id, row.run.gpu.name, row.run.gpus, host.neighbours]
-            start += [f"{host.parsed_tokens:.0f}", row.run.batch_limit]
+            start += [f"{host.parsed_tokens:.0f}", f"{stands.batch:.1f}"]
             numbers = [f"{residual.log_time:.4f}", f"{residual.log_draw:.4f}"]
-            table.writerow([*start, f"{context:.0f}", *numbers])
+            table.writerow([*start, f"{stands.context_tokens:.0f}", *numbers])
 
 
 def in_sample(fit: RooflineFit, x: Floats, rows: Sequence[TableRow]) -> dict[str, float]:

@@ -132,6 +132,16 @@ def test_a_sweep_of_ones_own_pulls_the_curve_to_it() -> None:
         assert abs(after.draw_w - wanted.draw_w) < 0.5 * abs(before.draw_w - wanted.draw_w)
 
 
+@pytest.mark.parametrize("batch_limit", [64, 512])
+def test_what_memory_bounds_is_learned_whatever_the_batch_limit(batch_limit: int) -> None:
+    roofline = read_roofline("llama-3.1-8b", "h100", 1)
+    said = roofline.point(1980, batch_limit, 8000, 1000)
+    assert roofline.held(batch_limit, 8000, 1000) < 50
+    true = replace(said, output_tps=0.75 * said.output_tps)
+    found = roofline.refitted([true], 8000, 1000).point(1980, batch_limit, 8000, 1000)
+    assert found.output_tps == pytest.approx(true.output_tps, rel=0.05)
+
+
 @pytest.mark.parametrize("tp", [0, 3, 7])
 def test_gpus_that_cannot_split_the_heads_are_refused(tp: int) -> None:
     with pytest.raises(UsageError, match=f"asked for tp {tp}, found 32 attention heads"):

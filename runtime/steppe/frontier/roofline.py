@@ -205,7 +205,8 @@ class EnergyRoofline:
         plain = Calibration(self.calibration.coefficients, self.calibration.curve, ())
         formula = self._knowing(plain)
         said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
-        place = self._place(point.batch_limit, input_tokens + 0.5 * output_tokens)
+        held = self.held(point.batch_limit, input_tokens, output_tokens)
+        place = self._place(held, input_tokens + 0.5 * output_tokens)
         time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
         return Residual(
             features_of(place),

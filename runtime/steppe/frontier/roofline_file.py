@@ -133,8 +133,8 @@ def read_residuals(path: Path) -> tuple[Residual, ...]:
 
 def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residual:
     host = Host(int(row["neighbours"]), float(row["parsed_tokens"]))
-    batch, context_tokens = float(row["batch_limit"]), float(row["context_tokens"])
-    place = Place(model, gpu, int(row["gpus"]), batch, context_tokens, host)
+    sequences, context_tokens = float(row["sequences"]), float(row["context_tokens"])
+    place = Place(model, gpu, int(row["gpus"]), sequences, context_tokens, host)
     return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
 
 

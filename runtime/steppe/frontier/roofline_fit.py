@@ -103,14 +103,7 @@ class RooflineFit:
         self._gpu_of = np.array([self.gpu_names.index(run.gpu.coefficients) for run in runs])
         self._model = stacked([run.model for run in runs])
         self._gpu = stacked([run.gpu for run in runs])
-        self._sharding = stacked(
-            [
-                Sharding.over(
-                    run.gpus, run.model.attention.kv_heads, data_parallel=run.data_parallel
-                )
-                for run in runs
-            ]
-        )
+        self._sharding = stacked([_sharding(run) for run in runs])
         self._host = stacked([run.host for run in runs])
         self._batch = np.array([run.batch_limit for run in runs], dtype=float)
         self._output = np.array([run.output_tokens for run in runs])
@@ -208,4 +201,11 @@ class RooflineFit:
 def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Place:
     """Return where a run stands among others."""
     context = prompt_tokens[run.task] + 0.5 * run.output_tokens
-    return Place(run.model, run.gpu, run.gpus, run.batch_limit, context, run.host)
+    each = run.model.sequence_bytes(context)
+    held = held_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
+    return Place(run.model, run.gpu, run.gpus, held, context, run.host)
+
+
+def _sharding(run: MeasuredRun) -> Sharding:
+    heads = run.model.attention.kv_heads
+    return Sharding.over(run.gpus, heads, data_parallel=run.data_parallel)
