@@ -25,7 +25,7 @@ def stepping(after_cut: list[float]) -> PowerTrace:
     """Return draws on a budget of 100 W that falls to 70 W every 20 s for 20 s, W."""
     budget_w = np.tile(np.repeat([100.0, 70.0], 20), 4)
     draw_w = np.tile(np.concatenate([np.full(20, 100.0), after_cut]), 4)
-    end_s = np.arange(1.0, len(budget_w) + 1)
+    end_s = np.arange(1, len(budget_w) + 1).astype(np.float64)
     waiting = np.ones(len(budget_w), dtype=bool)
     return PowerTrace(end_s, np.ones(len(budget_w)), budget_w, draw_w, waiting)
 

@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from steppe.cli import main
+from steppe.frontier.file import write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
 
 ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
 
@@ -104,3 +107,18 @@ def test_attention_can_run_data_parallel() -> None:
         for more in ([], ["--data-parallel"])
     )
     assert 0 < ranks["output_tps"] < split["output_tps"]
+
+
+def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path: Path) -> None:
+    lengths = ("--input-tokens", "400", "--output-tokens", "500")
+    said = _points("--batch", "8,32,128", *lengths)
+    points = [
+        OperatingPoint(1980, int(p["batch_limit"]), 0.8 * p["output_tps"], p["draw_w"])
+        for p in said
+    ]
+    file = tmp_path / "mine.yaml"
+    write_frontier(Frontier.of(points, 70.0, 80.0, "counter"), file)
+    (before,), (after,) = (
+        _points("--batch", "64", *lengths, *more) for more in ((), ("--measured", str(file)))
+    )
+    assert after["output_tps"] == pytest.approx(0.8 * before["output_tps"], rel=0.05)

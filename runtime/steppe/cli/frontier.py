@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.errors import UsageError
+from steppe.frontier.file import read_frontier
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -36,6 +38,7 @@ class _Asked:
     clock: str | None
     input_tokens: int
     output_tokens: int
+    measured: Path | None
 
 
 @click.command(
@@ -54,6 +57,11 @@ class _Asked:
 @click.option("--clock", help="SM clock limits, MHz, or `all`; the highest by default.")
 @click.option("--input-tokens", type=click.IntRange(1, 10_000_000), default=400, show_default=True)
 @click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=512, show_default=True)
+@click.option(
+    "--measured",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A frontier file of this model and GPU, measured at these lengths; corrects the rest.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def frontier_command(as_json: bool, **asked: Any) -> None:
     """Tell tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
@@ -61,6 +69,9 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     roofline = read_roofline(
         wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
     )
+    if wanted.measured is not None:
+        known = read_frontier(wanted.measured).candidates
+        roofline = roofline.refitted(known, wanted.input_tokens, wanted.output_tokens)
     longest = wanted.input_tokens + wanted.output_tokens
     if not roofline.holds(longest):
         raise UsageError(

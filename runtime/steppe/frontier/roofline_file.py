@@ -23,8 +23,10 @@ from steppe.frontier.model_config import shape_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
 
-_ABOVE_ZERO = ("memory_bytes", "bandwidth_bps", "half_flops", "fp8_flops", "power_limit_w")
-_ABOVE_ZERO += ("lowest_mhz", "highest_mhz", "step_mhz")
+_ABOVE_ZERO = frozenset(
+    "memory_bytes bandwidth_bps half_flops fp8_flops power_limit_w "
+    "lowest_mhz highest_mhz step_mhz".split()
+)
 
 
 def read_roofline(
