@@ -24,8 +24,16 @@ from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
 
 _ABOVE_ZERO = frozenset(
-    "memory_bytes bandwidth_bps half_flops fp8_flops power_limit_w "
-    "lowest_mhz highest_mhz step_mhz".split()
+    [
+        "memory_bytes",
+        "bandwidth_bps",
+        "half_flops",
+        "fp8_flops",
+        "power_limit_w",
+        "lowest_mhz",
+        "highest_mhz",
+        "step_mhz",
+    ]
 )
 
 
