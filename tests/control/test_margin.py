@@ -21,7 +21,7 @@ def test_a_spread_too_small_to_matter_needs_no_margin() -> None:
     assert margin_against(5e-4, 4e-4) == 0.0
 
 
-@pytest.mark.parametrize("replicas", [2, 4, 8])
+@pytest.mark.parametrize("replicas", [2, 3])
 def test_one_replica_of_a_few_is_kept_a_margin_against_the_spread_of_one(replicas: int) -> None:
     spread_of_one, margin = 0.02, Margin(0.0, 2e-4)
     of_all = spread_of_one / math.sqrt(replicas)
@@ -36,12 +36,14 @@ def test_one_replica_of_a_few_is_kept_a_margin_against_the_spread_of_one(replica
 def test_what_is_learned_of_one_replica_says_how_little_the_fleet_spreads() -> None:
     margin, whole = Margin(0.0, 2e-4), Margin(0.0, 2e-4)
     for _ in range(200):
-        margin.learn(0.04, 0.25)
+        margin.learn(0.02 * math.sqrt(2), 0.5)
         whole.learn(0.02, 1.0)
     assert margin.share(1.0) == pytest.approx(whole.share(1.0))
 
 
 def test_the_least_margin_grows_as_replicas_sleep_but_not_without_end() -> None:
     margin = Margin(0.01, 2e-4)
-    shares = [margin.share(awake / 1000) for awake in (1000, 500, 250, 1)]
-    assert shares == pytest.approx([0.01, 0.01 * math.sqrt(2), 0.02, 0.01 * MOST_SPREAD])
+    shares = [margin.share(awake / 1000) for awake in (1000, 500, 400, 1)]
+    assert shares == pytest.approx(
+        [0.01 * spread for spread in (1.0, math.sqrt(2), math.sqrt(2.5), MOST_SPREAD)]
+    )

@@ -49,7 +49,7 @@ class ControlSection(Section):
     fleet takes to follow. The draw is then down when the budget is."""
     margin_share: Share = 0.02
     """Least share of the budget left unused while all replicas are awake, against the plan's own
-    error; up to three times as much where few are, for their draw spreads further."""
+    error; up to 1.8 times as much where few are, for their draw spreads further."""
     over_share: Annotated[float, Field(gt=0, le=1)] = 5e-5
     """Energy that the spread of the draw may put above the budget, share of the energy: the margin
     widens with the spread. At a spread of 2 % that is a hundredth of the time."""

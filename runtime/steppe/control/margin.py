@@ -9,9 +9,9 @@ MEMORY = 0.95
 """Weight of the past in the estimate of the spread."""
 ASLEEP_MEMORY = 0.8
 """The same while all sleep, where no draw can tell that the margin may be smaller."""
-MOST_SPREAD = 3.0
+MOST_SPREAD = 1.8
 """However few replicas are awake, their draw is not taken to spread by more than so many times
-that of the whole fleet, as a share of it."""
+that of the whole fleet, as a share of it: part of their errors is common to all."""
 _FARTHEST, _HALVINGS = 6.0, 30
 
 
@@ -21,8 +21,8 @@ class Margin:
 
     It is such that, if the error spreads as a normal distribution, `over_share` of the energy
     comes to lie above the budget; only errors upwards make it wider. Replicas err each for
-    itself: where n of N are awake, their draw spreads by sqrt(N / n) times what it does where
-    all are, as a share of it, and so much more is left free.
+    itself for the most part: where n of N are awake, their draw spreads by sqrt(N / n) times what
+    it does where all are, as a share of it, up to a limit, and so much more is left free.
 
     Attributes:
         least_share: Least share of the budget left free while all replicas are awake.
