@@ -221,7 +221,7 @@ def main() -> None:
             )
     policy_table.show(rows)
     found = described("policies", bench, rows, policy_table.targets(rows))
-    found["beside_all"] = policy_table.beside_all(rows)
+    found["beside_almost"] = policy_table.beside_almost(rows)
     found["bounds"] = policy_bound.bounds(bench, rows, arguments.duration)
     if arguments.figure:
         policy_figure.draw(found).savefig(arguments.figure, dpi=130)

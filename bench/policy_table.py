@@ -15,6 +15,8 @@ OURS, SAVING, FULL = "follow_budget", "save_energy", "full_clocks"
 NO_BUDGET, STEPS = "no budget", "40 steps of 30 %"
 AT_EQUAL = 0.005
 """Shares of good requests that differ by no more are equal."""
+ALMOST = 0.01
+"""Who draws no more above the budget than this share of the energy almost keeps to it."""
 DAYS = ("windy day", "cloudy solar day")
 
 
@@ -83,17 +85,18 @@ def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
     return min(gains) if gains else None
 
 
-def beside_all(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return our tokens on the days beside the best of all baselines, the wasteful ones, too.
+def beside_almost(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return our tokens on the days beside the best baseline that almost keeps to the budget.
 
-    What a baseline drew above the budget is taken off its tokens, at its mean tokens per joule.
+    What it drew above the budget is taken off its tokens, at its mean tokens per joule; for one
+    that draws far too much that would mean nothing.
     """
     found = []
     for day in DAYS:
         kept = {
             row["policy"]: row["output_tokens"] * (1 - row["over_budget_share"])
             for row in rows
-            if row["happening"] == day
+            if row["happening"] == day and row["over_budget_share"] <= ALMOST
         }
         others = {name: tokens for name, tokens in kept.items() if name not in (OURS, SAVING)}
         if OURS in kept and others:
