@@ -49,9 +49,12 @@ PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 FLEETS: dict[str, dict[str, Any]] = {
-    "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1},
-    "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15},
+    "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
+    "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
 }
+FLEETS["70b-steady"] = FLEETS["70b"] | {"tokens": 1664}
+"""A step of the steady one has just room for the prompts that a full batch brings, so every step
+computes some and the draw hardly spreads; but requests wait longer for their first token."""
 POLICIES = get_args(PolicyName)
 
 
@@ -116,7 +119,7 @@ def make_bench(name: str, replicas: int | None, duration_s: float, utilisation: 
     config = RunConfig.model_validate(
         {
             "model": {"name": what["model"], "max_model_len": 16384},
-            "engine": {"max_batch_limit": 256, "max_tokens_per_step": 2048},
+            "engine": {"max_batch_limit": 256, "max_tokens_per_step": what["tokens"]},
             "fleet": {"replicas": what["replicas"], "gpus_per_replica": what["gpus"]},
             "device": {"kind": "modelled", "gpu": "h100"},
             "power": {
