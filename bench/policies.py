@@ -52,7 +52,7 @@ FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
     "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
 }
-FLEETS["70b-steady"] = FLEETS["70b"] | {"tokens": 1664}
+FLEETS["70b-steady"] = FLEETS["70b"] | {"tokens": 1728}
 """A step of the steady one has just room for the prompts that a full batch brings, so every step
 computes some and the draw hardly spreads; but requests wait longer for their first token."""
 POLICIES = get_args(PolicyName)
