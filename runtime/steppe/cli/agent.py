@@ -9,7 +9,7 @@ import click
 
 from steppe.device.agent import AgentOptions, run_agent
 from steppe.device.lease import parse_loss
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO
 
 
 @click.command("agent", epilog="Example: sudo steppe agent --loss hold=30s,floor=210MHz")
@@ -35,7 +35,7 @@ from steppe.options import FiniteRange
 )
 @click.option(
     "--lease-s",
-    type=FiniteRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     default=2.0,
     show_default=True,
     help="Longest silence of the holder, s.",

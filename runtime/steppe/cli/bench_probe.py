@@ -41,7 +41,7 @@ from steppe.measure.probe import (
     probe_windows,
 )
 from steppe.measure.sweep import SETTLE_S, spread_clocks
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO, FiniteRange
 
 LOWEST_SHARE = 0.4
 
@@ -102,7 +102,7 @@ class Hands:
 )
 @click.option(
     "--link",
-    type=FiniteRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     help="For the file: bandwidth to other GPUs of the node, one direction, bytes/s; "
     "PCIe 4.0 x16 is assumed otherwise.",
 )

@@ -34,10 +34,9 @@ from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
 from steppe.measure.interchange import write_aiperf
 from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys, slices_of
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO
 from steppe.report.records import Slo
 
-_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 _AT_LEAST_ONE = click.IntRange(min=1)
 DEFAULT_REQUESTS = 10
 """Requests a user of a closed loop, where nobody says how many."""
@@ -120,13 +119,13 @@ class EnergyLog:
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
 @click.option("--model", help="Model to ask for; the server's first by default.")
 @click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: so many users.")
-@click.option("--rate", type=_ABOVE_ZERO, help="Open loop: mean requests/s.")
+@click.option("--rate", type=ABOVE_ZERO, help="Open loop: mean requests/s.")
 @click.option("--requests", type=_AT_LEAST_ONE, help="Closed loop: how many requests.")
-@click.option("--duration", type=_ABOVE_ZERO, help="Open loop: send what is due before it, s.")
+@click.option("--duration", type=ABOVE_ZERO, help="Open loop: send what is due before it, s.")
 @click.option("--prompt", type=_AT_LEAST_ONE, help="Length of every prompt, tokens.")
 @click.option("--output", type=_AT_LEAST_ONE, help="Length of every output, tokens.")
 @click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
-@click.option("--length-scale", type=_ABOVE_ZERO, default=1.0, show_default=True)
+@click.option("--length-scale", type=ABOVE_ZERO, default=1.0, show_default=True)
 @click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
 @click.option(
@@ -140,13 +139,13 @@ class EnergyLog:
 @click.option(
     "--slice",
     "slice_s",
-    type=_ABOVE_ZERO,
+    type=ABOVE_ZERO,
     default=5.0,
     show_default=True,
     help="Time slices for the interval, s.",
 )
-@click.option("--slo-ttft", type=_ABOVE_ZERO, default=2.0, show_default=True, help="s")
-@click.option("--slo-tpot", type=_ABOVE_ZERO, default=0.2, show_default=True, help="s")
+@click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
+@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
 @click.option("--seed", default=0, show_default=True, help="Seed of arrivals and lengths.")
 @click.option(
     "--prompt-seed",

@@ -24,12 +24,11 @@ from steppe.measure.point import MeasurePlan
 from steppe.measure.result import PointResult
 from steppe.measure.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep import Offer, powers_of_two, spread_clocks
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO, FiniteRange
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2
 _AT_LEAST_ONE = click.IntRange(min=1)
-_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 
 
 class NumberList(click.ParamType[tuple[int, ...]]):
@@ -125,7 +124,7 @@ def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...])
     help="Share the points out over all replicas, which are alike.",
 )
 @click.option("--windows", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--window", type=_ABOVE_ZERO, default=10.0, show_default=True, help="Its length, s.")
+@click.option("--window", type=ABOVE_ZERO, default=10.0, show_default=True, help="Its length, s.")
 @click.option(
     "--settle",
     type=FiniteRange(min=0),
@@ -133,7 +132,7 @@ def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...])
     show_default=True,
     help="Longest wait for the temperature to stand, s.",
 )
-@click.option("--slo-tpot", type=_ABOVE_ZERO, help="Longest gap between tokens, s; the config's.")
+@click.option("--slo-tpot", type=ABOVE_ZERO, help="Longest gap between tokens, s; the config's.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def sweep_command(out: Path, as_json: bool, **values: Any) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
 from steppe.report.recorder import refuse_full_folder
 
@@ -21,7 +21,7 @@ from steppe.report.recorder import refuse_full_folder
 @click.option("--record", type=click.Path(path_type=Path), help="Folder to write the run down in.")
 @click.option(
     "--duration",
-    type=FiniteRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     help="Seconds to serve; until Ctrl-C by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")

@@ -20,7 +20,7 @@ from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder
@@ -45,7 +45,7 @@ DAY_S = 86_400.0
 )
 @click.option(
     "--duration",
-    type=FiniteRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     help="Seconds to simulate; the config's sim.duration_s by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")

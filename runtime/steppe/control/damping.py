@@ -21,7 +21,7 @@ SETTLING_TICKS = 3
 MOST_MOVING = 0.1
 """While more than this share of the fleet starts or drains, a draw below its plan says nothing."""
 LEAST_STEP = 0.1
-"""A change of the planned draw, or of the budget of a look ahead, that is a step; share of it."""
+"""A change of the planned draw, or of what a look ahead counts on now, that is a step, share."""
 FOLLOWED_S = 0.3
 """After a step, and after replicas left or began to move, a window that began sooner than this
 says nothing: the draw was on its way, s."""

@@ -68,18 +68,16 @@ def while_clocks_rest(seen: Observation, actions: list[Action]) -> list[Action]:
     Where one of them was a cut, nothing rises in its stead.
     """
     serving = {r.id: r for r in seen.replicas if r.state == ReplicaState.AWAKE}
-    resting = [
-        action
+    moves_mhz = {
+        action.replica: action.clock_mhz - serving[action.replica].clock_mhz
         for action in actions
-        if isinstance(action, Retune)
-        and action.replica in serving
-        and serving[action.replica].clock_mhz != action.clock_mhz
-    ]
-    cuts = any(serving[action.replica].clock_mhz > action.clock_mhz for action in resting)
+        if isinstance(action, Retune) and action.replica in serving
+    }
+    cuts = any(move_mhz < 0 for move_mhz in moves_mhz.values())
     return [
         action
         for action in actions
-        if action not in resting and not (cuts and _raises(serving, action))
+        if not moves_mhz.get(action.replica, 0) and not (cuts and _raises(serving, action))
     ]
 
 

@@ -29,11 +29,10 @@ from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import FiniteRange
+from steppe.options import ABOVE_ZERO
 from steppe.report.records import Slo
 
 _SYNTHETIC_S = 60.0
-_ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 _AT_LEAST_ONE = click.IntRange(min=1)
 
 
@@ -170,15 +169,15 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     show_default=True,
     help="`synthetic`, or a trace file: Azure or BurstGPT CSV, Mooncake JSON lines.",
 )
-@click.option("--rate", type=_ABOVE_ZERO, help="Mean requests/s; the trace's own by default.")
-@click.option("--duration", type=_ABOVE_ZERO, help="Send only what is due before it, s.")
-@click.option("--length-scale", type=_ABOVE_ZERO, default=1.0, show_default=True)
+@click.option("--rate", type=ABOVE_ZERO, help="Mean requests/s; the trace's own by default.")
+@click.option("--duration", type=ABOVE_ZERO, help="Send only what is due before it, s.")
+@click.option("--length-scale", type=ABOVE_ZERO, default=1.0, show_default=True)
 @click.option("--max-prompt", type=_AT_LEAST_ONE, default=1_000_000, help="Longest prompt, tokens.")
 @click.option("--max-output", type=_AT_LEAST_ONE, default=1_000_000, help="Longest output, tokens.")
 @click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: always so many outstanding.")
-@click.option("--slo-ttft", type=_ABOVE_ZERO, default=2.0, show_default=True, help="s")
-@click.option("--slo-tpot", type=_ABOVE_ZERO, default=0.2, show_default=True, help="s")
-@click.option("--deadline", type=_ABOVE_ZERO, help="Cancel what is unfinished then, s.")
+@click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
+@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
+@click.option("--deadline", type=ABOVE_ZERO, help="Cancel what is unfinished then, s.")
 @click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
 @click.option("--seed", default=0, show_default=True)

@@ -145,11 +145,11 @@ class PowerBudget:
         The surplus charges the battery, a deficit discharges it, in trace time; surplus that
         it does not take is curtailed. Supply counts with the mean of the interval's ends.
         """
-        elapsed_s = max(0.0, now_s - self._settled_s)
+        elapsed_s = now_s - self._settled_s
+        if elapsed_s <= 0:
+            return
         before, after = self._supply(self._settled_s), self._supply(now_s)
-        self._settled_s = max(self._settled_s, now_s)
-        if elapsed_s > 0:
-            self._given_w = 0.0
+        self._settled_s, self._given_w = now_s, 0.0
         match before, after:
             case Fresh(), Fresh():
                 self._exchange((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
@@ -215,8 +215,7 @@ class PowerBudget:
         charged = self._battery.charge(self._stored_j, surplus_w, trace_s)
         discharged = self._battery.discharge(charged.stored_j, deficit_w, trace_s)
         self._stored_j = discharged.stored_j
-        if elapsed_s > 0:
-            self._given_w = discharged.power_w - charged.power_w
+        self._given_w = discharged.power_w - charged.power_w
         self._curtailed_j += (surplus_w - charged.power_w) * elapsed_s
 
 
