@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import ReplicaError
-from steppe.fleet.cluster import Machine, share_of_cores, spread
+from steppe.fleet.cluster import LOCAL, Machine, connect, leave, share_of_cores, spread
+from steppe.fleet.stragglers import processes_of
 
 sizes = st.lists(st.integers(0, 8), min_size=1, max_size=5)
 
@@ -52,3 +59,44 @@ def test_engines_of_one_machine_share_its_cores(count: int, places: int) -> None
     assert set().union(*shares) <= set(cores)
     if places <= count:
         assert len({core for share in shares for core in share}) == sum(map(len, shares))
+
+
+def start_actor_that_hangs(said: Path) -> Any:
+    """Start an actor whose process takes long to get through its exit; it says when it is there."""
+
+    class Hanging:
+        def hang_at_exit(self) -> int:
+            import atexit
+            import threading
+
+            def hang() -> None:
+                said.touch()
+                threading.Event().wait(100)
+
+            atexit.register(hang)
+            return os.getpid()
+
+    remote: Any = ray.remote(Hanging)
+    return remote.options(num_cpus=0).remote()
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_an_actor_that_hangs_in_its_exit_does_not_outlive_our_cluster(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = tmp_path / "said"
+    connect(LOCAL)
+    session = ray.get_runtime_context().get_session_name()
+    try:
+        actor = start_actor_that_hangs(said)
+        number = ray.get(actor.hang_at_exit.remote())
+        del actor  # it leaves in peace, for nobody can ask it anything any more
+        while not said.exists():
+            time.sleep(0.05)
+        (hanging,) = (p for p in processes_of(session) if p.number == number)
+    finally:
+        leave(LOCAL, patience_s=1.0)
+    assert not hanging.is_alive
+    assert processes_of(session) == frozenset()
+    assert "killed what stayed of our Ray cluster after its end" in caplog.text

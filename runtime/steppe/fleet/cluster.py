@@ -1,7 +1,8 @@
-"""The Ray cluster: start or join one, and find places for replicas on its nodes."""
+"""The Ray cluster: start or join one, find places for replicas on its nodes, and leave it."""
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +12,17 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ReplicaError, UsageError
+from steppe.fleet.stragglers import end_stragglers, processes_of
+
+_log = logging.getLogger(__name__)
 
 LOCAL = "local"
 LOOPBACK = "127.0.0.1"
 # A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
 # and an engine would wait behind whatever else runs on the machine, its clients included.
 OWN_CLUSTER = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+PATIENCE_S = 5.0
+"""How long the processes of our own cluster may take to end once it is shut down, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,24 @@ def connect(address: str) -> None:
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(f"ray.address: {address!r} asks for another token: {error}") from error
     signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
+
+
+def leave(address: str, patience_s: float = PATIENCE_S) -> None:
+    """Leave the cluster; one that was started for this run ends, with all its processes here.
+
+    Args:
+        address: What was connected to.
+        patience_s: How long these processes may take, s; who stays longer is killed.
+    """
+    if address != LOCAL:
+        ray.shutdown()
+        return
+    session: str = ray.get_runtime_context().get_session_name()
+    known = processes_of(session)
+    ray.shutdown()
+    killed = end_stragglers(session, known, patience_s)
+    if killed:
+        _log.warning("killed what stayed of our Ray cluster after its end, processes: %d", killed)
 
 
 def machines(local: bool) -> list[Machine]:

@@ -19,7 +19,7 @@ import ray
 from steppe.config import RunConfig
 from steppe.errors import UsageError
 from steppe.fleet.bookkeeper import Bookkeeper, Books
-from steppe.fleet.cluster import LOCAL, connect, here, machines, on_node, reason
+from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node, reason
 from steppe.fleet.controller import Controller, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
@@ -122,7 +122,7 @@ class FleetDriver:
         if self._door is not None:
             ray.wait([self._door.close.remote()], timeout=15)
         self.crew.stop()
-        ray.shutdown()
+        leave(self._config.ray.address)
 
     def _open_door(self) -> None:
         gateway = self._config.gateway
