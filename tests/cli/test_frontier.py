@@ -64,14 +64,39 @@ def test_longer_outputs_cost_more_each() -> None:
     assert long["joules_per_token"] > short["joules_per_token"]
 
 
-def test_a_model_never_seen_needs_only_its_config(tmp_path: Path) -> None:
+def _write_model(folder: Path, **more: int) -> None:
     config = {"hidden_size": 3072, "num_hidden_layers": 30, "num_attention_heads": 24}
     config |= {"num_key_value_heads": 8, "intermediate_size": 9000, "vocab_size": 64000}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config | more))
+
+
+def test_a_model_never_seen_needs_only_its_config(tmp_path: Path) -> None:
+    _write_model(tmp_path)
     command = ["frontier", "--model", str(tmp_path), "--gpu", "b200", "--tp", "2", "--json"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.output)["points"]) == 7
+
+
+def test_requests_beyond_the_longest_context_of_a_model_end_with_one_line_and_code_2(
+    tmp_path: Path,
+) -> None:
+    _write_model(tmp_path, max_position_embeddings=4096)
+    command = ["frontier", "--model", str(tmp_path), "--gpu", "b200", "--input-tokens", "4000"]
+    result = CliRunner().invoke(main, [*command, "--output-tokens", "97"])
+    assert result.exit_code == 2
+    said = "asked for requests of 4097 tokens (4000 in, 97 out), found a longest context of 4096"
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert CliRunner().invoke(main, [*command, "--output-tokens", "96"]).exit_code == 0
+
+
+def test_a_model_that_does_not_say_its_longest_context_may_be_asked_for_any(
+    tmp_path: Path,
+) -> None:
+    _write_model(tmp_path)
+    command = ["frontier", "--model", str(tmp_path), "--gpu", "b200", "--input-tokens", "100000"]
+    assert CliRunner().invoke(main, command).exit_code == 0
 
 
 def test_people_get_a_table() -> None:

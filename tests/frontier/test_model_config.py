@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from steppe.errors import ModelError
-from steppe.frontier.model_config import shape_of
+from steppe.frontier.model_config import longest_context_of, shape_of
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -176,3 +176,33 @@ def test_a_bad_config_is_named(change: dict[str, Any], said: str) -> None:
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ModelError, match="config of x: vocab_size: missing"):
         shape_of("x", {k: v for k, v in LLAMA.items() if k != "vocab_size"})
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"text_config": {"max_position_embeddings": 8192}}, 8192),
+        ({"max_position_embeddings": 4096, "rope_scaling": None}, 4096),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"factor": 2.5}}, 10240),
+        ({}, None),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_the_longest_context_is_what_the_config_says(
+    config: dict[str, Any], tokens: int | None
+) -> None:
+    assert longest_context_of("model", {**LLAMA, **config}) == tokens
+
+
+@pytest.mark.parametrize("counted", [32768, 131072])
+def test_stretched_positions_are_counted_once(counted: int) -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = {**LLAMA, "max_position_embeddings": counted, "rope_scaling": yarn}
+    assert longest_context_of("model", config) == 131072
+
+
+@pytest.mark.parametrize("value", ["long", [4096], {}])
+def test_a_longest_context_that_is_no_number_is_named(value: Any) -> None:
+    with pytest.raises(ModelError, match="config of model: max_position_embeddings: "):
+        longest_context_of("model", {**LLAMA, "max_position_embeddings": value})

@@ -18,7 +18,7 @@ from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_roofline
+from steppe.frontier.roofline_file import read_longest_context, read_roofline
 
 LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
@@ -72,12 +72,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     if wanted.measured is not None:
         known = read_frontier(wanted.measured).candidates
         roofline = roofline.refitted(known, wanted.input_tokens, wanted.output_tokens)
-    longest = wanted.input_tokens + wanted.output_tokens
-    if not roofline.holds(longest):
-        raise UsageError(
-            f"asked for requests of {longest} tokens, found no room for one beside the weights of "
-            f"{roofline.model.name} on {wanted.tp} x {roofline.gpu.name}"
-        )
+    _refuse_too_long(wanted, roofline)
     clocks = _clocks(wanted.clock, roofline.gpu)
     points = [
         roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)
@@ -89,6 +84,22 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         click.echo(json.dumps(_document(roofline, points, best)))
     else:
         Console().print(_table(roofline, points, best))
+
+
+def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:
+    """Refuse requests that the model was not made for, or for which there is no memory."""
+    longest, name = wanted.input_tokens + wanted.output_tokens, roofline.model.name
+    context = read_longest_context(wanted.model)
+    if context is not None and longest > context:
+        raise UsageError(
+            f"asked for requests of {longest} tokens ({wanted.input_tokens} in, "
+            f"{wanted.output_tokens} out), found a longest context of {context} in {name}"
+        )
+    if not roofline.holds(longest):
+        raise UsageError(
+            f"asked for requests of {longest} tokens, found no room for one beside the weights of "
+            f"{name} on {wanted.tp} x {roofline.gpu.name}"
+        )
 
 
 def _numbers(option: str, text: str) -> list[int]:

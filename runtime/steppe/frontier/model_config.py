@@ -35,6 +35,27 @@ def shape_of(name: str, config: Config) -> ModelShape:
         raise ModelError(f"config of {name}: {error}") from error
 
 
+def longest_context_of(name: str, config: Config) -> int | None:
+    """Return the longest context of a model, tokens; None where its `config.json` has none.
+
+    Where positions are stretched (`rope_scaling`), some configs count them before, some after:
+    the larger count holds.
+
+    Raises:
+        ModelError: It is no number.
+    """
+    whole = {**config, **_text_part(config)}
+    own = whole.get("max_position_embeddings")
+    if own is None:
+        return None
+    scaling = whole.get("rope_scaling") or whole.get("rope_parameters") or {}
+    try:
+        before = int(scaling.get("original_max_position_embeddings") or own)
+        return max(int(own), int(before * float(scaling.get("factor") or 1)))
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"config of {name}: max_position_embeddings: {error}") from error
+
+
 def _require_sizes(config: Config) -> None:
     for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
         if int(config[key]) < 1:

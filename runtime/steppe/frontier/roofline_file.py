@@ -19,7 +19,7 @@ from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
 from steppe.frontier.host import Host
 from steppe.frontier.likeness import Place, Residual, features_of
-from steppe.frontier.model_config import shape_of
+from steppe.frontier.model_config import longest_context_of, shape_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
 
@@ -57,20 +57,16 @@ def read_model_shape(model: str | Path) -> ModelShape:
     Raises:
         ModelError: Neither a folder nor a known name, or a `config.json` that lacks something.
     """
-    folder = Path(model)
-    path = folder / "config.json" if folder.is_dir() else folder
-    if path.is_file():
-        return shape_of(folder.name or str(model), _json(path))
-    if folder.is_dir():
-        raise ModelError(f"asked for a model, found no config.json in {folder}")
-    name = str(model).lower()
-    for full, aliases, config in _known_models():
-        if name in (full.lower(), full.lower().split("/")[-1], *map(str.lower, aliases)):
-            return shape_of(full, config)
-    raise ModelError(
-        f"asked for model {model}, found neither such a folder with a config.json nor a name "
-        "in configs/models.yaml"
-    )
+    return shape_of(*_named_config(model))
+
+
+def read_longest_context(model: str | Path) -> int | None:
+    """Return how many tokens a model was made for, prompt and output; None where it is not said.
+
+    Raises:
+        ModelError: As of `read_model_shape`.
+    """
+    return longest_context_of(*_named_config(model))
 
 
 def read_gpu_spec(gpu: str | Path) -> GpuSpec:
@@ -159,6 +155,24 @@ def _is_required(field: Field[Any]) -> bool:
 def _value(entry: Any) -> Any:
     """Return a number that may stand beside its source and error."""
     return entry["value"] if isinstance(entry, Mapping) else entry
+
+
+def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the `config.json` of a folder or of a well-known model."""
+    folder = Path(model)
+    path = folder / "config.json" if folder.is_dir() else folder
+    if path.is_file():
+        return folder.name or str(model), _json(path)
+    if folder.is_dir():
+        raise ModelError(f"asked for a model, found no config.json in {folder}")
+    name = str(model).lower()
+    for full, aliases, config in _known_models():
+        if name in (full.lower(), full.lower().split("/")[-1], *map(str.lower, aliases)):
+            return full, config
+    raise ModelError(
+        f"asked for model {model}, found neither such a folder with a config.json nor a name "
+        "in configs/models.yaml"
+    )
 
 
 @cache
