@@ -109,12 +109,12 @@ def write_residuals(path: Path, fit: RooflineFit, x: Floats, rows: Sequence[Tabl
     used, prompts = [row for row in rows if row.run.fitted], fit.prompt_tokens(x)
     with path.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        place = ("model", "gpu", "gpus", "neighbours", "parsed_tokens", "sequences")
-        table.writerow([*place, "context_tokens", "log_time", "log_draw"])
+        place = ("model", "gpu", "gpus", "data_parallel", "neighbours", "parsed_tokens")
+        table.writerow([*place, "sequences", "context_tokens", "log_time", "log_draw"])
         for row, residual in zip(used, residuals, strict=True):
             host, stands = row.run.host, place_of(row.run, prompts)
-            start = [row.model_id, row.run.gpu.name, row.run.gpus, host.neighbours]
-            start += [f"{host.parsed_tokens:.0f}", f"{stands.batch:.1f}"]
+            start = [row.model_id, row.run.gpu.name, row.run.gpus, row.run.data_parallel]
+            start += [host.neighbours, f"{host.parsed_tokens:.0f}", f"{stands.batch:.1f}"]
             numbers = [f"{residual.log_time:.4f}", f"{residual.log_draw:.4f}"]
             table.writerow([*start, f"{stands.context_tokens:.0f}", *numbers])
 

@@ -2,18 +2,23 @@
 
 Leaves out every row of one model (on both GPUs), fits the rest, and asks for the left-out rows
 with nothing but the model's config.json, the GPU, the batch limit, the lengths of the task (the
-mean output length of the row, and the prompt length that the fit gave for the task), and how many
-engines share the host and parse their answers (`steppe.frontier.run_table.host_of`). Batch limits
-8 to 512. A second table leaves out all siblings of an architecture together.
+mean output length of the row, and the prompt length that the fit gave for the task), how many
+engines share the host and parse their answers (`steppe.frontier.run_table.host_of`), and how many
+requests the run served (`requests_of`). Batch limits 8 to 512. A second table leaves out all
+siblings of an architecture together.
+
+The last table says how far the table is from itself: each row as a smooth curve (a parabola in the
+logarithm of the batch limit, near batch limits first) through all other rows of the same model,
+task and GPUs has it. What nobody can tell from a model's own other rows, nobody tells without.
 
     python bench/frontier_error.py ../shared/data/calibration
 
 Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
 row is dropped from the targets. Further lines show the same without rows that show a busy host
 instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without those that the fit
-may not use: what a busy host explains no more, and data-parallel attention, which only one model
-has. The form of the roofline and the few numbers of its
+may not use: what a busy host explains no more. The form of the roofline and the few numbers of its
 priors and of likeness were chosen with this very table in view: expect somewhat more elsewhere.
+That holds most for data-parallel attention, which only one model has.
 """
 
 from __future__ import annotations
@@ -47,6 +52,7 @@ from targets import at_most
 DEFAULT_DATA = Path("../shared/data/calibration")
 SMALLEST, LARGEST = 8, 512
 ENERGY_TARGET, TOKENS_TARGET, TAIL_TARGET = 0.08, 0.10, 0.20
+LEAST_OTHERS, NEAR_DOUBLINGS = 3, 1.5
 Group = Callable[[TableRow], str]
 GROUPS: dict[str, Group] = {
     "model": lambda row: row.model_id,
@@ -76,7 +82,11 @@ def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float])
         run.model, run.gpu, run.gpus, known, run.host, data_parallel=run.data_parallel
     )
     said = roofline.point(
-        run.gpu.highest_mhz, run.batch_limit, prompt_tokens[run.task], run.output_tokens
+        run.gpu.highest_mhz,
+        run.batch_limit,
+        prompt_tokens[run.task],
+        run.output_tokens,
+        run.turnover,
     )
     energy = said.joules_per_token / (run.draw_w / run.output_tps) - 1
     return Errors(abs(energy), abs(said.output_tps / run.output_tps - 1))
@@ -131,6 +141,30 @@ def by_model(rows: Sequence[TableRow], errors: Sequence[Errors]) -> list[dict[st
     return tables
 
 
+def own_rows(rows: Sequence[TableRow]) -> list[Errors | None]:
+    """Return how far each row is from a smooth curve through its own neighbours; None: too few."""
+    series: dict[tuple[str, str, str, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        run = row.run
+        series.setdefault((row.model_id, run.task, run.gpu.name, run.gpus), []).append(i)
+    found: list[Errors | None] = [None] * len(rows)
+    for members in series.values():
+        for i in members:
+            others = [j for j in members if j != i]
+            if len(others) >= LEAST_OTHERS:
+                found[i] = _off_the_curve(rows[i], [rows[j] for j in others])
+    return found
+
+
+def _off_the_curve(row: TableRow, others: Sequence[TableRow]) -> Errors:
+    away = np.log2([o.run.batch_limit / row.run.batch_limit for o in others])
+    near = np.exp(-0.5 * (away / NEAR_DOUBLINGS) ** 2)
+    logs = np.log([(o.run.draw_w / o.run.output_tps, o.run.output_tps) for o in others])
+    energy_j, tps = np.exp(np.polyfit(away, logs, 2, w=near)[-1])
+    energy = energy_j / (row.run.draw_w / row.run.output_tps) - 1
+    return Errors(abs(float(energy)), abs(float(tps / row.run.output_tps - 1)))
+
+
 def targets(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the targets, for all rows of each GPU."""
     wanted = {
@@ -180,6 +214,11 @@ def measure(data: Path) -> dict[str, Any]:
         "The formula without what resembling models teach, one model left out",
         results["formula_only"],
     )
+    own = own_rows(rows)
+    known = [i for i, error in enumerate(own) if error is not None]
+    at, errors = [rows[i] for i in known], [error for error in own if error is not None]
+    results["own_rows"] = {k: summary(at, errors, c) for k, c in CHOICES.items()}
+    show("Each row from the other rows of the same model, task and GPUs", results["own_rows"])
     return results
 
 

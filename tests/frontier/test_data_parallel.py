@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,23 @@ def test_ranks_compute_as_many_prompts_as_the_fullest_has(ranks: int, prompts: f
     assert rates.padded(1.0) == pytest.approx(ranks)
     if ranks == 1:
         assert padded == pytest.approx(prompts)
+
+
+def test_padding_lands_on_few_gpus_and_on_no_more_than_one_at_worst() -> None:
+    gpu, experts = read_gpu_spec(GPU), SPLIT.model.experts
+    sharding = Sharding.over(8, SPLIT.model.attention.kv_heads, data_parallel=True)
+    coefficients = read_calibration().of(gpu)
+    few, many = (
+        step_rates(
+            replace(SPLIT.model, experts=replace(experts, per_token=chosen)),
+            gpu,
+            sharding,
+            coefficients,
+            SPLIT.host,
+        ).padding_skew
+        for chosen in (1, 64)
+    )
+    assert 1.0 < many < few <= 8.0
 
 
 @given(batch=st.integers(8, 512), prompt=st.integers(200, 4000))

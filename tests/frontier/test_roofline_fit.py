@@ -13,7 +13,13 @@ from steppe.frontier.likeness import Floats
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
 from steppe.frontier.roofline_fit import MeasuredRun, RooflineFit
-from steppe.frontier.run_table import architecture_of, host_bound, host_of, read_run_table
+from steppe.frontier.run_table import (
+    architecture_of,
+    host_bound,
+    host_of,
+    read_run_table,
+    requests_of,
+)
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"
 CURVE = ClockCurve(0.8, 0.6, 0.9)
@@ -159,3 +165,20 @@ def test_a_model_left_out_is_told_within_the_target_on_h100() -> None:
             said = roofline.point(1980, row.run.batch_limit, prompt, row.run.output_tokens)
             errors.append(abs(said.joules_per_token * row.run.output_tps / row.run.draw_w - 1))
     assert np.median(errors) <= 0.08
+
+
+@pytest.mark.parametrize(
+    ("task", "batch_limit", "mean", "requests"),
+    [
+        ("gpqa", 8, 1480 + 5 / 198, 198),
+        ("gpqa", 8, 1480 + 5 / 396, 396),
+        ("gpqa", 512, 1480 + 5 / 198, 3 * 198),
+        ("lm-arena-chat", 512, 870 + 1 / 1024, 1024),
+        ("lm-arena-chat", 1024, 870.5, 2048),
+    ],
+)
+def test_a_row_tells_how_many_requests_its_run_served(
+    task: str, batch_limit: int, mean: float, requests: int
+) -> None:
+    row = {"task": task, "max_num_seqs": str(batch_limit), "avg_output_len": repr(mean)}
+    assert requests_of(row) == requests

@@ -58,6 +58,7 @@ class Place:
         batch: Sequences that decode at once.
         context_tokens: Mean context of one of them.
         host: What else keeps their host busy.
+        data_parallel: Whether attention runs data-parallel.
     """
 
     model: ModelShape
@@ -66,6 +67,7 @@ class Place:
     batch: float
     context_tokens: float
     host: Host
+    data_parallel: bool = False
 
 
 def features_of(place: Place) -> tuple[float, ...]:
@@ -81,16 +83,17 @@ def features_of(place: Place) -> tuple[float, ...]:
         math.log(place.context_tokens) / 2.0,
         math.log((model.dense_params + routed) / gpus),
         math.log(model.weight_bytes / gpus) / 1.5,
-        1.5 * (experts.layers > 0),
+        0.9 * (experts.layers > 0),
         0.7 * (gpus > 1),
         0.8 * math.log(place.gpu.bandwidth_bps / 3.35e12),
         1.0 * (precision.dense_fp8 > 0) + 0.5 * precision.expert_fp8,
-        1.5 * (model.states.layers > 0),
+        0.9 * (model.states.layers > 0),
         model.attention.extra_norms / 3.0,
-        math.log(model.hidden) / 0.6,
-        math.log(model.layers) / 0.5,
+        math.log(model.hidden) / 1.2,
+        math.log(model.layers) / 1.0,
         1.0 * precision.expert_fp4,
-        place.host.crowding / 28e3,
+        place.host.crowding / 56e3,
+        1.5 * (place.data_parallel and gpus > 1),
     )
 
 

@@ -30,6 +30,7 @@ from steppe.frontier.point import OperatingPoint
 from steppe.frontier.saturation import free_bytes, held_sequences, steady_state
 from steppe.frontier.step_costs import StepLaw, StepStages
 from steppe.frontier.step_rates import step_rates, with_measured
+from steppe.frontier.turnover import ENDLESS, Turnover
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ class EnergyRoofline:
         tp: How many: dense weights are split over them, experts spread.
         calibration: What measurements taught.
         host: What else keeps its host busy.
-        data_parallel: Whether attention runs data-parallel instead; see `Sharding`. No
-            measurement taught that: it is the formula's word.
+        data_parallel: Whether attention runs data-parallel instead; see `Sharding`. One
+            model on B200 taught that.
 
     Raises:
         UsageError: The GPUs cannot split the heads, or do not hold the weights.
@@ -102,8 +103,8 @@ class EnergyRoofline:
     def step(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
         """Return time (s) and mean draw over all GPUs (W) of a step under a clock limit."""
         sequences, context = work.decode_sequences, work.context_tokens
-        prefill_tokens = work.prefill_tokens * self._rates.padded(1.0)
-        stages = self._rates.stages(prefill_tokens, sequences, context)
+        padding = work.prefill_tokens * (self._rates.padded(1.0) - 1.0)
+        stages = self._rates.stages(work.prefill_tokens, sequences, context, padding)
         return self._corrected(stages, sequences, context, clock_mhz)
 
     def step_s(self, work: StepWork, clock_mhz: float) -> float:
@@ -128,9 +129,15 @@ class EnergyRoofline:
         """Power limit of all GPUs together, W."""
         return self.gpu.power_limit_w * self.tp
 
-    def held(self, batch_limit: int, input_tokens: float, output_tokens: float) -> float:
+    def held(
+        self,
+        batch_limit: int,
+        input_tokens: float,
+        output_tokens: float,
+        turnover: Turnover = ENDLESS,
+    ) -> float:
         """Return how many sequences of this length decode at once, as far as memory holds them."""
-        each = self.model.sequence_bytes(input_tokens + 0.5 * output_tokens)
+        each = self.model.sequence_bytes(input_tokens + turnover.decoded * output_tokens)
         return held_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
 
     def holds(self, tokens: int) -> bool:
@@ -139,7 +146,12 @@ class EnergyRoofline:
         return self.model.sequence_bytes(tokens) <= free
 
     def point(
-        self, clock_mhz: int, batch_limit: int, input_tokens: float, output_tokens: float
+        self,
+        clock_mhz: int,
+        batch_limit: int,
+        input_tokens: float,
+        output_tokens: float,
+        turnover: Turnover = ENDLESS,
     ) -> OperatingPoint:
         """Return what the replica does at saturation.
 
@@ -148,10 +160,11 @@ class EnergyRoofline:
             batch_limit: Most sequences decoded at once.
             input_tokens: Mean prompt of a request, tokens.
             output_tokens: Mean output of a request, tokens.
+            turnover: How far the answers have come.
         """
-        sequences = self.held(batch_limit, input_tokens, output_tokens)
-        state = steady_state(self._rates, sequences, input_tokens, output_tokens)
-        context = sequences * (input_tokens + 0.5 * output_tokens)
+        sequences = self.held(batch_limit, input_tokens, output_tokens, turnover)
+        state = steady_state(self._rates, sequences, input_tokens, output_tokens, turnover)
+        context = sequences * (input_tokens + turnover.decoded * output_tokens)
         decode_s, decode_w = self._corrected(state.decode, sequences, context, clock_mhz)
         mixed_s, mixed_w = self._corrected(state.mixed, sequences, context, clock_mhz)
         share = state.mixed_share
@@ -206,7 +219,7 @@ class EnergyRoofline:
         formula = self._knowing(plain)
         said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
         held = self.held(point.batch_limit, input_tokens, output_tokens)
-        place = self._place(held, input_tokens + 0.5 * output_tokens)
+        place = self._place(held, input_tokens + ENDLESS.decoded * output_tokens)
         time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
         return Residual(
             features_of(place),
@@ -216,7 +229,8 @@ class EnergyRoofline:
         )
 
     def _place(self, batch: float, context_tokens: float) -> Place:
-        return Place(self.model, self.gpu, self.tp, batch, context_tokens, self.host)
+        shared = self.model, self.gpu, self.tp, batch, context_tokens, self.host
+        return Place(*shared, self.data_parallel)
 
     def _relative(self, clock_mhz: float) -> float:
         return min(max(clock_mhz, self.gpu.lowest_mhz), self.gpu.highest_mhz) / (

@@ -140,7 +140,8 @@ def read_residuals(path: Path) -> tuple[Residual, ...]:
 def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residual:
     host = Host(int(row["neighbours"]), float(row["parsed_tokens"]))
     sequences, context_tokens = float(row["sequences"]), float(row["context_tokens"])
-    place = Place(model, gpu, int(row["gpus"]), sequences, context_tokens, host)
+    shared = model, gpu, int(row["gpus"]), sequences, context_tokens, host
+    place = Place(*shared, row["data_parallel"] == "True")
     return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
 
 

@@ -25,6 +25,7 @@ from steppe.frontier.roofline_priors import PRIORS, PROMPT_TOKENS
 from steppe.frontier.saturation import held_sequences, steady_state
 from steppe.frontier.step_costs import StepLaw
 from steppe.frontier.step_rates import step_rates
+from steppe.frontier.turnover import ENDLESS, Turnover
 
 ERROR = 0.07
 """Error that counts as usual, as a logarithm."""
@@ -49,6 +50,7 @@ class MeasuredRun:
         fitted: Whether the fit may use it.
         host: What else kept its host busy.
         data_parallel: Whether attention ran data-parallel.
+        turnover: How far the answers had come.
     """
 
     model: ModelShape
@@ -63,6 +65,7 @@ class MeasuredRun:
     fitted: bool
     host: Host
     data_parallel: bool = False
+    turnover: Turnover = ENDLESS
 
 
 def stacked(values: Sequence[Any]) -> Any:
@@ -105,6 +108,7 @@ class RooflineFit:
         self._gpu = stacked([run.gpu for run in runs])
         self._sharding = stacked([_sharding(run) for run in runs])
         self._host = stacked([run.host for run in runs])
+        self._turnover = stacked([run.turnover for run in runs])
         self._batch = np.array([run.batch_limit for run in runs], dtype=float)
         self._output = np.array([run.output_tokens for run in runs])
         self._tps = np.array([run.output_tps for run in runs])
@@ -140,9 +144,9 @@ class RooflineFit:
         batch: Any = self._batch
         output: Any = self._output
         rates = step_rates(self._model, self._gpu, self._sharding, fitted, self._host)
-        each = self._model.sequence_bytes(prompt + 0.5 * output)
+        each = self._model.sequence_bytes(prompt + self._turnover.decoded * output)
         held: Any = held_sequences(self._model, self._gpu, self._sharding, batch, each)
-        state = steady_state(rates, held, prompt, output)
+        state = steady_state(rates, held, prompt, output, self._turnover)
         law = StepLaw.of(self._gpu, fitted, self.curve)
         decode: Any = law.regulated(state.decode, 1.0)
         mixed: Any = law.regulated(state.mixed, 1.0)
@@ -200,10 +204,10 @@ class RooflineFit:
 
 def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Place:
     """Return where a run stands among others."""
-    context = prompt_tokens[run.task] + 0.5 * run.output_tokens
+    context = prompt_tokens[run.task] + run.turnover.decoded * run.output_tokens
     each = run.model.sequence_bytes(context)
     held = held_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
-    return Place(run.model, run.gpu, run.gpus, held, context, run.host)
+    return Place(run.model, run.gpu, run.gpus, held, context, run.host, run.data_parallel)
 
 
 def _sharding(run: MeasuredRun) -> Sharding:

@@ -23,7 +23,7 @@ class Prior:
 PRIORS = {
     "weight_stream": Prior(1 / 0.85, 0.1),
     "expert_stream": Prior(1 / 0.8, 0.15),
-    "fp4_stream": Prior(1.4, 0.1, 0.0),
+    "fp4_stream": Prior(1.2, 0.1, 0.1),
     "cache_stream": Prior(1 / 0.75, 0.3),
     "dense_compute": Prior(1 / 0.65, 0.2),
     "expert_compute": Prior(1 / 0.5, 0.3),

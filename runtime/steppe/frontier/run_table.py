@@ -13,10 +13,15 @@ from steppe.frontier.host import Host
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
 from steppe.frontier.roofline_fit import MeasuredRun
+from steppe.frontier.turnover import Turnover
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0
 _HOST_GPUS = 8
+_PROMPTS = {"gpqa": 198, "lm-arena-chat": 1024, "sourcegraph-fim": 1024}
+"""Prompts of each task in ML.ENERGY's benchmark."""
+_MOST_REPEATS = 13
+_WHOLE = 1e-5
 _HARMONY = "openai/gpt-oss"
 """How the ids of models begin whose answers vLLM parses token by token; see `Host`."""
 
@@ -105,6 +110,19 @@ def host_of(row: Mapping[str, str]) -> Host:
     return Host(neighbours, float(row["avg_output_len"]) if anew else 0.0)
 
 
+def requests_of(row: Mapping[str, str]) -> int:
+    """Return how many requests a row's run served, as far as the row tells.
+
+    ML.ENERGY asks every prompt of a task once or several times: so often that the mean answer
+    times all requests is a whole number, and often enough to fill the batch. That is the least.
+    """
+    prompts, mean = _PROMPTS[row["task"]], float(row["avg_output_len"])
+    tokens = (prompts * mean * n for n in range(1, _MOST_REPEATS))
+    whole = (n for n, of_all in enumerate(tokens, 1) if abs(of_all - round(of_all)) < _WHOLE)
+    filling = int(row["max_num_seqs"]) // prompts + 1
+    return prompts * max(next(whole, 1), filling)
+
+
 def architecture_of(model_id: str) -> str:
     """Return what a model shares with its siblings: its id without training and precision."""
     name = model_id.rsplit("/", maxsplit=1)[-1]
@@ -142,8 +160,9 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         output_tps=_number(row, "output"),
         draw_w=float(row["avg_power_watts"]),
         itl_s=_number(row, "itl") / 1e3,
-        fitted=not (parallel or (slow and not host.crowding)),
+        fitted=not slow or host.crowding > 0,
         host=host,
         data_parallel=parallel,
+        turnover=Turnover.of_run(requests_of(row) / int(row["max_num_seqs"])),
     )
     return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from steppe.frontier.gpu_spec import GpuSpec, Sharding
 from steppe.frontier.model_shape import ModelShape, least
 from steppe.frontier.step_costs import StepRates, StepStages
+from steppe.frontier.turnover import Turnover
 
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that vLLM takes unless told otherwise."""
@@ -38,18 +39,23 @@ class SteadyState:
 
 
 def steady_state(
-    rates: StepRates, sequences: float, input_tokens: float, output_tokens: float
+    rates: StepRates,
+    sequences: float,
+    input_tokens: float,
+    output_tokens: float,
+    turnover: Turnover,
 ) -> SteadyState:
     """Return the steps of a replica that decodes so many sequences of this length."""
-    ends = sequences / output_tokens
+    ends = turnover.ends * sequences / output_tokens
     mixed_share = least(ends, 1.0)
-    prefill_tokens = input_tokens * rates.padded(ends / mixed_share)
-    context = sequences * (input_tokens + 0.5 * output_tokens)
+    prompts = ends / mixed_share
+    padding = input_tokens * (rates.padded(prompts) - prompts)
+    context = sequences * (input_tokens + turnover.decoded * output_tokens)
     return SteadyState(
         sequences=sequences,
         mixed_share=mixed_share,
         decode=rates.stages(0.0, sequences, context),
-        mixed=rates.stages(prefill_tokens, sequences, context),
+        mixed=rates.stages(input_tokens * prompts, sequences, context, padding),
     )
 
 

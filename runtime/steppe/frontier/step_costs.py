@@ -102,15 +102,24 @@ class StepRates:
     host_step_s: float
     host_sequence_s: float
     ranks: float
+    padding_skew: float
 
-    def stages(self, prefill_tokens: float, sequences: float, context_tokens: float) -> StepStages:
+    def stages(
+        self,
+        prefill_tokens: float,
+        sequences: float,
+        context_tokens: float,
+        padding: float = 0.0,
+    ) -> StepStages:
         """Return the stages of a step.
 
         Args:
             prefill_tokens: Prompt tokens that it computes.
             sequences: Sequences that decode one token each.
             context_tokens: Tokens that these attend to, summed over them.
+            padding: Tokens that it computes for nothing; see `padded`.
         """
+        prefill_tokens = prefill_tokens + padding
         tokens = prefill_tokens + sequences
         mean_context = context_tokens / (sequences + 1e-9)
         dense_s = self.dense_token_s * tokens + self.head_sequence_s * sequences
@@ -119,7 +128,7 @@ class StepRates:
         mean_hit = self.local_experts * hit
         most_hit = mean_hit + self.spread * (mean_hit * (1.0 - hit)) ** 0.5
         expert_s = self.expert_s * least(self.local_experts, most_hit)
-        routed_s = self.expert_token_s * tokens
+        routed_s = self.expert_token_s * (tokens + padding * (self.padding_skew - 1.0))
         cache_s = self._cache_s(sequences, context_tokens, mean_context)
         launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
         launch_s += self.prefill_layers_s * least(prefill_tokens, 1.0)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from steppe.frontier.coefficients import Coefficients
 from steppe.frontier.gpu_spec import GpuSpec, Sharding
 from steppe.frontier.host import Host
-from steppe.frontier.model_shape import ModelShape
+from steppe.frontier.model_shape import ModelShape, least
 from steppe.frontier.step_costs import StepRates
 
 _EVEN_EXPERTS = 8.0
@@ -39,6 +39,7 @@ def step_rates(
         exchange_token_s=exchange_token_s,
         exchange_energy=fitted.shard_energy,
         ranks=sharding.ranks,
+        padding_skew=_padding_skew(model, sharding),
         host_step_s=fitted.host_s + fitted.crowd_s * host.crowding,
         host_sequence_s=fitted.sequence_s,
     )
@@ -125,6 +126,17 @@ def _experts(
         "expert_token_s": flop_s * experts.layers * experts.per_token * experts.params,
         "expert_token_energy": fitted.expert_compute_energy / fitted.expert_compute,
     }
+
+
+def _padding_skew(model: ModelShape, sharding: Sharding) -> float:
+    """Return how much more padding the fullest GPU computes with its experts than the mean one.
+
+    Padding is alike, so it chooses the same experts: as many as one token chooses, and they lie
+    on GPUs at random. The others wait, and draw as much.
+    """
+    ranks, chosen = sharding.ranks, model.experts.per_token + 1e-9
+    skew = 1.0 + sharding.spread * ((1.0 - 1.0 / ranks) * ranks / chosen) ** 0.5
+    return least(skew, ranks)
 
 
 def _cache(

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steppe.frontier.turnover import ENDLESS, Turnover
+
+PLACES, RUNS = 256, 60
+
+
+def _run(rng: np.random.Generator, answers: int) -> tuple[float, float]:
+    """Return mean age of the running and ends per place, in mean answers, of one drawn run."""
+    lengths = rng.gamma(2.0, 0.5, answers).tolist()
+    ends = [(length, 0.0) for length in lengths[:PLACES]]
+    heapq.heapify(ends)
+    spans = [(0.0, length) for length in lengths[:PLACES]]
+    for length in lengths[PLACES:]:
+        begin, _ = heapq.heappop(ends)
+        spans.append((begin, begin + length))
+        heapq.heappush(ends, (begin + length, begin))
+    over = spans[-1][0]
+    age = sum((min(end, over) - begin) ** 2 / 2 for begin, end in spans)
+    return age / over / PLACES, (answers - PLACES) / over / PLACES
+
+
+@pytest.mark.parametrize("waves", [1.25, 2.0, 8.0])
+def test_a_run_shows_what_a_drawn_one_shows(waves: float) -> None:
+    rng = np.random.default_rng(1)
+    drawn = np.mean([_run(rng, int(PLACES * waves)) for _ in range(RUNS)], axis=0)
+    said = Turnover.of_run(waves)
+    assert said.decoded == pytest.approx(drawn[0], rel=0.03)
+    assert said.ends == pytest.approx(drawn[1], rel=0.03)
+
+
+@given(waves=st.floats(1.01, 500.0), more=st.floats(1.01, 3.0))
+def test_a_longer_run_is_nearer_to_a_service_without_end(waves: float, more: float) -> None:
+    short, long = Turnover.of_run(waves), Turnover.of_run(waves * more)
+    assert 0.0 < short.decoded < long.decoded < ENDLESS.decoded
+    assert 0.0 < short.ends < long.ends < ENDLESS.ends
+
+
+def test_a_very_long_run_is_a_service_without_end() -> None:
+    said = Turnover.of_run(10_000.0)
+    assert said.decoded == pytest.approx(ENDLESS.decoded, rel=1e-3)
+    assert said.ends == pytest.approx(ENDLESS.ends, rel=1e-3)
