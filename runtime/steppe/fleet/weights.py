@@ -103,8 +103,8 @@ def estimated_weights(model: ModelShape) -> TokenWeights:
 
     Each byte and FLOP counts with the joules fitted for the H100; what a step costs while it
     launches, waits and meets other GPUs is left out. A decoded token with its share of the step
-    then weighs against a prompt token 0.4 to 2.4 times what the roofline says, over nine models
-    of 1 to 120 billion weights on L4, V100, A100, H100 and B200.
+    then weighs against a prompt token 0.3 to 3.5 times what the roofline says, over the known
+    models that one L4, V100, A100, H100 or B200 holds (most are within 0.4 to 2.1).
     """
     token_j, alone_j = _token_j(model), _step_j(model, SEQUENCES)
     decode_j = (_step_j(model, 2 * SEQUENCES) - alone_j) / SEQUENCES
