@@ -38,8 +38,14 @@ def test_who_holds_more_than_its_limit_and_the_next_batch_admits_nobody(fleets: 
     assert full_share(holding(fleets, 202, 102), plan_of(LARGE, SMALL)) == 0.0
 
 
-def test_who_is_soon_within_its_limit_counts_for_the_time_until_then(fleets: Any) -> None:
-    assert full_share(holding(fleets, 106), plan_of(SMALL)) == pytest.approx(0.5)
+def test_who_is_soon_within_its_limit_counts_little(fleets: Any) -> None:
+    assert full_share(holding(fleets, 108), plan_of(SMALL)) == pytest.approx(0.25)
+
+
+def test_an_error_teaches_more_the_more_of_the_draw_admits_nobody() -> None:
+    few, most = Dip(), Dip()
+    assert few.explains(-0.03, 0.25) and most.explains(-0.03, 0.75)
+    assert 0.0 < few.depth < most.depth < 0.03
 
 
 def test_the_larger_limits_go_to_the_fuller_replicas(fleets: Any) -> None:
