@@ -80,7 +80,7 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     frozen at once, and its requests go on when it wakes. The step in which it is frozen still
     draws, so nobody wakes in its place, and another rises less, before the next tick.
     """
-    ranked = _rank(seen, rule)
+    ranked = _rank(seen, rule, _next_turn(seen, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves = _leave(seen, leaving, rule, plan.draining)
     cuts, rises, wakes = _serve(serving, plan.awake)
@@ -91,23 +91,34 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     return [*leaves, *cuts, *rises[:rising], *wakes[freezing:], *starts]
 
 
-def _rank(seen: Observation, rule: DrainRule) -> list[ReplicaSeen]:
-    """Return the replicas that can serve, or serve again, those that should serve first.
+def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
+    """Return the replica whose turn it is, if any: frozen with requests longest, for a turn.
 
-    No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
-    The replica that was frozen with requests for the longest time, and for a turn at least,
-    comes before all that have had their turn; one at a time, for every change costs a wake.
-    A replica that has nothing to do comes after those that have; one that drains serves again
-    rather than that another wakes.
+    Nobody takes a turn in a tick that calls back replicas which drain: one of them would be
+    frozen for it.
     """
-    order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
+    more_serve = len(plan.awake) > seen.count(ReplicaState.AWAKE)
+    if more_serve and seen.count(ReplicaState.DRAINING) > plan.draining:
+        return None
     turned_s = seen.now_s - rule.longest_s
     starved = [
         r
         for r in seen.replicas
         if r.state == ReplicaState.ASLEEP and r.outstanding and r.since_s <= turned_s
     ]
-    next_one = min(starved, key=lambda r: r.since_s).id if starved else None
+    return min(starved, key=lambda r: r.since_s).id if starved else None
+
+
+def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[ReplicaSeen]:
+    """Return the replicas that can serve, or serve again, those that should serve first.
+
+    No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
+    The one whose turn it is comes before all that have had theirs; one at a time, for every
+    change costs a wake. A replica that has nothing to do comes after those that have; one that
+    drains serves again rather than that another wakes.
+    """
+    order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
+    turned_s = seen.now_s - rule.longest_s
 
     def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
