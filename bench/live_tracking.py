@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -43,6 +44,7 @@ from live_stage import (
     write_supply,
 )
 from steppe.cli.running import running_fleet, versions
+from steppe.control.tick_times import LEAST_WINDOW_S
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
@@ -78,7 +80,7 @@ def row_of(name: str, played: Played) -> dict[str, Any]:
     ticks, answer = played.ticks, played.answer
     tracking = track(ticks, METER_DELAY_S)
     energy_j = sum(tick.energy_j for tick in ticks)
-    late_s = np.diff([tick.t_s for tick in ticks]) - PERIOD_S
+    late_s = [tick_late_s(before, tick) for before, tick in pairwise(ticks)]
     return {
         "happening": name,
         "ticks": len(ticks),
@@ -98,23 +100,38 @@ def row_of(name: str, played: Played) -> dict[str, Any]:
         "retries": answer["retries"],
         "send_lag_p99_s": answer["p99_send_lag_ms"] / 1000,
         "tick_late_p95_s": float(np.percentile(late_s, 95)),
-        "tick_late_max_s": float(late_s.max()),
+        "tick_late_max_s": max(late_s),
         **played.machine,
     }
+
+
+def tick_late_s(before: TickRecord, tick: TickRecord) -> float:
+    """Return how late a tick came after the one before, s.
+
+    It was due at the next whole period, however short the window before that was, or sooner: a
+    tick of its own for a step counts as late only by what it passed that period by.
+    """
+    due_s = PERIOD_S * (math.floor((before.t_s + LEAST_WINDOW_S) / PERIOD_S) + 1)
+    return max(0.0, tick.t_s - due_s)
 
 
 def over_allowance_j(ticks: Sequence[TickRecord]) -> float:
     """Return the energy of the windows above what each was allowed, J.
 
     A window may draw its budget, and the budget of the one before for the meter's delay; finer
-    than its windows no meter tells. `over_budget_j`, which stands beside it, takes the mean draw
-    of a window for that of every instant of it: what was drawn in the delay counts as over in
-    all the rest of the window, too.
+    than its windows no meter tells. Its budget is that of its beginning: where the tick that ends
+    it came late, by more than that delay, and the budget is lower then, the lower one held in
+    that time. `over_budget_j`, which stands beside it, takes the mean draw of a window for that
+    of every instant of it: what was drawn in the delay counts as over in all the rest of the
+    window, too.
     """
     over_j = 0.0
-    for before, tick in pairwise(ticks):
-        late_j = METER_DELAY_S * max(0.0, before.budget_w - tick.budget_w)
-        allowed_j = (tick.t_s - before.t_s) * tick.budget_w + late_j
+    ends = (*ticks[2:], *ticks[-1:])
+    for (before, tick), after in zip(pairwise(ticks), ends, strict=False):
+        delayed_j = METER_DELAY_S * max(0.0, before.budget_w - tick.budget_w)
+        late_s = max(0.0, tick_late_s(before, tick) - METER_DELAY_S)
+        missed_j = late_s * max(0.0, tick.budget_w - after.budget_w)
+        allowed_j = (tick.t_s - before.t_s) * tick.budget_w + delayed_j - missed_j
         over_j += max(0.0, (tick.t_s - before.t_s) * tick.draw_w - allowed_j)
     return over_j
 

@@ -86,3 +86,25 @@ def test_a_window_may_draw_the_old_budget_for_the_meters_delay_and_no_longer(ben
     assert tracking.over_allowance_j([before, within]) == pytest.approx(0.0, abs=1e-9)
     assert tracking.over_allowance_j([before, over]) == pytest.approx(3.0)
     assert tracking.over_allowance_j([within, before]) == 0.0
+
+
+def test_a_tick_is_late_by_what_it_passes_the_next_period_by_however_short_its_window(
+    bench: Any,
+) -> None:
+    late_s = bench("live_tracking").tick_late_s
+    full, short = tick(9.0, 100.0, 98.0), tick(9.8, 100.0, 98.0)
+    assert late_s(full, short) == 0.0
+    for before in (full, short):
+        assert late_s(before, tick(10.5, 100.0, 98.0)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("begin_s", [9.0, 9.8])
+def test_a_tick_that_comes_late_to_a_cut_hides_no_energy_above_the_budget(
+    bench: Any, begin_s: float
+) -> None:
+    begin, after = tick(begin_s, 200.0, 200.0), tick(11.0, 100.0, 100.0)
+    over_j = [
+        bench("live_tracking").over_allowance_j([begin, tick(at_s, 200.0, 200.0), after])
+        for at_s in (10.0, 10.1, 10.5)
+    ]
+    assert over_j == pytest.approx([0.0, 0.0, 40.0], abs=1e-9)
