@@ -44,7 +44,8 @@ def test_who_is_soon_within_its_limit_counts_little(fleets: Any) -> None:
 
 def test_an_error_teaches_more_the_more_of_the_draw_admits_nobody() -> None:
     few, most = Dip(), Dip()
-    assert few.explains(-0.03, 0.25) and most.explains(-0.03, 0.75)
+    assert few.explains(-0.03, 0.25)
+    assert most.explains(-0.03, 0.75)
     assert 0.0 < few.depth < most.depth < 0.03
 
 
