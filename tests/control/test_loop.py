@@ -11,7 +11,7 @@ from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.loop import ControlLoop, while_clocks_rest
 from steppe.control.margin import Margin
 from steppe.control.policy import FollowBudget
-from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
@@ -93,6 +93,7 @@ def test_while_the_cut_of_a_clock_rests_nothing_rises(fleets: Any) -> None:
         Retune("replica-1", 600, 16),
         Retune("replica-2", 1200, 4),
         Wake("replica-3", 1200, 4),
+        Drain("replica-6", 600, 4),
     ]
     stay: list[Action] = [Sleep("replica-4"), lower, Start("replica-5")]
     assert while_clocks_rest(seen, [*stay, cut, *rises]) == stay

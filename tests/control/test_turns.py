@@ -1,4 +1,4 @@
-"""Whose turn it is, where replicas that drain are called back."""
+"""Whose turn it is: replicas that are frozen with requests, and those that drain."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from steppe.control.plan import Plan
-from steppe.control.reconcile import Action, DrainRule, Retune, Sleep, Wake, reconcile
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy import FollowBudget
+from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Wake, reconcile
+from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
 
 LONGEST_S = 8.0
@@ -40,12 +43,47 @@ def test_nobody_that_is_called_back_is_frozen_for_one_whose_turn_has_come(
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
 
 
-def test_a_turn_does_not_wait_for_those_that_go_on_draining(
+def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
     frontier: Frontier, seen: Observation
 ) -> None:
     actions = actions_for(seen, frontier, draining=1)
-    assert [action.replica for action in actions if isinstance(action, Wake)] == ["replica-2"]
-    assert not any(isinstance(action, Sleep) for action in actions)
+    small = frontier.floor
+    assert Drain("replica-2", small.clock_mhz, small.batch_limit) in actions
+    assert not any(isinstance(action, Sleep | Wake) for action in actions)
+
+
+def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
+    frozen = replace(seen.replicas[2], outstanding=3)
+    busy = replace(seen, replicas=(*seen.replicas[:2], frozen))
+    one = Plan((frontier.floor,), frontier.floor.draw_w)
+    rule = DrainRule(frontier.floor, LONGEST_S)
+    assert [type(action) for action in reconcile(busy, one, rule)] == [Sleep]
+    (drain, _) = reconcile(busy, replace(one, draining=2), rule)
+    assert isinstance(drain, Drain)
+    assert drain.replica == "replica-0"
+
+
+@given(budget_w=st.floats(20.0, 400.0), frozen=st.integers(0, 3), requests=st.integers(1, 40))
+def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
+    frontier: Frontier, fleets: Any, budget_w: float, frozen: int, requests: int
+) -> None:
+    seen = fleets.of([AWAKE] * 3 + [ASLEEP] * 3, budget_w).seen
+    asleep = (replace(r, outstanding=requests) for r in seen.replicas[3 : 3 + frozen])
+    seen = replace(seen, replicas=(*seen.replicas[:3], *asleep, *seen.replicas[3 + frozen :]))
+    nobody = replace(seen, replicas=tuple(_emptied(r) for r in seen.replicas))
+    policy, bounds = FollowBudget(frontier, frontier.floor.draw_w), AwakeBounds(0, 3)
+    plan, without = (policy.decide_among(s, bounds) for s in (seen, nobody))
+    assert len(plan.awake) == len(without.awake)
+    if plan.draining > without.draining:
+        assert frozen
+        assert plan.draw_w <= budget_w + 1e-9
+
+
+def _emptied(replica: ReplicaSeen) -> ReplicaSeen:
+    return replica if replica.state == AWAKE else replace(replica, outstanding=0)
 
 
 def test_who_waited_for_those_that_were_called_back_comes_next(

@@ -17,6 +17,7 @@ from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
+DRAINING = ReplicaState.DRAINING
 
 
 @dataclass
@@ -185,6 +186,17 @@ def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) 
     scene.fleet.apply([Wake("replica-1", 900, 4)])
     assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
     assert scene.member(1).state == AWAKE
+
+
+def test_a_frozen_replica_thaws_to_finish_its_requests_and_gets_no_more(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-1")])
+    scene.fleet.apply([Drain("replica-1", 600, 2)])
+    scene.fleet.route(None)
+    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    assert [route.replica for route in routes] == ["replica-2"]
+    assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
+    assert scene.member(1).state == DRAINING
 
 
 def test_the_gateway_may_send_a_few_requests_beyond_the_batch_limit(scene: Scene) -> None:

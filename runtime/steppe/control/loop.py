@@ -8,7 +8,7 @@ from typing import Protocol
 
 from steppe.control.plan import Plan
 from steppe.control.policy import Policy
-from steppe.control.reconcile import Action, DrainRule, Retune, Wake, reconcile
+from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Wake, reconcile
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes
 
@@ -86,6 +86,8 @@ def _raises(serving: Mapping[str, ReplicaSeen], action: Action) -> bool:
     match action:
         case Wake():
             return True
+        case Drain(name):
+            return name not in serving
         case Retune(name, _, batch_limit):
             return name not in serving or batch_limit > serving[name].batch_limit
         case _:

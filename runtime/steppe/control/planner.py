@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ EVERYTHING = (Want(1.0, math.inf),)
 DRAIN_ROOM = 2
 """A replica that drains counts as one with so many times its requests: prompts that it has not
 computed yet draw more than the mean."""
+FINISHING_SHARE = 1 / 16
+"""Share of a fleet that may finish frozen requests at once, beside those that serve."""
 LEAST_TPS = 1e-9
 """An output that no sleeping fleet gives, tokens/s."""
 
@@ -62,9 +65,9 @@ class Planner:
     def plan(self, seen: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
         plan, returning = self._draining(seen, goal), self._returning(seen, goal)
-        if returning is None or _worth(goal, returning) < _worth(goal, plan):
-            return plan
-        return returning
+        if returning is not None and _worth(goal, returning) >= _worth(goal, plan):
+            plan = returning
+        return self._finishing(seen, plan) or plan
 
     def others_w(self, seen: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
@@ -141,6 +144,27 @@ class Planner:
             return self._beside(sleep, seen.budget_w, goal)
         leaving = tally.awake - len(plan.awake)
         return self._with_room(drain, seen.budget_w, plan, leaving) or plan
+
+    def _finishing(self, seen: Observation, plan: Plan) -> Plan | None:
+        """Return the plan beside which frozen replicas finish their requests, a few at a time.
+
+        None where nobody is frozen, where they wake to serve, or where there is no power for it.
+        """
+        if not plan.awake or len(plan.awake) > seen.count(ReplicaState.AWAKE):
+            return None
+        asleep = (r for r in seen.replicas if r.state == ReplicaState.ASLEEP and r.outstanding)
+        few = math.ceil(FINISHING_SHARE * len(seen.replicas))
+        frozen = heapq.nsmallest(few, asleep, key=lambda r: r.since_s)
+        if not frozen:
+            return None
+        asleep_w = self.frontier.asleep_w
+        beside_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
+        beside_w += sum(self._drain_w(r.outstanding) - asleep_w for r in frozen)
+        mix = best_mix(self.frontier, len(plan.awake), seen.budget_w - beside_w)
+        if mix is None:
+            return None
+        draw_w = beside_w + sum(point.draw_w for point in mix)
+        return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
     def _returning(self, seen: Observation, goal: Goal) -> Plan | None:
         """Return the plan in which replicas that drain serve again, where more are wanted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.control.plan import Plan
@@ -29,7 +29,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Route nothing more to a replica and let it finish at these limits."""
+    """Route nothing more to a replica and let it finish at these limits, a frozen one, too."""
 
     replica: str
     clock_mhz: int
@@ -77,26 +77,29 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     largest rise, then wakes and starts. Once the plan holds, nothing is left to do.
 
     A replica that leaves with requests drains if the plan has room for it; otherwise it is
-    frozen at once, and its requests go on when it wakes. The step in which it is frozen still
-    draws, so nobody wakes in its place, and another rises less, before the next tick.
+    frozen at once. Where the plan has room for more, those frozen longest finish their requests;
+    the others' go on when they wake. The step in which a replica is frozen still draws, so nobody
+    wakes in its place, and another rises less, before the next tick.
     """
     ranked = _rank(seen, rule, _next_turn(seen, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
-    leaves = _leave(seen, leaving, rule, plan.draining)
+    leaves, finishing = _leave(seen, leaving, rule, plan.draining)
     cuts, rises, wakes = _serve(serving, plan.awake)
     busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
     starts = [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
     rising = max(0, len(rises) - freezing)
-    return [*leaves, *cuts, *rises[:rising], *wakes[freezing:], *starts]
+    return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *starts]
 
 
 def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
     """Return the replica whose turn it is, if any: frozen with requests longest, for a turn.
 
-    Nobody takes a turn in a tick that calls back replicas which drain: one of them would be
-    frozen for it.
+    Nobody takes a turn while there is room to finish without displacing anybody, nor in a tick
+    that calls back replicas which drain: one of them would be frozen for it.
     """
+    if plan.draining:
+        return None
     more_serve = len(plan.awake) > seen.count(ReplicaState.AWAKE)
     if more_serve and seen.count(ReplicaState.DRAINING) > plan.draining:
         return None
@@ -135,8 +138,9 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
 
 
 def _leave(
-    seen: Observation, leaving: Iterable[ReplicaSeen], rule: DrainRule, may_drain: int
-) -> list[Action]:
+    seen: Observation, leaving: Sequence[ReplicaSeen], rule: DrainRule, may_drain: int
+) -> tuple[list[Action], list[Action]]:
+    """Return what takes replicas away, and what has frozen ones finish their requests."""
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
@@ -149,8 +153,14 @@ def _leave(
             continue
         may_drain -= 1
         if not draining:
-            drains.append(Drain(replica.id, rule.point.clock_mhz, rule.point.batch_limit))
-    return sleeps + drains
+            drains.append(_drain(replica, rule))
+    frozen = [r for r in leaving if r.state == ReplicaState.ASLEEP and r.outstanding]
+    frozen.sort(key=lambda r: r.since_s)
+    return sleeps + drains, [_drain(replica, rule) for replica in frozen[: max(0, may_drain)]]
+
+
+def _drain(replica: ReplicaSeen, rule: DrainRule) -> Drain:
+    return Drain(replica.id, rule.point.clock_mhz, rule.point.batch_limit)
 
 
 def _serve(

@@ -183,6 +183,8 @@ class LiveFleet:
                 member.freeze(now_s)
                 return SetLimits(name, None, 1, member.state)
             case Drain(name, clock_mhz, batch_limit):
+                if member.state == ReplicaState.ASLEEP:
+                    member.thaw(now_s)
                 member.move(ReplicaState.DRAINING, now_s)
             case Wake(name, clock_mhz, batch_limit):
                 member.thaw(now_s)

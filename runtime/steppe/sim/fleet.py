@@ -244,8 +244,10 @@ class SimulatedFleet:
                 member.move(ReplicaState.ASLEEP)
                 member.limit(lowest_mhz, 1)
             case Drain(_, clock_mhz, batch_limit):
-                member.move(ReplicaState.DRAINING)
                 member.limit(clock_mhz, batch_limit)
+                if member.state == ReplicaState.ASLEEP:
+                    member.replica.thaw()
+                member.move(ReplicaState.DRAINING)
             case Wake(_, clock_mhz, batch_limit):
                 member.limit(clock_mhz, batch_limit)
                 member.replica.thaw()
