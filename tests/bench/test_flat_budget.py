@@ -32,7 +32,7 @@ def test_on_a_budget_that_stays_replicas_do_not_take_turns_for_ever(
     bench = policies.make_bench("70b", None, DURATION_S, 0.8)
     level_w = share * bench.full_w
     supply = SupplyTrace((0.0, DURATION_S), (level_w, level_w), None)
-    happening = policies.Happening("flat", supply, 0.2 * bench.full_w)
+    happening = policies.scenarios.Happening("flat", supply, 0.2 * bench.full_w)
     _, ticks = policies.run(bench, "follow_budget", happening)
     second_half = ticks[len(ticks) // 2 :]
     frozen = sum(
