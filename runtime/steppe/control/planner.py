@@ -153,8 +153,8 @@ class Planner:
         if not plan.awake or len(plan.awake) > seen.count(ReplicaState.AWAKE):
             return None
         asleep = (r for r in seen.replicas if r.state == ReplicaState.ASLEEP and r.outstanding)
-        few = math.ceil(FINISHING_SHARE * len(seen.replicas))
-        frozen = heapq.nsmallest(few, asleep, key=lambda r: r.since_s)
+        few = math.ceil(FINISHING_SHARE * len(seen.replicas)) - plan.draining
+        frozen = heapq.nsmallest(max(0, few), asleep, key=lambda r: r.since_s)
         if not frozen:
             return None
         asleep_w = self.frontier.asleep_w
