@@ -98,10 +98,8 @@ def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
     Nobody takes a turn while there is room to finish without displacing anybody, nor in a tick
     that calls back replicas which drain: one of them would be frozen for it.
     """
-    if plan.draining:
-        return None
     more_serve = len(plan.awake) > seen.count(ReplicaState.AWAKE)
-    if more_serve and seen.count(ReplicaState.DRAINING) > plan.draining:
+    if plan.draining or (more_serve and seen.count(ReplicaState.DRAINING)):
         return None
     turned_s = seen.now_s - rule.longest_s
     starved = [
