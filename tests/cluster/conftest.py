@@ -328,6 +328,7 @@ class Signal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._watts = FULL_W
+        self._saying = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._say_on)
 
@@ -341,14 +342,19 @@ class Signal:
         self._thread.join()
 
     def say(self, watts: float) -> None:
-        self._watts = watts
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(f"{watts}\n")
-        draft.replace(self.path)
+        with self._saying:
+            self._watts = watts
+            self._write()
 
     def _say_on(self) -> None:
         while not self._stop.wait(1.0):
-            self.say(self._watts)
+            with self._saying:
+                self._write()
+
+    def _write(self) -> None:
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(f"{self._watts}\n")
+        draft.replace(self.path)
 
 
 @pytest.fixture(scope="session")
