@@ -6,7 +6,7 @@ a few large replicas leaves that band now and then by chance, long after it got 
 says as well when the draw was in the band first, how many windows after that were outside, and
 when the mean response to all steps of a kind has settled, in which chance averages out. The chance
 lies in the prompts that happen to come: where the engine's steps have just room for them
-(`70b-steady`), the draw stays.
+(`70b-steady`), the draw hardly strays.
 
     python bench/settling.py
     python bench/settling.py --fleet 8b --duration 600
