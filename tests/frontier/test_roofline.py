@@ -103,14 +103,6 @@ def test_sleeping_draws_no_more_than_idling() -> None:
         assert 0 < roofline.asleep_w <= roofline.idle_w(roofline.gpu.highest_mhz)
 
 
-def test_the_frontier_rises_in_draw_and_output() -> None:
-    frontier = ROOFLINES["dense"].frontier((600, 1200, 1980), (8, 64, 256), 400, 500)
-    assert frontier.source == "modelled"
-    for low, high in pairwise(frontier.points):
-        assert high.draw_w > low.draw_w
-        assert high.output_tps > low.output_tps
-
-
 def test_a_decoded_token_costs_more_than_a_prompt_token() -> None:
     energy = ROOFLINES["dense"].token_weights()
     assert energy.decode_j > energy.prompt_j > 0

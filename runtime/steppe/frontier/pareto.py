@@ -75,16 +75,6 @@ class Frontier:
         """The point at which a replica finishes what it has, and none of that is held."""
         return self.full_batch.floor
 
-    @property
-    def hull(self) -> tuple[OperatingPoint, ...]:
-        """Points on the upper convex hull of (draw, output), from the floor up."""
-        hull: list[OperatingPoint] = []
-        for point in self.points:
-            while len(hull) >= 2 and _turns_left(hull[-2], hull[-1], point):
-                hull.pop()
-            hull.append(point)
-        return tuple(hull)
-
 
 def _quicker(
     kept: Sequence[OperatingPoint], beaten: Sequence[OperatingPoint]
@@ -101,9 +91,3 @@ def _quicker(
         if not any(p.output_tps >= point.output_tps and p.tpot_s <= point.tpot_s for p in rivals):
             found.append(point)
     return tuple(found)
-
-
-def _turns_left(a: OperatingPoint, b: OperatingPoint, c: OperatingPoint) -> bool:
-    """Tell whether b lies on or under the line from a to c."""
-    rise = (b.output_tps - a.output_tps) * (c.draw_w - a.draw_w)
-    return rise <= (c.output_tps - a.output_tps) * (b.draw_w - a.draw_w)

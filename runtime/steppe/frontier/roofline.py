@@ -7,7 +7,7 @@ that misses is learnt from models that resemble this one (`likeness`). Modelled,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log
 
@@ -25,7 +25,6 @@ from steppe.frontier.likeness import (
     features_of,
 )
 from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.saturation import free_bytes, held_sequences, steady_state
 from steppe.frontier.step_costs import StepLaw, StepStages
@@ -173,21 +172,6 @@ class EnergyRoofline:
         return OperatingPoint(
             clock_mhz, batch_limit, sequences / step_s, energy_j / step_s, tpot_s=step_s
         )
-
-    def frontier(
-        self,
-        clocks_mhz: Iterable[int],
-        batch_limits: Sequence[int],
-        input_tokens: float,
-        output_tokens: float,
-    ) -> Frontier:
-        """Return the points that no other beats among all clocks and batch limits."""
-        points = [
-            self.point(clock, batch, input_tokens, output_tokens)
-            for clock in clocks_mhz
-            for batch in batch_limits
-        ]
-        return Frontier.of(points, self.asleep_w, self.asleep_w, "modelled")
 
     def token_weights(self, sequences: int = 32, context_tokens: int = 1024) -> TokenEnergy:
         """Return what tokens cost at full clock beside some sequences of a mean context."""
