@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from steppe.cli import main
+from steppe.config import shipped_config
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
+from steppe.frontier.roofline_file import read_longest_context
 
 ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
+SCOUT = ["--model", "llama-4-scout", "--tp", "4"]
 
 
 def _points(*more: str) -> list[dict[str, float]]:
@@ -91,6 +95,12 @@ def test_requests_beyond_the_longest_context_of_a_model_end_with_one_line_and_co
     assert CliRunner().invoke(main, [*command, "--output-tokens", "96"]).exit_code == 0
 
 
+def test_each_known_model_has_a_longest_context() -> None:
+    known = yaml.safe_load(shipped_config("models.yaml").read_text(encoding="utf-8"))["models"]
+    found = {model: read_longest_context(model) for model in known}
+    assert [model for model, tokens in found.items() if not (tokens or 0) >= 8192] == []
+
+
 def test_a_model_that_does_not_say_its_longest_context_may_be_asked_for_any(
     tmp_path: Path,
 ) -> None:
@@ -115,7 +125,8 @@ def test_people_get_a_table() -> None:
         (["--batch", "8,x"], "--batch: asked for whole numbers"),
         (["--batch", "0"], "--batch: asked for numbers above 0"),
         (["--clock", "9000"], "asked for 210 to 1980 MHz"),
-        (["--input-tokens", "1000000"], "found no room for one beside the weights"),
+        (["--input-tokens", "1000000"], "found a longest context of 131072"),
+        ([*SCOUT, "--input-tokens", "10000000"], "found no room for one beside the weights"),
     ],
 )
 def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: str) -> None:
