@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from steppe.control.damping import (
     MOST_CORRECTION,
+    RETRY_S,
     Corrected,
     Ramped,
 )
@@ -54,14 +55,14 @@ def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> lis
 def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_margin(
     fleets: Any, bias: float
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, bias, 120)
     assert policy.ratio == pytest.approx(bias, rel=1e-3)
     assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
 
 
 def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, 1.1, 120)
     assert draws_w[0] > 100.0
     assert max(draws_w[10:]) <= 100.0
@@ -79,7 +80,7 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
 def test_nothing_is_learned_where_the_error_has_other_causes(
     fleets: Any, change: dict[str, Any]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of(change.pop("states", [AWAKE] * 2), 100.0).seen
     for _ in range(20):
         policy.decide(seen := later(seen, **{"draw_w": 150.0, **change}))
@@ -90,20 +91,20 @@ def test_nothing_is_learned_where_the_error_has_other_causes(
 def test_a_draw_that_stays_above_its_plan_while_a_replica_starts_or_drains_is_corrected(
     fleets: Any, state: ReplicaState
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE, state], 100.0).seen, 1.1, 60)
     assert draws_w[1] > 100.0
     assert max(draws_w[10:]) <= 100.0
 
 
 def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     follow(policy, replace(fleets.of([AWAKE] * 2, 100.0).seen, waiting=0), 1.1, 60)
     assert policy.ratio == pytest.approx(1.1, rel=1e-3)
 
 
 def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(replicas=1), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE, ASLEEP], 100.0, waiting=0).seen
     frozen = replace(seen.replicas[1], outstanding=5)
     seen = replace(seen, replicas=(seen.replicas[0], frozen))
@@ -117,7 +118,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     fleets: Any, draw_w: float, is_believed: bool
 ) -> None:
     inner = Spends(replicas=1)
-    policy = Corrected(inner, Margin(0.0, 2e-4))
+    policy = Corrected(inner, Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 5)
     inner.replicas = 2
@@ -127,7 +128,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
 
 
 def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=19), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(replicas=19), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 19 + [ReplicaState.DRAINING], 100.0).seen
     follow(policy, seen, 0.9, 60)
     assert policy.ratio == pytest.approx(0.9, rel=1e-3)
@@ -138,7 +139,7 @@ def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: A
 def test_the_correction_stays_within_its_bounds_whatever_is_measured(
     fleets: Any, draws_w: list[float]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for draw_w in draws_w:
         plan = policy.decide(seen := later(seen, draw_w=draw_w))
@@ -147,7 +148,7 @@ def test_the_correction_stays_within_its_bounds_whatever_is_measured(
 
 
 def test_a_noisy_plant_gets_a_wider_margin(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4))
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for factor in itertools.islice(itertools.cycle((0.9, 1.1)), 200):
         plan = policy.decide(seen)
@@ -177,7 +178,7 @@ def test_a_ramp_falls_at_once_and_rises_by_at_most_its_limit(
 
 def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few(fleets: Any) -> None:
     inner = Spends(replicas=16)
-    policy = Corrected(inner, Margin(0.01, 2e-4))
+    policy = Corrected(inner, Margin(0.01, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 16, 100.0).seen
     policy.decide(seen)
     policy.decide(replace(seen, now_s=1.0, budget_w=50.0))
@@ -188,7 +189,7 @@ def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few(fleets: Any) ->
 def test_only_a_draw_above_its_aim_makes_the_margin_wider(
     fleets: Any, factor: float, widens: bool
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4))
+    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=factor * 100.0))
@@ -196,7 +197,7 @@ def test_only_a_draw_above_its_aim_makes_the_margin_wider(
 
 
 def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Margin(0.0, 2e-4))
+    policy = Corrected(Spends(replicas=1), Margin(0.0, 2e-4), 0.0)
     follow(policy, fleets.of([AWAKE], 100.0).seen, 1.0, 10)
     swapping = fleets.of([ASLEEP], 100.0).seen
     policy.decide(replace(swapping, now_s=10.0, draw_w=80.0))
@@ -205,7 +206,7 @@ def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: 
 
 def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> None:
     inner = Spends(replicas=20)
-    policy = Corrected(inner, Margin(0.0, 2e-4))
+    policy = Corrected(inner, Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 20, 100.0).seen
     follow(policy, seen, 1.0, 10)
     inner.replicas = 19
@@ -217,17 +218,51 @@ def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> 
 
 def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     inner = Spends()
-    policy = Corrected(inner, Margin(0.02, 2e-4))
+    policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.2, 20)
     assert inner.budgets_w[-1] < 85.0
     inner.replicas = 0  # not enough for any
-    follow(policy, replace(seen, now_s=20.0), 0.0, 100)
+    follow(policy, replace(seen, now_s=20.0), 0.0, 600)
     assert inner.budgets_w[-1] == pytest.approx(98.0, rel=1e-2)
 
 
+def test_a_fleet_that_fell_asleep_for_its_draw_does_not_try_again_within_seconds(
+    fleets: Any,
+) -> None:
+    inner = Spends()
+    policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.2, 20)
+    inner.replicas = 0
+    follow(policy, replace(seen, now_s=20.0), 0.0, 2)
+    asleep_w = inner.budgets_w[-1]
+    follow(policy, replace(seen, now_s=22.0), 0.0, int(RETRY_S) - 5)
+    assert inner.budgets_w[-1] == asleep_w
+    follow(policy, replace(seen, now_s=17.0 + RETRY_S), 0.0, 10)
+    assert asleep_w < inner.budgets_w[-1] < 95.0
+
+
+def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do(fleets: Any) -> None:
+    inner = Spends(replicas=4)
+    policy = Corrected(inner, Margin(0.02, 2e-4), asleep_w=10.0)
+    seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
+    follow(policy, seen, 1.0, 3)
+    margin_w = policy.margin.share(4 / 16) * (200.0 - 12 * 10.0)
+    assert inner.budgets_w[-1] == pytest.approx(200.0 - margin_w)
+
+
+def test_one_bad_reading_costs_a_few_percent_of_the_power_for_seconds(fleets: Any) -> None:
+    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, now_s=10.0, draw_w=500.0))
+    draws_w = follow(policy, replace(seen, now_s=11.0, draw_w=98.0), 1.0, 10)
+    assert draws_w[-1] > 96.0
+
+
 def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=3), Margin(0.0, 2e-4))
+    policy = Corrected(Spends(replicas=3), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     policy.margin.variance = 1e-3
     follow(policy, seen, 0.95, 60)
@@ -239,7 +274,7 @@ def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much(fleets:
 def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
     fleets: Any, ticks_s: tuple[float, ...]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4))
+    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 9)
     for now_s, draw_w in zip(ticks_s, (100.0, 90.0, 77.0), strict=False):

@@ -79,7 +79,7 @@ class Plant:
 
 def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
     plant = Plant([SMALL] * 40, 0.06)
-    policy = Corrected(plant, Margin(0.0, 1e-3))
+    policy = Corrected(plant, Margin(0.0, 1e-3), 0.0)
     plant.run(policy, holding(fleets, 200))
     assert policy.dip.depth == pytest.approx(0.06, rel=0.01)
     assert policy.ratio == 1.0
@@ -87,7 +87,7 @@ def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: A
 
 def test_a_fleet_that_draws_too_much_is_believed_in_a_dip_as_well(fleets: Any) -> None:
     plant = Plant([SMALL] * 60, -0.1)
-    policy = Corrected(plant, Margin(0.0, 1e-3))
+    policy = Corrected(plant, Margin(0.0, 1e-3), 0.0)
     plant.run(policy, holding(fleets, 200))
     assert policy.dip.depth == 0.0
     assert policy.ratio == pytest.approx(1.1, rel=0.01)
@@ -113,7 +113,8 @@ def test_a_dip_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
 def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:
     dip, depth = Dip(), 0.15
     frontier = Frontier((SMALL, LARGE), 16.0, 20.0, "modelled")
-    policy = Corrected(FilledUp(FollowBudget(frontier, 40.0), dip), Margin(0.0, 1e-3), dip)
+    filled_up = FilledUp(FollowBudget(frontier, 40.0), dip)
+    policy = Corrected(filled_up, Margin(0.0, 1e-3), frontier.asleep_w, dip)
     seen = replace(holding(fleets, 200, 200), budget_w=95.0)
     draws_w = []
     for _ in range(20):

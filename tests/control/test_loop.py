@@ -69,7 +69,8 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
     damped = Ramped(Dwelling(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
     times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
-    corrected, rule = Corrected(damped, Margin(0.02, 2e-4)), DrainRule(frontier.floor, DRAIN_S)
+    corrected = Corrected(damped, Margin(0.02, 2e-4), frontier.asleep_w)
+    rule = DrainRule(frontier.floor, DRAIN_S)
     return ControlLoop(plant, corrected, rule, times)
 
 

@@ -55,7 +55,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     """Return the policy that a configuration asks for.
 
     Every policy that follows the budget has the same feedback, margin and ramp, and the same
-    dwell where it moves the number of replicas: what is compared is what it decides.
+    dwell where it moves the number of replicas: what is compared is what it decides. What fills
+    up a dip and loosens limits that do not bind belongs to `follow_budget` and `save_energy`.
 
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
@@ -102,7 +103,8 @@ def _following(
 def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
     ramped = Ramped(inner, rise_w_per_s, control.period_s)
-    return Corrected(ramped, Margin(control.margin_share, control.over_share))
+    margin = Margin(control.margin_share, control.over_share)
+    return Corrected(ramped, margin, pool.frontier.asleep_w)
 
 
 def _planned(

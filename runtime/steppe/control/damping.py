@@ -14,8 +14,9 @@ from steppe.control.state import Observation, ReplicaState
 
 GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
-FORGOTTEN_SHARE = 0.05
-"""Share of the correction that is forgotten at each tick while all sleep."""
+RETRY_S = 60.0
+"""When all have slept for so long, and so long after that, half of what was learned is forgotten:
+a fleet that fell asleep because it drew too much shall try again, but not within seconds."""
 SETTLING_TICKS = 3
 """So long after a change of the number of awake replicas they may draw less than planned."""
 MOST_MOVING = 0.1
@@ -53,11 +54,13 @@ class Corrected:
     Attributes:
         inner: The policy that is corrected.
         margin: What of the budget is left free.
+        asleep_w: Draw of a replica that sleeps, W: it does not spread.
         dip: What is learned of replicas that admit nobody.
     """
 
     inner: Policy
     margin: Margin
+    asleep_w: float
     dip: Dip = field(default_factory=Dip)
     ratio: float = 1.0
     _last: Plan | None = None
@@ -67,12 +70,15 @@ class Corrected:
     _moving: int = 0
     _at_s: float = 0.0
     _followed_s: float = 0.0
+    _awake_s: float = 0.0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
         self._learn(seen)
-        free = self.margin.share(self._awake_share(seen))
-        usable_w = seen.budget_w * (1 - free) / self.ratio
+        awake = self._awake_share(seen)
+        sleeping_w = (1 - awake) * len(seen.replicas) * self.asleep_w
+        free_w = self.margin.share(awake) * max(0.0, seen.budget_w - sleeping_w)
+        usable_w = (seen.budget_w - free_w) / self.ratio
         plan = self.inner.decide(replace(seen, budget_w=usable_w))
         self._remember(seen, plan)
         return plan
@@ -110,16 +116,22 @@ class Corrected:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            self.margin.forget()
-            self.ratio -= FORGOTTEN_SHARE * (self.ratio - 1)
+            if seen.now_s - self._awake_s >= RETRY_S:
+                self._awake_s = seen.now_s
+                self.margin.forget()
+                self.ratio = (1 + self.ratio) / 2
             return
+        self._awake_s = seen.now_s
         if self._at_s < self._followed_s or seen.draw_w is None:
             return
         expected_w = self._last.draw_w * self.ratio * (1 - self.dip.depth * self._full)
         error = _within_bounds(seen.draw_w / expected_w) - 1
         if error < 0 and not seen.waiting:
             return
-        self.margin.learn(error, len(self._last.awake) / len(seen.replicas))
+        awake = len(self._last.awake)
+        sleeping_w = (len(seen.replicas) - awake) * self.asleep_w * self.ratio
+        of_awake = expected_w / max(expected_w - sleeping_w, self._last.awake[-1].draw_w)
+        self.margin.learn(error * of_awake, awake / len(seen.replicas))
         if self.dip.explains(error, self._full):
             return
         if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):

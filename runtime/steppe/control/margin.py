@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 MEMORY = 0.95
 """Weight of the past in the estimate of the spread."""
-ASLEEP_MEMORY = 0.8
-"""The same while all sleep, where no draw can tell that the margin may be smaller."""
+MOST_SURPRISE, LEAST_SURPRISE = 3.0, 0.05
+"""An error counts for the spread as at most so many times the spread as it is known, or as this
+share where that is more: a single bad reading must not cost a third of the power."""
 MOST_SPREAD = 1.8
 """However few replicas are awake, their draw is not taken to spread by more than so many times
 that of the whole fleet, as a share of it: part of their errors is common to all."""
@@ -35,19 +36,20 @@ class Margin:
     variance: float = 0.0
 
     def share(self, awake_share: float) -> float:
-        """Return the share of the budget to leave free while so large a share is awake."""
+        """Return the share of what the awake may draw to leave free, while so many are awake."""
         spread = _spread(awake_share)
         needed = margin_against(spread * math.sqrt(self.variance), self.over_share)
         return max(spread * self.least_share, needed)
 
     def learn(self, error: float, awake_share: float) -> None:
-        """Take up an error of the draw, share of what was expected."""
-        upwards = 2 * (max(0.0, error) / _spread(awake_share)) ** 2
+        """Take up an error of the draw, share of what the awake were expected to draw."""
+        most = max(LEAST_SURPRISE, MOST_SURPRISE * math.sqrt(self.variance))
+        upwards = 2 * min(max(0.0, error) / _spread(awake_share), most) ** 2
         self.variance = MEMORY * self.variance + (1 - MEMORY) * upwards
 
     def forget(self) -> None:
-        """Forget while all sleep: what was learned must not keep them asleep for ever."""
-        self.variance *= ASLEEP_MEMORY
+        """Halve the spread: while all sleep it must not keep them asleep for ever."""
+        self.variance /= 4
 
 
 def _spread(awake_share: float) -> float:
