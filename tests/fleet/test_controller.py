@@ -15,6 +15,8 @@ from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.gateway.server import GatewayStatus
+from steppe.power.battery import Charge
+from steppe.report.records import TickRecord
 
 POINTS = (OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 8, 100.0, 60.0))
 FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
@@ -22,17 +24,32 @@ NIGHT_S, DAY_S = 20, 40
 """The supply lets nobody serve before the one, and everybody from the other on."""
 
 
+BATTERY = {
+    "capacity_wh": 1000.0,
+    "max_charge_w": 1000.0,
+    "max_discharge_w": 1000.0,
+    "discharge_efficiency": 1.0,
+    "initial_share": 0.8,
+}
+
+
 class Stage:
     """A controller over one fake replica; its thread never ticks, the test does."""
 
-    def __init__(self, actors: Callable[..., Any], make: Callable[[Any], Controller]) -> None:
+    def __init__(
+        self,
+        actors: Callable[..., Any],
+        make: Callable[[Any], Controller],
+        began_epoch_s: float,
+        last: TickRecord | None,
+    ) -> None:
         self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
         self.node, replica = actors(), actors({"status": ReplicaStatus("http://there", False, 7)})
         self.controller = make(self.gateway)
         self.controller.join([Placement("replica-1", replica, "node-1", self.node, [0], ())])
         self.number = 0
         self.report()
-        self.controller.begin(FRONTIER, "emulated", time.time())
+        self.controller.begin(FRONTIER, "emulated", began_epoch_s, last)
 
     def report(self) -> None:
         self.number += 1
@@ -64,31 +81,46 @@ class Stage:
 
 
 @pytest.fixture
-def stage(
-    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Stage]:
+def set_stage(
+    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Stage]]:
+    """Return a function that sets a stage with a supply; what it began ends with the test."""
+    made: list[Stage] = []
+
+    def set_it(
+        power: dict[str, Any], began_epoch_s: float, last: TickRecord | None = None
+    ) -> Stage:
+        config = RunConfig.model_validate(
+            {
+                "model": {"name": "none"},
+                "device": {"kind": "emulated"},
+                "power": power,
+                "frontier": {"file": "none"},
+                "control": {"period_s": 1000.0},
+            }
+        )
+
+        def make(gateway: Any) -> Controller:
+            monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
+            return Controller(config, "door")
+
+        made.append(Stage(actors, make, began_epoch_s, last))
+        return made[-1]
+
+    yield set_it
+    for stage in made:
+        stage.controller.end()
+
+
+@pytest.fixture
+def stage(set_stage: Callable[..., Stage], tmp_path: Path) -> Stage:
     watts = [5 if t < NIGHT_S else 30 if t < DAY_S else 100 for t in range(120)]
     (tmp_path / "supply.csv").write_text(
         "t,w\n" + "".join(f"{t},{w}\n" for t, w in enumerate(watts))
     )
     supply = {"kind": "trace", "path": str(tmp_path / "supply.csv"), "watts_per_unit": 1}
-    config = RunConfig.model_validate(
-        {
-            "model": {"name": "none"},
-            "device": {"kind": "emulated"},
-            "power": {"supply": [supply | {"time_column": "t", "power_column": "w"}]},
-            "frontier": {"file": "none"},
-            "control": {"period_s": 1000.0},
-        }
-    )
-
-    def make(gateway: Any) -> Controller:
-        monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
-        return Controller(config, "door")
-
-    made = Stage(actors, make)
-    yield made
-    made.controller.end()
+    supply |= {"time_column": "t", "power_column": "w"}
+    return set_stage({"supply": [supply]}, time.time())
 
 
 def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) -> None:
@@ -114,6 +146,31 @@ def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
     stage.tick(DAY_S + 1.0)
     routes, retry_after_s = stage.told("set_routes")
     assert ([route.replica for route in routes], retry_after_s) == (["replica-1"], None)
+
+
+def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
+    set_stage: Callable[..., Stage],
+) -> None:
+    power = {"supply": [{"kind": "constant", "watts": 0.0}], "battery": BATTERY}
+    left = TickRecord(
+        t_s=4 * 3600.0 - 36.0,
+        budget_w=100.0,
+        draw_w=100.0,
+        supply_w=0.0,
+        demand_tps=0.0,
+        output_tps=0.0,
+        energy_j=100.0,
+        output_tokens=0,
+        waiting=0,
+        running=0,
+        battery=Charge(share=0.25, power_w=100.0),
+        replicas=(),
+    )
+    stage = set_stage(power, time.time() - 4 * 3600.0, left)
+    assert stage.controller._fleet.seen is not None
+    charge = stage.controller._fleet.seen.budget.charge
+    assert charge is not None
+    assert charge.share == pytest.approx(0.25 - 1.0 / 1000.0, abs=1e-5)
 
 
 def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

@@ -113,6 +113,14 @@ def test_settling_the_same_moment_twice_changes_nothing() -> None:
     assert (budget.stored_j, budget.curtailed_j) == (stored_j, curtailed_j)
 
 
+def test_a_budget_that_takes_over_keeps_the_charge_and_settles_only_what_came_since() -> None:
+    budget = configured(STEADY, battery=BATTERY)
+    budget.go_on_from(14_400.0, Charge(share=0.25, power_w=3.0))
+    assert (budget.stored_j, budget.at(14_410.0).charge) == (900.0, Charge(0.25, 0.0))
+    budget.settle(14_410.0, draw_w=105.0)
+    assert budget.stored_j == pytest.approx(900.0 - 50.0)
+
+
 def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Path) -> None:
     path = tmp_path / "watts"
     path.write_text("80")

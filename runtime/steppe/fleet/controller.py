@@ -90,8 +90,21 @@ class Controller:
                 if member.placement.node_id == node_id:
                     del self._fleet.members[name]
 
-    def begin(self, frontier: Frontier, energy_source: str, began_epoch_s: float) -> None:
-        """Start to tick; the run began at `began_epoch_s`, s since the Unix epoch."""
+    def begin(
+        self,
+        frontier: Frontier,
+        energy_source: str,
+        began_epoch_s: float,
+        last: TickRecord | None,
+    ) -> None:
+        """Start to tick, or to tick on.
+
+        Args:
+            frontier: What the replicas can do.
+            energy_source: Where the joules come from, for metrics.
+            began_epoch_s: When the run began, s since the Unix epoch.
+            last: The last tick that is known of a controller before this one; None at first.
+        """
         budget, replicas = self._budget, len(self._fleet.members)
         tpot_s = self._config.slo.tpot_s
         pool = PoolFacts(frontier, replicas, tpot_s, budget.forecast, budget.store)
@@ -104,6 +117,9 @@ class Controller:
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
         self._began_s = time.monotonic() - (time.time() - began_epoch_s)
+        if last is not None:
+            self._budget.go_on_from(last.t_s, last.battery)
+            self._budget.settle(self._now_s(), last.draw_w)  # the limits held while nobody looked
         self._fleet.observe(self._now_s())  # closes the windows that began before the run
         self._last_s = self._now_s()
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")

@@ -62,6 +62,7 @@ class FleetDriver:
         self._door_name = f"steppe-door-{os.getpid()}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
+        self._last_tick: TickRecord | None = None
         self._books: Bookkeeper
         self._began_s = self._began_epoch_s = 0.0
         self.url = ""
@@ -158,6 +159,7 @@ class FleetDriver:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             _log.warning("the controller does not answer: %s", reason(error))
             return []
+        self._last_tick = ticked.ticks[-1] if ticked.ticks else self._last_tick
         return ticked.ticks
 
     def _brief_controller(self) -> None:
@@ -165,7 +167,7 @@ class FleetDriver:
         assert self._frontier is not None, "begin comes first"
         placements = list(self.crew.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
-        began = (self._frontier, self.crew.energy_source, self._began_epoch_s)
+        began = (self._frontier, self.crew.energy_source, self._began_epoch_s, self._last_tick)
         ray.get(self._controller.begin.remote(*began), timeout=BRIEF_S)
 
     def _watch_cluster(self) -> None:

@@ -120,6 +120,12 @@ class PowerBudget:
         )
         return Store(seen, lambda: self._stored_j / (pue * speedup), self._without_battery)
 
+    def go_on_from(self, settled_s: float, charge: Charge | None) -> None:
+        """Take over from a budget that was last settled at `settled_s`, with this charge."""
+        self._settled_s = settled_s
+        if charge is not None:
+            self._stored_j = charge.share * self._battery.capacity_j
+
     def steer(self, battery_w: float | None) -> None:
         """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule.
 

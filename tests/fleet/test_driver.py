@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from steppe.config import RunConfig
+from steppe.fleet.controller import Ticked
+from steppe.fleet.driver import FleetDriver
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+from steppe.power.battery import Charge
+from steppe.report.records import TickRecord
+
+CONFIG = RunConfig.model_validate(
+    {
+        "model": {"name": "none"},
+        "device": {"kind": "emulated"},
+        "power": {"supply": [{"kind": "constant", "watts": 100.0}]},
+        "frontier": {"file": "none"},
+    }
+)
+POINTS = (OperatingPoint(600, 4, 40.0, 30.0),)
+
+
+def tick(t_s: float) -> TickRecord:
+    return TickRecord(
+        t_s=t_s,
+        budget_w=100.0,
+        draw_w=90.0,
+        supply_w=100.0,
+        demand_tps=0.0,
+        output_tps=0.0,
+        energy_j=90.0,
+        output_tokens=0,
+        waiting=0,
+        running=0,
+        battery=Charge(share=1.0 / t_s, power_w=0.0),
+        replicas=(),
+    )
+
+
+def test_a_controller_that_was_restarted_is_told_of_the_last_tick_before_it(
+    actors: Callable[..., Any],
+) -> None:
+    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
+    driver._controller = actors()
+    for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
+        driver._controller.answers["take"] = Ticked(begun, ticks)
+        assert driver._ticks() == ticks
+    *_, (method, briefing) = driver._controller.asked
+    assert (method, briefing[-1]) == ("begin", tick(3.0))
