@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from steppe.config import PowerSection, TraceSupply
 from steppe.errors import ConfigError
@@ -75,6 +78,30 @@ def test_a_recorded_trace_is_entered_at_the_asked_date(write_trace: WriteTrace) 
     assert entered(section, None).offset_s == 0.0
     assert entered(section, "2014-01-01T00:30:00").offset_s == 1800.0
     assert entered(section, "2014-01-01T01:30:00+01:00").offset_s == 1800.0
+
+
+def test_a_date_without_an_offset_is_in_the_zone_of_the_trace(write_trace: WriteTrace) -> None:
+    section = write_trace("2014-01-01T00:00:00+01:00,1", "2014-01-01T01:00:00+01:00,2")
+    assert entered(section, "2014-01-01T00:30:00").offset_s == 1800.0
+
+
+def test_a_date_without_an_offset_means_nothing_in_a_trace_of_several(
+    write_trace: WriteTrace,
+) -> None:
+    section = write_trace(
+        "2024-03-31T01:00:00+01:00,1", "2024-03-31T03:00:00+02:00,1", "2024-03-31T04:00:00+02:00,1"
+    )
+    with pytest.raises(ConfigError, match=r"power\.start: asked for .* without an offset"):
+        entered(section, "2024-03-31T04:00:00")
+    assert entered(section, "2024-03-31T04:00:00+02:00").offset_s == 7200.0
+
+
+def test_a_date_without_an_offset_follows_the_clocks_of_a_named_zone(tmp_path: Path) -> None:
+    hours = [datetime(2024, 3, 31, hour, tzinfo=UTC) for hour in range(4)]
+    times = pa.array(hours, pa.timestamp("us", tz="Europe/Berlin"))
+    parquet.write_table(pa.table({"time_utc": times, "p_kw": [1.0] * 4}), tmp_path / "t.parquet")
+    section = TraceSupply(kind="trace", path=tmp_path / "t.parquet")
+    assert entered(section, "2024-03-31T04:00:00").offset_s == 7200.0
 
 
 def test_a_date_outside_a_recorded_trace_is_refused(write_trace: WriteTrace) -> None:

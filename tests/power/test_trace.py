@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -45,7 +46,23 @@ def test_a_parquet_trace_reads_like_a_csv_trace(
     path = tmp_path / "trace.parquet"
     parquet.write_table(pa.table({"time_utc": times, "p_kw": [1.0, 2.0]}), path)
     csv_trace = load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},2"))
-    assert load_trace(TraceSupply(kind="trace", path=path)) == csv_trace
+    trace = load_trace(TraceSupply(kind="trace", path=path))
+    assert (str(trace.zone), replace(trace, zone=UTC)) == ("UTC", csv_trace)
+
+
+@pytest.mark.parametrize(
+    "turn", [datetime(2024, 3, 31, tzinfo=UTC), datetime(2024, 10, 27, tzinfo=UTC)]
+)
+def test_the_clocks_of_a_named_zone_change_and_the_trace_goes_on(
+    tmp_path: Path, turn: datetime
+) -> None:
+    quarters = [turn + timedelta(minutes=15 * quarter) for quarter in range(16)]
+    times = pa.array(quarters, pa.timestamp("us", tz="Europe/Berlin"))
+    path = tmp_path / "trace.parquet"
+    parquet.write_table(pa.table({"time_utc": times, "p_kw": [1.0] * 16}), path)
+    trace = load_trace(TraceSupply(kind="trace", path=path))
+    assert trace.times_s == tuple(900.0 * quarter for quarter in range(16))
+    assert (trace.start, trace.end, str(trace.zone)) == (turn, quarters[-1], "Europe/Berlin")
 
 
 def test_plain_seconds_count_from_the_first_row(write_trace: WriteTrace) -> None:

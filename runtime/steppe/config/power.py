@@ -85,8 +85,9 @@ class PowerSection(Section):
     reserve_w: NonNegative = 0.0
     """Kept back from the supply at all times, W."""
     start: datetime | None = None
-    """Trace time at which the run begins, ISO 8601; the trace's own start when absent. Weather
-    stations ignore year and zone: the time is their local standard time."""
+    """Trace time at which the run begins, ISO 8601; the trace's own start when absent, its
+    own zone where no offset is given. Weather stations ignore year and zone: the time is their
+    local standard time."""
     speedup: Positive = 1.0
     """Seconds of trace per second of run."""
     stale_s: Positive = 60.0

@@ -242,7 +242,7 @@ def budget_from_config(
 
     Raises:
         TraceError: A trace cannot be read.
-        ConfigError: `power.start` does not lie in a trace.
+        ConfigError: `power.start` does not lie in a trace, or lacks an offset that it needs.
     """
     battery, stored_j = (
         (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)

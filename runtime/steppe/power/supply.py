@@ -113,7 +113,7 @@ def supply_from_config(
 
     Raises:
         TraceError: A trace cannot be read.
-        ConfigError: `power.start` does not lie in a trace.
+        ConfigError: `power.start` does not lie in a trace, or lacks an offset that it needs.
     """
     match section:
         case ConstantSupply():
@@ -139,7 +139,11 @@ def _replay_offset_s(trace: SupplyTrace, start: datetime | None, name: str) -> f
         return 0.0
     if trace.start is None:
         raise ConfigError(f"power.start: asked for {start}, {name} has plain seconds, no dates")
-    moment = start if start.tzinfo else start.replace(tzinfo=trace.start.tzinfo)
+    if start.tzinfo is None and trace.zone is None:
+        raise ConfigError(
+            f"power.start: asked for {start} without an offset, the rows of {name} have several"
+        )
+    moment = start if start.tzinfo else start.replace(tzinfo=trace.zone)
     offset_s = (moment - trace.start).total_seconds()
     if not 0.0 <= offset_s <= trace.end_s:
         covered = f"{trace.start} to {trace.end}"

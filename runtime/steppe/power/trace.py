@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -30,13 +30,15 @@ class SupplyTrace:
     Attributes:
         times_s: Seconds since the trace's start, rising, at least two.
         watts: Supply at those times, W, never negative.
-        start: Calendar time of second 0; None for a file of plain seconds and for a weather
+        start: Calendar time of second 0, UTC; None for a file of plain seconds and for a weather
             year, which stands for any year.
+        zone: Zone that all rows of a file share; None where they have several, or no dates.
     """
 
     times_s: tuple[float, ...]
     watts: tuple[float, ...]
     start: datetime | None
+    zone: tzinfo | None = None
 
     @property
     def end_s(self) -> float:
@@ -45,7 +47,7 @@ class SupplyTrace:
 
     @property
     def end(self) -> datetime | None:
-        """Calendar time of the last row, where the trace has one."""
+        """Calendar time of the last row, UTC, where the trace has one."""
         return None if self.start is None else self.start + timedelta(seconds=self.end_s)
 
     def at(self, trace_s: float) -> float:
@@ -97,10 +99,10 @@ def load_trace(section: TraceSupply) -> SupplyTrace:
     rows = _read_rows(section)
     if len(rows) < 2:
         raise TraceError(f"{section.path}: asked for at least two rows, found {len(rows)}")
-    start, times_s = _times(section, [time for time, _ in rows])
+    start, zone, times_s = _times(section, [time for time, _ in rows])
     _check_spacing(section.path, times_s, [time for time, _ in rows])
     watts = [_power_w(section, row, value) for row, (_, value) in enumerate(rows, start=1)]
-    return SupplyTrace(tuple(times_s), tuple(_scaled(section, watts)), start)
+    return SupplyTrace(tuple(times_s), tuple(_scaled(section, watts)), start, zone)
 
 
 def _read_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
@@ -149,20 +151,26 @@ def _check_columns(section: TraceSupply, found: Sequence[str]) -> None:
             raise TraceError(f"{section.path}: asked for column {name!r}, found {names}")
 
 
-def _times(section: TraceSupply, raw: Sequence[Any]) -> tuple[datetime | None, list[float]]:
-    """Return the calendar start, where there is one, and the seconds since then."""
+def _times(
+    section: TraceSupply, raw: Sequence[Any]
+) -> tuple[datetime | None, tzinfo | None, list[float]]:
+    """Return the calendar start and the zone, where there are any, and the seconds since then."""
     moments = [_moment(section, row, value) for row, value in enumerate(raw, start=1)]
     seconds = [moment for moment in moments if isinstance(moment, float)]
     dates = [moment for moment in moments if isinstance(moment, datetime)]
     if seconds and dates:
         raise TraceError(f"{section.path}: {section.time_column} mixes dates and plain seconds")
-    if dates:
-        return dates[0], [(date - dates[0]).total_seconds() for date in dates]
-    return None, [second - seconds[0] for second in seconds]
+    if seconds:
+        return None, None, [second - seconds[0] for second in seconds]
+    # Within one zone Python subtracts what the clocks on the wall show.
+    in_utc = [date.astimezone(UTC) for date in dates]
+    zones = {date.tzinfo for date in dates}
+    zone = zones.pop() if len(zones) == 1 else None
+    return in_utc[0], zone, [(date - in_utc[0]).total_seconds() for date in in_utc]
 
 
 def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
-    """Return a date in UTC where it names no other zone, or plain seconds."""
+    """Return a date, in UTC where it names no other zone, or plain seconds."""
     try:
         if isinstance(value, datetime):
             return value if value.tzinfo else value.replace(tzinfo=UTC)
