@@ -20,6 +20,8 @@ from steppe.fleet.watched_clock import WatchedClock
 
 NS = 1e-9
 _IDLE_MEMORY = 0.7
+LONGEST_LOOK_BACK_S = 30.0
+"""Joules of a step that takes longer are noted down, s: meters forget after a minute or more."""
 SETTLED_S = 3.0
 """An engine rests when its last step is so long ago: what it drew since is its draw at rest, s."""
 
@@ -179,13 +181,12 @@ class ReplicaSeat:
             is_last: Attribute all up to now, the beginning of a step under way included.
         """
         seen = self._window(self.seen_s, self._covered_s())
-        batch = self.block.read_steps()
-        telemetry = self.block.read_telemetry()
+        batch, telemetry = self.block.read_steps(), self.block.read_telemetry()
         stepping = telemetry.running > 0 and self.phase in ("awake", "draining")
-        until_s = seen.end_s
         if stepping and not is_last:
-            until_s = batch.steps[-1].end_ns * NS if batch.steps else self._attributed_s
-        shares = self._attribute(batch.steps, min(until_s, seen.end_s), weights)
+            shares = self._attribute_ended(batch.steps, seen.end_s, weights)
+        else:
+            shares = self._attribute(batch.steps, seen.end_s, weights)
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
@@ -207,6 +208,17 @@ class ReplicaSeat:
             rest_w=self._rest_w,
             obeys=self.obeys,
         )
+
+    def _attribute_ended(
+        self, steps: Sequence[StepRecord], seen_s: float, weights: TokenWeights
+    ) -> Shares:
+        """Attribute up to the end of the last step: another one is under way since."""
+        if steps:
+            return self._attribute(steps, min(steps[-1].end_ns * NS, seen_s), weights)
+        if seen_s - self._attributed_s > LONGEST_LOOK_BACK_S:
+            self._owed_j += self._window(self._attributed_s, seen_s).energy_j
+            self._attributed_s = seen_s
+        return Shares()
 
     def _attribute(
         self, steps: Sequence[StepRecord], until_s: float, weights: TokenWeights
