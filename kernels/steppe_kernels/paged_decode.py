@@ -5,7 +5,8 @@ Formula, for sequence s and query head h of the group that shares KV head g:
 `pages[tables[s, t // page_size], t % page_size, g]`.
 Shapes: q and out (sequences, query heads, size); key and value pages (pages, page size, KV heads,
 size); tables (sequences, most pages of one) int32; lengths (sequences,) int32. Query heads are a
-multiple of KV heads; page size, head size and lengths are free; a length of 0 gives zeros.
+multiple of KV heads; page size, head size and lengths are free; a length of 0 gives zeros. All
+contiguous.
 Dtypes: bfloat16, float16 or float32 (all the same); sums and softmax in float32.
 Equals `decode_reference` (float64, dense) within 2e-5 for float32, and within 2^-7 of the largest
 value for bfloat16 (2^-10 for float16), whose weights and results are rounded.
@@ -102,17 +103,15 @@ class PagedCache:
 def paged_decode(q: torch.Tensor, cache: PagedCache, out: torch.Tensor, scale: float) -> None:
     """Attend from one query token of each sequence to its cached tokens.
 
+    What the tables and lengths hold is not looked at, for that would wait for the device: no
+    length may pass what the pages of a row hold, and no page lie beyond the last.
+
     Raises:
-        ValueError: Shapes or dtypes do not fit.
+        ValueError: Shapes or dtypes do not fit, or a tensor is not contiguous.
     """
+    _check(q, cache, out)
     sequences, heads, size = q.shape
     pages = cache.key_pages
-    fits = pages.shape == cache.value_pages.shape and pages.shape[3] == size
-    if not fits or heads % pages.shape[2] or q.dtype != pages.dtype or out.shape != q.shape:
-        raise ValueError(
-            f"asked for heads of one size, a multiple of them for the query, and one dtype; found"
-            f" q {tuple(q.shape)} {q.dtype}, pages {tuple(pages.shape)} {pages.dtype}"
-        )
     group = heads // pages.shape[2]
     _decode[(sequences, pages.shape[2])](
         *(q, pages, cache.value_pages, cache.tables, cache.lengths, out),
@@ -124,6 +123,27 @@ def paged_decode(q: torch.Tensor, cache: PagedCache, out: torch.Tensor, scale: f
         num_stages=3,
         num_warps=4,
     )
+
+
+def _check(q: torch.Tensor, cache: PagedCache, out: torch.Tensor) -> None:
+    sequences, heads, size = q.shape
+    pages, values = cache.key_pages, cache.value_pages
+    _, _, kv_heads, cached_size = pages.shape
+    is_alike = q.shape == out.shape and pages.shape == values.shape and size == cached_size
+    if not is_alike or heads % kv_heads or not q.dtype == pages.dtype == values.dtype:
+        raise ValueError(
+            f"asked for heads of one size, a multiple of them for the query, and one dtype; found"
+            f" q {tuple(q.shape)} {q.dtype}, pages {tuple(pages.shape)} {pages.dtype}"
+        )
+    rows = (cache.tables.shape[:-1], cache.lengths.shape)
+    if rows != ((sequences,), (sequences,)):
+        raise ValueError(
+            f"asked for a row of pages and a length for each of {sequences} sequences, found"
+            f" tables {tuple(cache.tables.shape)}, lengths {tuple(cache.lengths.shape)}"
+        )
+    tensors = (q, pages, values, cache.tables, cache.lengths, out)
+    if not all(tensor.is_contiguous() for tensor in tensors):
+        raise ValueError("asked for contiguous tensors, found strides")
 
 
 def decode_reference(q: torch.Tensor, cache: PagedCache, scale: float) -> torch.Tensor:

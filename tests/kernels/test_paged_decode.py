@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,6 +64,41 @@ def test_heads_that_do_not_share_the_cache_evenly_are_refused(rng: torch.Generat
     q = torch.zeros(2, 6, 64)
     with pytest.raises(ValueError, match=r"found q \(2, 6, 64\)"):
         paged_decode(q, cache, torch.empty_like(q), 1.0)
+
+
+@pytest.mark.parametrize("strided", ["q", "out", "key_pages", "value_pages", "tables", "lengths"])
+def test_tensors_with_strides_are_refused(strided: str, rng: torch.Generator) -> None:
+    cache = cache_of(EVEN, torch.float32, rng)
+    q = torch.zeros(2, 4, 64, device=device())
+    tensors = {"q": q, "out": torch.empty_like(q)} | {
+        name: getattr(cache, name) for name in ("key_pages", "value_pages", "tables", "lengths")
+    }
+    given = tensors[strided]
+    tensors[strided] = torch.stack([given, given], -1)[..., 0]  # every second value of a storage
+    q, out = tensors.pop("q"), tensors.pop("out")
+    with pytest.raises(ValueError, match="asked for contiguous tensors, found strides"):
+        paged_decode(q, PagedCache(**tensors), out, 1.0)
+
+
+@pytest.mark.parametrize("short", ["tables", "lengths"])
+def test_a_sequence_without_a_row_of_pages_or_a_length_is_refused(
+    short: str, rng: torch.Generator
+) -> None:
+    cache = cache_of(EVEN, torch.float32, rng)
+    q = torch.zeros(2, 4, 64, device=device())
+    with pytest.raises(ValueError, match="for each of 2 sequences"):
+        paged_decode(
+            q, replace(cache, **{short: getattr(cache, short)[:1]}), torch.empty_like(q), 1.0
+        )
+
+
+def test_keys_and_values_of_two_dtypes_are_refused(rng: torch.Generator) -> None:
+    cache = cache_of(EVEN, torch.float32, rng)
+    q = torch.zeros(2, 4, 64, device=device())
+    with pytest.raises(ValueError, match="one dtype"):
+        paged_decode(
+            q, replace(cache, value_pages=cache.value_pages.half()), torch.empty_like(q), 1.0
+        )
 
 
 def test_the_workload_counts_keys_and_values_of_every_cached_token() -> None:
