@@ -167,6 +167,19 @@ def test_a_counter_that_starts_anew_splits_the_window_and_says_so() -> None:
     assert history.window(2.3, 3.7).quality is Quality.COUNTER
 
 
+def test_what_a_counter_showed_is_told_by_its_own_zero() -> None:
+    gpu, history = Gpu(), CounterHistory(MAX_W)
+    gpu.run(10.0)
+    poll(gpu, history, 1.0)
+    assert history.counter_at(10.5) == pytest.approx(3150.0, rel=0.01)
+    lost_j = gpu.counter_j()
+    for _ in range(200):
+        gpu.run(0.01)
+        history.add(gpu.now_s, gpu.counter_j() - lost_j, gpu.power_w)
+    assert history.counter_at(12.5) == pytest.approx(450.0, abs=300.0 * PERIOD_S)
+    assert history.counter_at(10.5) == 0.0
+
+
 def test_without_power_readings_a_hole_is_charged_with_what_the_counter_saw() -> None:
     gpu, history = Gpu(), CounterHistory(MAX_W)
     for _ in range(200):

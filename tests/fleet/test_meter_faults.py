@@ -140,6 +140,26 @@ def test_a_counter_that_goes_backwards_stays_within_the_bound(node: Node) -> Non
     assert found.energy_j == pytest.approx(true_j, rel=0.03)
 
 
+def test_a_successor_goes_on_from_a_counter_that_went_backwards_and_loses_no_joule(
+    node: Node,
+) -> None:
+    node.serve(2.0)
+    node.emulator.reset_counter(H100)
+    node.serve(2.0)
+    seen_s = node.meters[H100].history.covered_until_s
+    seen_j = node.meters[H100].counter_j(seen_s) or 0.0
+    assert seen_j == pytest.approx(node.emulator.snapshot(H100).counter_j, abs=100.0)
+    heir = GpuMeter(open_gpus()[H100])
+    heir.go_on_from(seen_s, seen_j)
+    node.meters.clear()  # nobody reads for a while
+    node.serve(5.0)
+    node.meters.append(heir)
+    node.serve(2.0)
+    found, true_j = node.window(H100, seen_s, 10.5)
+    assert found.energy_j == pytest.approx(true_j, rel=0.02)
+    assert abs(found.energy_j - true_j) <= found.error_j
+
+
 def test_a_lost_gpu_that_comes_back_is_charged_what_it_drew(node: Node) -> None:
     disturb(
         node,

@@ -124,13 +124,16 @@ class CounterHistory:
                 del self._ticks[: self._capacity]
 
     def counter_at(self, now_s: float) -> float:
-        """Return the energy from the first reading until `now_s`, J.
+        """Return what the counter showed at `now_s`, J, as if it moved at every moment.
+
+        It is reckoned from the last reading, and 0 at least if the counter began anew since.
 
         Raises:
             DeviceError: No reading reaches so far back.
         """
         with self._lock:
-            return self._edge(now_s).energy_j
+            edge = self._edge(now_s)
+            return max(0.0, self._raw_j + edge.energy_j - self._ticks[-1].energy_j)
 
     def window(self, start_s: float, end_s: float) -> EnergyWindow:
         """Return the energy between two instants.

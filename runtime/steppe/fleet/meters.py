@@ -45,7 +45,6 @@ class GpuMeter:
         quality = Quality.EMULATED if gpu.is_emulated else Quality.COUNTER
         self._counter = CounterHistory(most_w, source=quality)
         self._powers = PowerHistory(most_w)
-        self._first_j: float | None = None
         self._last_j = -1.0
         self._power_s = 0.0
 
@@ -56,15 +55,12 @@ class GpuMeter:
 
     def go_on_from(self, at_s: float, counter_j: float) -> None:
         """Meter on from what the counter showed at an earlier time, so that no joule is lost."""
-        self._first_j = counter_j
         self._counter.add(at_s, counter_j)
 
     def counter_j(self, at_s: float) -> float | None:
         """Return what the counter showed at a time, J; None without a counter, or too long ago."""
-        if self._first_j is None:
-            return None
         try:
-            return self._first_j + self._counter.counter_at(at_s)
+            return self._counter.counter_at(at_s)
         except DeviceError:
             return None
 
@@ -80,8 +76,6 @@ class GpuMeter:
             return
         counter_j = self._gpu.energy_j()
         read_s = time.monotonic() - now_s
-        if self._first_j is None:
-            self._first_j = counter_j
         # Power at a tick tells where between two ticks the load changed.
         wants_power = counter_j != self._last_j or now_s - self._power_s > POWER_S
         power_w = self._power_w() if wants_power else None
