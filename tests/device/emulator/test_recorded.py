@@ -68,6 +68,13 @@ def stage(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     pynvml.nvmlShutdown()
 
 
+def test_a_power_sensor_slower_than_its_average_shows_its_last_value(stage: Stage) -> None:
+    apply_overrides(stage.emulator, 0, ProfileOverrides(power_period_s=1.5))
+    stage.wait(10.0)
+    (reading, _) = (gpu.sample() for gpu in open_gpus())
+    assert reading.average_power_w == reading.power_w > 50.0
+
+
 def test_a_fitted_gpu_behaves_as_the_recorded_one(stage: Stage) -> None:
     apply_overrides(stage.emulator, 0, ODD)
     recording = stage.record(4.0)

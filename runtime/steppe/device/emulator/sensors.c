@@ -28,7 +28,7 @@ uint64_t sensors_next_event(const gpu_t *gpu)
     return energy < next ? energy : next;
 }
 
-/* Publish the mean of the window that ends, and the mean of the last second of such means. */
+/* Publish the mean of the window that ends, and that of the last second, one window at least. */
 static void publish_power(gpu_t *gpu)
 {
     if (gpu->window_ns && !gpu->frozen) {
@@ -37,7 +37,7 @@ static void publish_power(gpu_t *gpu)
         gpu->ring_next++;
 
         unsigned n = (unsigned)(NS_PER_S / gpu->profile.power_period_ns);
-        n = n > POWER_RING ? POWER_RING : n;
+        n = n < 1 ? 1 : n > POWER_RING ? POWER_RING : n;
         n = n > gpu->ring_next ? gpu->ring_next : n;
         double sum = 0;
         for (unsigned i = 0; i < n; i++)
