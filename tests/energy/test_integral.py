@@ -56,6 +56,13 @@ def test_a_long_gap_makes_an_estimate() -> None:
     assert history.window(5.0, 5.1).quality is Quality.INTEGRATED
 
 
+def test_an_emulated_gpu_is_called_emulated_whatever_its_sensor_does() -> None:
+    history = PowerHistory(MAX_W, source=Quality.EMULATED)
+    for at_s in (0.0, 0.1, 5.0):
+        history.add(at_s, 300.0)
+    assert {history.window(0.0, end_s).quality for end_s in (0.1, 5.0, 9.0)} == {Quality.EMULATED}
+
+
 def test_the_last_power_holds_only_for_a_short_while() -> None:
     history = filled(*[300.0] * 11)
     window = history.window(1.0, 3600.0)

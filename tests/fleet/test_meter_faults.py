@@ -249,7 +249,7 @@ def test_a_gpu_without_a_counter_makes_no_joule_from_missing_readings(
     node.emulator.clear_faults()
     node.serve(2.0)
     found, true_j = node.window(P40, 1.0, 6.5)
-    assert found.quality is Quality.ESTIMATED
+    assert found.quality is Quality.EMULATED
     assert 0 < found.energy_j < 1.5 * true_j
 
 

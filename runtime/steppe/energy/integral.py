@@ -32,15 +32,20 @@ class PowerHistory:
     Not for a sensor that averages over seconds: it would answer for another window.
     """
 
-    def __init__(self, max_w: float, capacity: int = 4096) -> None:
+    def __init__(
+        self, max_w: float, capacity: int = 4096, source: Quality = Quality.INTEGRATED
+    ) -> None:
         """Begin empty.
 
         Args:
             max_w: The most that the GPU draws, W; readings above twice this are ignored.
             capacity: Readings to remember at least.
+            source: What covered windows are labelled; `EMULATED` for emulated GPUs, whose
+                windows are all labelled so.
         """
         self._max_w = max_w
         self._capacity = capacity
+        self._source = source
         self._readings: list[_Reading] = []
 
     @property
@@ -93,9 +98,10 @@ class PowerHistory:
             DeviceError: No reading reaches so far back.
         """
         energy_j = self.integral_at(end_s) - self.integral_at(start_s)
-        quality = Quality.INTEGRATED
-        if end_s > self.covered_until_s or self._has_gap(start_s, end_s):
-            quality = Quality.ESTIMATED
+        quality = Quality.ESTIMATED
+        is_covered = end_s <= self.covered_until_s and not self._has_gap(start_s, end_s)
+        if is_covered or self._source is Quality.EMULATED:
+            quality = self._source
         return EnergyWindow(start_s, end_s, energy_j, SAMPLING_ERROR * energy_j, quality)
 
     def _has_gap(self, start_s: float, end_s: float) -> bool:

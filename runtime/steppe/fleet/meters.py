@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from steppe.device.gpu import Capabilities
 from steppe.device.nvml import NvmlGpu
 from steppe.energy.counter import CounterHistory
 from steppe.energy.integral import PowerHistory
@@ -35,16 +36,24 @@ class Meter(Protocol):
         ...
 
 
+def _source(gpu: Capabilities) -> Quality:
+    """Return how far the energy of a GPU can be trusted while all goes well."""
+    if gpu.is_emulated:
+        return Quality.EMULATED
+    if gpu.is_mig:
+        return Quality.ESTIMATED
+    return Quality.COUNTER if gpu.has_energy_counter else Quality.INTEGRATED
+
+
 class GpuMeter:
     """Reads one GPU: its counter where it has one, its power where it has none."""
 
     def __init__(self, gpu: NvmlGpu) -> None:
         """Begin without a reading."""
         self._gpu = gpu
-        most_w = gpu.capabilities.max_w
-        quality = Quality.EMULATED if gpu.is_emulated else Quality.COUNTER
-        self._counter = CounterHistory(most_w, source=quality)
-        self._powers = PowerHistory(most_w)
+        most_w, source = gpu.capabilities.max_w, _source(gpu.capabilities)
+        self._counter = CounterHistory(most_w, source=source)
+        self._powers = PowerHistory(most_w, source=source)
         self._last_j = -1.0
         self._power_s = 0.0
 

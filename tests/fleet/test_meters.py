@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from steppe.device.gpu import Capabilities
+from steppe.energy.window import Quality
+from steppe.fleet import meters
+from steppe.fleet.meters import GpuMeter
+
+H100 = Capabilities(
+    uuid="GPU-1",
+    name="NVIDIA H100",
+    driver="580.95.05",
+    is_mig=False,
+    has_energy_counter=True,
+    has_instant_power=True,
+    has_module_scope=False,
+    power_limit_range_w=(200.0, 700.0),
+    default_power_limit_w=700.0,
+    sm_clocks_mhz=(210, 1980),
+    power_profiles=frozenset(),
+)
+P40 = replace(H100, name="Tesla P40", has_energy_counter=False)
+
+
+class Gpu:
+    """Draws 300 W, in a time of its own that the meter sees."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        self.capabilities, self.tenths = capabilities, 0
+
+    def monotonic(self) -> float:
+        return self.tenths / 10
+
+    def energy_j(self) -> float:
+        return self.tenths * 30.0
+
+    def power_w(self) -> float:
+        return 300.0
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "quality"),
+    [
+        (H100, Quality.COUNTER),
+        (P40, Quality.INTEGRATED),
+        (replace(H100, is_mig=True), Quality.ESTIMATED),
+        (replace(P40, is_mig=True), Quality.ESTIMATED),
+        (replace(H100, driver="580.00.EMU"), Quality.EMULATED),
+        (replace(H100, driver="580.00.EMU", is_mig=True), Quality.EMULATED),
+        (replace(P40, driver="580.00.EMU"), Quality.EMULATED),
+    ],
+)
+def test_joules_are_called_what_they_are(
+    capabilities: Capabilities, quality: Quality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu: Any = Gpu(capabilities)
+    monkeypatch.setattr(meters, "time", gpu)
+    meter = GpuMeter(gpu)
+    for gpu.tenths in range(20):
+        meter.read()
+    window = meter.history.window(0.5, 1.5)
+    assert window.quality is quality
+    assert window.energy_j == pytest.approx(300.0)
