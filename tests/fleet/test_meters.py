@@ -30,13 +30,14 @@ class Gpu:
     """Draws 300 W, in a time of its own that the meter sees."""
 
     def __init__(self, capabilities: Capabilities) -> None:
-        self.capabilities, self.tenths = capabilities, 0
+        self.capabilities, self.now_s, self.reading_takes_s = capabilities, 0.0, 0.0
 
     def monotonic(self) -> float:
-        return self.tenths / 10
+        return self.now_s
 
     def energy_j(self) -> float:
-        return self.tenths * 30.0
+        self.now_s += self.reading_takes_s
+        return 30.0 * int(10 * self.now_s)
 
     def power_w(self) -> float:
         return 300.0
@@ -60,8 +61,23 @@ def test_joules_are_called_what_they_are(
     gpu: Any = Gpu(capabilities)
     monkeypatch.setattr(meters, "time", gpu)
     meter = GpuMeter(gpu)
-    for gpu.tenths in range(20):
+    for tenth in range(20):
+        gpu.now_s = tenth / 10
         meter.read()
     window = meter.history.window(0.5, 1.5)
     assert window.quality is quality
     assert window.energy_j == pytest.approx(300.0)
+
+
+def test_a_slow_first_reading_leaves_the_ticks_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu: Any = Gpu(H100)
+    monkeypatch.setattr(meters, "time", gpu)
+    meter = GpuMeter(gpu)
+    gpu.reading_takes_s = 0.25
+    meter.read()
+    first_s = meter.history.covered_until_s
+    gpu.now_s, gpu.reading_takes_s = 0.31, 0.0
+    meter.read()
+    assert first_s < meter.history.covered_until_s <= 0.31

@@ -175,7 +175,9 @@ class CounterHistory:
     def _rise(self, late_s: float, rise_j: float, power_w: float | None) -> None:
         last, early_s = self._ticks[-1], self._read_s
         after_hole = self._is_broken or self._was_frozen(last)
-        at_s = (early_s + late_s) / 2 if after_hole else self._expected_s(early_s, late_s)
+        # A slow reading may have begun before the tick that it saw.
+        since_s = max(early_s, last.at_s)
+        at_s = (since_s + late_s) / 2 if after_hole else self._expected_s(since_s, late_s)
         drawn_j = self._drawn_j(at_s)
         has_caught_up = not self._is_broken and rise_j > CAUGHT_UP_PERIODS * self._period_j
         if after_hole and not has_caught_up and self._powers.covered_until_s > last.at_s:
