@@ -20,7 +20,7 @@ import struct
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,7 +140,11 @@ class _Server:
         return self._desk.was_left or os.getppid() != starter_pid
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            _log.warning("nobody is let in: %s", error)
+            return
         connection.setblocking(False)
         size = _CREDENTIALS.size
         raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
@@ -149,8 +153,8 @@ class _Server:
         if uid not in {0, os.geteuid()} | self._options.allowed_uids:
             _log.warning("process %d of user %d is turned away", pid, uid)
             refusal = Refused("AgentError", f"user {uid} may not use this agent")
-            connection.send(encode_answer(refusal))
-            connection.close()
+            with connection, suppress(OSError):  # it may have hung up already
+                connection.send(encode_answer(refusal))
             return
         data = _Connection(connection, Peer(self._accepted, pid))
         self._selector.register(connection, selectors.EVENT_READ, data)

@@ -1,0 +1,94 @@
+"""Who calls the agent, seen from inside of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.device import agent as agent_module
+from steppe.device.agent import AgentOptions
+from steppe.device.lease import Restore
+from steppe.device.lease_desk import LeaseDesk
+
+
+class Strangers:
+    """Stands for the credentials that the kernel tells: everybody is another user."""
+
+    size = 12
+
+    def unpack(self, _: bytes) -> tuple[int, int, int]:
+        return 1, 65534, 65534
+
+
+class FullHouse:
+    """A listener whose first caller cannot be let in."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener, self._is_full = listener, True
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> Any:
+        if self._is_full:
+            self._is_full = False
+            raise OSError(errno.EMFILE, "too many open files")
+        return self._listener.accept()
+
+
+class Door:
+    """A door that the agent stands behind once it is opened."""
+
+    def __init__(self, path: Path, keeper: Any) -> None:
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self._stop, self._theirs = socket.socketpair()
+        self._desk = LeaseDesk(keeper, Restore(), 1.0)
+        self._thread = threading.Thread(target=lambda: None)
+
+    def open(self, listener: Any) -> None:
+        server = agent_module._Server(listener, self._theirs, self._desk, AgentOptions())
+        self._thread = threading.Thread(target=server.run, args=(os.getppid(),), daemon=True)
+        self._thread.start()
+
+    def call(self) -> socket.socket:
+        caller = socket.socket(socket.AF_UNIX)
+        caller.settimeout(5.0)
+        caller.connect(str(self.path))
+        return caller
+
+    def close(self) -> None:
+        self._stop.send(b"x")
+        self._thread.join()
+        for end in (self.listener, self._stop, self._theirs):
+            end.close()
+
+
+@pytest.fixture
+def door(tmp_path: Path, keeper: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    monkeypatch.setattr(agent_module, "_CREDENTIALS", Strangers())
+    made = Door(tmp_path / "agent.sock", keeper)
+    yield made
+    made.close()
+
+
+def test_a_stranger_who_hangs_up_before_being_turned_away_harms_nobody(door: Door) -> None:
+    door.call().close()
+    door.open(door.listener)
+    with door.call() as next_one:
+        assert b"user 65534 may not use this agent" in next_one.recv(4096)
+
+
+def test_a_caller_who_cannot_be_let_in_keeps_nobody_else_out(door: Door) -> None:
+    door.open(FullHouse(door.listener))
+    with door.call() as caller:
+        assert b"may not use" in caller.recv(4096)
