@@ -254,6 +254,22 @@ def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: 
     assert node.truth().clock_lock_mhz is None
 
 
+def test_a_gpu_that_cannot_be_opened_keeps_no_other_from_being_undone(
+    node: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "lease.json"
+    with owned_lease_file(path) as file:
+        keeper = LimitKeeper(open_gpus(), file)
+        for index in (node.h100, node.spare):
+            keeper.gpus[index].wish_clock(900, node.now_s)
+    unknown = pynvml.NVML_ERROR_UNKNOWN
+    node.emulator.inject("nvmlDeviceGetHandleByIndex", error=unknown, index=node.h100)
+    assert [limits.uuid for limits in undo_lease(path)] == [keeper.gpus[node.h100].held.uuid]
+    node.wait(0.1)
+    assert node.truth(node.spare).clock_lock_mhz is None
+    assert [limits.clock_mhz for limits in read_lease_file(path)] == [900]
+
+
 def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(node: Any, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:

@@ -5,7 +5,7 @@ How NVML's errors are answered:
 - the function is missing or not supported: `NotSupportedError`, and the knob is hidden;
 - this process may not: `NoPermissionError`, and the GPU is only metered;
 - timeout, in use, not ready, unknown: asked again at once, at most `ATTEMPTS` times, then
-  `TransientDeviceError`;
+  `TransientDeviceError`; a GPU that cannot be opened for it is left out;
 - the GPU is lost or needs a reset: `DeviceLostError`, and its replica is fenced;
 - no driver, no library, versions that do not match: `BackendUnavailableError`.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import pynvml
 
 from steppe.device.gpu import Capabilities, Sample
-from steppe.device.nvml_codes import error_kind, limit_reasons, read_mask, write_mask
+from steppe.device.nvml_codes import error_kind, limit_reasons, plausible_w, read_mask, write_mask
 from steppe.errors import (
     DeviceLostError,
     NoPermissionError,
@@ -29,26 +29,29 @@ from steppe.errors import (
 )
 
 ATTEMPTS = 3
-# NVML marks a missing reading with values near 2^32 mW; no board draws this much.
-ABSURD_W = 10_000.0
 _MILLI = 1e-3
 
 _log = logging.getLogger(__name__)
 
 
 def open_gpus() -> tuple[NvmlGpu, ...]:
-    """Open every GPU of this host, in PCI order; one that is lost is left out and logged.
+    """Open every GPU of this host, in PCI order; one that is lost or fails is left out and logged.
 
     Raises:
         BackendUnavailableError: There is no driver, no library, or they do not match.
+        TransientDeviceError: No GPU could be opened, but one may be the next time.
     """
     _call(pynvml.nvmlInit)
-    gpus = []
+    gpus: list[NvmlGpu] = []
+    passing: TransientDeviceError | None = None
     for index in range(_call(pynvml.nvmlDeviceGetCount)):
         try:
             gpus.append(NvmlGpu(index))
-        except DeviceLostError as error:
+        except (DeviceLostError, TransientDeviceError) as error:
             _log.warning("GPU %d is left out: %s", index, error)
+            passing = error if isinstance(error, TransientDeviceError) else passing
+    if passing is not None and not gpus:
+        raise passing
     return tuple(gpus)
 
 
@@ -110,7 +113,7 @@ class NvmlGpu:
         """Return the draw over about 25 ms where the GPU tells it, else its own mean, W."""
         if not self.capabilities.has_instant_power:
             return self.average_power_w()
-        return _plausible_w(self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT) * _MILLI)
+        return plausible_w(self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT) * _MILLI)
 
     def sm_clock_mhz(self) -> int:
         """Return the SM clock now, MHz."""
@@ -217,7 +220,7 @@ class NvmlGpu:
 
     def average_power_w(self) -> float:
         """Return what GetPowerUsage says, W: see `Sample.average_power_w`."""
-        return _plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
+        return plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         return _call(function, self._handle, *args)
@@ -291,9 +294,3 @@ def _field_value(handle: Any, field_id: int, scope: int = pynvml.NVML_POWER_SCOP
         raise pynvml.NVMLError(field.nvmlReturn)
     is_narrow = field.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
     return int(field.value.uiVal if is_narrow else field.value.ullVal)
-
-
-def _plausible_w(power_w: float) -> float:
-    if power_w >= ABSURD_W:
-        raise TransientDeviceError(f"the power sensor says {power_w:.0f} W")
-    return power_w

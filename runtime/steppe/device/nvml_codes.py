@@ -18,6 +18,9 @@ from steppe.errors import (
     TransientDeviceError,
 )
 
+# NVML marks a missing reading with values near 2^32 mW; no board draws this much.
+ABSURD_W = 10_000.0
+
 _ERRORS: dict[int, type[DeviceError]] = {
     1: BackendUnavailableError,  # uninitialised
     2: OutOfRangeError,  # invalid argument
@@ -58,6 +61,17 @@ def error_kind(code: int) -> type[DeviceError]:
 def limit_reasons(mask: int) -> frozenset[LimitReason]:
     """Return the reasons in a mask of NVML's clocks event reasons."""
     return frozenset(reason for bit, reason in _REASONS.items() if mask & bit)
+
+
+def plausible_w(power_w: float) -> float:
+    """Return a power that NVML told, W.
+
+    Raises:
+        TransientDeviceError: It is the mark of a missing reading.
+    """
+    if power_w >= ABSURD_W:
+        raise TransientDeviceError(f"the power sensor says {power_w:.0f} W")
+    return power_w
 
 
 def read_mask(mask: Any) -> frozenset[int]:
