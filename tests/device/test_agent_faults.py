@@ -21,6 +21,7 @@ from steppe.device.messages import (
     Beat,
     Done,
     Refused,
+    Release,
     ResetLimits,
     SetClockLimit,
     SetPowerLimit,
@@ -147,14 +148,21 @@ def test_a_check_that_fails_changes_no_limit_and_shows_as_a_fault(site: Site, co
     assert site.fault() is None
 
 
-@pytest.mark.parametrize("code", CLASSES)
-def test_no_lease_is_given_where_limits_may_not_be_changed(
-    site: Site, keeper: Any, code: int
-) -> None:
-    site.fail(SET_POWER, code)
-    answer = LeaseDesk(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), HOLDER, 0.0)
+def test_no_lease_is_given_where_limits_may_not_be_changed(site: Site) -> None:
+    site.fail(SET_POWER, pynvml.NVML_ERROR_NO_PERMISSION)
+    site.say(Release())
+    answer = site.say(TakeLease(LEASE_S))
     assert isinstance(answer, Refused)
-    assert answer.error == CLASSES[code]
+    assert answer.error == "NoPermissionError"
+
+
+@pytest.mark.parametrize("code", sorted(CLASSES.keys() - {pynvml.NVML_ERROR_NO_PERMISSION}))
+def test_one_gpu_that_fails_its_probe_costs_no_other_its_limits(site: Site, code: int) -> None:
+    site.fail(SET_POWER, code)
+    site.say(Release())
+    assert site.say(TakeLease(LEASE_S)) == Accepted(LEASE_S)
+    assert SET_POWER in (site.fault() or "")
+    assert site.say(SetClockLimit(site.other, 900)) == Accepted(900)
 
 
 def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) -> None:

@@ -12,7 +12,7 @@ from steppe.device.lease import ClockFloor, PowerFloor
 from steppe.device.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.device.limited_gpu import LimitedGpu
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.errors import AgentError, DeviceError
+from steppe.errors import AgentError, DeviceError, NoPermissionError
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 class LimitKeeper:
     """Sets limits, records them first, and undoes them.
 
-    What is done for no client in particular (undo, floor, checks) goes on past a GPU that
-    refuses: the others must not wait for it. Its fault is logged and shown.
+    What is done for all GPUs (probe, undo, floor, checks) goes on past one that refuses: the
+    others must not wait for it. Its fault is logged and shown.
     """
 
     def __init__(self, gpus: Iterable[NvmlGpu], file: LeaseFile) -> None:
@@ -63,13 +63,18 @@ class LimitKeeper:
         return self._gpus[uuid]
 
     def probe_control(self) -> None:
-        """Find out whether limits may be changed at all.
+        """Find out whether limits may be changed at all; what else a GPU says is its own fault.
 
         Raises:
             NoPermissionError: They may not.
         """
         for gpu in self.gpus:
-            gpu.knobs.probe_control()
+            try:
+                gpu.knobs.probe_control()
+            except NoPermissionError:
+                raise
+            except DeviceError as error:
+                _note_fault(gpu, error)
 
     def apply_due(self, now_s: float) -> None:
         """Set every clock limit whose turn has come."""
@@ -100,12 +105,16 @@ class LimitKeeper:
             try:
                 act(gpu)
             except DeviceError as error:
-                if gpu.fault != str(error):
-                    _log.error("GPU %s: %s", gpu.held.uuid, error)
-                gpu.fault = str(error)
+                _note_fault(gpu, error)
 
     def _record(self) -> None:
         self._file.write(self.held)
+
+
+def _note_fault(gpu: LimitedGpu, error: DeviceError) -> None:
+    if gpu.fault != str(error):
+        _log.error("GPU %s: %s", gpu.held.uuid, error)
+    gpu.fault = str(error)
 
 
 def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
