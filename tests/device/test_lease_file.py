@@ -8,7 +8,13 @@ import pytest
 from steppe.device.lease_file import HeldLimits, owned_lease_file, read_lease_file
 from steppe.errors import AgentError
 
+GPUS_OF = "STEPPE_EMULATED_STATE"
 LIMITS = (HeldLimits("GPU-a", clock_mhz=900), HeldLimits("GPU-b", None, 300.0, 700.0))
+
+
+@pytest.fixture(autouse=True)
+def real_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GPUS_OF, raising=False)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -35,6 +41,31 @@ def test_a_file_from_before_a_reboot_is_void(tmp_path: Path) -> None:
         file.write(LIMITS)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"boot_id": "another boot"}))
     assert read_lease_file(path) == ()
+
+
+def test_a_file_of_emulated_gpus_is_void_once_they_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, state = tmp_path / "lease.json", tmp_path / "gpus"
+    state.touch()
+    monkeypatch.setenv(GPUS_OF, str(state))
+    with owned_lease_file(path) as file:
+        file.write(LIMITS)
+    assert read_lease_file(path) == LIMITS
+    state.unlink()
+    assert read_lease_file(path) == ()
+
+
+def test_limits_of_emulated_and_real_gpus_are_never_taken_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lease.json"
+    with owned_lease_file(path) as file:
+        file.write(LIMITS)
+    monkeypatch.setenv(GPUS_OF, str(tmp_path / "gpus"))
+    with owned_lease_file(path) as file, pytest.raises(AgentError, match="found the real driver"):
+        file.read()
+    assert read_lease_file(path) == LIMITS
 
 
 def test_a_broken_file_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:

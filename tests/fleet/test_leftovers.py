@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pynvml
 import pytest
 
-from steppe.fleet.leftovers import sweep_leftovers
+from steppe.device.emulator.build import build_library
+from steppe.device.emulator.environment import STATE_VARIABLE, emulated_environment
+from steppe.device.emulator.library import Emulator
+from steppe.device.lease_file import HeldLimits, owned_lease_file
+from steppe.device.nvml import open_gpus
+from steppe.fleet.leftovers import LEASE_FILE, sweep_leftovers
 
 DEAD, ALIVE = "1111", "2222"
 
@@ -30,6 +38,25 @@ def folder(tmp_path: Path) -> Path:
         (made / f"steppe-run-{pid}-a1b2c3d4" / "replica-1.block").write_text("block")
     (made / "psm_1111").write_text("somebody else's")
     return made
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Return the truth about one GPU that this process and its children see."""
+    for name, value in emulated_environment("h100", 1, tmp_path / "gpus").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    made = Emulator.attach(build_library(), tmp_path / "gpus", "h100x1")
+    made.use_virtual_clock(True)
+    yield made
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()
+
+
+def leave_limit(folder: Path, uuid: str) -> None:
+    with owned_lease_file(folder / f"steppe-run-{DEAD}-a1b2c3d4" / LEASE_FILE) as file:
+        file.write((HeldLimits(uuid, clock_mhz=900),))
 
 
 def names(folder: Path) -> set[str]:
@@ -87,6 +114,43 @@ def test_a_semaphore_that_nobody_maps_was_left_by_a_killed_engine(
     sweep_leftovers(folder, processes)
     assert "sem.mp-used" in names(folder)
     assert "sem.mp-dead" not in names(folder)
+
+
+def test_limits_of_a_run_that_was_killed_with_its_agent_are_undone_before_its_folder_goes(
+    folder: Path, processes: Path, emulator: Emulator
+) -> None:
+    (gpu,) = open_gpus()
+    gpu.set_clock_limit(900)
+    leave_limit(folder, gpu.uuid)
+    emulator.tick(0.1)
+    assert emulator.snapshot(0).clock_lock_mhz == (210, 900)
+    sweep_leftovers(folder, processes)
+    emulator.tick(0.1)
+    assert emulator.snapshot(0).clock_lock_mhz is None
+    assert "steppe-run-1111-a1b2c3d4" not in names(folder)
+
+
+def test_the_folder_of_a_run_stays_while_limits_that_it_names_cannot_be_undone(
+    folder: Path,
+    processes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv(STATE_VARIABLE, raising=False)
+    leave_limit(folder, "GPU-elsewhere")
+    sweep_leftovers(folder, processes)
+    assert "steppe-run-1111-a1b2c3d4" in names(folder)
+    assert "limits of a dead run stay" in caplog.text
+
+
+def test_limits_of_emulated_gpus_that_are_gone_keep_no_folder(
+    folder: Path, processes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(folder / f"steppe-gpus-{DEAD}"))
+    leave_limit(folder, "GPU-emulated")
+    monkeypatch.delenv(STATE_VARIABLE)
+    sweep_leftovers(folder, processes)
+    assert not {name for name in names(folder) if DEAD in name} - {"psm_1111"}
 
 
 def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:

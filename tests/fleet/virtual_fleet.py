@@ -26,6 +26,7 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.tick_times import TickTimes
 from steppe.device import agent_client
 from steppe.device.emulator.build import build_library
+from steppe.device.emulator.environment import STATE_VARIABLE
 from steppe.device.emulator.library import Emulator
 from steppe.device.lease import Restore
 from steppe.device.lease_desk import LeaseDesk, Peer
@@ -273,7 +274,7 @@ def virtual_world(
     """Make a fleet of one node; it ends with the block."""
     state, time = tmp_path / "gpus", VirtualTime()
     monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    monkeypatch.setenv(node_module.STATE_VARIABLE, str(state))
+    monkeypatch.setenv(STATE_VARIABLE, str(state))
     for name in ("LD_LIBRARY_PATH", "STEPPE_EMULATED_GPUS"):
         monkeypatch.setenv(name, "")
     emulator = Emulator.attach(build_library(), state, f"h100x{GPUS}")

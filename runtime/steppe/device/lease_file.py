@@ -1,7 +1,7 @@
 """What this host's GPUs still owe us: limits that we set and have not undone, on disk.
 
 The file is written before a limit is set and after one is undone, so it never names too little.
-Like locked clocks, it is void after a reboot.
+Like locked clocks, it is void after a reboot; that of emulated GPUs is void once they are gone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from steppe.device.emulator.environment import emulated_state
 from steppe.errors import AgentError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -47,6 +48,7 @@ class _Content:
     boot_id: str
     agent_pid: int
     gpus: tuple[HeldLimits, ...]
+    emulated_state: Path | None = None
 
 
 _CONTENT = TypeAdapter(_Content)
@@ -63,14 +65,18 @@ class LeaseFile:
         """Return the limits that are left to undo; none where there is no file.
 
         Raises:
-            AgentError: The file is not ours or broken.
+            AgentError: The file is broken, or not about the GPUs that this process sees.
         """
-        return read_lease_file(self.path)
+        content, seen = _read(self.path), emulated_state()
+        if content.gpus and content.emulated_state != seen:
+            asked, found = (state or "the real driver" for state in (seen, content.emulated_state))
+            raise AgentError(f"{self.path}: asked for limits of GPUs of {asked}, found {found}")
+        return content.gpus
 
     def write(self, limits: tuple[HeldLimits, ...]) -> None:
         """Replace the content, and return when it is on the disk."""
         held = tuple(limit for limit in limits if not limit.is_free)
-        content = _Content(_boot_id(), os.getpid(), held)
+        content = _Content(_boot_id(), os.getpid(), held, emulated_state())
         draft = self.path.with_name(self.path.name + ".draft")
         with draft.open("wb") as file:
             file.write(_CONTENT.dump_json(content, indent=1))
@@ -85,18 +91,12 @@ class LeaseFile:
 
 
 def read_lease_file(path: Path) -> tuple[HeldLimits, ...]:
-    """Return the limits that are left to undo; none where there is no file, or after a reboot.
+    """Return the limits that are left to undo; none where there is no file, or where it is void.
 
     Raises:
         AgentError: The file is not a lease file.
     """
-    try:
-        content = _CONTENT.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValidationError) as error:
-        raise AgentError(f"{path}: not a lease file: {' '.join(str(error).split())}") from error
-    return content.gpus if content.boot_id == _boot_id() else ()
+    return _read(path).gpus
 
 
 @contextmanager
@@ -113,6 +113,19 @@ def owned_lease_file(path: Path) -> Generator[LeaseFile]:
         except BlockingIOError as error:
             raise AgentError(f"{path}: a running agent owns it; ask that one to release") from error
         yield LeaseFile(path)
+
+
+def _read(path: Path) -> _Content:
+    """Return the content of a lease file, without limits where it is void."""
+    try:
+        content = _CONTENT.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return _Content(_boot_id(), os.getpid(), ())
+    except (OSError, ValidationError) as error:
+        raise AgentError(f"{path}: not a lease file: {' '.join(str(error).split())}") from error
+    state = content.emulated_state
+    is_void = content.boot_id != _boot_id() or (state is not None and not state.exists())
+    return replace(content, gpus=()) if is_void else content
 
 
 def _boot_id() -> str:

@@ -13,6 +13,7 @@ from steppe.device.agent_client import AgentClient, AgentProcess, start_agent
 from steppe.device.lease import Restore
 from steppe.device.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
+from steppe.fleet.leftovers import LEASE_FILE
 
 PATIENCE_LEASES = 2
 """An agent that our predecessor left behind is gone after so many leases."""
@@ -136,7 +137,7 @@ class ClockLimits:
             try:
                 return start_agent(
                     self._folder / "agent.sock",
-                    lease_file=self._folder / "lease.json",
+                    lease_file=self._folder / LEASE_FILE,
                     loss=Restore(),
                     lease_s=self._lease_s,
                 )

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from steppe.device.lease_file import read_lease_file
+from steppe.errors import AgentError
+
+LEASE_FILE = "lease.json"
+"""Where, in the folder of a run, its agent writes down the limits that it sets."""
+UNDO_S = 10.0
+"""How long undoing the limits of a dead run may take, s."""
+
 _GPUS, _RUN, _SEMAPHORE = "steppe-gpus-", "steppe-run-", "sem.mp-"
 _GPUS_OF_NODE = f"{_GPUS}node-"
+
+_log = logging.getLogger(__name__)
 
 
 def state_folder() -> Path:
@@ -43,6 +56,9 @@ def sweep_leftovers(
     on its command line, as engines, node actors and agents do. A killed engine also leaves
     named semaphores of Python's multiprocessing, which its like have mapped.
 
+    A run that was killed with its agent left its limits on the GPUs. They are undone first; its
+    folder stays while they cannot be.
+
     Args:
         folder: Where files in memory go.
         processes: Where the kernel lists processes.
@@ -58,13 +74,43 @@ def sweep_leftovers(
     if not orphans:
         return ()
     in_use = "".join(_what_is_used(processes))
-    removed = tuple(p for p in orphans if _ends_with_its_owner(p) or str(p) not in in_use)
-    for path in removed:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return removed
+    over = [path for path in orphans if _ends_with_its_owner(path) or str(path) not in in_use]
+    # Emulated GPUs go before the folder of their run, for their limits are void without them.
+    return tuple(path for path in sorted(over) if _remove(path))
+
+
+def remove_run(folder: Path) -> bool:
+    """Remove the folder of a run; tell whether it is gone, for limits that it names may stay."""
+    if not _are_undone(folder / LEASE_FILE):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _remove(path: Path) -> bool:
+    if path.is_dir():
+        return remove_run(path)
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _are_undone(lease_file: Path) -> bool:
+    """Undo what a dead agent left, and tell whether nothing is left.
+
+    Another process does it: one that has asked the real driver can see no emulated GPUs any more.
+    """
+    undo = [sys.executable, "-m", "steppe.device.agent", "--undo", "--lease-file", str(lease_file)]
+    try:
+        if not read_lease_file(lease_file):
+            return True
+        said = subprocess.run(undo, capture_output=True, text=True, timeout=UNDO_S, check=False)
+        if not read_lease_file(lease_file):
+            return True
+        why = " ".join(said.stderr.split())[-500:]
+    except (AgentError, OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    _log.warning("limits of a dead run stay, see %s: %s", lease_file, why)
+    return False
 
 
 def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -12,14 +11,20 @@ from pathlib import Path
 import ray
 
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
-from steppe.device.emulator.environment import activate, remove_state
+from steppe.device.emulator.environment import STATE_VARIABLE, activate, remove_state
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.device.zeusd_client import ZeusdClient
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet.clocks import ClockLimits, ZeusdLimits
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
-from steppe.fleet.leftovers import gpus_file_of_node, run_folder, state_folder, sweep_leftovers
+from steppe.fleet.leftovers import (
+    gpus_file_of_node,
+    remove_run,
+    run_folder,
+    state_folder,
+    sweep_leftovers,
+)
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
@@ -36,7 +41,6 @@ from steppe.fleet.seats import ReplicaSeat, block_path, wait_for_first_tick
 from steppe.fleet.weights import token_weights
 
 COUPLING = "steppe.device.emulator.coupling:couple"
-STATE_VARIABLE = "STEPPE_EMULATED_STATE"
 LONGEST_WINDOW_S = 60.0
 
 
@@ -170,9 +174,9 @@ class Node:
         self._is_closed.set()
         self._limits.close()
         self._meters.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
         if self._state is not None:
             remove_state(self._state)
+        remove_run(self._folder)
         sweep_leftovers(state_folder())
 
     def _close_windows(self) -> None:

@@ -13,6 +13,8 @@ from steppe.device.emulator.build import LIBRARY_NAME, build_library
 from steppe.device.emulator.library import Emulator
 from steppe.errors import InstallError
 
+STATE_VARIABLE = "STEPPE_EMULATED_STATE"
+
 
 def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str]:
     """Return the environment variables with which a child process sees emulated GPUs.
@@ -33,7 +35,7 @@ def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str
     return {
         "LD_LIBRARY_PATH": ":".join(folders),
         "STEPPE_EMULATED_GPUS": f"{profile}x{count}",
-        "STEPPE_EMULATED_STATE": str(state),
+        STATE_VARIABLE: str(state),
     }
 
 
@@ -53,6 +55,12 @@ def activate(profile: str, count: int, state: Path) -> Emulator:
             f"asked for emulated GPUs, but this process has loaded a real {LIBRARY_NAME} already"
         )
     return emulator
+
+
+def emulated_state() -> Path | None:
+    """Return the state file of the emulated GPUs that this process sees; None: real ones."""
+    state = os.environ.get(STATE_VARIABLE)
+    return Path(state).absolute() if state else None
 
 
 def remove_state(state: Path) -> None:
