@@ -101,6 +101,12 @@ def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, keeper: 
     assert desk.answer(TakeLease(3600.0), ALICE, 0.0) == Accepted(LEASE_S)
 
 
+def test_a_holder_that_takes_the_lease_again_is_told_how_long_it_has(
+    node: Any, keeper: Any
+) -> None:
+    assert Desk(node, keeper, Restore()).say(TakeLease(3600.0)) == Accepted(LEASE_S)
+
+
 def test_a_closed_connection_is_death_at_once(node: Any, keeper: Any) -> None:
     desk = Desk(node, keeper, Restore())
     desk.leave()

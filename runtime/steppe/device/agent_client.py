@@ -152,7 +152,7 @@ class AgentClient:
             OSError: The agent went away while it was asked.
         """
         self._socket = socket
-        self._lease_s = lease_s
+        self._lease_s = self._granted_s = lease_s
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
         self._leases_taken = 0
@@ -235,9 +235,10 @@ class AgentClient:
         return answer.value
 
     def _ask(self, request: Request) -> Answer:
-        if self._is_closed.is_set():
-            raise AgentError("the lease has been released")
         with self._lock:
+            # Asked only now: whoever waited while the lease was released must not take it again.
+            if self._is_closed.is_set():
+                raise AgentError("the lease has been released")
             try:
                 answer = self._line.ask(request)
             except OSError:
@@ -264,11 +265,13 @@ class AgentClient:
         if isinstance(answer, NotHolder):
             line.close()
             raise AgentError(f"{self._socket}: process {answer.holder_pid} holds the lease")
+        assert isinstance(answer, Accepted), "a lease is given for a time"
+        self._granted_s = answer.value
         self._leases_taken += 1
         return line
 
     def _beat(self) -> None:
-        while not self._is_closed.wait(self._lease_s / BEATS_PER_LEASE):
+        while not self._is_closed.wait(self._granted_s / BEATS_PER_LEASE):
             try:
                 self._ask(Beat())
             except SteppeError as error:

@@ -188,7 +188,9 @@ class LeaseDesk:
             case Release():
                 self._state = Free()
                 self._keeper.undo(now_s)
-            case TakeLease() | Beat() | AskStatus():
+            case TakeLease():
+                return Accepted(held.lease_s)
+            case Beat() | AskStatus():
                 pass
         return Done()
 

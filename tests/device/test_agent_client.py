@@ -1,0 +1,87 @@
+"""The client of an agent, on a line that is only played."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steppe.device import agent_client
+from steppe.device.agent_client import AgentClient
+from steppe.device.messages import Accepted, Answer, Beat, Done, Request, TakeLease
+from steppe.errors import AgentError
+
+GRANTED_S = 0.04
+
+
+class Line:
+    """Grants a short lease, whatever is asked for, and notes the beats."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.beats = threading.Semaphore(0)
+
+    def ask(self, request: Request) -> Answer:
+        if not self.is_open:
+            raise OSError("closed")
+        if isinstance(request, Beat):
+            self.beats.release()
+        return Accepted(GRANTED_S) if isinstance(request, TakeLease) else Done()
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LostRace:
+    """A lock that its first caller gets only when the client has been released."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self._client, self._lock = client, client._lock
+
+    def __enter__(self) -> None:
+        self._client._lock = self._lock
+        self._client.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
+    """Return the lines that were opened, the latest last."""
+    opened: list[Line] = []
+
+    def call(_: Path) -> Line:
+        opened.append(Line())
+        return opened[-1]
+
+    monkeypatch.setattr(agent_client, "AgentLine", call)
+    return opened
+
+
+def test_the_client_says_that_it_lives_as_often_as_the_granted_lease_needs(
+    lines: list[Line],
+) -> None:
+    with AgentClient(Path("agent.sock"), lease_s=60.0):
+        for _ in range(3):
+            assert lines[0].beats.acquire(timeout=5.0), "it beats for the lease that it asked for"
+
+
+def test_who_waited_while_the_lease_was_released_does_not_take_it_again(
+    lines: list[Line],
+) -> None:
+    client = AgentClient(Path("agent.sock"), lease_s=60.0)
+    raced: Any = LostRace(client)
+    client._lock = raced
+    with pytest.raises(AgentError, match="released"):
+        client.reset()
+    assert len(lines) == 1
