@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steppe.config import NvmlSection, ZeusdSection, load_config
+from steppe.config import AGENT_SOCKET, NvmlSection, ZeusdSection, load_config
 from steppe.errors import ConfigError
 
 
@@ -22,8 +22,11 @@ def load(folder: Path, device: dict[str, Any]) -> Any:
     return load_config(path).device
 
 
-def test_real_gpus_are_limited_by_our_own_agent_unless_zeusd_is_asked_for(tmp_path: Path) -> None:
-    assert load(tmp_path, {"kind": "nvml"}) == NvmlSection(kind="nvml", zeusd=None)
+def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_asked_for(tmp_path: Path) -> None:
+    found = load(tmp_path, {"kind": "nvml"})
+    assert found == NvmlSection(kind="nvml", agent_socket=AGENT_SOCKET, zeusd=None)
+    found = load(tmp_path, {"kind": "nvml", "agent_socket": "/srv/agent.sock"})
+    assert found.agent_socket == Path("/srv/agent.sock")
     found = load(tmp_path, {"kind": "nvml", "zeusd": {}})
     assert found.zeusd == ZeusdSection(socket=Path("/run/zeusd/zeusd.sock"), token_file=None)
     zeusd = {"socket": "/var/zeusd.sock", "token_file": "/etc/zeusd.token"}
@@ -44,11 +47,17 @@ def test_real_gpus_are_limited_by_our_own_agent_unless_zeusd_is_asked_for(tmp_pa
             "device.nvml.zeusd.token_file: each node looks for it in its own file system: give an "
             "absolute path, found 'token'",
         ),
+        (
+            {"kind": "nvml", "agent_socket": "agent.sock"},
+            "device.nvml.agent_socket: each node looks for it in its own file system: give an "
+            "absolute path, found 'agent.sock'",
+        ),
+        ({"kind": "emulated", "agent_socket": "/a"}, "device.emulated.agent_socket: unknown key"),
         ({"kind": "nvml", "zeusd": {"port": 1}}, "device.nvml.zeusd.port: unknown key"),
         ({"kind": "emulated", "zeusd": {}}, "device.emulated.zeusd: unknown key"),
     ],
 )
-def test_a_mistake_about_zeusd_is_one_line_that_names_the_key(
+def test_a_mistake_about_who_sets_limits_is_one_line_that_names_the_key(
     tmp_path: Path, device: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

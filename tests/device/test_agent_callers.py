@@ -14,8 +14,11 @@ import pytest
 
 from steppe.device import agent as agent_module
 from steppe.device.agent import AgentOptions
+from steppe.device.agent_line import AgentLine
 from steppe.device.lease import Restore
 from steppe.device.lease_desk import LeaseDesk
+from steppe.device.messages import AskStatus
+from steppe.errors import AgentError
 
 
 class Strangers:
@@ -92,3 +95,11 @@ def test_a_caller_who_cannot_be_let_in_keeps_nobody_else_out(door: Door) -> None
     door.open(FullHouse(door.listener))
     with door.call() as caller:
         assert b"may not use" in caller.recv(4096)
+
+
+def test_a_client_that_speaks_only_after_it_was_turned_away_still_hears_why(door: Door) -> None:
+    door.open(door.listener)
+    with AgentLine(door.path) as line, door.call() as next_one:
+        next_one.recv(4096)  # callers are answered in turn
+        with pytest.raises(AgentError, match="user 65534 may not use this agent"):
+            line.ask(AskStatus())

@@ -18,6 +18,8 @@ from steppe.errors import (
 from steppe.fleet import clocks
 from steppe.fleet.clocks import REFUSED_S, ClockLimits, ZeusdLimits
 
+HOST = Path("host.sock")
+
 
 @dataclass
 class FakeProcess:
@@ -80,6 +82,8 @@ class Site:
     client: FakeClient = field(default_factory=FakeClient)
     problems: list[Exception] = field(default_factory=list)
     agents: list[FakeAgent] = field(default_factory=list)
+    refusals: list[Exception] = field(default_factory=list)
+    """What taking the lease of the host's agent brings first."""
 
     def start(self, *_: Any, **__: Any) -> FakeAgent:
         if self.problems:
@@ -87,19 +91,30 @@ class Site:
         self.agents.append(FakeAgent())
         return self.agents[-1]
 
+    def take(self, socket: Path, _: float) -> FakeClient:
+        if socket == HOST and self.refusals:
+            raise self.refusals.pop(0)
+        return self.client
+
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     made = Site()
     monkeypatch.setattr(clocks, "start_agent", made.start)
-    monkeypatch.setattr(clocks, "AgentClient", lambda *_: made.client)
+    monkeypatch.setattr(clocks, "AgentClient", made.take)
+    monkeypatch.setattr(clocks, "ask_status", lambda _: None)
     monkeypatch.setattr(clocks, "_RETRY_S", 0.0)
     return made
 
 
 @pytest.fixture
 def limits(site: Site, tmp_path: Path) -> Callable[[], ClockLimits]:
-    return lambda: ClockLimits(tmp_path, lease_s=5.0)
+    return lambda: ClockLimits(tmp_path, 5.0, None)
+
+
+@pytest.fixture
+def limits_of_host(site: Site, tmp_path: Path) -> Callable[[], ClockLimits]:
+    return lambda: ClockLimits(tmp_path, 5.0, HOST)
 
 
 def test_a_limit_is_answered_with_the_clock_that_was_taken(
@@ -216,3 +231,61 @@ def test_closing_ends_the_agent_even_when_it_does_not_answer(
     site.client.problem = AgentError("gone")
     made.close()
     assert site.agents[0].stopped
+
+
+def test_the_agent_of_the_host_is_used_where_there_is_one(
+    site: Site, limits_of_host: Callable[[], ClockLimits]
+) -> None:
+    made = limits_of_host()
+    assert (made.set("GPU-1", 907), site.agents) == (900, [])
+    site.client.leases_taken = 2  # it was restarted
+    assert (made.were_undone(), made.were_undone()) == (True, False)
+    made.close()
+
+
+def test_a_lease_that_a_dead_predecessor_holds_is_waited_for(
+    site: Site, limits_of_host: Callable[[], ClockLimits]
+) -> None:
+    site.refusals = [AgentError("process 1 holds the lease"), AgentError("process 1 holds it")]
+    assert limits_of_host().can_set
+    assert (site.refusals, site.agents) == ([], [])
+
+
+def test_where_another_run_holds_the_lease_of_the_host_no_second_agent_fights_it(
+    site: Site,
+    limits_of_host: Callable[[], ClockLimits],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(clocks, "PATIENCE_LEASES", 0)
+    site.refusals = [AgentError("process 1 holds the lease")]
+    assert not limits_of_host().can_set
+    assert site.agents == []
+    assert caplog.messages == ["no clock limits on this node: process 1 holds the lease"]
+
+
+def test_an_agent_of_the_host_that_may_not_set_limits_is_passed_over(
+    site: Site, limits_of_host: Callable[[], ClockLimits]
+) -> None:
+    site.refusals = [NoPermissionError("only root")]
+    assert limits_of_host().can_set
+    assert len(site.agents) == 1
+
+
+@pytest.mark.parametrize("why", [FileNotFoundError(), PermissionError()])
+def test_who_may_not_use_the_agent_of_the_host_starts_one_and_says_so(
+    site: Site,
+    limits_of_host: Callable[[], ClockLimits],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    why: OSError,
+) -> None:
+    def refuse(_: Path) -> None:
+        raise AgentError("no agent answers") from why
+
+    monkeypatch.setattr(clocks, "ask_status", refuse)
+    assert limits_of_host().can_set
+    assert len(site.agents) == 1
+    silent = isinstance(why, FileNotFoundError)
+    says = "the agent of this host is not for us: no agent answers"
+    assert caplog.messages == ([] if silent else [says])

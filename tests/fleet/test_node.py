@@ -16,18 +16,20 @@ import pynvml
 import pytest
 import ray
 
-from steppe.config import NvmlSection, ZeusdSection
+from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.emulator.build import build_library
+from steppe.device.emulator.environment import STATE_VARIABLE
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError, NoPermissionError
 from steppe.fleet import clocks
 from steppe.fleet import node as node_module
+from steppe.fleet.clocks import ClockLimits
 from steppe.fleet.messages import NodeSettings, SetLimits
 from steppe.frontier.roofline_file import read_model_shape, read_roofline
 
-NVML = NvmlSection(kind="nvml")
+NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
 MODEL = read_model_shape("llama-3.1-8b")
 
 
@@ -121,6 +123,29 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
     node.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "looks_at"), [(NVML, NVML.agent_socket), (EmulatedSection(kind="emulated"), None)]
+)
+def test_only_for_real_gpus_a_node_looks_for_the_agent_of_its_host(
+    make_node: Callable[[Any], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: NvmlSection | EmulatedSection,
+    looks_at: Path | None,
+) -> None:
+    asked: list[Path | None] = []
+
+    def limit(folder: Path, lease_s: float, host_agent: Path | None) -> ClockLimits:
+        asked.append(host_agent)
+        return ClockLimits(folder, lease_s, None)
+
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "gpus"))
+    monkeypatch.setattr(node_module, "activate", lambda *_: None)
+    monkeypatch.setattr(node_module, "ClockLimits", limit)
+    make_node(device).close()
+    assert asked == [looks_at]
 
 
 def test_tokens_on_a_real_h100_weigh_as_the_roofline_says(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from steppe.config import AGENT_SOCKET
 from steppe.device.agent import AgentOptions, run_agent
 from steppe.device.lease import parse_loss
 from steppe.options import ABOVE_ZERO
@@ -16,7 +17,7 @@ from steppe.options import ABOVE_ZERO
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
-    default="/run/steppe/agent.sock",
+    default=AGENT_SOCKET,
     show_default=True,
     help="Where to listen.",
 )

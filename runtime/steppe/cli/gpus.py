@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from steppe.config import AGENT_SOCKET
 from steppe.device.agent_client import AgentClient, ask_status, start_agent
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.device.inventory import gpus_table, render, to_json
@@ -41,7 +42,7 @@ class _Host:
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
-    default="/run/steppe/agent.sock",
+    default=AGENT_SOCKET,
     show_default=True,
     help="Where an agent may listen, to ask what it holds.",
 )

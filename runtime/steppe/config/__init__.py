@@ -10,6 +10,7 @@ from pydantic import ValidationError, model_validator
 
 from steppe.config.control import ControlSection, HorizonSection
 from steppe.config.device import (
+    AGENT_SOCKET,
     DeviceSection,
     EmulatedSection,
     ModelledSection,
@@ -44,6 +45,7 @@ from steppe.config.shipped import shipped_config
 from steppe.errors import ConfigError
 
 __all__ = [
+    "AGENT_SOCKET",
     "BatterySection",
     "ConstantSupply",
     "ControlSection",

@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from steppe.config.section import NonNegative, Section
+
+AGENT_SOCKET = Path("/run/steppe/agent.sock")
+"""Where the agent of a host listens unless it is told otherwise."""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("each node looks for it in its own file system: give an absolute path")
+    return path
+
+
+NodePath = Annotated[Path, AfterValidator(_absolute)]
+"""A path in the file system of each node."""
 
 
 class PaceSection(Section):
@@ -26,31 +39,27 @@ class PaceSection(Section):
 
 
 class ZeusdSection(Section):
-    """Set clock limits through a running zeusd (Zeus's daemon), not through an agent of our own.
+    """Set clock limits through a running zeusd (Zeus's daemon), not through an agent.
 
     For sites where zeusd has the privilege and nothing else may have it. It has no dead-man
     lease: when a node is killed, its clock limits stay.
     """
 
-    socket: Path = Path("/run/zeusd/zeusd.sock")
+    socket: NodePath = Path("/run/zeusd/zeusd.sock")
     """Where it listens, on every node."""
-    token_file: Path | None = None
+    token_file: NodePath | None = None
     """File with the bearer token (scope `gpu-control`), where the daemon asks for one."""
-
-    @field_validator("socket", "token_file")
-    @classmethod
-    def _is_absolute(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_absolute():
-            raise ValueError("each node looks for it in its own file system: give an absolute path")
-        return path
 
 
 class NvmlSection(Section):
     """Real NVIDIA GPUs."""
 
     kind: Literal["nvml"]
+    agent_socket: NodePath = AGENT_SOCKET
+    """Where the agent of each node listens. Where none answers, or it does not let us set limits,
+    the run starts one of its own there, which needs the privilege itself."""
     zeusd: ZeusdSection | None = None
-    """Who sets the clock limits; each node starts an agent of its own when absent."""
+    """Who sets the clock limits in place of an agent."""
 
 
 class EmulatedSection(Section):

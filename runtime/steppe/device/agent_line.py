@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket as sockets
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from steppe import errors
@@ -48,7 +49,8 @@ class AgentLine:
             OSError: The agent is gone, or says nothing for `ANSWER_S`: call again.
             SteppeError: The agent refused; the error is the one that it met.
         """
-        self._socket.sendall(encode_request(request))
+        with suppress(BrokenPipeError):  # who turns us away hangs up, but says why first
+            self._socket.sendall(encode_request(request))
         line = self._answers.readline()
         if not line:
             raise ConnectionResetError("the agent hung up")

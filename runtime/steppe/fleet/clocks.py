@@ -1,4 +1,4 @@
-"""The clock limits of one node, through its agent or zeusd; a node without either only meters."""
+"""The clock limits of one node, through an agent or zeusd; a node without either only meters."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from steppe.device.agent_client import AgentClient, AgentProcess, start_agent
+from steppe.device.agent_client import AgentClient, AgentProcess, ask_status, start_agent
 from steppe.device.lease import Restore
 from steppe.device.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
 from steppe.fleet.leftovers import LEASE_FILE
 
 PATIENCE_LEASES = 2
-"""An agent that our predecessor left behind is gone after so many leases."""
+"""What our predecessor holds, an agent or its lease, is free after so many leases."""
 REFUSED_S = 10.0
 """Who was not permitted to set a limit asks again after this time, s."""
 _RETRY_S = 0.2
+
+_Taken = TypeVar("_Taken")
 
 _log = logging.getLogger(__name__)
 
@@ -75,14 +78,19 @@ class Asking:
 
 
 class ClockLimits:
-    """Owns an agent and its lease; an agent that dies is started again."""
+    """Holds the lease of the host's agent; where there is none for us, of an agent of our own.
 
-    def __init__(self, folder: Path, lease_s: float) -> None:
-        """Start the agent and take the lease.
+    One of our own is started again when it dies.
+    """
+
+    def __init__(self, folder: Path, lease_s: float, host_agent: Path | None) -> None:
+        """Take the lease.
 
         Args:
-            folder: Where its socket, lease file and log go.
-            lease_s: It undoes our limits when it has heard nothing for so long, s.
+            folder: Where the socket, lease file and log of an agent of our own go.
+            lease_s: Limits are lost when the agent has heard nothing for so long, s. What
+                becomes of them an agent of the host decides; one of our own undoes them.
+            host_agent: Where the agent of this host may listen; None: do not look for it.
         """
         self._folder, self._lease_s = folder, lease_s
         self._agent: AgentProcess | None = None
@@ -90,11 +98,13 @@ class ClockLimits:
         self._leases = 0
         self._asking = Asking()
         try:
-            self._agent = self._start(PATIENCE_LEASES * lease_s)
-            self._client = AgentClient(self._agent.socket, lease_s)
+            self._client = None if host_agent is None else self._join(host_agent)
+            if self._client is None:
+                self._agent = self._patiently(self._start)
+                self._client = AgentClient(self._agent.socket, lease_s)
             self._leases = self._client.leases_taken
         except (SteppeError, OSError) as error:
-            _log.warning("no agent, so no clock limits on this node: %s", error)
+            _log.warning("no clock limits on this node: %s", error)
 
     @property
     def can_set(self) -> bool:
@@ -111,17 +121,17 @@ class ClockLimits:
 
     def were_undone(self) -> bool:
         """Tell whether limits must be set anew, because the lease was lost and taken again."""
-        if self._client is None or self._agent is None:
+        if self._client is None:
             return False
-        if self._agent.process.poll() is not None:
+        if self._agent is not None and self._agent.process.poll() is not None:
             _log.warning("the agent died; another one is started")
             with contextlib.suppress(SteppeError, OSError):
-                self._agent = self._start(0.0)
+                self._agent = self._start()
         leases, self._leases = self._leases, self._client.leases_taken
         return leases != self._leases
 
     def close(self) -> None:
-        """Undo every limit, give the lease back and end the agent."""
+        """Undo every limit, give the lease back and end an agent of our own."""
         if self._client is not None:
             try:
                 self._client.release()
@@ -130,17 +140,38 @@ class ClockLimits:
         if self._agent is not None:
             self._agent.stop()
 
-    def _start(self, patience_s: float) -> AgentProcess:
-        """Start an agent, once the one before has let go of the lease file."""
-        give_up_s = time.monotonic() + patience_s
+    def _join(self, socket: Path) -> AgentClient | None:
+        """Take the lease of the host's agent; None where there is none for us.
+
+        Raises:
+            AgentError: Somebody else holds the lease: an agent of our own would fight theirs.
+        """
+        try:
+            ask_status(socket)
+        except AgentError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                _log.warning("the agent of this host is not for us: %s", error)
+            return None
+        try:
+            return self._patiently(lambda: AgentClient(socket, self._lease_s))
+        except NoPermissionError as error:
+            _log.warning("the agent of this host sets no limits: %s", error)
+            return None
+
+    def _start(self) -> AgentProcess:
+        return start_agent(
+            self._folder / "agent.sock",
+            lease_file=self._folder / LEASE_FILE,
+            loss=Restore(),
+            lease_s=self._lease_s,
+        )
+
+    def _patiently(self, take: Callable[[], _Taken]) -> _Taken:
+        """Take what a predecessor may still hold, a lease file or a lease, once it is free."""
+        give_up_s = time.monotonic() + PATIENCE_LEASES * self._lease_s
         while True:
             try:
-                return start_agent(
-                    self._folder / "agent.sock",
-                    lease_file=self._folder / LEASE_FILE,
-                    loss=Restore(),
-                    lease_s=self._lease_s,
-                )
+                return take()
             except AgentError:
                 if time.monotonic() >= give_up_s:
                     raise

@@ -250,8 +250,10 @@ class Node:
         match self._settings.device:
             case NvmlSection(zeusd=ZeusdSection(socket=socket, token_file=token_file)):
                 return ZeusdLimits(ZeusdClient(socket, self._gpus, token_file))
-            case _:
-                return ClockLimits(self._folder, self._settings.lease_s)
+            case NvmlSection(agent_socket=socket):
+                return ClockLimits(self._folder, self._settings.lease_s, socket)
+            case EmulatedSection():  # the agent of the host is there for its real GPUs
+                return ClockLimits(self._folder, self._settings.lease_s, None)
 
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:
