@@ -8,13 +8,14 @@ from typing import Protocol
 
 import ray
 
+from steppe.device.nvml import open_gpus
 from steppe.engine.model_store import get_model
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.engine.transformers_engine import start_transformers
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
-from steppe.errors import EngineError
+from steppe.errors import EngineError, UsageError
 from steppe.fleet.messages import ReplicaStatus, Seat
 
 EXIT_ENGINE_DIED = 70
@@ -60,8 +61,15 @@ class Replica:
         self._frozen = False
 
     def gpu_indices(self) -> list[int]:
-        """Return the NVML indices of the GPUs that Ray gave this actor."""
-        return [int(gpu) for gpu in ray.get_gpu_ids()]
+        """Return the NVML indices of the GPUs that Ray gave this actor.
+
+        Raises:
+            UsageError: CUDA_VISIBLE_DEVICES names something that is no whole GPU of this host.
+        """
+        names = [str(name).strip() for name in ray.get_gpu_ids()]
+        if all(name.isdecimal() for name in names):
+            return [int(name) for name in names]
+        return _indices(names, {gpu.uuid: gpu.index for gpu in open_gpus()})
 
     async def start(self, seat: Seat) -> ReplicaStatus:
         """Start the engine, once; it begins frozen-free and ready to serve.
@@ -115,6 +123,19 @@ class Replica:
                 return await start_vllm(
                     settings.on(await _folder(settings.model), cores), seam, self._host
                 )
+
+
+def _indices(names: list[str], found: dict[str, int]) -> list[int]:
+    """Look GPUs up by index or UUID, which may be cut short as CUDA allows."""
+    indices: list[int] = []
+    for name in names:
+        match = [i for uuid, i in found.items() if uuid.startswith(name) or str(i) == name]
+        if len(match) != 1:
+            raise UsageError(
+                f"CUDA_VISIBLE_DEVICES: asked for {name}, found whole GPUs {', '.join(found)}"
+            )
+        indices += match
+    return indices
 
 
 async def _folder(model: str) -> str:
