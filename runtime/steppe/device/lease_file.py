@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from steppe.device.emulator.environment import emulated_state
+from steppe.device.gpu_claim import GpuClaim
 from steppe.errors import AgentError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -57,9 +58,16 @@ _CONTENT = TypeAdapter(_Content)
 class LeaseFile:
     """The file, while this process owns it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, claims: ExitStack) -> None:
         """Name the file; `owned_lease_file` makes sure that nobody else writes it."""
         self.path = path
+        self._claims = claims
+
+    def claim(self, uuid: str) -> GpuClaim:
+        """Return the right to limit a GPU, not taken yet; it ends when we own the file no more."""
+        claim = GpuClaim(uuid)
+        self._claims.callback(claim.give_back)
+        return claim
 
     def read(self) -> tuple[HeldLimits, ...]:
         """Return the limits that are left to undo; none where there is no file.
@@ -107,12 +115,12 @@ def owned_lease_file(path: Path) -> Generator[LeaseFile]:
         AgentError: Another process owns it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as lock:
+    with path.with_name(path.name + ".lock").open("w") as lock, ExitStack() as claims:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AgentError(f"{path}: a running agent owns it; ask that one to release") from error
-        yield LeaseFile(path)
+        yield LeaseFile(path, claims)
 
 
 def _read(path: Path) -> _Content:

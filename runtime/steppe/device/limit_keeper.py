@@ -32,7 +32,7 @@ class LimitKeeper:
         for knobs in gpus:
             uuid = knobs.capabilities.uuid
             held = left.pop(uuid, HeldLimits(uuid))
-            self._gpus[uuid] = LimitedGpu(knobs, held, self._record)
+            self._gpus[uuid] = LimitedGpu(knobs, held, file.claim(uuid), self._record)
         # Of GPUs that are not there now; they may come back.
         self._absent = tuple(left.values())
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from steppe.device.gpu_claim import GpuClaim
 from steppe.device.lease import ClockFloor, PowerFloor
 from steppe.device.lease_file import HeldLimits
 from steppe.device.nvml import NvmlGpu
@@ -17,7 +18,7 @@ class LimitedGpu:
     """One GPU, with the limits on it that are ours.
 
     Every limit is recorded before it is set; the record is taken back when the setter
-    certainly did nothing.
+    certainly did nothing. Other agents are kept away until every limit is undone.
 
     Attributes:
         knobs: The GPU.
@@ -27,12 +28,15 @@ class LimitedGpu:
         fault: What went wrong last, until a setter works again.
     """
 
-    def __init__(self, knobs: NvmlGpu, held: HeldLimits, record: Callable[[], None]) -> None:
+    def __init__(
+        self, knobs: NvmlGpu, held: HeldLimits, claim: GpuClaim, record: Callable[[], None]
+    ) -> None:
         """Take over a GPU.
 
         Args:
             knobs: The GPU.
             held: What a predecessor left on it.
+            claim: The right to limit it.
             record: Writes the limits of all GPUs to the lease file.
         """
         self.knobs = knobs
@@ -41,7 +45,7 @@ class LimitedGpu:
         self.is_confirmed = True
         self.fault: str | None = None
         self._pace = ClockPace()
-        self._record = record
+        self._claim, self._record = claim, record
 
     @property
     def due_s(self) -> float:
@@ -89,6 +93,7 @@ class LimitedGpu:
         Raises:
             DeviceError: The GPU refused.
         """
+        self._claim.take()  # before the present limit is read, which might be another agent's
         accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
         present_w = self.knobs.power_limit_w()
         self.is_wanted = True
@@ -128,6 +133,8 @@ class LimitedGpu:
         """
         self.drop_waiting()
         self.is_wanted = False
+        if not self.held.is_free:
+            self._claim.take()
         try:
             if self.held.clock_mhz is not None:
                 self.knobs.reset_clock_limit()
@@ -137,6 +144,7 @@ class LimitedGpu:
             if self.held.power_limit_w is not None and self.held.power_limit_before_w is not None:
                 self.knobs.set_power_limit(self.held.power_limit_before_w)
                 self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
+        self._let_go()
 
     def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
         """Go down to a floor at once; a limit that is lower already stays.
@@ -154,6 +162,7 @@ class LimitedGpu:
                 self.set_power_limit(min(limit_w, self.knobs.power_limit_w()))
 
     def _set(self, held: HeldLimits, setter: Callable[[], object]) -> None:
+        self._claim.take()
         before, self.held = self.held, held
         self._record()
         try:
@@ -161,8 +170,13 @@ class LimitedGpu:
         except (NoPermissionError, NotSupportedError, OutOfRangeError) as error:
             self.held, self.fault = before, str(error)
             self._record()
+            self._let_go()
             raise
         except DeviceError as error:
             self.fault = str(error)
             raise
         self.fault = None
+
+    def _let_go(self) -> None:
+        if self.held.is_free:
+            self._claim.give_back()
