@@ -266,6 +266,7 @@ def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
 
 
 def test_a_replica_that_obeys_again_is_counted_on_again(scene: Scene) -> None:
+    scene.replicas["replica-2"].answers["status"] = ReplicaStatus("http://127.0.0.1:9002", True, 7)
     for number, obeys in ((1, False), (2, False), (3, True)):
         scene.report(number, report_of("replica-1"), report_of("replica-2", obeys=obeys))
         seen = scene.fleet.observe(float(number))
@@ -291,6 +292,39 @@ def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: S
     scene.report(1, report_of("replica-1"), report_of("replica-2", obeys=False))
     seen = scene.fleet.observe(1.0)
     assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", GONE)]
+
+
+def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scene) -> None:
+    member, actor = scene.member(1), scene.replicas["replica-1"]
+    member.freeze(1.0)
+    for now_s in (2.0, 3.0):
+        member.settle(now_s)
+    assert actor.names() == ["freeze", "status", "freeze"]
+    actor.answers["status"] = ReplicaStatus("http://127.0.0.1:9001", True, 7)
+    for now_s in (4.0, 5.0, 6.0):
+        member.settle(now_s)
+    assert actor.names()[3:] == ["status", "status", "status"]
+    assert member.state == ASLEEP
+
+
+def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: Scene) -> None:
+    member, actor = scene.member(1), scene.replicas["replica-1"]
+    actor.answers["status"] = ReplicaStatus("http://127.0.0.1:9001", True, 7)
+    for now_s in (1.0, 2.0):
+        member.settle(now_s)
+    assert actor.names() == ["status", "thaw"]
+    assert member.state == AWAKE
+
+
+def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: Scene) -> None:
+    member, actor = scene.member(1), scene.replicas["replica-1"]
+    actor.ready = False
+    member.settle(1.0)
+    member.freeze(1.5)
+    for call in actor.calls:
+        call.ready = True
+    member.settle(2.0)
+    assert actor.names() == ["status", "freeze", "status"]
 
 
 def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> None:

@@ -1,51 +1,90 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-import ray
 
 from steppe.engine.synthetic import SyntheticSettings
-from steppe.errors import UsageError
 from steppe.fleet import replica as replica_module
+from steppe.fleet.messages import SeamHook, Seat
 from steppe.fleet.replica import Replica
 
 
 @dataclass
-class FakeGpu:
-    index: int
-    uuid: str
+class SlowEngine:
+    """Takes a few turns of the event loop for everything."""
+
+    stepping: bool = True
+    port: int = 9001
+
+    async def freeze(self) -> None:
+        await _some_turns()
+        self.stepping = False
+
+    async def thaw(self) -> None:
+        await _some_turns()
+        self.stepping = True
+
+    async def check(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass
+class Scene:
+    replica: Replica
+    seat: Seat
+    engines: list[SlowEngine] = field(default_factory=list)
+
+
+async def _some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
-def replica(monkeypatch: pytest.MonkeyPatch) -> Replica:
-    gpus = (FakeGpu(0, "GPU-aa00"), FakeGpu(1, "GPU-aa11"), FakeGpu(3, "GPU-bb00"))
-    monkeypatch.setattr(replica_module, "open_gpus", lambda: gpus)
-    return Replica(SyntheticSettings("tiny", 8), "127.0.0.1")
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    (tmp_path / "replica-1.block").touch()
+    seat = Seat("replica-1", str(tmp_path / "replica-1.block"), SeamHook(), ())
+    made = Scene(Replica(SyntheticSettings("tiny", 4), "127.0.0.1"), seat)
+
+    async def start(*_: object) -> SlowEngine:
+        await _some_turns()
+        made.engines.append(SlowEngine())
+        return made.engines[-1]
+
+    monkeypatch.setattr(replica_module, "start_synthetic", start)
+    return made
 
 
-@pytest.mark.parametrize(
-    ("names", "indices"),
-    [
-        ([0, 3], [0, 3]),
-        (["0", " 1"], [0, 1]),
-        (["GPU-bb00", "GPU-aa11"], [3, 1]),
-        (["GPU-bb", "0"], [3, 0]),
-        ([], []),
-    ],
-)
-def test_gpus_are_known_by_index_or_uuid_as_cuda_visible_devices_names_them(
-    replica: Replica, monkeypatch: pytest.MonkeyPatch, names: list[int | str], indices: list[int]
-) -> None:
-    monkeypatch.setattr(ray, "get_gpu_ids", lambda: names)
-    assert replica.gpu_indices() == indices
+async def test_two_starts_at_once_make_one_engine(scene: Scene) -> None:
+    first, second = await asyncio.gather(
+        scene.replica.start(scene.seat), scene.replica.start(scene.seat)
+    )
+    assert len(scene.engines) == 1
+    assert first.url == second.url == "http://127.0.0.1:9001"
 
 
-@pytest.mark.parametrize("name", ["MIG-cc00", "GPU-aa", "GPU-dd"])
-def test_what_is_no_whole_gpu_of_this_host_is_told_in_one_line(
-    replica: Replica, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(ray, "get_gpu_ids", lambda: [name])
-    says = f"asked for {name}, found whole GPUs GPU-aa00, GPU-aa11, GPU-bb00"
-    with pytest.raises(UsageError, match=says):
-        replica.gpu_indices()
+async def test_a_freeze_that_comes_while_it_thaws_is_carried_out_after_it(scene: Scene) -> None:
+    await scene.replica.start(scene.seat)
+    await scene.replica.freeze()
+    _, last = await asyncio.gather(scene.replica.thaw(), scene.replica.freeze())
+    assert last.frozen
+    assert not scene.engines[0].stepping
+
+
+async def test_a_thaw_that_comes_while_it_freezes_is_carried_out_after_it(scene: Scene) -> None:
+    await scene.replica.start(scene.seat)
+    _, last = await asyncio.gather(scene.replica.freeze(), scene.replica.thaw())
+    assert not last.frozen
+    assert scene.engines[0].stepping
+
+
+async def test_a_replica_says_that_it_is_frozen_once_nothing_steps(scene: Scene) -> None:
+    await scene.replica.start(scene.seat)
+    freezing = asyncio.ensure_future(scene.replica.freeze())
+    await asyncio.sleep(0)
+    assert not (await scene.replica.status()).frozen
+    assert (await freezing).frozen

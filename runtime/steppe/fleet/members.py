@@ -120,12 +120,12 @@ class Member:
 
     def freeze(self, now_s: float) -> None:
         """Park it."""
-        self._calls.append(self.placement.actor.freeze.remote())
+        self._change(self.placement.actor.freeze)
         self.move(ReplicaState.ASLEEP, now_s)
 
     def thaw(self, now_s: float) -> None:
         """Bring it back."""
-        self._calls.append(self.placement.actor.thaw.remote())
+        self._change(self.placement.actor.thaw)
         self.move(ReplicaState.AWAKE, now_s)
 
     def settle(self, now_s: float) -> None:
@@ -160,8 +160,12 @@ class Member:
         self._starting = None
         self.adopt(status, now_s)
 
+    def _change(self, method: Any) -> None:
+        self._calls.append(method.remote())
+        self._status = None  # an answer from before the change says nothing
+
     def _ask_status(self) -> None:
-        if self.state in (ReplicaState.STARTING, ReplicaState.GONE):
+        if self.state in (ReplicaState.STARTING, ReplicaState.GONE) or self._calls:
             return
         if self._status is not None:
             if not _ready([self._status]):
@@ -169,7 +173,17 @@ class Member:
             status: ReplicaStatus = ray.get(self._status)
             if not status.url:
                 raise ray.exceptions.ActorUnavailableError("its engine is not there", None)
+            if status.frozen != (self.state == ReplicaState.ASLEEP):
+                self._insist(status)
+                return
         self._status = self.placement.actor.status.remote()
+
+    def _insist(self, status: ReplicaStatus) -> None:
+        """Ask again for what it should have done."""
+        found = "frozen" if status.frozen else "stepping"
+        _log.warning("%s: asked to be %s, found %s", self.name, self.state, found)
+        actor = self.placement.actor
+        self._change(actor.thaw if status.frozen else actor.freeze)
 
 
 def _ready(calls: list[Any]) -> list[Any]:

@@ -51,7 +51,8 @@ class Engine(Protocol):
 class Replica:
     """Starts one engine on the GPUs that Ray gave it, parks it and brings it back.
 
-    When its engine dies the actor ends its own process, so that Ray starts it afresh.
+    Starts, freezes and thaws happen one after the other, in the order in which they were asked
+    for. When its engine dies the actor ends its own process, so that Ray starts it afresh.
     """
 
     def __init__(self, settings: Settings, host: str) -> None:
@@ -59,6 +60,7 @@ class Replica:
         self._settings, self._host = settings, host
         self._engine: Engine | None = None
         self._frozen = False
+        self._changing = asyncio.Lock()
 
     def gpu_indices(self) -> list[int]:
         """Return the NVML indices of the GPUs that Ray gave this actor.
@@ -77,10 +79,11 @@ class Replica:
         Raises:
             EngineError: It could not start.
         """
-        if self._engine is None:
-            seam = Seam(seat.control_block, seat.hook.hook, seat.hook.arguments)
-            self._engine = await self._start_engine(seam, seat.cores)
-        return await self.status()
+        async with self._changing:
+            if self._engine is None:
+                seam = Seam(seat.control_block, seat.hook.hook, seat.hook.arguments)
+                self._engine = await self._start_engine(seam, seat.cores)
+            return await self.status()
 
     async def status(self) -> ReplicaStatus:
         """Check the engine and tell where it listens."""
@@ -94,17 +97,19 @@ class Replica:
 
     async def freeze(self) -> ReplicaStatus:
         """Park the engine: nothing steps, requests keep their place."""
-        if self._engine is not None and not self._frozen:
-            self._frozen = True
-            await self._engine.freeze()
-        return await self.status()
+        async with self._changing:
+            if self._engine is not None and not self._frozen:
+                await self._engine.freeze()
+                self._frozen = True
+            return await self.status()
 
     async def thaw(self) -> ReplicaStatus:
         """Bring the engine back."""
-        if self._engine is not None and self._frozen:
-            await self._engine.thaw()
-            self._frozen = False
-        return await self.status()
+        async with self._changing:
+            if self._engine is not None and self._frozen:
+                await self._engine.thaw()
+                self._frozen = False
+            return await self.status()
 
     async def stop(self) -> None:
         """End the engine."""
