@@ -248,6 +248,13 @@ def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
     assert actor.names().count("start") == 2
 
 
+def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
+    scene.member(1).move(GONE, 0.0)
+    scene.member(1).start(1.0)
+    (seated,) = [args for name, args in scene.node.asked if name == "seat"]
+    assert seated[-1].answer == ReplicaStatus("http://127.0.0.1:9001", False, 7)
+
+
 def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     scene: Scene,
 ) -> None:

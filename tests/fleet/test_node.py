@@ -6,6 +6,7 @@ import contextlib
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import ModuleType
@@ -22,15 +23,18 @@ from steppe.device.emulator.environment import STATE_VARIABLE
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
 from steppe.energy.attribution import TokenWeights
+from steppe.engine.control_block import ControlBlock, Telemetry
 from steppe.errors import ConfigError, NoPermissionError
 from steppe.fleet import clocks
 from steppe.fleet import node as node_module
 from steppe.fleet.clocks import ClockLimits
-from steppe.fleet.messages import NodeSettings, SetLimits
+from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.frontier.roofline_file import read_model_shape, read_roofline
 
 NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
 MODEL = read_model_shape("llama-3.1-8b")
+FRESH = ReplicaStatus("", False, 7)
+"""A replica that has no engine yet."""
 
 
 class Zeusd(socketserver.ThreadingUnixStreamServer):
@@ -118,7 +122,7 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
 ) -> None:
     node = make_node(NVML)
     assert [gpu.clocks_mhz for gpu in node.info().gpus] == [(), ()]
-    node.seat("replica-1", [0], ())
+    node.seat("replica-1", [0], (), FRESH)
     node.apply([SetLimits("replica-1", 900, 8, "awake")])
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
@@ -148,6 +152,37 @@ def test_only_for_real_gpus_a_node_looks_for_the_agent_of_its_host(
     assert asked == [looks_at]
 
 
+def test_an_engine_that_runs_keeps_its_seat_when_its_replica_is_started_again(
+    make_node: Callable[[NvmlSection], Any],
+) -> None:
+    node = make_node(NVML)
+    seat = node.seat("replica-1", [0], (), FRESH)
+    engine = ControlBlock(Path(seat.control_block))
+    serving = ReplicaStatus("http://there", False, 7, seat.block_id)
+    assert node.seat("replica-1", [0], (), serving) == seat
+    node.apply([SetLimits("replica-1", None, 3, "awake")])
+    news = engine.read_limits(-1)
+    assert news is not None
+    assert news[1].batch_limit == 3
+    engine.write_telemetry(Telemetry(running=2))
+    ((report,),) = [r.replicas for r in node.report(0)]
+    assert report.running == 2
+    engine.close()
+    node.close()
+
+
+@pytest.mark.parametrize("block_id", [0, 1])
+def test_a_replica_without_an_engine_on_its_block_is_seated_anew(
+    make_node: Callable[[NvmlSection], Any], block_id: int
+) -> None:
+    node = make_node(NVML)
+    seat = node.seat("replica-1", [0], (), FRESH)
+    engine = ControlBlock(Path(seat.control_block))  # as long as it is mapped, its id is taken
+    assert node.seat("replica-1", [0], (), replace(FRESH, block_id=block_id)) != seat
+    engine.close()
+    node.close()
+
+
 def test_tokens_on_a_real_h100_weigh_as_the_roofline_says(
     make_node: Callable[[NvmlSection], Any],
 ) -> None:
@@ -163,7 +198,7 @@ def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
     section = ZeusdSection(socket=Path(str(zeusd.server_address)))
     node = make_node(NvmlSection(kind="nvml", zeusd=section))
     assert len(node.info().gpus[0].clocks_mhz) > 100
-    node.seat("replica-1", [1], ())
+    node.seat("replica-1", [1], (), FRESH)
     node.apply([SetLimits("replica-1", 907, 8, "awake")])
     emulator.tick(0.5)
     assert emulator.snapshot(1).clock_lock_mhz == (210, 900)

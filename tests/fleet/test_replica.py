@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from pathlib import Path
+import os
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from steppe.engine.synthetic import SyntheticSettings
 from steppe.fleet import replica as replica_module
 from steppe.fleet.messages import SeamHook, Seat
-from steppe.fleet.replica import Replica
+from steppe.fleet.replica import EXIT_ENGINE_DIED, Replica
 
 
 @dataclass
@@ -45,9 +45,8 @@ async def _some_turns() -> None:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    (tmp_path / "replica-1.block").touch()
-    seat = Seat("replica-1", str(tmp_path / "replica-1.block"), SeamHook(), ())
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    seat = Seat("replica-1", "no such file", 11, SeamHook(), ())
     made = Scene(Replica(SyntheticSettings("tiny", 4), "127.0.0.1"), seat)
 
     async def start(*_: object) -> SlowEngine:
@@ -88,3 +87,27 @@ async def test_a_replica_says_that_it_is_frozen_once_nothing_steps(scene: Scene)
     await asyncio.sleep(0)
     assert not (await scene.replica.status()).frozen
     assert (await freezing).frozen
+
+
+async def test_a_replica_says_which_block_its_engine_maps_even_while_that_starts(
+    scene: Scene,
+) -> None:
+    assert (await scene.replica.status()).block_id == 0
+    starting = asyncio.ensure_future(scene.replica.start(scene.seat))
+    await asyncio.sleep(0)
+    status = await scene.replica.status()
+    assert (status.url, status.block_id) == ("", 11)
+    assert (await starting).block_id == 11
+
+
+async def test_an_engine_that_is_cut_off_from_its_seat_ends_with_its_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    await scene.replica.start(scene.seat)
+    assert (await scene.replica.start(scene.seat)).url
+    with pytest.raises(SystemExit, match=str(EXIT_ENGINE_DIED)):
+        await scene.replica.start(replace(scene.seat, block_id=12))

@@ -217,7 +217,7 @@ class World:
         self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0), times)
 
     def _add(self, name: str, index: int) -> None:
-        seat = self.node.seat(name, [index], ())
+        seat = self.node.seat(name, [index], (), ReplicaStatus("", False, 1))
         engine = Engine(index, self.emulator, ControlBlock(Path(seat.control_block)))
         self.engines.append(engine)
         self.begun_s = self.node._seats[name].seen_s

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ class ControlBlock:
         self.path = path
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), FILE_BYTES)
+            self.id = os.fstat(file.fileno()).st_ino
+            """Tells the file from a later one in its place, as long as anybody maps it."""
         # A word of a cast view is stored whole; struct.pack_into stores byte by byte.
         self._words = memoryview(self._map).cast("q")
         self.read_to = self._words[_RING_HEAD]

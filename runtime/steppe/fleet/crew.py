@@ -97,7 +97,8 @@ class Crew:
         """
         calls = []
         for name, place in self.placements.items():
-            seat = place.node.seat.remote(name, place.gpu_indices, place.cores)
+            status = place.actor.status.remote()
+            seat = place.node.seat.remote(name, place.gpu_indices, place.cores, status)
             calls.append((name, place.actor.start.remote(seat)))
         for name, call in calls:
             answer(call, name)

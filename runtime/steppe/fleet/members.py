@@ -114,7 +114,8 @@ class Member:
         place = self.placement
         # An actor that Ray started again may have other GPUs than before.
         gpus = place.actor.gpu_indices.remote()
-        seat = place.node.seat.remote(place.replica, gpus, place.cores)
+        status = place.actor.status.remote()
+        seat = place.node.seat.remote(place.replica, gpus, place.cores, status)
         self._starting = place.actor.start.remote(seat)
         self.move(ReplicaState.STARTING, now_s)
 

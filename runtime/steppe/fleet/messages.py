@@ -59,12 +59,14 @@ class Seat:
     Attributes:
         replica: Its name.
         control_block: Path of the file it shares with the node.
+        block_id: Tells that file from a later one in its place.
         hook: The step hook of its engine.
         cores: CPU cores of its engine.
     """
 
     replica: str
     control_block: str
+    block_id: int
     hook: SeamHook
     cores: tuple[int, ...]
 
@@ -177,11 +179,13 @@ class ReplicaStatus:
         url: Where its HTTP app listens; empty before it was started.
         frozen: Whether it is parked.
         pid: Its process.
+        block_id: Which control block its engine maps, or will when it has started; 0 for none.
     """
 
     url: str
     frozen: bool
     pid: int
+    block_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

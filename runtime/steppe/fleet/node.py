@@ -32,6 +32,7 @@ from steppe.fleet.messages import (
     NodeSettings,
     Reading,
     ReplicaReport,
+    ReplicaStatus,
     SeamHook,
     Seat,
     SetLimits,
@@ -110,8 +111,16 @@ class Node:
         cores = tuple(sorted(os.sched_getaffinity(0)))
         return NodeInfo(self._id, gpus, cores, "emulated" if emulated else "measured")
 
-    def seat(self, replica: str, gpu_indices: list[int], cores: tuple[int, ...]) -> Seat:
-        """Give a replica its control block and begin to meter it; anew if it had one.
+    def seat(
+        self,
+        replica: str,
+        gpu_indices: list[int],
+        cores: tuple[int, ...],
+        status: ReplicaStatus,
+    ) -> Seat:
+        """Give a replica its control block and begin to meter it.
+
+        One whose engine runs on the block that it has keeps it; any other is seated anew.
 
         Raises:
             DeviceError: It asks for a GPU that is not here.
@@ -123,12 +132,14 @@ class Node:
         meters = {found[i]: self._meters.histories[found[i]] for i in gpu_indices}
         path = block_path(self._folder, replica)
         with self._lock:
-            since_s = self._unseat(replica, meters)
-            path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
-            block = ControlBlock.create(path)
-            self._seats[replica] = ReplicaSeat(replica, block, meters, since_s)
-            self._write_down()
-        return Seat(replica, str(path), self._hook(gpu_indices), cores)
+            if replica not in self._seats or self._seats[replica].block.id != status.block_id:
+                since_s = self._unseat(replica, meters)
+                path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
+                block = ControlBlock.create(path)
+                self._seats[replica] = ReplicaSeat(replica, block, meters, since_s)
+                self._write_down()
+            block_id = self._seats[replica].block.id
+        return Seat(replica, str(path), block_id, self._hook(gpu_indices), cores)
 
     def apply(self, changes: list[SetLimits]) -> None:
         """Set limits; what lowers the draw comes first in the list and is done first."""

@@ -60,6 +60,7 @@ class Replica:
         self._settings, self._host = settings, host
         self._engine: Engine | None = None
         self._frozen = False
+        self._block_id = 0
         self._changing = asyncio.Lock()
 
     def gpu_indices(self) -> list[int]:
@@ -76,11 +77,17 @@ class Replica:
     async def start(self, seat: Seat) -> ReplicaStatus:
         """Start the engine, once; it begins frozen-free and ready to serve.
 
+        An engine that runs on another control block can be told nothing any more: it ends with
+        the process.
+
         Raises:
             EngineError: It could not start.
         """
         async with self._changing:
+            if self._engine is not None and seat.block_id != self._block_id:
+                os._exit(EXIT_ENGINE_DIED)
             if self._engine is None:
+                self._block_id = seat.block_id
                 seam = Seam(seat.control_block, seat.hook.hook, seat.hook.arguments)
                 self._engine = await self._start_engine(seam, seat.cores)
             return await self.status()
@@ -88,12 +95,13 @@ class Replica:
     async def status(self) -> ReplicaStatus:
         """Check the engine and tell where it listens."""
         if self._engine is None:
-            return ReplicaStatus("", False, os.getpid())
+            return ReplicaStatus("", False, os.getpid(), self._block_id)
         try:
             await self._engine.check()
         except EngineError:
             os._exit(EXIT_ENGINE_DIED)
-        return ReplicaStatus(f"http://{self._host}:{self._engine.port}", self._frozen, os.getpid())
+        url = f"http://{self._host}:{self._engine.port}"
+        return ReplicaStatus(url, self._frozen, os.getpid(), self._block_id)
 
     async def freeze(self) -> ReplicaStatus:
         """Park the engine: nothing steps, requests keep their place."""
