@@ -197,23 +197,34 @@ def restarted(fleet: Any, title: str, pid: int, wait_until: Callable[..., Any]) 
     wait_until(lambda: fleet.pids(title) - {pid}, 60, f"another {title}", every_s=0.2)
 
 
-@pytest.mark.parametrize("victim", ["ray::Replica", "VLLM::EngineCore"])
-def test_a_replica_that_is_killed_costs_only_what_it_was_streaming_and_comes_back(
-    fleet: Any, make_load: Callable[..., Any], wait_until: Callable[..., Any], victim: str
+@pytest.mark.parametrize(
+    ("victim", "fate"),
+    [
+        ("ray::Replica", signal.SIGKILL),
+        ("VLLM::EngineCore", signal.SIGKILL),
+        ("ray::Replica", signal.SIGSTOP),
+    ],
+)
+def test_a_replica_that_dies_or_hangs_costs_only_what_it_was_streaming_and_comes_back(
+    fleet: Any,
+    make_load: Callable[..., Any],
+    wait_until: Callable[..., Any],
+    victim: str,
+    fate: signal.Signals,
 ) -> None:
     with make_load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
         load.wait_for(12)
         before = fleet.pids(victim)
-        os.kill(min(before), signal.SIGKILL)
-        killed_epoch_s = time.time()
+        os.kill(min(before), fate)
+        hit_epoch_s = time.time()
         load.wait_for(12)
         wait_until(lambda: set(fleet.states()) & {"gone", "starting"}, 20, "a replica is missed")
         wait_until(lambda: len(fleet.pids(victim) - before) == 1, 60, f"a new {victim}")
         fleet.wait_for_states("awake", "awake")
         load.wait_for(24)
     assert all(a.tokens > 0 for a in load.failed), [a.error for a in load.failed]
-    assert all(a.sent_epoch_s < killed_epoch_s for a in load.failed)
+    assert all(a.sent_epoch_s < hit_epoch_s for a in load.failed)
     ids = {a.id for a in load.completed[-24:]}
     wait_until(lambda: ids <= set(fleet.requests()), 20, "the last answers in the record")
     assert {fleet.requests()[id_].replica for id_ in ids} == {"replica-1", "replica-2"}

@@ -58,11 +58,17 @@ def _get(call: FakeCall, **_: Any) -> Any:
     return call.answer
 
 
+def _kill(actor: FakeActor, *, no_restart: bool) -> None:
+    assert not no_restart, "nobody would start it again"
+    actor.asked.append(("kill", ()))
+
+
 @pytest.fixture
 def actors(monkeypatch: pytest.MonkeyPatch) -> type[FakeActor]:
-    """Let `ray.wait` and `ray.get` understand the calls of fake actors."""
+    """Let `ray.wait`, `ray.get` and `ray.kill` understand fake actors and their calls."""
     monkeypatch.setattr(ray, "wait", _wait)
     monkeypatch.setattr(ray, "get", _get)
+    monkeypatch.setattr(ray, "kill", _kill)
     return FakeActor
 
 

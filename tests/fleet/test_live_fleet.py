@@ -228,33 +228,6 @@ def test_a_replica_whose_actor_died_is_gone_and_gets_started_again(scene: Scene)
     assert (scene.member(1).state, scene.member(1).url) == (AWAKE, "http://new")
 
 
-def test_a_replica_that_was_restarted_without_its_engine_is_gone(scene: Scene) -> None:
-    scene.replicas["replica-1"].answers["status"] = ReplicaStatus("", False, 9)
-    scene.fleet.observe(1.0)
-    scene.fleet.observe(2.0)
-    assert (scene.member(1).state, scene.member(1).url) == (GONE, "")
-
-
-def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
-    member, actor = scene.member(1), scene.replicas["replica-1"]
-    member.move(GONE, 0.0)
-    actor.answers["start"] = ray.exceptions.RayActorError()
-    member.start(10.0)
-    member.settle(10.5)
-    assert member.state == GONE
-    member.start(10.6)
-    assert member.state == GONE
-    member.start(11.5)
-    assert actor.names().count("start") == 2
-
-
-def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
-    scene.member(1).move(GONE, 0.0)
-    scene.member(1).start(1.0)
-    (seated,) = [args for name, args in scene.node.asked if name == "seat"]
-    assert seated[-1].answer == ReplicaStatus("http://127.0.0.1:9001", False, 7)
-
-
 def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     scene: Scene,
 ) -> None:
@@ -301,37 +274,24 @@ def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: S
     assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", GONE)]
 
 
-def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scene) -> None:
-    member, actor = scene.member(1), scene.replicas["replica-1"]
-    member.freeze(1.0)
-    for now_s in (2.0, 3.0):
-        member.settle(now_s)
-    assert actor.names() == ["freeze", "status", "freeze"]
-    actor.answers["status"] = ReplicaStatus("http://127.0.0.1:9001", True, 7)
-    for now_s in (4.0, 5.0, 6.0):
-        member.settle(now_s)
-    assert actor.names()[3:] == ["status", "status", "status"]
-    assert member.state == ASLEEP
-
-
-def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: Scene) -> None:
-    member, actor = scene.member(1), scene.replicas["replica-1"]
-    actor.answers["status"] = ReplicaStatus("http://127.0.0.1:9001", True, 7)
-    for now_s in (1.0, 2.0):
-        member.settle(now_s)
-    assert actor.names() == ["status", "thaw"]
-    assert member.state == AWAKE
-
-
-def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: Scene) -> None:
-    member, actor = scene.member(1), scene.replicas["replica-1"]
-    actor.ready = False
-    member.settle(1.0)
-    member.freeze(1.5)
-    for call in actor.calls:
-        call.ready = True
-    member.settle(2.0)
-    assert actor.names() == ["status", "freeze", "status"]
+def test_a_replica_that_does_not_answer_is_ended_and_started_again(scene: Scene) -> None:
+    actor = scene.replicas["replica-1"]
+    scene.fleet.observe(0.0)
+    actor.calls[-1].ready = False
+    for tenth in range(0, 100 + 1, 5):
+        scene.fleet.observe(tenth / 10)
+    assert (scene.member(1).state, actor.names()) == (AWAKE, ["status"])
+    scene.fleet.observe(10.5)
+    scene.fleet.observe(11.0)
+    assert (scene.member(1).state, actor.names()) == (GONE, ["status", "kill"])
+    assert scene.member(2).state == AWAKE
+    scene.fleet.route(None)
+    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    assert [route.replica for route in routes] == ["replica-2"]
+    actor.answers["start"] = ReplicaStatus("http://new", False, 8)
+    scene.fleet.apply([Start("replica-1")])
+    scene.fleet.observe(12.0)
+    assert (scene.member(1).state, scene.member(1).url) == (AWAKE, "http://new")
 
 
 def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> None:
@@ -339,8 +299,3 @@ def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> 
         scene.report(number, report_of("replica-1"), report_of("replica-2", draw_w=draw_w))
         scene.fleet.observe(float(number))
     assert [watts for _, watts in scene.budget.settled] == [130.0, 90.0, 130.0]
-
-
-def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
-    scene.member(1).adopt(ReplicaStatus("http://there", True, 7), 5.0)
-    assert scene.member(1).state == ASLEEP

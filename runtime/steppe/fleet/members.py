@@ -14,6 +14,13 @@ from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 
 RETRY_S = 1.0
 """Time between two attempts to start a replica, s."""
+STATUS_S = 10.0
+"""Longest time until a replica says how it is, s; it may share few cores with much else."""
+CHANGE_S = 30.0
+"""Longest time of a freeze or a thaw, s: it waits for the step that runs, and one with long prompts
+takes many seconds on a few CPU cores."""
+LONGEST_START_S = 3600.0
+"""Longest time of a start, s; its node may have to fetch the weights first."""
 
 REST_MARGIN = 1.3
 """Most that a GPU draws at rest at its highest clock, over that at its lowest: 1.2 to 1.3 on the
@@ -43,9 +50,21 @@ class Placement:
     cores: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call to an actor, and when its answer is due, s."""
+
+    call: Any
+    due_s: float
+
+
 @dataclass(slots=True)
 class Member:
-    """One replica; `settle` brings its state up to date without waiting."""
+    """One replica; `settle` brings its state up to date without waiting.
+
+    A replica that lives but does not answer, or cannot do as it is told, is ended: Ray starts its
+    actor again, and it counts as gone until then.
+    """
 
     placement: Placement
     state: ReplicaState = ReplicaState.GONE
@@ -56,9 +75,10 @@ class Member:
     report: ReplicaReport | None = None
     draw_w: float = 0.0
     most_w: float = 0.0
-    _calls: list[Any] = field(default_factory=list)
-    _starting: Any = None
-    _status: Any = None
+    _changes: list[_Asked] = field(default_factory=list)
+    _starting: _Asked | None = None
+    _status: _Asked | None = None
+    _is_overdue: bool = False
     _retry_s: float = 0.0
 
     @property
@@ -116,32 +136,30 @@ class Member:
         gpus = place.actor.gpu_indices.remote()
         status = place.actor.status.remote()
         seat = place.node.seat.remote(place.replica, gpus, place.cores, status)
-        self._starting = place.actor.start.remote(seat)
+        self._starting = _Asked(place.actor.start.remote(seat), now_s + LONGEST_START_S)
         self.move(ReplicaState.STARTING, now_s)
 
     def freeze(self, now_s: float) -> None:
         """Park it."""
-        self._change(self.placement.actor.freeze)
+        self._change(self.placement.actor.freeze, now_s)
         self.move(ReplicaState.ASLEEP, now_s)
 
     def thaw(self, now_s: float) -> None:
         """Bring it back."""
-        self._change(self.placement.actor.thaw)
+        self._change(self.placement.actor.thaw, now_s)
         self.move(ReplicaState.AWAKE, now_s)
 
     def settle(self, now_s: float) -> None:
         """Look at what has come back, and ask again how it is."""
         try:
             self._finish_start(now_s)
-            for call in _ready(self._calls):
-                self._calls.remove(call)
-                ray.get(call)
-            self._ask_status()
-        except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
-            _log.warning("%s is gone: %s", self.name, reason(error))
-            self._calls, self._starting, self._status = [], None, None
-            self.url = ""
-            self.move(ReplicaState.GONE, now_s)
+            for change in [change for change in self._changes if _is_ready(change)]:
+                self._changes.remove(change)
+                ray.get(change.call)
+            self._ask_status(now_s)
+            self._look_at_silence(now_s)
+        except ray.exceptions.RayError as error:
+            self._lose(error, now_s)
 
     def seen(self, outstanding: int) -> ReplicaSeen:
         """Return what a policy sees."""
@@ -155,41 +173,63 @@ class Member:
         )
 
     def _finish_start(self, now_s: float) -> None:
-        if self._starting is None or not _ready([self._starting]):
+        if self._starting is None or not _is_ready(self._starting):
             return
-        status: ReplicaStatus = ray.get(self._starting)
+        status: ReplicaStatus = ray.get(self._starting.call)
         self._starting = None
         self.adopt(status, now_s)
 
-    def _change(self, method: Any) -> None:
-        self._calls.append(method.remote())
+    def _change(self, method: Any, now_s: float) -> None:
+        self._changes.append(_Asked(method.remote(), now_s + CHANGE_S))
         self._status = None  # an answer from before the change says nothing
 
-    def _ask_status(self) -> None:
-        if self.state in (ReplicaState.STARTING, ReplicaState.GONE) or self._calls:
+    def _ask_status(self, now_s: float) -> None:
+        if self.state in (ReplicaState.STARTING, ReplicaState.GONE) or self._changes:
             return
         if self._status is not None:
-            if not _ready([self._status]):
+            if not _is_ready(self._status):
                 return
-            status: ReplicaStatus = ray.get(self._status)
+            status: ReplicaStatus = ray.get(self._status.call)
             if not status.url:
                 raise ray.exceptions.ActorUnavailableError("its engine is not there", None)
             if status.frozen != (self.state == ReplicaState.ASLEEP):
-                self._insist(status)
+                self._insist(status, now_s)
                 return
-        self._status = self.placement.actor.status.remote()
+        self._status = _Asked(self.placement.actor.status.remote(), now_s + STATUS_S)
 
-    def _insist(self, status: ReplicaStatus) -> None:
+    def _insist(self, status: ReplicaStatus, now_s: float) -> None:
         """Ask again for what it should have done."""
         found = "frozen" if status.frozen else "stepping"
         _log.warning("%s: asked to be %s, found %s", self.name, self.state, found)
         actor = self.placement.actor
-        self._change(actor.thaw if status.frozen else actor.freeze)
+        self._change(actor.thaw if status.frozen else actor.freeze, now_s)
+
+    def _look_at_silence(self, now_s: float) -> None:
+        """Refuse an answer that is overdue at two looks in a row.
+
+        At the first, the whole machine may just have come out of a pause, we with it.
+        """
+        before = self._is_overdue
+        asked = [*self._changes, self._starting, self._status]
+        self._is_overdue = any(one is not None and one.due_s < now_s for one in asked)
+        if before and self._is_overdue:
+            raise ray.exceptions.GetTimeoutError(f"it does not answer, {self.state}")
+
+    def _lose(self, error: ray.exceptions.RayError, now_s: float) -> None:
+        """Count it as gone, and end it if it lives: nobody would tell its engine what to do."""
+        _log.warning("%s is gone: %s", self.name, reason(error))
+        match error, self.state:
+            case ray.exceptions.RayTaskError(), ReplicaState.STARTING:
+                pass  # it has no engine
+            case ray.exceptions.RayTaskError() | ray.exceptions.GetTimeoutError(), _:
+                ray.kill(self.placement.actor, no_restart=False)
+        self._changes, self._starting, self._status = [], None, None
+        self._is_overdue = False
+        self.url = ""
+        self.move(ReplicaState.GONE, now_s)
 
 
-def _ready(calls: list[Any]) -> list[Any]:
-    """Return the calls that have an answer, without waiting."""
-    if not calls:
-        return []
-    done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
-    return list(done)
+def _is_ready(asked: _Asked) -> bool:
+    """Tell whether a call has an answer, without waiting."""
+    done, _ = ray.wait([asked.call], timeout=0)
+    return bool(done)

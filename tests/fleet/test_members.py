@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import ray
+
+from steppe.control.state import ReplicaState
+from steppe.errors import EngineError
+from steppe.fleet.members import Member, Placement
+from steppe.fleet.messages import ReplicaStatus
+
+AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
+STEPPING, FROZEN = ReplicaStatus("http://there", False, 7), ReplicaStatus("http://there", True, 7)
+
+
+@dataclass
+class Scene:
+    """A replica that is awake; every answer of its actor can be changed."""
+
+    member: Member
+    actor: Any
+    node: Any
+
+
+@pytest.fixture
+def scene(actors: Callable[..., Any]) -> Scene:
+    actor, node = actors({"status": STEPPING}), actors()
+    member = Member(Placement("replica-1", actor, "node-1", node, [1], ()))
+    member.adopt(STEPPING, 0.0)
+    return Scene(member, actor, node)
+
+
+def test_a_replica_that_was_restarted_without_its_engine_is_gone(scene: Scene) -> None:
+    scene.actor.answers["status"] = ReplicaStatus("", False, 9)
+    for now_s in (1.0, 2.0):
+        scene.member.settle(now_s)
+    assert (scene.member.state, scene.member.url) == (GONE, "")
+    assert "kill" not in scene.actor.names()
+
+
+def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    member.move(GONE, 0.0)
+    actor.answers["start"] = ray.exceptions.RayActorError()
+    member.start(10.0)
+    member.settle(10.5)
+    assert member.state == GONE
+    member.start(10.6)
+    assert member.state == GONE
+    member.start(11.5)
+    assert actor.names().count("start") == 2
+
+
+def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
+    scene.member.move(GONE, 0.0)
+    scene.member.start(1.0)
+    (seated,) = [args for name, args in scene.node.asked if name == "seat"]
+    assert seated[-1].answer == STEPPING
+
+
+def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    member.freeze(1.0)
+    for now_s in (2.0, 3.0):
+        member.settle(now_s)
+    assert actor.names() == ["freeze", "status", "freeze"]
+    actor.answers["status"] = FROZEN
+    for now_s in (4.0, 5.0, 6.0):
+        member.settle(now_s)
+    assert actor.names()[3:] == ["status", "status", "status"]
+    assert member.state == ASLEEP
+
+
+def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    actor.answers["status"] = FROZEN
+    for now_s in (1.0, 2.0):
+        member.settle(now_s)
+    assert actor.names() == ["status", "thaw"]
+    assert member.state == AWAKE
+
+
+def test_a_pause_of_the_whole_machine_is_not_held_against_a_replica(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    actor.ready = False
+    member.settle(1.0)
+    member.settle(500.0)
+    actor.calls[0].ready = True
+    member.settle(500.5)
+    assert (member.state, actor.names()) == (AWAKE, ["status", "status"])
+
+
+@pytest.mark.parametrize("change", ["freeze", "thaw"])
+def test_a_replica_that_does_not_come_to_rest_or_back_is_ended(scene: Scene, change: str) -> None:
+    member, actor = scene.member, scene.actor
+    actor.ready = False
+    getattr(member, change)(1.0)
+    for now_s in range(2, 32):
+        member.settle(float(now_s))
+    assert (member.state, actor.names()) == (ASLEEP if change == "freeze" else AWAKE, [change])
+    member.settle(32.0)
+    member.settle(33.0)
+    assert (member.state, actor.names()) == (GONE, [change, "kill"])
+
+
+def test_a_start_may_take_its_time(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    member.move(GONE, 0.0)
+    actor.ready = False
+    member.start(1.0)
+    for now_s in range(2, 1800):
+        member.settle(float(now_s))
+    assert member.state == ReplicaState.STARTING
+    assert "kill" not in actor.names()
+
+
+def task_error(message: str) -> ray.exceptions.RayTaskError:
+    return ray.exceptions.RayTaskError("freeze", "", EngineError(message))
+
+
+def test_a_replica_that_cannot_do_as_it_is_told_is_ended(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    actor.answers["freeze"] = task_error("cannot pause")
+    member.freeze(1.0)
+    member.settle(2.0)
+    assert (member.state, actor.names()) == (GONE, ["freeze", "kill"])
+
+
+def test_a_replica_that_cannot_start_is_left_as_it_is(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    member.move(GONE, 0.0)
+    actor.answers["start"] = task_error("no weights")
+    member.start(1.0)
+    member.settle(2.0)
+    assert member.state == GONE
+    assert "kill" not in actor.names()
+
+
+def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    actor.ready = False
+    member.settle(1.0)
+    member.freeze(1.5)
+    for call in actor.calls:
+        call.ready = True
+    member.settle(2.0)
+    assert actor.names() == ["status", "freeze", "status"]
+
+
+def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
+    scene.member.adopt(FROZEN, 5.0)
+    assert scene.member.state == ASLEEP
