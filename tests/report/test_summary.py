@@ -27,6 +27,7 @@ DESIGN_KEYS = {
     "slo_attainment",
     "request_goodput",
     "requests",
+    "lost_lines",
     "versions",
 }
 

@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,8 +205,8 @@ class Run:
 
     def follow(self, frontier: Frontier, finished: Callable[[], bool] = lambda: False) -> None:
         """Run until the duration is over, `finished` says so, or a signal comes."""
-        if self._plan.record is not None:
-            write_frontier(frontier, self._plan.record / "frontier.yaml")
+        if self._recorder is not None:
+            self._recorder.leave("frontier.yaml", partial(write_frontier, frontier))
         self._driver.begin(frontier)
         before = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -229,7 +230,8 @@ class Run:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
             self._write_down(self._driver.take())
-            show()
+            with suppress(OSError):  # a log on a full disk, or a terminal that is gone
+                show()
             elapsed_s = time.monotonic() - begun_s
             if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
                 return

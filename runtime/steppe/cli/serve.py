@@ -11,7 +11,7 @@ from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
-from steppe.report.recorder import refuse_full_folder
+from steppe.report.recorder import refuse_full_folder, summary_text
 
 
 @click.command(
@@ -40,6 +40,6 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
         summary = run.close()
     if summary is not None and record is not None:
         if as_json:
-            click.echo((record / "summary.json").read_text())
+            click.echo(summary_text(summary))
         else:
             console.print(summary_panel(summary, record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ from steppe.load.traces import read_trace
 from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
-from steppe.report.recorder import Recorder
+from steppe.report.recorder import Recorder, summary_text
 from steppe.report.records import RequestRecord, Slo, TickRecord
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
 from steppe.sim.kind import ReplicaKind
@@ -68,13 +69,13 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     with Recorder(record) as recorder, console.status("simulating") as status:
         journal = Shown(recorder, status, scenario.duration_s)
         totals = simulate(scenario, settings.control.period_s, journal)
-        write_frontier(frontier, record / "frontier.yaml")
+        recorder.leave("frontier.yaml", partial(write_frontier, frontier))
         status.update("drawing the figure")
         version = {"steppe": importlib.metadata.version("steppe")}
         slo = Slo(settings.slo.ttft_s, settings.slo.tpot_s)
         summary = recorder.finish(replace(totals, versions=version), slo)
     if as_json:
-        click.echo((record / "summary.json").read_text())
+        click.echo(summary_text(summary))
     else:
         console.print(summary_panel(summary, record))
 

@@ -110,7 +110,11 @@ def _requests(summary: Summary) -> RenderableType:
         f"{share(summary['slo_attainment'])} within the SLOs, "
         f"{summary['request_goodput']:.3g} requests/s",
     )
-    return Group(Rule(style="bright_black"), ends, good)
+    parts: list[RenderableType] = [Rule(style="bright_black"), ends, good]
+    if summary["lost_lines"]:
+        lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
+        parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
+    return Group(*parts)
 
 
 def _files(folder: Path) -> Text:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import orjson
 
 from steppe.errors import UsageError
 from steppe.report.figures import run_figure
+from steppe.report.lines import Lines
 from steppe.report.records import RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.run import (
     FIGURE_FILE,
@@ -20,6 +25,8 @@ from steppe.report.run import (
     read_ticks,
 )
 from steppe.report.summary import Summary, summarise
+
+_log = logging.getLogger(__name__)
 
 
 def refuse_full_folder(folder: Path) -> None:
@@ -40,7 +47,8 @@ class Recorder:
     """Writes `record.jsonl` and `requests.jsonl` line by line; a context manager.
 
     Every line leaves the process at once, so a crash loses at most the last one, and memory
-    does not grow with the run. `finish` adds `summary.json` and `figure.png`.
+    does not grow with the run. `finish` adds `summary.json` and `figure.png`. What a full disk
+    does not take is left out with a warning, and the summary counts the lines: the run goes on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,8 +64,8 @@ class Recorder:
         refuse_full_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._ticks: BinaryIO = (folder / RECORD_FILE).open("xb")
-            self._requests: BinaryIO = (folder / REQUESTS_FILE).open("xb")
+            self._ticks = Lines(folder / RECORD_FILE)
+            self._requests = Lines(folder / REQUESTS_FILE)
         except OSError as error:
             raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
 
@@ -74,11 +82,21 @@ class Recorder:
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
-        _write_line(self._ticks, record)
+        self._ticks.write(record)
 
     def request(self, record: RequestRecord) -> None:
         """Write one request that has ended."""
-        _write_line(self._requests, record)
+        self._requests.write(record)
+
+    def leave(self, name: str, write: Callable[[Path], object]) -> None:
+        """Add a file that `write` writes: a whole one or, with a warning, none."""
+        path = self._folder / name
+        try:
+            write(path)
+        except OSError as error:
+            _log.warning("%s: cannot be written: %s", path, error.strerror)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def finish(self, totals: RunTotals, slo: Slo) -> Summary:
         """Close the lines and write the summary and the figure of what they hold.
@@ -87,11 +105,12 @@ class Recorder:
             What `summary.json` holds.
         """
         self.close()
-        ticks = read_ticks(self._folder)
-        summary = summarise(ticks, read_requests(self._folder), totals, slo)
-        options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-        (self._folder / SUMMARY_FILE).write_bytes(orjson.dumps(summary, option=options))
-        run_figure(ticks, summary, self._folder / FIGURE_FILE)
+        ticks, lost = read_ticks(self._folder), self._ticks.lost + self._requests.lost
+        whole = replace(totals, lost_lines=lost)
+        summary = summarise(ticks, read_requests(self._folder), whole, slo)
+        text = summary_text(summary)
+        self.leave(SUMMARY_FILE, lambda path: path.write_text(text))
+        self.leave(FIGURE_FILE, lambda path: run_figure(ticks, summary, path))
         return summary
 
     def close(self) -> None:
@@ -100,7 +119,7 @@ class Recorder:
         self._requests.close()
 
 
-def _write_line(file: BinaryIO, record: TickRecord | RequestRecord) -> None:
-    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    file.write(orjson.dumps(record, option=options))
-    file.flush()
+def summary_text(summary: Summary) -> str:
+    """Return a summary as one JSON document."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(summary, option=options).decode()

@@ -161,6 +161,7 @@ class RunTotals:
         meter_delay_s: How late the meter sees a change of the draw, s.
         energy_error_j: Bound of the meter's error on `energy_j`, J.
         versions: Releases of what ran, by name.
+        lost_lines: Ticks and requests that could not be written down.
     """
 
     duration_s: float
@@ -172,6 +173,7 @@ class RunTotals:
     meter_delay_s: float
     energy_error_j: float
     versions: dict[str, str]
+    lost_lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)

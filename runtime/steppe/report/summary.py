@@ -38,6 +38,8 @@ class Summary(TypedDict):
     the sums over all requests, whatever their end. `output_tokens_per_joule` and
     `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
     included; None where that divides by zero. `request_goodput` is in requests per second.
+    `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
+    sums over them lack these, the energy does not.
     """
 
     duration_s: float
@@ -58,6 +60,7 @@ class Summary(TypedDict):
     slo_attainment: float | None
     request_goodput: float
     requests: RequestCounts
+    lost_lines: int
     versions: dict[str, str]
 
 
@@ -88,6 +91,7 @@ def summarise(
         slo_attainment=slo_attainment(requests, slo),
         request_goodput=request_goodput(requests, slo, totals.duration_s),
         requests=_count(requests),
+        lost_lines=totals.lost_lines,
         versions=totals.versions,
     )
 
