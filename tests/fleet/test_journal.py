@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
 from steppe.fleet.messages import NodeReport, ReplicaReport
 
@@ -53,3 +55,18 @@ def test_the_last_write_counts_and_leaves_no_draft(tmp_path: Path) -> None:
         journal.write(replace(NodeMemory(), number=number))
     assert journal.read().number == 2
     assert [path.name for path in tmp_path.iterdir()] == ["journal.json"]
+
+
+def test_a_node_that_cannot_write_goes_on_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    journal = Journal(folder / "journal.json")
+    for number in (1, 2):
+        journal.write(NodeMemory(number))
+    assert [line.rpartition(": ")[0] for line in caplog.messages] == [
+        f"{folder}/journal.json: cannot be written"
+    ]
+    folder.mkdir()
+    journal.write(NodeMemory(3))
+    assert journal.read().number == 3

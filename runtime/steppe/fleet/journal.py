@@ -7,6 +7,7 @@ acknowledged yet, and meters on from where its predecessor closed its last windo
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,8 @@ class NodeMemory:
     seats: tuple[SeatMemory, ...] = ()
 
 
+_log = logging.getLogger(__name__)
+
 _MEMORY = TypeAdapter(NodeMemory)
 
 
@@ -67,7 +70,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Name the file."""
-        self._path = path
+        self._path, self._is_kept = path, True
 
     def read(self) -> NodeMemory:
         """Return what was written last; nothing when this is the first life of the node."""
@@ -77,7 +80,13 @@ class Journal:
             return NodeMemory()
 
     def write(self, memory: NodeMemory) -> None:
-        """Replace the content; a death in between leaves the old one."""
+        """Replace the content; a death in between leaves the old one, as does a full memory."""
         draft = self._path.with_name(self._path.name + ".draft")
-        draft.write_text(json.dumps(_MEMORY.dump_python(memory)))
-        draft.replace(self._path)
+        kept, self._is_kept = self._is_kept, True
+        try:
+            draft.write_text(json.dumps(_MEMORY.dump_python(memory)))
+            draft.replace(self._path)
+        except OSError as error:
+            self._is_kept = False
+            if kept:
+                _log.warning("%s: cannot be written: %s", self._path, error.strerror)
