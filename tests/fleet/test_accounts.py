@@ -63,7 +63,9 @@ def finished(name: str, **changes: Any) -> FinishedRequest:
 
 reports = st.builds(report_of, st.dictionaries(st.sampled_from(NAMES), uj, max_size=4), uj, uj)
 ticks = st.lists(
-    st.tuples(st.lists(reports, max_size=3), st.lists(st.sampled_from(NAMES), max_size=2)),
+    st.tuples(
+        st.lists(reports, max_size=3), st.lists(st.sampled_from(NAMES), max_size=2), st.booleans()
+    ),
     max_size=12,
 )
 
@@ -71,21 +73,23 @@ ticks = st.lists(
 @settings(deadline=None)
 @given(ticks)
 def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
-    happened: list[tuple[list[ReplicaReport], list[str]]],
+    happened: list[tuple[list[ReplicaReport], list[str], bool]],
 ) -> None:
     accounts = Accounts("emulated", 1000.0)
     records = []
-    for came, ended in happened:
+    for came, ended, forgets in happened:
         accounts.add(came)
         accounts.finish([finished(name) for name in ended])
         records += accounts.close_tick()
+        if forgets:
+            accounts.forget()
         assert accounts.parts_uj == accounts.energy_uj
     records += accounts.close()
     assert accounts.parts_uj == accounts.energy_uj
     told = sum(round((record.energy_j or 0) * 1e6) for record in records)
     assert told + accounts.idle_uj + accounts.transition_uj == accounts.energy_uj
     assert Counter(r.id for r in records) == Counter(
-        name for _, names in happened for name in names
+        name for _, names, _ in happened for name in names
     )
 
 
@@ -109,6 +113,29 @@ def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:
     (record,) = accounts.close()
     assert record.energy_j == 2.0
     assert accounts.idle_uj == 1_000_005
+
+
+def test_what_nobody_claims_is_idle_and_forgotten_once_it_gets_nothing_more() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({"a": 2_000_000}, tokens={request_key("a"): (20, 3)})])
+    accounts.forget()
+    assert (accounts.idle_uj, accounts.parts_uj) == (0, 2_000_000)
+    accounts.forget()
+    assert (accounts.idle_uj, accounts.parts_uj) == (2_000_000, 2_000_000)
+    accounts.finish([finished("a", prompt_tokens=None)])
+    (record,) = accounts.close()
+    assert (record.energy_j, record.prompt_tokens) == (0.0, 0)
+
+
+def test_a_request_that_goes_on_or_has_just_ended_is_not_forgotten() -> None:
+    accounts = Accounts("emulated", 0.0)
+    for _ in range(3):
+        accounts.add([report_of({"long": 1_000_000})])
+        accounts.forget()
+    accounts.finish([finished("long")])
+    accounts.forget()
+    (record,) = accounts.close()
+    assert record.energy_j == 3.0
 
 
 def test_a_request_cut_short_is_charged_for_the_tokens_that_ran() -> None:

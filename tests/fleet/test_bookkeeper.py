@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import ray
 
-from steppe.fleet.bookkeeper import Bookkeeper
+from steppe.engine.control_block import request_key
+from steppe.fleet.bookkeeper import FORGET_S, Bookkeeper
 from steppe.fleet.messages import NodeReport, ReplicaReport
 from steppe.gateway.server import FinishedRequest
 
@@ -93,6 +95,22 @@ def test_requests_that_are_handed_over_late_are_not_lost(
     books.collect({"node-1": node})
     _, requests = books.close(2.0)
     assert {request.id for request in requests} == {"slow", "quick"}
+
+
+def test_energy_that_nobody_claims_within_hours_is_idle(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
+    books, door, node = scene
+    (of_replica,) = report(1, 10.0).replicas
+    stray = replace(of_replica, idle_uj=0, requests_uj={request_key("late"): 10_000_000})
+    node.answers["settle"] = [NodeReport("node-1", 1, (stray,))]
+    books.collect({"node-1": node})
+    for now_s in (1.0, FORGET_S, 2 * FORGET_S):
+        books.close_tick(now_s)
+    door.answers["drain"] = [finished("late")]
+    books.collect({"node-1": node})
+    totals, (late,) = books.close(2 * FORGET_S)
+    assert (totals.energy_j, totals.idle_j, late.energy_j) == (10.0, 10.0, 0.0)
 
 
 def test_an_actor_that_died_costs_only_its_answer(scene: tuple[Bookkeeper, Any, Any]) -> None:

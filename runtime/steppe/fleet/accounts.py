@@ -22,8 +22,9 @@ _FINISH = {"error": "failed", "abort": "failed", "invalid": "rejected"}
 class Accounts:
     """Energy and tokens by request, until each request is written down.
 
-    What arrives for nobody (a request that bypassed the gateway, or whose record is written
-    already) counts as idle, so that the parts always sum to the whole.
+    What arrives for nobody (a request that bypassed the gateway, whose engine gave it another
+    id, or whose record is written already) counts as idle once it is forgotten, so that the parts
+    always sum to the whole.
 
     Attributes:
         energy_source: `emulated`, or the quality of the meters.
@@ -39,6 +40,7 @@ class Accounts:
     _errors_j: dict[str, float] = field(default_factory=dict)
     _by_key: Counter[int] = field(default_factory=Counter)
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _fed: set[int] = field(default_factory=set)
     _open: list[tuple[int, FinishedRequest]] = field(default_factory=list)
     _tick: int = 0
 
@@ -51,6 +53,7 @@ class Accounts:
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj
             self._by_key.update(report.requests_uj)
+            self._fed.update(report.requests_uj, report.tokens)
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
                 self._tokens[key] = (old_prompt + prompt, old_output + output)
@@ -65,6 +68,15 @@ class Accounts:
         ready = [r for tick, r in self._open if self._tick - tick >= SETTLE_TICKS]
         self._open = [(tick, r) for tick, r in self._open if self._tick - tick < SETTLE_TICKS]
         return [self._record(request) for request in ready]
+
+    def forget(self) -> None:
+        """Make idle energy of what nobody claims and got nothing more since the last call."""
+        claimed = {request_key(request.id) for _, request in self._open}
+        known = self._by_key.keys() | self._tokens.keys()
+        for key in known - self._fed - claimed:
+            self.idle_uj += self._by_key.pop(key, 0)
+            self._tokens.pop(key, None)
+        self._fed.clear()
 
     def close(self) -> list[RequestRecord]:
         """Return all requests that are left; what nobody claims becomes idle energy."""

@@ -22,6 +22,9 @@ from steppe.report.records import RequestRecord
 
 PATIENCE_S = 5.0
 """Longest wait for answers, s; what comes later is asked for again."""
+FORGET_S = 3600.0
+"""How long the energy of a request that has no end yet is kept at least, s: one that is frozen in
+the middle of its answer gets none, and its client may wait long."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Bookkeeper:
         self._accounts = Accounts(energy_source, began_epoch_s)
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
+        self._forgot_s = 0.0
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
         """Leave out of the books what happened until now."""
@@ -88,8 +92,11 @@ class Bookkeeper:
                 self._finished.remove(call)
                 self._take_finished(call)
 
-    def close_tick(self) -> list[RequestRecord]:
-        """Return the requests whose energy is complete."""
+    def close_tick(self, now_s: float) -> list[RequestRecord]:
+        """Return the requests whose energy is complete, `now_s` since the run began."""
+        if now_s - self._forgot_s >= FORGET_S:
+            self._forgot_s = now_s
+            self._accounts.forget()
         return self._accounts.close_tick()
 
     def close(self, duration_s: float) -> tuple[Books, list[RequestRecord]]:

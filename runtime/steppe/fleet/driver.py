@@ -105,7 +105,8 @@ class FleetDriver:
         ticks = self._ticks()
         self._watch_cluster()
         self._books.collect(self.crew.node_actors)
-        return Taken(ticks, [request for _ in ticks for request in self._books.close_tick()])
+        closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
+        return Taken(ticks, closed)
 
     def end(self) -> tuple[Taken, Books]:
         """Stop the controller, close the books, and return what is left and the totals."""
