@@ -266,6 +266,8 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) 
         ({"max_tokens": 4000}, "and 4000 output tokens, found room for 1 to 2048 together"),
         ({"messages": []}, "empty conversation"),
         ({"prompt": ["a", "b"]}, "asked for one prompt, found list"),
+        ({"prompt": [5, 999_999]}, "asked for token 999999, found"),
+        ({"prompt": [-1, 5]}, "asked for token -1, found"),
     ],
 )
 async def test_what_cannot_be_is_refused(asking: Client, change: Body, message: str) -> None:

@@ -92,6 +92,16 @@ async def test_a_server_error_is_tried_again_and_passed_on_if_it_stays(site: Any
     assert [ended.finish for ended in site.gateway.drain_finished()] == ["length", "error"]
 
 
+async def test_a_request_that_two_replicas_failed_is_not_let_loose_on_a_third(site: Any) -> None:
+    replicas = [await site.replica(f"r{number}") for number in range(3)]
+    for replica in replicas:
+        replica.status, replica.body = 500, b'{"error":{"message":"engine dead"}}'
+    site.route(*replicas)
+    status, _, body = await site.post()
+    assert (status, body) == (500, replicas[0].body)
+    assert [len(replica.seen) for replica in replicas] == [1, 1, 0]
+
+
 async def test_a_stream_that_begins_with_a_server_error_is_tried_again(
     site: Any, chat_stream: bytes
 ) -> None:

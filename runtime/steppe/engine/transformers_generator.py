@@ -91,6 +91,7 @@ class Generator:
         pages = size // (page * cache_token_bytes(model))
         self._numbers = itertools.count()
         self.longest = _longest(model, settings, (pages - 1) * page)
+        self._vocabulary: int = model.get_input_embeddings().weight.shape[0]
         own = Limits(settings.max_batch_limit, settings.max_tokens_per_step)
         self._book = StepBook(ControlBlock(seam.path), seam.make_hook(), own)
         self._scheduler = f"steppe-{id(self)}"
@@ -119,15 +120,11 @@ class Generator:
             A function that gives the request up.
 
         Raises:
-            ValueError: The request is longer than the model, or than the cache, allows.
+            ValueError: The request is longer than the model, or than the cache, allows, or has a
+                token that the model does not know.
             EngineError: The engine died.
         """
-        asked = len(wanted.tokens) + wanted.output_tokens
-        if not wanted.tokens or asked > self.longest:
-            raise ValueError(
-                f"asked for {len(wanted.tokens)} prompt and {wanted.output_tokens} output tokens,"
-                f" found room for 1 to {self.longest} together"
-            )
+        self._refuse_what_cannot_be(wanted)
         self.check()
         name = internal_id(wanted.request_id, next(self._numbers))
         self._manager.register_result_handler(name, on_result)
@@ -167,6 +164,18 @@ class Generator:
         self._manager.wake()
         self._manager.stop(block=True, timeout=STOP_S, hard_stop=True)
         SCHEDULER_MAPPING.pop(self._scheduler, None)
+
+    def _refuse_what_cannot_be(self, wanted: Wanted) -> None:
+        asked = len(wanted.tokens) + wanted.output_tokens
+        if not wanted.tokens or asked > self.longest:
+            raise ValueError(
+                f"asked for {len(wanted.tokens)} prompt and {wanted.output_tokens} output tokens,"
+                f" found room for 1 to {self.longest} together"
+            )
+        # The step that looks up an unknown token ends, and with it every other request.
+        unknown = [token for token in wanted.tokens if not 0 <= token < self._vocabulary]
+        if unknown:
+            raise ValueError(f"asked for token {unknown[0]}, found {self._vocabulary} tokens known")
 
     def _batching(self, settings: TransformersSettings, page: int, pages: int) -> Any:
         # Without block sharing every prompt token is computed, and the books balance with usage.

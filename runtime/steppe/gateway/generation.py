@@ -34,6 +34,8 @@ from steppe.gateway.stream import (
 from steppe.gateway.tally import Exchange
 
 REQUEST_ID = "X-Request-Id"
+SUSPICIOUS_FAILURES = 2
+"""So many replicas that failed a request may have been killed by it: it gets no other."""
 
 
 class ReplicaFailedError(ReplicaError):
@@ -83,9 +85,8 @@ class Generation:
             exchange.began = partial(self._gate.begin, place)
             try:
                 async with ask(self._session, route, question) as answer:
-                    status = _status_of(answer)
-                    if status >= 500 and not is_last:
-                        raise ReplicaFailedError(f"{route.replica} answered {status}")
+                    if not is_last:
+                        _refuse_failure(exchange, answer)
                     return await pass_on(request, exchange, answer)
             except ReplicaUnreachableError:
                 self._gate.table.suspect(route.replica)
@@ -143,6 +144,17 @@ async def _copy(
     except ReplicaLostError as error:
         event = error_event(str(error), type_="server_error", code="replica_lost")
         await response.write(scanner.break_off(event))
+
+
+def _refuse_failure(exchange: Exchange, answer: Answer) -> None:
+    """Raise ReplicaFailedError for a 5xx, unless the request itself may be what kills replicas."""
+    status = _status_of(answer)
+    if status < 500:
+        return
+    assert exchange.replica is not None, "a replica answered"
+    exchange.failed_at.add(exchange.replica)
+    if len(exchange.failed_at) < SUSPICIOUS_FAILURES:
+        raise ReplicaFailedError(f"{exchange.replica} answered {status}")
 
 
 def _status_of(answer: Answer) -> int:

@@ -6,7 +6,7 @@ import re
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.stream import StreamScanner, Usage
@@ -102,7 +102,8 @@ class GatewayStatus:
 class Exchange:
     """One request while it lives; times are `time.monotonic`, s.
 
-    `began` is to be called when the first generated text has passed.
+    `began` is to be called when the first generated text has passed; `failed_at` are the replicas
+    that answered with a 5xx.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Exchange:
     usage: Usage | None = None
     scanner: StreamScanner | None = None
     began: Callable[[], None] = lambda: None
+    failed_at: set[str] = field(default_factory=set)
 
     def end_stream(self, scanner: StreamScanner) -> None:
         """Note how a stream ended by what passed of it."""
