@@ -127,7 +127,7 @@ def test_the_official_client_gets_completions_whole_and_streamed(fleet: Any) -> 
 def test_a_client_that_hangs_up_frees_its_place_at_once_and_is_charged_for_what_ran(
     fleet: Any, wait_until: Callable[..., Any]
 ) -> None:
-    before = metric(fleet, "steppe_engine_output_tokens_total")
+    before = metric(fleet, "steppe_output_tokens_total")
     stream = fleet.client.completions.create(
         model=MODEL,
         prompt=PROMPT,
@@ -148,7 +148,7 @@ def test_a_client_that_hangs_up_frees_its_place_at_once_and_is_charged_for_what_
     free_s = written.arrival_s + written.e2e_s + 1.0  # the gateway saw it leave, and a second
     wait_until(lambda: fleet.ticks()[-1].t_s > free_s + 1, 10, "ticks after it was gone")
     assert not any(tick.running for tick in fleet.ticks() if tick.t_s > free_s)
-    ran = metric(fleet, "steppe_engine_output_tokens_total") - before
+    ran = metric(fleet, "steppe_output_tokens_total") - before
     assert (written.finish, written.output_tokens) == ("cancelled", ran)
     assert 15 <= written.output_tokens < 900
     assert written.energy_j > 0

@@ -12,6 +12,8 @@ from steppe.engine.control_block import request_key
 from steppe.fleet.accounts import SETTLE_TICKS, Accounts
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
+from steppe.report.latency import slo_attainment
+from steppe.report.records import Slo
 
 NAMES = ("a", "b", "c", "d")
 uj = st.integers(0, 10**9)
@@ -49,7 +51,6 @@ def finished(name: str, **changes: Any) -> FinishedRequest:
         arrival_epoch_s=1010.0,
         ttft_s=0.1,
         e2e_s=0.5,
-        tpot_s=0.05,
         prompt_tokens=7,
         cached_tokens=0,
         output_tokens=5,
@@ -146,6 +147,24 @@ def test_a_request_cut_short_is_charged_for_the_tokens_that_ran() -> None:
     accounts.finish([cut])
     (record,) = accounts.close()
     assert (record.prompt_tokens, record.output_tokens) == (40, 6)
+
+
+def test_a_stream_that_told_no_usage_has_the_times_and_tokens_that_its_steps_say() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({}, tokens={request_key("a"): (7, 5)})])
+    untold: dict[str, None] = dict.fromkeys(("prompt_tokens", "cached_tokens", "output_tokens"))
+    accounts.finish([finished("a", finish="stop", **untold), finished("b")])
+    (silent, told) = accounts.close()
+    assert silent.output_tokens == 5
+    assert silent.tpot_s == told.tpot_s == pytest.approx(0.1)
+    assert slo_attainment([silent, told], Slo(ttft_s=1.0, tpot_s=0.2)) == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"output_tokens": 1}, {"ttft_s": None}])
+def test_one_token_or_no_stream_has_no_time_per_output_token(changes: dict[str, Any]) -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", **changes)])
+    assert [record.tpot_s for record in accounts.close()] == [None]
 
 
 def test_what_usage_says_goes_before_what_the_steps_say() -> None:

@@ -42,7 +42,6 @@ def finished(name: str) -> FinishedRequest:
         arrival_epoch_s=1010.0,
         ttft_s=0.1,
         e2e_s=1.0,
-        tpot_s=0.1,
         prompt_tokens=3,
         cached_tokens=0,
         output_tokens=10,

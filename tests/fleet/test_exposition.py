@@ -54,7 +54,7 @@ def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
     assert found["steppe_requests_running", ""] == 5.0
     assert found["steppe_budget_feasible", ""] == 1.0
     assert found["steppe_energy_joules_total", "emulated"] == 80.0
-    assert found["steppe_engine_output_tokens_total", ""] == 40.0
+    assert found["steppe_output_tokens_total", ""] == 40.0
 
 
 def test_counters_add_up_and_gauges_do_not() -> None:
@@ -63,7 +63,7 @@ def test_counters_add_up_and_gauges_do_not() -> None:
     quiet = replace(TICK, energy_j=30.0, output_tokens=0, running=0, budget_w=10.0)
     found = samples(exposition.update(quiet))
     assert found["steppe_energy_joules_total", "emulated"] == 110.0
-    assert found["steppe_engine_output_tokens_total", ""] == 40.0
+    assert found["steppe_output_tokens_total", ""] == 40.0
     assert found["steppe_requests_running", ""] == 0.0
 
 

@@ -139,7 +139,7 @@ async def test_metrics_carry_ours_and_the_controllers(site: Any) -> None:
     async with site.client.get(site.url + "/metrics") as answer:
         text = await answer.text()
     assert 'steppe_requests_total{finish="length"} 1.0\n' in text
-    assert "steppe_output_tokens_total 2.0\n" in text
+    assert "steppe_prompt_tokens_total 11.0\n" in text
     assert text.endswith("\nsteppe_power_budget_watts 50.0\n")
 
 

@@ -15,7 +15,7 @@ def _tally() -> Tally:
     return Tally(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0)
 
 
-def test_times_count_from_arrival_and_tpot_leaves_out_the_first_token() -> None:
+def test_times_count_from_arrival() -> None:
     tally = _tally()
     exchange = tally.open(CALLER, 103.0)
     exchange.scanner = StreamScanner()
@@ -23,16 +23,9 @@ def test_times_count_from_arrival_and_tpot_leaves_out_the_first_token() -> None:
     exchange.usage, exchange.finish = Usage(7, 4, 5), "stop"
     ended = tally.close(exchange, 113.0)
     assert (ended.arrival_s, ended.arrival_epoch_s) == (3.0, 5003.0)
-    assert (ended.ttft_s, ended.e2e_s, ended.tpot_s) == (2.0, 10.0, 2.0)
+    assert (ended.ttft_s, ended.e2e_s) == (2.0, 10.0)
     assert (ended.prompt_tokens, ended.cached_tokens, ended.output_tokens) == (7, 4, 5)
     assert ended.streamed
-
-
-def test_one_token_has_no_time_per_output_token() -> None:
-    tally = _tally()
-    exchange = tally.open(CALLER, 103.0)
-    exchange.scanner, exchange.usage = StreamScanner(), Usage(7, None, 1)
-    assert tally.close(exchange, 104.0).tpot_s is None
 
 
 def test_an_id_is_kept_if_it_is_sane_and_not_in_use() -> None:
@@ -124,7 +117,6 @@ def test_metrics_are_counters_in_base_units() -> None:
         'steppe_rejections_total{reason="queue_full"} 1.0',
         "steppe_prompt_tokens_total 7.0",
         "steppe_cached_tokens_total 4.0",
-        "steppe_output_tokens_total 5.0",
         "steppe_requests_waiting 3.0",
         'steppe_requests_outstanding{replica="r0"} 2.0',
         "steppe_request_duration_seconds_sum 2.0",

@@ -10,6 +10,7 @@ from steppe.energy.attribution import UJ_PER_J
 from steppe.engine.control_block import request_key
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
+from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
 SETTLE_TICKS = 3
@@ -106,19 +107,23 @@ class Accounts:
         energy_uj = self._by_key.pop(key, 0)
         self.attributed_uj += energy_uj
         prompt, output = self._tokens.pop(key, (0, 0))
-        # `usage` is the engine's own word; a request cut short has none, but its tokens ran.
-        told = request.output_tokens
+        # `usage` is the engine's own word, but a client must ask a stream for it and stay.
+        if request.prompt_tokens is not None:
+            prompt = request.prompt_tokens
+        if request.output_tokens is not None:
+            output = request.output_tokens
+        ttft_s, e2e_s = request.ttft_s, request.e2e_s
         return RequestRecord(
             id=request.id,
             tenant=request.tenant,
             priority=request.priority,
             arrival_s=request.arrival_epoch_s - self.began_epoch_s,
-            ttft_s=request.ttft_s,
-            e2e_s=request.e2e_s,
-            tpot_s=request.tpot_s,
-            prompt_tokens=prompt if request.prompt_tokens is None else request.prompt_tokens,
+            ttft_s=ttft_s,
+            e2e_s=e2e_s,
+            tpot_s=None if ttft_s is None else tpot_s(ttft_s, e2e_s, output),
+            prompt_tokens=prompt,
             cached_tokens=request.cached_tokens,
-            output_tokens=output if told is None else told,
+            output_tokens=output,
             energy_j=energy_uj / UJ_PER_J,
             energy_source=self.energy_source,
             finish=_FINISH.get(request.finish, request.finish),

@@ -40,7 +40,7 @@ class Exposition:
             "steppe_energy_joules", "Energy of the GPUs", ("source",), registry=self.registry
         )
         self._tokens = Counter(
-            "steppe_engine_output_tokens", "Tokens sampled by the engines", registry=self.registry
+            "steppe_output_tokens", "Tokens sampled by the engines", registry=self.registry
         )
 
     def update(self, tick: TickRecord) -> bytes:

@@ -10,7 +10,10 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 
 
 class GatewayMetrics:
-    """Counters and histograms over all requests; base units, counters end in `_total`."""
+    """Counters and histograms over all requests; base units, counters end in `_total`.
+
+    Output tokens are not among them: only the engines know of each, whether `usage` told or not.
+    """
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -22,12 +25,15 @@ class GatewayMetrics:
             "steppe_rejections", "Requests refused, by why.", ["reason"], registry=registry
         )
         self._prompt = Counter(
-            "steppe_prompt_tokens", "Prompt tokens, cached ones included.", registry=registry
+            "steppe_prompt_tokens",
+            "Prompt tokens that a `usage` told, cached ones included.",
+            registry=registry,
         )
         self._cached = Counter(
-            "steppe_cached_tokens", "Prompt tokens from the prefix cache.", registry=registry
+            "steppe_cached_tokens",
+            "Those of them that came from the prefix cache.",
+            registry=registry,
         )
-        self._output = Counter("steppe_output_tokens", "Tokens generated.", registry=registry)
         self._waiting = Gauge(
             "steppe_requests_waiting", "Requests that wait for a replica.", registry=registry
         )
@@ -52,7 +58,6 @@ class GatewayMetrics:
         self._requests.labels(ended.finish).inc()
         self._prompt.inc(ended.prompt_tokens or 0)
         self._cached.inc(ended.cached_tokens or 0)
-        self._output.inc(ended.output_tokens or 0)
         if ended.ttft_s is not None:
             self._ttft.observe(ended.ttft_s)
         if ended.status < 400:

@@ -46,7 +46,6 @@ class FinishedRequest:
         ttft_s: From arrival to the first streamed event with generated text (if none has text: with
             a finish reason), waiting included; nothing when it was not streamed.
         e2e_s: From arrival to the last byte, s.
-        tpot_s: (E2E - TTFT) / (output tokens - 1), as vLLM defines it; nothing without both.
         prompt_tokens: From the replica's `usage`; nothing when none passed. So the next two.
         cached_tokens: Those of the prompt tokens that came from the prefix cache.
         output_tokens: Tokens generated.
@@ -65,7 +64,6 @@ class FinishedRequest:
     arrival_epoch_s: float
     ttft_s: float | None
     e2e_s: float
-    tpot_s: float | None
     prompt_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
@@ -239,7 +237,6 @@ class Tally:
             arrival_epoch_s=self._started_epoch_s + arrival_s,
             ttft_s=ttft_s,
             e2e_s=e2e_s,
-            tpot_s=_tpot_s(ttft_s, e2e_s, usage),
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             cached_tokens=None if usage is None else usage.cached_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
@@ -253,9 +250,3 @@ class Tally:
 def request_id(wanted: str) -> str:
     """Return the wanted id if it is sane (letters, digits, `._:-`, at most 128), else a new one."""
     return wanted if _SANE_ID.fullmatch(wanted) else uuid.uuid4().hex
-
-
-def _tpot_s(ttft_s: float | None, e2e_s: float, usage: Usage | None) -> float | None:
-    if ttft_s is None or usage is None or usage.output_tokens < 2:
-        return None
-    return (e2e_s - ttft_s) / (usage.output_tokens - 1)
