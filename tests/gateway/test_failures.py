@@ -155,6 +155,35 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
     assert site.gateway.status().failed == 1
 
 
+async def test_a_stream_from_a_replica_that_was_started_anew_elsewhere_ends_with_an_error(
+    site: Any, chat_stream: bytes
+) -> None:
+    vanished, successor = await site.replica("r0"), await site.replica("r0")
+    vanished.stream = [chat_stream[:250], asyncio.Event()]
+    site.route(vanished, limit=1)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: bool(vanished.seen))
+    async with asyncio.timeout(1):
+        site.route(successor, limit=1)
+        assert (await site.post())[0] == 200
+        _, _, body = await task
+    assert _error(body.rsplit(b"data: ", 1)[1])["code"] == "replica_lost"
+    assert site.gateway.status().outstanding == {"r0": 0}
+
+
+async def test_a_request_that_a_vanished_replica_has_not_answered_goes_to_its_successor(
+    site: Any,
+) -> None:
+    vanished, successor = await site.replica("r0", ready=False), await site.replica("r0")
+    site.route(vanished, limit=1)
+    task = asyncio.create_task(site.post())
+    await site.until(lambda: bool(vanished.seen))
+    site.route(successor, limit=1)
+    async with asyncio.timeout(1):
+        assert (await task)[0] == 200
+    assert len(successor.seen) == 1
+
+
 async def test_a_whole_answer_that_breaks_is_tried_again(
     site: Any, chat_body: bytes, cut: Any
 ) -> None:

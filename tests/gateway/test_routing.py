@@ -14,6 +14,10 @@ def _table(*limits: int) -> RoutingTable:
     return table
 
 
+def _route(replica: str, limit: int = 0) -> Route:
+    return Route(replica, f"http://{replica}", limit)
+
+
 def _acquire(table: RoutingTable, count: int) -> list[str | None]:
     routes = [table.acquire() for _ in range(count)]
     return [None if route is None else route.replica for route in routes]
@@ -21,8 +25,8 @@ def _acquire(table: RoutingTable, count: int) -> list[str | None]:
 
 def _leave(table: RoutingTable, replica: str) -> None:
     """Give a place back, of a request that has not got its first token."""
-    table.begin(replica)
-    table.release(replica)
+    table.begin(_route(replica))
+    table.release(_route(replica))
 
 
 def test_an_empty_table_has_no_route() -> None:
@@ -52,7 +56,7 @@ def test_a_replica_that_has_just_woken_does_not_get_all_that_comes() -> None:
     table = _table(64, 64)
     for replica in _acquire(table, 40):
         assert replica is not None
-        table.begin(replica)
+        table.begin(_route(replica))
     table.replace((*table.routes, Route("r2", "http://r2", 64)))
     got = Counter(_acquire(table, 9))  # 20 decode at each of the others
     assert got == {"r2": 4, "r0": 3, "r1": 2}
@@ -85,9 +89,25 @@ def test_a_replica_that_left_the_table_gets_nothing_but_stays_counted() -> None:
     assert table.all_outstanding() == {"r0": 1, "r1": 3}
 
 
+def test_a_replica_that_was_started_anew_elsewhere_has_all_its_places() -> None:
+    table = _table(2)
+    _acquire(table, 2)
+    moved = Route("r0", "http://elsewhere", 2)
+    table.suspect(_route("r0"))
+    table.replace((moved,))
+    assert table.has_moved(_route("r0"))
+    assert not table.has_moved(moved)
+    table.suspect(_route("r0"))  # who was at the old address tells late that it is lost
+    assert _acquire(table, 3) == ["r0", "r0", None]
+    assert table.all_outstanding() == {"r0": 4}
+    _leave(table, "r0")
+    assert table.acquire() is None
+    assert table.outstanding("r0") == 3
+
+
 def test_a_suspect_gets_nothing_until_the_next_table() -> None:
     table = _table(4, 4)
-    table.suspect("r0")
+    table.suspect(_route("r0"))
     assert _acquire(table, 2) == ["r1", "r1"]
     assert [route.replica for route in table.candidates()] == ["r1"]
     table.replace(table.routes)
@@ -114,7 +134,7 @@ def test_no_replica_ever_gets_more_than_its_limit_or_anything_outside_the_table(
     for move, numbers in moves:
         if move == "replace":
             limits = {f"r{i}": limit for i, limit in enumerate(numbers)}
-            table.replace(tuple(Route(name, name, limit) for name, limit in limits.items()))
+            table.replace(tuple(_route(name, limit) for name, limit in limits.items()))
         elif move == "release" and held:
             _leave(table, held.pop(numbers[0] % len(held)))
         elif move == "acquire":

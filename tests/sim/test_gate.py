@@ -51,14 +51,14 @@ def test_requests_go_where_the_gateway_sends_them(seed: int) -> None:
             left = placed.pop(rng.randrange(len(placed)))
             if left in fresh:
                 fresh.remove(left)
-                table.begin(str(left))
+                table.begin(routes[left])
                 door.gate.begin(left, 1)
-            table.release(str(left))
+            table.release(routes[left])
             door.gate.release(left)
             continue
         if fresh and rng.random() < 0.4:
             begun = fresh.pop(rng.randrange(len(fresh)))
-            table.begin(str(begun))
+            table.begin(routes[begun])
             door.gate.begin(begun, 1)
         route = table.acquire()
         if route is None:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from steppe.control.admission import PRIORITIES, Ticket
+from steppe.gateway.cord import Cord
 from steppe.gateway.gate import Gate, RefusedError
 from steppe.gateway.generation import REQUEST_ID, Generation, pass_on
 from steppe.gateway.metrics import GatewayMetrics
@@ -115,10 +116,10 @@ class Door:
         question.headers[REQUEST_ID] = exchange.id
         for route in self.gate.table.candidates():
             try:
-                async with ask(self.session, route, question) as answer:
+                async with ask(self.session, route, question, Cord()) as answer:
                     return await pass_on(request, exchange, answer)
             except (ReplicaUnreachableError, ReplicaLostError):
-                self.gate.table.suspect(route.replica)
+                self.gate.table.suspect(route)
         raise RefusedError("no replica is awake and answers", "no_replica")
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:

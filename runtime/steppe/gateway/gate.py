@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.errors import SteppeError
+from steppe.gateway.cord import Cord
+from steppe.gateway.proxy import ReplicaLostError
 from steppe.gateway.routing import Route, RoutingTable
 
 
@@ -31,10 +33,12 @@ class Place:
     Attributes:
         route: The way to the replica.
         has_begun: Whether the request has got its first token.
+        cord: Ends the talk with the replica when it is pulled.
     """
 
     route: Route
     has_begun: bool = False
+    cord: Cord = field(default_factory=Cord)
 
 
 class Gate:
@@ -48,6 +52,7 @@ class Gate:
         self._queue = AdmissionQueue()
         self._table = RoutingTable()
         self._places: dict[Ticket, asyncio.Future[Place]] = {}
+        self._held: set[Place] = set()
         self._capacity_s: float | None = None
         self._is_open = True
 
@@ -62,8 +67,15 @@ class Gate:
         return self._table
 
     def set_routes(self, routes: tuple[Route, ...], capacity_s: float | None) -> None:
-        """Take a new table; `capacity_s` is the time at which there will be more room."""
+        """Take a new table; `capacity_s` is the time at which there will be more room.
+
+        Who still waits for a replica that has moved waits in vain, and is told that it is lost.
+        """
         self._table.replace(routes)
+        for place in self._held:
+            if self._table.has_moved(place.route):
+                why = f"{place.route.replica} is no longer at {place.route.url}"
+                place.cord.pull(ReplicaLostError(why))
         self._capacity_s = capacity_s
         self._hand_out()
 
@@ -103,7 +115,7 @@ class Gate:
         """Note that the request of a place has got its first token; again changes nothing."""
         if not place.has_begun:
             place.has_begun = True
-            self._table.begin(place.route.replica)
+            self._table.begin(place.route)
 
     def leave(self, place: Place) -> None:
         """Give a place back."""
@@ -112,11 +124,16 @@ class Gate:
 
     def _take(self) -> Place | None:
         route = self._table.acquire()
-        return None if route is None else Place(route)
+        if route is None:
+            return None
+        place = Place(route)
+        self._held.add(place)
+        return place
 
     def _release(self, place: Place) -> None:
         self.begin(place)
-        self._table.release(place.route.replica)
+        self._held.remove(place)
+        self._table.release(place.route)
 
     async def _wait(self, ticket: Ticket, deadline_s: float) -> Place:
         while True:

@@ -84,14 +84,14 @@ class Generation:
             exchange.replica = route.replica
             exchange.began = partial(self._gate.begin, place)
             try:
-                async with ask(self._session, route, question) as answer:
+                async with ask(self._session, route, question, place.cord) as answer:
                     if not is_last:
                         _refuse_failure(exchange, answer)
                     return await pass_on(request, exchange, answer)
             except ReplicaUnreachableError:
-                self._gate.table.suspect(route.replica)
+                self._gate.table.suspect(route)
             except ReplicaLostError:
-                self._gate.table.suspect(route.replica)
+                self._gate.table.suspect(route)
                 raise
             finally:
                 self._gate.leave(place)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from steppe.errors import ReplicaError
+from steppe.gateway.cord import Cord
 from steppe.gateway.routing import Route
 
 EVENT_STREAM = "text/event-stream"
@@ -36,6 +39,9 @@ _HOP_BY_HOP = frozenset(
 _NOT_OURS_TO_ADD = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 # vLLM closes idle connections after 5 s; leave first, or a request may meet a closed one.
 _KEEPALIVE_S = 2.0
+# A host that answers no TCP probe for so long has vanished: nothing else tells while it is silent.
+_SILENT_HOST_S = 20
+_PROBE_EVERY_S = 5
 
 Headers = CIMultiDict[str]
 
@@ -77,20 +83,23 @@ class WholeAnswer:
 class ByteSource:
     """The body of an answer, as it comes."""
 
-    def __init__(self, response: aiohttp.ClientResponse, replica: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, replica: str, cord: Cord) -> None:
         self._content = response.content
         self._replica = replica
+        self._cord = cord
 
     async def read(self) -> bytes:
         """Return the next bytes as soon as there are any; none at the end.
 
         Raises:
             ReplicaLostError: The connection broke before the end.
+            SteppeError: The cord was pulled.
         """
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise ReplicaLostError(f"{self._replica} broke off its answer: {error!r}") from error
+            lost = ReplicaLostError(f"{self._replica} broke off its answer: {error!r}")
+            raise self._cord.why or lost from error
 
     async def read_all(self) -> bytes:
         """Return all the bytes up to the end; raises as `read` does."""
@@ -133,10 +142,13 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
 def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
     """Return a client that adds nothing to a request, decodes nothing and never gives up.
 
-    Generation may take as long as it takes; only connecting has a time limit.
+    Generation may take as long as it takes; only connecting has a time limit, and a host that
+    vanishes is noticed.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_KEEPALIVE_S, socket_factory=_probing_socket
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         auto_decompress=False,
@@ -146,25 +158,44 @@ def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
 
 @contextlib.asynccontextmanager
 async def ask(
-    session: aiohttp.ClientSession, route: Route, question: Question
+    session: aiohttp.ClientSession, route: Route, question: Question, cord: Cord
 ) -> AsyncIterator[Answer]:
     """Send a question to a replica; leaving the block early closes the connection at once.
+
+    Args:
+        session: From `open_session`.
+        route: The way to the replica.
+        question: What to send.
+        cord: Whoever pulls it ends the wait for the answer and for each part of it.
 
     Raises:
         ReplicaUnreachableError: No connection could be made.
         ReplicaLostError: The connection broke before the answer was complete, or, when it is a
             stream, before its first byte.
+        SteppeError: The cord was pulled.
     """
-    response = await _send(session, route, question)
+    response = await cord.hold(partial(_send, session, route, question))
+    cord.tie(response.close)
     try:
         headers = end_to_end(response.headers)
-        source = ByteSource(response, route.replica)
+        source = ByteSource(response, route.replica, cord)
         if response.content_type == EVENT_STREAM:
             yield StreamedAnswer(response.status, headers, await source.read(), source)
         else:
             yield WholeAnswer(response.status, headers, await source.read_all())
     finally:
         response.close()  # changes nothing once the answer was read to its end
+
+
+def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_EVERY_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_EVERY_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _SILENT_HOST_S // _PROBE_EVERY_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_HOST_S * 1000)
+    return made
 
 
 async def _send(
