@@ -250,6 +250,21 @@ async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
     assert ended.finish == "shed"
 
 
+async def test_who_was_served_longer_than_allowed_to_wait_may_wait_still(
+    open_site: Any, cut: Any
+) -> None:
+    site = await open_site(max_wait_s=0.5)
+    dying, die = await site.replica("r0"), asyncio.Event()
+    dying.stream = [die, cut]
+    site.route(dying)
+    task, begun_s = asyncio.create_task(site.post()), time.monotonic()
+    await site.until(lambda: time.monotonic() > begun_s + 0.5)
+    die.set()
+    await site.until(lambda: site.gateway.status().waiting == 1 or task.done())
+    site.route(await site.replica("r1"))
+    assert (await task)[0] == 200
+
+
 async def test_a_draining_replica_finishes_what_it_has_and_gets_no_more(
     site: Any, chat_stream: bytes
 ) -> None:

@@ -83,6 +83,7 @@ class Generation:
             route = place.route
             exchange.replica = route.replica
             exchange.began = partial(self._gate.begin, place)
+            asked_s = time.monotonic()
             try:
                 async with ask(self._session, route, question, place.cord) as answer:
                     if not is_last:
@@ -90,14 +91,16 @@ class Generation:
                     return await pass_on(request, exchange, answer)
             except ReplicaUnreachableError:
                 self._gate.table.suspect(route)
-            except ReplicaLostError:
-                self._gate.table.suspect(route)
+            except ReplicaError as error:
+                exchange.in_vain_s += time.monotonic() - asked_s
+                if not isinstance(error, ReplicaFailedError):
+                    self._gate.table.suspect(route)
                 raise
             finally:
                 self._gate.leave(place)
 
     async def _enter(self, exchange: Exchange) -> Place:
-        deadline_s = exchange.arrival_s + self._max_wait_s
+        deadline_s = exchange.arrival_s + exchange.in_vain_s + self._max_wait_s
         is_again = exchange.replica is not None
         return await self._gate.enter(exchange.ticket, deadline_s, again=is_again)
 

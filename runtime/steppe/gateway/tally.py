@@ -101,7 +101,8 @@ class Exchange:
     """One request while it lives; times are `time.monotonic`, s.
 
     `began` is to be called when the first generated text has passed; `failed_at` are the replicas
-    that answered with a 5xx.
+    that answered with a 5xx; `in_vain_s` is the time at replicas that failed, in which it did not
+    wait.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Exchange:
     scanner: StreamScanner | None = None
     began: Callable[[], None] = lambda: None
     failed_at: set[str] = field(default_factory=set)
+    in_vain_s: float = 0.0
 
     def end_stream(self, scanner: StreamScanner) -> None:
         """Note how a stream ended by what passed of it."""
