@@ -302,7 +302,7 @@ async def test_light_requests_without_a_replica_get_a_503(site: Any) -> None:
 
 
 @pytest.mark.parametrize("is_served", [False, True])
-async def test_stopping_refuses_those_who_wait_and_ends_the_others(
+async def test_stopping_refuses_those_who_wait_and_those_who_have_no_answer_in_time(
     site: Any, is_served: bool
 ) -> None:
     replica = await site.replica("r0", ready=False)
@@ -312,7 +312,24 @@ async def test_stopping_refuses_those_who_wait_and_ends_the_others(
     await site.until(lambda: site.gateway.status().arrived == 1)
     await site.until(lambda: bool(replica.seen) or not is_served)
     await site.gateway.stop()
-    outcome = await asyncio.gather(task, return_exceptions=True)
+    status, headers, body = await task
+    assert (status, _error(body)["code"], "Retry-After" in headers) == (503, "stopping", True)
     (ended,) = site.gateway.drain_finished()
-    assert ended.finish == ("cancelled" if is_served else "rejected")
-    assert is_served == isinstance(outcome[0], BaseException)
+    assert (ended.finish, ended.status) == ("cancelled" if is_served else "rejected", 503)
+
+
+async def test_stopping_ends_a_stream_with_an_error_event_and_no_done(
+    site: Any, chat_stream: bytes
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    replica.stream = [chat_stream[:250], asyncio.Event()]
+    async with site.client.post(site.url + "/v1/chat/completions", data=b"{}") as answer:
+        begun = await answer.content.readany()
+        await site.gateway.stop()
+        rest = await answer.read()
+    assert chat_stream.startswith(begun)
+    assert _error(rest.removeprefix(b"data: "))["code"] == "stopping"
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status) == ("cancelled", 200)
+    assert site.gateway.status().failed == 0

@@ -131,8 +131,7 @@ class Door:
         try:
             return await self.generation.serve(request, exchange, question)
         except RefusedError as error:
-            exchange.finish = "shed" if error.code == "waited_too_long" else "rejected"
-            exchange.status = 503
+            _note_refusal(exchange, error.code)
             return self._refusal(error, exchange.id)
         except ReplicaLostError as error:
             exchange.status = 502
@@ -198,6 +197,14 @@ def _caller(request: web.Request) -> Caller:
     if not _TENANT.fullmatch(tenant):
         raise web.HTTPBadRequest(text="x-steppe-tenant: asked for at most 128 of A-Z a-z 0-9 ._:@-")
     return Caller(tenant, priority, headers.get(REQUEST_ID, ""))
+
+
+def _note_refusal(exchange: Exchange, code: str) -> None:
+    if code == "stopping" and exchange.replica is not None:
+        exchange.cut_off(503)
+    else:
+        exchange.finish = "shed" if code == "waited_too_long" else "rejected"
+        exchange.status = 503
 
 
 def _uncounted(request: web.Request) -> Exchange:

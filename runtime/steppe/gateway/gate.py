@@ -15,7 +15,7 @@ from steppe.gateway.routing import Route, RoutingTable
 
 
 class RefusedError(SteppeError):
-    """A request gets no place; the client may try again later.
+    """A request gets no place, or has to leave it; the client may try again later.
 
     Attributes:
         code: Why: `queue_full`, `waited_too_long`, `no_replica` or `stopping`.
@@ -88,7 +88,12 @@ class Gate:
         self._is_open = False
         for place in self._places.values():
             if not place.done():
-                place.set_exception(RefusedError("the gateway is stopping", "stopping"))
+                place.set_exception(_stopping())
+
+    def clear(self) -> None:
+        """Tell those who have a place to leave: the gateway is stopping."""
+        for place in self._held:
+            place.cord.pull(_stopping())
 
     async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> Place:
         """Wait for a place; it must be given back with `leave`.
@@ -102,7 +107,7 @@ class Gate:
             RefusedError: Too many wait, the wait was too long, or the gateway is stopping.
         """
         if not self._is_open:
-            raise RefusedError("the gateway is stopping", "stopping")
+            raise _stopping()
         if not len(self._queue):
             place = self._take()
             if place is not None:
@@ -191,3 +196,7 @@ class Gate:
         forecast_s = self.capacity_in_s(now_s)
         hint = "" if forecast_s is None else f"; capacity is forecast in {math.ceil(forecast_s)} s"
         return f"{problem}: {state}{hint}"
+
+
+def _stopping() -> RefusedError:
+    return RefusedError("the gateway is stopping", "stopping")

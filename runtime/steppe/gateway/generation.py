@@ -1,7 +1,7 @@
 """One request's way: wait for a place, ask a replica, pass the answer on, try another if it dies.
 
 Another replica is tried only before the first byte went to the client. After it, a stream that
-breaks ends with an error event and no `[DONE]`.
+breaks, or that our stop ends, ends with an error event and no `[DONE]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from steppe.errors import ReplicaError
-from steppe.gateway.gate import Gate, Place
+from steppe.gateway.gate import Gate, Place, RefusedError
 from steppe.gateway.openai_error import error_event
 from steppe.gateway.proxy import (
     Answer,
@@ -64,7 +64,7 @@ class Generation:
         """Answer a request, and note in `exchange` how it went.
 
         Raises:
-            RefusedError: There is no place for it.
+            RefusedError: There is no place for it, or the gateway is stopping.
             ReplicaLostError: Each try ended with a broken connection.
         """
         for delay_s in self._retry_delays_s:
@@ -128,6 +128,8 @@ async def _stream(
         await _copy(answer, scanner, response)
         exchange.end_stream(scanner)
         await response.write_eof()
+    except RefusedError:  # the gateway is stopping
+        exchange.cut_off(answer.status)
     except ConnectionResetError:  # ours to the client: those to the replica are ReplicaLostError
         exchange.hang_up()
     return response
@@ -147,6 +149,10 @@ async def _copy(
     except ReplicaLostError as error:
         event = error_event(str(error), type_="server_error", code="replica_lost")
         await response.write(scanner.break_off(event))
+    except RefusedError as error:
+        event = error_event(str(error), type_="overloaded", code=error.code)
+        await response.write(scanner.break_off(event))
+        raise
 
 
 def _refuse_failure(exchange: Exchange, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import time
@@ -26,6 +27,9 @@ __all__ = [
     "Route",
     "refuse_port_in_use",
 ]
+
+_LAST_WORDS_S = 1.0
+"""How long a request that was told to end may take to tell its client so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Gateway:
             build_application(self._door, settings.max_body_bytes),
             handler_cancellation=True,  # a client that hangs up ends its request at once
             access_log=None,
-            shutdown_timeout=settings.stop_timeout_s,
+            shutdown_timeout=settings.stop_timeout_s + _LAST_WORDS_S,
         )
         await self._runner.setup()
         try:
@@ -106,10 +110,16 @@ class Gateway:
             raise
 
     async def stop(self) -> None:
-        """Refuse those who wait, let outstanding requests go on for a while, then end them."""
+        """Refuse those who wait, let outstanding requests go on for a while, then end them.
+
+        Each is told so: a stream by an error event, a whole answer by a 503.
+        """
         self._gate.close()
         if self._runner is not None:
+            loop, patience_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
+            end = loop.call_later(patience_s, self._gate.clear)
             await self._runner.cleanup()
+            end.cancel()
         if self._door is not None:
             await self._door.session.close()
 

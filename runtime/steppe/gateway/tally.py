@@ -50,8 +50,9 @@ class FinishedRequest:
         cached_tokens: Those of the prompt tokens that came from the prefix cache.
         output_tokens: Tokens generated.
         finish: `stop`, `length`, `tool_calls`... as the replica said; `cancelled`: the client hung
-            up; `invalid`: answered with a 4xx; `abort`: the engine gave it up; `error`: the
-            replica failed; `rejected`: refused on arrival; `shed`: refused after waiting.
+            up, or the gateway stopped; `invalid`: answered with a 4xx; `abort`: the engine gave it
+            up; `error`: the replica failed; `rejected`: refused on arrival; `shed`: refused after
+            waiting.
         status: HTTP status sent; 499 when the client hung up.
         replica: Who answered last.
         streamed: Whether the answer was an event stream.
@@ -125,12 +126,16 @@ class Exchange:
 
     def hang_up(self) -> None:
         """Note that the client has gone; after `[DONE]` that changes nothing."""
+        self.cut_off(499)
+
+    def cut_off(self, status: int) -> None:
+        """Note that the answer ends here, no replica's fault; nothing changes after `[DONE]`."""
         if self.scanner is not None:
             self.end_stream(self.scanner)
             if self.scanner.is_done:
                 return
         self.finish = "cancelled"
-        self.status = 499
+        self.status = status
 
 
 class RateWindow:
