@@ -22,6 +22,17 @@ def test_the_most_urgent_goes_first_and_then_who_came_first() -> None:
     ]
 
 
+def test_only_a_higher_class_outranks_and_then_the_last_of_the_lowest() -> None:
+    queue = AdmissionQueue()
+    assert queue.outranked_by(Ticket(0, 9)) is None
+    for ticket in (Ticket(1, 1, 5.0), Ticket(2, 2), Ticket(2, 4), Ticket(1, 5, 9.0)):
+        queue.join(ticket)
+    assert queue.outranked_by(Ticket(2, 9)) is None
+    assert (
+        queue.outranked_by(Ticket(1, 9, 99.0)) == queue.outranked_by(Ticket(0, 9)) == Ticket(2, 4)
+    )
+
+
 def test_who_has_to_wait_again_gets_its_old_place() -> None:
     queue = AdmissionQueue()
     queue.join(Ticket(1, 1))

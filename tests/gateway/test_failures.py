@@ -241,6 +241,19 @@ async def test_one_too_many_gets_a_503_with_the_forecast(open_site: Any) -> None
     assert (ended.finish, ended.status) == ("rejected", 503)
 
 
+async def test_who_gives_way_to_a_more_urgent_request_is_shed(open_site: Any) -> None:
+    site = await open_site(max_waiting=1)
+    deferred = asyncio.create_task(site.post(X_Steppe_Priority="deferrable"))
+    await site.until(lambda: site.gateway.status().waiting == 1)
+    urgent = asyncio.create_task(site.post(X_Steppe_Priority="interactive"))
+    status, headers, body = await deferred
+    assert (status, _error(body)["code"], "Retry-After" in headers) == (503, "gave_way", True)
+    (ended,) = site.gateway.drain_finished()
+    assert ended.finish == "shed"
+    site.route(await site.replica("r0"))
+    assert (await urgent)[0] == 200
+
+
 async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
     site = await open_site(max_wait_s=0.02)
     status, headers, body = await site.post()

@@ -127,6 +127,32 @@ async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
     other.cancel()
 
 
+async def test_when_the_queue_is_full_the_last_of_a_lower_class_gives_way() -> None:
+    gate = Gate(max_waiting=2)
+    first, last = await _wait_at(gate, Ticket(2, 1), Ticket(2, 2))
+    urgent = asyncio.create_task(gate.enter(Ticket(0, 3), _far()))
+    with pytest.raises(RefusedError, match="2 requests waited, and a more urgent one") as refused:
+        await last
+    assert refused.value.code == "gave_way"
+    assert gate.waiting == 2
+    with pytest.raises(RefusedError) as refused:
+        await gate.enter(Ticket(2, 4), _far())
+    assert refused.value.code == "queue_full"
+    gate.set_routes((ONE,), None)
+    gate.leave(await urgent)
+    assert (await first).route == ONE
+
+
+async def test_who_hangs_up_makes_room_in_a_full_queue() -> None:
+    gate = Gate(max_waiting=1)
+    (leaving,) = await _wait_at(gate, Ticket(2, 1))
+    leaving.cancel()
+    urgent = asyncio.create_task(gate.enter(Ticket(0, 2), _far()))
+    await asyncio.wait([leaving])
+    gate.set_routes((ONE,), None)
+    assert (await urgent).route == ONE
+
+
 async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() -> None:
     gate = Gate(max_waiting=10)
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)

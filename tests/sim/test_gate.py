@@ -90,6 +90,14 @@ def test_a_request_that_finds_the_queue_full_is_rejected() -> None:
     assert door.gate.waiting == 2
 
 
+def test_when_the_queue_is_full_the_last_of_a_lower_class_gives_way() -> None:
+    door = Door(Patience(most=2, longest_s=9.0, ttft_s=2.0))
+    for number, rank in enumerate((2, 2, 0, 2)):
+        door.submit(number, rank)
+    assert door.ended == [(1, "shed", 0.0), (3, "rejected", 0.0)]
+    assert door.gate.waiting == 2
+
+
 def test_a_request_is_shed_when_it_has_waited_as_long_as_allowed() -> None:
     door = Door(Patience(most=10, longest_s=5.0, ttft_s=2.0))
     door.queue.at(1.0, lambda *_: door.submit(1))

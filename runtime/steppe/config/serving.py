@@ -85,9 +85,9 @@ class GatewaySection(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_waiting: Annotated[int, Field(ge=0)] = 1000
-    """Requests that may wait for a replica; the next one gets a 503."""
+    """Requests that may wait for a replica; of more, the last of the lowest class gets a 503."""
     max_wait_s: Positive = 300.0
-    """How long a request may wait for a replica, s; then it gets a 503."""
+    """How long a request of any class may wait for a replica, s; then it gets a 503."""
 
 
 class SloSection(Section):

@@ -75,6 +75,11 @@ class AdmissionQueue:
             self._timely = sorted(self._waiting.intersection(self._timely))
             self._late = sorted(self._waiting.intersection(self._late))
 
+    def outranked_by(self, newcomer: Ticket) -> Ticket | None:
+        """Return the last of the lowest class if the newcomer is of a higher one; else nothing."""
+        last = max(self._waiting, default=None)
+        return last if last is not None and newcomer.rank < last.rank else None
+
     def pop(self, now_s: float) -> Ticket | None:
         """Take out the ticket to serve at `now_s`; nothing when none waits."""
         timely, late = self._next_timely(now_s), self._first(self._late)

@@ -31,6 +31,7 @@ from steppe.gateway.tally import Caller, Exchange, Tally, request_id
 _TENANT = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 # These POSTs generate nothing, so they take no place at a replica.
 _LIGHT_POST = re.compile(r"/(?:tokenize|detokenize|count_tokens|render|derender|cancel)$")
+_AFTER_WAITING = ("waited_too_long", "gave_way")
 # Without a forecast and with nothing finishing, there is no truth to tell but "later".
 _UNKNOWN_RETRY_S = 10.0
 
@@ -203,7 +204,7 @@ def _note_refusal(exchange: Exchange, code: str) -> None:
     if code == "stopping" and exchange.replica is not None:
         exchange.cut_off(503)
     else:
-        exchange.finish = "shed" if code == "waited_too_long" else "rejected"
+        exchange.finish = "shed" if code in _AFTER_WAITING else "rejected"
         exchange.status = 503
 
 

@@ -18,7 +18,7 @@ class RefusedError(SteppeError):
     """A request gets no place, or has to leave it; the client may try again later.
 
     Attributes:
-        code: Why: `queue_full`, `waited_too_long`, `no_replica` or `stopping`.
+        code: Why: `queue_full`, `gave_way`, `waited_too_long`, `no_replica` or `stopping`.
     """
 
     def __init__(self, message: str, code: str) -> None:
@@ -104,7 +104,8 @@ class Gate:
             again: Whether the request had a place already, so that a full queue takes it in.
 
         Raises:
-            RefusedError: Too many wait, the wait was too long, or the gateway is stopping.
+            RefusedError: Too many wait, it gave way to a more urgent one, the wait was too long, or
+                the gateway is stopping.
         """
         if not self._is_open:
             raise _stopping()
@@ -113,7 +114,7 @@ class Gate:
             if place is not None:
                 return place
         if self.waiting >= self._max_waiting and not again:
-            raise RefusedError(self._why(f"{self.waiting} requests wait already"), "queue_full")
+            self._make_room(ticket)
         return await self._wait(ticket, deadline_s)
 
     def begin(self, place: Place) -> None:
@@ -126,6 +127,17 @@ class Gate:
         """Give a place back."""
         self._release(place)
         self._hand_out()
+
+    def _make_room(self, newcomer: Ticket) -> None:
+        """Have the last of a lower class give way, or refuse the newcomer."""
+        last = self._queue.outranked_by(newcomer)
+        if last is None:
+            raise RefusedError(self._why(f"{self.waiting} requests wait already"), "queue_full")
+        self._queue.leave(last)
+        place = self._places[last]
+        if not place.done():
+            why = self._why(f"{self.waiting + 1} requests waited, and a more urgent one came")
+            place.set_exception(RefusedError(why, "gave_way"))
 
     def _take(self) -> Place | None:
         route = self._table.acquire()

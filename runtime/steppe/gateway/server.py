@@ -39,8 +39,9 @@ class GatewaySettings:
     Attributes:
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        max_waiting: Requests that may wait for a place; the next one gets a 503.
-        max_wait_s: How long a request may wait for a place, s; then it gets a 503.
+        max_waiting: Requests that may wait for a place; of more, the last of the lowest class gets
+            a 503.
+        max_wait_s: How long a request of any class may wait for a place, s; then it gets a 503.
         ttft_s: The SLO's longest time to the first token, s: who can still keep it goes first.
         models: Names under which the model is served, told when no replica is awake.
         retry_delays_s: Pauses before each further try of a request that a replica failed

@@ -21,7 +21,7 @@ class Patience:
     """How many may wait, and for how long.
 
     Attributes:
-        most: Requests that may wait; the next one is rejected.
+        most: Requests that may wait; of more, the last of the lowest class is refused.
         longest_s: How long one may wait, s; then it is shed.
         ttft_s: The SLO's longest time to the first token, s.
     """
@@ -93,10 +93,10 @@ class Gate:
             if replica is not None:
                 self._send(replica, request)
                 return
-        if len(self._waiting) >= self._patience.most:
-            self._refuse(request, "rejected")
-        else:
+        if len(self._waiting) < self._patience.most or self._make_room(request):
             self._wait(request)
+        else:
+            self._refuse(request, "rejected")
 
     def submit_again(self, request: Request) -> None:
         """Take back a request whose replica died before its first token."""
@@ -156,6 +156,15 @@ class Gate:
         self._fresh[replica] += 1
         self._weigh(replica)
         return replica
+
+    def _make_room(self, newcomer: Request) -> bool:
+        """Have the last of a lower class give way; return whether there is one."""
+        last = self._line.outranked_by(self._ticket(newcomer))
+        if last is None:
+            return False
+        self._line.leave(last)
+        self._refuse(self._waiting.pop(last.number), "shed")
+        return True
 
     def _hand_out(self) -> None:
         while self._waiting:
