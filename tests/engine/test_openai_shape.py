@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from steppe.engine.openai_shape import Asked, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from steppe.engine.openai_shape import Answer, Asked, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 
 MESSAGES = [{"role": "user", "content": "a b"}, {"role": "user", "content": "c"}]
 
@@ -40,3 +41,42 @@ def test_the_number_of_tokens_has_two_names(key: str) -> None:
     body = {"messages": MESSAGES, key: 9, "ignore_eos": True, "temperature": 0}
     asked = Asked.read(json.dumps(body).encode())
     assert (asked.output_tokens, asked.ignore_eos, asked.temperature) == (9, True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "unasked"),
+    [
+        ("n", 2, 1),
+        ("stop", ["a"], []),
+        ("stop", "a", None),
+        ("logprobs", True, False),
+        ("top_logprobs", 5, 0),
+        ("presence_penalty", 0.5, 0.0),
+        ("tools", [{"type": "function"}], []),
+        ("response_format", {"type": "json_object"}, {"type": "text"}),
+    ],
+)
+def test_what_our_engines_do_not_do_is_refused_and_not_left_out(
+    key: str, value: object, unasked: object
+) -> None:
+    Asked.read(json.dumps({"messages": MESSAGES, key: unasked}).encode())
+    with pytest.raises(ValueError, match=f"asked for {key} "):
+        Asked.read(json.dumps({"messages": MESSAGES, key: value}).encode())
+
+
+@pytest.mark.parametrize("wanted", ["-5", "0", "2.5", '"many"', "Infinity", "1e999"])
+def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
+    with pytest.raises(ValueError, match=r"asked for at least 1 output token|unexpected|number"):
+        Asked.read(b'{"prompt": "a", "max_tokens": %s}' % wanted.encode())
+
+
+def test_a_chat_opens_with_its_role_and_a_stream_closes_with_its_usage_if_asked() -> None:
+    chat = Answer("a", "m", chat=True, include_usage=True, prompt_tokens=3, created_s=7)
+    (opening,), (closing,) = chat.opening(), chat.closing(2)
+    assert opening["choices"] == [
+        {"index": 0, "finish_reason": None, "delta": {"role": "assistant", "content": ""}}
+    ]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert (closing["choices"], closing["usage"], closing["created"]) == ([], usage, 7)
+    text = replace(chat, chat=False, include_usage=False)
+    assert (text.opening(), text.closing(2)) == ([], [])

@@ -12,11 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from steppe.engine import synthetic
+from steppe.engine import openai_app, synthetic
 from steppe.engine.control_block import ControlBlock, Limits, request_key
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticEngine, SyntheticSettings, start_synthetic
 from steppe.errors import EngineError
+from steppe.gateway.server import GatewaySettings
+from steppe.load.client import ChatOptions, Target, ask
+from steppe.load.stream import Completed
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -41,7 +44,7 @@ class Site:
             return await answer.json()
 
     async def stream(self, body: dict[str, Any], path: str = CHAT, name: str = "r") -> list[Any]:
-        asked = {**body, "stream": True}
+        asked = {"stream_options": {"include_usage": True}, **body, "stream": True}
         headers = {"X-Request-Id": name}
         async with self.client.post(self.url + path, json=asked, headers=headers) as answer:
             events = (await answer.text()).split("\n\n")
@@ -151,6 +154,40 @@ async def test_a_stream_has_one_chunk_a_token_and_ends_with_the_usage(site: Site
     finishes = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
     assert finishes == [None, None, None, "length"]
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 4)
+
+
+async def test_a_stream_tells_its_usage_only_if_asked(site: Site) -> None:
+    role, *chunks = await site.stream({**chat(3, 2), "stream_options": None})
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == [" synthetic"] * 2
+    assert all("usage" not in chunk and chunk["created"] > 1e9 for chunk in chunks)
+
+
+async def test_the_load_generator_counts_every_token(site: Site) -> None:
+    target, body = Target(site.url, "m"), ChatOptions().body("m", "a b c", 5)
+    outcome = await ask(site.client, target, body, time.monotonic)
+    assert isinstance(outcome, Completed)
+    assert (outcome.prompt_tokens, outcome.output_tokens, len(outcome.gaps_s)) == (3, 5, 4)
+
+
+async def test_another_model_is_not_found(site: Site) -> None:
+    body = {**chat(3, 2), "model": "another"}
+    async with site.client.post(site.url + CHAT, json=body) as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (404, 404)
+        assert error["message"] == "asked for model 'another', found 'm'"
+
+
+async def test_a_body_may_be_as_large_as_the_app_says(
+    open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = GatewaySettings("127.0.0.1", 0, 1, 1.0, 1.0, ("m",))
+    assert gateway.max_body_bytes == openai_app.MAX_BODY_BYTES
+    monkeypatch.setattr(openai_app, "MAX_BODY_BYTES", 1000)
+    site = await open_site()
+    async with site.client.post(site.url + TEXT, data=b"a" * 1001) as refused:
+        assert refused.status == 413
+        assert (await refused.json())["error"]["code"] == 413
 
 
 async def test_telemetry_counts_what_usage_says(site: Site) -> None:

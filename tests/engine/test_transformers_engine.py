@@ -102,7 +102,8 @@ class Client:
         return json.loads(text)
 
     async def stream(self, body: Body, path: str = CHAT) -> list[Any]:
-        status, text = await self.post({**body, "stream": True}, path)
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        status, text = await self.post(asked, path)
         events = text.split("\n\n")
         assert (status, events[-2:]) == (200, ["data: [DONE]", ""])
         return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
@@ -263,6 +264,8 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) 
     ("change", "message"),
     [
         ({"temperature": 0.7}, "asked for temperature 0.7, found greedy decoding"),
+        ({"stop": ["wind"]}, "asked for stop ['wind'], found an engine without it"),
+        ({"max_tokens": -5}, "asked for at least 1 output token, found -5"),
         ({"max_tokens": 4000}, "and 4000 output tokens, found room for 1 to 2048 together"),
         ({"messages": []}, "empty conversation"),
         ({"prompt": ["a", "b"]}, "asked for one prompt, found list"),

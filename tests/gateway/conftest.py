@@ -62,7 +62,9 @@ class FakeReplica:
     async def start(self) -> None:
         application = web.Application(client_max_size=64 << 20)
         application.router.add_route("*", "/{tail:.*}", self.answer)
-        self.runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+        self.runner = web.AppRunner(
+            application, handler_cancellation=True, shutdown_timeout=0.1, auto_decompress=False
+        )
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import random
 from typing import Any
@@ -173,6 +174,15 @@ async def test_large_bodies_pass(site: Any) -> None:
     status, _, _ = await site.post(body=body)
     assert status == 200
     assert replica.seen[0].body == body
+
+
+async def test_a_packed_body_passes_as_it_is(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    body = gzip.compress(b'{"model":"m"}')
+    status, _, _ = await site.post(body=body, Content_Encoding="gzip")
+    (seen,) = replica.seen
+    assert (status, seen.body, seen.headers["Content-Encoding"]) == (200, body, "gzip")
 
 
 async def test_a_port_in_use_is_one_line_that_names_it(site: Any) -> None:

@@ -1,11 +1,13 @@
 """The OpenAI-shaped HTTP app of the engines that bring none of their own.
 
-A stream ends with the usage and `[DONE]`; one that breaks ends with an error event and without it.
+A stream ends with the usage, if that was asked for, and `[DONE]`; one that breaks ends with an
+error event and without both.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import Protocol
 
@@ -16,6 +18,8 @@ from steppe.errors import EngineError
 
 STOP_S = 0.5
 """How long a stop waits for outstanding requests; without steps they never end."""
+MAX_BODY_BYTES = 64 << 20
+"""Largest request body; as much as the gateway lets through."""
 
 
 class Generation(Protocol):
@@ -57,7 +61,7 @@ class OpenAiApp:
 
     async def listen(self, host: str) -> int:
         """Serve on a free port of `host`, and return it."""
-        app = web.Application()
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
@@ -79,18 +83,33 @@ class OpenAiApp:
         request_id = request.headers.get("X-Request-Id", uuid.uuid4().hex)
         try:
             asked = Asked.read(await request.read())
+            self._refuse_other_models(asked)
             generation = self._engine.begin(asked, request_id)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return web.json_response(refusal(f"{type(error).__name__}: {error}"), status=400)
+        except (web.HTTPNotFound, web.HTTPRequestEntityTooLarge) as error:
+            return _refuse(str(error.text), error.status)
+        except _MEANINGLESS as error:
+            return _refuse(f"{type(error).__name__}: {error}", 400)
         except EngineError as error:
             return web.json_response(failure(str(error)), status=500)
-        answer = Answer(request_id, self._served_name, asked.chat, generation.prompt_tokens)
+        answer = Answer(
+            id=request_id,
+            model=self._served_name,
+            chat=asked.chat,
+            include_usage=asked.include_usage,
+            prompt_tokens=generation.prompt_tokens,
+            created_s=int(time.time()),
+        )
         try:
             if asked.stream:
                 return await _stream(request, generation, answer)
             return await _whole(generation, answer)
         finally:
             generation.drop()
+
+    def _refuse_other_models(self, asked: Asked) -> None:
+        if asked.model not in (None, self._served_name):
+            text = f"asked for model {asked.model!r:.80}, found {self._served_name!r}"
+            raise web.HTTPNotFound(text=text)
 
     async def _models(self, request: web.Request) -> web.Response:
         model = {"id": self._served_name, "object": "model", "owned_by": "steppe"}
@@ -102,6 +121,13 @@ class OpenAiApp:
         except EngineError as error:
             return web.json_response(failure(str(error)), status=503)
         return web.Response()
+
+
+_MEANINGLESS = (ValueError, KeyError, TypeError, AttributeError, web.RequestPayloadError)
+
+
+def _refuse(message: str, status: int) -> web.Response:
+    return web.json_response(refusal(message, status), status=status)
 
 
 async def _whole(generation: Generation, answer: Answer) -> web.Response:
@@ -120,7 +146,7 @@ async def _stream(
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    tokens, finish = 0, None
+    tokens, finish, opening = 0, None, answer.opening()
     while finish is None:
         try:
             piece = await generation.next_piece()
@@ -128,11 +154,12 @@ async def _stream(
             await _send(response, failure(str(error)))
             return response
         tokens, finish = tokens + piece.tokens, piece.finish
-        await _send(response, answer.chunk(piece))
-    await _send(response, answer.last(tokens))
+        await _send(response, *opening, answer.chunk(piece))
+        opening = []
+    await _send(response, *answer.closing(tokens))
     await response.write(b"data: [DONE]\n\n")
     return response
 
 
-async def _send(response: web.StreamResponse, chunk: dict[str, object]) -> None:
-    await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+async def _send(response: web.StreamResponse, *chunks: dict[str, object]) -> None:
+    await response.write(b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks))

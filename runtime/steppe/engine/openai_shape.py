@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
+
+_UNASKED: dict[str, tuple[object, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "stop": ("", []),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    "suffix": ("",),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "tools": ([],),
+    "response_format": ({"type": "text"},),
+}
+"""What our engines do not do, and the values that do not ask for it; null never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,8 @@ class Asked:
         stream: Whether they are sent one by one.
         ignore_eos: Whether to go on after the end of the text.
         temperature: Sampling temperature; None when the request does not say.
+        model: Name of the model; None when the request does not say.
+        include_usage: Whether a stream ends with the usage.
     """
 
     prompt: Prompt
@@ -63,6 +83,8 @@ class Asked:
     stream: bool
     ignore_eos: bool = False
     temperature: float | None = None
+    model: str | None = None
+    include_usage: bool = False
 
     @property
     def chat(self) -> bool:
@@ -74,21 +96,39 @@ class Asked:
         """Read the JSON body of a chat completion or a text completion.
 
         Raises:
-            ValueError: It is not JSON, or a number is none.
+            ValueError: It is not JSON, a number is none, or it asks for what our engines do not do.
             KeyError: It has neither a prompt nor messages.
             TypeError: A part has another type than it should.
             AttributeError: The same, where an object should be.
         """
-        values = json.loads(body)
-        wanted = values.get("max_tokens") or values.get("max_completion_tokens")
+        values = orjson.loads(body)
+        for name, unasked in _UNASKED.items():
+            value = values.get(name)
+            if value is not None and value not in unasked:
+                raise ValueError(f"asked for {name} {value!r:.40}, found an engine without it")
         temperature = values.get("temperature")
+        options = values.get("stream_options") or {}
         return cls(
             prompt=_read_prompt(values),
-            output_tokens=int(wanted) if wanted else None,
+            output_tokens=_read_output_tokens(values),
             stream=bool(values.get("stream")),
             ignore_eos=bool(values.get("ignore_eos")),
             temperature=None if temperature is None else float(temperature),
+            model=values.get("model"),
+            include_usage=bool(options.get("include_usage")),
         )
+
+
+def _read_output_tokens(values: dict[str, Any]) -> int | None:
+    named = (values.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    wanted = next((value for value in named if value is not None), None)
+    match wanted:
+        case None:
+            return None
+        case int() if wanted >= 1:
+            return wanted
+        case other:
+            raise ValueError(f"asked for at least 1 output token, found {other!r:.40}")
 
 
 def _read_prompt(values: dict[str, Any]) -> Prompt:
@@ -128,13 +168,25 @@ class Answer:
         id: The id that came in as X-Request-Id.
         model: Name that clients ask for.
         chat: Whether it is a chat completion, and not a text completion.
+        include_usage: Whether a stream ends with the usage.
         prompt_tokens: Tokens of the prompt.
+        created_s: When it was begun, whole s since the Unix epoch.
     """
 
     id: str
     model: str
     chat: bool
+    include_usage: bool
     prompt_tokens: int
+    created_s: int
+
+    def opening(self) -> list[dict[str, object]]:
+        """Return the chunks that go before the first piece: in a chat, who speaks."""
+        if not self.chat:
+            return []
+        delta = {"role": "assistant", "content": ""}
+        choice: dict[str, object] = {"index": 0, "finish_reason": None, "delta": delta}
+        return [self._around(self._chunk_kind, [choice])]
 
     def chunk(self, piece: Piece) -> dict[str, object]:
         """Return one streamed chunk."""
@@ -142,9 +194,11 @@ class Answer:
         choice: dict[str, object] = {"index": 0, "finish_reason": piece.finish, **part}
         return self._around(self._chunk_kind, [choice])
 
-    def last(self, output_tokens: int) -> dict[str, object]:
-        """Return the chunk that carries the usage."""
-        return {**self._around(self._chunk_kind, []), "usage": self._usage(output_tokens)}
+    def closing(self, output_tokens: int) -> list[dict[str, object]]:
+        """Return the chunks that go after the last piece: the usage, if that was asked for."""
+        if not self.include_usage:
+            return []
+        return [{**self._around(self._chunk_kind, []), "usage": self._usage(output_tokens)}]
 
     def whole(self, text: str, output_tokens: int, finish: str | None) -> dict[str, object]:
         """Return the whole answer."""
@@ -160,7 +214,13 @@ class Answer:
 
     def _around(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
         outer = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}"
-        return {"id": outer, "object": kind, "model": self.model, "choices": choices}
+        return {
+            "id": outer,
+            "object": kind,
+            "created": self.created_s,
+            "model": self.model,
+            "choices": choices,
+        }
 
     def _usage(self, output_tokens: int) -> dict[str, int]:
         return {
@@ -170,9 +230,9 @@ class Answer:
         }
 
 
-def refusal(message: str) -> dict[str, object]:
-    """Return the answer to a request that asks for what cannot be (status 400)."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": 400}
+def refusal(message: str, code: int = 400) -> dict[str, object]:
+    """Return the answer to a request that asks for what cannot be; the code is its status."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     return {"error": error}
 
 

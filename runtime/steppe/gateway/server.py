@@ -101,6 +101,7 @@ class Gateway:
             build_application(self._door, settings.max_body_bytes),
             handler_cancellation=True,  # a client that hangs up ends its request at once
             access_log=None,
+            auto_decompress=False,  # a body passes as it is, with its Content-Encoding
             shutdown_timeout=settings.stop_timeout_s + _LAST_WORDS_S,
         )
         await self._runner.setup()
