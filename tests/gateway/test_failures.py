@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from steppe.gateway import listener
+
 
 def _error(body: bytes) -> dict[str, Any]:
     error: dict[str, Any] = json.loads(body)["error"]
@@ -31,6 +33,24 @@ async def test_a_hang_up_mid_stream_frees_the_place_and_reaches_the_replica(
     assert time.monotonic() - before_s < 1
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status) == ("cancelled", 499)
+
+
+async def test_a_client_that_takes_nothing_of_its_stream_loses_its_place(
+    site: Any, chat_stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "PATIENCE_S", 0.05)
+    replica = await site.replica("r0")
+    replica.stream = [chat_stream[:250] + bytes(1 << 20) + b"\n"] * 32
+    site.route(replica)
+    reader, writer = await asyncio.open_connection(*site.url.removeprefix("http://").split(":"))
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+    await site.until(lambda: bool(replica.seen))
+    await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status) == ("cancelled", 499)
+    assert not (await reader.read()).endswith(b"0\r\n\r\n"), "a cut stream must not look whole"
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_hang_up_during_prefill_frees_the_place(site: Any) -> None:

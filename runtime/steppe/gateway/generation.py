@@ -15,6 +15,7 @@ from aiohttp import web
 
 from steppe.errors import ReplicaError
 from steppe.gateway.gate import Gate, Place, RefusedError
+from steppe.gateway.listener import Listener
 from steppe.gateway.openai_error import error_event
 from steppe.gateway.proxy import (
     Answer,
@@ -125,9 +126,10 @@ async def _stream(
     scanner = exchange.scanner = StreamScanner(exchange.began)
     try:
         await response.prepare(request)
-        await _copy(answer, scanner, response)
-        exchange.end_stream(scanner)
-        await response.write_eof()
+        with Listener(request, response) as listener:
+            await _copy(answer, scanner, listener)
+            exchange.end_stream(scanner)
+            await listener.end()
     except RefusedError:  # the gateway is stopping
         exchange.cut_off(answer.status)
     except ConnectionResetError:  # ours to the client: those to the replica are ReplicaLostError
@@ -135,23 +137,21 @@ async def _stream(
     return response
 
 
-async def _copy(
-    answer: StreamedAnswer, scanner: StreamScanner, response: web.StreamResponse
-) -> None:
+async def _copy(answer: StreamedAnswer, scanner: StreamScanner, listener: Listener) -> None:
     chunk = answer.first
     try:
         while chunk:
             lines = scanner.feed(chunk, time.monotonic())
             if lines:
-                await response.write(lines)
+                await listener.write(lines)
             chunk = await answer.rest.read()
-        await response.write(scanner.end(time.monotonic()))
+        await listener.write(scanner.end(time.monotonic()))
     except ReplicaLostError as error:
         event = error_event(str(error), type_="server_error", code="replica_lost")
-        await response.write(scanner.break_off(event))
+        await listener.write(scanner.break_off(event))
     except RefusedError as error:
         event = error_event(str(error), type_="overloaded", code=error.code)
-        await response.write(scanner.break_off(event))
+        await listener.write(scanner.break_off(event))
         raise
 
 
