@@ -55,6 +55,7 @@ class AdmissionQueue:
         self._timely: list[Ticket] = []
         self._late: list[Ticket] = []
         self._waiting: set[Ticket] = set()
+        self._of_rank = [0] * len(PRIORITIES)
 
     def __len__(self) -> int:
         """How many wait."""
@@ -64,11 +65,14 @@ class AdmissionQueue:
         """Wait; a ticket that was served before gets its old place back."""
         assert ticket not in self._waiting, f"{ticket} waits already"
         self._waiting.add(ticket)
+        self._of_rank[ticket.rank] += 1
         heapq.heappush(self._timely, ticket)
 
     def leave(self, ticket: Ticket) -> None:
         """Stop waiting; nothing happens when the ticket does not wait."""
-        self._waiting.discard(ticket)
+        if ticket not in self._waiting:
+            return
+        self._remove(ticket)
         kept = len(self._timely) + len(self._late)
         if kept > 64 and kept > 2 * len(self._waiting):
             # A sorted list is a heap.
@@ -77,8 +81,8 @@ class AdmissionQueue:
 
     def outranked_by(self, newcomer: Ticket) -> Ticket | None:
         """Return the last of the lowest class if the newcomer is of a higher one; else nothing."""
-        last = max(self._waiting, default=None)
-        return last if last is not None and newcomer.rank < last.rank else None
+        # To look through all that wait takes long: most newcomers outrank nobody.
+        return max(self._waiting) if any(self._of_rank[newcomer.rank + 1 :]) else None
 
     def pop(self, now_s: float) -> Ticket | None:
         """Take out the ticket to serve at `now_s`; nothing when none waits."""
@@ -89,8 +93,12 @@ class AdmissionQueue:
         if not heap:
             return None
         ticket = heapq.heappop(heap)
-        self._waiting.remove(ticket)
+        self._remove(ticket)
         return ticket
+
+    def _remove(self, ticket: Ticket) -> None:
+        self._waiting.remove(ticket)
+        self._of_rank[ticket.rank] -= 1
 
     def _next_timely(self, now_s: float) -> Ticket | None:
         """Return the first ticket that is not late yet, and part it from those that are."""
