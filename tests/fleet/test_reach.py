@@ -28,3 +28,15 @@ def test_a_frontier_that_knows_one_clock_only_stays(caplog: pytest.LogCaptureFix
     frontier = Frontier.of(POINTS[2:], asleep_w=40.0, idle_w=40.0, source="measured")
     assert without_clock_limits(frontier, 31.0) == frontier
     assert caplog.messages == []
+
+
+def test_a_batch_that_only_lower_clocks_beat_is_left_to_choose() -> None:
+    points = (
+        OperatingPoint(900, 8, 85.0, 88.0, tpot_s=0.09),
+        OperatingPoint(1500, 4, 80.0, 90.0, tpot_s=0.05),
+        OperatingPoint(1500, 8, 160.0, 150.0, tpot_s=0.05),
+    )
+    frontier = Frontier.of(points, asleep_w=20.0, idle_w=25.0, source="measured")
+    found = without_clock_limits(frontier, 0.0)
+    assert [(p.clock_mhz, p.batch_limit) for p in found.points] == [(1500, 4), (1500, 8)]
+    assert found.quicker == ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from steppe.frontier.pareto import Frontier
 
@@ -19,19 +18,16 @@ def without_clock_limits(frontier: Frontier, rest_w: float) -> Frontier:
         frontier: Operating points of one replica.
         rest_w: What a replica draws without work while its clock is free, W.
     """
-    highest_mhz = max(point.clock_mhz for point in frontier.points)
-    points = tuple(point for point in frontier.points if point.clock_mhz == highest_mhz)
-    if len(points) < len(frontier.points):
+    known = frontier.candidates
+    highest_mhz = max(point.clock_mhz for point in known)
+    # What only lower clocks beat is the best there is without them.
+    points = [point for point in known if point.clock_mhz == highest_mhz]
+    if len(points) < len(known):
         _log.warning(
             "clocks cannot be limited: %d of %d operating points are left, those at %d MHz",
             len(points),
-            len(frontier.points),
+            len(known),
             highest_mhz,
         )
-    return replace(
-        frontier,
-        points=points,
-        quicker=tuple(point for point in frontier.quicker if point.clock_mhz == highest_mhz),
-        asleep_w=max(frontier.asleep_w, rest_w),
-        idle_w=max(frontier.idle_w, rest_w),
-    )
+    asleep_w, idle_w = max(frontier.asleep_w, rest_w), max(frontier.idle_w, rest_w)
+    return Frontier.of(points, asleep_w, idle_w, frontier.source)
