@@ -164,6 +164,15 @@ def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(points: Points, fle
     assert found.serves_in_s == 35.0
 
 
+def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(
+    points: Points, fleets: Any
+) -> None:
+    serving_w = points.frontier.asleep_w + points.frontier.floor.draw_w
+    lookout = Lookout(points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead)
+    found = lookout.look(fleets.of([ASLEEP] * 2, serving_w + 29.0).seen, taken_w=30.0)
+    assert (found.serving, found.serves_in_s) == (Shortage(1.0, 0.0, 100.0), 100.0)
+
+
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 100))
 def test_the_first_shortage_is_where_the_budget_first_falls_below_the_need(
     budgets_w: list[float], needed_w: float

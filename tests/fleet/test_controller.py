@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,14 +45,15 @@ class Stage:
         last: TickRecord | None,
     ) -> None:
         self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
-        self.node, replica = actors(), actors({"status": ReplicaStatus("http://there", False, 7)})
+        self.node = actors()
+        self.replica = actors({"status": ReplicaStatus("http://there", False, 7)})
         self.controller = make(self.gateway)
-        self.controller.join([Placement("replica-1", replica, "node-1", self.node, [0], ())])
+        self.controller.join([Placement("replica-1", self.replica, "node-1", self.node, [0], ())])
         self.number = 0
         self.report()
         self.controller.begin(FRONTIER, "emulated", began_epoch_s, last)
 
-    def report(self) -> None:
+    def report(self, **changes: Any) -> None:
         self.number += 1
         replica = ReplicaReport(
             replica="replica-1",
@@ -69,10 +71,11 @@ class Stage:
             idle_uj=0,
             transition_uj=0,
         )
+        replica = dataclasses.replace(replica, **changes)
         self.node.answers["report"] = [NodeReport("node-1", self.number, (replica,))]
 
-    def tick(self, now_s: float) -> None:
-        self.report()
+    def tick(self, now_s: float, **changes: Any) -> None:
+        self.report(**changes)
         self.controller._tick(now_s)
 
     def told(self, method: str) -> Any:
@@ -114,7 +117,7 @@ def set_stage(
 
 @pytest.fixture
 def stage(set_stage: Callable[..., Stage], tmp_path: Path) -> Stage:
-    watts = [5 if t < NIGHT_S else 30 if t < DAY_S else 100 for t in range(120)]
+    watts = [5 if t < NIGHT_S else 45 if t < DAY_S else 100 for t in range(120)]
     (tmp_path / "supply.csv").write_text(
         "t,w\n" + "".join(f"{t},{w}\n" for t, w in enumerate(watts))
     )
@@ -179,3 +182,17 @@ def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptu
     lines = [line for line in caplog.messages if "short of" in line]
     assert len(lines) == 2
     assert lines[0].startswith("budget 5.00 W short of the sleeping fleet, enough in 0:2")
+
+
+def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others(
+    stage: Stage,
+) -> None:
+    place = Placement("replica-2", stage.replica, "node-1", stage.node, [1], ())
+    stage.controller.join([place])
+    stage.tick(NIGHT_S + 1.0, draw_w=20.0, obeys=False)
+    stage.tick(NIGHT_S + 6.0, draw_w=20.0, obeys=False)
+    routes, retry_after_s = stage.told("set_routes")
+    assert routes == ()
+    assert retry_after_s == pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)
+    found = {shortage.of: shortage for shortage in stage.controller.take().ticks[-1].shortages}
+    assert found["demand"].short_w == 5.0

@@ -198,20 +198,26 @@ class Lookout:
         self._looked_s = -math.inf
         self._here = (False, False, False)
 
-    def look(self, seen: Observation) -> Outlook:
-        """Return what the budget is not enough for, at the time of the observation."""
-        found = self._outlook(seen)
+    def look(self, seen: Observation, taken_w: float = 0.0) -> Outlook:
+        """Return what the budget is not enough for, at the time of the observation.
+
+        Args:
+            seen: The replicas that can be counted on, and the budget for all.
+            taken_w: What the others draw, W.
+        """
+        found = self._outlook(seen, taken_w)
         if found.here != self._here or seen.now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = seen.now_s
             self._needs = needs(seen, self._points)
             self._coming = _ahead(self._forecast, seen.now_s)
-            found = self._outlook(seen)
+            found = self._outlook(seen, taken_w)
             self._here = found.here
         return found
 
-    def _outlook(self, seen: Observation) -> Outlook:
+    def _outlook(self, seen: Observation, taken_w: float) -> Outlook:
         later = [pair for pair in self._coming if pair[0] > seen.now_s]
-        return outlook(self._needs, [(seen.now_s, seen.budget_w), *later])
+        coming = [(seen.now_s, seen.budget_w), *later]
+        return outlook(self._needs, [(at_s, budget_w - taken_w) for at_s, budget_w in coming])
 
 
 def _ahead(forecast: Foresight, now_s: float) -> Forecast:

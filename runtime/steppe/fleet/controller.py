@@ -163,7 +163,7 @@ class Controller:
         plan = self._loop.tick(now_s)
         seen = self._fleet.seen
         assert seen is not None, "the loop observed the fleet"
-        outlook = self._lookout.look(seen.observation)
+        outlook = self._lookout.look(seen.unfenced, seen.fenced_w)
         self._fleet.route(None if plan.awake else outlook.serves_in_s)
         shortages = shortage_ticks(outlook)
         self._shortage_log.note(shortages, now_s)

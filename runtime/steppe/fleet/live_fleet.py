@@ -54,7 +54,9 @@ class Seen:
     """What one look at the fleet brought beside the observation.
 
     Attributes:
-        observation: All that was seen; the policy sees it without the fenced replicas.
+        observation: All that was seen.
+        fenced: Names of the replicas that no plan counts on.
+        fenced_w: What they draw, as far as it must be reckoned with, W.
         budget: Where its budget comes from.
         draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
         running: Requests in the engines.
@@ -62,10 +64,18 @@ class Seen:
     """
 
     observation: Observation
+    fenced: frozenset[str]
+    fenced_w: float
     budget: Budget
     draw_w: float
     running: int
     reports: list[ReplicaReport]
+
+    @property
+    def unfenced(self) -> Observation:
+        """What was seen without the fenced replicas; the budget is still that of all."""
+        counted_on = (r for r in self.observation.replicas if r.id not in self.fenced)
+        return replace(self.observation, replicas=tuple(counted_on))
 
 
 class LiveFleet:
@@ -118,8 +128,9 @@ class LiveFleet:
             replicas=tuple(self._seen(m) for m in self.members.values()),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
-        self.seen = Seen(observation, budget, draw_w, running, reports)
-        return self._unfenced(observation)
+        fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
+        self.seen = Seen(observation, self._fenced, fenced_w, budget, draw_w, running, reports)
+        return self._left(self.seen)
 
     def apply(self, actions: list[Action]) -> None:
         """Freeze what is fenced, and carry out actions in their order."""
@@ -158,16 +169,13 @@ class LiveFleet:
         known = {report.replica for report in reports if report.draw_w is not None}
         return bool(reports) and before == now and told <= known
 
-    def _unfenced(self, seen: Observation) -> Observation:
+    def _left(self, seen: Seen) -> Observation:
         """Return what is left for plans beside the fenced replicas."""
-        fenced = [self.members[name] for name in self._fenced]
-        fenced_w = sum(member.draw_w for member in fenced)
-        assumed_w = sum(member.assumed_w for member in fenced)
+        left, metered_w = seen.unfenced, sum(self.members[name].draw_w for name in seen.fenced)
         return replace(
-            seen,
-            budget_w=max(0.0, seen.budget_w - assumed_w),
-            draw_w=None if seen.draw_w is None else seen.draw_w - fenced_w,
-            replicas=tuple(r for r in seen.replicas if r.id not in self._fenced),
+            left,
+            budget_w=max(0.0, left.budget_w - seen.fenced_w),
+            draw_w=None if left.draw_w is None else left.draw_w - metered_w,
         )
 
     def _seen(self, member: Member) -> ReplicaSeen:
