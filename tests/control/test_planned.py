@@ -149,6 +149,15 @@ def test_a_replica_that_cannot_serve_is_not_counted_on_however_warm_the_horizon_
     assert (Start("replica-3") in actions) == (state == ReplicaState.GONE)
 
 
+def test_replicas_that_could_not_be_counted_on_at_the_last_look_serve_as_soon_as_they_can(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = planned(frontier, Weather(1000.0, 1000.0), 4)
+    whole = fleets.of([AWAKE] * 4, 1000.0).seen
+    assert len(policy.decide(replace(whole, replicas=whole.replicas[:1])).awake) == 1
+    assert len(policy.decide(replace(whole, now_s=1.0)).awake) == 4
+
+
 class Sited:
     """A fleet that obeys, on a supply of 400 W that is cut to 110 W after 30 s, and a battery."""
 

@@ -37,21 +37,19 @@ BATTERY = {
 class Stage:
     """A controller over one fake replica; its thread never ticks, the test does."""
 
-    def __init__(
-        self,
-        actors: Callable[..., Any],
-        make: Callable[[Any], Controller],
-        began_epoch_s: float,
-        last: TickRecord | None,
-    ) -> None:
+    def __init__(self, actors: Callable[..., Any], make: Callable[[Any], Controller]) -> None:
         self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
         self.node = actors()
         self.replica = actors({"status": ReplicaStatus("http://there", False, 7)})
-        self.controller = make(self.gateway)
+        self.controller, self.number = make(self.gateway), 0
+
+    def join(self) -> None:
         self.controller.join([Placement("replica-1", self.replica, "node-1", self.node, [0], ())])
-        self.number = 0
+
+    def begin(self, began_epoch_s: float | None = None, last: TickRecord | None = None) -> None:
         self.report()
-        self.controller.begin(FRONTIER, "emulated", began_epoch_s, last)
+        began_s = time.time() if began_epoch_s is None else began_epoch_s
+        self.controller.begin(FRONTIER, 1, "emulated", began_s, last)
 
     def report(self, **changes: Any) -> None:
         self.number += 1
@@ -90,9 +88,7 @@ def set_stage(
     """Return a function that sets a stage with a supply; what it began ends with the test."""
     made: list[Stage] = []
 
-    def set_it(
-        power: dict[str, Any], began_epoch_s: float, last: TickRecord | None = None
-    ) -> Stage:
+    def set_it(power: dict[str, Any]) -> Stage:
         config = RunConfig.model_validate(
             {
                 "model": {"name": "none"},
@@ -107,7 +103,7 @@ def set_stage(
             monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
             return Controller(config, "door")
 
-        made.append(Stage(actors, make, began_epoch_s, last))
+        made.append(Stage(actors, make))
         return made[-1]
 
     yield set_it
@@ -116,14 +112,21 @@ def set_stage(
 
 
 @pytest.fixture
-def stage(set_stage: Callable[..., Stage], tmp_path: Path) -> Stage:
+def empty_stage(set_stage: Callable[..., Stage], tmp_path: Path) -> Stage:
     watts = [5 if t < NIGHT_S else 45 if t < DAY_S else 100 for t in range(120)]
     (tmp_path / "supply.csv").write_text(
         "t,w\n" + "".join(f"{t},{w}\n" for t, w in enumerate(watts))
     )
     supply = {"kind": "trace", "path": str(tmp_path / "supply.csv"), "watts_per_unit": 1}
     supply |= {"time_column": "t", "power_column": "w"}
-    return set_stage({"supply": [supply]}, time.time())
+    return set_stage({"supply": [supply]})
+
+
+@pytest.fixture
+def stage(empty_stage: Stage) -> Stage:
+    empty_stage.join()
+    empty_stage.begin()
+    return empty_stage
 
 
 def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) -> None:
@@ -169,7 +172,9 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
         battery=Charge(share=0.25, power_w=100.0),
         replicas=(),
     )
-    stage = set_stage(power, time.time() - 4 * 3600.0, left)
+    stage = set_stage(power)
+    stage.join()
+    stage.begin(time.time() - 4 * 3600.0, left)
     assert stage.controller._fleet.seen is not None
     charge = stage.controller._fleet.seen.budget.charge
     assert charge is not None
@@ -196,3 +201,15 @@ def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others
     assert retry_after_s == pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)
     found = {shortage.of: shortage for shortage in stage.controller.take().ticks[-1].shortages}
     assert found["demand"].short_w == 5.0
+
+
+def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is(
+    empty_stage: Stage,
+) -> None:
+    empty_stage.begin()
+    empty_stage.tick(1.0)
+    empty_stage.join()
+    for second in range(DAY_S, DAY_S + 10):
+        empty_stage.tick(float(second))
+    routes, _ = empty_stage.told("set_routes")
+    assert [route.replica for route in routes] == ["replica-1"]

@@ -60,6 +60,17 @@ def test_one_gpu_whose_clock_is_free_sets_the_clocks_of_the_fleet_free(
     assert crew.can_limit_clocks == can
 
 
+def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
+    actors: Callable[..., Any],
+) -> None:
+    crew = crew_of(kind="nvml")
+    for name, node in (("replica-1", "a"), ("replica-2", "b")):
+        crew.placements[name] = Placement(name, actors(), node, actors(), [0], ())
+        crew.nodes[node] = node_of((600,))
+    crew.lose("b")
+    assert (crew.homeless, crew.replicas) == (["replica-2"], 2)
+
+
 def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(
     actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ class PoolFacts:
 
     Attributes:
         frontier: Operating points of one replica.
-        replicas: How many there are.
+        replicas: How many there are when none is lost.
         tpot_s: The SLO's longest time per output token, s.
         forecast: Forecast of the budget for the GPUs.
         store: The battery, if there is one.

@@ -114,6 +114,6 @@ class Planned(BoundedPolicy):
 
     def _bounds(self, seen: Observation, likely: HorizonPlan) -> AwakeBounds:
         if self.horizon.terms.wake_j == 0:
-            return AwakeBounds(0, len(seen.replicas))
+            return AwakeBounds(0, self.horizon.terms.replicas)
         least = self.horizon.look(seen, self.horizon.low_share).bounds.least
         return AwakeBounds(least, max(1, least, likely.bounds.most))

@@ -93,6 +93,7 @@ class Controller:
     def begin(
         self,
         frontier: Frontier,
+        replicas: int,
         energy_source: str,
         began_epoch_s: float,
         last: TickRecord | None,
@@ -100,13 +101,13 @@ class Controller:
         """Start to tick, or to tick on.
 
         Args:
-            frontier: What the replicas can do.
+            frontier: Operating points of one replica.
+            replicas: How many the fleet has, those included that are lost just now.
             energy_source: Where the joules come from, for metrics.
             began_epoch_s: When the run began, s since the Unix epoch.
             last: The last tick that is known of a controller before this one; None at first.
         """
-        budget, replicas = self._budget, len(self._fleet.members)
-        tpot_s = self._config.slo.tpot_s
+        budget, tpot_s = self._budget, self._config.slo.tpot_s
         pool = PoolFacts(frontier, replicas, tpot_s, budget.forecast, budget.store)
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)

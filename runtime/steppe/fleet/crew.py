@@ -62,6 +62,11 @@ class Crew:
         sources = {node.info.energy_source for node in self.nodes.values()}
         return "emulated" if "emulated" in sources else "counter"
 
+    @property
+    def replicas(self) -> int:
+        """How many replicas the fleet has, those that lost their node included."""
+        return len(self.placements) + len(self.homeless)
+
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
         place = self.placements[replica]

@@ -168,7 +168,8 @@ class FleetDriver:
         assert self._frontier is not None, "begin comes first"
         placements = list(self.crew.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
-        began = (self._frontier, self.crew.energy_source, self._began_epoch_s, self._last_tick)
+        fleet = (self._frontier, self.crew.replicas, self.crew.energy_source)
+        began = (*fleet, self._began_epoch_s, self._last_tick)
         ray.get(self._controller.begin.remote(*began), timeout=BRIEF_S)
 
     def _watch_cluster(self) -> None:
