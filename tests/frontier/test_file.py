@@ -11,6 +11,7 @@ from steppe.frontier.point import OperatingPoint
 
 HEAD = "source: x\nasleep_w: 1\nidle_w: 1\n"
 POINT = "points: [{{clock_mhz: {}, batch_limit: {}, output_tps: 1, draw_w: {}}}]\n"
+REST, GOOD = "source: x\nasleep_w: {}\nidle_w: {}\n", POINT.format(600, 8, 70)
 
 
 def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
@@ -27,9 +28,15 @@ def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
         ("source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n", "not a frontier"),
         (HEAD + "points: []\n", "points: empty"),
         (HEAD + POINT.format(600, 8, '"70"'), "draw_w: asked for a number above 0, found '70'"),
-        (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a number above 0, found 0"),
-        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a number above 0, found 0"),
+        (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a whole number above 0, found 0"),
+        (HEAD + POINT.format(600, 8.5, 70), "batch_limit: asked for a whole number above 0, found"),
+        (HEAD + POINT.format(600, "true", 70), "batch_limit: asked for a whole .*, found True"),
+        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a whole number above 0, found 0"),
         (HEAD + POINT.format(600, 8, ".nan"), "draw_w: asked for a number above 0, found nan"),
+        (REST.format(".nan", 9) + GOOD, "asleep_w: asked for a number of at least 0, found nan"),
+        (REST.format(-50, 9) + GOOD, "asleep_w: asked for a number of at least 0, found -50"),
+        (REST.format(9, ".inf") + GOOD, "idle_w: asked for a number of at least 0, found inf"),
+        (REST.format(70, 70) + GOOD, "asleep_w: asked for less than the 70 W of .*, found 70"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, said: str) -> None:

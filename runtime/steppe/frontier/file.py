@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
+
+_WHOLE = ("clock_mhz", "batch_limit")
+_MAY_BE_0 = ("asleep_w", "idle_w", "tpot_s")
 
 
 def write_frontier(frontier: Frontier, path: Path) -> None:
@@ -48,10 +52,16 @@ def _read(path: Path) -> Frontier:
     try:
         values = yaml.safe_load(path.read_text())
         points = [_point(OperatingPoint(**point)) for point in values["points"]]
-        asleep_w, idle_w = float(values["asleep_w"]), float(values["idle_w"])
+        asleep_w, idle_w = (_number(name, values[name]) for name in ("asleep_w", "idle_w"))
         if not points:
             raise ValueError("points: empty")
-        return Frontier.of(points, asleep_w, idle_w, str(values["source"]))
+        frontier = Frontier.of(points, asleep_w, idle_w, str(values["source"]))
+        if asleep_w >= frontier.floor.draw_w:
+            raise ValueError(
+                f"asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "
+                f"that draws least, found {asleep_w:g}"
+            )
+        return frontier
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except KeyError as error:
@@ -63,7 +73,16 @@ def _read(path: Path) -> Frontier:
 def _point(point: OperatingPoint) -> OperatingPoint:
     """Return a point whose numbers can be."""
     for name, value in asdict(point).items():
-        is_number = isinstance(value, int | float) and math.isfinite(value)
-        if not is_number or value < 0 or (value == 0 and name != "tpot_s"):
-            raise ValueError(f"{name}: asked for a number above 0, found {value!r}")
+        _number(name, value)
     return point
+
+
+def _number(name: str, value: Any) -> float:
+    """Return the number that a name stands for, if it can be."""
+    kinds = (int,) if name in _WHOLE else (int, float)  # a bool is an int, but none of these
+    fits = type(value) in kinds and 0 <= value < math.inf and (value > 0 or name in _MAY_BE_0)
+    if not fits:
+        kind = "whole number" if name in _WHOLE else "number"
+        least = "of at least 0" if name in _MAY_BE_0 else "above 0"
+        raise ValueError(f"{name}: asked for a {kind} {least}, found {value!r}")
+    return float(value)
