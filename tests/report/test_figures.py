@@ -32,6 +32,18 @@ def test_a_fleet_too_large_for_single_lines_is_drawn(
     assert len(image) > 10_000
 
 
+def test_a_large_fleet_in_which_nobody_was_ever_awake_is_drawn(
+    tmp_path: Path, run_maker: Callable[..., Any]
+) -> None:
+    run = run_maker(60, 12)
+    ticks = [
+        replace(tick, replicas=tuple(replace(r, state="asleep") for r in tick.replicas))
+        for tick in run.ticks
+    ]
+    image = drawn(replace(run, ticks=tuple(ticks)), tmp_path / "figure.png")
+    assert image.startswith(PNG)
+
+
 def test_a_run_without_ticks_is_drawn(tmp_path: Path, made_run: Any) -> None:
     summary = summarise([], [], made_run.totals, made_run.slo)
     run_figure([], summary, tmp_path / "figure.png")

@@ -155,9 +155,10 @@ def _draw_knob(axes: Any, edges: Floats, values: dict[str, Floats], title: str) 
         levels = np.array(list(values.values()))
         known = ~np.isnan(levels).all(axis=0)
         low, middle, high = np.full((3, len(known)), np.nan)
-        low[known], middle[known], high[known] = np.nanquantile(
-            levels[:, known], (0, 0.5, 1), axis=0
-        )
+        if known.any():  # nanquantile knows no quantile of nothing
+            low[known], middle[known], high[known] = np.nanquantile(
+                levels[:, known], (0, 0.5, 1), axis=0
+            )
         axes.stairs(
             high, edges, baseline=low, fill=True, color=TOKENS, label="range of the replicas"
         )
