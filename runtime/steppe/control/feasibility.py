@@ -145,7 +145,7 @@ def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
     # The least bit less: a sum of floats must not miss the most by its rounding.
     most_tps = replicas * frontier.full.output_tps * (1 - 1e-9)
     need_tps = max(LEAST_TPS, min(demand_tps, most_tps))
-    counts = group.covering(need_tps, 0)
+    counts = group.covering(need_tps)
     return group.least_w if counts is None else group.draw_w(lower_draw(group, counts, need_tps))
 
 

@@ -214,7 +214,6 @@ def _few(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
             high=rest[part[-1]].high,
             draw_w=sum(rest[i].draw_w for i in part),
             output_tps=sum(rest[i].output_tps for i in part),
-            slots=sum(rest[i].slots for i in part),
         )
         for part in parts
         if len(part)

@@ -43,10 +43,6 @@ class Sums:
             order = order[np.flatnonzero(np.diff(bins, append=bins[-1] + 1))]
         return self.at(order)
 
-    def slots(self, group: Group) -> Counts:
-        """Return how many sequences each sum of one group decodes at once."""
-        return self.counts @ group.ladder.batches
-
     def at(self, order: Counts) -> Sums:
         """Return some of the sums."""
         return Sums(self.draws_w[order], self.outputs[order], self.counts[order])

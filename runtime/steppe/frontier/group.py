@@ -59,14 +59,12 @@ class Edge:
         high: The choice where it ends.
         draw_w: How much more a replica draws at its end, W.
         output_tps: How much more it gives, tokens/s.
-        slots: How many more sequences it decodes at once.
     """
 
     low: int
     high: int
     draw_w: float
     output_tps: float
-    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def ladder(frontier: Frontier, *, with_sleep: bool) -> Ladder:
     gives_tps = [0.0 if p is None else p.output_tps for p in choices]
     batches = [0 if p is None else p.batch_limit for p in choices]
     edges = tuple(
-        Edge(a, b, draws_w[b] - draws_w[a], gives_tps[b] - gives_tps[a], batches[b] - batches[a])
+        Edge(a, b, draws_w[b] - draws_w[a], gives_tps[b] - gives_tps[a])
         for a, b in pairwise(_hull(draws_w, gives_tps))
     )
     return Ladder(tuple(choices), np.array(draws_w), np.array(gives_tps), np.array(batches), edges)
@@ -241,19 +239,16 @@ class Group:
             left_tps -= taken_tps
         return draw_w
 
-    def covering(self, output_tps: float, slots: int) -> Counts | None:
-        """Return the first whole replicas along the hull that cover an output and sequences."""
-        done_tps, done_slots = self.least_tps, self.slots(self._at(0))
-        if done_tps >= output_tps and done_slots >= slots:
+    def covering(self, output_tps: float) -> Counts | None:
+        """Return the first whole replicas along the hull that cover an output."""
+        done_tps = self.least_tps
+        if done_tps >= output_tps:
             return self._at(0)
         for edge in self.ladder.edges:
             risen = math.ceil(max(0.0, output_tps - done_tps) / edge.output_tps)
-            if edge.slots > 0:
-                risen = max(risen, math.ceil((slots - done_slots) / edge.slots))
-            if risen <= self.replicas and done_slots + risen * edge.slots >= slots:
+            if risen <= self.replicas:
                 return self._on(edge, risen)
             done_tps += self.replicas * edge.output_tps
-            done_slots += self.replicas * edge.slots
         return None
 
     def _on(self, edge: Edge, risen: int) -> Counts:

@@ -19,6 +19,7 @@ from steppe.frontier.exchange import lower_draw, raise_worth
 from steppe.frontier.group import Counts, Group, merged
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
+from steppe.frontier.slots import least_with_slots
 
 Mix = tuple[OperatingPoint, ...]
 SMALL_FLEET = 12
@@ -67,16 +68,23 @@ def least_counts(group: Group, output_tps: float, slots: int) -> Counts | None:
     Returns:
         Replicas at each choice; None when the whole group does not cover both.
     """
-    counts = group.covering(output_tps, slots)
+    counts = _least_for(group, output_tps)
+    if counts is None or group.slots(counts) >= slots:
+        return counts
+    return least_with_slots(group, output_tps, slots)
+
+
+def _least_for(group: Group, output_tps: float) -> Counts | None:
+    """Return the counts with the least draw that cover an output; None when none do."""
+    counts = group.covering(output_tps)
     if counts is None:
         return None
-    lowered = lower_draw(group, counts, output_tps)
-    counts = lowered if group.slots(lowered) >= slots else counts
+    counts = lower_draw(group, counts, output_tps)
     bound_w = group.least_for_w(output_tps)
     if group.replicas > SMALL_FLEET or group.draw_w(counts) <= bound_w * (1 + TOLERANCE):
         return counts
     sums = sums_of(group, group.draw_w(counts))
-    covering = np.flatnonzero((sums.outputs >= output_tps) & (sums.slots(group) >= slots))
+    covering = np.flatnonzero(sums.outputs >= output_tps)
     return sums.counts[covering[0]] if len(covering) else counts
 
 
