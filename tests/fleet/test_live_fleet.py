@@ -117,6 +117,20 @@ def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> N
     assert seen.demand_tps == pytest.approx(20 * 250 / 10)
 
 
+def test_a_gateway_that_answers_late_at_first_has_not_got_all_its_requests_since_then(
+    scene: Scene,
+) -> None:
+    scene.gateway.ready = False
+    assert scene.fleet.observe(0.0).demand_tps == 0.0
+    scene.gateway.ready = True
+    for second in range(1, 12):
+        arrived, answered = 100_000 + 20 * second, 99_000 + 20 * second
+        scene.gateway.answers["status"] = status_of(arrived=arrived, answered=answered)
+        scene.report(second, report_of("replica-1", output_tokens=4000))
+        seen = scene.fleet.observe(float(second))
+    assert seen.demand_tps == pytest.approx(20 * 200)
+
+
 def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_one(
     scene: Scene,
 ) -> None:

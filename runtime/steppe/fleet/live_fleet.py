@@ -11,7 +11,7 @@ import ray
 from steppe.control.demand import Demand, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
@@ -97,7 +97,7 @@ class LiveFleet:
         self.nodes = Nodes()
         self.seen: Seen | None = None
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
-        self._status = GatewayStatus(0, {}, 0, 0, 0, 0, 0)
+        self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
         self._looked_s = 0.0
         self._fenced: frozenset[str] = frozenset()
@@ -116,16 +116,16 @@ class LiveFleet:
         is_metered = self._is_metered(reports)
         self._budget.settle(now_s, sum(member.assumed_w for member in self.members.values()))
         budget = self._budget.at(now_s)
-        status = self._status
+        status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
         observation = Observation(
             now_s=now_s,
             budget_w=budget.budget_w,
             draw_w=draw_w if is_metered else None,
-            demand_tps=self._demand.tps(
-                Traffic(now_s, status.arrived, status.answered, self._output_tokens)
-            ),
+            demand_tps=self._demand_tps(now_s),
             waiting=status.waiting,
-            replicas=tuple(self._seen(m) for m in self.members.values()),
+            replicas=tuple(
+                m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
+            ),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
         fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
@@ -161,6 +161,13 @@ class LiveFleet:
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
 
+    def _demand_tps(self, now_s: float) -> float:
+        """Return what clients ask for, tokens/s; none before the gateway has told its totals."""
+        if self._status is None:
+            return 0.0
+        arrived, answered = self._status.arrived, self._status.answered
+        return self._demand.tps(Traffic(now_s, arrived, answered, self._output_tokens))
+
     def _is_metered(self, reports: list[ReplicaReport]) -> bool:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""
         before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
@@ -177,9 +184,6 @@ class LiveFleet:
             budget_w=max(0.0, left.budget_w - seen.fenced_w),
             draw_w=None if left.draw_w is None else left.draw_w - metered_w,
         )
-
-    def _seen(self, member: Member) -> ReplicaSeen:
-        return member.seen(self._status.outstanding.get(member.name, 0))
 
     def _carry_out(self, action: Action, member: Member) -> SetLimits:
         now_s = self._looked_s
