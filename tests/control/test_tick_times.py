@@ -30,6 +30,24 @@ def test_a_steady_budget_is_looked_at_once_a_period() -> None:
     assert times.fall_w(3.0) == 0.0
 
 
+def test_a_period_of_the_least_window_is_kept() -> None:
+    times = TickTimes(lambda _: 100.0, LEAST_WINDOW_S, LEAD_S)
+    assert ticks(times, 0.9) == pytest.approx([0.1 * n for n in range(10)])
+
+
+def test_a_loop_that_wakes_a_little_late_misses_few_ticks() -> None:
+    times, now_s = TickTimes(lambda _: 100.0, LEAST_WINDOW_S, LEAD_S), 0.0
+    for _ in range(100):
+        now_s = times.after(now_s) + 0.001
+    assert 10.0 <= now_s < 11.5
+
+
+def test_a_tick_just_a_window_before_the_next_leaves_none_out() -> None:
+    times = TickTimes(lambda _: 100.0, 1.0, LEAD_S)
+    assert times.after(0.9) == pytest.approx(1.0)
+    assert times.after(0.95) == 2.0
+
+
 def test_a_cut_is_followed_ahead_of_time_and_looked_at_again_when_it_comes() -> None:
     times = TickTimes(stepped(2.6, 100.0, 70.0), 1.0, LEAD_S)
     found = ticks(times, 4.0)

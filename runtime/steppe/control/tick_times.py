@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 LEAST_WINDOW_S = 0.1
 """Ticks lie at least so far apart, s: an energy counter's period, for it tells nothing finer."""
+LATE_S = 0.01
+"""A tick that is due by so much too soon after another is postponed, not left out, s: a loop that
+wakes a little late must not miss every other tick."""
 STEP_SHARE = 0.05
 """A change of the budget that is a step if it takes no longer than a part of a period, share."""
 REST_S = 1.0
@@ -35,7 +38,7 @@ class TickTimes:
 
     Attributes:
         budget_w: The budget at a time, as far as it is known now, W.
-        period_s: Control period, s; ticks lie at multiples of it.
+        period_s: Control period, s; ticks lie at multiples of it, as far as windows allow.
         lead_s: What the fleet takes to follow a cut, s.
     """
 
@@ -55,8 +58,8 @@ class TickTimes:
     def after(self, now_s: float) -> float:
         """Return the time of the tick after one at `now_s`, s."""
         soonest_s = now_s + LEAST_WINDOW_S
-        due_s = self.period_s * (math.floor(soonest_s / self.period_s) + 1)
-        return min(due_s, max(self._step_tick_s(now_s, due_s), soonest_s))
+        due_s = self.period_s * math.ceil((soonest_s - LATE_S) / self.period_s)
+        return max(soonest_s, min(due_s, self._step_tick_s(now_s, due_s)))
 
     def clocks_rest(self, now_s: float) -> bool:
         """Tell whether a step so soon asks for a tick of its own that clocks should rest for it.
