@@ -47,7 +47,7 @@ def test_every_shipped_gpu_is_complete_and_says_where_its_numbers_come_from(name
 def test_every_shipped_model_has_a_shape(name: str) -> None:
     shape = read_model_shape(name)
     assert shape.name == name
-    assert 0 < shape.active_params <= shape.params
+    assert 0 < shape.dense_params <= shape.params
 
 
 @pytest.mark.parametrize(("alias", "billions"), PUBLISHED_B.items())

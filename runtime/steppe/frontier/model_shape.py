@@ -137,12 +137,6 @@ class ModelShape:
         return self.dense_params + self.head_params + self.embedding_params + routed
 
     @property
-    def active_params(self) -> int:
-        """Weights that compute each token, without embedding and output head."""
-        experts = self.experts
-        return self.dense_params + experts.layers * experts.per_token * experts.params
-
-    @property
     def expert_bytes(self) -> float:
         """Weights of all experts in memory, bytes."""
         experts = self.experts
