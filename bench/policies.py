@@ -7,6 +7,7 @@ what is scarce. Everything is modelled by the energy roofline, whose calibration
 nothing here was measured on a GPU.
 
     python bench/policies.py --fleet 8b --duration 3600
+    python bench/policies.py --fleet 70b --jobs 2
     python bench/policies.py --replicas 8 --duration 600 --happening forty_steps
 """
 
@@ -19,10 +20,13 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import policy_bound
 import policy_figure
@@ -97,6 +101,15 @@ class Bench:
         return self.fleet.replicas * self.frontier.full.draw_w
 
 
+class Size(NamedTuple):
+    """What `make_bench` takes: small, where the load that it makes takes minutes to hand over."""
+
+    fleet: str
+    replicas: int | None
+    duration_s: float
+    utilisation: float
+
+
 @dataclass(slots=True)
 class Lines:
     """Keeps what a run writes down."""
@@ -113,6 +126,7 @@ class Lines:
         self.requests.append(record)
 
 
+@lru_cache(maxsize=1)
 def make_bench(name: str, replicas: int | None, duration_s: float, utilisation: float) -> Bench:
     """Return one of the fleets with its load; its own number of replicas if none is given."""
     what = {**FLEETS[name], **({} if replicas is None else {"replicas": replicas})}
@@ -196,6 +210,31 @@ def run_with(
     return summarise(lines.ticks, lines.requests, totals, bench.slo), lines.ticks
 
 
+def rows_of(
+    size: Size, asked: Sequence[tuple[scenarios.Maker, str]], jobs: int
+) -> list[dict[str, Any]]:
+    """Return a row for each happening and policy, in their order, from so many processes."""
+    if jobs == 1:
+        return [_row_of(size, each) for each in asked]
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(pool.map(partial(_row_of, size), asked))
+
+
+def _row_of(size: Size, asked: tuple[scenarios.Maker, str]) -> dict[str, Any]:
+    make, policy = asked
+    happening = make(make_bench(*size).full_w, size.duration_s)
+    bench = _loaded(size, happening.load_share)
+    began_s = time.process_time()
+    summary, _ = run(bench, policy, happening)
+    return policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
+
+
+@lru_cache(maxsize=1)
+def _loaded(size: Size, load_share: float) -> Bench:
+    """Return the fleet with a share of its load; a process keeps it, for it is large."""
+    return make_bench(*size).with_load(load_share)
+
+
 def main() -> None:
     """Run, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -205,23 +244,18 @@ def main() -> None:
     parser.add_argument("--utilisation", type=float, default=0.8, help="load, share of full power")
     parser.add_argument("--policy", action="append", choices=POLICIES, help="all when absent")
     parser.add_argument("--happening", action="append", help="all when absent")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the runs")
     parser.add_argument("--figure", type=Path, help="PNG to draw the table in")
     arguments = parser.parse_args()
-    bench = make_bench(
-        arguments.fleet, arguments.replicas, arguments.duration, arguments.utilisation
-    )
-    rows = []
-    for make in scenarios.HAPPENINGS:
-        if arguments.happening and make.__name__ not in arguments.happening:
-            continue
-        happening = make(bench.full_w, arguments.duration)
-        loaded = bench.with_load(happening.load_share)
-        for policy in arguments.policy or POLICIES:
-            began_s = time.process_time()
-            summary, _ = run(loaded, policy, happening)
-            rows.append(
-                policy_table.row_of(policy, happening.name, summary, time.process_time() - began_s)
-            )
+    size = Size(arguments.fleet, arguments.replicas, arguments.duration, arguments.utilisation)
+    bench = make_bench(*size)
+    happenings = [
+        make
+        for make in scenarios.HAPPENINGS
+        if not arguments.happening or make.__name__ in arguments.happening
+    ]
+    asked = list(product(happenings, arguments.policy or POLICIES))
+    rows = rows_of(size, asked, arguments.jobs)
     policy_table.show(rows)
     found = described("policies", bench, rows, policy_table.targets(rows))
     found["beside_almost"] = policy_table.beside_almost(rows)

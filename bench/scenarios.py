@@ -154,7 +154,8 @@ def ample_and_spare(full_w: float, duration_s: float) -> Happening:
     return _ample("no budget, peak 56 %", full_w, duration_s, SPARE_LOAD)
 
 
-HAPPENINGS: tuple[Callable[[float, float], Happening], ...] = (
+Maker = Callable[[float, float], Happening]
+HAPPENINGS: tuple[Maker, ...] = (
     windy_day,
     cloudy_solar_day,
     phoenix_event,
