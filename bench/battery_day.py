@@ -17,6 +17,7 @@ import argparse
 import json
 from typing import Any
 
+import document
 import policies
 import policy_table
 import scenarios
@@ -99,7 +100,8 @@ def main() -> None:
         twice = scenarios.Happening(day.name, repeated(day.budget), day.fallback_w)
         rows += rows_of(bench, arguments.fleet, twice)
     policy_table.show_all("a day with a battery; simulated, energy modelled", rows)
-    print(json.dumps(policies.described("battery_day", bench, rows, targets(rows))))
+    fleets = [document.fleet_of(bench)]
+    print(json.dumps(document.simulated("battery_day", fleets, arguments, rows, targets(rows))))
 
 
 if __name__ == "__main__":

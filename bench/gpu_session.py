@@ -115,7 +115,7 @@ def versions() -> dict[str, str]:
 
 def document(results: Row, card: dict[str, str], elapsed_s: float, *, dry: bool) -> Row:
     """Return the result as the last line of a benchmark."""
-    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:

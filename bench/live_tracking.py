@@ -30,6 +30,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import document
 import live_machine
 import scenarios
 from live_stage import (
@@ -171,13 +172,18 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     Console(width=120).print(table)
 
 
-def document(rows: Sequence[dict[str, Any]], frontier: Frontier) -> dict[str, Any]:
+def document_of(
+    rows: Sequence[dict[str, Any]], frontier: Frontier, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     cores = f"{os.cpu_count()} cores, {live_machine.processor()}"
     return {
         "bench": "live_tracking",
         "commit": source_commit(),
         "hardware": f"{cores}; {REPLICAS} emulated H100",
+        "arguments": document.arguments_of(arguments),
+        "duration_s": arguments.duration,
+        "utilisation": arguments.utilisation,
         "energy_source": "emulated",
         "frontier": frontier.source,
         "versions": versions(),
@@ -200,7 +206,7 @@ def main() -> None:
     frontier = frontier_of(folder, arguments.duration, Console(stderr=True))
     rows = play(arguments, folder, frontier)
     show(rows)
-    print(json.dumps(document(rows, frontier)))
+    print(json.dumps(document_of(rows, frontier, arguments)))
 
 
 if __name__ == "__main__":

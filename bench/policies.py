@@ -16,18 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import document
 import policy_bound
 import policy_figure
 import policy_table
@@ -38,7 +36,6 @@ from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
 from steppe.frontier.pareto import Frontier
-from steppe.measure.provenance import source_commit
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Replay, TraceClock
@@ -67,6 +64,7 @@ class Bench:
     """A fleet, its load and how it is judged.
 
     Attributes:
+        name: Its key in `FLEETS`.
         config: What the runs have in common.
         fleet: The simulated fleet.
         frontier: Operating points of one replica.
@@ -74,6 +72,7 @@ class Bench:
         gpus: GPUs of a replica.
     """
 
+    name: str
     config: RunConfig
     fleet: FleetSettings
     frontier: Frontier
@@ -151,7 +150,7 @@ def make_bench(name: str, replicas: int | None, duration_s: float, utilisation: 
     frontier = frontier_for(config, kind)
     capacity_tps = frontier.full.output_tps * what["replicas"]
     arrivals = arrivals_for(config, capacity_tps)
-    return Bench(config, fleet_of(config, kind), frontier, arrivals, what["gpus"])
+    return Bench(name, config, fleet_of(config, kind), frontier, arrivals, what["gpus"])
 
 
 def control_of(policy: str, gpus: int) -> ControlSection:
@@ -257,29 +256,14 @@ def main() -> None:
     asked = list(product(happenings, arguments.policy or POLICIES))
     rows = rows_of(size, asked, arguments.jobs)
     policy_table.show(rows)
-    found = described("policies", bench, rows, policy_table.targets(rows))
+    found = document.simulated(
+        "policies", [document.fleet_of(bench)], arguments, rows, policy_table.targets(rows)
+    )
     found["beside_almost"] = policy_table.beside_almost(rows)
     found["bounds"] = policy_bound.bounds(bench, rows, arguments.duration)
     if arguments.figure:
         policy_figure.draw(found).savefig(arguments.figure, dpi=130)
     print(json.dumps(found))
-
-
-def described(
-    name: str, bench: Bench, rows: Sequence[dict[str, Any]], targets: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the result as the last line of a benchmark."""
-    return {
-        "bench": name,
-        "commit": source_commit(),
-        "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
-        "simulated": f"{bench.fleet.replicas} replicas of {bench.config.model.name}, "
-        f"each on {bench.gpus} H100; points {bench.frontier.source}",
-        "energy_source": "modelled",
-        "versions": {name: version(name) for name in ("numpy", "scipy")},
-        "results": list(rows),
-        "targets": list(targets),
-    }
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def draw(document: dict[str, Any]) -> Figure:
     error.set_yticks(range(len(happenings)), happenings)
     error.invert_yaxis()
     figure.suptitle(
-        "Policies under a power budget: simulated, energy modelled\n" + document["simulated"],
+        "Policies under a power budget: simulated, energy modelled\n"
+        + document["fleets"][0]["simulated"],
         fontsize=11,
     )
     handles, labels = tokens.get_legend_handles_labels()

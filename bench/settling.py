@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import document
 import policies
 import policy_table
 import scenarios
@@ -98,8 +99,10 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=1800.0, help="of all 40 steps, s")
     arguments = parser.parse_args()
     rows: list[Row] = []
+    fleets: list[Row] = []
     for fleet in arguments.fleet or policies.FLEETS:
         bench = policies.make_bench(fleet, None, arguments.duration, 0.8)
+        fleets.append(document.fleet_of(bench))
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         loaded = bench.with_load(happening.load_share)
         summary, ticks = policies.run(loaded, "follow_budget", happening)
@@ -110,7 +113,7 @@ def main() -> None:
         }
         rows += [{"fleet": fleet, **row, **rest} for row in settling(PowerTrace.from_ticks(ticks))]
     policy_table.show_all("settling after steps of 30 %; simulated, energy modelled", rows)
-    print(json.dumps(policies.described("settling", bench, rows, targets(rows))))
+    print(json.dumps(document.simulated("settling", fleets, arguments, rows, targets(rows))))
 
 
 if __name__ == "__main__":

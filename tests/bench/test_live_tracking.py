@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +76,10 @@ def test_the_targets_are_those_of_the_worst_happening(bench: Any) -> None:
     assert found["worst relative_mae"]["met"]
     assert found["most over budget beyond the meter's delay"]["met"]
     assert (found["requests lost"]["value"], found["requests lost"]["met"]) == (2, False)
-    document = tracking.document(rows, FRONTIER)
+    asked = Namespace(folder=Path("runs/live"), duration=60.0, utilisation=1.0, happening=None)
+    document = tracking.document_of(rows, FRONTIER, asked)
+    assert (document["duration_s"], document["utilisation"]) == (60.0, 1.0)
+    assert document["arguments"] == {"duration": 60.0, "utilisation": 1.0, "happening": None}
     assert document["energy_source"] == "emulated"
     assert document["results"] == rows
 

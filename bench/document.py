@@ -1,0 +1,55 @@
+"""The last line of a simulated benchmark, and what every benchmark says of how it was asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steppe.measure.provenance import source_commit
+
+if TYPE_CHECKING:
+    from policies import Bench
+
+
+def arguments_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of a command; where files lie says nothing about a result."""
+    return {name: found for name, found in vars(arguments).items() if not isinstance(found, Path)}
+
+
+def simulated(
+    name: str,
+    fleets: Sequence[dict[str, Any]],
+    arguments: argparse.Namespace,
+    rows: Sequence[dict[str, Any]],
+    targets: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the result of fleets in virtual time, each told by `fleet_of`."""
+    return {
+        "bench": name,
+        "commit": source_commit(),
+        "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
+        "arguments": arguments_of(arguments),
+        "fleets": list(fleets),
+        "energy_source": "modelled",
+        "versions": {name: version(name) for name in ("numpy", "scipy")},
+        "results": list(rows),
+        "targets": list(targets),
+    }
+
+
+def fleet_of(bench: Bench) -> dict[str, Any]:
+    """Return what was simulated, for how long and under which load, share of full power."""
+    config = bench.config
+    return {
+        "fleet": bench.name,
+        "simulated": f"{bench.fleet.replicas} replicas of {config.model.name}, each on "
+        f"{bench.gpus} H100, at most {config.engine.max_tokens_per_step} tokens a step; "
+        f"points {bench.frontier.source}",
+        "duration_s": config.sim.duration_s,
+        "utilisation": config.load.utilisation,
+    }
