@@ -255,10 +255,12 @@ def main() -> None:
     ]
     asked = list(product(happenings, arguments.policy or POLICIES))
     rows = rows_of(size, asked, arguments.jobs)
+    targets, beside = policy_table.targets(rows), policy_table.beside(rows)
     policy_table.show(rows)
-    found = document.simulated(
-        "policies", [document.fleet_of(bench)], arguments, rows, policy_table.targets(rows)
-    )
+    policy_table.show_beside(beside, targets)
+    fleets = [document.fleet_of(bench)]
+    found = document.simulated("policies", fleets, arguments, rows, targets)
+    found["beside"] = beside
     found["beside_almost"] = policy_table.beside_almost(rows)
     found["bounds"] = policy_bound.bounds(bench, rows, arguments.duration)
     if arguments.figure:

@@ -9,13 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from policy_table import DAYS, OURS, has_budget
+from policy_table import DAYS, KEPT, OURS, has_budget
 
 OTHERS = ("save_energy", "power_cap", "clocks", "replicas", "nameplate", "reactive", "full_clocks")
 MARKS = dict(zip(OTHERS, "Dsov^PX", strict=True))
 GREY, BLUE, ORANGE = "#8a94a6", "#1f6fb4", "#c2571a"
-KEPT_SHARE = 0.001
-"""Who draws at most this share of the energy above the budget keeps to it."""
 LEAST_SHARE = 1e-5
 """Where a share of 0 stands on a logarithmic axis."""
 
@@ -26,7 +24,7 @@ def draw(document: dict[str, Any]) -> Figure:
     """Return the figure of a result."""
     rows = [row for row in document["results"] if has_budget(row)]
     happenings = list(dict.fromkeys(row["happening"] for row in rows))
-    kept = [row for row in rows if row["over_budget_share"] <= KEPT_SHARE]
+    kept = [row for row in rows if row["over_budget_share"] <= KEPT]
     best = {name: _best_tokens(kept, name) for name in happenings}
     compared = [row for row in kept if best[row["happening"]]]
     figure = Figure(figsize=(12.5, 6.2), layout="constrained")

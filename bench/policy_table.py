@@ -11,16 +11,19 @@ from rich.table import Table
 from steppe.report.summary import Summary
 from targets import at_least, at_most
 
-OURS, SAVING, FULL = "follow_budget", "save_energy", "full_clocks"
+OURS, SAVING, FULL, SCALER = "follow_budget", "save_energy", "full_clocks", "reactive"
 NO_BUDGET, STEPS = "no budget", "40 steps of 30 %"
 AT_EQUAL = 0.005
 """Shares of good requests that differ by no more are equal."""
+KEPT = 0.001
+"""Who draws no more above the budget than this share of the energy keeps to it."""
 ALMOST = 0.01
 """Who draws no more above the budget than this share of the energy almost keeps to it."""
+Row = dict[str, Any]
 DAYS = ("windy day", "cloudy solar day")
 
 
-def row_of(policy: str, happening: str, summary: Summary, cpu_s: float) -> dict[str, Any]:
+def row_of(policy: str, happening: str, summary: Summary, cpu_s: float) -> Row:
     """Return what the table shows of a run."""
     tracking = summary["tracking"]
     energy_j = summary["energy_j"]
@@ -41,7 +44,7 @@ def row_of(policy: str, happening: str, summary: Summary, cpu_s: float) -> dict[
     }
 
 
-def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def targets(rows: Sequence[Row]) -> list[Row]:
     """Return what the results are held against."""
     ours = [row for row in rows if row["policy"] == OURS and has_budget(row)]
     found = []
@@ -58,34 +61,65 @@ def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if gain is not None:
         found.append(at_least("tokens over the best baseline, days", gain, "ratio", 1.15))
     for name in dict.fromkeys(row["happening"] for row in rows if not has_budget(row)):
-        saved = _saved([row for row in rows if row["happening"] == name])
+        saved = _saved([row for row in rows if row["happening"] == name], FULL)
         if saved is not None:
             found.append(at_least(f"joules per token saved, {name}", saved, "share", 0.4))
     return found
 
 
-def has_budget(row: dict[str, Any]) -> bool:
+def has_budget(row: Row) -> bool:
     """Tell whether a row is of a happening whose budget binds."""
     return not row["happening"].startswith(NO_BUDGET)
 
 
-def _gain_over_the_best(rows: Sequence[dict[str, Any]]) -> float | None:
+def _gain_over_the_best(rows: Sequence[Row]) -> float | None:
     """Return our tokens over those of the best baseline that keeps to the budget, on the days."""
     gains = []
     for day in DAYS:
-        tokens = {row["policy"]: row["output_tokens"] for row in rows if row["happening"] == day}
-        kept = {
-            row["policy"]
-            for row in rows
-            if row["happening"] == day and row["over_budget_share"] <= 0.001
-        }
-        others = [tokens[policy] for policy in kept if policy not in (OURS, SAVING)]
-        if OURS in tokens and others:
-            gains.append(tokens[OURS] / max(others))
+        ours, others = _kept(rows, day)
+        if ours and others:
+            gains.append(ours["output_tokens"] / max(row["output_tokens"] for row in others))
     return min(gains) if gains else None
 
 
-def beside_almost(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _kept(rows: Sequence[Row], day: str) -> tuple[Row | None, list[Row]]:
+    """Return our row of a day, and those of the baselines that keep to its budget."""
+    of_it = [row for row in rows if row["happening"] == day]
+    ours = next((row for row in of_it if row["policy"] == OURS), None)
+    others = [row for row in of_it if row["policy"] not in (OURS, SAVING)]
+    return ours, [row for row in others if row["over_budget_share"] <= KEPT]
+
+
+def beside(rows: Sequence[Row]) -> list[Row]:
+    """Return what has no target, beside the baselines that come closest.
+
+    On the days: good requests per second, beside the best in tokens and the best in good requests
+    of those that keep to the budget. Without a budget: joules per token that are saved, beside the
+    ordinary autoscaler, which already has replicas sleep.
+    """
+    found = []
+    for day in DAYS:
+        ours, others = _kept(rows, day)
+        for key in ("output_tokens", "request_goodput") if ours and others else ():
+            best = max(others, key=lambda row: float(row[key]))
+            if ours and best["request_goodput"]:
+                ratio = ours["request_goodput"] / best["request_goodput"]
+                name = f"request_goodput over the best baseline in {key}"
+                found.append(_value(day, name, best["policy"], ratio, "ratio"))
+    for happening in dict.fromkeys(row["happening"] for row in rows if not has_budget(row)):
+        saved = _saved([row for row in rows if row["happening"] == happening], SCALER)
+        if saved is not None:
+            found.append(_value(happening, "joules per token saved", SCALER, saved, "share"))
+    return found
+
+
+def _value(happening: str, name: str, baseline: str, value: float, unit: str) -> Row:
+    return {
+        "happening": happening, "name": name, "beside": baseline, "value": value, "unit": unit
+    }  # fmt: skip
+
+
+def beside_almost(rows: Sequence[Row]) -> list[Row]:
     """Return our tokens on the days beside the best baseline that almost keeps to the budget.
 
     What it drew above the budget is taken off its tokens, at its mean tokens per joule; for one
@@ -105,22 +139,22 @@ def beside_almost(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _saved(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of joules per token that `save_energy` saves in one happening.
+def _saved(rows: Sequence[Row], baseline: str) -> float | None:
+    """Return the share of a baseline's joules per token that `save_energy` saves in a happening.
 
     Nothing is saved where its users are served worse.
     """
     found = {row["policy"]: row for row in rows}
-    if SAVING not in found or FULL not in found:
+    if SAVING not in found or baseline not in found:
         return None
-    saving, full = found[SAVING], found[FULL]
-    if saving["slo_attainment"] < full["slo_attainment"] - AT_EQUAL:
+    saving, other = found[SAVING], found[baseline]
+    if saving["slo_attainment"] < other["slo_attainment"] - AT_EQUAL:
         return 0.0
-    spent, fully = (1 / row["output_tokens_per_joule"] for row in (saving, full))
-    return float(1 - spent / fully)
+    spent, others = (1 / row["output_tokens_per_joule"] for row in (saving, other))
+    return float(1 - spent / others)
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
+def show(rows: Sequence[Row]) -> None:
     """Print the table for people."""
     table = Table(title="Policies under a power budget; simulated, energy modelled")
     for heading in (
@@ -145,7 +179,17 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     Console(width=120).print(table)
 
 
-def show_all(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def show_beside(values: Sequence[Row], targets: Sequence[Row]) -> None:
+    """Print what is held against something, a line each, for people."""
+    lines = [f"{row['name']}: {row['value']:.4g} (target {row['target']:g})" for row in targets]
+    lines += [
+        f"{row['happening']}: {row['name']}, beside {row['beside']}: {row['value']:.4g}"
+        for row in values
+    ]
+    Console(width=120).print("\n".join(lines), highlight=False)
+
+
+def show_all(title: str, rows: Sequence[Row]) -> None:
     """Print rows as they are, every key a column."""
     table = Table(title=title)
     for heading in rows[0]:

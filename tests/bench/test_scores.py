@@ -50,7 +50,7 @@ def test_a_step_has_settled_when_the_draw_is_in_the_band_and_not_before(
 
 def row(policy: str, tokens: float, **changes: float) -> dict[str, Any]:
     rest = {"slo_attainment": 0.9, "output_tokens_per_joule": 2.0, "over_budget_share": 0.0}
-    rest |= {"relative_mae": 0.01, "settle_p95_s": 1.0}
+    rest |= {"relative_mae": 0.01, "settle_p95_s": 1.0, "request_goodput": 1.0}
     return {"policy": policy, "happening": "windy day", "output_tokens": tokens, **rest, **changes}
 
 
@@ -67,6 +67,36 @@ def test_tokens_count_beside_the_best_of_those_that_keep_to_the_budget(bench: An
     assert beside == {
         "happening": "windy day", "best": "clocks", "ratio": pytest.approx(120.0 / (0.995 * 130.0))
     }  # fmt: skip
+
+
+def test_good_requests_count_beside_the_best_in_tokens_and_the_best_in_good_requests(
+    bench: Any,
+) -> None:
+    rows = [
+        row("follow_budget", 120.0, request_goodput=6.0),
+        row("replicas", 100.0, request_goodput=5.0),
+        row("nameplate", 90.0, request_goodput=8.0),
+        row("reactive", 200.0, request_goodput=20.0, over_budget_share=0.2),
+    ]
+    found = bench("policy_table").beside(rows)
+    assert [(value["beside"], value["value"]) for value in found] == [
+        ("replicas", pytest.approx(1.2)), ("nameplate", pytest.approx(0.75))
+    ]  # fmt: skip
+    assert all(value["happening"] == "windy day" for value in found)
+
+
+@pytest.mark.parametrize(("attained", "saved"), [(0.9, 0.25), (0.8, 0.0)])
+def test_joules_are_saved_beside_the_autoscaler_as_well(
+    bench: Any, attained: float, saved: float
+) -> None:
+    rows = [
+        row("save_energy", 1.0, output_tokens_per_joule=4.0, slo_attainment=attained),
+        row("full_clocks", 1.0),
+        row("reactive", 1.0, output_tokens_per_joule=3.0),
+    ]
+    name = "no budget, peak 56 %"
+    (found,) = bench("policy_table").beside([{**one, "happening": name} for one in rows])
+    assert (found["beside"], found["value"]) == ("reactive", pytest.approx(saved))
 
 
 @pytest.mark.parametrize(("attained", "saved"), [(0.9, 0.5), (0.896, 0.5), (0.8, 0.0)])
