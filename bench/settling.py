@@ -25,7 +25,13 @@ import document
 import policies
 import policy_table
 import scenarios
-from steppe.report.tracking import SETTLED_SHARE, PowerTrace, budget_steps, settle_times_s
+from steppe.report.tracking import (
+    SETTLED_SHARE,
+    PowerTrace,
+    budget_steps,
+    percentile_s,
+    settle_times_s,
+)
 from targets import at_most
 
 CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
@@ -74,9 +80,9 @@ def _row(
     return {
         "step": name,
         "steps": len(stays_s),
-        "settle_p50_s": float(np.median(stays_s)),
-        "settle_p95_s": float(np.percentile(stays_s, 95)),
-        "enter_p95_s": float(np.percentile(enters_s, 95)),
+        "settle_p50_s": percentile_s(stays_s, 50),
+        "settle_p95_s": percentile_s(stays_s, 95),
+        "enter_p95_s": percentile_s(enters_s, 95),
         "windows_outside_after": float(strays.mean()),
         "mean_settles_s": float(off[-1] + 1) if len(off) else 0.0,
     }

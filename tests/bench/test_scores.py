@@ -48,6 +48,14 @@ def test_a_step_has_settled_when_the_draw_is_in_the_band_and_not_before(
     assert rise["enter_p95_s"] == 0.0
 
 
+def test_the_time_of_most_steps_is_that_of_a_step_and_none_between_two(bench: Any) -> None:
+    trace = stepping([70.0] * 20)
+    for late in (20, 21, 22):  # of the four cuts only the first takes three windows
+        trace.draw_w[late] = 90.0
+    cut, _ = bench("settling").settling(trace)
+    assert (cut["settle_p95_s"], cut["enter_p95_s"]) == (3.0, 3.0)
+
+
 def row(policy: str, tokens: float, **changes: float) -> dict[str, Any]:
     rest = {"slo_attainment": 0.9, "output_tokens_per_joule": 2.0, "over_budget_share": 0.0}
     rest |= {"relative_mae": 0.01, "settle_p95_s": 1.0, "request_goodput": 1.0}

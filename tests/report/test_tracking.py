@@ -168,6 +168,14 @@ def test_going_down_ahead_of_a_cut_is_not_held_against_the_step_before() -> None
     assert times_s.tolist() == pytest.approx([0.0, 0.1, 0.0])
 
 
+def test_settling_is_told_in_whole_windows() -> None:
+    at_once = [(b, b) for b in [100.0, 70.0] * 9]
+    late = [(100.0, 100.0), (70.0, 90.0), (70.0, 80.0), (70.0, 72.0), (70.0, 70.0)]
+    rows = enumerate([*at_once, *late], start=1)
+    ticks = [tick(float(t_s), budget_w, draw_w, 1) for t_s, (budget_w, draw_w) in rows]
+    assert track(ticks, meter_delay_s=0.1)["settle_p95_s"] == 3.0
+
+
 def test_a_run_without_ticks_has_nothing_to_score() -> None:
     tracking = track([], meter_delay_s=1.0)
     assert tracking["relative_mae"] == 0

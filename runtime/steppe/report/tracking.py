@@ -187,6 +187,15 @@ def settle_times_s(trace: PowerTrace) -> Floats:
     return np.array(times_s[::-1], dtype=np.float64)
 
 
+def percentile_s(times_s: Floats, percent: float) -> float:
+    """Return the time within which a percentage of the steps settled: the time of one of them.
+
+    Such times are whole windows. Between 19 steps that settled at once and one that took three
+    windows there is nothing.
+    """
+    return float(np.percentile(times_s, percent, method="higher"))
+
+
 def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
     """Return every tracking figure of a run."""
     trace = PowerTrace.from_ticks(ticks)
@@ -198,7 +207,7 @@ def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
         over_budget_s=over.time_s,
         max_over_fraction=over.max_fraction,
         unused_while_waiting_j=unused_while_waiting_j(trace),
-        settle_p95_s=float(np.percentile(times_s, 95)) if len(times_s) else None,
+        settle_p95_s=percentile_s(times_s, 95) if len(times_s) else None,
         pjm_score=pjm_score(trace.width_s, trace.budget_w, trace.draw_w),
         meter_delay_s=meter_delay_s,
     )
