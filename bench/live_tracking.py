@@ -50,7 +50,7 @@ from steppe.fleet.controller import METER_DELAY_S
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.report.records import TickRecord
-from steppe.report.tracking import track
+from steppe.report.tracking import PowerTrace, held_s, track
 from targets import at_most
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)
@@ -77,10 +77,14 @@ def play(arguments: argparse.Namespace, folder: Path, frontier: Frontier) -> lis
 
 
 def row_of(name: str, played: Played) -> dict[str, Any]:
-    """Return what the table shows of a happening."""
+    """Return what the table shows of a happening.
+
+    `over_budget_*` is judged as in a simulation, `over_allowance_*` by what the meters can tell.
+    A step that settles is looked at until the next one, `held_s` after it or later.
+    """
     ticks, answer = played.ticks, played.answer
     tracking = track(ticks, METER_DELAY_S)
-    energy_j = sum(tick.energy_j for tick in ticks)
+    energy_j, allowance_j = sum(tick.energy_j for tick in ticks), over_allowance_j(ticks)
     late_s = [tick_late_s(before, tick) for before, tick in pairwise(ticks)]
     return {
         "happening": name,
@@ -91,9 +95,11 @@ def row_of(name: str, played: Played) -> dict[str, Any]:
         "over_budget_s": tracking["over_budget_s"],
         "over_budget_share": tracking["over_budget_j"] / energy_j,
         "max_over_fraction": tracking["max_over_fraction"],
-        "over_allowance_j": over_allowance_j(ticks),
+        "over_allowance_j": allowance_j,
+        "over_allowance_share": allowance_j / energy_j,
         "unused_while_waiting_share": tracking["unused_while_waiting_j"] / energy_j,
         "settle_p95_s": tracking["settle_p95_s"],
+        "held_s": held_s(PowerTrace.from_ticks(ticks)),
         "pjm_score": tracking["pjm_score"],
         "output_tokens": sum(tick.output_tokens for tick in ticks),
         "requests": played.requests,
@@ -153,18 +159,19 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table for people."""
     table = Table(title=f"{REPLICAS} live replicas under a power budget; energy emulated")
     for heading in (
-        "happening", "MAE", "over", "beyond delay", "unused", "settle", "lost", "tick late", "busy"
+        "happening", "MAE", "over, as simulated", "over, beyond delay", "unused", "settle", "held",
+        "lost", "tick late", "busy",
     ):  # fmt: skip
         table.add_column(heading)
     for row in rows:
-        settle_s = row["settle_p95_s"]
+        steps_s = (row["settle_p95_s"], row["held_s"])
         table.add_row(
             row["happening"],
             f"{row['relative_mae']:.2%}",
             f"{row['over_budget_share']:.3%}, {row['over_budget_s']:.1f} s",
-            f"{row['over_allowance_j']:.0f} J",
+            f"{row['over_allowance_share']:.3%}, {row['over_allowance_j']:.0f} J",
             f"{row['unused_while_waiting_share']:.2%}",
-            "" if settle_s is None else f"{settle_s:.1f} s",
+            *("" if time_s is None else f"{time_s:.1f} s" for time_s in steps_s),
             f"{row['lost']} of {row['requests']}",
             f"{1e3 * row['tick_late_p95_s']:.0f} ms",
             f"{row['busy_share']:.0%}",

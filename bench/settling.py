@@ -29,6 +29,7 @@ from steppe.report.tracking import (
     SETTLED_SHARE,
     PowerTrace,
     budget_steps,
+    held_s,
     percentile_s,
     settle_times_s,
 )
@@ -112,12 +113,14 @@ def main() -> None:
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         loaded = bench.with_load(happening.load_share)
         summary, ticks = policies.run(loaded, "follow_budget", happening)
+        trace = PowerTrace.from_ticks(ticks)
         rest = {
+            "held_s": held_s(trace),
             "over_budget_share": summary["tracking"]["over_budget_j"] / summary["energy_j"],
             "output_tokens": summary["output_tokens"],
             "request_goodput": summary["request_goodput"],
         }
-        rows += [{"fleet": fleet, **row, **rest} for row in settling(PowerTrace.from_ticks(ticks))]
+        rows += [{"fleet": fleet, **row, **rest} for row in settling(trace)]
     policy_table.show_all("settling after steps of 30 %; simulated, energy modelled", rows)
     print(json.dumps(document.simulated("settling", fleets, arguments, rows, targets(rows))))
 

@@ -92,6 +92,16 @@ def test_a_window_may_draw_the_old_budget_for_the_meters_delay_and_no_longer(ben
     assert tracking.over_allowance_j([within, before]) == 0.0
 
 
+def test_over_draw_is_told_as_in_a_simulation_and_beyond_the_meters_delay(bench: Any) -> None:
+    tracking, stage = bench("live_tracking"), bench("live_stage")
+    ticks = (tick(1.0, 200.0, 200.0), tick(2.0, 200.0, 190.0), tick(3.0, 100.0, 110.0))
+    answer = {"completed": 1, "retries": 0, "p99_send_lag_ms": 4.0}
+    found = tracking.row_of("cut", stage.Played(ticks, 1, answer, {}))
+    assert found["over_budget_share"] == pytest.approx(0.9 * 10 / 500)
+    assert found["over_allowance_share"] == pytest.approx(0.0, abs=1e-12)
+    assert found["held_s"] == 1.0
+
+
 def test_a_tick_is_late_by_what_it_passes_the_next_period_by_however_short_its_window(
     bench: Any,
 ) -> None:

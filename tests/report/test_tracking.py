@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from steppe.report.records import TickRecord
 from steppe.report.tracking import (
     PowerTrace,
+    held_s,
     over_budget,
     relative_mae,
     settle_times_s,
@@ -174,6 +175,13 @@ def test_settling_is_told_in_whole_windows() -> None:
     rows = enumerate([*at_once, *late], start=1)
     ticks = [tick(float(t_s), budget_w, draw_w, 1) for t_s, (budget_w, draw_w) in rows]
     assert track(ticks, meter_delay_s=0.1)["settle_p95_s"] == 3.0
+
+
+def test_a_step_is_held_until_the_next_one_or_the_end() -> None:
+    flat, steps = [100.0] * 3, [100.0, 70.0, 70.0, 70.0, 100.0, 100.0]
+    assert held_s(stepped(steps, steps)) == 2.0
+    assert held_s(stepped(steps[:4], steps[:4])) == 3.0
+    assert held_s(stepped(flat, flat)) is None
 
 
 def test_a_run_without_ticks_has_nothing_to_score() -> None:

@@ -157,6 +157,16 @@ def budget_steps(trace: PowerTrace) -> NDArray[np.int64]:
     return np.flatnonzero(stepped) + 1
 
 
+def held_s(trace: PowerTrace) -> float | None:
+    """Return how long each budget step was held at least, until the next one or the end, s.
+
+    None without a step.
+    """
+    steps = budget_steps(trace)
+    begin_s = trace.end_s[steps] - trace.width_s[steps]
+    return float(np.diff(begin_s, append=trace.end_s[-1:]).min()) if len(steps) else None
+
+
 def settle_times_s(trace: PowerTrace) -> Floats:
     """Return, for every budget step, how long the draw took to settle, s.
 
