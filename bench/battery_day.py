@@ -73,7 +73,7 @@ def _row(
         "tokens_with_stored": tokens,
         "slo_attainment": summary["slo_attainment"],
         "relative_mae": summary["tracking"]["relative_mae"],
-        "over_budget_share": summary["tracking"]["over_budget_j"] / summary["energy_j"],
+        "over_budget_share": policy_table.over_share(summary),
     }
 
 

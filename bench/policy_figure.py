@@ -24,26 +24,16 @@ def draw(document: dict[str, Any]) -> Figure:
     """Return the figure of a result."""
     rows = [row for row in document["results"] if has_budget(row)]
     happenings = list(dict.fromkeys(row["happening"] for row in rows))
+    known = [row for row in rows if row["relative_mae"] is not None]
     kept = [row for row in rows if row["over_budget_share"] <= KEPT]
     best = {name: _best_tokens(kept, name) for name in happenings}
     compared = [row for row in kept if best[row["happening"]]]
     figure = Figure(figsize=(12.5, 6.2), layout="constrained")
     error, over, tokens = figure.subplots(1, 3, sharey=True)
-    _panel(error, happenings, rows, lambda row: max(LEAST_SHARE, row["relative_mae"]))
+    _panel(error, happenings, known, lambda row: max(LEAST_SHARE, row["relative_mae"]))
     _panel(over, happenings, rows, lambda row: max(LEAST_SHARE, row["over_budget_share"]))
     _panel(tokens, happenings, compared, lambda row: row["output_tokens"] / best[row["happening"]])
-    for number, name in enumerate(happenings):
-        if not best[name]:
-            tokens.text(
-                1.0,
-                number,
-                "no baseline keeps to the budget",
-                ha="center",
-                va="center",
-                color=GREY,
-                backgroundcolor="white",
-                zorder=4,
-            )
+    _say_where_nobody_keeps(tokens, [number for number, name in enumerate(best) if not best[name]])
     for axes, target, label in (
         (error, 0.02, "relative error of the draw, work waiting"),
         (over, 0.001, "energy above the budget, share"),
@@ -58,13 +48,11 @@ def draw(document: dict[str, Any]) -> Figure:
     )
     error.set_yticks(range(len(happenings)), happenings)
     error.invert_yaxis()
-    figure.suptitle(
-        "Policies under a power budget: simulated, energy modelled\n"
-        + document["fleets"][0]["simulated"],
-        fontsize=11,
-    )
-    handles, labels = tokens.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    simulated = document["fleets"][0]["simulated"]
+    title = f"Policies under a power budget: simulated, energy modelled\n{simulated}"
+    figure.suptitle(title, fontsize=11)
+    marks = tokens.get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=len(marks[1]), frameon=False)
     return figure
 
 
@@ -90,6 +78,20 @@ def _panel(
             axes.axhspan(number - 0.5, number + 0.5, color="#f4f7fb", zorder=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
+
+
+def _say_where_nobody_keeps(axes: Axes, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        axes.text(
+            1.0,
+            number,
+            "no baseline keeps to the budget",
+            ha="center",
+            va="center",
+            color=GREY,
+            backgroundcolor="white",
+            zorder=4,
+        )
 
 
 def _percent(share: float, _: int) -> str:

@@ -116,7 +116,7 @@ def main() -> None:
         trace = PowerTrace.from_ticks(ticks)
         rest = {
             "held_s": held_s(trace),
-            "over_budget_share": summary["tracking"]["over_budget_j"] / summary["energy_j"],
+            "over_budget_share": policy_table.over_share(summary),
             "output_tokens": summary["output_tokens"],
             "request_goodput": summary["request_goodput"],
         }

@@ -56,7 +56,7 @@ def test_the_time_of_most_steps_is_that_of_a_step_and_none_between_two(bench: An
     assert (cut["settle_p95_s"], cut["enter_p95_s"]) == (3.0, 3.0)
 
 
-def row(policy: str, tokens: float, **changes: float) -> dict[str, Any]:
+def row(policy: str, tokens: float, **changes: float | None) -> dict[str, Any]:
     rest = {"slo_attainment": 0.9, "output_tokens_per_joule": 2.0, "over_budget_share": 0.0}
     rest |= {"relative_mae": 0.01, "settle_p95_s": 1.0, "request_goodput": 1.0}
     return {"policy": policy, "happening": "windy day", "output_tokens": tokens, **rest, **changes}
@@ -91,6 +91,16 @@ def test_good_requests_count_beside_the_best_in_tokens_and_the_best_in_good_requ
         ("replicas", pytest.approx(1.2)), ("nameplate", pytest.approx(0.75))
     ]  # fmt: skip
     assert all(value["happening"] == "windy day" for value in found)
+
+
+def test_an_error_that_nobody_knows_is_no_target_and_no_mark(bench: Any) -> None:
+    known, unknown = row("clocks", 2.0), row("follow_budget", 1.0, relative_mae=None)
+    names = [target["name"] for target in bench("policy_table").targets([unknown])]
+    assert "worst relative_mae" not in names
+    bench("policy_table").show([{"unused_while_waiting_share": 0.0, **unknown}])
+    fleets = [{"simulated": "a fleet"}]
+    figure = bench("policy_figure").draw({"results": [known, unknown], "fleets": fleets})
+    assert sum(len(marks.get_offsets()) for marks in figure.axes[0].collections) == 1
 
 
 @pytest.mark.parametrize(("attained", "saved"), [(0.9, 0.25), (0.8, 0.0)])

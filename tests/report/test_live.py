@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -127,5 +128,7 @@ def test_the_end_of_an_empty_run_shows_gaps_not_numbers(made_run: Any) -> None:
     summary = summarise([], [], replace(made_run.totals, energy_j=0.0), made_run.slo)
     text = shown(summary_panel(summary, Path("runs/none")))
     assert "tokens per joule" in text
+    assert re.search(r"budget error +–", text)
+    assert re.search(r"over budget +–", text)
     assert "nan" not in text
     assert "None" not in text

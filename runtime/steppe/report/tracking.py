@@ -27,17 +27,18 @@ _ROUNDING_SHARE = 1e-9
 
 
 class Tracking(TypedDict):
-    """How well the draw followed the budget.
+    """How well the draw followed the budget; what is not known, or not defined, is None.
 
-    Keys: `relative_mae` (share), `over_budget_j` (J), `over_budget_s` (s), `max_over_fraction`
-    (share; None when something was drawn on a budget of 0 W), `unused_while_waiting_j` (J),
+    Keys: `relative_mae` (share; None where no window counts, or only such of a budget of 0 W),
+    `over_budget_j` (J), `over_budget_s` (s) and `max_over_fraction` (share; None when something
+    was drawn on a budget of 0 W), all three None without a window; `unused_while_waiting_j` (J),
     `settle_p95_s` (s; None without a step), `pjm_score` (0 to 1; None where undefined) and
     `meter_delay_s`, the delay that the over-budget figures allow for (s).
     """
 
-    relative_mae: float
-    over_budget_j: float
-    over_budget_s: float
+    relative_mae: float | None
+    over_budget_j: float | None
+    over_budget_s: float | None
     max_over_fraction: float | None
     unused_while_waiting_j: float
     settle_p95_s: float | None
@@ -103,25 +104,24 @@ class OverBudget:
     max_fraction: float | None
 
 
-def relative_mae(trace: PowerTrace) -> float:
-    """Return mean(|draw - budget|) / mean(budget) over the counted time; 0 without any.
+def relative_mae(trace: PowerTrace) -> float | None:
+    """Return mean(|draw - budget|) / mean(budget) over the counted time.
 
-    Budgets that add up to 0 J are taken as 1e-9 J: any draw on them scores as huge.
+    None where no time counts, or the budget was 0 W in all of it: there is nothing to relate to.
     """
     width_s = trace.width_s * trace.counted
     error_j = float(np.abs(trace.draw_w - trace.budget_w) @ width_s)
-    return error_j / max(float(trace.budget_w @ width_s), 1e-9)
+    budget_j = float(trace.budget_w @ width_s)
+    return error_j / budget_j if budget_j > 0 else None
 
 
 def over_budget(trace: PowerTrace, meter_delay_s: float) -> OverBudget:
-    """Return by how much, and for how long, the draw was above the budget.
+    """Return by how much, and for how long, the draw was above the budget, in one window or more.
 
     Nothing can react to what its meter has not seen yet, so a draw counts as over only once
     the budget has been below it for longer than `meter_delay_s`: at every instant the draw is
     compared with the largest budget of the `meter_delay_s` before it.
     """
-    if not len(trace.end_s):
-        return OverBudget(energy_j=0.0, time_s=0.0, max_fraction=0.0)
     begin_s = trace.end_s[0] - trace.width_s[0]
     edges_s = np.unique(np.concatenate(([begin_s], trace.end_s, trace.end_s + meter_delay_s)))
     edges_s = edges_s[edges_s <= trace.end_s[-1]]
@@ -209,13 +209,13 @@ def percentile_s(times_s: Floats, percent: float) -> float:
 def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
     """Return every tracking figure of a run."""
     trace = PowerTrace.from_ticks(ticks)
-    over = over_budget(trace, meter_delay_s)
+    over = over_budget(trace, meter_delay_s) if ticks else None
     times_s = settle_times_s(trace)
     return Tracking(
         relative_mae=relative_mae(trace),
-        over_budget_j=over.energy_j,
-        over_budget_s=over.time_s,
-        max_over_fraction=over.max_fraction,
+        over_budget_j=over.energy_j if over else None,
+        over_budget_s=over.time_s if over else None,
+        max_over_fraction=over.max_fraction if over else None,
         unused_while_waiting_j=unused_while_waiting_j(trace),
         settle_p95_s=percentile_s(times_s, 95) if len(times_s) else None,
         pjm_score=pjm_score(trace.width_s, trace.budget_w, trace.draw_w),
