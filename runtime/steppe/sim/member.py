@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 
 from steppe.control.state import ReplicaSeen, ReplicaState
@@ -10,6 +11,19 @@ from steppe.sim.replica import Replica
 
 CHANGE_PERIOD_S = 1.0
 """The clock limit of one GPU changes at most once in this time, s, as on a live node."""
+
+
+@dataclass(slots=True)
+class Wish:
+    """A clock limit on its way to the device.
+
+    Attributes:
+        clock_mhz: The limit, MHz; until it is handed over the latest one replaces it.
+        handed_s: When the device gets it, s; the clock follows a latency later.
+    """
+
+    clock_mhz: int
+    handed_s: float
 
 
 class Member:
@@ -25,7 +39,6 @@ class Member:
     """
 
     __slots__ = (
-        "_changed_s",
         "_clock_latency_s",
         "_counted",
         "_queue",
@@ -48,8 +61,8 @@ class Member:
         self.clock_mhz = replica.clock_mhz
         self.batch_limit = replica.batch.limit
         self.drawn_j = 0.0
-        self._since_s, self._changed_s = queue.now_s, -inf
-        self._wish = self._counted = 0
+        self._since_s, self._counted = queue.now_s, 0
+        self._wish = Wish(self.clock_mhz, -inf)
 
     def move(self, state: ReplicaState) -> None:
         """Come to a state."""
@@ -63,11 +76,12 @@ class Member:
         if clock_mhz == self.clock_mhz:
             return
         self.clock_mhz = clock_mhz
-        self._wish += 1
-        taken_s = self._queue.now_s + self._clock_latency_s
-        self._queue.at(
-            max(taken_s, self._changed_s + CHANGE_PERIOD_S), self._take_clock, self._wish
-        )
+        if self._wish.handed_s >= self._queue.now_s:
+            self._wish.clock_mhz = clock_mhz
+            return
+        self._wish = Wish(clock_mhz, max(self._queue.now_s, self._wish.handed_s + CHANGE_PERIOD_S))
+        taken_s = self._wish.handed_s + self._clock_latency_s
+        self._queue.at(taken_s, self._take_clock, self._wish)
 
     def seen(self, outstanding: int) -> ReplicaSeen:
         """Return what a policy sees."""
@@ -80,7 +94,5 @@ class Member:
         before, self._counted = self._counted, self.replica.output_tokens
         return self._counted - before
 
-    def _take_clock(self, now_s: float, wish: int) -> None:
-        if wish == self._wish:
-            self._changed_s = now_s
-            self.replica.limit_clock(self.clock_mhz)
+    def _take_clock(self, now_s: float, wish: Wish) -> None:
+        self.replica.limit_clock(wish.clock_mhz)

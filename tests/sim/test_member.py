@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from steppe.sim.events import EventQueue
+from steppe.sim.member import Member
+from steppe.sim.replica import Replica
+
+
+class FakeReplica:
+    """Notes when it takes which clock."""
+
+    clock_mhz = 1980
+    batch = SimpleNamespace(limit=8)
+
+    def __init__(self, queue: EventQueue) -> None:
+        self.queue, self.taken = queue, list[tuple[float, int]]()
+
+    def limit_batch(self, limit: int) -> None:
+        """Take any batch limit."""
+
+    def limit_clock(self, clock_mhz: int) -> None:
+        """Note a clock, MHz."""
+        self.taken.append((round(self.queue.now_s, 6), clock_mhz))
+
+
+def taken(latency_s: float, wishes: dict[float, int]) -> list[tuple[float, int]]:
+    """Return when a replica takes which clock, given when which is wished for."""
+    queue = EventQueue()
+    replica = FakeReplica(queue)
+    member = Member("replica-1", cast(Replica, replica), queue, latency_s)
+    for at_s, clock_mhz in wishes.items():
+        queue.at(at_s, lambda _, mhz: member.limit(mhz, 8), clock_mhz)
+    queue.run_until(20.0)
+    return replica.taken
+
+
+@pytest.mark.parametrize("latency_s", [0.05, 0.95, 1.5, 3.0])
+def test_a_clock_follows_its_wish_by_the_latency_whatever_is_wished_for_meanwhile(
+    latency_s: float,
+) -> None:
+    wishes = {float(second): 1980 - 15 * second for second in range(1, 6)}
+    expected = [(round(at_s + latency_s, 6), clock_mhz) for at_s, clock_mhz in wishes.items()]
+    assert taken(latency_s, wishes) == expected
+
+
+def test_a_clock_changes_once_a_second_and_the_latest_wish_counts() -> None:
+    found = taken(0.05, {1.0: 1500, 1.1: 1400, 1.8: 1300, 2.0: 1200, 2.1: 1100})
+    assert found == [(1.05, 1500), (2.05, 1200), (3.05, 1100)]
