@@ -49,6 +49,8 @@ from steppe.sim.run import Failure, Scenario, simulate
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
+LOWEST_CLOCK_SHARE = 0.6
+"""Below this share of the highest clock nothing was fitted (`frontier/gpu_spec.py`)."""
 FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
     "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
@@ -139,7 +141,13 @@ def make_bench(name: str, replicas: int | None, duration_s: float, utilisation: 
                 "supply": [{"kind": "constant", "watts": 1}],
                 "speedup": scenarios.DAY_S / duration_s,
             },
-            "frontier": {"sweep": {"prompt_tokens": 1155, "output_tokens": 211}},
+            "frontier": {
+                "sweep": {
+                    "prompt_tokens": 1155,
+                    "output_tokens": 211,
+                    "lowest_clock_share": LOWEST_CLOCK_SHARE,
+                }
+            },
             "gateway": {"max_waiting": 20_000},
             "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},
             "load": {"utilisation": utilisation, "daily_depth": 0.4},
