@@ -87,7 +87,7 @@ def test_a_config_as_json_shows_the_defaults_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("watts: 100 -> watts: -1", "power.supply.0.constant.watts"),
+        ("watts: 100 -> watts: -1", "power.supply.0.watts"),
         ("name: -> nome: ", "model."),
         ("kind: emulated -> kind: abacus", "device"),
     ],

@@ -43,7 +43,7 @@ def test_a_config_with_an_unknown_key_is_exit_code_2_and_names_it(
     config.write_text(CONFIG + "site: {pues: 2}\n")
     result = CliRunner().invoke(main, [*command, str(config)])
     assert result.exit_code == 2
-    assert result.stderr == f"steppe: {config}: site.pues: unknown key\n"
+    assert result.stderr == f"steppe: {config}: site.pues: unknown key, did you mean pue?\n"
 
 
 @pytest.mark.parametrize(

@@ -39,22 +39,22 @@ def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_asked_for(tmp_path: P
     [
         (
             {"kind": "nvml", "zeusd": {"socket": "zeusd.sock"}},
-            "device.nvml.zeusd.socket: each node looks for it in its own file system: give an "
+            "device.zeusd.socket: each node looks for it in its own file system: give an "
             "absolute path, found 'zeusd.sock'",
         ),
         (
             {"kind": "nvml", "zeusd": {"token_file": "token"}},
-            "device.nvml.zeusd.token_file: each node looks for it in its own file system: give an "
+            "device.zeusd.token_file: each node looks for it in its own file system: give an "
             "absolute path, found 'token'",
         ),
         (
             {"kind": "nvml", "agent_socket": "agent.sock"},
-            "device.nvml.agent_socket: each node looks for it in its own file system: give an "
+            "device.agent_socket: each node looks for it in its own file system: give an "
             "absolute path, found 'agent.sock'",
         ),
-        ({"kind": "emulated", "agent_socket": "/a"}, "device.emulated.agent_socket: unknown key"),
-        ({"kind": "nvml", "zeusd": {"port": 1}}, "device.nvml.zeusd.port: unknown key"),
-        ({"kind": "emulated", "zeusd": {}}, "device.emulated.zeusd: unknown key"),
+        ({"kind": "emulated", "agent_socket": "/a"}, "device.agent_socket: unknown key"),
+        ({"kind": "nvml", "zeusd": {"port": 1}}, "device.zeusd.port: unknown key"),
+        ({"kind": "emulated", "zeusd": {}}, "device.zeusd: unknown key"),
     ],
 )
 def test_a_mistake_about_who_sets_limits_is_one_line_that_names_the_key(

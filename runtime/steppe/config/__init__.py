@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from steppe.config.control import ControlSection, HorizonSection
@@ -19,6 +18,7 @@ from steppe.config.device import (
     ZeusdSection,
 )
 from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
+from steppe.config.mistake import first_mistake
 from steppe.config.power import (
     BatterySection,
     ConstantSupply,
@@ -42,6 +42,7 @@ from steppe.config.serving import (
     SweepSection,
 )
 from steppe.config.shipped import shipped_config
+from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
 
 __all__ = [
@@ -109,35 +110,15 @@ def load_config(path: Path) -> RunConfig:
     """Read a run configuration; relative paths inside it are relative to its folder.
 
     Raises:
-        ConfigError: The file is missing or malformed, has an unknown key, or a value is
-            out of range. The message is one line and names the key.
+        ConfigError: The file is missing or malformed, has an unknown key or one twice, or a
+            value is out of range. The message is one line and names the key.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: asked for a mapping, found {type(values).__name__}")
+    values = read_mapping(path)
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+        raise ConfigError(f"{path}: {first_mistake(error, RunConfig)}") from error
     return _resolve_paths(config, path.parent)
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Return the first of the problems, with its key and what was found."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    found = first["input"]
-    shown = "" if isinstance(found, dict) else f", found {found!r}"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}{shown}"
 
 
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:

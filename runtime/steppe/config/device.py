@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from steppe.config.section import NonNegative, Section
+from steppe.config.section import FilePath, NonNegative, Section
 
 AGENT_SOCKET = Path("/run/steppe/agent.sock")
 """Where the agent of a host listens unless it is told otherwise."""
@@ -19,7 +19,7 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-NodePath = Annotated[Path, AfterValidator(_absolute)]
+NodePath = Annotated[FilePath, AfterValidator(_absolute)]
 """A path in the file system of each node."""
 
 

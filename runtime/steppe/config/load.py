@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from steppe.config.section import NonNegative, Positive, Section
+from steppe.config.section import Count, NonNegative, Positive, Section
 
 
 class PrioritySection(Section):
@@ -18,8 +19,8 @@ class PrioritySection(Section):
 
     @model_validator(mode="after")
     def _some(self) -> PrioritySection:
-        if self.interactive + self.standard + self.deferrable <= 0:
-            raise ValueError("give at least one class a share above 0")
+        if not 0 < self.interactive + self.standard + self.deferrable < math.inf:
+            raise ValueError("asked for shares with a finite sum above 0")
         return self
 
 
@@ -39,7 +40,7 @@ class LoadSection(Section):
     daily_peak_hour: Annotated[float, Field(ge=0, lt=24)] = 14.0
     """Hour of the day at which the rate is highest."""
     priorities: PrioritySection = PrioritySection()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class FailureSection(Section):
@@ -47,7 +48,7 @@ class FailureSection(Section):
 
     at_s: NonNegative
     """When, s since the run began."""
-    replica: Annotated[int, Field(ge=1)]
+    replica: Count
     """Which, counted from 1."""
 
 
@@ -56,7 +57,7 @@ class SimSection(Section):
 
     duration_s: Positive = 3600.0
     """Length of the run, s."""
-    kv_tokens: Annotated[int, Field(ge=1)] | None = None
+    kv_tokens: Count | None = None
     """Tokens that the KV cache of one replica holds; when absent what the energy roofline says,
     and on emulated GPUs without end."""
     clock_latency_s: NonNegative = 0.05
@@ -69,4 +70,4 @@ class SimSection(Section):
     """From the last step to asleep, s."""
     transition_w: NonNegative | None = None
     """Draw of a replica in any of the three, W; that of an idle one at full clock when absent."""
-    failures: tuple[FailureSection, ...] = ()
+    failures: Annotated[tuple[FailureSection, ...], Field(strict=False)] = ()

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Literal
+from contextlib import suppress
+from datetime import date, datetime, time
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from steppe.config.section import NonNegative, Positive, Section, Share
+from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
+
+
+def _moment(value: Any) -> datetime:
+    """Return what YAML made of a date, with or without a time; a number is none."""
+    match value:
+        case datetime():
+            return value
+        case date():
+            return datetime.combine(value, time())
+        case str():
+            with suppress(ValueError):
+                return datetime.fromisoformat(value)
+    raise ValueError("asked for a date and time in ISO 8601")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A moment of the calendar."""
 
 
 class ConstantSupply(Section):
@@ -22,7 +39,7 @@ class TraceSupply(Section):
     """Watts from a CSV or Parquet file (`.csv`, `.csv.gz`, `.parquet`)."""
 
     kind: Literal["trace"]
-    path: Path
+    path: FilePath
     time_column: str = "time_utc"
     power_column: str = "p_kw"
     watts_per_unit: Positive = 1000.0
@@ -51,7 +68,7 @@ class SignalSupply(Section):
     """A file that another program rewrites: one number, watts; stale when not rewritten."""
 
     kind: Literal["signal"]
-    path: Path
+    path: FilePath
 
 
 SupplySection = Annotated[
@@ -79,12 +96,12 @@ class BatterySection(Section):
 class PowerSection(Section):
     """How many watts may be drawn, at the site boundary."""
 
-    supply: Annotated[tuple[SupplySection, ...], Field(min_length=1)]
+    supply: Annotated[tuple[SupplySection, ...], Field(min_length=1, strict=False)]
     """Sources; their watts add up."""
     battery: BatterySection | None = None
     reserve_w: NonNegative = 0.0
     """Kept back from the supply at all times, W."""
-    start: datetime | None = None
+    start: Moment | None = None
     """Trace time at which the run begins, ISO 8601; the trace's own start when absent, its
     own zone where no offset is given. Weather stations ignore year and zone: the time is their
     local standard time."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from steppe.config.section import Positive, Section, Share
+from steppe.config.section import Count, FilePath, Positive, Section, Share
 
 
 class ModelSection(Section):
@@ -25,7 +25,7 @@ class EngineSection(Section):
     """What one replica runs."""
 
     kind: Literal["vllm", "transformers", "synthetic"] = "vllm"
-    max_batch_limit: Annotated[int, Field(ge=1)] = 64
+    max_batch_limit: Count = 64
     """Largest batch limit the controller may set (vLLM's `max_num_seqs`)."""
     max_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     """Most tokens scheduled in one step (vLLM's `max_num_batched_tokens`)."""
@@ -50,18 +50,18 @@ class SweepSection(Section):
     lowest_clock_share: Share = 0.5
     """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
     voltage falls no further: slower clocks then cost more joules per token, not fewer."""
-    batch_limits: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    batch_limits: Annotated[tuple[Count, ...] | None, Field(strict=False)] = None
     """Batch limits to try; powers of two up to the largest when absent."""
     window_s: Positive = 2.0
     """Length of one measured window, s."""
-    prompt_tokens: Annotated[int, Field(ge=1)] = 128
-    output_tokens: Annotated[int, Field(ge=1)] = 64
+    prompt_tokens: Count = 128
+    output_tokens: Count = 64
 
 
 class FrontierSection(Section):
     """Where the operating points come from: a file that `steppe` wrote, or a sweep."""
 
-    file: Path | None = None
+    file: FilePath | None = None
     sweep: SweepSection | None = None
 
     @model_validator(mode="after")
@@ -74,9 +74,9 @@ class FrontierSection(Section):
 class FleetSection(Section):
     """How many replicas, and how large."""
 
-    replicas: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    replicas: Count | Literal["all"] = "all"
     """Replicas of the model; `all`: as many as the GPUs of the cluster hold."""
-    gpus_per_replica: Annotated[int, Field(ge=1)] = 1
+    gpus_per_replica: Count = 1
 
 
 class GatewaySection(Section):
@@ -100,8 +100,18 @@ class SloSection(Section):
     """Longest mean time per output token, s."""
 
 
+def _cluster_address(address: str) -> str:
+    if address not in ("local", "auto") and not re.fullmatch(r"(\w+://)?\S+:\d+", address):
+        raise ValueError("asked for local, auto or HOST:PORT")
+    return address
+
+
+ClusterAddress = Annotated[str, AfterValidator(_cluster_address)]
+"""Where a Ray cluster is."""
+
+
 class RaySection(Section):
     """Which Ray cluster to use."""
 
-    address: str = "local"
+    address: ClusterAddress = "local"
     """`local` starts one for this run; `auto` or an address joins a running one."""

@@ -1,0 +1,150 @@
+"""What a person is told about a mistake in a run configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from steppe.config.section import Section
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+_ASKED = {
+    "dict_type": "a mapping",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt:.16g}",
+    "greater_than_equal": "a number of at least {ge:.16g}",
+    "int_type": "a whole number",
+    "less_than": "a number below {lt:.16g}",
+    "less_than_equal": "a number of at most {le:.16g}",
+    "literal_error": "{expected}",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "path_type": "a path",
+    "string_too_short": "a text that is not empty",
+    "string_type": "a text",
+    "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
+}
+"""What was asked for where an error of pydantic's has this type."""
+_TAG = "kind"
+"""The key that says which section of several stands in a place."""
+_LONGEST = 60
+"""Most characters of what was found that are shown."""
+
+
+def first_mistake(error: ValidationError, whole: type[Section]) -> str:
+    """Return one line on one mistake: its key, what was asked and what was found.
+
+    A key that nothing knows comes first, for it may be why another one is missing.
+
+    Args:
+        error: All the mistakes.
+        whole: The section that was to be read.
+    """
+    mistakes = error.errors(include_url=False)
+    first = min(mistakes, key=lambda each: each["type"] not in _UNKNOWN)
+    keys, sections = _place(first["loc"], whole)
+    found = first["input"]
+    match first["type"]:
+        case "extra_forbidden" | "invalid_key":
+            keys, sections = _place(first["loc"][:-1], whole)
+            known = [key for section in sections for key in section.model_fields]
+            return _unknown(keys, str(first["loc"][-1]), known)
+        case "missing":
+            return f"{_dotted(keys)}: missing"
+        case "union_tag_not_found":
+            return _no_tag(keys, found, sections)
+        case "union_tag_invalid":
+            tag = _shown(found[_TAG])
+            return f"{_dotted([*keys, _TAG])}: asked for {_kinds(sections)}, found {tag}"
+    alike = [each for each in mistakes if _place(each["loc"], whole)[0] == keys]
+    return _value(keys, alike)
+
+
+def _value(keys: Sequence[int | str], alike: Sequence[ErrorDetails]) -> str:
+    """Return what is wrong with one value; each kind of value that may stand there is a mistake."""
+    found, said = alike[0]["input"], alike[0]["msg"].removeprefix("Value error, ")
+    wanted = [
+        _ASKED[each["type"]].format(**each.get("ctx", {}))
+        for each in alike
+        if each["type"] in _ASKED
+    ]
+    head = f"{_dotted(keys)}: " if keys else ""
+    if wanted:
+        return f"{head}asked for {' or '.join(wanted)}, found {_shown(found)}"
+    return f"{head}{said}" if isinstance(found, dict) else f"{head}{said}, found {_shown(found)}"
+
+
+def _place(
+    location: Sequence[int | str], whole: type[Section]
+) -> tuple[list[int | str], list[type[Section]]]:
+    """Return the keys of the file that lead to a place, and the sections that may stand there.
+
+    Pydantic names the member of a union beside them, which is no key of the file.
+    """
+    keys: list[int | str] = []
+    sections = [whole]
+    for part in location:
+        if isinstance(part, int):
+            keys.append(part)
+            continue
+        fields = [each.model_fields[part] for each in sections if part in each.model_fields]
+        if fields:
+            keys.append(part)
+            sections = [each for field in fields for each in _sections_in(field.annotation)]
+        else:
+            sections = [each for each in sections if part in _tags(each)]
+    return keys, sections
+
+
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections_in(part)
+
+
+def _tags(section: type[Section]) -> tuple[str, ...]:
+    field = section.model_fields.get(_TAG)
+    return () if field is None else get_args(field.annotation)
+
+
+def _kinds(sections: Iterable[type[Section]]) -> str:
+    *most, last = (repr(tag) for section in sections for tag in _tags(section))
+    return f"{', '.join(most)} or {last}"
+
+
+def _no_tag(
+    keys: Sequence[int | str], found: Mapping[Any, Any], sections: Iterable[type[Section]]
+) -> str:
+    for key in get_close_matches(_TAG, map(str, found), 1):
+        return _unknown(keys, key, [_TAG])
+    return f"{_dotted([*keys, _TAG])}: missing: asked for {_kinds(sections)}"
+
+
+def _unknown(keys: Sequence[int | str], key: str, known: Iterable[str]) -> str:
+    near = "".join(f", did you mean {each}?" for each in get_close_matches(key, known, 1))
+    return f"{_dotted([*keys, key])}: unknown key{near}"
+
+
+def _dotted(keys: Iterable[int | str]) -> str:
+    return ".".join(str(key) for key in keys)
+
+
+def _shown(found: Any) -> str:
+    match found:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case []:
+            return "an empty list"
+        case list():
+            return "a list"
+    text = repr(found)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,0 +1,169 @@
+"""What `load_config` takes and refuses, and that a refusal is one line for a person to act on."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steppe.config import RunConfig, load_config, shipped_config
+from steppe.errors import ConfigError
+
+VALUES = {
+    "model": {"name": "tiny"},
+    "device": {"kind": "emulated"},
+    "power": {"supply": [{"kind": "constant", "watts": 100}]},
+    "frontier": {"sweep": {}},
+}
+
+
+def loaded(folder: Path, changes: dict[str, Any]) -> RunConfig:
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(VALUES | changes))
+    return load_config(path)
+
+
+def refusal(folder: Path, changes: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, changes)
+    return str(caught.value).removeprefix(f"{folder / 'run.yaml'}: ")
+
+
+def supply(*sources: object, **power: object) -> dict[str, Any]:
+    return {"power": {"supply": list(sources), **power}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"modle": {"name": "x"}}, "modle: unknown key, did you mean model?"),
+        ({"modle": {"name": "x"}, "model": {}}, "modle: unknown key, did you mean model?"),
+        ({"control": {"polcy": 1}}, "control.polcy: unknown key, did you mean policy?"),
+        ({"device": {"knd": "nvml"}}, "device.knd: unknown key, did you mean kind?"),
+        ({"device": {"kind": "nvml", "nvml": 1}}, "device.nvml: unknown key"),
+        (
+            supply({"kind": "wind", "rated_w": 1, "staton": "x"}),
+            "power.supply.0.staton: unknown key, did you mean station?",
+        ),
+        ({"site": {"colour": 1}}, "site.colour: unknown key"),
+        ({"site": {5: 1}}, "site.5: unknown key"),
+        ({"model": {}}, "model.name: missing"),
+    ],
+)
+def test_a_key_that_nothing_knows_is_named_first_with_the_one_it_may_stand_for(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    assert refusal(tmp_path, changes) == says
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"device": {"gpu": "h100"}}, "device.kind: missing: asked for 'nvml', 'emulated' or"),
+        ({"device": {"kind": "l4"}}, "device.kind: asked for 'nvml', 'emulated' or 'modelled', f"),
+        ({"device": None}, "device: asked for a mapping, found nothing"),
+        (supply({"kind": "sun"}), "power.supply.0.kind: asked for 'constant', 'trace', 'wind', "),
+        (supply(5), "power.supply.0: asked for a mapping, found 5"),
+        (supply(), "power.supply: asked for a list of at least 1, found an empty list"),
+        ({"power": {"supply": {}}}, "power.supply: asked for a list, found a mapping"),
+        (
+            supply({"kind": "wind", "rated_w": 1, "station": "x"}),
+            "power.supply.0.station: asked for 'greensboro' or 'sand_point', found 'x'",
+        ),
+        ({"engine": {"kind": "transformers"}, "fleet": {"gpus_per_replica": 2}}, "engine.kind tr"),
+    ],
+)
+def test_a_part_that_is_something_else_is_named_as_the_file_names_it(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    assert refusal(tmp_path, changes).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ("fleet.replicas", "a whole number or 'all', found 'some'"),
+        ("fleet.gpus_per_replica", "a whole number, found 1.5"),
+        ("control.period_s", "a number, found True"),
+        ("control.lead_s", "a number, found '1'"),
+        ("control.dwell_s", "a finite number, found inf"),
+        ("control.over_share", "a number above 0, found 0"),
+        ("load.seed", "a number of at least 0, found -1"),
+        ("load.daily_depth", "a number below 1, found 1"),
+        ("gateway.port", "a number of at most 65535, found 65536"),
+        ("gateway.host", "a text that is not empty, found ''"),
+        ("model.name", "a text, found 5"),
+        ("frontier.file", "a path, found 5"),
+        ("ray.address", "local, auto or HOST:PORT, found 'bogus'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_shown_beside_what_was_asked(
+    tmp_path: Path, changes: str, says: str
+) -> None:
+    section, key = changes.split(".")
+    found = yaml.safe_load(says.rpartition("found ")[2].replace("inf", ".inf"))
+    assert refusal(tmp_path, {section: {key: found}}) == f"{changes}: asked for {says}"
+
+
+def test_shares_without_a_finite_sum_are_refused(tmp_path: Path) -> None:
+    shares = {"standard": 1e308, "deferrable": 1e308}
+    said = refusal(tmp_path, {"load": {"priorities": shares}})
+    assert said == "load.priorities: asked for shares with a finite sum above 0"
+
+
+@pytest.mark.parametrize("start", [5, "5", "tomorrow", True])
+def test_a_start_that_is_no_date_is_refused(tmp_path: Path, start: object) -> None:
+    said = refusal(tmp_path, supply({"kind": "constant", "watts": 1}, start=start))
+    assert said == f"power.start: asked for a date and time in ISO 8601, found {start!r}"
+
+
+@pytest.mark.parametrize(
+    ("start", "meant"),
+    [
+        (datetime(2001, 9, 5, 9), datetime(2001, 9, 5, 9)),
+        (date(2001, 9, 5), datetime(2001, 9, 5)),
+        ("2001-09-05T09:00Z", datetime(2001, 9, 5, 9, tzinfo=UTC)),
+    ],
+)
+def test_a_start_may_be_a_date_with_or_without_a_time(
+    tmp_path: Path, start: object, meant: datetime
+) -> None:
+    config = loaded(tmp_path, supply({"kind": "constant", "watts": 1}, start=start))
+    assert config.power.start == meant
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379", "ray://a:1"])
+def test_a_cluster_is_named_as_ray_names_it(tmp_path: Path, address: str) -> None:
+    assert loaded(tmp_path, {"ray": {"address": address}}).ray.address == address
+
+
+def test_a_whole_number_is_a_number_and_so_is_one_with_an_exponent(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(VALUES) + "control: {period_s: 2, over_share: 5e-5}\n")
+    control = load_config(path).control
+    assert (control.period_s, control.over_share) == (2.0, 5e-5)
+
+
+def test_a_key_that_is_given_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {name: a}\nsite:\n  pue: 1\n  pue: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: pue: given in line 3 and again in line 4"
+    path.write_text("model: {name: a}\nmodel: {name: b}\n")
+    with pytest.raises(ConfigError, match="model: given in line 1 and again in line 2"):
+        load_config(path)
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(VALUES) + "slo: {<<: {ttft_s: 9}, ttft_s: 1}\n")
+    assert load_config(path).slo.ttft_s == 1
+
+
+def test_all_shipped_configurations_load() -> None:
+    for name in ("demo.yaml", "windy_day.yaml"):
+        assert load_config(shipped_config(name)).power.supply
