@@ -104,6 +104,28 @@ def test_a_bad_config_is_one_line_that_names_the_key(
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("device: {kind: modelled, gpu: h1000}", "h1000"),
+        ("power: {supply: [{kind: trace, path: wind.csv}]}", "wind.csv"),
+        ("frontier: {file: points.yaml}", "points.yaml"),
+        ("load: {trace: azure.csv}", "azure.csv"),
+    ],
+)
+def test_a_config_that_names_what_is_not_there_is_not_valid(
+    tmp_path: Path, changed: str, named: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    section = changed.partition(":")[0]
+    kept = [line for line in CONFIG.splitlines() if not line.startswith(section)]
+    path.write_text("\n".join([*kept, changed]).replace("smollm2-135m", "llama-3.1-8b"))
+    result = CliRunner().invoke(main, ["config", "validate", str(path)])
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_missing_config_is_exit_code_2() -> None:
     result = CliRunner().invoke(main, ["config", "validate", "nowhere.yaml"])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

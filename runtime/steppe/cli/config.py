@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from steppe.cli.inputs import check_files
 from steppe.config import load_config
 
 
@@ -18,6 +19,7 @@ def config_group() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print every setting as one JSON document.")
 def validate_command(file: Path, as_json: bool) -> None:
-    """Check FILE; exit code 2 and one line that names the key when something is wrong."""
+    """Check FILE and the files it names; exit code 2 and one line when something is wrong."""
     config = load_config(file)
+    check_files(config)
     click.echo(config.model_dump_json() if as_json else f"{file}: ok")

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
+from steppe.cli.inputs import check_files
 from steppe.cli.leaving import leaving_on_sigterm
 from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
@@ -33,7 +34,6 @@ from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import refuse_port_in_use
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.traces import read_trace
 from steppe.measure.saturate import saturated
 from steppe.measure.sweep import (
     Grid,
@@ -44,7 +44,6 @@ from steppe.measure.sweep import (
     spread_clocks,
     sweep,
 )
-from steppe.power.budget import budget_from_config
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
 from steppe.report.recorder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
@@ -115,11 +114,7 @@ def check_inputs(config: RunConfig) -> None:
         is_cpu_build()
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
-    budget_from_config(config.power, config.site)
-    if config.frontier.file is not None:
-        read_frontier(config.frontier.file, config.engine.max_batch_limit)
-    if config.load.trace != "synthetic":
-        read_trace(Path(config.load.trace))
+    check_files(config)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
