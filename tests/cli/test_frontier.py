@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from steppe.cli import main
 from steppe.config import shipped_config
-from steppe.frontier.file import write_frontier
+from steppe.frontier.file import Subject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline_file import read_longest_context
@@ -158,3 +158,56 @@ def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path
         _points("--batch", "64", *lengths, *more) for more in ((), ("--measured", str(file)))
     )
     assert after["output_tps"] == pytest.approx(0.8 * before["output_tps"], rel=0.05)
+
+
+def _corrected(folder: Path, subject: Subject, gpu: str = "h100") -> Result:
+    file = folder / "mine.yaml"
+    point = OperatingPoint(1980, 64, 4000.0, 600.0)
+    write_frontier(Frontier.of([point], 70.0, 80.0, "counter"), file, subject)
+    ask = ["frontier", "--model", "llama-3.1-8b", "--gpu", gpu, "--batch", "64"]
+    return CliRunner().invoke(main, [*ask, "--measured", str(file)])
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        Subject(),
+        Subject("llama-3.1-8b", "h100"),
+        Subject("meta-llama/Llama-3.1-8B-Instruct", "NVIDIA H100 80GB HBM3"),
+        Subject("/srv/models/Llama-3.1-8B-Instruct"),
+    ],
+)
+def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
+    tmp_path: Path, subject: Subject
+) -> None:
+    result = _corrected(tmp_path, subject)
+    assert result.exit_code == 0, result.output
+    title = f"(modelled, corrected by {tmp_path / 'mine.yaml'})"
+    assert "".join(title.split()) in "".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("subject", "says"),
+    [
+        (
+            Subject("qwen3-8b", "h100"),
+            "model: asked for meta-llama/Llama-3.1-8B-Instruct, found qwen3-8b",
+        ),
+        (Subject("llama-3.1-8b", "NVIDIA L4"), "gpu: asked for h100, found NVIDIA L4"),
+        (Subject("llama-3.1-8b", "NVIDIA L40S"), "gpu: asked for h100, found NVIDIA L40S"),
+    ],
+)
+def test_a_frontier_of_another_model_or_gpu_is_refused(
+    tmp_path: Path, subject: Subject, says: str
+) -> None:
+    result = _corrected(tmp_path, subject)
+    assert result.exit_code == 2
+    assert result.stderr == f"steppe: {tmp_path / 'mine.yaml'}: {says}\n"
+
+
+def test_a_gpu_file_of_ones_own_takes_a_frontier_of_whatever_gpu(tmp_path: Path) -> None:
+    own = tmp_path / "rig.yaml"
+    text = (shipped_config("gpus") / "h100.yaml").read_text()
+    own.write_text(text.replace("name: h100", "name: rig"))
+    result = _corrected(tmp_path, Subject("llama-3.1-8b", "NVIDIA L40S"), str(own))
+    assert result.exit_code == 0, result.output

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from steppe.errors import ConfigError
-from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.file import Subject, read_frontier, read_subject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
@@ -18,6 +18,16 @@ def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
     frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
     write_frontier(frontier, tmp_path / "frontier.yaml")
     assert read_frontier(tmp_path / "frontier.yaml") == frontier
+
+
+def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
+    write_frontier(frontier, path, Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3"))
+    assert read_frontier(path) == frontier
+    assert read_subject(path) == Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3")
+    write_frontier(frontier, path)
+    assert read_subject(path) == Subject(None, None)
 
 
 @pytest.mark.parametrize(

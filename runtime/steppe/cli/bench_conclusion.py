@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from steppe.errors import InfeasibleError
-from steppe.frontier.file import write_frontier
+from steppe.frontier.file import Subject, write_frontier
 from steppe.measure.campaign import frontier_from
 from steppe.measure.export import PARQUET_FILE, bench_points, write_parquet
 from steppe.measure.interchange import write_ml_energy
@@ -40,7 +40,8 @@ def conclude(
     (out / REPORT_FILE).write_text(bench_page(report_of(results, slo_s)))
     try:
         frontier = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
-        write_frontier(frontier, out / FRONTIER_FILE)
+        gpus = ", ".join(sorted(set(head.provenance.gpus)))
+        write_frontier(frontier, out / FRONTIER_FILE, Subject(head.provenance.model, gpus or None))
     except InfeasibleError as error:
         console.print(f"[red]no {FRONTIER_FILE}: {error}[/red]")
     points = bench_points(results)

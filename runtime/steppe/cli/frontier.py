@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from steppe.errors import UsageError
-from steppe.frontier.file import read_frontier
+from steppe.errors import ConfigError, ModelError, UsageError
+from steppe.fleet.weights import spec_name
+from steppe.frontier.file import read_frontier, read_subject
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_longest_context, read_roofline
+from steppe.frontier.roofline_file import read_longest_context, read_model_shape, read_roofline
 
 LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
@@ -71,6 +73,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     )
     if wanted.measured is not None:
         known = read_frontier(wanted.measured).candidates
+        _refuse_another(wanted.measured, roofline)
         roofline = roofline.refitted(known, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)
     clocks = _clocks(wanted.clock, roofline.gpu)
@@ -83,7 +86,34 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     if as_json:
         click.echo(json.dumps(_document(roofline, points, best)))
     else:
-        Console().print(_table(roofline, points, best))
+        Console().print(_table(_title(wanted, roofline), points, best))
+
+
+def _refuse_another(path: Path, roofline: EnergyRoofline) -> None:
+    """Refuse a frontier that says it is of another model or GPU than the one that it corrects.
+
+    A GPU file of one's own may have any name, so no frontier is refused for the GPU of one.
+    """
+    said = read_subject(path)
+    if said.model is not None and _model_name(said.model) != _model_name(roofline.model.name):
+        raise ConfigError(f"{path}: model: asked for {roofline.model.name}, found {said.model}")
+    gpu = _shipped_gpu(roofline.gpu.name)
+    if said.gpu is not None and gpu is not None and _shipped_gpu(said.gpu) != gpu:
+        raise ConfigError(f"{path}: gpu: asked for {roofline.gpu.name}, found {said.gpu}")
+
+
+def _model_name(said: str) -> str:
+    """Return the name of a model without its owner or folder; that of an alias in full."""
+    with suppress(ModelError):
+        said = read_model_shape(said).name
+    return Path(said).name.lower()
+
+
+def _shipped_gpu(said: str) -> str | None:
+    try:
+        return spec_name(said)
+    except ConfigError:
+        return None
 
 
 def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:
@@ -146,9 +176,17 @@ def _document(
     }
 
 
-def _table(roofline: EnergyRoofline, points: Sequence[OperatingPoint], best: Frontier) -> Table:
+def _title(wanted: _Asked, roofline: EnergyRoofline) -> str:
+    """Say what the points are of, and what they rest on."""
+    rests_on = (
+        "modelled" if wanted.measured is None else f"modelled, corrected by {wanted.measured}"
+    )
+    return f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} ({rests_on})"
+
+
+def _table(title: str, points: Sequence[OperatingPoint], best: Frontier) -> Table:
     table = Table(
-        title=f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} (modelled)",
+        title=title,
         caption="* no other point gives as many tokens for as few watts",
     )
     for heading in ("clock MHz", "batch limit", "tokens/s", "W", "J/token", "TPOT ms", "Pareto"):

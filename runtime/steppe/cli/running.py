@@ -28,7 +28,7 @@ from steppe.fleet.bookkeeper import Books
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.fleet.driver import FleetDriver, Taken
 from steppe.fleet.leftovers import gpus_file, state_folder, sweep_leftovers
-from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.file import Subject, read_frontier, write_frontier
 from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import refuse_port_in_use
@@ -201,7 +201,12 @@ class Run:
     def follow(self, frontier: Frontier, finished: Callable[[], bool] = lambda: False) -> None:
         """Run until the duration is over, `finished` says so, or a signal comes."""
         if self._recorder is not None:
-            self._recorder.leave("frontier.yaml", partial(write_frontier, frontier))
+            cards = {
+                gpu.name for node in self._driver.crew.nodes.values() for gpu in node.info.gpus
+            }
+            subject = Subject(self._plan.config.model.name, ", ".join(sorted(cards)))
+            written = partial(write_frontier, frontier, subject=subject)
+            self._recorder.leave("frontier.yaml", written)
         self._driver.begin(frontier)
         before = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:

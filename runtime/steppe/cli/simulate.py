@@ -13,9 +13,16 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
-from steppe.config import RunConfig, SweepSection, load_config
+from steppe.config import (
+    EmulatedSection,
+    ModelledSection,
+    NvmlSection,
+    RunConfig,
+    SweepSection,
+    load_config,
+)
 from steppe.errors import ConfigError
-from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.file import Subject, read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
@@ -69,7 +76,8 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     with Recorder(record) as recorder, console.status("simulating") as status:
         journal = Shown(recorder, status, scenario.duration_s)
         totals = simulate(scenario, settings.control.period_s, journal)
-        recorder.leave("frontier.yaml", partial(write_frontier, frontier))
+        written = partial(write_frontier, frontier, subject=subject_of(settings))
+        recorder.leave("frontier.yaml", written)
         status.update("drawing the figure")
         version = {"steppe": importlib.metadata.version("steppe")}
         slo = Slo(settings.slo.ttft_s, settings.slo.tpot_s)
@@ -118,6 +126,15 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)
     batch_limits = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
     return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, _mean_lengths(sweep))
+
+
+def subject_of(config: RunConfig) -> Subject:
+    """Return what the frontier of a simulation is of."""
+    match config.device:
+        case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
+            return Subject(config.model.name, gpu)
+        case NvmlSection():
+            return Subject(config.model.name)
 
 
 def _mean_lengths(sweep: SweepSection) -> Lengths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,24 @@ _WHOLE = ("clock_mhz", "batch_limit")
 _MAY_BE_0 = ("asleep_w", "idle_w", "tpot_s")
 
 
-def write_frontier(frontier: Frontier, path: Path) -> None:
-    """Write a frontier as YAML."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a frontier is of; None where its file does not say.
+
+    Attributes:
+        model: Name, folder or hub id of the model.
+        gpu: The GPU, as its vendor or a file of `configs/gpus` calls it.
+    """
+
+    model: str | None = None
+    gpu: str | None = None
+
+
+def write_frontier(frontier: Frontier, path: Path, subject: Subject = Subject()) -> None:
+    """Write a frontier as YAML, with what it is of as far as that is known."""
     values = {
         "source": frontier.source,
+        **{key: said for key, said in asdict(subject).items() if said is not None},
         "asleep_w": frontier.asleep_w,
         "idle_w": frontier.idle_w,
         "points": [asdict(point) for point in frontier.candidates],
@@ -46,6 +60,12 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
             f"found engine.max_batch_limit: {most_batch:g}"
         )
     return frontier
+
+
+def read_subject(path: Path) -> Subject:
+    """Return what a frontier file that can be read is of."""
+    values = yaml.safe_load(path.read_text())
+    return Subject(*(str(values[key]) if key in values else None for key in ("model", "gpu")))
 
 
 def _read(path: Path) -> Frontier:
