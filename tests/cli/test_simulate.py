@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -100,6 +102,33 @@ def test_a_fleet_that_cannot_be_is_refused_in_one_line(
     )
     assert result.exit_code == 2, result.output
     assert said in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "age_s", "said"),
+    [
+        (None, 0, "No such file"),
+        ("much", 0, "asked for a number, found 'much'"),
+        ("100", 3600, " s old, power.stale_s is 60 s"),
+    ],
+)
+def test_a_simulation_does_not_begin_without_its_signal(
+    tmp_path: Path, text: str | None, age_s: float, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "watts").write_text(text)
+        os.utime(tmp_path / "watts", (time.time() - age_s,) * 2)
+    config = yaml.safe_load(CONFIG)
+    config["power"] = {"supply": [{"kind": "signal", "path": "watts"}], "fallback_w": 30}
+    (tmp_path / "signal.yaml").write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(
+        main, ["simulate", str(tmp_path / "signal.yaml"), "--record", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("steppe: power.supply.0.path: a simulation needs a signal")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from steppe.config import ModelledSection, RunConfig
+from steppe.config import ModelledSection, PowerSection, RunConfig, SignalSupply
+from steppe.errors import ConfigError
 from steppe.frontier.file import read_frontier
 from steppe.frontier.roofline_file import read_roofline
 from steppe.load.traces import read_trace
 from steppe.power.budget import budget_from_config
+from steppe.power.signal import Missing, SignalFile, Stale
 
 
 def check_files(config: RunConfig) -> None:
@@ -26,3 +29,24 @@ def check_files(config: RunConfig) -> None:
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
         read_roofline(config.model.name, config.device.gpu, config.fleet.gpus_per_replica)
+
+
+def check_signals(power: PowerSection) -> None:
+    """Read the live signals that a simulation is to follow, now.
+
+    A live run may begin without them, on `fallback_w`; a simulation would be over before its
+    signal came, and all of it would be about the fallback.
+
+    Raises:
+        ConfigError: A signal cannot be read, or is stale.
+    """
+    for place, supply in enumerate(power.supply):
+        if not isinstance(supply, SignalSupply):
+            continue
+        head = f"power.supply.{place}.path: a simulation needs a signal from its start"
+        match SignalFile(supply.path, power.stale_s, time.time).read():
+            case Missing(reason):
+                raise ConfigError(f"{head}: {reason}")
+            case Stale(age_s):
+                limit = f"power.stale_s is {power.stale_s:g} s"
+                raise ConfigError(f"{head}: {supply.path} is {age_s:.0f} s old, {limit}")

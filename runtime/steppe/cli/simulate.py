@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
+from steppe.cli.inputs import check_signals
 from steppe.config import (
     EmulatedSection,
     ModelledSection,
@@ -65,6 +66,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         settings = settings.model_copy(
             update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
         )
+    check_signals(settings.power)
     kind = kind_of(settings, modelled_replica(settings))
     fleet = fleet_of(settings, kind)
     frontier = frontier_for(settings, kind)
