@@ -54,9 +54,12 @@ class PoolFacts:
 def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     """Return the policy that a configuration asks for.
 
-    Every policy that follows the budget has the same feedback, margin and ramp, and the same
-    dwell where it moves the number of replicas: what is compared is what it decides. What fills
-    up a dip and loosens limits that do not bind belongs to `follow_budget` and `save_energy`.
+    Every policy that keeps its draw to the budget, all but `full_clocks`, `nameplate` and
+    `reactive`, has the same feedback, margin and ramp; every one that moves the number of
+    replicas, but for `full_clocks` and `nameplate`, has the same dwell. `follow_budget` and
+    `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
+    limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
+    (`Planned`): these are part of what is compared.
 
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
