@@ -47,6 +47,15 @@ def test_json_is_one_document_and_the_rows_go_to_their_file(
     assert [row["output_tokens"] for row in written] == [4, 8, 12]
 
 
+def test_a_file_of_rows_that_exists_stays_as_it_is(server: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("mine")
+    result = invoke(server, "--requests", str(rows))
+    assert isinstance(result.exception, UsageError)
+    assert rows.read_text() == "mine"
+    assert server.bodies == []
+
+
 def test_without_json_a_table_is_shown(server: Any, trace: Path) -> None:
     result = invoke(server, "--trace", str(trace), "--rate", "50")
     assert result.exit_code == 0

@@ -42,6 +42,7 @@ from steppe.measure.probe import (
 )
 from steppe.measure.sweep import SETTLE_S, spread_clocks
 from steppe.options import ABOVE_ZERO, FiniteRange
+from steppe.outputs import NewFile, write_whole
 
 LOWEST_SHARE = 0.4
 
@@ -97,8 +98,8 @@ class Hands:
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a GPU file, which `steppe frontier --gpu` and `device: {kind: modelled}` read.",
+    type=NewFile(),
+    help="Write a new GPU file, which `steppe frontier --gpu` and `device: {kind: modelled}` read.",
 )
 @click.option(
     "--link",
@@ -132,23 +133,21 @@ def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
         plan = ProbePlan(_clocks(subject.card, values["clocks"]), values["window"])
         probed = probe_gpu(subject, Hands(_energy_j(meter), time.sleep, set_clock), plan)
         provenance = asdict(provenance_of([subject.card], "", "probe kernels", 0))
-    if out is not None:
-        leaning = _leaning(coefficients, probed.board)
-        document = gpu_document(out.stem, probed, _link(link_bps), leaning)
-        document["provenance"] = orjson.loads(orjson.dumps(provenance))
-        out.write_text(gpu_text(document, probed.board.card))
     if as_json:
         click.echo(orjson.dumps({"provenance": provenance, "fit": asdict(probed.fit)}))
     else:
         console.print(_table(probed.fit))
+    if out is not None:
+        leaning = _leaning(coefficients, probed.board)
+        document = gpu_document(out.stem, probed, _link(link_bps), leaning)
+        document["provenance"] = orjson.loads(orjson.dumps(provenance))
+        write_whole(out, [gpu_text(document, probed.board.card).encode()])
 
 
 def _refuse_early(out: Path | None, link_bps: float | None, coefficients: str | None) -> None:
     """Find out before minutes of probes, not after."""
     if out is None and (link_bps is not None or coefficients is not None):
         raise UsageError("--link and --coefficients go into a GPU file, found no --out")
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"--out: asked for {out}, found no folder {out.parent}")
     known = sorted(read_calibration().coefficients)
     if coefficients is not None and coefficients not in known:
         raise UsageError(f"--coefficients: asked for {coefficients}, found {', '.join(known)}")

@@ -21,8 +21,9 @@ from steppe.device.lease import Restore
 from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 from steppe.device.step_response import record_steps
-from steppe.errors import AgentError, UsageError
+from steppe.errors import AgentError
 from steppe.options import FiniteRange
+from steppe.outputs import NewFile, write_whole
 
 LEASE_S = 4.0
 
@@ -70,7 +71,7 @@ def gpus_command(
 @click.option(
     "--control", is_flag=True, help="Also step the limits and undo them; needs CAP_SYS_ADMIN."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write here, not to the screen.")
+@click.option("--out", type=NewFile(), help="New file to write in, not to the screen.")
 @click.pass_obj
 def record_command(host: _Host, seconds: float, control: bool, out: Path | None) -> None:
     """Write down how the sensors of this host's GPUs behave, as JSON; reads only.
@@ -84,10 +85,7 @@ def record_command(host: _Host, seconds: float, control: bool, out: Path | None)
     if out is None:
         click.echo(text)
         return
-    try:
-        out.write_text(text + "\n")
-    except OSError as error:
-        raise UsageError(f"{out}: cannot write: {error.strerror}") from error
+    write_whole(out, [text.encode() + b"\n"])
 
 
 def _recording(seconds: float, control: bool, socket: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import numpy as np
@@ -30,6 +30,7 @@ from steppe.load.results import LoadResult
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
 from steppe.options import ABOVE_ZERO
+from steppe.outputs import NewFile, write_whole
 from steppe.report.records import Slo
 
 _SYNTHETIC_S = 60.0
@@ -181,9 +182,9 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
 @click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--requests", type=click.File("wb", lazy=False), help="Write a JSON line a request.")
+@click.option("--requests", type=NewFile(), help="New file to write a JSON line a request in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def load_command(requests: BinaryIO | None, as_json: bool, **values: Any) -> None:
+def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:
     """Replay request arrivals against an OpenAI-compatible server, on time.
 
     Requests start when they are due, whatever the server answers. The exit code is 1 unless
@@ -192,12 +193,12 @@ def load_command(requests: BinaryIO | None, as_json: bool, **values: Any) -> Non
     plan = _plan(values)
     result = run_load(plan, Console(stderr=True))
     summary = {**_asked(plan, result.model), **result.summary(plan.slo)}
-    if requests is not None:
-        requests.writelines(orjson.dumps(row) + b"\n" for row in result.rows())
     if as_json:
         click.echo(orjson.dumps(summary))
     else:
         Console().print(*summary_tables(summary))
+    if requests is not None:
+        write_whole(requests, (orjson.dumps(row) + b"\n" for row in result.rows()))
     if not result.all_completed:
         sys.exit(1)
 
