@@ -27,7 +27,10 @@ class OutPath(click.ParamType[Path]):
         if not str(value):
             self.fail("asked for a path, found an empty one", param, ctx)
         path = Path(value)
-        self.refuse(path)
+        try:
+            self.refuse(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot write here: {error.strerror}") from error
         return path
 
     def refuse(self, path: Path) -> None:
@@ -40,15 +43,12 @@ class NewFile(OutPath):
 
     def refuse(self, path: Path) -> None:
         """Refuse a file that exists, and a folder that takes none."""
-        try:
-            if is_stream(path):
-                return
-            if path.exists():
-                raise UsageError(f"{path}: asked for a new file, found one that exists")
-            if not path.parent.is_dir():
-                raise UsageError(f"{path}: asked for a new file, found no folder {path.parent}")
-        except OSError as error:
-            raise UsageError(f"{path}: cannot write: {error.strerror}") from error
+        if is_stream(path):
+            return
+        if path.exists():
+            raise UsageError(f"{path}: asked for a new file, found one that exists")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: asked for a new file, found no folder {path.parent}")
         refuse_unwritable(path.parent)
 
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from steppe.cli.bench import bench_group
-from steppe.cli.bench_serve import EnergyLog
+from steppe.cli.energy_log import EnergyLog
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
@@ -85,6 +85,21 @@ def test_a_closed_loop_gives_vllms_keys_and_says_that_nothing_was_metered(
     assert {p.name for p in tmp_path.iterdir()} == {
         "serve.json", "profile_export_aiperf.json", "profile_export.jsonl",
     }  # fmt: skip
+
+
+def test_what_was_measured_is_printed_before_it_is_written(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steppe.cli.bench_serve.write_aiperf", full)
+    options = ["--concurrency", "1", "--requests", "1", "--prompt", "8", "--output", "2"]
+    out = ["--meter", "none", "--json", "--out", str(tmp_path / "new")]
+    result = invoke("serve", "--url", url, *options, *out)
+    assert isinstance(result.exception, UsageError)
+    assert "No space left" in str(result.exception)
+    assert json.loads(result.stdout)["completed"] == 1
 
 
 def test_an_open_loop_sends_at_its_rate(url: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import click
 import numpy as np
@@ -21,6 +20,8 @@ from rich.table import Table
 from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_meter import choose_gpus, metering
 from steppe.cli.bench_rigs import provenance_of
+from steppe.cli.energy_log import EnergyLog, Meter
+from steppe.cli.out_folders import NewFolder
 from steppe.errors import UsageError
 from steppe.load.arrivals import Arrival, poisson
 from steppe.load.client import ChatOptions
@@ -28,12 +29,11 @@ from steppe.load.command import LoadPlan, run_load
 from steppe.load.display import summary_tables
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.results import LoadResult
-from steppe.load.stream import Completed
 from steppe.load.synthetic import SyntheticLoad
 from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
 from steppe.measure.interchange import write_aiperf
 from steppe.measure.provenance import Provenance
-from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys, slices_of
+from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
 from steppe.options import ABOVE_ZERO
 from steppe.report.records import Slo
 
@@ -50,65 +50,6 @@ _ENERGY_ROWS = (
     ("J/request", "energy_per_request"),
     ("good requests/s/W", "goodput_per_watt"),
 )
-
-
-class Meter(Protocol):
-    """Whatever counts joules."""
-
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
-        """Return energy from the beginning until now, J; error since the last call, J; quality."""
-        ...
-
-
-@dataclass(slots=True)
-class EnergyLog:
-    """Reads a meter again and again while a load runs.
-
-    Attributes:
-        meter: The meter.
-        every_s: Time between two readings, s.
-        cuts: Time, energy since the beginning and error of each reading.
-        quality: Of the last reading.
-    """
-
-    meter: Meter
-    every_s: float
-    cuts: list[tuple[float, float, float]] = field(default_factory=list)
-    quality: str = ""
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Generator[None]:
-        """Read at both ends of the block and meanwhile."""
-        self._cut()
-        thread = threading.Thread(target=self._work, daemon=True, name="energy-log")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-            self._cut()
-
-    def energy(self, result: LoadResult) -> LoadEnergy:
-        """Return the energy of the load, with the tokens that each slice brought."""
-        (first_s, first_j, _), (_, last_j, _) = self.cuts[0], self.cuts[-1]
-        answers = [r.outcome for r in result.requests if isinstance(r.outcome, Completed)]
-        tokens = [(a.first_s, a.last_s, a.output_tokens) for a in answers]
-        cuts = [(at_s - first_s, energy_j - first_j) for at_s, energy_j, _ in self.cuts]
-        errors_j = [error_j for _, _, error_j in self.cuts[1:]]
-        # Inner ends cancel in the sum, see `measure.point`.
-        error_j = errors_j[0] + (errors_j[-1] if len(errors_j) > 1 else 0.0)
-        return LoadEnergy(last_j - first_j, error_j, slices_of(cuts, tokens))
-
-    def _work(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self._cut()
-
-    def _cut(self) -> None:
-        at_s = time.monotonic()
-        energy_j, error_j, self.quality = self.meter.read_at(at_s)
-        self.cuts.append((at_s, energy_j, error_j))
 
 
 @click.command(
@@ -152,7 +93,7 @@ class EnergyLog:
     type=int,
     help="Seed of the words; new each time if absent, so that no prefix cache knows them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for results and exports.")
+@click.option("--out", type=NewFolder(), help="New folder for results and exports.")
 @click.option("--explain", is_flag=True, help="Print the formula of every key, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any) -> None:
@@ -172,12 +113,12 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
             result = run_load(plan, Console(stderr=True))
     energy = None if log is None else log.energy(result)
     document = _document(plan, result, energy, provenance)
-    if out is not None:
-        _write(out, document, result, began_epoch_s)
     if as_json:
         click.echo(orjson.dumps(document))
     else:
         Console().print(*summary_tables(document), _energy_table(document))
+    if out is not None:
+        _write(out, document, result, began_epoch_s)
     if not result.all_completed:
         sys.exit(1)
 

@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steppe.cli.bench_conclusion import conclude
+from steppe.cli.bench_meter import see_gpus
 from steppe.cli.bench_rigs import Ready, UrlAsked, fleet_ready, url_ready
+from steppe.cli.out_folders import SweepFolder
+from steppe.cli.running import check_inputs
 from steppe.config import RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.measure.campaign import SweepGrid, left_to_do, run_campaign
@@ -62,6 +65,18 @@ class SweepAsked:
     output: tuple[int, ...] | None
     apart: bool
 
+    def refuse_early(self, config: RunConfig) -> None:
+        """Refuse, before a fleet starts, what its replicas cannot take.
+
+        Raises:
+            UsageError: A clock or a batch limit is none of theirs, or the config cannot be served.
+        """
+        check_inputs(config)
+        _refuse_large(self.batch or (), config.engine.max_batch_limit)
+        gpus = see_gpus(config) if self.clocks else ()
+        for gpu in gpus[:1]:
+            _refuse_unknown("--clock", self.clocks or (), gpu.capabilities.sm_clocks_mhz)
+
     def grid(self, ready: Ready, config: RunConfig | None) -> SweepGrid:
         """Return the points to measure.
 
@@ -77,14 +92,16 @@ class SweepAsked:
         _refuse_unknown("--clock", clocks, ready.clocks_mhz)
         batch = self.batch or (section.batch_limits if section else None)
         batch = batch or powers_of_two(ready.largest_batch)
-        if max(batch) > ready.largest_batch:
-            raise UsageError(
-                f"--batch: asked for {max(batch)}, found a replica of at most {ready.largest_batch}"
-            )
+        _refuse_large(batch, ready.largest_batch)
         prompts = self.prompt or (section.prompt_tokens if section else 128,)
         outputs = self.output or (section.output_tokens if section else 64,)
         lengths = tuple((p, o) for p in prompts for o in outputs)
         return SweepGrid(clocks, batch, lengths, self.apart, ready.longest_tokens)
+
+
+def _refuse_large(batch: tuple[int, ...], largest: int) -> None:
+    if max(batch, default=0) > largest:
+        raise UsageError(f"--batch: asked for {max(batch)}, found a replica of at most {largest}")
 
 
 def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...]) -> None:
@@ -102,7 +119,7 @@ def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...])
 @click.option("--url", help="Measure this OpenAI server instead of a CONFIG.")
 @click.option("--model", help="With --url: model to ask for; the server's first by default.")
 @click.option("--gpu", "gpus", type=int, multiple=True, help="With --url: its GPUs; all if absent.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results.")
+@click.option("--out", type=SweepFolder(), required=True, help="New folder, or one to go on with.")
 @click.option("--clock", "clocks", type=NumberList(), help="Clock limits, MHz.")
 @click.option(
     "--clocks",
@@ -153,6 +170,8 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
     )
     names = ("clocks", "clock_count", "batch", "prompt", "output", "apart")
     asked = SweepAsked(**{name: values[name] for name in names})
+    if config is not None:
+        asked.refuse_early(config)
     with _ready(config, values, console) as ready:
         grid = asked.grid(ready, config)
         _measure(ready, grid, plan, out, console)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.out_folders import NewFolder
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.frontier.pareto import Frontier
@@ -19,7 +20,6 @@ from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
-from steppe.report.recorder import refuse_full_folder
 
 DAY_S = 86_400.0
 QUIET_S = 15.0
@@ -30,7 +30,7 @@ GRACE_S = 45.0
 
 @click.command("demo", epilog="Example: steppe demo")
 @click.option("--config", type=click.Path(path_type=Path), help="Another config than the demo's.")
-@click.option("--record", type=click.Path(path_type=Path), help="Folder; a new one by default.")
+@click.option("--record", type=NewFolder(), help="New folder; one in runs/ by default.")
 @click.option(
     "--duration",
     type=FiniteRange(min=30),
@@ -41,7 +41,7 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     console = Console()
     settings = load_config(config or shipped_config("demo.yaml"))
     folder = record or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
-    refuse_full_folder(folder)
+    NewFolder().refuse(folder)
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
         run = Run(driver, RunPlan(settings, folder, day_s + GRACE_S), console)

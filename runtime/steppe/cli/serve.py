@@ -7,18 +7,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.out_folders import NewFolder
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
-from steppe.report.recorder import refuse_full_folder, summary_text
+from steppe.report.recorder import summary_text
 
 
 @click.command(
     "serve", epilog="Example: steppe serve configs/demo.yaml --record runs/today --duration 600"
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--record", type=click.Path(path_type=Path), help="Folder to write the run down in.")
+@click.option("--record", type=NewFolder(), help="New folder to write the run down in.")
 @click.option(
     "--duration",
     type=ABOVE_ZERO,
@@ -30,8 +31,6 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     console = Console(stderr=as_json)
     settings = load_config(config)
     plan = RunPlan(settings, record, duration)
-    if record is not None:
-        refuse_full_folder(record)
     with running_fleet(settings, console) as driver:
         run = Run(driver, plan, console)
         frontier = find_frontier(driver, settings, console)

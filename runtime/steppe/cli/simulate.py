@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.status import Status
 
 from steppe.cli.inputs import check_signals
+from steppe.cli.out_folders import NewFolder
 from steppe.config import (
     EmulatedSection,
     ModelledSection,
@@ -49,9 +50,7 @@ DAY_S = 86_400.0
     "simulate", epilog="Example: steppe simulate configs/windy_day.yaml --record runs/windy"
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--record", type=click.Path(path_type=Path), required=True, help="Folder to write the run in."
-)
+@click.option("--record", type=NewFolder(), required=True, help="New folder to write the run in.")
 @click.option(
     "--duration",
     type=ABOVE_ZERO,
