@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
 from steppe.cli import main
-from steppe.cli.running import running_fleet, served_name, versions
+from steppe.cli.running import RunPlan, running_fleet, served_name, versions
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.errors import UsageError
+from steppe.report.live import RunSoFar
 
 CONFIG = """
 model: {name: no-such-model/nowhere}
@@ -72,6 +75,38 @@ def test_a_model_that_is_nowhere_is_found_out_before_anything_starts(
     monkeypatch.setattr("steppe.cli.running.FleetDriver", None)
     with pytest.raises(UsageError, match="nowhere"), running_fleet(load_config(config), Console()):
         pass
+
+
+class BriefRun:
+    """A run that is over at once."""
+
+    so_far = RunSoFar(None, "emulated", "gpu", energy_j=10.0, output_tokens=20, completed=1)
+
+    def __init__(self, driver: object, plan: RunPlan, console: Console) -> None:
+        self.record = plan.record
+
+    def follow(self, frontier: object) -> None:
+        if self.record is not None:
+            (self.record / "summary.json").write_text('{"output_tokens": 20}\n')
+
+    def close(self) -> dict[str, int] | None:
+        return None if self.record is None else {"output_tokens": 20}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--json", '{"output_tokens": 20}\n'), ("--duration=1", "2 tokens/J")]
+)
+def test_a_run_without_a_record_is_summarised(
+    config: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    monkeypatch.setattr(
+        "steppe.cli.serve.running_fleet", lambda *_: nullcontext(SimpleNamespace(url="u"))
+    )
+    monkeypatch.setattr("steppe.cli.serve.find_frontier", lambda *_: None)
+    monkeypatch.setattr("steppe.cli.serve.Run", BriefRun)
+    result = CliRunner().invoke(main, ["serve", str(config), option])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == said if option == "--json" else said in result.stdout
 
 
 def test_the_demo_has_a_config_that_is_valid() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from steppe.power.battery import Charge
 from steppe.report.closing import summary_panel
-from steppe.report.live import RunSoFar, live_view, plain_head, plain_line, trend
+from steppe.report.live import RunSoFar, live_view, plain_end, plain_head, plain_line, trend
 from steppe.report.records import ShortageTick
 from steppe.report.summary import summarise
 
@@ -45,6 +45,14 @@ def test_the_view_says_what_the_joules_rest_on(made_run: Any) -> None:
     assert "emulated (modelled, not measured)" in text
     assert "boundary gpu" in text
     assert "0:10 of 4:00" in text
+
+
+def test_a_run_without_a_record_ends_with_one_line(made_run: Any) -> None:
+    totals = replace(so_far(made_run, 10), completed=12, energy_j=500.0, output_tokens=1000)
+    assert plain_end(totals) == (
+        "served 12 requests, 0 failed: 1,000 tokens on 500 J, 2 tokens/J; "
+        "energy emulated (modelled, not measured), boundary gpu"
+    )
 
 
 def test_the_view_says_when_the_budget_is_exceeded(made_run: Any) -> None:

@@ -44,8 +44,8 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     NewFolder().refuse(folder)
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
-        run = Run(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
         frontier = find_frontier(driver, settings, console)
+        run = Run(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
         rate_rps = _rate(settings, frontier, len(driver.crew.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "

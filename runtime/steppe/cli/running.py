@@ -178,13 +178,17 @@ def _lengths(section: SweepSection) -> tuple[Arrival, ...]:
 
 
 class Run:
-    """A running fleet that is watched and written down."""
+    """A running fleet that is watched and written down.
+
+    Attributes:
+        so_far: What it has achieved.
+    """
 
     def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
         self._recorder = Recorder(plan.record) if plan.record is not None else None
-        self._so_far = RunSoFar(plan.duration_s, driver.crew.energy_source, "gpu")
+        self.so_far = RunSoFar(plan.duration_s, driver.crew.energy_source, "gpu")
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
         self._plain_s = 0.0
@@ -240,12 +244,12 @@ class Run:
 
     def _write_down(self, taken: Taken) -> None:
         for tick in taken.ticks:
-            self._so_far = self._so_far.after_tick(tick)
+            self.so_far = self.so_far.after_tick(tick)
             self._history = [*self._history[-HISTORY_TICKS:], tick]
             if self._recorder is not None:
                 self._recorder.tick(tick)
         for request in taken.requests:
-            self._so_far = self._so_far.after_request(request)
+            self.so_far = self.so_far.after_request(request)
             if self._recorder is not None:
                 self._recorder.request(request)
 
@@ -253,12 +257,12 @@ class Run:
     def _view(self) -> Generator[Callable[[], None]]:
         """Show a live table on a terminal, a line now and then elsewhere."""
         if not self._console.is_terminal:
-            self._console.print(plain_head(self._so_far))
+            self._console.print(plain_head(self.so_far))
             yield self._show_plain
             return
         with Live(console=self._console, auto_refresh=False) as live:
             yield lambda: live.update(
-                live_view(self._latest, self._history, self._so_far), refresh=True
+                live_view(self._latest, self._history, self.so_far), refresh=True
             )
 
     def _show_plain(self) -> None:

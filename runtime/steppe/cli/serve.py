@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,6 +15,7 @@ from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO
 from steppe.report.closing import summary_panel
+from steppe.report.live import plain_end
 from steppe.report.recorder import summary_text
 
 
@@ -30,15 +34,26 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     """Serve the model of CONFIG and keep its draw on the power budget."""
     console = Console(stderr=as_json)
     settings = load_config(config)
-    plan = RunPlan(settings, record, duration)
-    with running_fleet(settings, console) as driver:
-        run = Run(driver, plan, console)
-        frontier = find_frontier(driver, settings, console)
-        console.print(f"serving on {driver.url}")
-        run.follow(frontier)
-        summary = run.close()
-    if summary is not None and record is not None:
-        if as_json:
-            click.echo(summary_text(summary))
+    with _folder(record, as_json) as folder:
+        with running_fleet(settings, console) as driver:
+            frontier = find_frontier(driver, settings, console)
+            run = Run(driver, RunPlan(settings, folder, duration), console)
+            console.print(f"serving on {driver.url}")
+            run.follow(frontier)
+            summary = run.close()
+        if as_json and summary is not None:
+            click.echo(summary_text(summary), nl=False)
+        elif summary is not None and folder is not None:
+            console.print(summary_panel(summary, folder))
         else:
-            console.print(summary_panel(summary, record))
+            console.print(plain_end(run.so_far), soft_wrap=True)
+
+
+@contextmanager
+def _folder(record: Path | None, as_json: bool) -> Generator[Path | None]:
+    """Give the folder to record in: a passing one for a summary that no record is kept of."""
+    if record is not None or not as_json:
+        yield record
+        return
+    with tempfile.TemporaryDirectory(prefix="steppe-") as folder:
+        yield Path(folder)

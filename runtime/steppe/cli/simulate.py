@@ -84,7 +84,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         slo = Slo(settings.slo.ttft_s, settings.slo.tpot_s)
         summary = recorder.finish(replace(totals, versions=version), slo)
     if as_json:
-        click.echo(summary_text(summary))
+        click.echo(summary_text(summary), nl=False)
     else:
         console.print(summary_panel(summary, record))
 

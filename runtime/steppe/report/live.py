@@ -118,6 +118,16 @@ def plain_line(record: TickRecord) -> str:
     )
 
 
+def plain_end(so_far: RunSoFar) -> str:
+    """Return the line to end a run with that is not recorded."""
+    return (
+        f"served {count(so_far.completed)} requests, {count(so_far.failed)} failed: "
+        f"{count(so_far.output_tokens)} tokens on {quantity(so_far.energy_j, 'J')}, "
+        f"{_per_joule(so_far.output_tokens, so_far.energy_j)}; "
+        f"energy {source_text(so_far.energy_source)}, boundary {so_far.boundary}"
+    )
+
+
 def battery_text(battery: Charge) -> str:
     """Return how a battery stands, such as `battery 53 % gives 1.20 kW`."""
     does = "rests"
