@@ -69,6 +69,24 @@ def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     assert "full one" in result.output
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_run_that_is_stopped_leaves_a_folder_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if is_there:
+        (tmp_path / "run").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("steppe.cli.simulate.simulate", stopped)
+        result = simulate(tmp_path)
+    assert result.exit_code == 1
+    assert "half record" in result.stderr
+    assert (tmp_path / "run").exists() == is_there
+    assert simulate(tmp_path, "--duration", "20").exit_code == 0
+
+
 @pytest.mark.parametrize("duration", ["nan", "inf", "0"])
 def test_a_duration_that_is_no_time_is_refused(tmp_path: Path, duration: str) -> None:
     result = simulate(tmp_path, "--duration", duration)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.status import Status
 
 from steppe.cli.inputs import check_signals
+from steppe.cli.leaving import leaving_on_sigterm
 from steppe.cli.out_folders import NewFolder
 from steppe.config import (
     EmulatedSection,
@@ -58,7 +61,10 @@ DAY_S = 86_400.0
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def simulate_command(config: Path, record: Path, duration: float | None, as_json: bool) -> None:
-    """Simulate the fleet of CONFIG; every joule of it is modelled."""
+    """Simulate the fleet of CONFIG; every joule of it is modelled.
+
+    Ctrl-C leaves no record.
+    """
     console = Console(stderr=as_json)
     settings = load_config(config)
     if duration is not None:
@@ -74,7 +80,8 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     console.print(
         f"simulating {fleet.replicas} replicas and {len(arrivals)} requests; energy modelled"
     )
-    with Recorder(record) as recorder, console.status("simulating") as status:
+    shown = console.status("simulating")
+    with _whole_or_none(record), Recorder(record) as recorder, shown as status:
         journal = Shown(recorder, status, scenario.duration_s)
         totals = simulate(scenario, settings.control.period_s, journal)
         written = partial(write_frontier, frontier, subject=subject_of(settings))
@@ -87,6 +94,22 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         click.echo(summary_text(summary), nl=False)
     else:
         console.print(summary_panel(summary, record))
+
+
+@contextmanager
+def _whole_or_none(record: Path) -> Generator[None]:
+    """Delete the record of a run that is stopped: the next run would refuse a folder with half."""
+    was_there = record.exists()
+    with leaving_on_sigterm():
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            for file in record.iterdir():
+                file.unlink()
+            if not was_there:
+                record.rmdir()
+            click.echo(f"steppe: stopped; the half record in {record} is deleted", err=True)
+            raise
 
 
 class Shown:
