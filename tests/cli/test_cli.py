@@ -49,7 +49,11 @@ def test_the_help_of_a_command_gives_one_example(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "exit_code"),
-    [(ConfigError("site.pue: found\n0"), 2), (InfeasibleError("site.pue: found\n0"), 1)],
+    [
+        (ConfigError("site.pue: found\n0"), 2),
+        (InfeasibleError("site.pue: found\n0"), 1),
+        (OSError(28, "found 0", "site.pue"), 1),
+    ],
 )
 def test_an_error_of_steppe_is_one_line_and_an_exit_code(error: Exception, exit_code: int) -> None:
     result = CliRunner().invoke(group_that_raises(error), [])
@@ -62,10 +66,42 @@ def test_a_bug_keeps_its_traceback() -> None:
     assert isinstance(result.exception, KeyError)
 
 
-def test_an_unknown_command_is_exit_code_2() -> None:
-    result = CliRunner().invoke(main, ["fly"])
-    assert result.exit_code == 2
-    assert "fly" in result.stderr
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fly"], "No such command 'fly'; see steppe --help"),
+        (["--fly"], "No such option '--fly'; see steppe --help"),
+        (["serve"], "Missing argument 'CONFIG'; see steppe serve --help"),
+        (["bench", "compare"], "Missing argument 'RESULTS...'; see steppe bench compare --help"),
+        (["load", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the range"),
+    ],
+)
+def test_what_the_command_line_lacks_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(main, arguments, prog_name="steppe")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"steppe: {said}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    assert "Commands:" in CliRunner().invoke(main, ["bench"]).output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("command", ["--help", "model list"])
+def test_a_full_disk_is_one_line(command: str) -> None:
+    code = f"import steppe.cli; steppe.cli.main({command.split()!r})"
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (1, "steppe: No space left on device\n")
 
 
 def test_a_good_config_is_ok(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from steppe.errors import SteppeError, UsageError
 
@@ -30,11 +34,49 @@ The line stands here so that `steppe --help` need not import what a command need
 """
 
 
+class OneLine(click.ClickException):
+    """What went wrong, in one line."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        click.echo(f"steppe: {' '.join(self.message.split())}", file=file, err=True)
+
+
+class UsageLine(OneLine):
+    """What the user asked for and cannot be."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _one_line() -> Generator[None]:
+    """Say in one line what goes wrong in the block."""
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        path = "steppe" if error.ctx is None else error.ctx.command_path
+        line = f"{error.format_message().rstrip('.')}; see {path} --help"
+        raise UsageLine(line) from error
+    except UsageError as error:
+        raise UsageLine(str(error)) from error
+    except SteppeError as error:
+        raise OneLine(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads on, as in `| head`: click leaves quietly
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        raise OneLine(place + (error.strerror or repr(error))) from error
+
+
 class SteppeGroup(click.Group):
     """Imports a command when it is asked for, and ends with one line on what went wrong.
 
     Exit codes: 2 when the user asked for something that cannot be, 1 for every other error of
-    steppe. Anything else is a bug and shows its traceback.
+    steppe or of the operating system. Anything else is a bug and shows its traceback.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,13 +98,15 @@ class SteppeGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options before the command."""
+        with _one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; print an error of steppe as one line."""
-        try:
+        """Run the command."""
+        with _one_line():
             return super().invoke(ctx)
-        except SteppeError as error:
-            click.echo(f"steppe: {' '.join(str(error).split())}", err=True)
-            ctx.exit(2 if isinstance(error, UsageError) else 1)
 
 
 @click.group(
