@@ -22,3 +22,6 @@ class FiniteRange(click.FloatRange):
 
 
 ABOVE_ZERO = FiniteRange(min=0, min_open=True)
+SEED = click.IntRange(0, (1 << 63) - 1)
+"""A seed that numpy takes, and a server in a request."""
+NOT_NEGATIVE = click.IntRange(min=0)

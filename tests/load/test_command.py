@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from steppe.errors import TraceError, UsageError
-from steppe.load.arrivals import mean_rate_rps
+from steppe.load.arrivals import Arrival, mean_rate_rps, poisson
 from steppe.load.command import LoadPlan, load_command, plan_arrivals, run_load
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -115,6 +116,26 @@ def test_a_trace_is_brought_to_the_rate_and_cut_at_the_duration(trace: Path) -> 
 def test_a_load_without_requests_is_refused() -> None:
     with pytest.raises(UsageError, match="none due by then"):
         plan_arrivals(LoadPlan(url="", rate_rps=0.001, duration_s=0.01))
+
+
+def test_a_minute_of_synthetic_load_may_bring_no_request() -> None:
+    with pytest.raises(UsageError, match="within 60 s, found none"):
+        plan_arrivals(LoadPlan(url="", rate_rps=0.0001))
+
+
+def test_a_load_that_no_memory_holds_is_refused() -> None:
+    for rate_rps, duration_s in ((1e300, 1.0), (1e-9, 1e12)):
+        with pytest.raises(UsageError, match="found room for"):
+            plan_arrivals(LoadPlan(url="", rate_rps=rate_rps, duration_s=duration_s))
+    with pytest.raises(UsageError, match="found room for"):
+        poisson(Arrival(0.0, 1, 1), 1e300, 1.0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("option", ["--seed", "--template-tokens"])
+def test_numbers_below_zero_are_usage_errors(server: Any, option: str) -> None:
+    result = invoke(server, option, "-1")
+    assert result.exit_code == 2
+    assert option in result.stderr
 
 
 def test_a_rate_of_zero_is_a_usage_error(server: Any) -> None:

@@ -24,6 +24,7 @@ from steppe.measure.comparison import (
 )
 from steppe.measure.serving import LoadEnergy, Slice
 from steppe.measure.store import RESULTS_FILE, read_results
+from steppe.options import SEED
 
 SERVE_FILE = "serve.json"
 PER_TOKEN, RATE = "energy_per_output_token", "output_throughput"
@@ -49,7 +50,7 @@ class Result:
 @click.command("compare", epilog="Example: steppe bench compare runs/vllm runs/transformers")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--points", "show_points", is_flag=True, help="Show every point, too.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def compare_command(results: tuple[Path, ...], show_points: bool, seed: int, as_json: bool) -> None:
     """Compare two or more RESULTS with the first: folders of `bench sweep` or `bench serve`."""

@@ -34,7 +34,7 @@ from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
 from steppe.measure.interchange import write_aiperf
 from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
-from steppe.options import ABOVE_ZERO
+from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED
 from steppe.report.records import Slo
 
 _AT_LEAST_ONE = click.IntRange(min=1)
@@ -67,7 +67,9 @@ _ENERGY_ROWS = (
 @click.option("--output", type=_AT_LEAST_ONE, help="Length of every output, tokens.")
 @click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
 @click.option("--length-scale", type=ABOVE_ZERO, default=1.0, show_default=True)
-@click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
+@click.option(
+    "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."
+)
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
 @click.option(
     "--meter",
@@ -87,10 +89,12 @@ _ENERGY_ROWS = (
 )
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
 @click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
-@click.option("--seed", default=0, show_default=True, help="Seed of arrivals and lengths.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Seed of arrivals and lengths."
+)
 @click.option(
     "--prompt-seed",
-    type=int,
+    type=SEED,
     help="Seed of the words; new each time if absent, so that no prefix cache knows them.",
 )
 @click.option("--out", type=NewFolder(), help="New folder for results and exports.")

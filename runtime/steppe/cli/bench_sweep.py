@@ -27,7 +27,7 @@ from steppe.measure.point import MeasurePlan
 from steppe.measure.result import PointResult
 from steppe.measure.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep import Offer, powers_of_two, spread_clocks
-from steppe.options import ABOVE_ZERO, FiniteRange
+from steppe.options import ABOVE_ZERO, SEED, FiniteRange
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2
@@ -150,7 +150,7 @@ def _refuse_unknown(option: str, asked: tuple[int, ...], known: tuple[int, ...])
     help="Longest wait for the temperature to stand, s.",
 )
 @click.option("--slo-tpot", type=ABOVE_ZERO, help="Longest gap between tokens, s; the config's.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
     """Measure one replica of CONFIG over batch limits, clock limits and lengths.

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steppe.errors import TraceError
+from steppe.errors import TraceError, UsageError
+
+MOST_ARRIVALS = 50_000_000
+"""Most arrivals, and seconds of a wandering rate, that are drawn: some 8 GB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +157,26 @@ def poisson(
 
     Raises:
         ValueError: Rate or duration is not positive.
+        UsageError: They make more arrivals than memory holds.
     """
     _require_positive("a rate", rate_rps)
     _require_positive("a duration", duration_s)
+    refuse_too_many(rate_rps, duration_s)
     times_s = np.sort(rng.uniform(0.0, duration_s, size=rng.poisson(rate_rps * duration_s)))
     return tuple(replace(each, at_s=at_s) for at_s in times_s.tolist())
+
+
+def refuse_too_many(rate_rps: float, duration_s: float) -> None:
+    """Make sure that memory holds the arrivals of a rate over a duration.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if max(rate_rps, 1.0) * duration_s > MOST_ARRIVALS:
+        raise UsageError(
+            f"asked for {rate_rps:g} requests/s over {duration_s:g} s, "
+            f"found room for {MOST_ARRIVALS:,} requests and as many seconds"
+        )
 
 
 def _require_positive(what: str, value: float) -> None:

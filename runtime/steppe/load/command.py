@@ -29,7 +29,7 @@ from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import ABOVE_ZERO
+from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED
 from steppe.outputs import NewFile, write_whole
 from steppe.report.records import Slo
 
@@ -92,7 +92,8 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
             if plan.duration_s is not None:
                 arrivals = until(arrivals, plan.duration_s)
     if not arrivals:
-        raise UsageError(f"asked for requests within {plan.duration_s:g} s, found none due by then")
+        duration_s = plan.duration_s or _SYNTHETIC_S
+        raise UsageError(f"asked for requests within {duration_s:g} s, found none due by then")
     return arrivals
 
 
@@ -179,9 +180,11 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
 @click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
 @click.option("--deadline", type=ABOVE_ZERO, help="Cancel what is unfinished then, s.")
-@click.option("--template-tokens", default=0, help="Tokens that the chat template adds.")
+@click.option(
+    "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."
+)
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--requests", type=NewFile(), help="New file to write a JSON line a request in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:

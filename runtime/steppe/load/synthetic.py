@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steppe.load.arrivals import UNLIMITED, Arrival, LengthLimits
+from steppe.load.arrivals import UNLIMITED, Arrival, LengthLimits, refuse_too_many
 from steppe.load.lengths import LengthComponent, LengthMixture
 
 Floats = NDArray[np.float64]
@@ -131,18 +131,18 @@ class SyntheticLoad:
 
         Raises:
             ValueError: A rate, duration or scale is not positive.
+            UsageError: Rate and duration make more arrivals than memory holds.
         """
         if not rate_rps > 0 or not duration_s > 0:
             raise ValueError(
                 f"asked for a rate and a duration above 0, found {rate_rps:g}/s, {duration_s:g} s"
             )
+        refuse_too_many(rate_rps, duration_s)
         times_s = self._times(rng, rate_rps, duration_s)
         lengths = self.lengths.draw(rng, len(times_s), length_scale, limits)
         return tuple(
-            Arrival(at_s, prompt_tokens, output_tokens)
-            for at_s, (prompt_tokens, output_tokens) in zip(
-                times_s.tolist(), lengths.tolist(), strict=True
-            )
+            Arrival(at_s, *tokens)
+            for at_s, tokens in zip(times_s.tolist(), lengths.tolist(), strict=True)
         )
 
     def _times(self, rng: np.random.Generator, rate_rps: float, duration_s: float) -> Floats:
