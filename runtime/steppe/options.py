@@ -24,4 +24,6 @@ class FiniteRange(click.FloatRange):
 ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 SEED = click.IntRange(0, (1 << 63) - 1)
 """A seed that numpy takes, and a server in a request."""
+EMULATED = click.Choice(("a100", "b200", "h100", "h200", "l4", "p40", "v100"))
+"""The GPUs of the emulator."""
 NOT_NEGATIVE = click.IntRange(min=0)

@@ -104,6 +104,12 @@ def test_a_full_disk_is_one_line(command: str) -> None:
     assert (run.returncode, run.stderr) == (1, "steppe: No space left on device\n")
 
 
+def test_a_model_without_a_name_is_refused() -> None:
+    result = CliRunner().invoke(main, ["model", "get", ""])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "found an empty name" in result.stderr
+
+
 def test_a_good_config_is_ok(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from steppe.options import EMULATED
+from steppe.sim.pace_model import PROFILES
 
 
 def gpus(*options: str) -> subprocess.CompletedProcess[str]:
@@ -25,12 +29,15 @@ def test_emulated_gpus_are_listed_and_called_emulated() -> None:
     assert rows[0]["power_limit_range_w"][1] == 72
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
-def test_an_unknown_profile_is_one_line_that_names_it() -> None:
+def test_an_unknown_profile_is_one_line_that_names_it_and_the_known_ones() -> None:
     result = gpus("--emulated", "abacus")
-    assert result.returncode != 0
+    assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-    assert "abacus" in result.stderr
+    assert "'abacus' is not one of 'a100', 'b200'" in result.stderr
+
+
+def test_the_profiles_that_can_be_asked_for_are_those_of_the_emulator() -> None:
+    assert sorted(EMULATED.choices) == sorted(re.findall(r'\.key = "(\w+)"', PROFILES.read_text()))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")

@@ -109,6 +109,25 @@ def test_a_run_without_a_record_is_summarised(
     assert result.stdout == said if option == "--json" else said in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("fleet", "said"),
+    [
+        ("{replicas: 9}", "asked for 9 with 1 GPU each, found room for 2"),
+        ("{replicas: all, gpus_per_replica: 4}", "asked for all with 4 GPU each, found room for 0"),
+    ],
+)
+def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
+    config: Path, monkeypatch: pytest.MonkeyPatch, fleet: str, said: str
+) -> None:
+    kind = "engine: {kind: synthetic}\n"
+    device = "device: {kind: emulated, count: 2}"
+    text = CONFIG.replace("device: {kind: emulated}", device)
+    config.write_text(f"{text}{kind}fleet: {fleet}\n")
+    monkeypatch.setattr("steppe.cli.running.FleetDriver", None)
+    result = CliRunner().invoke(main, ["serve", str(config)])
+    assert (result.exit_code, result.stderr) == (2, f"steppe: fleet.replicas: {said}\n")
+
+
 def test_the_demo_has_a_config_that_is_valid() -> None:
     assert isinstance(load_config(shipped_config("demo.yaml")), RunConfig)
 

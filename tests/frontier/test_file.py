@@ -34,7 +34,8 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
     ("text", "said"),
     [
         ("source: x\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
-        ("- 1\n", "not a frontier"),
+        ("", "not a frontier: asked for a mapping, found NoneType"),
+        ("- 1\n", "not a frontier: asked for a mapping, found list"),
         ("source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n", "not a frontier"),
         (HEAD + "points: []\n", "points: empty"),
         (HEAD + POINT.format(600, 8, '"70"'), "draw_w: asked for a number above 0, found '70'"),

@@ -94,9 +94,12 @@ def test_a_server_without_models_is_named(server: Any) -> None:
         run_load(LoadPlan(url=server.url), Console(stderr=True))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nowhere"])
-def test_a_server_that_cannot_be_reached_is_named(url: str) -> None:
-    with pytest.raises(UsageError, match=f"{url}/v1/models: asked for a server"):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://127.0.0.1:9", "Connect call failed"), ("nowhere", "no address such as http://")],
+)
+def test_a_server_that_cannot_be_reached_is_named(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"{url}/v1/models: asked for a server, found: {said}"):
         run_load(LoadPlan(url=url), Console(stderr=True))
 
 

@@ -41,7 +41,7 @@ from steppe.measure.probe import (
     probe_windows,
 )
 from steppe.measure.sweep import SETTLE_S, spread_clocks
-from steppe.options import ABOVE_ZERO, FiniteRange
+from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
 
 LOWEST_SHARE = 0.4
@@ -81,7 +81,7 @@ class Hands:
     "steppe frontier --model llama-3.1-8b --gpu mine.yaml",
 )
 @click.option("--gpu", default=0, show_default=True, help="Which GPU; nobody else may use it.")
-@click.option("--emulated", metavar="PROFILE", help="Probe a fresh emulated GPU instead.")
+@click.option("--emulated", type=EMULATED, help="Probe a fresh emulated GPU instead.")
 @click.option(
     "--clocks",
     type=click.IntRange(min=1),

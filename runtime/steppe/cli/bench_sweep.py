@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from steppe.cli.bench_conclusion import conclude
 from steppe.cli.bench_meter import see_gpus
 from steppe.cli.bench_rigs import Ready, UrlAsked, fleet_ready, url_ready
+from steppe.cli.inputs import check_inputs
 from steppe.cli.out_folders import SweepFolder
-from steppe.cli.running import check_inputs
 from steppe.config import RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.measure.campaign import SweepGrid, left_to_do, run_campaign

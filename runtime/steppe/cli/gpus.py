@@ -22,7 +22,7 @@ from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 from steppe.device.step_response import record_steps
 from steppe.errors import AgentError
-from steppe.options import FiniteRange
+from steppe.options import EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
 
 LEASE_S = 4.0
@@ -38,7 +38,7 @@ class _Host:
 
 
 @click.group("gpus", invoke_without_command=True, epilog="Example: steppe gpus --emulated l4")
-@click.option("--emulated", metavar="PROFILE", help="Use fresh emulated GPUs instead, such as l4.")
+@click.option("--emulated", type=EMULATED, help="Use fresh emulated GPUs instead.")
 @click.option("--count", type=click.IntRange(1, 16), default=2, help="How many emulated GPUs.")
 @click.option(
     "--socket",

@@ -1,17 +1,44 @@
-"""The files that a configuration names, looked at before anything is started."""
+"""What can be known of a run before anything of it is started."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from steppe.config import ModelledSection, PowerSection, RunConfig, SignalSupply
+from steppe.config import (
+    EmulatedSection,
+    ModelledSection,
+    PowerSection,
+    RunConfig,
+    SignalSupply,
+)
+from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError
 from steppe.frontier.file import read_frontier
 from steppe.frontier.roofline_file import read_roofline
+from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
 from steppe.power.budget import budget_from_config
 from steppe.power.signal import Missing, SignalFile, Stale
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Look at what a live run needs.
+
+    Raises:
+        ConfigError: The frontier file cannot be read, or the GPUs are only modelled or too few.
+        TraceError: A supply or request trace cannot be read.
+        InstallError: There is no usable vLLM.
+        UsageError: The gateway's port is in use.
+    """
+    if config.engine.kind == "vllm":
+        is_cpu_build()
+    if isinstance(config.device, ModelledSection):
+        raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
+    if isinstance(config.device, EmulatedSection) and config.ray.address == "local":
+        _refuse_too_few(config, config.device.count)
+    check_files(config)
+    refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
 def check_files(config: RunConfig) -> None:
@@ -50,3 +77,13 @@ def check_signals(power: PowerSection) -> None:
             case Stale(age_s):
                 limit = f"power.stale_s is {power.stale_s:g} s"
                 raise ConfigError(f"{head}: {supply.path} is {age_s:.0f} s old, {limit}")
+
+
+def _refuse_too_few(config: RunConfig, gpus: int) -> None:
+    """Refuse more replicas than some GPUs have room for."""
+    wanted, each = config.fleet.replicas, config.fleet.gpus_per_replica
+    room = gpus // each
+    if not room or (wanted != "all" and wanted > room):
+        raise ConfigError(
+            f"fleet.replicas: asked for {wanted} with {each} GPU each, found room for {room}"
+        )

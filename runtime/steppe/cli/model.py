@@ -7,6 +7,7 @@ import json
 import click
 
 from steppe.engine.model_store import get_model, known_models, models_folder
+from steppe.errors import UsageError
 
 
 @click.group("model", epilog="Example: steppe model get smollm2-135m")
@@ -21,6 +22,8 @@ def get_command(name: str) -> None:
 
     NAME is a known name (steppe model list), a local folder, or a Hugging Face id.
     """
+    if not name:
+        raise UsageError("NAME: asked for a model, found an empty name")
     click.echo(get_model(name, progress=_to_stderr))
 
 

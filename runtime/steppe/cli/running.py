@@ -17,13 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
-from steppe.cli.inputs import check_files
+from steppe.cli.inputs import check_inputs
 from steppe.cli.leaving import leaving_on_sigterm
-from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
+from steppe.config import EmulatedSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
-from steppe.engine.vllm_engine import is_cpu_build
-from steppe.errors import ConfigError
 from steppe.fleet.bookkeeper import Books
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.fleet.driver import FleetDriver, Taken
@@ -31,7 +29,6 @@ from steppe.fleet.leftovers import gpus_file, state_folder, sweep_leftovers
 from steppe.frontier.file import Subject, read_frontier, write_frontier
 from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.gateway.server import refuse_port_in_use
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
 from steppe.measure.saturate import saturated
@@ -99,23 +96,6 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
             if state is not None:
                 remove_state(state)
             sweep_leftovers(state_folder(), ended=os.getpid())
-
-
-def check_inputs(config: RunConfig) -> None:
-    """Look at what the run needs, so that what is missing is known before anything is started.
-
-    Raises:
-        ConfigError: The frontier file cannot be read, or the GPUs are only modelled.
-        TraceError: A supply or request trace cannot be read.
-        InstallError: There is no usable vLLM.
-        UsageError: The gateway's port is in use.
-    """
-    if config.engine.kind == "vllm":
-        is_cpu_build()
-    if isinstance(config.device, ModelledSection):
-        raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
-    check_files(config)
-    refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
 def _emulate(config: RunConfig) -> Path | None:

@@ -71,6 +71,8 @@ def read_subject(path: Path) -> Subject:
 def _read(path: Path) -> Frontier:
     try:
         values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError(f"asked for a mapping, found {type(values).__name__}")
         points = [_point(OperatingPoint(**point)) for point in values["points"]]
         asleep_w, idle_w = (_number(name, values[name]) for name in ("asleep_w", "idle_w"))
         if not points:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
@@ -167,12 +168,16 @@ def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
     if folder.is_dir():
         raise ModelError(f"asked for a model, found no config.json in {folder}")
     name = str(model).lower()
+    known: list[str] = []
     for full, aliases, config in _known_models():
-        if name in (full.lower(), full.lower().split("/")[-1], *map(str.lower, aliases)):
+        names = full.lower(), full.lower().split("/")[-1], *map(str.lower, aliases)
+        if name in names:
             return full, config
+        known += names
+    close = ", ".join(difflib.get_close_matches(name, known))
     raise ModelError(
         f"asked for model {model}, found neither such a folder with a config.json nor a name "
-        "in configs/models.yaml"
+        f"in configs/models.yaml{f', where {close} come close' if close else ''}"
     )
 
 
