@@ -39,6 +39,13 @@ def test_the_help_text_lists_every_command_without_importing_them() -> None:
     assert run.stdout.splitlines()[-1] == "['steppe.cli', 'steppe.errors']"
 
 
+@pytest.mark.parametrize("module", ["steppe", "steppe.cli"])
+def test_the_command_is_a_module_too(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Usage: steppe [OPTIONS]" in run.stdout
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_gives_one_example(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])

@@ -189,7 +189,10 @@ def _table(points: Sequence[BenchPoint]) -> str:
         )
         row = f"<td class=text>{p.phase}</td>" + "".join(f"<td>{cell}</td>" for cell in cells)
         lines += f"<tr class='{css}'>{row}<td class=text>{escape(', '.join(p.flags))}</td></tr>"
-    text = "Bold: no other point beats it. Struck out: flagged, and used nowhere above."
+    text = (
+        "Bold: no other point beats it. Struck out: a flag forbids its use, and it is used nowhere "
+        "above. Other flags only warn."
+    )
     return f"<h2>Every point</h2><p>{text}</p>{_rows(heads, lines)}"
 
 
