@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steppe.measure.result import Flag, Phase, PointResult, Setting
+from steppe.measure.result import Estimates, Flag, Phase, PointResult, Setting, Window
 
 
 def test_the_energy_per_token_is_all_joules_over_all_tokens(
@@ -30,6 +30,20 @@ def test_intervals_hold_the_bound_of_the_meters_error(
     interval = estimates.energy_per_output_token
     assert interval.high - interval.value >= least
     assert interval.value - interval.low >= least
+
+
+def test_no_bound_of_two_windows_that_differ_lies_below_zero() -> None:
+    windows = (Window(10.0, 100.0, 1.0, 10, 10, 10), Window(10.0, 2000.0, 1.0, 10, 900, 900))
+    found = Estimates.of(windows, 5.0, seed=0)
+    assert found.energy_per_prompt_token is not None
+    lows = [
+        found.energy_per_output_token.low,
+        found.energy_per_prompt_token.low,
+        found.output_tps.low,
+        found.draw_w.low,
+    ]
+    assert min(lows) == 0.0
+    assert found.output_tps.high > found.output_tps.value
 
 
 def test_estimates_read_the_same_each_time(make_point: Callable[..., PointResult]) -> None:

@@ -212,14 +212,14 @@ class Estimates:
         per_prompt = None
         if sum(prompts) > 0:
             per_prompt = ratio_interval(energy_j, prompts, rng)
-            per_prompt = per_prompt.widened(meter_error_j / sum(prompts))
+            per_prompt = per_prompt.widened(meter_error_j / sum(prompts)).above_zero()
         draw = ratio_interval(energy_j, spans_s, rng).widened(meter_error_j / math.fsum(spans_s))
         return cls(
-            energy_per_output_token=per_output,
+            energy_per_output_token=per_output.above_zero(),
             energy_per_prompt_token=per_prompt,
             output_tokens_per_joule=per_output.inverse(),
-            output_tps=ratio_interval(outputs, spans_s, rng),
-            draw_w=draw,
+            output_tps=ratio_interval(outputs, spans_s, rng).above_zero(),
+            draw_w=draw.above_zero(),
         )
 
 

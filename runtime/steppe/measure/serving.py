@@ -87,7 +87,7 @@ class LoadEnergy:
             return None
         energy_j = [piece.energy_j for piece in self.slices]
         interval = ratio_interval(energy_j, tokens, np.random.default_rng(0))
-        return interval.widened(self.error_j / sum(tokens))
+        return interval.widened(self.error_j / sum(tokens)).above_zero()
 
     @property
     def joule_ratios(self) -> dict[str, Ratios]:

@@ -55,6 +55,10 @@ class Interval:
         """Return the interval with a bound of a systematic error added on both sides."""
         return Interval(self.value, self.low - by, self.high + by)
 
+    def above_zero(self) -> Interval:
+        """Return the interval of a quantity that is never below 0: few windows know no bound."""
+        return Interval(self.value, max(0.0, self.low), self.high)
+
     def inverse(self) -> Interval:
         """Return the interval of 1 / value, for positive quantities."""
         if not self.value > 0:
