@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+LARGEST = 10_000_000
+"""Largest batch limit, clock limit, MHz, or length, tokens, in a list of them."""
+
 
 class FiniteRange(click.FloatRange):
     """A range of numbers without infinity and without `nan`."""
@@ -19,6 +22,28 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+class NumberList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them, such as `1,4,16`; each counts once."""
+
+    name = "n,n,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers, all above 0 and none beyond `LARGEST`."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"asked for whole numbers with commas between, found {value!r}", param, ctx)
+        if min(numbers) < 1:
+            self.fail(f"asked for numbers above 0, found {value!r}", param, ctx)
+        if max(numbers) > LARGEST:
+            self.fail(f"asked for numbers up to {LARGEST:,}, found {value!r}", param, ctx)
+        return tuple(dict.fromkeys(numbers))
 
 
 ABOVE_ZERO = FiniteRange(min=0, min_open=True)

@@ -109,6 +109,21 @@ def test_a_model_that_does_not_say_its_longest_context_may_be_asked_for_any(
     assert CliRunner().invoke(main, command).exit_code == 0
 
 
+def test_a_batch_limit_that_is_asked_for_twice_is_one_point() -> None:
+    assert [p["batch_limit"] for p in _points("--batch", "8,8,4")] == [8, 4]
+
+
+def test_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = []
+    for columns in ("40", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        tables.append(CliRunner().invoke(main, [*ASK, "--batch", "8,64"]).output)
+    assert "…" not in tables[0]
+    assert [line.strip() for line in tables[0].splitlines() if "│" in line] == [
+        line.strip() for line in tables[1].splitlines() if "│" in line
+    ]
+
+
 def test_people_get_a_table() -> None:
     result = CliRunner().invoke(main, [*ASK, "--batch", "8"])
     assert "modelled" in result.output
@@ -123,8 +138,10 @@ def test_people_get_a_table() -> None:
         (["--model", "llama-3.1-8"], "llama-3.1-8b"),
         (["--tp", "3"], "asked for tp 3"),
         (["--model", "llama-3.1-405b"], "GB of weights"),
-        (["--batch", "8,x"], "--batch: asked for whole numbers"),
-        (["--batch", "0"], "--batch: asked for numbers above 0"),
+        (["--batch", "8,x"], "'--batch': asked for whole numbers"),
+        (["--batch", "0"], "'--batch': asked for numbers above 0"),
+        (["--batch", "9" * 21], "'--batch': asked for numbers up to 10,000,000"),
+        (["--clock", "any"], "'--clock': asked for whole numbers"),
         (["--clock", "9000"], "asked for 210 to 1980 MHz"),
         (["--input-tokens", "1000000"], "found a longest context of 131072"),
         ([*SCOUT, "--input-tokens", "10000000"], "found no room for one beside the weights"),

@@ -27,31 +27,10 @@ from steppe.measure.point import MeasurePlan
 from steppe.measure.result import PointResult
 from steppe.measure.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep import Offer, powers_of_two, spread_clocks
-from steppe.options import ABOVE_ZERO, SEED, FiniteRange
+from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2
-_AT_LEAST_ONE = click.IntRange(min=1)
-
-
-class NumberList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them, such as `1,4,16`."""
-
-    name = "n,n,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers, all above 0."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"asked for whole numbers with commas between, found {value!r}", param, ctx)
-        if min(numbers) < 1:
-            self.fail(f"asked for numbers above 0, found {value!r}", param, ctx)
-        return numbers
 
 
 @dataclass(frozen=True, slots=True)

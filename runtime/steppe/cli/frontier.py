@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -21,6 +21,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_longest_context, read_model_shape, read_roofline
+from steppe.options import NumberList
 
 LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
@@ -36,11 +37,23 @@ class _Asked:
     gpu: str
     tp: int
     data_parallel: bool
-    batch: str
-    clock: str | None
+    batch: tuple[int, ...]
+    clock: tuple[int, ...] | Literal["all"] | None
     input_tokens: int
     output_tokens: int
     measured: Path | None
+
+
+class _ClockList(click.ParamType[Any]):
+    """Clock limits, MHz, or `all`."""
+
+    name = "n,n,...|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...] | Literal["all"]:
+        """Return the clock limits, or `all`."""
+        return "all" if value == "all" else NumberList().convert(value, param, ctx)
 
 
 @click.command(
@@ -55,8 +68,16 @@ class _Asked:
     is_flag=True,
     help="Attention runs data-parallel on these GPUs, and only experts are spread.",
 )
-@click.option("--batch", default="8,16,32,64,128,256,512", show_default=True, help="Batch limits.")
-@click.option("--clock", help="SM clock limits, MHz, or `all`; the highest by default.")
+@click.option(
+    "--batch",
+    type=NumberList(),
+    default="8,16,32,64,128,256,512",
+    show_default=True,
+    help="Batch limits.",
+)
+@click.option(
+    "--clock", type=_ClockList(), help="SM clock limits, MHz, or `all`; the highest by default."
+)
 @click.option("--input-tokens", type=click.IntRange(1, 10_000_000), default=400, show_default=True)
 @click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=512, show_default=True)
 @click.option(
@@ -79,14 +100,14 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     clocks = _clocks(wanted.clock, roofline.gpu)
     points = [
         roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)
-        for limit in _numbers("batch", wanted.batch)
+        for limit in wanted.batch
         for mhz in clocks
     ]
     best = Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled")
     if as_json:
         click.echo(json.dumps(_document(roofline, points, best)))
     else:
-        Console().print(_table(_title(wanted, roofline), points, best))
+        _show(_table(_title(wanted, roofline), points, best))
 
 
 def _refuse_another(path: Path, roofline: EnergyRoofline) -> None:
@@ -132,34 +153,30 @@ def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:
         )
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    """Read `8,64,256`."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--{option}: asked for whole numbers, found {text!r}") from error
-    if min(numbers) < 1:
-        raise UsageError(f"--{option}: asked for numbers above 0, found {min(numbers)}")
-    return numbers
-
-
-def _clocks(text: str | None, gpu: GpuSpec) -> list[int]:
+def _clocks(asked: tuple[int, ...] | Literal["all"] | None, gpu: GpuSpec) -> Sequence[int]:
     """Return the clock limits that were asked for, as far as the GPU has them."""
-    if text is None:
+    if asked is None:
         return [gpu.highest_mhz]
-    if text == "all":
+    if asked == "all":
         lowest = max(LOWEST_SHARE * gpu.highest_mhz, gpu.lowest_mhz)
         gap = (gpu.highest_mhz - lowest) / (CLOCKS - 1)
         steps = [round(gap * i / gpu.step_mhz) * gpu.step_mhz for i in range(CLOCKS)]
         return [round(gpu.highest_mhz - step) for step in reversed(steps)]
-    clocks = _numbers("clock", text)
-    for mhz in clocks:
+    for mhz in asked:
         if not gpu.lowest_mhz <= mhz <= gpu.highest_mhz:
             raise UsageError(
                 f"--clock: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on {gpu.name}, "
                 f"found {mhz}"
             )
-    return clocks
+    return asked
+
+
+def _show(table: Table) -> None:
+    """Print a table as wide as its numbers, also where the terminal is narrower."""
+    console = Console()
+    whole = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.width = max(console.width, whole)
+    console.print(table)
 
 
 def _document(
