@@ -150,6 +150,7 @@ def test_the_shipped_curve_is_that_of_the_public_sweep() -> None:
 
 @needs_data
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_model_left_out_is_told_within_the_target_on_h100() -> None:
     rows = read_run_table(DATA / "mlenergy" / "llm_text_h100_b200.csv")
     rows = [row for row in rows if row.run.batch_limit <= 512]
