@@ -43,13 +43,14 @@ def simulated(
 
 
 def fleet_of(bench: Bench) -> dict[str, Any]:
-    """Return what was simulated, for how long and under which load, share of full power."""
+    """Return what was simulated, for how long, and under which load, share of full power."""
     config = bench.config
+    lowest_mhz = min(point.clock_mhz for point in bench.frontier.candidates)
     return {
         "fleet": bench.name,
         "simulated": f"{bench.fleet.replicas} replicas of {config.model.name}, each on "
         f"{bench.gpus} H100, at most {config.engine.max_tokens_per_step} tokens a step; "
-        f"points {bench.frontier.source}",
+        f"points {bench.frontier.source}, none below {lowest_mhz} MHz",
         "duration_s": config.sim.duration_s,
         "utilisation": config.load.utilisation,
     }
