@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.damping import (
+    LEAST_REST_S,
     MOST_CORRECTION,
-    RETRY_S,
+    MOST_REST_S,
     Corrected,
     Ramped,
 )
@@ -227,20 +228,25 @@ def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     assert inner.budgets_w[-1] == pytest.approx(98.0, rel=1e-2)
 
 
-def test_a_fleet_that_fell_asleep_for_its_draw_does_not_try_again_within_seconds(
+def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_each_time(
     fleets: Any,
 ) -> None:
     inner = Spends()
     policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
-    follow(policy, seen, 1.2, 20)
-    inner.replicas = 0
-    follow(policy, replace(seen, now_s=20.0), 0.0, 2)
-    asleep_w = inner.budgets_w[-1]
-    follow(policy, replace(seen, now_s=22.0), 0.0, int(RETRY_S) - 5)
-    assert inner.budgets_w[-1] == asleep_w
-    follow(policy, replace(seen, now_s=17.0 + RETRY_S), 0.0, 10)
-    assert asleep_w < inner.budgets_w[-1] < 95.0
+    now_s, rests = 0.0, []
+    for _ in range(6):
+        inner.replicas = 2
+        follow(policy, replace(seen, now_s=now_s), 1.2, 20)
+        inner.replicas = 0
+        now_s, begun_s = now_s + 20.0, now_s + 20.0
+        follow(policy, replace(seen, now_s=now_s, draw_w=0.0), 0.0, 2)
+        now_s, asleep_w = now_s + 1.0, inner.budgets_w[-1]
+        while inner.budgets_w[-1] == asleep_w:
+            now_s += 1.0
+            policy.decide(replace(seen, now_s=now_s, draw_w=0.0))
+        rests.append(now_s - begun_s)
+    assert rests == [LEAST_REST_S, 10.0, 20.0, 40.0, MOST_REST_S, MOST_REST_S]
 
 
 def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do(fleets: Any) -> None:

@@ -14,9 +14,10 @@ from steppe.control.state import Observation, ReplicaState
 
 GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
-RETRY_S = 60.0
+LEAST_REST_S, MOST_REST_S = 5.0, 60.0
 """When all have slept for so long, and so long after that, half of what was learned is forgotten:
-a fleet that fell asleep because it drew too much shall try again, but not within seconds."""
+a fleet that fell asleep because it drew too much shall try again. It rests twice as long each time
+that it falls asleep again within the longest rest."""
 SETTLING_TICKS = 3
 """So long after a change of the number of awake replicas they may draw less than planned."""
 MOST_MOVING = 0.1
@@ -37,6 +38,31 @@ LEAST_GAIN = 0.01
 """More replicas are woken only for this much more output, or this much less draw; share."""
 MOST_CORRECTION = 0.3
 """The correction stays within 1 plus or minus this."""
+
+
+@dataclass(slots=True)
+class _Rests:
+    """How long a fleet that fell asleep rests until it tries again."""
+
+    _is_awake: bool = True
+    _since_s: float = -math.inf
+    _rest_s: float = LEAST_REST_S
+
+    def note(self, now_s: float, *, is_awake: bool) -> None:
+        """Take what the fleet does from now on."""
+        if is_awake == self._is_awake:
+            return
+        if not is_awake:
+            is_new = now_s - self._since_s >= MOST_REST_S
+            self._rest_s = LEAST_REST_S if is_new else min(MOST_REST_S, 2 * self._rest_s)
+        self._is_awake, self._since_s = is_awake, now_s
+
+    def are_over(self, now_s: float) -> bool:
+        """Tell whether a sleeping fleet has rested enough; the next rest begins then."""
+        if now_s - self._since_s < self._rest_s:
+            return False
+        self._since_s = now_s
+        return True
 
 
 @dataclass(slots=True)
@@ -70,7 +96,7 @@ class Corrected:
     _moving: int = 0
     _at_s: float = 0.0
     _followed_s: float = 0.0
-    _awake_s: float = 0.0
+    _rests: _Rests = field(default_factory=_Rests)
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
@@ -86,6 +112,7 @@ class Corrected:
     def _remember(self, seen: Observation, plan: Plan) -> None:
         """Keep a plan, and from when on its errors say something."""
         last, self._last, self._at_s = self._last, plan, seen.now_s
+        self._rests.note(seen.now_s, is_awake=bool(plan.awake))
         self._budget_w = seen.budget_w
         self._full = full_share(seen, plan)
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
@@ -116,12 +143,10 @@ class Corrected:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            if seen.now_s - self._awake_s >= RETRY_S:
-                self._awake_s = seen.now_s
+            if self._rests.are_over(seen.now_s):
                 self.margin.forget()
                 self.ratio = (1 + self.ratio) / 2
             return
-        self._awake_s = seen.now_s
         if self._at_s < self._followed_s or seen.draw_w is None:
             return
         expected_w = self._last.draw_w * self.ratio * (1 - self.dip.depth * self._full)
