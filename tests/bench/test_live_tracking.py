@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,18 +13,9 @@ from steppe.load.traces import read_trace
 from steppe.power.budget import budget_from_config
 from steppe.report.records import TickRecord
 
-BENCH = Path(__file__).parents[2] / "bench"
 POINTS = (OperatingPoint(990, 16, 40.0, 290.0), OperatingPoint(1980, 16, 80.0, 630.0))
 FRONTIER = Frontier.of(POINTS, asleep_w=95.0, idle_w=97.0, source="emulated")
 DURATION_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    """Return the modules of the benchmark by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCH)
-        yield importlib.import_module
 
 
 def tick(t_s: float, budget_w: float, draw_w: float) -> TickRecord:

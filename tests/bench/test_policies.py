@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-BENCH = Path(__file__).parents[2] / "bench"
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    """Return the modules of the benchmarks by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCH)
-        yield importlib.import_module
 
 
 def test_two_processes_find_the_same_rows_in_the_same_order_as_one(bench: Any) -> None:

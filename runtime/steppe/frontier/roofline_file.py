@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steppe.config import shipped_config
+from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.coefficients import Coefficients
@@ -83,7 +82,7 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
             raise ConfigError(f"asked for GPU {gpu}, found {known}")
-    values = _yaml(path)
+    values = read_mapping(path)
     try:
         asked = [f.name for f in fields(GpuSpec) if f.name in values or _is_required(f)]
         found = {name: _value(values[name]) for name in asked}
@@ -111,7 +110,7 @@ def read_calibration() -> Calibration:
         ConfigError: A file is missing or malformed.
     """
     path = shipped_config("roofline") / "coefficients.yaml"
-    values = _yaml(path)
+    values = read_mapping(path)
     try:
         curve = ClockCurve(**{f.name: _value(values["clock"][f.name]) for f in fields(ClockCurve)})
         coefficients = {name: _coefficients(part) for name, part in values["gpus"].items()}
@@ -183,7 +182,7 @@ def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
 
 @cache
 def _known_models() -> tuple[tuple[str, tuple[str, ...], Mapping[str, Any]], ...]:
-    models = _yaml(shipped_config("models.yaml"))["models"]
+    models = read_mapping(shipped_config("models.yaml"))["models"]
     return tuple(
         (name, tuple(entry.get("aliases", ())), entry["config"]) for name, entry in models.items()
     )
@@ -198,16 +197,4 @@ def _json(path: Path) -> Mapping[str, Any]:
         raise ModelError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path}: asked for a mapping, found {type(values).__name__}")
-    return values
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: asked for a mapping, found {type(values).__name__}")
     return values
