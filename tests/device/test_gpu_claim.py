@@ -92,9 +92,11 @@ def test_each_emulation_has_gpus_of_its_own(
 ) -> None:
     gpu = agents.first.gpus[node.h100]
     gpu.wish_clock(600, node.now_s)
+    claim = GpuClaim(gpu.held.uuid)
+    with pytest.raises(TransientDeviceError):
+        claim.take()
     (tmp_path / "others").touch()
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "others"))
-    claim = GpuClaim(gpu.held.uuid)
     claim.take()
     claim.give_back()
 

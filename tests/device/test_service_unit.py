@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from steppe.device.lease import parse_loss
+from steppe.device.lease import format_loss, parse_loss
 
 UNIT = Path(__file__).parents[2] / "deploy" / "steppe-agent.service"
 
@@ -36,7 +36,8 @@ def test_the_unit_runs_a_module_of_an_environment_with_options_that_it_has(setti
 
 def test_the_loss_policy_of_the_unit_is_one() -> None:
     words = shlex.split(settings()["ExecStart"])
-    parse_loss(words[words.index("--loss") + 1])
+    loss = words[words.index("--loss") + 1]
+    assert format_loss(parse_loss(loss)) == loss
 
 
 def test_an_agent_that_cannot_start_is_not_tried_more_than_once_a_second() -> None:
