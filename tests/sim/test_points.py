@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -37,14 +39,19 @@ def roofline(engine: EngineLimits) -> ReplicaKind:
     return kind_of(replica.model, engine, replica.clocks_mhz)
 
 
-def saturate(
-    kind: ReplicaKind, clock_mhz: int, batch_limit: int, mean: Lengths = LENGTHS
-) -> tuple[float, float]:
-    """Return tokens/s and draw of a replica for which requests always wait."""
-    queue, rng = EventQueue(), np.random.default_rng(1)
+def spread(mean: Lengths) -> Iterable[tuple[int, int]]:
+    """Return the prompts and outputs of requests of many lengths, tokens."""
+    rng = np.random.default_rng(1)
     prompts = rng.integers(1, 2 * int(mean.prompt_tokens), MOST).tolist()
     outputs = rng.integers(1, 2 * int(mean.output_tokens), MOST).tolist()
-    lengths = enumerate(zip(prompts, outputs, strict=True))
+    return zip(prompts, outputs, strict=True)
+
+
+def saturate(
+    kind: ReplicaKind, clock_mhz: int, batch_limit: int, requests: Iterable[tuple[int, int]]
+) -> tuple[float, float]:
+    """Return tokens/s and draw of a replica for which requests always wait."""
+    queue, lengths = EventQueue(), enumerate(requests)
 
     def offer() -> None:
         number, (prompt, output) = next(lengths)
@@ -66,7 +73,7 @@ def saturate(
     return (replica.output_tokens - tokens) / MEASURED_S, draw_w
 
 
-@pytest.mark.parametrize("batch_limit", [2, 16, 64])
+@pytest.mark.parametrize("batch_limit", [1, 2, 16, 64])
 @pytest.mark.parametrize("engine", [EngineLimits(), EngineLimits(256, 256, 30_000)])
 @pytest.mark.parametrize("make", [emulated, roofline])
 def test_tokens_and_watts_are_those_of_a_saturated_replica(
@@ -74,7 +81,7 @@ def test_tokens_and_watts_are_those_of_a_saturated_replica(
 ) -> None:
     kind = make(engine)
     point = modelled_point(kind, 1500, batch_limit, LENGTHS)
-    output_tps, draw_w = saturate(kind, 1500, batch_limit)
+    output_tps, draw_w = saturate(kind, 1500, batch_limit, spread(LENGTHS))
     assert point.output_tps == pytest.approx(output_tps, rel=0.10)
     assert point.draw_w == pytest.approx(draw_w, rel=0.05)
 
@@ -87,9 +94,20 @@ def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are
 ) -> None:
     kind, mean = roofline(EngineLimits(2048, 2048)), Lengths(prompt, output)
     point = modelled_point(kind, 1500, batch_limit, mean)
-    output_tps, draw_w = saturate(kind, 1500, batch_limit, mean)
+    output_tps, draw_w = saturate(kind, 1500, batch_limit, spread(mean))
     assert point.output_tps == pytest.approx(output_tps, rel=0.10)
     assert point.draw_w == pytest.approx(draw_w, rel=0.05)
+
+
+@pytest.mark.parametrize(("prompt", "output", "held"), [(1155, 211, 2000), (15_000, 200, 16_000)])
+def test_where_the_kv_cache_holds_one_request_a_larger_batch_is_no_other_point(
+    prompt: int, output: int, held: int
+) -> None:
+    kind = roofline(EngineLimits(2048, 2048, held))
+    point = modelled_point(kind, 1500, 8, Lengths(prompt, output))
+    output_tps, draw_w = saturate(kind, 1500, 8, repeat((prompt, output)))
+    assert point.output_tps == pytest.approx(output_tps, rel=0.02)
+    assert point.draw_w == pytest.approx(draw_w, rel=0.02)
 
 
 def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:

@@ -50,32 +50,37 @@ def modelled_point(
 
     A request spends some steps on its prompt and one on each further token. Each of a full
     batch is somewhere in that life, so every step computes prompts with a fixed probability
-    (or, above 1, several of them); time and energy are the means of steps with and without.
+    (or, above 1, several of them), and the others of the batch decode meanwhile; time and
+    energy are the means of steps with and without.
     Where prompts would need more tokens than a step has, as many requests end as it has room for.
-    No more run than the KV cache holds; what preempted ones compute again is not counted.
+    No more run than the KV cache holds whole; what preempted ones compute again is not counted.
     """
-    chunk = _chunk_tokens(kind.engine, lengths)
-    prompt_steps = lengths.prompt_tokens / chunk
-    ending = _ending(kind.engine, batch_limit, lengths)
-    prompts, decodes = ending * prompt_steps, ending * (lengths.output_tokens - 1)
-    context = round(decodes * (lengths.prompt_tokens + lengths.output_tokens / 2))
-    several = max(1.0, prompts)
-    with_prompt = StepWork(round(several * chunk), round(decodes), context)
-    share = min(1.0, prompts)
+    chunk, ending = _chunk_tokens(kind.engine, lengths), _ending(kind.engine, batch_limit, lengths)
+    prompts = ending * lengths.prompt_tokens / chunk
+    running = prompts + ending * (lengths.output_tokens - 1)
+    several, share = max(1.0, prompts), min(1.0, prompts)
+    with_prompt = _work(several * chunk, running - several, lengths)
     step_s, step_j = _step(kind.model, with_prompt, clock_mhz)
-    if share < 1 and decodes >= 1:
-        without_s, without_j = _step(kind.model, StepWork(0, round(decodes), context), clock_mhz)
+    if share < 1:
+        without_s, without_j = _step(kind.model, _work(0.0, running, lengths), clock_mhz)
         step_s = share * step_s + (1 - share) * without_s
         step_j = share * step_j + (1 - share) * without_j
     output_tps = ending * lengths.output_tokens / step_s
     return OperatingPoint(clock_mhz, batch_limit, output_tps, step_j / step_s, step_s)
 
 
+def _work(prompt_tokens: float, decodes: float, lengths: Lengths) -> StepWork:
+    """Return a step in which so many sequences decode, each half way through its output."""
+    sequences = round(decodes)
+    context = round(sequences * (lengths.prompt_tokens + lengths.output_tokens / 2))
+    return StepWork(round(prompt_tokens), sequences, context)
+
+
 def _ending(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> float:
     """Return how many requests end in a mean step."""
     prompt_steps = lengths.prompt_tokens / _chunk_tokens(engine, lengths)
-    fitting = engine.kv_tokens / (lengths.prompt_tokens + lengths.output_tokens / 2)
-    by_batch = min(batch_limit, fitting) / (lengths.output_tokens - 1 + prompt_steps)
+    fitting = engine.kv_tokens // (lengths.prompt_tokens + lengths.output_tokens / 2)
+    by_batch = min(batch_limit, max(1.0, fitting)) / (lengths.output_tokens - 1 + prompt_steps)
     by_tokens = engine.tokens_per_step / (lengths.prompt_tokens + lengths.output_tokens - 1)
     return min(by_batch, by_tokens)
 
