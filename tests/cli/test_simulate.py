@@ -196,6 +196,28 @@ def test_a_trace_file_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) 
     assert found[-1].at_s == pytest.approx(59 / 2)
 
 
+@pytest.mark.parametrize(("rows", "requests"), [([], 0), (["2023-11-16 18:00:00,100,20"], 1)])
+def test_a_fleet_that_hardly_anybody_asks_is_simulated(
+    tmp_path: Path, rows: list[str], requests: int
+) -> None:
+    config = yaml.safe_load(CONFIG)
+    config["load"] = {"rate_rps": 1e-6}
+    if rows:
+        path = tmp_path / "trace.csv"
+        path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+        config["load"] = {"trace": str(path)}
+    (tmp_path / "quiet.yaml").write_text(yaml.safe_dump(config))
+    folder = str(tmp_path / "run")
+    command = ["simulate", str(tmp_path / "quiet.yaml"), "--record", folder, "--duration", "20"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert f"and {requests} request" in result.output
+    found = read_run(tmp_path / "run")
+    assert len(found.requests) == requests
+    assert found.summary is not None
+    assert found.summary["energy_j"] > 0
+
+
 def test_the_shipped_day_is_a_valid_config() -> None:
     config = load_config(REPOSITORY / "configs" / "windy_day.yaml")
     assert config.fleet.replicas == 64

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,6 @@ from steppe.load.arrivals import (
     LengthLimits,
     at_rate,
     mean_output_tokens,
-    mean_rate_rps,
     offered_rate,
     scale_lengths,
     stretch,
@@ -19,6 +20,7 @@ from steppe.load.arrivals import (
 
 times = st.lists(st.floats(0, 1e6), min_size=2, max_size=50, unique=True).map(sorted)
 lengths = st.integers(1, 100_000)
+TRACE = Path("trace.csv")
 
 
 def arrivals_at(*times_s: float) -> tuple[Arrival, ...]:
@@ -31,8 +33,9 @@ def test_a_trace_brought_to_a_rate_has_that_rate_and_its_order(
 ) -> None:
     if times_s[-1] - times_s[0] < 1e-3:
         return
-    scaled = at_rate(arrivals_at(*times_s), rate_rps)
-    assert mean_rate_rps(scaled) == pytest.approx(rate_rps, rel=1e-6)
+    scaled = at_rate(arrivals_at(*times_s), rate_rps, TRACE)
+    span_s = scaled[-1].at_s - scaled[0].at_s
+    assert (len(scaled) - 1) / span_s == pytest.approx(rate_rps, rel=1e-6)
     assert [a.at_s for a in scaled] == sorted(a.at_s for a in scaled)
 
 
@@ -59,10 +62,18 @@ def test_until_keeps_what_is_due_before_the_end() -> None:
     assert until(arrivals_at(0.0, 1.0, 2.0), 2.0) == arrivals_at(0.0, 1.0)
 
 
-@pytest.mark.parametrize("times_s", [(), (1.0,), (1.0, 1.0)])
-def test_a_trace_without_a_span_has_no_rate(times_s: tuple[float, ...]) -> None:
-    with pytest.raises(TraceError, match="asked for a rate"):
-        at_rate(arrivals_at(*times_s), 1.0)
+@pytest.mark.parametrize("times_s", [(), (1.0,)])
+def test_fewer_than_two_requests_have_no_rate_and_stay_as_they_are(
+    times_s: tuple[float, ...],
+) -> None:
+    assert at_rate(arrivals_at(*times_s), 2.0, TRACE) == arrivals_at(*times_s)
+
+
+def test_requests_that_all_come_at_once_are_brought_to_no_rate_and_their_trace_is_named() -> None:
+    with pytest.raises(
+        TraceError, match=r"^trace\.csv: asked for 2 requests/s, found 3 requests at"
+    ):
+        at_rate(arrivals_at(1.0, 1.0, 1.0), 2.0, TRACE)
 
 
 def test_the_offered_rate_fills_the_wanted_share_of_the_capacity() -> None:

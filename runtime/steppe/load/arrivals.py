@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -88,27 +89,30 @@ def stretch(arrivals: Sequence[Arrival], factor: float) -> tuple[Arrival, ...]:
     return tuple(replace(arrival, at_s=arrival.at_s * factor) for arrival in arrivals)
 
 
-def mean_rate_rps(arrivals: Sequence[Arrival]) -> float:
-    """Return the mean arrival rate between the first and the last arrival, requests/s.
-
-    Raises:
-        TraceError: Fewer than two arrivals, or all at one moment.
-    """
-    span_s = arrivals[-1].at_s - arrivals[0].at_s if arrivals else 0.0
-    if span_s <= 0:
-        raise TraceError(f"asked for a rate, found {len(arrivals)} arrivals within {span_s:g} s")
-    return (len(arrivals) - 1) / span_s
-
-
-def at_rate(arrivals: Sequence[Arrival], rate_rps: float) -> tuple[Arrival, ...]:
+def at_rate(arrivals: Sequence[Arrival], rate_rps: float, trace: Path) -> tuple[Arrival, ...]:
     """Stretch a trace in time so that its mean rate becomes `rate_rps`, requests/s.
 
+    That is the rate between its first and its last arrival; fewer than two have none, and stay.
+
+    Args:
+        arrivals: The arrivals of the trace.
+        rate_rps: The rate, requests/s.
+        trace: Where they were read, which an error names.
+
     Raises:
-        TraceError: The trace has no rate.
+        TraceError: Several arrive, all at one moment.
         ValueError: The rate is not positive.
     """
     _require_positive("a rate", rate_rps)
-    return stretch(arrivals, mean_rate_rps(arrivals) / rate_rps)
+    if len(arrivals) < 2:
+        return tuple(arrivals)
+    span_s = arrivals[-1].at_s - arrivals[0].at_s
+    if span_s <= 0:
+        raise TraceError(
+            f"{trace}: asked for {rate_rps:g} requests/s, "
+            f"found {len(arrivals)} requests at one moment"
+        )
+    return stretch(arrivals, (len(arrivals) - 1) / span_s / rate_rps)
 
 
 def until(arrivals: Sequence[Arrival], duration_s: float) -> tuple[Arrival, ...]:

@@ -71,7 +71,7 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
     """Return the arrivals that a plan asks for.
 
     Raises:
-        TraceError: The trace cannot be read or has no rate to scale.
+        TraceError: The trace cannot be read, or has no rate to scale.
         UsageError: No request is due within the duration.
     """
     match plan.source:
@@ -88,7 +88,7 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
         case path:
             arrivals = scale_lengths(read_trace(path), plan.length_scale, plan.limits)
             if plan.rate_rps is not None:
-                arrivals = at_rate(arrivals, plan.rate_rps)
+                arrivals = at_rate(arrivals, plan.rate_rps, path)
             if plan.duration_s is not None:
                 arrivals = until(arrivals, plan.duration_s)
     if not arrivals:
