@@ -43,13 +43,17 @@ def repeated(trace: SupplyTrace) -> SupplyTrace:
     return SupplyTrace(trace.times_s + again_s, trace.watts * 2, None)
 
 
+def planned_control(bench: policies.Bench) -> ControlSection:
+    """Return the control section that plans the day; the other ways go without its horizon."""
+    hour_s = bench.config.sim.duration_s / 24
+    horizon = HorizonSection(step_s=hour_s / 6, every_s=hour_s / 30)
+    return bench.config.control.model_copy(update={"horizon": horizon})
+
+
 def rows_of(bench: policies.Bench, fleet: str, day: scenarios.Happening) -> list[Row]:
     """Return a row for each way to use a battery."""
-    hour_s = bench.config.sim.duration_s / 24
-    battery = battery_of(bench.full_w, hour_s)
-    alone = policies.control_of("follow_budget", bench.gpus)
-    horizon = HorizonSection(step_s=hour_s / 6, every_s=hour_s / 30)
-    planned = alone.model_copy(update={"horizon": horizon})
+    battery = battery_of(bench.full_w, bench.config.sim.duration_s / 24)
+    alone, planned = bench.config.control, planned_control(bench)
     ways = (("none", NO_BATTERY, alone), ("own rule", battery, alone), ("plan", battery, planned))
     return [{"fleet": fleet, **_row(bench, day, *way)} for way in ways]
 
@@ -93,14 +97,14 @@ def main() -> None:
     parser.add_argument("--fleet", choices=policies.FLEETS, default="70b")
     parser.add_argument("--duration", type=float, default=3600.0, help="length of a day, s")
     arguments = parser.parse_args()
-    bench = policies.make_bench(arguments.fleet, None, arguments.duration, 0.8)
+    bench = policies.make_bench(policies.Size(arguments.fleet, None, arguments.duration))
     rows: list[Row] = []
     for make in DAYS:
         day = make(bench.full_w, arguments.duration)
         twice = scenarios.Happening(day.name, repeated(day.budget), day.fallback_w)
         rows += rows_of(bench, arguments.fleet, twice)
     policy_table.show_all("a day with a battery; simulated, energy modelled", rows)
-    fleets = [document.fleet_of(bench)]
+    fleets = [document.fleet_of(bench, planned_control(bench))]
     print(json.dumps(document.simulated("battery_day", fleets, arguments, rows, targets(rows))))
 
 

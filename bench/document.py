@@ -14,6 +14,7 @@ from steppe.measure.provenance import source_commit
 
 if TYPE_CHECKING:
     from policies import Bench
+    from steppe.config import ControlSection
 
 
 def arguments_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -42,8 +43,11 @@ def simulated(
     }
 
 
-def fleet_of(bench: Bench) -> dict[str, Any]:
-    """Return what was simulated, for how long, and under which load, share of full power."""
+def fleet_of(bench: Bench, control: ControlSection) -> dict[str, Any]:
+    """Return what was simulated, for how long, under which load, share of full power, and control.
+
+    Which policy it was is said elsewhere, for there may be several.
+    """
     config = bench.config
     lowest_mhz = min(point.clock_mhz for point in bench.frontier.candidates)
     return {
@@ -53,4 +57,5 @@ def fleet_of(bench: Bench) -> dict[str, Any]:
         f"points {bench.frontier.source}, none below {lowest_mhz} MHz",
         "duration_s": config.sim.duration_s,
         "utilisation": config.load.utilisation,
+        "control": control.model_dump(mode="json", exclude={"policy"}),
     }

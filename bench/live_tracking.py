@@ -45,6 +45,7 @@ from live_stage import (
     write_supply,
 )
 from steppe.cli.running import running_fleet, versions
+from steppe.config import ControlSection
 from steppe.control.tick_times import LEAST_WINDOW_S
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.frontier.pareto import Frontier
@@ -180,7 +181,10 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def document_of(
-    rows: Sequence[dict[str, Any]], frontier: Frontier, arguments: argparse.Namespace
+    rows: Sequence[dict[str, Any]],
+    frontier: Frontier,
+    control: ControlSection,
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     cores = f"{os.cpu_count()} cores, {live_machine.processor()}"
@@ -191,6 +195,7 @@ def document_of(
         "arguments": document.arguments_of(arguments),
         "duration_s": arguments.duration,
         "utilisation": arguments.utilisation,
+        "control": control.model_dump(mode="json"),
         "energy_source": "emulated",
         "frontier": frontier.source,
         "versions": versions(),
@@ -213,7 +218,8 @@ def main() -> None:
     frontier = frontier_of(folder, arguments.duration, Console(stderr=True))
     rows = play(arguments, folder, frontier)
     show(rows)
-    print(json.dumps(document_of(rows, frontier, arguments)))
+    control = config_of(folder, frontier, arguments.duration).control
+    print(json.dumps(document_of(rows, frontier, control, arguments)))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
 
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
+"""Less is left free than by default, and as much may be above a budget as the target allows."""
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 LOWEST_CLOCK = 0.5
@@ -104,13 +105,25 @@ class Bench:
 
 
 class Size(NamedTuple):
-    """What `make_bench` takes: small, where the load that it makes takes minutes to hand over."""
+    """What makes a bench: small, where the load that it makes takes minutes to hand over.
+
+    Attributes:
+        fleet: Its key in `FLEETS`.
+        replicas: How many; the fleet's own number if None.
+        duration_s: Length of a run, s.
+        utilisation: Load, share of full power.
+        lowest_clock_share: Lowest clock that is offered, share of the highest.
+        margin_share: Share of the budget that is left free.
+        over_share: Energy that may be above the budget, share of the energy.
+    """
 
     fleet: str
     replicas: int | None
     duration_s: float
-    utilisation: float
+    utilisation: float = 0.8
     lowest_clock_share: float = LOWEST_CLOCK
+    margin_share: float = MARGIN_SHARE
+    over_share: float = OVER_SHARE
 
 
 @dataclass(slots=True)
@@ -130,55 +143,42 @@ class Lines:
 
 
 @lru_cache(maxsize=1)
-def make_bench(
-    name: str,
-    replicas: int | None,
-    duration_s: float,
-    utilisation: float,
-    lowest_clock_share: float = LOWEST_CLOCK,
-) -> Bench:
-    """Return one of the fleets with its load; its own number of replicas if none is given."""
-    what = {**FLEETS[name], **({} if replicas is None else {"replicas": replicas})}
-    config = RunConfig.model_validate(
+def make_bench(size: Size) -> Bench:
+    """Return one of the fleets with its load."""
+    config, gpus = _config_of(size), FLEETS[size.fleet]["gpus"]
+    kind = kind_of(config, modelled_replica(config))
+    fleet, frontier = fleet_of(config, kind), frontier_for(config, kind)
+    arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
+    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus)
+
+
+def _config_of(size: Size) -> RunConfig:
+    what = FLEETS[size.fleet]
+    gpus, lengths = what["gpus"], {"prompt_tokens": 1155, "output_tokens": 211}
+    replicas = what["replicas"] if size.replicas is None else size.replicas
+    return RunConfig.model_validate(
         {
             "model": {"name": what["model"], "max_model_len": 16384},
             "engine": {"max_batch_limit": 256, "max_tokens_per_step": what["tokens"]},
-            "fleet": {"replicas": what["replicas"], "gpus_per_replica": what["gpus"]},
+            "fleet": {"replicas": replicas, "gpus_per_replica": gpus},
             "device": {"kind": "modelled", "gpu": "h100"},
             "power": {
                 "supply": [{"kind": "constant", "watts": 1}],
-                "speedup": scenarios.DAY_S / duration_s,
+                "speedup": scenarios.DAY_S / size.duration_s,
             },
-            "frontier": {
-                "sweep": {
-                    "prompt_tokens": 1155,
-                    "output_tokens": 211,
-                    "lowest_clock_share": lowest_clock_share,
-                }
+            "frontier": {"sweep": lengths | {"lowest_clock_share": size.lowest_clock_share}},
+            "control": {
+                "policy": "follow_budget",
+                "period_s": PERIOD_S,
+                "margin_share": size.margin_share,
+                "over_share": size.over_share,
+                "nameplate_w": NAMEPLATE_W * gpus,
+                "least_cap_w": LEAST_CAP_W * gpus,
             },
             "gateway": {"max_waiting": 20_000},
             "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},
-            "load": {"utilisation": utilisation, "daily_depth": 0.4},
-            "sim": {"duration_s": duration_s, "wake_s": 1.0, "sleep_s": 0.3},
-        }
-    )
-    kind = kind_of(config, modelled_replica(config))
-    frontier = frontier_for(config, kind)
-    capacity_tps = frontier.full.output_tps * what["replicas"]
-    arrivals = arrivals_for(config, capacity_tps)
-    return Bench(name, config, fleet_of(config, kind), frontier, arrivals, what["gpus"])
-
-
-def control_of(policy: str, gpus: int) -> ControlSection:
-    """Return the configuration of a policy."""
-    return ControlSection.model_validate(
-        {
-            "policy": policy,
-            "period_s": PERIOD_S,
-            "margin_share": MARGIN_SHARE,
-            "over_share": OVER_SHARE,
-            "nameplate_w": NAMEPLATE_W * gpus,
-            "least_cap_w": LEAST_CAP_W * gpus,
+            "load": {"utilisation": size.utilisation, "daily_depth": 0.4},
+            "sim": {"duration_s": size.duration_s, "wake_s": 1.0, "sleep_s": 0.3},
         }
     )
 
@@ -198,7 +198,8 @@ def run(
     bench: Bench, policy: str, happening: scenarios.Happening
 ) -> tuple[Summary, list[TickRecord]]:
     """Put a policy through a happening."""
-    return run_with(bench, control_of(policy, bench.gpus), budget_of(happening), happening.deaths)
+    control = bench.config.control.model_copy(update={"policy": policy})
+    return run_with(bench, control, budget_of(happening), happening.deaths)
 
 
 def run_with(
@@ -221,7 +222,7 @@ def run_with(
         failures=tuple(Failure(d.at_s, math.floor(d.share * replicas)) for d in deaths),
     )
     lines = Lines()
-    totals = simulate(scenario, PERIOD_S, lines)
+    totals = simulate(scenario, control.period_s, lines)
     return summarise(lines.ticks, lines.requests, totals, bench.slo), lines.ticks
 
 
@@ -237,7 +238,7 @@ def rows_of(
 
 def _row_of(size: Size, asked: tuple[scenarios.Maker, str]) -> dict[str, Any]:
     make, policy = asked
-    happening = make(make_bench(*size).full_w, size.duration_s)
+    happening = make(make_bench(size).full_w, size.duration_s)
     bench = _loaded(size, happening.load_share)
     began_s = time.process_time()
     summary, _ = run(bench, policy, happening)
@@ -247,7 +248,7 @@ def _row_of(size: Size, asked: tuple[scenarios.Maker, str]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _loaded(size: Size, load_share: float) -> Bench:
     """Return the fleet with a share of its load; a process keeps it, for it is large."""
-    return make_bench(*size).with_load(load_share)
+    return make_bench(size).with_load(load_share)
 
 
 def parsed() -> argparse.Namespace:
@@ -259,6 +260,8 @@ def parsed() -> argparse.Namespace:
     add("--duration", dest="duration_s", type=float, default=3600.0, help="length of a run, s")
     add("--utilisation", type=float, default=0.8, help="load, share of full power")
     add("--lowest-clock", dest="lowest_clock_share", type=float, default=LOWEST_CLOCK, help=clock)
+    add("--margin-share", type=float, default=MARGIN_SHARE, help="share of the budget left free")
+    add("--over-share", type=float, default=OVER_SHARE, help="energy that may be above the budget")
     add("--policy", action="append", choices=POLICIES, help="all when absent")
     add("--happening", action="append", help="all when absent")
     add("--jobs", type=int, default=1, help="processes that share the runs")
@@ -270,7 +273,7 @@ def main() -> None:
     """Run, print a table, and then one JSON document."""
     arguments = parsed()
     size = Size(*(getattr(arguments, name) for name in Size._fields))
-    bench = make_bench(*size)
+    bench = make_bench(size)
     wanted = arguments.happening or [make.__name__ for make in scenarios.HAPPENINGS]
     happenings = [make for make in scenarios.HAPPENINGS if make.__name__ in wanted]
     asked = list(product(happenings, arguments.policy or POLICIES))
@@ -278,7 +281,7 @@ def main() -> None:
     targets, beside = policy_table.targets(rows), policy_table.beside(rows)
     policy_table.show(rows)
     policy_table.show_beside(beside, targets)
-    fleets = [document.fleet_of(bench)]
+    fleets = [document.fleet_of(bench, bench.config.control)]
     found = document.simulated("policies", fleets, arguments, rows, targets)
     found["beside"] = beside
     found["beside_almost"] = policy_table.beside_almost(rows)

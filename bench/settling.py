@@ -108,8 +108,8 @@ def main() -> None:
     rows: list[Row] = []
     fleets: list[Row] = []
     for fleet in arguments.fleet or policies.FLEETS:
-        bench = policies.make_bench(fleet, None, arguments.duration, 0.8)
-        fleets.append(document.fleet_of(bench))
+        bench = policies.make_bench(policies.Size(fleet, None, arguments.duration))
+        fleets.append(document.fleet_of(bench, bench.config.control))
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         loaded = bench.with_load(happening.load_share)
         summary, ticks = policies.run(loaded, "follow_budget", happening)

@@ -17,7 +17,7 @@ def test_on_a_budget_that_stays_replicas_do_not_take_turns_for_ever(
     bench: Any, share: float
 ) -> None:
     policies = bench("policies")
-    fleet = policies.make_bench("70b", None, DURATION_S, 0.8)
+    fleet = policies.make_bench(policies.Size("70b", None, DURATION_S))
     level_w = share * fleet.full_w
     supply = SupplyTrace((0.0, DURATION_S), (level_w, level_w), None)
     happening = policies.scenarios.Happening("flat", supply, 0.2 * fleet.full_w)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steppe.config import ControlSection
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.load.traces import read_trace
@@ -66,10 +67,12 @@ def test_the_targets_are_those_of_the_worst_happening(bench: Any) -> None:
     assert found["most over budget beyond the meter's delay"]["met"]
     assert (found["requests lost"]["value"], found["requests lost"]["met"]) == (2, False)
     asked = Namespace(folder=Path("runs/live"), duration=60.0, utilisation=1.0, happening=None)
-    document = tracking.document_of(rows, FRONTIER, asked)
+    control = ControlSection(margin_share=0.014)
+    document = tracking.document_of(rows, FRONTIER, control, asked)
     assert (document["duration_s"], document["utilisation"]) == (60.0, 1.0)
     assert document["arguments"] == {"duration": 60.0, "utilisation": 1.0, "happening": None}
     assert document["energy_source"] == "emulated"
+    assert ControlSection.model_validate(document["control"]) == control
     assert document["results"] == rows
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from steppe.config import ControlSection
 
 
 def test_two_processes_find_the_same_rows_in_the_same_order_as_one(bench: Any) -> None:
@@ -21,12 +26,33 @@ def test_two_processes_find_the_same_rows_in_the_same_order_as_one(bench: Any) -
 
 def test_a_result_says_which_fleets_it_is_of_for_how_long_and_how_it_was_asked(bench: Any) -> None:
     policies, document = bench("policies"), bench("document")
-    fleets = [
-        document.fleet_of(policies.make_bench(name, 1, 10.0, 0.8)) for name in ("70b", "70b-steady")
+    made = [
+        policies.make_bench(policies.Size(name, 1, 10.0, 0.8)) for name in ("70b", "70b-steady")
     ]
+    fleets = [document.fleet_of(one, one.config.control) for one in made]
     asked = Namespace(fleet=["70b", "70b-steady"], duration=10.0, figure=Path("figure.png"))
     found = document.simulated("settling", fleets, asked, [], [])
     assert [fleet["fleet"] for fleet in found["fleets"]] == ["70b", "70b-steady"]
     assert all((f["duration_s"], f["utilisation"]) == (10.0, 0.8) for f in found["fleets"])
     assert fleets[0]["simulated"] != fleets[1]["simulated"]
     assert found["arguments"] == {"fleet": ["70b", "70b-steady"], "duration": 10.0}
+
+
+def test_a_result_says_which_control_section_it_was_found_with(bench: Any) -> None:
+    policies, document = bench("policies"), bench("document")
+    by_default = ControlSection()
+    size = policies.Size("8b", 1, 10.0, margin_share=by_default.margin_share)
+    made = policies.make_bench(size)
+    told = json.loads(json.dumps(document.fleet_of(made, made.config.control)))["control"]
+    assert told["margin_share"] == by_default.margin_share != policies.MARGIN_SHARE
+    assert told["over_share"] == policies.OVER_SHARE
+    assert told["dwell_s"] == by_default.dwell_s
+    assert "policy" not in told
+
+
+def test_a_result_of_a_planned_day_says_how_far_it_looked_ahead(bench: Any) -> None:
+    policies, battery_day = bench("policies"), bench("battery_day")
+    made = policies.make_bench(policies.Size("8b", 1, 240.0))
+    planned = battery_day.planned_control(made)
+    told = bench("document").fleet_of(made, planned)["control"]
+    assert told["horizon"]["step_s"] == pytest.approx(240.0 / 24 / 6)
