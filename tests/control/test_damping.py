@@ -128,6 +128,16 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     assert (policy.ratio != 1.0) == is_believed
 
 
+def test_a_replica_that_is_still_waking_teaches_nothing_however_long_it_takes(fleets: Any) -> None:
+    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    waking = replace(seen.replicas[1], is_waking=True)
+    follow(policy, replace(seen, replicas=(seen.replicas[0], waking)), 0.6, 30)
+    assert policy.ratio == 1.0
+    follow(policy, replace(seen, now_s=40.0), 0.9, 60)
+    assert policy.ratio == pytest.approx(0.9, rel=1e-3)
+
+
 def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: Any) -> None:
     policy = Corrected(Spends(replicas=19), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 19 + [ReplicaState.DRAINING], 100.0).seen

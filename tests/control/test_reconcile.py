@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from steppe.control.dip import full_share
 from steppe.control.plan import Plan
 from steppe.control.reconcile import (
+    LEAST_TURN_S,
     Action,
     Drain,
     DrainRule,
@@ -237,11 +238,11 @@ def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
 def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, fleets: Any) -> None:
     both = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
     frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
-    rule = DrainRule(frontier.floor, longest_s=8.0)
+    rule = rule_of(frontier)
     plan = Plan((frontier.floor,), frontier.floor.draw_w + frontier.asleep_w)
-    early = replace(both, now_s=7.0, replicas=(both.replicas[0], frozen))
+    early = replace(both, now_s=LEAST_TURN_S - 1.0, replicas=(both.replicas[0], frozen))
     assert not any(isinstance(action, Wake) for action in reconcile(early, plan, rule))
-    late = replace(early, now_s=8.0)
+    late = replace(early, now_s=LEAST_TURN_S)
     assert reconcile(late, plan, rule) == [Sleep(both.replicas[0].id)]
 
 
@@ -250,10 +251,10 @@ def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
 ) -> None:
     fleet = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
     busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.seen.replicas)
-    fleet.seen = replace(fleet.seen, now_s=8.0, replicas=(busy, frozen))
-    rule = DrainRule(frontier.floor, longest_s=8.0)
+    fleet.seen = replace(fleet.seen, now_s=LEAST_TURN_S, replicas=(busy, frozen))
+    rule = rule_of(frontier)
     fleet.apply(reconcile(fleet.seen, plan_of(frontier.floor), rule))
-    fleet.seen = replace(fleet.seen, now_s=9.0)
+    fleet.seen = replace(fleet.seen, now_s=LEAST_TURN_S + 1.0)
     wake = Wake(frozen.id, frontier.floor.clock_mhz, frontier.floor.batch_limit)
     assert reconcile(fleet.seen, plan_of(frontier.floor), rule) == [wake]
 
@@ -279,8 +280,8 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
         replace(r, outstanding=3, since_s=s) for r, s in zip(seen.replicas, since_s, strict=True)
     )
     fleet = fleets.of(states, 1000.0)
-    fleet.seen = replace(seen, now_s=20.0, replicas=replicas)
-    rule = DrainRule(frontier.floor, longest_s=8.0)
+    fleet.seen = replace(seen, now_s=LEAST_TURN_S + 12.0, replicas=replicas)
+    rule = rule_of(frontier)
     actions = carry_out(fleet, plan_of(frontier.floor, frontier.floor), rule)
     woken = [action.replica for action in actions if isinstance(action, Wake)]
     assert woken == [replicas[3].id]
@@ -291,7 +292,7 @@ def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier, fleets: Any) ->
     seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
     just_woken = replace(seen.replicas[0], outstanding=3, since_s=15.0)
     frozen = replace(seen.replicas[1], outstanding=3, since_s=0.0)
-    seen = replace(seen, now_s=20.0, replicas=(just_woken, frozen))
-    rule = DrainRule(frontier.floor, longest_s=8.0)
+    seen = replace(seen, now_s=LEAST_TURN_S + 12.0, replicas=(just_woken, frozen))
+    rule = rule_of(frontier)
     actions = reconcile(seen, plan_of(frontier.floor), rule)
     assert not any(isinstance(action, Wake | Sleep) for action in actions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,11 +12,20 @@ from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import FollowBudget
-from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Wake, reconcile
+from steppe.control.reconcile import (
+    LEAST_TURN_S,
+    Action,
+    Drain,
+    DrainRule,
+    Retune,
+    Sleep,
+    Wake,
+    reconcile,
+)
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
 
-LONGEST_S = 8.0
+LONGEST_S = LEAST_TURN_S
 AWAKE, DRAINING, ASLEEP = ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP
 
 
@@ -93,3 +103,47 @@ def test_who_waited_for_those_that_were_called_back_comes_next(
     fleet.apply(actions_for(fleet.seen, frontier, draining=0))
     actions = actions_for(fleet.observe(seen.now_s + 1.0), frontier, draining=0)
     assert Sleep("replica-0") in actions
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 2.0])
+def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
+    frontier: Frontier, fleets: Any, drain_s: float
+) -> None:
+    fleet = fleets.of([AWAKE, ASLEEP], 0.0)
+    frozen = replace(fleet.seen.replicas[1], outstanding=3)
+    fleet.seen = replace(fleet.seen, replicas=(fleet.seen.replicas[0], frozen))
+    rule, plan = DrainRule(frontier.floor, drain_s), Plan((frontier.floor,), 0.0)
+    woken_s = []
+    for now_s in range(100):
+        fleet.apply(reconcile(fleet.observe(float(now_s)), plan, rule))
+        woken_s += [now_s for action in fleet.actions if isinstance(action, Wake)]
+    assert woken_s
+    assert all(b - a > LEAST_TURN_S for a, b in pairwise(woken_s))
+
+
+def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
+    plan = Plan((), 0.0, draining=1)
+    actions = reconcile(seen, plan, DrainRule(frontier.floor, LONGEST_S))
+    assert actions == [Sleep("replica-1"), Sleep("replica-0")]
+
+
+@given(budget_w=st.floats(40.0, 200.0), requests=st.integers(0, 40), full=st.integers(1, 16))
+def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
+    frontier: Frontier, fleets: Any, budget_w: float, requests: int, full: int
+) -> None:
+    fleet = fleets.of([DRAINING, AWAKE, ASLEEP], budget_w)
+    held = (0, full, requests)
+    replicas = (replace(r, outstanding=n) for r, n in zip(fleet.seen.replicas, held, strict=True))
+    fleet.seen = replace(fleet.seen, replicas=tuple(replicas))
+    rule = DrainRule(frontier.drain, LONGEST_S)
+    plan = FollowBudget(frontier, frontier.drain.draw_w).decide(fleet.seen)
+    fleet.apply(reconcile(fleet.seen, plan, rule))
+    draws_w = {(p.clock_mhz, p.batch_limit): p.draw_w for p in frontier.candidates}
+    drawn_w = sum(
+        frontier.asleep_w if r.state == ASLEEP else draws_w[r.clock_mhz, r.batch_limit]
+        for r in fleet.seen.replicas
+    )
+    assert drawn_w <= budget_w + 1e-9 or not plan.feasible

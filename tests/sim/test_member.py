@@ -15,6 +15,7 @@ class FakeReplica:
 
     clock_mhz = 1980
     batch = SimpleNamespace(limit=8)
+    is_ready = True
 
     def __init__(self, queue: EventQueue) -> None:
         self.queue, self.taken = queue, list[tuple[float, int]]()
@@ -50,3 +51,17 @@ def test_a_clock_follows_its_wish_by_the_latency_whatever_is_wished_for_meanwhil
 def test_a_clock_changes_once_a_second_and_the_latest_wish_counts() -> None:
     found = taken(0.05, {1.0: 1500, 1.1: 1400, 1.8: 1300, 2.0: 1200, 2.1: 1100})
     assert found == [(1.05, 1500), (2.05, 1200), (3.05, 1100)]
+
+
+def test_who_serves_counts_its_time_from_when_it_had_woken() -> None:
+    queue = EventQueue()
+    replica = FakeReplica(queue)
+    member = Member("replica-1", cast(Replica, replica), queue, 0.05)
+    replica.is_ready = False
+    queue.run_until(7.0)
+    waking = member.seen(outstanding=3)
+    replica.is_ready = True
+    queue.run_until(9.0)
+    ready = member.seen(outstanding=3)
+    assert (waking.is_waking, ready.is_waking) == (True, False)
+    assert waking.since_s == ready.since_s == 7.0

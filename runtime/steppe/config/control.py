@@ -58,8 +58,8 @@ class ControlSection(Section):
     dwell_s: NonNegative = 30.0
     """How long a replica stays awake that is not wanted, s; never delays a needed sleep."""
     drain_s: NonNegative = 30.0
-    """How long a draining replica may finish its requests before it is frozen, s; and how long a
-    turn lasts where frozen replicas take turns."""
+    """How long a draining replica may finish its requests before it is frozen, s; where frozen ones
+    take turns, a turn lasts as long, but 30 s at least."""
     utilisation: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Most of a plan's output that the demand may take (`save_energy`); a burst finds room in the
     batches at once, and a higher clock a tick later."""

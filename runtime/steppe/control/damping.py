@@ -19,7 +19,8 @@ LEAST_REST_S, MOST_REST_S = 5.0, 60.0
 a fleet that fell asleep because it drew too much shall try again. It rests twice as long each time
 that it falls asleep again within the longest rest."""
 SETTLING_TICKS = 3
-"""So long after a change of the number of awake replicas they may draw less than planned."""
+"""So long after a change of the number of awake replicas, and after one has woken, they may draw
+less than planned."""
 MOST_MOVING = 0.1
 """While more than this share of the fleet starts or drains, a draw below its plan says nothing."""
 LEAST_STEP = 0.1
@@ -71,9 +72,9 @@ class Corrected:
 
     The correction is the ratio of measured to planned draw. It falls only while work waits
     (otherwise replicas draw less than planned because they lack work, not because the
-    frontier is wrong) and once the number of replicas is settled (anti-windup); it rises before,
-    for replicas that fill up after a wake, start or drain may draw more than planned as long as
-    they do.
+    frontier is wrong) and once the number of replicas is settled and none of them is waking
+    (anti-windup); it rises before, for replicas that fill up after a wake, start or drain may
+    draw more than planned as long as they do.
     While replicas admit nobody, their draw tells of the dip and not of the frontier.
     A larger error than the correction can mend is a bad reading, and counts as the largest.
 
@@ -118,7 +119,7 @@ class Corrected:
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
         moves = moving > MOST_MOVING * len(seen.replicas)
         self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
-        if last is None or moves or self._is_elsewhere(seen):
+        if last is None or moves or seen.is_waking or self._is_elsewhere(seen):
             self._ticks_to_wait = SETTLING_TICKS
         leave = len(plan.awake) < seen.count(ReplicaState.AWAKE)
         steps = last is None or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w
@@ -151,7 +152,7 @@ class Corrected:
             return
         expected_w = self._last.draw_w * self.ratio * (1 - self.dip.depth * self._full)
         error = _within_bounds(seen.draw_w / expected_w) - 1
-        if error < 0 and not seen.waiting:
+        if error < 0 and (not seen.waiting or seen.is_waking):
             return
         awake = len(self._last.awake)
         sleeping_w = (len(seen.replicas) - awake) * self.asleep_w * self.ratio

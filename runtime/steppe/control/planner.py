@@ -126,7 +126,8 @@ class Planner:
     def _drains_w(self, seen: Observation) -> float:
         """Return the draw of those that drain, each at the least point that holds its requests."""
         # Counted by what they hold: a decision must not cost more on a larger fleet.
-        held = Counter(r.outstanding for r in seen.replicas if r.state == ReplicaState.DRAINING)
+        drain = (r for r in seen.replicas if r.state == ReplicaState.DRAINING)
+        held = Counter(r.outstanding for r in drain if r.outstanding)
         return sum(number * self._drain_w(requests) for requests, number in held.items())
 
     def _drain_w(self, requests: int) -> float:

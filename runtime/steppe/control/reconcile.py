@@ -55,6 +55,11 @@ class Retune:
 Action = Start | Wake | Drain | Sleep | Retune
 
 
+LEAST_TURN_S = 30.0
+"""Where frozen replicas take turns, one serves for so long at least: each turn costs a wake, and a
+step or two before tokens come, s."""
+
+
 @dataclass(frozen=True, slots=True)
 class DrainRule:
     """How a replica leaves.
@@ -62,12 +67,16 @@ class DrainRule:
     Attributes:
         point: Limits of a draining replica.
         longest_s: How long it may finish its requests before it is frozen while others wait
-            for the watts, s; while nobody waits it may finish. Also the length of a turn where
-            frozen replicas take turns.
+            for the watts, s; while nobody waits it may finish.
     """
 
     point: OperatingPoint
     longest_s: float
+
+    @property
+    def turn_s(self) -> float:
+        """How long a replica serves where frozen ones take turns, s."""
+        return max(self.longest_s, LEAST_TURN_S)
 
 
 def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
@@ -101,7 +110,7 @@ def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
     more_serve = len(plan.awake) > seen.count(ReplicaState.AWAKE)
     if plan.draining or (more_serve and seen.count(ReplicaState.DRAINING)):
         return None
-    turned_s = seen.now_s - rule.longest_s
+    turned_s = seen.now_s - rule.turn_s
     starved = [
         r
         for r in seen.replicas
@@ -119,7 +128,7 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
     drains serves again rather than that another wakes.
     """
     order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
-    turned_s = seen.now_s - rule.longest_s
+    turned_s = seen.now_s - rule.turn_s
 
     def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
@@ -146,11 +155,13 @@ def _leave(
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
             continue
-        if not replica.outstanding or may_drain <= 0 or (draining and expired):
+        if not replica.outstanding or may_drain <= 0:
             sleeps.append(Sleep(replica.id))
             continue
-        may_drain -= 1
-        if not draining:
+        may_drain -= 1  # also where its time is over: the room that it had is no other's
+        if draining and expired:
+            sleeps.append(Sleep(replica.id))
+        elif not draining:
             drains.append(_drain(replica, rule))
     frozen = [r for r in leaving if r.state == ReplicaState.ASLEEP and r.outstanding]
     frozen.sort(key=lambda r: r.since_s)

@@ -23,10 +23,11 @@ class ReplicaSeen:
     Attributes:
         id: Stable name, such as "replica-1".
         state: Where it is in its life.
-        since_s: When it came there.
+        since_s: When it came there; one that is awake, when it was ready to compute.
         clock_mhz: SM clock limit that is set, read back from the device, MHz.
         batch_limit: Batch limit that is set.
         outstanding: Requests it has accepted and not finished.
+        is_waking: Whether it was called to serve and has not computed anything since.
     """
 
     id: str
@@ -35,6 +36,12 @@ class ReplicaSeen:
     clock_mhz: int
     batch_limit: int
     outstanding: int
+    is_waking: bool = False
+
+    @property
+    def has_drained(self) -> bool:
+        """Whether it drains and has nothing left to finish: it may sleep, or serve again."""
+        return self.state == ReplicaState.DRAINING and not self.outstanding
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,8 @@ class Tally:
 
     Attributes:
         awake: Those that serve.
-        asleep: Those that sleep.
-        draining: Those that finish their requests.
+        asleep: Those that sleep, or may at once: they have drained.
+        draining: Those that have requests to finish.
         coming: Those that start, and those that are gone and will be started.
     """
 
@@ -85,6 +92,11 @@ class Observation:
         return sum([r.outstanding for r in self.replicas if r.state == ReplicaState.ASLEEP])
 
     @property
+    def is_waking(self) -> bool:
+        """Whether any replica is waking."""
+        return any(replica.is_waking for replica in self.replicas)
+
+    @property
     def work_waits(self) -> bool:
         """Whether any request waits for watts."""
         return self.waiting > 0 or self.frozen > 0
@@ -98,10 +110,11 @@ class Observation:
     def tally(self) -> Tally:
         """How many replicas are in which state, counted at each call."""
         found = [replica.state for replica in self.replicas]
+        drained = sum([replica.has_drained for replica in self.replicas])
         return Tally(
             found.count(ReplicaState.AWAKE),
-            found.count(ReplicaState.ASLEEP),
-            found.count(ReplicaState.DRAINING),
+            found.count(ReplicaState.ASLEEP) + drained,
+            found.count(ReplicaState.DRAINING) - drained,
             found.count(ReplicaState.STARTING) + found.count(ReplicaState.GONE),
         )
 

@@ -85,9 +85,11 @@ class Member:
 
     def seen(self, outstanding: int) -> ReplicaSeen:
         """Return what a policy sees."""
-        return ReplicaSeen(
-            self.name, self.state, self._since_s, self.clock_mhz, self.batch_limit, outstanding
-        )
+        is_waking = self.state == ReplicaState.AWAKE and not self.replica.is_ready
+        if is_waking:
+            self._since_s = self._queue.now_s
+        limits = (self.clock_mhz, self.batch_limit)
+        return ReplicaSeen(self.name, self.state, self._since_s, *limits, outstanding, is_waking)
 
     def fresh_tokens(self) -> int:
         """Return the tokens sampled since the last call."""

@@ -151,6 +151,11 @@ class Replica:
         self._queue.at(self._queue.now_s + self._kind.transitions.start_s, done, self._epoch)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it can step: it neither starts nor wakes."""
+        return self._ready
+
+    @property
     def output_tokens(self) -> int:
         """How many tokens it has sampled."""
         run, tokens = self._run, self.batch.output_tokens
