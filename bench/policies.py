@@ -2,9 +2,9 @@
 
 Every policy goes through every happening of `scenarios.py` with the same requests: a fleet in
 virtual time, behind the control loop that runs live. The load is that of the Azure conversation
-trace at a rate that swings over the day, above what the budgets can serve, so that watts are
-what is scarce. Everything is modelled by the energy roofline, whose calibration is named;
-nothing here was measured on a GPU.
+trace at a rate that swings over the day, above what most budgets can serve, so that watts are what
+is scarce; on the windy day work is, for a part of it (`policy_bound.py`). Everything is modelled by
+the energy roofline, whose calibration is named; nothing here was measured on a GPU.
 
     python bench/policies.py --fleet 8b --duration 3600
     python bench/policies.py --fleet 70b --jobs 2

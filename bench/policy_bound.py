@@ -1,8 +1,9 @@
 """What perfect plans would reach with a fleet's operating points: the reason of what falls short.
 
-Perfect: no margin, no delay, no wake, and always work. Tokens are those of the best plan for each
-second's budget, beside as many replicas at full clocks as fit into it, perfectly, too: a run may
-come out a little above, for the baseline's run also loses what perfect plans do not. Joules are
+Perfect: no margin, no delay, no wake, and work as soon as it is asked for. Tokens are those of the
+best plan for each second's budget, as far as they were asked for by then, beside as many replicas
+at full clocks as fit into it, perfectly, too: a run may come out a little above, for the baseline's
+run also loses what perfect plans do not. Joules are
 those of the cheapest plan for the tokens that are asked for in each minute, at points that keep
 the SLO; who could put work off for longer would need a little less.
 """
@@ -51,23 +52,37 @@ def _bound(happening: scenarios.Happening, name: str, value: float, unit: str) -
 
 
 def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) -> float:
-    """Return the tokens of the best plans over those of as many replicas as fit at full clocks."""
+    """Return the tokens of the best plans over those of as many replicas as fit at full clocks.
+
+    Neither serves more than was asked for: on a day with more wind than work both stand still.
+    """
     frontier, replicas = bench.frontier, bench.fleet.replicas
     planner, everyone = _planner(bench), AwakeBounds(0, replicas)
-    best = counted = 0.0
+    best_tps, counted_tps = [], []
     for second in range(math.floor(duration_s)):
         budget_w = happening.budget.at(second + 0.5)
-        best += planner.within(budget_w, replicas, everyone).output_tps
+        best_tps.append(planner.within(budget_w, replicas, everyone).output_tps)
         each_w = frontier.full.draw_w - frontier.asleep_w
         fit = math.floor((budget_w - replicas * frontier.asleep_w) / each_w)
-        counted += min(replicas, max(0, fit)) * frontier.full.output_tps
-    return best / counted
+        counted_tps.append(min(replicas, max(0, fit)) * frontier.full.output_tps)
+    asked_tps = _demand_tps(bench.arrivals, len(best_tps), 1.0)
+    return _served(best_tps, asked_tps) / _served(counted_tps, asked_tps)
+
+
+def _served(most_tps: Sequence[float], asked_tps: Sequence[float]) -> float:
+    """Return the tokens that are served, second by second, of those that were asked for by then."""
+    served = waiting = 0.0
+    for most, asked in zip(most_tps, asked_tps, strict=True):
+        waiting += asked
+        served += min(most, waiting)
+        waiting -= min(most, waiting)
+    return served
 
 
 def _most_saved(bench: Bench, full: dict[str, Any], duration_s: float) -> float:
     """Return the share of the joules per token of full clocks that the cheapest plans save."""
     planner, replicas = _planner(bench), bench.fleet.replicas
-    demand_tps = _demand_tps(bench.arrivals, duration_s)
+    demand_tps = _demand_tps(bench.arrivals, duration_s, BIN_S)
     plans = [
         planner.covering(Need(tps, 0), replicas, AwakeBounds(0, replicas)) for tps in demand_tps
     ]
@@ -83,9 +98,9 @@ def _planner(bench: Bench) -> Planner:
     return Planner(kept, kept.drain.draw_w)
 
 
-def _demand_tps(arrivals: Sequence[Arrival], duration_s: float) -> list[float]:
-    """Return the output tokens per second that are asked for in each minute."""
-    edges = np.arange(0.0, duration_s + BIN_S, BIN_S)
+def _demand_tps(arrivals: Sequence[Arrival], duration_s: float, bin_s: float) -> list[float]:
+    """Return the output tokens per second that are asked for in each bin of so many seconds."""
+    edges = np.arange(0.0, duration_s + bin_s, bin_s)
     times_s = [arrival.at_s for arrival in arrivals]
     tokens, _ = np.histogram(times_s, edges, weights=[a.output_tokens for a in arrivals])
-    return [float(tps) for tps in tokens / BIN_S]
+    return [float(tps) for tps in tokens / bin_s]
