@@ -52,13 +52,14 @@ class _Edge:
 
     energy_j: float
     error_j: float
-    is_covered: bool
+    is_covered: bool = False
 
 
 class CounterHistory:
     """One energy counter, fed by a poller that reads it more often than it ticks.
 
-    Windows that touch add up exactly, as long as they end before `covered_until_s`.
+    Windows that touch add up exactly, whenever each is asked for, as long as none ends after
+    `covered_until_s`.
     One thread may add while others ask.
     """
 
@@ -226,22 +227,33 @@ class CounterHistory:
             return self._beyond(at_s)
         a, b = self._ticks[after - 1], self._ticks[after]
         energy_j = interpolate(a, b, at_s)
-        if b.after_hole:
-            return _Edge(energy_j, math.inf, is_covered=False)
-        least_j = max(a.least_j(at_s, self._max_w), b.least_j(at_s, self._max_w))
-        most_j = min(a.most_j(at_s, self._max_w), b.most_j(at_s, self._max_w))
-        energy_j = min(max(energy_j, least_j), most_j)
-        return _Edge(energy_j, max(energy_j - least_j, most_j - energy_j), is_covered=True)
+        if not b.after_hole:
+            return self._bounded(energy_j, at_s, a, b)
+        # The tick itself is known, whatever came after it.
+        return self._bounded(energy_j, at_s, a) if at_s == a.at_s else _Edge(energy_j, math.inf)
 
     def _beyond(self, at_s: float) -> _Edge:
         """Extrapolate: by the power readings, or at the last mean draw for a short while."""
         last = self._ticks[-1]
+        if at_s == last.at_s:
+            return self._bounded(last.energy_j, at_s, last)
         if self._powers.covered_until_s > last.at_s:
             drawn_j = max(0.0, self._drawn_j(at_s) - last.drawn_j)
         else:
             drawn_j = self._last_mean_w() * min(at_s - last.at_s, self._frozen_after_s)
-        most_j = last.most_j(at_s, self._max_w) - last.energy_j
-        return _Edge(last.energy_j + drawn_j, max(drawn_j, most_j - drawn_j), at_s <= last.at_s)
+        return self._bounded(last.energy_j + drawn_j, at_s, last, is_covered=False)
+
+    def _bounded(
+        self, energy_j: float, at_s: float, *around: Tick, is_covered: bool = True
+    ) -> _Edge:
+        """Say how wrong the energy at an instant may be, and leave it as it is.
+
+        Where the bounds exclude it, a tick is dated wrongly. Moved into them it would move again
+        with the next tick, and windows that touch would not add up.
+        """
+        least_j = max(tick.least_j(at_s, self._max_w) for tick in around)
+        most_j = min(tick.most_j(at_s, self._max_w) for tick in around)
+        return _Edge(energy_j, max(energy_j - least_j, most_j - energy_j), is_covered)
 
     def _last_mean_w(self) -> float:
         if len(self._ticks) < 2 or self._ticks[-1].after_hole:
