@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -82,3 +86,29 @@ def test_old_readings_are_forgotten() -> None:
     assert history.window(9.5, 9.9).energy_j == pytest.approx(120.0)
     with pytest.raises(DeviceError):
         history.window(0.0, 9.9)
+
+
+def test_readings_may_be_forgotten_while_another_thread_asks() -> None:
+    history, stopped = PowerHistory(MAX_W, capacity=8), threading.Event()
+    for index in range(9):
+        history.add(index * 0.1, 300.0)
+
+    def add() -> None:
+        for index in itertools.count(9):
+            if stopped.is_set():
+                return
+            history.add(index * 0.1, 300.0)
+
+    usual_s = sys.getswitchinterval()
+    thread = threading.Thread(target=add)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(2000):
+            end_s = history.covered_until_s
+            with contextlib.suppress(DeviceError):  # forgotten already
+                assert history.window(end_s - 0.15, end_s).energy_j == pytest.approx(45.0)
+    finally:
+        stopped.set()
+        sys.setswitchinterval(usual_s)
+        thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import threading
 from dataclasses import dataclass
 
 from steppe.energy.window import EnergyWindow, Quality
@@ -30,6 +31,7 @@ class PowerHistory:
     """Power readings of one GPU, summed by the trapezoid rule.
 
     Not for a sensor that averages over seconds: it would answer for another window.
+    One thread may add while others ask.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class PowerHistory:
         self._max_w = max_w
         self._capacity = capacity
         self._source = source
+        self._lock = threading.Lock()
         self._readings: list[_Reading] = []
 
     @property
@@ -57,20 +60,16 @@ class PowerHistory:
         """Remember a reading and return True; not a number, negative or absurd: return False."""
         if not 0.0 <= power_w <= SPIKE_SHARE * self._max_w:
             return False
-        reading = _Reading(now_s, power_w, 0.0, is_guessed=False)
-        if self._readings:
-            last = self._readings[-1]
-            gap_s = now_s - last.at_s
-            integral_j = last.integral_j + (last.power_w + power_w) / 2 * gap_s
-            reading = _Reading(now_s, power_w, integral_j, is_guessed=gap_s > LONGEST_GAP_S)
-        self._readings.append(reading)
-        if len(self._readings) > 2 * self._capacity:
-            del self._readings[: self._capacity]
+        with self._lock:
+            self._readings.append(self._next(now_s, power_w))
+            if len(self._readings) > 2 * self._capacity:
+                del self._readings[: self._capacity]
         return True
 
     def begins_by(self, at_s: float) -> bool:
         """Whether there is a reading at or before `at_s`."""
-        return bool(self._readings) and self._readings[0].at_s <= at_s
+        with self._lock:
+            return bool(self._readings) and self._readings[0].at_s <= at_s
 
     def integral_at(self, at_s: float) -> float:
         """Return the energy since the first reading, J; the last power holds for a short while.
@@ -78,6 +77,32 @@ class PowerHistory:
         Raises:
             DeviceError: No reading reaches so far back.
         """
+        with self._lock:
+            return self._integral_j(at_s)
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        """Return the energy between two instants.
+
+        Raises:
+            DeviceError: No reading reaches so far back.
+        """
+        with self._lock:
+            energy_j = self._integral_j(end_s) - self._integral_j(start_s)
+            is_covered = end_s <= self.covered_until_s and not self._has_gap(start_s, end_s)
+        quality = Quality.ESTIMATED
+        if is_covered or self._source is Quality.EMULATED:
+            quality = self._source
+        return EnergyWindow(start_s, end_s, energy_j, SAMPLING_ERROR * energy_j, quality)
+
+    def _next(self, now_s: float, power_w: float) -> _Reading:
+        if not self._readings:
+            return _Reading(now_s, power_w, 0.0, is_guessed=False)
+        last = self._readings[-1]
+        gap_s = now_s - last.at_s
+        integral_j = last.integral_j + (last.power_w + power_w) / 2 * gap_s
+        return _Reading(now_s, power_w, integral_j, is_guessed=gap_s > LONGEST_GAP_S)
+
+    def _integral_j(self, at_s: float) -> float:
         after = bisect.bisect_right(self._readings, at_s, key=lambda reading: reading.at_s)
         if after == 0:
             raise DeviceError(
@@ -90,19 +115,6 @@ class PowerHistory:
         share = (at_s - last.at_s) / (following.at_s - last.at_s)
         at_w = last.power_w + share * (following.power_w - last.power_w)
         return last.integral_j + (last.power_w + at_w) / 2 * (at_s - last.at_s)
-
-    def window(self, start_s: float, end_s: float) -> EnergyWindow:
-        """Return the energy between two instants.
-
-        Raises:
-            DeviceError: No reading reaches so far back.
-        """
-        energy_j = self.integral_at(end_s) - self.integral_at(start_s)
-        quality = Quality.ESTIMATED
-        is_covered = end_s <= self.covered_until_s and not self._has_gap(start_s, end_s)
-        if is_covered or self._source is Quality.EMULATED:
-            quality = self._source
-        return EnergyWindow(start_s, end_s, energy_j, SAMPLING_ERROR * energy_j, quality)
 
     def _has_gap(self, start_s: float, end_s: float) -> bool:
         first = bisect.bisect_right(self._readings, start_s, key=lambda reading: reading.at_s)
