@@ -45,3 +45,32 @@ def test_a_server_without_joules_is_refused() -> None:
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9/metrics"):
         EndpointMeter("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("label", ["integrated", "estimated", "counter"])
+def test_the_server_says_how_its_joules_were_found(label: str) -> None:
+    meter = EndpointMeter("http://x:1", FakeServer(label).fetch, lambda: 0.0)
+    assert (meter.source, meter.read_at(5.0)[2]) == ("measured", label)
+
+
+@pytest.mark.parametrize(("label", "quality"), [("counter", "estimated"), ("emulated", "emulated")])
+def test_a_counter_that_begins_anew_counts_from_zero_as_an_estimate(
+    label: str, quality: str
+) -> None:
+    server = FakeServer(label)
+    meter = EndpointMeter("http://x:1", server.fetch, lambda: 0.0)
+    assert meter.read_at(10.0) == (20.0, 4.0, label)
+    server.joules = 5.0
+    assert meter.read_at(20.0) == (25.0, 1.0 + 20.0, quality)
+    assert meter.read_at(30.0) == (45.0, 4.0, label)
+
+
+def test_each_counter_of_a_server_begins_anew_by_itself() -> None:
+    texts = iter(
+        "".join(f'steppe_energy_joules_total{{gpu="{gpu}"}} {j}\n' for gpu, j in counters.items())
+        for counters in ({"a": 100, "b": 7}, {"a": 150, "b": 2}, {"a": 160, "c": 3})
+    )
+    meter = EndpointMeter("http://x:1", lambda _: next(texts), lambda: 0.0)
+    found = [meter.read_at(at_s) for at_s in (10.0, 20.0)]
+    assert [energy_j for energy_j, _, _ in found] == [52.0, 65.0]
+    assert [quality for _, _, quality in found] == ["estimated", "estimated"]

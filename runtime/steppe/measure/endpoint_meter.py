@@ -18,6 +18,8 @@ TICK_S = 1.0
 
 _LINE = re.compile(rf"^{METRIC}(?:\{{(?P<labels>[^}}]*)\}})? (?P<value>\S+)", re.MULTILINE)
 
+_SOURCE = re.compile(r'\bsource="(?P<quality>[^"]*)"')
+
 
 def read_text(url: str) -> str:
     """Return what a URL answers.
@@ -53,29 +55,50 @@ class EndpointMeter:
         """
         self._url = url.rstrip("/").removesuffix("/v1") + "/metrics"
         self._fetch = fetch
-        self.source = "measured"
-        self._first_j = self._counter_j()
-        self._last_s, self._last_j = clock(), 0.0
+        self._counters_j = self._read()
+        self._last_s, self._energy_j, self._mean_w = clock(), 0.0, 0.0
+
+    @property
+    def source(self) -> str:
+        """Whether the joules are `measured` or `emulated`."""
+        return "emulated" if self._quality() is Quality.EMULATED else "measured"
 
     def read_at(self, at_s: float) -> tuple[float, float, str]:
         """Return energy since the beginning, J; error since the last call, J; quality.
 
         The error is what may have been drawn in a control period at each end, at the mean draw.
+        A counter that fell began anew at 0. What it counted last is lost: the error holds as much
+        as the time would have taken at the draw before, and the quality is `estimated`.
 
         Raises:
             UsageError: The server does not answer any more.
         """
-        energy_j = self._counter_j() - self._first_j
+        before, self._counters_j = self._counters_j, self._read()
+        rise_j = sum(_rise_j(before.get(key, 0.0), j) for key, j in self._counters_j.items())
+        is_anew = any(self._counters_j.get(key, 0.0) < j for key, j in before.items())
         span_s = max(at_s - self._last_s, 1e-9)
-        error_j = 2 * TICK_S * (energy_j - self._last_j) / span_s
-        self._last_s, self._last_j = at_s, energy_j
-        quality = Quality.EMULATED if self.source == "emulated" else Quality.COUNTER
-        return energy_j, error_j, str(quality)
+        lost_j = self._mean_w * span_s if is_anew else 0.0
+        self._mean_w = rise_j / span_s
+        self._last_s, self._energy_j = at_s, self._energy_j + rise_j
+        quality = self._quality()
+        if is_anew and quality is not Quality.EMULATED:
+            quality = Quality.ESTIMATED
+        return self._energy_j, 2 * TICK_S * self._mean_w + lost_j, str(quality)
 
-    def _counter_j(self) -> float:
+    def _read(self) -> dict[str, float]:
+        """Return the counters by their labels, J."""
         lines = list(_LINE.finditer(self._fetch(self._url)))
         if not lines:
             raise UsageError(f"{self._url}: asked for {METRIC}, found no such metric")
-        if any("emulated" in (line["labels"] or "") for line in lines):
-            self.source = "emulated"
-        return sum(float(line["value"]) for line in lines)
+        return {line["labels"] or "": float(line["value"]) for line in lines}
+
+    def _quality(self) -> Quality:
+        """Return the worst that the labels name; a counter without a source is a counter."""
+        found = [_SOURCE.search(labels) for labels in self._counters_j]
+        named = [source["quality"] for source in found if source is not None]
+        order = (Quality.EMULATED, Quality.ESTIMATED, Quality.INTEGRATED)
+        return next((quality for quality in order if quality in named), Quality.COUNTER)
+
+
+def _rise_j(before_j: float, now_j: float) -> float:
+    return now_j - before_j if now_j >= before_j else now_j
