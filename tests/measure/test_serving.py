@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +46,13 @@ def test_the_interval_holds_the_estimate_and_the_meters_error() -> None:
 
 def test_without_a_meter_every_energy_is_unknown() -> None:
     assert set(energy_keys(SUMMARY, None, 4).values()) == {None}
+
+
+def test_an_error_without_a_bound_is_unknown() -> None:
+    found = energy_keys(SUMMARY, replace(ENERGY, error_j=math.inf), 4)
+    assert found["total_gpu_energy"] == 1000.0
+    assert found["total_gpu_energy_error"] is None
+    assert found["energy_per_output_token_interval"] is None
 
 
 def test_an_open_loop_has_no_energy_per_user() -> None:

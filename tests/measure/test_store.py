@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ def test_what_was_written_is_read_back(
     found = read_results(tmp_path)
     assert found.head == head
     assert found.points == (make_point(1800, 8),)
+
+
+def test_an_error_without_a_bound_is_read_back_as_such(
+    tmp_path: Path, provenance: Provenance, make_point: Callable[..., PointResult]
+) -> None:
+    point = make_point(1800, 8)
+    windows = tuple(replace(window, error_j=math.inf) for window in point.windows)
+    point = replace(point, windows=windows, meter_error_j=math.inf)
+    file = ResultsFile(tmp_path)
+    file.begin(RunHead(provenance, RestWatts(), {}))
+    file.add(point)
+    assert read_results(tmp_path).points == (point,)
 
 
 def test_a_resumed_sweep_knows_what_is_done_and_repeats_what_was_flagged(

@@ -7,6 +7,7 @@ where AIPerf shows millijoules for a token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,7 +123,7 @@ def energy_keys(
     outputs = summary["total_output_tokens"]
     return {
         "total_gpu_energy": joules,
-        "total_gpu_energy_error": None if energy is None else energy.error_j,
+        "total_gpu_energy_error": _finite(None if energy is None else energy.error_j),
         "average_gpu_power": power_w,
         "output_tokens_per_joule": _over(outputs, joules),
         "energy_per_output_token": _over(joules, outputs),
@@ -135,6 +136,11 @@ def energy_keys(
         "output_tps_per_watt": _over(summary["output_throughput"], power_w),
         "goodput_per_watt": _over(summary["request_goodput"], power_w),
     }
+
+
+def _finite(bound_j: float | None) -> float | None:
+    """Return a bound, J; None where there is none, for JSON knows no infinity."""
+    return bound_j if bound_j is not None and math.isfinite(bound_j) else None
 
 
 def _ends(energy: LoadEnergy | None) -> list[float] | None:

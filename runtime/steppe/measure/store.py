@@ -8,6 +8,7 @@ crash is dropped.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -173,13 +174,21 @@ def _point(values: dict[str, Any]) -> PointResult:
         replica=values["replica"],
         started=values["started"],
         warm_up_s=values["warm_up_s"],
-        windows=tuple(Window(**window) for window in values["windows"]),
-        meter_error_j=values["meter_error_j"],
+        windows=tuple(
+            Window(**{**window, "error_j": _bound_j(window["error_j"])})
+            for window in values["windows"]
+        ),
+        meter_error_j=_bound_j(values["meter_error_j"]),
         meter=values["meter"],
         client=ClientTimes(**values["client"]),
         gpu=GpuSeen(**{**gpu, "reasons": tuple(gpu["reasons"])}),
         flags=tuple(Flag(flag) for flag in values["flags"]),
     )
+
+
+def _bound_j(value: float | None) -> float:
+    """Return a bound of an error, J; JSON knows no infinity, and has null where there is none."""
+    return math.inf if value is None else value
 
 
 def _ends_with_newline(path: Path) -> bool:
