@@ -105,6 +105,22 @@ def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
     assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
 
 
+def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> None:
+    budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
+    budget.steer(12.0)
+    now = budget.at(0.0)
+    assert (now.battery_w, now.budget_w) == (12.0, 82.0)
+    budget.settle(10.0, now.budget_w)
+    assert budget.stored_j == pytest.approx(1800.0 - 12.0 * 10.0)
+    assert budget.curtailed_j == 0.0
+
+
+def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> None:
+    budget = configured(STEADY, battery=BATTERY, reserve_w=150.0)
+    budget.steer(12.0)
+    assert budget.at(0.0).budget_w == 12.0
+
+
 def test_settling_the_same_moment_twice_changes_nothing() -> None:
     budget = configured(STEADY, battery=BATTERY)
     budget.settle(10.0, draw_w=50.0)
@@ -208,6 +224,29 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
         assert -battery.max_charge_w <= now.battery_w <= battery.max_discharge_w
         assert MODEST.site_w(now.budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
         assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.budget_w),)
+
+
+@given(
+    supply_w=st.floats(0.0, 200.0),
+    reserve_w=st.floats(0.0, 300.0),
+    overhead_w=st.floats(0.0, 50.0),
+    steered_w=st.none() | st.floats(-50.0, 50.0),
+)
+def test_a_forecast_comes_true_when_the_gpus_draw_all_of_it(
+    supply_w: float, reserve_w: float, overhead_w: float, steered_w: float | None
+) -> None:
+    budget = PowerBudget(
+        supplies=(Steady(supply_w),),
+        clock=TraceClock(0.0, 10.0),
+        terms=SiteTerms(reserve_w, fallback_w=0.0, stale_s=1.0, pue=1.25, overhead_w=overhead_w),
+        battery=Battery(20_000.0, 30.0, 40.0, 0.9, 0.9, 300.0),
+        stored_j=10_000.0,
+    )
+    budget.steer(steered_w)
+    for at_s, ahead_w in budget.forecast(0.0, horizon_s=100.0, step_s=10.0):
+        assert budget.at(at_s).budget_w == pytest.approx(ahead_w)
+        budget.settle(at_s + 10.0, ahead_w)
+        budget.steer(None)
 
 
 @given(supply_w=st.floats(0.0, 200.0), draw_w=st.floats(0.0, 200.0), dt_s=st.floats(0.01, 100.0))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import NO_BATTERY, Battery, Charge, Store, battery_from_config
+from steppe.power.battery import NO_BATTERY, Battery, Charge, Exchange, Store, battery_from_config
 from steppe.power.signal import Fresh, Missing, Reading, Stale
 from steppe.power.supply import Supply, TraceClock, offered, supply_from_config, total
 
@@ -41,7 +41,7 @@ class SiteTerms:
     """What lies between the supply and the GPUs.
 
     Attributes:
-        reserve_w: Kept back from the supply at all times, W.
+        reserve_w: Kept back from the supply at all times, W; not from a battery.
         fallback_w: Site budget while a source is stale or missing, W.
         stale_s: How long the last value of a source is believed, s of run time.
         pue: Site watts for each GPU watt, without the fixed overhead.
@@ -54,6 +54,10 @@ class SiteTerms:
     pue: float
     overhead_w: float
 
+    def left_w(self, supply_w: float) -> float:
+        """Return what the site may draw of a supply, W."""
+        return max(0.0, supply_w - self.reserve_w)
+
     def gpu_w(self, site_w: float) -> float:
         """Return what the GPUs may draw when the site may draw `site_w`, W."""
         return max(0.0, (site_w - self.overhead_w) / self.pue)
@@ -64,12 +68,12 @@ class SiteTerms:
 
 
 class PowerBudget:
-    """What the GPUs may draw: `(supply + battery - reserve - overhead) / pue`, never below 0.
+    """What the GPUs may draw: `(supply - reserve + battery - overhead) / pue`, never below 0.
 
-    The battery takes what the site leaves of the supply beyond the reserve. By itself it offers
-    at any time what it can sustain for an hour of trace time; it can be steered instead. While
-    a source is stale or missing the site may draw the fallback, and the battery rests, for
-    nobody knows the surplus.
+    What is left of the supply beyond the reserve is the site's; the battery takes what the site
+    leaves of that and gives what the site lacks. By itself it offers at any time what it can
+    sustain for an hour of trace time; it can be steered instead. While a source is stale or
+    missing the site may draw the fallback, and the battery rests, for nobody knows the surplus.
     Everything but the battery follows from the time alone.
     """
 
@@ -166,9 +170,9 @@ class PowerBudget:
         """Return `(time, budget)` pairs, s and W, at the start of each step of the horizon.
 
         Traces and weather years are known ahead, so this is perfect foresight, which no real
-        forecast has; a live signal keeps its present value (persistence). The battery does in
-        the first step what it does now, then gives what it offers by itself from what is left;
-        it is not recharged.
+        forecast has; a live signal keeps its present value (persistence). The GPUs are taken to
+        draw all of it. The battery does in the first step what it does now, then it gives what
+        it offers by itself from what is left.
         """
         pairs = []
         stored_j = self._stored_j
@@ -176,10 +180,12 @@ class PowerBudget:
         while step * step_s < horizon_s:
             at_s = now_s + step * step_s
             battery_w = self._battery.offered_w(stored_j) if step else self._battery_w()
-            budget = self._budget(self._supply(at_s), battery_w)
+            supply = self._supply(at_s)
+            budget = self._budget(supply, battery_w)
             pairs.append((at_s, budget.budget_w))
-            trace_step_s = step_s * self._clock.speedup
-            stored_j = self._battery.discharge(stored_j, budget.battery_w, trace_step_s).stored_j
+            match supply:
+                case Fresh(watts=supply_w):
+                    stored_j = self._balance(stored_j, supply_w, budget.budget_w, step_s).stored_j
             step += 1
         return tuple(pairs)
 
@@ -206,7 +212,7 @@ class PowerBudget:
     def _budget(self, supply: Reading, battery_w: float) -> Budget:
         match supply:
             case Fresh(watts=supply_w):
-                site_w = supply_w + battery_w - self._terms.reserve_w
+                site_w = self._terms.left_w(supply_w) + battery_w
                 return Budget(supply_w, battery_w, self._terms.gpu_w(site_w), stale=False)
             case Stale() | Missing():
                 fallback_w = self._terms.fallback_w
@@ -214,15 +220,21 @@ class PowerBudget:
 
     def _exchange(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
         """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""
-        site_w = self._terms.site_w(draw_w)
-        surplus_w = max(0.0, supply_w - self._terms.reserve_w - site_w)
-        deficit_w = max(0.0, site_w - supply_w)
+        done = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
+        self._stored_j, self._given_w = done.stored_j, done.power_w
+        surplus_w = self._terms.left_w(supply_w) - self._terms.site_w(draw_w)
+        self._curtailed_j += max(0.0, surplus_w + min(0.0, done.power_w)) * elapsed_s
+
+    def _balance(
+        self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float
+    ) -> Exchange:
+        """Return what the battery does meanwhile; its power is below 0 where it takes."""
+        lack_w = self._terms.site_w(draw_w) - self._terms.left_w(supply_w)
         trace_s = elapsed_s * self._clock.speedup
-        charged = self._battery.charge(self._stored_j, surplus_w, trace_s)
-        discharged = self._battery.discharge(charged.stored_j, deficit_w, trace_s)
-        self._stored_j = discharged.stored_j
-        self._given_w = discharged.power_w - charged.power_w
-        self._curtailed_j += (surplus_w - charged.power_w) * elapsed_s
+        if lack_w >= 0.0:
+            return self._battery.discharge(stored_j, lack_w, trace_s)
+        charged = self._battery.charge(stored_j, -lack_w, trace_s)
+        return Exchange(charged.stored_j, 0.0 - charged.power_w)
 
 
 def budget_from_config(
