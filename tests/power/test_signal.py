@@ -15,7 +15,7 @@ def write(path: Path, text: str, *, age_s: float = 0.0) -> None:
     os.utime(path, (NOW_S - age_s, NOW_S - age_s))
 
 
-class WallClock:
+class Clock:
     """A clock that a test sets."""
 
     def __init__(self) -> None:
@@ -26,12 +26,12 @@ class WallClock:
 
 
 @pytest.fixture
-def clock() -> WallClock:
-    return WallClock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def signal(tmp_path: Path, clock: WallClock) -> SignalFile:
+def signal(tmp_path: Path, clock: Clock) -> SignalFile:
     return SignalFile(tmp_path / "watts", stale_s=60.0, wall_s=clock)
 
 
@@ -83,7 +83,7 @@ def test_a_file_from_the_far_future_is_missing_and_from_the_near_future_is_fresh
 
 
 def test_an_unreadable_file_keeps_its_last_number_until_that_is_stale(
-    signal: SignalFile, clock: WallClock
+    signal: SignalFile, clock: Clock
 ) -> None:
     held = HeldSignal(signal)
     write(signal.path, "80", age_s=10.0)
@@ -95,7 +95,23 @@ def test_an_unreadable_file_keeps_its_last_number_until_that_is_stale(
     assert isinstance(held.read(), Missing)
 
 
-def test_a_stale_number_is_not_held(signal: SignalFile, clock: WallClock) -> None:
+@pytest.mark.parametrize("text", ["", "90"])
+def test_a_held_number_grows_old_although_the_wall_clock_is_set_back(
+    signal: SignalFile, clock: Clock, text: str
+) -> None:
+    never_set = Clock()
+    held = HeldSignal(signal, never_set)
+    write(signal.path, "80", age_s=10.0)
+    assert held.read() == Fresh(80.0, 10.0)
+    write(signal.path, text)
+    clock.now_s -= 3600.0
+    never_set.now_s += 30.0
+    assert held.read() == Fresh(80.0, 40.0)
+    never_set.now_s += 21.0
+    assert isinstance(held.read(), Missing)
+
+
+def test_a_stale_number_is_not_held(signal: SignalFile, clock: Clock) -> None:
     held = HeldSignal(signal)
     write(signal.path, "80")
     assert held.read() == Fresh(80.0, 0.0)

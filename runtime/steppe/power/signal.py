@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,17 @@ class SignalFile:
 class HeldSignal:
     """A signal file whose last fresh number stands in for an unreadable one until it is stale.
 
-    A writer that truncates and writes leaves an empty file for a moment; that is no lull.
+    A writer that truncates and writes leaves an empty file for a moment; that is no lull. The
+    wall clock may be set back meanwhile, so a held number also ages by a clock that never is.
     """
 
-    def __init__(self, file: SignalFile) -> None:
+    def __init__(self, file: SignalFile, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        """Hold nothing yet; `monotonic_s` reads a clock that is never set, s."""
         self._file = file
+        self._monotonic_s = monotonic_s
         self._last: Fresh | None = None
         self._written_s = 0.0
+        self._read_s = 0.0
 
     def read(self) -> Reading:
         """Return what the file says, or what it last said where that is young enough."""
@@ -84,8 +89,10 @@ class HeldSignal:
         match reading:
             case Fresh():
                 self._last, self._written_s = reading, now_s - reading.age_s
+                self._read_s = self._monotonic_s()
             case Missing() if self._last is not None:
-                age_s = max(0.0, now_s - self._written_s)
+                held_s = self._monotonic_s() - self._read_s
+                age_s = max(now_s - self._written_s, self._last.age_s + held_s)
                 if age_s <= self._file.stale_s:
                     return Fresh(self._last.watts, age_s)
         return reading
