@@ -45,6 +45,16 @@ def test_a_failed_request_gives_no_usage() -> None:
     assert tally.take() == (0, 0, 0)
 
 
+def test_tokens_that_came_stay_counted_when_their_request_fails() -> None:
+    tally = TokenTally()
+    for _ in range(6):
+        tally.on_chunk()
+    tally.on_end(ended(chunks=4, tokens=8))
+    before = tally.take()
+    tally.on_end(RequestResult(1, Arrival(0.0, 30, 8), 0.0, 0.0, 0, Failed("broke off")))
+    assert tally.take()[:2] == before[:2] == (30, 8 + 2 * 2)
+
+
 def test_the_hand_over_between_two_requests_is_not_taken_for_an_idle_server() -> None:
     tally = TokenTally()
     for running in (8, 7, 8, 7):

@@ -2,8 +2,9 @@
 
 A foreign server has no batch limit that we could set, so the number of clients takes its place:
 so many requests are outstanding, always. Chunks with tokens are counted as they come; how many
-tokens a chunk holds is learned from the `usage` of the requests that ended, so the total is exact
-for those and an estimate for the few that still run.
+tokens a chunk holds is learned from the `usage` of the requests that completed, so the total is
+exact for those and an estimate for the few that still run or failed: the server made their tokens
+too, and an engine that counts for itself counts them.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ class TokenTally:
 
     Attributes:
         chunks: Chunks with tokens.
-        ended_chunks: Those of them that belong to requests that ended.
-        ended_tokens: Output tokens of those requests, from `usage`.
+        completed_chunks: Those of them that belong to requests that completed.
+        completed_tokens: Output tokens of those requests, from `usage`.
         prompt_tokens: Their prompt tokens, from `usage`.
         outstanding: Requests outstanding now.
         most: Most of them since the last reading.
     """
 
     chunks: int = 0
-    ended_chunks: int = 0
-    ended_tokens: int = 0
+    completed_chunks: int = 0
+    completed_tokens: int = 0
     prompt_tokens: int = 0
     outstanding: int = 0
     most: int = 0
@@ -72,12 +73,12 @@ class TokenTally:
             self.chunks += 1
 
     def on_end(self, result: RequestResult) -> None:
-        """Count a request that ended; chunks of those that failed count for nothing."""
+        """Take what a request says that completed; one that failed says nothing of its tokens."""
         match result.outcome:
             case Completed(gaps_s=gaps, output_tokens=output, prompt_tokens=prompt):
                 with self.lock:
-                    self.ended_chunks += len(gaps) + 1
-                    self.ended_tokens += output
+                    self.completed_chunks += len(gaps) + 1
+                    self.completed_tokens += output
                     self.prompt_tokens += prompt
             case _:
                 pass
@@ -91,10 +92,10 @@ class TokenTally:
     def take(self) -> tuple[int, int, int]:
         """Return prompt tokens, output tokens, and most outstanding since the last call."""
         with self.lock:
-            each = self.ended_tokens / self.ended_chunks if self.ended_chunks else 1.0
-            running = self.chunks - self.ended_chunks
+            each = self.completed_tokens / self.completed_chunks if self.completed_chunks else 1.0
+            others = self.chunks - self.completed_chunks
             most, self.most = self.most, self.outstanding
-            return self.prompt_tokens, self.ended_tokens + round(each * running), most
+            return self.prompt_tokens, self.completed_tokens + round(each * others), most
 
 
 class ClientSubject:
