@@ -32,10 +32,11 @@ class DataSheet:
         return None if rate is None else Peak(self.bytes_per_s, rate)
 
 
-# The first entry whose words are all in the card's name counts: the special ones come first.
+# The first entry whose words are all in the card's name, in capitals, counts: the special ones
+# come first.
 _SHEETS: tuple[tuple[tuple[str, ...], DataSheet], ...] = (
     (("H100", "NVL"), DataSheet(3.9e12, 835e12, 1671e12)),
-    (("H100", "PCIe"), DataSheet(2.0e12, 756e12, 1513e12)),
+    (("H100", "PCIE"), DataSheet(2.0e12, 756e12, 1513e12)),
     (("H100",), DataSheet(3.35e12, 989e12, 1979e12)),
     (("H200", "NVL"), DataSheet(4.8e12, 835e12, 1671e12)),
     (("H200",), DataSheet(4.8e12, 989e12, 1979e12)),
@@ -49,8 +50,5 @@ _SHEETS: tuple[tuple[tuple[str, ...], DataSheet], ...] = (
 
 def data_sheet(card: str) -> DataSheet | None:
     """Return the data sheet of a card by its NVML name; None when it is not known here."""
-    words = card.replace("-", " ").split()
-    for wanted, sheet in _SHEETS:
-        if all(any(word == w or word.startswith(w + "e") for word in words) for w in wanted):
-            return sheet
-    return None
+    words = set(card.upper().replace("-", " ").split())
+    return next((sheet for wanted, sheet in _SHEETS if words.issuperset(wanted)), None)

@@ -59,6 +59,7 @@ def test_no_time_is_refused() -> None:
         ("NVIDIA H100 PCIe", 2.0e12),
         ("NVIDIA H200", 4.8e12),
         ("NVIDIA A100-SXM4-80GB", 2.039e12),
+        ("NVIDIA A100 80GB PCIe", 1.935e12),
         ("NVIDIA A100-SXM4-40GB", 1.555e12),
         ("NVIDIA L4", 300e9),
     ],
