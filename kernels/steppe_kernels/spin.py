@@ -2,8 +2,8 @@
 
 Formula, a lane (xorshift32, Marsaglia 2003, doi:10.18637/jss.v008.i14), `steps` times:
 `x ^= x << 13; x ^= x >> 17; x ^= x << 5`, on 32-bit words. Shapes: `seeds` and `out` (count,),
-int32. Equals `spin_reference` bit for bit. Its draw is that of a GPU which is clocked up and
-issues instructions, the base on which bytes and FLOP come.
+int32, contiguous. Equals `spin_reference` bit for bit. Its draw is that of a GPU which is clocked
+up and issues instructions, the base on which bytes and FLOP come.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ def spin(seeds: torch.Tensor, out: torch.Tensor, steps: int) -> None:
     """Run `steps` steps of the generator on each word of `seeds`.
 
     Raises:
-        ValueError: They are not int32 of one shape, or `steps` is negative.
+        ValueError: They are not int32 of one shape or not contiguous, or `steps` is negative.
     """
     if seeds.shape != out.shape or {seeds.dtype, out.dtype} != {torch.int32} or steps < 0:
         raise ValueError(
             f"asked for int32 words and steps >= 0, found {seeds.dtype} {tuple(seeds.shape)},"
             f" {out.dtype} {tuple(out.shape)} and {steps}"
         )
+    if not (seeds.is_contiguous() and out.is_contiguous()):
+        raise ValueError("asked for contiguous tensors, found strides")
     count = seeds.numel()
     if count:
         _spin[(triton.cdiv(count, BLOCK),)](seeds, out, count, steps, BLOCK, num_warps=4)

@@ -27,6 +27,14 @@ def test_words_of_another_width_are_refused() -> None:
         spin(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int32), 1)
 
 
+@pytest.mark.parametrize("strided", [0, 1])
+def test_words_with_strides_are_refused(strided: int) -> None:
+    words = [torch.zeros(6, dtype=torch.int32) for _ in range(2)]
+    words[strided] = torch.zeros(12, dtype=torch.int32)[::2]
+    with pytest.raises(ValueError, match="asked for contiguous tensors, found strides"):
+        spin(*words, 1)
+
+
 def test_the_workload_counts_no_work() -> None:
     workload = spin_workload(steps=2)
     workload.launch()
