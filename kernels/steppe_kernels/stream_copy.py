@@ -19,7 +19,7 @@ BLOCK = 8192
 PROBE_BYTES = 1 << 30
 """Far more than the 50 MB of L2 cache of an H100, so that every byte comes from memory."""
 
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 
 
 @triton.jit
@@ -33,7 +33,8 @@ def stream_copy(source: torch.Tensor, target: torch.Tensor) -> None:
     """Copy `source` into `target`.
 
     Raises:
-        ValueError: They differ in shape or dtype, or are not contiguous.
+        ValueError: They differ in shape or dtype, are not contiguous, or what they hold is yet to
+            be conjugated or negated (`torch.Tensor.is_conj`, `is_neg`).
     """
     if source.shape != target.shape or source.dtype != target.dtype:
         raise ValueError(
@@ -42,11 +43,14 @@ def stream_copy(source: torch.Tensor, target: torch.Tensor) -> None:
         )
     if not (source.is_contiguous() and target.is_contiguous()):
         raise ValueError("asked for contiguous tensors, found strides")
-    as_integers = _INTEGERS[source.element_size()]
-    count = source.numel()
+    if any(tensor.is_conj() or tensor.is_neg() for tensor in (source, target)):
+        raise ValueError("asked for tensors as they lie in memory, found a conjugate or a negative")
+    words, places = (
+        tensor.view(-1).view(_INTEGERS[tensor.itemsize]) for tensor in (source, target)
+    )
+    count = words.numel()
     if count:
-        grid = (triton.cdiv(count, BLOCK),)
-        _copy[grid](source.view(as_integers), target.view(as_integers), count, BLOCK, num_warps=8)
+        _copy[(triton.cdiv(count, BLOCK),)](words, places, count, BLOCK, num_warps=8)
 
 
 def copy_reference(source: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ import torch
 from steppe_kernels.interpreting import device
 from steppe_kernels.stream_copy import BLOCK, copy_reference, copy_workload, stream_copy
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.int64)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn)
+DTYPES = (*FLOATS, torch.int64, torch.complex128)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -29,6 +30,19 @@ def test_tensors_that_differ_are_refused() -> None:
         stream_copy(torch.zeros(3), torch.zeros(3, dtype=torch.float16))
     with pytest.raises(ValueError, match="contiguous"):
         stream_copy(torch.zeros(4, 4).T, torch.zeros(4, 4).T)
+
+
+def test_a_number_without_a_dimension_is_copied() -> None:
+    target = torch.zeros((), dtype=torch.complex128, device=device())
+    stream_copy(torch.tensor(1 + 2j, dtype=torch.complex128, device=device()), target)
+    assert target == 1 + 2j
+
+
+def test_a_tensor_that_is_not_what_lies_in_memory_is_refused() -> None:
+    conjugate = torch.zeros(1, dtype=torch.complex64).conj()
+    for view in (conjugate, conjugate.imag):
+        with pytest.raises(ValueError, match="as they lie in memory, found a conjugate"):
+            stream_copy(view, torch.zeros(1, dtype=view.dtype))
 
 
 def test_the_workload_counts_a_read_and_a_write() -> None:
