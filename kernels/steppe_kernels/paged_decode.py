@@ -34,8 +34,10 @@ def _fold(state, score, value):  # type: ignore[no-untyped-def]
     # The running softmax of Milakov and Gimelshein (2018): sums so far, to the highest score.
     highest, weight_sum, total = state
     higher = tl.maximum(highest, tl.max(score, 1))
-    shrink = tl.exp(highest - higher)
-    weight = tl.exp(score - higher[:, None])
+    # Where no score is finite yet, -inf less itself would be no number.
+    base = tl.where(higher == float("-inf"), 0.0, higher)
+    shrink = tl.exp(highest - base)
+    weight = tl.exp(score - base[:, None])
     weight_sum = weight_sum * shrink + tl.sum(weight, 1)
     total = total * shrink[:, None]
     total = tl.dot(weight.to(value.dtype), value, total, input_precision="ieee")

@@ -7,6 +7,8 @@ import torch
 
 from steppe_kernels.interpreting import device
 from steppe_kernels.paged_decode import (
+    BLOCK_TOKENS,
+    LEAST_ROWS,
     DecodeShape,
     PagedCache,
     decode_reference,
@@ -57,6 +59,16 @@ def test_a_sequence_without_cached_tokens_gets_zeros(rng: torch.Generator) -> No
     out = torch.full_like(q, float("nan"))
     paged_decode(q, cache, out, 1.0)
     assert torch.equal(out, torch.zeros_like(out))
+
+
+def test_scores_of_minus_infinity_before_finite_ones_weigh_nothing(rng: torch.Generator) -> None:
+    cache = cache_of(ODD, torch.float32, rng)
+    q = torch.rand(3, 2 * LEAST_ROWS, 40, generator=rng).to(device()) + 0.1
+    first = cache.tables[0].long()[: 2 * BLOCK_TOKENS // ODD.page_size]
+    cache.key_pages[first] = float("-inf")
+    out = torch.full_like(q, float("nan"))
+    paged_decode(q, cache, out, 0.3)
+    assert (out.cpu().double() - decode_reference(q, cache, 0.3)).abs().max().item() <= 2e-5
 
 
 def test_heads_that_do_not_share_the_cache_evenly_are_refused(rng: torch.Generator) -> None:
