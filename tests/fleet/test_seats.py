@@ -208,15 +208,6 @@ def test_the_windows_of_several_gpus_add_up_and_the_worst_quality_holds() -> Non
     assert window.quality == Quality.ESTIMATED
 
 
-def test_a_seat_waits_for_the_slowest_of_its_meters(tmp_path: Path) -> None:
-    block = ControlBlock.create(tmp_path / "block")
-    fast, slow = FakeMeter(101.0), FakeMeter(100.5)
-    seat = ReplicaSeat("replica-1", block, {"GPU-1": fast, "GPU-2": slow})
-    fast.covered_until_s, slow.covered_until_s = 103.0, 102.5
-    assert seat.report(WEIGHTS).energy_j == pytest.approx(2 * 20.0 * 2.0)
-    block.close()
-
-
 def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Bench) -> None:
     bench.seat.clock_mhz = 900
     bench.seat.clocks["GPU-1"].wish(900, 0.0)

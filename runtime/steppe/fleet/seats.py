@@ -76,7 +76,7 @@ class ReplicaSeat:
             replica: Name of the replica.
             block: The file shared with its engine.
             gpus: Meters of its GPUs, by UUID.
-            since_s: From when on, s; from the last reading of the meters when absent.
+            since_s: From when on, s; when absent, from the first instant that all meters cover.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
         self.phase = "starting"
@@ -84,7 +84,8 @@ class ReplicaSeat:
         self.batch_limit = 0
         self.clocks = {uuid: WatchedClock() for uuid in gpus}
         self.obeys = True
-        begun_s = self._covered_s() if since_s is None else since_s
+        first_s = max(meter.covered_until_s for meter in gpus.values())
+        begun_s = first_s if since_s is None else since_s
         self.seen_s = self._attributed_s = self._read_s = begun_s
         self._read_j = self._owed_j = 0.0
         self._stepped_s = begun_s
@@ -123,7 +124,7 @@ class ReplicaSeat:
 
     def reading(self) -> Reading:
         """Return the running totals since the first call, up to the last reading of the meters."""
-        window = self._window(self._read_s, self._covered_s())
+        window = self._window(self._read_s, self._covered_s(self._read_s))
         self._read_s = window.end_s
         self._read_j += window.energy_j
         telemetry = self.block.read_telemetry()
@@ -180,7 +181,7 @@ class ReplicaSeat:
             weights: What tokens cost.
             is_last: Attribute all up to now, the beginning of a step under way included.
         """
-        seen = self._window(self.seen_s, self._covered_s())
+        seen = self._window(self.seen_s, self._covered_s(self.seen_s))
         batch, telemetry = self.block.read_steps(), self.block.read_telemetry()
         stepping = telemetry.running > 0 and self.phase in ("awake", "draining")
         if stepping and not is_last:
@@ -258,8 +259,9 @@ class ReplicaSeat:
         if self.phase != "starting" and begun_s > self._stepped_s + SETTLED_S:
             self._rest_w = max(draw_w, self._rest_w or 0.0)
 
-    def _covered_s(self) -> float:
-        return min(meter.covered_until_s for meter in self.gpus.values())
+    def _covered_s(self, since_s: float) -> float:
+        """Return until when all meters cover its energy, s; `since_s` where none does yet."""
+        return max(since_s, min(meter.covered_until_s for meter in self.gpus.values()))
 
 
 def _busy_step(step: StepRecord, weights: TokenWeights) -> BusyStep:
@@ -284,7 +286,7 @@ def _tokens_of(steps: Sequence[StepRecord]) -> dict[int, tuple[int, int]]:
 
 
 def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
-    """Wait until every meter has seen its counter move."""
+    """Wait until every meter has taken a reading, or seen its counter move where it has some."""
     begun_s = time.monotonic()
     while time.monotonic() < begun_s + longest_s:
         if all(meter.covered_until_s > begun_s for meter in meters):

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steppe.energy.attribution import TokenWeights
+from steppe.energy.counter import CounterHistory
+from steppe.engine.control_block import ControlBlock
+from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.seats import ReplicaSeat
+
+DRAW_W = 300.0
+PERIOD_S = 0.1
+LATE_S = 0.004
+"""The second GPU is read so much after the first, s."""
+
+
+class Pair:
+    """Two GPUs that draw the same, read one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.block = ControlBlock.create(folder / "block")
+        self.meters = {f"GPU-{index}": CounterHistory(800.0) for index in (1, 2)}
+        self.ticks = -1
+        self.tick()
+        self.seat = ReplicaSeat("replica-1", self.block, self.meters)
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.ticks += 1
+            at_s = 100.0 + PERIOD_S * self.ticks
+            for late_s, meter in zip((0.0, LATE_S), self.meters.values(), strict=True):
+                meter.add(at_s + late_s, 5.0 + DRAW_W * PERIOD_S * self.ticks)
+
+    def report(self) -> ReplicaReport:
+        return self.seat.report(TokenWeights())
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path)
+    yield made
+    made.block.close()
+
+
+def test_a_seat_begins_when_the_last_of_its_meters_has_begun(pair: Pair) -> None:
+    assert (pair.report().energy_j, pair.seat.seen_s) == (0.0, 100.0 + LATE_S)
+    assert pair.seat.reading().energy_j == 0.0
+    pair.tick(10)
+    assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
+
+
+def test_a_seat_waits_for_the_slowest_of_its_meters(pair: Pair) -> None:
+    pair.tick(10)
+    pair.meters["GPU-1"].add(102.0, 5.0 + 2 * DRAW_W)
+    assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
+    assert pair.seat.seen_s == pair.meters["GPU-2"].covered_until_s
