@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -56,6 +57,21 @@ def test_the_warm_up_ends_although_the_batch_never_turns_over(replica: Any) -> N
 
 def test_errors_of_inner_ends_cancel(replica: Any) -> None:
     assert measured(replica).meter_error_j == pytest.approx(0.1)
+
+
+def test_a_hole_of_the_meter_between_two_looks_adds_its_own_error(
+    replica: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, read = count(), replica.reading
+
+    def reading() -> Any:
+        is_hole = next(look) == 30
+        return replace(read(), quality="estimated", error_j=9.0) if is_hole else read()
+
+    monkeypatch.setattr(replica, "reading", reading, raising=False)
+    result = measured(replica)
+    assert result.meter_error_j == pytest.approx(0.1 + 9.0 + 0.1)
+    assert sum(window.error_j > 9.0 for window in result.windows) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 
 import numpy as np
 
@@ -237,12 +238,15 @@ def _span_error_j(readings: Sequence[Reading]) -> float:
     """Return a bound of the error over a span of readings, J.
 
     Each reading's error is that of both ends of its piece. The inner ends cancel in the sum of
-    the pieces, so the errors of the first and the last piece bound that of the whole.
+    the pieces, so the errors of the first and the last piece bound that of a row of pieces. A
+    piece that is estimated has a hole inside, which nothing cancels: it ends such a row.
     """
-    pieces = readings[1:]
-    if len(pieces) < 2:
-        return sum(piece.error_j for piece in pieces)
-    return pieces[0].error_j + pieces[-1].error_j
+    bound_j = 0.0
+    for quality, row in groupby(readings[1:], lambda piece: piece.quality):
+        errors_j = [piece.error_j for piece in row]
+        ends_alone = len(errors_j) > 2 and quality != Quality.ESTIMATED
+        bound_j += errors_j[0] + errors_j[-1] if ends_alone else sum(errors_j)
+    return bound_j
 
 
 def _worst_quality(readings: Sequence[Reading]) -> str:
