@@ -87,3 +87,14 @@ def test_the_ratio_of_two_runs_is_found_with_its_interval() -> None:
     second = ([0.8 * j for j in joules], tokens)
     log = log_ratio_interval(first, second, rng)
     assert math.exp(log.low) < 0.8 < math.exp(log.high) < 1.0
+
+
+def test_resamples_without_a_token_or_a_joule_leave_the_ratio_of_two_runs_bounded() -> None:
+    rng = np.random.default_rng(0)
+    few = ([5.0, 0.0, 6.0], [10.0, 0.0, 12.0])
+    log = log_ratio_interval(few, few, rng)
+    assert log.is_bounded
+    assert log.value == 0.0
+    assert log.holds(0.0)
+    for few_tokens in ([10.0, 0.0, 0.0], [10.0, 1.0, 0.0]):
+        assert log_ratio_interval((few[0], few_tokens), few, rng).is_bounded

@@ -127,17 +127,19 @@ def log_ratio_interval(
     Raises:
         ValueError: A run has no window, or a sum is not positive.
     """
-    logs, fewest, value = [], min(len(first[0]), len(second[0])), 0.0
+    fewest, value = min(len(first[0]), len(second[0])), 0.0
+    logs = np.zeros(RESAMPLES)
     for sign, (numerators, denominators) in ((-1.0, first), (1.0, second)):
         above, below = np.asarray(numerators, float), np.asarray(denominators, float)
         if not len(above) or not above.sum() > 0 or not below.sum() > 0:
             raise ValueError("asked for a ratio of ratios, found a sum that is not positive")
         picks = rng.integers(len(above), size=(RESAMPLES, len(above)))
-        logs.append(sign * np.log(above[picks].sum(axis=1) / below[picks].sum(axis=1)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs += sign * np.log(above[picks].sum(axis=1) / below[picks].sum(axis=1))
         value += sign * math.log(above.sum() / below.sum())
     if fewest < 2:
         return Interval(value, -math.inf, math.inf)
-    return _stretched(value, logs[0] + logs[1], fewest, confidence)
+    return _stretched(value, logs[np.isfinite(logs)], fewest, confidence)
 
 
 def _stretched(value: float, resampled: Floats, count: int, confidence: float) -> Interval:
