@@ -37,6 +37,17 @@ def test_a_compressed_csv_reads_like_a_plain_one(write_trace: WriteTrace, tmp_pa
     assert load_trace(plain.model_copy(update={"path": packed})) == load_trace(plain)
 
 
+def test_days_in_eight_digits_are_dates_and_not_seconds(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace("20240130,1", "20240131,2", "20240201,3"))
+    assert trace.start == datetime(2024, 1, 30, tzinfo=UTC)
+    assert trace.times_s == (0.0, 86400.0, 2 * 86400.0)
+
+
+def test_seconds_in_eight_digits_stay_seconds(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace("20240100,1", "20240700,2", "20241300,3"))
+    assert (trace.start, trace.times_s) == (None, (0.0, 600.0, 1200.0))
+
+
 @pytest.mark.parametrize("zone", [None, "UTC"])
 def test_a_parquet_trace_reads_like_a_csv_trace(
     write_trace: WriteTrace, tmp_path: Path, zone: str | None

@@ -89,8 +89,9 @@ def year_trace(first_s: float, hourly_w: Sequence[float]) -> SupplyTrace:
 def load_trace(section: TraceSupply) -> SupplyTrace:
     """Read a supply trace from `.csv`, `.csv.gz` or `.parquet`.
 
-    Times are ISO 8601 (UTC where no offset is given) or plain seconds. Negative power is a
-    plant's own use while it stands still; it offers nothing then, so it is read as 0 W.
+    Times are ISO 8601 (UTC where no offset is given) or plain seconds; a column of days such as
+    20240131 holds dates, not seconds. Negative power is a plant's own use while it stands still;
+    it offers nothing then, so it is read as 0 W.
 
     Raises:
         TraceError: The file or a column is missing, a value is no time or no finite number,
@@ -155,7 +156,7 @@ def _times(
     section: TraceSupply, raw: Sequence[Any]
 ) -> tuple[datetime | None, tzinfo | None, list[float]]:
     """Return the calendar start and the zone, where there are any, and the seconds since then."""
-    moments = [_moment(section, row, value) for row, value in enumerate(raw, start=1)]
+    moments = [_moment(section, row, value) for row, value in enumerate(_days(raw), start=1)]
     seconds = [moment for moment in moments if isinstance(moment, float)]
     dates = [moment for moment in moments if isinstance(moment, datetime)]
     if seconds and dates:
@@ -167,6 +168,17 @@ def _times(
     zones = {date.tzinfo for date in dates}
     zone = zones.pop() if len(zones) == 1 else None
     return in_utc[0], zone, [(date - in_utc[0]).total_seconds() for date in in_utc]
+
+
+def _days(raw: Sequence[Any]) -> Sequence[Any]:
+    """Return times that are all days in eight digits, 20240131, as dates; others as they are."""
+    texts = [str(value).strip() for value in raw]
+    if not all(len(text) == len("20240131") and text.isdecimal() for text in texts):
+        return raw
+    try:
+        return [datetime.fromisoformat(text) for text in texts]
+    except ValueError:
+        return raw
 
 
 def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
