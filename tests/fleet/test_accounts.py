@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.engine.control_block import request_key
-from steppe.fleet.accounts import SETTLE_TICKS, Accounts
+from steppe.fleet.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
 from steppe.report.latency import slo_attainment
@@ -78,10 +78,10 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
 ) -> None:
     accounts = Accounts("emulated", 1000.0)
     records = []
-    for came, ended, forgets in happened:
+    for tick, (came, ended, forgets) in enumerate(happened):
         accounts.add(came)
         accounts.finish([finished(name) for name in ended])
-        records += accounts.close_tick()
+        records += accounts.close_tick(20.0 * tick)
         if forgets:
             accounts.forget()
         assert accounts.parts_uj == accounts.energy_uj
@@ -94,17 +94,85 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     )
 
 
+def step_of(name: str, energy_uj: int = 0) -> ReplicaReport:
+    """Return a report of a window in which a step of this request alone ended."""
+    return report_of({name: energy_uj}, tokens={request_key(name): (0, 1)}, stepping=True)
+
+
+def settle(accounts: Accounts, *told: ReplicaReport) -> list[float | None]:
+    """Report once a tick, and return the joules of what is written down."""
+    records = []
+    for number, report in enumerate(told):
+        accounts.add([report])
+        records += accounts.close_tick(float(number))
+    return [record.energy_j for record in records]
+
+
+QUIET = [report_of({})] * QUIET_REPORTS
+UNDER_WAY = [report_of({}, stepping=True)] * 20
+
+
 def test_a_request_is_written_down_once_its_last_steps_have_been_metered() -> None:
     accounts = Accounts("emulated", 1000.0)
-    accounts.finish([finished("a")])
     accounts.add([report_of({"a": 3_000_000})])
-    for _ in range(SETTLE_TICKS - 1):
-        assert accounts.close_tick() == []
-    accounts.add([report_of({"a": 1_000_000})])
-    (record,) = accounts.close_tick()
+    accounts.finish([finished("a")])
+    accounts.close_tick(0.0)
+    assert settle(accounts, *QUIET[1:], step_of("a", 1_000_000), *QUIET[1:]) == []
+    accounts.add(QUIET[:1])
+    (record,) = accounts.close_tick(9.0)
     assert (record.energy_j, record.energy_source) == (4.0, "emulated")
     assert record.arrival_s == pytest.approx(10.0)
     assert accounts.close() == []
+
+
+@pytest.mark.parametrize("told", [UNDER_WAY, [report_of({})] * 20])
+def test_a_request_that_was_cut_off_waits_for_the_step_that_it_was_in(
+    told: list[ReplicaReport],
+) -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", finish="cancelled")])
+    assert settle(accounts, *told) == []
+    assert settle(accounts, step_of("a", 5_000_000), *QUIET) == [5.0]
+
+
+@pytest.mark.parametrize(("seen", "waits_s"), [(True, SILENT_S), (False, LONGEST_SETTLE_S)])
+def test_where_no_step_ends_any_more_a_first_one_is_waited_for_the_longest(
+    seen: bool, waits_s: float
+) -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([step_of("a" if seen else "b", 3_000_000)])
+    accounts.finish([finished("a", finish="cancelled")])
+    accounts.add(QUIET)
+    assert accounts.close_tick(waits_s - 0.1) == []
+    assert len(accounts.close_tick(waits_s)) == 1
+
+
+def test_a_request_is_written_down_while_others_go_on_in_long_steps() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", finish="cancelled")])
+    told = [step_of("a", 5_000_000), *UNDER_WAY, step_of("b"), *UNDER_WAY, step_of("b")]
+    assert settle(accounts, *told) == []
+    assert settle(accounts, *UNDER_WAY, step_of("b")) == [5.0]
+
+
+def test_steps_of_another_replica_say_nothing_about_a_request() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a")])
+    assert settle(accounts, *[replace(QUIET[0], replica="replica-2")] * 20) == []
+
+
+def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.close_tick(5.0)
+    accounts.finish([finished("a", finish="error")])
+    assert accounts.close_tick(LONGEST_SETTLE_S + 4.9) == []
+    assert [record.id for record in accounts.close_tick(LONGEST_SETTLE_S + 5.0)] == ["a"]
+
+
+def test_a_request_that_no_replica_had_is_written_down_at_once() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", finish="shed", replica=None)])
+    assert [record.id for record in accounts.close_tick(1.0)] == ["a"]
 
 
 def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:

@@ -112,6 +112,20 @@ def test_energy_that_nobody_claims_within_hours_is_idle(
     assert (totals.energy_j, totals.idle_j, late.energy_j) == (10.0, 10.0, 0.0)
 
 
+def test_windows_that_come_with_a_request_may_have_closed_before_its_end(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
+    books, door, node = scene
+    node.answers["settle"] = [report(number, 1.0) for number in range(1, 9)]
+    door.answers["drain"] = [finished("a")]
+    books.collect({"node-1": node})
+    assert books.close_tick(1.0) == []
+    door.answers["drain"] = []
+    node.answers["settle"] = [report(number, 1.0) for number in range(9, 17)]
+    books.collect({"node-1": node})
+    assert [record.id for record in books.close_tick(2.0)] == ["a"]
+
+
 def test_an_actor_that_died_costs_only_its_answer(scene: tuple[Bookkeeper, Any, Any]) -> None:
     books, door, node = scene
     node.answers["settle"] = door.answers["drain"] = ray.exceptions.RayActorError()

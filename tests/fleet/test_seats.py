@@ -133,6 +133,7 @@ def test_a_step_that_still_runs_is_paid_for_when_it_ends(bench: Bench) -> None:
     assert first.energy_j == second.energy_j == 60.0
     assert (first.requests_uj, second.requests_uj) == ({7: 36_000_000}, {8: 84_000_000})
     assert first.idle_uj == second.idle_uj == 0
+    assert (first.stepping, second.stepping) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,44 @@ from steppe.gateway.server import FinishedRequest
 from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
-SETTLE_TICKS = 3
-"""A finished request waits so many ticks for the energy of its last steps."""
+QUIET_REPORTS = 3
+"""The energy of a finished request is complete once its replica has reported so often that no step
+of it ended. The first of these windows may have begun before the request ended, and a step that
+was scheduled by then may follow the one that ran."""
+LONGEST_SETTLE_S = 60.0
+"""Longest wait for these reports, s: a node may be lost."""
+SILENT_S = 10.0
+"""A request that was cut off may be in a step of which its engine tells only when it ends; where
+none ends, that step is waited for so long, s, and as long as for any report if it is the first."""
 
 _FINISH = {"error": "failed", "abort": "failed", "invalid": "rejected"}
+_CUT_OFF = frozenset({"cancelled", "error", "abort"})
+
+
+@dataclass(slots=True)
+class _Settling:
+    """A finished request whose last steps may not have been reported; times are s of the run."""
+
+    request: FinishedRequest
+    key: int
+    since_s: float
+    may_run_until_s: float
+    quiet: int = 0
+
+    def take(self, report: ReplicaReport) -> None:
+        """Take what its replica reports."""
+        if report.tokens:
+            self.may_run_until_s = self.since_s
+        if self.key in report.tokens:
+            self.quiet = 0
+        elif report.tokens or not report.stepping:
+            self.quiet += 1
+
+    def is_settled(self, now_s: float) -> bool:
+        """Tell whether its energy is complete, or was waited for long enough."""
+        if self.request.replica is None or now_s - self.since_s >= LONGEST_SETTLE_S:
+            return True
+        return self.quiet >= QUIET_REPORTS and now_s >= self.may_run_until_s
 
 
 @dataclass(slots=True)
@@ -42,8 +76,8 @@ class Accounts:
     _by_key: Counter[int] = field(default_factory=Counter)
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
     _fed: set[int] = field(default_factory=set)
-    _open: list[tuple[int, FinishedRequest]] = field(default_factory=list)
-    _tick: int = 0
+    _settling: list[_Settling] = field(default_factory=list)
+    _now_s: float = 0.0
 
     def add(self, reports: Iterable[ReplicaReport]) -> None:
         """Take the reports of one tick."""
@@ -58,21 +92,29 @@ class Accounts:
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
                 self._tokens[key] = (old_prompt + prompt, old_output + output)
+            for settling in self._settling:
+                if settling.request.replica == report.replica:
+                    settling.take(report)
 
     def finish(self, requests: Iterable[FinishedRequest]) -> None:
-        """Take requests that ended."""
-        self._open += [(self._tick, request) for request in requests]
+        """Take requests that ended, after the reports that came with them."""
+        for request in requests:
+            key, silent_s = request_key(request.id), 0.0
+            if request.finish in _CUT_OFF:
+                silent_s = SILENT_S if key in self._tokens else LONGEST_SETTLE_S
+            settling = _Settling(request, key, self._now_s, self._now_s + silent_s)
+            self._settling.append(settling)
 
-    def close_tick(self) -> list[RequestRecord]:
-        """Return the requests whose energy is complete."""
-        self._tick += 1
-        ready = [r for tick, r in self._open if self._tick - tick >= SETTLE_TICKS]
-        self._open = [(tick, r) for tick, r in self._open if self._tick - tick < SETTLE_TICKS]
-        return [self._record(request) for request in ready]
+    def close_tick(self, now_s: float) -> list[RequestRecord]:
+        """Return the requests whose energy is complete, `now_s` since the run began."""
+        self._now_s = now_s
+        ready = [settling for settling in self._settling if settling.is_settled(now_s)]
+        self._settling = [s for s in self._settling if not s.is_settled(now_s)]
+        return [self._record(settling) for settling in ready]
 
     def forget(self) -> None:
         """Make idle energy of what nobody claims and got nothing more since the last call."""
-        claimed = {request_key(request.id) for _, request in self._open}
+        claimed = {settling.key for settling in self._settling}
         known = self._by_key.keys() | self._tokens.keys()
         for key in known - self._fed - claimed:
             self.idle_uj += self._by_key.pop(key, 0)
@@ -81,8 +123,8 @@ class Accounts:
 
     def close(self) -> list[RequestRecord]:
         """Return all requests that are left; what nobody claims becomes idle energy."""
-        records = [self._record(request) for _, request in self._open]
-        self._open = []
+        records = [self._record(settling) for settling in self._settling]
+        self._settling = []
         self.idle_uj += self._by_key.total()
         self._by_key.clear()
         self._tokens.clear()
@@ -102,8 +144,8 @@ class Accounts:
         """Everything attributed so far, uJ."""
         return self.attributed_uj + self._by_key.total() + self.idle_uj + self.transition_uj
 
-    def _record(self, request: FinishedRequest) -> RequestRecord:
-        key = request_key(request.id)
+    def _record(self, settling: _Settling) -> RequestRecord:
+        request, key = settling.request, settling.key
         energy_uj = self._by_key.pop(key, 0)
         self.attributed_uj += energy_uj
         prompt, output = self._tokens.pop(key, (0, 0))

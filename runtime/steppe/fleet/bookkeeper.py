@@ -85,19 +85,19 @@ class Bookkeeper:
             num_returns=len(calls) + len(self._finished),
             timeout=PATIENCE_S,
         )
-        for call in done:
-            if call in calls:
-                self._take_reports(call, calls[call])
-            else:
-                self._finished.remove(call)
-                self._take_finished(call)
+        for call in (call for call in done if call in calls):
+            self._take_reports(call, calls[call])
+        # What came with these windows may have ended after them.
+        for call in (call for call in done if call not in calls):
+            self._finished.remove(call)
+            self._take_finished(call)
 
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began."""
         if now_s - self._forgot_s >= FORGET_S:
             self._forgot_s = now_s
             self._accounts.forget()
-        return self._accounts.close_tick()
+        return self._accounts.close_tick(now_s)
 
     def close(self, duration_s: float) -> tuple[Books, list[RequestRecord]]:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""

@@ -208,6 +208,7 @@ class ReplicaSeat:
             transition_uj=shares.transition_uj,
             rest_w=self._rest_w,
             obeys=self.obeys,
+            stepping=stepping,
         )
 
     def _attribute_ended(
