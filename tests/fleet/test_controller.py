@@ -144,6 +144,20 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     assert b"steppe_budget_feasible 0.0" in metrics
 
 
+def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stage) -> None:
+    stage.tick(1.0)
+    stage.report(draw_w=400.0, energy_j=400.0, output_tokens=50)
+    (late,) = stage.node.answers["report"]
+    stage.report(draw_w=150.0, energy_j=75.0, output_tokens=25)
+    stage.node.answers["report"].insert(0, late)
+    stage.controller._tick(2.5)
+    (record,) = stage.controller.take().ticks
+    assert (record.energy_j, record.output_tokens, record.output_tps) == (475.0, 75, 50.0)
+    assert record.draw_w == pytest.approx(475.0 / 1.5)
+    (replica,) = record.replicas
+    assert (replica.draw_w, replica.output_tps) == (record.draw_w, record.output_tps)
+
+
 def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
     stage.tick(1.0)
     routes, retry_after_s = stage.told("set_routes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -19,7 +20,7 @@ from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes, is_step
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
-from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.messages import ReplicaReport, mean_draw_w
 from steppe.fleet.shortage_log import ShortageLog
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
@@ -182,12 +183,12 @@ class Controller:
         """Return the record of the window that just ended, with the limits that governed it."""
         seen = self._fleet.seen
         assert seen is not None, "a record comes after a look"
-        reports = {report.replica: report for report in seen.reports}
         replicas = tuple(
-            _replica_tick(replica, reports.get(replica.id), window_s)
+            _replica_tick(replica, seen.reports.get(replica.id, ()), window_s)
             for replica in seen.observation.replicas
         )
-        output_tokens = sum(report.output_tokens for report in seen.reports)
+        reports = [report for told in seen.reports.values() for report in told]
+        output_tokens = sum(report.output_tokens for report in reports)
         return TickRecord(
             t_s=seen.observation.now_s,
             budget_w=budget_w,
@@ -195,7 +196,7 @@ class Controller:
             supply_w=seen.budget.supply_w,
             demand_tps=seen.observation.demand_tps,
             output_tps=output_tokens / window_s,
-            energy_j=sum(report.energy_j for report in seen.reports),
+            energy_j=sum(report.energy_j for report in reports),
             output_tokens=output_tokens,
             waiting=seen.observation.waiting + seen.observation.frozen,
             running=seen.running,
@@ -206,13 +207,13 @@ class Controller:
 
 
 def _replica_tick(
-    replica: ReplicaSeen, report: ReplicaReport | None, window_s: float
+    replica: ReplicaSeen, reports: Sequence[ReplicaReport], window_s: float
 ) -> ReplicaTick:
     return ReplicaTick(
         id=replica.id,
         state=replica.state.value,
         clock_mhz=replica.clock_mhz,
         batch_limit=replica.batch_limit,
-        draw_w=(report.draw_w or 0.0) if report else 0.0,
-        output_tps=report.output_tokens / window_s if report else 0.0,
+        draw_w=mean_draw_w(reports) or 0.0,
+        output_tps=sum(report.output_tokens for report in reports) / window_s,
     )

@@ -14,9 +14,11 @@ from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
-from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits
+from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
+
+Reports = dict[str, list[ReplicaReport]]
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class Seen:
         budget: Where its budget comes from.
         draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
         running: Requests in the engines.
-        reports: What the nodes said.
+        reports: What the nodes said, by replica; where a tick got no answer the next gets two.
     """
 
     observation: Observation
@@ -69,7 +71,7 @@ class Seen:
     budget: Budget
     draw_w: float
     running: int
-    reports: list[ReplicaReport]
+    reports: Reports
 
     @property
     def unfenced(self) -> Observation:
@@ -105,11 +107,10 @@ class LiveFleet:
     def observe(self, now_s: float) -> Observation:
         """Look at nodes, gateway, replicas and budget."""
         reports = self._ask(now_s)
-        for report in reports:
-            member = self.members.get(report.replica)
-            if member is not None:
-                member.take(report)
-            self._output_tokens += report.output_tokens
+        for name, told in reports.items():
+            if name in self.members:
+                self.members[name].take(told)
+            self._output_tokens += sum(report.output_tokens for report in told)
         for member in self.members.values():
             member.settle(now_s)
         draw_w = sum(member.draw_w for member in self.members.values())
@@ -168,12 +169,12 @@ class LiveFleet:
         arrived, answered = self._status.arrived, self._status.answered
         return self._demand.tps(Traffic(now_s, arrived, answered, self._output_tokens))
 
-    def _is_metered(self, reports: list[ReplicaReport]) -> bool:
+    def _is_metered(self, reports: Reports) -> bool:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""
         before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
         self._fenced = now
         told = {m.name for m in self.members.values() if m.report is not None} - now
-        known = {report.replica for report in reports if report.draw_w is not None}
+        known = {name for name, told in reports.items() if mean_draw_w(told) is not None}
         return bool(reports) and before == now and told <= known
 
     def _left(self, seen: Seen) -> Observation:
@@ -205,7 +206,7 @@ class LiveFleet:
         member.clock_mhz, member.batch_limit = clock_mhz, batch_limit
         return SetLimits(name, clock_mhz, batch_limit, member.state)
 
-    def _ask(self, now_s: float) -> list[ReplicaReport]:
+    def _ask(self, now_s: float) -> Reports:
         """Ask nodes and gateway at once and take what comes back in time."""
         self._looked_s = now_s
         of_nodes = self.nodes.ask()
@@ -214,13 +215,14 @@ class LiveFleet:
         done, late = ray.wait(calls, num_returns=len(calls), timeout=self._patience_s)
         if late:
             _log.warning("%d of %d answers came too late", len(late), len(calls))
-        reports: list[ReplicaReport] = []
+        reports: Reports = {}
         for call in done:
             if call is of_gateway:
                 self._take_status(call)
-            else:
-                for report in self.nodes.take(call, of_nodes[call]):
-                    reports += report.replicas
+                continue
+            for window in self.nodes.take(call, of_nodes[call]):
+                for report in window.replicas:
+                    reports.setdefault(report.replica, []).append(report)
         return reports
 
     def _take_status(self, call: Any) -> None:

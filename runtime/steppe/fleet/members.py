@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import ray
 
 from steppe.control.state import ReplicaSeen, ReplicaState
 from steppe.fleet.cluster import reason
-from steppe.fleet.messages import ReplicaReport, ReplicaStatus
+from steppe.fleet.messages import ReplicaReport, ReplicaStatus, mean_draw_w
 
 RETRY_S = 1.0
 """Time between two attempts to start a replica, s."""
@@ -107,12 +108,13 @@ class Member:
             case _:
                 return self.draw_w
 
-    def take(self, report: ReplicaReport) -> None:
-        """Take what its node says; its draw stays the last one known."""
-        self.report = report
-        self.clock_mhz, self.batch_limit = report.clock_mhz, report.batch_limit
-        if report.draw_w is not None:
-            self.draw_w, self.most_w = report.draw_w, max(self.most_w, report.draw_w)
+    def take(self, reports: Sequence[ReplicaReport]) -> None:
+        """Take what its node says of one window or more; its draw stays the last one known."""
+        self.report = last = reports[-1]
+        self.clock_mhz, self.batch_limit = last.clock_mhz, last.batch_limit
+        self.most_w = max(self.most_w, *(report.draw_w or 0.0 for report in reports))
+        draw_w = mean_draw_w(reports)
+        self.draw_w = self.draw_w if draw_w is None else draw_w
 
     def move(self, state: ReplicaState, now_s: float) -> None:
         """Come to a state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,19 @@ class ReplicaReport:
     rest_w: float | None = None
     obeys: bool = True
     stepping: bool = False
+
+    @property
+    def metered_s(self) -> float:
+        """Length of the window as far as it was metered, s."""
+        return self.energy_j / self.draw_w if self.draw_w else 0.0
+
+
+def mean_draw_w(reports: Iterable[ReplicaReport]) -> float | None:
+    """Return the mean draw over windows of one replica, W; None where no meter gave a reading."""
+    metered = [report for report in reports if report.metered_s > 0]
+    if not metered:
+        return None
+    return sum(r.energy_j for r in metered) / sum(r.metered_s for r in metered)
 
 
 @dataclass(frozen=True, slots=True)
