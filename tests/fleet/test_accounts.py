@@ -12,6 +12,7 @@ from steppe.engine.control_block import request_key
 from steppe.fleet.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
+from steppe.gateway.tally import ID_RESTS_S
 from steppe.report.latency import slo_attainment
 from steppe.report.records import Slo
 
@@ -167,6 +168,10 @@ def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
     accounts.finish([finished("a", finish="error")])
     assert accounts.close_tick(LONGEST_SETTLE_S + 4.9) == []
     assert [record.id for record in accounts.close_tick(LONGEST_SETTLE_S + 5.0)] == ["a"]
+
+
+def test_a_request_is_written_down_before_its_id_is_given_again() -> None:
+    assert LONGEST_SETTLE_S < ID_RESTS_S
 
 
 def test_a_request_that_no_replica_had_is_written_down_at_once() -> None:

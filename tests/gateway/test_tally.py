@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.stream import StreamScanner, Usage
-from steppe.gateway.tally import Caller, Tally
+from steppe.gateway.tally import ID_RESTS_S, Caller, Tally
 
 CALLER = Caller("default", "standard", "")
 
@@ -38,6 +38,15 @@ def test_an_id_is_kept_if_it_is_sane_and_not_in_use() -> None:
     assert len(wild.id) == 32
     tally.close(first, 102.0)
     assert tally.open(Caller("default", "standard", "mine.1"), 103.0).id == "mine.1"
+
+
+def test_an_id_that_a_replica_had_rests_until_its_energy_is_settled() -> None:
+    tally, caller = _tally(), Caller("default", "standard", "mine.1")
+    first = tally.open(caller, 101.0)
+    first.replica = "r0"
+    tally.close(first, 102.0)
+    assert tally.open(caller, 103.0).id != "mine.1"
+    assert tally.open(caller, 102.0 + ID_RESTS_S).id == "mine.1"
 
 
 def test_finished_requests_are_handed_over_once() -> None:

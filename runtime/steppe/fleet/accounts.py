@@ -18,7 +18,7 @@ QUIET_REPORTS = 3
 of it ended. The first of these windows may have begun before the request ended, and a step that
 was scheduled by then may follow the one that ran."""
 LONGEST_SETTLE_S = 60.0
-"""Longest wait for these reports, s: a node may be lost."""
+"""Longest wait for these reports, s: a node may be lost. The gateway gives no id again before."""
 SILENT_S = 10.0
 """A request that was cut off may be in a step of which its engine tells only when it ends; where
 none ends, that step is waited for so long, s, and as long as for any report if it is the first."""

@@ -14,6 +14,10 @@ from steppe.gateway.stream import StreamScanner, Usage
 FAILED = frozenset({"error", "abort"})
 REFUSED = frozenset({"rejected", "shed"})
 
+ID_RESTS_S = 90.0
+"""An id that a replica has had is given again so long after its end, s: its last steps may be told
+of later, and by then they are settled."""
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RATE_WINDOW_S = 10.0
 
@@ -38,7 +42,8 @@ class FinishedRequest:
     """What became of one request.
 
     Attributes:
-        id: Its id, unique among the outstanding; vLLM's own is `chatcmpl-<id>` or `cmpl-<id>`.
+        id: Its id, unique among the outstanding and those that ended of late; vLLM's own is
+            `chatcmpl-<id>` or `cmpl-<id>`.
         tenant: Who asked.
         priority: One of `PRIORITIES`.
         arrival_s: When its headers had come, s since the gateway started (monotonic).
@@ -180,13 +185,14 @@ class Tally:
         self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._open: dict[str, Exchange] = {}
+        self._ended_s: dict[str, float] = {}  # of ids that rest, in this order
         self._fresh: list[FinishedRequest] = []
 
     def open(self, caller: Caller, now_s: float) -> Exchange:
         """Take in a request; it keeps the id it wants if that is sane and free."""
         self._arrived += 1
         id_ = request_id(caller.wanted_id)
-        if id_ in self._open:
+        if id_ in self._open or self._rests(id_, now_s):
             id_ = uuid.uuid4().hex
         rank = PRIORITIES.index(caller.priority)
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
@@ -197,6 +203,8 @@ class Tally:
     def close(self, exchange: Exchange, now_s: float) -> FinishedRequest:
         """Note the end of a request."""
         self._open.pop(exchange.id, None)
+        if exchange.replica is not None:
+            self._ended_s[exchange.id] = now_s
         ended = self._record(exchange, now_s)
         self._finished += 1
         self._failed += ended.finish in FAILED
@@ -229,6 +237,12 @@ class Tally:
             refused=self._refused,
             answered=self._answered,
         )
+
+    def _rests(self, id_: str, now_s: float) -> bool:
+        """Tell whether an id ended too short a time ago to be given again."""
+        while self._ended_s and next(iter(self._ended_s.values())) <= now_s - ID_RESTS_S:
+            del self._ended_s[next(iter(self._ended_s))]
+        return id_ in self._ended_s
 
     def _record(self, exchange: Exchange, now_s: float) -> FinishedRequest:
         usage, scanner = exchange.usage, exchange.scanner
