@@ -60,6 +60,12 @@ def test_one_gpu_whose_clock_is_free_sets_the_clocks_of_the_fleet_free(
     assert crew.can_limit_clocks == can
 
 
+def test_a_fleet_can_be_set_to_the_clocks_that_all_its_gpus_know() -> None:
+    crew = crew_of(kind="nvml")
+    crew.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
+    assert crew.common_clocks_mhz == (600, 900)
+
+
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
     actors: Callable[..., Any],
 ) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,10 +10,27 @@ import ray
 from steppe.control.state import ReplicaState
 from steppe.errors import EngineError
 from steppe.fleet.members import Member, Placement
-from steppe.fleet.messages import ReplicaStatus
+from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 STEPPING, FROZEN = ReplicaStatus("http://there", False, 7), ReplicaStatus("http://there", True, 7)
+
+REPORT = ReplicaReport(
+    replica="replica-1",
+    clock_mhz=900,
+    batch_limit=8,
+    draw_w=40.0,
+    energy_j=40.0,
+    error_j=1.0,
+    quality="counter",
+    running=0,
+    waiting=0,
+    output_tokens=0,
+    requests_uj={},
+    tokens={},
+    idle_uj=0,
+    transition_uj=0,
+)
 
 
 @dataclass
@@ -153,3 +170,14 @@ def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: 
 def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
     scene.member.adopt(FROZEN, 5.0)
     assert scene.member.state == ASLEEP
+
+
+def test_a_replica_whose_clock_nobody_limits_is_told_apart_by_its_batch_limit_only(
+    scene: Scene,
+) -> None:
+    member = scene.member
+    member.placement = replace(member.placement, limits_clocks=False)
+    member.clock_mhz, member.batch_limit = 2040, 8
+    member.take([replace(REPORT, clock_mhz=0, batch_limit=4)])
+    seen = member.seen(0)
+    assert (seen.clock_mhz, seen.batch_limit) == (2040, 4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from steppe.fleet.reach import without_clock_limits
+from steppe.fleet.reach import within_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
@@ -40,3 +40,28 @@ def test_a_batch_that_only_lower_clocks_beat_is_left_to_choose() -> None:
     found = without_clock_limits(frontier, 0.0)
     assert [(p.clock_mhz, p.batch_limit) for p in found.points] == [(1500, 4), (1500, 8)]
     assert found.quicker == ()
+
+
+def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixture) -> None:
+    frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
+    assert within_clocks(frontier, (210, 900, 1500)) == within_clocks(frontier, ()) == frontier
+    assert caplog.messages == []
+    found = within_clocks(frontier, (210, 900, 1485, 1515))
+    assert [(p.clock_mhz, p.draw_w) for p in found.points] == [
+        (900, 98.0),
+        (900, 106.0),
+        (1485, 158.0),
+        (1485, 166.0),
+    ]
+    assert caplog.messages == [
+        "frontier: asked for clocks of [1500] MHz, found none such; next lower taken"
+    ]
+
+
+def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() -> None:
+    frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
+    found = within_clocks(frontier, (1000,))
+    assert [(p.clock_mhz, p.batch_limit, p.draw_w) for p in found.points] == [
+        (1000, 4, 158.0),
+        (1000, 8, 166.0),
+    ]

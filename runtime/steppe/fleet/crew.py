@@ -78,6 +78,12 @@ class Crew:
         """Whether the clock of every GPU can be limited."""
         return all(gpu.clocks_mhz for node in self.nodes.values() for gpu in node.info.gpus)
 
+    @property
+    def common_clocks_mhz(self) -> tuple[int, ...]:
+        """SM clocks that every GPU can be limited to, rising, MHz; some fleets have none."""
+        gpus = [gpu for node in self.nodes.values() for gpu in node.info.gpus]
+        return tuple(sorted(set.intersection(*(set(gpu.clocks_mhz) for gpu in gpus))))
+
     def settle_in(self, found: list[Machine]) -> None:
         """Open every machine and place all replicas.
 
@@ -221,7 +227,9 @@ class Crew:
         gpus: list[int] = answer(actor.gpu_indices.remote(), replica)
         here_already = [p for p in self.placements.values() if p.node_id == machine.id]
         cores = share_of_cores(node.info.cores, len(here_already), max(on_machine, 1))
-        self.placements[replica] = Placement(replica, actor, machine.id, node.actor, gpus, cores)
+        limits_clocks = all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus)
+        place = Placement(replica, actor, machine.id, node.actor, gpus, cores, limits_clocks)
+        self.placements[replica] = place
 
     def _engine_settings(self) -> Settings:
         engine, model = self._config.engine, self._config.model

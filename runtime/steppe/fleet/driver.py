@@ -23,7 +23,7 @@ from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node,
 from steppe.fleet.controller import Controller, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
-from steppe.fleet.reach import without_clock_limits
+from steppe.fleet.reach import within_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
 from steppe.report.records import RequestRecord, TickRecord
@@ -88,9 +88,10 @@ class FleetDriver:
 
         Where nobody may limit the clocks, only the points at the highest clock are kept.
         """
-        if not self.crew.can_limit_clocks:
-            frontier = without_clock_limits(frontier, self.crew.rest_w())
-        self._frontier = frontier
+        if self.crew.can_limit_clocks:
+            self._frontier = within_clocks(frontier, self.crew.common_clocks_mhz)
+        else:
+            self._frontier = without_clock_limits(frontier, self.crew.rest_w())
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
         self._controller = remote.options(**options).remote(self._config, self._door_name)

@@ -41,6 +41,7 @@ class Placement:
         node: Ray handle of the node's actor.
         gpu_indices: NVML indices of its GPUs.
         cores: CPU cores of its engine; empty: any.
+        limits_clocks: Whether the clocks of its GPUs can be limited.
     """
 
     replica: str
@@ -49,6 +50,7 @@ class Placement:
     node: Any
     gpu_indices: list[int]
     cores: tuple[int, ...]
+    limits_clocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,14 @@ class Member:
                 return self.draw_w
 
     def take(self, reports: Sequence[ReplicaReport]) -> None:
-        """Take what its node says of one window or more; its draw stays the last one known."""
+        """Take what its node says of one window or more; its draw stays the last one known.
+
+        A clock that nobody limits stays the one of its plan, or it would never seem to be followed.
+        """
         self.report = last = reports[-1]
-        self.clock_mhz, self.batch_limit = last.clock_mhz, last.batch_limit
+        self.batch_limit = last.batch_limit
+        if self.placement.limits_clocks:
+            self.clock_mhz = last.clock_mhz
         self.most_w = max(self.most_w, *(report.draw_w or 0.0 for report in reports))
         draw_w = mean_draw_w(reports)
         self.draw_w = self.draw_w if draw_w is None else draw_w
