@@ -185,6 +185,7 @@ def test_actions_become_limits_in_their_order(scene: Scene) -> None:
     (sent,) = [args for name, args in scene.node.asked if name == "apply"]
     assert sent == (
         [SetLimits("replica-2", None, 1, "asleep"), SetLimits("replica-1", 1200, 8, "awake")],
+        1.0,
     )
     assert scene.replicas["replica-2"].names() == ["status", "freeze"]
     assert scene.member(2).state == ASLEEP

@@ -123,7 +123,7 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
     node = make_node(NVML)
     assert [gpu.clocks_mhz for gpu in node.info().gpus] == [(), ()]
     node.seat("replica-1", [0], (), FRESH)
-    node.apply([SetLimits("replica-1", 900, 8, "awake")])
+    node.apply([SetLimits("replica-1", 900, 8, "awake")], 1.0)
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
     node.close()
@@ -160,7 +160,7 @@ def test_an_engine_that_runs_keeps_its_seat_when_its_replica_is_started_again(
     engine = ControlBlock(Path(seat.control_block))
     serving = ReplicaStatus("http://there", False, 7, seat.block_id)
     assert node.seat("replica-1", [0], (), serving) == seat
-    node.apply([SetLimits("replica-1", None, 3, "awake")])
+    node.apply([SetLimits("replica-1", None, 3, "awake")], 1.0)
     news = engine.read_limits(-1)
     assert news is not None
     assert news[1].batch_limit == 3
@@ -199,7 +199,7 @@ def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
     node = make_node(NvmlSection(kind="nvml", zeusd=section))
     assert len(node.info().gpus[0].clocks_mhz) > 100
     node.seat("replica-1", [1], (), FRESH)
-    node.apply([SetLimits("replica-1", 907, 8, "awake")])
+    node.apply([SetLimits("replica-1", 907, 8, "awake")], 1.0)
     emulator.tick(0.5)
     assert emulator.snapshot(1).clock_lock_mhz == (210, 900)
     ((report,),) = [r.replicas for r in node.report(0)]
@@ -208,6 +208,55 @@ def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
     emulator.tick(0.5)
     assert emulator.snapshot(1).clock_lock_mhz is None
     assert zeusd.asked == ["/gpu/set_gpu_locked_clocks", "/gpu/reset_gpu_locked_clocks"]
+
+
+class SlowLimits:
+    """Takes its time over the first limit, until it is let go."""
+
+    can_set = True
+
+    def __init__(self) -> None:
+        self.is_in, self.go = threading.Event(), threading.Event()
+        self.set_mhz: dict[str, int] = {}
+
+    def set(self, uuid: str, clock_mhz: int) -> int:
+        if not self.is_in.is_set():
+            self.is_in.set()
+            assert self.go.wait(10)
+        self.set_mhz[uuid] = clock_mhz
+        return clock_mhz
+
+    def close(self) -> None: ...
+
+
+def test_limits_of_a_later_tick_are_the_last_ones_though_a_gpu_takes_its_time(
+    make_node: Callable[[NvmlSection], Any],
+) -> None:
+    node, slow = make_node(NVML), SlowLimits()
+    node._limits, node._has_clocks = slow, True
+    names = ["replica-1", "replica-2"]
+    for index, name in enumerate(names):
+        node.seat(name, [index], (), FRESH)
+    changes = {
+        1.0: [SetLimits(name, 900, 8, "awake") for name in names],
+        2.0: [SetLimits(name, None, 1, "asleep") for name in names],
+    }
+    calls = [threading.Thread(target=node.apply, args=(changes[at_s], at_s)) for at_s in changes]
+    calls[0].start()
+    assert slow.is_in.wait(10)
+    calls[1].start()
+    while node._asked_s["replica-2"] < 2.0:
+        calls[1].join(0.01)
+    slow.go.set()
+    for call in calls:
+        call.join()
+    seats = node._seats.values()
+    assert [(seat.phase, seat.batch_limit, seat.clock_mhz) for seat in seats] == [
+        ("asleep", 1, 210),
+        ("asleep", 1, 210),
+    ]
+    assert set(slow.set_mhz.values()) == {210}
+    node.close()
 
 
 def test_a_zeusd_that_is_not_there_is_told_before_anything_is_started(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class Node:
         memory = self._journal.read()
         self._number, self._reports = memory.number, list(memory.reports)
         self._looked_to, self._reported_s = 0, 0.0
-        self._lock = threading.Lock()
+        self._lock, self._applying = threading.Lock(), threading.Lock()
+        self._asked_s: defaultdict[str, float] = defaultdict(float)
         for seat in memory.seats:
             self._meters.go_on_from(seat.seen_s, seat.counters_j)
         self._meters.start()
@@ -141,15 +143,26 @@ class Node:
             block_id = self._seats[replica].block.id
         return Seat(replica, str(path), block_id, self._hook(gpu_indices), cores)
 
-    def apply(self, changes: list[SetLimits]) -> None:
-        """Set limits; what lowers the draw comes first in the list and is done first."""
-        for change in changes:
-            seat = self._seats.get(change.replica)
-            if seat is None:
-                continue
-            seat.phase = change.phase
-            seat.set_batch_limit(change.batch_limit)
-            self._limit_clocks(seat, change.clock_mhz)
+    def apply(self, changes: list[SetLimits], asked_s: float) -> None:
+        """Set limits; what lowers the draw comes first in the list and is done first.
+
+        Calls of several ticks may be here at once, for a GPU can take its time: what a later one
+        asks of a replica goes before what an earlier one does.
+
+        Args:
+            changes: New limits.
+            asked_s: When they were asked for, s since the run began; 0 before it.
+        """
+        with self._lock:
+            for change in changes:
+                self._asked_s[change.replica] = max(self._asked_s[change.replica], asked_s)
+        with self._applying:
+            for change in changes:
+                seat = self._seats.get(change.replica)
+                if seat is not None and self._asked_s[change.replica] <= asked_s:
+                    seat.phase = change.phase
+                    seat.set_batch_limit(change.batch_limit)
+                    self._limit_clocks(seat, change.clock_mhz)
         with self._lock:
             self._write_down()
 
