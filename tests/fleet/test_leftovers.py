@@ -159,6 +159,14 @@ def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: P
     assert "steppe-gpus-1111" not in names(folder)
 
 
+def test_what_somebody_else_removes_meanwhile_is_passed_over(
+    folder: Path, processes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [*folder.iterdir(), folder / "sem.mp-gone"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    assert folder / "steppe-gpus-1111" in sweep_leftovers(folder, processes)
+
+
 def test_nothing_of_a_living_process_is_touched_on_the_real_list(tmp_path: Path) -> None:
     mine = tmp_path / f"steppe-gpus-{os.getpid()}"
     mine.write_text("state")

@@ -68,7 +68,7 @@ def sweep_leftovers(
         path
         for path in folder.iterdir()
         if path.name.startswith((_GPUS, _RUN, _SEMAPHORE))
-        and path.stat().st_uid == os.geteuid()
+        and _is_ours(path)
         and not _is_owned(path, processes, ended)
     ]
     if not orphans:
@@ -111,6 +111,14 @@ def _are_undone(lease_file: Path) -> bool:
         why = str(error)
     _log.warning("limits of a dead run stay, see %s: %s", lease_file, why)
     return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is of this user and still there: others sweep, too."""
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
 
 
 def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
