@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from steppe.config import RunConfig
 from steppe.fleet.controller import Ticked
 from steppe.fleet.driver import FleetDriver
+from steppe.fleet.leftovers import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.power.battery import Charge
@@ -37,6 +39,12 @@ def tick(t_s: float) -> TickRecord:
         battery=Charge(share=1.0 / t_s, power_w=0.0),
         replicas=(),
     )
+
+
+def test_two_runs_have_no_folder_in_common_though_their_drivers_have_one_number() -> None:
+    folders = {run_folder(FleetDriver(CONFIG, "none", print).run_id, "n") for _ in range(2)}
+    assert len(folders) == 2
+    assert {folder.name.split("-")[2] for folder in folders} == {str(os.getpid())}
 
 
 def test_a_controller_that_was_restarted_is_told_of_the_last_tick_before_it(

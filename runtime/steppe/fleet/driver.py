@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,9 +58,11 @@ class FleetDriver:
         """
         self._config, self._served_name, self._say = config, served_name, say
         self._local = config.ray.address == LOCAL
-        self.crew = Crew(config, served_name, run_id=str(os.getpid()))
+        # Containers that share their memory may all have a driver with the same number.
+        self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.crew = Crew(config, served_name, self.run_id)
         self._door: Any = None
-        self._door_name = f"steppe-door-{os.getpid()}"
+        self._door_name = f"steppe-door-{self.run_id}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
         self._last_tick: TickRecord | None = None

@@ -42,7 +42,7 @@ def gpus_file_of_node(node_id: str) -> Path:
 
 
 def run_folder(run_id: str, node_id: str) -> Path:
-    """Return the folder of a run on a node; a run is named by the process that drives it."""
+    """Return the folder of a run on a node; its name begins with the process that drives it."""
     return state_folder() / f"{_RUN}{run_id}-{node_id[:8]}"
 
 
