@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from steppe.config import RunConfig
-from steppe.fleet.controller import Controller
+from steppe.fleet.controller import Controller, Progress
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
@@ -46,10 +46,9 @@ class Stage:
     def join(self) -> None:
         self.controller.join([Placement("replica-1", self.replica, "node-1", self.node, [0], ())])
 
-    def begin(self, began_epoch_s: float | None = None, last: TickRecord | None = None) -> None:
+    def begin(self, began_ago_s: float = 0.0, last: Progress | None = None) -> None:
         self.report()
-        began_s = time.time() if began_epoch_s is None else began_epoch_s
-        self.controller.begin(FRONTIER, 1, "emulated", began_s, last)
+        self.controller.begin(FRONTIER, 1, "emulated", time.monotonic() - began_ago_s, last)
 
     def report(self, **changes: Any) -> None:
         self.number += 1
@@ -172,7 +171,7 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
     set_stage: Callable[..., Stage],
 ) -> None:
     power = {"supply": [{"kind": "constant", "watts": 0.0}], "battery": BATTERY}
-    left = TickRecord(
+    tick = TickRecord(
         t_s=4 * 3600.0 - 36.0,
         budget_w=100.0,
         draw_w=100.0,
@@ -188,11 +187,39 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
     )
     stage = set_stage(power)
     stage.join()
-    stage.begin(time.time() - 4 * 3600.0, left)
+    stage.begin(4 * 3600.0, Progress(tick, 100.0, {}))
+    stage.tick(4 * 3600.0)
     assert stage.controller._fleet.seen is not None
     charge = stage.controller._fleet.seen.budget.charge
     assert charge is not None
     assert charge.share == pytest.approx(0.25 - 1.0 / 1000.0, abs=1e-5)
+
+
+def test_what_happened_while_there_was_no_controller_makes_one_tick(
+    set_stage: Callable[..., Stage],
+) -> None:
+    before, after = (
+        set_stage({"supply": [{"kind": "constant", "watts": 100.0}]}) for _ in range(2)
+    )
+    before.join()
+    before.begin()
+    for second in (1.0, 2.0):
+        before.tick(second)
+    left = before.controller.take().progress
+    assert left is not None
+    after.node = before.node
+    before.report(energy_j=70.0, draw_w=35.0, output_tokens=20)
+    (kept,) = before.node.answers["report"]
+    after.number = before.number
+    after.join()
+    after.begin(began_ago_s=5.0, last=left)
+    after.report(energy_j=30.0, draw_w=30.0, output_tokens=10)
+    after.node.answers["report"].insert(0, kept)
+    after.controller._tick(5.0)
+    (record,) = after.controller.take().ticks
+    assert (record.energy_j, record.output_tokens, record.output_tps) == (100.0, 30, 10.0)
+    assert (record.t_s, record.budget_w) == (5.0, left.budget_w)
+    assert [args for name, args in after.node.asked if name == "report"][-1] == (kept.number - 1,)
 
 
 def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

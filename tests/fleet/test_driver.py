@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steppe.config import RunConfig
-from steppe.fleet.controller import Ticked
+from steppe.fleet.controller import Progress, Ticked
 from steppe.fleet.driver import FleetDriver
 from steppe.fleet.leftovers import run_folder
 from steppe.frontier.pareto import Frontier
@@ -47,14 +47,16 @@ def test_two_runs_have_no_folder_in_common_though_their_drivers_have_one_number(
     assert {folder.name.split("-")[2] for folder in folders} == {str(os.getpid())}
 
 
-def test_a_controller_that_was_restarted_is_told_of_the_last_tick_before_it(
+def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     actors: Callable[..., Any],
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
     driver._controller = actors()
+    driver._began_s = 17.0
+    came = Progress(tick(3.0), 100.0, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
-        driver._controller.answers["take"] = Ticked(begun, ticks)
+        driver._controller.answers["take"] = Ticked(begun, ticks, came if begun else None)
         assert driver._ticks() == ticks
     *_, (method, briefing) = driver._controller.asked
-    assert (method, briefing[-1]) == ("begin", tick(3.0))
+    assert (method, briefing[-2:]) == ("begin", (17.0, came))

@@ -36,11 +36,27 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a controller came, for one that goes on from there.
+
+    Attributes:
+        tick: The last tick.
+        budget_w: Power budget that governs the window after it, W.
+        numbers: The last window of each node that is in a tick, by Ray's id of the node.
+    """
+
+    tick: TickRecord
+    budget_w: float
+    numbers: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """What was seen since the last call; `begun` is false in a controller that restarted."""
 
     begun: bool
     ticks: list[TickRecord]
+    progress: Progress | None
 
 
 class Controller:
@@ -70,6 +86,7 @@ class Controller:
         self._began_s = 0.0
         self._last_budget_w: float | None = None
         self._last_s = 0.0
+        self._progress: Progress | None = None
 
     def join(self, placements: list[Placement]) -> None:
         """Add replicas, or replace those whose node was lost."""
@@ -96,8 +113,8 @@ class Controller:
         frontier: Frontier,
         replicas: int,
         energy_source: str,
-        began_epoch_s: float,
-        last: TickRecord | None,
+        began_s: float,
+        last: Progress | None,
     ) -> None:
         """Start to tick, or to tick on.
 
@@ -105,8 +122,9 @@ class Controller:
             frontier: Operating points of one replica.
             replicas: How many the fleet has, those included that are lost just now.
             energy_source: Where the joules come from, for metrics.
-            began_epoch_s: When the run began, s since the Unix epoch.
-            last: The last tick that is known of a controller before this one; None at first.
+            began_s: When the run began, s on the monotonic clock of this host.
+            last: How far a controller before this one is known to have come; None at first. What
+                happened since then makes one tick.
         """
         budget, tpot_s = self._budget, self._config.slo.tpot_s
         pool = PoolFacts(frontier, replicas, tpot_s, budget.forecast, budget.store)
@@ -118,19 +136,19 @@ class Controller:
         self._lookout = Lookout(points, budget.forecast)
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
-        self._began_s = time.monotonic() - (time.time() - began_epoch_s)
-        if last is not None:
-            self._budget.go_on_from(last.t_s, last.battery)
-            self._budget.settle(self._now_s(), last.draw_w)  # the limits held while nobody looked
-        self._fleet.observe(self._now_s())  # closes the windows that began before the run
-        self._last_s = self._now_s()
+        self._began_s = began_s
+        if last is None:
+            self._fleet.observe(self._now_s())  # closes the windows that began before the run
+            self._last_s = self._now_s()
+        else:
+            self._go_on_from(last)
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
 
     def take(self) -> Ticked:
         """Hand over the ticks since the last call."""
         with self._lock:
-            ticked = Ticked(self._loop is not None, self._ticks)
+            ticked = Ticked(self._loop is not None, self._ticks, self._progress)
             self._ticks = []
         return ticked
 
@@ -139,6 +157,13 @@ class Controller:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10 * self._config.control.period_s)
+
+    def _go_on_from(self, last: Progress) -> None:
+        self._fleet.nodes.numbers = dict(last.numbers)
+        self._last_budget_w, self._last_s = last.budget_w, last.tick.t_s
+        self._budget.go_on_from(last.tick.t_s, last.tick.battery)
+        # The limits held while nobody looked.
+        self._budget.settle(self._now_s(), last.tick.draw_w)
 
     def _now_s(self) -> float:
         return time.monotonic() - self._began_s
@@ -171,11 +196,13 @@ class Controller:
         self._shortage_log.note(shortages, now_s)
         if not seen.reports:
             return  # the window goes on until a node answers
+        budget_w = seen.budget.budget_w
         if self._last_budget_w is not None:
             record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)
+            self._progress = Progress(record, budget_w, dict(self._fleet.nodes.numbers))
             self._gateway.set_metrics.remote(self._exposition.update(record))
-        self._last_budget_w, self._last_s = seen.budget.budget_w, now_s
+        self._last_budget_w, self._last_s = budget_w, now_s
 
     def _record(
         self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]

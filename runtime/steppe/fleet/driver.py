@@ -21,7 +21,7 @@ from steppe.config import RunConfig
 from steppe.errors import UsageError
 from steppe.fleet.bookkeeper import Bookkeeper, Books
 from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node, reason
-from steppe.fleet.controller import Controller, Ticked
+from steppe.fleet.controller import Controller, Progress, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
 from steppe.fleet.reach import within_clocks, without_clock_limits
@@ -65,9 +65,9 @@ class FleetDriver:
         self._door_name = f"steppe-door-{self.run_id}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
-        self._last_tick: TickRecord | None = None
+        self._last: Progress | None = None
         self._books: Bookkeeper
-        self._began_s = self._began_epoch_s = 0.0
+        self._began_s = 0.0
         self.url = ""
 
     def start(self) -> None:
@@ -99,8 +99,8 @@ class FleetDriver:
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
         self._controller = remote.options(**options).remote(self._config, self._door_name)
         ray.get(self._controller.take.remote(), timeout=BRIEF_S)
-        self._began_s, self._began_epoch_s = time.monotonic(), time.time()
-        self._books = Bookkeeper(self._door, self.crew.energy_source, self._began_epoch_s)
+        self._began_s = time.monotonic()
+        self._books = Bookkeeper(self._door, self.crew.energy_source, time.time())
         self._books.skip(self.crew.node_actors)
         self._brief_controller()
 
@@ -164,7 +164,7 @@ class FleetDriver:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             _log.warning("the controller does not answer: %s", reason(error))
             return []
-        self._last_tick = ticked.ticks[-1] if ticked.ticks else self._last_tick
+        self._last = ticked.progress or self._last
         return ticked.ticks
 
     def _brief_controller(self) -> None:
@@ -173,7 +173,7 @@ class FleetDriver:
         placements = list(self.crew.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
         fleet = (self._frontier, self.crew.replicas, self.crew.energy_source)
-        began = (*fleet, self._began_epoch_s, self._last_tick)
+        began = (*fleet, self._began_s, self._last)
         ray.get(self._controller.begin.remote(*began), timeout=BRIEF_S)
 
     def _watch_cluster(self) -> None:
