@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import ray
 
 from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError
@@ -75,6 +77,82 @@ def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
         crew.nodes[node] = node_of((600,))
     crew.lose("b")
     assert (crew.homeless, crew.replicas) == (["replica-2"], 2)
+
+
+@dataclass
+class FakeRemote:
+    """Makes a fake actor where Ray would make one."""
+
+    make: Callable[..., Any]
+    actors: list[Any] = field(default_factory=list)
+
+    def __call__(self, _: type) -> Any:
+        return self
+
+    def options(self, **_: Any) -> Any:
+        return self
+
+    def remote(self, *_: Any) -> Any:
+        self.actors.append(self.make({"gpu_indices": [0, 1]}, ready=False))
+        return self.actors[-1]
+
+
+def fail_in_time(_: Any, *, timeout: float) -> None:
+    assert timeout == 0.0, "it would wait"
+    raise ray.exceptions.GetTimeoutError("late")
+
+
+@pytest.fixture
+def homeless(
+    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Crew, FakeRemote, list[Any]]:
+    """Return a crew with a free node and a replica without one, its actors, and those killed."""
+    crew, remote, killed = crew_of(kind="nvml"), FakeRemote(actors), list[Any]()
+    crew.nodes["n"], crew.homeless = node_of((600,), (600,)), ["replica-1"]
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(crew_module, "on_node", str)
+    return crew, remote, killed
+
+
+def test_a_replica_that_waits_for_gpus_of_another_job_keeps_nobody_waiting(
+    homeless: tuple[Crew, FakeRemote, list[Any]],
+) -> None:
+    crew, remote, _ = homeless
+    alive = [crew.nodes["n"].machine]
+    assert [crew.place_homeless(alive) for _ in range(3)] == [[], [], []]
+    (actor,) = remote.actors
+    assert crew.replicas == 1
+    actor.calls[0].ready = True
+    (place,) = crew.place_homeless(alive)
+    assert (place.replica, place.actor, place.gpu_indices) == ("replica-1", actor, [0, 1])
+    assert crew.place_homeless(alive) == []
+    assert (crew.replicas, crew.homeless) == (1, [])
+
+
+def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
+    homeless: tuple[Crew, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew, remote, killed = homeless
+    busy, other = crew.nodes["n"].machine, Machine("other", "-", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(crew_module, "PLACE_S", -1.0)
+        patch.setattr(ray, "get", fail_in_time)
+        assert crew.place_homeless([busy]) == []
+    assert (crew.homeless, killed) == (["replica-1"], remote.actors)
+    crew.nodes["other"] = replace(crew.nodes["n"], machine=other)
+    crew.place_homeless([busy, other])
+    remote.actors[1].calls[0].ready = True
+    assert [place.node_id for place in crew.place_homeless([busy, other])] == ["other"]
+
+
+def test_a_replica_that_has_no_place_yet_ends_with_the_run(
+    homeless: tuple[Crew, FakeRemote, list[Any]],
+) -> None:
+    crew, remote, killed = homeless
+    crew.place_homeless([crew.nodes["n"].machine])
+    crew.stop()
+    assert killed == remote.actors
 
 
 def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(

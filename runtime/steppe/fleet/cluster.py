@@ -138,3 +138,19 @@ def reason(error: ray.exceptions.RayError) -> str:
     cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
     lines = str(cause).splitlines() or [type(cause).__name__]
     return lines[0]
+
+
+def answer(call: Any, who: str, within_s: float) -> Any:
+    """Wait for an actor's answer, so long at most.
+
+    Raises:
+        ReplicaError: It failed, died or did not answer in time.
+    """
+    try:
+        return ray.get(call, timeout=within_s)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UsageError):
+            raise type(error.cause)(str(error.cause)) from error
+        raise ReplicaError(f"{who}: {error.cause}") from error
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        raise ReplicaError(f"{who}: {reason(error)}") from error

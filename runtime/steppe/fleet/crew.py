@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
-from steppe.engine.synthetic import SyntheticSettings
-from steppe.engine.transformers_settings import TransformersSettings
-from steppe.engine.vllm_engine import EngineSettings
-from steppe.errors import ConfigError, ReplicaError, UsageError
-from steppe.fleet.cluster import Machine, on_node, reason, share_of_cores, spread
+from steppe.errors import ConfigError, ReplicaError
+from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
 from steppe.fleet.node import Node
-from steppe.fleet.replica import Replica, Settings
+from steppe.fleet.replica import Replica, settings_from_config
 from steppe.fleet.weights import shape_of_served
 
 START_S = 600.0
+PLACE_S = 120.0
+"""Longest wait for an actor of a replica that lost its node, s: another job may hold the GPUs."""
 LEASE_S = 5.0
 REST_S = 1.5
 """How long the draw of idle replicas is measured, s."""
@@ -39,6 +39,28 @@ class RunningNode:
     info: NodeInfo
 
 
+@dataclass(frozen=True, slots=True)
+class _NewNode:
+    """A node actor that has not told yet what it found."""
+
+    machine: Machine
+    actor: Any
+    call: Any
+    asked_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _NewReplica:
+    """A replica's actor that has not told yet which GPUs it has, one of several on its machine."""
+
+    name: str
+    on_machine: int
+    machine: Machine
+    actor: Any
+    call: Any
+    asked_s: float
+
+
 class Crew:
     """Owns the node actors and the replica actors."""
 
@@ -49,6 +71,8 @@ class Crew:
         self._node_actors: list[Any] = []  # also of nodes that are just being opened
         self.placements: dict[str, Placement] = {}
         self.homeless: list[str] = []
+        self._coming: list[_NewNode | _NewReplica] = []
+        self._failures: Counter[str] = Counter()
         self._has_started = False
 
     @property
@@ -65,7 +89,8 @@ class Crew:
     @property
     def replicas(self) -> int:
         """How many replicas the fleet has, those that lost their node included."""
-        return len(self.placements) + len(self.homeless)
+        coming = sum(isinstance(new, _NewReplica) for new in self._coming)
+        return len(self.placements) + len(self.homeless) + coming
 
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
@@ -91,14 +116,15 @@ class Crew:
             ReplicaError: There is no room for the replicas, or a node does not open.
         """
         for machine in found:
-            self._open(machine)
+            self._take_node(self._ask_node(machine), START_S)
         places = spread(
             self._config.fleet.replicas,
             self._config.fleet.gpus_per_replica,
             [(node.machine, len(node.info.gpus)) for node in self.nodes.values()],
         )
         for number, machine in enumerate(places, start=1):
-            self._place(f"replica-{number}", machine, places.count(machine))
+            asked = self._ask_replica(f"replica-{number}", machine, places.count(machine))
+            self._take_replica(asked, START_S)
 
     def start(self) -> None:
         """Start the engines of all replicas and wait for them.
@@ -112,7 +138,7 @@ class Crew:
             seat = place.node.seat.remote(name, place.gpu_indices, place.cores, status)
             calls.append((name, place.actor.start.remote(seat)))
         for name, call in calls:
-            answer(call, name)
+            answer(call, name, START_S)
         self._has_started = True
 
     def lose(self, node_id: str) -> None:
@@ -125,13 +151,18 @@ class Crew:
         self.homeless += names
 
     def place_homeless(self, alive: list[Machine]) -> list[Placement]:
-        """Place replicas that lost their node where GPUs are free; they are not started yet."""
+        """Ask for room for replicas that lost their node, and return those that found it.
+
+        They are not started yet. Nothing waits: what has not answered is looked at next time.
+        """
+        for machine in sorted(alive, key=lambda machine: self._failures[machine.id]):
+            self._fill(machine)
         placed: list[Placement] = []
-        for machine in alive:
-            try:
-                placed += self._fill(machine) if self.homeless else []
-            except ReplicaError as error:
-                _log.warning("no replica on node %s: %s", machine.id[:8], error)
+        for new in tuple(self._coming):
+            done, _ = ray.wait([new.call], timeout=0)
+            if done or time.monotonic() - new.asked_s > PLACE_S:
+                self._coming.remove(new)
+                placed += self._settle(new)
         return placed
 
     def stop(self) -> None:
@@ -144,8 +175,9 @@ class Crew:
         closing = [actor.close.remote() for actor in self._node_actors]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=15)
-        for place in self.placements.values():
-            ray.kill(place.actor)
+        coming = [new.actor for new in self._coming if isinstance(new, _NewReplica)]
+        for actor in [*(place.actor for place in self.placements.values()), *coming]:
+            ray.kill(actor)
 
     # What a sweep needs, see `steppe.measure.sweep.Bench`
 
@@ -182,25 +214,45 @@ class Crew:
         url: str = ray.get(self.placements[replica].actor.status.remote()).url
         return url
 
-    def _fill(self, machine: Machine) -> list[Placement]:
-        """Place as many homeless replicas on a machine as have room, and return where."""
-        if machine.id not in self.nodes:
-            self._open(machine)
-        room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
-        taken = sum(place.node_id == machine.id for place in self.placements.values())
-        names = self.homeless[: max(0, room - taken)]
-        for name in names:
-            self._place(name, machine, room)
-            self.homeless.remove(name)
-        return [self.placements[name] for name in names]
+    def _fill(self, machine: Machine) -> None:
+        """Ask for as many homeless replicas on a machine as have room; for its node before."""
+        coming = sum(new.machine.id == machine.id for new in self._coming)
+        if machine.id in self.nodes:
+            room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
+            taken = sum(place.node_id == machine.id for place in self.placements.values())
+            for name in self.homeless[: max(0, room - taken - coming)]:
+                self.homeless.remove(name)
+                self._coming.append(self._ask_replica(name, machine, room))
+        elif self.homeless and not coming:
+            self._coming.append(self._ask_node(machine))
 
-    def _open(self, machine: Machine) -> None:
+    def _settle(self, new: _NewNode | _NewReplica) -> list[Placement]:
+        """Take what an actor answered; end one that cannot, for it to be asked for elsewhere."""
+        try:
+            match new:
+                case _NewNode():
+                    self._take_node(new, 0.0)
+                    return []
+                case _NewReplica():
+                    return [self._take_replica(new, 0.0)]
+        except ReplicaError as error:
+            _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
+        self._failures[new.machine.id] += 1
+        ray.kill(new.actor)
+        if isinstance(new, _NewReplica):
+            self.homeless.append(new.name)
+        return []
+
+    def _ask_node(self, machine: Machine) -> _NewNode:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
         actor = remote.options(**options).remote(self._node_settings())
         self._node_actors.append(actor)
-        info: NodeInfo = answer(actor.info.remote(), f"node {machine.address}")
-        self.nodes[machine.id] = RunningNode(machine, actor, info)
+        return _NewNode(machine, actor, actor.info.remote(), time.monotonic())
+
+    def _take_node(self, new: _NewNode, within_s: float) -> None:
+        info: NodeInfo = answer(new.call, f"node {new.machine.address}", within_s)
+        self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
     def _node_settings(self) -> NodeSettings:
         device, gpus = self._config.device, self._config.fleet.gpus_per_replica
@@ -213,9 +265,8 @@ class Crew:
             case ModelledSection():
                 raise ConfigError("device.kind: asked to serve on modelled GPUs")
 
-    def _place(self, replica: str, machine: Machine, on_machine: int) -> None:
+    def _ask_replica(self, name: str, machine: Machine, on_machine: int) -> _NewReplica:
         """Make a replica's actor on a machine; Ray chooses its GPUs."""
-        node = self.nodes[machine.id]
         remote: Any = ray.remote(Replica)
         options = {
             "num_gpus": self._config.fleet.gpus_per_replica,
@@ -223,50 +274,21 @@ class Crew:
             "max_concurrency": 100,
             **ACTOR,
         }
-        actor = remote.options(**options).remote(self._engine_settings(), machine.address)
-        gpus: list[int] = answer(actor.gpu_indices.remote(), replica)
-        here_already = [p for p in self.placements.values() if p.node_id == machine.id]
-        cores = share_of_cores(node.info.cores, len(here_already), max(on_machine, 1))
+        settings = settings_from_config(self._config, self._served_name)
+        actor = remote.options(**options).remote(settings, machine.address)
+        call = actor.gpu_indices.remote()
+        return _NewReplica(name, on_machine, machine, actor, call, time.monotonic())
+
+    def _take_replica(self, new: _NewReplica, within_s: float) -> Placement:
+        gpus: list[int] = answer(new.call, new.name, within_s)
+        if new.machine.id not in self.nodes:
+            raise ReplicaError(f"{new.name}: its node is lost")
+        node = self.nodes[new.machine.id]
+        here_already = [p for p in self.placements.values() if p.node_id == node.machine.id]
+        cores = share_of_cores(node.info.cores, len(here_already), max(new.on_machine, 1))
         limits_clocks = all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus)
-        place = Placement(replica, actor, machine.id, node.actor, gpus, cores, limits_clocks)
-        self.placements[replica] = place
-
-    def _engine_settings(self) -> Settings:
-        engine, model = self._config.engine, self._config.model
-        if engine.kind == "synthetic":
-            return SyntheticSettings(self._served_name, engine.max_batch_limit)
-        if engine.kind == "transformers":
-            return TransformersSettings(
-                model=model.name,
-                served_name=self._served_name,
-                max_model_len=model.max_model_len,
-                max_batch_limit=engine.max_batch_limit,
-                max_tokens_per_step=engine.max_tokens_per_step,
-                kv_cache_bytes=engine.kv_cache_bytes,
-            )
-        return EngineSettings(
-            model=model.name,
-            served_name=self._served_name,
-            max_model_len=model.max_model_len,
-            max_batch_limit=engine.max_batch_limit,
-            max_tokens_per_step=engine.max_tokens_per_step,
-            kv_cache_bytes=engine.kv_cache_bytes,
-            tensor_parallel=self._config.fleet.gpus_per_replica,
-            args=engine.args,
+        place = Placement(
+            new.name, new.actor, node.machine.id, node.actor, gpus, cores, limits_clocks
         )
-
-
-def answer(call: Any, who: str) -> Any:
-    """Wait for an actor's answer.
-
-    Raises:
-        ReplicaError: It failed, died or did not answer in time.
-    """
-    try:
-        return ray.get(call, timeout=START_S)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UsageError):
-            raise type(error.cause)(str(error.cause)) from error
-        raise ReplicaError(f"{who}: {error.cause}") from error
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-        raise ReplicaError(f"{who}: {reason(error)}") from error
+        self.placements[new.name] = place
+        return place

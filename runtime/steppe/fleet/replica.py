@@ -8,6 +8,7 @@ from typing import Protocol
 
 import ray
 
+from steppe.config import RunConfig
 from steppe.device.nvml import open_gpus
 from steppe.engine.model_store import get_model
 from steppe.engine.seam import Seam
@@ -21,6 +22,32 @@ from steppe.fleet.messages import ReplicaStatus, Seat
 EXIT_ENGINE_DIED = 70
 
 Settings = EngineSettings | TransformersSettings | SyntheticSettings
+
+
+def settings_from_config(config: RunConfig, served_name: str) -> Settings:
+    """Return what a replica of a run starts."""
+    engine, model = config.engine, config.model
+    if engine.kind == "synthetic":
+        return SyntheticSettings(served_name, engine.max_batch_limit)
+    if engine.kind == "transformers":
+        return TransformersSettings(
+            model=model.name,
+            served_name=served_name,
+            max_model_len=model.max_model_len,
+            max_batch_limit=engine.max_batch_limit,
+            max_tokens_per_step=engine.max_tokens_per_step,
+            kv_cache_bytes=engine.kv_cache_bytes,
+        )
+    return EngineSettings(
+        model=model.name,
+        served_name=served_name,
+        max_model_len=model.max_model_len,
+        max_batch_limit=engine.max_batch_limit,
+        max_tokens_per_step=engine.max_tokens_per_step,
+        kv_cache_bytes=engine.kv_cache_bytes,
+        tensor_parallel=config.fleet.gpus_per_replica,
+        args=engine.args,
+    )
 
 
 class Engine(Protocol):
