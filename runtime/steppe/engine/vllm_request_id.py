@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # "chatcmpl-ID-1a2b3c4d", "cmpl-ID-0-1a2b3c4d" (0: the first prompt of the request), and
-# "2_chatcmpl-ID-1a2b3c4d" for the third of n samples.
-_CHAT_ID = re.compile(r"(?:\d+_)?chatcmpl-(.+)-[0-9a-f]{8}")
-_COMPLETION_ID = re.compile(r"(?:\d+_)?cmpl-(.+)-\d+-[0-9a-f]{8}")
+# "2_chatcmpl-ID-1a2b3c4d" for the third of n samples. A response has "resp_ID_0-1a2b3c4d" (0: its
+# first turn; each tool that the server calls begins another).
+_WHOLE_ID = re.compile(r"(?:\d+_)?(?:chatcmpl|generate-tokens|decision)-(.+)-[0-9a-f]{8}")
+_PROMPT_ID = re.compile(
+    r"(?:\d+_)?(?:cmpl|embd|score|classify|pooling|generative-scoring)-(.+)-\d+-[0-9a-f]{8}"
+)
+_RESPONSE_ID = re.compile(r"resp_(.+)_\d+-[0-9a-f]{8}")
 
 
 def outer_request_id(engine_id: str) -> str:
@@ -15,5 +20,26 @@ def outer_request_id(engine_id: str) -> str:
 
     An id of another shape (of another route) is returned as it is.
     """
-    found = _CHAT_ID.fullmatch(engine_id) or _COMPLETION_ID.fullmatch(engine_id)
-    return found.group(1) if found else engine_id
+    for shape in (_WHOLE_ID, _PROMPT_ID, _RESPONSE_ID):
+        if found := shape.fullmatch(engine_id):
+            return found.group(1)
+    return engine_id
+
+
+def name_responses(serving: Any) -> None:
+    """Let X-Request-Id name the requests of `/v1/responses`, too.
+
+    vLLM takes their id from the body alone.
+
+    Args:
+        serving: vLLM's `OpenAIServingResponses`.
+    """
+    create = serving.create_responses
+
+    async def create_named(request: Any, raw_request: Any = None) -> Any:
+        outer = raw_request.headers.get("X-Request-Id") if raw_request is not None else None
+        if outer is not None:
+            request.request_id = f"resp_{outer}"
+        return await create(request, raw_request)
+
+    serving.create_responses = create_named
