@@ -174,3 +174,15 @@ async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
         with pytest.raises(RefusedError) as refused:
             await refusal
         assert refused.value.code == "stopping"
+
+
+async def test_closing_refuses_who_has_to_wait_again_for_its_place_was_gone() -> None:
+    gate = Gate(max_waiting=10)
+    (task,) = await _wait_at(gate, Ticket(1, 1))
+    gate.set_routes((ONE,), None)
+    gate.set_routes((), None)
+    gate.close()
+    with pytest.raises(RefusedError) as refused:
+        async with asyncio.timeout(1):
+            await task
+    assert refused.value.code == "stopping"

@@ -153,11 +153,12 @@ class Gate:
         self._table.release(place.route)
 
     async def _wait(self, ticket: Ticket, deadline_s: float) -> Place:
-        while True:
+        while self._is_open:
             place = await self._next_place(ticket, deadline_s)
             if self._table.lists(place.route):
                 return place
             self.leave(place)  # the table changed before we woke up
+        raise _stopping()
 
     async def _next_place(self, ticket: Ticket, deadline_s: float) -> Place:
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
