@@ -63,7 +63,11 @@ class FakeReplica:
         application = web.Application(client_max_size=64 << 20)
         application.router.add_route("*", "/{tail:.*}", self.answer)
         self.runner = web.AppRunner(
-            application, handler_cancellation=True, shutdown_timeout=0.1, auto_decompress=False
+            application,
+            handler_cancellation=True,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
+            max_field_size=64 << 10,
         )
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -190,3 +191,44 @@ async def test_a_port_in_use_is_one_line_that_names_it(site: Any) -> None:
     other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, 2.0, ("m",)))
     with pytest.raises(UsageError, match=f"^gateway.port: 127.0.0.1:{port} is in use already$"):
         await other.start()
+
+
+async def test_a_gateway_that_could_not_listen_serves_once_it_can(
+    open_site: Any, chat_body: bytes
+) -> None:
+    first = await open_site()
+    port = int(first.url.rsplit(":", 1)[1])
+    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, 2.0, ("m",)))
+    with pytest.raises(UsageError):
+        await other.start()
+    await first.gateway.stop()
+    assert await other.start() == first.url
+    first.gateway = other
+    first.route(await first.replica("r0"))
+    assert (await first.post())[2] == chat_body
+    await other.stop()
+
+
+async def test_a_host_with_colons_stands_in_brackets_in_the_url() -> None:
+    gateway = Gateway(GatewaySettings("::1", 0, 1, 1.0, 2.0, ("m",)))
+    url = await gateway.start()
+    await gateway.stop()
+    assert re.fullmatch(r"http://\[::1\]:\d+", url)
+
+
+async def test_a_long_token_passes(site: Any) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    assert (await site.post(Authorization="a" * 20_000))[0] == 200
+    assert len(replica.seen[0].headers["Authorization"]) == 20_000
+
+
+async def test_what_is_no_http_is_refused_without_a_word_in_the_log(
+    site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection(*site.url.removeprefix("http://").split(":"))
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+    await writer.wait_closed()
+    assert caplog.records == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import time
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from steppe.errors import UsageError
 from steppe.gateway.application import Door, build_application
@@ -30,6 +32,11 @@ __all__ = [
 
 _LAST_WORDS_S = 1.0
 """How long a request that was told to end may take to tell its client so."""
+_MAX_FIELD_BYTES = 64 << 10
+"""Largest header, a signed token with many claims included."""
+
+_log = logging.getLogger(__name__)
+_log.addFilter(lambda record: not _is_bad_request(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class Gateway:
             build_application(self._door, settings.max_body_bytes),
             handler_cancellation=True,  # a client that hangs up ends its request at once
             access_log=None,
+            logger=_log,
+            max_field_size=_MAX_FIELD_BYTES,
             auto_decompress=False,  # a body passes as it is, with its Content-Encoding
             shutdown_timeout=settings.stop_timeout_s + _LAST_WORDS_S,
         )
@@ -108,7 +117,7 @@ class Gateway:
         try:
             return await self._listen(self._runner)
         except UsageError:
-            await self.stop()
+            await self._take_down()
             raise
 
     async def stop(self) -> None:
@@ -117,13 +126,10 @@ class Gateway:
         Each is told so: a stream by an error event, a whole answer by a 503.
         """
         self._gate.close()
-        if self._runner is not None:
-            loop, patience_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
-            end = loop.call_later(patience_s, self._gate.clear)
-            await self._runner.cleanup()
-            end.cancel()
-        if self._door is not None:
-            await self._door.session.close()
+        loop, patience_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
+        end = loop.call_later(patience_s, self._gate.clear)
+        await self._take_down()
+        end.cancel()
 
     def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
         """Route to these replicas only, from now on.
@@ -159,6 +165,12 @@ class Gateway:
         assert self._door is not None, "the gateway was not started"
         return self._door
 
+    async def _take_down(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._door is not None:
+            await self._door.session.close()
+
     async def _listen(self, runner: web.AppRunner) -> str:
         host, port = self._settings.host, self._settings.port
         try:
@@ -166,8 +178,8 @@ class Gateway:
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         port = runner.addresses[0][1]
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-        return f"http://{reachable}:{port}"
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://{_authority(reachable, port)}"
 
 
 def refuse_port_in_use(host: str, port: int) -> None:
@@ -186,7 +198,18 @@ def refuse_port_in_use(host: str, port: int) -> None:
         raise _cannot_listen(host, port, error) from error
 
 
+def _authority(host: str, port: int) -> str:
+    """Return host and port as they stand in a URL (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> UsageError:
+    where = _authority(host, port)
     if error.errno == errno.EADDRINUSE:
-        return UsageError(f"gateway.port: {host}:{port} is in use already")
-    return UsageError(f"gateway: cannot listen on {host}:{port}: {error.strerror or error}")
+        return UsageError(f"gateway.port: {where} is in use already")
+    return UsageError(f"gateway: cannot listen on {where}: {error.strerror or error}")
+
+
+def _is_bad_request(record: logging.LogRecord) -> bool:
+    """Tell whether a client sent what is no HTTP: its answer says so, a trace would not help."""
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
