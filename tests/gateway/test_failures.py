@@ -40,7 +40,7 @@ async def test_a_client_that_takes_nothing_of_its_stream_loses_its_place(
 ) -> None:
     monkeypatch.setattr(listener, "PATIENCE_S", 0.05)
     replica = await site.replica("r0")
-    replica.stream = [chat_stream[:250] + bytes(1 << 20) + b"\n"] * 32
+    replica.stream = [chat_stream[:250] + bytes(1 << 20) + b"\n\n"] * 32
     site.route(replica)
     reader, writer = await asyncio.open_connection(*site.url.removeprefix("http://").split(":"))
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
@@ -167,7 +167,8 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
     assert status == 200
     whole, error, rest = body.rsplit(b"\n\n", 2)
     assert chat_stream.startswith(whole + b"\n\n")
-    assert _error(error.removeprefix(b"data: "))["code"] == "replica_lost"
+    assert error.startswith(b"event: error\n")
+    assert _error(error.split(b"data: ")[1])["code"] == "replica_lost"
     assert rest == b""
     assert b"[DONE]" not in body
     (ended,) = site.gateway.drain_finished()
@@ -362,7 +363,7 @@ async def test_stopping_ends_a_stream_with_an_error_event_and_no_done(
         await site.gateway.stop()
         rest = await answer.read()
     assert chat_stream.startswith(begun)
-    assert _error(rest.removeprefix(b"data: "))["code"] == "stopping"
+    assert _error(rest.rsplit(b"data: ", 1)[1])["code"] == "stopping"
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status) == ("cancelled", 200)
     assert site.gateway.status().failed == 0

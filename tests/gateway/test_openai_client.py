@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -77,6 +78,36 @@ async def test_the_official_client_raises_when_a_stream_breaks(
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     with pytest.raises(openai.APIError, match="r0 broke off its answer"):
         _ = [chunk async for chunk in stream]
+
+
+async def test_the_official_client_raises_when_a_response_breaks_inside_an_event(
+    site: Any, client: openai.AsyncOpenAI, cut: Any
+) -> None:
+    replica, die = await site.replica("r0"), asyncio.Event()
+    delta = b'event: %s\ndata: {"type":"%s","delta":"hi"}\n\n'
+    name = b"response.output_text.delta"
+    replica.stream = [delta % (name, name), b"event: " + name + b"\n", die, cut]
+    site.route(replica)
+    stream = await client.responses.create(model="m", input="Hello", stream=True)
+    events = aiter(stream)
+    assert (await anext(events)).type == name.decode()
+    die.set()
+    with pytest.raises(openai.APIError, match="r0 broke off its answer"):
+        await anext(events)
+
+
+async def test_the_client_of_the_messages_api_raises_when_a_stream_breaks(
+    site: Any, cut: Any
+) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    replica = await site.replica("r0")
+    replica.stream = [b'event: ping\ndata: {"type": "ping"}\n\nevent: content_block_delta\n', cut]
+    site.route(replica)
+    said: Any = [{"role": "user", "content": "Hello"}]
+    async with anthropic.AsyncAnthropic(base_url=site.url, api_key="none", max_retries=0) as client:
+        stream = await client.messages.create(model="m", max_tokens=9, messages=said, stream=True)
+        with pytest.raises(anthropic.APIStatusError, match="r0 broke off its answer"):
+            _ = [event async for event in stream]
 
 
 async def test_the_official_client_understands_a_refusal(

@@ -62,7 +62,7 @@ async def test_an_event_reaches_the_client_before_the_next_is_made(
     site.route(replica)
     more = asyncio.Event()
     head, tail = chat_stream[:250], chat_stream[250:]
-    whole = head[: head.rindex(b"\n") + 1]
+    whole = head[: head.rindex(b"\n\n") + 2]
     replica.stream = [head, more, tail]
     async with site.client.post(site.url + "/v1/chat/completions", data=b"{}") as answer:
         assert await answer.content.readexactly(len(whole)) == whole

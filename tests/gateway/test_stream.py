@@ -28,7 +28,8 @@ def test_any_chunk_boundaries_give_the_same_bytes_and_the_same_facts(
 ) -> None:
     data = chat_stream.replace(b"\n", b"\r\n") if crlf else chat_stream
     first_text = data.index("Grüß".encode())
-    first_text_end = data.index(b"\n", first_text) + 1
+    end = b"\r\n\r\n" if crlf else b"\n\n"
+    first_text_end = data.index(end, first_text) + len(end)
     scanner, passed, fed, text_at = StreamScanner(), b"", 0, 0
     for chunk in _cut(data, places):
         fed += len(chunk)
@@ -126,16 +127,72 @@ def test_a_broken_usage_object_is_no_usage() -> None:
 
 def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
     scanner = StreamScanner()
-    scanner.feed(rb'data: {"choices":[{"delta":{"content":"\"error\" data: [DONE]"}}]}' + b"\n", 0)
+    scanner.feed(
+        rb'data: {"choices":[{"delta":{"content":"\"error\" data: [DONE]"}}]}' + b"\n\n", 0
+    )
     assert not scanner.has_error
     assert not scanner.is_done
-    scanner.feed(b'\ndata: {"error": {"message": "boom"}}\n\n', 0.0)
+    scanner.feed(b'data: {"error": {"message": "boom"}}\n\n', 0.0)
     assert scanner.has_error
+
+
+def test_an_event_whose_data_is_still_out_is_held_back_with_its_name() -> None:
+    scanner = StreamScanner()
+    assert scanner.feed(b"event: ping\ndata: {}\n\nevent: response.created\n", 0.0) == (
+        b"event: ping\ndata: {}\n\n"
+    )
+    assert scanner.break_off(b"data: oops\n\n") == b"data: oops\n\n"
+
+
+NAMED = "event: {0}\ndata: {1}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("stream", "outcome"),
+    [
+        (NAMED.format("error", '{"type":"error","error":{"message":"dead"}}'), "error"),
+        ('data: {"type": "error", "error": {"message": "dead"}}\n\n', "error"),
+        (NAMED.format("response.failed", '{"response":{"status":"failed"}}'), "error"),
+        (NAMED.format("response.completed", '{"response":{"status":"completed"}}'), "stop"),
+        (
+            NAMED.format(
+                "response.completed",  # vLLM has this name for all that ends
+                '{"response":{"incomplete_details":{"reason":"max_output_tokens"}}}',
+            ),
+            "length",
+        ),
+        (
+            NAMED.format(
+                "response.incomplete",
+                '{"response":{"incomplete_details":{"reason":"content_filter"}}}',
+            ),
+            "content_filter",
+        ),
+        (
+            NAMED.format("message_delta", '{"delta":{"stop_reason":"max_tokens"}}')
+            + NAMED.format("message_stop", '{"type":"message_stop"}'),
+            "length",
+        ),
+        (NAMED.format("message_delta", '{"delta":{"stop_reason":"tool_use"}}'), "tool_calls"),
+        ('data: {"choices":[{"finish_reason":"stop","stop_reason":"max_tokens"}]}\n\n', "stop"),
+        ("data: [DONE]\n\n", "stop"),
+        ('data: {"choices":[{"delta":{"content":"half"},"finish_reason":null}]}\n\n', "error"),
+        ("", "error"),
+    ],
+)
+def test_each_api_ends_in_its_own_way_and_a_stream_without_an_end_is_an_error(
+    stream: str, outcome: str
+) -> None:
+    scanner = StreamScanner()
+    scanner.feed(stream.encode(), 0.0)
+    assert scanner.outcome == outcome
 
 
 def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
     assert find_finish(chat_body) == "length"
     assert find_finish(b'{"finish_reason": null}') is None
+    assert find_finish(b'{"stop_reason": "max_tokens", "stop_sequence": null}') == "length"
+    assert find_finish(b'{"incomplete_details": {"reason": "max_output_tokens"}}') == "length"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +201,7 @@ def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
         (b'data: {"error": {"message": "dead", "type": "x", "param": null, "code": 503}}\n\n', 503),
         (b'data: {"error":{"message":"dead"}}\n\n', 500),
         (b'data: {"choices": [{"text": "{\\"error\\": 1}"}]}\n\n', None),
+        (b'event: error\ndata: {"type":"error","error":{"message":"dead"}}\n\n', 500),
         (b'data: {"choices": []}\n\ndata: {"error": {"code": 500}}\n\n', None),
         (b"", None),
     ],

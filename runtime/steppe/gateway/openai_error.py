@@ -14,10 +14,18 @@ def error_body(message: str, *, type_: str, code: str, param: str | None = None)
         code: The exact reason, for programs.
         param: The header or field that is at fault, if one is.
     """
-    error = {"message": message, "type": type_, "param": param, "code": code}
-    return orjson.dumps({"error": error})
+    return orjson.dumps({"error": _error(message, type_, code, param)})
 
 
 def error_event(message: str, *, type_: str, code: str) -> bytes:
-    """Return the event that ends a broken stream; no `[DONE]` follows it."""
-    return b"data: " + error_body(message, type_=type_, code=code) + b"\n\n"
+    """Return the event that ends a broken stream; no `[DONE]` follows it.
+
+    Clients of the chat and the responses API look for the `error` in it, those of the messages API
+    for its name.
+    """
+    body = {"type": "error", "error": _error(message, type_, code, None)}
+    return b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def _error(message: str, type_: str, code: str, param: str | None) -> dict[str, str | None]:
+    return {"message": message, "type": type_, "param": param, "code": code}

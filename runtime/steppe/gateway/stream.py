@@ -15,11 +15,32 @@ _TEXT = re.compile(
     rb'"(?:content|reasoning|reasoning_content|text|delta|thinking|arguments|partial_json)"'
     rb'\s*:\s*"[^"]'
 )
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"')
+# Of the chat and completions APIs, of messages, and of responses. The first goes first, for in a
+# chat "stop_reason" is whatever text the client wanted to stop at.
+_FINISHES = (
+    re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"'),
+    re.compile(rb'"stop_reason"\s*:\s*"([a-z_]+)"'),
+    re.compile(rb'"incomplete_details"\s*:\s*\{\s*"reason"\s*:\s*"([a-z_]+)"'),
+)
+_SAME_FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "tool_use": "tool_calls",
+}
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
-_ERROR = re.compile(rb'^data:\s*\{\s*"error"', re.MULTILINE)
+_ERROR = re.compile(
+    rb'^(?:data:\s*\{\s*(?:"type"\s*:\s*)?"(?:error|response\.failed)"'
+    rb"|event:\s*(?:error|response\.failed)\s*$)",
+    re.MULTILINE,
+)
 _ERROR_CODE = re.compile(rb'"code"\s*:\s*(\d{3})\b')
-_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
+_DONE = re.compile(
+    rb"^(?:data:\s*\[DONE\]|event:\s*(?:response\.(?:completed|incomplete|failed)|message_stop)\s*$)",
+    re.MULTILINE,
+)
+_LONGEST_END_BYTES = len(b"\n\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +77,16 @@ def find_usage(text: bytes) -> Usage | None:
 
 
 def find_finish(text: bytes) -> str | None:
-    """Return the last finish reason in JSON or in server-sent events, such as `stop`."""
-    reasons = _FINISH.findall(text)
-    return reasons[-1].decode() if reasons else None
+    """Return the last finish reason in JSON or in server-sent events, such as `stop`.
+
+    Those of the messages and the responses API are told in the words of the chat API.
+    """
+    for pattern in _FINISHES:
+        reasons = pattern.findall(text)
+        if reasons:
+            reason: str = reasons[-1].decode()
+            return _SAME_FINISH.get(reason, reason)
+    return None
 
 
 def find_error_status(first: bytes) -> int | None:
@@ -75,8 +103,8 @@ def find_error_status(first: bytes) -> int | None:
 class StreamScanner:
     """Reads a server-sent event stream as it passes, at any chunk boundaries.
 
-    It lets whole lines through and holds an unfinished line back, so that a stream that breaks
-    can still end with an event that a client can read. An unfinished line is of no use to a
+    It lets whole events through and holds an unfinished one back, so that a stream that breaks
+    can still end with an event that a client can read. An unfinished event is of no use to a
     client, so nothing arrives later for it.
 
     Attributes:
@@ -84,7 +112,7 @@ class StreamScanner:
             call arguments; else, the first with a finish reason. vLLM's role-only first event
             carries none, so it does not count.
         finish: The last finish reason that passed.
-        is_done: Whether `[DONE]` passed.
+        is_done: Whether `[DONE]` passed, or the last event of the messages or the responses API.
         has_error: Whether an error event passed, the replica's or ours.
     """
 
@@ -97,20 +125,16 @@ class StreamScanner:
         self.has_error = False
         self._usage_line = b""
         self._held = bytearray()
-        self._last_line = b""
 
     def feed(self, chunk: bytes, now_s: float) -> bytes:
         """Take the next bytes from the replica; return those that may go to the client."""
-        cut = chunk.rfind(b"\n") + 1
+        searched = max(0, len(self._held) + 1 - _LONGEST_END_BYTES)
+        self._held += chunk
+        cut = _after_last_event(self._held, searched)
         if not cut:
-            self._held += chunk
             return b""
-        whole = chunk[:cut]
-        if self._held:
-            whole = bytes(self._held) + whole
-            self._held.clear()
-        if cut < len(chunk):
-            self._held += chunk[cut:]
+        whole = bytes(self._held[:cut])
+        del self._held[:cut]
         self._scan(whole, now_s)
         return whole
 
@@ -126,8 +150,14 @@ class StreamScanner:
         """Return the bytes that end a broken stream with `event`; what was held back is lost."""
         self._held.clear()
         self.has_error = True
-        at_boundary = self._last_line.strip() == b""
-        return event if at_boundary else b"\n" + event
+        return event
+
+    @property
+    def outcome(self) -> str:
+        """The finish reason; `error` after an error event, and when no end of any kind passed."""
+        if self.has_error:
+            return "error"
+        return self.finish or ("stop" if self.is_done else "error")
 
     @property
     def usage(self) -> Usage | None:
@@ -135,18 +165,17 @@ class StreamScanner:
         return find_usage(self._usage_line)
 
     def _scan(self, lines: bytes, now_s: float) -> None:
-        self._last_line = lines[lines.rfind(b"\n", 0, -1) + 1 :]
-        finishes = _FINISH.findall(lines)
-        if finishes:
-            self.finish = finishes[-1].decode()
-        if self.first_text_s is None and (finishes or _TEXT.search(lines)):
+        finish = find_finish(lines)
+        self.finish = finish or self.finish
+        if self.first_text_s is None and (finish or _TEXT.search(lines)):
             self.first_text_s = now_s
             self._began()
         if b'"usage"' in lines:
             self._keep_usage(lines)
-        if b'"error"' in lines and _ERROR.search(lines):
+        is_named = b"event:" in lines  # lines are looked at one by one only where it may help
+        if (is_named or b'"error"' in lines) and _ERROR.search(lines):
             self.has_error = True
-        if b"[DONE]" in lines and _DONE.search(lines):
+        if (is_named or b"[DONE]" in lines) and _DONE.search(lines):
             self.is_done = True
 
     def _keep_usage(self, lines: bytes) -> None:
@@ -154,6 +183,14 @@ class StreamScanner:
         if starts:
             start = lines.rfind(b"\n", 0, starts[-1]) + 1
             self._usage_line = lines[start : lines.find(b"\n", starts[-1]) + 1 or None]
+
+
+def _after_last_event(text: bytearray, start: int) -> int:
+    """Return where the last event ends that ends after `start`; 0 when none does."""
+    if text.endswith(b"\n\n"):  # nearly always
+        return len(text)
+    plain, crlf = text.rfind(b"\n\n", start), text.rfind(b"\n\r\n", start)
+    return max(plain + 2 if plain >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
 
 
 def _usage_of(found: object) -> Usage | None:

@@ -127,7 +127,7 @@ class Exchange:
     def end_stream(self, scanner: StreamScanner) -> None:
         """Note how a stream ended by what passed of it."""
         self.usage = scanner.usage
-        self.finish = "error" if scanner.has_error else scanner.finish or "stop"
+        self.finish = scanner.outcome
 
     def hang_up(self) -> None:
         """Note that the client has gone; after `[DONE]` that changes nothing."""
