@@ -10,11 +10,16 @@ from steppe.engine.openai_shape import Answer, Asked, ChatPrompt, Prompt, TextPr
 
 MESSAGES = [{"role": "user", "content": "a b"}, {"role": "user", "content": "c"}]
 
+IN_PARTS = [
+    {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+]
+
 
 @pytest.mark.parametrize(
     ("body", "prompt", "words"),
     [
         ({"messages": MESSAGES}, ChatPrompt(MESSAGES), "a b c"),
+        ({"messages": IN_PARTS}, ChatPrompt([{"role": "user", "content": "a\nb"}]), "a\nb"),
         ({"prompt": "a b"}, TextPrompt("a b"), "a b"),
         ({"prompt": ["a b"]}, TextPrompt("a b"), "a b"),
         ({"prompt": [3, 7]}, TokenPrompt([3, 7]), "3 7"),
@@ -30,7 +35,7 @@ def test_a_prompt_is_messages_a_text_or_token_ids(
     assert (asked.output_tokens, asked.stream, asked.temperature) == (None, False, None)
 
 
-@pytest.mark.parametrize("prompt", [[], ["a", "b"], [[1], [2]], [1, "a"], 7, {"a": 1}])
+@pytest.mark.parametrize("prompt", [[], ["a", "b"], [[1], [2]], [1, "a"], [True], 7, {"a": 1}])
 def test_several_prompts_and_none_are_refused(prompt: object) -> None:
     with pytest.raises(ValueError, match="asked for one prompt, found"):
         Asked.read(json.dumps({"prompt": prompt}).encode())
@@ -50,7 +55,12 @@ def test_the_number_of_tokens_has_two_names(key: str) -> None:
         ("stop", ["a"], []),
         ("stop", "a", None),
         ("logprobs", True, False),
+        ("logprobs", 0, None),
         ("top_logprobs", 5, 0),
+        ("prompt_logprobs", 0, None),
+        ("stop_token_ids", [7], []),
+        ("min_tokens", 4, 0),
+        ("structured_outputs", {"regex": "[0-9]"}, None),
         ("presence_penalty", 0.5, 0.0),
         ("tools", [{"type": "function"}], []),
         ("response_format", {"type": "json_object"}, {"type": "text"}),
@@ -64,10 +74,42 @@ def test_what_our_engines_do_not_do_is_refused_and_not_left_out(
         Asked.read(json.dumps({"messages": MESSAGES, key: value}).encode())
 
 
-@pytest.mark.parametrize("wanted", ["-5", "0", "2.5", '"many"', "Infinity", "1e999"])
+@pytest.mark.parametrize("wanted", ["-5", "0", "2.5", "true", '"many"', "Infinity", "1e999"])
 def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
     with pytest.raises(ValueError, match=r"asked for at least 1 output token|unexpected|number"):
         Asked.read(b'{"prompt": "a", "max_tokens": %s}' % wanted.encode())
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ({"stream": "false"}, "stream true or false, found 'false'"),
+        ({"ignore_eos": 1}, "ignore_eos true or false, found 1"),
+        ({"stream_options": {"include_usage": "no"}}, "include_usage true or false, found 'no'"),
+        ({"temperature": True}, "temperature as a number, found True"),
+        ({"temperature": "0"}, "temperature as a number, found '0'"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(values: dict[str, Any], asked: str) -> None:
+    with pytest.raises(ValueError, match=f"^asked for {asked}$"):
+        Asked.read(json.dumps({"messages": MESSAGES, **values}).encode())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "a",
+        {"content": "a"},
+        {"role": "user"},
+        {"role": "user", "content": None},
+        {"role": "user", "content": []},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]},
+        {"role": "user", "content": [{"type": "text"}]},
+    ],
+)
+def test_a_message_without_a_role_or_with_more_than_text_is_refused(message: object) -> None:
+    with pytest.raises(ValueError, match=r"asked for (a message with a role|content of text)"):
+        Asked.read(json.dumps({"messages": [message]}).encode())
 
 
 def test_a_chat_opens_with_its_role_and_a_stream_closes_with_its_usage_if_asked() -> None:

@@ -11,8 +11,11 @@ _UNASKED: dict[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "stop": ("", []),
+    "stop_token_ids": ([],),
+    "min_tokens": (0,),
     "logprobs": (False,),
     "top_logprobs": (0,),
+    "prompt_logprobs": (),
     "echo": (False,),
     "suffix": ("",),
     "logit_bias": ({},),
@@ -21,20 +24,29 @@ _UNASKED: dict[str, tuple[object, ...]] = {
     "repetition_penalty": (1,),
     "tools": ([],),
     "response_format": ({"type": "text"},),
+    "structured_outputs": ({},),
 }
 """What our engines do not do, and the values that do not ask for it; null never does."""
 
 
+def _asks(value: object, unasked: tuple[object, ...]) -> bool:
+    """Tell whether a value asks for something; 0 and 1 are no truth values (logprobs: 0 asks)."""
+    is_truth = isinstance(value, bool)
+    return value is not None and not any(
+        value == other and isinstance(other, bool) == is_truth for other in unasked
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """Messages of a chat, each with its role and content."""
+    """Messages of a chat, each with its role and its content, a text."""
 
     messages: list[dict[str, Any]]
 
     @property
     def words(self) -> str:
         """The contents, one after the other."""
-        return " ".join(str(message.get("content")) for message in self.messages)
+        return " ".join(message["content"] for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,8 @@ class Asked:
         """Read the JSON body of a chat completion or a text completion.
 
         Raises:
-            ValueError: It is not JSON, a number is none, or it asks for what our engines do not do.
+            ValueError: It is not JSON, a value is none of its kind, or it asks for what our engines
+                do not do.
             KeyError: It has neither a prompt nor messages.
             TypeError: A part has another type than it should.
             AttributeError: The same, where an object should be.
@@ -104,19 +117,38 @@ class Asked:
         values = orjson.loads(body)
         for name, unasked in _UNASKED.items():
             value = values.get(name)
-            if value is not None and value not in unasked:
+            if _asks(value, unasked):
                 raise ValueError(f"asked for {name} {value!r:.40}, found an engine without it")
-        temperature = values.get("temperature")
         options = values.get("stream_options") or {}
         return cls(
             prompt=_read_prompt(values),
             output_tokens=_read_output_tokens(values),
-            stream=bool(values.get("stream")),
-            ignore_eos=bool(values.get("ignore_eos")),
-            temperature=None if temperature is None else float(temperature),
+            stream=_read_truth(values, "stream"),
+            ignore_eos=_read_truth(values, "ignore_eos"),
+            temperature=_read_temperature(values),
             model=values.get("model"),
-            include_usage=bool(options.get("include_usage")),
+            include_usage=_read_truth(options, "include_usage"),
         )
+
+
+def _read_truth(values: dict[str, Any], name: str) -> bool:
+    match values.get(name):
+        case None:
+            return False
+        case bool() as truth:
+            return truth
+        case other:
+            raise ValueError(f"asked for {name} true or false, found {other!r:.40}")
+
+
+def _read_temperature(values: dict[str, Any]) -> float | None:
+    match values.get("temperature"):
+        case None:
+            return None
+        case int() | float() as number if not isinstance(number, bool):
+            return float(number)
+        case other:
+            raise ValueError(f"asked for temperature as a number, found {other!r:.40}")
 
 
 def _read_output_tokens(values: dict[str, Any]) -> int | None:
@@ -125,7 +157,7 @@ def _read_output_tokens(values: dict[str, Any]) -> int | None:
     match wanted:
         case None:
             return None
-        case int() if wanted >= 1:
+        case int() if wanted >= 1 and not isinstance(wanted, bool):
             return wanted
         case other:
             raise ValueError(f"asked for at least 1 output token, found {other!r:.40}")
@@ -134,15 +166,34 @@ def _read_output_tokens(values: dict[str, Any]) -> int | None:
 def _read_prompt(values: dict[str, Any]) -> Prompt:
     match values.get("prompt"):
         case None | "":
-            return ChatPrompt([dict(message) for message in values["messages"]])
+            return ChatPrompt([_read_message(message) for message in values["messages"]])
         case str() as text:
             return TextPrompt(text)
         case [str() as text]:
             return TextPrompt(text)
-        case [[*tokens]] | [*tokens] if tokens and all(isinstance(t, int) for t in tokens):
+        case [[*tokens]] | [*tokens] if tokens and all(type(t) is int for t in tokens):
             return TokenPrompt(list(tokens))
         case other:
             raise ValueError(f"asked for one prompt, found {type(other).__name__} of {other!r:.40}")
+
+
+def _read_message(message: Any) -> dict[str, Any]:
+    """Return a message whose content is one text; its parts go below each other, as in vLLM."""
+    match message:
+        case {"role": str(), "content": str()}:
+            return dict(message)
+        case {"role": str(), "content": [*parts]} if parts:
+            return {**message, "content": "\n".join(map(_read_part, parts))}
+        case other:
+            raise ValueError(f"asked for a message with a role and a text, found {other!r:.60}")
+
+
+def _read_part(part: Any) -> str:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case other:
+            raise ValueError(f"asked for content of text alone, found a part {other!r:.60}")
 
 
 @dataclass(frozen=True, slots=True)
