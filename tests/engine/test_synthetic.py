@@ -178,6 +178,12 @@ async def test_another_model_is_not_found(site: Site) -> None:
         assert error["message"] == "asked for model 'another', found 'm'"
 
 
+async def test_a_path_that_is_none_is_refused_in_openai_shape(site: Site) -> None:
+    async with site.client.get(f"{site.url}/v1/nothing") as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, error["message"], error["code"]) == (404, "404: Not Found", 404)
+
+
 async def test_a_body_may_be_as_large_as_the_app_says(
     open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,7 +314,8 @@ async def test_a_body_that_makes_no_sense_is_refused(site: Site, body: bytes) ->
 
 async def test_the_model_and_the_health_are_told(site: Site) -> None:
     async with site.client.get(f"{site.url}/v1/models") as answer:
-        assert [model["id"] for model in (await answer.json())["data"]] == ["m"]
+        (model,) = (await answer.json())["data"]
+        assert (model["id"], model["object"], type(model["created"])) == ("m", "model", int)
     async with site.client.get(f"{site.url}/health") as answer:
         assert answer.status == 200
     await site.engine.check()

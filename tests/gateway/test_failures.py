@@ -227,6 +227,21 @@ async def test_a_client_error_is_the_clients(site: Any) -> None:
     assert site.gateway.status().failed == 0
 
 
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [(b'{"detail":"Not Found"}', "Not Found"), (b"no route", "no route"), (b"[1]", "[1]")],
+)
+async def test_an_error_of_another_shape_is_told_in_openai_shape(
+    site: Any, found: bytes, message: str
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    replica.status, replica.body = 404, found
+    status, headers, body = await site.post("/v1/nothing")
+    assert (status, headers["Content-Type"]) == (404, "application/json")
+    assert (_error(body)["message"], _error(body)["code"]) == (message, "not_found")
+
+
 async def test_a_request_waits_until_a_replica_wakes(site: Any) -> None:
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)

@@ -119,6 +119,17 @@ async def test_models_come_from_a_replica_or_from_the_settings_when_none_is_awak
     assert (await ask())["id"] == "m"
 
 
+@pytest.mark.parametrize("awake", [False, True])
+async def test_each_model_is_told_of_by_its_name(site: Any, awake: bool) -> None:
+    if awake:
+        site.route(await site.replica("r0"))
+    async with site.client.get(site.url + "/v1/models/m") as answer:
+        assert ((await answer.json())["id"], answer.status) == ("m", 200)
+    async with site.client.get(site.url + "/v1/models/org/other") as answer:
+        message = (await answer.json())["error"]["message"]
+        assert (message, answer.status) == ("GET /v1/models/org/other: Not Found", 404)
+
+
 async def test_light_requests_take_no_place(site: Any) -> None:
     replica = await site.replica("r0")
     site.route(replica, limit=0)

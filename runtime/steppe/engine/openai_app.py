@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -20,6 +21,8 @@ STOP_S = 0.5
 """How long a stop waits for outstanding requests; without steps they never end."""
 MAX_BODY_BYTES = 64 << 20
 """Largest request body; as much as the gateway lets through."""
+MAX_FIELD_BYTES = 64 << 10
+"""Largest header; likewise."""
 
 
 class Generation(Protocol):
@@ -57,17 +60,22 @@ class OpenAiApp:
     def __init__(self, served_name: str, engine: Served) -> None:
         """Remember whom to ask; `listen` opens the door."""
         self._served_name, self._engine = served_name, engine
+        self._created_s = int(time.time())
         self._runner: web.AppRunner | None = None
 
     async def listen(self, host: str) -> int:
         """Serve on a free port of `host`, and return it."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_in_openai_shape])
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=STOP_S
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            max_field_size=MAX_FIELD_BYTES,
+            shutdown_timeout=STOP_S,
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, host, 0).start()
@@ -85,8 +93,6 @@ class OpenAiApp:
             asked = Asked.read(await request.read())
             self._refuse_other_models(asked)
             generation = self._engine.begin(asked, request_id)
-        except (web.HTTPNotFound, web.HTTPRequestEntityTooLarge) as error:
-            return _refuse(str(error.text), error.status)
         except _MEANINGLESS as error:
             return _refuse(f"{type(error).__name__}: {error}", 400)
         except EngineError as error:
@@ -112,7 +118,12 @@ class OpenAiApp:
             raise web.HTTPNotFound(text=text)
 
     async def _models(self, request: web.Request) -> web.Response:
-        model = {"id": self._served_name, "object": "model", "owned_by": "steppe"}
+        model = {
+            "id": self._served_name,
+            "object": "model",
+            "created": self._created_s,
+            "owned_by": "steppe",
+        }
         return web.json_response({"object": "list", "data": [model]})
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -121,6 +132,16 @@ class OpenAiApp:
         except EngineError as error:
             return web.json_response(failure(str(error)), status=503)
         return web.Response()
+
+
+@web.middleware
+async def _in_openai_shape(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _refuse(str(error.text), error.status)
 
 
 _MEANINGLESS = (ValueError, KeyError, TypeError, AttributeError, web.RequestPayloadError)

@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
@@ -46,6 +46,7 @@ def build_application(door: Door, max_body_bytes: int) -> web.Application:
     router.add_get("/health", door.health)
     router.add_get("/metrics", door.show_metrics)
     router.add_get("/v1/models", door.list_models)
+    router.add_get("/v1/models/{name:.+}", door.show_model)
     router.add_route("*", "/v1/{tail:.+}", door.pass_through)
     router.add_post("/tokenize", door.pass_through)
     router.add_post("/detokenize", door.pass_through)
@@ -89,16 +90,30 @@ class Door:
         kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=own + self.foreign_metrics, headers=kind)
 
-    async def list_models(self, request: web.Request) -> web.StreamResponse:
+    async def list_models(self, request: web.Request) -> web.Response:
         """Let a replica tell the models; with none awake, tell them ourselves."""
+        question = replace(await _question(request), target="/v1/models")
         try:
-            return await self._ask_any(request, await _question(request))
+            answer = await self._ask_any(request, question)
         except RefusedError:
             models = [
                 {"id": name, "object": "model", "created": 0, "owned_by": "steppe"}
                 for name in self.models
             ]
             return _json({"object": "list", "data": models})
+        assert isinstance(answer, web.Response), "a list of models is no stream"
+        return answer
+
+    async def show_model(self, request: web.Request) -> web.Response:
+        """Tell of one of these models; vLLM has no such route."""
+        answer = await self.list_models(request)
+        if answer.status != 200:
+            return answer
+        name = request.match_info["name"]
+        for model in orjson.loads(str(answer.text))["data"]:
+            if model["id"] == name:
+                return _json(model)
+        raise web.HTTPNotFound
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         """Let a replica answer; what generates takes a place there and is counted."""

@@ -16,7 +16,7 @@ from aiohttp import web
 from steppe.errors import ReplicaError
 from steppe.gateway.gate import Gate, Place, RefusedError
 from steppe.gateway.listener import Listener
-from steppe.gateway.openai_error import error_event
+from steppe.gateway.openai_error import error_event, in_openai_shape
 from steppe.gateway.proxy import (
     Answer,
     Question,
@@ -114,9 +114,17 @@ async def pass_on(request: web.Request, exchange: Exchange, answer: Answer) -> w
         case WholeAnswer():
             exchange.usage = find_usage(answer.body)
             exchange.finish = _finish_of(answer)
-            return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+            return _whole(answer)
         case StreamedAnswer():
             return await _stream(request, exchange, answer)
+
+
+def _whole(answer: WholeAnswer) -> web.Response:
+    body, headers = answer.body, answer.headers
+    if answer.status >= 400 and "Content-Encoding" not in headers:
+        body = in_openai_shape(answer.status, body)
+        headers["Content-Type"] = "application/json"
+    return web.Response(status=answer.status, headers=headers, body=body)
 
 
 async def _stream(

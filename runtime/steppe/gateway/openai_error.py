@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import responses
+
 import orjson
 
 
@@ -15,6 +17,27 @@ def error_body(message: str, *, type_: str, code: str, param: str | None = None)
         param: The header or field that is at fault, if one is.
     """
     return orjson.dumps({"error": _error(message, type_, code, param)})
+
+
+def in_openai_shape(status: int, body: bytes) -> bytes:
+    """Return the body of an answer with an error status: its own if it has the shape already.
+
+    FastAPI, which vLLM is made of, answers `{"detail": ...}` where there is no route.
+    """
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = body.decode(errors="replace")
+    match found:
+        case {"error": _}:
+            return body
+        case {"detail": str(message)} | str(message):
+            pass
+        case _:
+            message = body.decode(errors="replace")
+    type_ = "invalid_request_error" if status < 500 else "server_error"
+    code = responses.get(status, "error").lower().replace(" ", "_")
+    return error_body(message, type_=type_, code=code)
 
 
 def error_event(message: str, *, type_: str, code: str) -> bytes:
