@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import io
+import signal
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from steppe.cli.running import Run, RunPlan
+from steppe.cli import running
+from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import load_config, shipped_config
 from steppe.fleet.driver import Taken
 from steppe.frontier.pareto import Frontier
@@ -46,10 +50,68 @@ class Driver:
 
 
 def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> None:
-    monkeypatch.setattr("steppe.cli.running.POLL_S", 0.0)
+    monkeypatch.setattr(running, "POLL_S", 0.0)
     driver: Any = Driver()
     log = FullLog()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None)
     run = Run(driver, plan, Console(file=log))
     run.follow(FRONTIER, finished=lambda: driver.ticks == 5)
     assert (driver.ticks, log.refused) == (5, 5)
+
+
+CTRL_C = signal.SIGINT
+
+
+class Interrupted(Driver):
+    """A fleet at whose every end somebody presses Ctrl-C."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+        self.done: list[str] = []
+
+    def start(self) -> None: ...
+
+    def end(self) -> tuple[Taken, Any]:
+        signal.raise_signal(CTRL_C)
+        self.done.append("end")
+        return Taken([], []), None
+
+    def stop(self) -> None:
+        signal.raise_signal(CTRL_C)
+        self.done.append("stop")
+
+
+def told(number: int) -> bool:
+    signal.raise_signal(number)
+    return False
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+    fleet = Interrupted()
+    monkeypatch.setattr(running, "FleetDriver", lambda *_: fleet)
+    for name in ("sweep_leftovers", "check_inputs", "get_model", "_emulate"):
+        monkeypatch.setattr(running, name, lambda *_, **__: None)
+    return fleet
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
+    fleet: Interrupted, number: int
+) -> None:
+    before = signal.getsignal(number)
+    config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
+    with running_fleet(config, console) as driver:
+        run = Run(driver, RunPlan(config, None, None), console)
+        run.follow(FRONTIER, finished=partial(told, number))
+        signal.raise_signal(number)  # between its last tick and its close
+        assert run.close() is None, "nothing was recorded"
+    assert fleet.done == ["end", "stop"]
+    assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_before_the_run_takes_the_fleet_down_whole(fleet: Interrupted) -> None:
+    config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
+    with pytest.raises(KeyboardInterrupt), running_fleet(config, console):
+        signal.raise_signal(CTRL_C)
+    assert fleet.done == ["stop"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from steppe.cli.inputs import check_inputs
-from steppe.cli.leaving import leaving_on_sigterm
+from steppe.cli.leaving import handle, leaving_on_signals, restore, staying
 from steppe.config import EmulatedSection, RunConfig, SweepSection
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
@@ -87,15 +86,16 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
         get_model(config.model.name, progress=say)
     state = _emulate(config)
     driver = FleetDriver(config, served_name(config), say)
-    with leaving_on_sigterm():
+    with leaving_on_signals():
         try:
             driver.start()
             yield driver
         finally:
-            driver.stop()
-            if state is not None:
-                remove_state(state)
-            sweep_leftovers(state_folder(), ended=os.getpid())
+            with staying():
+                driver.stop()
+                if state is not None:
+                    remove_state(state)
+                sweep_leftovers(state_folder(), ended=os.getpid())
 
 
 def _emulate(config: RunConfig) -> Path | None:
@@ -192,16 +192,20 @@ class Run:
             written = partial(write_frontier, frontier, subject=subject)
             self._recorder.leave("frontier.yaml", written)
         self._driver.begin(frontier)
-        before = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = handle(self.stop)
         try:
             with self._view() as show:
                 self._follow(show, finished)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if not self.is_stopped:  # a run that was told to end is not told again
+                restore(before)
 
     def close(self) -> Summary | None:
-        """Close the books; return the summary when the run was recorded."""
+        """Close the books; return the summary when the run was recorded; no signal ends this."""
+        with staying():
+            return self._close()
+
+    def _close(self) -> Summary | None:
         left, books = self._driver.end()
         self._write_down(left)
         if self._recorder is None:
@@ -240,10 +244,15 @@ class Run:
             self._console.print(plain_head(self.so_far))
             yield self._show_plain
             return
-        with Live(console=self._console, auto_refresh=False) as live:
+        live = Live(console=self._console, auto_refresh=False)
+        live.start()
+        try:
             yield lambda: live.update(
                 live_view(self._latest, self._history, self.so_far), refresh=True
             )
+        finally:
+            with suppress(OSError):  # the terminal may have closed
+                live.stop()
 
     def _show_plain(self) -> None:
         if self._latest is not None and self._latest.t_s - self._plain_s >= PLAIN_EVERY_S:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.status import Status
 
 from steppe.cli.inputs import check_signals
-from steppe.cli.leaving import leaving_on_sigterm
+from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
 from steppe.config import (
     EmulatedSection,
@@ -100,7 +100,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
 def _whole_or_none(record: Path) -> Generator[None]:
     """Delete the record of a run that is stopped: the next run would refuse a folder with half."""
     was_there = record.exists()
-    with leaving_on_sigterm():
+    with leaving_on_signals():
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
