@@ -123,6 +123,23 @@ def test_a_replica_that_does_not_come_to_rest_or_back_is_ended(scene: Scene, cha
     assert (member.state, actor.names()) == (GONE, [change, "kill"])
 
 
+def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene) -> None:
+    member, actor = scene.member, scene.actor
+    actor.answers["status"] = FROZEN
+    member.move(ASLEEP, 0.0)
+    actor.ready = False
+    member.thaw(1.0)
+    member.settle(8.0)
+    assert member.seen(outstanding=3).is_waking
+    actor.answers["status"] = STEPPING
+    actor.ready = True
+    for call in actor.calls:
+        call.ready = True
+    member.settle(9.0)
+    ready = member.seen(outstanding=3)
+    assert (ready.is_waking, ready.since_s) == (False, 8.0)
+
+
 def test_a_start_may_take_its_time(scene: Scene) -> None:
     member, actor = scene.member, scene.actor
     member.move(GONE, 0.0)

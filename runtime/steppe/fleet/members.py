@@ -110,6 +110,11 @@ class Member:
             case _:
                 return self.draw_w
 
+    @property
+    def is_waking(self) -> bool:
+        """Whether it was told to serve and has not come back yet."""
+        return self.state == ReplicaState.AWAKE and bool(self._changes)
+
     def take(self, reports: Sequence[ReplicaReport]) -> None:
         """Take what its node says of one window or more; its draw stays the last one known.
 
@@ -167,6 +172,7 @@ class Member:
                 ray.get(change.call)
             self._ask_status(now_s)
             self._look_at_silence(now_s)
+            self.since_s = now_s if self.is_waking else self.since_s
         except ray.exceptions.RayError as error:
             self._lose(error, now_s)
 
@@ -179,6 +185,7 @@ class Member:
             clock_mhz=self.clock_mhz,
             batch_limit=self.batch_limit,
             outstanding=outstanding,
+            is_waking=self.is_waking,
         )
 
     def _finish_start(self, now_s: float) -> None:
