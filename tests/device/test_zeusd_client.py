@@ -30,6 +30,7 @@ class FakeZeusd(socketserver.ThreadingUnixStreamServer):
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.tokens: list[str | None] = []
         self.status, self.body = 200, b""
+        self.refused: tuple[str, str] | None = None  # what, and of which GPU
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -41,7 +42,10 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.asked.append((url.path, query))
         self.server.tokens.append(self.headers["Authorization"])
         gpu = self.server.gpus[int(query["gpu_ids"])]
-        if self.server.status == 200:
+        status, body = self.server.status, self.server.body
+        if self.server.refused == (url.path, query["gpu_ids"]):
+            status, body = 500, b"no such luck"
+        if status == 200:
             match url.path:
                 case "/gpu/set_power_limit":
                     gpu.set_power_limit(int(query["power_limit_mw"]) / 1e3)
@@ -49,11 +53,10 @@ class _Answer(BaseHTTPRequestHandler):
                     gpu.set_clock_limit(int(query["max_clock_mhz"]))
                 case "/gpu/reset_gpu_locked_clocks":
                     gpu.reset_clock_limit()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.server.body:
-            self.wfile.write(self.server.body)
+        self.wfile.write(body)
 
     def address_string(self) -> str:
         return "unix"
@@ -77,9 +80,9 @@ def client(node: Any, zeusd: FakeZeusd) -> ZeusdClient:
     return ZeusdClient(Path(str(zeusd.server_address)), gpus, clock=lambda: float(node.now_s))
 
 
-def limits(node: Any) -> tuple[int | None, float]:
+def limits(node: Any, index: int = 0) -> tuple[int | None, float]:
     node.wait(0.1)
-    truth = node.truth()
+    truth = node.truth(index)
     return truth.clock_lock_mhz and truth.clock_lock_mhz[1], truth.power_limit_w
 
 
@@ -105,6 +108,21 @@ def test_release_undoes_what_we_set_and_nothing_else(
         client.set_power_limit(uuid, 250.0)
     assert limits(node) == (None, 500.0)
     assert {query["gpu_ids"] for _, query in zeusd.asked} == {"0"}
+
+
+def test_a_limit_that_cannot_be_undone_keeps_no_other_from_it_and_is_told(
+    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+) -> None:
+    for uuid in (gpu.uuid for gpu in open_gpus()[:2]):
+        client.set_clock_limit(uuid, 900)
+        client.set_power_limit(uuid, 300.0)
+    zeusd.refused = ("/gpu/reset_gpu_locked_clocks", "0")
+    with pytest.raises(AgentError, match="reset_gpu_locked_clocks on GPU 0: 500 no such luck"):
+        client.release()
+    assert (limits(node), limits(node, node.spare)) == ((900, 700.0), (None, 700.0))
+    zeusd.refused = None
+    client.release()
+    assert limits(node) == (None, 700.0)
 
 
 def test_a_gpu_without_the_knob_is_not_asked(

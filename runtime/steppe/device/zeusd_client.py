@@ -132,22 +132,21 @@ class ZeusdClient:
         return gpu.enforced_power_limit_w()
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo our limits on one GPU, or on all.
+        """Undo our limits on one GPU, or on all; one that is refused keeps no other from it.
 
         Raises:
-            DeviceError: The GPU or the daemon refused.
+            DeviceError: The GPU or the daemon refused; what was not undone is told together.
             AgentError: There is no daemon, or it failed.
         """
-        for name in tuple(self._gpus) if uuid is None else (uuid,):
-            gpu = self._gpu(name)
-            if name in self._clock_limited:
-                self._post("reset_gpu_locked_clocks", gpu)
-                self._clock_limited.discard(name)
-                self._paces.pop(name, None)
-            if name in self._power_before_w:
-                before_w = self._power_before_w[name]
-                self._post("set_power_limit", gpu, power_limit_mw=round(before_w * 1e3))
-                del self._power_before_w[name]
+        errors: list[DeviceError | AgentError] = []
+        for gpu in tuple(self._gpus.values()) if uuid is None else (self._gpu(uuid),):
+            for undo in (self._undo_clock, self._undo_power):
+                try:
+                    undo(gpu)
+                except (DeviceError, AgentError) as error:
+                    errors.append(error)
+        if errors:
+            raise type(errors[0])("; ".join(dict.fromkeys(map(str, errors)))) from errors[0]
 
     def release(self) -> None:
         """Undo everything of ours."""
@@ -163,6 +162,18 @@ class ZeusdClient:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+    def _undo_clock(self, gpu: NvmlGpu) -> None:
+        if gpu.uuid in self._clock_limited:
+            self._post("reset_gpu_locked_clocks", gpu)
+            self._clock_limited.discard(gpu.uuid)
+            self._paces.pop(gpu.uuid, None)
+
+    def _undo_power(self, gpu: NvmlGpu) -> None:
+        before_w = self._power_before_w.get(gpu.uuid)
+        if before_w is not None:
+            self._post("set_power_limit", gpu, power_limit_mw=round(before_w * 1e3))
+            del self._power_before_w[gpu.uuid]
 
     def _apply_due(self, uuid: str, gpu: NvmlGpu) -> None:
         """Set the clock limit that waits, if it is due; one that is refused waits no longer."""
