@@ -3,8 +3,8 @@
 What Steppe does, by call:
 
 - NEEDED: raises the error of its class, and makes up no number;
-- OPENING: the host does not start (its error by class), or does without a GPU that is lost or
-  whose error may pass;
+- OPENING: the host does not start (its error by class), or does without a GPU that is lost, that
+  we may not open, or whose error may pass;
 - OPTIONAL, REASONS: the sensor is missing from the sample, which stands;
 - HIDDEN: the knob is hidden, or the GPU is not opened where the error may pass;
 - PROFILES: hidden on GPUs without workload power profiles, as all emulated ones are.
@@ -45,7 +45,7 @@ CLASSES: dict[int, type[DeviceError]] = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: BackendUnavailableError,
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: BackendUnavailableError,
 }
-PASSING = pynvml.NVML_ERROR_TIMEOUT
+PASSING, NOT_OURS = pynvml.NVML_ERROR_TIMEOUT, pynvml.NVML_ERROR_NO_PERMISSION
 LOST = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 LEFT_OUT = [
     code for code, kind in CLASSES.items() if kind in (DeviceLostError, TransientDeviceError)
@@ -172,7 +172,7 @@ def test_a_failure_at_start_is_told_by_class_or_leaves_one_gpu_out(
     node: Any, function: str, code: int
 ) -> None:
     node.emulator.inject(function, error=code, index=None if function in HOST else node.h100)
-    if code in LEFT_OUT and function not in HOST:
+    if code in (*LEFT_OUT, NOT_OURS) and function not in HOST:
         assert [gpu.index for gpu in open_gpus()] == [node.spare, node.p40]
     elif code in LOST and function == "nvmlSystemGetDriverVersion":
         assert open_gpus() == ()
@@ -190,10 +190,13 @@ def test_a_gpu_that_fails_while_it_is_opened_is_left_out(
     assert [gpu.index for gpu in open_gpus()] == [node.spare, node.p40]
 
 
-def test_a_host_none_of_whose_gpus_can_be_opened_now_is_no_host_without_gpus(node: Any) -> None:
+@pytest.mark.parametrize("code", [PASSING, NOT_OURS])
+def test_a_host_none_of_whose_gpus_can_be_opened_is_no_host_without_gpus(
+    node: Any, code: int
+) -> None:
     for index in (node.h100, node.spare, node.p40):
-        node.emulator.inject("nvmlDeviceGetName", error=PASSING, index=index)
-    with pytest.raises(TransientDeviceError):
+        node.emulator.inject("nvmlDeviceGetName", error=code, index=index)
+    with pytest.raises(CLASSES[code]):
         open_gpus()
 
 

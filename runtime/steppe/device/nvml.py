@@ -3,7 +3,8 @@
 How NVML's errors are answered:
 
 - the function is missing or not supported: `NotSupportedError`, and the knob is hidden;
-- this process may not: `NoPermissionError`, and the GPU is only metered;
+- this process may not: `NoPermissionError`, and the GPU is only metered, or left out if it may not
+  even be opened;
 - timeout, in use, not ready, unknown: asked again at once, at most `ATTEMPTS` times, then
   `TransientDeviceError`; a GPU that cannot be opened for it is left out;
 - the GPU is lost or needs a reset: `DeviceLostError`, and its replica is fenced;
@@ -35,23 +36,24 @@ _log = logging.getLogger(__name__)
 
 
 def open_gpus() -> tuple[NvmlGpu, ...]:
-    """Open every GPU of this host, in PCI order; one that is lost or fails is left out and logged.
+    """Open every GPU of this host, in PCI order; one that cannot be opened is left out and logged.
 
     Raises:
         BackendUnavailableError: There is no driver, no library, or they do not match.
+        NoPermissionError: No GPU could be opened: this process may not.
         TransientDeviceError: No GPU could be opened, but one may be the next time.
     """
     _call(pynvml.nvmlInit)
     gpus: list[NvmlGpu] = []
-    passing: TransientDeviceError | None = None
+    refused: NoPermissionError | TransientDeviceError | None = None
     for index in range(_call(pynvml.nvmlDeviceGetCount)):
         try:
             gpus.append(NvmlGpu(index))
-        except (DeviceLostError, TransientDeviceError) as error:
+        except (DeviceLostError, NoPermissionError, TransientDeviceError) as error:
             _log.warning("GPU %d is left out: %s", index, error)
-            passing = error if isinstance(error, TransientDeviceError) else passing
-    if passing is not None and not gpus:
-        raise passing
+            refused = refused if isinstance(error, DeviceLostError) else error
+    if refused is not None and not gpus:
+        raise refused
     return tuple(gpus)
 
 
