@@ -11,7 +11,7 @@ from steppe.device.lease import ClockFloor, PowerFloor
 from steppe.device.lease_file import HeldLimits, owned_lease_file, read_lease_file
 from steppe.device.limit_keeper import LimitKeeper, undo_lease
 from steppe.device.nvml import open_gpus
-from steppe.errors import AgentError, NoPermissionError, TransientDeviceError
+from steppe.errors import AgentError, TransientDeviceError
 
 SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"
 RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
@@ -24,21 +24,6 @@ def test_a_clock_limit_is_set_and_written_down(node: Any, keeper: Any, tmp_path:
     assert node.truth().clock_lock_mhz == (210, 900)
     left = read_lease_file(tmp_path / "lease.json")
     assert left == (HeldLimits(gpu.held.uuid, clock_mhz=900),)
-
-
-def test_the_record_is_on_disk_before_the_setter_is_called(
-    node: Any, keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu = keeper.gpus[node.h100]
-    seen: list[int | None] = []
-
-    def look(clock_mhz: int) -> int:
-        seen.extend(limits.clock_mhz for limits in read_lease_file(tmp_path / "lease.json"))
-        return clock_mhz
-
-    monkeypatch.setattr(gpu.knobs, "set_clock_limit", look)
-    gpu.wish_clock(900, node.now_s)
-    assert seen == [900]
 
 
 def test_a_limit_that_is_in_force_is_not_set_again(node: Any, keeper: Any) -> None:
@@ -131,22 +116,6 @@ def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, keeper: Any) -> 
     assert node.truth(node.spare).clock_lock_mhz == (210, 1200)
 
 
-def test_a_refused_setter_takes_its_record_back(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
-    node.set_privilege(False)
-    with pytest.raises(NoPermissionError):
-        gpu.wish_clock(900, node.now_s)
-    assert keeper.held == ()
-    assert "SetGpuLockedClocks" in gpu.fault
-
-
-def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, keeper: Any) -> None:
-    node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
-    with pytest.raises(TransientDeviceError):
-        keeper.gpus[node.h100].wish_clock(900, node.now_s)
-    assert [limits.clock_mhz for limits in keeper.held] == [900]
-
-
 def test_a_wish_that_failed_can_be_wished_again(node: Any, keeper: Any) -> None:
     gpu = keeper.gpus[node.h100]
     node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
@@ -172,22 +141,6 @@ def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, keeper
     node.emulator.clear_faults()
     keeper.undo(node.now_s)
     assert keeper.held == ()
-
-
-def test_permission_lost_in_mid_run_leaves_exactly_what_the_file_says(
-    node: Any, keeper: Any, tmp_path: Path
-) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
-    node.set_privilege(False)
-    node.wait(1.1)
-    with pytest.raises(NoPermissionError):
-        gpu.wish_clock(1500, node.now_s)
-    keeper.undo(node.now_s)
-    node.wait(0.1)
-    left = read_lease_file(tmp_path / "lease.json")
-    assert [limits.clock_mhz for limits in left] == [900]
-    assert node.truth().clock_lock_mhz == (210, 900)
 
 
 def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, keeper: Any) -> None:

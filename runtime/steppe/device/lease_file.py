@@ -82,20 +82,17 @@ class LeaseFile:
         return content.gpus
 
     def write(self, limits: tuple[HeldLimits, ...]) -> None:
-        """Replace the content, and return when it is on the disk."""
+        """Replace the content, and return when it is on the disk.
+
+        Raises:
+            AgentError: It cannot be written; the file has the old content or the new one.
+        """
         held = tuple(limit for limit in limits if not limit.is_free)
-        content = _Content(_boot_id(), os.getpid(), held, emulated_state())
-        draft = self.path.with_name(self.path.name + ".draft")
-        with draft.open("wb") as file:
-            file.write(_CONTENT.dump_json(content, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            content = _Content(_boot_id(), os.getpid(), held, emulated_state())
+            _replace(self.path, _CONTENT.dump_json(content, indent=1))
+        except OSError as error:
+            raise AgentError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
 def read_lease_file(path: Path) -> tuple[HeldLimits, ...]:
@@ -134,6 +131,20 @@ def _read(path: Path) -> _Content:
     state = content.emulated_state
     is_void = content.boot_id != _boot_id() or (state is not None and not state.exists())
     return replace(content, gpus=()) if is_void else content
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _boot_id() -> str:

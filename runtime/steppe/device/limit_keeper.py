@@ -35,6 +35,7 @@ class LimitKeeper:
             self._gpus[uuid] = LimitedGpu(knobs, held, file.claim(uuid), self._record)
         # Of GPUs that are not there now; they may come back.
         self._absent = tuple(left.values())
+        self._is_recorded = True
 
     @property
     def gpus(self) -> tuple[LimitedGpu, ...]:
@@ -93,7 +94,12 @@ class LimitKeeper:
     def undo(self, now_s: float, gpus: Iterable[LimitedGpu] | None = None) -> None:
         """Undo everything that is ours, or that of some GPUs; `held` tells what is left."""
         self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
-        self._record()
+        was_recorded = self._is_recorded
+        try:
+            self._record()
+        except AgentError as error:
+            if was_recorded:
+                _log.error("what is undone stays on record: %s", error)
 
     def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
         """Bring every GPU that somebody wanted limits on down to a floor."""
@@ -104,14 +110,16 @@ class LimitKeeper:
         for gpu in gpus:
             try:
                 act(gpu)
-            except DeviceError as error:
+            except (DeviceError, AgentError) as error:
                 _note_fault(gpu, error)
 
     def _record(self) -> None:
+        self._is_recorded = False
         self._file.write(self.held)
+        self._is_recorded = True
 
 
-def _note_fault(gpu: LimitedGpu, error: DeviceError) -> None:
+def _note_fault(gpu: LimitedGpu, error: DeviceError | AgentError) -> None:
     if gpu.fault != str(error):
         _log.error("GPU %s: %s", gpu.held.uuid, error)
     gpu.fault = str(error)

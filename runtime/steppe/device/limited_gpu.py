@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from steppe.device.gpu_claim import GpuClaim
@@ -11,7 +12,13 @@ from steppe.device.lease import ClockFloor, PowerFloor
 from steppe.device.lease_file import HeldLimits
 from steppe.device.nvml import NvmlGpu
 from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
-from steppe.errors import DeviceError, NoPermissionError, NotSupportedError, OutOfRangeError
+from steppe.errors import (
+    AgentError,
+    DeviceError,
+    NoPermissionError,
+    NotSupportedError,
+    OutOfRangeError,
+)
 
 
 class LimitedGpu:
@@ -164,12 +171,13 @@ class LimitedGpu:
     def _set(self, held: HeldLimits, setter: Callable[[], object]) -> None:
         self._claim.take()
         before, self.held = self.held, held
-        self._record()
         try:
-            setter()
-        except (NoPermissionError, NotSupportedError, OutOfRangeError) as error:
-            self.held, self.fault = before, str(error)
             self._record()
+            setter()
+        except (NoPermissionError, NotSupportedError, OutOfRangeError, AgentError) as error:
+            self.held, self.fault = before, str(error)
+            with suppress(AgentError):  # a file that names too much is safe
+                self._record()
             self._let_go()
             raise
         except DeviceError as error:

@@ -1,0 +1,101 @@
+"""What the lease file says while limits are set, refused and undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+
+from steppe.device.lease_file import read_lease_file
+from steppe.errors import AgentError, NoPermissionError, TransientDeviceError
+
+SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"
+DRAFT = "lease.json.draft"
+"""A folder of this name keeps the lease file from being written."""
+
+
+def test_the_record_is_on_disk_before_the_setter_is_called(
+    node: Any, keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    seen: list[int | None] = []
+
+    def look(clock_mhz: int) -> int:
+        seen.extend(limits.clock_mhz for limits in read_lease_file(tmp_path / "lease.json"))
+        return clock_mhz
+
+    monkeypatch.setattr(gpu.knobs, "set_clock_limit", look)
+    gpu.wish_clock(900, node.now_s)
+    assert seen == [900]
+
+
+def test_a_refused_setter_takes_its_record_back(node: Any, keeper: Any) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.set_privilege(False)
+    with pytest.raises(NoPermissionError):
+        gpu.wish_clock(900, node.now_s)
+    assert keeper.held == ()
+    assert "SetGpuLockedClocks" in gpu.fault
+
+
+def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, keeper: Any) -> None:
+    node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
+    with pytest.raises(TransientDeviceError):
+        keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    assert [limits.clock_mhz for limits in keeper.held] == [900]
+
+
+def test_a_limit_that_cannot_be_written_down_is_refused_and_not_set(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    (tmp_path / DRAFT).mkdir()
+    with pytest.raises(AgentError, match=r"lease\.json: cannot be written: Is a directory"):
+        keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz is None
+    assert keeper.held == ()
+    (tmp_path / DRAFT).rmdir()
+    keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    assert [limits.clock_mhz for limits in keeper.held] == [900]
+
+
+def test_a_waiting_limit_that_cannot_be_written_down_shows_as_a_fault(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    gpu.wish_clock(600, node.now_s)
+    (tmp_path / DRAFT).mkdir()
+    node.wait(1.1)
+    keeper.apply_due(node.now_s)
+    assert "cannot be written" in gpu.fault
+    assert node.truth().clock_lock_mhz == (210, 900)
+
+
+def test_undo_goes_on_although_it_cannot_be_written_down(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    (tmp_path / DRAFT).mkdir()
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert node.truth().clock_lock_mhz is None
+    assert [left.clock_mhz for left in read_lease_file(tmp_path / "lease.json")] == [900]
+
+
+def test_permission_lost_in_mid_run_leaves_exactly_what_the_file_says(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    node.set_privilege(False)
+    node.wait(1.1)
+    with pytest.raises(NoPermissionError):
+        gpu.wish_clock(1500, node.now_s)
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    left = read_lease_file(tmp_path / "lease.json")
+    assert [limits.clock_mhz for limits in left] == [900]
+    assert node.truth().clock_lock_mhz == (210, 900)
