@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pynvml
 import pytest
 
 from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor, Restore
@@ -24,6 +25,7 @@ from steppe.device.messages import (
 
 ALICE, BOB = Peer(1, 101), Peer(2, 102)
 LEASE_S = 1.0
+SET_CLOCK, SET_POWER = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceSetPowerManagementLimit"
 
 
 class Desk:
@@ -146,6 +148,37 @@ def test_a_floor_holds_until_a_new_holder_releases(node: Any, keeper: Any) -> No
     desk.say(TakeLease(LEASE_S), BOB)
     desk.say(Release(), BOB)
     assert desk.limits() == FREE
+
+
+@pytest.mark.parametrize(
+    ("loss", "setter"),
+    [
+        (Floor(ClockFloor(300)), SET_CLOCK),
+        (Floor(PowerFloor(200.0)), SET_POWER),
+        (HoldThenFloor(5.0, ClockFloor(300)), SET_CLOCK),
+    ],
+)
+def test_a_floor_that_was_refused_is_tried_again_and_meanwhile_shows(
+    node: Any, keeper: Any, loss: LossPolicy, setter: str
+) -> None:
+    desk = Desk(node, keeper, loss)
+    node.emulator.inject(setter, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
+    desk.leave()
+    desk.wait(5.0)
+    desk.wait(1.0)
+    assert setter in desk.say(AskStatus()).gpus[node.h100].fault
+    node.emulator.clear_faults()
+    desk.wait(1.0)
+    assert desk.limits() == ((300, 300.0) if setter == SET_CLOCK else (900, 200.0))
+    assert desk.say(AskStatus()).gpus[node.h100].fault is None
+
+
+def test_a_gpu_without_the_knob_of_the_floor_is_not_asked_again(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Floor(ClockFloor(300)))
+    desk.say(SetPowerLimit(keeper.gpus[node.p40].held.uuid, 200.0))
+    desk.leave()
+    assert desk.desk.is_settled
+    assert "no clock limit" in desk.say(AskStatus()).gpus[node.p40].fault
 
 
 def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> None:

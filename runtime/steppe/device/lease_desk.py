@@ -16,6 +16,7 @@ from steppe.device.lease import (
     format_loss,
 )
 from steppe.device.limit_keeper import LimitKeeper
+from steppe.device.limited_gpu import LimitedGpu
 from steppe.device.messages import (
     Accepted,
     AgentStatus,
@@ -86,7 +87,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Floored:
-    """The holder is gone and its GPUs are at the floor, until a new holder comes."""
+    """The holder is gone and its GPUs are at the floor, until a new holder comes.
+
+    Attributes:
+        to: The floor.
+        left: The GPUs that are not there yet.
+    """
+
+    to: ClockFloor | PowerFloor
+    left: tuple[LimitedGpu, ...]
 
 
 class LeaseDesk:
@@ -156,6 +165,8 @@ class LeaseDesk:
                 self._lower(to, now_s)
             case Free() if self._keeper.held and self._check_s <= now_s:
                 self._keeper.undo(now_s)
+            case Floored(to, left) if left and self._check_s <= now_s:
+                self._state = Floored(to, self._keeper.lower(to, now_s, left))
         self._keeper.apply_due(now_s)
         if self._check_s <= now_s:
             self._keeper.check(now_s)
@@ -207,8 +218,7 @@ class LeaseDesk:
                 self._state = Waiting(now_s + hold_s, to)
 
     def _lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        self._state = Floored()
-        self._keeper.lower(to, now_s)
+        self._state = Floored(to, self._keeper.lower(to, now_s))
 
     def _status(self, now_s: float) -> AgentStatus:
         held = self._state if isinstance(self._state, Held) else None

@@ -12,7 +12,13 @@ from steppe.device.lease import ClockFloor, PowerFloor
 from steppe.device.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.device.limited_gpu import LimitedGpu
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.errors import AgentError, DeviceError, NoPermissionError
+from steppe.errors import (
+    AgentError,
+    DeviceError,
+    NoPermissionError,
+    NotSupportedError,
+    SteppeError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +81,7 @@ class LimitKeeper:
             except NoPermissionError:
                 raise
             except DeviceError as error:
-                _note_fault(gpu, error)
+                gpu.note_refusal(error)
 
     def apply_due(self, now_s: float) -> None:
         """Set every clock limit whose turn has come."""
@@ -84,7 +90,11 @@ class LimitKeeper:
 
     def check(self, now_s: float) -> None:
         """See whether the clocks obey."""
-        self._for_each(self.gpus, lambda gpu: gpu.check(now_s))
+        for gpu in self.gpus:
+            try:
+                gpu.check(now_s)
+            except DeviceError as error:
+                gpu.note_doubt(error)
 
     def drop_waiting(self) -> None:
         """Forget every clock limit that waits."""
@@ -101,28 +111,34 @@ class LimitKeeper:
             if was_recorded:
                 _log.error("what is undone stays on record: %s", error)
 
-    def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        """Bring every GPU that somebody wanted limits on down to a floor."""
-        wanted = [gpu for gpu in self.gpus if gpu.is_wanted]
-        self._for_each(wanted, lambda gpu: gpu.lower(to, now_s))
+    def lower(
+        self, to: ClockFloor | PowerFloor, now_s: float, gpus: Iterable[LimitedGpu] | None = None
+    ) -> tuple[LimitedGpu, ...]:
+        """Bring every GPU that somebody wanted limits on, or some GPUs, down to a floor.
 
-    def _for_each(self, gpus: Iterable[LimitedGpu], act: Callable[[LimitedGpu], None]) -> None:
+        Returns those that are not there yet; one without that knob never will be.
+        """
+        wanted = [gpu for gpu in self.gpus if gpu.is_wanted] if gpus is None else gpus
+        failed = self._for_each(wanted, lambda gpu: gpu.lower(to, now_s))
+        return tuple(gpu for gpu, error in failed if not isinstance(error, NotSupportedError))
+
+    def _for_each(
+        self, gpus: Iterable[LimitedGpu], act: Callable[[LimitedGpu], None]
+    ) -> list[tuple[LimitedGpu, SteppeError]]:
+        """Do something to GPUs; return those that refused, and why."""
+        failed: list[tuple[LimitedGpu, SteppeError]] = []
         for gpu in gpus:
             try:
                 act(gpu)
             except (DeviceError, AgentError) as error:
-                _note_fault(gpu, error)
+                gpu.note_refusal(error)
+                failed.append((gpu, error))
+        return failed
 
     def _record(self) -> None:
         self._is_recorded = False
         self._file.write(self.held)
         self._is_recorded = True
-
-
-def _note_fault(gpu: LimitedGpu, error: DeviceError | AgentError) -> None:
-    if gpu.fault != str(error):
-        _log.error("GPU %s: %s", gpu.held.uuid, error)
-    gpu.fault = str(error)
 
 
 def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,10 @@ from steppe.errors import (
     NoPermissionError,
     NotSupportedError,
     OutOfRangeError,
+    SteppeError,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class LimitedGpu:
@@ -32,7 +36,8 @@ class LimitedGpu:
         held: Its limits that are ours.
         is_wanted: Whether somebody set a limit since the last undo; a floor goes only there.
         is_confirmed: Whether the SM clock has been seen to obey the limit in force.
-        fault: What went wrong last, until a setter works again.
+        refusal: What went wrong when a limit was last set or undone, until that works again.
+        doubt: What is wrong with the clock, or with reading it, as the last check saw it.
     """
 
     def __init__(
@@ -50,9 +55,15 @@ class LimitedGpu:
         self.held = held
         self.is_wanted = False
         self.is_confirmed = True
-        self.fault: str | None = None
+        self.refusal: str | None = None
+        self.doubt: str | None = None
         self._pace = ClockPace()
         self._claim, self._record = claim, record
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, if anything is."""
+        return self.refusal or self.doubt
 
     @property
     def due_s(self) -> float:
@@ -108,25 +119,43 @@ class LimitedGpu:
             before_w = self.held.power_limit_before_w or present_w
             held = replace(self.held, power_limit_w=accepted_w, power_limit_before_w=before_w)
             self._set(held, lambda: self.knobs.set_power_limit(accepted_w))
+        self.refusal = None
         return self.knobs.enforced_power_limit_w()
 
     def check(self, now_s: float) -> None:
         """See whether the clock obeys; set the limit again where somebody else lifted it.
 
+        A limit that is to be undone is not set again.
+
         Raises:
             DeviceError: The GPU refused.
         """
         limit_mhz = self._pace.in_force_mhz
-        if limit_mhz is None or self._pace.waiting_mhz is not None:
+        if limit_mhz is None or not self.is_wanted:
+            self.doubt = None
+            return
+        if self._pace.waiting_mhz is not None:
             return
         clock_mhz = self.knobs.sm_clock_mhz()
         if self.knobs.capabilities.obeys_clock_limit(clock_mhz, limit_mhz):
-            self.is_confirmed, self.fault = True, None
+            self.is_confirmed, self.doubt = True, None
         elif now_s >= self._pace.changed_s + CHANGE_PERIOD_S:
             self.is_confirmed = False
-            self.fault = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
+            self.doubt = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
             self.knobs.set_clock_limit(limit_mhz)
             self._pace = replace(self._pace, changed_s=now_s)
+
+    def note_refusal(self, error: SteppeError) -> None:
+        """Remember why a limit could not be set or undone, and log what is new."""
+        if self.refusal != str(error):
+            _log.error("GPU %s: %s", self.held.uuid, error)
+        self.refusal = str(error)
+
+    def note_doubt(self, error: SteppeError) -> None:
+        """Remember why the clock could not be checked, and log what is new."""
+        if self.doubt != str(error):
+            _log.error("GPU %s: %s", self.held.uuid, error)
+        self.doubt = str(error)
 
     def drop_waiting(self) -> None:
         """Forget the clock limit that waits."""
@@ -151,6 +180,7 @@ class LimitedGpu:
             if self.held.power_limit_w is not None and self.held.power_limit_before_w is not None:
                 self.knobs.set_power_limit(self.held.power_limit_before_w)
                 self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
+        self.refusal = None
         self._let_go()
 
     def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
@@ -175,15 +205,16 @@ class LimitedGpu:
             self._record()
             setter()
         except (NoPermissionError, NotSupportedError, OutOfRangeError, AgentError) as error:
-            self.held, self.fault = before, str(error)
+            self.held = before
+            self.note_refusal(error)
             with suppress(AgentError):  # a file that names too much is safe
                 self._record()
             self._let_go()
             raise
         except DeviceError as error:
-            self.fault = str(error)
+            self.note_refusal(error)
             raise
-        self.fault = None
+        self.refusal = None
 
     def _let_go(self) -> None:
         if self.held.is_free:
