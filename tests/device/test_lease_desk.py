@@ -25,7 +25,8 @@ from steppe.device.messages import (
 
 ALICE, BOB = Peer(1, 101), Peer(2, 102)
 LEASE_S = 1.0
-SET_CLOCK, SET_POWER = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceSetPowerManagementLimit"
+SET_CLOCK, RESET_CLOCK = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceResetGpuLockedClocks"
+SET_POWER = "nvmlDeviceSetPowerManagementLimit"
 
 
 class Desk:
@@ -167,6 +168,7 @@ def test_a_floor_that_was_refused_is_tried_again_and_meanwhile_shows(
     desk.wait(5.0)
     desk.wait(1.0)
     assert setter in desk.say(AskStatus()).gpus[node.h100].fault
+    assert not desk.desk.is_settled(node.now_s, patience_s=60.0)
     node.emulator.clear_faults()
     desk.wait(1.0)
     assert desk.limits() == ((300, 300.0) if setter == SET_CLOCK else (900, 200.0))
@@ -177,7 +179,7 @@ def test_a_gpu_without_the_knob_of_the_floor_is_not_asked_again(node: Any, keepe
     desk = Desk(node, keeper, Floor(ClockFloor(300)))
     desk.say(SetPowerLimit(keeper.gpus[node.p40].held.uuid, 200.0))
     desk.leave()
-    assert desk.desk.is_settled
+    assert desk.desk.is_settled(node.now_s, 60.0)
     assert "no clock limit" in desk.say(AskStatus()).gpus[node.p40].fault
 
 
@@ -185,11 +187,11 @@ def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> Non
     desk = Desk(node, keeper, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(29.0)
-    assert not desk.desk.is_settled
+    assert not desk.desk.is_settled(node.now_s, 60.0)
     assert desk.limits() == LIMITED
     desk.wait(1.0)
     assert desk.limits() == (900, 200.0)
-    assert desk.desk.is_settled
+    assert desk.desk.is_settled(node.now_s, 60.0)
 
 
 def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, keeper: Any) -> None:
@@ -223,17 +225,47 @@ def test_a_limit_that_waits_dies_with_its_holder(node: Any, keeper: Any) -> None
 
 def test_an_undo_that_failed_is_tried_again(node: Any, keeper: Any) -> None:
     desk = Desk(node, keeper, Restore())
-    node.emulator.inject("nvmlDeviceResetGpuLockedClocks", error=999, index=node.h100, count=3)
+    node.emulator.inject(RESET_CLOCK, error=999, index=node.h100, count=3)
     desk.leave()
     assert desk.limits() == (900, 700.0)
     desk.wait(1.0)
     assert desk.limits() == FREE
 
 
+def test_what_a_gpu_refuses_to_undo_is_told_and_waited_for_but_not_for_ever(
+    node: Any, keeper: Any
+) -> None:
+    desk = Desk(node, keeper, Restore())
+    node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
+    for request in (ResetLimits(desk.uuid), ResetLimits(None), Release()):
+        answer = desk.say(request)
+        assert isinstance(answer, Refused)
+        assert f"not undone yet: GPU {desk.uuid}: {RESET_CLOCK}" in answer.message
+    assert not desk.desk.is_settled(node.now_s + 9.0, patience_s=10.0)
+    assert desk.desk.is_settled(node.now_s + 10.0, patience_s=10.0)
+    node.emulator.clear_faults()
+    desk.wait(1.0)
+    assert desk.desk.is_settled(node.now_s, patience_s=10.0)
+    assert desk.limits() == FREE
+
+
+def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, keeper: Any) -> None:
+    desk = Desk(node, keeper, Restore())
+    node.work(1.0)
+    node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
+    desk.leave()
+    sets = node.truth().clock_sets
+    node.emulator.set_load(node.h100, core=1.0, mem=0.3, valid_s=60.0)
+    node.open(node.h100).set_clock_limit(1980)
+    desk.wait(2.0)
+    desk.wait(2.0)
+    assert node.truth().clock_sets == sets + 1
+
+
 @pytest.mark.parametrize("loss", [Restore(), Floor(ClockFloor(210))])
 def test_told_to_stop_everything_is_undone(node: Any, keeper: Any, loss: LossPolicy) -> None:
     desk = Desk(node, keeper, loss)
-    desk.desk.close(node.now_s)
+    desk.desk.free(node.now_s)
     assert desk.limits() == FREE
 
 

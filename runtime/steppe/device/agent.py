@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import selectors
-import signal
 import socket as sockets
 import struct
 import sys
@@ -24,8 +24,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from steppe.device.agent_signals import stand_apart, stop_signals
 from steppe.device.lease import LossPolicy, parse_loss
-from steppe.device.lease_desk import LeaseDesk, Peer
+from steppe.device.lease_desk import LeaseDesk, Peer, tell
 from steppe.device.lease_file import owned_lease_file
 from steppe.device.limit_keeper import LimitKeeper, undo_lease
 from steppe.device.messages import LONGEST_LINE, Refused, decode_request, encode_answer
@@ -34,6 +35,13 @@ from steppe.errors import AgentError, SteppeError
 
 _CREDENTIALS = struct.Struct("3i")
 _LONGEST_SLEEP_S = 1.0
+
+STOP_S = 5.0
+"""Told to stop, the agent tries so long to undo what a GPU does not let go, s."""
+STAY_S = 60.0
+"""One that leaves with its holder tries so long, s."""
+COME_BACK_S = 1.0
+"""A holder whose call timed out hangs up, and calls again within this time, s."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,21 +81,31 @@ def run_agent(
         options: Who may come, and how long to stay.
 
     Raises:
-        AgentError: The socket cannot be opened, or another agent owns the lease file.
+        AgentError: The socket cannot be opened, another agent owns the lease file, or a GPU did
+            not let go of its limits to the end.
         BackendUnavailableError: There is no driver.
     """
     starter_pid = os.getppid()
-    with owned_lease_file(lease_file) as file, _stop_signals() as stop:
-        keeper = LimitKeeper(open_gpus(), file)
-        keeper.undo(time.monotonic())
-        desk = LeaseDesk(keeper, loss, lease_s)
+    with owned_lease_file(lease_file) as file, stop_signals() as stop:
+        desk = LeaseDesk(LimitKeeper(open_gpus(), file), loss, lease_s)
+        desk.free(time.monotonic())  # what a predecessor left
         with _listening(socket, options) as listener:
             server = _Server(listener, stop, desk, options)
             try:
                 server.run(starter_pid)
             except BaseException:
-                desk.close(time.monotonic())
+                _undo(desk)
                 raise
+        if desk.left:
+            raise AgentError(f"{lease_file}: limits stay: {tell(desk.left)}")
+
+
+def _undo(desk: LeaseDesk) -> None:
+    """Undo everything, again and again where a GPU refuses; serve nobody meanwhile."""
+    desk.free(time.monotonic())
+    while not desk.is_settled(now_s := time.monotonic(), STOP_S):
+        time.sleep(min(max(0.0, desk.wake_s - now_s), _LONGEST_SLEEP_S))
+        desk.pass_time(time.monotonic())
 
 
 @dataclass(slots=True)
@@ -112,6 +130,7 @@ class _Server:
         self._desk = desk
         self._options = options
         self._accepted = 0
+        self._left_s = math.inf
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(stop, selectors.EVENT_READ)
@@ -121,11 +140,16 @@ class _Server:
 
         Told to stop, everything is undone; a floor that a lost holder left behind stays.
         """
-        while not self._is_over(starter_pid):
-            sleep_s = min(max(0.0, self._desk.wake_s - time.monotonic()), _LONGEST_SLEEP_S)
-            for key, _ in self._selector.select(sleep_s):
+        while True:
+            now_s = time.monotonic()
+            is_over = self._is_over(starter_pid, now_s)
+            sleep_s = min(max(0.0, self._desk.wake_s - now_s), _LONGEST_SLEEP_S)
+            events = self._selector.select(0.0 if is_over else sleep_s)
+            if is_over and not events:
+                return
+            for key, _ in events:
                 if key.fileobj is self._stop:
-                    self._desk.close(time.monotonic())
+                    _undo(self._desk)
                     return
                 if key.fileobj is self._listener:
                     self._accept()
@@ -134,10 +158,14 @@ class _Server:
             # After reading: a beat that waited while we were held up still counts.
             self._desk.pass_time(time.monotonic())
 
-    def _is_over(self, starter_pid: int) -> bool:
-        if not self._options.exit_with_holder or not self._desk.is_settled:
+    def _is_over(self, starter_pid: int, now_s: float) -> bool:
+        """Tell whether the holder is gone, and has been for long enough not to come back."""
+        is_left = self._desk.was_left or os.getppid() != starter_pid
+        if not (self._options.exit_with_holder and is_left):
+            self._left_s = math.inf
             return False
-        return self._desk.was_left or os.getppid() != starter_pid
+        self._left_s = min(self._left_s, now_s)
+        return now_s >= self._left_s + COME_BACK_S and self._desk.is_settled(now_s, STAY_S)
 
     def _accept(self) -> None:
         try:
@@ -208,48 +236,6 @@ def _listening(path: Path, options: AgentOptions) -> Generator[sockets.socket]:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def _stop_signals() -> Generator[sockets.socket]:
-    """Make SIGTERM and SIGINT arrive as a byte on the socket."""
-    ours, theirs = sockets.socketpair()
-    with ours, theirs:
-        theirs.setblocking(False)
-        before_fd = signal.set_wakeup_fd(theirs.fileno())
-        handlers = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            yield ours
-        finally:
-            signal.set_wakeup_fd(before_fd)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-def _stand_apart() -> None:
-    """Go on in a child; this process hands signals down and ends with it, or with its starter.
-
-    Ray kills the children of an actor that it ends by force, at once and with SIGKILL, but not
-    their children: who is to undo the limits of the dead must not die with them.
-    """
-    starter_pid = os.getppid()
-    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        return
-    while os.getppid() == starter_pid:
-        found = signal.sigtimedwait(signals, _LONGEST_SLEEP_S)
-        if found is not None and found.si_signo == signal.SIGCHLD:
-            _, status = os.waitpid(child, 0)
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-        elif found is not None:
-            os.kill(child, signal.SIGTERM)
-    os._exit(0)
-
-
 def main() -> None:
     """Run the agent, or undo what a dead one left."""
     parser = argparse.ArgumentParser(
@@ -273,7 +259,7 @@ def main() -> None:
             parser.exit(bool(left), "".join(f"not undone: {limits}\n" for limits in left))
         options = AgentOptions(frozenset(args.allow_uid), args.exit_with_holder)
         if args.exit_with_holder:
-            _stand_apart()
+            stand_apart()
         run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
     except SteppeError as error:
         sys.exit(f"{error}")

@@ -186,7 +186,11 @@ class AgentClient:
         return self._value(SetPowerLimit(uuid, limit_w))
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo our limits on one GPU, or on all, and keep the lease."""
+        """Undo our limits on one GPU, or on all, and keep the lease.
+
+        Raises:
+            AgentError: The agent refused or is gone, or a GPU does not let go of a limit.
+        """
         self._ask(ResetLimits(uuid))
 
     def status(self) -> AgentStatus:
@@ -208,7 +212,11 @@ class AgentClient:
         }
 
     def release(self) -> None:
-        """Undo everything of ours and give the lease back; the client is of no use any more."""
+        """Undo everything of ours and give the lease back; the client is of no use any more.
+
+        Raises:
+            AgentError: The agent is gone, or a GPU does not let go of a limit: it tries again.
+        """
         if self._is_closed.is_set():
             return
         self._is_closed.set()

@@ -34,7 +34,7 @@ from steppe.device.messages import (
     SetPowerLimit,
     TakeLease,
 )
-from steppe.errors import SteppeError
+from steppe.errors import AgentError, SteppeError
 
 # How often clocks are checked: soon after a change, and from then on.
 UNCONFIRMED_CHECK_S = 0.1
@@ -119,12 +119,28 @@ class LeaseDesk:
         self._state: Free | Held | Waiting | Floored = Free()
         self._last_holder: Peer | None = None
         self._check_s = -math.inf
+        self._ended_s = -math.inf
         self.was_left = False
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nobody holds the lease and no floor is still to come."""
-        return isinstance(self._state, Free | Floored)
+    def left(self) -> tuple[LimitedGpu, ...]:
+        """The GPUs that are still to be undone or lowered, now that nobody holds the lease."""
+        match self._state:
+            case Free():
+                return self._keeper.limited
+            case Floored(_, left):
+                return left
+            case _:
+                return ()
+
+    def is_settled(self, now_s: float, patience_s: float) -> bool:
+        """Whether nobody holds the lease and no floor is still to come.
+
+        What a GPU refuses is waited for, but no longer than `patience_s` after the lease, s.
+        """
+        if not isinstance(self._state, Free | Floored):
+            return False
+        return not self.left or now_s >= self._ended_s + patience_s
 
     @property
     def wake_s(self) -> float:
@@ -163,19 +179,24 @@ class LeaseDesk:
                 self._lose(f"process {peer.pid} said nothing for {lease_s:g} s", now_s)
             case Waiting(until_s, to) if until_s <= now_s:
                 self._lower(to, now_s)
-            case Free() if self._keeper.held and self._check_s <= now_s:
-                self._keeper.undo(now_s)
-            case Floored(to, left) if left and self._check_s <= now_s:
-                self._state = Floored(to, self._keeper.lower(to, now_s, left))
         self._keeper.apply_due(now_s)
         if self._check_s <= now_s:
+            self._finish(now_s)
             self._keeper.check(now_s)
             is_confirmed = all(gpu.is_confirmed for gpu in self._keeper.gpus)
             self._check_s = now_s + (CHECK_S if is_confirmed else UNCONFIRMED_CHECK_S)
 
-    def close(self, now_s: float) -> None:
-        """Undo everything: the agent is told to stop."""
-        self._state = Free()
+    def _finish(self, now_s: float) -> None:
+        """Try again what a GPU refused when the lease ended."""
+        match self._state:
+            case Free() if self.left or not self._keeper.is_recorded:
+                self._keeper.undo(now_s)
+            case Floored(to, left) if left:
+                self._state = Floored(to, self._keeper.lower(to, now_s, left))
+
+    def free(self, now_s: float) -> None:
+        """End the lease and undo everything; `left` tells of what, and it is tried again."""
+        self._state, self._ended_s = Free(), now_s
         self._keeper.undo(now_s)
 
     def _give_lease(self, peer: Peer, lease_s: float, now_s: float) -> Answer:
@@ -194,11 +215,14 @@ class LeaseDesk:
                 return Accepted(self._keeper.gpu(uuid).set_power_limit(limit_w))
             case ResetLimits(None):
                 self._keeper.undo(now_s)
+                _require_free(self._keeper.limited)
             case ResetLimits(str(uuid)):
-                self._keeper.undo(now_s, (self._keeper.gpu(uuid),))
+                gpu = self._keeper.gpu(uuid)
+                self._keeper.undo(now_s, (gpu,))
+                _require_free((gpu,))
             case Release():
-                self._state = Free()
-                self._keeper.undo(now_s)
+                self.free(now_s)
+                _require_free(self.left)
             case TakeLease():
                 return Accepted(held.lease_s)
             case Beat() | AskStatus():
@@ -210,15 +234,14 @@ class LeaseDesk:
         self._keeper.drop_waiting()
         match self._loss:
             case Restore():
-                self._state = Free()
-                self._keeper.undo(now_s)
+                self.free(now_s)
             case Floor(to):
                 self._lower(to, now_s)
             case HoldThenFloor(hold_s, to):
                 self._state = Waiting(now_s + hold_s, to)
 
     def _lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        self._state = Floored(to, self._keeper.lower(to, now_s))
+        self._state, self._ended_s = Floored(to, self._keeper.lower(to, now_s)), now_s
 
     def _status(self, now_s: float) -> AgentStatus:
         held = self._state if isinstance(self._state, Held) else None
@@ -238,3 +261,14 @@ class LeaseDesk:
                 for gpu in self._keeper.gpus
             ),
         )
+
+
+def tell(gpus: tuple[LimitedGpu, ...]) -> str:
+    """Return which GPUs are not as they should be, and why."""
+    return "; ".join(f"GPU {gpu.held.uuid}: {gpu.fault}" for gpu in gpus)
+
+
+def _require_free(gpus: tuple[LimitedGpu, ...]) -> None:
+    limited = tuple(gpu for gpu in gpus if not gpu.held.is_free)
+    if limited:
+        raise AgentError(f"not undone yet: {tell(limited)}")

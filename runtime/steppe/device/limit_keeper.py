@@ -28,6 +28,9 @@ class LimitKeeper:
 
     What is done for all GPUs (probe, undo, floor, checks) goes on past one that refuses: the
     others must not wait for it. Its fault is logged and shown.
+
+    Attributes:
+        is_recorded: Whether the lease file names what is left to undo, and nothing else.
     """
 
     def __init__(self, gpus: Iterable[NvmlGpu], file: LeaseFile) -> None:
@@ -41,7 +44,7 @@ class LimitKeeper:
             self._gpus[uuid] = LimitedGpu(knobs, held, file.claim(uuid), self._record)
         # Of GPUs that are not there now; they may come back.
         self._absent = tuple(left.values())
-        self._is_recorded = True
+        self.is_recorded = True
 
     @property
     def gpus(self) -> tuple[LimitedGpu, ...]:
@@ -51,8 +54,12 @@ class LimitKeeper:
     @property
     def held(self) -> tuple[HeldLimits, ...]:
         """What is left to undo."""
-        present = tuple(gpu.held for gpu in self.gpus if not gpu.held.is_free)
-        return present + self._absent
+        return tuple(gpu.held for gpu in self.limited) + self._absent
+
+    @property
+    def limited(self) -> tuple[LimitedGpu, ...]:
+        """The GPUs of which something is left to undo."""
+        return tuple(gpu for gpu in self.gpus if not gpu.held.is_free)
 
     @property
     def due_s(self) -> float:
@@ -104,7 +111,7 @@ class LimitKeeper:
     def undo(self, now_s: float, gpus: Iterable[LimitedGpu] | None = None) -> None:
         """Undo everything that is ours, or that of some GPUs; `held` tells what is left."""
         self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
-        was_recorded = self._is_recorded
+        was_recorded = self.is_recorded
         try:
             self._record()
         except AgentError as error:
@@ -136,9 +143,9 @@ class LimitKeeper:
         return failed
 
     def _record(self) -> None:
-        self._is_recorded = False
+        self.is_recorded = False
         self._file.write(self.held)
-        self._is_recorded = True
+        self.is_recorded = True
 
 
 def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
