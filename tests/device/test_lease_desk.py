@@ -25,8 +25,7 @@ from steppe.device.messages import (
 
 ALICE, BOB = Peer(1, 101), Peer(2, 102)
 LEASE_S = 1.0
-SET_CLOCK, RESET_CLOCK = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceResetGpuLockedClocks"
-SET_POWER = "nvmlDeviceSetPowerManagementLimit"
+RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 
 
 class Desk:
@@ -149,38 +148,6 @@ def test_a_floor_holds_until_a_new_holder_releases(node: Any, keeper: Any) -> No
     desk.say(TakeLease(LEASE_S), BOB)
     desk.say(Release(), BOB)
     assert desk.limits() == FREE
-
-
-@pytest.mark.parametrize(
-    ("loss", "setter"),
-    [
-        (Floor(ClockFloor(300)), SET_CLOCK),
-        (Floor(PowerFloor(200.0)), SET_POWER),
-        (HoldThenFloor(5.0, ClockFloor(300)), SET_CLOCK),
-    ],
-)
-def test_a_floor_that_was_refused_is_tried_again_and_meanwhile_shows(
-    node: Any, keeper: Any, loss: LossPolicy, setter: str
-) -> None:
-    desk = Desk(node, keeper, loss)
-    node.emulator.inject(setter, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
-    desk.leave()
-    desk.wait(5.0)
-    desk.wait(1.0)
-    assert setter in desk.say(AskStatus()).gpus[node.h100].fault
-    assert not desk.desk.is_settled(node.now_s, patience_s=60.0)
-    node.emulator.clear_faults()
-    desk.wait(1.0)
-    assert desk.limits() == ((300, 300.0) if setter == SET_CLOCK else (900, 200.0))
-    assert desk.say(AskStatus()).gpus[node.h100].fault is None
-
-
-def test_a_gpu_without_the_knob_of_the_floor_is_not_asked_again(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Floor(ClockFloor(300)))
-    desk.say(SetPowerLimit(keeper.gpus[node.p40].held.uuid, 200.0))
-    desk.leave()
-    assert desk.desk.is_settled(node.now_s, 60.0)
-    assert "no clock limit" in desk.say(AskStatus()).gpus[node.p40].fault
 
 
 def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> None:

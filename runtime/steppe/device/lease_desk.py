@@ -87,7 +87,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Floored:
-    """The holder is gone and its GPUs are at the floor, until a new holder comes.
+    """The holder is gone and its GPUs are at the floor, until a new holder limits them.
 
     Attributes:
         to: The floor.
@@ -183,8 +183,9 @@ class LeaseDesk:
         if self._check_s <= now_s:
             self._finish(now_s)
             self._keeper.check(now_s)
-            is_confirmed = all(gpu.is_confirmed for gpu in self._keeper.gpus)
-            self._check_s = now_s + (CHECK_S if is_confirmed else UNCONFIRMED_CHECK_S)
+            is_asked = isinstance(self._state, Held)
+            is_new = is_asked and not all(gpu.is_confirmed for gpu in self._keeper.gpus)
+            self._check_s = now_s + (UNCONFIRMED_CHECK_S if is_new else CHECK_S)
 
     def _finish(self, now_s: float) -> None:
         """Try again what a GPU refused when the lease ended."""

@@ -58,6 +58,7 @@ class LimitedGpu:
         self.refusal: str | None = None
         self.doubt: str | None = None
         self._pace = ClockPace()
+        self._before_floor: HeldLimits | None = None
         self._claim, self._record = claim, record
 
     @property
@@ -78,6 +79,8 @@ class LimitedGpu:
     def wish_clock(self, clock_mhz: int, now_s: float) -> int:
         """Set a clock limit now or when it is due; return the supported clock, MHz.
 
+        Once it is set, the board power limit of a floor is over.
+
         Raises:
             DeviceError: The GPU refused.
         """
@@ -86,7 +89,7 @@ class LimitedGpu:
         accepted_mhz = self.knobs.capabilities.nearest_clock_mhz(clock_mhz)
         self.is_wanted = True
         self._pace = self._pace.wish(accepted_mhz)
-        if self._pace.due_s <= now_s:
+        if self._pace.waiting_mhz is None or self._pace.due_s <= now_s:
             self.apply_waiting(now_s)
         return accepted_mhz
 
@@ -97,13 +100,12 @@ class LimitedGpu:
             DeviceError: The GPU refused.
         """
         clock_mhz = self._pace.waiting_mhz
-        if clock_mhz is None:
-            return
-        after, self._pace = self._pace.applied(now_s), replace(self._pace, waiting_mhz=None)
-        self._set(
-            replace(self.held, clock_mhz=clock_mhz), lambda: self.knobs.set_clock_limit(clock_mhz)
-        )
-        self._pace, self.is_confirmed = after, False
+        if clock_mhz is not None:
+            after, self._pace = self._pace.applied(now_s), replace(self._pace, waiting_mhz=None)
+            held = replace(self.held, clock_mhz=clock_mhz)
+            self._set(held, lambda: self.knobs.set_clock_limit(clock_mhz))
+            self._pace, self.is_confirmed = after, False
+        self._leave_power_floor()
 
     def set_power_limit(self, limit_w: float) -> float:
         """Set the board power limit, unless it is there already; return what is in force, W.
@@ -111,16 +113,9 @@ class LimitedGpu:
         Raises:
             DeviceError: The GPU refused.
         """
-        self._claim.take()  # before the present limit is read, which might be another agent's
-        accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
-        present_w = self.knobs.power_limit_w()
-        self.is_wanted = True
-        if abs(present_w - accepted_w) >= 1.0:
-            before_w = self.held.power_limit_before_w or present_w
-            held = replace(self.held, power_limit_w=accepted_w, power_limit_before_w=before_w)
-            self._set(held, lambda: self.knobs.set_power_limit(accepted_w))
-        self.refusal = None
-        return self.knobs.enforced_power_limit_w()
+        in_force_w = self._limit_power(limit_w)
+        self._before_floor = None
+        return in_force_w
 
     def check(self, now_s: float) -> None:
         """See whether the clock obeys; set the limit again where somebody else lifted it.
@@ -138,7 +133,9 @@ class LimitedGpu:
             return
         clock_mhz = self.knobs.sm_clock_mhz()
         if self.knobs.capabilities.obeys_clock_limit(clock_mhz, limit_mhz):
-            self.is_confirmed, self.doubt = True, None
+            self.doubt = None
+            # Under the board limit of a floor a low clock says nothing.
+            self.is_confirmed = self._before_floor is None
         elif now_s >= self._pace.changed_s + CHANGE_PERIOD_S:
             self.is_confirmed = False
             self.doubt = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
@@ -177,9 +174,7 @@ class LimitedGpu:
                 self._pace, self.is_confirmed = self._pace.undone(now_s), True
                 self.held = replace(self.held, clock_mhz=None)
         finally:
-            if self.held.power_limit_w is not None and self.held.power_limit_before_w is not None:
-                self.knobs.set_power_limit(self.held.power_limit_before_w)
-                self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
+            self._undo_power()
         self.refusal = None
         self._let_go()
 
@@ -196,7 +191,40 @@ class LimitedGpu:
                 present_mhz = self._pace.in_force_mhz
                 self.wish_clock(min(clock_mhz, present_mhz or clock_mhz), now_s)
             case PowerFloor(limit_w):
-                self.set_power_limit(min(limit_w, self.knobs.power_limit_w()))
+                self._before_floor = self._before_floor or self.held
+                self.is_confirmed = self.in_force_mhz is None
+                self._limit_power(min(limit_w, self.knobs.power_limit_w()))
+
+    def _limit_power(self, limit_w: float) -> float:
+        self._claim.take()  # before the present limit is read, which might be another agent's
+        accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
+        present_w = self.knobs.power_limit_w()
+        self.is_wanted = True
+        if abs(present_w - accepted_w) >= 1.0:
+            before_w = self.held.power_limit_before_w or present_w
+            held = replace(self.held, power_limit_w=accepted_w, power_limit_before_w=before_w)
+            self._set(held, lambda: self.knobs.set_power_limit(accepted_w))
+        self.refusal = None
+        return self.knobs.enforced_power_limit_w()
+
+    def _leave_power_floor(self) -> None:
+        """Go back to the board power limit from before a floor."""
+        before = self._before_floor
+        if before is None:
+            return
+        if before.power_limit_w is None:
+            self._undo_power()
+            with suppress(AgentError):  # a file that names too much is safe
+                self._record()
+        else:
+            self._limit_power(before.power_limit_w)
+        self._before_floor = None
+
+    def _undo_power(self) -> None:
+        if self.held.power_limit_before_w is not None:
+            self.knobs.set_power_limit(self.held.power_limit_before_w)
+            self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
+        self._before_floor = None
 
     def _set(self, held: HeldLimits, setter: Callable[[], object]) -> None:
         self._claim.take()
