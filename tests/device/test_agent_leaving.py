@@ -63,7 +63,7 @@ def test_an_agent_told_to_stop_says_which_limit_stays(
     refuse_to_undo(node, client)
     agent.stop()
     assert agent.process.returncode == 1
-    assert "limits stay: GPU GPU-" in (tmp_path / "lease.json.log").read_text()
+    assert "limits are left as they are: GPU GPU-" in (tmp_path / "lease.json.log").read_text()
     assert [left.clock_mhz for left in read_lease_file(tmp_path / "lease.json")] == [900]
     with pytest.raises(AgentError, match="the agent is gone"):
         client.release()
@@ -72,10 +72,12 @@ def test_an_agent_told_to_stop_says_which_limit_stays(
 def test_an_agent_that_a_slow_gpu_held_up_stays_for_its_holder_that_calls_again(
     node: Any, agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_line, "ANSWER_S", 0.3)
     uuid = open_gpus()[node.h100].uuid
-    with AgentClient(agent.socket, LEASE_S) as client:
-        node.emulator.inject(SET_CLOCK, index=node.h100, count=1, delay_s=0.5)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(agent_line, "ANSWER_S", 0.5)
+        client = AgentClient(agent.socket, LEASE_S)
+    with client:
+        node.emulator.inject(SET_CLOCK, index=node.h100, count=1, delay_s=1.0)
         assert client.set_clock_limit(uuid, 900) == 900
         assert client.leases_taken == 2
     assert agent.process.wait(LEAVE_S) == 0

@@ -97,7 +97,7 @@ def run_agent(
                 _undo(desk)
                 raise
         if desk.left:
-            raise AgentError(f"{lease_file}: limits stay: {tell(desk.left)}")
+            raise AgentError(f"{lease_file}: limits are left as they are: {tell(desk.left)}")
 
 
 def _undo(desk: LeaseDesk) -> None:
@@ -130,7 +130,7 @@ class _Server:
         self._desk = desk
         self._options = options
         self._accepted = 0
-        self._left_s = math.inf
+        self._done_s = math.inf
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(stop, selectors.EVENT_READ)
@@ -161,11 +161,9 @@ class _Server:
     def _is_over(self, starter_pid: int, now_s: float) -> bool:
         """Tell whether the holder is gone, and has been for long enough not to come back."""
         is_left = self._desk.was_left or os.getppid() != starter_pid
-        if not (self._options.exit_with_holder and is_left):
-            self._left_s = math.inf
-            return False
-        self._left_s = min(self._left_s, now_s)
-        return now_s >= self._left_s + COME_BACK_S and self._desk.is_settled(now_s, STAY_S)
+        is_done = is_left and self._desk.is_settled(now_s, STAY_S)
+        self._done_s = min(self._done_s, now_s) if is_done else math.inf
+        return self._options.exit_with_holder and now_s >= self._done_s + COME_BACK_S
 
     def _accept(self) -> None:
         try:
