@@ -32,7 +32,7 @@ def test_words_with_strides_are_refused(strided: int) -> None:
     words = [torch.zeros(6, dtype=torch.int32) for _ in range(2)]
     words[strided] = torch.zeros(12, dtype=torch.int32)[::2]
     with pytest.raises(ValueError, match="asked for contiguous tensors, found strides"):
-        spin(*words, 1)
+        spin(words[0], words[1], 1)
 
 
 def test_the_workload_counts_no_work() -> None:
