@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
+from steppe.cli.own_agent import own_agent
 from steppe.config import EmulatedSection, RunConfig
-from steppe.device.agent_client import AgentClient, start_agent
 from steppe.device.emulator.environment import activate
 from steppe.device.inventory import has_admin_capability
-from steppe.device.lease import Restore
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.errors import AgentError, DeviceError, UsageError
-from steppe.fleet.leftovers import LEASE_FILE, gpus_file, remove_run
+from steppe.errors import DeviceError, UsageError
+from steppe.fleet.leftovers import gpus_file
 from steppe.fleet.meters import Meters
 from steppe.fleet.seats import Window, wait_for_first_tick
 
-LEASE_S = 5.0
 REST_S = 3.0
 COVERED_S = 0.5
 """Longest wait until the counters cover an instant, s: five of the usual periods."""
@@ -128,35 +124,13 @@ def clock_setter(gpus: Sequence[NvmlGpu]) -> Generator[Callable[[int], None]]:
     if not has_admin_capability():
         yield _refuse
         return
-    folder = Path(tempfile.mkdtemp(prefix="steppe-"))
-    try:
-        with _own_agent(folder) as client:
+    with own_agent() as client:
 
-            def set_clock(clock_mhz: int) -> None:
-                for gpu in gpus:
-                    client.set_clock_limit(gpu.uuid, clock_mhz)
+        def set_clock(clock_mhz: int) -> None:
+            for gpu in gpus:
+                client.set_clock_limit(gpu.uuid, clock_mhz)
 
-            yield set_clock
-    finally:
-        if not remove_run(folder):
-            lease_file = folder / LEASE_FILE
-            raise AgentError(
-                f"asked to undo the limits in {lease_file}, found a GPU that keeps them; "
-                f"try again: python -m steppe.device.agent --undo --lease-file {lease_file}"
-            )
-
-
-@contextmanager
-def _own_agent(folder: Path) -> Generator[AgentClient]:
-    """Hold the lease of an agent of our own; what it cannot undo its lease file tells."""
-    socket, lease_file = folder / "agent.sock", folder / LEASE_FILE
-    with start_agent(socket, lease_file=lease_file, loss=Restore(), lease_s=LEASE_S):
-        client = AgentClient(socket, LEASE_S)
-        try:
-            yield client
-        finally:
-            with suppress(AgentError):
-                client.release()
+        yield set_clock
 
 
 def _refuse(clock_mhz: int) -> None:

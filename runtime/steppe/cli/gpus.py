@@ -13,19 +13,17 @@ from typing import Any
 import click
 from rich.console import Console
 
+from steppe.cli.own_agent import LEASE_S, own_agent
 from steppe.config import AGENT_SOCKET
-from steppe.device.agent_client import AgentClient, ask_status, start_agent
+from steppe.device.agent_client import AgentClient, ask_status
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.device.inventory import gpus_table, render, to_json
-from steppe.device.lease import Restore
 from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 from steppe.device.step_response import record_steps
 from steppe.errors import AgentError
 from steppe.options import EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
-
-LEASE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +103,8 @@ def _limits(socket: Path) -> Iterator[AgentClient]:
     try:
         ask_status(socket)
     except AgentError:
-        with tempfile.TemporaryDirectory(prefix="steppe-") as folder:
-            own, lease_file = Path(folder) / "agent.sock", Path(folder) / "lease.json"
-            with (
-                start_agent(own, lease_file=lease_file, loss=Restore(), lease_s=LEASE_S),
-                AgentClient(own, LEASE_S) as client,
-            ):
-                yield client
+        with own_agent() as client:
+            yield client
     else:
         with AgentClient(socket, LEASE_S) as client:
             yield client
