@@ -71,6 +71,14 @@ def test_a_failed_request_makes_the_exit_code_one(server: Any, trace: Path) -> N
     assert json.loads(result.stdout)["failed"] == 1
 
 
+def test_a_request_that_was_never_sent_makes_the_exit_code_one(server: Any, trace: Path) -> None:
+    result = invoke(server, "--trace", str(trace), "--rate", "0.01", "--deadline", "1", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert (document["completed"], document["not_sent"]) == (1, 2)
+    assert document["slo_attainment"] == 1.0
+
+
 def test_a_synthetic_closed_loop_runs(server: Any) -> None:
     result = invoke(
         server,

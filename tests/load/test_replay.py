@@ -108,6 +108,23 @@ async def test_the_deadline_cancels_what_is_unfinished(server: Any) -> None:
     arrivals = (*every(0.01, 2), Arrival(60.0, 5, 5))
     result = await run(server, arrivals, deadline_s=0.2)
     assert [request.finish for request in result.requests] == ["cancelled", "cancelled"]
+    assert (result.not_sent, result.overdue) == (1, 0)
+
+
+async def test_what_was_due_and_never_sent_is_overdue(server: Any) -> None:
+    stop = asyncio.Event()
+    arrivals = (*every(0.0, 1000), Arrival(60.0, 5, 5))
+    result = await replay(
+        Target(server.url, "small"), arrivals, on_progress=lambda _: stop.set(), stop=stop
+    )
+    assert len(result.requests) + result.not_sent == 1001
+    assert result.overdue == result.not_sent - 1 > 0
+
+
+async def test_a_closed_loop_that_is_stopped_has_nothing_overdue(server: Any) -> None:
+    server.may_answer.clear()
+    result = await run(server, every(0.0, 5), pacing=ClosedLoop(2), deadline_s=0.1)
+    assert (result.not_sent, result.overdue) == (3, 0)
 
 
 async def test_stop_ends_a_replay_early_and_keeps_what_is_done(server: Any) -> None:

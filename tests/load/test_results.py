@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_goodput_and_attainment_count_failures_but_not_our_own_cancels() -> None
     assert summary["request_goodput"] == pytest.approx(0.1)
     assert summary["slo_attainment"] == pytest.approx(1 / 5)
     assert summary["request_throughput"] == pytest.approx(0.3)
+
+
+def test_requests_that_were_never_sent_count_as_soon_as_they_were_due() -> None:
+    found = replace(result(answer(0.5, 0.8)), not_sent=9, overdue=3)
+    assert not found.all_completed
+    summary = found.summary(SLO)
+    assert summary["not_sent"] == 9
+    assert summary["slo_attainment"] == pytest.approx(1 / 4)
 
 
 def test_every_ending_is_counted_under_its_name() -> None:

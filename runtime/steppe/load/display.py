@@ -20,6 +20,7 @@ _COUNTS = (
     ("rejected (429)", "rejected"),
     ("shed (503)", "shed"),
     ("cancelled", "cancelled"),
+    ("not sent", "not_sent"),
     ("503s waited out", "retries"),
     ("duration, s", "duration"),
     ("prompt tokens", "total_input_tokens"),

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import aiohttp
 import numpy as np
 
-from steppe.load.arrivals import Arrival
+from steppe.load.arrivals import Arrival, until
 from steppe.load.client import ChatOptions, Target, ask, open_session
 from steppe.load.prompts import write_prompt
 from steppe.load.results import LoadResult, RequestResult
@@ -117,7 +117,7 @@ async def replay(
             await asyncio.wait((work, stopped))
         if not work.cancelled():
             work.result()
-        return run.result()
+        return run.result(arrivals)
 
 
 @dataclass(slots=True)
@@ -137,11 +137,22 @@ class _Replay:
         """Time since the replay began, s."""
         return asyncio.get_running_loop().time() - self.start_s
 
-    def result(self) -> LoadResult:
-        """Return what was found so far, in the order of the arrivals."""
-        in_order = sorted(self.results, key=lambda result: result.index)
+    def result(self, arrivals: Sequence[Arrival]) -> LoadResult:
+        """Return what became of the arrivals so far, in their order."""
+        in_order = tuple(sorted(self.results, key=lambda result: result.index))
+        left = arrivals[self.progress.sent :]
+        match self.options.pacing:
+            case OpenLoop():
+                overdue = len(until(left, self.now_s()))
+            case ClosedLoop():  # a request is due when its turn has come
+                overdue = 0
         return LoadResult(
-            self.target.model, self.progress.elapsed_s, self.max_running, tuple(in_order)
+            model=self.target.model,
+            duration_s=self.progress.elapsed_s,
+            max_running=self.max_running,
+            requests=in_order,
+            not_sent=len(left),
+            overdue=overdue,
         )
 
     async def send_all(self, arrivals: Sequence[Arrival]) -> None:

@@ -106,17 +106,22 @@ class LoadResult:
         duration_s: First due request to the end of the last, s.
         max_running: Most requests outstanding at once.
         requests: Every request that was sent, in the order of the arrivals.
+        not_sent: Requests that were asked for and not sent before the end.
+        overdue: Those of them that were due by then.
     """
 
     model: str
     duration_s: float
     max_running: int
     requests: tuple[RequestResult, ...]
+    not_sent: int = 0
+    overdue: int = 0
 
     @property
     def all_completed(self) -> bool:
-        """Whether every request that was sent got its whole answer."""
-        return all(isinstance(request.outcome, Completed) for request in self.requests)
+        """Whether every request that was asked for was sent and got its whole answer."""
+        answered = all(isinstance(request.outcome, Completed) for request in self.requests)
+        return answered and not self.not_sent
 
     @property
     def errors(self) -> dict[str, int]:
@@ -128,14 +133,15 @@ class LoadResult:
         """Return totals, rates and latencies, with the keys and units of vLLM's `bench serve`.
 
         Beyond those: `rejected` (429 at last), `shed` (503 at last), `cancelled` (by us),
-        `retries` (503s waited out), `slo_attainment` (good requests over all but the cancelled)
-        and `p99_send_lag_ms`, how late the client itself was.
+        `not_sent` (the end came first), `retries` (503s waited out), `slo_attainment` (good
+        requests over all that were due but the cancelled) and `p99_send_lag_ms`, how late the
+        client itself was.
         """
         span_s = max(self.duration_s, 1e-9)
         finishes = Counter(request.finish for request in self.requests)
         answers = [r.outcome for r in self.requests if isinstance(r.outcome, Completed)]
         good = sum(request.is_good(slo) for request in self.requests)
-        counted = len(self.requests) - finishes["cancelled"]
+        counted = len(self.requests) - finishes["cancelled"] + self.overdue
         total_input = sum(answer.prompt_tokens for answer in answers)
         total_output = sum(answer.output_tokens for answer in answers)
         lag_s = _known([request.sent_s - request.due_s for request in self.requests])
@@ -146,6 +152,7 @@ class LoadResult:
             "rejected": finishes["rejected"],
             "shed": finishes["shed"],
             "cancelled": finishes["cancelled"],
+            "not_sent": self.not_sent,
             "retries": sum(request.retries for request in self.requests),
             "total_input_tokens": total_input,
             "total_output_tokens": total_output,
