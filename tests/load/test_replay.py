@@ -163,6 +163,11 @@ async def test_a_closed_loop_keeps_its_concurrency_and_ignores_times(server: Any
     assert server.most_running <= 4  # a handler may outlive its client's last byte
 
 
+async def test_more_users_than_requests_are_no_burden(server: Any) -> None:
+    result = await run(server, every(0.0, 2), pacing=ClosedLoop(10**12))
+    assert (result.all_completed, result.max_running) == (True, 2)
+
+
 async def test_progress_adds_up_in_the_end(server: Any) -> None:
     seen: list[Progress] = []
     server.refusals = [(503, {"Retry-After": "0"}), (500, {})]

@@ -163,7 +163,7 @@ class _Replay:
             case ClosedLoop(concurrency=concurrency):
                 turns = iter(enumerate(arrivals))
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(concurrency):
+                    for _ in range(min(concurrency, len(arrivals))):
                         group.create_task(self._send_in_turn(turns))
 
     async def _send_when_due(self, arrivals: Sequence[Arrival]) -> None:
