@@ -22,9 +22,10 @@ async def run(server: Any, arrivals: tuple[Arrival, ...], **options: Any) -> Loa
 async def test_every_request_completes_with_the_tokens_of_its_usage(server: Any) -> None:
     result = await run(server, every(0.01, 5), template_tokens=30)
     assert result.all_completed
-    assert [row["output_tokens"] for row in result.rows()] == [4] * 5
-    assert [row["prompt_tokens"] for row in result.rows()] == [31] * 5
-    assert [row["index"] for row in result.rows()] == list(range(5))
+    rows = [request.row() for request in result.requests]
+    assert [row["output_tokens"] for row in rows] == [4] * 5
+    assert [row["prompt_tokens"] for row in rows] == [31] * 5
+    assert [row["index"] for row in rows] == list(range(5))
 
 
 async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: Any) -> None:

@@ -96,7 +96,7 @@ def test_a_load_without_answers_has_no_latency() -> None:
 
 
 def test_a_row_tells_what_was_asked_and_what_came() -> None:
-    rows = result(answer(0.5, 0.9), Failed("broke")).rows()
+    rows = [request.row() for request in result(answer(0.5, 0.9), Failed("broke")).requests]
     assert rows[0]["output_tokens"] == 5
     assert rows[0]["finish"] == "length"
     assert rows[1]["output_tokens"] is None

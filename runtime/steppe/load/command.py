@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from steppe.load.client import ChatOptions, Target, served_models
 from steppe.load.display import progress_line, summary_tables
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
+from steppe.load.rows import rows_file
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED
-from steppe.outputs import NewFile, write_whole
+from steppe.outputs import NewFile
 from steppe.report.records import Slo
 
 _SYNTHETIC_S = 60.0
@@ -185,7 +187,9 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
 )
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--requests", type=NewFile(), help="New file to write a JSON line a request in.")
+@click.option(
+    "--requests", type=NewFile(), help="New file to write a JSON line in as each request ends."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:
     """Replay request arrivals against an OpenAI-compatible server, on time.
@@ -194,14 +198,15 @@ def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:
     every request completed.
     """
     plan = _plan(values)
-    result = run_load(plan, Console(stderr=True))
-    summary = {**_asked(plan, result.model), **result.summary(plan.slo)}
-    if as_json:
-        click.echo(orjson.dumps(summary))
-    else:
-        Console().print(*summary_tables(summary))
-    if requests is not None:
-        write_whole(requests, (orjson.dumps(row) + b"\n" for row in result.rows()))
+    with nullcontext() if requests is None else rows_file(requests) as write:
+        if write is not None:
+            plan = replace(plan, replay=replace(plan.replay, on_end=write))
+        result = run_load(plan, Console(stderr=True))
+        summary = {**_asked(plan, result.model), **result.summary(plan.slo)}
+        if as_json:
+            click.echo(orjson.dumps(summary))
+        else:
+            Console().print(*summary_tables(summary))
     if not result.all_completed:
         sys.exit(1)
 

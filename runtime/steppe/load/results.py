@@ -167,10 +167,6 @@ class LoadResult:
             "errors": self.errors,
         }
 
-    def rows(self) -> list[dict[str, object]]:
-        """Return one flat record a request."""
-        return [request.row() for request in self.requests]
-
     def _latencies(self, answers: list[Completed]) -> dict[str, float | None]:
         gaps_s = [np.frombuffer(answer.gaps_s, dtype=np.float64) for answer in answers]
         return {
