@@ -30,6 +30,7 @@ from steppe.measure.serving import FORMULAS
 from steppe.measure.store import ResultsFile, RunHead
 
 SCREEN = (80, 50)
+FIXED = ("--prompt", "3", "--output", "3")
 
 
 def invoke(*arguments: str) -> Result:
@@ -111,10 +112,42 @@ def test_an_open_loop_sends_at_its_rate(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "loop",
+    [
+        ("--concurrency", "2", "--length-scale", "0.02"),
+        ("--rate", "200", "--duration", "3", "--length-scale", "0.02"),
+        ("--rate", "200", "--duration", "3", *FIXED),
+    ],
+)
+def test_only_so_many_requests_are_sent_as_were_asked_for(url: str, loop: tuple[str, ...]) -> None:
+    result = invoke("serve", "--url", url, *loop, "--requests", "3", "--meter", "none", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["completed"] == 3
+
+
+def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text('{"timestamp": 0, "input_length": 1, "output_length": 1}\n')
+    for options, said in (
+        (("--duration", "1"), "asked for 1,000 requests, found 3 within 1 s"),
+        (("--trace", str(trace)), f"asked for 1,000 requests, found 1 in {trace}"),
+    ):
+        result = invoke(
+            "serve", "--url", url, "--concurrency", "2", "--requests", "1000", *options,
+            "--meter", "none",
+        )  # fmt: skip
+        assert isinstance(result.exception, UsageError)
+        assert str(result.exception).startswith(said)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("serve",), "exactly one of --concurrency and --rate"),
         (("serve", "--rate", "1", "--prompt", "3"), "both of --prompt and --output"),
+        (("serve", "--rate", "1", *FIXED, "--trace", "x"), "or a --trace, not both"),
+        (("serve", "--rate", "1", *FIXED, "--length-scale", "9"), "--length-scale with a --trace"),
+        (("serve", "--concurrency", "1", *FIXED, "--duration", "9"), "--requests, not --duration"),
         (("sweep", "--out", "x"), "exactly one of CONFIG and --url"),
         (("compare", "x"), "found 1 result"),
     ],

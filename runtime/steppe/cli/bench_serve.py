@@ -61,8 +61,8 @@ _ENERGY_ROWS = (
 @click.option("--model", help="Model to ask for; the server's first by default.")
 @click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: so many users.")
 @click.option("--rate", type=ABOVE_ZERO, help="Open loop: mean requests/s.")
-@click.option("--requests", type=_AT_LEAST_ONE, help="Closed loop: how many requests.")
-@click.option("--duration", type=ABOVE_ZERO, help="Open loop: send what is due before it, s.")
+@click.option("--requests", type=_AT_LEAST_ONE, help="Send only so many, from the first on.")
+@click.option("--duration", type=ABOVE_ZERO, help="Send only what is due before it, s.")
 @click.option("--prompt", type=_AT_LEAST_ONE, help="Length of every prompt, tokens.")
 @click.option("--output", type=_AT_LEAST_ONE, help="Length of every output, tokens.")
 @click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
@@ -133,11 +133,8 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     Raises:
         UsageError: Options contradict each other.
     """
+    _refuse_contradictions(values)
     users, rate, seed = values["concurrency"], values["rate"], values["seed"]
-    if (users is None) == (rate is None):
-        raise UsageError("give exactly one of --concurrency and --rate")
-    if (values["prompt"] is None) != (values["output"] is None):
-        raise UsageError("give both of --prompt and --output, or neither and a --trace")
     options = ReplayOptions(
         pacing=OpenLoop() if users is None else ClosedLoop(users),
         chat=ChatOptions(seed=seed, ignore_eos=values["ignore_eos"]),
@@ -150,11 +147,28 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
         source=_source(values),
         rate_rps=rate,
         duration_s=values["duration"],
+        requests=values["requests"],
         length_scale=values["length_scale"],
         seed=seed,
         slo=Slo(ttft_s=values["slo_ttft"], tpot_s=values["slo_tpot"]),
         replay=options,
     )
+
+
+def _refuse_contradictions(values: dict[str, Any]) -> None:
+    users, fixed = values["concurrency"], values["prompt"] is not None
+    if (users is None) == (values["rate"] is None):
+        raise UsageError("give exactly one of --concurrency and --rate")
+    if fixed != (values["output"] is not None):
+        raise UsageError("give both of --prompt and --output, or neither and a --trace")
+    if not fixed:
+        return
+    if values["trace"] is not None:
+        raise UsageError("give --prompt and --output, or a --trace, not both")
+    if values["length_scale"] != 1.0:
+        raise UsageError("give --length-scale with a --trace, not with --prompt and --output")
+    if users is not None and values["duration"] is not None:
+        raise UsageError("give --requests, not --duration, with --concurrency and fixed lengths")
 
 
 def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...]:

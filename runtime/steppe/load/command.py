@@ -50,6 +50,7 @@ class LoadPlan:
         rate_rps: Mean arrival rate, requests/s; the trace's own if None.
         duration_s: Only arrivals due before it are sent, s; all of a trace, or a minute of
             synthetic load, if None.
+        requests: Only so many of them are sent, from the first on; all if None.
         length_scale: Factor on prompt and output lengths.
         limits: What scaled lengths are clipped to.
         seed: Seed of the arrivals and of the prompts' words.
@@ -62,6 +63,7 @@ class LoadPlan:
     source: SyntheticLoad | Path | tuple[Arrival, ...] = field(default_factory=SyntheticLoad)
     rate_rps: float | None = None
     duration_s: float | None = None
+    requests: int | None = None
     length_scale: float = 1.0
     limits: LengthLimits = UNLIMITED
     seed: int = 0
@@ -73,12 +75,24 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
     """Return the arrivals that a plan asks for.
 
     Raises:
-        TraceError: The trace cannot be read, or has no rate to scale.
-        UsageError: No request is due within the duration.
+        TraceError: The trace cannot be read or has no rate to scale.
+        UsageError: No request is due within the duration, or fewer than were asked for.
     """
+    arrivals = _arrivals_of(plan)
+    found, within = len(arrivals), f"within {plan.duration_s or _SYNTHETIC_S:g} s"
+    if not arrivals:
+        raise UsageError(f"asked for requests {within}, found none due by then")
+    if plan.requests is not None and plan.requests > found:
+        is_whole = isinstance(plan.source, Path) and plan.duration_s is None
+        place = f"in {plan.source}" if is_whole else within
+        raise UsageError(f"asked for {plan.requests:,} requests, found {found:,} {place}")
+    return arrivals[: plan.requests]
+
+
+def _arrivals_of(plan: LoadPlan) -> tuple[Arrival, ...]:
     match plan.source:
         case SyntheticLoad() as load:
-            arrivals = load.generate(
+            return load.generate(
                 np.random.default_rng(plan.seed),
                 rate_rps=plan.rate_rps or AZURE_RATE_RPS,
                 duration_s=plan.duration_s or _SYNTHETIC_S,
@@ -86,17 +100,12 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
                 limits=plan.limits,
             )
         case tuple() as arrivals:
-            pass
+            return arrivals
         case path:
             arrivals = scale_lengths(read_trace(path), plan.length_scale, plan.limits)
             if plan.rate_rps is not None:
                 arrivals = at_rate(arrivals, plan.rate_rps, path)
-            if plan.duration_s is not None:
-                arrivals = until(arrivals, plan.duration_s)
-    if not arrivals:
-        duration_s = plan.duration_s or _SYNTHETIC_S
-        raise UsageError(f"asked for requests within {duration_s:g} s, found none due by then")
-    return arrivals
+            return arrivals if plan.duration_s is None else until(arrivals, plan.duration_s)
 
 
 def run_load(plan: LoadPlan, console: Console) -> LoadResult:
