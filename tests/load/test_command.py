@@ -82,13 +82,20 @@ def test_a_request_that_was_never_sent_makes_the_exit_code_one(server: Any, trac
 def test_a_synthetic_closed_loop_runs(server: Any) -> None:
     result = invoke(
         server,
-        *("--rate", "20", "--duration", "1", "--length-scale", "0.05"),
+        *("--duration", "4", "--length-scale", "0.05"),
         *("--concurrency", "4", "--json", "--seed", "3"),
     )
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["completed"] > 0
     assert document["max_concurrent_requests"] <= 4
+    assert document["request_rate"] is None
+
+
+def test_a_closed_loop_has_no_rate(server: Any) -> None:
+    result = invoke(server, "--concurrency", "3", "--rate", "2")
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == "give at most one of --concurrency and --rate"
 
 
 def test_a_model_that_the_server_lacks_is_named(server: Any) -> None:

@@ -147,8 +147,14 @@ def _choose_model(plan: LoadPlan, offered: tuple[str, ...]) -> str:
 
 
 def _plan(values: dict[str, Any]) -> LoadPlan:
-    """Return the plan that the command line describes."""
+    """Return the plan that the command line describes.
+
+    Raises:
+        UsageError: Options contradict each other.
+    """
     concurrency = values["concurrency"]
+    if concurrency is not None and values["rate"] is not None:
+        raise UsageError("give at most one of --concurrency and --rate")
     return LoadPlan(
         url=values["url"],
         model=values["model"],
