@@ -24,6 +24,11 @@ import orjson
 from steppe.errors import TraceError
 from steppe.load.arrivals import Arrival
 
+_MOST_S = 1e12
+"""Times beyond it, and those that are not finite, are no times of a request."""
+_MOST_TOKENS = 10_000_000
+"""No prompt or output of any model is as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class _CsvFormat:
@@ -108,19 +113,17 @@ def _text_of(path: Path) -> str:
 def _csv_rows(path: Path, text: str, known: _CsvFormat) -> Iterator[tuple[int, Arrival]]:
     """Yield line number and arrival of every row; times as the file gives them."""
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    found = [name.strip() for name in reader.fieldnames or ()]
-    for column in (known.time, known.prompt, known.output):
-        if column not in found:
-            raise TraceError(f"{path}: asked for column {column}, found {', '.join(found)}")
-    reader.fieldnames = found
-    for row in reader:
-        try:
-            arrival = Arrival(
-                known.seconds(row[known.time]), int(row[known.prompt]), int(row[known.output])
-            )
-        except (ValueError, TypeError) as error:
-            raise TraceError(_bad_row(path, reader.line_num, error)) from error
-        yield reader.line_num, arrival
+    try:
+        found = [name.strip() for name in reader.fieldnames or ()]
+        for column in (known.time, known.prompt, known.output):
+            if column not in found:
+                raise TraceError(f"{path}: asked for column {column}, found {', '.join(found)}")
+        reader.fieldnames = found
+        for row in reader:
+            seconds = known.seconds(row[known.time])
+            yield reader.line_num, Arrival(seconds, int(row[known.prompt]), int(row[known.output]))
+    except (ValueError, TypeError, csv.Error) as error:
+        raise TraceError(_bad_row(path, reader.reader.line_num, error)) from error
 
 
 def _mooncake_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
@@ -130,9 +133,8 @@ def _mooncake_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
             continue
         try:
             row = orjson.loads(line)
-            arrival = Arrival(
-                float(row["timestamp"]) / 1000, int(row["input_length"]), int(row["output_length"])
-            )
+            seconds = float(row["timestamp"]) / 1000
+            arrival = Arrival(seconds, _whole(row["input_length"]), _whole(row["output_length"]))
         except KeyError as error:
             raise TraceError(f"{path}: line {number}: asked for key {error}, found none") from error
         except (ValueError, TypeError) as error:
@@ -140,22 +142,40 @@ def _mooncake_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
         yield number, arrival
 
 
-def _bad_row(path: Path, number: int, error: ValueError | TypeError) -> str:
-    return f"{path}: line {number}: asked for a time and two token counts, found: {error}"
+def _whole(value: object) -> int:
+    match value:
+        case int():
+            return value
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            raise ValueError(f"{value!r}, which is no whole number")
+
+
+def _bad_row(path: Path, number: int, error: Exception) -> str:
+    said = str(error)[:120]
+    return f"{path}: line {number}: asked for a time and two token counts, found: {said}"
 
 
 def _finish(path: Path, rows: Iterator[tuple[int, Arrival]]) -> tuple[Arrival, ...]:
-    """Check order and lengths, drop empty requests, and count time from the first request."""
+    """Check the rows, drop empty requests, and count time from the first request."""
     kept: list[Arrival] = []
     last_s = float("-inf")
     for number, arrival in rows:
-        if not arrival.at_s >= last_s:
+        line = f"{path}: line {number}"
+        if not abs(arrival.at_s) < _MOST_S:
             raise TraceError(
-                f"{path}: line {number}: asked for rising times, found a request "
+                f"{line}: asked for a time within {_MOST_S:g} s, found {arrival.at_s:g}"
+            )
+        if arrival.at_s < last_s:
+            raise TraceError(
+                f"{line}: asked for rising times, found a request "
                 f"{last_s - arrival.at_s:g} s before the one above it"
             )
         if min(arrival.prompt_tokens, arrival.output_tokens) < 0:
-            raise TraceError(f"{path}: line {number}: asked for token counts, found a negative one")
+            raise TraceError(f"{line}: asked for token counts, found a negative one")
+        if max(arrival.prompt_tokens, arrival.output_tokens) > _MOST_TOKENS:
+            raise TraceError(f"{line}: asked for up to {_MOST_TOKENS:,} tokens, found more")
         last_s = arrival.at_s
         if arrival.prompt_tokens and arrival.output_tokens:
             kept.append(arrival)
