@@ -54,6 +54,11 @@ def test_lengths_scale_by_the_factor_and_round() -> None:
     assert scaled == Arrival(3.0, 144, 26)
 
 
+def test_lengths_that_are_scaled_beyond_every_number_are_clipped() -> None:
+    (scaled,) = scale_lengths((Arrival(3.0, 1155, 211),), 1e308, LengthLimits(9, 8))
+    assert scaled == Arrival(3.0, 9, 8)
+
+
 def test_stretching_by_a_half_doubles_the_speed() -> None:
     assert stretch(arrivals_at(0.0, 4.0), 0.5) == arrivals_at(0.0, 2.0)
 

@@ -149,6 +149,16 @@ def test_a_load_that_no_memory_holds_is_refused() -> None:
         poisson(Arrival(0.0, 1, 1), 1e300, 1.0, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--length-scale", "1e308"), ("--max-prompt", "10000001"), ("--max-output", str(2**70))],
+)
+def test_lengths_that_no_model_has_are_usage_errors(server: Any, option: str, value: str) -> None:
+    result = invoke(server, option, value)
+    assert result.exit_code == 2
+    assert f"'{option}': {value if value.isdigit() else float(value)} is not in" in result.stderr
+
+
 @pytest.mark.parametrize("option", ["--seed", "--template-tokens"])
 def test_numbers_below_zero_are_usage_errors(server: Any, option: str) -> None:
     result = invoke(server, option, "-1")

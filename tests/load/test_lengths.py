@@ -40,6 +40,12 @@ def test_an_eighth_of_the_lengths_has_an_eighth_of_the_mean() -> None:
     assert eighth == pytest.approx(whole / 8, rel=0.02)
 
 
+@pytest.mark.filterwarnings("error")
+def test_lengths_that_are_scaled_beyond_every_number_are_clipped() -> None:
+    drawn = AZURE_LENGTHS.draw(np.random.default_rng(0), 50, 1e308, LengthLimits(9, 8))
+    assert np.all(drawn == (9, 8))
+
+
 def test_a_length_scale_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="length scale above 0"):
         AZURE_LENGTHS.draw(np.random.default_rng(0), 1, 0.0, UNLIMITED)

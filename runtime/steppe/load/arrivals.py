@@ -71,8 +71,8 @@ def scale_lengths(
         limits.clip(
             replace(
                 arrival,
-                prompt_tokens=round(arrival.prompt_tokens * factor),
-                output_tokens=round(arrival.output_tokens * factor),
+                prompt_tokens=round(min(arrival.prompt_tokens * factor, limits.prompt_tokens)),
+                output_tokens=round(min(arrival.output_tokens * factor, limits.output_tokens)),
             )
         )
         for arrival in arrivals

@@ -31,12 +31,16 @@ from steppe.load.results import LoadResult
 from steppe.load.rows import rows_file
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED
+from steppe.options import ABOVE_ZERO, LARGEST, NOT_NEGATIVE, SEED, FiniteRange
 from steppe.outputs import NewFile
 from steppe.report.records import Slo
 
 _SYNTHETIC_S = 60.0
 _AT_LEAST_ONE = click.IntRange(min=1)
+LENGTH = click.IntRange(1, LARGEST)
+"""Length of a prompt or an output, tokens."""
+LENGTH_SCALE = FiniteRange(0, 1_000_000, min_open=True)
+"""Factor on such lengths; the largest makes the longest out of one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +194,9 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
 )
 @click.option("--rate", type=ABOVE_ZERO, help="Mean requests/s; the trace's own by default.")
 @click.option("--duration", type=ABOVE_ZERO, help="Send only what is due before it, s.")
-@click.option("--length-scale", type=ABOVE_ZERO, default=1.0, show_default=True)
-@click.option("--max-prompt", type=_AT_LEAST_ONE, default=1_000_000, help="Longest prompt, tokens.")
-@click.option("--max-output", type=_AT_LEAST_ONE, default=1_000_000, help="Longest output, tokens.")
+@click.option("--length-scale", type=LENGTH_SCALE, default=1.0, show_default=True)
+@click.option("--max-prompt", type=LENGTH, default=1_000_000, help="Longest prompt, tokens.")
+@click.option("--max-output", type=LENGTH, default=1_000_000, help="Longest output, tokens.")
 @click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: always so many outstanding.")
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
 @click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")

@@ -66,10 +66,11 @@ class LengthMixture:
         noise = rng.standard_normal((count, 2))
         lengths = np.exp(means[kind] + np.einsum("nij,nj->ni", roots[kind], noise))
         longest = (self.longest.prompt_tokens, self.longest.output_tokens)
-        scaled = np.rint(np.minimum(lengths, longest) * length_scale)
         allowed = (limits.prompt_tokens, limits.output_tokens)
-        lengths_in_tokens: NDArray[np.int64] = np.clip(scaled, 1, allowed).astype(np.int64)
-        return lengths_in_tokens
+        with np.errstate(over="ignore"):  # what is infinite is clipped
+            scaled = np.minimum(lengths, longest) * length_scale
+        in_tokens: NDArray[np.int64] = np.rint(np.clip(scaled, 1, allowed)).astype(np.int64)
+        return in_tokens
 
     def mean_output_tokens(self, length_scale: float, limits: LengthLimits) -> float:
         """Return the mean output length after scaling and clipping, tokens.
