@@ -148,6 +148,8 @@ def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> 
         (("serve", "--rate", "1", *FIXED, "--trace", "x"), "or a --trace, not both"),
         (("serve", "--rate", "1", *FIXED, "--length-scale", "9"), "--length-scale with a --trace"),
         (("serve", "--concurrency", "1", *FIXED, "--duration", "9"), "--requests, not --duration"),
+        (("serve", "--concurrency", "1000000000000", *FIXED), "asked for 10,000,000,000,000 requ"),
+        (("serve", "--concurrency", "1", "--requests", "1000000000000", *FIXED), "room for 50,0"),
         (("sweep", "--out", "x"), "exactly one of CONFIG and --url"),
         (("compare", "x"), "found 1 result"),
     ],
@@ -156,6 +158,13 @@ def test_contradicting_options_are_one_line(arguments: tuple[str, ...], message:
     result = invoke(*arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--output", "--length-scale"])
+def test_lengths_that_no_model_has_are_refused(option: str) -> None:
+    result = invoke("serve", "--rate", "1", *FIXED, option, "100000000000")
+    assert result.exit_code == 2
+    assert f"'{option}': 100000000000" in result.output
 
 
 def test_a_list_of_numbers_must_hold_numbers() -> None:

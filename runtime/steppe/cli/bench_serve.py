@@ -23,9 +23,9 @@ from steppe.cli.bench_rigs import provenance_of
 from steppe.cli.energy_log import EnergyLog, Meter
 from steppe.cli.out_folders import NewFolder
 from steppe.errors import UsageError
-from steppe.load.arrivals import Arrival, poisson
+from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
-from steppe.load.command import LoadPlan, run_load
+from steppe.load.command import LENGTH, LENGTH_SCALE, LoadPlan, run_load
 from steppe.load.display import summary_tables
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.results import LoadResult
@@ -63,10 +63,10 @@ _ENERGY_ROWS = (
 @click.option("--rate", type=ABOVE_ZERO, help="Open loop: mean requests/s.")
 @click.option("--requests", type=_AT_LEAST_ONE, help="Send only so many, from the first on.")
 @click.option("--duration", type=ABOVE_ZERO, help="Send only what is due before it, s.")
-@click.option("--prompt", type=_AT_LEAST_ONE, help="Length of every prompt, tokens.")
-@click.option("--output", type=_AT_LEAST_ONE, help="Length of every output, tokens.")
+@click.option("--prompt", type=LENGTH, help="Length of every prompt, tokens.")
+@click.option("--output", type=LENGTH, help="Length of every output, tokens.")
 @click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
-@click.option("--length-scale", type=ABOVE_ZERO, default=1.0, show_default=True)
+@click.option("--length-scale", type=LENGTH_SCALE, default=1.0, show_default=True)
 @click.option(
     "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."
 )
@@ -178,6 +178,8 @@ def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...
     each = Arrival(0.0, values["prompt"], values["output"])
     if values["rate"] is None:
         count: int = values["requests"] or DEFAULT_REQUESTS * values["concurrency"]
+        if count > MOST_ARRIVALS:
+            raise UsageError(f"asked for {count:,} requests, found room for {MOST_ARRIVALS:,}")
         return (each,) * count
     rng, duration_s = np.random.default_rng(values["seed"]), values["duration"]
     return poisson(each, values["rate"], duration_s or DEFAULT_DURATION_S, rng)
