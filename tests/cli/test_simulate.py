@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from steppe.cli import main
 from steppe.cli.simulate import arrivals_for
 from steppe.config import RunConfig, load_config
+from steppe.errors import UsageError
 from steppe.report.run import read_run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,19 +71,32 @@ def test_a_full_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_run_that_is_stopped_leaves_a_folder_for_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "half record"),
+        (UsageError("too little"), "steppe: too little\n"),
+        (ZeroDivisionError(), ""),
+    ],
+    ids=repr,
+)
+def test_a_run_that_breaks_off_leaves_a_folder_for_the_next(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+    error: BaseException,
+    said: str,
 ) -> None:
     def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     if is_there:
         (tmp_path / "run").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr("steppe.cli.simulate.simulate", stopped)
         result = simulate(tmp_path)
-    assert result.exit_code == 1
-    assert "half record" in result.stderr
+    assert result.exit_code
+    assert said in result.stderr
     assert (tmp_path / "run").exists() == is_there
     assert simulate(tmp_path, "--duration", "20").exit_code == 0
 

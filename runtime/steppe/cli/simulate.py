@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -81,7 +81,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         f"simulating {fleet.replicas} replicas and {len(arrivals)} requests; energy modelled"
     )
     shown = console.status("simulating")
-    with _whole_or_none(record), Recorder(record) as recorder, shown as status:
+    with _whole_or_none(record) as recorder, shown as status:
         journal = Shown(recorder, status, scenario.duration_s)
         totals = simulate(scenario, settings.control.period_s, journal)
         written = partial(write_frontier, frontier, subject=subject_of(settings))
@@ -97,19 +97,24 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
 
 
 @contextmanager
-def _whole_or_none(record: Path) -> Generator[None]:
-    """Delete the record of a run that is stopped: the next run would refuse a folder with half."""
+def _whole_or_none(record: Path) -> Generator[Recorder]:
+    """Record a run, or leave nothing: the next one would refuse a folder with half a record."""
     was_there = record.exists()
-    with leaving_on_signals():
+    with leaving_on_signals(), ExitStack() as undo, Recorder(record) as recorder:
+        undo.callback(_delete, record, was_there)
         try:
-            yield
+            yield recorder
         except (KeyboardInterrupt, SystemExit):
-            for file in record.iterdir():
-                file.unlink()
-            if not was_there:
-                record.rmdir()
             click.echo(f"steppe: stopped; the half record in {record} is deleted", err=True)
             raise
+        undo.pop_all()
+
+
+def _delete(record: Path, was_there: bool) -> None:
+    for file in record.iterdir():
+        file.unlink()
+    if not was_there:
+        record.rmdir()
 
 
 class Shown:
