@@ -27,6 +27,7 @@ def give(kind: OutPath, path: str) -> Result:
         (".", "found one that exists"),
         ("no/such", "found no folder"),
         ("taken/below", "found no folder"),
+        ("new/", "new/: asked for a new file, found the name of a folder"),
         ("n" * 300, "File name too long"),
         ("/proc/mine", "/proc: cannot write here"),
     ],

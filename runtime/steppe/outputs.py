@@ -41,6 +41,12 @@ class OutPath(click.ParamType[Path]):
 class NewFile(OutPath):
     """A file that is not there yet, in a folder that is; or a device or pipe."""
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; one that ends in a slash, which `Path` forgets, is that of a folder."""
+        if str(value).endswith("/"):
+            raise UsageError(f"{value}: asked for a new file, found the name of a folder")
+        return super().convert(value, param, ctx)
+
     def refuse(self, path: Path) -> None:
         """Refuse a file that exists, and a folder that takes none."""
         if is_stream(path):

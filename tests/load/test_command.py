@@ -111,7 +111,12 @@ def test_a_server_without_models_is_named(server: Any) -> None:
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("http://127.0.0.1:9", "Connect call failed"), ("nowhere", "no address such as http://")],
+    [
+        ("http://127.0.0.1:9", "Connect call failed"),
+        ("nowhere", "no address such as http://"),
+        ("127.0.0.1:8000", "no address such as http://"),
+        ("ftp://x", "no address such as http://"),
+    ],
 )
 def test_a_server_that_cannot_be_reached_is_named(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=f"{url}/v1/models: asked for a server, found: {said}"):

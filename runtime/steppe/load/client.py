@@ -136,7 +136,7 @@ def _reason(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorError(os_error=OSError(strerror=str(reason))):
             return reason
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return "no address such as http://127.0.0.1:8000"
         case TimeoutError():
             return "no answer in time"
