@@ -23,6 +23,7 @@ class FakeOpenAI(ThreadingHTTPServer):
         self.bodies: list[dict[str, Any]] = []
         self.came_s: list[float] = []
         self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.refusal = b'{"error": {"message": "no"}}'
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.break_off = False
@@ -52,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_running = max(server.most_running, server.running)
         server.may_answer.wait(10)
         if refusal is not None:
-            self._reply(*refusal, b'{"error": {"message": "no"}}')
+            self._reply(*refusal, server.refusal)
         else:
             self._reply(200, {"Content-Type": "text/event-stream"}, self._stream(body))
         with server.lock:

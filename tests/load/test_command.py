@@ -116,6 +116,7 @@ def test_a_server_without_models_is_named(server: Any) -> None:
         ("nowhere", "no address such as http://"),
         ("127.0.0.1:8000", "no address such as http://"),
         ("ftp://x", "no address such as http://"),
+        ("http://" + "x" * 300, "encoding with 'idna' codec failed"),
     ],
 )
 def test_a_server_that_cannot_be_reached_is_named(url: str, said: str) -> None:

@@ -87,6 +87,15 @@ async def test_other_refusals_end_the_request_and_are_counted(
     assert not result.all_completed
 
 
+async def test_a_refusal_that_is_not_text_is_told_as_far_as_it_is(server: Any) -> None:
+    server.refusals, server.refusal = (
+        [(500, {"Content-Type": "text/plain; charset=utf-8"})],
+        b"n\xff",
+    )
+    result = await run(server, every(0.0, 1))
+    assert result.errors == {"status 500: n\ufffd": 1}
+
+
 async def test_a_stream_that_breaks_off_is_a_failure(server: Any) -> None:
     server.break_off = True
     result = await run(server, every(0.0, 1))

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,7 +83,21 @@ def test_an_answer_without_usage_is_a_failure() -> None:
     assert "usage" in outcome.message
 
 
-def test_an_event_that_is_not_json_is_a_failure() -> None:
-    outcome = end_of(event("{half"))
+@pytest.mark.parametrize(
+    "text", ["{half", "5", '["choices"]', '{"choices": [1]}', '{"choices": [{"delta": "a"}]}']
+)
+def test_an_event_of_another_shape_is_a_failure(text: str) -> None:
+    outcome = end_of(event(text), ANSWER)
     assert isinstance(outcome, Failed)
-    assert "{half" in outcome.message
+    assert text in outcome.message
+
+
+@pytest.mark.parametrize("usage", ["3", "[3]", '{"completion_tokens": 3}'])
+def test_usage_of_another_shape_is_none(usage: str) -> None:
+    outcome = end_of(ANSWER.replace(json.dumps(USAGE).encode(), usage.encode()))
+    assert outcome == Failed("asked for tokens and their usage, found an answer without them")
+
+
+def test_a_finish_reason_that_is_no_word_is_a_failure() -> None:
+    outcome = end_of(ANSWER.replace(b'"length"', b'["length"]'))
+    assert outcome == Failed("asked for a finished answer, found finish reason ['length']")

@@ -122,12 +122,13 @@ async def served_models(url: str) -> tuple[str, ...]:
     address = route(url, "models")
     try:
         async with open_session(1, _CONNECT_S) as session, session.get(address) as response:
-            text = await response.read()
-            if response.status != HTTPStatus.OK:
-                raise UsageError(f"{address}: asked for the models, found status {response.status}")
-            return tuple(entry["id"] for entry in orjson.loads(text)["data"])
-    except (aiohttp.ClientError, aiohttp.InvalidURL, OSError, TimeoutError) as error:
+            status, text = response.status, await response.read()
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         raise UsageError(f"{address}: asked for a server, found: {_reason(error)}") from error
+    if status != HTTPStatus.OK:
+        raise UsageError(f"{address}: asked for the models, found status {status}")
+    try:
+        return tuple(str(entry["id"]) for entry in orjson.loads(text)["data"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{address}: asked for a list of models, found {text[:60]!r}") from error
 
@@ -148,12 +149,12 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refused | Failed:
     if response.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         await response.read()
         return Refused(response.status, _retry_after_s(response.headers.get("Retry-After")))
-    text = " ".join((await response.text()).split())
+    text = " ".join((await response.text(errors="replace")).split())
     return Failed(f"status {response.status}: {text[:200]}")
 
 
 def _retry_after_s(header: str | None) -> float | None:
     """Return the delay that a `Retry-After` names; its date form is not read (RFC 9110, 10.2.3)."""
-    if header is None or not header.strip().isdigit():
+    if header is None or not header.strip().isdecimal():
         return None
     return float(header)

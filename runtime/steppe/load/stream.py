@@ -83,8 +83,8 @@ class ChatStream:
         self._first_s: float | None = None
         self._last_s = 0.0
         self._gaps_s = array("d")
-        self._usage: dict[str, Any] = {}
-        self._finish: str | None = None
+        self._usage: object = None
+        self._finish: object = None
         self._done = False
         self._error: str | None = None
 
@@ -101,28 +101,26 @@ class ChatStream:
             return Failed(self._error)
         if not self._done:
             return Failed("the stream broke off before [DONE]")
-        if self._finish is None or self._finish == _CUT_SHORT:
+        if not isinstance(self._finish, str) or self._finish == _CUT_SHORT:
             return Failed(f"asked for a finished answer, found finish reason {self._finish}")
-        if self._first_s is None or not self._usage.get("completion_tokens"):
-            return Failed("asked for tokens and their usage, found an answer without them")
-        return Completed(
-            self._first_s,
-            self._last_s,
-            self._gaps_s,
-            self._usage["prompt_tokens"],
-            self._usage["completion_tokens"],
-            self._finish,
-        )
+        match self._first_s, self._usage:
+            case float(first_s), {"prompt_tokens": int(prompt), "completion_tokens": int(output)}:
+                if output > 0:
+                    return Completed(
+                        first_s, self._last_s, self._gaps_s, prompt, output, self._finish
+                    )
+        return Failed("asked for tokens and their usage, found an answer without them")
 
     def _event(self, data: bytes, now_s: float) -> None:
         if data == _DONE:
             self._done = True
             return
         try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            self._error = f"asked for JSON events, found {data[:60]!r}"
-            return
+            self._read(orjson.loads(data), now_s)
+        except (ValueError, TypeError, AttributeError):  # no JSON, or that of another protocol
+            self._error = f"asked for the events of a chat completion, found {data[:60]!r}"
+
+    def _read(self, event: dict[str, Any], now_s: float) -> None:
         if "error" in event:
             self._error = f"error in the stream: {_message(event['error'])}"
             return
