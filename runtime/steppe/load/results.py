@@ -148,10 +148,7 @@ class LoadResult:
         return {
             "duration": self.duration_s,
             "completed": len(answers),
-            "failed": finishes["failed"],
-            "rejected": finishes["rejected"],
-            "shed": finishes["shed"],
-            "cancelled": finishes["cancelled"],
+            **{name: finishes[name] for name in ("failed", "rejected", "shed", "cancelled")},
             "not_sent": self.not_sent,
             "retries": sum(request.retries for request in self.requests),
             "total_input_tokens": total_input,
