@@ -163,6 +163,28 @@ def test_a_simulation_does_not_begin_without_its_signal(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_trace_that_ends_before_the_run_is_told_of_and_its_ticks_are_stale(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "short.csv").write_text("time_utc,p_kw\n0,0.09\n20,0.09\n")
+    values = yaml.safe_load(CONFIG)
+    values["power"] = {"supply": [{"kind": "trace", "path": "short.csv"}], "stale_s": 5}
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump(values | {"sim": {"duration_s": 40}}))
+    warning = (
+        "steppe: warning: power.supply: a trace ends 20 s into a simulation of 40 s; "
+        "5 s later the budget is that of power.fallback_w, 0 W\n"
+    )
+    assert CliRunner().invoke(main, ["config", "validate", str(path)]).stderr == warning
+    command = ["simulate", str(path), "--record", str(tmp_path / "run"), "--json"]
+    result = CliRunner().invoke(main, command)
+    assert warning in result.stderr
+    assert 14 <= json.loads(result.stdout)["stale_s"] <= 16
+    ticks = read_run(tmp_path / "run").ticks
+    assert {tick.stale for tick in ticks if tick.t_s > 27} == {True}
+    assert not any(tick.stale for tick in ticks if tick.t_s < 24)
+
+
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:
     return RunConfig.model_validate(
         {

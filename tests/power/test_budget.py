@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,16 @@ def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
     budget = configured(trace, stale_s=10.0, fallback_w=7.0)
     assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, stale=False)
     assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, stale=True)
+
+
+def test_a_budget_ends_with_the_trace_that_ends_first_and_without_one_never(
+    tmp_path: Path,
+) -> None:
+    for name, end_s in (("short.csv", 60), ("long.csv", 600)):
+        (tmp_path / name).write_text(f"time_utc,p_kw\n0,0.05\n{end_s},0.05\n")
+    traces = [{"kind": "trace", "path": str(tmp_path / f"{n}.csv")} for n in ("long", "short")]
+    assert configured(*traces, STEADY, speedup=3).ends_s == 20.0
+    assert configured(STEADY).ends_s == math.inf
 
 
 def test_the_forecast_of_a_trace_is_its_future() -> None:

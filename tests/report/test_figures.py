@@ -71,6 +71,14 @@ def test_a_figure_shows_what_a_battery_gave_and_took(tmp_path: Path, made_run: A
     assert drawn(replace(made_run, ticks=tuple(ticks)), tmp_path / "with.png") != without
 
 
+def test_a_figure_shades_where_the_supply_was_stale(tmp_path: Path, made_run: Any) -> None:
+    ticks = tuple(replace(tick, stale=tick.t_s > 100) for tick in made_run.ticks)
+    series = series_of(ticks)
+    assert (series.stale[0], series.stale[-1]) == (0.0, 1.0)
+    without = drawn(made_run, tmp_path / "without.png")
+    assert drawn(replace(made_run, ticks=ticks), tmp_path / "with.png") != without
+
+
 def test_a_replica_asleep_has_no_clock(made_run: Any) -> None:
     series = series_of(made_run.ticks)
     asleep = [tick.replicas[1].state == "asleep" for tick in made_run.ticks]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from steppe.report.closing import summary_panel
 from steppe.report.records import RequestRecord, RunTotals, Slo
 from steppe.report.summary import summarise
 
@@ -25,6 +29,7 @@ DESIGN_KEYS = {
     "tracking",
     "latency",
     "slo_attainment",
+    "stale_s",
     "request_goodput",
     "requests",
     "lost_lines",
@@ -101,6 +106,15 @@ def test_every_agreed_key_is_there(made_run: Any) -> None:
     assert set(summary) >= DESIGN_KEYS
     assert set(summary["latency"]) == {"ttft_s", "tpot_s", "e2e_s"}
     assert set(summary["latency"]["ttft_s"]) == {"p50", "p95", "p99"}
+
+
+def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:
+    ticks = tuple(replace(tick, stale=tick.t_s > 200) for tick in made_run.ticks)
+    summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert summary["stale_s"] == 40.0
+    said = io.StringIO()
+    Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
+    assert "the supply was not known for 0:40: the fallback held" in said.getvalue()
 
 
 def test_tokens_per_joule_and_joules_per_token_are_inverse(made_run: Any) -> None:

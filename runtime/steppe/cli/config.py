@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from steppe.cli.inputs import check_files
+from steppe.cli.inputs import check_files, warn_of_early_end
 from steppe.config import load_config
 
 
@@ -21,5 +21,5 @@ def config_group() -> None:
 def validate_command(file: Path, as_json: bool) -> None:
     """Check FILE and the files it names; exit code 2 and one line when something is wrong."""
     config = load_config(file)
-    check_files(config)
+    warn_of_early_end(config, check_files(config))
     click.echo(config.model_dump_json() if as_json else f"{file}: ok")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import click
+
 from steppe.config import (
     EmulatedSection,
     ModelledSection,
@@ -18,7 +20,7 @@ from steppe.frontier.file import read_frontier
 from steppe.frontier.roofline_file import read_roofline
 from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
-from steppe.power.budget import budget_from_config
+from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.power.signal import Missing, SignalFile, Stale
 
 
@@ -41,21 +43,34 @@ def check_inputs(config: RunConfig) -> None:
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
-def check_files(config: RunConfig) -> None:
-    """Read every file that a run of the configuration will need.
+def check_files(config: RunConfig) -> PowerBudget:
+    """Read every file that a run of the configuration will need; return its budget.
 
     Raises:
         ConfigError: The frontier file cannot be read, or a modelled GPU is not known.
         ModelError: A model on a modelled GPU is not known.
         TraceError: A supply or request trace cannot be read.
     """
-    budget_from_config(config.power, config.site)
+    budget = budget_from_config(config.power, config.site)
     if config.frontier.file is not None:
         read_frontier(config.frontier.file, config.engine.max_batch_limit)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
         read_roofline(config.model.name, config.device.gpu, config.fleet.gpus_per_replica)
+    return budget
+
+
+def warn_of_early_end(config: RunConfig, budget: PowerBudget) -> None:
+    """Say in one line on stderr when a supply trace leaves part of the simulation without one."""
+    power, duration_s = config.power, config.sim.duration_s
+    if budget.ends_s + power.stale_s < duration_s:
+        click.echo(
+            f"steppe: warning: power.supply: a trace ends {budget.ends_s:g} s into a simulation of "
+            f"{duration_s:g} s; {power.stale_s:g} s later the budget is that of power.fallback_w, "
+            f"{power.fallback_w:g} W",
+            err=True,
+        )
 
 
 def check_signals(power: PowerSection) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
-from steppe.cli.inputs import check_signals
+from steppe.cli.inputs import check_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
 from steppe.config import (
@@ -77,6 +77,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     frontier = frontier_for(settings, kind)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
+    warn_of_early_end(settings, scenario.budget)
     console.print(
         f"simulating {fleet.replicas} replicas and {len(arrivals)} requests; energy modelled"
     )

@@ -229,6 +229,7 @@ class Controller:
             running=seen.running,
             shortages=shortages,
             battery=seen.budget.charge,
+            stale=seen.budget.stale,
             replicas=replicas,
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import NO_BATTERY, Battery, Charge, Exchange, Store, battery_from_config
 from steppe.power.signal import Fresh, Missing, Reading, Stale
-from steppe.power.supply import Supply, TraceClock, offered, supply_from_config, total
+from steppe.power.supply import Supply, TraceClock, ends_s, offered, supply_from_config, total
 
 STEERED_S = 60.0
 """A battery that is steered gives and takes no more than it can for so long, s of the run: who
@@ -103,6 +103,14 @@ class PowerBudget:
         Joules of run time, as a GPU's meter counts them.
         """
         return self._curtailed_j
+
+    @property
+    def ends_s(self) -> float:
+        """Run time of the last row of the trace that ends first, s; infinite without a trace.
+
+        `stale_s` later the fallback holds for good.
+        """
+        return min(ends_s(supply, self._clock) for supply in self._supplies)
 
     @property
     def stored_j(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +89,17 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
             return Fresh(trace.at((trace_s + offset_s) % YEAR_S), 0.0)
         case Live(signal):
             return signal.read()
+        case _:
+            assert_never(supply)
+
+
+def ends_s(supply: Supply, clock: TraceClock) -> float:
+    """Return the run time of the last thing that a source says, s; infinite without an end."""
+    match supply:
+        case Replay(trace, offset_s):
+            return clock.started_s + (trace.end_s - offset_s) / clock.speedup
+        case Steady() | WeatherYear() | Live():
+            return math.inf
         case _:
             assert_never(supply)
 

@@ -111,6 +111,9 @@ def _requests(summary: Summary) -> RenderableType:
         f"{summary['request_goodput']:.3g} requests/s",
     )
     parts: list[RenderableType] = [Rule(style="bright_black"), ends, good]
+    if summary["stale_s"] > 0:
+        stale = f"the supply was not known for {span(summary['stale_s'])}: the fallback held"
+        parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))
     if summary["lost_lines"]:
         lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))

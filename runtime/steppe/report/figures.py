@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2933", "#66737f", "#e4e8ec"
 SUPPLY, BUDGET, DRAW, OVER = "#d3e9dc", "#1f2933", "#2a78b8", "#d1342f"
+STALE = "#d5d8dc"
 GIVEN, TAKEN = "#f2d9a0", "#a9d3bb"
 TOKENS, DEMAND, PER_JOULE = "#cfe0ef", "#7a8b99", "#b0541a"
 REPLICAS = ("#2a78b8", "#e08a1e", "#3d9970", "#a04a9c")
@@ -120,6 +121,7 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     budget_w, draw_w = series.budget_w, series.draw_w
     over_w = np.where(series.over_w > 0, budget_w + series.over_w, np.nan)
     axes.stairs(series.supply_w, edges, fill=True, color=SUPPLY, label="supply")
+    _draw_stale(axes, edges, series)
     given_w = _draw_battery(axes, edges, series)
     axes.stairs(budget_w, edges, baseline=None, color=BUDGET, linewidth=1.1, label="power budget")
     axes.stairs(draw_w, edges, baseline=None, color=DRAW, linewidth=1.6, label="draw")
@@ -129,7 +131,18 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     largest_w = max(1.0, *given_w, *(budget_w + series.over_w), *draw_w)
     axes.set_ylim(0, 1.08 * largest_w)
     _title(axes, "Power")
-    _legend(axes, 6)
+    _legend(axes, 7)
+
+
+def _draw_stale(axes: Any, edges: Floats, series: RunSeries) -> None:
+    """Shade, over the whole height, where no source was believed and the fallback held."""
+    stale = series.stale > 0
+    if np.any(stale):
+        high = np.where(stale, 1.0, np.nan)
+        up = axes.get_xaxis_transform()
+        axes.stairs(
+            high, edges, fill=True, color=STALE, alpha=0.7, transform=up, label="supply stale"
+        )
 
 
 def _draw_battery(axes: Any, edges: Floats, series: RunSeries) -> Floats:

@@ -106,7 +106,7 @@ def plain_line(record: TickRecord) -> str:
     shortage = first_to_tell(record.shortages)
     return (
         f"{span(record.t_s)}"
-        f"  supply {quantity(record.supply_w, 'W')}"
+        f"  supply {quantity(record.supply_w, 'W')}{' (stale)' if record.stale else ''}"
         f"{'' if record.battery is None else f'  {battery_text(record.battery)}'}"
         f"  budget {quantity(record.budget_w, 'W')}"
         f"  draw {quantity(record.draw_w, 'W')}"
@@ -190,6 +190,8 @@ def _power(latest: TickRecord, history: Sequence[TickRecord]) -> Panel:
         grid.add_row(name, bar, Text(quantity(value_w, "W"), style=style), shape)
     note = f"over budget by {quantity(over_w, 'W')}"
     subtitle = note if over_w > 0 else f"headroom {quantity(latest.supply_w - latest.draw_w, 'W')}"
+    if latest.stale:
+        subtitle = f"supply stale, fallback  {subtitle}"
     if latest.battery is not None:
         subtitle = f"{battery_text(latest.battery)}  {subtitle}"
     return _panel(grid, "power", Text(subtitle, style="red" if over_w > 0 else "dim"))

@@ -71,6 +71,7 @@ class TickRecord:
         shortages: What the budget is not enough for, now or first in the forecast.
         battery: How the battery stands after the window, and what it gave in it, at the site;
             None where there is none.
+        stale: Whether a source was stale or missing, so that `supply_w` is the fallback.
         replicas: Every replica of the fleet.
     """
 
@@ -86,6 +87,7 @@ class TickRecord:
     running: int
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     battery: Charge | None = field(default=None, kw_only=True)
+    stale: bool = field(default=False, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

@@ -25,6 +25,7 @@ class RunSeries:
         ticks_per_point: Ticks that one point covers.
         edges_s: Begin of the first point and the end of every point, s; (n + 1,).
         supply_w: Power offered, W; (n,).
+        stale: Share of the point in which the supply was stale or missing; (n,).
         battery_w: What the battery gave, W; took, below 0; (n,).
         budget_w: Power budget, W; (n,).
         draw_w: Draw, W; (n,).
@@ -42,6 +43,7 @@ class RunSeries:
     ticks_per_point: int
     edges_s: Floats
     supply_w: Floats
+    stale: Floats
     battery_w: Floats
     budget_w: Floats
     draw_w: Floats
@@ -73,6 +75,7 @@ def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
         ticks_per_point=ticks_per_point,
         edges_s=edges_s,
         supply_w=mean(lambda tick: tick.supply_w),
+        stale=mean(lambda tick: float(tick.stale)),
         battery_w=mean(lambda tick: 0.0 if tick.battery is None else tick.battery.power_w),
         budget_w=mean(lambda tick: tick.budget_w),
         draw_w=mean(lambda tick: tick.draw_w),

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from steppe.report.latency import Latency, latency, request_goodput, slo_attainment
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
-from steppe.report.tracking import Tracking, track
+from steppe.report.tracking import PowerTrace, Tracking, track
 
 
 class RequestCounts(TypedDict):
@@ -38,6 +38,7 @@ class Summary(TypedDict):
     the sums over all requests, whatever their end. `output_tokens_per_joule` and
     `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
     included; None where that divides by zero. `request_goodput` is in requests per second.
+    `stale_s` is for how long the supply was stale or missing, so that the fallback held, s.
     `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
     sums over them lack these, the energy does not.
     """
@@ -55,6 +56,7 @@ class Summary(TypedDict):
     output_tokens_per_joule: float | None
     energy_per_output_token: float | None
     tracking: Tracking
+    stale_s: float
     latency: Latency
     slo: SloTargets
     slo_attainment: float | None
@@ -86,6 +88,7 @@ def summarise(
         output_tokens_per_joule=_ratio(output_tokens, totals.energy_j),
         energy_per_output_token=_ratio(totals.energy_j, output_tokens),
         tracking=track(ticks, totals.meter_delay_s),
+        stale_s=_stale_s(ticks),
         latency=latency(requests),
         slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
         slo_attainment=slo_attainment(requests, slo),
@@ -94,6 +97,11 @@ def summarise(
         lost_lines=totals.lost_lines,
         versions=totals.versions,
     )
+
+
+def _stale_s(ticks: Sequence[TickRecord]) -> float:
+    widths_s = PowerTrace.from_ticks(ticks).width_s.tolist()
+    return math.fsum(s for tick, s in zip(ticks, widths_s, strict=True) if tick.stale)
 
 
 def _wasted_j(requests: Sequence[RequestRecord]) -> float:

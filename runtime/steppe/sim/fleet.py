@@ -197,6 +197,7 @@ class SimulatedFleet:
             running=sum([len(member.replica.batch.running) for member in self._members]),
             shortages=shortages,
             battery=self.budget.charge,
+            stale=self.budget.stale,
             replicas=self._replica_ticks(seen, fresh, window_s),
         )
 
