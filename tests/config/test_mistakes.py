@@ -158,6 +158,24 @@ def test_a_key_that_is_given_twice_is_refused_with_both_lines(tmp_path: Path) ->
         load_config(path)
 
 
+@pytest.mark.parametrize("number", ["010", "-07", "1:30", "1:30.5"])
+def test_a_number_that_yaml_counts_in_eights_or_sixties_is_refused(
+    tmp_path: Path, number: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"sim:\n  duration_s: {number}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: line 2: asked for a decimal number, found {number}"
+
+
+def test_a_file_that_nests_too_deep_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("a: " + "[" * 3000 + "]" * 3000)
+    with pytest.raises(ConfigError, match="asked for a few levels of nesting, found too many"):
+        load_config(path)
+
+
 def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(VALUES) + "slo: {<<: {ttft_s: 9}, ttft_s: 1}\n")

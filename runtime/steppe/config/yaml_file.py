@@ -13,9 +13,16 @@ from steppe.errors import ConfigError
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 """A number such as `5e-5`, which YAML 1.1 takes for text for want of a point and a sign."""
 
+_OLD = re.compile(r"[-+]?0[0-7_]+$|.*:")
+"""A number such as `010` or `1:30`, which YAML 1.1 counts in eights or sixties and nobody else."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, of which the last would count."""
+    """Refuses what would be read as something else than what was meant.
+
+    That is a key that stands twice in one mapping, of which the last would count, and a number
+    that only YAML 1.1 reads as it does.
+    """
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -30,7 +37,18 @@ class _Loader(yaml.SafeLoader):
             lines[key.value] = line
         return node
 
+    def decimal(self, node: yaml.ScalarNode) -> int | float:
+        """Return a number that counts in tens, or in twos or sixteens and says so."""
+        if _OLD.match(node.value):
+            line = node.start_mark.line + 1
+            raise ConfigError(f"line {line}: asked for a decimal number, found {node.value}")
+        if node.tag.endswith("int"):
+            return super().construct_yaml_int(node)
+        return super().construct_yaml_float(node)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.decimal)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.decimal)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
@@ -38,8 +56,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     """Return the keys and values of a YAML file.
 
     Raises:
-        ConfigError: The file is missing, is not YAML or no mapping, or gives a key twice. The
-            message is one line that names the file.
+        ConfigError: The file is missing, is not YAML or no mapping, nests too deep, gives a key
+            twice, or has a number such as `010`. The message is one line that names the file.
     """
     try:
         values = yaml.load(path.read_text(), _Loader)
@@ -47,6 +65,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: asked for a few levels of nesting, found too many") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
