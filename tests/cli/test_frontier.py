@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,18 @@ def test_a_frontier_of_another_model_or_gpu_is_refused(
     result = _corrected(tmp_path, subject)
     assert result.exit_code == 2
     assert result.stderr == f"steppe: {tmp_path / 'mine.yaml'}: {says}\n"
+
+
+def test_a_frontier_may_come_through_a_pipe(tmp_path: Path) -> None:
+    write_frontier(
+        Frontier.of([OperatingPoint(1980, 64, 4000.0, 600.0)], 70.0, 80.0, "counter"),
+        tmp_path / "mine.yaml",
+    )
+    end, begin = os.pipe()
+    os.write(begin, (tmp_path / "mine.yaml").read_bytes())
+    os.close(begin)
+    assert _points("--batch", "64", "--measured", f"/dev/fd/{end}")
+    os.close(end)
 
 
 def test_a_gpu_file_of_ones_own_takes_a_frontier_of_whatever_gpu(tmp_path: Path) -> None:

@@ -140,6 +140,15 @@ def test_a_cluster_is_named_as_ray_names_it(tmp_path: Path, address: str) -> Non
     assert loaded(tmp_path, {"ray": {"address": address}}).ray.address == address
 
 
+def test_a_batch_limit_to_try_counts_once(tmp_path: Path) -> None:
+    config = loaded(tmp_path, {"frontier": {"sweep": {"batch_limits": [8, 4, 8]}}})
+    assert config.frontier.sweep is not None
+    assert config.frontier.sweep.batch_limits == (8, 4)
+    assert "at least 1, found an empty" in refusal(
+        tmp_path, {"frontier": {"sweep": {"batch_limits": []}}}
+    )
+
+
 def test_a_whole_number_is_a_number_and_so_is_one_with_an_exponent(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(VALUES) + "control: {period_s: 2, over_share: 5e-5}\n")

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from steppe.errors import ConfigError
-from steppe.frontier.file import Subject, read_frontier, read_subject, write_frontier
+from steppe.frontier.file import (
+    Subject,
+    read_frontier,
+    read_frontier_and_subject,
+    write_frontier,
+)
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
@@ -24,29 +29,38 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
     path = tmp_path / "frontier.yaml"
     frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
     write_frontier(frontier, path, Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3"))
-    assert read_frontier(path) == frontier
-    assert read_subject(path) == Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3")
+    subject = Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3")
+    assert read_frontier_and_subject(path) == (frontier, subject)
     write_frontier(frontier, path)
-    assert read_subject(path) == Subject(None, None)
+    assert read_frontier_and_subject(path) == (frontier, Subject(None, None))
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("source: x\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
-        ("", "not a frontier: asked for a mapping, found NoneType"),
-        ("- 1\n", "not a frontier: asked for a mapping, found list"),
-        ("source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n", "not a frontier"),
-        (HEAD + "points: []\n", "points: empty"),
-        (HEAD + POINT.format(600, 8, '"70"'), "draw_w: asked for a number above 0, found '70'"),
-        (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a whole number above 0, found 0"),
-        (HEAD + POINT.format(600, 8.5, 70), "batch_limit: asked for a whole number above 0, found"),
-        (HEAD + POINT.format(600, "true", 70), "batch_limit: asked for a whole .*, found True"),
-        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a whole number above 0, found 0"),
-        (HEAD + POINT.format(600, 8, ".nan"), "draw_w: asked for a number above 0, found nan"),
-        (REST.format(".nan", 9) + GOOD, "asleep_w: asked for a number of at least 0, found nan"),
+        ("", "asked for a mapping, found NoneType"),
+        ("- 1\n", "asked for a mapping, found list"),
+        (
+            "source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n",
+            "points.0.colour: unknown key",
+        ),
+        (HEAD + "points: []\n", "points: asked for a list of at least 1, found an empty"),
+        (HEAD + POINT.format(600, 8, '"70"'), "points.0.draw_w: asked for a number, found '70'"),
+        (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a number of at least 1, found 0"),
+        (HEAD + POINT.format(600, 8.5, 70), "batch_limit: asked for a whole number, found 8.5"),
+        (HEAD + POINT.format(600, "true", 70), "batch_limit: asked for a whole number, found True"),
+        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a number of at least 1, found 0"),
+        (HEAD + POINT.format(600, 8, ".nan"), "draw_w: asked for a finite number, found nan"),
+        (REST.format(".nan", 9) + GOOD, "asleep_w: asked for a finite number, found nan"),
         (REST.format(-50, 9) + GOOD, "asleep_w: asked for a number of at least 0, found -50"),
-        (REST.format(9, ".inf") + GOOD, "idle_w: asked for a number of at least 0, found inf"),
+        (REST.format(9, ".inf") + GOOD, "idle_w: asked for a finite number, found inf"),
+        (HEAD + "modle: x\n" + GOOD, "modle: unknown key, did you mean model?"),
+        (HEAD + "idle_w: 2\n" + GOOD, "idle_w: given in line 3 and again in line 4"),
+        (HEAD + POINT.format(600, "010", 70), "line 4: asked for a decimal number, found 010"),
+        ("source:\nasleep_w: 1\nidle_w: 1\n" + GOOD, "source: asked for a text, found nothing"),
+        (HEAD + "points: [1]\n", "points.0: asked for a mapping, found 1"),
+        ("[" * 3000, "asked for a few levels of nesting"),
         (REST.format(70, 70) + GOOD, "asleep_w: asked for less than the 70 W of .*, found 70"),
     ],
 )
@@ -63,6 +77,21 @@ def test_a_batch_limit_that_the_engines_do_not_take_is_refused(tmp_path: Path) -
     assert read_frontier(path, 64).full.batch_limit == 64
     with pytest.raises(ConfigError, match=r"batch limit of 64, found engine.max_batch_limit: 16"):
         read_frontier(path, 16)
+
+
+def test_two_points_of_one_setting_contradict_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    point = "  - {{clock_mhz: 600, batch_limit: 8, output_tps: {}, draw_w: {}}}\n"
+    path.write_text(HEAD + "points:\n" + point.format(9, 50) + point.format(1, 30))
+    said = "points.1: asked for a setting once, found 600 MHz and batch limit 8 in points.0 too"
+    with pytest.raises(ConfigError, match=said):
+        read_frontier(path)
+
+
+def test_a_number_may_have_an_exponent_without_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text(REST.format("5e1", 60) + GOOD)
+    assert read_frontier(path).asleep_w == 50.0
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from steppe.errors import ConfigError, ModelError, UsageError
 from steppe.fleet.weights import spec_name
-from steppe.frontier.file import read_frontier, read_subject
+from steppe.frontier.file import Subject, read_frontier_and_subject
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -93,9 +93,9 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
     )
     if wanted.measured is not None:
-        known = read_frontier(wanted.measured).candidates
-        _refuse_another(wanted.measured, roofline)
-        roofline = roofline.refitted(known, wanted.input_tokens, wanted.output_tokens)
+        known, subject = read_frontier_and_subject(wanted.measured)
+        _refuse_another(wanted.measured, subject, roofline)
+        roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)
     clocks = _clocks(wanted.clock, roofline.gpu)
     points = [
@@ -110,12 +110,11 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         _show(_table(_title(wanted, roofline), points, best))
 
 
-def _refuse_another(path: Path, roofline: EnergyRoofline) -> None:
+def _refuse_another(path: Path, said: Subject, roofline: EnergyRoofline) -> None:
     """Refuse a frontier that says it is of another model or GPU than the one that it corrects.
 
     A GPU file of one's own may have any name, so no frontier is refused for the GPU of one.
     """
-    said = read_subject(path)
     if said.model is not None and _model_name(said.model) != _model_name(roofline.model.name):
         raise ConfigError(f"{path}: model: asked for {roofline.model.name}, found {said.model}")
     gpu = _shipped_gpu(roofline.gpu.name)

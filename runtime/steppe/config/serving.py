@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steppe.config.section import Count, FilePath, Positive, Section, Share
 
@@ -50,12 +50,17 @@ class SweepSection(Section):
     lowest_clock_share: Share = 0.5
     """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
     voltage falls no further: slower clocks then cost more joules per token, not fewer."""
-    batch_limits: Annotated[tuple[Count, ...] | None, Field(strict=False)] = None
-    """Batch limits to try; powers of two up to the largest when absent."""
+    batch_limits: Annotated[tuple[Count, ...] | None, Field(strict=False, min_length=1)] = None
+    """Batch limits to try, each once; powers of two up to the largest when absent."""
     window_s: Positive = 2.0
     """Length of one measured window, s."""
     prompt_tokens: Count = 128
     output_tokens: Count = 64
+
+    @field_validator("batch_limits")
+    @classmethod
+    def _each_once(cls, limits: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if limits is None else tuple(dict.fromkeys(limits))
 
 
 class FrontierSection(Section):

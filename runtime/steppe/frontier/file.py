@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import yaml
+from pydantic import Field, ValidationError
 
+from steppe.config.mistake import first_mistake
+from steppe.config.section import NonNegative, Positive, Section
+from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
-_WHOLE = ("clock_mhz", "batch_limit")
-_MAY_BE_0 = ("asleep_w", "idle_w", "tpot_s")
+Limit = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class _PointSection(Section):
+    """An operating point as a file has it."""
+
+    clock_mhz: Limit
+    batch_limit: Limit
+    output_tps: Positive
+    draw_w: Positive
+    tpot_s: NonNegative = 0.0
+
+
+class _FrontierSection(Section):
+    """A whole frontier file."""
+
+    source: str
+    model: str | None = None
+    gpu: str | None = None
+    asleep_w: NonNegative
+    idle_w: NonNegative
+    points: Annotated[tuple[_PointSection, ...], Field(min_length=1, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +75,9 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
         most_batch: Largest batch limit that the engines take.
 
     Raises:
-        ConfigError: The file is missing, malformed or lacks a key, or asks for larger batches.
+        ConfigError: The file is missing or malformed, or asks for larger batches.
     """
-    frontier = _read(path)
+    frontier, _ = read_frontier_and_subject(path)
     largest = max(point.batch_limit for point in frontier.candidates)
     if largest > most_batch:
         raise ConfigError(
@@ -62,49 +87,37 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
     return frontier
 
 
-def read_subject(path: Path) -> Subject:
-    """Return what a frontier file that can be read is of."""
-    values = yaml.safe_load(path.read_text())
-    return Subject(*(str(values[key]) if key in values else None for key in ("model", "gpu")))
+def read_frontier_and_subject(path: Path) -> tuple[Frontier, Subject]:
+    """Read a frontier file and what it is of.
 
-
-def _read(path: Path) -> Frontier:
+    Raises:
+        ConfigError: The file is missing, malformed or lacks a key, has an unknown one, or has
+            two points of one setting. The message is one line.
+    """
+    values = read_mapping(path)
     try:
-        values = yaml.safe_load(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError(f"asked for a mapping, found {type(values).__name__}")
-        points = [_point(OperatingPoint(**point)) for point in values["points"]]
-        asleep_w, idle_w = (_number(name, values[name]) for name in ("asleep_w", "idle_w"))
-        if not points:
-            raise ValueError("points: empty")
-        frontier = Frontier.of(points, asleep_w, idle_w, str(values["source"]))
-        if asleep_w >= frontier.floor.draw_w:
-            raise ValueError(
-                f"asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "
-                f"that draws least, found {asleep_w:g}"
+        said = _FrontierSection.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_mistake(error, _FrontierSection)}") from error
+    points = [OperatingPoint(**point.model_dump()) for point in said.points]
+    _refuse_twice(path, points)
+    frontier = Frontier.of(points, said.asleep_w, said.idle_w, said.source)
+    if said.asleep_w >= frontier.floor.draw_w:
+        raise ConfigError(
+            f"{path}: asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "
+            f"that draws least, found {said.asleep_w:g}"
+        )
+    return frontier, Subject(said.model, said.gpu)
+
+
+def _refuse_twice(path: Path, points: Sequence[OperatingPoint]) -> None:
+    """Refuse two points of one setting, of which at most one can be right."""
+    first: dict[tuple[int, int], int] = {}
+    for place, point in enumerate(points):
+        setting = point.clock_mhz, point.batch_limit
+        if setting in first:
+            raise ConfigError(
+                f"{path}: points.{place}: asked for a setting once, found {point.clock_mhz} MHz "
+                f"and batch limit {point.batch_limit} in points.{first[setting]} too"
             )
-        return frontier
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except KeyError as error:
-        raise ConfigError(f"{path}: {error.args[0]}: missing") from error
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a frontier: {' '.join(str(error).split())}") from error
-
-
-def _point(point: OperatingPoint) -> OperatingPoint:
-    """Return a point whose numbers can be."""
-    for name, value in asdict(point).items():
-        _number(name, value)
-    return point
-
-
-def _number(name: str, value: Any) -> float:
-    """Return the number that a name stands for, if it can be."""
-    kinds = (int,) if name in _WHOLE else (int, float)  # a bool is an int, but none of these
-    fits = type(value) in kinds and 0 <= value < math.inf and (value > 0 or name in _MAY_BE_0)
-    if not fits:
-        kind = "whole number" if name in _WHOLE else "number"
-        least = "of at least 0" if name in _MAY_BE_0 else "above 0"
-        raise ValueError(f"{name}: asked for a {kind} {least}, found {value!r}")
-    return float(value)
+        first[setting] = place
