@@ -134,7 +134,7 @@ def test_people_get_a_table() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--gpu", "h900"], "asked for GPU h900"),
+        (["--gpu", "h900"], "asked for GPU 'h900'"),
         (["--model", "no-such-model"], "asked for model no-such-model"),
         (["--model", "llama-3.1-8"], "llama-3.1-8b"),
         (["--tp", "3"], "asked for tp 3"),

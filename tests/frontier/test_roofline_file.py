@@ -84,7 +84,7 @@ def test_a_config_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None
 
 
 def test_an_unknown_gpu_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="asked for GPU h900, found a100, b200, h100"):
+    with pytest.raises(ConfigError, match="asked for GPU 'h900', found a100, b200, h100"):
         read_gpu_spec("h900")
 
 
@@ -106,10 +106,17 @@ def test_measured_energies_are_read_where_a_gpu_file_has_them(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("power_limit_w", "colour", "power_limit_w: missing"),
-        ("coefficients:", "joules_per_byte: some\ncoefficients:", "joules_per_byte: asked for a n"),
-        ("value: 700", "value: many", "power_limit_w: asked for a number"),
-        ("value: 700", "value: 0", "power_limit_w: asked for a number above 0, found 0"),
+        ("power_limit_w", "# power_limit_w", "power_limit_w: missing"),
+        ("coefficients:", "joules_per_byte: some\ncoefficients:", "joules_per_byte: asked for a f"),
+        ("value: 700", "value: many", "power_limit_w: asked for a finite number, found 'many'"),
+        ("value: 700", "value: 0", "power_limit_w: asked for a number from 0.001 to 1e\\+06, f"),
+        ("value: 700", "value: .nan", "power_limit_w: asked for a finite number, found nan"),
+        ("value: 700", "vale: 700", "power_limit_w.value: missing"),
+        ("value: 210", "value: 210.5", "lowest_mhz: asked for a whole number, found 210.5"),
+        ("value: 210", "value: 0210", "line 12: asked for a decimal number, found 0210"),
+        ("name: h100", "name: 100", "name: asked for a text, found 100"),
+        ("3.35e+12", "1e-300", "bandwidth_bps: asked for a number from 1e\\+06 to 1e\\+21, found"),
+        ("bare_w", "joules_per_flops: 1\nbare_w", "unknown key, did you mean joules_per_flop?"),
         ("value: 1980", "value: 100", "lowest_mhz: asked for at most highest_mhz 100"),
     ],
 )

@@ -54,7 +54,7 @@ def first_mistake(error: ValidationError, whole: type[Section]) -> str:
         case "extra_forbidden" | "invalid_key":
             keys, sections = _place(first["loc"][:-1], whole)
             known = [key for section in sections for key in section.model_fields]
-            return _unknown(keys, str(first["loc"][-1]), known)
+            return unknown_key(keys, str(first["loc"][-1]), known)
         case "missing":
             return f"{_dotted(keys)}: missing"
         case "union_tag_not_found":
@@ -123,11 +123,18 @@ def _no_tag(
     keys: Sequence[int | str], found: Mapping[Any, Any], sections: Iterable[type[Section]]
 ) -> str:
     for key in get_close_matches(_TAG, map(str, found), 1):
-        return _unknown(keys, key, [_TAG])
+        return unknown_key(keys, key, [_TAG])
     return f"{_dotted([*keys, _TAG])}: missing: asked for {_kinds(sections)}"
 
 
-def _unknown(keys: Sequence[int | str], key: str, known: Iterable[str]) -> str:
+def unknown_key(keys: Sequence[int | str], key: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a key that nothing knows, and which it may stand for.
+
+    Args:
+        keys: The keys that lead to where it stands.
+        key: The key.
+        known: Those that may stand there.
+    """
     near = "".join(f", did you mean {each}?" for each in get_close_matches(key, known, 1))
     return f"{_dotted([*keys, key])}: unknown key{near}"
 

@@ -6,7 +6,7 @@ import csv
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,13 @@ from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.coefficients import Coefficients
+from steppe.frontier.gpu_file import gpu_spec_of
 from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
 from steppe.frontier.host import Host
 from steppe.frontier.likeness import Place, Residual, features_of
 from steppe.frontier.model_config import longest_context_of, shape_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
-
-_ABOVE_ZERO = frozenset(
-    [
-        "memory_bytes",
-        "bandwidth_bps",
-        "half_flops",
-        "fp8_flops",
-        "power_limit_w",
-        "lowest_mhz",
-        "highest_mhz",
-        "step_mhz",
-    ]
-)
 
 
 def read_roofline(
@@ -73,7 +61,8 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
     """Return a GPU: a YAML file, or the name of one in `configs/gpus`.
 
     Raises:
-        ConfigError: There is no such GPU, or its file lacks a number.
+        ConfigError: There is no such GPU, or its file lacks a key, has an unknown one or a number
+            that cannot be. The message is one line.
     """
     path = Path(gpu)
     if not path.is_file():
@@ -81,25 +70,11 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
         path = folder / f"{str(gpu).lower()}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-            raise ConfigError(f"asked for GPU {gpu}, found {known}")
-    values = read_mapping(path)
+            raise ConfigError(f"asked for GPU {str(gpu)!r}, found {known}")
     try:
-        asked = [f.name for f in fields(GpuSpec) if f.name in values or _is_required(f)]
-        found = {name: _value(values[name]) for name in asked}
-    except KeyError as error:
-        raise ConfigError(f"{path}: {error.args[0]}: missing") from error
-    for name, value in found.items():
-        if name not in ("name", "coefficients") and not isinstance(value, int | float):
-            raise ConfigError(f"{path}: {name}: asked for a number, found {value!r}")
-        if name in _ABOVE_ZERO and not value > 0:
-            raise ConfigError(f"{path}: {name}: asked for a number above 0, found {value!r}")
-    spec = GpuSpec(**found)
-    if spec.lowest_mhz > spec.highest_mhz:
-        raise ConfigError(
-            f"{path}: lowest_mhz: asked for at most highest_mhz {spec.highest_mhz}, "
-            f"found {spec.lowest_mhz}"
-        )
-    return spec
+        return gpu_spec_of(read_mapping(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 @cache
@@ -147,10 +122,6 @@ def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residu
 
 def _coefficients(part: Mapping[str, Any]) -> Coefficients:
     return Coefficients(**{f.name: float(_value(part[f.name])) for f in fields(Coefficients)})
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING
 
 
 def _value(entry: Any) -> Any:
