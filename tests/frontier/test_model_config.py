@@ -162,15 +162,33 @@ def test_attention_that_was_not_quantised_stays_large() -> None:
         ({"hidden_size": None}, "config of x"),
         ({"quantization_config": {"quant_method": "magic"}}, "magic"),
         ({"torch_dtype": "int3"}, "int3"),
-        ({"quantization_config": "fp8"}, "config of x"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers: asked for a number above 0, found 0"),
-        ({"num_attention_heads": -4}, "num_attention_heads: asked for a number above 0"),
+        ({"quantization_config": "fp8"}, "quantization_config: asked for a mapping, found 'fp8'"),
+        (
+            {"num_hidden_layers": 0},
+            "num_hidden_layers: asked for a whole number from 1 .*, found 0",
+        ),
+        ({"num_hidden_layers": 32.5}, "num_hidden_layers: asked for a whole .*, found 32.5"),
+        ({"num_hidden_layers": True}, "num_hidden_layers: asked for a whole .*, found True"),
+        ({"hidden_size": "4096"}, "hidden_size: asked for a whole number .*, found '4096'"),
+        ({"hidden_size": 10**400}, "hidden_size: asked for a whole number .*, found 10000"),
+        ({"head_dim": [64]}, r"head_dim: asked for a whole number from 0 .*, found \[64\]"),
+        ({"quantization_config": {"quant_method": "awq", "bits": "x"}}, "the bits of 'awq', f"),
+        ({**MIXTRAL, "mlp_only_layers": [0] * 40}, "asked for expert layers, found -8 of 32"),
+        ({"mlp_only_layers": 5}, "mlp_only_layers: asked for a list, found 5"),
+        ({"model_type": "bert"}, "model_type: asked for a decoder such as llama, found 'bert'"),
+        ({"model_type": None}, "model_type: asked for a decoder such as llama, found nothing"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder: asked for a decoder alone, found true"),
+        ({"num_attention_heads": -4}, "num_attention_heads: asked for a whole number from 1"),
         ({"num_experts": 8, "num_experts_per_tok": 9}, "9 of 8"),
     ],
 )
 def test_a_bad_config_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         shape_of("x", {**LLAMA, **change})
+
+
+def test_a_decoder_of_a_new_type_is_taken_for_one_like_llama() -> None:
+    assert shape_of("x", {**LLAMA, "model_type": "newcomer"}).params == shape_of("x", LLAMA).params
 
 
 def test_a_missing_key_is_named() -> None:

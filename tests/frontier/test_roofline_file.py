@@ -76,7 +76,7 @@ def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
         read_model_shape(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a":' + "[" * 100_000])
 def test_a_config_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json"):

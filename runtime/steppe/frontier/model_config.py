@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steppe.errors import ModelError
+from steppe.frontier.model_check import check_model
 from steppe.frontier.model_shape import AttentionShape, ExpertShape, ModelShape, StateShape
 from steppe.frontier.weight_precision import weight_precision
 
@@ -23,15 +24,16 @@ def shape_of(name: str, config: Config) -> ModelShape:
     """Return the shape of a model from its `config.json`; nothing else is needed.
 
     Raises:
-        ModelError: A key is missing, is no number, or the quantisation is not known.
+        ModelError: It is no decoder, a size is missing or cannot be, or the quantisation is not
+            known.
     """
     try:
         whole = {**config, **_text_part(config)}
-        _require_sizes(whole)
+        check_model(whole)
         return _shape_of(name, whole)
     except KeyError as error:
         raise ModelError(f"config of {name}: {error.args[0]}: missing") from error
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ModelError(f"config of {name}: {error}") from error
 
 
@@ -54,12 +56,6 @@ def longest_context_of(name: str, config: Config) -> int | None:
         return max(int(own), int(before * float(scaling.get("factor") or 1)))
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"config of {name}: max_position_embeddings: {error}") from error
-
-
-def _require_sizes(config: Config) -> None:
-    for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"):
-        if int(config[key]) < 1:
-            raise ValueError(f"{key}: asked for a number above 0, found {config[key]!r}")
 
 
 def _text_part(config: Config) -> Config:
@@ -203,6 +199,8 @@ def _experts(config: Config, layers: int) -> ExpertShape:
     else:
         spaced = layers // int(config.get("decoder_sparse_step") or 1)
         routed = spaced - len(config.get("mlp_only_layers") or ())
+    if not 0 <= routed <= layers:
+        raise ModelError(f"asked for expert layers, found {routed} of {layers}")
     return ExpertShape(routed, count, per_token, 3 * int(config["hidden_size"]) * width)
 
 

@@ -164,6 +164,8 @@ def _json(path: Path) -> Mapping[str, Any]:
         values = json.loads(path.read_text())
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ModelError(f"{path}: asked for a few levels of nesting, found too many") from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict):

@@ -36,7 +36,12 @@ def weight_precision(
     quantisation = config.get("quantization_config")
     if not quantisation:
         return WeightPrecision(plain, plain, 0.0, 0, 0, 0)
-    bits, floating = _bits(quantisation)
+    try:
+        bits, floating = _bits(quantisation)
+    except (TypeError, ValueError, AttributeError) as error:
+        method, found = quantisation.get("quant_method"), repr(dict(quantisation))
+        said = f"quantization_config: asked for the bits of {method!r}, found {found[:60]}"
+        raise ModelError(said) from error
     if _is_mxfp4(quantisation):
         return WeightPrecision(plain, _MXFP4_BYTES, 0.0, 0, 0, 1)
     kept = _kept_share(quantisation, dense_params, attention_params)

@@ -1,0 +1,94 @@
+"""Is a Hugging Face `config.json` that of a language model, and can its numbers be?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+_FURTHER_SIZES = (
+    "attention_head_dim",
+    "conv_kernel",
+    "decoder_sparse_step",
+    "experts_per_token",
+    "first_k_dense_replace",
+    "head_dim",
+    "interleave_moe_layer_step",
+    "intermediate_size",
+    "intermediate_size_mlp",
+    "kv_lora_rank",
+    "mamba_head_dim",
+    "mamba_num_heads",
+    "max_position_embeddings",
+    "moe_intermediate_size",
+    "n_groups",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_key_value_heads",
+    "num_local_experts",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "shared_expert_intermediate_size",
+    "sliding_window",
+    "sliding_window_pattern",
+    "ssm_state_size",
+    "v_head_dim",
+)
+"""Sizes that a config may lack, or have as null or 0."""
+_LISTS = ("layer_types", "mlp_only_layers")
+_MAPPINGS = ("quantization_config", "rope_parameters", "rope_scaling")
+LARGEST = 1_000_000_000
+"""Largest size of anything in a model."""
+_NO_DECODERS = (
+    r"(xlm-)?roberta(-xl)?|(conv|distil|mobile|modern|nomic_|al)?bert|camembert|deberta(-v2)?|electra|"
+    r"ernie|flaubert|funnel|layoutlm|longformer|mpnet|[mu]?t5|m?bart|(bigbird_)?pegasus|led|marian|"
+    r"m2m_100|whisper|wav2vec2|clip|siglip|vit"
+)
+"""Model types whose steps are not those of a decoder: encoders, and those with both."""
+
+
+def check_model(config: Mapping[str, Any]) -> None:
+    """Look at what the shape of a model is read from.
+
+    An unknown type is taken for a decoder like Llama where it has the sizes of one.
+
+    Args:
+        config: The whole `config.json`, the language model's part on top.
+
+    Raises:
+        KeyError: A size is missing.
+        ValueError: It is no decoder, or a value cannot be; the message names the key.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or re.fullmatch(_NO_DECODERS, kind.lower()):
+        raise ValueError(f"model_type: asked for a decoder such as llama, found {_shown(kind)}")
+    if config.get("is_encoder_decoder") is True:
+        raise ValueError("is_encoder_decoder: asked for a decoder alone, found true")
+    for key in _SIZES:
+        _require_size(key, config[key], least=1)
+    for key in _FURTHER_SIZES:
+        if config.get(key) is not None:
+            _require_size(key, config[key], least=0)
+    for key in _LISTS:
+        if not isinstance(config.get(key) or [], list | tuple):
+            raise ValueError(f"{key}: asked for a list, found {_shown(config[key])}")
+    for key in _MAPPINGS:
+        if not isinstance(config.get(key) or {}, Mapping):
+            raise ValueError(f"{key}: asked for a mapping, found {_shown(config[key])}")
+
+
+def _require_size(key: str, found: Any, least: int) -> None:
+    if type(found) is not int or not least <= found <= LARGEST:
+        asked = f"a whole number from {least} to {LARGEST:,}"
+        raise ValueError(f"{key}: asked for {asked}, found {_shown(found)}")
+
+
+def _shown(found: Any) -> str:
+    if found is None:
+        return "nothing"
+    text = repr(found)
+    return text if len(text) <= 60 else f"{text[:60]}..."
