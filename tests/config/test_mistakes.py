@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steppe.config import RunConfig, load_config, shipped_config
+from steppe.config import ModelledSection, RunConfig, load_config, shipped_config
 from steppe.errors import ConfigError
 
 VALUES = {
@@ -138,6 +138,20 @@ def test_a_start_may_be_a_date_with_or_without_a_time(
 @pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379", "ray://a:1"])
 def test_a_cluster_is_named_as_ray_names_it(tmp_path: Path, address: str) -> None:
     assert loaded(tmp_path, {"ray": {"address": address}}).ray.address == address
+
+
+def test_a_model_and_a_gpu_beside_the_file_are_found_from_wherever_one_stands(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").touch()
+    (tmp_path / "rig.yaml").touch()
+    device = {"kind": "modelled", "gpu": "rig.yaml"}
+    config = loaded(tmp_path, {"model": {"name": "mine"}, "device": device})
+    assert config.model.name == str(tmp_path / "mine")
+    assert isinstance(config.device, ModelledSection)
+    assert config.device.gpu == str(tmp_path / "rig.yaml")
+    assert loaded(tmp_path, {"model": {"name": "llama-3.1-8b"}}).model.name == "llama-3.1-8b"
 
 
 def test_a_batch_limit_to_try_counts_once(tmp_path: Path) -> None:

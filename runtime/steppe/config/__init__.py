@@ -109,6 +109,8 @@ class RunConfig(Section):
 def load_config(path: Path) -> RunConfig:
     """Read a run configuration; relative paths inside it are relative to its folder.
 
+    A model or a GPU may have a name instead of a path: it is a path where there is one.
+
     Raises:
         ConfigError: The file is missing or malformed, has an unknown key or one twice, or a
             value is out of range. The message is one line and names the key.
@@ -136,4 +138,10 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if config.frontier.file is not None:
         file = folder / config.frontier.file
         updates["frontier"] = config.frontier.model_copy(update={"file": file})
+    if (folder / config.model.name / "config.json").is_file():
+        name = str(folder / config.model.name)
+        updates["model"] = config.model.model_copy(update={"name": name})
+    if isinstance(config.device, ModelledSection) and (folder / config.device.gpu).is_file():
+        gpu = str(folder / config.device.gpu)
+        updates["device"] = config.device.model_copy(update={"gpu": gpu})
     return config.model_copy(update=updates)
