@@ -94,6 +94,11 @@ def test_a_part_that_is_something_else_is_named_as_the_file_names_it(
         ("load.seed", "a number of at least 0, found -1"),
         ("load.daily_depth", "a number below 1, found 1"),
         ("gateway.port", "a number of at most 65535, found 65536"),
+        ("control.period_s", "a number of at most 60, found 1000000000.0"),
+        ("control.period_s", "a number of at least 0.5, found 0.25"),
+        ("power.reserve_w", "a number of at most 1000000000000, found 1e+300"),
+        ("power.speedup", "a number of at most 1000000, found 1e+100"),
+        ("site.pue", "a number of at most 100, found 1000"),
         ("gateway.host", "a text that is not empty, found ''"),
         ("model.name", "a text, found 5"),
         ("frontier.file", "a path, found 5"),
@@ -105,13 +110,13 @@ def test_a_value_that_cannot_be_is_shown_beside_what_was_asked(
 ) -> None:
     section, key = changes.split(".")
     found = yaml.safe_load(says.rpartition("found ")[2].replace("inf", ".inf"))
-    assert refusal(tmp_path, {section: {key: found}}) == f"{changes}: asked for {says}"
+    changes_of = VALUES.get(section, {}) if section == "power" else {}
+    assert refusal(tmp_path, {section: changes_of | {key: found}}) == f"{changes}: asked for {says}"
 
 
-def test_shares_without_a_finite_sum_are_refused(tmp_path: Path) -> None:
-    shares = {"standard": 1e308, "deferrable": 1e308}
-    said = refusal(tmp_path, {"load": {"priorities": shares}})
-    assert said == "load.priorities: asked for shares with a finite sum above 0"
+def test_shares_without_a_sum_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, {"load": {"priorities": {"standard": 0}}})
+    assert said == "load.priorities: asked for shares with a sum above 0"
 
 
 @pytest.mark.parametrize("start", [5, "5", "tomorrow", True])

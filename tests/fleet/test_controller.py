@@ -94,7 +94,7 @@ def set_stage(
                 "device": {"kind": "emulated"},
                 "power": power,
                 "frontier": {"file": "none"},
-                "control": {"period_s": 1000.0},
+                "control": {"period_s": 60.0},
             }
         )
 

@@ -23,11 +23,11 @@ PolicyName = Literal[
 class HorizonSection(Section):
     """Look a day ahead: which replicas stay warm, which wakes pay back, what the battery does."""
 
-    step_s: Positive = 600.0
+    step_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     """Length of a step, s."""
     steps: Annotated[int, Field(ge=2, le=1000)] = 144
     """How many steps to look ahead."""
-    every_s: Positive = 60.0
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Time between two looks ahead, s."""
     low_share: Share = 0.8
     """What of the forecast to count on for replicas that stay warm."""
@@ -42,8 +42,8 @@ class ControlSection(Section):
     """`follow_budget`: the most tokens within the budget. `save_energy`: the least joules at the
     SLO, the budget as a ceiling. The others are what is done elsewhere, to compare with:
     `full_clocks`, `power_cap`, `clocks`, `replicas`, `nameplate`, `reactive`."""
-    period_s: Positive = 1.0
-    """Time between two ticks, s."""
+    period_s: Annotated[float, Field(ge=0.5, le=60)] = 1.0
+    """Time between two ticks, s. Shorter windows tell too little of the draw to learn from."""
     lead_s: NonNegative = 0.2
     """How long before a cut of the budget that is known ahead the limits are lowered, s: what the
     fleet takes to follow. The draw is then down when the budget is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -19,8 +18,8 @@ class PrioritySection(Section):
 
     @model_validator(mode="after")
     def _some(self) -> PrioritySection:
-        if not 0 < self.interactive + self.standard + self.deferrable < math.inf:
-            raise ValueError("asked for shares with a finite sum above 0")
+        if not self.interactive + self.standard + self.deferrable > 0:
+            raise ValueError("asked for shares with a sum above 0")
         return self
 
 

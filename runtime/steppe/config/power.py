@@ -105,7 +105,7 @@ class PowerSection(Section):
     """Trace time at which the run begins, ISO 8601; the trace's own start when absent, its
     own zone where no offset is given. Weather stations ignore year and zone: the time is their
     local standard time."""
-    speedup: Positive = 1.0
+    speedup: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Seconds of trace per second of run."""
     stale_s: Positive = 60.0
     """A live signal older than this is not believed, s of run time."""
@@ -116,5 +116,5 @@ class PowerSection(Section):
 class SiteSection(Section):
     """What the site needs beside the GPUs: site watts = GPU watts x pue + overhead_w."""
 
-    pue: Annotated[float, Field(ge=1)] = 1.0
+    pue: Annotated[float, Field(ge=1, le=100)] = 1.0
     overhead_w: NonNegative = 0.0
