@@ -115,6 +115,11 @@ def test_the_largest_value_is_scaled_to_the_rated_power(write_trace: WriteTrace)
         ([f"{HOURS[0]},1", f"{HOURS[1]}"], "row 2: asked for a finite number in p_kw, found None"),
         (["soon,1", f"{HOURS[1]},1"], "row 1: asked for an ISO 8601 time or seconds in time_utc"),
         (["nan,1", "60,1"], "row 1: asked for an ISO 8601 time or seconds in time_utc"),
+        ([f"{HOURS[0]},1e290", f"{HOURS[1]},1"], "row 1: asked for at most 1e+12 W in p_kw, found"),
+        (
+            ["9999-12-31T22:00-05:00,1", "9999-12-31T23:00-05:00,1"],
+            "row 1: asked for a time of the years 1 to 9999 in UTC in time_utc",
+        ),
         (["0,1", f"{HOURS[1]},1"], "time_utc mixes dates and plain seconds"),
     ],
 )
@@ -141,8 +146,40 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_refused_with_those_found(write_trace: WriteTrace) -> None:
     section = write_trace(f"{HOURS[0]},1", f"{HOURS[1]},1")
-    with pytest.raises(TraceError, match="asked for column 'p_w', found time_utc, p_kw"):
+    with pytest.raises(TraceError, match="asked for column 'p_w', found 'time_utc', 'p_kw'"):
         load_trace(section.model_copy(update={"power_column": "p_w"}))
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("time_utc,p_kw,p_kw\n0,1,5\n1,1,5\n")
+    columns = [pa.array([0.0, 1.0])] * 3
+    table = pa.Table.from_arrays(columns, names=["time_utc", "p_kw", "p_kw"])
+    parquet.write_table(table, tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(TraceError, match="asked for one column 'p_kw', found 2 of that name"):
+            load_trace(TraceSupply(kind="trace", path=tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("times", "kind"),
+    [
+        ([0, 3600], pa.timestamp("s", tz="Mars/Olympus")),
+        ([2**40, 2**40 + 3600], pa.timestamp("s")),
+    ],
+    ids=["unknown zone", "beyond the year 9999"],
+)
+def test_times_that_python_cannot_have_are_refused(
+    tmp_path: Path, times: list[int], kind: pa.DataType
+) -> None:
+    path = tmp_path / "trace.parquet"
+    parquet.write_table(pa.table({"time_utc": pa.array(times, kind), "p_kw": [1.0, 2.0]}), path)
+    with pytest.raises(TraceError, match="cannot be read"):
+        load_trace(TraceSupply(kind="trace", path=path))
+
+
+def test_an_ending_may_be_in_capitals(write_trace: WriteTrace) -> None:
+    trace = load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},1", name="trace.CSV"))
+    assert trace.end_s == 3600.0
 
 
 @pytest.mark.parametrize("name", ["trace.txt", "trace.csv.gz", "trace.parquet"])

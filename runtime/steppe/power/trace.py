@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, TextIO
 
 from steppe.config import TraceSupply
+from steppe.config.section import LARGEST
 from steppe.errors import TraceError
 
 HOUR_S = 3600.0
@@ -109,18 +110,19 @@ def load_trace(section: TraceSupply) -> SupplyTrace:
 def _read_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
     """Return the raw time and power of each row."""
     path = section.path
+    kind = path.name.lower()
     if not path.is_file():
         raise TraceError(f"{path}: no such file")
     try:
-        if path.name.endswith(".csv"):
+        if kind.endswith(".csv"):
             with path.open(newline="", encoding="utf-8-sig") as file:
                 return _csv_rows(section, file)
-        if path.name.endswith(".csv.gz"):
+        if kind.endswith(".csv.gz"):
             with gzip.open(path, "rt", newline="", encoding="utf-8-sig") as file:
                 return _csv_rows(section, file)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
-    if path.name.endswith(".parquet"):
+    if kind.endswith(".parquet"):
         return _parquet_rows(section)
     raise TraceError(f"{path}: asked for .csv, .csv.gz or .parquet, found {path.suffix!r}")
 
@@ -138,18 +140,22 @@ def _parquet_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
         file = parquet.ParquetFile(section.path)
         _check_columns(section, file.schema_arrow.names)
         table = file.read(columns=[section.time_column, section.power_column])
-    except (OSError, ArrowException) as error:
+        columns = [table.column(name) for name in (section.time_column, section.power_column)]
+        return list(zip(*(column.to_pylist() for column in columns), strict=True))
+    except (OSError, ArrowException, LookupError, OverflowError, ValueError) as error:
+        # Beside its own errors, those of a zone that nobody knows and of dates beyond Python's.
         problem = " ".join(str(error).split())
         raise TraceError(f"{section.path}: cannot be read: {problem}") from error
-    columns = [table.column(name) for name in (section.time_column, section.power_column)]
-    return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 def _check_columns(section: TraceSupply, found: Sequence[str]) -> None:
     for name in (section.time_column, section.power_column):
         if name not in found:
-            names = ", ".join(found) or "none"
+            names = ", ".join(map(repr, found)) or "none"
             raise TraceError(f"{section.path}: asked for column {name!r}, found {names}")
+        if found.count(name) > 1:
+            times = f"{found.count(name)} of that name"
+            raise TraceError(f"{section.path}: asked for one column {name!r}, found {times}")
 
 
 def _times(
@@ -164,7 +170,7 @@ def _times(
     if seconds:
         return None, None, [second - seconds[0] for second in seconds]
     # Within one zone Python subtracts what the clocks on the wall show.
-    in_utc = [date.astimezone(UTC) for date in dates]
+    in_utc = [_in_utc(section, row, date) for row, date in enumerate(dates, start=1)]
     zones = {date.tzinfo for date in dates}
     zone = zones.pop() if len(zones) == 1 else None
     return in_utc[0], zone, [(date - in_utc[0]).total_seconds() for date in in_utc]
@@ -196,10 +202,21 @@ def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
+def _in_utc(section: TraceSupply, row: int, date: datetime) -> datetime:
+    try:
+        return date.astimezone(UTC)
+    except OverflowError as error:
+        asked = f"asked for a time of the years 1 to 9999 in UTC in {section.time_column}"
+        raise TraceError(f"{section.path}: row {row}: {asked}, found {date}") from error
+
+
 def _power_w(section: TraceSupply, row: int, value: Any) -> float:
     number = _number(value)
     if number is None or not math.isfinite(number * section.watts_per_unit):
         asked = f"asked for a finite number in {section.power_column}"
+        raise TraceError(f"{section.path}: row {row}: {asked}, found {value!r}")
+    if number * section.watts_per_unit > LARGEST:
+        asked = f"asked for at most {LARGEST:g} W in {section.power_column}"
         raise TraceError(f"{section.path}: row {row}: {asked}, found {value!r}")
     return max(0.0, number * section.watts_per_unit)
 
