@@ -100,6 +100,9 @@ def test_a_part_that_is_something_else_is_named_as_the_file_names_it(
         ("power.speedup", "a number of at most 1000000, found 1e+100"),
         ("site.pue", "a number of at most 100, found 1000"),
         ("gateway.host", "a text that is not empty, found ''"),
+        ("gateway.host", "an address or the name of a host, found '999.1.1.1'"),
+        ("gateway.host", "an address or the name of a host, found 'a b'"),
+        ("gateway.host", "an address or the name of a host, found 'http://a'"),
         ("model.name", "a text, found 5"),
         ("frontier.file", "a path, found 5"),
         ("ray.address", "local, auto or HOST:PORT, found 'bogus'"),
@@ -166,6 +169,11 @@ def test_a_batch_limit_to_try_counts_once(tmp_path: Path) -> None:
     assert "at least 1, found an empty" in refusal(
         tmp_path, {"frontier": {"sweep": {"batch_limits": []}}}
     )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "gpu-1.lab"])
+def test_a_gateway_listens_on_an_address_or_a_name(tmp_path: Path, host: str) -> None:
+    assert loaded(tmp_path, {"gateway": {"host": host}}).gateway.host == host
 
 
 def test_a_whole_number_is_a_number_and_so_is_one_with_an_exponent(tmp_path: Path) -> None:

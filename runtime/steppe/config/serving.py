@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -84,10 +85,25 @@ class FleetSection(Section):
     gpus_per_replica: Count = 1
 
 
+def _host(host: str) -> str:
+    label = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+    is_name = re.fullmatch(rf"({label}\.)*(?!\d+\.?$){label}\.?", host, re.IGNORECASE)
+    if not is_name:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("asked for an address or the name of a host") from None
+    return host
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""An IP address or a name, whose last part is not all digits."""
+
+
 class GatewaySection(Section):
     """The HTTP door."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_waiting: Annotated[int, Field(ge=0)] = 1000
     """Requests that may wait for a replica; of more, the last of the lowest class gets a 503."""
