@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pynvml
 import pytest
+from click.testing import CliRunner
 
+from steppe.cli import main
 from steppe.options import EMULATED
 from steppe.sim.pace_model import PROFILES
 
@@ -70,3 +73,32 @@ def test_a_recording_with_control_needs_the_privilege(monkeypatch: pytest.Monkey
     result = gpus("--emulated", "l4", "--count", "1", "record", "--seconds", "0.5", "--control")
     assert result.returncode == 1
     assert "Insufficient Permissions" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "otherwise"),
+    [
+        (["gpus"], "`steppe gpus --emulated l4` has emulated ones"),
+        (["gpus", "record"], "`steppe gpus --emulated l4` has emulated ones"),
+        (["bench", "probe"], "--emulated l4 probes an emulated one"),
+        (
+            ["bench", "serve", "--concurrency", "1", "--prompt", "1", "--output", "1"],
+            "--meter endpoint and --meter none need none",
+        ),
+        (["agent"], "`steppe demo` emulates some, and their agent"),
+    ],
+)
+def test_without_gpus_the_line_says_what_works_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], otherwise: str
+) -> None:
+    def absent() -> None:
+        raise pynvml.NVMLError_LibraryNotFound
+
+    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    if command == ["agent"]:
+        command = [*command, "--socket", f"{tmp_path}/a", "--lease-file", f"{tmp_path}/l"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("steppe: asked for the GPUs of this host, found no driver that answers")
+    assert line.endswith(f"; {otherwise}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from steppe.cli.no_gpus import needing_gpus
 from steppe.config import AGENT_SOCKET
 from steppe.device.agent import AgentOptions, run_agent
 from steppe.device.lease import parse_loss
@@ -51,4 +52,5 @@ def agent_command(
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     options = AgentOptions(allowed_uids=frozenset(allow_uid))
-    run_agent(socket, lease_file, parse_loss(loss), lease_s, options)
+    with needing_gpus("`steppe demo` emulates some, and their agent"):
+        run_agent(socket, lease_file, parse_loss(loss), lease_s, options)

@@ -13,6 +13,7 @@ from typing import Any
 
 from steppe.cli.bench_meter import choose_gpus
 from steppe.cli.bench_rigs import refuse_shared
+from steppe.cli.no_gpus import needing_gpus
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu
@@ -80,7 +81,8 @@ class Subject:
 def opened(index: int, emulated: str | None) -> Generator[Subject]:
     """Open a GPU that nobody uses."""
     if emulated is None:
-        card = choose_gpus([index])[0]
+        with needing_gpus("--emulated l4 probes an emulated one"):
+            card = choose_gpus([index])[0]
         refuse_shared([card])
         unseen = GpuWatch([card]).most_processes() is None
         yield Subject(card, _kernel_probes, None, UNSEEN if unseen else "")

@@ -21,6 +21,7 @@ from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_meter import choose_gpus, metering
 from steppe.cli.bench_rigs import provenance_of
 from steppe.cli.energy_log import EnergyLog, Meter
+from steppe.cli.no_gpus import needing_gpus
 from steppe.cli.out_folders import NewFolder
 from steppe.errors import UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
@@ -198,7 +199,8 @@ def _metered(values: dict[str, Any]) -> Generator[tuple[Meter | None, Provenance
             source = replace(bare, energy_source=meter.source, meter="counter")
             yield meter, replace(source, counter_period_s=TICK_S)
         case _:
-            gpus = choose_gpus(values["gpus"])
+            with needing_gpus("--meter endpoint and --meter none need none"):
+                gpus = choose_gpus(values["gpus"])
             with metering(gpus) as host:
                 yield host, provenance_of(gpus, values["model"] or "", url, seed)
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from steppe.cli.no_gpus import needing_gpus
 from steppe.cli.own_agent import LEASE_S, own_agent
 from steppe.config import AGENT_SOCKET
 from steppe.device.agent_client import AgentClient, ask_status
@@ -114,7 +115,8 @@ def _limits(socket: Path) -> Iterator[AgentClient]:
 def _driver(host: _Host) -> Iterator[None]:
     """Answer for NVML with the real driver, or with fresh emulated GPUs."""
     if host.emulated is None:
-        yield
+        with needing_gpus("`steppe gpus --emulated l4` has emulated ones"):
+            yield
         return
     with tempfile.TemporaryDirectory(prefix="steppe-") as folder:
         state = Path(folder) / "gpus"
