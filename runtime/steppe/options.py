@@ -46,6 +46,26 @@ class NumberList(click.ParamType[tuple[int, ...]]):
         return tuple(dict.fromkeys(numbers))
 
 
+class GivenText(click.ParamType[str]):
+    """A text that is not empty, such as a variable of a script that nobody set would leave it."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or fail where there is none."""
+        if not str(value).strip():
+            self.fail("asked for a text that is not empty, found ''", param, ctx)
+        return str(value)
+
+
+class GivenPath(click.Path):
+    """A path that is not empty: an empty one would be the folder where one stands."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail where there is none."""
+        return super().convert(GivenText().convert(value, param, ctx), param, ctx)
+
+
 ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 SEED = click.IntRange(0, (1 << 63) - 1)
 """A seed that numpy takes, and a server in a request."""

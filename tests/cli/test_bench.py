@@ -167,6 +167,26 @@ def test_lengths_that_no_model_has_are_refused(option: str) -> None:
     assert f"'{option}': 100000000000" in result.output
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "asked for slices, a list, and provenance.energy_source, a text"),
+        ('{"slices": null, "provenance": {"energy_source": "x"}}', "asked for slices, a list"),
+        (
+            '{"slices": [{"a": 1}], "provenance": {"energy_source": "x"}}',
+            "slices.0: asked for numbers in duration_s, energy_j and output_tokens, found {'a': 1}",
+        ),
+    ],
+)
+def test_what_is_no_result_is_named_and_how_it_differs(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "serve.json").write_text(text)
+    result = invoke("compare", str(tmp_path), str(tmp_path))
+    assert isinstance(result.exception, UsageError)
+    assert said in str(result.exception)
+
+
 def test_a_list_of_numbers_must_hold_numbers() -> None:
     result = invoke("sweep", "--out", "x", "--url", "y", "--batch", "1,two")
     assert result.exit_code == 2

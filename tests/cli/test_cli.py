@@ -117,6 +117,22 @@ def test_a_model_without_a_name_is_refused() -> None:
     assert "found an empty name" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["config", "validate", ""],
+        ["serve", ""],
+        ["simulate", "", "--record", "x"],
+        ["load", "--trace", ""],
+        ["bench", "serve", "--trace", " "],
+    ],
+)
+def test_an_empty_text_is_no_file(command: list[str]) -> None:
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "asked for a text that is not empty, found ''" in result.stderr
+
+
 def test_a_good_config_is_ok(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG)

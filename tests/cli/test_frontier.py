@@ -70,7 +70,8 @@ def test_longer_outputs_cost_more_each() -> None:
 
 
 def _write_model(folder: Path, **more: int) -> None:
-    config = {"hidden_size": 3072, "num_hidden_layers": 30, "num_attention_heads": 24}
+    config: dict[str, object] = {"model_type": "newcomer", "hidden_size": 3072}
+    config |= {"num_hidden_layers": 30, "num_attention_heads": 24}
     config |= {"num_key_value_heads": 8, "intermediate_size": 9000, "vocab_size": 64000}
     (folder / "config.json").write_text(json.dumps(config | more))
 
@@ -137,6 +138,8 @@ def test_people_get_a_table() -> None:
         (["--gpu", "h900"], "asked for GPU 'h900'"),
         (["--model", "no-such-model"], "asked for model no-such-model"),
         (["--model", "llama-3.1-8"], "llama-3.1-8b"),
+        (["--model", ""], "'--model': asked for a text that is not empty, found ''"),
+        (["--gpu", ""], "'--gpu': asked for a text that is not empty, found ''"),
         (["--tp", "3"], "asked for tp 3"),
         (["--model", "llama-3.1-405b"], "GB of weights"),
         (["--batch", "8,x"], "'--batch': asked for whole numbers"),

@@ -12,7 +12,7 @@ import yaml
 from steppe.config import ModelledSection, RunConfig, load_config, shipped_config
 from steppe.errors import ConfigError
 
-VALUES = {
+VALUES: dict[str, dict[str, Any]] = {
     "model": {"name": "tiny"},
     "device": {"kind": "emulated"},
     "power": {"supply": [{"kind": "constant", "watts": 100}]},

@@ -102,15 +102,29 @@ def _read(path: Path) -> Result:
 
 def _read_serve(path: Path, file: Path) -> Result:
     try:
-        document = orjson.loads(file.read_bytes())
-        slices = tuple(Slice(**piece) for piece in document["slices"])
-        source = str(document["provenance"]["energy_source"])
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        match orjson.loads(file.read_bytes()):
+            case {"slices": [*pieces], "provenance": {"energy_source": str(source)}}:
+                slices = tuple(_slice(place, piece) for place, piece in enumerate(pieces))
+            case _:
+                raise ValueError("asked for slices, a list, and provenance.energy_source, a text")
+    except ValueError as error:
         raise UsageError(f"{file}: no result of `steppe bench serve`: {error}") from error
     energy = LoadEnergy(0.0, 0.0, slices)
     return Result(
         str(path), "serve", source, {PER_TOKEN: energy.joule_ratios, RATE: energy.rate_ratios}
     )
+
+
+def _slice(place: int, piece: Any) -> Slice:
+    match piece:
+        case {
+            "duration_s": int() | float() as duration_s,
+            "energy_j": int() | float() as energy_j,
+            "output_tokens": int() | float() as output_tokens,
+        }:
+            return Slice(duration_s, energy_j, output_tokens)
+    asked = "numbers in duration_s, energy_j and output_tokens"
+    raise ValueError(f"slices.{place}: asked for {asked}, found {str(piece)[:60]}")
 
 
 def _table(comparison: Comparison) -> Table:

@@ -35,7 +35,7 @@ from steppe.measure.endpoint_meter import TICK_S, EndpointMeter
 from steppe.measure.interchange import write_aiperf
 from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
-from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED
+from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
 
 _AT_LEAST_ONE = click.IntRange(min=1)
@@ -66,7 +66,9 @@ _ENERGY_ROWS = (
 @click.option("--duration", type=ABOVE_ZERO, help="Send only what is due before it, s.")
 @click.option("--prompt", type=LENGTH, help="Length of every prompt, tokens.")
 @click.option("--output", type=LENGTH, help="Length of every output, tokens.")
-@click.option("--trace", help="A trace file in place of fixed lengths, or `synthetic`.")
+@click.option(
+    "--trace", type=GivenText(), help="A trace file in place of fixed lengths, or `synthetic`."
+)
 @click.option("--length-scale", type=LENGTH_SCALE, default=1.0, show_default=True)
 @click.option(
     "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."

@@ -8,6 +8,7 @@ import click
 
 from steppe.cli.inputs import check_files, warn_of_early_end
 from steppe.config import load_config
+from steppe.options import GivenPath
 
 
 @click.group("config", epilog="Example: steppe config validate configs/demo.yaml")
@@ -16,7 +17,7 @@ def config_group() -> None:
 
 
 @config_group.command("validate", epilog="Example: steppe config validate configs/demo.yaml")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=GivenPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print every setting as one JSON document.")
 def validate_command(file: Path, as_json: bool) -> None:
     """Check FILE and the files it names; exit code 2 and one line when something is wrong."""

@@ -21,7 +21,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_longest_context, read_model_shape, read_roofline
-from steppe.options import NumberList
+from steppe.options import GivenText, NumberList
 
 LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
@@ -60,8 +60,18 @@ class _ClockList(click.ParamType[Any]):
     "frontier",
     epilog="Example: steppe frontier --model llama-3.1-8b --gpu h100 --batch 8,64,256 --clock all",
 )
-@click.option("--model", required=True, help="A folder with config.json, or a well-known name.")
-@click.option("--gpu", required=True, help="A GPU of configs/gpus, or a YAML file like those.")
+@click.option(
+    "--model",
+    type=GivenText(),
+    required=True,
+    help="A folder with config.json, or a well-known name.",
+)
+@click.option(
+    "--gpu",
+    type=GivenText(),
+    required=True,
+    help="A GPU of configs/gpus, or a YAML file like those.",
+)
 @click.option("--tp", type=click.IntRange(min=1), default=1, help="GPUs that share the model.")
 @click.option(
     "--data-parallel",

@@ -13,7 +13,7 @@ from rich.console import Console
 from steppe.cli.out_folders import NewFolder
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
-from steppe.options import ABOVE_ZERO
+from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.recorder import summary_text
@@ -22,7 +22,7 @@ from steppe.report.recorder import summary_text
 @click.command(
     "serve", epilog="Example: steppe serve configs/demo.yaml --record runs/today --duration 600"
 )
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=GivenPath(path_type=Path))
 @click.option("--record", type=NewFolder(), help="New folder to write the run down in.")
 @click.option(
     "--duration",

@@ -33,7 +33,7 @@ from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import ABOVE_ZERO
+from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder, summary_text
@@ -52,7 +52,7 @@ DAY_S = 86_400.0
 @click.command(
     "simulate", epilog="Example: steppe simulate configs/windy_day.yaml --record runs/windy"
 )
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=GivenPath(path_type=Path))
 @click.option("--record", type=NewFolder(), required=True, help="New folder to write the run in.")
 @click.option(
     "--duration",

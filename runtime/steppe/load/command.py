@@ -31,7 +31,7 @@ from steppe.load.results import LoadResult
 from steppe.load.rows import rows_file
 from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
 from steppe.load.traces import read_trace
-from steppe.options import ABOVE_ZERO, LARGEST, NOT_NEGATIVE, SEED, FiniteRange
+from steppe.options import ABOVE_ZERO, LARGEST, NOT_NEGATIVE, SEED, FiniteRange, GivenText
 from steppe.outputs import NewFile
 from steppe.report.records import Slo
 
@@ -188,6 +188,7 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
 @click.option("--model", help="Model to ask for; the server's first by default.")
 @click.option(
     "--trace",
+    type=GivenText(),
     default="synthetic",
     show_default=True,
     help="`synthetic`, or a trace file: Azure or BurstGPT CSV, Mooncake JSON lines.",
