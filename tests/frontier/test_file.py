@@ -61,6 +61,7 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
         ("source:\nasleep_w: 1\nidle_w: 1\n" + GOOD, "source: asked for a text, found nothing"),
         (HEAD + "points: [1]\n", "points.0: asked for a mapping, found 1"),
         ("[" * 3000, "asked for a few levels of nesting"),
+        (REST.format(9, 700) + GOOD, "idle_w: asked for at most the 70 W of the .*, found 700"),
         (REST.format(70, 70) + GOOD, "asleep_w: asked for less than the 70 W of .*, found 70"),
     ],
 )

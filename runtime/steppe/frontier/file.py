@@ -107,6 +107,11 @@ def read_frontier_and_subject(path: Path) -> tuple[Frontier, Subject]:
             f"{path}: asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "
             f"that draws least, found {said.asleep_w:g}"
         )
+    if said.idle_w > frontier.full.draw_w:
+        raise ConfigError(
+            f"{path}: idle_w: asked for at most the {frontier.full.draw_w:g} W of the point that "
+            f"draws most, found {said.idle_w:g}"
+        )
     return frontier, Subject(said.model, said.gpu)
 
 
