@@ -49,8 +49,9 @@ def draw(document: dict[str, Any]) -> Figure:
     error.set_yticks(range(len(happenings)), happenings)
     error.invert_yaxis()
     simulated = document["fleets"][0]["simulated"]
-    title = f"Policies under a power budget: simulated, energy modelled\n{simulated}"
-    figure.suptitle(title, fontsize=11)
+    duration_s = document["arguments"]["duration_s"]
+    title = f"Policies under a power budget, each in {duration_s:g} s: simulated, energy modelled"
+    figure.suptitle(f"{title}\n{simulated}", fontsize=11)
     marks = tokens.get_legend_handles_labels()
     figure.legend(*marks, loc="outside lower center", ncols=len(marks[1]), frameon=False)
     return figure
@@ -66,10 +67,11 @@ def _panel(
             [happenings.index(row["happening"]) for row in mine],
             label=policy.replace("_", " "),
             marker=MARKS.get(policy, "o"),
-            s=110 if policy == OURS else 42,
-            color=BLUE if policy == OURS else GREY,
-            edgecolor="white",
-            linewidth=0.8,
+            s=150 if policy == OURS else 42,
+            # A ring, for who gives as much is not to be hidden by it.
+            facecolor="none" if policy == OURS else GREY,
+            edgecolor=BLUE if policy == OURS else "white",
+            linewidth=2.6 if policy == OURS else 0.8,
             zorder=3 if policy == OURS else 2,
         )
     axes.grid(axis="x", color="#e3e7ee")

@@ -21,7 +21,7 @@ import pytest
 
 from steppe.fleet.leftovers import state_folder
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 # Ray notices a lost node after 5 missed checks, 3 s apart; a test need not wait so long. Nor
 # need its engines wait behind everything else that runs.
@@ -148,6 +148,7 @@ def test_a_fleet_on_two_nodes_outlives_one_of_them_and_takes_in_a_new_one(
         load.wait_for(12)
         fleet.wait_for_states("awake", within_s=60)
         cluster.add()
+        wait_until(lambda: cluster.has_joined(2), 120, "the third node")
         fleet.wait_for_states("awake", "awake", within_s=180)
         load.wait_for(24)
         assert replicas_of(load.completed[-24:]) == {"replica-1", "replica-2"}
