@@ -11,7 +11,7 @@ LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def same_handlers_afterwards() -> Generator[None]:
+def same_handlers_afterwards(hears_hangups: None) -> Generator[None]:
     before = {number: signal.getsignal(number) for number in LEAVING}
     yield
     after = {number: signal.getsignal(number) for number in LEAVING}

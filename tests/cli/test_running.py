@@ -87,7 +87,7 @@ def told(number: int) -> bool:
 
 
 @pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None) -> Interrupted:
     fleet = Interrupted()
     monkeypatch.setattr(running, "FleetDriver", lambda *_: fleet)
     for name in ("sweep_leftovers", "check_inputs", "get_model", "_emulate"):
