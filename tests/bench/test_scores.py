@@ -86,7 +86,9 @@ def test_an_error_that_nobody_knows_is_no_target_and_no_mark(bench: Any) -> None
     assert "worst relative_mae" not in names
     bench("policy_table").show([{"unused_while_waiting_share": 0.0, **unknown}])
     fleets = [{"simulated": "a fleet"}]
-    figure = bench("policy_figure").draw({"results": [known, unknown], "fleets": fleets})
+    asked = {"duration_s": 60.0}
+    result = {"results": [known, unknown], "fleets": fleets, "arguments": asked}
+    figure = bench("policy_figure").draw(result)
     assert sum(len(marks.get_offsets()) for marks in figure.axes[0].collections) == 1
 
 
