@@ -398,7 +398,7 @@ def make_config(model: Path, frontier_file: Path) -> Callable[..., dict[str, Any
                 "max_batch_limit": 8,
                 "max_tokens_per_step": 256,
                 "kv_cache_bytes": 64 << 20,
-                "args": {"enforce_eager": True, "dtype": "bfloat16"},
+                "args": {"enforce_eager": True},
             },
             "fleet": {"replicas": 2},
             "device": {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steppe.engine.tiny_model import write_tiny_model
-from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
+from steppe.engine.vllm_engine import EngineSettings, as_flags, cpu_dtype, is_cpu_build
 from steppe.errors import InstallError
 
 PARSE = """
@@ -27,7 +27,7 @@ for args in json.loads(sys.argv[2]):
     try:
         found = _parse(settings)
         print(json.dumps({name: getattr(found, name) for name in (
-            "max_num_seqs", "scheduler_cls", "enforce_eager", "enable_prefix_caching")}))
+            "max_num_seqs", "dtype", "enforce_eager", "enable_prefix_caching")}))
     except EngineError as error:
         print(json.dumps({"error": str(error)}))
 """
@@ -97,7 +97,7 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     cases: list[dict[str, Any]] = [
         {"enforce_eager": True, "enable_prefix_caching": False},
-        {"compilation_config": {"mode": 0}},
+        {"compilation_config": {"mode": 0}, "dtype": "bfloat16"},
         {"no_such_argument": 1},
     ]
     command = [sys.executable, "-c", PARSE, str(tmp_path), json.dumps(cases)]
@@ -108,6 +108,16 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
     assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
     assert "--no-such-argument 1" in unknown["error"]
+    assert objects["dtype"] == "bfloat16", "what is asked for goes before what suits the CPU"
+
+
+@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, None), (False, "float32")])
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, dtype: str | None
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bfloat16)
+    assert cpu_dtype() == dtype
 
 
 @pytest.fixture(scope="module")

@@ -218,6 +218,7 @@ def _parse(settings: EngineSettings) -> Any:
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "tensor_parallel_size": settings.tensor_parallel,
         "scheduler_cls": _SCHEDULER,
+        "dtype": cpu_dtype() if is_cpu_build() else None,
         **settings.args,
     }
     command_line = as_flags(values)
@@ -226,6 +227,17 @@ def _parse(settings: EngineSettings) -> Any:
         return parser.parse_args(command_line)
     except SystemExit as error:
         raise EngineError(f"vLLM refused its arguments: {' '.join(command_line)}") from error
+
+
+def cpu_dtype() -> str | None:
+    """Return the dtype to compute in on this CPU; None for the model's own.
+
+    A CPU that has no instructions for bfloat16 multiplies it some 50 times slower than float32
+    (144 x 576 by 576 x 1536 on AVX2: 208 ms for 4 ms).
+    """
+    import torch
+
+    return None if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
