@@ -170,6 +170,22 @@ def test_room_is_left_for_replicas_that_start_or_are_about_to(
     assert policy.decide(alone).awake == (frontier.full,)
 
 
+@pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.GONE])
+def test_a_replica_that_starts_counts_with_what_it_draws(
+    frontier: Frontier, fleets: Any, state: ReplicaState
+) -> None:
+    seen = fleets.of([ReplicaState.AWAKE, state], 1000.0).seen
+    awake, coming = seen.replicas
+    draws_w = [
+        policy_of(frontier)
+        .decide(replace(seen, replicas=(awake, replace(coming, starting_w=starting_w))))
+        .draw_w
+        for starting_w in (0.0, frontier.idle_w, frontier.idle_w + 70.0)
+    ]
+    full_w = frontier.full.draw_w + frontier.idle_w
+    assert draws_w == pytest.approx([full_w, full_w, full_w + 70.0])
+
+
 def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     frontier: Frontier, fleets: Any
 ) -> None:

@@ -155,6 +155,13 @@ def task_error(message: str) -> ray.exceptions.RayTaskError:
     return ray.exceptions.RayTaskError("freeze", "", EngineError(message))
 
 
+def test_a_plan_is_told_what_a_replica_draws_only_while_no_limit_holds_it(scene: Scene) -> None:
+    scene.member.take([REPORT])
+    assert scene.member.seen(outstanding=0).starting_w == 0.0
+    scene.member.move(ReplicaState.STARTING, 1.0)
+    assert scene.member.seen(outstanding=0).starting_w == REPORT.draw_w
+
+
 def test_a_replica_that_cannot_do_as_it_is_told_is_ended(scene: Scene) -> None:
     member, actor = scene.member, scene.actor
     actor.answers["freeze"] = task_error("cannot pause")

@@ -59,9 +59,9 @@ def test_who_serves_counts_its_time_from_when_it_had_woken() -> None:
     member = Member("replica-1", cast(Replica, replica), queue, 0.05)
     replica.is_ready = False
     queue.run_until(7.0)
-    waking = member.seen(outstanding=3)
+    waking = member.seen(3, 1.0)
     replica.is_ready = True
     queue.run_until(9.0)
-    ready = member.seen(outstanding=3)
+    ready = member.seen(3, 1.0)
     assert (waking.is_waking, ready.is_waking) == (True, False)
     assert waking.since_s == ready.since_s == 7.0

@@ -167,6 +167,17 @@ def test_requests_fail_with_their_replica_unless_no_token_came_yet() -> None:
     assert {"awake", "gone", "starting"} <= states
 
 
+def test_replicas_that_start_and_draw_much_take_only_their_own_watts() -> None:
+    budget_w, transition_w = 300.0, 100.0
+    config = config_of(budget_w, start_s=60.0, transition_w=transition_w)
+    made = scenario(config, poisson(20.0))
+    failures = (Failure(20.5, 0), Failure(20.5, 1))
+    notes, _ = run(replace(made, failures=failures))
+    during = [tick for tick in notes.ticks if 30 <= tick.t_s < 80]
+    beside_w = [tick.draw_w - 2 * transition_w for tick in during]
+    assert np.mean(beside_w) > 0.8 * (budget_w - 2 * transition_w)
+
+
 def test_a_shortage_is_written_down_before_it_is_here(tmp_path: Path) -> None:
     supply = tmp_path / "supply.csv"
     supply.write_text("t,w\n" + "".join(f"{t},{400 if t < 60 else 20}\n" for t in range(200)))

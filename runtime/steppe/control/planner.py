@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import COMING, Observation, ReplicaState, Tally
 from steppe.frontier.group import Counts, Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
@@ -78,8 +78,7 @@ class Planner:
         """
         tally = seen.tally
         drains_w = self._drains_w(seen) if may_drain else tally.draining * self.frontier.asleep_w
-        # What starts, now or next, may draw as much as an idle replica until it can be told.
-        return drains_w + tally.coming * self.frontier.idle_w
+        return drains_w + self._coming_w(seen, tally)
 
     def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
         """Return the plan with the most tokens whose draw is at most `budget_w`.
@@ -122,6 +121,13 @@ class Planner:
             return None
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
+
+    def _coming_w(self, seen: Observation, tally: Tally) -> float:
+        """Return the draw of those that start or are gone: what an idle one draws at least, W."""
+        if not tally.coming:
+            return 0.0
+        coming = (r for r in seen.replicas if r.state in COMING)
+        return sum(max(self.frontier.idle_w, replica.starting_w) for replica in coming)
 
     def _drains_w(self, seen: Observation) -> float:
         """Return the draw of those that drain, each at the least point that holds its requests."""
@@ -176,7 +182,7 @@ class Planner:
         tally = seen.tally
         if not tally.draining:
             return None
-        others = _Others(tally.usable + tally.draining, tally.coming * self.frontier.idle_w, 0)
+        others = _Others(tally.usable + tally.draining, self._coming_w(seen, tally), 0)
         plan = self._beside(others, seen.budget_w, goal)
         if len(plan.awake) <= tally.awake:
             return None

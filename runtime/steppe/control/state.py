@@ -16,6 +16,10 @@ class ReplicaState(StrEnum):
     GONE = "gone"
 
 
+COMING = frozenset({ReplicaState.STARTING, ReplicaState.GONE})
+"""States of a replica that starts, and of one that is gone and will be started."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaSeen:
     """One replica at one instant.
@@ -28,6 +32,7 @@ class ReplicaSeen:
         batch_limit: Batch limit that is set.
         outstanding: Requests it has accepted and not finished.
         is_waking: Whether it was called to serve and has not computed anything since.
+        starting_w: What it draws while it starts or is gone and no limit holds it, W; otherwise 0.
     """
 
     id: str
@@ -37,6 +42,7 @@ class ReplicaSeen:
     batch_limit: int
     outstanding: int
     is_waking: bool = False
+    starting_w: float = 0.0
 
     @property
     def has_drained(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from steppe.control.state import ReplicaSeen, ReplicaState
+from steppe.control.state import COMING, ReplicaSeen, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.messages import ReplicaReport, ReplicaStatus, mean_draw_w
 
@@ -186,6 +186,7 @@ class Member:
             batch_limit=self.batch_limit,
             outstanding=outstanding,
             is_waking=self.is_waking,
+            starting_w=self.assumed_w if self.state in COMING else 0.0,
         )
 
     def _finish_start(self, now_s: float) -> None:

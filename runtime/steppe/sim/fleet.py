@@ -106,6 +106,7 @@ class SimulatedFleet:
     def observe(self, now_s: float) -> Observation:
         """Look at meters, gateway, replicas and budget."""
         draw_w, outstanding = self._window.draw_w, self._gate.outstanding
+        width_s = self._window.width_s
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
         self.seen = Observation(
@@ -115,7 +116,10 @@ class SimulatedFleet:
             demand_tps=self._demand.tps(self._traffic(now_s)),
             waiting=self._gate.waiting,
             replicas=tuple(
-                [m.seen(taken) for m, taken in zip(self._members, outstanding, strict=True)]
+                [
+                    m.seen(taken, width_s)
+                    for m, taken in zip(self._members, outstanding, strict=True)
+                ]
             ),
         )
         return self.seen
@@ -222,7 +226,7 @@ class SimulatedFleet:
                     replica.state.value,
                     replica.clock_mhz,
                     replica.batch_limit,
-                    member.drawn_j / width_s if width_s > 0 else 0.0,
+                    member.draw_w(width_s),
                     tokens / window_s,
                 )
                 for replica, member, tokens in zip(seen.replicas, self._members, fresh, strict=True)

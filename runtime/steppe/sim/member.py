@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from steppe.control.state import ReplicaSeen, ReplicaState
+from steppe.control.state import COMING, ReplicaSeen, ReplicaState
 from steppe.sim.events import EventQueue
 from steppe.sim.replica import Replica
 
@@ -83,13 +83,20 @@ class Member:
         taken_s = self._wish.handed_s + self._clock_latency_s
         self._queue.at(taken_s, self._take_clock, self._wish)
 
-    def seen(self, outstanding: int) -> ReplicaSeen:
-        """Return what a policy sees."""
+    def seen(self, outstanding: int, window_s: float) -> ReplicaSeen:
+        """Return what a policy sees; its meter was read over so long, s."""
         is_waking = self.state == ReplicaState.AWAKE and not self.replica.is_ready
         if is_waking:
             self._since_s = self._queue.now_s
         limits = (self.clock_mhz, self.batch_limit)
-        return ReplicaSeen(self.name, self.state, self._since_s, *limits, outstanding, is_waking)
+        starting_w = self.draw_w(window_s) if self.state in COMING else 0.0
+        return ReplicaSeen(
+            self.name, self.state, self._since_s, *limits, outstanding, is_waking, starting_w
+        )
+
+    def draw_w(self, window_s: float) -> float:
+        """Return the mean draw of the last window, W, which was so long, s; 0 before the first."""
+        return self.drawn_j / window_s if window_s > 0 else 0.0
 
     def fresh_tokens(self) -> int:
         """Return the tokens sampled since the last call."""
