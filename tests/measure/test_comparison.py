@@ -66,6 +66,19 @@ def test_single_windows_can_tell_nothing() -> None:
     assert "too few windows" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("baseline", "other"),
+    [
+        (Ratios((100.0,) * 3, (10.0,) * 3), Ratios((100.0,) * 3, (0.0, 0.0, 60.0))),
+        (Ratios((10.0,) * 3, (1.0,) * 3), Ratios((0.0, 0.0, 3.0), (1.0,) * 3)),
+    ],
+)
+def test_windows_of_which_most_are_empty_can_tell_nothing(baseline: Ratios, other: Ratios) -> None:
+    found = compared({"x": baseline}, {"x": other})
+    assert not found.is_real
+    assert "too few windows" in found.sentence
+
+
 def test_results_without_a_common_point_cannot_be_compared() -> None:
     rng = np.random.default_rng(0)
     assert compare("x", made(rng, 1, 2), {"other": Ratios((1.0,), (1.0,))}, rng) is None

@@ -89,12 +89,24 @@ def test_the_ratio_of_two_runs_is_found_with_its_interval() -> None:
     assert math.exp(log.low) < 0.8 < math.exp(log.high) < 1.0
 
 
-def test_resamples_without_a_token_or_a_joule_leave_the_ratio_of_two_runs_bounded() -> None:
+def test_a_window_with_neither_a_token_nor_a_joule_leaves_the_ratio_of_two_runs_bounded() -> None:
     rng = np.random.default_rng(0)
     few = ([5.0, 0.0, 6.0], [10.0, 0.0, 12.0])
     log = log_ratio_interval(few, few, rng)
     assert log.is_bounded
     assert log.value == 0.0
     assert log.holds(0.0)
-    for few_tokens in ([10.0, 0.0, 0.0], [10.0, 1.0, 0.0]):
-        assert log_ratio_interval((few[0], few_tokens), few, rng).is_bounded
+
+
+@pytest.mark.parametrize("tokens", [[0.0, 0.0, 60.0], [0.0, 1.0, 60.0]])
+def test_a_side_whose_tail_has_no_token_or_no_joule_has_no_end(tokens: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    even = [100.0] * 3
+    assert log_ratio_interval((even, even), (even, tokens), rng).high == math.inf
+    assert log_ratio_interval((even, even), (tokens, even), rng).low == -math.inf
+    assert ratio_interval(even, tokens, rng).high == math.inf
+
+
+def test_a_rare_resample_without_a_token_moves_no_end() -> None:
+    tokens = [100.0] * 5 + [0.0]  # 1 resample in 46,656 has none
+    assert ratio_interval([50.0] * 6, tokens, np.random.default_rng(0)).is_bounded

@@ -58,8 +58,8 @@ class Comparison:
 
     @property
     def is_real(self) -> bool:
-        """Whether the interval excludes no change, and the signed-rank test agrees if it can."""
-        if self.ratio.holds(1.0):
+        """Whether the interval, if whole, excludes no change, and Wilcoxon agrees if it can."""
+        if not self.ratio.is_bounded or self.ratio.holds(1.0):
             return False
         return self.wilcoxon_p is None or self.wilcoxon_p < SIGNIFICANT
 
@@ -163,8 +163,10 @@ def _pair(key: str, a: Ratios, b: Ratios, rng: np.random.Generator) -> PairRatio
 
 
 def _exponential(log: Interval) -> Interval:
+    """Return the interval of e^x; a missing end stays missing, though e^-inf is 0."""
+    low = math.exp(log.low) if log.low > -math.inf else -math.inf
     high = math.exp(log.high) if log.high < 700 else math.inf
-    return Interval(math.exp(log.value), math.exp(log.low), high)
+    return Interval(math.exp(log.value), low, high)
 
 
 def _wilcoxon(logs: Sequence[float]) -> float | None:

@@ -276,10 +276,10 @@ def _flags(rig: Rig, setting: Setting, notes: _Notes, looks: Sequence[GpuLook]) 
 
 
 def _is_unsteady(windows: Sequence[Window], error_j: float) -> bool:
-    if not any(window.output_tokens for window in windows):
+    if len(windows) < 2 or not any(window.output_tokens for window in windows):
         return False
     joules = Estimates.of(windows, error_j, seed=0).energy_per_output_token
-    return joules.is_bounded and joules.relative_half_width > UNSTEADY_SHARE
+    return joules.relative_half_width > UNSTEADY_SHARE
 
 
 def _seen(looks: Sequence[GpuLook]) -> GpuSeen:

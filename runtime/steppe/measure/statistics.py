@@ -6,6 +6,9 @@ intervals are too narrow, for the resampled spread is that of n - 1 degrees of f
 them about the estimate by `sqrt(n / (n - 1)) t / z`, with the quantiles of Student and of Gauss.
 Hesterberg (The American Statistician 69, 2015, section 3.3) widens the level by the same factor;
 we widen the interval, since the bootstrap of three windows has no levels left to widen.
+
+A resample without a token has an infinite ratio and counts as that. Where such resamples fill a
+tail, the interval has no end on that side.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Interval:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there were enough windows for an interval at all."""
+        """Whether there were enough windows for both ends."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
@@ -93,10 +96,7 @@ def ratio_interval(
     value = float(above.sum() / below.sum())
     if len(above) < 2:
         return Interval(value, -math.inf, math.inf)
-    picks = rng.integers(len(above), size=(RESAMPLES, len(above)))
-    sums = below[picks].sum(axis=1)
-    ratios = above[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
-    return _stretched(value, ratios, len(above), confidence)
+    return _stretched(value, _resampled(above, below, rng), len(above), confidence)
 
 
 def mean_interval(
@@ -133,13 +133,19 @@ def log_ratio_interval(
         above, below = np.asarray(numerators, float), np.asarray(denominators, float)
         if not len(above) or not above.sum() > 0 or not below.sum() > 0:
             raise ValueError("asked for a ratio of ratios, found a sum that is not positive")
-        picks = rng.integers(len(above), size=(RESAMPLES, len(above)))
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs += sign * np.log(above[picks].sum(axis=1) / below[picks].sum(axis=1))
+            logs += sign * np.log(_resampled(above, below, rng))
         value += sign * math.log(above.sum() / below.sum())
     if fewest < 2:
         return Interval(value, -math.inf, math.inf)
-    return _stretched(value, logs[np.isfinite(logs)], fewest, confidence)
+    return _stretched(value, logs, fewest, confidence)
+
+
+def _resampled(above: Floats, below: Floats, rng: np.random.Generator) -> Floats:
+    """Return the ratio of each resample: infinite without a token, no number without both."""
+    picks = rng.integers(len(above), size=(RESAMPLES, len(above)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(above[picks].sum(axis=1) / below[picks].sum(axis=1))
 
 
 def _stretched(value: float, resampled: Floats, count: int, confidence: float) -> Interval:
@@ -147,7 +153,8 @@ def _stretched(value: float, resampled: Floats, count: int, confidence: float) -
 
     tail = (1 - confidence) / 2
     stretch = math.sqrt(count / (count - 1)) * t.isf(tail, count - 1) / norm.isf(tail)
-    low, high = np.quantile(resampled, (tail, 1 - tail))
+    known = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(known, (tail, 1 - tail), method="nearest")  # infinity has no midpoint
     return Interval(
         value, float(value + stretch * (low - value)), float(value + stretch * (high - value))
     )
