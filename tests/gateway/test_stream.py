@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 
 from steppe.gateway.stream import (
     StreamScanner,
+    Told,
     Usage,
     find_error_status,
-    find_finish,
-    find_usage,
+    read_answer,
 )
+
+
+def read_usage(text: bytes) -> Usage | None:
+    return read_answer(text).usage
+
+
+def read_finish(text: bytes) -> str | None:
+    return read_answer(text).finish
 
 
 def _cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -79,17 +87,19 @@ def test_the_role_only_event_is_not_the_first_token(chat_stream: bytes) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        b'{"choices":[{"index":0,"text":"a","finish_reason":null}]}',
-        b'{"choices":[{"delta":{"reasoning":"hm"}}]}',
-        b'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
-        b'{"type":"response.output_text.delta","delta":"a"}',
-        b'{"choices":[{"index":0,"text":"","finish_reason":"length"}]}',
+        b'data: {"choices":[{"index":0,"text":"a","finish_reason":null}]}',
+        b'data: {"choices":[{"delta":{"reasoning":"hm"}}]}',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
+        b'event: response.output_text.delta\ndata: {"delta":"a"}',
+        b'event: content_block_delta\ndata: {"delta":{"type":"thinking_delta","thinking":"a"}}',
+        b'data: {"choices":[{"index":0,"text":"","finish_reason":"length"}]}',
+        b'event: response.completed\ndata: {"response":{"status":"completed"}}',
     ],
 )
 def test_each_api_has_its_first_token(event: bytes) -> None:
     scanner = StreamScanner()
     scanner.feed(b'data: {"choices":[{"index":0,"text":"","finish_reason":null}]}\n\n', 1.0)
-    scanner.feed(b"data: " + event + b"\n\n", 2.0)
+    scanner.feed(event + b"\n\n", 2.0)
     assert scanner.first_text_s == 2.0
 
 
@@ -98,7 +108,7 @@ def test_usage_null_is_no_usage() -> None:
     scanner.feed(b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n', 0.0)
     scanner.feed(b'data: {"usage":null}\n\n', 0.0)
     assert scanner.usage == Usage(3, None, 1)
-    assert find_usage(b'{"usage": null}') is None
+    assert read_usage(b'{"usage": null}') is None
 
 
 def test_usage_is_read_from_each_api() -> None:
@@ -108,9 +118,9 @@ def test_usage_is_read_from_each_api() -> None:
         b' "output_tokens": 2}}}'
     )
     embedding = b'{"usage": {"prompt_tokens": 5, "total_tokens": 5}}'
-    assert find_usage(chat) == Usage(5, None, 2)
-    assert find_usage(responses) == Usage(5, 4, 2)
-    assert find_usage(embedding) == Usage(5, None, 0)
+    assert read_usage(chat) == Usage(5, None, 2)
+    assert read_usage(responses) == Usage(5, 4, 2)
+    assert read_usage(embedding) == Usage(5, None, 0)
 
 
 def test_the_last_usage_counts_when_each_event_carries_one() -> None:
@@ -121,8 +131,8 @@ def test_the_last_usage_counts_when_each_event_carries_one() -> None:
 
 
 def test_a_broken_usage_object_is_no_usage() -> None:
-    assert find_usage(b'{"usage": {"prompt_tokens": 5, ') is None
-    assert find_usage(b'{"usage": {"cost": 5}}') is None
+    assert read_usage(b'{"usage": {"prompt_tokens": 5, ') is None
+    assert read_usage(b'{"usage": {"cost": 5}}') is None
 
 
 def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
@@ -189,10 +199,57 @@ def test_each_api_ends_in_its_own_way_and_a_stream_without_an_end_is_an_error(
 
 
 def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
-    assert find_finish(chat_body) == "length"
-    assert find_finish(b'{"finish_reason": null}') is None
-    assert find_finish(b'{"stop_reason": "max_tokens", "stop_sequence": null}') == "length"
-    assert find_finish(b'{"incomplete_details": {"reason": "max_output_tokens"}}') == "length"
+    assert read_finish(chat_body) == "length"
+    assert read_finish(b'{"choices": [{"finish_reason": null}]}') is None
+    assert read_finish(b'{"stop_reason": "max_tokens", "stop_sequence": null}') == "length"
+    assert read_finish(b'{"incomplete_details": {"reason": "max_output_tokens"}}') == "length"
+    assert read_answer(b"no JSON") == Told()
+
+
+ECHO = (
+    b'{"text": "x", "content": "x", "finish_reason": "abort", "stop_reason": "abort",'
+    b' "incomplete_details": {"reason": "abort"}, "usage": {"input_tokens": 1, "output_tokens": 1}}'
+)
+
+
+def test_what_a_response_echoes_of_the_client_tells_nothing() -> None:
+    shown = b'{"tools": [%s], "metadata": %s, "status": "%%s", "usage": %%s}' % (ECHO, ECHO)
+    scanner = StreamScanner()
+    for name in (b"created", b"in_progress"):
+        begun = shown % (b"in_progress", b"null")
+        scanner.feed(b'event: response.%s\ndata: {"response": %s}\n\n' % (name, begun), 1.0)
+    assert (scanner.first_text_s, scanner.finish, scanner.usage) == (None, None, None)
+    scanner.feed(b'event: response.output_text.delta\ndata: {"delta": "a"}\n\n', 2.0)
+    ended = shown % (b"completed", b'{"input_tokens": 7, "output_tokens": 3}')
+    scanner.feed(b'event: response.completed\ndata: {"response": %s}\n\n' % ended, 3.0)
+    assert (scanner.first_text_s, scanner.outcome) == (2.0, "stop")
+    assert scanner.usage == Usage(7, None, 3)
+    assert read_answer(ended) == Told("stop", Usage(7, None, 3))
+
+
+def test_the_input_of_a_tool_tells_nothing_of_the_message_that_calls_it() -> None:
+    block = b'{"type": "tool_use", "name": "f", "input": %s}' % ECHO
+    whole = b'{"content": [%s], "stop_reason": "tool_use", "usage": {"input_tokens": 7}}' % block
+    assert read_answer(whole) == Told("tool_calls", Usage(7, None, 0))
+
+
+def test_a_finish_that_is_not_known_is_another() -> None:
+    assert read_finish(b'{"stop_reason": "made_up"}') == "other"
+    scanner = StreamScanner()
+    scanner.feed(b'data: {"choices":[{"finish_reason":"made_up"}]}\n\n', 0.0)
+    assert scanner.outcome == "other"
+
+
+def test_named_events_leave_those_without_a_name_between_them_to_be_read() -> None:
+    scanner = StreamScanner()
+    scanner.feed(
+        b"event: ping\ndata: {}\n\n"
+        b'data: {"choices":[{"text":"a","finish_reason":"length"}],'
+        b'"usage":{"prompt_tokens":2}}\n\n',
+        1.0,
+    )
+    assert (scanner.first_text_s, scanner.finish) == (1.0, "length")
+    assert scanner.usage == Usage(2, None, 0)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,7 @@ from steppe.gateway.proxy import (
     WholeAnswer,
     ask,
 )
-from steppe.gateway.stream import (
-    StreamScanner,
-    find_error_status,
-    find_finish,
-    find_usage,
-)
+from steppe.gateway.stream import StreamScanner, find_error_status, read_answer
 from steppe.gateway.tally import Exchange
 
 REQUEST_ID = "X-Request-Id"
@@ -112,8 +107,9 @@ async def pass_on(request: web.Request, exchange: Exchange, answer: Answer) -> w
     answer.headers[REQUEST_ID] = exchange.id
     match answer:
         case WholeAnswer():
-            exchange.usage = find_usage(answer.body)
-            exchange.finish = _finish_of(answer)
+            told = read_answer(answer.body)
+            exchange.usage = told.usage
+            exchange.finish = _finish_of(answer.status, told.finish)
             return _whole(answer)
         case StreamedAnswer():
             return await _stream(request, exchange, answer)
@@ -183,9 +179,9 @@ def _status_of(answer: Answer) -> int:
             return answer.status
 
 
-def _finish_of(answer: WholeAnswer) -> str:
-    if answer.status >= 500:
+def _finish_of(status: int, told: str | None) -> str:
+    if status >= 500:
         return "error"
-    if answer.status >= 400:
+    if status >= 400:
         return "invalid"
-    return find_finish(answer.body) or "stop"
+    return told or "stop"

@@ -1,26 +1,27 @@
 r"""What a response tells while it passes: first token, usage, how it ended.
 
-Nothing is parsed as JSON on the way. The patterns cannot match inside generated text, because
-JSON escapes the quotes there (`\"usage\"`). One small object, `usage`, is decoded per request.
+Streams are not parsed as JSON on the way. The patterns cannot match inside generated text, because
+JSON escapes the quotes there (`\"usage\"`). They could match in objects that echo the client's own
+JSON, such as the tools and the metadata of the responses API. So of named events (responses and
+messages) they see deltas alone, which echo nothing. What echoes is decoded, once a request: the
+whole answers and the events that tell the end.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import orjson
 
 _TEXT = re.compile(
     rb'"(?:content|reasoning|reasoning_content|text|delta|thinking|arguments|partial_json)"'
     rb'\s*:\s*"[^"]'
 )
-# Of the chat and completions APIs, of messages, and of responses. The first goes first, for in a
-# chat "stop_reason" is whatever text the client wanted to stop at.
-_FINISHES = (
-    re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"'),
-    re.compile(rb'"stop_reason"\s*:\s*"([a-z_]+)"'),
-    re.compile(rb'"incomplete_details"\s*:\s*\{\s*"reason"\s*:\s*"([a-z_]+)"'),
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"')
+_FINISHES = frozenset(
+    {"stop", "length", "tool_calls", "content_filter", "repetition", "abort", "error"}
 )
 _SAME_FINISH = {
     "end_turn": "stop",
@@ -28,8 +29,21 @@ _SAME_FINISH = {
     "max_tokens": "length",
     "max_output_tokens": "length",
     "tool_use": "tool_calls",
+    "function_call": "tool_calls",
 }
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_DATA = b"data:"
+_NAMED = re.compile(rb"^event:[ \t]*([a-z_.]+)[ \t]*\r?\ndata:(.*)", re.MULTILINE)
+_DELTAS = (b".delta", b"_delta")
+_TELLING = frozenset(
+    {
+        b"message_start",
+        b"message_delta",
+        b"response.completed",
+        b"response.incomplete",
+        b"response.failed",
+    }
+)
 _ERROR = re.compile(
     rb'^(?:data:\s*\{\s*(?:"type"\s*:\s*)?"(?:error|response\.failed)"'
     rb"|event:\s*(?:error|response\.failed)\s*$)",
@@ -58,35 +72,31 @@ class Usage:
     output_tokens: int
 
 
-def find_usage(text: bytes) -> Usage | None:
-    """Return the last `usage` object in JSON or in server-sent events.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer tells of itself.
 
-    Reads the names of the chat and completions APIs (`prompt_tokens`, `completion_tokens`,
-    `prompt_tokens_details.cached_tokens`) and of the responses API (`input_tokens`, ...).
-    `"usage": null` is no usage.
+    Attributes:
+        finish: Why it ended, in the words of the chat API; `other` for a word that is not known,
+            so that there are few of them; nothing when not told.
+        usage: Nothing when not told, as by `"usage": null`.
     """
-    for match in reversed(list(_USAGE.finditer(text))):
-        try:
-            found, _ = json.JSONDecoder().raw_decode(text[match.end() :].decode(errors="replace"))
-        except json.JSONDecodeError:
-            continue
-        usage = _usage_of(found)
-        if usage is not None:
-            return usage
-    return None
+
+    finish: str | None = None
+    usage: Usage | None = None
 
 
-def find_finish(text: bytes) -> str | None:
-    """Return the last finish reason in JSON or in server-sent events, such as `stop`.
-
-    Those of the messages and the responses API are told in the words of the chat API.
-    """
-    for pattern in _FINISHES:
-        reasons = pattern.findall(text)
-        if reasons:
-            reason: str = reasons[-1].decode()
-            return _SAME_FINISH.get(reason, reason)
-    return None
+def read_answer(text: bytes) -> Told:
+    """Return what a whole answer tells, or an event of the messages or the responses API."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return Told()
+    match found:
+        case {"response": dict(answer)} | {"message": dict(answer)}:  # the event wraps it
+            return Told(_finish_of(answer), _usage_of(answer))
+        case _:
+            return Told(_finish_of(found), _usage_of(found))
 
 
 def find_error_status(first: bytes) -> int | None:
@@ -123,7 +133,7 @@ class StreamScanner:
         self.finish: str | None = None
         self.is_done = False
         self.has_error = False
-        self._usage_line = b""
+        self._tells_usage = b""
         self._held = bytearray()
 
     def feed(self, chunk: bytes, now_s: float) -> bytes:
@@ -162,27 +172,41 @@ class StreamScanner:
     @property
     def usage(self) -> Usage | None:
         """The last usage that passed; decoded when asked."""
-        return find_usage(self._usage_line)
+        return read_answer(self._tells_usage).usage
 
     def _scan(self, lines: bytes, now_s: float) -> None:
-        finish = find_finish(lines)
-        self.finish = finish or self.finish
-        if self.first_text_s is None and (finish or _TEXT.search(lines)):
+        is_named = b"event:" in lines  # lines are looked at one by one only where it may help
+        plain = _NAMED.sub(self._read_named, lines) if is_named else lines
+        reasons = _FINISH.findall(plain)
+        if reasons:
+            self.finish = _in_words_of_chat(reasons[-1].decode())
+        if self.first_text_s is None and (self.finish or _TEXT.search(plain)):
             self.first_text_s = now_s
             self._began()
-        if b'"usage"' in lines:
-            self._keep_usage(lines)
-        is_named = b"event:" in lines  # lines are looked at one by one only where it may help
+        if b'"usage"' in plain:
+            self._keep_usage(plain)
         if (is_named or b'"error"' in lines) and _ERROR.search(lines):
             self.has_error = True
         if (is_named or b"[DONE]" in lines) and _DONE.search(lines):
             self.is_done = True
 
+    def _read_named(self, event: re.Match[bytes]) -> bytes:
+        """Take what a named event tells; return what of it may be searched for text."""
+        name, data = event.groups()
+        if name in _TELLING:
+            told = read_answer(data)
+            self.finish = told.finish or self.finish
+            if told.usage is not None:
+                self._tells_usage = data
+            return b""
+        return data if name.endswith(_DELTAS) else b""
+
     def _keep_usage(self, lines: bytes) -> None:
         starts = [match.start() for match in _USAGE.finditer(lines)]
         if starts:
             start = lines.rfind(b"\n", 0, starts[-1]) + 1
-            self._usage_line = lines[start : lines.find(b"\n", starts[-1]) + 1 or None]
+            line = lines[start : lines.find(b"\n", starts[-1]) + 1 or None]
+            self._tells_usage = line.removeprefix(_DATA)
 
 
 def _after_last_event(text: bytearray, start: int) -> int:
@@ -193,11 +217,29 @@ def _after_last_event(text: bytearray, start: int) -> int:
     return max(plain + 2 if plain >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
 
 
-def _usage_of(found: object) -> Usage | None:
-    match found:
-        case {"prompt_tokens": int(prompt), **rest}:
+def _finish_of(answer: object) -> str | None:
+    match answer:
+        case {"choices": [*_, {"finish_reason": str(reason)}]}:
+            return _in_words_of_chat(reason)
+        case {"stop_reason": str(reason)} | {"delta": {"stop_reason": str(reason)}}:
+            return _in_words_of_chat(reason)
+        case {"incomplete_details": {"reason": str(reason)}}:
+            return _in_words_of_chat(reason)
+        case {"status": "completed"}:
+            return "stop"
+        case _:
+            return None
+
+
+def _in_words_of_chat(reason: str) -> str:
+    return reason if reason in _FINISHES else _SAME_FINISH.get(reason, "other")
+
+
+def _usage_of(answer: object) -> Usage | None:
+    match answer:
+        case {"usage": {"prompt_tokens": int(prompt), **rest}}:
             details, output = rest.get("prompt_tokens_details"), rest.get("completion_tokens")
-        case {"input_tokens": int(prompt), **rest}:
+        case {"usage": {"input_tokens": int(prompt), **rest}}:
             details, output = rest.get("input_tokens_details"), rest.get("output_tokens")
         case _:
             return None

@@ -54,10 +54,10 @@ class FinishedRequest:
         prompt_tokens: From the replica's `usage`; nothing when none passed. So the next two.
         cached_tokens: Those of the prompt tokens that came from the prefix cache.
         output_tokens: Tokens generated.
-        finish: `stop`, `length`, `tool_calls`... as the replica said; `cancelled`: the client hung
-            up, or the gateway stopped; `invalid`: answered with a 4xx; `abort`: the engine gave it
-            up; `error`: the replica failed; `rejected`: refused on arrival; `shed`: refused after
-            waiting.
+        finish: `stop`, `length`, `tool_calls`... as the replica said, `other` where its word is not
+            known; `cancelled`: the client hung up, or the gateway stopped; `invalid`: answered with
+            a 4xx; `abort`: the engine gave it up; `error`: the replica failed; `rejected`: refused
+            on arrival; `shed`: refused after waiting.
         status: HTTP status sent; 499 when the client hung up.
         replica: Who answered last.
         streamed: Whether the answer was an event stream.
