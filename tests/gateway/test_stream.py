@@ -123,6 +123,20 @@ def test_usage_is_read_from_each_api() -> None:
     assert read_usage(embedding) == Usage(5, None, 0)
 
 
+def test_the_prompt_of_a_message_counts_with_what_the_cache_read_and_kept_of_it() -> None:
+    told = (
+        b'{"usage": {"input_tokens": 5, "cache_read_input_tokens": 32,'
+        b' "cache_creation_input_tokens": 16, "output_tokens": 2}}'
+    )
+    assert read_usage(told) == Usage(53, 32, 2)
+    scanner = StreamScanner()
+    scanner.feed(b"event: message_delta\ndata: " + told + b"\n\n", 0.0)
+    assert scanner.usage == Usage(53, 32, 2)
+    assert read_usage(b'{"usage": {"input_tokens": 5, "cache_read_input_tokens": null}}') == (
+        Usage(5, None, 0)
+    )
+
+
 def test_the_last_usage_counts_when_each_event_carries_one() -> None:
     scanner = StreamScanner()
     for count in range(1, 4):

@@ -238,10 +238,18 @@ def _in_words_of_chat(reason: str) -> str:
 def _usage_of(answer: object) -> Usage | None:
     match answer:
         case {"usage": {"prompt_tokens": int(prompt), **rest}}:
-            details, output = rest.get("prompt_tokens_details"), rest.get("completion_tokens")
+            cached = _count(rest.get("prompt_tokens_details"), "cached_tokens")
+            return Usage(prompt, cached, _count(rest, "completion_tokens") or 0)
         case {"usage": {"input_tokens": int(prompt), **rest}}:
-            details, output = rest.get("input_tokens_details"), rest.get("output_tokens")
+            read = _count(rest, "cache_read_input_tokens")  # messages: not in `input_tokens`
+            prompt += (read or 0) + (_count(rest, "cache_creation_input_tokens") or 0)
+            cached = _count(rest.get("input_tokens_details"), "cached_tokens")
+            cached = cached if read is None else read
+            return Usage(prompt, cached, _count(rest, "output_tokens") or 0)
         case _:
             return None
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(prompt, cached, output if isinstance(output, int) else 0)
+
+
+def _count(counts: object, name: str) -> int | None:
+    found = counts.get(name) if isinstance(counts, dict) else None
+    return found if isinstance(found, int) else None
