@@ -128,6 +128,9 @@ async def test_each_model_is_told_of_by_its_name(site: Any, awake: bool) -> None
     async with site.client.get(site.url + "/v1/models/org/other") as answer:
         message = (await answer.json())["error"]["message"]
         assert (message, answer.status) == ("GET /v1/models/org/other: Not Found", 404)
+    for path, status in (("", 200), ("/m", 200), ("/org/other", 404)):
+        async with site.client.head(site.url + "/v1/models" + path) as answer:
+            assert (answer.status, await answer.read()) == (status, b"")
 
 
 async def test_light_requests_take_no_place(site: Any) -> None:

@@ -92,7 +92,7 @@ class Door:
 
     async def list_models(self, request: web.Request) -> web.Response:
         """Let a replica tell the models; with none awake, tell them ourselves."""
-        question = replace(await _question(request), target="/v1/models")
+        question = replace(await _question(request), method="GET", target="/v1/models")
         try:
             answer = await self._ask_any(request, question)
         except RefusedError:
