@@ -176,6 +176,27 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
     assert site.gateway.status().failed == 1
 
 
+@pytest.mark.parametrize("ends_with", ["a broken connection", "our stop"])
+async def test_a_stream_that_ends_after_done_is_whole(
+    site: Any, chat_stream: bytes, cut: Any, ends_with: str
+) -> None:
+    replica, die = await site.replica("r0"), asyncio.Event()
+    replica.stream = [chat_stream, die, cut]
+    site.route(replica)
+    async with site.client.post(f"{site.url}/v1/chat/completions", data=b"{}") as answer:
+        body = await answer.content.readuntil(b"[DONE]\n\n")
+        async with asyncio.timeout(5):
+            if ends_with == "our stop":
+                await site.gateway.stop()
+            else:
+                die.set()
+            body += await answer.read()
+    assert body == chat_stream
+    await site.until(lambda: site.gateway.status().finished == 1)
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status, ended.output_tokens) == ("stop", 200, 3)
+
+
 async def test_a_stream_from_a_replica_that_was_started_anew_elsewhere_ends_with_an_error(
     site: Any, chat_stream: bytes
 ) -> None:

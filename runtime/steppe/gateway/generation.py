@@ -150,13 +150,20 @@ async def _copy(answer: StreamedAnswer, scanner: StreamScanner, listener: Listen
                 await listener.write(lines)
             chunk = await answer.rest.read()
         await listener.write(scanner.end(time.monotonic()))
-    except ReplicaLostError as error:
-        event = error_event(str(error), type_="server_error", code="replica_lost")
-        await listener.write(scanner.break_off(event))
-    except RefusedError as error:
-        event = error_event(str(error), type_="overloaded", code=error.code)
-        await listener.write(scanner.break_off(event))
-        raise
+    except (ReplicaLostError, RefusedError) as error:
+        if scanner.is_done:  # the client has its answer; only the end of the connection was out
+            return
+        await listener.write(scanner.break_off(_event_of(error)))
+        if isinstance(error, RefusedError):
+            raise
+
+
+def _event_of(error: ReplicaLostError | RefusedError) -> bytes:
+    match error:
+        case ReplicaLostError():
+            return error_event(str(error), type_="server_error", code="replica_lost")
+        case RefusedError():
+            return error_event(str(error), type_="overloaded", code=error.code)
 
 
 def _refuse_failure(exchange: Exchange, answer: Answer) -> None:
