@@ -9,6 +9,7 @@ from steppe.load.arrivals import Arrival
 from steppe.load.client import ChatOptions, Target
 from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
 from steppe.load.results import LoadResult
+from steppe.report.records import Slo
 
 
 def every(gap_s: float, count: int) -> tuple[Arrival, ...]:
@@ -118,6 +119,8 @@ async def test_the_deadline_cancels_what_is_unfinished(server: Any) -> None:
     arrivals = (*every(0.01, 2), Arrival(60.0, 5, 5))
     result = await run(server, arrivals, deadline_s=0.2)
     assert [request.finish for request in result.requests] == ["cancelled", "cancelled"]
+    assert result.summary(Slo(ttft_s=0.1, tpot_s=1.0))["slo_attainment"] == 0.0
+    assert result.summary(Slo(ttft_s=9.0, tpot_s=1.0))["slo_attainment"] is None
     assert (result.not_sent, result.overdue) == (1, 0)
 
 

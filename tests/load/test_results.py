@@ -43,11 +43,29 @@ def test_a_single_token_has_no_tpot_and_can_be_good() -> None:
 def test_goodput_and_attainment_count_failures_but_not_our_own_cancels() -> None:
     good, slow_start, slow_tokens = answer(0.5, 0.8), answer(1.5, 1.6), answer(0.5, 2.5)
     summary = result(
-        good, slow_start, slow_tokens, Failed("x"), Refused(503, None), Cancelled()
+        good, slow_start, slow_tokens, Failed("x"), Refused(503, None), Cancelled(0.9, None)
     ).summary(SLO)
     assert summary["request_goodput"] == pytest.approx(0.1)
     assert summary["slo_attainment"] == pytest.approx(1 / 5)
     assert summary["request_throughput"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "attainment"),
+    [
+        (Cancelled(end_s=2.9, first_s=None), 1.0),
+        (Cancelled(end_s=3.1, first_s=None), 0.5),
+        (Cancelled(end_s=9.0, first_s=2.9), 1.0),
+        (Cancelled(end_s=9.0, first_s=3.1), 0.5),
+    ],
+)
+def test_a_cancelled_request_misses_the_slo_if_its_first_token_was_late_by_then(
+    cancelled: Cancelled, attainment: float
+) -> None:
+    requests = (request(0, answer(0.5, 0.8)), request(1, cancelled, due_s=2.0))
+    summary = LoadResult("small", 10.0, 2, requests).summary(SLO)
+    assert summary["slo_attainment"] == pytest.approx(attainment)
+    assert summary["cancelled"] == 1
 
 
 def test_requests_that_were_never_sent_count_as_soon_as_they_were_due() -> None:
@@ -65,7 +83,7 @@ def test_every_ending_is_counted_under_its_name() -> None:
         Failed("broke"),
         Refused(429, 1.0),
         Refused(503, 2.0),
-        Cancelled(),
+        Cancelled(0.9, None),
     )
     found = result(*outcomes)
     summary = found.summary(SLO)

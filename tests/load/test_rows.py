@@ -19,7 +19,7 @@ from steppe.load.stream import Cancelled
 
 
 def ended(index: int) -> RequestResult:
-    return RequestResult(index, Arrival(0.0, 10, 5), 0.0, 0.0, 0, Cancelled())
+    return RequestResult(index, Arrival(0.0, 10, 5), 0.0, 0.0, 0, Cancelled(0.0, None))
 
 
 def write_all(path: Path, count: int) -> None:

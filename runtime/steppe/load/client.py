@@ -85,7 +85,7 @@ async def ask(
     target: Target,
     body: bytes,
     now_s: Callable[[], float],
-    on_chunk: Callable[[], None] = lambda: None,
+    stream: ChatStream,
 ) -> Completed | Refused | Failed:
     """Send one request and read its stream to the end; server and network errors are values.
 
@@ -94,7 +94,7 @@ async def ask(
         target: Who is asked.
         body: The request, JSON.
         now_s: Tells the time, s.
-        on_chunk: Called for each chunk with tokens, as it comes.
+        stream: Takes the answer in; who waits for it may look there how far it has come.
     """
     headers = {"Content-Type": "application/json"}
     try:
@@ -103,7 +103,6 @@ async def ask(
         ) as response:
             if response.status != HTTPStatus.OK:
                 return await _refusal(response)
-            stream = ChatStream(on_chunk)
             async for data in response.content.iter_any():
                 stream.feed(data, now_s())
             return stream.end()

@@ -14,7 +14,7 @@ from steppe.load.arrivals import Arrival, until
 from steppe.load.client import ChatOptions, Target, ask, open_session
 from steppe.load.prompts import write_prompt
 from steppe.load.results import LoadResult, RequestResult
-from steppe.load.stream import Cancelled, Completed, Failed, Outcome, Refused
+from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, Refused
 
 # A server that says "retry at once" is not asked in a busy loop.
 _LEAST_RETRY_S = 0.1
@@ -180,23 +180,25 @@ class _Replay:
         """Carry one request to its end, and write down which."""
         sent_s = self.now_s()
         self._note_sent()
-        outcome: Outcome = Cancelled()
+        stream = ChatStream(self.options.on_chunk)
+        outcome: Outcome | None = None
         retries = 0
         try:
             body = self._body(index, arrival)
-            outcome = await self._ask(body)
+            outcome = await self._ask(body, stream)
             while (delay_s := self._retry_delay_s(outcome, sent_s)) is not None:
-                outcome, retries = Cancelled(), retries + 1
+                outcome, retries = None, retries + 1
                 await asyncio.sleep(delay_s)
-                outcome = await self._ask(body)
+                outcome = await self._ask(body, stream)
         finally:
+            outcome = outcome or Cancelled(self.now_s(), stream.first_s)
             result = RequestResult(index, arrival, due_s, sent_s, retries, outcome)
             self.results.append(result)
             self._note_end(result)
             self.options.on_end(result)
 
-    async def _ask(self, body: bytes) -> Outcome:
-        return await ask(self.session, self.target, body, self.now_s, self.options.on_chunk)
+    async def _ask(self, body: bytes, stream: ChatStream) -> Outcome:
+        return await ask(self.session, self.target, body, self.now_s, stream)
 
     def _body(self, index: int, arrival: Arrival) -> bytes:
         words = arrival.prompt_tokens - self.options.template_tokens

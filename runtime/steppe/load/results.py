@@ -77,6 +77,17 @@ class RequestResult:
             return False
         return self.ttft_s <= slo.ttft_s and (self.tpot_s is None or self.tpot_s <= slo.tpot_s)
 
+    def is_counted(self, slo: Slo) -> bool:
+        """Return whether it is known to be good or not, as `report.latency` has it.
+
+        Of a request that we cancelled it is only where its first token was late by then.
+        """
+        match self.outcome:
+            case Cancelled(end_s=end_s, first_s=first_s):
+                return (end_s if first_s is None else first_s) - self.due_s > slo.ttft_s
+            case _:
+                return True
+
     def row(self) -> dict[str, object]:
         """Return the request as one flat record."""
         done = self.outcome if isinstance(self.outcome, Completed) else None
@@ -134,14 +145,14 @@ class LoadResult:
 
         Beyond those: `rejected` (429 at last), `shed` (503 at last), `cancelled` (by us),
         `not_sent` (the end came first), `retries` (503s waited out), `slo_attainment` (good
-        requests over all that were due but the cancelled) and `p99_send_lag_ms`, how late the
-        client itself was.
+        requests over all that were due, but for those cancelled before their first token was
+        late) and `p99_send_lag_ms`, how late the client itself was.
         """
         span_s = max(self.duration_s, 1e-9)
         finishes = Counter(request.finish for request in self.requests)
         answers = [r.outcome for r in self.requests if isinstance(r.outcome, Completed)]
         good = sum(request.is_good(slo) for request in self.requests)
-        counted = len(self.requests) - finishes["cancelled"] + self.overdue
+        counted = sum(request.is_counted(slo) for request in self.requests) + self.overdue
         total_input = sum(answer.prompt_tokens for answer in answers)
         total_output = sum(answer.output_tokens for answer in answers)
         lag_s = _known([request.sent_s - request.due_s for request in self.requests])

@@ -67,20 +67,32 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """We gave up: a deadline passed or the user stopped the load."""
+    """We gave up: a deadline passed or the user stopped the load.
+
+    Attributes:
+        end_s: Client time at which we did, s.
+        first_s: Client time of the first token, s; None if none had come.
+    """
+
+    end_s: float
+    first_s: float | None
 
 
 Outcome = Completed | Refused | Failed | Cancelled
 
 
 class ChatStream:
-    """Reads the server-sent events of one streamed chat completion, in pieces of any size."""
+    """Reads the server-sent events of one streamed chat completion, in pieces of any size.
+
+    Attributes:
+        first_s: Time of the first token, s; None until it has come.
+    """
 
     def __init__(self, on_chunk: Callable[[], None] = lambda: None) -> None:
         """Begin; `on_chunk` is called for each chunk with tokens."""
         self._on_chunk = on_chunk
         self._rest = b""
-        self._first_s: float | None = None
+        self.first_s: float | None = None
         self._last_s = 0.0
         self._gaps_s = array("d")
         self._usage: object = None
@@ -103,7 +115,7 @@ class ChatStream:
             return Failed("the stream broke off before [DONE]")
         if not isinstance(self._finish, str) or self._finish == _CUT_SHORT:
             return Failed(f"asked for a finished answer, found finish reason {self._finish}")
-        match self._first_s, self._usage:
+        match self.first_s, self._usage:
             case float(first_s), {"prompt_tokens": int(prompt), "completion_tokens": int(output)}:
                 if output > 0:
                     return Completed(
@@ -131,8 +143,8 @@ class ChatStream:
                 self._token(now_s)
 
     def _token(self, now_s: float) -> None:
-        if self._first_s is None:
-            self._first_s = now_s
+        if self.first_s is None:
+            self.first_s = now_s
         else:
             self._gaps_s.append(now_s - self._last_s)
         self._last_s = now_s

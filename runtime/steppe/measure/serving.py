@@ -30,8 +30,8 @@ FORMULAS = {
     "request_throughput": "completed requests / duration, requests/s",
     "output_throughput": "output tokens of completed requests (from `usage`) / duration, tokens/s",
     "request_goodput": "completed requests within every SLO / duration, requests/s",
-    "slo_attainment": "requests within every SLO / all requests that were due but the cancelled; "
-    "AIPerf: good_request_fraction",
+    "slo_attainment": "requests within every SLO / all requests that were due, but for those "
+    "cancelled before their first token was late; AIPerf: good_request_fraction",
     "total_gpu_energy": "energy counters at the end - at the start of the load, summed over the "
     "GPUs, J; idle watts are part of it",
     "average_gpu_power": "total_gpu_energy / duration, W",
