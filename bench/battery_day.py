@@ -44,7 +44,7 @@ def repeated(trace: SupplyTrace) -> SupplyTrace:
 
 
 def planned_control(bench: policies.Bench) -> ControlSection:
-    """Return the control section that plans the day; the other ways go without its horizon."""
+    """Return the control section that plans the day; the fleet's own has no horizon."""
     hour_s = bench.config.sim.duration_s / 24
     horizon = HorizonSection(step_s=hour_s / 6, every_s=hour_s / 30)
     return bench.config.control.model_copy(update={"horizon": horizon})
@@ -72,6 +72,7 @@ def _row(
     return {
         "happening": day.name,
         "battery": way,
+        "horizon": control.horizon and control.horizon.model_dump(mode="json"),
         "output_tokens": summary["output_tokens"],
         "stored_share": budget.stored_j / battery.capacity_j if battery.capacity_j else 0.0,
         "tokens_with_stored": tokens,
@@ -103,8 +104,9 @@ def main() -> None:
         day = make(bench.full_w, arguments.duration)
         twice = scenarios.Happening(day.name, repeated(day.budget), day.fallback_w)
         rows += rows_of(bench, arguments.fleet, twice)
-    policy_table.show_all("a day with a battery; simulated, energy modelled", rows)
-    fleets = [document.fleet_of(bench, planned_control(bench))]
+    shown = [{key: row[key] for key in row if key != "horizon"} for row in rows]
+    policy_table.show_all("a day with a battery; simulated, energy modelled", shown)
+    fleets = [document.fleet_of(bench)]
     print(json.dumps(document.simulated("battery_day", fleets, arguments, rows, targets(rows))))
 
 

@@ -14,7 +14,6 @@ from steppe.measure.provenance import source_commit
 
 if TYPE_CHECKING:
     from policies import Bench
-    from steppe.config import ControlSection
 
 
 def arguments_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def simulated(
     }
 
 
-def fleet_of(bench: Bench, control: ControlSection) -> dict[str, Any]:
+def fleet_of(bench: Bench) -> dict[str, Any]:
     """Return what was simulated, for how long, under which load, share of full power, and control.
 
     Which policy it was is said elsewhere, for there may be several.
@@ -57,5 +56,5 @@ def fleet_of(bench: Bench, control: ControlSection) -> dict[str, Any]:
         f"points {bench.frontier.source}, none below {lowest_mhz} MHz",
         "duration_s": config.sim.duration_s,
         "utilisation": config.load.utilisation,
-        "control": control.model_dump(mode="json", exclude={"policy"}),
+        "control": config.control.model_dump(mode="json", exclude={"policy"}),
     }

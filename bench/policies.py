@@ -281,7 +281,7 @@ def main() -> None:
     targets, beside = policy_table.targets(rows), policy_table.beside(rows)
     policy_table.show(rows)
     policy_table.show_beside(beside, targets)
-    fleets = [document.fleet_of(bench, bench.config.control)]
+    fleets = [document.fleet_of(bench)]
     found = document.simulated("policies", fleets, arguments, rows, targets)
     found["beside"] = beside
     found["beside_almost"] = policy_table.beside_almost(rows)

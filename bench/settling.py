@@ -109,7 +109,7 @@ def main() -> None:
     fleets: list[Row] = []
     for fleet in arguments.fleet or policies.FLEETS:
         bench = policies.make_bench(policies.Size(fleet, None, arguments.duration))
-        fleets.append(document.fleet_of(bench, bench.config.control))
+        fleets.append(document.fleet_of(bench))
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         loaded = bench.with_load(happening.load_share)
         summary, ticks = policies.run(loaded, "follow_budget", happening)

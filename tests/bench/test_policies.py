@@ -29,7 +29,7 @@ def test_a_result_says_which_fleets_it_is_of_for_how_long_and_how_it_was_asked(b
     made = [
         policies.make_bench(policies.Size(name, 1, 10.0, 0.8)) for name in ("70b", "70b-steady")
     ]
-    fleets = [document.fleet_of(one, one.config.control) for one in made]
+    fleets = [document.fleet_of(one) for one in made]
     asked = Namespace(fleet=["70b", "70b-steady"], duration=10.0, figure=Path("figure.png"))
     found = document.simulated("settling", fleets, asked, [], [])
     assert [fleet["fleet"] for fleet in found["fleets"]] == ["70b", "70b-steady"]
@@ -43,7 +43,7 @@ def test_a_result_says_which_control_section_it_was_found_with(bench: Any) -> No
     by_default = ControlSection()
     size = policies.Size("8b", 1, 10.0, margin_share=by_default.margin_share)
     made = policies.make_bench(size)
-    told = json.loads(json.dumps(document.fleet_of(made, made.config.control)))["control"]
+    told = json.loads(json.dumps(document.fleet_of(made)))["control"]
     assert told["margin_share"] == by_default.margin_share != policies.MARGIN_SHARE
     assert told["over_share"] == policies.OVER_SHARE
     assert told["dwell_s"] == by_default.dwell_s
@@ -52,7 +52,8 @@ def test_a_result_says_which_control_section_it_was_found_with(bench: Any) -> No
 
 def test_a_result_of_a_planned_day_says_how_far_it_looked_ahead(bench: Any) -> None:
     policies, battery_day = bench("policies"), bench("battery_day")
-    made = policies.make_bench(policies.Size("8b", 1, 240.0))
-    planned = battery_day.planned_control(made)
-    told = bench("document").fleet_of(made, planned)["control"]
-    assert told["horizon"]["step_s"] == pytest.approx(240.0 / 24 / 6)
+    made = policies.make_bench(policies.Size("8b", 1, 48.0))
+    day = battery_day.scenarios.windy_day(made.full_w, 48.0)
+    without, own_rule, plan = battery_day.rows_of(made, "8b", day)
+    assert without["horizon"] is own_rule["horizon"] is None
+    assert plan["horizon"]["step_s"] == pytest.approx(48.0 / 24 / 6)
