@@ -57,6 +57,13 @@ def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
     assert found["steppe_output_tokens_total", ""] == 40.0
 
 
+def test_a_supply_that_is_not_known_is_told() -> None:
+    exposition = Exposition("emulated")
+    for stale in (False, True, False):
+        found = samples(exposition.update(replace(TICK, stale=stale)))
+        assert found["steppe_power_supply_stale", ""] == stale
+
+
 def test_counters_add_up_and_gauges_do_not() -> None:
     exposition = Exposition("emulated")
     exposition.update(TICK)

@@ -24,6 +24,9 @@ class Exposition:
             return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
 
         self._supply = gauge("power_supply_watts", "Power offered at the site")
+        self._stale = gauge(
+            "power_supply_stale", "1 while a source is not known: the fallback holds"
+        )
         self._budget = gauge("power_budget_watts", "Power that the GPUs may draw")
         self._draw = gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
         self._clock = gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
@@ -46,6 +49,7 @@ class Exposition:
     def update(self, tick: TickRecord) -> bytes:
         """Take a tick and return the exposition."""
         self._supply.set(tick.supply_w)
+        self._stale.set(tick.stale)
         self._budget.set(tick.budget_w)
         self._running.set(tick.running)
         if tick.battery is not None:
