@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Path("libnvidia-ml.so.1"),
         help="The NVML library that the GPU suite loads; the driver's own by default.",
     )
+
+
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Let SIGHUP end this process as usual, although the tests may run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

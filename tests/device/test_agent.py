@@ -153,10 +153,14 @@ def test_with_both_dead_the_lease_file_says_what_is_left_and_one_call_undoes_it(
     wait_until(lambda: site.limits() == FREE)
 
 
-def test_an_agent_told_to_stop_undoes_everything(site: Site) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_agent_told_to_stop_undoes_everything(
+    site: Site, hears_hangups: None, number: int
+) -> None:
     agent = site.start(Floor(ClockFloor(210)))
     site.control()
-    agent.stop()
+    agent.process.send_signal(number)
+    agent.process.wait()
     wait_until(lambda: site.limits() == FREE)
     assert agent.process.returncode == 0
     assert not site.socket.exists()

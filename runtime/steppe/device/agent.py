@@ -5,7 +5,7 @@ root, and further users where the site allows them. One client at a time holds t
 that client is gone, the loss policy decides (`lease`). What the agent sets it writes down first
 (`lease_file`), so that a restarted agent first undoes what its predecessor left.
 
-Told to stop (SIGTERM, SIGINT), it undoes everything and leaves.
+Told to stop (SIGTERM, SIGINT, or a terminal that closes), it undoes everything and leaves.
 """
 
 from __future__ import annotations

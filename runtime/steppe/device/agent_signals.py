@@ -13,15 +13,12 @@ _POLL_S = 1.0
 
 @contextmanager
 def stop_signals() -> Generator[sockets.socket]:
-    """Make SIGTERM and SIGINT arrive as a byte on the socket."""
+    """Make what tells the agent to stop arrive as a byte on the socket."""
     ours, theirs = sockets.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
         before_fd = signal.set_wakeup_fd(theirs.fileno())
-        handlers = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        handlers = {number: signal.signal(number, lambda *_: None) for number in _stops()}
         try:
             yield ours
         finally:
@@ -37,7 +34,7 @@ def stand_apart() -> None:
     their children: who is to undo the limits of the dead must not die with them.
     """
     starter_pid = os.getppid()
-    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+    signals = {signal.SIGCHLD} | _stops()
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     child = os.fork()
     if child == 0:
@@ -51,3 +48,10 @@ def stand_apart() -> None:
         elif found is not None:
             os.kill(child, signal.SIGTERM)
     os._exit(0)
+
+
+def _stops() -> set[signal.Signals]:
+    """Return the signals that say stop; under `nohup`, a terminal that closes does not."""
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return stops - {signal.SIGHUP} if is_nohup else stops
