@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from steppe.device.agent_client import AgentClient, AgentProcess, ask_status, start_agent
+from steppe.device.agent_client import AgentClient, ask_status
+from steppe.device.agent_process import AgentProcess, start_agent
 from steppe.device.inventory import gpus_table
 from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, Restore
 from steppe.device.lease_file import read_lease_file
@@ -253,12 +254,21 @@ def test_garbage_is_answered_and_harms_nobody(site: Site) -> None:
         assert client.status().holder_pid == os.getpid()
 
 
-@pytest.mark.slow
-def test_two_agents_do_not_share_a_lease_file(site: Site) -> None:
+@pytest.mark.parametrize("name", ["agent.sock", "other.sock"])
+def test_two_agents_do_not_share_a_lease_file(site: Site, name: str) -> None:
     site.start(Restore())
-    other = site.socket.with_name("other.sock")
+    socket = site.socket.with_name(name)
     with pytest.raises(AgentError, match="a running agent owns it"):
-        start_agent(other, lease_file=site.lease_file, loss=Restore(), lease_s=LEASE_S)
+        start_agent(socket, lease_file=site.lease_file, loss=Restore(), lease_s=LEASE_S)
+
+
+def test_an_agent_outlives_its_parent(site: Site) -> None:
+    agent = site.start(Restore())
+    with AgentClient(site.socket, LEASE_S):
+        agent.process.kill()
+        agent.process.wait()
+        assert not agent.has_ended
+    wait_until(lambda: agent.has_ended)
 
 
 def test_without_an_agent_the_client_says_where_it_looked(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pynvml
 import pytest
 
 from steppe.device import agent_line
-from steppe.device.agent_client import AgentClient, AgentProcess, start_agent
+from steppe.device.agent_client import AgentClient
+from steppe.device.agent_process import AgentProcess, start_agent
 from steppe.device.lease import Restore
 from steppe.device.lease_file import read_lease_file
 from steppe.device.nvml import ATTEMPTS, open_gpus

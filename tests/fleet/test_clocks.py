@@ -22,17 +22,9 @@ HOST = Path("host.sock")
 
 
 @dataclass
-class FakeProcess:
-    code: int | None = None
-
-    def poll(self) -> int | None:
-        return self.code
-
-
-@dataclass
 class FakeAgent:
     socket: Path = Path("agent.sock")
-    process: FakeProcess = field(default_factory=FakeProcess)
+    has_ended: bool = False
     stopped: bool = False
 
     def stop(self) -> None:
@@ -83,7 +75,7 @@ class Site:
     problems: list[Exception] = field(default_factory=list)
     agents: list[FakeAgent] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
-    """What taking the lease of the host's agent brings first."""
+    """What taking a lease brings first."""
 
     def start(self, *_: Any, **__: Any) -> FakeAgent:
         if self.problems:
@@ -91,8 +83,8 @@ class Site:
         self.agents.append(FakeAgent())
         return self.agents[-1]
 
-    def take(self, socket: Path, _: float) -> FakeClient:
-        if socket == HOST and self.refusals:
+    def take(self, _socket: Path, _lease_s: float) -> FakeClient:
+        if self.refusals:
             raise self.refusals.pop(0)
         return self.client
 
@@ -216,7 +208,7 @@ def test_an_agent_that_dies_is_replaced_and_its_limits_must_be_set_anew(
 ) -> None:
     made = limits()
     assert not made.were_undone()
-    site.agents[0].process.code = -9
+    site.agents[0].has_ended = True
     made.were_undone()
     assert len(site.agents) == 2
     site.client.leases_taken = 2  # the client has taken the lease from the new agent
@@ -243,12 +235,13 @@ def test_the_agent_of_the_host_is_used_where_there_is_one(
     made.close()
 
 
+@pytest.mark.parametrize("host", [None, HOST])
 def test_a_lease_that_a_dead_predecessor_holds_is_waited_for(
-    site: Site, limits_of_host: Callable[[], ClockLimits]
+    site: Site, tmp_path: Path, host: Path | None
 ) -> None:
     site.refusals = [AgentError("process 1 holds the lease"), AgentError("process 1 holds it")]
-    assert limits_of_host().can_set
-    assert (site.refusals, site.agents) == ([], [])
+    assert ClockLimits(tmp_path, 5.0, host).can_set
+    assert (site.refusals, len(site.agents)) == ([], 1 if host is None else 0)
 
 
 def test_where_another_run_holds_the_lease_of_the_host_no_second_agent_fights_it(

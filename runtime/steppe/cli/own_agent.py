@@ -7,7 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from steppe.device.agent_client import AgentClient, start_agent
+from steppe.device.agent_client import AgentClient
+from steppe.device.agent_process import start_agent
 from steppe.device.lease import Restore
 from steppe.errors import AgentError
 from steppe.fleet.leftovers import LEASE_FILE, remove_run

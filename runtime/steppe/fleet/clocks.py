@@ -7,10 +7,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from steppe.device.agent_client import AgentClient, AgentProcess, ask_status, start_agent
+from steppe.device.agent_client import AgentClient, ask_status
+from steppe.device.agent_process import AgentProcess, start_agent
 from steppe.device.lease import Restore
 from steppe.device.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
@@ -101,7 +103,7 @@ class ClockLimits:
             self._client = None if host_agent is None else self._join(host_agent)
             if self._client is None:
                 self._agent = self._patiently(self._start)
-                self._client = AgentClient(self._agent.socket, lease_s)
+                self._client = self._patiently(partial(AgentClient, self._agent.socket, lease_s))
             self._leases = self._client.leases_taken
         except (SteppeError, OSError) as error:
             _log.warning("no clock limits on this node: %s", error)
@@ -123,7 +125,7 @@ class ClockLimits:
         """Tell whether limits must be set anew, because the lease was lost and taken again."""
         if self._client is None:
             return False
-        if self._agent is not None and self._agent.process.poll() is not None:
+        if self._agent is not None and self._agent.has_ended:
             _log.warning("the agent died; another one is started")
             with contextlib.suppress(SteppeError, OSError):
                 self._agent = self._start()
@@ -153,7 +155,7 @@ class ClockLimits:
                 _log.warning("the agent of this host is not for us: %s", error)
             return None
         try:
-            return self._patiently(lambda: AgentClient(socket, self._lease_s))
+            return self._patiently(partial(AgentClient, socket, self._lease_s))
         except NoPermissionError as error:
             _log.warning("the agent of this host sets no limits: %s", error)
             return None

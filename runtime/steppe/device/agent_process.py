@@ -1,0 +1,112 @@
+"""An agent that we start: it leaves with its holder, or when we stop it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from steppe.device.agent_line import AgentLine
+from steppe.device.lease import LossPolicy, format_loss
+from steppe.errors import AgentError
+
+START_S = 20.0
+_START_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProcess:
+    """An agent that we started; it leaves with its holder, or when we stop it.
+
+    Attributes:
+        process: Its parent, which ends with it and hands signals down to it.
+        pid: The agent itself.
+        socket: Where it listens.
+    """
+
+    process: subprocess.Popen[bytes]
+    pid: int
+    socket: Path
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the agent is gone; it outlives a parent that was killed."""
+        return self.process.poll() is not None and not _is_of(self.process, self.pid)
+
+    def stop(self) -> None:
+        """Make it undo everything and leave."""
+        self.process.terminate()
+        self.process.wait(timeout=START_S)
+
+    def __enter__(self) -> AgentProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start_agent(
+    socket: Path,
+    *,
+    lease_file: Path,
+    loss: LossPolicy,
+    lease_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> AgentProcess:
+    """Start an agent in a session of its own, and return when it answers.
+
+    Args:
+        socket: Where it is to listen.
+        lease_file: Where it writes down what it sets; its log goes beside it.
+        loss: What it does when the holder of the lease is gone.
+        lease_s: Longest time without a word from the holder, s.
+        environment: Variables that it gets beside ours.
+
+    Raises:
+        AgentError: It did not answer; the message has its last words.
+    """
+    command = [sys.executable, "-m", "steppe.device.agent", "--exit-with-holder"]
+    command += ["--socket", str(socket), "--lease-file", str(lease_file)]
+    command += ["--loss", format_loss(loss), "--lease-s", str(lease_s)]
+    log = lease_file.with_name(lease_file.name + ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    return AgentProcess(process, _wait_for_answer(process, socket, log), socket)
+
+
+def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) -> int:
+    """Wait until the agent answers, and return its process.
+
+    Another one may listen there for a while: that of a holder which has just died.
+    """
+    deadline_s = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        with suppress(AgentError), AgentLine(socket) as line:
+            if _is_of(process, line.agent_pid):
+                return line.agent_pid
+        time.sleep(_START_POLL_S)
+    process.kill()
+    process.wait()
+    last_words = " ".join(log.read_text().split())[-500:] or "it said nothing"
+    raise AgentError(f"{socket}: the agent did not start: {last_words}")
+
+
+def _is_of(process: subprocess.Popen[bytes], pid: int) -> bool:
+    """Tell whether a process lives and is in the session of one that we started."""
+    try:
+        return os.getsid(pid) == process.pid
+    except ProcessLookupError:
+        return False
