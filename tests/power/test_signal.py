@@ -111,6 +111,37 @@ def test_a_held_number_grows_old_although_the_wall_clock_is_set_back(
     assert isinstance(held.read(), Missing)
 
 
+@pytest.mark.parametrize("set_back_s", [30.0, 3600.0])
+def test_a_file_that_stays_as_it_is_grows_old_although_the_wall_clock_is_set_back(
+    signal: SignalFile, clock: Clock, set_back_s: float
+) -> None:
+    never_set = Clock()
+    held = HeldSignal(signal, never_set)
+    write(signal.path, "80", age_s=10.0)
+    assert held.read() == Fresh(80.0, 10.0)
+    clock.now_s -= set_back_s
+    for _ in range(5):
+        clock.now_s += 10.0
+        never_set.now_s += 10.0
+    assert held.read() == Fresh(80.0, 60.0)
+    never_set.now_s += 1.0
+    assert not isinstance(held.read(), Fresh)
+    write(signal.path, "90", age_s=set_back_s - 50.0)
+    assert held.read() == Fresh(90.0, 0.0)
+
+
+def test_a_file_from_the_future_grows_old_before_its_time_comes(
+    signal: SignalFile, clock: Clock
+) -> None:
+    never_set = Clock()
+    held = HeldSignal(signal, never_set)
+    write(signal.path, "80", age_s=-3600.0)
+    assert isinstance(held.read(), Missing)
+    never_set.now_s += 61.0
+    clock.now_s += 3600.0
+    assert held.read() == Stale(61.0)
+
+
 def test_a_stale_number_is_not_held(signal: SignalFile, clock: Clock) -> None:
     held = HeldSignal(signal)
     write(signal.path, "80")

@@ -53,49 +53,75 @@ class SignalFile:
 
     def read(self) -> Reading:
         """Return what the file says now; a negative number (own use) is 0 W."""
+        return self.look()[0]
+
+    def look(self) -> tuple[Reading, float | None]:
+        """Return what the file says now and its modification time, s; None where it has none."""
         try:
             with self.path.open() as file:
                 text = file.read(_LONGEST_TEXT + 1).strip()
                 written_s = os.fstat(file.fileno()).st_mtime
         except (OSError, UnicodeDecodeError) as error:
-            return Missing(f"{self.path}: {error}")
+            return Missing(f"{self.path}: {error}"), None
         age_s = self.wall_s() - written_s
         if age_s > self.stale_s:
-            return Stale(age_s)
+            return Stale(age_s), written_s
         if age_s < -self.stale_s:
-            return Missing(f"{self.path}: its time lies {-age_s:.0f} s in the future")
-        return _reading(self.path, text, max(0.0, age_s))
+            early = f"{self.path}: its time lies {-age_s:.0f} s in the future"
+            return Missing(early), written_s
+        return _reading(self.path, text, max(0.0, age_s)), written_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """When a file was written, by two clocks.
+
+    Attributes:
+        written_s: Its modification time, s since the epoch.
+        seen_s: When it was first seen with that time, s of a clock that is never set.
+        age_s: Its age then, s.
+    """
+
+    written_s: float
+    seen_s: float
+    age_s: float
+
+    def age_at(self, wall_s: float, monotonic_s: float) -> float:
+        """Return its age, s: what the clock says that makes it older."""
+        return max(wall_s - self.written_s, self.age_s + monotonic_s - self.seen_s)
 
 
 class HeldSignal:
     """A signal file whose last fresh number stands in for an unreadable one until it is stale.
 
     A writer that truncates and writes leaves an empty file for a moment; that is no lull. The
-    wall clock may be set back meanwhile, so a held number also ages by a clock that never is.
+    wall clock may be set back meanwhile, so a number also ages by a clock that never is.
     """
 
     def __init__(self, file: SignalFile, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         """Hold nothing yet; `monotonic_s` reads a clock that is never set, s."""
         self._file = file
         self._monotonic_s = monotonic_s
-        self._last: Fresh | None = None
-        self._written_s = 0.0
-        self._read_s = 0.0
+        self._writing: _Writing | None = None
+        self._held: tuple[float, _Writing] | None = None
 
     def read(self) -> Reading:
         """Return what the file says, or what it last said where that is young enough."""
-        reading = self._file.read()
-        now_s = self._file.wall_s()
-        match reading:
-            case Fresh():
-                self._last, self._written_s = reading, now_s - reading.age_s
-                self._read_s = self._monotonic_s()
-            case Missing() if self._last is not None:
-                held_s = self._monotonic_s() - self._read_s
-                age_s = max(now_s - self._written_s, self._last.age_s + held_s)
-                if age_s <= self._file.stale_s:
-                    return Fresh(self._last.watts, age_s)
-        return reading
+        reading, written_s = self._file.look()
+        wall_s, monotonic_s = self._file.wall_s(), self._monotonic_s()
+        writing = self._writing
+        if written_s is not None and (writing is None or writing.written_s != written_s):
+            age_s = max(0.0, wall_s - written_s)
+            self._writing = writing = _Writing(written_s, monotonic_s, age_s)
+        if isinstance(reading, Fresh) and writing is not None:
+            self._held = reading.watts, writing
+        if isinstance(reading, Stale) or self._held is None:
+            return reading
+        watts, said = self._held
+        age_s = said.age_at(wall_s, monotonic_s)
+        if age_s <= self._file.stale_s:
+            return Fresh(watts, age_s)
+        return Stale(age_s) if isinstance(reading, Fresh) else reading
 
 
 def _reading(path: Path, text: str, age_s: float) -> Reading:
