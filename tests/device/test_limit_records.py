@@ -66,12 +66,44 @@ def test_a_waiting_limit_that_cannot_be_written_down_shows_as_a_fault(
 ) -> None:
     gpu = keeper.gpus[node.h100]
     gpu.wish_clock(900, node.now_s)
+    keeper.undo(node.now_s)
     gpu.wish_clock(600, node.now_s)
     (tmp_path / DRAFT).mkdir()
     node.wait(1.1)
     keeper.apply_due(node.now_s)
     assert "cannot be written" in gpu.fault
-    assert node.truth().clock_lock_mhz == (210, 900)
+    assert node.truth().clock_lock_mhz is None
+
+
+def test_a_limit_that_is_on_record_changes_although_it_cannot_be_written_down(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    gpu.set_power_limit(400.0)
+    (tmp_path / DRAFT).mkdir()
+    node.wait(1.1)
+    gpu.wish_clock(600, node.now_s)
+    gpu.set_power_limit(300.0)
+    node.wait(0.1)
+    assert (node.truth().clock_lock_mhz, node.truth().power_limit_w) == ((210, 600), 300)
+    assert gpu.fault is None
+    (left,) = read_lease_file(tmp_path / "lease.json")
+    assert (left.clock_mhz, left.power_limit_before_w) == (900, 700), "what an undo needs"
+    keeper.undo(node.now_s)
+    node.wait(0.1)
+    assert (node.truth().clock_lock_mhz, node.truth().power_limit_w) == (None, 700)
+
+
+def test_a_limit_of_another_kind_than_that_on_record_is_refused(
+    node: Any, keeper: Any, tmp_path: Path
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    gpu.wish_clock(900, node.now_s)
+    (tmp_path / DRAFT).mkdir()
+    with pytest.raises(AgentError, match="cannot be written"):
+        gpu.set_power_limit(300.0)
+    assert (node.truth().power_limit_w, gpu.held.power_limit_w) == (700, None)
 
 
 def test_undo_goes_on_although_it_cannot_be_written_down(

@@ -43,6 +43,11 @@ class HeldLimits:
         """Whether nothing is left to undo."""
         return self.clock_mhz is None and self.power_limit_w is None
 
+    def is_undone_like(self, other: HeldLimits) -> bool:
+        """Whether undoing the other limits undoes these: their values do not matter for it."""
+        is_like = (self.clock_mhz is None) == (other.clock_mhz is None)
+        return is_like and self.power_limit_before_w == other.power_limit_before_w
+
 
 @dataclass(frozen=True, slots=True)
 class _Content:

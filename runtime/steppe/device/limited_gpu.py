@@ -230,7 +230,7 @@ class LimitedGpu:
         self._claim.take()
         before, self.held = self.held, held
         try:
-            self._record()
+            self._record_over(before)
             setter()
         except (NoPermissionError, NotSupportedError, OutOfRangeError, AgentError) as error:
             self.held = before
@@ -243,6 +243,14 @@ class LimitedGpu:
             self.note_refusal(error)
             raise
         self.refusal = None
+
+    def _record_over(self, before: HeldLimits) -> None:
+        """Record what is held; where that fails, the record of before may do to undo it."""
+        try:
+            self._record()
+        except AgentError:
+            if not self.held.is_undone_like(before):
+                raise
 
     def _let_go(self) -> None:
         if self.held.is_free:
