@@ -22,6 +22,7 @@ from steppe.device.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.errors import TransientDeviceError
 
 ALICE, BOB = Peer(1, 101), Peer(2, 102)
 LEASE_S = 1.0
@@ -250,3 +251,37 @@ def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, keeper: Any
     assert answer.error == "AgentError"
     assert desk.say(Beat()) == Done()
     assert desk.limits() == LIMITED
+
+
+def test_an_undo_that_failed_is_tried_again_although_the_next_client_holds_the_lease(
+    node: Any, keeper: Any
+) -> None:
+    desk = Desk(node, keeper, Restore())
+    node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
+    desk.say(Release())
+    desk.say(TakeLease(LEASE_S), BOB)
+    desk.say(SetClockLimit(keeper.gpus[node.spare].held.uuid, 600), BOB)
+    node.emulator.clear_faults()
+    desk.wait(0.5)
+    assert desk.limits() == FREE
+    assert node.truth(node.spare).clock_lock_mhz == (210, 600)
+    assert keeper.gpus[node.h100].fault is None
+
+
+def test_what_a_gpu_does_not_let_go_is_tried_once_a_second_under_the_next_client(
+    node: Any, keeper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(node, keeper, Restore())
+    tried: list[float] = []
+
+    def refuse() -> None:
+        tried.append(node.now_s)
+        raise TransientDeviceError("no")
+
+    monkeypatch.setattr(keeper.gpus[node.h100].knobs, "reset_clock_limit", refuse)
+    desk.say(Release())
+    desk.say(TakeLease(LEASE_S), BOB)
+    for _ in range(30):
+        desk.say(SetClockLimit(keeper.gpus[node.spare].held.uuid, 600), BOB)
+        desk.wait(0.1)
+    assert len(tried) in (4, 5)

@@ -102,6 +102,30 @@ def test_a_power_floor_ends_only_once_the_clock_limit_is_in_force(node: Any, kee
     assert keeper.gpus[node.spare].held.power_limit_w is None
 
 
+def test_a_power_floor_that_could_not_be_lifted_when_due_is_tried_again(
+    node: Any, keeper: Any
+) -> None:
+    site = Site(node, keeper, POWER_FLOOR)
+    spare = keeper.gpus[node.spare]
+    site.say(SetClockLimit(spare.held.uuid, 900))
+    site.lose()
+    site.say(TakeLease(LEASE_S), NEXT)
+    site.say(SetClockLimit(spare.held.uuid, 600), NEXT)
+    node.emulator.inject(SET_POWER, error=pynvml.NVML_ERROR_TIMEOUT, index=node.spare)
+    for _ in range(2):
+        site.wait(0.5)
+        site.say(Beat(), NEXT)
+    assert site.limits(node.spare) == (600, 200.0)
+    assert SET_POWER in (spare.fault or "")
+    node.emulator.clear_faults()
+    for _ in range(2):
+        site.wait(0.5)
+        site.say(Beat(), NEXT)
+    assert site.limits(node.spare) == (600, 700.0)
+    assert spare.fault is None
+    assert site.limits() == (900, 200.0), "the new holder has not limited this one yet"
+
+
 def test_a_power_limit_of_a_new_holder_takes_the_place_of_a_floor(node: Any, keeper: Any) -> None:
     site = Site(node, keeper, POWER_FLOOR)
     site.lose()

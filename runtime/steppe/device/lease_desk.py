@@ -119,6 +119,7 @@ class LeaseDesk:
         self._state: Free | Held | Waiting | Floored = Free()
         self._last_holder: Peer | None = None
         self._check_s = -math.inf
+        self._again_s = -math.inf
         self._ended_s = -math.inf
         self.was_left = False
 
@@ -188,12 +189,15 @@ class LeaseDesk:
             self._check_s = now_s + (UNCONFIRMED_CHECK_S if is_new else CHECK_S)
 
     def _finish(self, now_s: float) -> None:
-        """Try again what a GPU refused when the lease ended."""
+        """Try again what a GPU refused when a lease ended or when the next one began."""
         match self._state:
             case Free() if self.left or not self._keeper.is_recorded:
                 self._keeper.undo(now_s)
             case Floored(to, left) if left:
                 self._state = Floored(to, self._keeper.lower(to, now_s, left))
+            case Held() if self._again_s <= now_s:
+                self._keeper.finish(now_s)
+                self._again_s = now_s + CHECK_S
 
     def free(self, now_s: float) -> None:
         """End the lease and undo everything; `left` tells of what, and it is tried again."""

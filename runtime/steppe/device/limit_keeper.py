@@ -118,6 +118,13 @@ class LimitKeeper:
             if was_recorded:
                 _log.error("what is undone stays on record: %s", error)
 
+    def finish(self, now_s: float) -> None:
+        """Try again what GPUs refused: to undo what nobody wants, and to leave a floor."""
+        unwanted = [gpu for gpu in self.limited if not gpu.is_wanted]
+        if unwanted:
+            self.undo(now_s, unwanted)
+        self._for_each(self.gpus, lambda gpu: gpu.finish())
+
     def lower(
         self, to: ClockFloor | PowerFloor, now_s: float, gpus: Iterable[LimitedGpu] | None = None
     ) -> tuple[LimitedGpu, ...]:

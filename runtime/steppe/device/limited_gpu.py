@@ -59,6 +59,7 @@ class LimitedGpu:
         self.doubt: str | None = None
         self._pace = ClockPace()
         self._before_floor: HeldLimits | None = None
+        self._is_floor_over = False
         self._claim, self._record = claim, record
 
     @property
@@ -105,7 +106,17 @@ class LimitedGpu:
             held = replace(self.held, clock_mhz=clock_mhz)
             self._set(held, lambda: self.knobs.set_clock_limit(clock_mhz))
             self._pace, self.is_confirmed = after, False
+        self._is_floor_over = True
         self._leave_power_floor()
+
+    def finish(self) -> None:
+        """Leave a power floor that is over, but could not be left before.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        if self._is_floor_over:
+            self._leave_power_floor()
 
     def set_power_limit(self, limit_w: float) -> float:
         """Set the board power limit, unless it is there already; return what is in force, W.
@@ -191,7 +202,7 @@ class LimitedGpu:
                 present_mhz = self._pace.in_force_mhz
                 self.wish_clock(min(clock_mhz, present_mhz or clock_mhz), now_s)
             case PowerFloor(limit_w):
-                self._before_floor = self._before_floor or self.held
+                self._before_floor, self._is_floor_over = self._before_floor or self.held, False
                 self.is_confirmed = self.in_force_mhz is None
                 self._limit_power(min(limit_w, self.knobs.power_limit_w()))
 
@@ -218,7 +229,7 @@ class LimitedGpu:
                 self._record()
         else:
             self._limit_power(before.power_limit_w)
-        self._before_floor = None
+        self._before_floor = self.refusal = None
 
     def _undo_power(self) -> None:
         if self.held.power_limit_before_w is not None:
