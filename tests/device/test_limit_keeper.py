@@ -84,6 +84,28 @@ def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, keeper: Any) -
     assert gpu.fault is None
 
 
+def test_a_lifted_lock_that_cannot_be_set_again_is_tried_once_a_second_and_logged_once(
+    node: Any, keeper: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = keeper.gpus[node.h100]
+    node.work(2.0)
+    gpu.wish_clock(900, node.now_s)
+    node.open().reset_clock_limit()
+    tried: list[int] = []
+
+    def refuse(clock_mhz: int) -> None:
+        tried.append(clock_mhz)
+        raise TransientDeviceError("no")
+
+    monkeypatch.setattr(gpu.knobs, "set_clock_limit", refuse)
+    for _ in range(45):
+        node.wait(0.1)
+        keeper.check(node.now_s)
+    assert tried == [900] * 4
+    assert [record.message.endswith(": no") for record in caplog.records] == [True]
+    assert gpu.fault == "no"
+
+
 def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, keeper: Any) -> None:
     node.open().set_power_limit(500)
     gpu = keeper.gpus[node.h100]

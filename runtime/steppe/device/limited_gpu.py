@@ -58,6 +58,7 @@ class LimitedGpu:
         self.refusal: str | None = None
         self.doubt: str | None = None
         self._pace = ClockPace()
+        self._set_again_s = -math.inf
         self._before_floor: HeldLimits | None = None
         self._is_floor_over = False
         self._claim, self._record = claim, record
@@ -147,10 +148,10 @@ class LimitedGpu:
             self.doubt = None
             # Under the board limit of a floor a low clock says nothing.
             self.is_confirmed = self._before_floor is None
-        elif now_s >= self._pace.changed_s + CHANGE_PERIOD_S:
-            self.is_confirmed = False
-            self.doubt = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
+        elif now_s >= max(self._pace.changed_s, self._set_again_s) + CHANGE_PERIOD_S:
+            self.is_confirmed, self._set_again_s = False, now_s
             self.knobs.set_clock_limit(limit_mhz)
+            self.doubt = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
             self._pace = replace(self._pace, changed_s=now_s)
 
     def note_refusal(self, error: SteppeError) -> None:
