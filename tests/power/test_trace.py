@@ -3,7 +3,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +46,52 @@ def test_days_in_eight_digits_are_dates_and_not_seconds(write_trace: WriteTrace)
 def test_seconds_in_eight_digits_stay_seconds(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace("20240100,1", "20240700,2", "20241300,3"))
     assert (trace.start, trace.times_s) == (None, (0.0, 600.0, 1200.0))
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        pa.array([20240130.0, 20240131.0, 20240201.0]),
+        pa.array([date(2024, 1, 30), date(2024, 1, 31), date(2024, 2, 1)], pa.date32()),
+    ],
+    ids=["float", "date32"],
+)
+def test_a_column_of_days_is_dates_whatever_its_type(tmp_path: Path, days: pa.Array) -> None:
+    path = tmp_path / "trace.parquet"
+    parquet.write_table(pa.table({"time_utc": days, "p_kw": [1.0, 2.0, 3.0]}), path)
+    trace = load_trace(TraceSupply(kind="trace", path=path))
+    assert trace.start == datetime(2024, 1, 30, tzinfo=UTC)
+    assert trace.times_s == (0.0, 86400.0, 2 * 86400.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "instead"),
+    [
+        ("2024013123", "2024020100", "found 2024013123; write 2024-01-31T23:00:00"),
+        ("202401312345", "202402010000", "found 202401312345; write 2024-01-31T23:45:00"),
+        ("20240131234500", "20240201000000", "found 20240131234500; write 2024-01-31T23:45:00"),
+        ("1706745600000", "1706749200000", "found 1706745600000; write seconds, at most 1e+11"),
+        (
+            "1706745600000000",
+            "1706749200000000",
+            "found 1706745600000000; write seconds, at most 1e+11",
+        ),
+    ],
+)
+def test_numbers_that_are_hardly_seconds_are_refused_with_what_to_write(
+    write_trace: WriteTrace, first: str, second: str, instead: str
+) -> None:
+    section = write_trace(f"{first},1", f"{second},2")
+    with pytest.raises(TraceError) as refusal:
+        load_trace(section)
+    assert str(refusal.value).startswith(f"{section.path}: row 1: ")
+    assert instead in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_seconds_since_1970_stay_seconds(write_trace: WriteTrace) -> None:
+    rows = [f"{1_893_455_999 + 3600 * hour},1" for hour in range(48)]
+    assert load_trace(write_trace(*rows)).times_s == tuple(3600.0 * hour for hour in range(48))
 
 
 @pytest.mark.parametrize("zone", [None, "UTC"])

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,10 @@ HOUR_S = 3600.0
 YEAR_S = 8760 * HOUR_S
 MAX_GAP_SPACINGS = 3.0
 """A wider space between two rows than this many median spacings is a gap."""
+LARGEST_S = 1e11
+"""Larger times are no seconds, but milliseconds or less since 1970."""
+_HOURS_IN_DIGITS = ("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
+_LIKELY_YEARS = range(1900, 2200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,8 @@ def load_trace(section: TraceSupply) -> SupplyTrace:
     """Read a supply trace from `.csv`, `.csv.gz` or `.parquet`.
 
     Times are ISO 8601 (UTC where no offset is given) or plain seconds; a column of days such as
-    20240131 holds dates, not seconds. Negative power is a plant's own use while it stands still;
-    it offers nothing then, so it is read as 0 W.
+    20240131 holds dates, not seconds; one of hours such as 2024013123 is refused. Negative power
+    is a plant's own use while it stands still; it offers nothing then, so it is read as 0 W.
 
     Raises:
         TraceError: The file or a column is missing, a value is no time or no finite number,
@@ -168,6 +172,7 @@ def _times(
     if seconds and dates:
         raise TraceError(f"{section.path}: {section.time_column} mixes dates and plain seconds")
     if seconds:
+        _check_seconds(section, seconds)
         return None, None, [second - seconds[0] for second in seconds]
     # Within one zone Python subtracts what the clocks on the wall show.
     in_utc = [_in_utc(section, row, date) for row, date in enumerate(dates, start=1)]
@@ -178,13 +183,35 @@ def _times(
 
 def _days(raw: Sequence[Any]) -> Sequence[Any]:
     """Return times that are all days in eight digits, 20240131, as dates; others as they are."""
-    texts = [str(value).strip() for value in raw]
-    if not all(len(text) == len("20240131") and text.isdecimal() for text in texts):
-        return raw
-    try:
-        return [datetime.fromisoformat(text) for text in texts]
-    except ValueError:
-        return raw
+    return _stamps(raw, "%Y%m%d") or raw
+
+
+def _stamps(raw: Sequence[Any], pattern: str) -> list[datetime] | None:
+    """Return numbers that are all dates without separators as such; None where one is not."""
+    stamps: list[datetime] = []
+    for number in map(_number, raw):
+        try:
+            stamp = datetime.strptime(f"{number:.0f}", pattern)
+        except (TypeError, ValueError):
+            return None
+        if float(stamp.strftime(pattern)) != number:
+            return None
+        stamps.append(stamp)
+    return stamps
+
+
+def _check_seconds(section: TraceSupply, seconds: Sequence[float]) -> None:
+    """Refuse plain seconds that must be something else: dates in digits, or smaller units."""
+    asked = f"asked for an ISO 8601 time or seconds in {section.time_column}"
+    for pattern in _HOURS_IN_DIGITS:
+        stamps = _stamps(seconds, pattern)
+        if stamps and all(stamp.year in _LIKELY_YEARS for stamp in stamps):
+            instead = f"found {seconds[0]:.0f}; write {stamps[0].isoformat()}"
+            raise TraceError(f"{section.path}: row 1: {asked}, {instead}")
+    for row, second in enumerate(seconds, start=1):
+        if abs(second) > LARGEST_S:
+            instead = f"found {second:.0f}; write seconds, at most {LARGEST_S:g}"
+            raise TraceError(f"{section.path}: row {row}: {asked}, {instead}")
 
 
 def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
@@ -192,14 +219,16 @@ def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
     try:
         if isinstance(value, datetime):
             return value if value.tzinfo else value.replace(tzinfo=UTC)
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day, tzinfo=UTC)
         seconds = _number(value)
         if seconds is not None and math.isfinite(seconds):
             return seconds
-        date = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
         asked = f"asked for an ISO 8601 time or seconds in {section.time_column}"
         raise TraceError(f"{section.path}: row {row}: {asked}, found {value!r}") from error
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _in_utc(section: TraceSupply, row: int, date: datetime) -> datetime:
