@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from steppe.cli.leaving import leaving_on_signals, staying
 from steppe.device.agent_client import AgentClient
 from steppe.device.agent_process import start_agent
 from steppe.device.lease import Restore
@@ -19,30 +20,40 @@ LEASE_S = 5.0
 
 @contextmanager
 def own_agent() -> Generator[AgentClient]:
-    """Hold the lease of an agent of our own inside a block.
+    """Hold the lease of an agent of our own inside a block; a signal ends it with its cleanup.
 
     Raises:
         AgentError: A limit could not be undone; the message names the lease file, which stays.
     """
-    folder = Path(tempfile.mkdtemp(prefix="steppe-"))
-    try:
-        yield from _lease(folder)
-    finally:
-        if not remove_run(folder):
-            lease_file = folder / LEASE_FILE
-            raise AgentError(
-                f"asked to undo the limits in {lease_file}, found a GPU that keeps them; "
-                f"try again: python -m steppe.device.agent --undo --lease-file {lease_file}"
-            )
-
-
-def _lease(folder: Path) -> Generator[AgentClient]:
-    """Give out the client of an agent; what it cannot undo its lease file tells."""
-    socket, lease_file = folder / "agent.sock", folder / LEASE_FILE
-    with start_agent(socket, lease_file=lease_file, loss=Restore(), lease_s=LEASE_S):
-        client = AgentClient(socket, LEASE_S)
+    undo = ExitStack()
+    with leaving_on_signals():
         try:
-            yield client
+            yield _start(undo)
         finally:
-            with suppress(AgentError):
-                client.release()
+            with staying():
+                undo.close()
+
+
+def _start(undo: ExitStack) -> AgentClient:
+    """Start an agent and take its lease; `undo` ends both, and leaves no file."""
+    folder = Path(tempfile.mkdtemp(prefix="steppe-"))
+    undo.callback(_remove, folder)
+    socket, lease_file = folder / "agent.sock", folder / LEASE_FILE
+    undo.enter_context(start_agent(socket, lease_file=lease_file, loss=Restore(), lease_s=LEASE_S))
+    client = AgentClient(socket, LEASE_S)
+    undo.callback(_release, client)
+    return client
+
+
+def _release(client: AgentClient) -> None:
+    with suppress(AgentError):  # what it cannot undo its lease file tells
+        client.release()
+
+
+def _remove(folder: Path) -> None:
+    if not remove_run(folder):
+        lease_file = folder / LEASE_FILE
+        raise AgentError(
+            f"asked to undo the limits in {lease_file}, found a GPU that keeps them; "
+            f"try again: python -m steppe.device.agent --undo --lease-file {lease_file}"
+        )

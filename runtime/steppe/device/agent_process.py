@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,17 +74,28 @@ def start_agent(
     command += ["--socket", str(socket), "--lease-file", str(lease_file)]
     command += ["--loss", format_loss(loss), "--lease-s", str(lease_s)]
     log = lease_file.with_name(lease_file.name + ".log")
+    process = _spawn(command, log, environment or {})
+    try:
+        return AgentProcess(process, _wait_for_answer(process, socket, log), socket)
+    except (KeyboardInterrupt, SystemExit):
+        process.terminate()
+        process.wait(timeout=START_S)
+        raise
+
+
+def _spawn(
+    command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stderr:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
         )
-    return AgentProcess(process, _wait_for_answer(process, socket, log), socket)
 
 
 def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) -> int:
