@@ -159,12 +159,7 @@ class FakeAgent:
     """The process of an agent, which lives."""
 
     socket = Path("agent.sock")
-
-    @property
-    def process(self) -> FakeAgent:
-        return self
-
-    def poll(self) -> None: ...
+    has_ended = False
 
     def stop(self) -> None: ...
 
