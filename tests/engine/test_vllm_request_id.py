@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,8 +64,13 @@ class Serving:
 
 async def test_a_response_takes_its_id_from_the_header_and_not_from_its_body() -> None:
     serving = Serving()
-    name_responses(serving)
+    name_responses(SimpleNamespace(openai_serving_responses=serving))
     asked = Asking("resp_body")
     headed: Any = Asking(**{"X-Request-Id": "mine-1"})
     assert await serving.create_responses(asked, headed) == "resp_mine-1 answered"
     assert await serving.create_responses(Asking("resp_body"), Asking()) == "resp_body answered"
+
+
+@pytest.mark.parametrize("found", [{}, {"openai_serving_responses": None}])
+def test_a_model_that_makes_no_text_has_no_responses_to_name(found: dict[str, Any]) -> None:
+    name_responses(SimpleNamespace(**found))

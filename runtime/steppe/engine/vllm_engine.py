@@ -176,8 +176,7 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
     tasks = await engine.get_supported_tasks()
     app = build_app(arguments, tasks, engine.model_config)
     await init_app_state(engine, app.state, arguments, tasks)
-    if app.state.openai_serving_responses is not None:
-        name_responses(app.state.openai_serving_responses)
+    name_responses(app.state)
     quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
     return uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
 

@@ -26,14 +26,17 @@ def outer_request_id(engine_id: str) -> str:
     return engine_id
 
 
-def name_responses(serving: Any) -> None:
+def name_responses(state: Any) -> None:
     """Let X-Request-Id name the requests of `/v1/responses`, too.
 
     vLLM takes their id from the body alone.
 
     Args:
-        serving: vLLM's `OpenAIServingResponses`.
+        state: What vLLM's app serves with; a model that makes no text has no such route.
     """
+    serving = getattr(state, "openai_serving_responses", None)
+    if serving is None:
+        return
     create = serving.create_responses
 
     async def create_named(request: Any, raw_request: Any = None) -> Any:
