@@ -16,9 +16,11 @@ from steppe.errors import InstallError
 
 PARSE = """
 import json, sys
+from steppe.engine import vllm_engine
 from steppe.engine.tiny_model import write_tiny_model
 from steppe.engine.vllm_engine import EngineSettings, _parse
 from steppe.errors import EngineError
+vllm_engine.is_cpu_build, vllm_engine.cpu_dtype = lambda: True, lambda: "float32"
 for args in json.loads(sys.argv[2]):
     settings = EngineSettings(
         model=sys.argv[1], served_name="tiny", max_model_len=256, max_batch_limit=4,
@@ -108,6 +110,7 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
     assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
     assert "--no-such-argument 1" in unknown["error"]
+    assert flags["dtype"] == "float32", "as the CPU would have it"
     assert objects["dtype"] == "bfloat16", "what is asked for goes before what suits the CPU"
 
 
