@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from steppe.config import NvmlSection, RunConfig
-from steppe.errors import ConfigError
+from steppe.errors import ConfigError, UsageError
 from steppe.fleet import crew as crew_module
 from steppe.fleet.cluster import Machine
 from steppe.fleet.crew import Crew, RunningNode
@@ -97,6 +97,11 @@ class FakeRemote:
         return self.actors[-1]
 
 
+def fail(actor: Any, cause: UsageError) -> None:
+    actor.calls[0].answer = ray.exceptions.RayTaskError("it", "", cause)
+    actor.calls[0].ready = True
+
+
 def fail_in_time(_: Any, *, timeout: float) -> None:
     assert timeout == 0.0, "it would wait"
     raise ray.exceptions.GetTimeoutError("late")
@@ -144,6 +149,35 @@ def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
     crew.place_homeless([busy, other])
     remote.actors[1].calls[0].ready = True
     assert [place.node_id for place in crew.place_homeless([busy, other])] == ["other"]
+
+
+def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serves(
+    homeless: tuple[Crew, FakeRemote, list[Any]],
+) -> None:
+    crew, remote, killed = homeless
+    bare, whole = Machine("bare", "-", 2), crew.nodes.pop("n")
+    crew.place_homeless([bare])
+    fail(remote.actors[0], ConfigError("device.zeusd: it does not answer"))
+    assert crew.place_homeless([bare]) == []
+    assert (crew.homeless, killed) == (["replica-1"], remote.actors)
+    crew.nodes["n"] = whole
+    crew.place_homeless([bare, whole.machine])
+    remote.actors[1].calls[0].ready = True
+    assert [p.node_id for p in crew.place_homeless([bare, whole.machine])] == ["n"]
+
+
+def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
+    homeless: tuple[Crew, FakeRemote, list[Any]],
+) -> None:
+    crew, remote, killed = homeless
+    alive = [crew.nodes["n"].machine]
+    crew.place_homeless(alive)
+    fail(remote.actors[0], UsageError("CUDA_VISIBLE_DEVICES: asked for MIG-7"))
+    assert crew.place_homeless(alive) == []
+    assert (crew.homeless, killed, crew.replicas) == (["replica-1"], remote.actors, 1)
+    crew.place_homeless(alive)
+    remote.actors[1].calls[0].ready = True
+    assert [place.replica for place in crew.place_homeless(alive)] == ["replica-1"]
 
 
 def test_a_replica_that_has_no_place_yet_ends_with_the_run(

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
-from steppe.errors import ConfigError, ReplicaError
+from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
@@ -235,7 +235,7 @@ class Crew:
                     return []
                 case _NewReplica():
                     return [self._take_replica(new, 0.0)]
-        except ReplicaError as error:
+        except (ReplicaError, UsageError) as error:
             _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
         self._failures[new.machine.id] += 1
         ray.kill(new.actor)
