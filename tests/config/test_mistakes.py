@@ -143,9 +143,19 @@ def test_a_start_may_be_a_date_with_or_without_a_time(
     assert config.power.start == meant
 
 
-@pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379", "ray://a:1"])
+@pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379", "head:6379"])
 def test_a_cluster_is_named_as_ray_names_it(tmp_path: Path, address: str) -> None:
     assert loaded(tmp_path, {"ray": {"address": address}}).ray.address == address
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "ray://head", "tcp://10.0.0.1:6379"])
+def test_a_cluster_elsewhere_is_refused_with_a_word_on_where_to_run(
+    tmp_path: Path, address: str
+) -> None:
+    assert refusal(tmp_path, {"ray": {"address": address}}) == (
+        "ray.address: a run is driven from a node of its cluster, not through Ray Client: "
+        f"run `steppe serve` there, with auto or HOST:PORT, found '{address}'"
+    )
 
 
 def test_a_model_and_a_gpu_beside_the_file_are_found_from_wherever_one_stands(

@@ -122,7 +122,12 @@ class SloSection(Section):
 
 
 def _cluster_address(address: str) -> str:
-    if address not in ("local", "auto") and not re.fullmatch(r"(\w+://)?\S+:\d+", address):
+    if "://" in address:  # a run's times are those of one host, so its parts must meet there
+        raise ValueError(
+            "a run is driven from a node of its cluster, not through Ray Client: "
+            "run `steppe serve` there, with auto or HOST:PORT"
+        )
+    if address not in ("local", "auto") and not re.fullmatch(r"\S+:\d+", address):
         raise ValueError("asked for local, auto or HOST:PORT")
     return address
 
