@@ -226,20 +226,30 @@ class SlowLimits:
         self.set_mhz[uuid] = clock_mhz
         return clock_mhz
 
+    def were_undone(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 
-def test_limits_of_a_later_tick_are_the_last_ones_though_a_gpu_takes_its_time(
-    make_node: Callable[[NvmlSection], Any],
-) -> None:
+@pytest.fixture
+def slow_node(make_node: Callable[[NvmlSection], Any]) -> Iterator[tuple[Any, SlowLimits]]:
+    """Return a node with two replicas, and who sets its limits."""
     node, slow = make_node(NVML), SlowLimits()
     node._limits, node._has_clocks = slow, True
-    names = ["replica-1", "replica-2"]
-    for index, name in enumerate(names):
+    for index, name in enumerate(("replica-1", "replica-2")):
         node.seat(name, [index], (), FRESH)
+    yield node, slow
+    node.close()
+
+
+def test_limits_of_a_later_tick_are_the_last_ones_though_a_gpu_takes_its_time(
+    slow_node: tuple[Any, SlowLimits],
+) -> None:
+    node, slow = slow_node
     changes = {
-        1.0: [SetLimits(name, 900, 8, "awake") for name in names],
-        2.0: [SetLimits(name, None, 1, "asleep") for name in names],
+        1.0: [SetLimits(name, 900, 8, "awake") for name in node._seats],
+        2.0: [SetLimits(name, None, 1, "asleep") for name in node._seats],
     }
     calls = [threading.Thread(target=node.apply, args=(changes[at_s], at_s)) for at_s in changes]
     calls[0].start()
@@ -256,7 +266,39 @@ def test_limits_of_a_later_tick_are_the_last_ones_though_a_gpu_takes_its_time(
         ("asleep", 1, 210),
     ]
     assert set(slow.set_mhz.values()) == {210}
-    node.close()
+
+
+def test_a_limit_that_is_asked_for_again_does_not_undo_a_later_one(
+    slow_node: tuple[Any, SlowLimits],
+) -> None:
+    node, slow = slow_node
+    ((uuid, clock),) = node._seats["replica-1"].clocks.items()
+    clock.wish(1500, 0.0)
+    looking = threading.Thread(target=node.report, args=(0,))
+    looking.start()
+    assert slow.is_in.wait(10)
+    lower = [SetLimits("replica-1", 900, 8, "awake")]
+    lowering = threading.Thread(target=node.apply, args=(lower, 1.0))
+    lowering.start()
+    lowering.join(0.2)  # it has to wait, or the old limit comes after it
+    slow.go.set()
+    looking.join()
+    lowering.join()
+    assert (slow.set_mhz[uuid], node._seats["replica-1"].clock_mhz) == (900, 900)
+
+
+def test_a_report_does_not_wait_for_limits_that_are_being_applied(
+    slow_node: tuple[Any, SlowLimits],
+) -> None:
+    node, slow = slow_node
+    changes = [SetLimits("replica-1", 900, 8, "awake")]
+    applying = threading.Thread(target=node.apply, args=(changes, 1.0))
+    applying.start()
+    assert slow.is_in.wait(10)
+    assert len(node.report(0)) == 1
+    assert slow.set_mhz == {}
+    slow.go.set()
+    applying.join()
 
 
 def test_a_zeusd_that_is_not_there_is_told_before_anything_is_started(

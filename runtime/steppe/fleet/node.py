@@ -258,15 +258,26 @@ class Node:
             seat.clock_mhz = min(accepted)
 
     def _look_at_clocks(self) -> None:
-        """See which GPUs keep their clock limits, and ask again where one does not hold."""
+        """See which GPUs keep their clock limits, and ask again where one does not hold.
+
+        While limits are applied nothing is asked again, or an older wish might be the last word.
+        """
         undone = self._limits.were_undone()
         confirmed_mhz = None if undone else self._limits.confirmed_mhz()
         lost = frozenset(self._meters.lost)
         for seat in tuple(self._seats.values()):
             seat.look_at_clocks(confirmed_mhz, lost, time.monotonic())
+        if self._applying.acquire(blocking=False):
+            try:
+                self._ask_again(confirmed_mhz or {})
+            finally:
+                self._applying.release()
+
+    def _ask_again(self, confirmed_mhz: Mapping[str, int]) -> None:
+        for seat in tuple(self._seats.values()):
             for uuid, clock in seat.clocks.items():
                 wished_mhz = clock.wished_mhz
-                if wished_mhz is not None and (confirmed_mhz or {}).get(uuid) != wished_mhz:
+                if wished_mhz is not None and confirmed_mhz.get(uuid) != wished_mhz:
                     self._limits.set(uuid, wished_mhz)
 
     def _open_limits(self) -> ClockLimits | ZeusdLimits:
