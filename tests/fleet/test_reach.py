@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from steppe.errors import UsageError
 from steppe.fleet.reach import within_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -60,8 +61,29 @@ def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixtu
 
 def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
-    found = within_clocks(frontier, (1000,))
+    found = within_clocks(frontier, (800,))
     assert [(p.clock_mhz, p.batch_limit, p.draw_w) for p in found.points] == [
-        (1000, 4, 158.0),
-        (1000, 8, 166.0),
+        (800, 4, 158.0),
+        (800, 8, 166.0),
     ]
+
+
+def test_no_point_is_kept_below_the_lowest_clock_for_there_it_would_draw_more_than_it_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
+    assert within_clocks(frontier, (1000, 1500)).points == frontier.points[2:]
+    assert caplog.messages == [
+        "frontier: 2 of 4 operating points are left out, those below 1000 MHz, the lowest clock "
+        "that all GPUs know"
+    ]
+
+
+def test_a_frontier_that_is_all_below_the_lowest_clock_is_refused() -> None:
+    frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
+    with pytest.raises(UsageError) as caught:
+        within_clocks(frontier, (1600, 1700))
+    assert str(caught.value) == (
+        "frontier: asked for clocks of 1500 MHz at most, found GPUs that know 1600 MHz at least: "
+        "measure one on these"
+    )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from steppe.errors import UsageError
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
@@ -40,19 +41,45 @@ def without_clock_limits(frontier: Frontier, rest_w: float) -> Frontier:
 def within_clocks(frontier: Frontier, clocks_mhz: Sequence[int]) -> Frontier:
     """Return the points at clocks that the GPUs know: a plan for another would never be kept.
 
-    A point moves to the highest clock within its own, or to the lowest there is. Of those that
-    meet there the one with the largest draw stays.
+    A point moves to the highest clock within its own. Of those that meet there the one with the
+    largest draw stays. One below all clocks is left out: at any of them it draws more than it says.
 
     Args:
         frontier: Operating points of one replica.
         clocks_mhz: Clocks that can be set, rising, MHz; none: leave all as they are.
+
+    Raises:
+        UsageError: All points are below these clocks.
     """
-    moved: dict[tuple[int, int], OperatingPoint] = {}
-    unknown = sorted({p.clock_mhz for p in frontier.candidates} - set(clocks_mhz))
-    if not clocks_mhz or not unknown:
+    known = frontier.candidates
+    if not clocks_mhz or {point.clock_mhz for point in known} <= set(clocks_mhz):
         return frontier
-    for point in sorted(frontier.candidates, key=lambda point: point.draw_w):
-        at = max(0, bisect.bisect_right(clocks_mhz, point.clock_mhz) - 1)
-        moved[clocks_mhz[at], point.batch_limit] = replace(point, clock_mhz=clocks_mhz[at])
-    _log.warning("frontier: asked for clocks of %s MHz, found none such; next lower taken", unknown)
+    moved: dict[tuple[int, int], OperatingPoint] = {}
+    for point in sorted(_reached(known, clocks_mhz[0]), key=lambda point: point.draw_w):
+        clock_mhz = clocks_mhz[bisect.bisect_right(clocks_mhz, point.clock_mhz) - 1]
+        moved[clock_mhz, point.batch_limit] = replace(point, clock_mhz=clock_mhz)
+    unknown = sorted({p.clock_mhz for p in known if p.clock_mhz > clocks_mhz[0]} - set(clocks_mhz))
+    if unknown:
+        _log.warning(
+            "frontier: asked for clocks of %s MHz, found none such; next lower taken", unknown
+        )
     return Frontier.of(moved.values(), frontier.asleep_w, frontier.idle_w, frontier.source)
+
+
+def _reached(points: Sequence[OperatingPoint], lowest_mhz: int) -> list[OperatingPoint]:
+    reached = [point for point in points if point.clock_mhz >= lowest_mhz]
+    if not reached:
+        highest_mhz = max(point.clock_mhz for point in points)
+        raise UsageError(
+            f"frontier: asked for clocks of {highest_mhz} MHz at most, found GPUs that know "
+            f"{lowest_mhz} MHz at least: measure one on these"
+        )
+    if len(reached) < len(points):
+        _log.warning(
+            "frontier: %d of %d operating points are left out, those below %d MHz, the lowest "
+            "clock that all GPUs know",
+            len(points) - len(reached),
+            len(points),
+            lowest_mhz,
+        )
+    return reached
