@@ -9,6 +9,7 @@ from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.errors import DeviceError
+from steppe.fleet.members import CHANGE_S
 from steppe.fleet.messages import ReplicaReport
 from steppe.fleet.seats import ReplicaSeat
 
@@ -72,6 +73,32 @@ def test_a_step_that_takes_longer_than_meters_remember_is_paid_for_in_full(stuck
 def test_a_run_that_ends_within_a_long_step_leaves_no_joule_over(stuck: Stuck) -> None:
     stuck.wait(1200)
     assert stuck.report(is_last=True).idle_uj == pytest.approx(1200 * DRAW_W * 1e6)
+
+
+def test_a_step_in_which_a_replica_is_put_to_sleep_is_paid_for_when_it_ends(stuck: Stuck) -> None:
+    stuck.wait(5)
+    stuck.seat.enter("asleep", 6.0)
+    stuck.wait(20)
+    assert stuck.reports[-1].stepping
+    stuck.end_step()
+    paid = stuck.report()
+    assert paid.requests_uj == {7: pytest.approx(25 * DRAW_W * 1e6)}
+    stuck.draw_for(5)
+    asleep = stuck.report()
+    assert asleep.idle_uj == pytest.approx(5 * DRAW_W * 1e6)
+    assert (paid.stepping, asleep.stepping) == (False, False)
+
+
+def test_no_step_is_waited_for_longer_than_a_freeze_may_take(stuck: Stuck) -> None:
+    stuck.wait(5)
+    stuck.seat.enter("asleep", 5.0)
+    stuck.wait(int(CHANGE_S))
+    for slept_s in (CHANGE_S + 10, 10):
+        stuck.draw_for(10)
+        report = stuck.report()
+        assert (report.requests_uj, report.stepping) == ({}, False)
+        assert report.idle_uj >= slept_s * DRAW_W * 1e6
+    assert sum(r.idle_uj for r in stuck.reports) == pytest.approx(stuck.now_s * DRAW_W * 1e6)
 
 
 def test_a_step_that_outlives_its_node_actor_is_paid_for_when_it_ends(stuck: Stuck) -> None:

@@ -26,8 +26,8 @@ from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet import meters
-from steppe.fleet.meters import POLL_S, GpuMeter, Meters
-from steppe.fleet.seats import ReplicaSeat, Window
+from steppe.fleet.meters import POLL_S, GpuMeter, Meters, Window
+from steppe.fleet.seats import ReplicaSeat
 
 CODES = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,

@@ -18,7 +18,8 @@ from steppe.engine.control_block import (
     Telemetry,
 )
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.seats import ReplicaSeat, Window, block_path
+from steppe.fleet.meters import Window
+from steppe.fleet.seats import ReplicaSeat, block_path
 
 WEIGHTS = TokenWeights()
 SECOND = 1_000_000_000

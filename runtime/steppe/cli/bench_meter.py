@@ -14,8 +14,7 @@ from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.errors import DeviceError, UsageError
 from steppe.fleet.leftovers import gpus_file
-from steppe.fleet.meters import Meters
-from steppe.fleet.seats import Window, wait_for_first_tick
+from steppe.fleet.meters import Meters, Window, wait_for_first_tick
 
 REST_S = 3.0
 COVERED_S = 0.5

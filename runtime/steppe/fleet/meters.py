@@ -1,11 +1,12 @@
-"""A thread that reads the energy counters of a node's GPUs, often enough to see each tick."""
+"""The energy of a node's GPUs: a thread reads their counters, often enough to see each tick."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.device.gpu import Capabilities
@@ -34,6 +35,34 @@ class Meter(Protocol):
     def window(self, start_s: float, end_s: float) -> EnergyWindow:
         """Return the energy between two instants."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The energy of several GPUs between two instants."""
+
+    start_s: float
+    end_s: float
+    energy_j: float
+    error_j: float
+    quality: Quality
+
+    @classmethod
+    def over(cls, meters: Sequence[Meter], start_s: float, end_s: float) -> Window:
+        """Sum the windows of all meters; the quality is the worst of theirs."""
+        parts = [meter.window(start_s, end_s) for meter in meters]
+        return cls(
+            start_s,
+            end_s,
+            max(0.0, sum(part.energy_j for part in parts)),
+            sum(part.error_j for part in parts),
+            max((part.quality for part in parts), key=_badness),
+        )
+
+
+def _badness(quality: Quality) -> int:
+    order = (Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED)
+    return order.index(quality)
 
 
 def _source(gpu: Capabilities) -> Quality:
@@ -153,3 +182,12 @@ class Meters:
         if complaint and complaint != self._complaints.get(uuid):
             _log.warning("cannot read the meter of %s: %s", uuid, complaint)
         self._complaints[uuid] = complaint
+
+
+def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
+    """Wait until every meter has taken a reading, or seen its counter move where it has some."""
+    begun_s = time.monotonic()
+    while time.monotonic() < begun_s + longest_s:
+        if all(meter.covered_until_s > begun_s for meter in meters):
+            return
+        time.sleep(0.02)

@@ -38,8 +38,8 @@ from steppe.fleet.messages import (
     Seat,
     SetLimits,
 )
-from steppe.fleet.meters import Meter, Meters
-from steppe.fleet.seats import ReplicaSeat, block_path, wait_for_first_tick
+from steppe.fleet.meters import Meter, Meters, wait_for_first_tick
+from steppe.fleet.seats import ReplicaSeat, block_path
 from steppe.fleet.weights import token_weights
 
 COUPLING = "steppe.device.emulator.coupling:couple"
@@ -160,7 +160,7 @@ class Node:
             for change in changes:
                 seat = self._seats.get(change.replica)
                 if seat is not None and self._asked_s[change.replica] <= asked_s:
-                    seat.phase = change.phase
+                    seat.enter(change.phase, time.monotonic())
                     seat.set_batch_limit(change.batch_limit)
                     self._limit_clocks(seat, change.clock_mhz)
         with self._lock:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
@@ -14,46 +12,20 @@ from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
 from steppe.errors import DeviceError
 from steppe.fleet.journal import SeatMemory
+from steppe.fleet.members import CHANGE_S
 from steppe.fleet.messages import Reading, ReplicaReport
-from steppe.fleet.meters import Meter
+from steppe.fleet.meters import Meter, Window
 from steppe.fleet.watched_clock import WatchedClock
 
 NS = 1e-9
 _IDLE_MEMORY = 0.7
+_SERVING = ("awake", "draining")
 LONGEST_LOOK_BACK_S = 30.0
 """Joules of a step that takes longer are noted down, s: meters forget after a minute or more."""
 SETTLED_S = 3.0
 """An engine rests when its last step is so long ago: what it drew since is its draw at rest, s."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The energy of several GPUs between two instants."""
-
-    start_s: float
-    end_s: float
-    energy_j: float
-    error_j: float
-    quality: Quality
-
-    @classmethod
-    def over(cls, meters: Sequence[Meter], start_s: float, end_s: float) -> Window:
-        """Sum the windows of all meters; the quality is the worst of theirs."""
-        parts = [meter.window(start_s, end_s) for meter in meters]
-        return cls(
-            start_s,
-            end_s,
-            max(0.0, sum(part.energy_j for part in parts)),
-            sum(part.error_j for part in parts),
-            max((part.quality for part in parts), key=_badness),
-        )
-
-
-def _badness(quality: Quality) -> int:
-    order = (Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED)
-    return order.index(quality)
 
 
 class ReplicaSeat:
@@ -80,6 +52,7 @@ class ReplicaSeat:
         """
         self.replica, self.block, self.gpus = replica, block, gpus
         self.phase = "starting"
+        self._freezing_s: float | None = None
         self.clock_mhz = 0
         self.batch_limit = 0
         self.clocks = {uuid: WatchedClock() for uuid in gpus}
@@ -92,6 +65,12 @@ class ReplicaSeat:
         self._idle_w: float | None = None
         self._rest_w: float | None = None
         self._tokens = block.read_telemetry().output_tokens
+
+    def enter(self, phase: str, now_s: float) -> None:
+        """Count energy by another phase; put to sleep, its engine goes on to the end of a step."""
+        if phase == "asleep" and self.phase in _SERVING:
+            self._freezing_s = now_s
+        self.phase = phase
 
     def set_batch_limit(self, batch_limit: int) -> None:
         """Publish a batch limit; it also binds the requests that run."""
@@ -143,6 +122,7 @@ class ReplicaSeat:
     def resume(self, memory: SeatMemory) -> None:
         """Go on where the seat of a dead node actor ended."""
         self.phase, self.clock_mhz = memory.phase, memory.clock_mhz
+        self._freezing_s = self.seen_s
         self.batch_limit = memory.batch_limit
         self.block.read_to, self._tokens = memory.read_to, memory.output_tokens
         self._owed_j = memory.owed_j
@@ -183,7 +163,7 @@ class ReplicaSeat:
         """
         seen = self._window(self.seen_s, self._covered_s(self.seen_s))
         batch, telemetry = self.block.read_steps(), self.block.read_telemetry()
-        stepping = telemetry.running > 0 and self.phase in ("awake", "draining")
+        stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
         if stepping and not is_last:
             shares = self._attribute_ended(batch.steps, seen.end_s, weights)
         else:
@@ -210,6 +190,16 @@ class ReplicaSeat:
             obeys=self.obeys,
             stepping=stepping,
         )
+
+    def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
+        """Tell whether a step may be under way: also the one in which it was put to sleep."""
+        if self.phase != "asleep" or self._freezing_s is None:
+            return self.phase in _SERVING
+        if now_s > self._freezing_s + CHANGE_S or any(
+            step.end_ns * NS > self._freezing_s for step in ended
+        ):
+            self._freezing_s = None
+        return self._freezing_s is not None
 
     def _attribute_ended(
         self, steps: Sequence[StepRecord], seen_s: float, weights: TokenWeights
@@ -284,15 +274,6 @@ def _tokens_of(steps: Sequence[StepRecord]) -> dict[int, tuple[int, int]]:
             prompt[work.key] += work.prompt_tokens
             output[work.key] += work.output_tokens
     return {key: (prompt[key], output[key]) for key in prompt}
-
-
-def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
-    """Wait until every meter has taken a reading, or seen its counter move where it has some."""
-    begun_s = time.monotonic()
-    while time.monotonic() < begun_s + longest_s:
-        if all(meter.covered_until_s > begun_s for meter in meters):
-            return
-        time.sleep(0.02)
 
 
 def block_path(folder: Path, replica: str) -> Path:
