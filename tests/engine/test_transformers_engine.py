@@ -25,7 +25,8 @@ SERVER = Path(__file__).with_name("transformers_server.py")
 GENERATE = """
 import sys, torch
 from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
+from steppe.engine.cpu_dtype import cpu_dtype
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=cpu_dtype() or "auto")
 prompt = torch.tensor([[int(word) for word in sys.argv[2].split()]])
 print(*model.generate(prompt, max_new_tokens=6, do_sample=False, eos_token_id=-1)[0, -6:].tolist())
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steppe.engine.tiny_model import write_tiny_model
-from steppe.engine.vllm_engine import EngineSettings, as_flags, cpu_dtype, is_cpu_build
+from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
 from steppe.errors import InstallError
 
 PARSE = """
@@ -112,15 +112,6 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     assert "--no-such-argument 1" in unknown["error"]
     assert flags["dtype"] == "float32", "as the CPU would have it"
     assert objects["dtype"] == "bfloat16", "what is asked for goes before what suits the CPU"
-
-
-@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, None), (False, "float32")])
-def test_a_cpu_without_bfloat16_computes_in_float32(
-    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, dtype: str | None
-) -> None:
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bfloat16)
-    assert cpu_dtype() == dtype
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPP
 from transformers.utils import logging as transformers_logging
 
 from steppe.engine.control_block import ControlBlock, Limits
+from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.transformers_settings import CACHE_TOKENS, TransformersSettings
 from steppe.engine.transformers_steps import LiveManager, LiveScheduler, StepBook, internal_id
@@ -52,17 +53,18 @@ class Wanted:
 
 
 def load_model(settings: TransformersSettings) -> Any:
-    """Load a model onto the GPU, or the CPU where there is none.
+    """Load a model onto the GPU, or the CPU where there is none, in numbers that it is fast with.
 
     Raises:
         EngineError: transformers cannot load it.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = None if device == "cuda" else cpu_dtype()
     local = os.path.isdir(settings.model)
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            settings.model, dtype="auto", local_files_only=local
+            settings.model, dtype=dtype or "auto", local_files_only=local
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise EngineError(f"transformers cannot load {settings.model}: {error}") from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
@@ -226,17 +227,6 @@ def _parse(settings: EngineSettings) -> Any:
         return parser.parse_args(command_line)
     except SystemExit as error:
         raise EngineError(f"vLLM refused its arguments: {' '.join(command_line)}") from error
-
-
-def cpu_dtype() -> str | None:
-    """Return the dtype to compute in on this CPU; None for the model's own.
-
-    A CPU that has no instructions for bfloat16 multiplies it some 50 times slower than float32
-    (144 x 576 by 576 x 1536 on AVX2: 208 ms for 4 ms).
-    """
-    import torch
-
-    return None if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
