@@ -41,6 +41,20 @@ _FURTHER_SIZES = (
 """Sizes that a config may lack, or have as null or 0."""
 _LISTS = ("layer_types", "mlp_only_layers")
 _MAPPINGS = ("quantization_config", "rope_parameters", "rope_scaling")
+_LAYER_KINDS = ("full_attention", "sliding_attention", "chunked_attention")
+_UNREAD = (
+    "attn_layer_indices",
+    "attn_layer_period",
+    "attn_type_list",
+    "block_configs",
+    "ffn_dim",
+    "full_attention_interval",
+    "linear_attn_config",
+    "mamba_d_state",
+    "moe_latent_size",
+    "multi_query",
+)
+"""What says that a decoder has layers, heads or widths of which only its own code knows more."""
 LARGEST = 1_000_000_000
 """Largest size of anything in a model."""
 _NO_DECODERS = (
@@ -68,6 +82,11 @@ def check_model(config: Mapping[str, Any]) -> None:
         raise ValueError(f"model_type: asked for a decoder such as llama, found {_shown(kind)}")
     if config.get("is_encoder_decoder") is True:
         raise ValueError("is_encoder_decoder: asked for a decoder alone, found true")
+    for key in _UNREAD:
+        if config.get(key):
+            raise ValueError(
+                f"{key}: asked for a decoder such as llama, found {_shown(config[key])}"
+            )
     for key in _SIZES:
         _require_size(key, config[key], least=1)
     for key in _FURTHER_SIZES:
@@ -79,6 +98,25 @@ def check_model(config: Mapping[str, Any]) -> None:
     for key in _MAPPINGS:
         if not isinstance(config.get(key) or {}, Mapping):
             raise ValueError(f"{key}: asked for a mapping, found {_shown(config[key])}")
+    _check_layers(config)
+
+
+def _check_layers(config: Mapping[str, Any]) -> None:
+    """Look at what says layer by layer what they are."""
+    kinds, pattern = config.get("layer_types"), config.get("hybrid_override_pattern")
+    for kind in kinds or ():
+        if kind not in _LAYER_KINDS:
+            asked = ", ".join(_LAYER_KINDS)
+            raise ValueError(f"layer_types: asked for {asked}, found {_shown(kind)}")
+    if pattern and not (isinstance(pattern, str) and re.fullmatch("[M*E-]+", pattern)):
+        asked = "a text of M, *, E and -"
+        raise ValueError(f"hybrid_override_pattern: asked for {asked}, found {_shown(pattern)}")
+    if config.get("layers_block_type") and not pattern:
+        raise KeyError("hybrid_override_pattern")
+    layers = config["num_hidden_layers"]
+    for key, listed in (("layer_types", kinds), ("hybrid_override_pattern", pattern)):
+        if listed and len(listed) != layers:
+            raise ValueError(f"{key}: asked for {layers} layers, found {len(listed)}")
 
 
 def _require_size(key: str, found: Any, least: int) -> None:

@@ -73,7 +73,8 @@ def _shape_of(name: str, config: Config) -> ModelShape:
     plain_layers = pattern.count("-") if pattern else layers - experts.layers
     attention_params = attention.all_layers * attention.params
     shared = experts.layers * (3 * hidden * _shared_width(config) + hidden * experts.count)
-    feed_forward = plain_layers * _matrices(config) * hidden * _plain_width(config)
+    plain_width = _plain_width(config) if plain_layers else 0
+    feed_forward = plain_layers * _matrices(config) * hidden * plain_width
     dense = attention_params + feed_forward + shared + state_params
     head = int(config["vocab_size"]) * hidden
     return ModelShape(
@@ -104,7 +105,15 @@ def _matrices(config: Config) -> int:
 
 def _plain_width(config: Config) -> int:
     """Return the width of a feed-forward layer without experts."""
-    return int(config.get("intermediate_size_mlp") or config.get("intermediate_size") or 0)
+    return _width(config, "intermediate_size_mlp", "intermediate_size")
+
+
+def _width(config: Config, own: str, common: str) -> int:
+    """Return the width of some feed-forward layers, under their own key or the common one."""
+    width = config.get(own) or config.get(common)
+    if not width:
+        raise KeyError(common)
+    return int(width)
 
 
 def _shared_width(config: Config) -> int:
@@ -191,7 +200,7 @@ def _experts(config: Config, layers: int) -> ExpertShape:
     per_token = int(config.get("num_experts_per_tok") or config.get("experts_per_token") or 0)
     if not 0 < per_token <= count:
         raise ModelError(f"asked for experts per token, found {per_token} of {count}")
-    width = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    width = _width(config, "moe_intermediate_size", "intermediate_size")
     if config.get("first_k_dense_replace") is not None:
         routed = layers - int(config["first_k_dense_replace"])
     elif config.get("interleave_moe_layer_step"):
