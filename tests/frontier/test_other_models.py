@@ -79,3 +79,109 @@ def test_a_list_of_layers_that_is_not_one_for_each_is_refused(listed: int) -> No
         shape_of("x", {**LLAMA, **kinds})
     with pytest.raises(ModelError, match=f"pattern: asked for 32 layers, found {listed}"):
         shape_of("x", {**LLAMA, "hybrid_override_pattern": "*" * listed})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "window_layers"), [("LLLG", 24), ("L", 31), (4, 24), (0, 32), (None, 32)]
+)
+def test_a_window_pattern_is_a_number_or_a_text(pattern: Any, window_layers: int) -> None:
+    config = {**LLAMA, "sliding_window": 4096, "sliding_window_pattern": pattern}
+    assert shape_of("x", config).attention.window_layers == window_layers
+
+
+def test_a_window_pattern_beside_a_list_of_layers_does_not_count() -> None:
+    kinds = ["sliding_attention"] * 20 + ["full_attention"] * 12
+    config = {**LLAMA, "sliding_window": 4096, "layer_types": kinds}
+    for pattern in ("LLLG", "other", 4):
+        shape = shape_of("x", {**config, "sliding_window_pattern": pattern})
+        assert shape.attention.window_layers == 20
+
+
+@pytest.mark.parametrize("pattern", ["LLX", "", [4], -1, True])
+def test_another_window_pattern_is_refused(pattern: Any) -> None:
+    config = {**LLAMA, "sliding_window": 4096, "sliding_window_pattern": pattern}
+    with pytest.raises(ModelError, match="sliding_window_pattern: asked for a "):
+        shape_of("x", config)
+
+
+NEMOTRON_NANO: dict[str, Any] = {
+    "model_type": "nemotron_h",
+    "head_dim": 128,
+    "hidden_size": 2688,
+    "hybrid_override_pattern": "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+    "intermediate_size": 1856,
+    "mamba_head_dim": 64,
+    "mamba_num_heads": 64,
+    "mlp_hidden_act": "relu2",
+    "moe_intermediate_size": 1856,
+    "moe_shared_expert_intermediate_size": 3712,
+    "n_groups": 8,
+    "n_routed_experts": 128,
+    "n_shared_experts": 1,
+    "num_attention_heads": 32,
+    "num_experts_per_tok": 6,
+    "num_hidden_layers": 52,
+    "num_key_value_heads": 2,
+    "ssm_state_size": 128,
+    "conv_kernel": 4,
+    "tie_word_embeddings": False,
+    "vocab_size": 131072,
+}
+ERNIE_21B: dict[str, Any] = {
+    "model_type": "ernie4_5_moe",
+    "hidden_act": "silu",
+    "hidden_size": 2560,
+    "intermediate_size": 12288,
+    "moe_intermediate_size": 1536,
+    "moe_k": 6,
+    "moe_layer_interval": 1,
+    "moe_layer_start_index": 1,
+    "moe_num_experts": 64,
+    "moe_num_shared_experts": 2,
+    "num_attention_heads": 20,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 28,
+    "tie_word_embeddings": True,
+    "vocab_size": 103424,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "expert_layers"),
+    [(NEMOTRON_NANO, 31.6, 23), (ERNIE_21B, 21.9, 27)],
+    ids=["nemotron-3-nano-30b-a3b", "ernie-4.5-21b-a3b"],
+)
+def test_experts_under_other_keys_are_counted(
+    config: dict[str, Any], billions: float, expert_layers: int
+) -> None:
+    shape = shape_of("x", config)
+    assert shape.params / 1e9 == pytest.approx(billions, rel=0.005)
+    assert shape.experts.layers == expert_layers
+
+
+@pytest.mark.parametrize(
+    ("change", "expert_layers"),
+    [
+        ({"moe_layer_start_index": 3}, 25),
+        ({"moe_layer_interval": 2}, 14),
+        ({"moe_layer_interval": 2, "moe_layer_start_index": 2, "moe_layer_end_index": 24}, 11),
+        ({"moe_layer_end_index": -1}, 27),
+        ({"moe_layer_end_index": 9}, 9),
+        ({"moe_layer_start_index": None, "moe_layer_interval": None}, 27),
+    ],
+)
+def test_an_ernie_has_experts_in_every_nth_layer_of_some(
+    change: dict[str, Any], expert_layers: int
+) -> None:
+    assert shape_of("x", {**ERNIE_21B, **change}).experts.layers == expert_layers
+
+
+def test_expert_layers_of_a_hybrid_need_experts() -> None:
+    with pytest.raises(ModelError, match="n_routed_experts: missing"):
+        shape_of("x", _without(NEMOTRON_NANO, "n_routed_experts"))
+
+
+def test_expert_layers_listed_one_by_one_are_refused() -> None:
+    config = {**NEMOTRON_NANO, "moe_layer_freq": [0] + [1] * 51}
+    with pytest.raises(ModelError, match=r"moe_layer_freq: asked for 1, found \[0, 1, "):
+        shape_of("x", config)

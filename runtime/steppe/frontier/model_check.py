@@ -22,6 +22,12 @@ _FURTHER_SIZES = (
     "mamba_num_heads",
     "max_position_embeddings",
     "moe_intermediate_size",
+    "moe_k",
+    "moe_layer_interval",
+    "moe_layer_start_index",
+    "moe_num_experts",
+    "moe_num_shared_experts",
+    "moe_shared_expert_intermediate_size",
     "n_groups",
     "n_routed_experts",
     "n_shared_experts",
@@ -34,7 +40,6 @@ _FURTHER_SIZES = (
     "qk_rope_head_dim",
     "shared_expert_intermediate_size",
     "sliding_window",
-    "sliding_window_pattern",
     "ssm_state_size",
     "v_head_dim",
 )
@@ -92,6 +97,8 @@ def check_model(config: Mapping[str, Any]) -> None:
     for key in _FURTHER_SIZES:
         if config.get(key) is not None:
             _require_size(key, config[key], least=0)
+    if config.get("moe_layer_end_index") is not None:
+        _require_size("moe_layer_end_index", config["moe_layer_end_index"], least=-1)
     for key in _LISTS:
         if not isinstance(config.get(key) or [], list | tuple):
             raise ValueError(f"{key}: asked for a list, found {_shown(config[key])}")
@@ -113,10 +120,24 @@ def _check_layers(config: Mapping[str, Any]) -> None:
         raise ValueError(f"hybrid_override_pattern: asked for {asked}, found {_shown(pattern)}")
     if config.get("layers_block_type") and not pattern:
         raise KeyError("hybrid_override_pattern")
+    if not kinds:
+        _check_window_pattern(config.get("sliding_window_pattern"))
+    if config.get("moe_layer_freq") not in (None, 0, 1):
+        raise ValueError(f"moe_layer_freq: asked for 1, found {_shown(config['moe_layer_freq'])}")
     layers = config["num_hidden_layers"]
     for key, listed in (("layer_types", kinds), ("hybrid_override_pattern", pattern)):
         if listed and len(listed) != layers:
             raise ValueError(f"{key}: asked for {layers} layers, found {len(listed)}")
+
+
+def _check_window_pattern(pattern: Any) -> None:
+    """Look at what says which layers see a window: every n-th does not, or a text such as LLLG."""
+    if isinstance(pattern, str):
+        if not re.fullmatch("[LG]+", pattern):
+            asked = "a number or a text of L and G"
+            raise ValueError(f"sliding_window_pattern: asked for {asked}, found {_shown(pattern)}")
+    elif pattern is not None:
+        _require_size("sliding_window_pattern", pattern, least=0)
 
 
 def _require_size(key: str, found: Any, least: int) -> None:

@@ -69,12 +69,14 @@ def _shape_of(name: str, config: Config) -> ModelShape:
     pattern = str(config.get("hybrid_override_pattern") or "")
     attention = _attention(config, pattern.count("*") if pattern else layers)
     experts = _experts(config, layers)
+    if "E" in pattern and not experts.layers:
+        raise KeyError("n_routed_experts")
     states, state_params = _states(config, pattern.count("M"))
     plain_layers = pattern.count("-") if pattern else layers - experts.layers
     attention_params = attention.all_layers * attention.params
-    shared = experts.layers * (3 * hidden * _shared_width(config) + hidden * experts.count)
-    plain_width = _plain_width(config) if plain_layers else 0
-    feed_forward = plain_layers * _matrices(config) * hidden * plain_width
+    each = _matrices(config) * hidden
+    shared = experts.layers * (each * _shared_width(config) + hidden * experts.count)
+    feed_forward = plain_layers * each * _plain_width(config) if plain_layers else 0
     dense = attention_params + feed_forward + shared + state_params
     head = int(config["vocab_size"]) * hidden
     return ModelShape(
@@ -120,7 +122,9 @@ def _shared_width(config: Config) -> int:
     """Return the width of what every token of an expert layer also computes."""
     if str(config.get("model_type", "")).startswith("llama4"):
         return int(config["intermediate_size"])
-    shared = int(config.get("n_shared_experts") or 0) * int(config.get("moe_intermediate_size", 0))
+    count = int(config.get("n_shared_experts") or config.get("moe_num_shared_experts") or 0)
+    own = config.get("moe_shared_expert_intermediate_size")
+    shared = count * int(own or config.get("moe_intermediate_size") or 0)
     return shared or int(config.get("shared_expert_intermediate_size") or 0)
 
 
@@ -177,8 +181,8 @@ def _windows(config: Config, layers: int) -> tuple[int, int]:
     kinds = config.get("layer_types")
     if kinds:
         return sum(kind == "sliding_attention" for kind in kinds), window
-    if config.get("sliding_window_pattern"):
-        return layers - layers // int(config["sliding_window_pattern"]), window
+    if pattern := config.get("sliding_window_pattern"):
+        return _local_layers(pattern, layers), window
     match str(config.get("model_type", "")):
         case "gpt_oss" | "gemma2":
             return layers // 2, window
@@ -188,29 +192,60 @@ def _windows(config: Config, layers: int) -> tuple[int, int]:
             return layers, window
 
 
+def _local_layers(pattern: int | str, layers: int) -> int:
+    """Return how many layers see a window: all but every n-th, or the L of a text such as LLLG.
+
+    The text repeats, and the last layer sees all whatever it says (EXAONE-4).
+    """
+    if isinstance(pattern, int):
+        return layers - layers // pattern
+    return sum(pattern[place % len(pattern)] == "L" for place in range(layers - 1))
+
+
 def _experts(config: Config, layers: int) -> ExpertShape:
     count = int(
         config.get("num_local_experts")
         or config.get("num_experts")
         or config.get("n_routed_experts")
+        or config.get("moe_num_experts")
         or 0
     )
     if not count:
         return ExpertShape(0, 0, 0, 0)
-    per_token = int(config.get("num_experts_per_tok") or config.get("experts_per_token") or 0)
+    chosen = config.get("num_experts_per_tok") or config.get("experts_per_token")
+    per_token = int(chosen or config.get("moe_k") or 0)
     if not 0 < per_token <= count:
         raise ModelError(f"asked for experts per token, found {per_token} of {count}")
     width = _width(config, "moe_intermediate_size", "intermediate_size")
-    if config.get("first_k_dense_replace") is not None:
-        routed = layers - int(config["first_k_dense_replace"])
-    elif config.get("interleave_moe_layer_step"):
-        routed = layers // int(config["interleave_moe_layer_step"])
-    else:
-        spaced = layers // int(config.get("decoder_sparse_step") or 1)
-        routed = spaced - len(config.get("mlp_only_layers") or ())
+    routed = _expert_layers(config, layers)
     if not 0 <= routed <= layers:
         raise ModelError(f"asked for expert layers, found {routed} of {layers}")
-    return ExpertShape(routed, count, per_token, 3 * int(config["hidden_size"]) * width)
+    return ExpertShape(
+        routed, count, per_token, _matrices(config) * int(config["hidden_size"]) * width
+    )
+
+
+def _expert_layers(config: Config, layers: int) -> int:
+    """Return how many layers have experts, in a model with some."""
+    if config.get("hybrid_override_pattern"):
+        return str(config["hybrid_override_pattern"]).count("E")
+    if config.get("moe_num_experts"):
+        return _spaced_layers(config, layers)
+    if config.get("first_k_dense_replace") is not None:
+        return layers - int(config["first_k_dense_replace"])
+    if config.get("interleave_moe_layer_step"):
+        return layers // int(config["interleave_moe_layer_step"])
+    spaced = layers // int(config.get("decoder_sparse_step") or 1)
+    return spaced - len(config.get("mlp_only_layers") or ())
+
+
+def _spaced_layers(config: Config, layers: int) -> int:
+    """Return how many layers of an ERNIE have experts: every n-th from one to another."""
+    first, last = config.get("moe_layer_start_index"), config.get("moe_layer_end_index")
+    first = 1 if first is None else int(first)
+    last = layers - 1 if last in (None, -1) else min(int(last), layers - 1)
+    interval = int(config.get("moe_layer_interval") or 1)
+    return (last + 1) // interval - first // interval
 
 
 def _states(config: Config, layers: int) -> tuple[StateShape, int]:
