@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from steppe.errors import ModelError
-from steppe.frontier.model_config import shape_of
+from steppe.frontier.model_config import longest_context_of, shape_of
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -185,3 +185,86 @@ def test_expert_layers_listed_one_by_one_are_refused() -> None:
     config = {**NEMOTRON_NANO, "moe_layer_freq": [0] + [1] * 51}
     with pytest.raises(ModelError, match=r"moe_layer_freq: asked for 1, found \[0, 1, "):
         shape_of("x", config)
+
+
+PYTHIA: dict[str, Any] = {
+    "model_type": "gpt_neox",
+    "hidden_act": "gelu",
+    "hidden_size": 4096,
+    "intermediate_size": 16384,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "tie_word_embeddings": False,
+    "vocab_size": 50432,
+}
+STARCODER: dict[str, Any] = {
+    "model_type": "starcoder2",
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_size": 4608,
+    "intermediate_size": 18432,
+    "num_attention_heads": 36,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 32,
+    "vocab_size": 49152,
+}
+GEMMA_1: dict[str, Any] = {
+    "model_type": "gemma",
+    "hidden_act": "gelu",
+    "head_dim": 256,
+    "hidden_size": 3072,
+    "intermediate_size": 24576,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 28,
+    "vocab_size": 256000,
+}
+COMMAND_R: dict[str, Any] = {
+    "model_type": "cohere",
+    "hidden_size": 8192,
+    "intermediate_size": 22528,
+    "num_attention_heads": 64,
+    "num_hidden_layers": 40,
+    "vocab_size": 256000,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "billions"),
+    [(PYTHIA, 6.86), (STARCODER, 7.17), (GEMMA_1, 8.54), (COMMAND_R, 35.0)],
+    ids=["pythia-6.9b", "starcoder2-7b", "gemma-7b", "command-r"],
+)
+def test_the_type_tells_what_the_keys_leave_open(config: dict[str, Any], billions: float) -> None:
+    assert shape_of("x", config).params / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+GEMMA_3_4B: dict[str, Any] = {
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+}
+LLAVA: dict[str, Any] = {
+    "model_type": "llava",
+    "text_config": {"max_position_embeddings": 4096, "model_type": "llama", "vocab_size": 32064},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "billions", "context_tokens"),
+    [(GEMMA_3_4B, 3.88, 131072), (LLAVA, 6.74, 4096)],
+    ids=["gemma-3-4b", "llava-1.5-7b"],
+)
+def test_a_language_model_inside_another_may_leave_out_what_its_class_has(
+    config: dict[str, Any], billions: float, context_tokens: int
+) -> None:
+    assert shape_of("x", config).params / 1e9 == pytest.approx(billions, rel=0.005)
+    assert longest_context_of("x", config) == context_tokens
+
+
+def test_a_language_model_alone_leaves_nothing_out() -> None:
+    with pytest.raises(ModelError, match="num_attention_heads: missing"):
+        shape_of("x", GEMMA_3_4B["text_config"] | {"vocab_size": 262208})

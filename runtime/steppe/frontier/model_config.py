@@ -12,8 +12,35 @@ from steppe.frontier.weight_precision import weight_precision
 
 Config = Mapping[str, Any]
 
-_UNGATED = ("relu2", "gelu_new", "gelu_fast", "relu")
+_UNGATED = ("relu2", "gelu_new", "gelu_fast", "relu", "xielu")
 """Activations of feed-forward layers with two matrices instead of three."""
+_UNGATED_TYPES = ("gpt_neox", "phi", "starcoder2")
+"""Models with such layers whatever their activation; Gemma's `gelu` is gated."""
+_TIED_TYPES = ("cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "smollm3", "starcoder2")
+"""Models whose class in transformers ties the embeddings by default; so does every Gemma."""
+_CLASS_DEFAULTS: Mapping[str, Config] = {
+    "gemma3_text": {
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "sliding_window": 4096,
+        "max_position_embeddings": 131072,
+    },
+    "llama": {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 2048,
+    },
+}
+"""What the language model inside another may leave out: the defaults of its class in transformers
+(Gemma3TextConfig, LlamaConfig), of which its config has only what differs."""
 _EXTRA_NORMS = {"qwen3": 2, "qwen3_moe": 2, "gemma2": 2, "gemma3": 4, "gemma3_text": 4}
 _EXTRA_NORMS |= {"deepseek_v2": 2, "deepseek_v3": 2, "olmo2": 2}
 _STATE_VALUE_BYTES = 4
@@ -28,7 +55,7 @@ def shape_of(name: str, config: Config) -> ModelShape:
             known.
     """
     try:
-        whole = {**config, **_text_part(config)}
+        whole = _whole(config)
         check_model(whole)
         return _shape_of(name, whole)
     except KeyError as error:
@@ -41,27 +68,30 @@ def longest_context_of(name: str, config: Config) -> int | None:
     """Return the longest context of a model, tokens; None where its `config.json` has none.
 
     Where positions are stretched (`rope_scaling`), some configs count them before, some after:
-    the larger count holds.
+    the larger count holds. Gemma 3 counts them after.
 
     Raises:
         ModelError: It is no number.
     """
-    whole = {**config, **_text_part(config)}
+    whole = _whole(config)
     own = whole.get("max_position_embeddings")
     if own is None:
         return None
+    is_stretched = str(whole.get("model_type", "")).startswith("gemma3")
     scaling = whole.get("rope_scaling") or whole.get("rope_parameters") or {}
     try:
         before = int(scaling.get("original_max_position_embeddings") or own)
-        return max(int(own), int(before * float(scaling.get("factor") or 1)))
+        factor = 1.0 if is_stretched else float(scaling.get("factor") or 1)
+        return max(int(own), int(before * factor))
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"config of {name}: max_position_embeddings: {error}") from error
 
 
-def _text_part(config: Config) -> Config:
-    """Return the language model inside a model that also sees or hears."""
+def _whole(config: Config) -> Config:
+    """Return the config with the part on top that is the language model inside another."""
     part = config.get("text_config") or config.get("llm_config") or {}
-    return part if isinstance(part, Mapping) else {}
+    text = part if isinstance(part, Mapping) else {}
+    return {**config, **_CLASS_DEFAULTS.get(str(text.get("model_type")), {}), **text}
 
 
 def _shape_of(name: str, config: Config) -> ModelShape:
@@ -95,12 +125,15 @@ def _shape_of(name: str, config: Config) -> ModelShape:
 
 
 def _tied(config: Config) -> bool:
-    gemma = str(config.get("model_type", "")).startswith("gemma")
-    return bool(config.get("tie_word_embeddings", gemma))
+    model_type = str(config.get("model_type", ""))
+    by_default = model_type.startswith("gemma") or model_type in _TIED_TYPES
+    return bool(config.get("tie_word_embeddings", by_default))
 
 
 def _matrices(config: Config) -> int:
     """Return how many matrices a feed-forward layer has."""
+    if config.get("model_type") in _UNGATED_TYPES:
+        return 2
     act = config.get("mlp_hidden_act") or config.get("hidden_act") or "silu"
     return 2 if act in _UNGATED else 3
 
