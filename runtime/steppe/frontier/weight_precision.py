@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steppe.errors import ModelError
@@ -14,6 +14,10 @@ _MXFP4_BYTES = 0.53125
 """Four bits and a scale of eight bits for each 32 weights (OCP Microscaling 1.0)."""
 _INT4_BYTES = 0.5625
 """Four bits and 16 bits of scale and zero for each 128 weights, and what padding costs."""
+_NOT_LANGUAGE = re.compile(r"(^|[.:*^])(vision|visual|multi_modal|audio)")
+"""Names of what sees or hears beside the language model."""
+_ONE_LAYER = re.compile(r"layers\\?\.(\d+)\b")
+"""The number in the name of a module, or in a regular expression for names."""
 
 
 def weight_precision(
@@ -40,11 +44,14 @@ def weight_precision(
         bits, floating = _bits(quantisation)
     except (TypeError, ValueError, AttributeError) as error:
         method, found = quantisation.get("quant_method"), repr(dict(quantisation))
-        said = f"quantization_config: asked for the bits of {method!r}, found {found[:60]}"
+        asked = f"asked for 4, 8 or 16 as the bits of {method!r}"
+        said = f"quantization_config: {asked}, found {found[:100]}"
         raise ModelError(said) from error
+    if bits == 16:
+        return WeightPrecision(plain, plain, 0.0, 0, 0, 0)
     if _is_mxfp4(quantisation):
         return WeightPrecision(plain, _MXFP4_BYTES, 0.0, 0, 0, 1)
-    kept = _kept_share(quantisation, dense_params, attention_params)
+    kept = _kept_share(quantisation, config["num_hidden_layers"], attention_params / dense_params)
     small = 1.0 if bits == 8 else _INT4_BYTES
     fp8 = 1.0 if bits == 8 and floating else 0.0
     return WeightPrecision(
@@ -63,6 +70,13 @@ def _is_mxfp4(quantisation: Mapping[str, Any]) -> bool:
 
 def _bits(quantisation: Mapping[str, Any]) -> tuple[int, bool]:
     """Return bits of a quantised weight, and whether they are a floating-point number."""
+    bits, floating = _said_bits(quantisation)
+    if type(bits) is not int or bits not in (4, 8, 16):
+        raise ValueError(f"found {bits!r} bits")
+    return bits, floating
+
+
+def _said_bits(quantisation: Mapping[str, Any]) -> tuple[Any, bool]:
     method = str(quantisation.get("quant_method", "")).lower()
     match method:
         case "fp8" | "fbgemm_fp8":
@@ -70,26 +84,32 @@ def _bits(quantisation: Mapping[str, Any]) -> tuple[int, bool]:
         case "mxfp4":
             return 4, True
         case "awq" | "gptq":
-            return int(quantisation.get("bits", quantisation.get("w_bit", 4))), False
+            return quantisation.get("bits", quantisation.get("w_bit", 4)), False
         case "bitsandbytes":
             return (4 if quantisation.get("load_in_4bit") else 8), False
         case "modelopt":
-            return (4 if "FP4" in str(quantisation.get("quant_algo")) else 8), True
+            found = re.search("FP([48])", str(quantisation.get("quant_algo")))
+            return int(found[1]) if found else None, True
         case "compressed-tensors":
             groups = list(quantisation.get("config_groups", {}).values())
             weights = groups[0].get("weights", {}) if groups else {}
-            return int(weights.get("num_bits", 8)), weights.get("type", "float") == "float"
+            return weights.get("num_bits", 8), weights.get("type", "float") == "float"
         case _:
             raise ModelError(f"asked for the size of a weight, found quantisation {method!r}")
 
 
-def _kept_share(
-    quantisation: Mapping[str, Any], dense_params: float, attention_params: float
-) -> float:
+def _kept_share(quantisation: Mapping[str, Any], layers: int, attention_share: float) -> float:
     """Return the share of the dense weights that the quantisation leaves as they were."""
-    named = quantisation.get("modules_to_not_convert") or quantisation.get("ignore") or ()
-    names = " ".join(str(name) for name in named)
-    attention = bool(re.search(r"self_attn", names))
-    if re.search(r"shared_expert|feed_forward", names) and attention:
+    keys = ("modules_to_not_convert", "ignore", "exclude_modules")
+    said = next((quantisation[key] for key in keys if quantisation.get(key)), ())
+    names = [name for name in map(str, said) if not _NOT_LANGUAGE.search(name)]
+    kept = min(_named_layers([name for name in names if "self_attn" in name], layers), layers)
+    if kept == layers and re.search(r"shared_expert|feed_forward", " ".join(names)):
         return 1.0
-    return attention_params / dense_params if attention else 0.0
+    return attention_share * kept / layers
+
+
+def _named_layers(names: Sequence[str], layers: int) -> int:
+    """Return how many layers some names are of; one without a number is of all."""
+    numbers = {found[1] if (found := _ONE_LAYER.search(name)) else None for name in names}
+    return layers if None in numbers else len(numbers)

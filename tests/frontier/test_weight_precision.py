@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steppe.errors import ModelError
+from steppe.frontier.weight_precision import weight_precision
+
+CONFIG: dict[str, Any] = {"num_hidden_layers": 10}
+
+
+def _dense_bytes(**quantisation: Any) -> float:
+    """Return the mean size of a dense weight where attention has a quarter of them."""
+    config = {**CONFIG, "quantization_config": {"quant_method": "fp8", **quantisation}}
+    return weight_precision(config, 4000, 1000).dense_bytes
+
+
+@pytest.mark.parametrize("key", ["modules_to_not_convert", "ignore", "exclude_modules"])
+@pytest.mark.parametrize(
+    "name", ["self_attn", "*self_attn*", "re:.*self_attn.*", "model.layers.*.self_attn.q_proj"]
+)
+def test_a_name_without_a_number_keeps_the_attention_of_all_layers(key: str, name: str) -> None:
+    assert _dense_bytes(**{key: ["lm_head", name]}) == pytest.approx(1.25)
+
+
+def test_a_name_with_a_number_keeps_the_attention_of_one_layer() -> None:
+    names = ["model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.k_proj"]
+    assert _dense_bytes(modules_to_not_convert=names) == pytest.approx(1.025)
+    names += ["model.layers.7.self_attn*", r"re:.*layers\.9\.self_attn.*"]
+    assert _dense_bytes(modules_to_not_convert=names) == pytest.approx(1.075)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vision_tower.encoder.layers.0.self_attn.q_proj",
+        "model.vision_tower.encoder.layers.0.self_attn.q_proj",
+        "re:vision_model.*self_attn",
+        "re:.*visual.*self_attn",
+        "multi_modal_projector.self_attn",
+        "audio_tower.layers.1.self_attn",
+    ],
+)
+def test_what_only_sees_or_hears_says_nothing_of_the_language_model(name: str) -> None:
+    assert _dense_bytes(ignore=[name]) == 1.0
+
+
+def test_attention_and_shared_experts_kept_leave_nothing_dense_quantised() -> None:
+    assert _dense_bytes(ignore=["re:.*self_attn", "re:.*shared_expert"]) == 2.0
+
+
+@pytest.mark.parametrize("bits", [2, 3, 0, -4, 4.5, True, "4", None])
+def test_bits_whose_size_is_not_known_are_refused(bits: Any) -> None:
+    groups = {"group_0": {"weights": {"num_bits": bits, "type": "int"}}}
+    for quantisation in (
+        {"quant_method": "gptq", "bits": bits},
+        {"quant_method": "compressed-tensors", "config_groups": groups},
+    ):
+        with pytest.raises(ModelError, match="asked for 4, 8 or 16 as the bits of '"):
+            _dense_bytes(**quantisation)
+
+
+def test_sixteen_bits_are_no_quantisation() -> None:
+    assert _dense_bytes(quant_method="gptq", bits=16) == 2.0
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("NVFP4", 0.5625), ("FP8", 1.0)])
+def test_modelopt_says_its_bits_in_the_name_of_its_algorithm(algorithm: str, size: float) -> None:
+    assert _dense_bytes(quant_method="modelopt", quant_algo=algorithm) == size
+    with pytest.raises(ModelError, match="the bits of 'modelopt'"):
+        _dense_bytes(quant_method="modelopt", quant_algo="W4A16_AWQ")
