@@ -89,6 +89,11 @@ def test_the_nameplate_ceiling_counts_every_replica_at_its_limit(
     assert plan.awake == (frontier.full,) * awake
 
 
+def test_a_tiny_nameplate_never_keeps_a_replica_asleep(frontier: Frontier, fleets: Any) -> None:
+    seen = fleets.of([AWAKE] * 4, 3000.0).seen
+    assert NameplateCeiling(frontier, 1e-310).decide(seen).awake == (frontier.full,) * 4
+
+
 @pytest.mark.parametrize(("waiting", "awake"), [(0, 1), (13, 2), (1000, 4)])
 def test_reactive_scaling_follows_the_requests_whatever_the_budget(
     frontier: Frontier, fleets: Any, waiting: int, awake: int

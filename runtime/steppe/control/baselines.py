@@ -92,7 +92,7 @@ class ReplicasOnly(BoundedPolicy):
         """Return the plan whose number of awake replicas is in bounds, if the budget holds it."""
         full, asleep_w, usable = self.frontier.full, self.frontier.asleep_w, seen.tally.usable
         room_w = _room_w(self.frontier, seen) - usable * asleep_w
-        affordable = min(usable, max(0, math.floor(room_w / (full.draw_w - asleep_w))))
+        affordable = math.floor(max(0.0, min(usable, room_w / (full.draw_w - asleep_w))))
         awake = min(affordable, bounds.nearest(affordable))
         return _plan(self.frontier, seen, (full,) * awake)
 
@@ -116,7 +116,7 @@ class NameplateCeiling:
 
     def decide(self, seen: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        awake = min(seen.tally.usable, math.floor(seen.budget_w / self.nameplate_w))
+        awake = math.floor(min(seen.tally.usable, seen.budget_w / self.nameplate_w))
         return _plan(self.frontier, seen, (self.frontier.full,) * awake)
 
 
