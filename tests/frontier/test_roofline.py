@@ -209,3 +209,12 @@ def test_a_gpu_that_was_measured_to_cost_more_draws_more_and_is_as_fast(dear: Gp
     )
     assert dear_w > 1.02 * cheap_w
     assert dear_s == pytest.approx(cheap_s, rel=0.01)
+
+
+def test_a_gpu_without_a_link_works_alone_and_shares_no_model() -> None:
+    model, calibration = read_model_shape("llama-3.1-8b"), read_calibration()
+    unlinked = replace(read_gpu_spec("h100"), link_bps=0.0)
+    alone = EnergyRoofline(model, unlinked, 1, calibration)
+    assert alone.point(1980, 64, 400, 512) == ROOFLINES["dense"].point(1980, 64, 400, 512)
+    with pytest.raises(UsageError, match="asked for tp 2, found link_bps 0: no link between two"):
+        EnergyRoofline(model, unlinked, 2, calibration)

@@ -117,6 +117,14 @@ def test_measured_energies_are_read_where_a_gpu_file_has_them(tmp_path: Path) ->
         ("name: h100", "name: 100", "name: asked for a text, found 100"),
         ("3.35e+12", "1e-300", "bandwidth_bps: asked for a number from 1e\\+06 to 1e\\+21, found"),
         ("bare_w", "joules_per_flops: 1\nbare_w", "unknown key, did you mean joules_per_flop?"),
+        (
+            "name: h100",
+            "static_w: -1\nname: h100",
+            "static_w: asked for a number from 0 to 1e\\+06",
+        ),
+        ("value: 70,", "value: -1,", "bare_w: asked for a number from 0 to 1e\\+06, found -1"),
+        ("value: 50,", "value: 1e21,", "context_w: asked for a number from 0 to 1e\\+06, found 1e"),
+        ("450.0e+9", "0.5", "link_bps: asked for a number from 1e\\+06 to 1e\\+21, found 0.5"),
         ("value: 1980", "value: 100", "lowest_mhz: asked for at most highest_mhz 100"),
     ],
 )

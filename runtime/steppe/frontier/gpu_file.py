@@ -13,18 +13,22 @@ from steppe.frontier.gpu_spec import GpuSpec
 _FOR_PEOPLE = ("energy_source", "by_clock", "provenance")
 """Further keys of a file that `steppe bench probe` wrote."""
 _TEXTS = ("name", "coefficients")
-_RATE, _KNOB = (1e6, 1e21), (1e-3, 1e6)
-_ANY = (-1e21, 1e21)
+_RATE, _KNOB, _DRAW, _ENERGY = (1e6, 1e21), (1e-3, 1e6), (0.0, 1e6), (0.0, 1.0)
 _RANGES = {
     "memory_bytes": _RATE,
     "bandwidth_bps": _RATE,
     "half_flops": _RATE,
     "fp8_flops": _RATE,
-    "link_bps": (0.0, 1e21),
+    "link_bps": _RATE,
     "power_limit_w": _KNOB,
     "lowest_mhz": _KNOB,
     "highest_mhz": _KNOB,
     "step_mhz": _KNOB,
+    "bare_w": _DRAW,
+    "context_w": _DRAW,
+    "static_w": _DRAW,
+    "joules_per_byte": _ENERGY,
+    "joules_per_flop": _ENERGY,
 }
 """Least and largest value of a key, where a GPU that has another cannot be."""
 _WHOLE = ("lowest_mhz", "highest_mhz")
@@ -65,7 +69,9 @@ def _found(name: str, entry: Any) -> Any:
     if type(entry) not in kinds or not -math.inf < entry < math.inf:
         kind = "whole" if name in _WHOLE else "finite"
         raise ValueError(f"{name}: asked for a {kind} number, found {entry!r}")
-    least, most = _RANGES.get(name, _ANY)
+    if name == "link_bps" and entry == 0:
+        return 0.0
+    least, most = _RANGES[name]
     if not least <= entry <= most:
         raise ValueError(f"{name}: asked for a number from {least:g} to {most:g}, found {entry!r}")
     return entry

@@ -18,7 +18,7 @@ class GpuSpec:
         bandwidth_bps: Memory bandwidth, bytes/s.
         half_flops: Dense 16-bit rate, FLOP/s.
         fp8_flops: Dense fp8 rate, FLOP/s; the 16-bit rate where it has none.
-        link_bps: Bandwidth to the other GPUs of its node, one direction, bytes/s.
+        link_bps: Bandwidth to the other GPUs of its node, one direction, bytes/s; 0 without.
         power_limit_w: Board power limit, W.
         bare_w: Draw without a CUDA context, W.
         context_w: More with a context, no work and the clock at its highest, W.

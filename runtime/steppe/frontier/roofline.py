@@ -244,6 +244,8 @@ def _sharding(model: ModelShape, gpu: GpuSpec, tp: int, data_parallel: bool) -> 
     heads = model.attention.query_heads
     if tp < 1 or (heads % tp and not data_parallel):
         raise UsageError(f"asked for tp {tp}, found {heads} attention heads in {model.name}")
+    if tp > 1 and not gpu.link_bps:
+        raise UsageError(f"asked for tp {tp}, found link_bps 0: no link between two {gpu.name}")
     sharding = Sharding.over(tp, model.attention.kv_heads, data_parallel=data_parallel)
     if free_bytes(model, gpu, sharding) <= 0:
         raise UsageError(

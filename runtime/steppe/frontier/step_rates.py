@@ -175,7 +175,8 @@ def _exchange(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
 ) -> tuple[float, float]:
     """Return the exchange between GPUs of a step, and more for each token, s."""
-    hidden_s = sharding.split * 4.0 * model.hidden / gpu.link_bps
+    link_bps = gpu.link_bps + (1 - sharding.split)  # a GPU alone may have no link
+    hidden_s = sharding.split * 4.0 * model.hidden / link_bps
     meeting_s = sharding.split * model.layers * fitted.shard_layer_s
     wide = model.layers * fitted.link + model.experts.layers * fitted.expert_link
     return meeting_s, hidden_s * wide
