@@ -46,6 +46,7 @@ def _without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
         ({"layer_types": [None] * 32}, "layer_types: asked for full_attention, .*, found nothing"),
         ({"layers_block_type": ["mamba"] * 32}, "hybrid_override_pattern: missing"),
         ({"hybrid_override_pattern": "M-X*" * 8}, "hybrid_override_pattern: asked for a text of M"),
+        ({"hybrid_override_pattern": "-" * 32}, "hybrid_override_pattern: asked for a layer with"),
         ({"hybrid_override_pattern": ["M"] * 32}, "hybrid_override_pattern: asked for a text of M"),
     ],
 )
@@ -268,3 +269,12 @@ def test_a_language_model_inside_another_may_leave_out_what_its_class_has(
 def test_a_language_model_alone_leaves_nothing_out() -> None:
     with pytest.raises(ModelError, match="num_attention_heads: missing"):
         shape_of("x", GEMMA_3_4B["text_config"] | {"vocab_size": 262208})
+
+
+def test_heads_and_states_of_no_size_are_refused() -> None:
+    with pytest.raises(ModelError, match="head_dim: missing, and 32 heads have no part in 16"):
+        shape_of("x", {**LLAMA, "hidden_size": 16})
+    states = {**NEMOTRON_NANO, "conv_kernel": 0, "ssm_state_size": 0}
+    states |= {"hybrid_override_pattern": "M" * 52}
+    with pytest.raises(ModelError, match="ssm_state_size: asked for a state, found one of 0 bytes"):
+        shape_of("x", states)

@@ -124,6 +124,9 @@ def _check_layers(config: Mapping[str, Any]) -> None:
         _check_window_pattern(config.get("sliding_window_pattern"))
     if config.get("moe_layer_freq") not in (None, 0, 1):
         raise ValueError(f"moe_layer_freq: asked for 1, found {_shown(config['moe_layer_freq'])}")
+    if pattern and not {"M", "*"} & set(pattern):
+        asked = "a layer with attention or a state"
+        raise ValueError(f"hybrid_override_pattern: asked for {asked}, found {_shown(pattern)}")
     layers = config["num_hidden_layers"]
     for key, listed in (("layer_types", kinds), ("hybrid_override_pattern", pattern)):
         if listed and len(listed) != layers:

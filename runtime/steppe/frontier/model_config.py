@@ -167,6 +167,8 @@ def _attention(config: Config, layers: int) -> AttentionShape:
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     kv_heads = int(config.get("num_key_value_heads") or heads)
     size = int(config.get("head_dim") or config.get("attention_head_dim") or hidden // heads)
+    if not size:
+        raise ValueError(f"head_dim: missing, and {heads} heads have no part in {hidden}")
     windows, window_tokens = _windows(config, layers)
     model_type = str(config.get("model_type", ""))
     return AttentionShape(
@@ -291,4 +293,6 @@ def _states(config: Config, layers: int) -> tuple[StateShape, int]:
     conv = int(config["conv_kernel"])
     params = hidden * (2 * inner + mixed + heads) + inner * hidden + (inner + mixed) * conv
     state_bytes = heads * size * state * _STATE_VALUE_BYTES + (inner + mixed) * conv * 2
+    if not state_bytes:
+        raise ValueError("ssm_state_size: asked for a state, found one of 0 bytes")
     return StateShape(layers, state_bytes), layers * params
