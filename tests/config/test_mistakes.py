@@ -215,6 +215,28 @@ def test_a_number_that_yaml_counts_in_eights_or_sixties_is_refused(
     assert str(caught.value) == f"{path}: line 2: asked for a decimal number, found {number}"
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("!!int [1]", "not YAML: expected a scalar node, but found sequence"),
+        ("!!float {b: 1}", "not YAML: expected a scalar node, but found mapping"),
+        ("!!int ''", "line 1: asked for a value of !!int, found ''"),
+        ("!!float ''", "line 1: asked for a value of !!float, found ''"),
+        ("!!bool x", "line 1: asked for a value of !!bool, found 'x'"),
+        ("[1, !!timestamp x]", "line 1: asked for a value of !!timestamp, found 'x'"),
+        ("!!int x", "not YAML: invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_a_tag_that_does_not_fit_its_value_is_refused(
+    tmp_path: Path, value: str, says: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"a: {value}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: {says}")
+
+
 def test_a_file_that_nests_too_deep_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("a: " + "[" * 3000 + "]" * 3000)

@@ -37,9 +37,20 @@ class _Loader(yaml.SafeLoader):
             lines[key.value] = line
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return what a node stands for; a tag such as `!!bool` may not fit what it marks."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (LookupError, AttributeError) as error:
+            line, kind = node.start_mark.line + 1, node.tag.split(":")[-1]
+            found = f"{node.value!r}"[:60]
+            raise ConfigError(
+                f"line {line}: asked for a value of !!{kind}, found {found}"
+            ) from error
+
     def decimal(self, node: yaml.ScalarNode) -> int | float:
         """Return a number that counts in tens, or in twos or sixteens and says so."""
-        if _OLD.match(node.value):
+        if _OLD.match(self.construct_scalar(node)):
             line = node.start_mark.line + 1
             raise ConfigError(f"line {line}: asked for a decimal number, found {node.value}")
         if node.tag.endswith("int"):
