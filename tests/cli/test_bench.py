@@ -174,7 +174,20 @@ def test_lengths_that_no_model_has_are_refused(option: str) -> None:
         ('{"slices": null, "provenance": {"energy_source": "x"}}', "asked for slices, a list"),
         (
             '{"slices": [{"a": 1}], "provenance": {"energy_source": "x"}}',
-            "slices.0: asked for numbers in duration_s, energy_j and output_tokens, found {'a': 1}",
+            "slices.0: asked for finite numbers from 0 in duration_s, energy_j and output_tokens, "
+            "found {'a': 1}",
+        ),
+        *[
+            (
+                f'{{"slices": [{{"duration_s": {duration}, "energy_j": 1, "output_tokens": '
+                f'{tokens}}}], "provenance": {{"energy_source": "x"}}}}',
+                "slices.0: asked for finite numbers from 0 in duration_s",
+            )
+            for duration, tokens in (("-1", "5"), ("1", "-5"), ("true", "5"), ("1", "null"))
+        ],
+        (
+            '{"slices": [3], "provenance": {"energy_source": "x"}}',
+            "slices.0: asked for finite numbers from 0 in duration_s",
         ),
     ],
 )

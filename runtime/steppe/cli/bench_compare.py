@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,15 +117,12 @@ def _read_serve(path: Path, file: Path) -> Result:
 
 
 def _slice(place: int, piece: Any) -> Slice:
-    match piece:
-        case {
-            "duration_s": int() | float() as duration_s,
-            "energy_j": int() | float() as energy_j,
-            "output_tokens": int() | float() as output_tokens,
-        }:
-            return Slice(duration_s, energy_j, output_tokens)
-    asked = "numbers in duration_s, energy_j and output_tokens"
-    raise ValueError(f"slices.{place}: asked for {asked}, found {str(piece)[:60]}")
+    keys = ("duration_s", "energy_j", "output_tokens")
+    found: list[Any] = [piece.get(k) for k in keys] if isinstance(piece, Mapping) else [None]
+    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in found):
+        asked = "finite numbers from 0 in duration_s, energy_j and output_tokens"
+        raise ValueError(f"slices.{place}: asked for {asked}, found {str(piece)[:100]}")
+    return Slice(*found)
 
 
 def _table(comparison: Comparison) -> Table:
