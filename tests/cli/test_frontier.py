@@ -239,6 +239,25 @@ def test_a_frontier_may_come_through_a_pipe(tmp_path: Path) -> None:
     os.close(end)
 
 
+@pytest.mark.parametrize(
+    ("clock_mhz", "source", "says"),
+    [
+        (1980, "modelled", "source: asked for measured points, found modelled ones"),
+        (2500, "counter", "clock_mhz: asked for 210 to 1980 MHz on h100, found 2500"),
+        (100, "counter", "clock_mhz: asked for 210 to 1980 MHz on h100, found 100"),
+    ],
+)
+def test_points_that_this_gpu_cannot_have_been_measured_at_correct_nothing(
+    tmp_path: Path, clock_mhz: int, source: str, says: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    point = OperatingPoint(clock_mhz, 64, 4000.0, 600.0)
+    write_frontier(Frontier.of([point], 70.0, 80.0, source), file)
+    result = CliRunner().invoke(main, [*ASK, "--measured", str(file)])
+    assert result.exit_code == 2
+    assert f"{file}: {says}\n" in result.output
+
+
 def test_a_gpu_file_of_ones_own_takes_a_frontier_of_whatever_gpu(tmp_path: Path) -> None:
     own = tmp_path / "rig.yaml"
     text = (shipped_config("gpus") / "h100.yaml").read_text()

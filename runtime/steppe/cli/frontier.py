@@ -105,6 +105,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     if wanted.measured is not None:
         known, subject = read_frontier_and_subject(wanted.measured)
         _refuse_another(wanted.measured, subject, roofline)
+        _refuse_unmeasured(wanted.measured, known, roofline.gpu)
         roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)
     clocks = _clocks(wanted.clock, roofline.gpu)
@@ -130,6 +131,18 @@ def _refuse_another(path: Path, said: Subject, roofline: EnergyRoofline) -> None
     gpu = _shipped_gpu(roofline.gpu.name)
     if said.gpu is not None and gpu is not None and _shipped_gpu(said.gpu) != gpu:
         raise ConfigError(f"{path}: gpu: asked for {roofline.gpu.name}, found {said.gpu}")
+
+
+def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
+    """Refuse points that were computed, or that this GPU cannot have run at."""
+    if known.source == "modelled":
+        raise ConfigError(f"{path}: source: asked for measured points, found modelled ones")
+    for point in known.candidates:
+        if not gpu.lowest_mhz <= point.clock_mhz <= gpu.highest_mhz:
+            raise ConfigError(
+                f"{path}: clock_mhz: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on "
+                f"{gpu.name}, found {point.clock_mhz}"
+            )
 
 
 def _model_name(said: str) -> str:
