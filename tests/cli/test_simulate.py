@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from steppe.cli import main
 from steppe.cli.simulate import arrivals_for
-from steppe.config import RunConfig, load_config
+from steppe.config import ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.report.run import read_run
 
@@ -200,6 +200,18 @@ def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> Ru
             "sim": {"duration_s": duration_s},
         }
     )
+
+
+def test_requests_fit_the_model_also_where_only_its_own_config_says_how_long_it_takes() -> None:
+    config = config_of({"length_scale": 40.0, "rate_rps": 1.0}, duration_s=600)
+    modelled = ModelledSection(kind="modelled", gpu="h100")
+    own = config.model.model_copy(update={"name": "qwen3-8b"})
+    found = arrivals_for(config.model_copy(update={"device": modelled, "model": own}), 1e4)
+    assert max(arrival.prompt_tokens for arrival in found) == 40960 // 2
+    assert max(arrival.output_tokens for arrival in found) == 40960 // 4
+    asked = own.model_copy(update={"max_model_len": 4096})
+    found = arrivals_for(config.model_copy(update={"device": modelled, "model": asked}), 1e4)
+    assert max(arrival.prompt_tokens for arrival in found) == 2048
 
 
 def hourly(times_s: Sequence[float]) -> np.ndarray:

@@ -29,6 +29,7 @@ from steppe.config import (
 from steppe.errors import ConfigError
 from steppe.frontier.file import Subject, read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.frontier.roofline_file import read_longest_context
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
@@ -217,7 +218,11 @@ def _trace(
 def _longest(config: RunConfig) -> LengthLimits:
     """Return limits under which prompt and output fit the model together."""
     whole = config.model.max_model_len
-    return loads.UNLIMITED if whole is None else LengthLimits(whole // 2, whole // 4)
+    if whole is None and isinstance(config.device, ModelledSection):
+        whole = read_longest_context(config.model.name)
+    if whole is None:
+        return loads.UNLIMITED
+    return LengthLimits(max(1, whole // 2), max(1, whole // 4))
 
 
 def _envelope(config: RunConfig) -> DailyEnvelope:
