@@ -10,7 +10,7 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.errors import ReplicaError
+from steppe.errors import ReplicaError, UsageError
 from steppe.fleet.cluster import LOCAL, Machine, connect, leave, share_of_cores, spread
 from steppe.fleet.stragglers import processes_of
 
@@ -78,6 +78,19 @@ def start_actor_that_hangs(said: Path) -> Any:
 
     remote: Any = ray.remote(Hanging)
     return remote.options(num_cpus=0).remote()
+
+
+def test_a_machine_that_is_no_node_of_the_cluster_is_a_mistake_of_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("no node info found for this host")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UsageError, match=r"a node of the cluster '10\.0\.0\.1:6379'.*no node info"):
+        connect("10.0.0.1:6379")
+    with pytest.raises(RuntimeError):
+        connect(LOCAL)
 
 
 @pytest.mark.cluster

@@ -55,6 +55,11 @@ def connect(address: str) -> None:
         raise UsageError(f"ray.address: asked for the cluster {address!r}, found none") from error
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(f"ray.address: {address!r} asks for another token: {error}") from error
+    except RuntimeError as error:
+        if address == LOCAL:
+            raise
+        asked = f"asked for a machine that is a node of the cluster {address!r}"
+        raise UsageError(f"ray.address: {asked}, found {reason(error)}") from error
     signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
 
 
@@ -133,7 +138,7 @@ def here() -> str:
     return node_id
 
 
-def reason(error: ray.exceptions.RayError) -> str:
+def reason(error: Exception) -> str:
     """Return in one line why a call to an actor failed, without Ray's frame around it."""
     cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
     lines = str(cause).splitlines() or [type(cause).__name__]
