@@ -183,12 +183,22 @@ def test_actions_become_limits_in_their_order(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-2"), Retune("replica-1", 1200, 8)])
     (sent,) = [args for name, args in scene.node.asked if name == "apply"]
-    assert sent == (
-        [SetLimits("replica-2", None, 1, "asleep"), SetLimits("replica-1", 1200, 8, "awake")],
-        1.0,
-    )
+    assert sent[0] == [
+        SetLimits("replica-2", None, 1, "asleep"),
+        SetLimits("replica-1", 1200, 8, "awake"),
+    ]
     assert scene.replicas["replica-2"].names() == ["status", "freeze"]
     assert scene.member(2).state == ASLEEP
+
+
+def test_what_a_later_run_asks_of_the_same_nodes_comes_later_though_its_time_is_shorter(
+    scene: Scene,
+) -> None:
+    for now_s in (500.0, 1.0):  # a run's time begins at 0
+        scene.fleet.observe(now_s)
+        scene.fleet.apply([Retune("replica-1", 1200, 8)])
+    first_s, later_s = (args[1] for name, args in scene.node.asked if name == "apply")
+    assert first_s < later_s
 
 
 def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) -> None:

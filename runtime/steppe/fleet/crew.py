@@ -185,7 +185,7 @@ class Crew:
         """Set the limits of a replica and wait until its node has them."""
         place = self.placements[replica]
         limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
-        ray.get(place.node.apply.remote([limits], 0.0), timeout=30)
+        ray.get(place.node.apply.remote([limits], time.monotonic()), timeout=30)
 
     def reading(self, replica: str) -> Reading:
         """Return running totals of a replica."""

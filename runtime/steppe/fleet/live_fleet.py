@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,7 +148,7 @@ class LiveFleet:
             limits = self._carry_out(action, member)
             changes.setdefault(member.placement.node_id, []).append(limits)
         for node, limits_of_node in changes.items():
-            self.nodes.actors[node].apply.remote(limits_of_node, self._looked_s)
+            self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
 
     def steer(self, battery_w: float | None) -> None:
         """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""

@@ -151,7 +151,8 @@ class Node:
 
         Args:
             changes: New limits.
-            asked_s: When they were asked for, s since the run began; 0 before it.
+            asked_s: When they were asked for, s on the monotonic clock of the driver's host, which
+                runs on from one run of a fleet to the next; compared with each other only.
         """
         with self._lock:
             for change in changes:
