@@ -64,10 +64,11 @@ class Planner:
 
     def plan(self, seen: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        plan, returning = self._draining(seen, goal), self._returning(seen, goal)
+        tally = seen.tally
+        plan, returning = self._draining(seen, tally, goal), self._returning(seen, tally, goal)
         if returning is not None and _worth(goal, returning) >= _worth(goal, plan):
             plan = returning
-        return self._finishing(seen, plan) or plan
+        return self._finishing(seen, tally, plan) or plan
 
     def others_w(self, seen: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
@@ -76,9 +77,7 @@ class Planner:
             seen: The fleet.
             may_drain: Whether those that drain go on; otherwise they sleep.
         """
-        tally = seen.tally
-        drains_w = self._drains_w(seen) if may_drain else tally.draining * self.frontier.asleep_w
-        return drains_w + self._coming_w(seen, tally)
+        return self._others_w(seen, seen.tally, may_drain=may_drain)
 
     def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
         """Return the plan with the most tokens whose draw is at most `budget_w`.
@@ -122,6 +121,12 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
+    def _others_w(self, seen: Observation, tally: Tally, *, may_drain: bool) -> float:
+        drains_w = tally.draining * self.frontier.asleep_w
+        if may_drain and tally.draining:
+            drains_w = self._drains_w(seen)
+        return drains_w + self._coming_w(seen, tally)
+
     def _coming_w(self, seen: Observation, tally: Tally) -> float:
         """Return the draw of those that start or are gone: what an idle one draws at least, W."""
         if not tally.coming:
@@ -141,23 +146,22 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _draining(self, seen: Observation, goal: Goal) -> Plan:
+    def _draining(self, seen: Observation, tally: Tally, goal: Goal) -> Plan:
         """Return the plan in which replicas that drain go on, if there is power for it."""
-        tally = seen.tally
-        drain = _Others(tally.usable, self.others_w(seen, may_drain=True), tally.draining)
+        drain = _Others(tally.usable, self._others_w(seen, tally, may_drain=True), tally.draining)
         plan = self._beside(drain, seen.budget_w, goal)
         if plan.draining and not plan.feasible:
-            sleep = _Others(tally.usable, self.others_w(seen, may_drain=False), 0)
+            sleep = _Others(tally.usable, self._others_w(seen, tally, may_drain=False), 0)
             return self._beside(sleep, seen.budget_w, goal)
         leaving = tally.awake - len(plan.awake)
         return self._with_room(drain, seen.budget_w, plan, leaving) or plan
 
-    def _finishing(self, seen: Observation, plan: Plan) -> Plan | None:
+    def _finishing(self, seen: Observation, tally: Tally, plan: Plan) -> Plan | None:
         """Return the plan beside which frozen replicas finish their requests, a few at a time.
 
         None where nobody is frozen, where they wake to serve, or where there is no power for it.
         """
-        if not plan.awake or len(plan.awake) > seen.count(ReplicaState.AWAKE):
+        if not plan.awake or len(plan.awake) > tally.awake or not tally.asleep:
             return None
         asleep = (r for r in seen.replicas if r.state == ReplicaState.ASLEEP and r.outstanding)
         few = math.ceil(FINISHING_SHARE * len(seen.replicas)) - plan.draining
@@ -173,13 +177,12 @@ class Planner:
         draw_w = beside_w + sum(point.draw_w for point in mix)
         return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
-    def _returning(self, seen: Observation, goal: Goal) -> Plan | None:
+    def _returning(self, seen: Observation, tally: Tally, goal: Goal) -> Plan | None:
         """Return the plan in which replicas that drain serve again, where more are wanted.
 
         The others among them go on draining. None where no more are wanted than serve, or
         where they would have no room to drain.
         """
-        tally = seen.tally
         if not tally.draining:
             return None
         others = _Others(tally.usable + tally.draining, self._coming_w(seen, tally), 0)

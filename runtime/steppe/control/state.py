@@ -116,11 +116,13 @@ class Observation:
     def tally(self) -> Tally:
         """How many replicas are in which state, counted at each call."""
         found = [replica.state for replica in self.replicas]
-        drained = sum([replica.has_drained for replica in self.replicas])
+        draining = found.count(ReplicaState.DRAINING)
+        # A decision asks for this many times, and mostly nobody drains.
+        drained = sum([replica.has_drained for replica in self.replicas]) if draining else 0
         return Tally(
             found.count(ReplicaState.AWAKE),
             found.count(ReplicaState.ASLEEP) + drained,
-            found.count(ReplicaState.DRAINING) - drained,
+            draining - drained,
             found.count(ReplicaState.STARTING) + found.count(ReplicaState.GONE),
         )
 
