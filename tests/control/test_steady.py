@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steppe.control.plan import Plan
+from steppe.control.policy import FollowBudget
+from steppe.control.state import Observation, ReplicaState
+from steppe.control.steady import LEAST_GAIN, Steady, at_limit
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
+
+AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+
+
+def steady(frontier: Frontier) -> tuple[Steady, FollowBudget]:
+    """Return the policy and the one that it asks."""
+    inner = FollowBudget(frontier, frontier.drain.draw_w)
+    return Steady(inner, frontier), inner
+
+
+def at_limits(seen: Observation, *limits: int) -> Observation:
+    """Return what is seen when the replicas have these batch limits."""
+    pairs = zip(seen.replicas, limits, strict=True)
+    return replace(seen, replicas=tuple(replace(r, batch_limit=limit) for r, limit in pairs))
+
+
+def limits_of(plan: Plan) -> Counter[int]:
+    return Counter(point.batch_limit for point in plan.awake)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limits=st.lists(st.sampled_from([1, 2, 4, 8, 16, 99]), min_size=1, max_size=6),
+    watts=st.floats(0, 500),
+    waiting=st.integers(0, 1),
+)
+def test_a_plan_is_nearly_as_good_as_the_best_and_draws_no_more_than_the_budget(
+    frontier: Frontier, fleets: Any, limits: list[int], watts: float, waiting: int
+) -> None:
+    policy, inner = steady(frontier)
+    seen = at_limits(fleets.of([AWAKE] * len(limits), watts, waiting).seen, *limits)
+    plan, best = policy.decide(seen), inner.decide(seen)
+    assert (len(plan.awake), plan.draining) == (len(best.awake), best.draining)
+    assert plan.output_tps >= best.output_tps * (1 - LEAST_GAIN)
+    assert plan == best or (plan.draw_w <= watts and limits_of(plan) == Counter(limits))
+    draws_w = [point.draw_w for point in plan.awake]
+    assert draws_w == sorted(draws_w, reverse=True)
+
+
+def alternating() -> Frontier:
+    """Return points that are nearly as good with one batch limit as with the other."""
+    points = [
+        OperatingPoint(600 + 90 * step, limit, 100.0 + 6 * step + more, 40.0 + 3 * step + more / 2)
+        for step in range(10)
+        for limit, more in ((8, 0.0), (16, 0.3))
+    ]
+    return Frontier.of(points, asleep_w=16.0, idle_w=20.0, source="modelled")
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_batch_limits_rest_while_a_budget_trembles(fleets: Any, replicas: int) -> None:
+    changes = {}
+    for policy in steady(alternating()):
+        seen, count = fleets.of([AWAKE] * replicas, 0.0).seen, 0
+        for watt in range(400):
+            budget_w = replicas * 50.0 + watt % 7
+            plan = policy.decide(replace(seen, budget_w=budget_w))
+            count += limits_of(plan) != Counter(r.batch_limit for r in seen.replicas)
+            seen = at_limits(seen, *limits_of(plan).elements())
+        changes[type(policy)] = count
+    assert changes[Steady] <= 2
+    assert changes[FollowBudget] > 100
+
+
+def test_where_nobody_waits_and_where_others_wake_the_plan_stays_the_best(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy, inner = steady(frontier)
+    for states, waiting in (([AWAKE] * 2, 0), ([AWAKE, ASLEEP], 9)):
+        seen = at_limits(fleets.of(states, 140.0, waiting).seen, 8, 8)
+        assert policy.decide(seen) == inner.decide(seen)
+
+
+@pytest.mark.parametrize("limit", [3, 1000])
+def test_a_limit_that_no_point_has_gives_no_frontier(frontier: Frontier, limit: int) -> None:
+    assert at_limit(frontier, limit) is None
