@@ -16,6 +16,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
+from steppe.control.kept_limits import KeptLimits
 from steppe.control.loosened import Loosened
 from steppe.control.margin import Margin
 from steppe.control.planned import DayAhead, Foresight, Planned
@@ -28,7 +29,6 @@ from steppe.control.policy import (
     at_slo,
     at_slo_if_any,
 )
-from steppe.control.steady import Steady
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Store
 
@@ -60,8 +60,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     replicas, but for `full_clocks` and `nameplate`, has the same dwell. `follow_budget` and
     `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
     limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
-    (`Planned`); `follow_budget` leaves batch limits where others gain little (`Steady`). These are
-    part of what is compared.
+    (`Planned`); `follow_budget` leaves batch limits where others gain little (`KeptLimits`). All of
+    this is part of what is compared.
 
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
@@ -71,7 +71,7 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            follow = Steady(FollowBudget(kept, frontier.drain.draw_w), kept)
+            follow = KeptLimits(FollowBudget(kept, frontier.drain.draw_w), kept)
             policy = _following(control, pool, follow, kept)
         case "save_energy":
             kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)

@@ -20,7 +20,7 @@ _REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Steady(BoundedPolicy):
+class KeptLimits(BoundedPolicy):
     """Follows the budget by clocks alone where other batch limits would gain next to nothing.
 
     A replica whose batch limit falls computes no prompts until enough requests have finished, some

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from steppe.control.kept_limits import LEAST_GAIN, KeptLimits, at_limit
 from steppe.control.plan import Plan
 from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
-from steppe.control.steady import LEAST_GAIN, Steady, at_limit
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 
 
-def steady(frontier: Frontier) -> tuple[Steady, FollowBudget]:
+def policies(frontier: Frontier) -> tuple[KeptLimits, FollowBudget]:
     """Return the policy and the one that it asks."""
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    return Steady(inner, frontier), inner
+    return KeptLimits(inner, frontier), inner
 
 
 def at_limits(seen: Observation, *limits: int) -> Observation:
@@ -43,7 +43,7 @@ def limits_of(plan: Plan) -> Counter[int]:
 def test_a_plan_is_nearly_as_good_as_the_best_and_draws_no_more_than_the_budget(
     frontier: Frontier, fleets: Any, limits: list[int], watts: float, waiting: int
 ) -> None:
-    policy, inner = steady(frontier)
+    policy, inner = policies(frontier)
     seen = at_limits(fleets.of([AWAKE] * len(limits), watts, waiting).seen, *limits)
     plan, best = policy.decide(seen), inner.decide(seen)
     assert (len(plan.awake), plan.draining) == (len(best.awake), best.draining)
@@ -66,7 +66,7 @@ def alternating() -> Frontier:
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_batch_limits_rest_while_a_budget_trembles(fleets: Any, replicas: int) -> None:
     changes = {}
-    for policy in steady(alternating()):
+    for policy in policies(alternating()):
         seen, count = fleets.of([AWAKE] * replicas, 0.0).seen, 0
         for watt in range(400):
             budget_w = replicas * 50.0 + watt % 7
@@ -74,14 +74,14 @@ def test_batch_limits_rest_while_a_budget_trembles(fleets: Any, replicas: int) -
             count += limits_of(plan) != Counter(r.batch_limit for r in seen.replicas)
             seen = at_limits(seen, *limits_of(plan).elements())
         changes[type(policy)] = count
-    assert changes[Steady] <= 2
+    assert changes[KeptLimits] <= 2
     assert changes[FollowBudget] > 100
 
 
 def test_where_nobody_waits_and_where_others_wake_the_plan_stays_the_best(
     frontier: Frontier, fleets: Any
 ) -> None:
-    policy, inner = steady(frontier)
+    policy, inner = policies(frontier)
     for states, waiting in (([AWAKE] * 2, 0), ([AWAKE, ASLEEP], 9)):
         seen = at_limits(fleets.of(states, 140.0, waiting).seen, 8, 8)
         assert policy.decide(seen) == inner.decide(seen)
