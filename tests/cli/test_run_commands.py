@@ -91,18 +91,23 @@ class BriefRun:
         return None if self.record is None else {"output_tokens": 20}
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [("--json", '{\n  "output_tokens": 20\n}\n'), ("--duration=1", "2 tokens/J")],
-)
-def test_a_run_without_a_record_is_summarised(
-    config: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
-) -> None:
+@pytest.fixture
+def brief_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `steppe serve` end at once, without a fleet."""
     monkeypatch.setattr(
         "steppe.cli.serve.running_fleet", lambda *_: nullcontext(SimpleNamespace(url="u"))
     )
     monkeypatch.setattr("steppe.cli.serve.find_frontier", lambda *_: None)
     monkeypatch.setattr("steppe.cli.serve.Run", BriefRun)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--json", '{\n  "output_tokens": 20\n}\n'), ("--duration=1", "2 tokens/J")],
+)
+def test_a_run_without_a_record_is_summarised(
+    config: Path, brief_runs: None, option: str, said: str
+) -> None:
     result = CliRunner().invoke(main, ["serve", str(config), option])
     assert result.exit_code == 0, result.output
     assert result.stdout == said if option == "--json" else said in result.stdout
@@ -129,6 +134,26 @@ def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
 
 def test_the_demo_has_a_config_that_is_valid() -> None:
     assert isinstance(load_config(shipped_config("demo.yaml")), RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        ([], "a run without an end"),
+        (["--duration", "600"], "a run of 600 s"),
+        (["--duration", "60"], ""),
+    ],
+)
+def test_a_trace_that_ends_before_the_run_is_told_of_at_its_start(
+    config: Path, brief_runs: None, options: list[str], whole: str
+) -> None:
+    config.with_name("day.csv").write_text("time_utc,p_kw\n0,0.1\n300,0.1\n")
+    supply = "power: {supply: [{kind: trace, path: day.csv}], fallback_w: 40}"
+    config.write_text(CONFIG.replace("power: {supply: [{kind: constant, watts: 100}]}", supply))
+    result = CliRunner().invoke(main, ["serve", str(config), *options])
+    warning = f"steppe: warning: power.supply: a trace ends 300 s into {whole}; "
+    assert (warning in result.stderr) == bool(whole)
+    assert ("power.fallback_w, 40 W" in result.stderr) == bool(whole)
 
 
 def test_clients_ask_for_the_name_in_the_config_or_that_of_the_model(config: Path) -> None:

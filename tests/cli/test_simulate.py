@@ -172,7 +172,7 @@ def test_a_trace_that_ends_before_the_run_is_told_of_and_its_ticks_are_stale(
     path = tmp_path / "short.yaml"
     path.write_text(yaml.safe_dump(values | {"sim": {"duration_s": 40}}))
     warning = (
-        "steppe: warning: power.supply: a trace ends 20 s into a simulation of 40 s; "
+        "steppe: warning: power.supply: a trace ends 20 s into a run of 40 s; "
         "5 s later the budget is that of power.fallback_w, 0 W\n"
     )
     assert CliRunner().invoke(main, ["config", "validate", str(path)]).stderr == warning

@@ -22,5 +22,5 @@ def config_group() -> None:
 def validate_command(file: Path, as_json: bool) -> None:
     """Check FILE and the files it names; exit code 2 and one line when something is wrong."""
     config = load_config(file)
-    warn_of_early_end(config, check_files(config))
+    warn_of_early_end(config.power, check_files(config), config.sim.duration_s)
     click.echo(config.model_dump_json() if as_json else f"{file}: ok")

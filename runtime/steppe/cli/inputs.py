@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -61,13 +62,19 @@ def check_files(config: RunConfig) -> PowerBudget:
     return budget
 
 
-def warn_of_early_end(config: RunConfig, budget: PowerBudget) -> None:
-    """Say in one line on stderr when a supply trace leaves part of the simulation without one."""
-    power, duration_s = config.power, config.sim.duration_s
+def warn_of_early_end(power: PowerSection, budget: PowerBudget, duration_s: float) -> None:
+    """Say in one line on stderr when a supply trace leaves part of a run without one.
+
+    Args:
+        power: Where the budget comes from.
+        budget: The budget.
+        duration_s: Length of the run, s; infinite where it has no end.
+    """
     if budget.ends_s + power.stale_s < duration_s:
+        whole = f"a run of {duration_s:g} s" if duration_s < math.inf else "a run without an end"
         click.echo(
-            f"steppe: warning: power.supply: a trace ends {budget.ends_s:g} s into a simulation of "
-            f"{duration_s:g} s; {power.stale_s:g} s later the budget is that of power.fallback_w, "
+            f"steppe: warning: power.supply: a trace ends {budget.ends_s:g} s into {whole}; "
+            f"{power.stale_s:g} s later the budget is that of power.fallback_w, "
             f"{power.fallback_w:g} W",
             err=True,
         )

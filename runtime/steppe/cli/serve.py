@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.inputs import warn_of_early_end
 from steppe.cli.out_folders import NewFolder
 from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO, GivenPath
+from steppe.power.budget import budget_from_config
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.recorder import summary_text
@@ -34,6 +37,8 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     """Serve the model of CONFIG and keep its draw on the power budget."""
     console = Console(stderr=as_json)
     settings = load_config(config)
+    budget = budget_from_config(settings.power, settings.site)
+    warn_of_early_end(settings.power, budget, duration or math.inf)
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
             frontier = find_frontier(driver, settings, console)

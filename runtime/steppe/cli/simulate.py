@@ -78,7 +78,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     frontier = frontier_for(settings, kind)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
-    warn_of_early_end(settings, scenario.budget)
+    warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s)
     console.print(
         f"simulating {fleet.replicas} replicas and {len(arrivals)} requests; energy modelled"
     )
