@@ -273,3 +273,12 @@ def test_the_errors_of_different_replicas_add_up_and_those_of_one_do_not() -> No
     for error_j in (3.0, 2.0, 1.0):
         accounts.add([report_of({}, replica=name, error_j=error_j) for name in ("r1", "r2")])
     assert accounts.error_j == pytest.approx(2 * (3.0 + 3.0))
+
+
+@pytest.mark.parametrize("quality", ["estimated", "integrated"])
+def test_the_errors_of_windows_that_are_wrong_inside_add_up(quality: str) -> None:
+    accounts = Accounts("counter", 0.0)
+    for wrong_inside in (False, True, True, False):
+        report = report_of({}, replica="r1", error_j=9.0 if wrong_inside else 1.0)
+        accounts.add([replace(report, quality=quality if wrong_inside else "counter")])
+    assert accounts.error_j == pytest.approx(2 * 1.0 + 2 * 9.0)

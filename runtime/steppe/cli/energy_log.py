@@ -7,8 +7,9 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from steppe.energy.span import span_error_j
 from steppe.load.results import LoadResult
 from steppe.load.stream import Completed
 from steppe.measure.serving import LoadEnergy, slices_of
@@ -22,6 +23,22 @@ class Meter(Protocol):
         ...
 
 
+class Cut(NamedTuple):
+    """One reading.
+
+    Attributes:
+        at_s: When, s.
+        energy_j: Energy since the beginning, J.
+        error_j: Error of the energy since the last reading, J.
+        quality: How that was found.
+    """
+
+    at_s: float
+    energy_j: float
+    error_j: float
+    quality: str
+
+
 @dataclass(slots=True)
 class EnergyLog:
     """Reads a meter again and again while a load runs.
@@ -29,14 +46,12 @@ class EnergyLog:
     Attributes:
         meter: The meter.
         every_s: Time between two readings, s.
-        cuts: Time, energy since the beginning and error of each reading.
-        quality: Of the last reading.
+        cuts: Each reading.
     """
 
     meter: Meter
     every_s: float
-    cuts: list[tuple[float, float, float]] = field(default_factory=list)
-    quality: str = ""
+    cuts: list[Cut] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -54,14 +69,12 @@ class EnergyLog:
 
     def energy(self, result: LoadResult) -> LoadEnergy:
         """Return the energy of the load, with the tokens that each slice brought."""
-        (first_s, first_j, _), (_, last_j, _) = self.cuts[0], self.cuts[-1]
+        first, last = self.cuts[0], self.cuts[-1]
         answers = [r.outcome for r in result.requests if isinstance(r.outcome, Completed)]
         tokens = [(a.first_s, a.last_s, a.output_tokens) for a in answers]
-        cuts = [(at_s - first_s, energy_j - first_j) for at_s, energy_j, _ in self.cuts]
-        errors_j = [error_j for _, _, error_j in self.cuts[1:]]
-        # Inner ends cancel in the sum, see `measure.point`.
-        error_j = errors_j[0] + (errors_j[-1] if len(errors_j) > 1 else 0.0)
-        return LoadEnergy(last_j - first_j, error_j, slices_of(cuts, tokens))
+        cuts = [(cut.at_s - first.at_s, cut.energy_j - first.energy_j) for cut in self.cuts]
+        error_j = span_error_j((cut.error_j, cut.quality) for cut in self.cuts[1:])
+        return LoadEnergy(last.energy_j - first.energy_j, error_j, slices_of(cuts, tokens))
 
     def _work(self) -> None:
         while not self._stop.wait(self.every_s):
@@ -69,5 +82,4 @@ class EnergyLog:
 
     def _cut(self) -> None:
         at_s = time.monotonic()
-        energy_j, error_j, self.quality = self.meter.read_at(at_s)
-        self.cuts.append((at_s, energy_j, error_j))
+        self.cuts.append(Cut(at_s, *self.meter.read_at(at_s)))

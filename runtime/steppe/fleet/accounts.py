@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from steppe.energy.attribution import UJ_PER_J
+from steppe.energy.span import WRONG_AT_ENDS
 from steppe.engine.control_block import request_key
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
@@ -72,7 +73,8 @@ class Accounts:
     attributed_uj: int = 0
     idle_uj: int = 0
     transition_uj: int = 0
-    _errors_j: dict[str, float] = field(default_factory=dict)
+    _worst_j: dict[str, float] = field(default_factory=dict)
+    _inner_error_j: float = 0.0
     _by_key: Counter[int] = field(default_factory=Counter)
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
     _fed: set[int] = field(default_factory=set)
@@ -83,8 +85,7 @@ class Accounts:
         """Take the reports of one tick."""
         for report in reports:
             self.energy_uj += round(report.energy_j * UJ_PER_J)
-            worst_j = max(self._errors_j.get(report.replica, 0.0), report.error_j)
-            self._errors_j[report.replica] = worst_j
+            self._add_error(report)
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj
             self._by_key.update(report.requests_uj)
@@ -134,15 +135,22 @@ class Accounts:
     def error_j(self) -> float:
         """Bound of the error of all energy, J.
 
-        Windows that touch share their edges, so of a replica's only the first and the last
-        count, and neither is more wrong than its worst window.
+        Windows that touch share their edges, so of a replica's that are wrong there only the first
+        and the last count, and neither is more wrong than its worst. The others' errors add up.
         """
-        return 2 * sum(self._errors_j.values())
+        return 2 * sum(self._worst_j.values()) + self._inner_error_j
 
     @property
     def parts_uj(self) -> int:
         """Everything attributed so far, uJ."""
         return self.attributed_uj + self._by_key.total() + self.idle_uj + self.transition_uj
+
+    def _add_error(self, report: ReplicaReport) -> None:
+        if report.quality in WRONG_AT_ENDS:
+            worst_j = max(self._worst_j.get(report.replica, 0.0), report.error_j)
+            self._worst_j[report.replica] = worst_j
+        else:
+            self._inner_error_j += report.error_j
 
     def _record(self, settling: _Settling) -> RequestRecord:
         request, key = settling.request, settling.key

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 
 import numpy as np
 
 from steppe.device.gpu import LimitReason
+from steppe.energy.span import span_error_j
 from steppe.energy.window import Quality
 from steppe.load.arrivals import Arrival
 from steppe.measure.result import (
@@ -235,18 +235,8 @@ def _windows(notes: _Notes) -> tuple[Window, ...]:
 
 
 def _span_error_j(readings: Sequence[Reading]) -> float:
-    """Return a bound of the error over a span of readings, J.
-
-    Each reading's error is that of both ends of its piece. The inner ends cancel in the sum of
-    the pieces, so the errors of the first and the last piece bound that of a row of pieces. A
-    piece that is estimated has a hole inside, which nothing cancels: it ends such a row.
-    """
-    bound_j = 0.0
-    for quality, row in groupby(readings[1:], lambda piece: piece.quality):
-        errors_j = [piece.error_j for piece in row]
-        ends_alone = len(errors_j) > 2 and quality != Quality.ESTIMATED
-        bound_j += errors_j[0] + errors_j[-1] if ends_alone else sum(errors_j)
-    return bound_j
+    """Return a bound of the error over a span of readings, J."""
+    return span_error_j((piece.error_j, piece.quality) for piece in readings[1:])
 
 
 def _worst_quality(readings: Sequence[Reading]) -> str:
