@@ -19,7 +19,7 @@ def request(index: int, outcome: Outcome, due_s: float = 0.0, retries: int = 0) 
 
 def answer(first_s: float, last_s: float, output_tokens: int = 5) -> Completed:
     gap_s = (last_s - first_s) / 4
-    return Completed(first_s, last_s, array("d", [gap_s] * 4), 40, output_tokens, "length")
+    return Completed(first_s, last_s, array("f", [gap_s] * 4), 40, output_tokens, "length")
 
 
 def result(*outcomes: Outcome) -> LoadResult:

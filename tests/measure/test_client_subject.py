@@ -18,7 +18,7 @@ class FakeMeter:
 
 
 def ended(chunks: int, tokens: int) -> RequestResult:
-    gaps = array("d", [0.1] * (chunks - 1))
+    gaps = array("f", [0.1] * (chunks - 1))
     done = Completed(0.0, 1.0, gaps, 30, tokens, "length")
     return RequestResult(0, Arrival(0.0, 30, tokens), 0.0, 0.0, 0, done)
 

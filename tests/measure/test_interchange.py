@@ -37,7 +37,7 @@ ML_ENERGY_COLUMNS = {
 
 @pytest.fixture
 def load() -> LoadResult:
-    done = Completed(0.1, 1.0, array("d", [0.1] * 9), 20, 10, "length")
+    done = Completed(0.1, 1.0, array("f", [0.1] * 9), 20, 10, "length")
     asked = Arrival(0.0, 20, 10)
     requests = (
         RequestResult(0, asked, 0.0, 0.0, 0, done),

@@ -176,11 +176,11 @@ class LoadResult:
         }
 
     def _latencies(self, answers: list[Completed]) -> dict[str, float | None]:
-        gaps_s = [np.frombuffer(answer.gaps_s, dtype=np.float64) for answer in answers]
+        gaps_s = [np.asarray(answer.gaps_s) for answer in answers]
         return {
             **_statistics("ttft", _known([request.ttft_s for request in self.requests])),
             **_statistics("tpot", _known([request.tpot_s for request in self.requests])),
-            **_statistics("itl", np.concatenate(gaps_s) if gaps_s else np.empty(0)),
+            **_statistics("itl", np.concatenate(gaps_s) if gaps_s else np.empty(0, np.float32)),
             **_statistics("e2el", _known([request.e2e_s for request in self.requests])),
         }
 
@@ -189,12 +189,13 @@ def _known(values: list[float | None] | list[float]) -> Floats:
     return np.array([value for value in values if value is not None], dtype=np.float64)
 
 
-def _statistics(name: str, values_s: Floats) -> dict[str, float | None]:
+def _statistics(name: str, values_s: NDArray[np.floating]) -> dict[str, float | None]:
     """Return mean, median, spread and percentiles in ms; None without a value."""
     keys = [f"{kind}_{name}_ms" for kind in ("mean", "median", "std", "p95", "p99")]
     if not values_s.size:
         return dict.fromkeys(keys)
-    found = (values_s.mean(), np.median(values_s), values_s.std())
+    mean_s, deviation_s = values_s.mean(dtype=np.float64), values_s.std(dtype=np.float64)
+    found = (mean_s, np.median(values_s), deviation_s)
     tails = np.percentile(values_s, (95, 99))
     return {
         key: float(value) * _MS_PER_S for key, value in zip(keys, (*found, *tails), strict=True)

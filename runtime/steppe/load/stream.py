@@ -27,7 +27,7 @@ class Completed:
     Attributes:
         first_s: Client time of the first token, s.
         last_s: Client time of the last token, s.
-        gaps_s: Time between one chunk with tokens and the next, s.
+        gaps_s: Time between one chunk with tokens and the next, s; single precision.
         prompt_tokens: Tokens of the prompt, from `usage`.
         output_tokens: Tokens of the answer, from `usage`.
         finish: The server's finish reason.
@@ -94,7 +94,7 @@ class ChatStream:
         self._rest = b""
         self.first_s: float | None = None
         self._last_s = 0.0
-        self._gaps_s = array("d")
+        self._gaps_s = array("f")  # a night of prompts has hundreds of millions
         self._usage: object = None
         self._finish: object = None
         self._done = False

@@ -51,11 +51,7 @@ class Saturation:
 
 
 def _times_of(ended: Sequence[RequestResult]) -> ClientTimes:
-    gaps = [
-        np.frombuffer(r.outcome.gaps_s, dtype=np.float64)
-        for r in ended
-        if isinstance(r.outcome, Completed)
-    ]
+    gaps = [np.asarray(r.outcome.gaps_s) for r in ended if isinstance(r.outcome, Completed)]
     gaps_s = np.concatenate(gaps)
     ttft_s = float(np.median([r.ttft_s for r in ended if r.ttft_s is not None]))
     if not gaps_s.size:
