@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steppe.control.kept_limits import LEAST_GAIN, KeptLimits, at_limit
+from steppe.config import ControlSection
+from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.kept_limits import LEAST_GAIN, LEAST_GAIN_OF_ONE, KeptLimits, at_limit
 from steppe.control.plan import Plan
 from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
@@ -47,10 +49,37 @@ def test_a_plan_is_nearly_as_good_as_the_best_and_draws_no_more_than_the_budget(
     seen = at_limits(fleets.of([AWAKE] * len(limits), watts, waiting).seen, *limits)
     plan, best = policy.decide(seen), inner.decide(seen)
     assert (len(plan.awake), plan.draining) == (len(best.awake), best.draining)
-    assert plan.output_tps >= best.output_tps * (1 - LEAST_GAIN)
+    least_gain = max(LEAST_GAIN, LEAST_GAIN_OF_ONE / len(limits))
+    assert plan.output_tps >= best.output_tps * (1 - least_gain)
     assert plan == best or (plan.draw_w <= watts and limits_of(plan) == Counter(limits))
     draws_w = [point.draw_w for point in plan.awake]
     assert draws_w == sorted(draws_w, reverse=True)
+
+
+points = st.builds(
+    OperatingPoint,
+    clock_mhz=st.sampled_from([600, 1200, 1800]),
+    batch_limit=st.sampled_from([1, 4, 16]),
+    output_tps=st.floats(1, 1000),
+    draw_w=st.floats(20, 100),
+    tpot_s=st.floats(0.01, 0.2),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    found=st.lists(points, min_size=1, max_size=9),
+    limits=st.lists(st.sampled_from([1, 4, 16]), min_size=1, max_size=3),
+    watts=st.floats(0, 300),
+)
+def test_points_that_others_beat_are_good_enough_to_keep_limits(
+    fleets: Any, found: list[OperatingPoint], limits: list[int], watts: float
+) -> None:
+    frontier = Frontier.of(found, asleep_w=10, idle_w=15, source="modelled")
+    facts = PoolFacts(frontier, len(limits), 0.1, lambda now_s, *_: [(now_s, watts)])
+    seen = at_limits(fleets.of([AWAKE] * len(limits), watts).seen, *limits)
+    plan = make_policy(ControlSection(), facts).decide(seen)
+    assert not plan.awake or plan.draw_w <= watts
 
 
 def alternating() -> Frontier:

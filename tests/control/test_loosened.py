@@ -47,6 +47,11 @@ def test_a_plan_that_no_budget_holds_stays_as_it_is(fleets: Any) -> None:
     assert loosened(fleets, 0.0, POINTS[0]) == Plan((POINTS[0],), 40.0, draining=1)
 
 
+def test_a_limit_is_never_tightened_nor_a_point_lost_that_others_beat(fleets: Any) -> None:
+    wide, quick = OperatingPoint(600, 64, 15.0, 60.0), OperatingPoint(1200, 4, 20.0, 60.0)
+    assert loosened(fleets, 200.0, wide, quick).awake == (wide, quick)
+
+
 @given(budget_w=st.floats(0, 400), waiting=st.integers(0, 1), replicas=st.integers(1, 5))
 def test_a_loosened_plan_keeps_the_budget_the_clocks_and_the_order(
     fleets: Any, frontier: Frontier, budget_w: float, waiting: int, replicas: int

@@ -14,8 +14,9 @@ from steppe.frontier.group import Group
 from steppe.frontier.mix import Mix, best_counts
 from steppe.frontier.pareto import Frontier
 
-LEAST_GAIN = 0.005
-"""Batch limits change only for this much more output, share of it."""
+LEAST_GAIN, LEAST_GAIN_OF_ONE = 0.005, 0.1
+"""Batch limits change only for this much more output, share of it; in a fleet of N for the Nth part
+of what one replica must gain, where that is more: its draw strays N times as far as theirs."""
 _REMEMBERED = 64
 
 
@@ -45,7 +46,8 @@ class KeptLimits(BoundedPolicy):
             return plan
         others_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
         mix = self._mix(held, seen.budget_w - others_w)
-        if sum(point.output_tps for point in mix) < plan.output_tps * (1 - LEAST_GAIN):
+        least_gain = max(LEAST_GAIN, LEAST_GAIN_OF_ONE / len(seen.replicas))
+        if sum(point.output_tps for point in mix) < plan.output_tps * (1 - least_gain):
             return plan
         return replace(plan, awake=mix, draw_w=others_w + sum(point.draw_w for point in mix))
 

@@ -32,15 +32,15 @@ class Loosened:
         plan = self.inner.decide(seen)
         draw_w, largest, points = plan.draw_w, self._largest(), []
         for tight in plan.awake:
-            loose = largest[tight.clock_mhz]
+            loose = largest.get(tight.clock_mhz, tight)
             loosened_w = draw_w + loose.draw_w - tight.draw_w
-            fits = loosened_w <= seen.budget_w
+            fits = loosened_w <= seen.budget_w and loose.batch_limit > tight.batch_limit
             points.append(loose if fits else tight)
             draw_w = loosened_w if fits else draw_w
         points.sort(key=lambda point: -point.draw_w)
         return replace(plan, awake=tuple(points), draw_w=draw_w)
 
     def _largest(self) -> dict[int, OperatingPoint]:
-        """Return the point with the largest batch limit at each clock."""
+        """Return the point with the largest batch limit at each clock that is worth running."""
         ordered = sorted(self.frontier.points, key=lambda point: point.batch_limit)
         return {point.clock_mhz: point for point in ordered}
