@@ -83,8 +83,9 @@ def _gain_over_the_best(rows: Sequence[Row]) -> float | None:
     gains = []
     for day in DAYS:
         ours, others = _kept(rows, day)
-        if ours and others:
-            gains.append(ours["output_tokens"] / max(row["output_tokens"] for row in others))
+        best = max((row["output_tokens"] for row in others), default=0)
+        if ours and best:  # of a replica or two, a baseline may never serve
+            gains.append(ours["output_tokens"] / best)
     return min(gains) if gains else None
 
 
