@@ -40,9 +40,14 @@ def test_a_signal_ends_the_block_once_and_its_cleanup_hears_no_other(number: int
 
 
 def test_no_signal_ends_a_block_that_stays() -> None:
+    before = [signal.getsignal(number) for number in LEAVING]
+    raised = []
     with staying():
         for number in LEAVING:
             signal.raise_signal(number)
+            raised.append(number)
+    assert raised == list(LEAVING)
+    assert [signal.getsignal(number) for number in LEAVING] == before
 
 
 def test_a_command_under_nohup_does_not_hear_that_its_terminal_closed() -> None:
