@@ -125,7 +125,7 @@ def time_run(replicas: int, repeats: int) -> dict[str, Any]:
     seen = tuple(
         ReplicaSeen(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2)) for i in range(replicas)
     )
-    policy = make_policy(ControlSection(), PoolFacts(found, replicas, 1.0, lambda *_: ()))
+    policy = make_policy(ControlSection(), PoolFacts(found, replicas, 1.0, 300.0, lambda *_: ()))
     full_w, ticks = replicas * found.full.draw_w, itertools.count()
 
     def decide() -> None:

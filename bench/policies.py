@@ -210,7 +210,8 @@ def run_with(
 ) -> tuple[Summary, list[TickRecord]]:
     """Let a control section follow a budget, while replicas die."""
     replicas = bench.fleet.replicas
-    facts = PoolFacts(bench.frontier, replicas, bench.slo.tpot_s, budget.forecast, budget.store)
+    told = (bench.slo.tpot_s, bench.config.gateway.max_wait_s)
+    facts = PoolFacts(bench.frontier, replicas, *told, budget.forecast, budget.store)
     scenario = Scenario(
         fleet=bench.fleet,
         policy=make_policy(control, facts),

@@ -28,7 +28,7 @@ def steady(now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[floa
 
 
 def facts(frontier: Frontier, replicas: int = 4) -> PoolFacts:
-    return PoolFacts(frontier, replicas, 0.2, steady)
+    return PoolFacts(frontier, replicas, 0.2, 300.0, steady)
 
 
 def section(policy: Any, **more: Any) -> ControlSection:
@@ -62,7 +62,7 @@ def test_the_budget_is_followed_at_points_that_keep_the_slo_if_any_does(
     points = tuple(replace(p, tpot_s=p.batch_limit / p.output_tps) for p in frontier.points)
     timed = replace(frontier, points=points)
     fastest_s = min(point.tpot_s for point in points)
-    policy = make_policy(section("follow_budget"), PoolFacts(timed, 4, slo_s, steady))
+    policy = make_policy(section("follow_budget"), PoolFacts(timed, 4, slo_s, 300.0, steady))
     plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).seen)
     slowest_s = max(point.tpot_s for point in plan.awake)
     assert slowest_s <= slo_s or slo_s < fastest_s

@@ -26,10 +26,11 @@ def served(plan: HorizonPlan) -> float:
 def expectations(draw: st.DrawFn) -> Ahead:
     supply_w = draw(st.lists(st.floats(0, 400), min_size=1, max_size=12))
     steps, tokens = len(supply_w), draw(st.floats(0, 1e6))
+    comes, more = draw(st.integers(0, steps - 1)), draw(st.floats(0, 1e6))
     return Ahead(
         supply_w,
         [draw(st.floats(0, 1000))] * steps,
-        (Deferrable(steps // 2, tokens), Deferrable(steps - 1, tokens / 2)),
+        (Deferrable(steps // 2, tokens), Deferrable(min(comes + 2, steps - 1), more, comes)),
         draw(st.integers(0, REPLICAS)),
         draw(st.floats(0, 1)) * battery.capacity_j,
     )
@@ -51,6 +52,19 @@ def test_energy_balances_and_the_battery_is_never_below_empty_or_above_full(
     assert all(0 <= n <= REPLICAS + 1e-6 for n in plan.awake)
     assert all(tps <= ahead.demand_tps[0] + 1e-6 for tps in plan.firm_tps)
     assert sum(plan.deferred_tps) * STEP_S <= tokens + 1.0
+
+
+@settings(deadline=None)
+@given(expectations())
+def test_deferrable_work_runs_after_it_comes_and_what_is_not_late_before_it_is_due(
+    frontier: Frontier, ahead: Ahead
+) -> None:
+    plan, steps = plan_horizon(terms_of(frontier), ahead), range(len(ahead.supply_w))
+    ran = np.cumsum(plan.deferred_tps) * STEP_S
+    come = [sum(one.tokens for one in ahead.work if one.from_step <= step) for step in steps]
+    due = [sum(one.tokens for one in ahead.work if one.due_step <= step) for step in steps]
+    assert (ran <= np.array(come) + 1.0).all()
+    assert (ran >= np.array(due) - plan.late_tokens - 1.0).all()
 
 
 def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -> None:
@@ -81,6 +95,13 @@ def test_deferrable_work_waits_for_the_sun_and_meets_its_time(frontier: Frontier
     assert plan.late_tokens == pytest.approx(0.0, abs=1e-3)
     late = plan_horizon(terms, Ahead(ahead.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
     assert late.late_tokens == pytest.approx(tokens)
+
+
+def test_deferrable_work_runs_as_soon_as_there_are_watts(frontier: Frontier) -> None:
+    tokens = 0.4 * REPLICAS * frontier.full.output_tps * STEP_S
+    terms, sun_w = terms_of(frontier, store=Battery(0, 0, 0)), REPLICAS * frontier.full.draw_w
+    plan = plan_horizon(terms, Ahead([sun_w] * 4, [0.0] * 4, (Deferrable(4, tokens),)))
+    assert plan.deferred_tps[0] * STEP_S == pytest.approx(tokens)
 
 
 @pytest.mark.parametrize(("lull_steps", "warm"), [(1, True), (8, False)])

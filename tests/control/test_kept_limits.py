@@ -76,7 +76,7 @@ def test_points_that_others_beat_are_good_enough_to_keep_limits(
     fleets: Any, found: list[OperatingPoint], limits: list[int], watts: float
 ) -> None:
     frontier = Frontier.of(found, asleep_w=10, idle_w=15, source="modelled")
-    facts = PoolFacts(frontier, len(limits), 0.1, lambda now_s, *_: [(now_s, watts)])
+    facts = PoolFacts(frontier, len(limits), 0.1, 300.0, lambda now_s, *_: [(now_s, watts)])
     seen = at_limits(fleets.of([AWAKE] * len(limits), watts).seen, *limits)
     plan = make_policy(ControlSection(), facts).decide(seen)
     assert not plan.awake or plan.draw_w <= watts

@@ -12,7 +12,7 @@ from steppe.control.plan import AwakeBounds
 from steppe.control.planned import DayAhead, Planned
 from steppe.control.policy import FollowBudget
 from steppe.control.reconcile import Action, DrainRule, Start, reconcile
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import DeferrableSeen, Observation, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
@@ -102,6 +102,21 @@ def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
     assert before.battery_w < 0
     assert within.battery_w is not None
     assert within.battery_w > 0
+
+
+@pytest.mark.parametrize("patience_steps", [1, 3])
+def test_what_may_wait_is_planned_for_when_the_wind_comes_unless_it_is_due_before(
+    frontier: Frontier, fleets: Any, patience_steps: int
+) -> None:
+    full_w, lull_w, tokens = 4 * frontier.full.draw_w, 4 * frontier.asleep_w, 3e4
+    horizon = with_battery(frontier, Weather(lull_w, full_w), 0.0).horizon
+    patient = replace(horizon.terms, patience_s=patience_steps * STEP_S)
+    queue = replace(fleets.of([ASLEEP] * 4, lull_w, waiting=50).seen, demand_tps=0.0)
+    seen = replace(queue, deferrable=DeferrableSeen(0.0, 50, tokens))
+    plan = replace(horizon, terms=patient).look(seen, 1.0)
+    assert plan.firm_tps == pytest.approx([0.0] * 6)
+    assert plan.late_tokens == pytest.approx(tokens / patience_steps)
+    assert plan.deferred_tps[1] * STEP_S == pytest.approx(tokens - plan.late_tokens)
 
 
 def test_a_budget_that_stepped_is_a_reason_to_look_again(frontier: Frontier, fleets: Any) -> None:

@@ -206,7 +206,7 @@ class World:
         self.fleet.nodes.actors["node-1"] = Actor(self.node)
         for index in range(GPUS):
             self._add(f"replica-{index}", index)
-        pool = PoolFacts(frontier, GPUS, 10.0, budget.forecast)
+        pool = PoolFacts(frontier, GPUS, 10.0, 300.0, budget.forecast)
         policy = make_policy(ControlSection(), pool)
         times = TickTimes(budget.watts_at, 1.0, 0.0)
         self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0), times)

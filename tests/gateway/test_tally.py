@@ -107,7 +107,7 @@ def test_a_status_says_how_requests_ended(finish: str, failed: int, refused: int
     exchange = tally.open(CALLER, 101.0)
     exchange.finish, exchange.replica = finish, None if refused else "r0"
     tally.close(exchange, 102.0)
-    status = tally.status(1, {"r0": 0})
+    status = tally.status(1, 0, {"r0": 0})
     assert (status.arrived, status.finished) == (2, 1)
     assert (status.failed, status.refused) == (failed, refused)
     assert status.answered == 1 - refused

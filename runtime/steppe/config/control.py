@@ -21,7 +21,11 @@ PolicyName = Literal[
 
 
 class HorizonSection(Section):
-    """Look a day ahead: which replicas stay warm, which wakes pay back, what the battery does."""
+    """Look a day ahead: which replicas stay warm, which wakes pay back, what the battery does.
+
+    Requests of class `deferrable` are planned for when watts are cheap, within
+    `gateway.max_wait_s`.
+    """
 
     step_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     """Length of a step, s."""

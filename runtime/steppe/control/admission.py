@@ -61,6 +61,11 @@ class AdmissionQueue:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def deferrable(self) -> int:
+        """How many of those that wait are of class `deferrable`."""
+        return self._of_rank[DEFERRABLE]
+
     def join(self, ticket: Ticket) -> None:
         """Wait; a ticket that was served before gets its old place back."""
         assert ticket not in self._waiting, f"{ticket} waits already"

@@ -23,6 +23,7 @@ class HorizonTerms:
         wake_j: Joules to put a replica to sleep and wake it, with what lost tokens are worth, J.
         step_s: Length of a step, s.
         battery: Between the supply and the GPUs, in watts of the GPUs.
+        patience_s: How long deferrable work may wait, s.
     """
 
     frontier: Frontier
@@ -30,19 +31,22 @@ class HorizonTerms:
     wake_j: float
     step_s: float
     battery: Battery = NO_BATTERY
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Deferrable:
-    """Work that may wait until a step has ended.
+    """Work that may wait.
 
     Attributes:
         due_step: Index of the last step in which it may run.
         tokens: Output tokens.
+        from_step: Index of the step in which it comes.
     """
 
     due_step: int
     tokens: float
+    from_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Ahead:
 
     supply_w: Sequence[float]
     demand_tps: Sequence[float]
-    work: tuple[Deferrable, ...] = ()
+    work: Sequence[Deferrable] = ()
     awake: int = 0
     stored_j: float = 0.0
 

@@ -41,6 +41,7 @@ class PoolFacts:
         frontier: Operating points of one replica.
         replicas: How many there are when none is lost.
         tpot_s: The SLO's longest time per output token, s.
+        max_wait_s: How long a request may wait, s.
         forecast: Forecast of the budget for the GPUs.
         store: The battery, if there is one.
     """
@@ -48,6 +49,7 @@ class PoolFacts:
     frontier: Frontier
     replicas: int
     tpot_s: float
+    max_wait_s: float
     forecast: Foresight
     store: Store | None = None
 
@@ -122,7 +124,8 @@ def _planned(
 
 
 def _day_ahead(section: HorizonSection, pool: PoolFacts) -> DayAhead:
-    terms = HorizonTerms(pool.frontier, pool.replicas, section.wake_j, section.step_s)
+    asked, patience_s = (section.wake_j, section.step_s), pool.max_wait_s
+    terms = HorizonTerms(pool.frontier, pool.replicas, *asked, patience_s=patience_s)
     if pool.store is None:
         return DayAhead(terms, pool.forecast, section.steps, section.low_share)
     terms, store = replace(terms, battery=pool.store.battery), pool.store

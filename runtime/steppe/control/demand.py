@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from steppe.control.state import DeferrableSeen
+
 RATE_S = 10.0
 """Arrivals are counted over so long, s."""
 MEMORY_S, LEAST_ANSWERS = 60.0, 100
@@ -24,12 +26,29 @@ class Traffic:
         arrived: Requests that have come.
         answered: Requests that a replica had, and that have ended.
         output_tokens: Tokens that the replicas have sampled.
+        deferrable_arrived: Requests of class `deferrable` that have come.
+        deferrable_waiting: Those of them that no replica has taken yet.
     """
 
     now_s: float
     arrived: int
     answered: int
     output_tokens: int
+    deferrable_arrived: int = 0
+    deferrable_waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What clients ask for.
+
+    Attributes:
+        tps: Output tokens per second.
+        deferrable: What of it may wait.
+    """
+
+    tps: float
+    deferrable: DeferrableSeen
 
 
 class Demand:
@@ -45,13 +64,18 @@ class Demand:
     def __init__(self) -> None:
         self._seen: deque[Traffic] = deque(maxlen=_MOST_LOOKS)
 
-    def tps(self, traffic: Traffic) -> float:
-        """Take the totals of now, and return what is asked for, tokens/s."""
+    def take(self, traffic: Traffic) -> Asked:
+        """Take the totals of now, and return what is asked for."""
         if self._seen and traffic.arrived < self._seen[-1].arrived:
             self._seen.clear()  # the gateway began anew, and counts from nothing
         self._seen.append(traffic)
         self._forget(traffic)
-        return self._arrival_rps(traffic) * self._mean_answer(traffic)
+        since, tokens = self._of_late(traffic), self._mean_answer(traffic)
+        seconds = max(1.0, traffic.now_s - since.now_s)
+        deferrable_rps = (traffic.deferrable_arrived - since.deferrable_arrived) / seconds
+        waiting = traffic.deferrable_waiting
+        deferrable = DeferrableSeen(deferrable_rps * tokens, waiting, waiting * tokens)
+        return Asked((traffic.arrived - since.arrived) / seconds * tokens, deferrable)
 
     def _forget(self, now: Traffic) -> None:
         """Drop what neither the memory nor the least number of answers needs."""
@@ -61,10 +85,10 @@ class Demand:
                 return
             seen.popleft()
 
-    def _arrival_rps(self, now: Traffic) -> float:
+    def _of_late(self, now: Traffic) -> Traffic:
+        """Return the totals since which arrivals are counted."""
         old = (one for one in reversed(self._seen) if one.now_s <= now.now_s - RATE_S)
-        since = next(old, self._seen[0])
-        return (now.arrived - since.arrived) / max(1.0, now.now_s - since.now_s)
+        return next(old, self._seen[0])
 
     def _mean_answer(self, now: Traffic) -> float:
         since = self._seen[0]

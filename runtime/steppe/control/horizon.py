@@ -9,7 +9,8 @@ stand somewhere on the hull of their points, from idle up:
     tokens     firm + deferred <= output of each edge that is bought
     store      stored' = stored + charge_eff charge dt - discharge dt / discharge_eff
     waking     woken >= awake' - awake
-    deadlines  tokens deferred so far + late >= tokens due
+    backlog    backlog' = backlog + tokens that come - deferred dt - late
+    deadlines  backlog <= tokens that have come and are not due
 
 It maximises the worth of firm tokens, of deferrable ones within their time and of what is
 stored at the end, less joules drawn, joules of waking, and, far above all, joules that are
@@ -20,6 +21,7 @@ Only the first step is used; it is solved anew with each forecast. HiGHS solves 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,7 +41,9 @@ SHORT_FACTOR = 10.0
 STORED_SHARE = 0.5
 """Worth of a joule stored at the end, share of the deferrable tokens that it buys."""
 MOST_EDGES = 3
-AWAKE, WOKEN, FIRM, DEFERRED, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(9)
+SOONER_SHARE = 0.05
+"""What a deferrable token loses in worth by the end of the horizon: a forecast may be wrong."""
+AWAKE, WOKEN, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(11)
 
 
 def plan_horizon(terms: HorizonTerms, ahead: Ahead) -> HorizonPlan:
@@ -66,7 +70,7 @@ def plan_horizon(terms: HorizonTerms, ahead: Ahead) -> HorizonPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """The linear program: one column for each unknown of each step, then each work's late tokens.
+    """The linear program: one column for each unknown of each step.
 
     Attributes:
         terms: What does not change.
@@ -92,11 +96,7 @@ class _Program:
 
     @property
     def count(self) -> int:
-        return (EDGE_0 + len(self.edges)) * self.steps + len(self.ahead.work)
-
-    @property
-    def late(self) -> Indices:
-        return np.arange(self.count - len(self.ahead.work), self.count)
+        return (EDGE_0 + len(self.edges)) * self.steps
 
     @property
     def idle_w(self) -> float:
@@ -112,7 +112,7 @@ class _Program:
         return [(self.of_each(EDGE_0 + number), edge) for number, edge in enumerate(self.edges)]
 
     def below(self) -> Rows:
-        """Return the rows that bound: balance, edges, tokens, waking, deadlines."""
+        """Return the rows that bound: balance, edges, tokens, waking."""
         rows, of, bought = Rows(self.count), self.of_each, self.bought()
         asleep_w = self.terms.replicas * self.terms.frontier.asleep_w
         draws = [(of(AWAKE), self.idle_w), *((columns, e.draw_w) for columns, e in bought)]
@@ -126,11 +126,10 @@ class _Program:
         awake, woken = of(AWAKE), of(WOKEN)
         rows.add([(awake[:1], 1.0), (woken[:1], -1.0)], float(self.ahead.awake))
         rows.add([(awake[1:], 1.0), (awake[:-1], -1.0), (woken[1:], -1.0)], 0.0)
-        self._add_deadlines(rows)
         return rows
 
     def equal(self) -> Rows:
-        """Return the rows that equal: what the battery holds after each step."""
+        """Return the rows that equal: what the battery holds, and what may wait, after a step."""
         rows, of, battery = Rows(self.count), self.of_each, self.terms.battery
         begun_j = min(self.ahead.stored_j, battery.capacity_j)
         taken = [
@@ -141,17 +140,22 @@ class _Program:
         rows.add([(stored[:1], 1.0), *((columns[:1], f) for columns, f in taken)], begun_j)
         later = [(columns[1:], f) for columns, f in taken]
         rows.add([(stored[1:], 1.0), (stored[:-1], -1.0), *later], 0.0)
+        backlog, come = (
+            of(BACKLOG),
+            self._tokens_of_each([one.from_step for one in self.ahead.work]),
+        )
+        left = [(backlog, 1.0), (of(DEFERRED), self.terms.step_s), (of(LATE), 1.0)]
+        rows.add([(columns[:1], f) for columns, f in left], come[:1])
+        rows.add([*((columns[1:], f) for columns, f in left), (backlog[:-1], -1.0)], come[1:])
         return rows
 
-    def _add_deadlines(self, rows: Rows) -> None:
-        """Add what is due by the end of each work's last step, and that no more is deferred."""
-        work, dt_s, deferred = self.ahead.work, self.terms.step_s, self.of_each(DEFERRED)
-        whole = sum(one.tokens for one in work)
-        rows.add_sum(deferred, np.full(self.steps, dt_s), whole)
-        for late, one in zip(self.late, work, strict=True):
-            until = deferred[: one.due_step + 1]
-            due = sum(other.tokens for other in work if other.due_step <= one.due_step)
-            rows.add_sum(np.append(until, late), np.append(np.full(len(until), -dt_s), -1.0), -due)
+    def _tokens_of_each(self, steps: Sequence[int]) -> Floats:
+        """Return the tokens of all work in each step, where each work is in one of `steps`."""
+        tokens = np.zeros(self.steps)
+        for step, one in zip(steps, self.ahead.work, strict=True):
+            if step < self.steps:
+                tokens[step] += one.tokens
+        return tokens
 
     def worth(self) -> Floats:
         """Return what one of each unknown is worth, in tokens that somebody waits for."""
@@ -161,14 +165,15 @@ class _Program:
         price = JOULE_SHARE * per_j
         worth = np.zeros(self.count)
         worth[self.of_each(FIRM)] = dt_s
-        worth[self.of_each(DEFERRED)] = DEFERRABLE_VALUE * dt_s
+        sooner = np.linspace(1.0, 1.0 - SOONER_SHARE, self.steps)
+        worth[self.of_each(DEFERRED)] = DEFERRABLE_VALUE * dt_s * sooner
         worth[self.of_each(AWAKE)] = -price * dt_s * self.idle_w
         worth[self.of_each(WOKEN)] = -price * self.terms.wake_j
         for columns, edge in self.bought():
             worth[columns] = -price * dt_s * edge.draw_w
         worth[self.of_each(SHORT)] = -SHORT_FACTOR * per_j * dt_s
         worth[self.of_each(STORED)[-1]] = STORED_SHARE * DEFERRABLE_VALUE * per_j
-        worth[self.late] = -DEFERRABLE_VALUE
+        worth[self.of_each(LATE)] = -DEFERRABLE_VALUE
         return worth
 
     def most(self) -> Floats:
@@ -176,6 +181,9 @@ class _Program:
         most, battery = np.full(self.count, np.inf), self.terms.battery
         most[self.of_each(AWAKE)] = self.terms.replicas
         most[self.of_each(FIRM)] = np.array(self.ahead.demand_tps)
+        come = self._tokens_of_each([one.from_step for one in self.ahead.work])
+        due = self._tokens_of_each([one.due_step for one in self.ahead.work])
+        most[self.of_each(BACKLOG)] = np.maximum(0.0, np.cumsum(come - due))
         most[self.of_each(CHARGE)] = battery.max_charge_w
         most[self.of_each(DISCHARGE)] = battery.max_discharge_w
         most[self.of_each(STORED)] = battery.capacity_j
@@ -200,7 +208,7 @@ class _Program:
             discharge_w=each(DISCHARGE),
             stored_j=each(STORED),
             short_w=each(SHORT),
-            late_tokens=float(values[self.late].sum()),
+            late_tokens=float(values[self.of_each(LATE)].sum()),
         )
 
 

@@ -41,13 +41,6 @@ class Rows:
         self._right.append(np.broadcast_to(right, length))
         self._count += length
 
-    def add_sum(self, columns: Indices, coefficients: Floats, right: float) -> None:
-        """Add a single row over many columns."""
-        number = np.full(len(columns), self._count)
-        self._where.append((number, columns, coefficients))
-        self._right.append(np.array([right]))
-        self._count += 1
-
     @property
     def matrix(self) -> csr_array:
         """The left sides."""

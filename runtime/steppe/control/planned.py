@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
+from steppe.control.ahead import Ahead, Deferrable, HorizonPlan, HorizonTerms
 from steppe.control.damping import LEAST_STEP
 from steppe.control.horizon import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import SPARE_SHARE, BoundedPolicy
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import DeferrableSeen, Observation, ReplicaState
 
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
@@ -22,6 +22,9 @@ SOON_S = 2.0
 @dataclass(frozen=True, slots=True)
 class DayAhead:
     """Looks ahead with a forecast of the budget and the demand as it is now.
+
+    Deferrable work comes as fast as now, and may wait for the patience of the terms; of what
+    waits already, as much is due in each step of that time.
 
     Attributes:
         terms: What does not change.
@@ -47,15 +50,26 @@ class DayAhead:
         coming = self.forecast(seen.now_s, (self.steps - 0.5) * step_s, step_s)
         supply_w = [self.present_w(seen.now_s), *(budget_w for _, budget_w in coming[1:])]
         full_tps = self.terms.replicas * self.terms.frontier.full.output_tps
-        wanted_tps = min(full_tps, seen.demand_tps * (1 + SPARE_SHARE))
+        firm_tps = max(0.0, seen.demand_tps - seen.deferrable.tps)
+        wanted_tps = min(full_tps, firm_tps * (1 + SPARE_SHARE))
         ahead = Ahead(
             supply_w=[share * budget_w for budget_w in supply_w],
-            demand_tps=[full_tps if seen.work_waits else wanted_tps]
+            demand_tps=[full_tps if seen.firm_work_waits else wanted_tps]
             + [wanted_tps] * (len(coming) - 1),
+            work=self._work(seen.deferrable, len(coming)),
             awake=seen.count(ReplicaState.AWAKE),
             stored_j=self.stored_j(),
         )
         return plan_horizon(self.terms, ahead)
+
+    def _work(self, seen: DeferrableSeen, steps: int) -> list[Deferrable]:
+        """Return the deferrable work that waits, and that will come."""
+        step_s = self.terms.step_s
+        patience = min(steps, max(1, round(self.terms.patience_s / step_s)))
+        waits = [Deferrable(step, seen.tokens / patience) for step in range(patience)]
+        comes_tokens = seen.tps * step_s
+        comes = [Deferrable(step + patience - 1, comes_tokens, step) for step in range(steps)]
+        return waits + comes
 
 
 @dataclass(slots=True)
@@ -99,7 +113,7 @@ class Planned(BoundedPolicy):
             self.bounds = self._bounds(seen, likely)
             if self.horizon.terms.battery.capacity_j > 0:
                 self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
-            self._looked_s, self._waited = seen.now_s, seen.work_waits
+            self._looked_s, self._waited = seen.now_s, seen.firm_work_waits
             self._present_w = self.horizon.present_w(seen.now_s)
         return self.bounds
 
@@ -107,7 +121,7 @@ class Planned(BoundedPolicy):
         if seen.now_s == self._checked_s:
             return False  # asked again within a tick
         self._checked_s = seen.now_s
-        begins_to_wait = seen.work_waits and not self._waited
+        begins_to_wait = seen.firm_work_waits and not self._waited
         change_w = abs(self.horizon.present_w(seen.now_s) - self._present_w)
         stepped = change_w > LEAST_STEP * self._present_w
         return seen.now_s - self._looked_s >= self.every_s or begins_to_wait or stepped

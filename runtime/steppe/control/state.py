@@ -73,6 +73,24 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class DeferrableSeen:
+    """Requests of class `deferrable`, which may wait.
+
+    Attributes:
+        tps: Their part of the output tokens per second that clients ask for.
+        waiting: How many of them no replica has taken yet.
+        tokens: Output tokens that those will take.
+    """
+
+    tps: float
+    waiting: int
+    tokens: float
+
+
+NONE_DEFERRABLE = DeferrableSeen(0.0, 0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """The fleet and its surroundings at one instant; watts are those of the GPUs.
 
@@ -83,6 +101,7 @@ class Observation:
         demand_tps: Output tokens per second that clients ask for.
         waiting: Requests that no replica has taken yet.
         replicas: All replicas, in a fixed order.
+        deferrable: What of the demand and of the waiting requests may wait.
     """
 
     now_s: float
@@ -91,6 +110,7 @@ class Observation:
     demand_tps: float
     waiting: int
     replicas: tuple[ReplicaSeen, ...]
+    deferrable: DeferrableSeen = NONE_DEFERRABLE
 
     @property
     def frozen(self) -> int:
@@ -106,6 +126,11 @@ class Observation:
     def work_waits(self) -> bool:
         """Whether any request waits for watts."""
         return self.waiting > 0 or self.frozen > 0
+
+    @property
+    def firm_work_waits(self) -> bool:
+        """Whether a request waits for watts that somebody waits for, too."""
+        return self.waiting > self.deferrable.waiting or self.frozen > 0
 
     @property
     def outstanding(self) -> int:

@@ -127,7 +127,8 @@ class Controller:
                 happened since then makes one tick.
         """
         budget, tpot_s = self._budget, self._config.slo.tpot_s
-        pool = PoolFacts(frontier, replicas, tpot_s, budget.forecast, budget.store)
+        told = (tpot_s, self._config.gateway.max_wait_s)
+        pool = PoolFacts(frontier, replicas, *told, budget.forecast, budget.store)
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.watts_at, control.period_s, control.lead_s)

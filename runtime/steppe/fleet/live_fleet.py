@@ -9,10 +9,10 @@ from typing import Any
 
 import ray
 
-from steppe.control.demand import Demand, Traffic
+from steppe.control.demand import Asked, Demand, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
@@ -119,15 +119,17 @@ class LiveFleet:
         self._budget.settle(now_s, sum(member.assumed_w for member in self.members.values()))
         budget = self._budget.at(now_s)
         status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
+        asked = self._asked(now_s)
         observation = Observation(
             now_s=now_s,
             budget_w=budget.budget_w,
             draw_w=draw_w if is_metered else None,
-            demand_tps=self._demand_tps(now_s),
+            demand_tps=asked.tps,
             waiting=status.waiting,
             replicas=tuple(
                 m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
             ),
+            deferrable=asked.deferrable,
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
         fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
@@ -163,12 +165,14 @@ class LiveFleet:
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
 
-    def _demand_tps(self, now_s: float) -> float:
-        """Return what clients ask for, tokens/s; none before the gateway has told its totals."""
-        if self._status is None:
-            return 0.0
-        arrived, answered = self._status.arrived, self._status.answered
-        return self._demand.tps(Traffic(now_s, arrived, answered, self._output_tokens))
+    def _asked(self, now_s: float) -> Asked:
+        """Return what clients ask for; nothing before the gateway has told its totals."""
+        status = self._status
+        if status is None:
+            return Asked(0.0, NONE_DEFERRABLE)
+        totals = (status.arrived, status.answered, self._output_tokens)
+        deferrable = (status.deferrable_arrived, status.deferrable_waiting)
+        return self._demand.take(Traffic(now_s, *totals, *deferrable))
 
     def _is_metered(self, reports: Reports) -> bool:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""

@@ -62,6 +62,11 @@ class Gate:
         return len(self._queue)
 
     @property
+    def deferrable(self) -> int:
+        """How many of them are of class `deferrable`."""
+        return self._queue.deferrable
+
+    @property
     def table(self) -> RoutingTable:
         """The awake replicas and what each has outstanding."""
         return self._table

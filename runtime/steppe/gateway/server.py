@@ -158,7 +158,8 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """Return what a controller wants to know each tick."""
         table = self._gate.table
-        return self._started.tally.status(self._gate.waiting, table.all_outstanding())
+        gate, outstanding = self._gate, table.all_outstanding()
+        return self._started.tally.status(gate.waiting, gate.deferrable, outstanding)
 
     @property
     def _started(self) -> Door:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from steppe.control.admission import PRIORITIES, Ticket
+from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
 from steppe.gateway.stream import StreamScanner, Usage
 
 FAILED = frozenset({"error", "abort"})
@@ -91,6 +91,8 @@ class GatewayStatus:
         failed: Those of them that a replica failed (`error`, `abort`).
         refused: Those of them that got a 503 (`rejected`, `shed`).
         answered: Those of the finished that a replica had.
+        deferrable_arrived: Those of the requests so far that are of class `deferrable`.
+        deferrable_waiting: Those of the waiting that are.
     """
 
     waiting: int
@@ -100,6 +102,8 @@ class GatewayStatus:
     failed: int
     refused: int
     answered: int
+    deferrable_arrived: int = 0
+    deferrable_waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -184,6 +188,7 @@ class Tally:
         self._started_s = started_s
         self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
+        self._deferrable_arrived = 0
         self._open: dict[str, Exchange] = {}
         self._ended_s: dict[str, float] = {}  # of ids that rest, in this order
         self._fresh: list[FinishedRequest] = []
@@ -195,6 +200,7 @@ class Tally:
         if id_ in self._open or self._rests(id_, now_s):
             id_ = uuid.uuid4().hex
         rank = PRIORITIES.index(caller.priority)
+        self._deferrable_arrived += rank == DEFERRABLE
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
         exchange = Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
         self._open[id_] = exchange
@@ -226,7 +232,9 @@ class Tally:
             for exchange in self._open.values()
         ]
 
-    def status(self, waiting: int, outstanding: dict[str, int]) -> GatewayStatus:
+    def status(
+        self, waiting: int, deferrable_waiting: int, outstanding: dict[str, int]
+    ) -> GatewayStatus:
         """Return what a controller wants to know."""
         return GatewayStatus(
             waiting=waiting,
@@ -236,6 +244,8 @@ class Tally:
             failed=self._failed,
             refused=self._refused,
             answered=self._answered,
+            deferrable_arrived=self._deferrable_arrived,
+            deferrable_waiting=deferrable_waiting,
         )
 
     def _rests(self, id_: str, now_s: float) -> bool:

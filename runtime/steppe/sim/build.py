@@ -118,7 +118,8 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
 
 def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Policy:
     """Return the policy that the live controller would run."""
-    facts = PoolFacts(frontier, replicas, config.slo.tpot_s, budget.forecast, budget.store)
+    told = (config.slo.tpot_s, config.gateway.max_wait_s)
+    facts = PoolFacts(frontier, replicas, *told, budget.forecast, budget.store)
     return make_policy(config.control, facts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steppe.control.admission import DEFERRABLE
 from steppe.control.demand import Demand, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
@@ -97,6 +98,7 @@ class SimulatedFleet:
         self._by_name = {member.name: member for member in self._members}
         self._gate = Gate(settings.replicas, settings.patience, queue, self._send, self._done_with)
         self._demand, self._arrived, self._answered = Demand(), 0, 0
+        self._deferrable_arrived = 0
         self._settling: list[Request] = []
         self._window = MeterWindow()
         self.seen: Observation | None = None
@@ -109,11 +111,12 @@ class SimulatedFleet:
         width_s = self._window.width_s
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
+        asked = self._demand.take(self._traffic(now_s))
         self.seen = Observation(
             now_s=now_s,
             budget_w=self.budget.budget_w,
             draw_w=draw_w,
-            demand_tps=self._demand.tps(self._traffic(now_s)),
+            demand_tps=asked.tps,
             waiting=self._gate.waiting,
             replicas=tuple(
                 [
@@ -121,6 +124,7 @@ class SimulatedFleet:
                     for m, taken in zip(self._members, outstanding, strict=True)
                 ]
             ),
+            deferrable=asked.deferrable,
         )
         return self.seen
 
@@ -142,6 +146,7 @@ class SimulatedFleet:
     def arrive(self, number: int, arrival: Arrival) -> None:
         """Let a client send a request."""
         self._arrived += 1
+        self._deferrable_arrived += arrival.rank == DEFERRABLE
         self._gate.submit(Request(number, arrival))
 
     def fail(self, index: int) -> None:
@@ -235,7 +240,8 @@ class SimulatedFleet:
 
     def _traffic(self, now_s: float) -> Traffic:
         tokens = sum([member.replica.output_tokens for member in self._members])
-        return Traffic(now_s, self._arrived, self._answered, tokens)
+        deferrable = (self._deferrable_arrived, self._gate.deferrable)
+        return Traffic(now_s, self._arrived, self._answered, tokens, *deferrable)
 
     def _carry_out(self, action: Action, member: Member) -> None:
         lowest_mhz = self._settings.kind.lowest_clock_mhz

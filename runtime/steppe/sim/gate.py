@@ -86,6 +86,11 @@ class Gate:
         """How many requests wait."""
         return len(self._waiting)
 
+    @property
+    def deferrable(self) -> int:
+        """How many of them are of class `deferrable`."""
+        return self._line.deferrable
+
     def submit(self, request: Request) -> None:
         """Take a new request in."""
         if not self._waiting:
