@@ -115,6 +115,14 @@ def test_the_energy_of_steps_goes_to_their_requests(bench: Bench) -> None:
     assert report.tokens == {7: (0, 2), 8: (0, 1)}
 
 
+def test_a_request_of_several_sequences_pays_for_each_of_them(bench: Bench) -> None:
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 101.0
+    bench.step(100.0, 101.0, *(decode(7) for _ in range(3)), decode(8))
+    report = bench.report(101.0)
+    assert report.requests_uj == {7: 45_000_000, 8: 15_000_000}
+    assert report.tokens == {7: (0, 3), 8: (0, 1)}
+
+
 def test_time_between_steps_costs_what_an_idle_replica_draws(bench: Bench) -> None:
     bench.report(101.0)
     bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 101.5

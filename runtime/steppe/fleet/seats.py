@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
@@ -256,7 +256,9 @@ class ReplicaSeat:
 
 
 def _busy_step(step: StepRecord, weights: TokenWeights) -> BusyStep:
-    by_key = {work.key: _weight(work, weights) for work in step.work}
+    by_key: defaultdict[int, float] = defaultdict(float)
+    for work in step.work:  # a request may have several sequences in a step
+        by_key[work.key] += _weight(work, weights)
     return BusyStep((step.end_ns - step.start_ns) * NS, by_key)
 
 
