@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from steppe.energy.attribution import BusyStep, attribute, share_out
 
 weights = st.dictionaries(st.integers(0, 1000), st.floats(0.001, 100), min_size=1, max_size=20)
-steps = st.lists(st.builds(BusyStep, st.floats(0.001, 0.5), weights), max_size=20)
+steps = st.lists(st.builds(BusyStep, st.just(0.0) | st.floats(0.001, 0.5), weights), max_size=20)
 
 
 @given(st.integers(0, 10**12), weights)
@@ -30,6 +30,11 @@ def test_a_window_without_steps_is_idle() -> None:
     shares = attribute(30.0, 1.0, 12.0, [])
     assert shares.idle_uj == 30_000_000
     assert not shares.requests_uj
+
+
+def test_steps_that_took_no_time_leave_a_window_idle() -> None:
+    shares = attribute(30.0, 1.0, 12.0, [BusyStep(0.0, {7: 1.0})])
+    assert (shares.idle_uj, shares.requests_uj.total()) == (30_000_000, 0)
 
 
 def test_a_request_alone_in_a_busy_window_pays_for_all_of_it() -> None:

@@ -98,7 +98,7 @@ def attribute(energy_j: float, window_s: float, idle_w: float, steps: Sequence[B
     total_uj = round(energy_j * UJ_PER_J)
     busy_s = sum(step.duration_s for step in steps)
     weights = _weights(steps)
-    if not weights:
+    if sum(weights.values()) <= 0:
         return Shares(idle_uj=total_uj)
     idle_s = max(0.0, window_s - busy_s)
     idle_uj = min(total_uj, round(idle_w * idle_s * UJ_PER_J))
