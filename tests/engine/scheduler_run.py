@@ -156,6 +156,23 @@ def token_cap(session: Session) -> dict[str, Any]:
     return session.report()
 
 
+def begin(session: Session) -> dict[str, Any]:
+    """Look at the telemetry before the first step ends, and after its request hung up then."""
+    scheduler, seen = session.scheduler, []
+    session.add("r0", 40)
+
+    def look(scheduler_output: Any, model_runner_output: Any) -> Any:
+        seen.append(session.counts()["telemetry"])
+        session.engine.abort_request(["chatcmpl-r0"])
+        seen.append(session.counts()["telemetry"])
+        del scheduler.update_from_output
+        return scheduler.update_from_output(scheduler_output, model_runner_output)
+
+    scheduler.update_from_output = look
+    session.finish()
+    return session.report(seen=seen)
+
+
 def abort(session: Session) -> dict[str, Any]:
     """Abort one that runs, one that is held and one that waits."""
     for i in range(8):
@@ -175,7 +192,7 @@ def abort(session: Session) -> dict[str, Any]:
 
 def main() -> None:
     session = open_session(sys.argv[1], sys.argv[2])
-    scenes = (free, hold, starve, soft, token_cap, abort)
+    scenes = (begin, free, hold, starve, soft, token_cap, abort)
     print(json.dumps({scene.__name__: scene(session) for scene in scenes}))  # noqa: T201
 
 

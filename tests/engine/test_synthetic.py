@@ -289,6 +289,18 @@ async def test_telemetry_tells_of_a_hang_up_even_while_the_engine_is_frozen(site
     await site.until(lambda: site.block.read_telemetry().running == 0)
 
 
+async def test_telemetry_tells_of_a_step_from_its_begin_to_its_end_even_after_a_hang_up(
+    open_site: Callable[..., Awaitable[Site]],
+) -> None:
+    site = await open_site(weights_s=60.0)
+    task = asyncio.create_task(site.stream(chat(3, 5)))
+    await site.until(lambda: site.block.read_telemetry().running == 1)
+    task.cancel()
+    (sequence,) = site.engine._running
+    await site.until(lambda: sequence.gone)
+    assert (site.block.read_telemetry().running, site.block.read_telemetry().steps) == (1, 0)
+
+
 async def test_a_step_takes_as_long_as_its_pace_says(
     open_site: Callable[..., Awaitable[Site]],
 ) -> None:

@@ -297,6 +297,17 @@ async def _unwell(client: aiohttp.ClientSession, url: str) -> None:
 
 
 @pytest.mark.slow
+async def test_telemetry_tells_of_a_step_when_it_begins(
+    tmp_path: Path, client: aiohttp.ClientSession
+) -> None:
+    notes = tmp_path / "notes"
+    told = {"block": str(tmp_path / "block"), "notes": str(notes)}
+    with serving(tmp_path, hook="transformers_server:Looks", hook_arguments=told) as server:
+        await Client(server, client).ask(chat(3, 3))
+    assert notes.read_text().split() == ["0", "1", "1", "1", "2", "1"]
+
+
+@pytest.mark.slow
 async def test_an_engine_whose_steps_fail_says_so_to_everybody(
     tmp_path: Path, client: aiohttp.ClientSession
 ) -> None:

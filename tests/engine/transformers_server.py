@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 
+from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
 from steppe.engine.transformers_engine import start_transformers
 from steppe.engine.transformers_settings import TransformersSettings
@@ -29,6 +31,24 @@ class StopsAt:
     def end(self) -> None:
         if self.left <= 0:
             raise OSError("the emulated GPU is gone")
+
+    def idle(self) -> None:
+        pass
+
+
+class Looks:
+    """A step hook that notes what telemetry tells when a step begins."""
+
+    def __init__(self, block: str, notes: str) -> None:
+        self.block, self.notes = ControlBlock(Path(block)), Path(notes)
+
+    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+        told = self.block.read_telemetry()
+        with self.notes.open("a") as file:
+            file.write(f"{told.steps} {told.running}\n")
+
+    def end(self) -> None:
+        pass
 
     def idle(self) -> None:
         pass

@@ -20,7 +20,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 WORD_BYTES = 8
@@ -67,7 +67,7 @@ class Telemetry:
 
     Attributes:
         steps: Steps that ran.
-        running: Requests with KV cache, held ones included.
+        running: Requests with KV cache, held ones included, and those in a step under way.
         waiting: Requests not yet admitted.
         prompt_tokens: Prompt tokens computed.
         output_tokens: Tokens sampled.
@@ -84,6 +84,18 @@ class Telemetry:
     busy_ns: int = 0
     now_ns: int = 0
     scheduled: int = 0
+
+    def after(self, step: StepRecord) -> Telemetry:
+        """Return the counters once a step has ended, but for who runs and waits then."""
+        return replace(
+            self,
+            steps=self.steps + 1,
+            prompt_tokens=self.prompt_tokens + sum(w.prompt_tokens for w in step.work),
+            output_tokens=self.output_tokens + sum(w.output_tokens for w in step.work),
+            busy_ns=self.busy_ns + step.end_ns - step.start_ns,
+            now_ns=step.end_ns,
+            scheduled=len(step.work),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +182,7 @@ class ControlBlock:
         return (version, limits) if words[0] == version else None
 
     def write_telemetry(self, telemetry: Telemetry) -> None:
-        """Publish the counters after a step."""
+        """Publish the counters: when a step begins, when it ends, when a request is gone."""
         self._words[_TELEMETRY_AT : _TELEMETRY_AT + 8] = memoryview(
             array(
                 "q",

@@ -93,6 +93,7 @@ class SyntheticEngine:
         self._version, self._limits = -1, Limits()
         self._running: deque[_Sequence] = deque()
         self._waiting: deque[_Sequence] = deque()
+        self._stepped: list[_Sequence] = []
         self._awake = asyncio.Event()
         self._awake.set()
         self._work = asyncio.Event()
@@ -158,14 +159,16 @@ class SyntheticEngine:
         prompt = sum(w.prompt_tokens for w in work)
         decodes = sum(1 for w in work if w.decode_tokens)
         start_ns = time.monotonic_ns()
+        self._stepped = batch
+        self._tell(self._totals)
         self._hook.begin(prompt, decodes)
         pace = self._settings
         await asyncio.sleep(pace.weights_s + pace.decode_s * decodes + pace.prefill_s * prompt)
         await asyncio.to_thread(self._hook.end)
         self._finish(batch, work)
-        end_ns = time.monotonic_ns()
-        self._block.append_step(StepRecord(start_ns, end_ns, tuple(work)))
-        self._count(work, end_ns - start_ns, end_ns)
+        done = StepRecord(start_ns, time.monotonic_ns(), tuple(work))
+        self._block.append_step(done)
+        self._tell(self._totals.after(done))
 
     def _choose(self) -> list[_Sequence]:
         """Return the sequences of the next step, admitting waiting ones below the limit."""
@@ -187,32 +190,24 @@ class SyntheticEngine:
             sequence.output_left -= done.output_tokens
             if done.output_tokens:
                 sequence.tokens.put_nowait(done.output_tokens)
-            if (sequence.output_left <= 0 or sequence.gone) and sequence in self._running:
+            if sequence.output_left <= 0 or sequence.gone:
                 self._running.remove(sequence)
+        self._stepped = []
 
-    def _count(self, work: list[RequestWork], busy_ns: int, now_ns: int) -> None:
-        old = self._totals
-        self._totals = Telemetry(
-            steps=old.steps + 1,
-            running=len(self._running),
-            waiting=len(self._waiting),
-            prompt_tokens=old.prompt_tokens + sum(w.prompt_tokens for w in work),
-            output_tokens=old.output_tokens + sum(w.output_tokens for w in work),
-            busy_ns=old.busy_ns + busy_ns,
-            now_ns=now_ns,
-            scheduled=len(work),
-        )
+    def _tell(self, totals: Telemetry) -> None:
+        """Publish the counters, with the requests that are there now."""
+        counts = {"running": len(self._running), "waiting": len(self._waiting)}
+        self._totals = replace(totals, **counts)
         self._block.write_telemetry(self._totals)
 
     def _drop(self, sequence: _Sequence) -> None:
+        """Forget a request; one in the step that runs stays until it ends."""
         sequence.gone = True
         if sequence in self._waiting:
             self._waiting.remove(sequence)
-        if sequence in self._running:
+        if sequence in self._running and sequence not in self._stepped:
             self._running.remove(sequence)
-        counts = {"running": len(self._running), "waiting": len(self._waiting)}
-        self._totals = replace(self._totals, **counts)
-        self._block.write_telemetry(self._totals)
+        self._tell(self._totals)
 
 
 def _work_of(sequence: _Sequence) -> RequestWork:

@@ -90,22 +90,13 @@ class StepBook:
         self._hook.end()
         (start_ns, work), end_ns = self._step, time.monotonic_ns()
         self._step = None
-        self._block.append_step(StepRecord(start_ns, end_ns, work))
-        old = self._totals
-        self._totals = Telemetry(
-            steps=old.steps + 1,
-            running=old.running,
-            waiting=old.waiting,
-            prompt_tokens=old.prompt_tokens + sum(w.prompt_tokens for w in work),
-            output_tokens=old.output_tokens + sum(w.output_tokens for w in work),
-            busy_ns=old.busy_ns + end_ns - start_ns,
-            now_ns=end_ns,
-            scheduled=len(work),
-        )
+        done = StepRecord(start_ns, end_ns, work)
+        self._block.append_step(done)
+        self._totals = self._totals.after(done)
         self._block.write_telemetry(self._totals)
 
     def look_around(self, running: dict[str, Any], waiting: dict[str, Any]) -> None:
-        """Note who is still there after a step, or while nothing steps."""
+        """Note who is there when a step begins, after it, or while nothing steps."""
         now = replace(self._totals, running=len(running), waiting=len(waiting))
         if now != self._totals:
             self._totals = now
@@ -151,6 +142,7 @@ class LiveScheduler(FIFOScheduler):
                 self.active_requests[name] = self.active_requests.pop(name)
         found = super().schedule_batch(min(token_budget, limits.tokens_per_step), cache_budget)
         if found[0]:
+            self._book.look_around(self.active_requests, self.waiting_requests)
             self._book.begin(found[0])
         return found
 

@@ -74,7 +74,7 @@ class LiveScheduler(AsyncScheduler):
         finally:
             # In place of what was hidden: the base class may have replaced the list.
             self.running = self.running + held if held else self.running
-        self._begin(output)
+        self._begin(self._block, output)
         return output
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
@@ -92,9 +92,7 @@ class LiveScheduler(AsyncScheduler):
         """End requests from outside, as when a client hangs up."""
         finished = super().finish_requests(*args, **kwargs)
         if self._block is not None:
-            counts = {"running": len(self.running), "waiting": len(self.waiting)}
-            self._totals = replace(self._totals, **counts)
-            self._block.write_telemetry(self._totals)
+            self._tell(self._block, self._totals)
         self._forget_finished(list(self._keys))
         self._rest_if_idle()
         return finished
@@ -123,7 +121,7 @@ class LiveScheduler(AsyncScheduler):
         self.running = self.running[:limit]
         return held
 
-    def _begin(self, output: Any) -> None:
+    def _begin(self, block: ControlBlock, output: Any) -> None:
         work = {
             engine_id: self._split(engine_id, tokens)
             for engine_id, tokens in output.num_scheduled_tokens.items()
@@ -132,6 +130,7 @@ class LiveScheduler(AsyncScheduler):
             self._rest_if_idle()
             return
         self._steps[id(output)] = _Step(work, time.monotonic_ns())
+        self._tell(block, self._totals)
         prefill = sum(prompt for prompt, _ in work.values())
         self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode))
 
@@ -155,23 +154,17 @@ class LiveScheduler(AsyncScheduler):
             RequestWork(self._key(engine_id), prompt, decode, sampled.get(engine_id, 0))
             for engine_id, (prompt, decode) in step.work.items()
         )
-        block.append_step(StepRecord(start_ns, end_ns, work))
-        self._totals = self._count(work, end_ns - start_ns, end_ns)
-        block.write_telemetry(self._totals)
+        done = StepRecord(start_ns, end_ns, work)
+        block.append_step(done)
+        self._tell(block, self._totals.after(done))
         self._forget_finished(step.work)
 
-    def _count(self, work: tuple[RequestWork, ...], busy_ns: int, now_ns: int) -> Telemetry:
-        old = self._totals
-        return Telemetry(
-            steps=old.steps + 1,
-            running=len(self.running),
-            waiting=len(self.waiting),
-            prompt_tokens=old.prompt_tokens + sum(w.prompt_tokens for w in work),
-            output_tokens=old.output_tokens + sum(w.output_tokens for w in work),
-            busy_ns=old.busy_ns + busy_ns,
-            now_ns=now_ns,
-            scheduled=len(work),
-        )
+    def _tell(self, block: ControlBlock, totals: Telemetry) -> None:
+        """Publish the counters, with the requests that are there now or in a step under way."""
+        running = {request.request_id for request in self.running}
+        running = running.union(*(step.work for step in self._steps.values()))
+        self._totals = replace(totals, running=len(running), waiting=len(self.waiting))
+        block.write_telemetry(self._totals)
 
     def _key(self, engine_id: str) -> int:
         key = self._keys.get(engine_id)
