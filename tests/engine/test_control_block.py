@@ -130,6 +130,18 @@ def test_steps_come_out_as_they_went_in(
         node.close()
 
 
+def test_steps_that_end_later_are_left_for_the_next_time(
+    node: ControlBlock, engine: ControlBlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink(monkeypatch)
+    for number in range(3):
+        engine.append_step(StepRecord(number, 10 * number, step_of(number).work))
+    first, same, rest = (node.read_steps(until_ns) for until_ns in (10, 19, None))
+    assert [step.end_ns for step in first.steps] == [0, 10]
+    assert (first.has_later, same.has_later, rest.has_later) == (True, True, False)
+    assert (same.steps, [step.end_ns for step in rest.steps]) == ((), [20])
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 20), max_size=8), max_size=12))
 def test_a_reader_gets_every_step_or_is_told_that_some_are_lost(

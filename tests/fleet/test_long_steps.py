@@ -47,8 +47,10 @@ class Stuck:
             assert (report.requests_uj, report.idle_uj, report.transition_uj) == ({}, 0, 0)
 
     def end_step(self) -> None:
+        """End it at the last reading of the meter."""
+        end_ns = int(self.meter.covered_until_s * 1_000_000_000)
         work = RequestWork(key=7, prompt_tokens=0, decode_tokens=1, output_tokens=1)
-        self.engine.append_step(StepRecord(0, self.now_s * 1_000_000_000, (work,)))
+        self.engine.append_step(StepRecord(0, end_ns, (work,)))
 
 
 @pytest.fixture

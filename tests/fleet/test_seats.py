@@ -145,6 +145,28 @@ def test_a_step_that_still_runs_is_paid_for_when_it_ends(bench: Bench) -> None:
     assert (first.stepping, second.stepping) == (True, False)
 
 
+def test_a_step_that_ends_after_the_last_reading_of_the_meter_waits_for_the_next(
+    bench: Bench,
+) -> None:
+    bench.report(101.0)
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 105.0
+    bench.step(101.0, 104.0, decode(7))
+    silent = [bench.report(101.0, running=1) for _ in range(3)]
+    bench.step(104.0, 105.0, decode(8))
+    early, late = bench.report(104.5), bench.report(106.0)
+    assert {(r.energy_j, r.idle_uj, r.stepping, len(r.tokens)) for r in silent} == {(0, 0, True, 0)}
+    assert (early.requests_uj, early.tokens, early.idle_uj) == ({7: 180_000_000}, {7: (0, 1)}, 0)
+    assert (late.requests_uj, late.tokens) == ({8: 60_000_000}, {8: (0, 1)})
+    assert (early.stepping, late.stepping, late.idle_uj) == (True, False, 20_000_000)
+
+
+def test_the_last_report_leaves_no_step_out(bench: Bench) -> None:
+    bench.step(100.5, 101.1, decode(7))
+    report = bench.report(101.0, is_last=True)
+    assert report.tokens == {7: (0, 1)}
+    assert sum(report.requests_uj.values()) + report.idle_uj == 20_000_000
+
+
 @pytest.mark.parametrize(
     ("phase", "idle_uj", "transition_uj"),
     [("starting", 0, 20_000_000), ("asleep", 20_000_000, 0), ("awake", 20_000_000, 0)],
@@ -274,9 +296,9 @@ def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
     old = bench_in(tmp_path)
     old.meter.busy_from_s, old.meter.busy_until_s = 101.0, 104.0
     old.step(101.0, 101.8, decode(1))
+    old.step(101.8, 103.0, decode(1))  # its node dies before the meters have seen it
     first = old.report(102.0, running=1)
     memory = old.seat.memory((0,), {"GPU-1": 0.0})
-    old.engine.append_step(StepRecord(101_800_000_000, 103_000_000_000, (decode(1),)))
     block = ControlBlock(old.seat.block.path)
     old.meter.covered_until_s = 104.0
     heir = ReplicaSeat("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)

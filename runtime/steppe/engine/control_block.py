@@ -126,10 +126,17 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """Step records read in one go; `lost` is true when the reader came too late for some."""
+    """Step records read in one go.
+
+    Attributes:
+        steps: The steps, in the order in which they ended.
+        lost: Whether the reader came too late for some.
+        has_later: Whether there are more, left for the next time.
+    """
 
     steps: tuple[StepRecord, ...]
     lost: bool
+    has_later: bool = False
 
 
 class ControlBlock:
@@ -212,8 +219,11 @@ class ControlBlock:
         self._copy_in(head % RING_WORDS, array("q", flat))
         self._words[_RING_HEAD] = head + len(flat)
 
-    def read_steps(self) -> StepBatch:
-        """Return the steps added since the last call."""
+    def read_steps(self, until_ns: int | None = None) -> StepBatch:
+        """Return the steps added since the last call, or those of them that ended by `until_ns`.
+
+        Later ones stay in the ring for another call, as long as they are not written over.
+        """
         head, at = self._words[_RING_HEAD], self.read_to
         self.read_to = head
         if head < at:
@@ -223,7 +233,10 @@ class ControlBlock:
         flat = self._copy_out(at % RING_WORDS, head - at)
         if self._words[_RING_HEAD] - at > RING_WORDS - SPARE_WORDS:
             return StepBatch((), lost=True)
-        return _parse(flat)
+        batch, taken = _parse(flat, until_ns)
+        if batch.has_later:
+            self.read_to = at + taken
+        return batch
 
     def _copy_in(self, at: int, values: array[int]) -> None:
         first = min(len(values), RING_WORDS - at)
@@ -237,17 +250,20 @@ class ControlBlock:
         return head + self._words[RING_AT : RING_AT + count - first].tolist()
 
 
-def _parse(flat: Sequence[int]) -> StepBatch:
+def _parse(flat: Sequence[int], until_ns: int | None) -> tuple[StepBatch, int]:
+    """Return the steps that ended by `until_ns`, and how many words they take."""
     steps: list[StepRecord] = []
     at = 0
     while at < len(flat):
         end = at + _HEADER_WORDS + flat[at + 3] * _SHARE_WORDS if at + 3 < len(flat) else 0
         if flat[at] != _STEP_MARK or end > len(flat) or end <= at:
-            return StepBatch(tuple(steps), lost=True)
+            return StepBatch(tuple(steps), lost=True), len(flat)
+        if until_ns is not None and flat[at + 2] > until_ns:
+            return StepBatch(tuple(steps), lost=False, has_later=True), at
         work = tuple(
             RequestWork(flat[i], flat[i + 1] >> 32, flat[i + 1] & 0xFFFFFFFF, flat[i + 2])
             for i in range(at + _HEADER_WORDS, end, _SHARE_WORDS)
         )
         steps.append(StepRecord(flat[at + 1], flat[at + 2], work))
         at = end
-    return StepBatch(tuple(steps), lost=False)
+    return StepBatch(tuple(steps), lost=False), at

@@ -110,7 +110,8 @@ class ReplicaReport:
         rest_w: The most it was seen to draw without work, W; None before it ever rested.
         obeys: Whether its GPUs are there and keep the clock limit that was asked for. One that
             does not may draw more than was planned, so it has to sleep.
-        stepping: Whether a step may be under way, as far as its engine has told.
+        stepping: Whether a step may be under way, as far as its engine has told, or has ended
+            after the window.
     """
 
     replica: str

@@ -32,7 +32,8 @@ class ReplicaSeat:
     """Limits, telemetry and energy of one replica.
 
     Its energy is attributed up to the end of its last step while it is busy, and up to the
-    last reading of its meters while it is not, so that no step is cut in two.
+    last reading of its meters while it is not, so that no step is cut in two. A step that ended
+    after that reading waits for the next one: its joules are not known yet.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class ReplicaSeat:
     def close(self, weights: TokenWeights) -> ReplicaReport:
         """Return the last report: its engine is dead, and what is left of its energy lost."""
         self.phase = "gone"
-        report = self.report(weights)
+        report = self.report(weights, is_last=True)
         self.block.close()
         return report
 
@@ -159,11 +160,14 @@ class ReplicaSeat:
 
         Args:
             weights: What tokens cost.
-            is_last: Attribute all up to now, the beginning of a step under way included.
+            is_last: Attribute all up to now, the beginning of a step under way included, to all
+                steps so far.
         """
         seen = self._window(self.seen_s, self._covered_s(self.seen_s))
-        batch, telemetry = self.block.read_steps(), self.block.read_telemetry()
+        telemetry = self.block.read_telemetry()  # first, or a step that ends now is in neither
+        batch = self.block.read_steps(None if is_last else round(seen.end_s / NS))
         stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
+        stepping = stepping or batch.has_later
         if stepping and not is_last:
             shares = self._attribute_ended(batch.steps, seen.end_s, weights)
         else:
@@ -204,9 +208,9 @@ class ReplicaSeat:
     def _attribute_ended(
         self, steps: Sequence[StepRecord], seen_s: float, weights: TokenWeights
     ) -> Shares:
-        """Attribute up to the end of the last step: another one is under way since."""
+        """Attribute up to the end of the last step: another one began since."""
         if steps:
-            return self._attribute(steps, min(steps[-1].end_ns * NS, seen_s), weights)
+            return self._attribute(steps, steps[-1].end_ns * NS, weights)
         if seen_s - self._attributed_s > LONGEST_LOOK_BACK_S:
             self._owed_j += self._window(self._attributed_s, seen_s).energy_j
             self._attributed_s = seen_s
