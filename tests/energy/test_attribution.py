@@ -47,6 +47,11 @@ def test_time_between_steps_is_charged_at_the_idle_draw() -> None:
     assert shares.idle_uj == pytest.approx(4_000_000, abs=1)
 
 
+def test_a_pause_costs_no_more_than_the_mean_draw() -> None:
+    shares = attribute(15.0, 1.0, 100.0, [BusyStep(0.2, {7: 1.0})])
+    assert (shares.idle_uj, shares.requests_uj[7]) == (12_000_000, 3_000_000)
+
+
 def test_a_longer_step_costs_its_requests_more() -> None:
     shares = attribute(30.0, 0.3, 0.0, [BusyStep(0.1, {1: 1.0}), BusyStep(0.2, {2: 1.0})])
     assert shares.requests_uj[2] == pytest.approx(2 * shares.requests_uj[1], abs=2)

@@ -136,7 +136,7 @@ def test_steps_that_end_later_are_left_for_the_next_time(
     shrink(monkeypatch)
     for number in range(3):
         engine.append_step(StepRecord(number, 10 * number, step_of(number).work))
-    first, same, rest = (node.read_steps(until_ns) for until_ns in (10, 19, None))
+    first, same, rest = (node.read_steps(until_s) for until_s in (1e-8, 1.9e-8, 1.0))
     assert [step.end_ns for step in first.steps] == [0, 10]
     assert (first.has_later, same.has_later, rest.has_later) == (True, True, False)
     assert (same.steps, [step.end_ns for step in rest.steps]) == ((), [20])

@@ -197,14 +197,26 @@ def test_without_a_new_reading_the_draw_is_not_known(bench: Bench) -> None:
     assert (report.energy_j, report.draw_w) == (0.0, None)
 
 
-def test_steps_that_were_lost_make_the_window_an_estimate(bench: Bench) -> None:
+def lose_steps(bench: Bench) -> None:
     bench.step(100.0, 100.5, decode(7))
     with bench.engine.path.open("r+b") as file:
         file.seek(32 * 8)
         file.write(bytes(8))
+
+
+def test_steps_that_were_lost_make_the_window_an_estimate(bench: Bench) -> None:
+    lose_steps(bench)
     report = bench.report(101.0)
     assert (report.quality, report.requests_uj) == (Quality.ESTIMATED, {})
     assert report.idle_uj == 20_000_000
+
+
+def test_what_a_replica_draws_in_lost_steps_is_not_its_draw_without_work(bench: Bench) -> None:
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 101.5
+    lose_steps(bench)
+    assert bench.report(101.0).idle_uj == 60_000_000
+    bench.step(101.0, 101.5, decode(7))
+    assert bench.report(102.0).requests_uj == {7: 30_000_000}
 
 
 @settings(deadline=None, max_examples=50)
@@ -262,6 +274,20 @@ def test_a_seat_knows_what_it_drew_at_rest(tmp_path: Path) -> None:
     bench.step(105.0, 105.5, decode(7))
     bench.meter.busy_from_s, bench.meter.busy_until_s = 105.0, 107.0
     assert [bench.report(until_s).rest_w for until_s in (106.0, 107.0, 110.0)] == [20.0] * 3
+
+
+def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
+    tmp_path: Path,
+) -> None:
+    bench = bench_in(tmp_path, "starting")
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 109.5
+    for until_s in range(101, 110):
+        bench.report(float(until_s))
+    bench.seat.enter("awake", 109.6)
+    assert bench.report(110.0).rest_w is None
+    bench.step(110.4, 110.5, decode(7))
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 110.4, 110.5
+    assert bench.report(111.0).requests_uj == {7: pytest.approx(6_000_000, abs=1)}
 
 
 def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:

@@ -92,7 +92,7 @@ def attribute(energy_j: float, window_s: float, idle_w: float, steps: Sequence[B
     Args:
         energy_j: Energy of its GPUs in the window, J.
         window_s: Length of the window, s.
-        idle_w: Draw of the replica while it does not step, W.
+        idle_w: Draw of the replica while it does not step, W; while it steps it draws no less.
         steps: The steps that ended in the window.
     """
     total_uj = round(energy_j * UJ_PER_J)
@@ -101,7 +101,8 @@ def attribute(energy_j: float, window_s: float, idle_w: float, steps: Sequence[B
     if sum(weights.values()) <= 0:
         return Shares(idle_uj=total_uj)
     idle_s = max(0.0, window_s - busy_s)
-    idle_uj = min(total_uj, round(idle_w * idle_s * UJ_PER_J))
+    most_w = energy_j / window_s if idle_s > 0 else 0.0
+    idle_uj = min(total_uj, round(min(idle_w, most_w) * idle_s * UJ_PER_J))
     requests = Counter(share_out(total_uj - idle_uj, weights))
     return Shares(requests_uj=requests, idle_uj=idle_uj)
 

@@ -16,6 +16,7 @@ read of the limits, and a torn step record is counted as lost.
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 from array import array
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+NS_PER_S = 1e9
 WORD_BYTES = 8
 RING_AT = 32
 RING_WORDS = 1 << 20
@@ -123,6 +125,16 @@ class StepRecord:
     end_ns: int
     work: tuple[RequestWork, ...]
 
+    @property
+    def start_s(self) -> float:
+        """When it began, s."""
+        return self.start_ns / NS_PER_S
+
+    @property
+    def end_s(self) -> float:
+        """When it ended, s."""
+        return self.end_ns / NS_PER_S
+
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
@@ -219,8 +231,8 @@ class ControlBlock:
         self._copy_in(head % RING_WORDS, array("q", flat))
         self._words[_RING_HEAD] = head + len(flat)
 
-    def read_steps(self, until_ns: int | None = None) -> StepBatch:
-        """Return the steps added since the last call, or those of them that ended by `until_ns`.
+    def read_steps(self, until_s: float = math.inf) -> StepBatch:
+        """Return the steps added since the last call, or those of them that ended by `until_s`.
 
         Later ones stay in the ring for another call, as long as they are not written over.
         """
@@ -233,7 +245,7 @@ class ControlBlock:
         flat = self._copy_out(at % RING_WORDS, head - at)
         if self._words[_RING_HEAD] - at > RING_WORDS - SPARE_WORDS:
             return StepBatch((), lost=True)
-        batch, taken = _parse(flat, until_ns)
+        batch, taken = _parse(flat, until_s)
         if batch.has_later:
             self.read_to = at + taken
         return batch
@@ -250,15 +262,15 @@ class ControlBlock:
         return head + self._words[RING_AT : RING_AT + count - first].tolist()
 
 
-def _parse(flat: Sequence[int], until_ns: int | None) -> tuple[StepBatch, int]:
-    """Return the steps that ended by `until_ns`, and how many words they take."""
+def _parse(flat: Sequence[int], until_s: float) -> tuple[StepBatch, int]:
+    """Return the steps that ended by `until_s`, and how many words they take."""
     steps: list[StepRecord] = []
     at = 0
     while at < len(flat):
         end = at + _HEADER_WORDS + flat[at + 3] * _SHARE_WORDS if at + 3 < len(flat) else 0
         if flat[at] != _STEP_MARK or end > len(flat) or end <= at:
             return StepBatch(tuple(steps), lost=True), len(flat)
-        if until_ns is not None and flat[at + 2] > until_ns:
+        if flat[at + 2] / NS_PER_S > until_s:
             return StepBatch(tuple(steps), lost=False, has_later=True), at
         work = tuple(
             RequestWork(flat[i], flat[i + 1] >> 32, flat[i + 1] & 0xFFFFFFFF, flat[i + 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -11,19 +12,16 @@ from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
 from steppe.errors import DeviceError
+from steppe.fleet.idle_draw import IdleDraw
 from steppe.fleet.journal import SeatMemory
 from steppe.fleet.members import CHANGE_S
 from steppe.fleet.messages import Reading, ReplicaReport
 from steppe.fleet.meters import Meter, Window
 from steppe.fleet.watched_clock import WatchedClock
 
-NS = 1e-9
-_IDLE_MEMORY = 0.7
 _SERVING = ("awake", "draining")
 LONGEST_LOOK_BACK_S = 30.0
 """Joules of a step that takes longer are noted down, s: meters forget after a minute or more."""
-SETTLED_S = 3.0
-"""An engine rests when its last step is so long ago: what it drew since is its draw at rest, s."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,15 +60,15 @@ class ReplicaSeat:
         begun_s = first_s if since_s is None else since_s
         self.seen_s = self._attributed_s = self._read_s = begun_s
         self._read_j = self._owed_j = 0.0
-        self._stepped_s = begun_s
-        self._idle_w: float | None = None
-        self._rest_w: float | None = None
+        self._idle = IdleDraw(begun_s)
         self._tokens = block.read_telemetry().output_tokens
 
     def enter(self, phase: str, now_s: float) -> None:
         """Count energy by another phase; put to sleep, its engine goes on to the end of a step."""
         if phase == "asleep" and self.phase in _SERVING:
             self._freezing_s = now_s
+        if self.phase == "starting":
+            self._idle.skip(now_s)
         self.phase = phase
 
     def set_batch_limit(self, batch_limit: int) -> None:
@@ -165,7 +163,9 @@ class ReplicaSeat:
         """
         seen = self._window(self.seen_s, self._covered_s(self.seen_s))
         telemetry = self.block.read_telemetry()  # first, or a step that ends now is in neither
-        batch = self.block.read_steps(None if is_last else round(seen.end_s / NS))
+        batch = self.block.read_steps(math.inf if is_last else seen.end_s)
+        if batch.lost:
+            self._idle.skip(seen.end_s)
         stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
         stepping = stepping or batch.has_later
         if stepping and not is_last:
@@ -190,7 +190,7 @@ class ReplicaSeat:
             tokens=_tokens_of(batch.steps),
             idle_uj=shares.idle_uj,
             transition_uj=shares.transition_uj,
-            rest_w=self._rest_w,
+            rest_w=self._idle.rest_w,
             obeys=self.obeys,
             stepping=stepping,
         )
@@ -200,7 +200,7 @@ class ReplicaSeat:
         if self.phase != "asleep" or self._freezing_s is None:
             return self.phase in _SERVING
         if now_s > self._freezing_s + CHANGE_S or any(
-            step.end_ns * NS > self._freezing_s for step in ended
+            step.end_s > self._freezing_s for step in ended
         ):
             self._freezing_s = None
         return self._freezing_s is not None
@@ -210,7 +210,7 @@ class ReplicaSeat:
     ) -> Shares:
         """Attribute up to the end of the last step: another one began since."""
         if steps:
-            return self._attribute(steps, steps[-1].end_ns * NS, weights)
+            return self._attribute(steps, steps[-1].end_s, weights)
         if seen_s - self._attributed_s > LONGEST_LOOK_BACK_S:
             self._owed_j += self._window(self._attributed_s, seen_s).energy_j
             self._attributed_s = seen_s
@@ -224,11 +224,11 @@ class ReplicaSeat:
         self._attributed_s = until_s
         span_s = window.end_s - window.start_s
         done = [_busy_step(step, weights) for step in steps]
-        if steps:
-            self._stepped_s = steps[-1].end_ns * NS
-        elif span_s > 0 and window.energy_j > 0:
-            self._learn_idle(window.energy_j / span_s, window.start_s)
-        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle_w or 0.0, done)
+        if self.phase == "starting":
+            self._idle.skip(until_s)
+        else:
+            self._idle.learn(steps, window.start_s, until_s, self._window)
+        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle.idle_w, done)
         self._owed_j = 0.0
         if self.phase in ("starting", "gone"):
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
@@ -247,13 +247,6 @@ class ReplicaSeat:
                 _log.warning("%s: %.0f s without energy: %s", self.replica, end_s - start_s, error)
             return Window(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
 
-    def _learn_idle(self, draw_w: float, begun_s: float) -> None:
-        """Follow the draw of windows without a step; keep the largest of those at rest."""
-        old_w = draw_w if self._idle_w is None else self._idle_w
-        self._idle_w = _IDLE_MEMORY * old_w + (1 - _IDLE_MEMORY) * draw_w
-        if self.phase != "starting" and begun_s > self._stepped_s + SETTLED_S:
-            self._rest_w = max(draw_w, self._rest_w or 0.0)
-
     def _covered_s(self, since_s: float) -> float:
         """Return until when all meters cover its energy, s; `since_s` where none does yet."""
         return max(since_s, min(meter.covered_until_s for meter in self.gpus.values()))
@@ -263,7 +256,7 @@ def _busy_step(step: StepRecord, weights: TokenWeights) -> BusyStep:
     by_key: defaultdict[int, float] = defaultdict(float)
     for work in step.work:  # a request may have several sequences in a step
         by_key[work.key] += _weight(work, weights)
-    return BusyStep((step.end_ns - step.start_ns) * NS, by_key)
+    return BusyStep(step.end_s - step.start_s, by_key)
 
 
 def _weight(work: RequestWork, weights: TokenWeights) -> float:
