@@ -165,6 +165,8 @@ def test_a_counter_that_starts_anew_splits_the_window_and_says_so() -> None:
     assert abs(window.energy_j - 600.0) <= window.error_j
     assert history.window(0.2, 1.8).quality is Quality.COUNTER
     assert history.window(2.3, 3.7).quality is Quality.COUNTER
+    assert window.wrong_inside
+    assert not history.window(0.2, 1.8).wrong_inside
 
 
 def test_what_a_counter_showed_is_told_by_its_own_zero() -> None:

@@ -74,6 +74,16 @@ def test_the_last_power_holds_only_for_a_short_while() -> None:
     assert window.energy_j == pytest.approx(300.0)
 
 
+def test_what_may_have_been_drawn_since_the_last_reading_is_part_of_the_error() -> None:
+    history = filled(100.0, 100.0, 100.0)
+    until_s = history.covered_until_s
+    known, unknown = history.window(0.0, until_s), history.window(0.0, until_s + 60.0)
+    assert known.error_j < 10.0
+    assert unknown.error_j > 60.0 * MAX_W
+    assert known.wrong_inside
+    assert unknown.wrong_inside
+
+
 def test_a_window_before_the_first_reading_has_no_energy() -> None:
     with pytest.raises(DeviceError, match="no power reading covers"):
         filled(300.0, 300.0).window(-1.0, 0.1)

@@ -275,6 +275,13 @@ def test_the_errors_of_different_replicas_add_up_and_those_of_one_do_not() -> No
     assert accounts.error_j == pytest.approx(2 * (3.0 + 3.0))
 
 
+def test_the_errors_of_emulated_windows_with_holes_add_up_too() -> None:
+    accounts = Accounts("emulated", 0.0)
+    for error_j in (1.0, 9.0, 9.0):
+        accounts.add([report_of({}, error_j=error_j, wrong_inside=error_j > 1.0)])
+    assert accounts.error_j == pytest.approx(2 * 1.0 + 2 * 9.0)
+
+
 @pytest.mark.parametrize("quality", ["estimated", "integrated"])
 def test_the_errors_of_windows_that_are_wrong_inside_add_up(quality: str) -> None:
     accounts = Accounts("counter", 0.0)

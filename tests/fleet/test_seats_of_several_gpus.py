@@ -7,11 +7,12 @@ import pytest
 
 from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
+from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.fleet.messages import ReplicaReport
 from steppe.fleet.seats import ReplicaSeat
 
-DRAW_W = 300.0
+DRAW_W, MAX_W = 300.0, 800.0
 PERIOD_S = 0.1
 LATE_S = 0.004
 """The second GPU is read so much after the first, s."""
@@ -22,7 +23,7 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.block = ControlBlock.create(folder / "block")
-        self.meters = {f"GPU-{index}": CounterHistory(800.0) for index in (1, 2)}
+        self.meters = {f"GPU-{index}": CounterHistory(MAX_W) for index in (1, 2)}
         self.ticks = -1
         self.tick()
         self.seat = ReplicaSeat("replica-1", self.block, self.meters)
@@ -33,6 +34,14 @@ class Pair:
             at_s = 100.0 + PERIOD_S * self.ticks
             for late_s, meter in zip((0.0, LATE_S), self.meters.values(), strict=True):
                 meter.add(at_s + late_s, 5.0 + DRAW_W * PERIOD_S * self.ticks)
+
+    def lose_second(self, ticks: int) -> None:
+        """Let the second fall off the bus, and the first tick so often."""
+        self.seat.look_at_clocks(None, {"GPU-2"}, 100.0)
+        for tick in range(1, ticks + 1):
+            at_s = 100.0 + PERIOD_S * (self.ticks + tick)
+            counter_j = 5.0 + DRAW_W * PERIOD_S * (self.ticks + tick)
+            self.meters["GPU-1"].add(at_s, counter_j)
 
     def report(self) -> ReplicaReport:
         return self.seat.report(TokenWeights())
@@ -57,3 +66,24 @@ def test_a_seat_waits_for_the_slowest_of_its_meters(pair: Pair) -> None:
     pair.meters["GPU-1"].add(102.0, 5.0 + 2 * DRAW_W)
     assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
     assert pair.seat.seen_s == pair.meters["GPU-2"].covered_until_s
+
+
+def test_a_gpu_that_is_lost_takes_the_joules_of_the_others_not_out_of_the_books(
+    pair: Pair,
+) -> None:
+    pair.tick(10)
+    pair.report()
+    pair.lose_second(600)
+    report = pair.report()
+    healthy_j, lost_j = DRAW_W * 60.0, MAX_W * 60.0
+    assert report.energy_j == pytest.approx(healthy_j, rel=0.05)
+    assert report.error_j == pytest.approx(lost_j, rel=0.05)
+    assert (report.quality, report.draw_w, report.wrong_inside) == (Quality.ESTIMATED, None, True)
+    assert report.idle_uj + report.transition_uj == pytest.approx(report.energy_j * 1e6, abs=1)
+
+
+def test_a_replica_all_of_whose_gpus_are_lost_waits_for_them(pair: Pair) -> None:
+    pair.tick(10)
+    pair.report()
+    pair.seat.look_at_clocks(None, {"GPU-1", "GPU-2"}, 100.0)
+    assert (pair.report().energy_j, pair.report().draw_w) == (0.0, None)

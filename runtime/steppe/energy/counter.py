@@ -152,7 +152,7 @@ class CounterHistory:
         is_covered = start.is_covered and end.is_covered and not holes_j
         if is_covered or self._source is Quality.EMULATED:
             quality = self._source
-        return EnergyWindow(start_s, end_s, energy_j, error_j, quality)
+        return EnergyWindow(start_s, end_s, energy_j, error_j, quality, not is_covered)
 
     def _take(self, now_s: float, late_s: float, counter_j: float, power_w: float | None) -> None:
         rise_j = counter_j - self._raw_j

@@ -88,11 +88,13 @@ class PowerHistory:
         """
         with self._lock:
             energy_j = self._integral_j(end_s) - self._integral_j(start_s)
+            unread_s = max(0.0, end_s - max(start_s, self.covered_until_s))
             is_covered = end_s <= self.covered_until_s and not self._has_gap(start_s, end_s)
         quality = Quality.ESTIMATED
         if is_covered or self._source is Quality.EMULATED:
             quality = self._source
-        return EnergyWindow(start_s, end_s, energy_j, SAMPLING_ERROR * energy_j, quality)
+        error_j = SAMPLING_ERROR * energy_j + self._max_w * unread_s
+        return EnergyWindow(start_s, end_s, energy_j, error_j, quality, wrong_inside=True)
 
     def _next(self, now_s: float, power_w: float) -> _Reading:
         if not self._readings:

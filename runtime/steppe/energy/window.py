@@ -30,6 +30,8 @@ class EnergyWindow:
         error_j: The true energy lies within `energy_j` plus or minus this, J. A bound where
             the counter covers the window, an estimate where power was integrated.
         quality: How the energy was found.
+        wrong_inside: Whether the error lies not at its ends alone, so that the errors of windows
+            that touch add up: it has a hole, or power was summed.
     """
 
     start_s: float
@@ -37,6 +39,7 @@ class EnergyWindow:
     energy_j: float
     error_j: float
     quality: Quality
+    wrong_inside: bool = False
 
     @property
     def mean_w(self) -> float:

@@ -146,7 +146,7 @@ class Accounts:
         return self.attributed_uj + self._by_key.total() + self.idle_uj + self.transition_uj
 
     def _add_error(self, report: ReplicaReport) -> None:
-        if report.quality in WRONG_AT_ENDS:
+        if report.quality in WRONG_AT_ENDS and not report.wrong_inside:
             worst_j = max(self._worst_j.get(report.replica, 0.0), report.error_j)
             self._worst_j[report.replica] = worst_j
         else:

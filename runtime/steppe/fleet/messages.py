@@ -96,7 +96,7 @@ class ReplicaReport:
         replica: Its name.
         clock_mhz: SM clock limit that is set, MHz; 0 when none could be set.
         batch_limit: Batch limit that is set.
-        draw_w: Mean draw of its GPUs over the window, W; None when no meter gave a reading in it.
+        draw_w: Mean draw of its GPUs over the window, W; None when one has no reading in it.
         energy_j: Energy of its GPUs over the window, J.
         error_j: Bound of the error of `energy_j`, J.
         quality: How the energy was found.
@@ -112,6 +112,7 @@ class ReplicaReport:
             does not may draw more than was planned, so it has to sleep.
         stepping: Whether a step may be under way, as far as its engine has told, or has ended
             after the window.
+        wrong_inside: Whether the error lies not at the ends of the window alone.
     """
 
     replica: str
@@ -131,6 +132,7 @@ class ReplicaReport:
     rest_w: float | None = None
     obeys: bool = True
     stepping: bool = False
+    wrong_inside: bool = False
 
     @property
     def metered_s(self) -> float:

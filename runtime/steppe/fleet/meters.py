@@ -46,6 +46,7 @@ class Window:
     energy_j: float
     error_j: float
     quality: Quality
+    wrong_inside: bool = False
 
     @classmethod
     def over(cls, meters: Sequence[Meter], start_s: float, end_s: float) -> Window:
@@ -57,6 +58,7 @@ class Window:
             max(0.0, sum(part.energy_j for part in parts)),
             sum(part.error_j for part in parts),
             max((part.quality for part in parts), key=_badness),
+            any(part.wrong_inside for part in parts),
         )
 
 

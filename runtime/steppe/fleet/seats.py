@@ -56,6 +56,7 @@ class ReplicaSeat:
         self.batch_limit = 0
         self.clocks = {uuid: WatchedClock() for uuid in gpus}
         self.obeys = True
+        self._lost: Set[str] = frozenset()
         first_s = max(meter.covered_until_s for meter in gpus.values())
         begun_s = first_s if since_s is None else since_s
         self.seen_s = self._attributed_s = self._read_s = begun_s
@@ -94,8 +95,8 @@ class ReplicaSeat:
                 clock.look(confirmed_mhz.get(uuid), now_s)
         if any(clock.is_overdue(now_s) for clock in self.clocks.values()):
             self.clock_mhz = max(clock.confirmed_mhz or 0 for clock in self.clocks.values())
-        obeys = not lost & self.gpus.keys()
-        obeys = obeys and all(clock.obeys for clock in self.clocks.values())
+        self._lost = lost & self.gpus.keys()
+        obeys = not self._lost and all(clock.obeys for clock in self.clocks.values())
         if obeys != self.obeys:
             _log.warning("%s: its GPUs %s", self.replica, "obey again" if obeys else "do not obey")
         self.obeys = obeys
@@ -175,11 +176,12 @@ class ReplicaSeat:
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
+        is_read = seen.energy_j > 0 and span_s > 0 and not self._lost
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
             batch_limit=self.batch_limit,
-            draw_w=seen.energy_j / span_s if seen.energy_j > 0 and span_s > 0 else None,
+            draw_w=seen.energy_j / span_s if is_read else None,
             energy_j=seen.energy_j,
             error_j=seen.error_j,
             quality=Quality.ESTIMATED if batch.lost else seen.quality,
@@ -193,6 +195,7 @@ class ReplicaSeat:
             rest_w=self._idle.rest_w,
             obeys=self.obeys,
             stepping=stepping,
+            wrong_inside=seen.wrong_inside,
         )
 
     def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
@@ -248,8 +251,12 @@ class ReplicaSeat:
             return Window(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
 
     def _covered_s(self, since_s: float) -> float:
-        """Return until when all meters cover its energy, s; `since_s` where none does yet."""
-        return max(since_s, min(meter.covered_until_s for meter in self.gpus.values()))
+        """Return until when all meters cover its energy, s; `since_s` where none does yet.
+
+        Nobody waits for a GPU that is lost: what it may have drawn is part of the error.
+        """
+        covered_s = [m.covered_until_s for uuid, m in self.gpus.items() if uuid not in self._lost]
+        return max(since_s, min(covered_s, default=since_s))
 
 
 def _busy_step(step: StepRecord, weights: TokenWeights) -> BusyStep:
