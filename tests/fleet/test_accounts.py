@@ -268,6 +268,25 @@ def test_every_end_has_an_outcome(finish: str, written: str) -> None:
     assert record.outcome == written
 
 
+def test_a_record_carries_the_worst_quality_of_its_joules_and_the_run_that_of_all() -> None:
+    accounts = Accounts("counter", 0.0)
+    accounts.add([report_of({"a": 5, "b": 5}, quality="counter")])
+    accounts.add([report_of({"a": 5}, quality="estimated")])
+    accounts.add([report_of({"a": 5, "c": 5}, quality="integrated")])
+    accounts.finish([finished(name) for name in ("a", "b", "c", "d")])
+    sources = [record.energy_source for record in accounts.close()]
+    assert sources == ["estimated", "counter", "integrated", "counter"]
+    assert accounts.energy_source == "estimated"
+
+
+def test_an_emulated_run_stays_emulated_whatever_its_sensors_do() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({"a": 5}, quality="estimated")])
+    accounts.finish([finished("a"), finished("b")])
+    assert {record.energy_source for record in accounts.close()} == {"emulated"}
+    assert accounts.energy_source == "emulated"
+
+
 def test_the_errors_of_different_replicas_add_up_and_those_of_one_do_not() -> None:
     accounts = Accounts("emulated", 0.0)
     for error_j in (3.0, 2.0, 1.0):

@@ -68,6 +68,7 @@ def test_a_window_is_acknowledged_and_counted_once(scene: tuple[Bookkeeper, Any,
     assert [args for name, args in node.asked if name == "settle"] == [(0,), (2,), (3,)]
     totals, _ = books.close(60.0)
     assert (totals.energy_j, totals.idle_j, totals.duration_s) == (35.0, 35.0, 60.0)
+    assert totals.energy_source == "emulated"
 
 
 def test_what_happened_before_the_run_is_left_out(scene: tuple[Bookkeeper, Any, Any]) -> None:

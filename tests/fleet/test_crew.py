@@ -30,11 +30,32 @@ def crew_of(**device: Any) -> Crew:
 
 def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
     gpus = tuple(GpuInfo(i, f"GPU-{i}", "L4", clocks) for i, clocks in enumerate(clocks_mhz))
-    return RunningNode(Machine("n", "-", len(gpus)), None, NodeInfo("n", gpus, (0,), "measured"))
+    info = NodeInfo("n", gpus, (0,), "counter")
+    return RunningNode(Machine("n", "-", len(gpus)), None, info)
 
 
 def reading(time_s: float, energy_j: float) -> Reading:
     return Reading(time_s, energy_j, 0, 0, 0, 0.0, "counter", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (("counter", "counter"), "counter"),
+        (("counter", "integrated"), "integrated"),
+        (("estimated", "integrated"), "estimated"),
+        (("estimated", "emulated"), "emulated"),
+    ],
+)
+def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
+    found: tuple[str, ...], told: str
+) -> None:
+    crew, node = crew_of(kind="nvml"), node_of((900,))
+    crew.nodes = {
+        str(number): replace(node, info=replace(node.info, energy_source=source))
+        for number, source in enumerate(found)
+    }
+    assert crew.energy_source == told
 
 
 def test_a_node_is_told_what_is_served_so_that_it_can_weigh_tokens() -> None:

@@ -57,6 +57,17 @@ def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
     assert found["steppe_output_tokens_total", ""] == 40.0
 
 
+def test_the_source_of_a_tick_is_the_worst_of_its_windows() -> None:
+    exposition = Exposition("counter")
+    exposition.update(TICK, ["counter", "counter"])
+    found = samples(exposition.update(TICK, ["counter", "estimated"]))
+    assert found["steppe_energy_joules_total", "counter"] == 80.0
+    assert found["steppe_energy_joules_total", "estimated"] == 80.0
+    assert found["steppe_power_watts", "replica-1,estimated"] == 60.0
+    emulated = samples(Exposition("emulated").update(TICK, ["estimated"]))
+    assert emulated["steppe_energy_joules_total", "emulated"] == 80.0
+
+
 def test_a_supply_that_is_not_known_is_told() -> None:
     exposition = Exposition("emulated")
     for stale in (False, True, False):

@@ -8,7 +8,7 @@ import pytest
 from steppe.device.gpu import Capabilities
 from steppe.energy.window import Quality
 from steppe.fleet import meters
-from steppe.fleet.meters import GpuMeter
+from steppe.fleet.meters import GpuMeter, best_quality
 
 H100 = Capabilities(
     uuid="GPU-1",
@@ -58,6 +58,7 @@ class Gpu:
 def test_joules_are_called_what_they_are(
     capabilities: Capabilities, quality: Quality, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert best_quality(capabilities) is quality
     gpu: Any = Gpu(capabilities)
     monkeypatch.setattr(meters, "time", gpu)
     meter = GpuMeter(gpu)

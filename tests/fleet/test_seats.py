@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +250,25 @@ def test_the_windows_of_several_gpus_add_up_and_the_worst_quality_holds() -> Non
     window = Window.over(meters, 100.0, 102.0)
     assert (window.energy_j, window.error_j) == (50.0, 1.0)
     assert window.quality == Quality.ESTIMATED
+
+
+class HoledMeter(FakeMeter):
+    """A meter that knows nothing of one instant."""
+
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
+        found = super().window(start_s, end_s)
+        has_hole = start_s < 101.5 < end_s
+        return replace(found, quality=Quality.ESTIMATED if has_hole else Quality.COUNTER)
+
+
+def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> None:
+    bench.meter = HoledMeter()
+    bench.seat.gpus = {"GPU-1": bench.meter}
+    before, within = bench.report(101.0), bench.report(102.0, running=1)
+    bench.step(101.0, 102.5, decode(7))
+    paid, after = bench.report(103.0), bench.report(104.0)
+    assert [r.quality for r in (before, within)] == ["counter", "estimated"]
+    assert (paid.quality, list(paid.requests_uj), after.quality) == ("estimated", [7], "counter")
 
 
 def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Bench) -> None:

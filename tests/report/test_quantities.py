@@ -50,5 +50,5 @@ def test_an_unknown_share_is_a_gap() -> None:
 
 def test_what_is_not_metered_is_called_so() -> None:
     assert source_text("emulated") == "emulated (modelled, not measured)"
-    assert source_text("estimated") == "estimated (not metered)"
+    assert source_text("estimated") == "estimated (not all of it metered)"
     assert source_text("counter") == "counter"

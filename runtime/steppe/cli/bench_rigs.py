@@ -23,10 +23,12 @@ from steppe.cli.running import running_fleet, served_name
 from steppe.config import RunConfig
 from steppe.device.inventory import has_admin_capability, measure_periods
 from steppe.device.nvml import NvmlGpu
+from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.fleet.crew import Crew
 from steppe.fleet.driver import FleetDriver
 from steppe.fleet.messages import Reading
+from steppe.fleet.meters import best_quality
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions
@@ -199,11 +201,10 @@ def _fleet_provenance(
 def provenance_of(gpus: Sequence[NvmlGpu], model: str, engine: str, seed: int) -> Provenance:
     """Return what results of these GPUs of this host rest on; measures the counters' period."""
     emulated = any(gpu.is_emulated for gpu in gpus)
-    has_counter = all(gpu.capabilities.has_energy_counter for gpu in gpus)
     return Provenance(
         boundary="gpu",
         energy_source="emulated" if emulated else "measured",
-        meter="emulated" if emulated else "counter" if has_counter else "integrated",
+        meter=worst(best_quality(gpu.capabilities) for gpu in gpus),
         counter_period_s=counter_period_s(measure_periods(gpus)) if gpus else None,
         gpus=tuple(gpu.capabilities.name for gpu in gpus),
         uuids=tuple(gpu.uuid for gpu in gpus),

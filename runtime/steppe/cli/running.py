@@ -211,8 +211,7 @@ class Run:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
-        totals = _totals(books, self._driver.crew.energy_source)
-        return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
+        return self._recorder.finish(_totals(books), Slo(slo.ttft_s, slo.tpot_s))
 
     def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
@@ -264,10 +263,10 @@ class Run:
         return self._history[-1] if self._history else None
 
 
-def _totals(books: Books, energy_source: str) -> RunTotals:
+def _totals(books: Books) -> RunTotals:
     return RunTotals(
         duration_s=books.duration_s,
-        energy_source=energy_source,
+        energy_source=books.energy_source,
         boundary="gpu",
         energy_j=books.energy_j,
         idle_energy_j=books.idle_j,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 class Quality(enum.StrEnum):
-    """How joules were found; it travels with every number that is reported."""
+    """How joules were found, the best first; it travels with every number that is reported."""
 
     COUNTER = "counter"
     """From an energy counter that covers the whole window; `error_j` is a bound."""
@@ -17,6 +18,14 @@ class Quality(enum.StrEnum):
     """Part of the window has no trustworthy reading, or the GPU is shared."""
     EMULATED = "emulated"
     """From an emulated GPU: says nothing about real hardware."""
+
+
+def worst(qualities: Iterable[str]) -> Quality:
+    """Return how joules of all these qualities together were found; emulated if any are.
+
+    No joules at all are as good as counted.
+    """
+    return max(map(Quality, qualities), key=list(Quality).index, default=Quality.COUNTER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.span import WRONG_AT_ENDS
+from steppe.energy.window import worst
 from steppe.engine.control_block import request_key
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
@@ -63,7 +64,8 @@ class Accounts:
     always sum to the whole.
 
     Attributes:
-        energy_source: `emulated`, or the quality of the meters.
+        energy_source: The worst quality of any joule so far; at first that of the meters while
+            all goes well.
         began_epoch_s: When the run began, s since the Unix epoch.
     """
 
@@ -77,9 +79,15 @@ class Accounts:
     _inner_error_j: float = 0.0
     _by_key: Counter[int] = field(default_factory=Counter)
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _qualities: dict[int, str] = field(default_factory=dict)
+    _best: str = field(init=False)
     _fed: set[int] = field(default_factory=set)
     _settling: list[_Settling] = field(default_factory=list)
     _now_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Remember how good joules can be here."""
+        self._best = self.energy_source
 
     def add(self, reports: Iterable[ReplicaReport]) -> None:
         """Take the reports of one tick."""
@@ -89,6 +97,7 @@ class Accounts:
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj
             self._by_key.update(report.requests_uj)
+            self._note_quality(report)
             self._fed.update(report.requests_uj, report.tokens)
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
@@ -120,6 +129,7 @@ class Accounts:
         for key in known - self._fed - claimed:
             self.idle_uj += self._by_key.pop(key, 0)
             self._tokens.pop(key, None)
+            self._qualities.pop(key, None)
         self._fed.clear()
 
     def close(self) -> list[RequestRecord]:
@@ -127,8 +137,8 @@ class Accounts:
         records = [self._record(settling) for settling in self._settling]
         self._settling = []
         self.idle_uj += self._by_key.total()
-        self._by_key.clear()
-        self._tokens.clear()
+        for of_requests in (self._by_key, self._tokens, self._qualities):
+            of_requests.clear()
         return records
 
     @property
@@ -144,6 +154,13 @@ class Accounts:
     def parts_uj(self) -> int:
         """Everything attributed so far, uJ."""
         return self.attributed_uj + self._by_key.total() + self.idle_uj + self.transition_uj
+
+    def _note_quality(self, report: ReplicaReport) -> None:
+        """Keep the worst quality of the run and of each request; emulated stays emulated."""
+        self.energy_source = worst((self.energy_source, report.quality))
+        for key in report.requests_uj:
+            known = self._qualities.get(key, self._best)
+            self._qualities[key] = worst((known, report.quality))
 
     def _add_error(self, report: ReplicaReport) -> None:
         if report.quality in WRONG_AT_ENDS and not report.wrong_inside:
@@ -175,7 +192,7 @@ class Accounts:
             cached_tokens=request.cached_tokens,
             output_tokens=output,
             energy_j=energy_uj / UJ_PER_J,
-            energy_source=self.energy_source,
+            energy_source=self._qualities.pop(key, self._best),
             finish=_FINISH.get(request.finish, request.finish),
             replica=request.replica,
         )

@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Totals of a run, s and J."""
+    """Totals of a run, s and J, and the worst quality of its joules."""
 
     duration_s: float
+    energy_source: str
     energy_j: float
     idle_j: float
     transition_j: float
@@ -48,7 +49,7 @@ class Bookkeeper:
 
         Args:
             door: Ray handle of the gateway's actor.
-            energy_source: `emulated`, or the quality of the meters.
+            energy_source: How well the meters find joules while all goes well.
             began_epoch_s: When the run began, s since the Unix epoch.
         """
         self._door = door
@@ -105,6 +106,7 @@ class Bookkeeper:
         accounts = self._accounts
         books = Books(
             duration_s=duration_s,
+            energy_source=accounts.energy_source,
             energy_j=accounts.energy_uj / UJ_PER_J,
             idle_j=accounts.idle_uj / UJ_PER_J,
             transition_j=accounts.transition_uj / UJ_PER_J,

@@ -202,7 +202,8 @@ class Controller:
             record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)
             self._progress = Progress(record, budget_w, dict(self._fleet.nodes.numbers))
-            self._gateway.set_metrics.remote(self._exposition.update(record))
+            qualities = [report.quality for told in seen.reports.values() for report in told]
+            self._gateway.set_metrics.remote(self._exposition.update(record, qualities))
         self._last_budget_w, self._last_s = budget_w, now_s
 
     def _record(

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
+from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
 from steppe.fleet.members import Placement
@@ -82,9 +83,8 @@ class Crew:
 
     @property
     def energy_source(self) -> str:
-        """`emulated` if any GPU is, `counter` otherwise."""
-        sources = {node.info.energy_source for node in self.nodes.values()}
-        return "emulated" if "emulated" in sources else "counter"
+        """How well the meters of all GPUs find joules while all goes well."""
+        return worst(node.info.energy_source for node in self.nodes.values())
 
     @property
     def replicas(self) -> int:

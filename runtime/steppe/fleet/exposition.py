@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from steppe.energy.window import worst
 from steppe.report.records import ShortageTick, TickRecord
 from steppe.report.shortages import WORDS
 
@@ -16,7 +17,11 @@ class Exposition:
     """Gauges and counters of the fleet."""
 
     def __init__(self, energy_source: str) -> None:
-        """Make the metrics; every energy carries its source as a label."""
+        """Make the metrics; every energy carries its source as a label.
+
+        Args:
+            energy_source: How well the meters find joules while all goes well.
+        """
         self.registry = CollectorRegistry()
         self._source = energy_source
 
@@ -46,8 +51,9 @@ class Exposition:
             "steppe_output_tokens", "Tokens sampled by the engines", registry=self.registry
         )
 
-    def update(self, tick: TickRecord) -> bytes:
-        """Take a tick and return the exposition."""
+    def update(self, tick: TickRecord, qualities: Iterable[str] = ()) -> bytes:
+        """Take a tick, with the qualities of its windows, and return the exposition."""
+        source = worst((self._source, *qualities))
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
         self._budget.set(tick.budget_w)
@@ -56,14 +62,14 @@ class Exposition:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
         self._show(tick.shortages)
-        self._energy.labels(self._source).inc(max(0.0, tick.energy_j))
+        self._energy.labels(source).inc(max(0.0, tick.energy_j))
         self._tokens.inc(tick.output_tokens)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
         for gauge in (self._draw, self._clock, self._batch):
             gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
         for replica in tick.replicas:
-            self._draw.labels(replica.id, self._source).set(replica.draw_w)
+            self._draw.labels(replica.id, source).set(replica.draw_w)
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
         return generate_latest(self.registry)

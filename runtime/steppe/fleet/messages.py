@@ -36,7 +36,7 @@ class NodeInfo:
         id: Ray's id of the node.
         gpus: Its GPUs.
         cores: CPU cores that this process may use.
-        energy_source: `measured` or `emulated`.
+        energy_source: How well its meters find joules while all goes well.
     """
 
     id: str
@@ -99,7 +99,7 @@ class ReplicaReport:
         draw_w: Mean draw of its GPUs over the window, W; None when one has no reading in it.
         energy_j: Energy of its GPUs over the window, J.
         error_j: Bound of the error of `energy_j`, J.
-        quality: How the energy was found.
+        quality: How the energy was found, of the window and of what was shared out after it.
         running: Requests that hold KV cache.
         waiting: Requests that the engine has not admitted.
         output_tokens: Tokens sampled in the window.

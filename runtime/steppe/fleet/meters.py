@@ -13,7 +13,7 @@ from steppe.device.gpu import Capabilities
 from steppe.device.nvml import NvmlGpu
 from steppe.energy.counter import CounterHistory
 from steppe.energy.integral import PowerHistory
-from steppe.energy.window import EnergyWindow, Quality
+from steppe.energy.window import EnergyWindow, Quality, worst
 from steppe.errors import DeviceError, DeviceLostError
 
 POLL_S = 0.02
@@ -57,17 +57,12 @@ class Window:
             end_s,
             max(0.0, sum(part.energy_j for part in parts)),
             sum(part.error_j for part in parts),
-            max((part.quality for part in parts), key=_badness),
+            worst(part.quality for part in parts),
             any(part.wrong_inside for part in parts),
         )
 
 
-def _badness(quality: Quality) -> int:
-    order = (Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED)
-    return order.index(quality)
-
-
-def _source(gpu: Capabilities) -> Quality:
+def best_quality(gpu: Capabilities) -> Quality:
     """Return how far the energy of a GPU can be trusted while all goes well."""
     if gpu.is_emulated:
         return Quality.EMULATED
@@ -82,7 +77,7 @@ class GpuMeter:
     def __init__(self, gpu: NvmlGpu) -> None:
         """Begin without a reading."""
         self._gpu = gpu
-        most_w, source = gpu.capabilities.max_w, _source(gpu.capabilities)
+        most_w, source = gpu.capabilities.max_w, best_quality(gpu.capabilities)
         self._counter = CounterHistory(most_w, source=source)
         self._powers = PowerHistory(most_w, source=source)
         self._last_j = -1.0

@@ -15,6 +15,7 @@ from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.emulator.environment import STATE_VARIABLE, activate, remove_state
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.device.zeusd_client import ZeusdClient
+from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet.clocks import ClockLimits, ZeusdLimits
@@ -38,7 +39,7 @@ from steppe.fleet.messages import (
     Seat,
     SetLimits,
 )
-from steppe.fleet.meters import Meter, Meters, wait_for_first_tick
+from steppe.fleet.meters import Meter, Meters, best_quality, wait_for_first_tick
 from steppe.fleet.seats import ReplicaSeat, block_path
 from steppe.fleet.weights import token_weights
 
@@ -109,9 +110,8 @@ class Node:
             )
             for uuid, gpu in self._gpus.items()
         )
-        emulated = any(gpu.is_emulated for gpu in self._gpus.values())
-        cores = tuple(sorted(os.sched_getaffinity(0)))
-        return NodeInfo(self._id, gpus, cores, "emulated" if emulated else "measured")
+        source = worst(best_quality(gpu.capabilities) for gpu in self._gpus.values())
+        return NodeInfo(self._id, gpus, tuple(sorted(os.sched_getaffinity(0))), source)
 
     def seat(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
-from steppe.energy.window import Quality
+from steppe.energy.window import Quality, worst
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
 from steppe.errors import DeviceError
 from steppe.fleet.idle_draw import IdleDraw
@@ -168,11 +168,12 @@ class ReplicaSeat:
         if batch.lost:
             self._idle.skip(seen.end_s)
         stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
-        stepping = stepping or batch.has_later
+        stepping, since_s = stepping or batch.has_later, self._attributed_s
         if stepping and not is_last:
             shares = self._attribute_ended(batch.steps, seen.end_s, weights)
         else:
             shares = self._attribute(batch.steps, seen.end_s, weights)
+        shared = self._window(since_s, self._attributed_s)
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
@@ -184,7 +185,7 @@ class ReplicaSeat:
             draw_w=seen.energy_j / span_s if is_read else None,
             energy_j=seen.energy_j,
             error_j=seen.error_j,
-            quality=Quality.ESTIMATED if batch.lost else seen.quality,
+            quality=Quality.ESTIMATED if batch.lost else worst((seen.quality, shared.quality)),
             running=telemetry.running,
             waiting=telemetry.waiting,
             output_tokens=max(0, fresh),

@@ -45,6 +45,6 @@ def source_text(energy_source: str) -> str:
         case "emulated":
             return "emulated (modelled, not measured)"
         case "estimated":
-            return "estimated (not metered)"
+            return "estimated (not all of it metered)"
         case _:
             return energy_source

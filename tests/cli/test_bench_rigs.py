@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from steppe.cli import bench_rigs
+from steppe.cli.bench_rigs import provenance_of
+
+
+def gpu(**capabilities: bool) -> Any:
+    can = {"is_emulated": False, "is_mig": False, "has_energy_counter": True, **capabilities}
+    told = SimpleNamespace(name="NVIDIA H100", driver="580.95.05", **can)
+    return SimpleNamespace(uuid="GPU-1", capabilities=told, is_emulated=told.is_emulated)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "meter"),
+    [
+        ([gpu()], "counter"),
+        ([gpu(), gpu(has_energy_counter=False)], "integrated"),
+        ([gpu(), gpu(is_mig=True)], "estimated"),
+        ([gpu(is_emulated=True, is_mig=True)], "emulated"),
+    ],
+)
+def test_provenance_names_the_meter_of_the_worst_gpu(
+    gpus: list[Any], meter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_rigs, "measure_periods", lambda _: ())
+    monkeypatch.setattr(bench_rigs, "counter_period_s", lambda _: 0.1)
+    found = provenance_of(gpus, "tiny", "vllm", 1)
+    assert (found.meter, found.energy_source == "emulated") == (meter, meter == "emulated")
