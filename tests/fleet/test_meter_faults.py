@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -258,6 +259,35 @@ def wait_until(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < give_up_s, "it never came true"
         time.sleep(0.005)
+
+
+def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> None:
+    Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
+    stuck, alive = open_gpus()
+    asked, answers = threading.Event(), threading.Event()
+
+    class Stuck:
+        capabilities = stuck.capabilities
+
+        def energy_j(self) -> float:
+            asked.set()
+            answers.wait()
+            return 0.0
+
+        def power_w(self) -> float:
+            return 0.0
+
+    gpus: Any = {stuck.uuid: Stuck(), alive.uuid: alive}
+    running = Meters(gpus)
+    running.start()
+    try:
+        assert asked.wait(10.0)
+        before_s = running.histories[alive.uuid].covered_until_s
+        wait_until(lambda: running.histories[alive.uuid].covered_until_s > before_s)
+    finally:
+        answers.set()
+        running.stop()
+        pynvml.nvmlShutdown()
 
 
 def test_a_lost_gpu_is_named_while_it_is_lost_and_the_other_meters_go_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The energy of a node's GPUs: a thread reads their counters, often enough to see each tick."""
+"""The energy of a node's GPUs: threads read their counters, often enough to see each tick."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class GpuMeter:
 
 
 class Meters:
-    """The meters of all GPUs of a node."""
+    """The meters of all GPUs of a node, each in a thread: one that is slow holds up no other."""
 
     def __init__(self, gpus: Mapping[str, NvmlGpu]) -> None:
         """Make the meters; `start` begins to read."""
@@ -138,7 +138,10 @@ class Meters:
         self.lost: set[str] = set()
         self._complaints: dict[str, str] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read_for_ever, daemon=True, name="meters")
+        self._threads = [
+            threading.Thread(target=self._read_for_ever, args=meter, daemon=True, name="meter")
+            for meter in self._meters.items()
+        ]
 
     def go_on_from(self, at_s: float, counters_j: Mapping[str, float]) -> None:
         """Meter on from counters that were seen earlier, by UUID, J; call it before `start`."""
@@ -153,17 +156,19 @@ class Meters:
 
     def start(self) -> None:
         """Begin to read."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._stop.set()
-        self._thread.join(timeout=2.0)
+        give_up_s = time.monotonic() + 2.0
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, give_up_s - time.monotonic()))
 
-    def _read_for_ever(self) -> None:
+    def _read_for_ever(self, uuid: str, meter: GpuMeter) -> None:
         while not self._stop.wait(POLL_S):
-            for uuid, meter in self._meters.items():
-                self._read(uuid, meter)
+            self._read(uuid, meter)
 
     def _read(self, uuid: str, meter: GpuMeter) -> None:
         """Read one meter; say what is wrong with it once, until it changes."""
