@@ -157,6 +157,8 @@ class Accounts:
 
     def _note_quality(self, report: ReplicaReport) -> None:
         """Keep the worst quality of the run and of each request; emulated stays emulated."""
+        if report.quality == self._best:
+            return
         self.energy_source = worst((self.energy_source, report.quality))
         for key in report.requests_uj:
             known = self._qualities.get(key, self._best)
