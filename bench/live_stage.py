@@ -161,7 +161,7 @@ class Stage:
     def _run(self, plan: RunPlan, finished: Callable[[], bool] = lambda: False) -> None:
         run = Run(self._driver, plan, self._console)
         run.follow(self._frontier, finished)
-        run.close()
+        run.close_books()
         if run.is_stopped:
             raise SystemExit("told to stop before the last happening was over")
 

@@ -14,10 +14,12 @@ from rich.console import Console
 from steppe.cli import running
 from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import load_config, shipped_config
+from steppe.fleet.bookkeeper import Books
 from steppe.fleet.driver import Taken
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.report.records import TickRecord
+from steppe.report.run import SUMMARY_FILE
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
 
@@ -71,6 +73,10 @@ class Interrupted(Driver):
 
     def start(self) -> None: ...
 
+    def shut_door(self) -> None:
+        signal.raise_signal(CTRL_C)
+        self.done.append("shut_door")
+
     def end(self) -> tuple[Taken, Any]:
         signal.raise_signal(CTRL_C)
         self.done.append("end")
@@ -106,7 +112,7 @@ def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
         run.follow(FRONTIER, finished=partial(told, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
-    assert fleet.done == ["end", "stop"]
+    assert fleet.done == ["shut_door", "end", "stop", "stop"], "again, what is down stays down"
     assert signal.getsignal(number) == before
 
 
@@ -115,3 +121,54 @@ def test_ctrl_c_before_the_run_takes_the_fleet_down_whole(fleet: Interrupted) ->
     with pytest.raises(KeyboardInterrupt), running_fleet(config, console):
         signal.raise_signal(CTRL_C)
     assert fleet.done == ["stop"]
+
+
+class Ending(Driver):
+    """A fleet that notes in which order it ends, and what is in the record folder by then."""
+
+    def __init__(self, record: Path) -> None:
+        super().__init__()
+        self.record = record
+        self.done: list[tuple[str, bool]] = []
+
+    def note(self, what: str) -> None:
+        self.done.append((what, (self.record / SUMMARY_FILE).exists()))
+
+    def shut_door(self) -> None:
+        self.note("the door is shut")
+
+    def end(self) -> tuple[Taken, Books]:
+        self.note("the books are closed")
+        return Taken([], []), Books(9.0, 8.0, 7.0, 1.0, 0.1)
+
+    def stop(self) -> None:
+        self.note("the fleet is down")
+
+
+@pytest.fixture
+def ending(tmp_path: Path) -> tuple[Ending, Run]:
+    record = tmp_path / "run"
+    fleet: Any = Ending(record)
+    config = load_config(Path(shipped_config("demo.yaml")))
+    return fleet, Run(fleet, RunPlan(config, record, None), Console(file=io.StringIO()))
+
+
+def test_a_run_shuts_its_door_first_and_is_summed_up_when_its_fleet_is_down(
+    ending: tuple[Ending, Run],
+) -> None:
+    fleet, run = ending
+    summary = run.close()
+    assert fleet.done == [
+        ("the door is shut", False),
+        ("the books are closed", False),
+        ("the fleet is down", False),
+    ]
+    assert summary is not None
+    assert (summary["energy_j"], summary["energy_source"]) == (8.0, "emulated")
+    assert (fleet.record / SUMMARY_FILE).is_file()
+
+
+def test_a_fleet_that_another_run_goes_on_with_stays_as_it_is(ending: tuple[Ending, Run]) -> None:
+    fleet, run = ending
+    assert run.close_books() is not None
+    assert fleet.done == [("the books are closed", False)]

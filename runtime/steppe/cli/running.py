@@ -201,13 +201,31 @@ class Run:
                 restore(before)
 
     def close(self) -> Summary | None:
-        """Close the books; return the summary when the run was recorded; no signal ends this."""
-        with staying():
-            return self._close()
+        """Shut the door, close the books, take the fleet down, and sum up; no signal ends this.
 
-    def _close(self) -> Summary | None:
+        The controller follows the budget until nobody is served any more, and what takes as long
+        as the run was long comes when nothing draws power.
+
+        Returns:
+            The summary when the run was recorded.
+        """
+        with staying():
+            self._driver.shut_door()
+            books = self._end()
+            self._driver.stop()
+            return self._sum_up(books)
+
+    def close_books(self) -> Summary | None:
+        """Close the books of a fleet that another run goes on with; else like `close`."""
+        with staying():
+            return self._sum_up(self._end())
+
+    def _end(self) -> Books:
         left, books = self._driver.end()
         self._write_down(left)
+        return books
+
+    def _sum_up(self, books: Books) -> Summary | None:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo

@@ -35,6 +35,8 @@ Say = Callable[[str], None]
 
 ANSWER_S, BRIEF_S, END_S = 10.0, 60.0, 30.0
 """Longest waits for the controller: for ticks, to take its briefing, to end, s."""
+DOOR_S = 15.0
+"""Longest wait for the door to shut, s; it has its own, shorter limit for outstanding requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,14 @@ class FleetDriver:
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         return Taken(ticks, closed)
 
+    def shut_door(self) -> None:
+        """Refuse new requests, and give those that are outstanding their time to end.
+
+        The controller ticks on meanwhile. Who has no answer by then is told so, and has an end.
+        """
+        if self._door is not None:
+            ray.wait([self._door.close.remote()], timeout=DOOR_S)
+
     def end(self) -> tuple[Taken, Books]:
         """Stop the controller, close the books, and return what is left and the totals."""
         ray.wait([self._controller.end.remote()], timeout=END_S)
@@ -120,13 +130,15 @@ class FleetDriver:
         return Taken(self._ticks(), requests), books
 
     def stop(self) -> None:
-        """Take everything down: door, replicas, limits, files, and the cluster if it is ours."""
+        """Take everything down: door, replicas, limits, files, and the cluster if it is ours.
+
+        Taking down again what is down changes nothing.
+        """
         if not ray.is_initialized():
             return
         if self._controller is not None:
             ray.kill(self._controller)  # or it would start again what stops now
-        if self._door is not None:
-            ray.wait([self._door.close.remote()], timeout=15)
+        self.shut_door()
         self.crew.stop()
         leave(self._config.ray.address)
 
