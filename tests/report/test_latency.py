@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.report.latency import (
-    is_good,
-    latency,
-    percentiles,
-    request_goodput,
-    slo_attainment,
-    tpot_s,
-)
+from steppe.report.latency import Service, is_good, percentiles, tpot_s
 from steppe.report.records import RequestRecord, Slo
 
 SLO = Slo(ttft_s=2.0, tpot_s=0.2)
@@ -42,6 +35,13 @@ def request(
         finish=finish,
         replica=None,
     )
+
+
+def service(*requests: RequestRecord) -> Service:
+    served = Service(SLO)
+    for ended in requests:
+        served.add(ended)
+    return served
 
 
 def test_tpot_leaves_out_the_first_token() -> None:
@@ -87,7 +87,7 @@ def test_a_finish_has_one_outcome(finish: str, outcome: str) -> None:
 
 
 def test_latency_is_that_of_completed_requests() -> None:
-    found = latency([request(ttft_s=1.0), request("failed", ttft_s=100.0)])
+    found = service(request(ttft_s=1.0), request("failed", ttft_s=100.0)).latency
     assert found["ttft_s"]["p99"] == 1.0
 
 
@@ -110,21 +110,23 @@ def test_a_good_request_completes_within_every_slo(candidate: RequestRecord, goo
 
 def test_attainment_counts_failed_rejected_and_shed_but_not_cancelled() -> None:
     requests = [request(), request("failed"), request("rejected"), request("shed")]
-    assert slo_attainment([*requests, request("cancelled")], SLO) == pytest.approx(0.25)
+    served = service(*requests, request("cancelled"))
+    assert served.slo_attainment == pytest.approx(0.25)
 
 
 def test_who_leaves_after_waiting_too_long_counts_as_not_served_in_time() -> None:
     left = request("cancelled", ttft_s=None)
     patient, late = replace(left, e2e_s=60.0), request("cancelled", ttft_s=30.0)
-    assert slo_attainment([request(), patient, late], SLO) == pytest.approx(1 / 3)
+    assert service(request(), patient, late).slo_attainment == pytest.approx(1 / 3)
     soon = replace(left, e2e_s=1.0)
-    assert slo_attainment([request(), soon], SLO) == 1.0
+    assert service(request(), soon).slo_attainment == 1.0
 
 
 def test_attainment_of_nothing_is_unknown() -> None:
-    assert slo_attainment([request("cancelled")], SLO) is None
+    assert service(request("cancelled")).slo_attainment is None
 
 
 def test_goodput_is_good_requests_a_second() -> None:
-    assert request_goodput([request(), request(), request("shed")], SLO, 4.0) == pytest.approx(0.5)
-    assert request_goodput([request()], SLO, 0.0) == 0
+    served = service(request(), request(), request("shed"))
+    assert served.request_goodput(4.0) == pytest.approx(0.5)
+    assert served.request_goodput(0.0) == 0

@@ -6,15 +6,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
+import steppe.report.run as run_module
 from steppe.errors import UsageError
 from steppe.power.battery import Charge
 from steppe.report.recorder import Recorder
-from steppe.report.records import ShortageTick
+from steppe.report.records import RequestRecord, ShortageTick
 from steppe.report.run import read_run
 from steppe.report.summary import Summary
+
+
+class Read(RequestRecord):
+    """A request of which it can be told whether somebody holds it still."""
+
 
 CHECK_RUN = Path(__file__).parents[3] / "shared" / "tools" / "check_run.py"
 
@@ -114,6 +121,27 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path, made_run: Any) 
     with (tmp_path / "record.jsonl").open("ab") as file:
         file.write(b'{"t_s":2.0,"budg')
     assert read_run(tmp_path).ticks == made_run.ticks[:1]
+
+
+def test_requests_are_summed_up_one_by_one(
+    tmp_path: Path, made_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: WeakSet[Read] = WeakSet()
+    at_once = []
+
+    def read(**values: Any) -> Read:
+        request = Read(**values)
+        alive.add(request)
+        at_once.append(len(alive))
+        return request
+
+    with Recorder(tmp_path) as recorder:
+        for request in made_run.requests:
+            recorder.request(request)
+        monkeypatch.setattr(run_module, "RequestRecord", read)
+        recorder.finish(made_run.totals, made_run.slo)
+    assert len(at_once) == len(made_run.requests)
+    assert max(at_once) <= 2
 
 
 def test_a_full_folder_is_refused_and_kept(tmp_path: Path) -> None:

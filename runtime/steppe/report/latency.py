@@ -11,7 +11,8 @@ count nowhere: neither side can say whether they would have been good.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from typing import TypedDict
 
 import numpy as np
@@ -42,23 +43,13 @@ def tpot_s(ttft_s: float, e2e_s: float, output_tokens: int) -> float | None:
     return (e2e_s - ttft_s) / (output_tokens - 1)
 
 
-def percentiles(values_s: Sequence[float | None]) -> Percentiles:
+def percentiles(values_s: Iterable[float | None]) -> Percentiles:
     """Return the percentiles of the known values, interpolated linearly, s."""
-    known_s = [value for value in values_s if value is not None]
-    if not known_s:
+    known_s = np.fromiter((value for value in values_s if value is not None), np.float64)
+    if not known_s.size:
         return Percentiles(p50=None, p95=None, p99=None)
     p50, p95, p99 = (float(value) for value in np.percentile(known_s, (50, 95, 99)))
     return Percentiles(p50=p50, p95=p95, p99=p99)
-
-
-def latency(requests: Sequence[RequestRecord]) -> Latency:
-    """Return TTFT, TPOT and E2E percentiles over the completed requests."""
-    completed = [request for request in requests if request.outcome == "completed"]
-    return Latency(
-        ttft_s=percentiles([request.ttft_s for request in completed]),
-        tpot_s=percentiles([request.tpot_s for request in completed]),
-        e2e_s=percentiles([request.e2e_s for request in completed]),
-    )
 
 
 def is_good(request: RequestRecord, slo: Slo) -> bool:
@@ -74,21 +65,49 @@ def is_good(request: RequestRecord, slo: Slo) -> bool:
     return request.ttft_s <= slo.ttft_s and request.tpot_s <= slo.tpot_s
 
 
-def slo_attainment(requests: Sequence[RequestRecord], slo: Slo) -> float | None:
-    """Return the share of good requests among those of which it is known; None without any."""
-    counted = [r for r in requests if r.outcome != "cancelled" or _came_late(r, slo)]
-    if not counted:
-        return None
-    return sum(is_good(request, slo) for request in counted) / len(counted)
+class Service:
+    """How requests were served; of each only its times are kept, for a long run has many."""
+
+    def __init__(self, slo: Slo) -> None:
+        """Begin without requests; `slo` says which are good."""
+        self._slo = slo
+        self._ttft_s, self._tpot_s, self._e2e_s = array("d"), array("d"), array("d")
+        self._good = self._judged = 0
+
+    def add(self, request: RequestRecord) -> None:
+        """Take a request that has ended."""
+        if request.outcome == "completed":
+            _keep(self._ttft_s, request.ttft_s)
+            _keep(self._tpot_s, request.tpot_s)
+            _keep(self._e2e_s, request.e2e_s)
+        self._good += is_good(request, self._slo)
+        self._judged += request.outcome != "cancelled" or _came_late(request, self._slo)
+
+    @property
+    def latency(self) -> Latency:
+        """TTFT, TPOT and E2E percentiles over the completed requests."""
+        return Latency(
+            ttft_s=percentiles(self._ttft_s),
+            tpot_s=percentiles(self._tpot_s),
+            e2e_s=percentiles(self._e2e_s),
+        )
+
+    @property
+    def slo_attainment(self) -> float | None:
+        """Share of good requests among those of which it is known; None without any."""
+        return self._good / self._judged if self._judged else None
+
+    def request_goodput(self, duration_s: float) -> float:
+        """Return good requests per second; 0 for a run without length."""
+        return self._good / duration_s if duration_s > 0 else 0.0
+
+
+def _keep(times_s: array[float], time_s: float | None) -> None:
+    if time_s is not None:
+        times_s.append(time_s)
 
 
 def _came_late(request: RequestRecord, slo: Slo) -> bool:
     """Tell whether a request had waited longer than the SLO allows, whatever came after."""
     waited_s = request.e2e_s if request.ttft_s is None else request.ttft_s
     return waited_s is not None and waited_s > slo.ttft_s
-
-
-def request_goodput(requests: Sequence[RequestRecord], slo: Slo, duration_s: float) -> float:
-    """Return good requests per second; 0 for a run without length."""
-    good = sum(is_good(request, slo) for request in requests)
-    return good / duration_s if duration_s > 0 else 0.0

@@ -21,7 +21,7 @@ from steppe.report.run import (
     RECORD_FILE,
     REQUESTS_FILE,
     SUMMARY_FILE,
-    read_requests,
+    each_request,
     read_ticks,
 )
 from steppe.report.summary import Summary, summarise
@@ -107,7 +107,7 @@ class Recorder:
         self.close()
         ticks, lost = read_ticks(self._folder), self._ticks.lost + self._requests.lost
         whole = replace(totals, lost_lines=lost)
-        summary = summarise(ticks, read_requests(self._folder), whole, slo)
+        summary = summarise(ticks, each_request(self._folder), whole, slo)
         text = summary_text(summary)
         self.leave(SUMMARY_FILE, lambda path: path.write_text(text))
         self.leave(FIGURE_FILE, lambda path: run_figure(ticks, summary, path))

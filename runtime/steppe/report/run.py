@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -58,7 +58,7 @@ def read_ticks(folder: Path) -> tuple[TickRecord, ...]:
     Raises:
         UsageError: The file is missing, or a line is not a tick.
     """
-    return _read_lines(folder / RECORD_FILE, _tick)
+    return tuple(_records(folder / RECORD_FILE, _tick))
 
 
 def read_requests(folder: Path) -> tuple[RequestRecord, ...]:
@@ -67,7 +67,16 @@ def read_requests(folder: Path) -> tuple[RequestRecord, ...]:
     Raises:
         UsageError: The file is missing, or a line is not a request.
     """
-    return _read_lines(folder / REQUESTS_FILE, lambda values: RequestRecord(**values))
+    return tuple(each_request(folder))
+
+
+def each_request(folder: Path) -> Iterator[RequestRecord]:
+    """Read the requests of a record folder one by one: a long run has more than fit in memory.
+
+    Raises:
+        UsageError: The file is missing, or a line is not a request.
+    """
+    return _records(folder / REQUESTS_FILE, lambda values: RequestRecord(**values))
 
 
 def _tick(values: dict[str, Any]) -> TickRecord:
@@ -79,21 +88,26 @@ def _tick(values: dict[str, Any]) -> TickRecord:
     return TickRecord(**values, shortages=shortages, battery=charge, replicas=replicas)
 
 
-def _read_lines(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> tuple[Record, ...]:
+def _records(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
     """Read the complete lines; what follows the last newline was cut short by a crash."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    records = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(_lines(path), start=1):
         place = f"{path}: line {number}"
         values = _parsed(line, place)
         try:
-            records.append(record_of(values))
+            record = record_of(values)
         except (TypeError, KeyError) as error:
             raise UsageError(f"{place}: not a record of this file: {error}") from error
-    return tuple(records)
+        yield record
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _parsed(text: bytes, place: Path | str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from steppe.report.latency import Latency, latency, request_goodput, slo_attainment
+from steppe.report.latency import Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.tracking import PowerTrace, Tracking, track
 
@@ -68,12 +69,15 @@ class Summary(TypedDict):
 
 def summarise(
     ticks: Sequence[TickRecord],
-    requests: Sequence[RequestRecord],
+    requests: Iterable[RequestRecord],
     totals: RunTotals,
     slo: Slo,
 ) -> Summary:
     """Return what a run achieved; the docstrings of `Summary` and its parts give the units."""
-    output_tokens = sum(request.output_tokens for request in requests)
+    ended, service = _Ended(), Service(slo)
+    for request in requests:
+        ended.add(request)
+        service.add(request)
     return Summary(
         duration_s=totals.duration_s,
         energy_source=totals.energy_source,
@@ -82,45 +86,52 @@ def summarise(
         energy_error_j=totals.energy_error_j,
         idle_energy_j=totals.idle_energy_j,
         transition_energy_j=totals.transition_energy_j,
-        wasted_energy_j=_wasted_j(requests),
-        prompt_tokens=sum(request.prompt_tokens for request in requests),
-        output_tokens=output_tokens,
-        output_tokens_per_joule=_ratio(output_tokens, totals.energy_j),
-        energy_per_output_token=_ratio(totals.energy_j, output_tokens),
+        wasted_energy_j=math.fsum(ended.wasted_j),
+        prompt_tokens=ended.prompt_tokens,
+        output_tokens=ended.output_tokens,
+        output_tokens_per_joule=_ratio(ended.output_tokens, totals.energy_j),
+        energy_per_output_token=_ratio(totals.energy_j, ended.output_tokens),
         tracking=track(ticks, totals.meter_delay_s),
         stale_s=_stale_s(ticks),
-        latency=latency(requests),
+        latency=service.latency,
         slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
-        slo_attainment=slo_attainment(requests, slo),
-        request_goodput=request_goodput(requests, slo, totals.duration_s),
-        requests=_count(requests),
+        slo_attainment=service.slo_attainment,
+        request_goodput=service.request_goodput(totals.duration_s),
+        requests=ended.counts,
         lost_lines=totals.lost_lines,
         versions=totals.versions,
     )
 
 
+class _Ended:
+    """What requests that ended took: tokens, and the joules of each that did not complete."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = self.output_tokens = 0
+        self.wasted_j = array("d")
+        self._outcomes: Counter[Outcome] = Counter()
+
+    def add(self, request: RequestRecord) -> None:
+        self._outcomes[request.outcome] += 1
+        self.prompt_tokens += request.prompt_tokens
+        self.output_tokens += request.output_tokens
+        if request.outcome != "completed" and request.energy_j is not None:
+            self.wasted_j.append(request.energy_j)
+
+    @property
+    def counts(self) -> RequestCounts:
+        return RequestCounts(
+            completed=self._outcomes["completed"],
+            failed=self._outcomes["failed"],
+            rejected=self._outcomes["rejected"],
+            shed=self._outcomes["shed"],
+            cancelled=self._outcomes["cancelled"],
+        )
+
+
 def _stale_s(ticks: Sequence[TickRecord]) -> float:
     widths_s = PowerTrace.from_ticks(ticks).width_s.tolist()
     return math.fsum(s for tick, s in zip(ticks, widths_s, strict=True) if tick.stale)
-
-
-def _wasted_j(requests: Sequence[RequestRecord]) -> float:
-    return math.fsum(
-        request.energy_j
-        for request in requests
-        if request.outcome != "completed" and request.energy_j is not None
-    )
-
-
-def _count(requests: Sequence[RequestRecord]) -> RequestCounts:
-    counts: Counter[Outcome] = Counter(request.outcome for request in requests)
-    return RequestCounts(
-        completed=counts["completed"],
-        failed=counts["failed"],
-        rejected=counts["rejected"],
-        shed=counts["shed"],
-        cancelled=counts["cancelled"],
-    )
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
