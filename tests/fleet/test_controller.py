@@ -143,6 +143,17 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     assert b"steppe_budget_feasible 0.0" in metrics
 
 
+def test_ticks_are_handed_over_until_the_caller_has_seen_them(stage: Stage) -> None:
+    for second in (1.0, 2.0, 3.0):
+        stage.tick(second)
+    lost = stage.controller.take()
+    assert [tick.t_s for tick in lost.ticks] == [2.0, 3.0]
+    stage.tick(4.0)
+    assert [tick.t_s for tick in stage.controller.take().ticks] == [2.0, 3.0, 4.0]
+    assert [tick.t_s for tick in stage.controller.take(3.0).ticks] == [4.0]
+    assert stage.controller.take(4.0).ticks == []
+
+
 def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stage) -> None:
     stage.tick(1.0)
     stage.report(draw_w=400.0, energy_j=400.0, output_tokens=50)

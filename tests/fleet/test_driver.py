@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import ray
+
 from steppe.config import RunConfig
 from steppe.fleet.controller import Progress, Ticked
 from steppe.fleet.driver import FleetDriver
@@ -60,3 +62,20 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
         assert driver._ticks() == ticks
     *_, (method, briefing) = driver._controller.asked
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
+
+
+def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
+    actors: Callable[..., Any],
+) -> None:
+    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver._controller = actors()
+    seen = Progress(tick(3.0), 100.0, {})
+    answers = (
+        Ticked(True, [tick(3.0)], seen),
+        ray.exceptions.GetTimeoutError(),
+        Ticked(True, [], seen),
+    )
+    for answer in answers:
+        driver._controller.answers["take"] = answer
+        driver._ticks()
+    assert driver._controller.asked == [("take", (0.0,)), ("take", (3.0,)), ("take", (3.0,))]

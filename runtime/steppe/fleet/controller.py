@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """What was seen since the last call; `begun` is false in a controller that restarted."""
+    """What the caller has not seen yet; `begun` is false in a controller that restarted."""
 
     begun: bool
     ticks: list[TickRecord]
@@ -146,12 +146,14 @@ class Controller:
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
 
-    def take(self) -> Ticked:
-        """Hand over the ticks since the last call."""
+    def take(self, seen_s: float = 0.0) -> Ticked:
+        """Hand over the ticks after the one at `seen_s`, and forget those up to it.
+
+        What the caller did not get, as it waited too short a time, it gets with the next call.
+        """
         with self._lock:
-            ticked = Ticked(self._loop is not None, self._ticks, self._progress)
-            self._ticks = []
-        return ticked
+            self._ticks = [tick for tick in self._ticks if tick.t_s > seen_s]
+            return Ticked(self._loop is not None, list(self._ticks), self._progress)
 
     def end(self) -> None:
         """Stop to tick; the limits stay as they are."""

@@ -168,9 +168,10 @@ class FleetDriver:
             raise
 
     def _ticks(self) -> list[TickRecord]:
-        """Return the ticks since the last call; brief a controller that was restarted."""
+        """Return the ticks that are not seen yet; brief a controller that was restarted."""
+        seen_s = 0.0 if self._last is None else self._last.tick.t_s
         try:
-            ticked: Ticked = ray.get(self._controller.take.remote(), timeout=ANSWER_S)
+            ticked: Ticked = ray.get(self._controller.take.remote(seen_s), timeout=ANSWER_S)
             if not ticked.begun:
                 self._brief_controller()
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
