@@ -60,6 +60,17 @@ def test_text_that_is_no_finite_number_is_missing(signal: SignalFile, text: str)
     assert str(signal.path) in reading.reason
 
 
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_missing_and_blocks_nobody(signal: SignalFile) -> None:
+    os.mkfifo(signal.path)
+    reading = signal.read()
+    assert isinstance(reading, Missing)
+    assert reading.reason == f"{signal.path}: asked for a file, found something else"
+    signal.path.unlink()
+    signal.path.mkdir()
+    assert isinstance(signal.read(), Missing)
+
+
 def test_bytes_that_are_no_text_are_missing(signal: SignalFile) -> None:
     signal.path.write_bytes(b"\xff\xfe")
     assert isinstance(signal.read(), Missing)

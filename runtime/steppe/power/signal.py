@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ class SignalFile:
     def look(self) -> tuple[Reading, float | None]:
         """Return what the file says now and its modification time, s; None where it has none."""
         try:
-            with self.path.open() as file:
+            with open(self.path, opener=_open_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return Missing(f"{self.path}: asked for a file, found something else"), None
                 text = file.read(_LONGEST_TEXT + 1).strip()
                 written_s = os.fstat(file.fileno()).st_mtime
         except (OSError, UnicodeDecodeError) as error:
@@ -122,6 +125,11 @@ class HeldSignal:
         if age_s <= self._file.stale_s:
             return Fresh(watts, age_s)
         return Stale(age_s) if isinstance(reading, Fresh) else reading
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting; a pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _reading(path: Path, text: str, age_s: float) -> Reading:
