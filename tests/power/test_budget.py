@@ -140,7 +140,7 @@ def test_a_budget_that_takes_over_keeps_the_charge_and_settles_only_what_came_si
 
 def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Path) -> None:
     path = tmp_path / "watts"
-    path.write_text("80")
+    path.write_text("80\n")
     os.utime(path, (1000.0, 1000.0))
     wall = [1000.0]
     signal = {"kind": "signal", "path": str(path)}

@@ -48,16 +48,43 @@ def test_a_number_is_believed_up_to_the_limit_and_not_beyond(signal: SignalFile)
 
 
 def test_own_use_is_no_supply(signal: SignalFile) -> None:
-    write(signal.path, "-3")
+    write(signal.path, "-3\n")
     assert signal.read() == Fresh(0.0, 0.0)
 
 
-@pytest.mark.parametrize("text", ["", "many", "nan", "inf", "1 2", "9" * 400])
+NO_NUMBERS = ("", "many", "nan", "inf", "1 2", "9" * 400, "1_50", "1e999", "0x10", "1,5", "\u0663")
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
 def test_text_that_is_no_finite_number_is_missing(signal: SignalFile, text: str) -> None:
     write(signal.path, text)
     reading = signal.read()
     assert isinstance(reading, Missing)
     assert str(signal.path) in reading.reason
+
+
+@pytest.mark.parametrize(("text", "watts"), [("+1.5e2\r\n", 150.0), (".5", 0.5), ("7.", 7.0)])
+def test_numbers_are_written_in_many_ways(signal: SignalFile, text: str, watts: float) -> None:
+    write(signal.path, text, age_s=1.0)
+    assert signal.read() == Fresh(watts, 1.0)
+
+
+def test_what_may_be_half_a_number_is_not_believed_before_it_rests(
+    signal: SignalFile, clock: Clock
+) -> None:
+    held = HeldSignal(signal, Clock())
+    write(signal.path, "180\n", age_s=1.0)
+    assert held.read() == Fresh(180.0, 1.0)
+    write(signal.path, "2")
+    assert held.read() == Fresh(180.0, 1.0)
+    write(signal.path, "200")
+    clock.now_s += 0.0625
+    assert held.read() == Fresh(200.0, 0.0625)
+
+
+def test_a_file_that_is_written_by_a_clock_ahead_is_believed_at_once(signal: SignalFile) -> None:
+    write(signal.path, "200", age_s=-0.01)
+    assert signal.read() == Fresh(200.0, 0.0)
 
 
 @pytest.mark.timeout(20)
@@ -137,7 +164,7 @@ def test_a_file_that_stays_as_it_is_grows_old_although_the_wall_clock_is_set_bac
     assert held.read() == Fresh(80.0, 60.0)
     never_set.now_s += 1.0
     assert not isinstance(held.read(), Fresh)
-    write(signal.path, "90", age_s=set_back_s - 50.0)
+    write(signal.path, "90\n", age_s=set_back_s - 50.0)
     assert held.read() == Fresh(90.0, 0.0)
 
 
@@ -146,7 +173,7 @@ def test_a_file_from_the_future_grows_old_before_its_time_comes(
 ) -> None:
     never_set = Clock()
     held = HeldSignal(signal, never_set)
-    write(signal.path, "80", age_s=-3600.0)
+    write(signal.path, "80\n", age_s=-3600.0)
     assert isinstance(held.read(), Missing)
     never_set.now_s += 61.0
     clock.now_s += 3600.0
@@ -155,7 +182,7 @@ def test_a_file_from_the_future_grows_old_before_its_time_comes(
 
 def test_a_stale_number_is_not_held(signal: SignalFile, clock: Clock) -> None:
     held = HeldSignal(signal)
-    write(signal.path, "80")
+    write(signal.path, "80\n")
     assert held.read() == Fresh(80.0, 0.0)
     clock.now_s += 61.0
     assert held.read() == Stale(61.0)

@@ -65,7 +65,10 @@ class SolarSupply(Section):
 
 
 class SignalSupply(Section):
-    """A file that another program rewrites: one number, watts; stale when not rewritten."""
+    """A file that another program rewrites: one number, watts, and a newline.
+
+    It is stale when not rewritten.
+    """
 
     kind: Literal["signal"]
     path: FilePath

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LONGEST_TEXT = 64
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_REST_S = 0.05
+"""A number without a newline may be half a number until its file has rested so long, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class SignalFile:
     """A file that holds one number, W; its modification time says when it was said.
 
     Attributes:
-        path: The file; its writer should replace it (write, then rename).
+        path: The file; its writer should replace it (write, then rename), or end with a newline.
         stale_s: Oldest age that is believed, s.
         wall_s: Reads the clock that stamps files, s since the epoch.
     """
@@ -62,7 +66,7 @@ class SignalFile:
             with open(self.path, opener=_open_at_once) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     return Missing(f"{self.path}: asked for a file, found something else"), None
-                text = file.read(_LONGEST_TEXT + 1).strip()
+                text = file.read(_LONGEST_TEXT + 1)
                 written_s = os.fstat(file.fileno()).st_mtime
         except (OSError, UnicodeDecodeError) as error:
             return Missing(f"{self.path}: {error}"), None
@@ -72,7 +76,10 @@ class SignalFile:
         if age_s < -self.stale_s:
             early = f"{self.path}: its time lies {-age_s:.0f} s in the future"
             return Missing(early), written_s
-        return _reading(self.path, text, max(0.0, age_s)), written_s
+        reading = _reading(self.path, text.strip(), max(0.0, age_s))
+        if isinstance(reading, Fresh) and 0.0 <= age_s < _REST_S and not text.endswith("\n"):
+            reading = Missing(f"{self.path}: {text!r} may go on, it has no newline")
+        return reading, written_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +142,9 @@ def _open_at_once(path: str, flags: int) -> int:
 def _reading(path: Path, text: str, age_s: float) -> Reading:
     if len(text) > _LONGEST_TEXT:
         return Missing(f"{path}: asked for one number, found more than {_LONGEST_TEXT} characters")
-    try:
-        watts = float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         return Missing(f"{path}: asked for a number, found {text!r}")
+    watts = float(text)
     if not math.isfinite(watts):
         return Missing(f"{path}: asked for a finite number, found {text!r}")
     return Fresh(max(0.0, watts), age_s)
