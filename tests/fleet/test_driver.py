@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import ray
 
+import steppe.fleet.driver as driver_module
 from steppe.config import RunConfig
 from steppe.fleet.controller import Progress, Ticked
 from steppe.fleet.driver import FleetDriver
@@ -79,3 +82,29 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
         driver._controller.answers["take"] = answer
         driver._ticks()
     assert driver._controller.asked == [("take", (0.0,)), ("take", (3.0,)), ("take", (3.0,))]
+
+
+def test_another_run_of_a_fleet_goes_on_from_nothing(
+    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = actors()
+    placed = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: controller))
+    monkeypatch.setattr(ray, "remote", lambda _: placed)
+    for name in ("here", "on_node"):
+        monkeypatch.setattr(driver_module, name, lambda *_: "here")
+    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver._door = actors()
+    driver.crew = SimpleNamespace(
+        can_limit_clocks=True,
+        common_clocks_mhz=(600,),
+        energy_source="emulated",
+        node_actors={},
+        placements={},
+        replicas=0,
+    )
+    driver._last = Progress(tick(400.0), 100.0, {"node-1": 400})
+    driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
+    controller.answers["take"] = Ticked(True, [], None)
+    driver._ticks()
+    assert controller.asked[-2][1][-1] is None
+    assert controller.asked[-1] == ("take", (0.0,))

@@ -101,7 +101,7 @@ class FleetDriver:
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
         self._controller = remote.options(**options).remote(self._config, self._door_name)
         ray.get(self._controller.take.remote(), timeout=BRIEF_S)
-        self._began_s = time.monotonic()
+        self._began_s, self._last = time.monotonic(), None
         self._books = Bookkeeper(self._door, self.crew.energy_source, time.time())
         self._books.skip(self.crew.node_actors)
         self._brief_controller()
