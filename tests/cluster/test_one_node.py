@@ -230,15 +230,20 @@ def test_a_replica_that_dies_or_hangs_costs_only_what_it_was_streaming_and_comes
     assert {fleet.requests()[id_].replica for id_ in ids} == {"replica-1", "replica-2"}
 
 
-def test_a_controller_that_is_killed_comes_back_and_finds_what_is_set(
-    fleet: Any, witness: Any, make_load: Callable[..., Any], wait_until: Callable[..., Any]
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_controller_that_dies_or_hangs_comes_back_and_finds_what_is_set(
+    fleet: Any,
+    witness: Any,
+    make_load: Callable[..., Any],
+    wait_until: Callable[..., Any],
+    fate: signal.Signals,
 ) -> None:
     with make_load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
         load.wait_for(12)
         (pid,) = fleet.pids("ray::Controller")
         replicas = fleet.pids("ray::Replica")
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, fate)
         seen = fleet.ticks()[-1]
         while not fleet.pids("ray::Controller") - {pid}:
             assert witness.locked() == [0, 1]

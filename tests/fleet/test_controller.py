@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -265,3 +266,37 @@ def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is
         empty_stage.tick(float(second))
     routes, _ = empty_stage.told("set_routes")
     assert [route.replica for route in routes] == ["replica-1"]
+
+
+class FewLooks:
+    """Lets a loop look so often, and then stops it."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def wait(self, timeout: float) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def set(self) -> None:
+        self.left = 0
+
+
+def test_a_budget_that_cannot_be_told_fails_a_tick_and_not_the_loop(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller: Any = stage.controller
+    controller.end()
+    looks = controller.take().looks
+
+    def budget_w(_: float) -> float:
+        if controller.take().looks == looks + 2:
+            raise ValueError("it is gone")
+        return 100.0
+
+    times = SimpleNamespace(budget_w=budget_w, after=lambda now_s: now_s + 60.0)
+    controller._loop = SimpleNamespace(times=times)
+    controller._stop = FewLooks(5)  # a failed one takes two
+    controller._tick_for_ever()
+    assert "it is gone" in caplog.text
+    assert controller.take().looks == looks + 4

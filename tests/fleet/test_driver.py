@@ -11,7 +11,7 @@ import ray
 import steppe.fleet.driver as driver_module
 from steppe.config import RunConfig
 from steppe.fleet.controller import Progress, Ticked
-from steppe.fleet.driver import FleetDriver
+from steppe.fleet.driver import STILL_S, FleetDriver
 from steppe.fleet.leftovers import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -61,7 +61,7 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     driver._began_s = 17.0
     came = Progress(tick(3.0), 100.0, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
-        driver._controller.answers["take"] = Ticked(begun, ticks, came if begun else None)
+        driver._controller.answers["take"] = Ticked(begun, ticks, came if begun else None, 0)
         assert driver._ticks() == ticks
     *_, (method, briefing) = driver._controller.asked
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
@@ -74,9 +74,9 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
     driver._controller = actors()
     seen = Progress(tick(3.0), 100.0, {})
     answers = (
-        Ticked(True, [tick(3.0)], seen),
+        Ticked(True, [tick(3.0)], seen, 9),
         ray.exceptions.GetTimeoutError(),
-        Ticked(True, [], seen),
+        Ticked(True, [], seen, 10),
     )
     for answer in answers:
         driver._controller.answers["take"] = answer
@@ -104,7 +104,61 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
     )
     driver._last = Progress(tick(400.0), 100.0, {"node-1": 400})
     driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
-    controller.answers["take"] = Ticked(True, [], None)
+    controller.answers["take"] = Ticked(True, [], None, 1)
     driver._ticks()
     assert controller.asked[-2][1][-1] is None
     assert controller.asked[-1] == ("take", (0.0,))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands until a test sets it forward."""
+    clock = SimpleNamespace(now_s=100.0)
+    monkeypatch.setattr(driver_module, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return clock
+
+
+@pytest.fixture
+def followed(actors: Callable[..., Any], clock: SimpleNamespace) -> Any:
+    """A driver whose controller has begun, and has looked at the budget once."""
+    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
+    driver._controller = actors({"take": Ticked(True, [], None, 1)})
+    driver._ticks()
+    return driver
+
+
+@pytest.mark.parametrize("answer", [Ticked(True, [], None, 1), ray.exceptions.GetTimeoutError()])
+def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_time(
+    followed: Any, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    controller = followed._controller
+    controller.answers["take"] = answer
+    begun_s = clock.now_s
+    for after_s in (0.0, STILL_S / 2, STILL_S - 0.1):
+        clock.now_s = begun_s + after_s
+        followed._ticks()
+        assert "kill" not in controller.names()
+    clock.now_s = begun_s + STILL_S
+    followed._ticks()
+    assert controller.names()[-1] == "kill"
+    assert "the controller has stood still for 30 s" in caplog.text
+    controller.answers["take"] = ray.exceptions.ActorUnavailableError("it starts", None)
+    for _ in range(9):
+        clock.now_s += STILL_S
+        followed._ticks()
+    for looks, begun in ((0, False), (0, True), (0, True), (1, True)):
+        controller.answers["take"] = Ticked(begun, [], None, looks)
+        followed._ticks()
+        clock.now_s += STILL_S
+    assert controller.names().count("kill") == 1
+
+
+def test_a_controller_whose_loop_comes_round_is_left_alone_though_it_has_no_ticks(
+    followed: Any, clock: SimpleNamespace
+) -> None:
+    for looks in range(2, 9):
+        clock.now_s += STILL_S
+        followed._controller.answers["take"] = Ticked(True, [], None, looks)
+        followed._ticks()
+    assert "kill" not in followed._controller.names()

@@ -31,6 +31,8 @@ PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""
 METER_DELAY_S = 0.1
 """How late an energy counter shows a change: its own period."""
+RETRY_S = 1.0
+"""How long a loop rests whose tick has failed, s."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +54,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """What the caller has not seen yet; `begun` is false in a controller that restarted."""
+    """What the caller has not seen yet.
+
+    Attributes:
+        begun: False in a controller that restarted.
+        ticks: The ticks that the caller has not seen.
+        progress: How far it came.
+        looks: How often its loop has looked at the budget; no more once that stands still.
+    """
 
     begun: bool
     ticks: list[TickRecord]
     progress: Progress | None
+    looks: int
 
 
 class Controller:
@@ -87,6 +97,7 @@ class Controller:
         self._last_budget_w: float | None = None
         self._last_s = 0.0
         self._progress: Progress | None = None
+        self._looks = 0
 
     def join(self, placements: list[Placement]) -> None:
         """Add replicas, or replace those whose node was lost."""
@@ -153,7 +164,8 @@ class Controller:
         """
         with self._lock:
             self._ticks = [tick for tick in self._ticks if tick.t_s > seen_s]
-            return Ticked(self._loop is not None, list(self._ticks), self._progress)
+            begun, ticks = self._loop is not None, list(self._ticks)
+            return Ticked(begun, ticks, self._progress, self._looks)
 
     def end(self) -> None:
         """Stop to tick; the limits stay as they are."""
@@ -177,16 +189,17 @@ class Controller:
         next_s, budget_w = times.after(now_s), times.budget_w(now_s)
         while not self._stop.wait(min(LEAST_WINDOW_S, max(0.0, next_s - self._now_s()))):
             now_s = self._now_s()
-            before_w, budget_w = budget_w, times.budget_w(now_s)
-            if now_s < next_s and not is_step(before_w, budget_w):
-                continue
-            next_s = now_s + self._config.control.period_s
+            self._looks += 1
             try:
+                before_w, budget_w = budget_w, times.budget_w(now_s)
+                if now_s < next_s and not is_step(before_w, budget_w):
+                    continue
                 next_s = times.after(now_s)
                 with self._lock:
                     self._tick(now_s)
             except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
                 _log.exception("a tick failed; the limits stay as they are")
+                self._stop.wait(RETRY_S)
 
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"

@@ -24,6 +24,7 @@ from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node,
 from steppe.fleet.controller import Controller, Progress, Ticked
 from steppe.fleet.crew import ACTOR, Crew
 from steppe.fleet.door import Door
+from steppe.fleet.pulse import Pulse
 from steppe.fleet.reach import within_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
@@ -35,6 +36,10 @@ Say = Callable[[str], None]
 
 ANSWER_S, BRIEF_S, END_S = 10.0, 60.0, 30.0
 """Longest waits for the controller: for ticks, to take its briefing, to end, s."""
+STILL_S, STILL_PERIODS = 30.0, 10
+"""A controller that has not looked at the budget for so long, s and control periods, whichever is
+longer, is ended. It looks ten times a second, but a machine may be slow, and a restart is no cure
+for that."""
 DOOR_S = 15.0
 """Longest wait for the door to shut, s; it has its own, shorter limit for outstanding requests."""
 
@@ -68,6 +73,7 @@ class FleetDriver:
         self._controller: Any = None
         self._frontier: Frontier | None = None
         self._last: Progress | None = None
+        self._pulse = Pulse()
         self._books: Bookkeeper
         self._began_s = 0.0
         self.url = ""
@@ -169,9 +175,8 @@ class FleetDriver:
 
     def _ticks(self) -> list[TickRecord]:
         """Return the ticks that are not seen yet; brief a controller that was restarted."""
-        seen_s = 0.0 if self._last is None else self._last.tick.t_s
         try:
-            ticked: Ticked = ray.get(self._controller.take.remote(seen_s), timeout=ANSWER_S)
+            ticked = self._ask()
             if not ticked.begun:
                 self._brief_controller()
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
@@ -180,9 +185,32 @@ class FleetDriver:
         self._last = ticked.progress or self._last
         return ticked.ticks
 
+    def _ask(self) -> Ticked:
+        """Ask for ticks; end a controller whose loop stands still: Ray starts it again."""
+        seen_s = 0.0 if self._last is None else self._last.tick.t_s
+        asked_s = time.monotonic()
+        try:
+            ticked: Ticked = ray.get(self._controller.take.remote(seen_s), timeout=ANSWER_S)
+        except ray.exceptions.RayActorError:
+            self._pulse = Pulse()
+            raise
+        except ray.exceptions.GetTimeoutError:
+            self._end_if_still(None, asked_s)
+            raise
+        self._end_if_still(ticked.looks, asked_s)
+        return ticked
+
+    def _end_if_still(self, looks: int | None, asked_s: float) -> None:
+        still_s = self._pulse.still_s(looks, asked_s, time.monotonic())
+        if still_s >= max(STILL_S, STILL_PERIODS * self._config.control.period_s):
+            _log.warning("the controller has stood still for %.0f s: it starts anew", still_s)
+            self._pulse = Pulse()
+            ray.kill(self._controller, no_restart=False)
+
     def _brief_controller(self) -> None:
         """Tell a new or restarted controller all it cannot find out by itself."""
         assert self._frontier is not None, "begin comes first"
+        self._pulse = Pulse()
         placements = list(self.crew.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
         fleet = (self._frontier, self.crew.replicas, self.crew.energy_source)
