@@ -146,7 +146,9 @@ class Site:
 async def open_site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
     async with AsyncExitStack() as stack:
 
-        async def open_one(max_waiting: int = 10, max_wait_s: float = 30.0) -> Site:
+        async def open_one(
+            max_waiting: int = 10, max_wait_s: float = 30.0, max_body_bytes: int = 64 << 20
+        ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
                 port=0,
@@ -156,6 +158,7 @@ async def open_site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
                 models=("m",),
                 retry_delays_s=(0.0, 0.0),
                 stop_timeout_s=0.1,
+                max_body_bytes=max_body_bytes,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings)

@@ -246,3 +246,17 @@ async def test_what_is_no_http_is_refused_without_a_word_in_the_log(
     writer.close()
     await writer.wait_closed()
     assert caplog.records == []
+
+
+async def test_requests_that_are_refused_before_they_are_taken_in_are_counted_by_why(
+    open_site: Any,
+) -> None:
+    site = await open_site(max_body_bytes=100)
+    assert (await site.post(X_Steppe_Priority="now!"))[0] == 400
+    assert (await site.post(X_Steppe_Tenant="of mine"))[0] == 400
+    assert (await site.post("/v1/tokenize", b" " * 101))[0] == 413
+    async with site.client.get(site.url + "/metrics") as answer:
+        found = await answer.text()
+    counted = re.findall(r'steppe_rejections_total\{reason="(\w+)"\} (\S+)', found)
+    assert dict(counted) == {"bad_request": "2.0", "request_entity_too_large": "1.0"}
+    assert site.gateway.drain_finished() == []

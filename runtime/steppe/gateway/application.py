@@ -117,9 +117,13 @@ class Door:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         """Let a replica answer; what generates takes a place there and is counted."""
-        if request.method != "POST" or _LIGHT_POST.search(request.path):
-            return await self._light(request)
-        return await self._generate(request)
+        try:
+            if request.method != "POST" or _LIGHT_POST.search(request.path):
+                return await self._light(request)
+            return await self._generate(request)
+        except web.HTTPException as error:
+            self.metrics.reject(_code(error))
+            raise
 
     async def _light(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -185,11 +189,15 @@ async def _in_openai_shape(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         what = error.text if error.status == 400 else error.reason
         message = f"{request.method} {request.path}: {what}"
-        code = error.reason.lower().replace(" ", "_")
-        response = _error(error.status, message, type_="invalid_request_error", code=code)
+        response = _error(error.status, message, type_="invalid_request_error", code=_code(error))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+def _code(error: web.HTTPException) -> str:
+    """Return the code of a refusal: one a status, in words."""
+    return error.reason.lower().replace(" ", "_")
 
 
 async def _question(request: web.Request) -> Question:
