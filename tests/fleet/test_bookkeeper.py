@@ -138,6 +138,19 @@ def test_an_actor_that_died_costs_only_its_answer(scene: tuple[Bookkeeper, Any, 
     assert [request.id for request in requests] == ["a"]
 
 
+def test_the_requests_tell_how_often_the_gateway_started_again(
+    scene: tuple[Bookkeeper, Any, Any],
+) -> None:
+    books, door, _ = scene
+    first = [replace(finished("a"), arrival_s=s, arrival_epoch_s=1000 + s) for s in (0.1, 0.7)]
+    again = [replace(finished("b"), arrival_s=s, arrival_epoch_s=1009 + s) for s in (0.1, 0.7)]
+    for handed_over in (first, [], first, again, again):
+        door.answers["drain"] = handed_over
+        books.collect({})
+    totals, _ = books.close(60.0)
+    assert totals.gateway_restarts == 1
+
+
 def test_only_the_last_call_asks_for_requests_without_an_end(
     scene: tuple[Bookkeeper, Any, Any],
 ) -> None:

@@ -33,6 +33,7 @@ DESIGN_KEYS = {
     "request_goodput",
     "requests",
     "lost_lines",
+    "gateway_restarts",
     "versions",
 }
 
@@ -115,6 +116,19 @@ def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:
     said = io.StringIO()
     Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
     assert "the supply was not known for 0:40: the fallback held" in said.getvalue()
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_it_is_told_that_a_gateway_died_with_what_it_had_in_hand(
+    made_run: Any, restarts: int
+) -> None:
+    whole = replace(made_run.totals, gateway_restarts=restarts)
+    summary = summarise(made_run.ticks, made_run.requests, whole, made_run.slo)
+    said = io.StringIO()
+    Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
+    assert ("gateway deaths: 2; what it had in hand then is in no sum" in said.getvalue()) == bool(
+        restarts
+    )
 
 
 def test_tokens_per_joule_and_joules_per_token_are_inverse(made_run: Any) -> None:

@@ -292,6 +292,7 @@ def _totals(books: Books) -> RunTotals:
         meter_delay_s=METER_DELAY_S,
         energy_error_j=books.error_j,
         versions=versions(),
+        gateway_restarts=books.gateway_restarts,
     )
 
 

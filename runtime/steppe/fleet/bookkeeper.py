@@ -25,13 +25,18 @@ PATIENCE_S = 5.0
 FORGET_S = 3600.0
 """How long the energy of a request that has no end yet is kept at least, s: one that is frozen in
 the middle of its answer gets none, and its client may wait long."""
+SAME_START_S = 0.1
+"""What two of its requests say of when a gateway started differs by less, s: it is rounded."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Totals of a run, s and J, and the worst quality of its joules."""
+    """Totals of a run, s and J, and the worst quality of its joules.
+
+    `gateway_restarts` tells how often its gateway was seen to have started again.
+    """
 
     duration_s: float
     energy_source: str
@@ -39,6 +44,7 @@ class Books:
     idle_j: float
     transition_j: float
     error_j: float
+    gateway_restarts: int
 
 
 class Bookkeeper:
@@ -57,6 +63,8 @@ class Bookkeeper:
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
         self._forgot_s = 0.0
+        self._gateway_epoch_s: float | None = None
+        self._gateway_restarts = 0
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
         """Leave out of the books what happened until now."""
@@ -111,6 +119,7 @@ class Bookkeeper:
             idle_j=accounts.idle_uj / UJ_PER_J,
             transition_j=accounts.transition_uj / UJ_PER_J,
             error_j=accounts.error_j,
+            gateway_restarts=self._gateway_restarts,
         )
         return books, requests
 
@@ -133,3 +142,11 @@ class Bookkeeper:
             _log.warning("gateway: no requests: %s", reason(error))
             return
         self._accounts.finish(finished)
+        for request in finished:
+            self._note_gateway(request.arrival_epoch_s - request.arrival_s)
+
+    def _note_gateway(self, started_epoch_s: float) -> None:
+        """Note when the gateway started that had a request; another time is that of another one."""
+        before_s, self._gateway_epoch_s = self._gateway_epoch_s, started_epoch_s
+        if before_s is not None and abs(started_epoch_s - before_s) > SAME_START_S:
+            self._gateway_restarts += 1

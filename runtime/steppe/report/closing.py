@@ -117,6 +117,10 @@ def _requests(summary: Summary) -> RenderableType:
     if summary["lost_lines"]:
         lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
+    if summary["gateway_restarts"]:
+        deaths = count(summary["gateway_restarts"])
+        died = f"gateway deaths: {deaths}; what it had in hand then is in no sum"
+        parts.append(Text.assemble(("died      ", "dim"), (died, "red")))
     return Group(*parts)
 
 

@@ -164,6 +164,7 @@ class RunTotals:
         energy_error_j: Bound of the meter's error on `energy_j`, J.
         versions: Releases of what ran, by name.
         lost_lines: Ticks and requests that could not be written down.
+        gateway_restarts: How often the gateway was seen to have started again.
     """
 
     duration_s: float
@@ -176,6 +177,7 @@ class RunTotals:
     energy_error_j: float
     versions: dict[str, str]
     lost_lines: int = 0
+    gateway_restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class Summary(TypedDict):
     included; None where that divides by zero. `request_goodput` is in requests per second.
     `stale_s` is for how long the supply was stale or missing, so that the fallback held, s.
     `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
-    sums over them lack these, the energy does not.
+    sums over them lack these, the energy does not. `gateway_restarts` counts the deaths of the
+    gateway after which another one had requests: those that the dead one had in hand are in no sum.
     """
 
     duration_s: float
@@ -64,6 +65,7 @@ class Summary(TypedDict):
     request_goodput: float
     requests: RequestCounts
     lost_lines: int
+    gateway_restarts: int
     versions: dict[str, str]
 
 
@@ -99,6 +101,7 @@ def summarise(
         request_goodput=service.request_goodput(totals.duration_s),
         requests=ended.counts,
         lost_lines=totals.lost_lines,
+        gateway_restarts=totals.gateway_restarts,
         versions=totals.versions,
     )
 
