@@ -36,14 +36,19 @@ def test_a_run_that_is_told_to_stop_finishes_its_record_and_leaves_nothing_behin
     fleet.wait_for_words("serving on")
     witness = make_witness(fleet.pid)
     wait_until(lambda: fleet.has_ticks() and witness.locked() == [0], 30, "a locked clock")
-    with make_load(fleet, 2, output_tokens=2000) as load:
-        wait_until(lambda: sum(a.tokens > 9 for a in load.answers) == 2, 30, "two answers")
+    with make_load(fleet, 2, output_tokens=2000) as long, make_load(fleet, 2) as brief:
+        wait_until(lambda: sum(a.tokens > 9 for a in long.answers) == 2, 30, "two answers")
+        brief.wait_for(2)
         os.kill(fleet.pid, signal.SIGTERM)  # as a service manager does: only the command itself
         assert fleet.process.wait(60) == 0
     wait_until(lambda: not fleet.alive(), 15, "no process is left")
     assert (fleet.files(), witness.locked()) == ([], [])
     summary = json.loads((fleet.record / "summary.json").read_text())
-    assert summary["requests"]["cancelled"] == 2  # what was cut short is written down, too
+    finishes = {id_: request.finish for id_, request in fleet.requests().items()}
+    assert {finishes[a.id] for a in brief.completed} == {"length"}  # the last ones after the stop
+    cut_short = [a for a in [*long.answers, *brief.answers] if a.tokens and a.usage is None]
+    assert {finishes[a.id] for a in cut_short} == {"cancelled"}
+    assert summary["requests"]["cancelled"] == len(cut_short) >= 2
     assert summary["output_tokens"] == sum(r.output_tokens for r in fleet.requests().values()) > 18
     parts_j = sum(r.energy_j for r in fleet.requests().values())
     parts_j += summary["idle_energy_j"] + summary["transition_energy_j"]
