@@ -82,6 +82,24 @@ def test_what_may_be_half_a_number_is_not_believed_before_it_rests(
     assert held.read() == Fresh(200.0, 0.0625)
 
 
+def test_a_number_without_a_newline_is_believed_though_its_writer_never_rests(
+    signal: SignalFile,
+) -> None:
+    never_set = Clock()
+    held = HeldSignal(signal, never_set)
+    write(signal.path, "200")
+    assert isinstance(held.read(), Missing)
+    never_set.now_s += 0.0625
+    write(signal.path, "")
+    assert isinstance(held.read(), Missing)
+    write(signal.path, "210", age_s=0.03125)
+    assert held.read() == Fresh(210.0, 0.03125)
+    write(signal.path, "220\n", age_s=1.0)
+    assert held.read() == Fresh(220.0, 1.0)
+    write(signal.path, "23")
+    assert held.read() == Fresh(220.0, 1.0)
+
+
 def test_a_file_that_is_written_by_a_clock_ahead_is_believed_at_once(signal: SignalFile) -> None:
     write(signal.path, "200", age_s=-0.01)
     assert signal.read() == Fresh(200.0, 0.0)

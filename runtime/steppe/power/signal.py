@@ -39,6 +39,19 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A number just written without a newline: it may be half of one.
+
+    Attributes:
+        fresh: What it says if it is whole.
+        reason: Why it may not be.
+    """
+
+    fresh: Fresh
+    reason: str
+
+
 Reading = Fresh | Stale | Missing
 
 
@@ -56,11 +69,11 @@ class SignalFile:
     stale_s: float
     wall_s: Callable[[], float]
 
-    def read(self) -> Reading:
+    def read(self) -> Reading | Unfinished:
         """Return what the file says now; a negative number (own use) is 0 W."""
         return self.look()[0]
 
-    def look(self) -> tuple[Reading, float | None]:
+    def look(self) -> tuple[Reading | Unfinished, float | None]:
         """Return what the file says now and its modification time, s; None where it has none."""
         try:
             with open(self.path, opener=_open_at_once) as file:
@@ -78,7 +91,8 @@ class SignalFile:
             return Missing(early), written_s
         reading = _reading(self.path, text.strip(), max(0.0, age_s))
         if isinstance(reading, Fresh) and 0.0 <= age_s < _REST_S and not text.endswith("\n"):
-            reading = Missing(f"{self.path}: {text!r} may go on, it has no newline")
+            why = f"{self.path}: {text!r} may go on, it has no newline"
+            return Unfinished(reading, why), written_s
         return reading, written_s
 
 
@@ -104,8 +118,9 @@ class _Writing:
 class HeldSignal:
     """A signal file whose last fresh number stands in for an unreadable one until it is stale.
 
-    A writer that truncates and writes leaves an empty file for a moment; that is no lull. The
-    wall clock may be set back meanwhile, so a number also ages by a clock that never is.
+    A writer that truncates and writes leaves an empty file, or half a number, for a moment; that
+    is no lull. Of one that never rests, though, whatever is found is believed. The wall clock may
+    be set back meanwhile, so a number also ages by a clock that never is.
     """
 
     def __init__(self, file: SignalFile, monotonic_s: Callable[[], float] = time.monotonic) -> None:
@@ -114,11 +129,13 @@ class HeldSignal:
         self._monotonic_s = monotonic_s
         self._writing: _Writing | None = None
         self._held: tuple[float, _Writing] | None = None
+        self._unfinished_s: float | None = None
 
     def read(self) -> Reading:
         """Return what the file says, or what it last said where that is young enough."""
-        reading, written_s = self._file.look()
+        found, written_s = self._file.look()
         wall_s, monotonic_s = self._file.wall_s(), self._monotonic_s()
+        reading = self._weigh(found, monotonic_s)
         writing = self._writing
         if written_s is not None and (writing is None or writing.written_s != written_s):
             age_s = max(0.0, wall_s - written_s)
@@ -132,6 +149,17 @@ class HeldSignal:
         if age_s <= self._file.stale_s:
             return Fresh(watts, age_s)
         return Stale(age_s) if isinstance(reading, Fresh) else reading
+
+    def _weigh(self, found: Reading | Unfinished, now_s: float) -> Reading:
+        """Take what may be half a number for none, unless no whole one was found for a while."""
+        match found:
+            case Unfinished(fresh, reason):
+                if self._unfinished_s is None:
+                    self._unfinished_s = now_s
+                return fresh if now_s - self._unfinished_s >= _REST_S else Missing(reason)
+            case Fresh() | Stale():
+                self._unfinished_s = None
+        return found
 
 
 def _open_at_once(path: str, flags: int) -> int:
