@@ -31,19 +31,26 @@ class VirtualTime:
     """Time of an emulated GPU that passes only while somebody waits."""
 
     def __init__(self, emulator: Emulator) -> None:
-        self.emulator, self.card, self.now_s = emulator, open_gpus()[0], 0.0
+        self.emulator, self.card, self.at_s = emulator, open_gpus()[0], 0.0
         self.history = CounterHistory(self.card.capabilities.max_w)
         self.sleep(0.5)
 
     def sleep(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.02)):
             self.emulator.tick(0.02)
-            self.now_s += 0.02
-            self.history.add(self.now_s, self.card.energy_j(), self.card.power_w())
+            self.at_s += 0.02
+            self.history.add(self.at_s, self.card.energy_j(), self.card.power_w())
 
-    def energy_j(self) -> tuple[float, float]:
-        at_s = self.history.covered_until_s
-        return at_s, self.history.counter_at(at_s)
+    def now_s(self) -> float:
+        return self.at_s
+
+    def energy_j(self, at_s: float) -> float:
+        while self.history.covered_until_s < at_s:
+            self.sleep(0.02)
+        return self.history.counter_at(at_s)
+
+    def throttled(self) -> bool:
+        return False
 
     def set_clock(self, clock_mhz: int) -> None:
         self.card.set_clock_limit(clock_mhz)
@@ -51,7 +58,7 @@ class VirtualTime:
     def probe(self, *clocks_mhz: int) -> Probed:
         rates = emulated_rates("l4")
         loads = partial(emulated_loads, self.emulator, rates, sleep=self.sleep)
-        hands = Hands(self.energy_j, self.sleep, self.set_clock)
+        hands = Hands(self, self.sleep, self.set_clock)
         return probe_gpu(Subject(self.card, loads, rates), hands, ProbePlan(clocks_mhz, 4.0))
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pynvml
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from steppe.device.emulator.build import build_library
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.energy.counter import CounterHistory
-from steppe.errors import InfeasibleError
+from steppe.errors import DeviceError, InfeasibleError
 from steppe.measure.probe import (
     EMULATED_LOADS,
+    SETTLE_S,
     EmulatedProbe,
     ProbeWindow,
     fit_probes,
@@ -57,18 +59,25 @@ class Card:
     """An emulated L4 in virtual time, metered like a real one."""
 
     def __init__(self, emulator: Emulator, gpu: NvmlGpu) -> None:
-        self.emulator, self.gpu, self.now_s = emulator, gpu, 0.0
+        self.emulator, self.gpu, self.at_s = emulator, gpu, 0.0
         self.history = CounterHistory(gpu.capabilities.max_w)
 
     def sleep(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.02)):
             self.emulator.tick(0.02)
-            self.now_s += 0.02
-            self.history.add(self.now_s, self.gpu.energy_j(), self.gpu.power_w())
+            self.at_s += 0.02
+            self.history.add(self.at_s, self.gpu.energy_j(), self.gpu.power_w())
 
-    def energy_j(self) -> tuple[float, float]:
-        at_s = self.history.covered_until_s
-        return at_s, self.history.counter_at(at_s)
+    def now_s(self) -> float:
+        return self.at_s
+
+    def energy_j(self, at_s: float) -> float:
+        while self.history.covered_until_s < at_s:
+            self.sleep(0.02)
+        return self.history.counter_at(at_s)
+
+    def throttled(self) -> bool:
+        return False
 
     def set_load(self, core: float, mem: float) -> None:
         self.emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
@@ -102,7 +111,7 @@ def test_probes_recover_the_emulators_own_constants_within_three_percent(card: C
     for clock_mhz in (1020, 1530, 2040):
         at_mhz = card.gpu.set_clock_limit(clock_mhz)
         card.sleep(0.5)
-        windows += probe_windows(card.probes(), at_mhz, card.energy_j, lambda: False, 4.0)
+        windows += probe_windows(card.probes(), at_mhz, card, 4.0)
     fit = fit_probes(windows)
     assert fit.joules_per_byte == pytest.approx(MEM_W / PEAK[0], rel=0.03)
     found = zip(fit.clocks_mhz, fit.joules_per_flop, fit.static_w, strict=True)
@@ -113,8 +122,64 @@ def test_probes_recover_the_emulators_own_constants_within_three_percent(card: C
         assert static_w == pytest.approx(IDLE_W + STATIC_W * volt2, rel=0.03)
 
 
-def test_a_probe_that_throttles_is_left_out(card: Card) -> None:
-    answers = iter([False, True, False])
-    windows = probe_windows(card.probes()[:3], 2040, card.energy_j, lambda: next(answers), 1.0)
-    assert [window.name for window in windows] == ["spin", "stream copy, half"]
-    assert np.all([window.draw_w > 0 for window in windows])
+def test_a_window_ends_with_its_load_however_long_the_meter_waits(card: Card) -> None:
+    card.sleep(0.5)
+    for window in probe_windows(card.probes(), MAX_MHZ, card, 0.5):
+        name, core, mem = next(load for load in EMULATED_LOADS if load[0] == window.name)
+        draw_w = IDLE_W + STATIC_W + core * CORE_W + mem * MEM_W
+        assert window.draw_w == pytest.approx(draw_w, rel=0.03), name
+        assert card.gpu.power_w() < STATIC_W + IDLE_W
+
+
+class HeldGpu:
+    """A GPU that draws 50 W, and whose clock is held down while some kernels run."""
+
+    def __init__(self) -> None:
+        self.at_s, self.is_held, self.looked = 0.0, False, threading.Event()
+
+    def now_s(self) -> float:
+        return self.at_s
+
+    def energy_j(self, at_s: float) -> float:
+        return 50.0 * at_s
+
+    def throttled(self) -> bool:
+        is_held = self.is_held
+        self.looked.set()
+        return is_held
+
+
+@dataclass
+class Kernel:
+    """A load that is over when it has run; in its window it waits until somebody looks."""
+
+    name: str
+    gpu: HeldGpu
+    holds: bool
+
+    def run(self, seconds: float) -> tuple[float, float]:
+        self.gpu.is_held = self.holds
+        self.gpu.looked.clear()
+        assert seconds == SETTLE_S or self.gpu.looked.wait(10)
+        self.gpu.at_s += seconds
+        self.gpu.is_held = False
+        return 1.0, 1.0
+
+
+def test_a_probe_that_is_throttled_while_it_runs_is_left_out() -> None:
+    gpu = HeldGpu()
+    loads = [Kernel("spin", gpu, False), Kernel("matmul", gpu, True), Kernel("copy", gpu, False)]
+    windows = probe_windows(loads, MAX_MHZ, gpu, 1.0)
+    assert [window.name for window in windows] == ["spin", "copy"]
+    assert [window.draw_w for window in windows] == [50.0, 50.0]
+
+
+def test_a_gpu_that_does_not_answer_while_a_probe_runs_is_told() -> None:
+    class Lost(HeldGpu):
+        def throttled(self) -> bool:
+            self.looked.set()
+            raise DeviceError("asked for a reading, found no GPU")
+
+    gpu = Lost()
+    with pytest.raises(DeviceError, match="found no GPU"):
+        probe_windows([Kernel("spin", gpu, False)], MAX_MHZ, gpu, 1.0)

@@ -36,6 +36,7 @@ from steppe.measure.probe import SETTLE_S as LOAD_S
 from steppe.measure.probe import (
     ProbeFit,
     ProbeLoad,
+    ProbeMeter,
     ProbeWindow,
     fit_probes,
     probe_windows,
@@ -65,14 +66,39 @@ class Hands:
     """What probing does to a GPU beside running loads.
 
     Attributes:
-        energy_j: Returns time, s, and the energy until then, J.
+        meter: Sees the GPU.
         sleep: Waits, s.
         set_clock: Sets the clock limit, MHz.
     """
 
-    energy_j: Callable[[], tuple[float, float]]
+    meter: ProbeMeter
     sleep: Callable[[float], None]
     set_clock: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CardMeter:
+    """One GPU of this host while probes run on it.
+
+    Attributes:
+        card: The GPU.
+        joules: Its meter.
+    """
+
+    card: NvmlGpu
+    joules: HostMeter
+
+    def now_s(self) -> float:
+        """Return the time, s."""
+        return time.monotonic()
+
+    def energy_j(self, at_s: float) -> float:
+        """Return the energy until an instant just past, J; waits for the counter to cover it."""
+        return self.joules.read_at(at_s)[0]
+
+    def throttled(self) -> bool:
+        """Tell whether heat or the board power limit holds the clock down now."""
+        return bool(self.card.sample().reasons & THROTTLES)
 
 
 @click.command(
@@ -131,7 +157,8 @@ def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
         console.status("probing"),
     ):
         plan = ProbePlan(_clocks(subject.card, values["clocks"]), values["window"])
-        probed = probe_gpu(subject, Hands(_energy_j(meter), time.sleep, set_clock), plan)
+        hands = Hands(CardMeter(subject.card, meter), time.sleep, set_clock)
+        probed = probe_gpu(subject, hands, plan)
         provenance = asdict(provenance_of([subject.card], "", "probe kernels", 0))
     if as_json:
         click.echo(orjson.dumps({"provenance": provenance, "fit": asdict(probed.fit)}))
@@ -157,14 +184,6 @@ def _clocks(card: NvmlGpu, count: int) -> tuple[int, ...]:
     """Return the clock limits to probe, MHz; a single one is the highest."""
     clocks = card.capabilities.sm_clocks_mhz if has_admin_capability() else ()
     return clocks[-1:] if count == 1 else spread_clocks(clocks, count, LOWEST_SHARE)
-
-
-def _energy_j(meter: HostMeter) -> Callable[[], tuple[float, float]]:
-    def energy_j() -> tuple[float, float]:
-        now_s = time.monotonic()
-        return now_s, meter.read_at(now_s)[0]
-
-    return energy_j
 
 
 def _link(asked_bps: float | None) -> Sourced[float]:
@@ -209,16 +228,17 @@ def _windows(
             hands.set_clock(clock_mhz)
             hands.sleep(SETTLE_S)
         at_mhz = clock_mhz or _busy_clock_mhz(card, loads.half[0])
-        how = at_mhz, hands.energy_j, _throttled(card), plan.window_s
+        how = at_mhz, hands.meter, plan.window_s
         half += probe_windows(loads.half, *how)
         fp8 += probe_windows(loads.fp8, *how)
     return half, fp8
 
 
 def _rest_w(hands: Hands) -> float:
-    begin_s, begin_j = hands.energy_j()
+    begin_s = hands.meter.now_s()
     hands.sleep(REST_S)
-    end_s, end_j = hands.energy_j()
+    end_s = hands.meter.now_s()
+    begin_j, end_j = hands.meter.energy_j(begin_s), hands.meter.energy_j(end_s)
     return (end_j - begin_j) / (end_s - begin_s)
 
 
@@ -226,10 +246,6 @@ def _busy_clock_mhz(card: NvmlGpu, load: ProbeLoad) -> int:
     """Return the clock that a GPU takes by itself: at work, for it may rest at a lower one."""
     load.run(LOAD_S)
     return card.sm_clock_mhz()
-
-
-def _throttled(card: NvmlGpu) -> Callable[[], bool]:
-    return lambda: bool(card.sample().reasons & THROTTLES)
 
 
 def _table(fit: ProbeFit) -> Table:

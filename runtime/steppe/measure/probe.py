@@ -13,8 +13,11 @@ clock. The heat of a probe raises the leakage a little, which is counted as the 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +28,8 @@ from steppe.errors import InfeasibleError
 
 SETTLE_S = 2.0
 WINDOW_S = 5.0
+LOOK_S = 0.1
+"""Time between two looks at a GPU while a probe runs, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +89,71 @@ class ProbeLoad(Protocol):
         ...
 
 
+class ProbeMeter(Protocol):
+    """What is seen of a GPU while probes run on it."""
+
+    def now_s(self) -> float:
+        """Return the time, s."""
+        ...
+
+    def energy_j(self, at_s: float) -> float:
+        """Return the energy until an instant just past, J; may wait until it is known.
+
+        Later calls ask for later instants.
+        """
+        ...
+
+    def throttled(self) -> bool:
+        """Tell whether heat or the board power limit holds the clock down now."""
+        ...
+
+
 def probe_windows(
-    loads: Sequence[ProbeLoad],
-    clock_mhz: int,
-    energy_j: Callable[[], tuple[float, float]],
-    throttled: Callable[[], bool],
-    window_s: float = WINDOW_S,
+    loads: Sequence[ProbeLoad], clock_mhz: int, meter: ProbeMeter, window_s: float = WINDOW_S
 ) -> list[ProbeWindow]:
     """Run every probe at the present clock and meter it; leave out those that throttle it.
 
     Args:
         loads: The probes.
         clock_mhz: The SM clock that was set, MHz.
-        energy_j: Returns time, s, and the energy until then, J.
-        throttled: Tells whether heat or the board power limit holds the clock down.
+        meter: Sees the GPU.
         window_s: Length of a metered window, s.
+
+    Raises:
+        DeviceError: The GPU does not answer.
     """
     found = []
     for load in loads:
         load.run(SETTLE_S)
-        begin_s, begin_j = energy_j()
-        bytes_per_s, flop_per_s = load.run(window_s)
-        if throttled():
-            continue
-        end_s, end_j = energy_j()
-        draw_w = (end_j - begin_j) / (end_s - begin_s)
-        found.append(ProbeWindow(load.name, clock_mhz, bytes_per_s, flop_per_s, draw_w))
+        with _watched(meter) as throttled:
+            begin_s = meter.now_s()
+            bytes_per_s, flop_per_s = load.run(window_s)
+            end_s = meter.now_s()
+        # The GPU rests while the meter waits: both ends are asked for after the load.
+        begin_j, end_j = meter.energy_j(begin_s), meter.energy_j(end_s)
+        if not throttled.result():
+            draw_w = (end_j - begin_j) / (end_s - begin_s)
+            found.append(ProbeWindow(load.name, clock_mhz, bytes_per_s, flop_per_s, draw_w))
     return found
+
+
+@contextmanager
+def _watched(meter: ProbeMeter) -> Generator[Future[bool]]:
+    """Look at the GPU inside a block; in the end tell whether its clock was held down."""
+    is_over = threading.Event()
+
+    def look() -> bool:
+        is_throttled = False
+        while not is_over.wait(LOOK_S):
+            is_throttled = meter.throttled() or is_throttled
+        return is_throttled
+
+    with ThreadPoolExecutor(1) as pool:
+        throttled = pool.submit(look)
+        try:
+            yield throttled
+        finally:
+            is_over.set()
 
 
 def fit_probes(windows: Sequence[ProbeWindow]) -> ProbeFit:
@@ -170,10 +213,15 @@ class EmulatedProbe:
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, seconds: float) -> tuple[float, float]:
-        """Hold the load and return its rates: the core computes as fast as its clock is."""
+        """Hold the load, as long as kernels would run, and return its rates.
+
+        The core computes as fast as its clock is.
+        """
         self.set_load(self.core, self.mem)
         self.sleep(seconds)
-        return self.mem * self.peak[0], self.core * self.speed() * self.peak[1]
+        rates = self.mem * self.peak[0], self.core * self.speed() * self.peak[1]
+        self.set_load(0.0, 0.0)
+        return rates
 
 
 SPIN = 1e-6
