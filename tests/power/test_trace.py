@@ -37,6 +37,18 @@ def test_a_compressed_csv_reads_like_a_plain_one(write_trace: WriteTrace, tmp_pa
     assert load_trace(plain.model_copy(update={"path": packed})) == load_trace(plain)
 
 
+def test_a_damaged_compressed_csv_is_read_or_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(b"time_utc,p_kw\n" + b"".join(b"%d,1\n" % row for row in range(50)))
+    section, refused = TraceSupply(kind="trace", path=tmp_path / "trace.csv.gz"), 0
+    for at in range(len(whole)):
+        section.path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            load_trace(section)
+        except TraceError:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
 def test_days_in_eight_digits_are_dates_and_not_seconds(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace("20240130,1", "20240131,2", "20240201,3"))
     assert trace.start == datetime(2024, 1, 30, tzinfo=UTC)

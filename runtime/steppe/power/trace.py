@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def _read_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
         if kind.endswith(".csv.gz"):
             with gzip.open(path, "rt", newline="", encoding="utf-8-sig") as file:
                 return _csv_rows(section, file)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
     if kind.endswith(".parquet"):
         return _parquet_rows(section)
