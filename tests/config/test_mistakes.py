@@ -117,6 +117,18 @@ def test_a_value_that_cannot_be_is_shown_beside_what_was_asked(
     assert refusal(tmp_path, {section: changes_of | {key: found}}) == f"{changes}: asked for {says}"
 
 
+def test_a_tick_that_outlasts_what_a_battery_sustains_is_refused(tmp_path: Path) -> None:
+    steady = {"kind": "constant", "watts": 1}
+    battery = {"capacity_wh": 1, "max_charge_w": 1, "max_discharge_w": 1}
+    changes = supply(steady, battery=battery, speedup=1801) | {"control": {"period_s": 2}}
+    said = refusal(tmp_path, changes)
+    assert said == (
+        "power.speedup: asked for at most 3600 s of trace in a tick with a battery, found 3602 s"
+    )
+    assert loaded(tmp_path, changes | supply(steady, battery=battery, speedup=1800))
+    assert loaded(tmp_path, changes | supply(steady, speedup=1801))
+
+
 def test_shares_without_a_sum_are_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path, {"load": {"priorities": {"standard": 0}}})
     assert said == "load.priorities: asked for shares with a sum above 0"

@@ -20,6 +20,7 @@ from steppe.config.device import (
 from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
 from steppe.config.mistake import first_mistake
 from steppe.config.power import (
+    SUSTAIN_S,
     BatterySection,
     ConstantSupply,
     PowerSection,
@@ -103,6 +104,14 @@ class RunConfig(Section):
     def _one_gpu_for_transformers(self) -> RunConfig:
         if self.engine.kind == "transformers" and self.fleet.gpus_per_replica > 1:
             raise ValueError("engine.kind transformers runs on one GPU: fleet.gpus_per_replica")
+        return self
+
+    @model_validator(mode="after")
+    def _ticks_a_battery_sustains(self) -> RunConfig:
+        tick_s = self.power.speedup * self.control.period_s
+        if self.power.battery is not None and tick_s > SUSTAIN_S:
+            asked = f"at most {SUSTAIN_S:.16g} s of trace in a tick with a battery"
+            raise ValueError(f"power.speedup: asked for {asked}, found {tick_s:.16g} s")
         return self
 
 

@@ -80,6 +80,10 @@ SupplySection = Annotated[
 ]
 
 
+SUSTAIN_S = 3600.0
+"""A battery offers by itself what it can give for so long, s of trace time."""
+
+
 class BatterySection(Section):
     """A battery between supply and site.
 
@@ -109,7 +113,7 @@ class PowerSection(Section):
     own zone where no offset is given. Weather stations ignore year and zone: the time is their
     local standard time."""
     speedup: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Seconds of trace per second of run."""
+    """Seconds of trace per second of run; with a battery, at most an hour of trace in a tick."""
     stale_s: Positive = 60.0
     """A live signal older than this is not believed, s of run time."""
     fallback_w: NonNegative = 0.0

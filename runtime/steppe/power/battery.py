@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steppe.config import BatterySection
+from steppe.config.power import SUSTAIN_S
 
 JOULES_PER_WH = 3600.0
-SUSTAIN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
