@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from steppe.errors import UsageError
 
-_FLOOR = re.compile(r"(?:hold=(?P<hold>[\d.]+)s,)?floor=(?P<value>[\d.]+)(?P<unit>MHz|W)")
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]+)?"
+_FLOOR = re.compile(rf"(?:hold=(?P<hold>{_NUMBER})s,)?floor=(?P<value>{_NUMBER})(?P<unit>MHz|W)")
 
 
 @dataclass(frozen=True, slots=True)
