@@ -17,6 +17,8 @@ segments = st.lists(
     max_size=8,
 )
 GRID_S = 0.005
+JUST_AFTER_S = 1e-8
+"""When the power of a step shows that a load or a lock has changed at its begin."""
 
 
 @settings(
@@ -36,10 +38,12 @@ def test_the_counter_follows_the_truth_and_the_truth_is_the_integral(
         pynvml.nvmlDeviceSetGpuLockedClocks(world.nvml(), 210, clock_mhz)
         world.emulator.set_load(world.h100, core=core, mem=mem, valid_s=0.2)
         for _ in range(steps):
-            world.emulator.tick(GRID_S)
+            world.emulator.tick(JUST_AFTER_S)
+            begin_w = world.truth().power_w
+            world.emulator.tick(GRID_S - JUST_AFTER_S)
             truth = world.truth()
-            integral_j += truth.power_w * GRID_S
-            largest_w = max(largest_w, truth.power_w)
+            integral_j += (begin_w + truth.power_w) / 2 * GRID_S
+            largest_w = max(largest_w, begin_w, truth.power_w)
             assert shown_j <= truth.counter_j <= truth.energy_j
             shown_j = truth.counter_j
     assert truth.energy_j - start_j == pytest.approx(integral_j, rel=1e-6)
