@@ -1,20 +1,12 @@
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from steppe.cli.bench import bench_group
-from steppe.cli.energy_log import EnergyLog
-from steppe.engine.control_block import ControlBlock
-from steppe.engine.seam import Seam
-from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
 from steppe.measure.result import (
@@ -35,24 +27,6 @@ FIXED = ("--prompt", "3", "--output", "3")
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(bench_group, list(arguments), catch_exceptions=True)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A synthetic engine in a thread of its own."""
-    block = ControlBlock.create(tmp_path_factory.mktemp("bench") / "block")
-    loop, ports = asyncio.new_event_loop(), []
-    settings = SyntheticSettings("m", max_batch_limit=8, weights_s=0.002)
-    engine = loop.run_until_complete(start_synthetic(settings, Seam(str(block.path)), "127.0.0.1"))
-    ports.append(engine.port)
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{ports[0]}"
-    asyncio.run_coroutine_threadsafe(engine.stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
-    block.close()
 
 
 def test_help_teaches_the_method_in_one_screen() -> None:
@@ -219,15 +193,6 @@ def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
         file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, seen, ()))
 
 
-@pytest.fixture
-def provenance() -> Provenance:
-    return Provenance(
-        boundary="gpu", energy_source="measured", meter="counter", counter_period_s=0.1,
-        gpus=("H100",), uuids=("GPU-1",), driver="580", model="m", engine="vllm", seed=0,
-        host="x", versions={}, commit=None,
-    )  # fmt: skip
-
-
 def test_comparing_two_sweeps_says_whether_the_difference_is_real(
     tmp_path: Path, provenance: Provenance
 ) -> None:
@@ -251,32 +216,3 @@ def test_a_sweep_and_a_load_test_cannot_be_compared(tmp_path: Path, provenance: 
     (tmp_path / "b" / "serve.json").write_text(json.dumps(serve))
     result = invoke("compare", str(tmp_path / "a"), str(tmp_path / "b"))
     assert isinstance(result.exception, UsageError)
-
-
-class FakeMeter:
-    def __init__(self) -> None:
-        self.joules = 0.0
-
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
-        self.joules += 50.0
-        return self.joules, 0.5, "counter"
-
-
-def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
-    url: str,
-) -> None:
-    from rich.console import Console
-
-    from steppe.load.arrivals import Arrival
-    from steppe.load.command import LoadPlan, run_load
-    from steppe.load.replay import ClosedLoop, ReplayOptions
-
-    log = EnergyLog(FakeMeter(), every_s=0.02)
-    arrivals = (Arrival(0.0, 4, 20),) * 6
-    plan = LoadPlan(url=url, source=arrivals, replay=ReplayOptions(pacing=ClosedLoop(3)))
-    with log.running():
-        result: Any = run_load(plan, Console(quiet=True))
-    energy = log.energy(result)
-    assert energy.energy_j == 50.0 * (len(log.cuts) - 1)
-    assert energy.error_j == 0.5 * min(2, len(log.cuts) - 1)
-    assert sum(piece.output_tokens for piece in energy.slices) == pytest.approx(120)

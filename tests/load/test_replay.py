@@ -59,6 +59,12 @@ async def test_requests_start_on_time_while_nothing_is_answered(server: Any) -> 
     assert spread_s >= 0.15
 
 
+async def test_a_replay_tells_once_that_its_time_begins_before_it_sends(server: Any) -> None:
+    sent_by_then: list[int] = []
+    await run(server, every(0.0, 3), on_begin=lambda: sent_by_then.append(len(server.bodies)))
+    assert sent_by_then == [0]
+
+
 async def test_a_503_is_asked_again_after_its_retry_after(server: Any) -> None:
     server.refusals = [(503, {"Retry-After": "0"}), (503, {"Retry-After": "0"})]
     result = await run(server, every(0.0, 1))

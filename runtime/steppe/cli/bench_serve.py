@@ -116,6 +116,8 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
     began_epoch_s = time.time()
     with _metered(values) as (meter, provenance):
         log = None if meter is None else EnergyLog(meter, values["slice_s"])
+        if log is not None:
+            plan = replace(plan, replay=replace(plan.replay, on_begin=log.begin))
         with contextlib.nullcontext() if log is None else log.running():
             result = run_load(plan, Console(stderr=True))
     energy = None if log is None else log.energy(result)

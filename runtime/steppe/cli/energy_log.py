@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from steppe.energy.span import span_error_j
+from steppe.errors import DeviceError
 from steppe.load.results import LoadResult
 from steppe.load.stream import Completed
 from steppe.measure.serving import LoadEnergy, slices_of
@@ -46,29 +48,43 @@ class EnergyLog:
     Attributes:
         meter: The meter.
         every_s: Time between two readings, s.
+        clock: Tells the time, s.
         cuts: Each reading.
     """
 
     meter: Meter
     every_s: float
+    clock: Callable[[], float] = time.monotonic
     cuts: list[Cut] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Read from now on, for the load begins; a thread waits for the meter."""
+        work = partial(self._work, self.clock())
+        self._thread = threading.Thread(target=work, daemon=True, name="energy-log")
+        self._thread.start()
 
     @contextmanager
     def running(self) -> Generator[None]:
-        """Read at both ends of the block and meanwhile."""
-        self._cut()
-        thread = threading.Thread(target=self._work, daemon=True, name="energy-log")
-        thread.start()
+        """Read from `begin`, which is called inside the block, to the block's end."""
         try:
             yield
         finally:
             self._stop.set()
-            thread.join()
-            self._cut()
+            end_s = self.clock()
+            if self._thread is not None:
+                self._thread.join()
+                self._cut(end_s)
 
     def energy(self, result: LoadResult) -> LoadEnergy:
-        """Return the energy of the load, with the tokens that each slice brought."""
+        """Return the energy of the load, with the tokens that each slice brought.
+
+        Raises:
+            DeviceError: The meter gave no reading when it began.
+        """
+        if len(self.cuts) < 2:
+            raise DeviceError("asked for the energy of a load, found no reading at its beginning")
         first, last = self.cuts[0], self.cuts[-1]
         answers = [r.outcome for r in result.requests if isinstance(r.outcome, Completed)]
         tokens = [(a.first_s, a.last_s, a.output_tokens) for a in answers]
@@ -76,10 +92,12 @@ class EnergyLog:
         error_j = span_error_j((cut.error_j, cut.quality) for cut in self.cuts[1:])
         return LoadEnergy(last.energy_j - first.energy_j, error_j, slices_of(cuts, tokens))
 
-    def _work(self) -> None:
+    def _work(self, begin_s: float) -> None:
+        self._cut(begin_s)
         while not self._stop.wait(self.every_s):
-            self._cut()
+            now_s = self.clock()
+            if not self._stop.is_set():  # the end is not earlier than any cut
+                self._cut(now_s)
 
-    def _cut(self) -> None:
-        at_s = time.monotonic()
+    def _cut(self, at_s: float) -> None:
         self.cuts.append(Cut(at_s, *self.meter.read_at(at_s)))

@@ -50,6 +50,7 @@ class ReplayOptions:
         retry_limit_s: Longest time over which a request's 503s are waited out, s.
         request_timeout_s: Longest time that one try may take, s.
         max_connections: Most connections open at once.
+        on_begin: Called when the replay's time begins.
         on_chunk: Called for each chunk with tokens, as it comes.
         on_end: Called with each request's result, as it ends.
     """
@@ -62,6 +63,7 @@ class ReplayOptions:
     retry_limit_s: float = 600.0
     request_timeout_s: float = 900.0
     max_connections: int = 2000
+    on_begin: Callable[[], None] = lambda: None
     on_chunk: Callable[[], None] = lambda: None
     on_end: Callable[[RequestResult], None] = lambda _: None
 
@@ -103,6 +105,7 @@ async def replay(
     """
     async with open_session(options.max_connections, options.request_timeout_s) as session:
         run = _Replay(session, target, options, on_progress)
+        options.on_begin()
         work = asyncio.ensure_future(run.send_all(arrivals))
         stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
         try:

@@ -1,0 +1,95 @@
+"""The joules of a load, from where its time begins to its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from steppe.cli import bench_serve
+from steppe.cli.bench_serve import serve_command
+from steppe.cli.energy_log import EnergyLog
+from steppe.errors import DeviceError
+from steppe.load import command
+from steppe.load.arrivals import Arrival
+from steppe.load.command import LoadPlan, plan_arrivals, run_load
+from steppe.load.replay import ClosedLoop, ReplayOptions
+from steppe.load.results import LoadResult
+from steppe.measure.provenance import Provenance
+
+
+class FakeMeter:
+    def __init__(self) -> None:
+        self.joules = 0.0
+
+    def read_at(self, at_s: float) -> tuple[float, float, str]:
+        self.joules += 50.0
+        return self.joules, 0.5, "counter"
+
+
+def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
+    url: str,
+) -> None:
+    log = EnergyLog(FakeMeter(), every_s=0.02)
+    arrivals = (Arrival(0.0, 4, 20),) * 6
+    options = ReplayOptions(pacing=ClosedLoop(3), on_begin=log.begin)
+    plan = LoadPlan(url=url, source=arrivals, replay=options)
+    with log.running():
+        result: Any = run_load(plan, Console(quiet=True))
+    energy = log.energy(result)
+    assert energy.energy_j == 50.0 * (len(log.cuts) - 1)
+    assert energy.error_j == 0.5 * min(2, len(log.cuts) - 1)
+    assert sum(piece.output_tokens for piece in energy.slices) == pytest.approx(120)
+
+
+class SteadyMeter:
+    def read_at(self, at_s: float) -> tuple[float, float, str]:
+        return 50.0 * at_s, 0.5, "counter"
+
+
+def test_what_is_drawn_before_a_load_begins_is_not_its_energy() -> None:
+    now = [0.0]
+    log = EnergyLog(SteadyMeter(), every_s=1000.0, clock=lambda: now[0])
+    with log.running():
+        now[0] = 10.0
+        log.begin()
+        now[0] = 14.0
+    assert [cut.at_s for cut in log.cuts] == [10.0, 14.0]
+    assert log.energy(LoadResult("m", 4.0, 0, ())).energy_j == 50.0 * 4.0
+
+
+def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
+    url: str, provenance: Provenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready_s: list[float] = []
+    asked_s: list[float] = []
+
+    class Meter(SteadyMeter):
+        def read_at(self, at_s: float) -> tuple[float, float, str]:
+            asked_s.append(at_s)
+            return super().read_at(at_s)
+
+    def prepare(plan: LoadPlan) -> tuple[Arrival, ...]:
+        arrivals = plan_arrivals(plan)
+        ready_s.append(time.monotonic())
+        return arrivals
+
+    monkeypatch.setattr(bench_serve, "_metered", lambda _: nullcontext((Meter(), provenance)))
+    monkeypatch.setattr(command, "plan_arrivals", prepare)
+    options = ("--concurrency", "2", "--requests", "4", "--prompt", "3", "--output", "3", "--json")
+    document = json.loads(CliRunner().invoke(serve_command, ["--url", url, *options]).stdout)
+    assert min(asked_s) > ready_s[0]
+    assert document["total_gpu_energy"] == pytest.approx(50 * (max(asked_s) - min(asked_s)))
+
+
+def test_a_load_without_a_reading_at_its_beginning_has_no_energy() -> None:
+    log = EnergyLog(SteadyMeter(), every_s=1000.0)
+    with log.running():
+        pass
+    with pytest.raises(DeviceError, match="no reading at its beginning"):
+        log.energy(LoadResult("m", 4.0, 0, ()))
