@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.errors import ReplicaError
+from steppe.errors import DeviceError, ReplicaError
 from steppe.measure.sweep import (
     SETTLE_S,
     Grid,
+    measure_draw_w,
     measure_rest,
     powers_of_two,
     spread_clocks,
@@ -114,6 +115,19 @@ def test_rest_is_measured_at_the_lowest_clock_and_everybody_wakes_again(bench: F
     assert rest.asleep_w == pytest.approx(10.0)
     assert bench.parked == set()
     assert set(bench.asked) == {(None, 1)}
+
+
+def test_the_mean_draw_is_that_of_one_replica(bench: FakeBench) -> None:
+    for name, batch_limit in zip(NAMES, (4, 16), strict=True):
+        bench.set_point(name, 600, batch_limit)
+    assert measure_draw_w(bench, NAMES, 3.0) == pytest.approx(36.0)
+
+
+def test_a_draw_from_meters_that_stand_is_an_error(bench: FakeBench) -> None:
+    stands = FakeTotals(5.0, 100.0, 0, 0, 0)
+    bench.reading = lambda replica: stands  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="replica-1: asked for 3 s of energy, found no reading"):
+        measure_draw_w(bench, NAMES, 3.0)
 
 
 @settings(deadline=None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from steppe.cli.bench_meter import (
+    REST_S,
     HostMeter,
     choose_gpus,
     clock_setter,
@@ -38,7 +39,7 @@ from steppe.measure.provenance import Provenance, host_name, installed_versions,
 from steppe.measure.result import RestWatts
 from steppe.measure.saturate import Saturation, saturated
 from steppe.measure.subject import Rig
-from steppe.measure.sweep import SETTLE_S, measure_rest
+from steppe.measure.sweep import SETTLE_S, measure_draw_w, measure_rest
 
 DEFAULT_LONGEST = 2048
 
@@ -142,17 +143,11 @@ def _rest(crew: Crew, names: list[str], bare_w: float | None, gpus_each: int) ->
     for name in names:
         crew.set_point(name, highest, 1)
     time.sleep(SETTLE_S)
-    before = [crew.reading(name) for name in names]
-    time.sleep(3.0)
-    after = [crew.reading(name) for name in names]
-    spans = [
-        (b.energy_j - a.energy_j) / (b.time_s - a.time_s)
-        for a, b in zip(before, after, strict=True)
-    ]
+    loaded_idle_w = measure_draw_w(crew, names, REST_S)
     low = measure_rest(crew, names)
     return RestWatts(
         bare_w=None if bare_w is None else bare_w * gpus_each,
-        loaded_idle_w=sum(spans) / len(spans),
+        loaded_idle_w=loaded_idle_w,
         floor_idle_w=low.idle_w,
         asleep_w=low.asleep_w,
     )

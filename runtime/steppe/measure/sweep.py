@@ -119,19 +119,33 @@ def powers_of_two(largest: int) -> tuple[int, ...]:
     return (*powers, largest)
 
 
+def measure_draw_w(bench: Bench, replicas: Sequence[str], seconds: float) -> float:
+    """Return the mean draw of one of the replicas, as they are, over the next seconds, W.
+
+    Raises:
+        DeviceError: The meters of a replica gave no reading meanwhile.
+    """
+    spans = _spans(bench, replicas, seconds)
+    return sum((b.energy_j - a.energy_j) / (b.time_s - a.time_s) for a, b in spans) / len(spans)
+
+
 def measure_rest(bench: Bench, replicas: Sequence[str]) -> Rest:
-    """Measure the draw of idle and of sleeping replicas, at the lowest clock."""
+    """Measure the draw of idle and of sleeping replicas, at the lowest clock.
+
+    Raises:
+        DeviceError: The meters of a replica gave no reading meanwhile.
+    """
     for replica in replicas:
         bench.set_point(replica, None, 1)
     time.sleep(SETTLE_S)
-    idle = _spans(bench, replicas, REST_S)
+    idle_w = measure_draw_w(bench, replicas, REST_S)
     for replica in replicas:
         bench.park(replica, parked=True)
     time.sleep(SETTLE_S)
-    asleep = _spans(bench, replicas, REST_S)
+    asleep_w = measure_draw_w(bench, replicas, REST_S)
     for replica in replicas:
         bench.park(replica, parked=False)
-    return Rest(_mean_w(idle), _mean_w(asleep))
+    return Rest(idle_w, asleep_w)
 
 
 def sweep(
@@ -218,10 +232,6 @@ def _spans(bench: Bench, replicas: Sequence[str], length_s: float) -> list[tuple
         if b.time_s <= a.time_s:
             raise DeviceError(f"{replica}: asked for {length_s:g} s of energy, found no reading")
     return list(zip(before, after, strict=True))
-
-
-def _mean_w(spans: Sequence[tuple[Totals, Totals]]) -> float:
-    return sum((b.energy_j - a.energy_j) / (b.time_s - a.time_s) for a, b in spans) / len(spans)
 
 
 def _window(setting: tuple[int, int], span: tuple[Totals, Totals]) -> SweepWindow:
