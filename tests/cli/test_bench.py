@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -211,8 +212,64 @@ def test_comparing_two_sweeps_says_whether_the_difference_is_real(
 
 def test_a_sweep_and_a_load_test_cannot_be_compared(tmp_path: Path, provenance: Provenance) -> None:
     write_sweep(tmp_path / "a", provenance, 1.0)
-    (tmp_path / "b").mkdir()
-    serve = {"slices": [], "provenance": {"energy_source": "measured"}}
-    (tmp_path / "b" / "serve.json").write_text(json.dumps(serve))
-    result = invoke("compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    result = invoke("compare", str(tmp_path / "a"), write_load(tmp_path / "b", [(1.0, 1)] * 3))
     assert isinstance(result.exception, UsageError)
+    assert str(result.exception).endswith(f"b: a serve, and {tmp_path / 'a'} a sweep")
+
+
+Pieces = list[tuple[float, float]]
+
+
+def write_load(folder: Path, pieces: Pieces, error_j: float | None = 0.0) -> str:
+    """Write a load test whose slices of 1 s have these joules and tokens."""
+    folder.mkdir()
+    slices = [{"duration_s": 1.0, "energy_j": j, "output_tokens": t} for j, t in pieces]
+    document = {
+        "slices": slices,
+        "total_gpu_energy_error": error_j,
+        "provenance": {"energy_source": "measured"},
+    }
+    (folder / "serve.json").write_text(json.dumps(document))
+    return str(folder)
+
+
+def compared(*folders: str) -> dict[str, Any]:
+    result = invoke("compare", *folders, "--json")
+    assert result.exit_code == 0, result.exception
+    found: dict[str, Any] = json.loads(result.output)["comparisons"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "change"),
+    [
+        ([(300.0, 100), (300.0, 0)] * 6, [(300.0, 100), (100.0, 0)] * 6, 4 / 6),
+        ([(100.0, 100)] * 10, [(100.0, 200), (100.0, 0)] * 5, 1.0),
+        ([(100.0, 100)] * 10, [(100.0, 50), (100.0, 150)] * 6, 1.0),
+    ],
+)
+def test_the_change_between_two_loads_is_that_of_their_totals_idle_slices_too(
+    tmp_path: Path, baseline: Pieces, other: Pieces, change: float
+) -> None:
+    found = compared(write_load(tmp_path / "a", baseline), write_load(tmp_path / "b", other))
+    assert found["energy_per_output_token"]["ratio"]["value"] == pytest.approx(change)
+
+
+def test_a_server_that_saves_where_it_idles_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    burning = write_load(tmp_path / "a", [(300.0, 100), (300.0, 0)] * 30)
+    sleeping = write_load(tmp_path / "b", [(300.0, 100), (100.0, 0)] * 30)
+    found = compared(burning, sleeping)
+    assert found["energy_per_output_token"]["is_real"]
+    assert not found["output_throughput"]["is_real"]
+    assert "60 and 60 windows" in found["energy_per_output_token"]["sentence"]
+
+
+@pytest.mark.parametrize("piece", [(100.0, 0.0), (0.0, 100.0)])
+def test_a_load_without_tokens_or_joules_is_named(
+    tmp_path: Path, piece: tuple[float, float]
+) -> None:
+    sound, empty = write_load(tmp_path / "a", [(1.0, 1)] * 3), write_load(tmp_path / "b", [piece])
+    result = invoke("compare", sound, empty)
+    assert isinstance(result.exception, UsageError)
+    assert "b/serve.json" in str(result.exception)
+    assert "in the slices, found none" in str(result.exception)

@@ -29,6 +29,8 @@ from steppe.options import SEED
 
 SERVE_FILE = "serve.json"
 PER_TOKEN, RATE = "energy_per_output_token", "output_throughput"
+LOAD = "load"
+"""The only point of a load test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,14 @@ def _read_serve(path: Path, file: Path) -> Result:
                 slices = tuple(_slice(place, piece) for place, piece in enumerate(pieces))
             case _:
                 raise ValueError("asked for slices, a list, and provenance.energy_source, a text")
+        for total in ("duration_s", "energy_j", "output_tokens"):
+            if not any(getattr(piece, total) for piece in slices):
+                raise ValueError(f"asked for {total} in the slices, found none")
     except ValueError as error:
         raise UsageError(f"{file}: no result of `steppe bench serve`: {error}") from error
-    energy = LoadEnergy(0.0, 0.0, slices)
-    return Result(
-        str(path), "serve", source, {PER_TOKEN: energy.joule_ratios, RATE: energy.rate_ratios}
-    )
+    energy = LoadEnergy(math.fsum(piece.energy_j for piece in slices), 0.0, slices)
+    quantities = {PER_TOKEN: {LOAD: energy.energy_ratios}, RATE: {LOAD: energy.rate_ratios}}
+    return Result(str(path), "serve", source, quantities)
 
 
 def _slice(place: int, piece: Any) -> Slice:

@@ -1,9 +1,11 @@
 """Is the difference between two results real? Paired statistics over what both measured.
 
-Both results hold the same points (same phase, limits and lengths) or the same slices of one load.
-Each such pair gives the logarithm of a ratio; so a change of 10 % counts alike at every point.
-Their mean has a bootstrap interval over the pairs, and Wilcoxon's signed-rank test (Biometrics
-Bulletin 1, 1945) asks how often chance alone would give signs and ranks as one-sided as these.
+Two sweeps hold the same points: same phase, limits and lengths. Each such pair gives the logarithm
+of a ratio; so a change of 10 % counts alike at every point. Their mean has a bootstrap interval
+over the pairs, and Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945) asks how often chance
+alone would give signs and ranks as one-sided as these. Two loads are one point each: the ratio of
+their totals, with a bootstrap interval over whole slices of both. Slices are no pairs: in its fifth
+a fast server does other work than a slow one.
 With several results against one baseline its p values are corrected by Holm's method (1979).
 """
 
@@ -32,12 +34,14 @@ class PairRatio:
         baseline: Its value in the baseline.
         value: Its value in the other result.
         ratio: Other over baseline, with its interval over the windows of both.
+        windows: How many the baseline has, and the other.
     """
 
     key: str
     baseline: float
     value: float
     ratio: Interval
+    windows: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Comparison:
     Attributes:
         quantity: Name of the quantity, such as `energy_per_output_token`.
         pairs: The points that both have.
-        ratio: Geometric mean of other over baseline, with its interval.
+        ratio: Geometric mean of other over baseline, with its interval; of one point its own.
         wilcoxon_p: p of the signed-rank test, corrected; None with fewer than six pairs.
     """
 
@@ -69,12 +73,19 @@ class Comparison:
         change = self.ratio.value - 1
         low, high = self.ratio.low - 1, self.ratio.high - 1
         p = "" if self.wilcoxon_p is None else f", Wilcoxon p = {self.wilcoxon_p:.2g}"
-        proof = f"95 % interval {low:+.1%} to {high:+.1%}{p}, {len(self.pairs)} pairs"
+        proof = f"95 % interval {low:+.1%} to {high:+.1%}{p}, {self._count}"
         if not self.ratio.is_bounded:
             return f"{self.quantity}: {change:+.1%}; too few windows to tell whether it is real"
         if self.is_real:
             return f"{self.quantity}: {change:+.1%}; the difference is real ({proof})"
-        return f"{self.quantity}: no difference that these data can tell from chance ({proof})"
+        told = "no difference that these data can tell from chance"
+        return f"{self.quantity}: {change:+.1%}; {told} ({proof})"
+
+    @property
+    def _count(self) -> str:
+        if len(self.pairs) != 1:
+            return f"{len(self.pairs)} pairs"
+        return "{} and {} windows".format(*self.pairs[0].windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,8 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _pair(key: str, a: Ratios, b: Ratios, rng: np.random.Generator) -> PairRatio:
     log = log_ratio_interval((a.above, a.below), (b.above, b.below), rng)
-    return PairRatio(key, a.value, b.value, _exponential(log))
+    windows = len(a.above), len(b.above)
+    return PairRatio(key, a.value, b.value, _exponential(log), windows)
 
 
 def _exponential(log: Interval) -> Interval:

@@ -8,7 +8,7 @@ where AIPerf shows millijoules for a token.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -91,21 +91,20 @@ class LoadEnergy:
         return interval.widened(self.error_j / sum(tokens)).above_zero()
 
     @property
-    def joule_ratios(self) -> dict[str, Ratios]:
-        """Joules and tokens, slice by slice, for a paired comparison."""
-        return self._pairs(lambda piece: Ratios((piece.energy_j,), (piece.output_tokens,)))
+    def energy_ratios(self) -> Ratios:
+        """Joules over tokens of whole slices; those without tokens are part, with their joules."""
+        return Ratios(
+            tuple(piece.energy_j for piece in self.slices),
+            tuple(piece.output_tokens for piece in self.slices),
+        )
 
     @property
-    def rate_ratios(self) -> dict[str, Ratios]:
-        """Tokens and seconds, slice by slice."""
-        return self._pairs(lambda piece: Ratios((piece.output_tokens,), (piece.duration_s,)))
-
-    def _pairs(self, ratios: Callable[[Slice], Ratios]) -> dict[str, Ratios]:
-        return {
-            f"slice {number}": ratios(piece)
-            for number, piece in enumerate(self.slices)
-            if piece.output_tokens > 0 and piece.energy_j > 0
-        }
+    def rate_ratios(self) -> Ratios:
+        """Tokens over seconds of whole slices."""
+        return Ratios(
+            tuple(piece.output_tokens for piece in self.slices),
+            tuple(piece.duration_s for piece in self.slices),
+        )
 
 
 def energy_keys(
