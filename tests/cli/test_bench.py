@@ -161,6 +161,10 @@ def test_lengths_that_no_model_has_are_refused(option: str) -> None:
             for duration, tokens in (("-1", "5"), ("1", "-5"), ("true", "5"), ("1", "null"))
         ],
         (
+            '{"slices": [], "total_gpu_energy_error": "x", "provenance": {"energy_source": "x"}}',
+            "total_gpu_energy_error: asked for a number from 0, found 'x'",
+        ),
+        (
             '{"slices": [3], "provenance": {"energy_source": "x"}}',
             "slices.0: asked for finite numbers from 0 in duration_s",
         ),
@@ -262,6 +266,20 @@ def test_a_server_that_saves_where_it_idles_is_told_from_one_that_does_not(tmp_p
     assert found["energy_per_output_token"]["is_real"]
     assert not found["output_throughput"]["is_real"]
     assert "60 and 60 windows" in found["energy_per_output_token"]["sentence"]
+
+
+@pytest.mark.parametrize("error_j", [25.0, None])
+def test_loads_are_judged_by_what_their_meters_may_be_off_by(
+    tmp_path: Path, error_j: float | None
+) -> None:
+    a = [(100.0 + i % 2, 100.0) for i in range(10)]
+    b = [(96.0 + i % 2, 100.0) for i in range(10)]
+    sure = compared(write_load(tmp_path / "a", a), write_load(tmp_path / "b", b))
+    assert sure["energy_per_output_token"]["is_real"]
+    unsure = compared(
+        write_load(tmp_path / "c", a, error_j), write_load(tmp_path / "d", b, error_j)
+    )
+    assert not unsure["energy_per_output_token"]["is_real"]
 
 
 @pytest.mark.parametrize("piece", [(100.0, 0.0), (0.0, 100.0)])

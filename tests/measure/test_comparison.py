@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -77,6 +78,40 @@ def test_windows_of_which_most_are_empty_can_tell_nothing(baseline: Ratios, othe
     found = compared({"x": baseline}, {"x": other})
     assert not found.is_real
     assert "too few windows" in found.sentence
+
+
+@pytest.mark.parametrize("points", [1, 8])
+def test_what_the_meters_may_be_off_by_proves_nothing(points: int) -> None:
+    rng = np.random.default_rng(4)
+    a, b = made(rng, 1.0, points, 0.001), made(rng, 0.98, points, 0.001)
+    assert compared(a, b).is_real
+    a, b = ({key: replace(r, error_share=0.01) for key, r in x.items()} for x in (a, b))
+    found = compared(a, b)
+    assert not found.is_real
+    assert found.ratio.low < 0.961
+    assert found.pairs[0].ratio.high > 1.0
+
+
+@pytest.mark.parametrize("error_share", [1.0, math.inf])
+@pytest.mark.parametrize("points", [1, 8])
+def test_a_meter_that_may_be_wrong_about_all_it_says_proves_nothing(
+    points: int, error_share: float
+) -> None:
+    rng = np.random.default_rng(5)
+    a, b = made(rng, 1.0, points), made(rng, 0.5, points)
+    b["point 0"] = replace(b["point 0"], error_share=error_share)
+    found = compared(a, b)
+    assert not found.is_real
+    assert "no bound of the meter's error" in found.sentence
+
+
+def test_a_points_joules_bring_the_error_of_their_meter(
+    make_point: Callable[..., PointResult],
+) -> None:
+    point = make_point(1800, 8)
+    energy_j = sum(window.energy_j for window in point.windows)
+    assert energy_per_token([point])[point.setting.key].error_share == 0.2 / energy_j
+    assert output_rate([point])[point.setting.key].error_share == 0.0
 
 
 def test_results_without_a_common_point_cannot_be_compared() -> None:

@@ -106,8 +106,9 @@ def _read(path: Path) -> Result:
 def _read_serve(path: Path, file: Path) -> Result:
     try:
         match orjson.loads(file.read_bytes()):
-            case {"slices": [*pieces], "provenance": {"energy_source": str(source)}}:
+            case {"slices": [*pieces], "provenance": {"energy_source": str(source)}, **rest}:
                 slices = tuple(_slice(place, piece) for place, piece in enumerate(pieces))
+                error_j = _bound_j(rest.get("total_gpu_energy_error"))
             case _:
                 raise ValueError("asked for slices, a list, and provenance.energy_source, a text")
         for total in ("duration_s", "energy_j", "output_tokens"):
@@ -115,15 +116,28 @@ def _read_serve(path: Path, file: Path) -> Result:
                 raise ValueError(f"asked for {total} in the slices, found none")
     except ValueError as error:
         raise UsageError(f"{file}: no result of `steppe bench serve`: {error}") from error
-    energy = LoadEnergy(math.fsum(piece.energy_j for piece in slices), 0.0, slices)
+    energy = LoadEnergy(math.fsum(piece.energy_j for piece in slices), error_j, slices)
     quantities = {PER_TOKEN: {LOAD: energy.energy_ratios}, RATE: {LOAD: energy.rate_ratios}}
     return Result(str(path), "serve", source, quantities)
+
+
+def _bound_j(value: Any) -> float:
+    """Return the bound of the meter's error, J; JSON knows no infinity, and has null."""
+    if value is None:
+        return math.inf
+    if not _is_sound(value):
+        raise ValueError(f"total_gpu_energy_error: asked for a number from 0, found {value!r:.100}")
+    return float(value)
+
+
+def _is_sound(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def _slice(place: int, piece: Any) -> Slice:
     keys = ("duration_s", "energy_j", "output_tokens")
     found: list[Any] = [piece.get(k) for k in keys] if isinstance(piece, Mapping) else [None]
-    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in found):
+    if not all(map(_is_sound, found)):
         asked = "finite numbers from 0 in duration_s, energy_j and output_tokens"
         raise ValueError(f"slices.{place}: asked for {asked}, found {str(piece)[:100]}")
     return Slice(*found)

@@ -6,6 +6,9 @@ over the pairs, and Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945) as
 alone would give signs and ranks as one-sided as these. Two loads are one point each: the ratio of
 their totals, with a bootstrap interval over whole slices of both. Slices are no pairs: in its fifth
 a fast server does other work than a slow one.
+
+No window shows how far a meter is off; so the bounds of both errors widen every interval. They may
+be one meter's and cancel in part, which nobody can tell from here.
 With several results against one baseline its p values are corrected by Holm's method (1979).
 """
 
@@ -35,6 +38,7 @@ class PairRatio:
         value: Its value in the other result.
         ratio: Other over baseline, with its interval over the windows of both.
         windows: How many the baseline has, and the other.
+        log_error: As in `Comparison`.
     """
 
     key: str
@@ -42,6 +46,7 @@ class PairRatio:
     value: float
     ratio: Interval
     windows: tuple[int, int]
+    log_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +58,15 @@ class Comparison:
         pairs: The points that both have.
         ratio: Geometric mean of other over baseline, with its interval; of one point its own.
         wilcoxon_p: p of the signed-rank test, corrected; None with fewer than six pairs.
+        log_error: What both meters together may shift the logarithm of the ratio by, at most; part
+            of the interval.
     """
 
     quantity: str
     pairs: tuple[PairRatio, ...]
     ratio: Interval
     wilcoxon_p: float | None
+    log_error: float = 0.0
 
     @property
     def is_real(self) -> bool:
@@ -74,6 +82,10 @@ class Comparison:
         low, high = self.ratio.low - 1, self.ratio.high - 1
         p = "" if self.wilcoxon_p is None else f", Wilcoxon p = {self.wilcoxon_p:.2g}"
         proof = f"95 % interval {low:+.1%} to {high:+.1%}{p}, {self._count}"
+        if not math.isfinite(self.log_error):
+            return (
+                f"{self.quantity}: {change:+.1%}; no bound of the meter's error, so none can tell"
+            )
         if not self.ratio.is_bounded:
             return f"{self.quantity}: {change:+.1%}; too few windows to tell whether it is real"
         if self.is_real:
@@ -95,23 +107,36 @@ class Ratios:
     Attributes:
         above: One number a window, such as J.
         below: One number a window, such as tokens.
+        error_share: What the meter may be off by, at most, share of the value.
     """
 
     above: tuple[float, ...]
     below: tuple[float, ...]
+    error_share: float = 0.0
 
     @property
     def value(self) -> float:
         """Ratio of the sums."""
         return sum(self.above) / sum(self.below)
 
+    @property
+    def log_error(self) -> float:
+        """Bound of the error of the value's logarithm; none when all of it may be error."""
+        return -math.log1p(-self.error_share) if self.error_share < 1 else math.inf
+
+
+def joules_per_token(energy_j: Sequence[float], tokens: Sequence[float], error_j: float) -> Ratios:
+    """Return joules and output tokens a window, of which there are some, and the meter's error."""
+    return Ratios(tuple(energy_j), tuple(tokens), error_j / math.fsum(energy_j))
+
 
 def energy_per_token(points: Sequence[PointResult]) -> dict[str, Ratios]:
     """Return joules and output tokens a window of the sound points, by key."""
     return {
-        point.setting.key: Ratios(
-            tuple(window.energy_j for window in point.windows),
-            tuple(float(window.output_tokens) for window in point.windows),
+        point.setting.key: joules_per_token(
+            [window.energy_j for window in point.windows],
+            [float(window.output_tokens) for window in point.windows],
+            point.meter_error_j,
         )
         for point in points
         if point.is_sound
@@ -150,9 +175,10 @@ def compare(
         return None
     logs = [math.log(pair.ratio.value) for pair in pairs]
     if len(pairs) == 1:
-        return Comparison(quantity, pairs, pairs[0].ratio, None)
-    mean = _exponential(mean_interval(logs, rng))
-    return Comparison(quantity, pairs, mean, _wilcoxon(logs))
+        return Comparison(quantity, pairs, pairs[0].ratio, None, pairs[0].log_error)
+    log_error = math.fsum(pair.log_error for pair in pairs) / len(pairs)
+    mean = _exponential(mean_interval(logs, rng).widened(log_error))
+    return Comparison(quantity, pairs, mean, _wilcoxon(logs), log_error)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -170,8 +196,9 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _pair(key: str, a: Ratios, b: Ratios, rng: np.random.Generator) -> PairRatio:
     log = log_ratio_interval((a.above, a.below), (b.above, b.below), rng)
-    windows = len(a.above), len(b.above)
-    return PairRatio(key, a.value, b.value, _exponential(log), windows)
+    windows, log_error = (len(a.above), len(b.above)), a.log_error + b.log_error
+    ratio = _exponential(log.widened(log_error))
+    return PairRatio(key, a.value, b.value, ratio, windows, log_error)
 
 
 def _exponential(log: Interval) -> Interval:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from steppe.measure.comparison import Ratios
+from steppe.measure.comparison import Ratios, joules_per_token
 from steppe.measure.statistics import Interval, ratio_interval
 
 Summary = Mapping[str, Any]
@@ -93,9 +93,10 @@ class LoadEnergy:
     @property
     def energy_ratios(self) -> Ratios:
         """Joules over tokens of whole slices; those without tokens are part, with their joules."""
-        return Ratios(
-            tuple(piece.energy_j for piece in self.slices),
-            tuple(piece.output_tokens for piece in self.slices),
+        return joules_per_token(
+            [piece.energy_j for piece in self.slices],
+            [piece.output_tokens for piece in self.slices],
+            self.error_j,
         )
 
     @property
