@@ -13,7 +13,9 @@ from steppe.measure.comparison import (
     compare,
     corrected,
     energy_per_token,
+    joules_per_token,
     output_rate,
+    tokens_per_second,
 )
 from steppe.measure.result import Flag, Phase, PointResult
 from steppe.measure.statistics import Interval
@@ -102,16 +104,38 @@ def test_a_meter_that_may_be_wrong_about_all_it_says_proves_nothing(
     b["point 0"] = replace(b["point 0"], error_share=error_share)
     found = compared(a, b)
     assert not found.is_real
-    assert "no bound of the meter's error" in found.sentence
+    assert "error has no bound" in found.sentence
 
 
-def test_a_points_joules_bring_the_error_of_their_meter(
+def test_a_point_brings_the_error_of_its_meter_and_of_one_token(
     make_point: Callable[..., PointResult],
 ) -> None:
     point = make_point(1800, 8)
     energy_j = sum(window.energy_j for window in point.windows)
-    assert energy_per_token([point])[point.setting.key].error_share == 0.2 / energy_j
-    assert output_rate([point])[point.setting.key].error_share == 0.0
+    tokens = sum(window.output_tokens for window in point.windows)
+    joules, rate = energy_per_token([point]), output_rate([point])
+    assert joules[point.setting.key].error_share == pytest.approx(0.2 / energy_j + 1 / tokens)
+    assert rate[point.setting.key].error_share == 1 / tokens
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_pairs_or_windows_that_happen_to_agree_prove_nothing_three_do(count: int) -> None:
+    fine, lean = Ratios((50.0,) * 3, (10.0,) * 3), Ratios((45.0,) * 3, (10.0,) * 3)
+    names = ("x", "y", "z")[:count]
+    pairs = compared(dict.fromkeys(names, fine), dict.fromkeys(names, lean))
+    few, other = Ratios((50.0,) * count, (10.0,) * count), Ratios((45.0,) * count, (10.0,) * count)
+    windows = compared({"x": few}, {"x": other})
+    assert [pairs.is_real, windows.is_real] == [count == 3, count == 3]
+    assert ("too few pairs" in pairs.sentence) == (count == 2)
+    assert ("too few windows" in windows.sentence) == (count == 2)
+
+
+@pytest.mark.parametrize(("more", "is_real"), [(0.1, False), (1.0, True)])
+def test_a_difference_of_one_token_in_all_proves_nothing(more: float, is_real: bool) -> None:
+    evenly, tokens = [50.0] * 10, ([100.0] * 10, [100.0 + more] * 10)
+    joules = [{"x": joules_per_token(evenly, each, 0.0)} for each in tokens]
+    rates = [{"x": tokens_per_second(each, evenly)} for each in tokens]
+    assert [compared(*joules).is_real, compared(*rates).is_real] == [is_real, is_real]
 
 
 def test_results_without_a_common_point_cannot_be_compared() -> None:

@@ -7,8 +7,9 @@ alone would give signs and ranks as one-sided as these. Two loads are one point 
 their totals, with a bootstrap interval over whole slices of both. Slices are no pairs: in its fifth
 a fast server does other work than a slow one.
 
-No window shows how far a meter is off; so the bounds of both errors widen every interval. They may
-be one meter's and cancel in part, which nobody can tell from here.
+No window shows how far a meter is off, and tokens are whole; so the bounds of these errors widen
+every interval. Both may be one meter's and cancel in part, which nobody can tell from here. Two
+windows or points that happen to agree prove nothing.
 With several results against one baseline its p values are corrected by Holm's method (1979).
 """
 
@@ -24,6 +25,8 @@ from steppe.measure.result import PointResult
 from steppe.measure.statistics import Interval, log_ratio_interval, mean_interval
 
 SIGNIFICANT = 0.05
+FEWEST = 3
+"""Windows of a point and pairs of points that an interval takes."""
 FEWEST_FOR_WILCOXON = 6
 """Five pairs cannot give a two-sided p below 0.05: 2 / 2^5 = 0.0625."""
 
@@ -58,8 +61,8 @@ class Comparison:
         pairs: The points that both have.
         ratio: Geometric mean of other over baseline, with its interval; of one point its own.
         wilcoxon_p: p of the signed-rank test, corrected; None with fewer than six pairs.
-        log_error: What both meters together may shift the logarithm of the ratio by, at most; part
-            of the interval.
+        log_error: What the readings of both may shift the ratio's logarithm by, at most; part of
+            the interval.
     """
 
     quantity: str
@@ -78,20 +81,19 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        change = self.ratio.value - 1
+        change, kind = self.ratio.value - 1, "windows" if len(self.pairs) == 1 else "pairs"
         low, high = self.ratio.low - 1, self.ratio.high - 1
         p = "" if self.wilcoxon_p is None else f", Wilcoxon p = {self.wilcoxon_p:.2g}"
         proof = f"95 % interval {low:+.1%} to {high:+.1%}{p}, {self._count}"
         if not math.isfinite(self.log_error):
-            return (
-                f"{self.quantity}: {change:+.1%}; no bound of the meter's error, so none can tell"
-            )
-        if not self.ratio.is_bounded:
-            return f"{self.quantity}: {change:+.1%}; too few windows to tell whether it is real"
-        if self.is_real:
-            return f"{self.quantity}: {change:+.1%}; the difference is real ({proof})"
-        told = "no difference that these data can tell from chance"
-        return f"{self.quantity}: {change:+.1%}; {told} ({proof})"
+            verdict = "the readings' error has no bound to tell whether it is real"
+        elif not self.ratio.is_bounded:
+            verdict = f"too few {kind} to tell whether it is real"
+        elif self.is_real:
+            verdict = f"the difference is real ({proof})"
+        else:
+            verdict = f"no difference that these data can tell from chance ({proof})"
+        return f"{self.quantity}: {change:+.1%}; {verdict}"
 
     @property
     def _count(self) -> str:
@@ -107,7 +109,7 @@ class Ratios:
     Attributes:
         above: One number a window, such as J.
         below: One number a window, such as tokens.
-        error_share: What the meter may be off by, at most, share of the value.
+        error_share: What the readings may be off by, at most, share of the value.
     """
 
     above: tuple[float, ...]
@@ -126,8 +128,20 @@ class Ratios:
 
 
 def joules_per_token(energy_j: Sequence[float], tokens: Sequence[float], error_j: float) -> Ratios:
-    """Return joules and output tokens a window, of which there are some, and the meter's error."""
-    return Ratios(tuple(energy_j), tuple(tokens), error_j / math.fsum(energy_j))
+    """Return joules and output tokens a window, of which there are some.
+
+    Args:
+        energy_j: Of each window, J.
+        tokens: Of each window.
+        error_j: Bound of the meter's error over all of them, J.
+    """
+    error_share = error_j / math.fsum(energy_j) + 1 / math.fsum(tokens)
+    return Ratios(tuple(energy_j), tuple(tokens), error_share)
+
+
+def tokens_per_second(tokens: Sequence[float], duration_s: Sequence[float]) -> Ratios:
+    """Return output tokens, of which there are some, and seconds a window."""
+    return Ratios(tuple(tokens), tuple(duration_s), 1 / math.fsum(tokens))
 
 
 def energy_per_token(points: Sequence[PointResult]) -> dict[str, Ratios]:
@@ -146,9 +160,9 @@ def energy_per_token(points: Sequence[PointResult]) -> dict[str, Ratios]:
 def output_rate(points: Sequence[PointResult]) -> dict[str, Ratios]:
     """Return output tokens and seconds a window of the sound points, by key."""
     return {
-        point.setting.key: Ratios(
-            tuple(float(window.output_tokens) for window in point.windows),
-            tuple(window.duration_s for window in point.windows),
+        point.setting.key: tokens_per_second(
+            [float(window.output_tokens) for window in point.windows],
+            [window.duration_s for window in point.windows],
         )
         for point in points
         if point.is_sound
@@ -177,7 +191,7 @@ def compare(
     if len(pairs) == 1:
         return Comparison(quantity, pairs, pairs[0].ratio, None, pairs[0].log_error)
     log_error = math.fsum(pair.log_error for pair in pairs) / len(pairs)
-    mean = _exponential(mean_interval(logs, rng).widened(log_error))
+    mean = _exponential(_if_enough(len(pairs), mean_interval(logs, rng)).widened(log_error))
     return Comparison(quantity, pairs, mean, _wilcoxon(logs), log_error)
 
 
@@ -197,8 +211,13 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _pair(key: str, a: Ratios, b: Ratios, rng: np.random.Generator) -> PairRatio:
     log = log_ratio_interval((a.above, a.below), (b.above, b.below), rng)
     windows, log_error = (len(a.above), len(b.above)), a.log_error + b.log_error
-    ratio = _exponential(log.widened(log_error))
+    ratio = _exponential(_if_enough(min(windows), log).widened(log_error))
     return PairRatio(key, a.value, b.value, ratio, windows, log_error)
+
+
+def _if_enough(count: int, interval: Interval) -> Interval:
+    """Return the interval; without ends when it is over too few."""
+    return interval if count >= FEWEST else Interval(interval.value, -math.inf, math.inf)
 
 
 def _exponential(log: Interval) -> Interval:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from steppe.measure.comparison import Ratios, joules_per_token
+from steppe.measure.comparison import Ratios, joules_per_token, tokens_per_second
 from steppe.measure.statistics import Interval, ratio_interval
 
 Summary = Mapping[str, Any]
@@ -102,9 +102,9 @@ class LoadEnergy:
     @property
     def rate_ratios(self) -> Ratios:
         """Tokens over seconds of whole slices."""
-        return Ratios(
-            tuple(piece.output_tokens for piece in self.slices),
-            tuple(piece.duration_s for piece in self.slices),
+        return tokens_per_second(
+            [piece.output_tokens for piece in self.slices],
+            [piece.duration_s for piece in self.slices],
         )
 
 
