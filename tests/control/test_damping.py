@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import (
-    LEAST_REST_S,
-    MOST_CORRECTION,
-    MOST_REST_S,
-    Corrected,
-    Ramped,
-)
+from steppe.control.damping import LEAST_REST_S, MOST_CORRECTION, MOST_REST_S, Corrected
 from steppe.control.margin import Margin
 from steppe.control.plan import Plan
 from steppe.control.state import Observation, ReplicaState
@@ -128,6 +122,18 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     assert (policy.ratio != 1.0) == is_believed
 
 
+def test_the_tick_that_sees_a_replica_wake_in_the_place_of_another_teaches_nothing(
+    fleets: Any,
+) -> None:
+    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    waking = replace(seen.replicas[1], is_waking=True)
+    swapped = replace(seen, now_s=10.0, replicas=(seen.replicas[0], waking))
+    policy.decide(replace(swapped, draw_w=80.0))
+    assert policy.ratio == 1.0
+
+
 def test_a_replica_that_is_still_waking_teaches_nothing_however_long_it_takes(fleets: Any) -> None:
     policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
@@ -167,33 +173,25 @@ def test_a_noisy_plant_gets_a_wider_margin(fleets: Any) -> None:
     assert 70.0 < policy.decide(seen).draw_w * 1.1 < 90.0
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 500)), min_size=1, max_size=30))
-def test_a_ramp_falls_at_once_and_rises_by_at_most_its_limit(
-    fleets: Any, steps: list[tuple[float, float]]
+@pytest.mark.parametrize(("awake", "budget_w"), [(16, 50.0), (8, 200.0)])
+def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few_and_less_only_once_more_are_awake(
+    fleets: Any, awake: int, budget_w: float
 ) -> None:
-    inner = Spends()
-    policy = Ramped(inner, rise_w_per_s=20.0, period_s=1.0)
-    seen = fleets.of([AWAKE] * 2, 0.0).seen
-    now_s = 0.0
-    for after_s, budget_w in steps:
-        now_s += after_s
-        before = inner.budgets_w[-1:]
-        policy.decide(replace(seen, now_s=now_s, budget_w=budget_w))
-        if before:
-            expected_w = min(budget_w, before[0] + 20.0 * max(1.0, after_s))
-            assert inner.budgets_w[-1] == pytest.approx(expected_w)
-        else:
-            assert inner.budgets_w == [budget_w]
-
-
-def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few(fleets: Any) -> None:
-    inner = Spends(replicas=16)
+    inner = Spends(replicas=awake)
     policy = Corrected(inner, Margin(0.01, 2e-4), 0.0)
-    seen = fleets.of([AWAKE] * 16, 100.0).seen
+    seen = fleets.of([AWAKE] * awake + [ASLEEP] * (16 - awake), 100.0).seen
     policy.decide(seen)
-    policy.decide(replace(seen, now_s=1.0, budget_w=50.0))
-    assert inner.budgets_w == pytest.approx([99.0, 50.0 * (1 - 0.01 * math.sqrt(2))])
+    policy.decide(replace(seen, now_s=1.0, budget_w=budget_w))
+    assert inner.budgets_w == pytest.approx([99.0, budget_w * (1 - 0.01 * math.sqrt(2))])
+
+
+def test_an_error_of_the_draw_is_that_of_the_awake_for_sleepers_do_not_spread(fleets: Any) -> None:
+    policy, alone = Corrected(Spends(4), Margin(0.0, 2e-4), asleep_w=10.0), Margin(0.0, 2e-4)
+    seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, now_s=10.0, draw_w=202.0))
+    alone.learn(2.0 / (200.0 - 12 * 10.0), 4 / 16)
+    assert policy.margin.variance == pytest.approx(alone.variance)
 
 
 @pytest.mark.parametrize(("factor", "widens"), [(0.8, False), (1.2, True)])
