@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.planner import FINISHING_SHARE
 from steppe.control.policy import FollowBudget
 from steppe.control.reconcile import (
     LEAST_TURN_S,
@@ -90,6 +92,20 @@ def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
     if plan.draining > without.draining:
         assert frozen
         assert plan.draw_w <= budget_w + 1e-9
+
+
+@pytest.mark.parametrize(("drain", "finish"), [(0, 2), (1, 1), (2, 0), (3, 0)])
+def test_those_that_drain_count_among_the_few_that_may_finish_at_once(
+    frontier: Frontier, fleets: Any, drain: int, finish: int
+) -> None:
+    assert math.ceil(FINISHING_SHARE * 32) == 2
+    states = [AWAKE] * 20 + [DRAINING] * drain + [ASLEEP] * (12 - drain)
+    seen = fleets.of(states, 32 * frontier.full.draw_w, waiting=0).seen
+    frozen = tuple(replace(r, outstanding=1) if r.state == ASLEEP else r for r in seen.replicas)
+    plan = FollowBudget(frontier, frontier.floor.draw_w).decide_among(
+        replace(seen, replicas=frozen), AwakeBounds(20, 20)
+    )
+    assert plan.draining == drain + finish
 
 
 def _emptied(replica: ReplicaSeen) -> ReplicaSeen:
