@@ -146,6 +146,15 @@ def test_narrower_bounds_win_over_the_horizon(frontier: Frontier, fleets: Any) -
     assert len(policy.decide_among(seen, AwakeBounds(2, 2)).awake) == 2
 
 
+def test_one_replica_may_wake_for_the_watts_of_now_however_little_a_wake_is_worth_ahead(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy = planned(frontier, Weather(0.0, 0.0), 4, wake_j=1e9)
+    plan = policy.decide(fleets.of([ASLEEP] * 4, 1000.0).seen)
+    assert policy.horizon.look(fleets.of([ASLEEP] * 4, 1000.0).seen, 1.0).bounds.most == 0
+    assert len(plan.awake) == 1
+
+
 def test_a_fleet_with_work_and_watts_runs_whole(frontier: Frontier, fleets: Any) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4)
     plan = policy.decide(fleets.of([AWAKE, ASLEEP, ASLEEP, ASLEEP], 1000.0).seen)
