@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from steppe.control.damping import Corrected
 from steppe.control.dip import MOST_DEPTH, Dip, FilledUp, full_share
 from steppe.control.margin import Margin
-from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy import BoundedPolicy, FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
@@ -108,6 +108,17 @@ def test_a_dip_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
     assert inner.decide(seen).awake == (SMALL, SMALL)
     assert FilledUp(inner, Dip(0.1)).decide(seen).awake == (SMALL, SMALL)
     assert FilledUp(inner, Dip(0.15)).decide(seen).awake == (LARGE, SMALL)
+
+
+def test_a_dip_is_not_filled_up_with_a_plan_that_gives_fewer_tokens(fleets: Any) -> None:
+    slow = OperatingPoint(600, 200, SMALL.output_tps - 1.0, 45.0)
+
+    class Wasteful(BoundedPolicy):
+        def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+            return plan_of(slow if seen.budget_w > 40.0 else SMALL)
+
+    seen = replace(holding(fleets, 300), budget_w=40.0)
+    assert FilledUp(Wasteful(), Dip(MOST_DEPTH)).decide(seen).awake == (SMALL,)
 
 
 def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:

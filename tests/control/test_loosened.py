@@ -52,6 +52,12 @@ def test_a_limit_is_never_tightened_nor_a_point_lost_that_others_beat(fleets: An
     assert loosened(fleets, 200.0, wide, quick).awake == (wide, quick)
 
 
+def test_who_draws_most_once_limits_are_loosened_comes_first(fleets: Any) -> None:
+    small, large, _ = POINTS
+    quick = OperatingPoint(1200, 4, 20.0, 45.0)
+    assert loosened(fleets, 200.0, quick, small).awake == (large, quick)
+
+
 @given(budget_w=st.floats(0, 400), waiting=st.integers(0, 1), replicas=st.integers(1, 5))
 def test_a_loosened_plan_keeps_the_budget_the_clocks_and_the_order(
     fleets: Any, frontier: Frontier, budget_w: float, waiting: int, replicas: int
