@@ -142,6 +142,22 @@ def plant(frontier: Frontier, fleets: Any) -> Callable[..., Plant]:
     return make
 
 
+def test_the_tick_ahead_of_a_cut_lowers_the_clocks_that_would_rest_before_it(
+    frontier: Frontier, plant: Callable[..., Plant]
+) -> None:
+    made, cut_s, lead_s, low_w = plant(4, 0), 10.3, 0.2, 120.0
+    times = TickTimes(lambda at_s: low_w if at_s >= cut_s else 200.0, 1.0, lead_s)
+    loop, now_s, clocks_mhz = replace(loop_over(made, frontier), times=times), 0.0, []
+    while now_s < cut_s:
+        made.budget_w = times.budget_w(now_s)
+        loop.tick(now_s)
+        clocks_mhz.append(max(replica.clock_mhz for replica in made.fleet.seen.replicas))
+        now_s = times.after(now_s)
+    assert clocks_mhz[-1] < clocks_mhz[-2]
+    made.observe(now_s)
+    assert made.draws_w[-1] <= low_w
+
+
 @pytest.mark.parametrize("bias", [0.9, 1.0, 1.1])
 @pytest.mark.parametrize("replicas", [2, 6])
 def test_the_draw_tracks_a_wandering_budget_while_work_waits(
