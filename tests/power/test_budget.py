@@ -100,6 +100,19 @@ def test_a_deficit_discharges_the_battery() -> None:
     assert budget.curtailed_j == 0.0
 
 
+def test_a_battery_gives_nothing_from_when_nobody_knows_the_supply() -> None:
+    budget = PowerBudget(
+        supplies=(Replay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0),),
+        clock=TraceClock(0.0, 1.0),
+        terms=SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0),
+        battery=Battery(3600.0, 10.0, 20.0),
+        stored_j=1800.0,
+    )
+    budget.settle(10.0, draw_w=115.0)
+    budget.settle(20.0, draw_w=115.0)
+    assert budget.at(20.0).charge == Charge(1650.0 / 3600.0, 0.0)
+
+
 def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
     budget.settle(10.0, draw_w=70.0)
