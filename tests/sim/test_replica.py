@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steppe.sim.batch import EngineLimits
+from steppe.sim.events import EventQueue
+from steppe.sim.kind import ReplicaKind, Transitions
+from steppe.sim.replica import Replica
+from steppe.sim.request import Arrival, Request
+
+
+@pytest.mark.parametrize("at_s", [0.005, 0.08, 0.5])
+def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
+    curved_model: Any, at_s: float
+) -> None:
+    queue = EventQueue()
+    kind = ReplicaKind(curved_model, EngineLimits(), 600, 1200, Transitions(0.0, 0.0, 0.0, 0.0))
+    read, unread = (Replica(kind, queue, 1200, lambda _, __: None) for _ in range(2))
+    for replica in (read, unread):
+        replica.limit_batch(4)
+        replica.offer(Request(1, Arrival(0.0, 100, 1000)))
+    queue.run_until(at_s)
+    alive_j = read.read_meter().energy_j
+    assert alive_j > 0
+    for replica in (read, unread):
+        replica.fail()
+    assert read.read_meter().energy_j == pytest.approx(0.0, abs=1e-9)
+    assert unread.read_meter().energy_j == pytest.approx(alive_j)
