@@ -263,78 +263,6 @@ async def test_an_error_of_another_shape_is_told_in_openai_shape(
     assert (_error(body)["message"], _error(body)["code"]) == (message, "not_found")
 
 
-async def test_a_request_waits_until_a_replica_wakes(site: Any) -> None:
-    task = asyncio.create_task(site.post())
-    await site.until(lambda: site.gateway.status().waiting == 1)
-    site.route(await site.replica("r0"))
-    status, _, _ = await task
-    assert status == 200
-
-
-async def test_the_urgent_are_served_first(open_site: Any) -> None:
-    site = await open_site()
-    replica = await site.replica("r0")
-    tasks = []
-    for number, priority in enumerate(("deferrable", "standard", "interactive")):
-        tasks.append(asyncio.create_task(site.post(X_Steppe_Priority=priority)))
-        await site.until(lambda number=number: site.gateway.status().waiting == number + 1)
-    site.route(replica, limit=1)
-    await asyncio.gather(*tasks)
-    order = [seen.headers["x-steppe-priority"] for seen in replica.seen]
-    assert order == ["interactive", "standard", "deferrable"]
-
-
-async def test_one_too_many_gets_a_503_with_the_forecast(open_site: Any) -> None:
-    site = await open_site(max_waiting=1)
-    site.gateway.set_routes((), 41.5)
-    task = asyncio.create_task(site.post())
-    await site.until(lambda: site.gateway.status().waiting == 1)
-    status, headers, body = await site.post()
-    assert (status, headers["Retry-After"]) == (503, "42")
-    assert (_error(body)["type"], _error(body)["code"]) == ("overloaded", "queue_full")
-    assert "no replica is awake" in _error(body)["message"]
-    task.cancel()
-    (ended,) = site.gateway.drain_finished()
-    assert (ended.finish, ended.status) == ("rejected", 503)
-
-
-async def test_who_gives_way_to_a_more_urgent_request_is_shed(open_site: Any) -> None:
-    site = await open_site(max_waiting=1)
-    deferred = asyncio.create_task(site.post(X_Steppe_Priority="deferrable"))
-    await site.until(lambda: site.gateway.status().waiting == 1)
-    urgent = asyncio.create_task(site.post(X_Steppe_Priority="interactive"))
-    status, headers, body = await deferred
-    assert (status, _error(body)["code"], "Retry-After" in headers) == (503, "gave_way", True)
-    (ended,) = site.gateway.drain_finished()
-    assert ended.finish == "shed"
-    site.route(await site.replica("r0"))
-    assert (await urgent)[0] == 200
-
-
-async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
-    site = await open_site(max_wait_s=0.02)
-    status, headers, body = await site.post()
-    assert (status, _error(body)["code"]) == (503, "waited_too_long")
-    assert int(headers["Retry-After"]) >= 1
-    (ended,) = site.gateway.drain_finished()
-    assert ended.finish == "shed"
-
-
-async def test_who_was_served_longer_than_allowed_to_wait_may_wait_still(
-    open_site: Any, cut: Any
-) -> None:
-    site = await open_site(max_wait_s=0.5)
-    dying, die = await site.replica("r0"), asyncio.Event()
-    dying.stream = [die, cut]
-    site.route(dying)
-    task, begun_s = asyncio.create_task(site.post()), time.monotonic()
-    await site.until(lambda: time.monotonic() > begun_s + 0.5)
-    die.set()
-    await site.until(lambda: site.gateway.status().waiting == 1 or task.done())
-    site.route(await site.replica("r1"))
-    assert (await task)[0] == 200
-
-
 async def test_a_draining_replica_finishes_what_it_has_and_gets_no_more(
     site: Any, chat_stream: bytes
 ) -> None:
@@ -363,12 +291,6 @@ async def test_the_idler_replica_is_next(site: Any) -> None:
         assert (await site.post())[1]["X-Replica"] == "r1"
     slow.gate.set()
     assert (await task)[0] == 200
-
-
-async def test_light_requests_without_a_replica_get_a_503(site: Any) -> None:
-    status, headers, body = await site.post("/v1/tokenize")
-    assert (status, _error(body)["code"]) == (503, "no_replica")
-    assert "Retry-After" in headers
 
 
 @pytest.mark.parametrize("is_served", [False, True])

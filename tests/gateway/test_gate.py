@@ -166,6 +166,19 @@ async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() 
     assert gate.table.all_outstanding() == {"r0": 0, "r1": 0}
 
 
+async def test_a_whole_answer_that_has_left_counts_as_fresh_no_more() -> None:
+    gate = Gate(max_waiting=10)
+    gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
+    for number in (1, 2):
+        gate.begin(await gate.enter(Ticket(1, number), _far()))
+    whole = await gate.enter(Ticket(1, 3), _far())
+    gate.leave(whole)
+    other = await gate.enter(Ticket(1, 4), _far())
+    assert other.route != whole.route
+    gate.begin(other)
+    assert (await gate.enter(Ticket(1, 5), _far())).route == whole.route
+
+
 async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
     gate = Gate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))

@@ -131,3 +131,17 @@ def test_metrics_are_counters_in_base_units() -> None:
         "steppe_request_duration_seconds_sum 2.0",
     ):
         assert line in lines
+
+
+def test_a_replica_that_has_left_is_outstanding_no_more() -> None:
+    metrics = GatewayMetrics()
+    metrics.exposition(0, {"r0": 2})
+    assert b'replica="r0"' not in metrics.exposition(0, {"r1": 1})
+
+
+def test_a_request_that_failed_says_nothing_of_how_long_an_answer_takes() -> None:
+    tally, metrics = _tally(), GatewayMetrics()
+    exchange = tally.open(CALLER, 101.0)
+    exchange.status = 502
+    metrics.count(tally.close(exchange, 103.0))
+    assert b"steppe_request_duration_seconds_count 0.0\n" in metrics.exposition(0, {})
