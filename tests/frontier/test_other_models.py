@@ -168,6 +168,7 @@ def test_experts_under_other_keys_are_counted(
         ({"moe_layer_interval": 2, "moe_layer_start_index": 2, "moe_layer_end_index": 24}, 11),
         ({"moe_layer_end_index": -1}, 27),
         ({"moe_layer_end_index": 9}, 9),
+        ({"moe_layer_end_index": 99}, 27),
         ({"moe_layer_start_index": None, "moe_layer_interval": None}, 27),
     ],
 )

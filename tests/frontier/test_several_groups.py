@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steppe.frontier import slots as slots_module
 from steppe.frontier.group import Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
+from steppe.frontier.slots import least_with_slots
 
 ASLEEP_W = 5.0
 points = st.builds(
@@ -106,6 +108,23 @@ def test_the_least_draw_that_covers_a_need_is_found_in_small_fleets(
     assert group.output_tps(counts) >= output_tps - 1e-6
     assert group.slots(counts) >= slots
     assert group.draw_w(counts) == pytest.approx(min(covering), rel=0.01)
+
+
+@pytest.mark.parametrize(("output_tps", "slots"), [(68.0, 43), (350.0, 74), (410.0, 150)])
+def test_a_fleet_too_large_to_be_searched_whole_loses_nothing_to_rounding(
+    monkeypatch: pytest.MonkeyPatch, output_tps: float, slots: int
+) -> None:
+    corners = ((8, 10.0, 40.0), (16, 18.0, 55.0), (4, 21.0, 60.0), (16, 30.0, 90.0))
+    points = tuple(OperatingPoint(600, *corner) for corner in corners)
+    group = Group.awake_or_asleep(
+        Frontier(points, 16.0, 20.0, "modelled"), 16, [Want(1.0, math.inf)]
+    )
+    found = least_with_slots(group, output_tps, slots)
+    monkeypatch.setattr(slots_module, "SEARCHED", 16)
+    whole = least_with_slots(group, output_tps, slots)
+    assert found is not None
+    assert whole is not None
+    assert group.draw_w(found) == pytest.approx(group.draw_w(whole))
 
 
 @settings(deadline=None)

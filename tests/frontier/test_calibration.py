@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from steppe.frontier.calibration import Calibration
+from steppe.frontier.gpu_spec import ClockCurve
+from steppe.frontier.likeness import Residual
+
+
+def test_a_calibration_that_learns_more_forgets_nothing() -> None:
+    old, new = Residual((0.0,), 0.1, -0.2), Residual((1.0,), 0.3, 0.4)
+    calibration = Calibration({}, ClockCurve(0.7, 0.5, 0.3), (old,))
+    assert calibration.with_residuals((new,)).residuals == (old, new)
