@@ -139,7 +139,7 @@ class Ending(Driver):
 
     def end(self) -> tuple[Taken, Books]:
         self.note("the books are closed")
-        return Taken([], []), Books(9.0, 8.0, 7.0, 1.0, 0.1, 0)
+        return Taken([], []), Books(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
 
     def stop(self) -> None:
         self.note("the fleet is down")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from steppe.control.margin import MOST_SPREAD, Margin, margin_against
+from steppe.control.margin import MOST_SHARE, MOST_SPREAD, Margin, margin_against
 
 
 @pytest.mark.parametrize("deviation", [0.002, 0.01, 0.05])
@@ -31,6 +31,14 @@ def test_one_replica_of_a_few_is_kept_a_margin_against_the_spread_of_one(replica
     alone = margin.share(1 / replicas)
     assert alone == pytest.approx(margin_against(spread_of_one, 2e-4), rel=0.05)
     assert alone > margin.share(1.0)
+
+
+def test_a_draw_that_spreads_wildly_does_not_take_most_of_the_budget() -> None:
+    margin = Margin(0.02, 5e-5)
+    for _ in range(500):
+        margin.learn(0.3, 1.0)
+    assert margin.share(1.0) == MOST_SHARE
+    assert Margin(0.1, 5e-5).share(1.0) == 0.1  # who asks for more gets it
 
 
 def test_what_is_learned_of_one_replica_says_how_little_the_fleet_spreads() -> None:

@@ -56,7 +56,8 @@ class ControlSection(Section):
     error; up to 1.8 times as much where few are, for their draw spreads further."""
     over_share: Annotated[float, Field(gt=0, le=1)] = 5e-5
     """Energy that the spread of the draw may put above the budget, share of the energy: the margin
-    widens with the spread. At a spread of 2 % that is a hundredth of the time."""
+    widens with the spread, to 6 % at most. At a spread of 2 % that is a hundredth of the time. One
+    or two replicas spread further, and lie above it for more."""
     ramp_up_share: Positive = 0.25
     """Most the planned draw may rise in a second, share of the fleet's full draw."""
     dwell_s: NonNegative = 30.0

@@ -16,6 +16,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
+from steppe.control.full_batches import FullBatches, full_batches
 from steppe.control.kept_limits import KeptLimits
 from steppe.control.loosened import Loosened
 from steppe.control.margin import Margin
@@ -62,8 +63,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     replicas, but for `full_clocks` and `nameplate`, has the same dwell. `follow_budget` and
     `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
     limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
-    (`Planned`); `follow_budget` leaves batch limits where others gain little (`KeptLimits`). All of
-    this is part of what is compared.
+    (`Planned`); `follow_budget` prefers full batches (`FullBatches`) and leaves batch limits where
+    others gain little (`KeptLimits`). All of this is part of what is compared.
 
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
@@ -73,8 +74,7 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            follow = KeptLimits(FollowBudget(kept, frontier.drain.draw_w), kept)
-            policy = _following(control, pool, follow, kept)
+            policy = _following(control, pool, _follow_budget(pool, kept), kept)
         case "save_energy":
             kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)
             save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
@@ -97,6 +97,12 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
 def _given(value: float | None) -> float:
     assert value is not None, "the config asks for it with this policy"
     return value
+
+
+def _follow_budget(pool: PoolFacts, kept: Frontier) -> BoundedPolicy:
+    drain_w = pool.frontier.drain.draw_w
+    full = FollowBudget(full_batches(kept), drain_w)
+    return KeptLimits(FullBatches(FollowBudget(kept, drain_w), full), kept)
 
 
 def _following(

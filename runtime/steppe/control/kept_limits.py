@@ -14,7 +14,7 @@ from steppe.frontier.group import Group
 from steppe.frontier.mix import Mix, best_counts
 from steppe.frontier.pareto import Frontier
 
-LEAST_GAIN, LEAST_GAIN_OF_ONE = 0.005, 0.1
+LEAST_GAIN, LEAST_GAIN_OF_ONE = 0.005, 0.2
 """Batch limits change only for this much more output, share of it; in a fleet of N for the Nth part
 of what one replica must gain, where that is more: its draw strays N times as far as theirs."""
 _REMEMBERED = 64

@@ -13,6 +13,9 @@ share where that is more: a single bad reading must not cost a third of the powe
 MOST_SPREAD = 1.8
 """However few replicas are awake, their draw is not taken to spread by more than so many times
 that of the whole fleet, as a share of it: part of their errors is common to all."""
+MOST_SHARE = 0.06
+"""However far the draw spreads, no more of the budget is left free for it: in a fleet of a few, the
+smaller plan that a wider margin allows is changed more often, and spreads further yet."""
 _FARTHEST, _HALVINGS = 6.0, 30
 
 
@@ -21,9 +24,10 @@ class Margin:
     """Keeps a share of the budget free, so wide that little energy comes to lie above it.
 
     It is such that, if the error spreads as a normal distribution, `over_share` of the energy
-    comes to lie above the budget; only errors upwards make it wider. Replicas err each for
-    itself for the most part: where n of N are awake, their draw spreads by sqrt(N / n) times what
-    it does where all are, as a share of it, up to a limit, and so much more is left free.
+    comes to lie above the budget; only errors upwards make it wider, up to `MOST_SHARE`. Replicas
+    err each for itself for the most part: where n of N are awake, their draw spreads by sqrt(N / n)
+    times what it does where all are, as a share of it, up to `MOST_SPREAD`, and so much more is
+    left free.
 
     Attributes:
         least_share: Least share of the budget left free while all replicas are awake.
@@ -39,7 +43,7 @@ class Margin:
         """Return the share of what the awake may draw to leave free, while so many are awake."""
         spread = _spread(awake_share)
         needed = margin_against(spread * math.sqrt(self.variance), self.over_share)
-        return max(spread * self.least_share, needed)
+        return max(spread * self.least_share, min(MOST_SHARE, needed))
 
     def learn(self, error: float, awake_share: float) -> None:
         """Take up an error of the draw, share of what the awake were expected to draw."""

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steppe.control.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches, full_batches
+from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy import FollowBudget
+from steppe.control.state import ReplicaState
+from steppe.frontier.pareto import Frontier
+
+AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
+LARGEST = 16
+
+
+def policies(frontier: Frontier) -> tuple[FullBatches, FollowBudget]:
+    """Return the policy and the one that it asks."""
+    drain_w = frontier.drain.draw_w
+    inner = FollowBudget(frontier, drain_w)
+    return FullBatches(inner, FollowBudget(full_batches(frontier), drain_w)), inner
+
+
+def is_full(plan: Plan) -> bool:
+    return {point.batch_limit for point in plan.awake} == {LARGEST}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    states=st.lists(st.sampled_from([AWAKE, ASLEEP]), min_size=1, max_size=6),
+    watts=st.floats(0, 500),
+)
+def test_full_batches_give_nearly_as_much_and_draw_no_more_than_the_budget(
+    frontier: Frontier, fleets: Any, states: list[ReplicaState], watts: float
+) -> None:
+    policy, inner = policies(frontier)
+    seen = fleets.of(states, watts).seen
+    plan, best = policy.decide(seen), inner.decide(seen)
+    stays = len(plan.awake) == states.count(AWAKE)
+    gain = STAYING_GAIN if stays else MOVING_GAIN
+    assert plan == best or (is_full(plan) and plan.draw_w <= watts + 1e-6)
+    assert plan.output_tps >= best.output_tps * (1 - gain) - 1e-6
+
+
+def test_replicas_sleep_rather_than_all_get_small_batches(frontier: Frontier, fleets: Any) -> None:
+    policy, inner = policies(frontier)
+    seen = fleets.of([AWAKE] * 10, 10 * full_batches(frontier).floor.draw_w - 5.0).seen
+    assert not is_full(inner.decide(seen))
+    assert is_full(policy.decide(seen))
+    assert is_full(policy.decide_among(seen, AwakeBounds(10, 10)))  # the budget is stronger
+
+
+def test_where_both_are_about_as_good_as_many_stay_awake_as_are(
+    frontier: Frontier, fleets: Any
+) -> None:
+    policy, inner = policies(frontier)
+    watts = 2 * full_batches(frontier).floor.draw_w - 0.5
+    one, two = fleets.of([AWAKE, ASLEEP], watts).seen, fleets.of([AWAKE] * 2, watts).seen
+    assert len(inner.decide(one).awake) == len(inner.decide(two).awake) == 2
+    assert len(policy.decide(one).awake) == 1
+    assert len(policy.decide(two).awake) == 2
+
+
+def test_where_nobody_waits_the_plan_stays_the_cheapest(frontier: Frontier, fleets: Any) -> None:
+    policy, inner = policies(frontier)
+    seen = replace(fleets.of([AWAKE], 300.0, waiting=0).seen, demand_tps=20.0)
+    assert not is_full(inner.decide(seen))
+    assert policy.decide(seen) == inner.decide(seen)
+
+
+def test_each_clock_has_the_largest_batch_that_the_frontier_has_for_it(frontier: Frontier) -> None:
+    full = full_batches(frontier)
+    clocks = {point.clock_mhz for point in frontier.candidates}
+    assert {point.batch_limit for point in full.candidates} == {LARGEST}
+    assert {point.clock_mhz for point in full.candidates} == clocks
