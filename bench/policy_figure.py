@@ -11,8 +11,11 @@ from matplotlib.ticker import FuncFormatter
 
 from policy_table import DAYS, KEPT, OURS, has_budget
 
-OTHERS = ("save_energy", "power_cap", "clocks", "replicas", "nameplate", "reactive", "full_clocks")
-MARKS = dict(zip(OTHERS, "Dsov^PX", strict=True))
+OTHERS = (
+    "save_energy", "power_cap", "clocks", "replicas", "clocks_and_replicas", "nameplate",
+    "reactive", "full_clocks",
+)  # fmt: skip
+MARKS = dict(zip(OTHERS, "Dsov*^PX", strict=True))
 GREY, BLUE, ORANGE = "#8a94a6", "#1f6fb4", "#c2571a"
 LEAST_SHARE = 1e-5
 """Where a share of 0 stands on a logarithmic axis."""

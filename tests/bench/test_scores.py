@@ -71,12 +71,15 @@ def test_good_requests_count_beside_the_best_in_tokens_and_the_best_in_good_requ
         row("follow_budget", 120.0, request_goodput=6.0),
         row("replicas", 100.0, request_goodput=5.0),
         row("nameplate", 90.0, request_goodput=8.0),
+        row("clocks_and_replicas", 110.0, request_goodput=4.0),
         row("reactive", 200.0, request_goodput=20.0, over_budget_share=0.2),
     ]
     found = bench("policy_table").beside(rows)
     assert [(value["beside"], value["value"]) for value in found] == [
-        ("replicas", pytest.approx(1.2)), ("nameplate", pytest.approx(0.75))
-    ]  # fmt: skip
+        ("clocks_and_replicas", pytest.approx(1.5)),
+        ("nameplate", pytest.approx(0.75)),
+        ("replicas", pytest.approx(1.2)),  # tokens, of those with one knob
+    ]
     assert all(value["happening"] == "windy day" for value in found)
 
 

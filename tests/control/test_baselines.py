@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.baselines import (
+    ClocksAndReplicas,
     ClocksOnly,
     FullClocks,
     NameplateCeiling,
@@ -71,6 +72,21 @@ def test_replicas_alone_wake_as_many_at_the_full_point_as_the_budget_holds(
     assert steady_w <= budget_w + 1e-9 or not awake
     one_more_w = steady_w + frontier.full.draw_w - frontier.asleep_w
     assert awake == 4 or one_more_w > budget_w - 1e-9
+
+
+@given(watts=budgets, awake=st.integers(0, 4))
+@settings(deadline=None)
+def test_clocks_and_replicas_together_give_more_than_either_and_keep_batches_full(
+    frontier: Frontier, fleets: Any, watts: float, awake: int
+) -> None:
+    seen = fleets.of([AWAKE] * awake + [ASLEEP] * (4 - awake), watts).seen
+    plan = ClocksAndReplicas(frontier).decide(seen)
+    assert {point.batch_limit for point in plan.awake} <= {frontier.full.batch_limit}
+    assert plan.draw_w <= watts or not plan.feasible
+    for other in (ReplicasOnly(frontier), ClocksOnly(frontier)):
+        alone = other.decide(seen)
+        if alone.draw_w <= watts and not alone.draining:
+            assert plan.output_tps >= alone.output_tps * (1 - 1e-9)
 
 
 def test_bounds_keep_fewer_replicas_awake_but_never_more_than_the_budget_holds(

@@ -20,7 +20,7 @@ from steppe.frontier.pareto import Frontier
 
 NEEDS: dict[str, Any] = {"nameplate": {"nameplate_w": 90.0}, "power_cap": {"least_cap_w": 30.0}}
 IGNORE_THE_BUDGET = ("full_clocks", "reactive")
-MAY_SLEEP = ("follow_budget", "save_energy", "replicas", "nameplate")
+MAY_SLEEP = ("follow_budget", "save_energy", "replicas", "clocks_and_replicas", "nameplate")
 
 
 def steady(now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[float, float]]:

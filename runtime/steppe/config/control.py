@@ -15,6 +15,7 @@ PolicyName = Literal[
     "power_cap",
     "clocks",
     "replicas",
+    "clocks_and_replicas",
     "nameplate",
     "reactive",
 ]
@@ -45,7 +46,8 @@ class ControlSection(Section):
     policy: PolicyName = "follow_budget"
     """`follow_budget`: the most tokens within the budget. `save_energy`: the least joules at the
     SLO, the budget as a ceiling. The others are what is done elsewhere, to compare with:
-    `full_clocks`, `power_cap`, `clocks`, `replicas`, `nameplate`, `reactive`."""
+    `full_clocks`, `power_cap`, `clocks`, `replicas`, `clocks_and_replicas`, `nameplate`,
+    `reactive`."""
     period_s: Annotated[float, Field(ge=0.5, le=60)] = 1.0
     """Time between two ticks, s. Shorter windows tell too little of the draw to learn from."""
     lead_s: NonNegative = 0.2

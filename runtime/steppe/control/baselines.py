@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import Planner
+from steppe.control.planner import Goal, Planner
 from steppe.control.policy import BoundedPolicy
 from steppe.control.state import Observation
 from steppe.frontier.mix import Mix, best_mix
@@ -95,6 +95,25 @@ class ReplicasOnly(BoundedPolicy):
         affordable = math.floor(max(0.0, min(usable, room_w / (full.draw_w - asleep_w))))
         awake = min(affordable, bounds.nearest(affordable))
         return _plan(self.frontier, seen, (full,) * awake)
+
+
+@dataclass(frozen=True, slots=True)
+class ClocksAndReplicas(BoundedPolicy):
+    """Full batches; as many replicas awake, at such clocks, as give the most tokens in the budget.
+
+    The two knobs of DynamoLLM (arXiv 2408.00741), which moves them to keep an SLO at the least
+    energy, here with the budget as its aim and with this project's own planner.
+
+    Attributes:
+        frontier: Operating points of one replica.
+    """
+
+    frontier: Frontier
+
+    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
+        batch = self.frontier.full_batch
+        return Planner(batch, batch.floor.draw_w).plan(seen, Goal(None, bounds))
 
 
 @dataclass(frozen=True, slots=True)

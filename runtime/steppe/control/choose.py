@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from steppe.config import ControlSection, HorizonSection
 from steppe.control.ahead import HorizonTerms
 from steppe.control.baselines import (
+    ClocksAndReplicas,
     ClocksOnly,
     FullClocks,
     NameplateCeiling,
@@ -87,6 +88,9 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
             policy = _damped(control, pool, ClocksOnly(frontier))
         case "replicas":
             policy = _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
+        case "clocks_and_replicas":
+            both = Dwelling(ClocksAndReplicas(frontier), control.dwell_s)
+            policy = _damped(control, pool, both)
         case "nameplate":
             policy = NameplateCeiling(frontier, _given(control.nameplate_w))
         case "reactive":
