@@ -42,3 +42,8 @@ def test_the_loss_policy_of_the_unit_is_one() -> None:
 
 def test_an_agent_that_cannot_start_is_not_tried_more_than_once_a_second() -> None:
     assert settings()["RestartSec"] == "1s"
+
+
+def test_the_unit_can_run_an_environment_in_a_home_that_only_its_owner_may_read() -> None:
+    assert settings()["ProtectHome"] == "read-only"
+    assert "CAP_DAC_READ_SEARCH" in settings()["CapabilityBoundingSet"].split()
