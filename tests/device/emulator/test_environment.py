@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,24 @@ def test_a_file_that_is_no_state_is_left_alone(library: Path, tmp_path: Path) ->
     with pytest.raises(BackendUnavailableError, match=r"notes\.txt is not the state"):
         Emulator.attach(library, state, "l4x1")
     assert state.read_text() == "mine"
+
+
+def test_a_state_is_for_its_user_alone(library: Path, tmp_path: Path) -> None:
+    state = tmp_path / "gpus"
+    mask = os.umask(0)
+    try:
+        Emulator.attach(library, state, "l4x1")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+
+
+def test_a_link_in_place_of_a_state_is_not_followed(library: Path, tmp_path: Path) -> None:
+    state = tmp_path / "gpus"
+    state.symlink_to(tmp_path / "made-by-another")
+    with pytest.raises(BackendUnavailableError, match="cannot open"):
+        Emulator.attach(library, state, "l4x1")
+    assert not (tmp_path / "made-by-another").exists()
 
 
 def test_a_state_that_is_not_there_is_not_made_by_accident(library: Path, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ int attach(const char *path, const char *spec)
     if (is_attached_to(path)) {
         error = spec && strcmp(shared->spec, spec) != 0 ? NOT_FOUND : OK;
     } else {
-        int fd = open(path, O_RDWR | O_CLOEXEC | (spec ? O_CREAT : 0), 0666);
+        /* Its name can be guessed, in a folder where anybody may write. */
+        int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (spec ? O_CREAT : 0), 0600);
         if (fd < 0) {
             error = DRIVER_NOT_LOADED;
         } else {
