@@ -23,7 +23,7 @@ def test_requests_and_idle_sum_to_the_metered_energy_and_nobody_is_charged_less_
     energy_j: float, window_s: float, idle_w: float, done: list[BusyStep]
 ) -> None:
     shares = attribute(energy_j, window_s, idle_w, done)
-    assert shares.total_uj == round(energy_j * 1e6)
+    assert shares.requests_uj.total() + shares.idle_uj == round(energy_j * 1e6)
     assert min([shares.idle_uj, *shares.requests_uj.values()]) >= 0
 
 

@@ -138,7 +138,7 @@ def test_whatever_tokens_weigh_the_parts_sum_to_the_microjoule() -> None:
             for n in range(1, 30)
         ]
         shares = attribute(123.4567891, 1.0, 70.0, steps)
-        assert shares.total_uj == 123_456_789
+        assert shares.requests_uj.total() + shares.idle_uj == 123_456_789
 
 
 def test_the_shape_of_the_served_model_is_that_of_its_name_or_of_its_folder(

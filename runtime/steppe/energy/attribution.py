@@ -43,7 +43,7 @@ class BusyStep:
     weights: Mapping[int, float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Shares:
     """Energy of a window, split; the parts sum to the whole exactly.
 
@@ -56,17 +56,6 @@ class Shares:
     requests_uj: Counter[int] = field(default_factory=Counter)
     idle_uj: int = 0
     transition_uj: int = 0
-
-    @property
-    def total_uj(self) -> int:
-        """All of the energy, uJ."""
-        return self.requests_uj.total() + self.idle_uj + self.transition_uj
-
-    def add(self, other: Shares) -> None:
-        """Add another window."""
-        self.requests_uj.update(other.requests_uj)
-        self.idle_uj += other.idle_uj
-        self.transition_uj += other.transition_uj
 
 
 def share_out(total_uj: int, weights: Mapping[int, float]) -> dict[int, int]:
