@@ -19,7 +19,6 @@ from steppe_kernels.probe import Workload, wait_for_device
 
 BLOCK = 128
 WORDS_PER_PROCESSOR = 16 * BLOCK
-OPERATIONS_PER_STEP = 6
 
 
 @triton.jit

@@ -64,7 +64,7 @@ def power_by_batch(points: Sequence[BenchPoint]) -> str:
     return _lines(points, lambda p: p.batch_limit, "batch limit", lambda p: p.clock_mhz)
 
 
-def pace_chart(points: Sequence[BenchPoint], slo_s: float, chosen: Sequence[Choice]) -> str:
+def pace_chart(points: Sequence[BenchPoint], slo_s: float) -> str:
     """Return the gap between tokens against the batch limit, with the SLO: median and p99."""
     batches = sorted({p.batch_limit for p in points})
     gaps = [1000 * s for p in points for s in (p.itl_p50_s or p.tpot_s, p.worst_gap_s) if s]

@@ -111,7 +111,7 @@ def _charts(points: Sequence[BenchPoint], chosen: Sequence[Choice], slo_s: float
         (
             "Time between two tokens of a sequence",
             "Dots: median; lines up to the 99th percentile, prefill of other requests included.",
-            pace_chart(points, slo_s, chosen),
+            pace_chart(points, slo_s),
             by_clock,
         ),
         ("Draw against clock", "", power_by_clock(points), by_batch),

@@ -270,7 +270,7 @@ class Replica:
         else:
             self._become_ready(self._queue.now_s, self._epoch)
 
-    def _become_ready(self, now_s: float, epoch: int) -> None:
+    def _become_ready(self, _now_s: float, epoch: int) -> None:
         if epoch == self._epoch:
             self._ready = True
             self._go_on()
@@ -286,4 +286,4 @@ class Replica:
 
     def _sleep(self, now_s: float, epoch: int) -> None:
         if epoch == self._epoch:
-            self._rests.become(Rest.IDLE, self._queue.now_s, self._kind.model.asleep_w)
+            self._rests.become(Rest.IDLE, now_s, self._kind.model.asleep_w)
