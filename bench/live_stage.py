@@ -16,7 +16,8 @@ from rich.console import Console
 
 import live_machine
 import scenarios
-from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
+from steppe.cli.fleet_frontier import find_frontier
+from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import RunConfig
 from steppe.fleet.driver import FleetDriver
 from steppe.frontier.file import read_frontier, write_frontier

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.fleet_frontier import find_frontier
 from steppe.cli.out_folders import NewFolder
-from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
+from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate

@@ -12,34 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 
 from steppe.cli.inputs import check_inputs
 from steppe.cli.leaving import handle, leaving_on_signals, restore, staying
-from steppe.config import EmulatedSection, RunConfig, SweepSection
+from steppe.config import EmulatedSection, RunConfig
 from steppe.device.emulator.environment import activate, remove_state
 from steppe.engine.model_store import get_model
 from steppe.fleet.bookkeeper import Books
 from steppe.fleet.controller import METER_DELAY_S
 from steppe.fleet.driver import FleetDriver, Taken
 from steppe.fleet.leftovers import gpus_file, state_folder, sweep_leftovers
-from steppe.frontier.file import Subject, read_frontier, write_frontier
-from steppe.frontier.fit import fit_frontier
+from steppe.frontier.file import Subject, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
-from steppe.measure.saturate import saturated
-from steppe.measure.sweep import (
-    Grid,
-    Offer,
-    frontier_of,
-    measure_rest,
-    powers_of_two,
-    spread_clocks,
-    sweep,
-)
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
 from steppe.report.recorder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
@@ -48,9 +34,6 @@ from steppe.report.summary import Summary
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
 HISTORY_TICKS = 240
-QUEUE_BEYOND_BATCH = 4
-DENSE_CLOCKS = 20
-LENGTHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,56 +88,6 @@ def _emulate(config: RunConfig) -> Path | None:
     state = gpus_file(os.getpid())
     activate(config.device.profile, config.device.count, state)
     return state
-
-
-def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
-    """Read the frontier from its file, or measure it on the replicas."""
-    if config.frontier.file is not None:
-        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
-    assert config.frontier.sweep is not None, "the config has exactly one of the two"
-    section, largest = config.frontier.sweep, config.engine.max_batch_limit
-    replicas = list(driver.crew.placements)
-    supported = driver.crew.clocks_mhz(replicas[0])
-    lowest = section.lowest_clock_share
-    grid = Grid(
-        spread_clocks(supported, section.clocks, lowest),
-        section.batch_limits or powers_of_two(largest),
-        section.window_s,
-    )
-    rest = measure_rest(driver.crew, replicas)
-    with console.status("measuring the frontier") as status:
-
-        def show(done: int, total: int) -> None:
-            status.update(f"measuring the frontier: {done} of {total} windows")
-
-        with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
-            fit = fit_frontier(sweep(driver.crew, replicas, grid, show))
-    console.print(
-        f"frontier from {len(grid.points)} windows; median error of the fit: "
-        f"time {fit.time_error:.1%}, draw {fit.draw_error:.1%}"
-    )
-    source = "emulated" if driver.crew.energy_source == "emulated" else "measured"
-    offer = Offer(
-        spread_clocks(supported, DENSE_CLOCKS, lowest),
-        largest,
-        section.prompt_tokens / section.output_tokens,
-    )
-    return frontier_of(fit, offer, rest, source)
-
-
-def _targets(driver: FleetDriver, config: RunConfig) -> list[Target]:
-    return [
-        Target(driver.crew.replica_url(name), served_name(config))
-        for name in driver.crew.placements
-    ]
-
-
-def _lengths(section: SweepSection) -> tuple[Arrival, ...]:
-    """Return requests around the mean length; were they alike, they would run in lockstep."""
-    rng = np.random.default_rng(0)
-    prompts = rng.integers(1, 2 * section.prompt_tokens, LENGTHS, endpoint=True)
-    outputs = rng.integers(1, 2 * section.output_tokens, LENGTHS, endpoint=True)
-    return tuple(Arrival(0.0, int(p), int(o)) for p, o in zip(prompts, outputs, strict=True))
 
 
 class Run:

@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.fleet_frontier import find_frontier
 from steppe.cli.inputs import warn_of_early_end
 from steppe.cli.out_folders import NewFolder
-from steppe.cli.running import Run, RunPlan, find_frontier, running_fleet
+from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.power.budget import budget_from_config

@@ -85,8 +85,7 @@ class Node:
         self._meters.start()
         self._limits = self._open_limits()
         # Clocks that a dead predecessor could limit are no less loose for our having nobody to ask.
-        had_limits = any(seat.clock_mhz for seat in memory.seats)
-        self._has_clocks = self._limits.can_set or had_limits
+        self._has_clocks = self._limits.can_set or any(seat.clock_mhz for seat in memory.seats)
         wait_for_first_tick(tuple(self._meters.histories.values()))
         for seat in memory.seats:
             self._resume(seat)

@@ -169,10 +169,8 @@ class ReplicaSeat:
             self._idle.skip(seen.end_s)
         stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
         stepping, since_s = stepping or batch.has_later, self._attributed_s
-        if stepping and not is_last:
-            shares = self._attribute_ended(batch.steps, seen.end_s, weights)
-        else:
-            shares = self._attribute(batch.steps, seen.end_s, weights)
+        attribute = self._attribute_ended if stepping and not is_last else self._attribute
+        shares = attribute(batch.steps, seen.end_s, weights)
         shared = self._window(since_s, self._attributed_s)
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s

@@ -16,41 +16,31 @@ class GatewayMetrics:
     """
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
-        self._requests = Counter(
-            "steppe_requests", "Requests that ended, by how.", ["finish"], registry=registry
+        self._registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"steppe_{name}", text, labels, registry=self._registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"steppe_{name}", text, labels, registry=self._registry)
+
+        def seconds(name: str, text: str) -> Histogram:
+            return Histogram(f"steppe_{name}", text, buckets=_SECONDS, registry=self._registry)
+
+        self._requests = counter("requests", "Requests that ended, by how.", "finish")
+        self._rejections = counter("rejections", "Requests refused, by why.", "reason")
+        self._prompt = counter(
+            "prompt_tokens", "Prompt tokens that a `usage` told, cached ones included."
         )
-        self._rejections = Counter(
-            "steppe_rejections", "Requests refused, by why.", ["reason"], registry=registry
+        self._cached = counter("cached_tokens", "Those of them that came from the prefix cache.")
+        self._waiting = gauge("requests_waiting", "Requests that wait for a replica.")
+        self._outstanding = gauge("requests_outstanding", "Requests at a replica.", "replica")
+        self._ttft = seconds(
+            "time_to_first_token_seconds", "Arrival to first streamed text, waiting included."
         )
-        self._prompt = Counter(
-            "steppe_prompt_tokens",
-            "Prompt tokens that a `usage` told, cached ones included.",
-            registry=registry,
-        )
-        self._cached = Counter(
-            "steppe_cached_tokens",
-            "Those of them that came from the prefix cache.",
-            registry=registry,
-        )
-        self._waiting = Gauge(
-            "steppe_requests_waiting", "Requests that wait for a replica.", registry=registry
-        )
-        self._outstanding = Gauge(
-            "steppe_requests_outstanding", "Requests at a replica.", ["replica"], registry=registry
-        )
-        self._ttft = Histogram(
-            "steppe_time_to_first_token_seconds",
-            "Arrival to first streamed text, waiting included.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._e2e = Histogram(
-            "steppe_request_duration_seconds",
+        self._e2e = seconds(
+            "request_duration_seconds",
             "Arrival to last byte of answered requests, waiting included.",
-            buckets=_SECONDS,
-            registry=registry,
         )
 
     def count(self, ended: FinishedRequest) -> None:

@@ -1,0 +1,79 @@
+"""The frontier of a fleet that is up: from its file, or measured on its replicas."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+
+from steppe.cli.running import served_name
+from steppe.config import RunConfig, SweepSection
+from steppe.fleet.driver import FleetDriver
+from steppe.frontier.file import read_frontier
+from steppe.frontier.fit import fit_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival
+from steppe.load.client import Target
+from steppe.measure.saturate import saturated
+from steppe.measure.sweep import (
+    Grid,
+    Offer,
+    frontier_of,
+    measure_rest,
+    powers_of_two,
+    spread_clocks,
+    sweep,
+)
+
+QUEUE_BEYOND_BATCH = 4
+DENSE_CLOCKS = 20
+LENGTHS = 1000
+
+
+def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
+    """Read the frontier from its file, or measure it on the replicas."""
+    if config.frontier.file is not None:
+        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
+    assert config.frontier.sweep is not None, "the config has exactly one of the two"
+    section, largest = config.frontier.sweep, config.engine.max_batch_limit
+    replicas = list(driver.crew.placements)
+    supported = driver.crew.clocks_mhz(replicas[0])
+    lowest = section.lowest_clock_share
+    grid = Grid(
+        spread_clocks(supported, section.clocks, lowest),
+        section.batch_limits or powers_of_two(largest),
+        section.window_s,
+    )
+    rest = measure_rest(driver.crew, replicas)
+    with console.status("measuring the frontier") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"measuring the frontier: {done} of {total} windows")
+
+        with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
+            fit = fit_frontier(sweep(driver.crew, replicas, grid, show))
+    console.print(
+        f"frontier from {len(grid.points)} windows; median error of the fit: "
+        f"time {fit.time_error:.1%}, draw {fit.draw_error:.1%}"
+    )
+    source = "emulated" if driver.crew.energy_source == "emulated" else "measured"
+    offer = Offer(
+        spread_clocks(supported, DENSE_CLOCKS, lowest),
+        largest,
+        section.prompt_tokens / section.output_tokens,
+    )
+    return frontier_of(fit, offer, rest, source)
+
+
+def _targets(driver: FleetDriver, config: RunConfig) -> list[Target]:
+    return [
+        Target(driver.crew.replica_url(name), served_name(config))
+        for name in driver.crew.placements
+    ]
+
+
+def _lengths(section: SweepSection) -> tuple[Arrival, ...]:
+    """Return requests around the mean length; were they alike, they would run in lockstep."""
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(1, 2 * section.prompt_tokens, LENGTHS, endpoint=True)
+    outputs = rng.integers(1, 2 * section.output_tokens, LENGTHS, endpoint=True)
+    return tuple(Arrival(0.0, int(p), int(o)) for p, o in zip(prompts, outputs, strict=True))
