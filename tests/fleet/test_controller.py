@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import ray
 
 from steppe.config import RunConfig
-from steppe.fleet.controller import Controller, Progress
+from steppe.fleet.controller import Controller, Progress, Ticked
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
@@ -266,6 +267,27 @@ def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is
         empty_stage.tick(float(second))
     routes, _ = empty_stage.told("set_routes")
     assert [route.replica for route in routes] == ["replica-1"]
+
+
+def test_ticks_go_on_while_a_replica_that_joins_is_silent(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = ray.get
+    handed_over: list[Ticked] = []
+
+    def get_slowly(call: Any, **how: Any) -> Any:
+        if call.answer is silent.answers["status"]:
+            ticking = threading.Thread(target=lambda: handed_over.append(stage.controller.take()))
+            ticking.start()
+            ticking.join(5.0)
+            raise ray.exceptions.GetTimeoutError
+        return get(call, **how)
+
+    silent = type(stage.replica)({"status": ReplicaStatus("", False, 0)})
+    monkeypatch.setattr(ray, "get", get_slowly)
+    stage.controller.join([Placement("replica-2", silent, "node-1", stage.node, [1], ())])
+    assert len(handed_over) == 1
+    assert set(stage.controller._fleet.members) == {"replica-1", "replica-2"}
 
 
 class FewLooks:

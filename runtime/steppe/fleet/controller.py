@@ -90,7 +90,7 @@ class Controller:
         self._fleet = LiveFleet(self._gateway, budget, patience_s)
         self._loop: ControlLoop | None = None
         self._ticks: list[TickRecord] = []
-        self._lock = threading.Lock()
+        self._lock, self._joining = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._began_s = 0.0
@@ -101,19 +101,22 @@ class Controller:
 
     def join(self, placements: list[Placement]) -> None:
         """Add replicas, or replace those whose node was lost."""
-        with self._lock:
-            for place in placements:
-                self._fleet.nodes.actors[place.node_id] = place.node
-                member = Member(place)
+        with self._joining:  # a tick does not wait for them
+            asked = [(Member(place), place.actor.status.remote()) for place in placements]
+            for member, status in asked:
                 try:
-                    member.adopt(ray.get(place.actor.status.remote(), timeout=10), 0.0)
+                    member.adopt(ray.get(status, timeout=10), 0.0)
                 except ray.exceptions.RayError as error:
-                    _log.warning("%s is not there yet: %s", place.replica, error)
-                self._fleet.members[place.replica] = member
+                    _log.warning("%s is not there yet: %s", member.name, error)
+            with self._lock:
+                for member, _ in asked:
+                    place = member.placement
+                    self._fleet.nodes.actors[place.node_id] = place.node
+                    self._fleet.members[place.replica] = member
 
     def leave(self, node_id: str) -> None:
         """Forget a node that the cluster lost; its replicas are gone until they are placed anew."""
-        with self._lock:
+        with self._joining, self._lock:  # not before those have joined that were asked first
             self._fleet.nodes.actors.pop(node_id, None)
             for name, member in list(self._fleet.members.items()):
                 if member.placement.node_id == node_id:
