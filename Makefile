@@ -1,6 +1,8 @@
 # Everything runs in .venv, which the first target that needs it makes.
 EXTRAS ?= cpu
 BIN := .venv/bin
+# Those that need neither arguments nor data nor a network, and a minute or two each.
+BENCHES := meter_accuracy interval_coverage decision_time simulator_speed gateway_overhead deadman
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench format clean style install install-dev
@@ -19,8 +21,8 @@ test: style ## install what is missing, then all the checks and all the tests
 check: style ## what must be green before a commit: format, lint, types, imports, fast tests
 	$(BIN)/pytest -q
 
-bench: install-dev ## every benchmark, one after the other
-	@set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: install-dev ## benchmarks of a few minutes in all; others need data, a GPU or hours: see bench/
+	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python "bench/$$name.py"; done
 
 format: install-dev ## mend what ruff can mend
 	$(BIN)/ruff format .
