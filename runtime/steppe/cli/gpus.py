@@ -73,10 +73,11 @@ def gpus_command(
 @click.option("--out", type=NewFile(), help="New file to write in, not to the screen.")
 @click.pass_obj
 def record_command(host: _Host, seconds: float, control: bool, out: Path | None) -> None:
-    """Write down how the sensors of this host's GPUs behave, as JSON; reads only.
+    """Write down how the sensors of this host's GPUs behave, as JSON.
 
-    Their periods, what a call costs, and every value. Emulated GPUs can be fitted to it and
-    replay it. Options of `steppe gpus` go before the word record.
+    Their periods, what a call costs, and every value. Only reads, unless --control is given.
+    From Python, `steppe.device.emulator.recorded` fits emulated GPUs to it or lets them replay
+    it; no command does. Options of `steppe gpus` go before the word record.
     """
     with _driver(host), Console(stderr=True).status(f"recording {seconds:g} s"):
         document = _recording(seconds, control, host.socket)
