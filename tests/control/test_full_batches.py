@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 
 from steppe.control.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches, full_batches
 from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.planner import Planner
 from steppe.control.policy import FollowBudget
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 LARGEST = 16
@@ -50,6 +53,21 @@ def test_replicas_sleep_rather_than_all_get_small_batches(frontier: Frontier, fl
     assert not is_full(inner.decide(seen))
     assert is_full(policy.decide(seen))
     assert is_full(policy.decide_among(seen, AwakeBounds(10, 10)))  # the budget is stronger
+
+
+@settings(deadline=None)
+@given(watts=st.floats(0, 400), least=st.integers(0, 6))
+def test_of_more_than_the_budget_holds_as_many_stay_awake_as_it_does(
+    watts: float, least: int
+) -> None:
+    slow, fast = OperatingPoint(600, 16, 100.0, 50.0), OperatingPoint(1200, 16, 150.0, 60.0)
+    frontier = Frontier.of([slow, fast], asleep_w=16.0, idle_w=20.0, source="modelled")
+    planner = Planner(frontier, slow.draw_w)
+    best = planner.within(watts, 6, AwakeBounds(0, 6))  # fewer of the fast ones
+    plan = planner.within(watts, 6, AwakeBounds(least, 6))
+    fit = max(0, math.floor((watts - 6 * 16.0) / (slow.draw_w - 16.0)))
+    assert len(plan.awake) == max(len(best.awake), min(least, fit))
+    assert plan.draw_w <= watts + 1e-6 or not plan.feasible
 
 
 def test_where_both_are_about_as_good_as_many_stay_awake_as_are(

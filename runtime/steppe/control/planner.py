@@ -86,7 +86,7 @@ class Planner:
             budget_w: Watts for all `replicas`, the sleeping ones included.
             replicas: Replicas that may be awake or asleep.
             bounds: How many of them may be awake, at least so many of those there are; the
-                budget is stronger.
+                budget is stronger: of more than it holds, as many as it does.
         """
         asleep_w = self.frontier.asleep_w
         group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
@@ -95,6 +95,7 @@ class Planner:
             return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
         plan = _plan(group, counts[0])
         awake = min(replicas, bounds.nearest(len(plan.awake)))
+        awake = min(awake, max(len(plan.awake), self._most_awake(budget_w, replicas)))
         if awake == len(plan.awake):
             return plan
         sleeping_w = (replicas - awake) * asleep_w
@@ -102,6 +103,11 @@ class Planner:
         if mix is None:
             return plan
         return Plan(mix, sum(point.draw_w for point in mix) + sleeping_w)
+
+    def _most_awake(self, budget_w: float, replicas: int) -> int:
+        """Return how many of the replicas may be awake at the least point."""
+        each_w = self.frontier.floor.draw_w - self.frontier.asleep_w
+        return math.floor((budget_w - replicas * self.frontier.asleep_w) / each_w)
 
     def covering(self, need: Need, replicas: int, bounds: AwakeBounds) -> Plan | None:
         """Return the plan with the least draw that covers `need`; None when none does."""
