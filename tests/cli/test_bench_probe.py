@@ -1,22 +1,16 @@
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pynvml
 import pytest
 from click.testing import CliRunner
 
 from steppe.cli import main
 from steppe.cli.bench_probe import Hands, ProbePlan, probe_gpu
 from steppe.cli.bench_probe_gpu import EMULATED_RATES, Subject, emulated_loads, emulated_rates
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
-from steppe.device.nvml import open_gpus
-from steppe.energy.counter import CounterHistory
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.roofline_file import read_gpu_spec, read_roofline
 from steppe.measure.gpu_file import Probed, Sourced, gpu_document, gpu_text
@@ -27,54 +21,12 @@ BANDWIDTH_BPS, HALF_FLOPS = 0.3e12, 121e12
 LINK, LEANING = Sourced(32e9, "assumed"), Sourced("h100", "nearest architecture")
 
 
-class VirtualTime:
-    """Time of an emulated GPU that passes only while somebody waits."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator, self.card, self.at_s = emulator, open_gpus()[0], 0.0
-        self.history = CounterHistory(self.card.capabilities.max_w)
-        self.sleep(0.5)
-
-    def sleep(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.02)):
-            self.emulator.tick(0.02)
-            self.at_s += 0.02
-            self.history.add(self.at_s, self.card.energy_j(), self.card.power_w())
-
-    def now_s(self) -> float:
-        return self.at_s
-
-    def energy_j(self, at_s: float) -> float:
-        while self.history.covered_until_s < at_s:
-            self.sleep(0.02)
-        return self.history.counter_at(at_s)
-
-    def throttled(self) -> bool:
-        return False
-
-    def set_clock(self, clock_mhz: int) -> None:
-        self.card.set_clock_limit(clock_mhz)
-
-    def probe(self, *clocks_mhz: int) -> Probed:
-        rates = emulated_rates("l4")
-        loads = partial(emulated_loads, self.emulator, rates, sleep=self.sleep)
-        hands = Hands(self, self.sleep, self.set_clock)
-        return probe_gpu(Subject(self.card, loads, rates), hands, ProbePlan(clocks_mhz, 4.0))
-
-
-@pytest.fixture
-def virtual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualTime]:
-    library, state = build_library(), tmp_path / "gpus"
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    monkeypatch.setenv("STEPPE_EMULATED_GPUS", "l4x1")
-    monkeypatch.setenv("STEPPE_EMULATED_STATE", str(state))
-    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    emulator = Emulator.attach(library, state, "l4x1")
-    emulator.use_virtual_clock(True)
-    yield VirtualTime(emulator)
-    with contextlib.suppress(pynvml.NVMLError):
-        while True:
-            pynvml.nvmlShutdown()
+def probe(card: Any, *clocks_mhz: int) -> Probed:
+    """Probe a GPU in virtual time."""
+    rates = emulated_rates("l4")
+    loads = partial(emulated_loads, card.emulator, rates, sleep=card.sleep)
+    hands = Hands(card, card.sleep, card.gpu.set_clock_limit)
+    return probe_gpu(Subject(card.gpu, loads, rates), hands, ProbePlan(clocks_mhz, 4.0))
 
 
 def _written(probed: Probed, path: Path) -> GpuSpec:
@@ -83,9 +35,9 @@ def _written(probed: Probed, path: Path) -> GpuSpec:
 
 
 def test_an_emulated_gpu_becomes_a_file_with_its_own_constants(
-    virtual: VirtualTime, tmp_path: Path
+    virtual_l4: Any, tmp_path: Path
 ) -> None:
-    gpu = _written(virtual.probe(1020, 2040), tmp_path / "mine.yaml")
+    gpu = _written(probe(virtual_l4, 1020, 2040), tmp_path / "mine.yaml")
     assert gpu.joules_per_byte == pytest.approx(MEM_W / BANDWIDTH_BPS, rel=0.03)
     assert gpu.joules_per_flop == pytest.approx(CORE_W / HALF_FLOPS, rel=0.03)
     assert gpu.static_w == pytest.approx(IDLE_W + STATIC_W, rel=0.03)
@@ -97,9 +49,9 @@ def test_an_emulated_gpu_becomes_a_file_with_its_own_constants(
     assert gpu.name == "mine (emulated)"
 
 
-def test_the_frontier_prints_points_of_the_file(virtual: VirtualTime, tmp_path: Path) -> None:
+def test_the_frontier_prints_points_of_the_file(virtual_l4: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    _written(virtual.probe(1020, 2040), path)
+    _written(probe(virtual_l4, 1020, 2040), path)
     ask = ["frontier", "--model", "llama-3.1-8b", "--gpu", str(path), "--clock", "all", "--json"]
     result = CliRunner().invoke(main, ask)
     assert result.exit_code == 0, result.output
@@ -110,9 +62,11 @@ def test_the_frontier_prints_points_of_the_file(virtual: VirtualTime, tmp_path: 
     assert read_roofline("llama-3.1-8b", path, 1).idle_w(2040) == pytest.approx(18, rel=0.03)
 
 
-def test_without_a_clock_to_set_the_busy_clock_is_told(virtual: VirtualTime) -> None:
-    assert virtual.card.sm_clock_mhz() < 2040
-    assert virtual.probe().fit.clocks_mhz == (2040,)
+def test_without_a_clock_to_set_the_busy_clock_is_told(virtual_l4: Any) -> None:
+    assert virtual_l4.gpu.sm_clock_mhz() < 2040
+    assert probe(
+        virtual_l4,
+    ).fit.clocks_mhz == (2040,)
 
 
 def test_an_emulated_gpu_that_no_file_knows_gets_round_rates() -> None:

@@ -1,21 +1,14 @@
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
-from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.energy.counter import CounterHistory
 from steppe.errors import DeviceError, InfeasibleError
 from steppe.measure.probe import (
     EMULATED_LOADS,
@@ -55,63 +48,22 @@ def test_probes_that_tell_nothing_apart_are_refused(loads: list[tuple[float, flo
         fit_probes(windows)
 
 
-class Card:
-    """An emulated L4 in virtual time, metered like a real one."""
+def probes_of(card: Any) -> list[EmulatedProbe]:
+    def set_load(core: float, mem: float) -> None:
+        card.emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
 
-    def __init__(self, emulator: Emulator, gpu: NvmlGpu) -> None:
-        self.emulator, self.gpu, self.at_s = emulator, gpu, 0.0
-        self.history = CounterHistory(gpu.capabilities.max_w)
-
-    def sleep(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.02)):
-            self.emulator.tick(0.02)
-            self.at_s += 0.02
-            self.history.add(self.at_s, self.gpu.energy_j(), self.gpu.power_w())
-
-    def now_s(self) -> float:
-        return self.at_s
-
-    def energy_j(self, at_s: float) -> float:
-        while self.history.covered_until_s < at_s:
-            self.sleep(0.02)
-        return self.history.counter_at(at_s)
-
-    def throttled(self) -> bool:
-        return False
-
-    def set_load(self, core: float, mem: float) -> None:
-        self.emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
-
-    def probes(self) -> list[EmulatedProbe]:
-        return [
-            EmulatedProbe(
-                name, core, mem, PEAK, self.set_load, lambda: self.emulator.speed(0), self.sleep
-            )
-            for name, core, mem in EMULATED_LOADS
-        ]
+    return [
+        EmulatedProbe(name, core, mem, PEAK, set_load, lambda: card.emulator.speed(0), card.sleep)
+        for name, core, mem in EMULATED_LOADS
+    ]
 
 
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
-    library, state = build_library(), tmp_path / "gpus"
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
-    monkeypatch.setenv("STEPPE_EMULATED_GPUS", "l4x1")
-    monkeypatch.setenv("STEPPE_EMULATED_STATE", str(state))
-    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    emulator = Emulator.attach(library, state, "l4x1")
-    emulator.use_virtual_clock(True)
-    yield Card(emulator, open_gpus()[0])
-    with contextlib.suppress(pynvml.NVMLError):
-        while True:
-            pynvml.nvmlShutdown()
-
-
-def test_probes_recover_the_emulators_own_constants_within_three_percent(card: Card) -> None:
+def test_probes_recover_the_emulators_own_constants_within_three_percent(virtual_l4: Any) -> None:
     windows = []
     for clock_mhz in (1020, 1530, 2040):
-        at_mhz = card.gpu.set_clock_limit(clock_mhz)
-        card.sleep(0.5)
-        windows += probe_windows(card.probes(), at_mhz, card, 4.0)
+        at_mhz = virtual_l4.gpu.set_clock_limit(clock_mhz)
+        virtual_l4.sleep(0.5)
+        windows += probe_windows(probes_of(virtual_l4), at_mhz, virtual_l4, 4.0)
     fit = fit_probes(windows)
     assert fit.joules_per_byte == pytest.approx(MEM_W / PEAK[0], rel=0.03)
     found = zip(fit.clocks_mhz, fit.joules_per_flop, fit.static_w, strict=True)
@@ -122,13 +74,13 @@ def test_probes_recover_the_emulators_own_constants_within_three_percent(card: C
         assert static_w == pytest.approx(IDLE_W + STATIC_W * volt2, rel=0.03)
 
 
-def test_a_window_ends_with_its_load_however_long_the_meter_waits(card: Card) -> None:
-    card.sleep(0.5)
-    for window in probe_windows(card.probes(), MAX_MHZ, card, 0.5):
+def test_a_window_ends_with_its_load_however_long_the_meter_waits(virtual_l4: Any) -> None:
+    virtual_l4.sleep(0.5)
+    for window in probe_windows(probes_of(virtual_l4), MAX_MHZ, virtual_l4, 0.5):
         name, core, mem = next(load for load in EMULATED_LOADS if load[0] == window.name)
         draw_w = IDLE_W + STATIC_W + core * CORE_W + mem * MEM_W
         assert window.draw_w == pytest.approx(draw_w, rel=0.03), name
-        assert card.gpu.power_w() < STATIC_W + IDLE_W
+        assert virtual_l4.gpu.power_w() < STATIC_W + IDLE_W
 
 
 class HeldGpu:
