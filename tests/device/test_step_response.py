@@ -24,11 +24,7 @@ class Direct:
 
     def reset(self, uuid: str | None = None) -> None:
         for gpu in self._gpus.values() if uuid is None else [self._gpus[uuid]]:
-            default_w = gpu.capabilities.default_power_limit_w
-            assert default_w is not None
-            if gpu.capabilities.has_clock_limit:
-                gpu.reset_clock_limit()
-            gpu.set_power_limit(default_w)
+            gpu.reset_limits()
 
 
 def steps_of(node: Any, index: int = 0) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import pynvml
 
 from steppe.device.gpu import Capabilities, Sample
-from steppe.device.nvml_codes import error_kind, limit_reasons, plausible_w, read_mask
+from steppe.device.nvml_codes import error_kind, limit_reasons, plausible_w, read_mask, write_mask
 from steppe.errors import (
     DeviceLostError,
     NoPermissionError,
@@ -176,6 +176,13 @@ class NvmlGpu:
         enforced_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
         return accepted_w if enforced_mw is None else enforced_mw * _MILLI
 
+    def reset_limits(self) -> None:
+        """Unlock the clock and set the default power limit, whoever changed them."""
+        if self.capabilities.has_clock_limit:
+            self.reset_clock_limit()
+        if self.capabilities.default_power_limit_w is not None:
+            self.set_power_limit(self.capabilities.default_power_limit_w)
+
     def probe_control(self) -> None:
         """Find out whether limits may be changed, by writing the present power limit back.
 
@@ -188,6 +195,30 @@ class NvmlGpu:
         if self.capabilities.power_limit_range_w is not None:
             present_mw = self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)
             self._ask(pynvml.nvmlDeviceSetPowerManagementLimit, present_mw)
+
+    def set_power_profiles(self, profiles: frozenset[int]) -> frozenset[int]:
+        """Ask for exactly these workload power profiles; return those that the GPU put in force.
+
+        The GPU arbitrates by priority and conflict, so the two may differ.
+
+        Raises:
+            NotSupportedError: The GPU has no such profiles (before Blackwell).
+            NoPermissionError: The process lacks CAP_SYS_ADMIN.
+        """
+        unknown = profiles - self.capabilities.power_profiles
+        if unknown or not self.capabilities.power_profiles:
+            has = sorted(self.capabilities.power_profiles)
+            raise NotSupportedError(
+                f"{self.uuid}: asked for profiles {sorted(profiles)}, has {has}"
+            )
+        clear, wanted = (pynvml.c_nvmlWorkloadPowerProfileRequestedProfiles_v1_t() for _ in "cw")
+        write_mask(clear.requestedProfilesMask, self.capabilities.power_profiles - profiles)
+        write_mask(wanted.requestedProfilesMask, profiles)
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileClearRequestedProfiles, clear)
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileSetRequestedProfiles, wanted)
+        current = pynvml.c_nvmlWorkloadPowerProfileCurrentProfiles_v1_t()
+        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
+        return read_mask(current.enforcedProfilesMask)
 
     def average_power_w(self) -> float:
         """Return what GetPowerUsage says, W: see `Sample.average_power_w`."""

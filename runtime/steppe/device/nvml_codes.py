@@ -77,3 +77,9 @@ def plausible_w(power_w: float) -> float:
 def read_mask(mask: Any) -> frozenset[int]:
     """Return the ids of workload power profiles in an `nvmlMask255_t`."""
     return frozenset(bit for bit in range(255) if mask.mask[bit // 32] >> bit % 32 & 1)
+
+
+def write_mask(mask: Any, bits: frozenset[int]) -> None:
+    """Add ids of workload power profiles to an `nvmlMask255_t`."""
+    for bit in bits:
+        mask.mask[bit // 32] |= 1 << bit % 32
