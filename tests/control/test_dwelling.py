@@ -68,6 +68,17 @@ def test_a_fleet_that_sleeps_whole_wakes_without_delay(frontier: Frontier, fleet
     assert plan.awake
 
 
+def test_a_replica_whose_wake_is_a_tick_behind_anothers_sleep_is_not_given_up(
+    fleets: Any,
+) -> None:
+    inner = Wants(4)
+    policy = Dwelling(inner, dwell_s=10.0)
+    policy.decide(fleets.of([AWAKE] * 4 + [ASLEEP], 400.0).seen)
+    inner.wanted = 2
+    turning = replace(fleets.of([AWAKE] * 3 + [ASLEEP] * 2, 400.0).seen, now_s=1.0)
+    assert len(policy.decide(turning).awake) == 4
+
+
 def test_a_replica_is_not_woken_for_next_to_nothing(frontier: Frontier, fleets: Any) -> None:
     policy = dwelling(frontier)
     states = [AWAKE] * 40 + [ASLEEP]
@@ -120,8 +131,11 @@ def test_who_is_wanted_again_stays_for_the_dwell_time_though_others_are_leaving(
     for now_s, wanted in ((0.0, 20), (1.0, 36), (2.0, 20)):
         inner.wanted = wanted
         policy.decide(replace(fleets.of([AWAKE] * 40, 400.0).seen, now_s=now_s))
-    fewer = fleets.of([AWAKE] * 36 + [ASLEEP] * 4, 400.0).seen
-    assert len(policy.decide(replace(fewer, now_s=3.0)).awake) == 36
+    awake = 40
+    for now_s in range(3, 11):
+        fewer = fleets.of([AWAKE] * awake + [ASLEEP] * (40 - awake), 400.0).seen
+        awake = len(policy.decide(replace(fewer, now_s=float(now_s))).awake)
+    assert awake == 36
 
 
 @pytest.mark.parametrize(("draw_w", "is_woken"), [(90.0, True), (99.5, False)])

@@ -201,7 +201,9 @@ class Dwelling:
 
     As many stay awake as were wanted at any time in the last `dwell_s`, so that a fleet does
     not flap with its load, and then they leave a few at a time, so that its draw does not dip.
-    The budget is stronger: where it does not hold so many awake, fewer are.
+    One that was planned and is not awake yet counts as awake: where frozen replicas take turns,
+    one is frozen a tick before another wakes. The budget is stronger: where it does not hold so
+    many awake, fewer are.
 
     Attributes:
         inner: The policy to ask.
@@ -212,15 +214,23 @@ class Dwelling:
     dwell_s: float
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
     _goal: float = math.inf
+    _planned: int = 0
 
     def decide(self, seen: Observation) -> Plan:
         """Return the inner plan, or the best one with another number of awake replicas."""
+        plan = self._decide(seen)
+        self._planned = len(plan.awake)
+        return plan
+
+    def _decide(self, seen: Observation) -> Plan:
         plan = self.inner.decide(seen)
         while self._wanted and seen.now_s - self._wanted[0][0] >= self.dwell_s:
             self._wanted.popleft()
         self._wanted.append((seen.now_s, len(plan.awake)))
-        awake = seen.count(ReplicaState.AWAKE)
-        if not awake or len(plan.awake) == awake:
+        if not seen.count(ReplicaState.AWAKE):
+            return plan
+        awake = max(seen.count(ReplicaState.AWAKE), self._planned)
+        if len(plan.awake) == awake:
             return plan
         if len(plan.awake) > awake:
             kept = self.inner.decide_among(seen, AwakeBounds(awake, awake))
