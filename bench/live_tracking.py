@@ -52,7 +52,14 @@ from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.report.quantities import UNKNOWN
 from steppe.report.records import TickRecord
-from steppe.report.tracking import PowerTrace, held_s, over_budget, track
+from steppe.report.tracking import (
+    PowerTrace,
+    held_s,
+    over_budget,
+    percentile_s,
+    settle_times_s,
+    track,
+)
 from targets import at_most, worst_mae
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)
@@ -86,7 +93,7 @@ def row_of(name: str, played: Played) -> dict[str, Any]:
     """
     ticks, answer = played.ticks, played.answer
     tracking, trace = track(ticks, METER_DELAY_S), PowerTrace.from_ticks(ticks)
-    over = over_budget(trace, METER_DELAY_S)
+    over, settles_s = over_budget(trace, METER_DELAY_S), settle_times_s(trace)
     energy_j, allowance_j = sum(tick.energy_j for tick in ticks), over_allowance_j(ticks)
     late_s = [tick_late_s(before, tick) for before, tick in pairwise(ticks)]
     return {
@@ -101,6 +108,7 @@ def row_of(name: str, played: Played) -> dict[str, Any]:
         "over_allowance_j": allowance_j,
         "over_allowance_share": allowance_j / energy_j,
         "unused_while_waiting_share": tracking["unused_while_waiting_j"] / energy_j,
+        "settle_p50_s": percentile_s(settles_s, 50) if len(settles_s) else None,
         "settle_p95_s": tracking["settle_p95_s"],
         "held_s": held_s(trace),
         "pjm_score": tracking["pjm_score"],
@@ -160,12 +168,12 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table for people."""
     table = Table(title=f"{REPLICAS} live replicas under a power budget; energy emulated")
     for heading in (
-        "happening", "MAE", "over, as simulated", "over, beyond delay", "unused", "settle", "held",
-        "lost", "tick late", "busy",
+        "happening", "MAE", "over, as simulated", "over, beyond delay", "unused", "half settle",
+        "95 % settle", "held", "lost", "tick late", "busy",
     ):  # fmt: skip
         table.add_column(heading)
     for row in rows:
-        steps_s = (row["settle_p95_s"], row["held_s"])
+        steps_s = (row["settle_p50_s"], row["settle_p95_s"], row["held_s"])
         table.add_row(
             row["happening"],
             UNKNOWN if row["relative_mae"] is None else f"{row['relative_mae']:.2%}",
