@@ -78,13 +78,38 @@ def test_results_of_another_model_are_not_mixed_in(
     ("text", "message"),
     [
         ("", "no start of a sweep"),
-        ('{"kind": "point", "key": "x"}\n', "line 1: no line of a sweep"),
+        ('{"kind": "point", "key": "x"}\n', "line 1: no line of a sweep: meter_error_j: missing"),
+        ('{"kind": "run", "provenance": 3}\n', "line 1: no line of a sweep: "),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / RESULTS_FILE).write_text(text)
     with pytest.raises(UsageError, match=message):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "bad", "message"),
+    [
+        ('"energy_j":', '"a lot"', "windows.0.energy_j: Input should be a valid number.* a lot"),
+        ('"batch_limit":', "null", "setting.batch_limit: .*found None"),
+        ('"clock_mhz":', "[1]", "setting.clock_mhz: "),
+    ],
+)
+def test_a_bad_number_of_a_point_is_named_in_one_line(
+    tmp_path: Path,
+    make_point: Callable[..., PointResult],
+    number: str,
+    bad: str,
+    message: str,
+) -> None:
+    ResultsFile(tmp_path).add(make_point(1800, 8))
+    file = tmp_path / RESULTS_FILE
+    begin, rest = file.read_text().split(number, 1)
+    file.write_text(f"{begin}{number}{bad},{rest.split(',', 1)[1]}")
+    with pytest.raises(UsageError, match=f"line 1: no line of a sweep: {message}") as caught:
+        read_results(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

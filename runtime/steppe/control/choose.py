@@ -77,7 +77,7 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
             kept = at_slo_if_any(frontier, pool.tpot_s)
             policy = _following(control, pool, _follow_budget(pool, kept), kept)
         case "save_energy":
-            kept = at_slo(frontier, SLO_SHARE * pool.tpot_s)
+            kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
             save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
             policy = _following(control, pool, save, kept)
         case "full_clocks":

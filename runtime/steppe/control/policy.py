@@ -103,21 +103,23 @@ def at_slo_if_any(frontier: Frontier, tpot_s: float) -> Frontier:
         return frontier
 
 
-def at_slo(frontier: Frontier, tpot_s: float) -> Frontier:
+def at_slo(frontier: Frontier, tpot_s: float, share: float = 1.0) -> Frontier:
     """Return the frontier of the points that keep an SLO; unmeasured times count as kept.
 
     Args:
         frontier: All operating points.
         tpot_s: Longest time per output token, s.
+        share: How much of that time a point may take.
 
     Raises:
         InfeasibleError: No point keeps it.
     """
-    kept = [point for point in frontier.candidates if point.tpot_s <= tpot_s]
+    kept = [point for point in frontier.candidates if point.tpot_s <= share * tpot_s]
     if not kept:
         fastest_s = min(point.tpot_s for point in frontier.candidates)
+        of_slo = "" if share == 1 else f" ({share:.3g} of an SLO of {tpot_s:.3g} s)"
         raise InfeasibleError(
-            f"asked for {tpot_s:.3g} s per output token, "
+            f"asked for {share * tpot_s:.3g} s per output token{of_slo}, "
             f"found {fastest_s:.3g} s at the fastest point"
         )
     return Frontier.of(kept, frontier.asleep_w, frontier.idle_w, frontier.source)

@@ -16,21 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import (
-    ClientTimes,
-    Flag,
-    GpuSeen,
-    Phase,
-    PointResult,
-    RestWatts,
-    Setting,
-    Window,
-)
+from steppe.measure.result import PointResult, RestWatts, Setting
 
 RESULTS_FILE = "results.jsonl"
+_POINT: TypeAdapter[PointResult] = TypeAdapter(PointResult)
+_PROVENANCE, _REST = TypeAdapter(Provenance), TypeAdapter(RestWatts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ def read_results(path: Path) -> SweepResults:
             else:
                 points[values["key"]] = _point(values)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{file}: line {number}: no line of a sweep: {error}") from error
+            raise UsageError(f"{file}: line {number}: no line of a sweep: {_mistake(error)}") from error
     if head is None:
         raise UsageError(f"{file}: asked for sweep results, found no start of a sweep")
     return SweepResults(file, head, tuple(points.values()))
@@ -159,31 +153,27 @@ def _values(line: bytes) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def _mistake(error: Exception) -> str:
+    """Return one line on what is wrong; pydantic writes several."""
+    match error:
+        case ValidationError():
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            return f"{place}: {first['msg']}, found {str(first['input'])[:60]}"
+        case KeyError():
+            return f"{error.args[0]}: missing"
+    return str(error)
+
+
 def _head(values: dict[str, Any]) -> RunHead:
-    provenance = dict(values["provenance"])
-    for name in ("gpus", "uuids"):
-        provenance[name] = tuple(provenance[name])
-    return RunHead(Provenance(**provenance), RestWatts(**values["rest"]), values["plan"])
+    provenance = _PROVENANCE.validate_python(values["provenance"])
+    return RunHead(provenance, _REST.validate_python(values["rest"]), values["plan"])
 
 
 def _point(values: dict[str, Any]) -> PointResult:
-    setting = dict(values["setting"])
-    gpu = dict(values["gpu"])
-    return PointResult(
-        setting=Setting(**{**setting, "phase": Phase(setting["phase"])}),
-        replica=values["replica"],
-        started=values["started"],
-        warm_up_s=values["warm_up_s"],
-        windows=tuple(
-            Window(**{**window, "error_j": _bound_j(window["error_j"])})
-            for window in values["windows"]
-        ),
-        meter_error_j=_bound_j(values["meter_error_j"]),
-        meter=values["meter"],
-        client=ClientTimes(**values["client"]),
-        gpu=GpuSeen(**{**gpu, "reasons": tuple(gpu["reasons"])}),
-        flags=tuple(Flag(flag) for flag in values["flags"]),
-    )
+    bound_j = _bound_j(values["meter_error_j"])
+    windows = [{**window, "error_j": _bound_j(window["error_j"])} for window in values["windows"]]
+    return _POINT.validate_python({**values, "windows": windows, "meter_error_j": bound_j})
 
 
 def _bound_j(value: float | None) -> float:
