@@ -75,6 +75,11 @@ def test_a_supply_that_is_not_known_is_told() -> None:
         assert found["steppe_power_supply_stale", ""] == stale
 
 
+def test_supply_that_nobody_took_is_told() -> None:
+    found = samples(Exposition("emulated").update(replace(TICK, curtailed_w=12.5)))
+    assert found["steppe_power_curtailed_watts", ""] == 12.5
+
+
 def test_counters_add_up_and_gauges_do_not() -> None:
     exposition = Exposition("emulated")
     exposition.update(TICK)

@@ -89,7 +89,7 @@ def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -
     budget = configured(STEADY, battery=BATTERY, speedup=60.0)
     budget.settle(2.0, draw_w=70.0)
     assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 10.0 * 120.0)
-    assert budget.curtailed_j == pytest.approx(20.0 * 2.0)
+    assert budget.at(2.0).curtailed_w == pytest.approx(20.0)
 
 
 def test_a_deficit_discharges_the_battery() -> None:
@@ -97,7 +97,7 @@ def test_a_deficit_discharges_the_battery() -> None:
     budget.settle(10.0, draw_w=115.0)
     assert budget.stored_j == pytest.approx(1800.0 - 150.0)
     assert budget.at(10.0).charge == Charge(1650.0 / 3600.0, 15.0)
-    assert budget.curtailed_j == 0.0
+    assert budget.at(10.0).curtailed_w == 0.0
 
 
 def test_a_battery_gives_nothing_from_when_nobody_knows_the_supply() -> None:
@@ -116,7 +116,7 @@ def test_a_battery_gives_nothing_from_when_nobody_knows_the_supply() -> None:
 def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
     budget.settle(10.0, draw_w=70.0)
-    assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
+    assert (budget.stored_j, budget.at(10.0).curtailed_w) == (1800.0, 0.0)
 
 
 def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> None:
@@ -126,7 +126,7 @@ def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> No
     assert (now.battery_w, now.budget_w) == (12.0, 82.0)
     budget.settle(10.0, now.budget_w)
     assert budget.stored_j == pytest.approx(1800.0 - 12.0 * 10.0)
-    assert budget.curtailed_j == 0.0
+    assert budget.at(10.0).curtailed_w == 0.0
 
 
 def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> None:
@@ -138,9 +138,9 @@ def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> No
 def test_settling_the_same_moment_twice_changes_nothing() -> None:
     budget = configured(STEADY, battery=BATTERY)
     budget.settle(10.0, draw_w=50.0)
-    stored_j, curtailed_j = budget.stored_j, budget.curtailed_j
+    stored_j, now = budget.stored_j, budget.at(10.0)
     budget.settle(10.0, draw_w=0.0)
-    assert (budget.stored_j, budget.curtailed_j) == (stored_j, curtailed_j)
+    assert (budget.stored_j, budget.at(10.0)) == (stored_j, now)
 
 
 def test_a_budget_that_takes_over_keeps_the_charge_and_settles_only_what_came_since() -> None:
@@ -165,7 +165,7 @@ def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Pat
     wall[0] = 1031.0
     budget.settle(31.0, draw_w=0.0)
     assert budget.at(31.0) == Budget(25.0, 0.0, 20.0, stale=True, charge=Charge(0.5, 0.0))
-    assert (budget.stored_j, budget.curtailed_j) == (1800.0, 0.0)
+    assert budget.stored_j == 1800.0
 
 
 def test_a_missing_signal_is_never_unlimited(tmp_path: Path) -> None:
@@ -240,11 +240,10 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
     )
     budget.steer(steered_w)
     for tick, draw_w in enumerate(draws_w, start=1):
-        curtailed_j = budget.curtailed_j
         budget.settle(float(tick), draw_w)
         now = budget.at(float(tick))
         assert 0.0 <= budget.stored_j <= battery.capacity_j
-        assert 0.0 <= budget.curtailed_j - curtailed_j <= 501.0
+        assert 0.0 <= now.curtailed_w <= 501.0
         assert -battery.max_charge_w <= now.battery_w <= battery.max_discharge_w
         assert MODEST.site_w(now.budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
         assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.budget_w),)
@@ -287,11 +286,11 @@ def test_supply_is_drawn_stored_or_curtailed_to_the_last_joule(
         stored_j=2500.0,
     )
     budget.settle(dt_s, draw_w)
-    stored_j = budget.stored_j - 2500.0
+    stored_j, curtailed_w = budget.stored_j - 2500.0, budget.at(dt_s).curtailed_w
     surplus_j = (supply_w - draw_w) * dt_s
     if surplus_j >= 0.0:
         assert stored_j >= 0.0
-        assert stored_j + budget.curtailed_j == pytest.approx(surplus_j, abs=1e-6)
+        assert stored_j + curtailed_w * dt_s == pytest.approx(surplus_j, abs=1e-6)
     else:
-        assert budget.curtailed_j == 0.0
+        assert curtailed_w == 0.0
         assert surplus_j - 1e-6 <= stored_j <= 0.0

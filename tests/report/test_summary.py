@@ -22,6 +22,7 @@ DESIGN_KEYS = {
     "idle_energy_j",
     "transition_energy_j",
     "wasted_energy_j",
+    "curtailed_j",
     "prompt_tokens",
     "output_tokens",
     "output_tokens_per_joule",
@@ -107,6 +108,12 @@ def test_every_agreed_key_is_there(made_run: Any) -> None:
     assert set(summary) >= DESIGN_KEYS
     assert set(summary["latency"]) == {"ttft_s", "tpot_s", "e2e_s"}
     assert set(summary["latency"]["ttft_s"]) == {"p50", "p95", "p99"}
+
+
+def test_curtailed_watts_are_summed_over_their_windows(made_run: Any) -> None:
+    ticks = tuple(replace(tick, curtailed_w=5.0 * (tick.t_s > 200)) for tick in made_run.ticks)
+    summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert summary["curtailed_j"] == 200.0
 
 
 def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:

@@ -236,6 +236,13 @@ def test_a_battery_keeps_watts_for_a_lull_that_is_foreseen(tmp_path: Path) -> No
     assert np.mean([t.draw_w for t in within]) > 85
 
 
+def test_supply_that_nobody_drew_is_curtailed() -> None:
+    notes, _ = run(scenario(config_of(), poisson(20.0)))
+    assert max(tick.draw_w for tick in notes.ticks) < ENOUGH_W
+    for tick in notes.ticks:
+        assert tick.curtailed_w == pytest.approx(ENOUGH_W - tick.draw_w)
+
+
 def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     events = count_events(monkeypatch)
     counts, tokens = [], []

@@ -249,6 +249,7 @@ class Controller:
             running=seen.running,
             shortages=shortages,
             battery=seen.budget.charge,
+            curtailed_w=seen.budget.curtailed_w,
             stale=seen.budget.stale,
             replicas=replicas,
         )

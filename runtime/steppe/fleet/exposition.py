@@ -32,6 +32,7 @@ class Exposition:
         self._stale = gauge(
             "power_supply_stale", "1 while a source is not known: the fallback holds"
         )
+        self._curtailed = gauge("power_curtailed_watts", "Supply that nobody took, at the site")
         self._budget = gauge("power_budget_watts", "Power that the GPUs may draw")
         self._draw = gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
         self._clock = gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
@@ -56,6 +57,7 @@ class Exposition:
         source = worst((self._source, *qualities))
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
+        self._curtailed.set(tick.curtailed_w)
         self._budget.set(tick.budget_w)
         self._running.set(tick.running)
         if tick.battery is not None:

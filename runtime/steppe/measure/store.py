@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import PointResult, RestWatts, Setting
+from steppe.measure.result import PointResult, RestWatts
 
 RESULTS_FILE = "results.jsonl"
 _POINT: TypeAdapter[PointResult] = TypeAdapter(PointResult)
@@ -136,7 +136,9 @@ def read_results(path: Path) -> SweepResults:
             else:
                 points[values["key"]] = _point(values)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{file}: line {number}: no line of a sweep: {_mistake(error)}") from error
+            raise UsageError(
+                f"{file}: line {number}: no line of a sweep: {_mistake(error)}"
+            ) from error
     if head is None:
         raise UsageError(f"{file}: asked for sweep results, found no start of a sweep")
     return SweepResults(file, head, tuple(points.values()))

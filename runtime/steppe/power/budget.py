@@ -27,6 +27,8 @@ class Budget:
         budget_w: What the GPUs may draw, W.
         stale: Whether a source is stale or missing, so that the fallback holds.
         charge: How the battery stands; None where there is none.
+        curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site
+            on average over the interval that was settled last.
     """
 
     supply_w: float
@@ -34,6 +36,7 @@ class Budget:
     budget_w: float
     stale: bool
     charge: Charge | None = None
+    curtailed_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +94,10 @@ class PowerBudget:
         self._terms = terms
         self._battery = battery
         self._stored_j = stored_j
-        self._curtailed_j = 0.0
+        self._curtailed_w = 0.0
         self._given_w = 0.0
         self._settled_s = clock.started_s
         self._steered_w: float | None = None
-
-    @property
-    def curtailed_j(self) -> float:
-        """Supply that was neither drawn nor stored nor kept in reserve, J.
-
-        Joules of run time, as a GPU's meter counts them.
-        """
-        return self._curtailed_j
 
     @property
     def ends_s(self) -> float:
@@ -148,6 +143,7 @@ class PowerBudget:
     def at(self, now_s: float) -> Budget:
         """Return the budget at `now_s`, with the battery as it was last settled."""
         budget = self._budget(self._supply(now_s), self._battery_w())
+        budget = replace(budget, curtailed_w=self._curtailed_w)
         capacity_j = self._battery.capacity_j
         if capacity_j <= 0:
             return budget
@@ -167,7 +163,7 @@ class PowerBudget:
         if elapsed_s <= 0:
             return
         before, after = self._supply(self._settled_s), self._supply(now_s)
-        self._settled_s, self._given_w = now_s, 0.0
+        self._settled_s, self._given_w, self._curtailed_w = now_s, 0.0, 0.0
         match before, after:
             case Fresh(), Fresh():
                 self._exchange((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
@@ -231,7 +227,7 @@ class PowerBudget:
         done = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
         self._stored_j, self._given_w = done.stored_j, done.power_w
         surplus_w = self._terms.left_w(supply_w) - self._terms.site_w(draw_w)
-        self._curtailed_j += max(0.0, surplus_w + min(0.0, done.power_w)) * elapsed_s
+        self._curtailed_w = max(0.0, surplus_w + min(0.0, done.power_w))
 
     def _balance(
         self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float

@@ -56,6 +56,7 @@ def _figures(summary: Summary) -> Table:
         ("  meter error", f"±{quantity(summary['energy_error_j'], 'J')}"),
         ("  idle", quantity(summary["idle_energy_j"], "J")),
         ("  transitions", quantity(summary["transition_energy_j"], "J")),
+        ("  not completed", quantity(summary["wasted_energy_j"], "J")),
         ("tokens per joule", UNKNOWN if per_joule is None else f"{per_joule:.3g}"),
         ("energy per token", quantity(summary["energy_per_output_token"], "J")),
     )
@@ -66,6 +67,7 @@ def _figures(summary: Summary) -> Table:
         ("  energy over", quantity(tracking["over_budget_j"], "J")),
         ("  at most", share(tracking["max_over_fraction"])),
         ("unused while waiting", quantity(tracking["unused_while_waiting_j"], "J")),
+        ("curtailed at site", quantity(summary["curtailed_j"], "J")),
         ("settling (p95)", quantity(tracking["settle_p95_s"], "s")),
         ("PJM score", UNKNOWN if score is None else f"{score:.2f}"),
     )

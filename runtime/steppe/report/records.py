@@ -71,6 +71,8 @@ class TickRecord:
         shortages: What the budget is not enough for, now or first in the forecast.
         battery: How the battery stands after the window, and what it gave in it, at the site;
             None where there is none.
+        curtailed_w: Supply that the window left: neither drawn nor stored nor kept in reserve, W at
+            the site.
         stale: Whether a source was stale or missing, so that `supply_w` is the fallback.
         replicas: Every replica of the fleet.
     """
@@ -87,6 +89,7 @@ class TickRecord:
     running: int
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     battery: Charge | None = field(default=None, kw_only=True)
+    curtailed_w: float = field(default=0.0, kw_only=True)
     stale: bool = field(default=False, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 

@@ -81,7 +81,7 @@ def each_request(folder: Path) -> Iterator[RequestRecord]:
 
 def _tick(values: dict[str, Any]) -> TickRecord:
     replicas = tuple(ReplicaTick(**replica) for replica in values.pop("replicas"))
-    # Runs that were recorded before shortages, batteries and `stale` were have none to read.
+    # Runs that were recorded before some fields were have none to read.
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
     battery = values.pop("battery", None)
     charge = None if battery is None else Charge(**battery)

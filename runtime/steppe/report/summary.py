@@ -39,6 +39,7 @@ class Summary(TypedDict):
     the sums over all requests, whatever their end. `output_tokens_per_joule` and
     `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
     included; None where that divides by zero. `request_goodput` is in requests per second.
+    `curtailed_j` is supply that was neither drawn nor stored nor kept in reserve, at the site.
     `stale_s` is for how long the supply was stale or missing, so that the fallback held, s.
     `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
     sums over them lack these, the energy does not. `gateway_restarts` counts the deaths of the
@@ -53,6 +54,7 @@ class Summary(TypedDict):
     idle_energy_j: float
     transition_energy_j: float
     wasted_energy_j: float
+    curtailed_j: float
     prompt_tokens: int
     output_tokens: int
     output_tokens_per_joule: float | None
@@ -89,12 +91,13 @@ def summarise(
         idle_energy_j=totals.idle_energy_j,
         transition_energy_j=totals.transition_energy_j,
         wasted_energy_j=math.fsum(ended.wasted_j),
+        curtailed_j=_over_time(ticks, (tick.curtailed_w for tick in ticks)),
         prompt_tokens=ended.prompt_tokens,
         output_tokens=ended.output_tokens,
         output_tokens_per_joule=_ratio(ended.output_tokens, totals.energy_j),
         energy_per_output_token=_ratio(totals.energy_j, ended.output_tokens),
         tracking=track(ticks, totals.meter_delay_s),
-        stale_s=_stale_s(ticks),
+        stale_s=_over_time(ticks, (tick.stale for tick in ticks)),
         latency=service.latency,
         slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
         slo_attainment=service.slo_attainment,
@@ -132,9 +135,9 @@ class _Ended:
         )
 
 
-def _stale_s(ticks: Sequence[TickRecord]) -> float:
+def _over_time(ticks: Sequence[TickRecord], values: Iterable[float]) -> float:
     widths_s = PowerTrace.from_ticks(ticks).width_s.tolist()
-    return math.fsum(s for tick, s in zip(ticks, widths_s, strict=True) if tick.stale)
+    return math.fsum(value * width_s for value, width_s in zip(values, widths_s, strict=True))
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

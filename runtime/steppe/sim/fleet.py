@@ -206,6 +206,7 @@ class SimulatedFleet:
             running=sum([len(member.replica.batch.running) for member in self._members]),
             shortages=shortages,
             battery=self.budget.charge,
+            curtailed_w=self.budget.curtailed_w,
             stale=self.budget.stale,
             replicas=self._replica_ticks(seen, fresh, window_s),
         )
