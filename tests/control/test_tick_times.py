@@ -110,3 +110,30 @@ def test_the_limits_are_down_before_a_cut_is_there(at_s: float, after_w: float) 
     times = TickTimes(stepped(at_s, 100.0, after_w), 1.0, LEAD_S)
     followed_s = next(t for t in ticks(times, 8.0) if times.fall_w(t) > 0 or t >= at_s)
     assert at_s - 2 * LEAD_S - LEAST_WINDOW_S <= followed_s <= at_s - LEAD_S + 1e-3
+
+
+@pytest.mark.parametrize("after_w", [50.0, 150.0])
+def test_a_look_that_sees_a_step_of_a_signal_does_not_wait_for_the_next_tick(
+    after_w: float,
+) -> None:
+    times = TickTimes(lambda _: after_w, 1.0, LEAD_S)
+    assert times.has_stepped(100.0, 3.95, next_s=4.0)
+    assert not times.has_stepped(after_w, 3.95, next_s=4.0)
+
+
+def test_a_look_amid_a_rise_that_is_known_waits_for_its_end() -> None:
+    times = TickTimes(
+        lambda now_s: min(150.0, max(100.0, 100.0 + 1e4 * (now_s - 3.5))), 1.0, LEAD_S
+    )
+    next_s = times.after(3.0)
+    assert next_s == pytest.approx(3.505, abs=1e-3)
+    assert not times.has_stepped(100.0, 3.502, next_s)
+    # Where it takes longer, power must not lie idle until its end.
+    assert times.has_stepped(100.0, 3.502, next_s=3.7)
+
+
+def test_a_look_amid_a_cut_does_not_wait() -> None:
+    times = TickTimes(
+        lambda now_s: 100.0 if now_s < 3.5 else 80.0 if now_s < 3.51 else 50.0, 1.0, 0.0
+    )
+    assert times.has_stepped(100.0, 3.505, next_s=3.51)

@@ -22,7 +22,7 @@ _ARRIVED = 0.01
 """A step is over when this share of it is left."""
 
 
-def is_step(before_w: float, after_w: float) -> bool:
+def _is_step(before_w: float, after_w: float) -> bool:
     """Tell whether budgets a moment apart are so far apart that a tick should not wait."""
     return abs(after_w - before_w) > STEP_SHARE * max(before_w, after_w)
 
@@ -34,7 +34,7 @@ class TickTimes:
     A trace is a schedule: what it says of the next second is known. The limits are lowered so
     long before a cut as the fleet takes to follow, so that the draw is down when the budget is.
     Of a live signal nothing is known ahead: who drives the loop looks at it every
-    `LEAST_WINDOW_S`, and ticks when it has stepped (`is_step`).
+    `LEAST_WINDOW_S`, and ticks when it has stepped (`has_stepped`).
 
     Attributes:
         budget_w: The budget at a time, as far as it is known now, W.
@@ -61,13 +61,30 @@ class TickTimes:
         due_s = self.period_s * math.ceil((soonest_s - LATE_S) / self.period_s)
         return max(soonest_s, min(due_s, self._step_tick_s(now_s, due_s)))
 
+    def has_stepped(self, before_w: float, now_s: float, next_s: float) -> bool:
+        """Tell whether the budget stepped since it was `before_w`, and no tick is better awaited.
+
+        Where a rise that is known goes on, a tick amid it would set clocks that then rest.
+
+        Args:
+            before_w: The budget at the look before, W.
+            now_s: The time of this look, s.
+            next_s: When the next tick is due, s.
+        """
+        now_w = self.budget_w(now_s)
+        if not _is_step(before_w, now_w):
+            return False
+        next_w = self.budget_w(next_s)
+        rises_on = now_w < next_w and _is_step(now_w, next_w)
+        return not rises_on or next_s - now_s >= LEAST_WINDOW_S
+
     def clocks_rest(self, now_s: float) -> bool:
         """Tell whether a step so soon asks for a tick of its own that clocks should rest for it.
 
         They do not at a step: one after the other, each is followed.
         """
         before_w = self.budget_w(max(0.0, now_s - LEAST_WINDOW_S))
-        if is_step(before_w, self.budget_w(now_s)):
+        if _is_step(before_w, self.budget_w(now_s)):
             return False
         return self._step_tick_s(now_s, now_s + REST_S) < now_s + REST_S
 
@@ -83,7 +100,7 @@ class TickTimes:
         for part in range(1, _PARTS + 1):
             at_s = begin_s + part * part_s
             after_w = self.budget_w(at_s)
-            if is_step(before_w, after_w):
+            if _is_step(before_w, after_w):
                 near_w = _ARRIVED * abs(after_w - before_w)
                 return self._first_near(after_w, near_w, at_s - part_s, at_s), after_w < before_w
             before_w = after_w

@@ -16,7 +16,7 @@ from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
 from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
-from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes, is_step
+from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
@@ -195,7 +195,7 @@ class Controller:
             self._looks += 1
             try:
                 before_w, budget_w = budget_w, times.budget_w(now_s)
-                if now_s < next_s and not is_step(before_w, budget_w):
+                if now_s < next_s and not times.has_stepped(before_w, now_s, next_s):
                     continue
                 next_s = times.after(now_s)
                 with self._lock:
