@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from steppe.config import RunConfig
+from steppe.control.tick_times import TickTimes
 from steppe.fleet.controller import Controller, Progress, Ticked
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
@@ -316,7 +317,7 @@ def test_a_budget_that_cannot_be_told_fails_a_tick_and_not_the_loop(
             raise ValueError("it is gone")
         return 100.0
 
-    times = SimpleNamespace(budget_w=budget_w, after=lambda now_s: now_s + 60.0)
+    times = TickTimes(budget_w, 60.0, 0.0)
     controller._loop = SimpleNamespace(times=times)
     controller._stop = FewLooks(5)  # a failed one takes two
     controller._tick_for_ever()
