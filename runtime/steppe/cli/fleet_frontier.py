@@ -43,7 +43,6 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
         section.batch_limits or powers_of_two(largest),
         section.window_s,
     )
-    rest = measure_rest(driver.crew, replicas)
     with console.status("measuring the frontier") as status:
 
         def show(done: int, total: int) -> None:
@@ -51,6 +50,8 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
 
         with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
             fit = fit_frontier(sweep(driver.crew, replicas, grid, show))
+    # Who sleeps has just served: a GPU that is warm leaks more than one that was just started.
+    rest = measure_rest(driver.crew, replicas)
     console.print(
         f"frontier from {len(grid.points)} windows; median error of the fit: "
         f"time {fit.time_error:.1%}, draw {fit.draw_error:.1%}"
