@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steppe.control.ahead import HorizonTerms
@@ -102,6 +103,25 @@ def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
     assert before.battery_w < 0
     assert within.battery_w is not None
     assert within.battery_w > 0
+
+
+def test_what_is_left_in_the_battery_serves_those_who_wait_now_and_not_at_some_later_look(
+    frontier: Frontier, fleets: Any
+) -> None:
+    night_w, one_w = 4 * frontier.asleep_w, frontier.floor.draw_w - frontier.asleep_w
+    seen = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).seen, demand_tps=1.0)
+    for looks in range(3):
+        night = with_battery(frontier, Weather(night_w, night_w), one_w * (STEP_S - looks * 60.0))
+        assert (night.decide(seen).battery_w or 0.0) >= one_w
+
+
+def test_the_battery_gives_a_whole_replica_or_nothing(frontier: Frontier, fleets: Any) -> None:
+    night_w, one_w = 4 * frontier.asleep_w, frontier.floor.draw_w - frontier.asleep_w
+    seen = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).seen, demand_tps=1.0)
+    for stored_j in one_w * np.linspace(0.0, 3 * STEP_S, 30):
+        plan = with_battery(frontier, Weather(night_w, night_w), float(stored_j)).decide(seen)
+        assert plan.battery_w == 0.0 or (plan.battery_w or 0.0) >= one_w
+        assert (plan.battery_w or 0.0) * 60.0 <= stored_j
 
 
 @pytest.mark.parametrize("patience_steps", [1, 3])

@@ -42,7 +42,8 @@ STORED_SHARE = 0.5
 """Worth of a joule stored at the end, share of the deferrable tokens that it buys."""
 MOST_EDGES = 3
 SOONER_SHARE = 0.05
-"""What a deferrable token loses in worth by the end of the horizon: a forecast may be wrong."""
+"""What a token loses in worth by the end of the horizon: a forecast may be wrong, and what is as
+good later as now would be put off at each look."""
 AWAKE, WOKEN, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(11)
 
 
@@ -164,8 +165,8 @@ class _Program:
         per_j = max(per_j, 1 / full.joules_per_token)
         price = JOULE_SHARE * per_j
         worth = np.zeros(self.count)
-        worth[self.of_each(FIRM)] = dt_s
         sooner = np.linspace(1.0, 1.0 - SOONER_SHARE, self.steps)
+        worth[self.of_each(FIRM)] = dt_s * sooner
         worth[self.of_each(DEFERRED)] = DEFERRABLE_VALUE * dt_s * sooner
         worth[self.of_each(AWAKE)] = -price * dt_s * self.idle_w
         worth[self.of_each(WOKEN)] = -price * self.terms.wake_j

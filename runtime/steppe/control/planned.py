@@ -17,6 +17,8 @@ Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
 SOON_S = 2.0
 """A cut so soon is reckoned with now, s: what the battery does holds for a tick at least."""
+ONE_ROOM = 1.1
+"""A replica needs so many times its least draw of a budget, for a margin of it is left free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,23 @@ class Planned(BoundedPolicy):
             likely = self.horizon.look(seen, 1.0)
             self.bounds = self._bounds(seen, likely)
             if self.horizon.terms.battery.capacity_j > 0:
-                self.battery_w = likely.discharge_w[0] - likely.charge_w[0]
+                self.battery_w = self._battery_w(seen, likely)
             self._looked_s, self._waited = seen.now_s, seen.firm_work_waits
             self._present_w = self.horizon.present_w(seen.now_s)
         return self.bounds
+
+    def _battery_w(self, seen: Observation, likely: HorizonPlan) -> float:
+        """Return what the battery gives, W: enough for a whole replica, nothing for a part of one.
+
+        The plan knows parts of replicas; watts that wake nobody would never be drawn.
+        """
+        given_w, terms = likely.discharge_w[0] - likely.charge_w[0], self.horizon.terms
+        one_w = ONE_ROOM * (terms.frontier.floor.draw_w - terms.frontier.asleep_w)
+        awake_w = self.horizon.present_w(seen.now_s) - terms.replicas * terms.frontier.asleep_w
+        if not seen.firm_work_waits or given_w <= 0 or awake_w + given_w >= one_w:
+            return given_w
+        most_w = terms.battery.gives_w(self.horizon.stored_j(), self.every_s)
+        return one_w - awake_w if one_w - awake_w <= most_w else 0.0
 
     def _is_due(self, seen: Observation) -> bool:
         if seen.now_s == self._checked_s:

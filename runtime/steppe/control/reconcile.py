@@ -88,7 +88,8 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     A replica that leaves with requests drains if the plan has room for it; otherwise it is
     frozen at once. Where the plan has room for more, those frozen longest finish their requests;
     the others' go on when they wake. The step in which a replica is frozen still draws, so nobody
-    wakes in its place, and another rises less, before the next tick.
+    wakes in its place, and another rises less, before the next tick. Who is gone starts where the
+    budget holds a sleeping fleet beside it: what starts draws, whatever is planned.
     """
     ranked = _rank(seen, rule, _next_turn(seen, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
@@ -96,9 +97,9 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     cuts, rises, wakes = _serve(serving, plan.awake)
     busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
-    starts = [Start(r.id) for r in seen.replicas if r.state == ReplicaState.GONE]
+    gone = [r.id for r in seen.replicas if r.state == ReplicaState.GONE and plan.feasible]
     rising = max(0, len(rises) - freezing)
-    return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *starts]
+    return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *map(Start, gone)]
 
 
 def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
