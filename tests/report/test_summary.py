@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from steppe.report.closing import summary_panel
-from steppe.report.records import RequestRecord, RunTotals, Slo
+from steppe.report.records import RequestRecord, RunTotals, ShortageTick, Slo
 from steppe.report.summary import summarise
 
 DESIGN_KEYS = {
@@ -31,6 +31,7 @@ DESIGN_KEYS = {
     "latency",
     "slo_attainment",
     "stale_s",
+    "shortages",
     "request_goodput",
     "requests",
     "lost_lines",
@@ -123,6 +124,33 @@ def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:
     said = io.StringIO()
     Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
     assert "the supply was not known for 0:40: the fallback held" in said.getvalue()
+
+
+def test_what_the_budget_was_short_of_is_told_with_its_time_and_its_worst(made_run: Any) -> None:
+    here, worse = ShortageTick("floor", 90.0, 0.0, None), ShortageTick("floor", 110.0, 0.0, None)
+    coming = ShortageTick("demand", 500.0, 30.0, None)
+    ticks = tuple(
+        replace(tick, shortages=(worse if tick.t_s == 240 else here, coming))
+        if tick.t_s > 150
+        else tick
+        for tick in made_run.ticks
+    )
+    summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert summary["shortages"] == {"floor": {"time_s": 90.0, "most_w": 110.0}}
+    said = io.StringIO()
+    Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
+    assert "budget short of the sleeping fleet for 1:30, up to 110 W" in said.getvalue()
+    assert "short of the demand" not in said.getvalue()
+
+
+def test_the_longest_line_about_a_shortage_fits_the_panel(made_run: Any) -> None:
+    summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    assert summary["shortages"] == {}
+    summary["shortages"] = {"demand": {"time_s": 359_999.0, "most_w": 9.99e6}}
+    said = io.StringIO()
+    Console(file=said, width=80).print(summary_panel(summary, Path("runs/x")))
+    line = "budget short of the demand at the SLO for 99:59:59, up to 9.99 MW"
+    assert line in said.getvalue()
 
 
 @pytest.mark.parametrize("restarts", [0, 2])

@@ -14,6 +14,7 @@ from rich.text import Text
 from steppe.report.latency import Percentiles
 from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
 from steppe.report.run import FIGURE_FILE, RECORD_FILE, REQUESTS_FILE, SUMMARY_FILE
+from steppe.report.shortages import WORDS
 from steppe.report.summary import Summary
 
 WIDTH = 80
@@ -116,6 +117,7 @@ def _requests(summary: Summary) -> RenderableType:
     if summary["stale_s"] > 0:
         stale = f"the supply was not known for {span(summary['stale_s'])}: the fallback held"
         parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))
+    parts.extend(_shortages(summary))
     if summary["lost_lines"]:
         lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
@@ -124,6 +126,20 @@ def _requests(summary: Summary) -> RenderableType:
         died = f"gateway deaths: {deaths}; what it had in hand then is in no sum"
         parts.append(Text.assemble(("died      ", "dim"), (died, "red")))
     return Group(*parts)
+
+
+def _shortages(summary: Summary) -> list[Text]:
+    return [
+        Text.assemble(
+            ("short     ", "dim"),
+            (
+                f"budget short of {WORDS[of]} for {span(short['time_s'])}, "
+                f"up to {quantity(short['most_w'], 'W')}",
+                "red",
+            ),
+        )
+        for of, short in summary["shortages"].items()
+    ]
 
 
 def _files(folder: Path) -> Text:

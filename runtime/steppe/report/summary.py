@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+from steppe.control.feasibility import Level
 from steppe.report.latency import Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
+from steppe.report.shortages import WORDS
 from steppe.report.tracking import PowerTrace, Tracking, track
 
 
@@ -30,6 +32,17 @@ class SloTargets(TypedDict):
     tpot_s: float
 
 
+class ShortOf(TypedDict):
+    """How much the budget was short of one need.
+
+    Keys: `time_s`, for how long (s); `most_w`, how much more the need was at its worst, as it was
+    foreseen then (W).
+    """
+
+    time_s: float
+    most_w: float
+
+
 class Summary(TypedDict):
     """What `summary.json` holds.
 
@@ -41,6 +54,8 @@ class Summary(TypedDict):
     included; None where that divides by zero. `request_goodput` is in requests per second.
     `curtailed_j` is supply that was neither drawn nor stored nor kept in reserve, at the site.
     `stale_s` is for how long the supply was stale or missing, so that the fallback held, s.
+    `shortages` tells what the budget was too small for: `floor`, the sleeping fleet, or `demand`,
+    the demand at the SLO; only those that were here, not those that were foreseen and did not come.
     `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
     sums over them lack these, the energy does not. `gateway_restarts` counts the deaths of the
     gateway after which another one had requests: those that the dead one had in hand are in no sum.
@@ -61,6 +76,7 @@ class Summary(TypedDict):
     energy_per_output_token: float | None
     tracking: Tracking
     stale_s: float
+    shortages: dict[Level, ShortOf]
     latency: Latency
     slo: SloTargets
     slo_attainment: float | None
@@ -72,10 +88,7 @@ class Summary(TypedDict):
 
 
 def summarise(
-    ticks: Sequence[TickRecord],
-    requests: Iterable[RequestRecord],
-    totals: RunTotals,
-    slo: Slo,
+    ticks: Sequence[TickRecord], requests: Iterable[RequestRecord], totals: RunTotals, slo: Slo
 ) -> Summary:
     """Return what a run achieved; the docstrings of `Summary` and its parts give the units."""
     ended, service = _Ended(), Service(slo)
@@ -98,6 +111,7 @@ def summarise(
         energy_per_output_token=_ratio(totals.energy_j, ended.output_tokens),
         tracking=track(ticks, totals.meter_delay_s),
         stale_s=_over_time(ticks, (tick.stale for tick in ticks)),
+        shortages=_shortages(ticks),
         latency=service.latency,
         slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
         slo_attainment=service.slo_attainment,
@@ -133,6 +147,19 @@ class _Ended:
             shed=self._outcomes["shed"],
             cancelled=self._outcomes["cancelled"],
         )
+
+
+def _shortages(ticks: Sequence[TickRecord]) -> dict[Level, ShortOf]:
+    found: dict[Level, ShortOf] = {}
+    for of in WORDS:
+        short_w = [
+            max((it.short_w for it in tick.shortages if it.of == of and it.is_here), default=0.0)
+            for tick in ticks
+        ]
+        if any(short_w):
+            time_s = _over_time(ticks, (watts > 0 for watts in short_w))
+            found[of] = ShortOf(time_s=time_s, most_w=max(short_w))
+    return found
 
 
 def _over_time(ticks: Sequence[TickRecord], values: Iterable[float]) -> float:
