@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -183,6 +184,36 @@ def test_a_trace_that_ends_before_the_run_is_told_of_and_its_ticks_are_stale(
     ticks = read_run(tmp_path / "run").ticks
     assert {tick.stale for tick in ticks if tick.t_s > 27} == {True}
     assert not any(tick.stale for tick in ticks if tick.t_s < 24)
+
+
+@pytest.mark.parametrize(
+    ("policy", "exit_code", "said"),
+    [
+        (
+            "save_energy",
+            2,
+            r"steppe: slo\.tpot_s: asked for 0\.0009 s per output token "
+            r"\(0\.9 of an SLO of 0\.001 s\), found 0\.\d+ s at the fastest point\n",
+        ),
+        (
+            "follow_budget",
+            0,
+            r"steppe: warning: slo\.tpot_s: asked for 0\.001 s per output token, "
+            r"found 0\.\d+ s at the fastest point; the policy goes without it\n",
+        ),
+    ],
+)
+def test_an_slo_that_no_operating_point_keeps_is_told_of(
+    tmp_path: Path, policy: str, exit_code: int, said: str
+) -> None:
+    config = yaml.safe_load(CONFIG)
+    config |= {"slo": {"tpot_s": 0.001}, "control": {"policy": policy}, "sim": {"duration_s": 10}}
+    (tmp_path / "hasty.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "hasty.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == exit_code, result.output
+    assert re.fullmatch(said, result.stderr)
+    assert (tmp_path / "run").exists() == (exit_code == 0)
 
 
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:

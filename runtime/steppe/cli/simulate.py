@@ -18,6 +18,7 @@ from rich.status import Status
 from steppe.cli.inputs import check_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
+from steppe.cli.slo import check_slo
 from steppe.config import (
     EmulatedSection,
     ModelledSection,
@@ -76,6 +77,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     kind = kind_of(settings, modelled_replica(settings))
     fleet = fleet_of(settings, kind)
     frontier = frontier_for(settings, kind)
+    check_slo(settings, frontier)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s)
