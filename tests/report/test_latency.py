@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,24 @@ def test_latency_is_that_of_completed_requests() -> None:
 )
 def test_a_good_request_completes_within_every_slo(candidate: RequestRecord, good: bool) -> None:
     assert is_good(candidate, SLO) is good
+
+
+@pytest.mark.parametrize(
+    ("changed", "good"),
+    [({}, True), ({"tpot_s": 0.21}, False), ({"finish": "shed"}, False)],
+    ids=str,
+)
+def test_deferrable_work_may_begin_late_but_must_keep_its_pace_and_end(
+    changed: dict[str, Any], good: bool
+) -> None:
+    deferred = replace(request(ttft_s=250.0), priority="deferrable", **changed)
+    assert is_good(deferred, SLO) is good
+    assert not is_good(replace(deferred, priority="standard"), SLO)
+
+
+def test_deferrable_work_that_is_cancelled_counts_nowhere_however_long_it_waited() -> None:
+    left = replace(request("cancelled", ttft_s=None), e2e_s=60.0, priority="deferrable")
+    assert service(request(), left).slo_attainment == 1.0
 
 
 def test_attainment_counts_failed_rejected_and_shed_but_not_cancelled() -> None:

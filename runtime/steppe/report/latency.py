@@ -6,7 +6,8 @@ that ITL; GuideLLM's TPOT includes the first token); goodput = requests per seco
 complete and meet every SLO. SLO attainment is AIPerf's `good_request_fraction`: failed,
 rejected and shed requests count in the denominator. So do requests that their client cancelled
 when it had waited for the first token longer than the SLO allows; others that were cancelled
-count nowhere: neither side can say whether they would have been good.
+count nowhere: neither side can say whether they would have been good. Requests of class
+`deferrable`, which may be made to wait for cheap watts, have no SLO for TTFT, only for TPOT.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.report.records import RequestRecord, Slo
 
 
@@ -56,13 +58,13 @@ def is_good(request: RequestRecord, slo: Slo) -> bool:
     """Return whether a request completed within every SLO.
 
     A request of one token has no TPOT and meets that SLO, as in vLLM; an unknown time
-    meets none.
+    meets none. The first token of a deferrable request is never late.
     """
-    if request.outcome != "completed" or request.ttft_s is None:
+    if request.outcome != "completed" or request.ttft_s is None or _came_late(request, slo):
         return False
     if request.tpot_s is None:
-        return request.output_tokens < 2 and request.ttft_s <= slo.ttft_s
-    return request.ttft_s <= slo.ttft_s and request.tpot_s <= slo.tpot_s
+        return request.output_tokens < 2
+    return request.tpot_s <= slo.tpot_s
 
 
 class Service:
@@ -108,6 +110,11 @@ def _keep(times_s: array[float], time_s: float | None) -> None:
 
 
 def _came_late(request: RequestRecord, slo: Slo) -> bool:
-    """Tell whether a request had waited longer than the SLO allows, whatever came after."""
+    """Tell whether a request had waited longer than the SLO allows, whatever came after.
+
+    Work that may be deferred never has, as in the order in which the gateway serves.
+    """
+    if request.priority == PRIORITIES[DEFERRABLE]:
+        return False
     waited_s = request.e2e_s if request.ttft_s is None else request.ttft_s
     return waited_s is not None and waited_s > slo.ttft_s

@@ -188,7 +188,7 @@ class Slo:
     """What makes a completed request a good one.
 
     Attributes:
-        ttft_s: Longest time to the first token, s.
+        ttft_s: Longest time to the first token, s; not asked of requests of class `deferrable`.
         tpot_s: Longest time per output token after the first, s.
     """
 
