@@ -241,7 +241,7 @@ def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptu
         stage.tick(float(tick))
     lines = [line for line in caplog.messages if "short of" in line]
     assert len(lines) == 2
-    assert lines[0].startswith("budget 5.00 W short of the sleeping fleet, enough in 0:2")
+    assert lines[0].startswith("0:01: budget 5.00 W short of the sleeping fleet, enough in 0:2")
 
 
 def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others(

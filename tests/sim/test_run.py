@@ -197,6 +197,18 @@ def test_a_shortage_is_written_down_before_it_is_here(tmp_path: Path) -> None:
     assert floors[100].begins_in_s == 0.0
 
 
+def test_a_budget_below_the_sleeping_fleet_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notes, _ = run(scenario(config_of(20.0), ()))
+    floor, demand = notes.ticks[0].shortages
+    assert caplog.messages == [
+        f"0:02: budget {floor.short_w:.1f} W short of the sleeping fleet, no end in the forecast",
+        f"0:02: budget {demand.short_w:.1f} W short of the demand at the SLO, "
+        "no end in the forecast",
+    ]
+
+
 def test_waking_takes_its_time_and_its_joules() -> None:
     arrivals = (*poisson(0.2)[:3], *(Arrival(60.0 + i / 50, 50, 60) for i in range(400)))
     slow, quick = (run(scenario(config_of(wake_s=s), arrivals)) for s in (6.0, 0.0))

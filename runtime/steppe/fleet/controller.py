@@ -21,10 +21,10 @@ from steppe.fleet.exposition import Exposition
 from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport, mean_draw_w
-from steppe.fleet.shortage_log import ShortageLog
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.report.shortage_log import ShortageLog
 from steppe.report.shortages import shortage_ticks
 
 PATIENCE_SHARE = 0.4

@@ -13,6 +13,7 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
+from steppe.report.shortage_log import ShortageLog
 from steppe.report.shortages import shortage_ticks
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
@@ -118,6 +119,7 @@ class _Run:
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else Lookout(points, forecast)
+        self._shortage_log = ShortageLog()
         self._last_s = 0.0
         self._last_budget_w: float | None = None
         self._number = 0
@@ -139,6 +141,7 @@ class _Run:
         if self._last_budget_w is not None:
             window_s = now_s - self._last_s
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
+            self._shortage_log.note(record.shortages, now_s)
             self._journal.tick(record)
         self._last_s, self._last_budget_w = now_s, self.fleet.budget.budget_w
         self._expect_tick()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from steppe.fleet.shortage_log import QUIET_S, ShortageLog
 from steppe.report.records import ShortageTick
+from steppe.report.shortage_log import QUIET_S, ShortageLog
 
 HERE = ShortageTick("demand", 40.0, 0.0, 90.0)
 SOON = ShortageTick("demand", 40.0, 60.0, 90.0)
@@ -37,13 +37,13 @@ def test_a_shortage_is_told_when_foreseen_when_it_begins_and_when_it_has_ended(
     told: Callable[..., list[str]],
 ) -> None:
     assert told(SOON, seconds=30) == [
-        "budget 40.0 W short of the demand at the SLO in 1:00, enough in 1:30"
+        "0:01: budget 40.0 W short of the demand at the SLO in 1:00, enough in 1:30"
     ]
     assert told(HERE, seconds=30) == [
-        "budget 40.0 W short of the demand at the SLO, enough in 1:30"
+        "0:31: budget 40.0 W short of the demand at the SLO, enough in 1:30"
     ]
     assert told(seconds=QUIET_S - 1) == []
-    assert told(seconds=QUIET_S) == ["budget enough again for the demand at the SLO"]
+    assert told(seconds=QUIET_S) == ["2:00: budget enough again for the demand at the SLO"]
 
 
 def test_a_shortage_that_wavers_is_one_line(told: Callable[..., list[str]]) -> None:
@@ -59,12 +59,12 @@ def test_a_foreseen_shortage_that_does_not_come_is_taken_back(
 ) -> None:
     told(SOON)
     assert told(seconds=QUIET_S) == [
-        "budget no longer expected to fall short of the demand at the SLO"
+        "1:01: budget no longer expected to fall short of the demand at the SLO"
     ]
 
 
 def test_the_floor_and_the_demand_are_told_apart(told: Callable[..., list[str]]) -> None:
     assert told(HERE, FLOOR) == [
-        "budget 5.00 W short of the sleeping fleet, no end in the forecast",
-        "budget 40.0 W short of the demand at the SLO, enough in 1:30",
+        "0:01: budget 5.00 W short of the sleeping fleet, no end in the forecast",
+        "0:01: budget 40.0 W short of the demand at the SLO, enough in 1:30",
     ]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steppe.report.quantities import span
 from steppe.report.records import ShortageTick
 from steppe.report.shortages import WORDS, shortage_text
 
@@ -24,7 +25,10 @@ class _Told:
 
 
 class ShortageLog:
-    """Remembers what it has told. Its lines are warnings, which are shown by default."""
+    """Remembers what it has told. Its lines are warnings, which are shown by default.
+
+    Each begins with the time since the run began: in a simulation no other clock tells it.
+    """
 
     def __init__(self) -> None:
         """Begin without a shortage."""
@@ -42,9 +46,9 @@ class ShortageLog:
             shortage, told = found.get(of), self._told.get(of)
             if shortage is not None and (shortage.is_here or told is None or not told.here):
                 if told is None or (shortage.is_here and not told.here):
-                    _log.warning("%s", shortage_text(shortage))
+                    _log.warning("%s: %s", span(now_s), shortage_text(shortage))
                 self._told[of] = _Told(shortage.is_here, now_s)
             elif told is not None and now_s - told.last_s >= QUIET_S:
                 del self._told[of]
                 what = "enough again for" if told.here else "no longer expected to fall short of"
-                _log.warning("budget %s %s", what, words)
+                _log.warning("%s: budget %s %s", span(now_s), what, words)
