@@ -275,6 +275,47 @@ def test_a_trace_file_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) 
     assert found[-1].at_s == pytest.approx(59 / 2)
 
 
+def trace_of(path: Path, prompts: Sequence[int]) -> Path:
+    """Write a trace of one request a second with such prompts."""
+    rows = [
+        f"2023-11-16 18:{at // 60:02}:{at % 60:02}.0000000,{prompt},20"
+        for at, prompt in enumerate(prompts)
+    ]
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_it_is_said_how_many_requests_of_a_trace_are_longer_than_the_model_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = trace_of(tmp_path / "trace.csv", [100, 40_000, 8192, 8193] * 10)
+    config = config_of({"trace": str(path), "rate_rps": 1}, duration_s=20)
+    short = config.model.model_copy(update={"max_model_len": 16384})
+    found = arrivals_for(config.model_copy(update={"model": short}), 1000.0)
+    assert [arrival.prompt_tokens for arrival in found[:4]] == [100, 8192, 8192, 8192]
+    assert capsys.readouterr().err == (
+        f"steppe: warning: load.trace: 10 of 20 requests of {path} are cut to what the model "
+        "takes, at most 8192 prompt and 4096 output tokens\n"
+    )
+    arrivals_for(config, 1000.0)
+    assert not capsys.readouterr().err
+
+
+def test_it_is_said_when_a_trace_is_played_so_fast_that_most_of_the_run_is_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = trace_of(tmp_path / "trace.csv", [100] * 200)
+    load = {"trace": str(path), "utilisation": 0.5}
+    found = arrivals_for(config_of(load, duration_s=600), 800.0)
+    assert found[-1].at_s == pytest.approx(9.95)
+    assert capsys.readouterr().err == (
+        f"steppe: warning: load.trace: {path} is played at 20 requests/s, its own rate is 1: "
+        "it ends 9.95 s into a run of 600 s\n"
+    )
+    arrivals_for(config_of(load, duration_s=10), 800.0)
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("rows", "requests"), [([], 0), (["2023-11-16 18:00:00,100,20"], 1)])
 def test_a_fleet_that_hardly_anybody_asks_is_simulated(
     tmp_path: Path, rows: list[str], requests: int

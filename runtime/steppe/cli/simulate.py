@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -49,6 +49,8 @@ from steppe.sim.run import simulate
 DENSE_CLOCKS = 20
 """Clock limits of a modelled frontier, as a live sweep offers them."""
 DAY_S = 86_400.0
+QUIET_SHARE = 0.1
+"""A trace that leaves more of a run than this without requests is told of."""
 
 
 @click.command(
@@ -211,10 +213,43 @@ def _trace(
             length_scale=load.length_scale,
             limits=longest,
         )
-    path = Path(load.trace)
-    scaled = loads.scale_lengths(read_trace(path), load.length_scale, longest)
+    return _replayed(config, capacity_tps, longest)
+
+
+def _replayed(
+    config: RunConfig, capacity_tps: float, longest: LengthLimits
+) -> tuple[loads.Arrival, ...]:
+    """Return the requests of a trace; say on stderr what is not as it was recorded."""
+    load, duration_s, path = config.load, config.sim.duration_s, Path(config.load.trace)
+    recorded = read_trace(path)
+    scaled = loads.scale_lengths(recorded, load.length_scale, longest)
     offered_rps = offered_rate(capacity_tps, load.utilisation, loads.mean_output_tokens(scaled))
-    return loads.until(loads.at_rate(scaled, load.rate_rps or offered_rps, path), duration_s)
+    rate_rps = load.rate_rps or offered_rps
+    at_rate = loads.at_rate(scaled, rate_rps, path)
+    played = loads.until(at_rate, duration_s)
+    asked = loads.scale_lengths(recorded[: len(played)], load.length_scale, loads.UNLIMITED)
+    _warn_of_cut(asked, longest, path)
+    ends_s, span_s = at_rate[-1].at_s, recorded[-1].at_s - recorded[0].at_s
+    if span_s > 0 and ends_s < (1 - QUIET_SHARE) * duration_s:
+        _warn(
+            f"{path} is played at {rate_rps:.4g} requests/s, its own rate is "
+            f"{(len(recorded) - 1) / span_s:.4g}: it ends {ends_s:.4g} s into a run of "
+            f"{duration_s:g} s"
+        )
+    return played
+
+
+def _warn_of_cut(asked: Sequence[loads.Arrival], longest: LengthLimits, path: Path) -> None:
+    cut = sum(longest.clip(arrival) != arrival for arrival in asked)
+    if cut:
+        _warn(
+            f"{cut} of {len(asked)} requests of {path} are cut to what the model takes, at most "
+            f"{longest.prompt_tokens} prompt and {longest.output_tokens} output tokens"
+        )
+
+
+def _warn(problem: str) -> None:
+    click.echo(f"steppe: warning: load.trace: {problem}", err=True)
 
 
 def _longest(config: RunConfig) -> LengthLimits:
