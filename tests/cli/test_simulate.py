@@ -19,6 +19,7 @@ from steppe.cli.simulate import arrivals_for
 from steppe.config import ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.report.run import read_run
+from steppe.sim.run import simulate as simulated
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = """
@@ -162,6 +163,25 @@ def test_a_simulation_does_not_begin_without_its_signal(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_holds_for_the_whole_run_however_long_the_computer_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def long_after(*arguments: Any) -> Any:
+        (tmp_path / "watts").unlink()
+        return simulated(*arguments)
+
+    (tmp_path / "watts").write_text("80\n")
+    config = yaml.safe_load(CONFIG)
+    config["power"] = {"supply": [{"kind": "signal", "path": "watts"}], "fallback_w": 30}
+    (tmp_path / "signal.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("steppe.cli.simulate.simulate", long_after)
+    command = ["simulate", str(tmp_path / "signal.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "20", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["stale_s"] == 0
+    assert {tick.supply_w for tick in read_run(tmp_path / "run").ticks} == {80.0}
 
 
 def test_a_trace_that_ends_before_the_run_is_told_of_and_its_ticks_are_stale(

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from steppe.config import (
+    ConstantSupply,
     EmulatedSection,
     ModelledSection,
     PowerSection,
@@ -22,7 +23,10 @@ from steppe.frontier.roofline_file import read_roofline
 from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
 from steppe.power.budget import PowerBudget, budget_from_config
-from steppe.power.signal import Missing, SignalFile, Stale
+from steppe.power.signal import Fresh, HeldSignal, Missing, SignalFile, Stale
+
+REWRITTEN_S = 0.1
+"""A signal whose writer is at it can be read so long after, s."""
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -80,25 +84,38 @@ def warn_of_early_end(power: PowerSection, budget: PowerBudget, duration_s: floa
         )
 
 
-def check_signals(power: PowerSection) -> None:
-    """Read the live signals that a simulation is to follow, now.
+def held_signals(power: PowerSection) -> PowerSection:
+    """Read the live signals that a simulation is to follow, now; return them as constants.
 
-    A live run may begin without them, on `fallback_w`; a simulation would be over before its
-    signal came, and all of it would be about the fallback.
+    A live run may begin without them, on `fallback_w`, and reads them again and again. A
+    simulation would be over before its signal came, and how often it is rewritten in a second
+    of the run would depend on how fast this computer is.
 
     Raises:
         ConfigError: A signal cannot be read, or is stale.
     """
-    for place, supply in enumerate(power.supply):
-        if not isinstance(supply, SignalSupply):
-            continue
-        head = f"power.supply.{place}.path: a simulation needs a signal from its start"
-        match SignalFile(supply.path, power.stale_s, time.time).read():
-            case Missing(reason):
-                raise ConfigError(f"{head}: {reason}")
-            case Stale(age_s):
-                limit = f"power.stale_s is {power.stale_s:g} s"
-                raise ConfigError(f"{head}: {supply.path} is {age_s:.0f} s old, {limit}")
+    supply = tuple(
+        _constant_of(part, place, power.stale_s) if isinstance(part, SignalSupply) else part
+        for place, part in enumerate(power.supply)
+    )
+    return power.model_copy(update={"supply": supply})
+
+
+def _constant_of(supply: SignalSupply, place: int, stale_s: float) -> ConstantSupply:
+    signal = HeldSignal(SignalFile(supply.path, stale_s, time.time))
+    reading = signal.read()
+    if isinstance(reading, Missing):
+        time.sleep(REWRITTEN_S)
+        reading = signal.read()
+    head = f"power.supply.{place}.path: a simulation needs a signal from its start"
+    match reading:
+        case Fresh(watts):
+            return ConstantSupply(kind="constant", watts=watts)
+        case Missing(reason):
+            raise ConfigError(f"{head}: {reason}")
+        case Stale(age_s):
+            limit = f"power.stale_s is {stale_s:g} s"
+            raise ConfigError(f"{head}: {supply.path} is {age_s:.0f} s old, {limit}")
 
 
 def _refuse_too_few(config: RunConfig, gpus: int) -> None:

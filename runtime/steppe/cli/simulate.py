@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
-from steppe.cli.inputs import check_signals, warn_of_early_end
+from steppe.cli.inputs import held_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
 from steppe.cli.slo import check_slo
@@ -67,7 +67,8 @@ QUIET_SHARE = 0.1
 def simulate_command(config: Path, record: Path, duration: float | None, as_json: bool) -> None:
     """Simulate the fleet of CONFIG; every joule of it is modelled.
 
-    Ctrl-C leaves no record.
+    A signal supply is read once, at the start, and holds for the whole run. Ctrl-C leaves no
+    record.
     """
     console = Console(stderr=as_json)
     settings = load_config(config)
@@ -75,7 +76,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         settings = settings.model_copy(
             update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
         )
-    check_signals(settings.power)
+    settings = settings.model_copy(update={"power": held_signals(settings.power)})
     kind = kind_of(settings, modelled_replica(settings))
     fleet = fleet_of(settings, kind)
     frontier = frontier_for(settings, kind)
