@@ -31,6 +31,7 @@ import policy_figure
 import policy_table
 import scenarios
 from steppe.cli.simulate import arrivals_for, frontier_for
+from steppe.cli.simulated import simulated_fleet
 from steppe.config import ControlSection, RunConfig
 from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
@@ -41,7 +42,6 @@ from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Replay, TraceClock
 from steppe.report.records import RequestRecord, Slo, TickRecord
 from steppe.report.summary import Summary, summarise
-from steppe.sim.build import fleet_of, kind_of, modelled_replica
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
@@ -146,8 +146,8 @@ class Lines:
 def make_bench(size: Size) -> Bench:
     """Return one of the fleets with its load."""
     config, gpus = _config_of(size), FLEETS[size.fleet]["gpus"]
-    kind = kind_of(config, modelled_replica(config))
-    fleet, frontier = fleet_of(config, kind), frontier_for(config, kind)
+    fleet = simulated_fleet(config)
+    frontier = frontier_for(config, fleet.kind)
     arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
     return Bench(size.fleet, config, fleet, frontier, arrivals, gpus)
 

@@ -9,6 +9,7 @@ import pytest
 from steppe.config import RunConfig
 from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
+from steppe.frontier.roofline_file import read_roofline
 from steppe.sim.batch import EngineLimits
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
@@ -16,6 +17,7 @@ from steppe.sim.request import Arrival
 from steppe.sim.run import Scenario
 
 EMULATED = {"kind": "emulated", "profile": "l4"}
+LENGTHS = Lengths(100, 30)
 
 
 def config_of(**parts: Any) -> RunConfig:
@@ -32,35 +34,47 @@ def config_of(**parts: Any) -> RunConfig:
 
 
 def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
-    kind = kind_of(config, modelled_replica(config))
-    frontier = modelled_frontier(kind, (1020, 2040), (4, 16), Lengths(100, 30))
+    kind = kind_of(config, modelled_replica(config, LENGTHS))
+    frontier = modelled_frontier(kind, (1020, 2040), (4, 16), LENGTHS)
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
 
 
 def test_a_synthetic_engine_takes_chunks_as_it_does_live() -> None:
-    kind = kind_of(config := config_of(engine={"kind": "synthetic"}), modelled_replica(config))
+    kind = kind_of(
+        config := config_of(engine={"kind": "synthetic"}), modelled_replica(config, LENGTHS)
+    )
     assert kind.engine.chunk_tokens == CHUNK_TOKENS
 
 
 def test_an_engine_computes_no_more_tokens_in_a_step_than_configured() -> None:
     config = config_of(engine={"max_tokens_per_step": 512}, sim={"kv_tokens": 9000})
-    kind = kind_of(config, modelled_replica(config))
+    kind = kind_of(config, modelled_replica(config, LENGTHS))
     assert kind.engine == EngineLimits(512, kind.engine.chunk_tokens, 9000)
 
 
 def test_modelled_gpus_hold_what_their_memory_leaves_beside_the_weights() -> None:
     config = config_of(device={"kind": "modelled", "gpu": "h100"})
-    kind = kind_of(config, modelled_replica(config))
+    kind = kind_of(config, modelled_replica(config, LENGTHS))
     # 80 GB less 16 GB of weights, at 128 KiB of keys and values a token.
     assert 300_000 < kind.engine.kv_tokens < 500_000
     assert kind.weights.prompt < kind.weights.decode
+
+
+def test_windows_and_states_let_more_sequences_in_the_longer_they_are() -> None:
+    config = config_of(model={"name": "gemma-3-27b"}, device={"kind": "modelled", "gpu": "h100"})
+    roofline = read_roofline("gemma-3-27b", "h100", 1)
+    for lengths in (Lengths(12_000, 500), Lengths(100_000, 211)):
+        context = lengths.prompt_tokens + lengths.output_tokens / 2
+        kind = kind_of(config, modelled_replica(config, lengths))
+        said = roofline.held(1_000_000, lengths.prompt_tokens, lengths.output_tokens)
+        assert kind.engine.kv_tokens / context == pytest.approx(said, rel=0.02)
 
 
 def test_all_replicas_are_as_many_as_the_emulated_gpus_hold() -> None:
     config = config_of(
         fleet={"replicas": "all", "gpus_per_replica": 2}, device=EMULATED | {"count": 8}
     )
-    assert fleet_of(config, kind_of(config, modelled_replica(config))).replicas == 4
+    assert fleet_of(config, kind_of(config, modelled_replica(config, LENGTHS))).replicas == 4
 
 
 @pytest.mark.parametrize(
@@ -85,4 +99,4 @@ def test_what_cannot_be_simulated_names_the_key(parts: dict[str, Any], problem: 
 def test_modelled_gpus_need_a_known_model() -> None:
     config = config_of(model={"name": "nobody/knows"}, device={"kind": "modelled"})
     with pytest.raises(ModelError, match="nobody/knows"):
-        modelled_replica(config)
+        modelled_replica(config, LENGTHS)

@@ -35,7 +35,7 @@ def emulated(engine: EngineLimits) -> ReplicaKind:
 
 
 def roofline(engine: EngineLimits) -> ReplicaKind:
-    replica = roofline_replica(read_roofline("llama-3.1-8b", "h100", 1))
+    replica = roofline_replica(read_roofline("llama-3.1-8b", "h100", 1), LENGTHS)
     return kind_of(replica.model, engine, replica.clocks_mhz)
 
 

@@ -18,19 +18,17 @@ from rich.status import Status
 from steppe.cli.inputs import held_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
+from steppe.cli.simulated import length_limits, mean_request, simulated_fleet
 from steppe.cli.slo import check_slo
 from steppe.config import (
     EmulatedSection,
     ModelledSection,
     NvmlSection,
     RunConfig,
-    SweepSection,
     load_config,
 )
-from steppe.errors import ConfigError
 from steppe.frontier.file import Subject, read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.roofline_file import read_longest_context
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import DailyEnvelope, SyntheticLoad
@@ -40,9 +38,9 @@ from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder, summary_text
 from steppe.report.records import RequestRecord, Slo, TickRecord
-from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
+from steppe.sim.build import scenario_of
 from steppe.sim.kind import ReplicaKind
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import simulate
 
@@ -77,9 +75,8 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
             update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
         )
     settings = settings.model_copy(update={"power": held_signals(settings.power)})
-    kind = kind_of(settings, modelled_replica(settings))
-    fleet = fleet_of(settings, kind)
-    frontier = frontier_for(settings, kind)
+    fleet = simulated_fleet(settings)
+    frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
@@ -148,20 +145,17 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     """Read the frontier from its file, or compute what a sweep would have measured.
 
     Raises:
-        ConfigError: The file does not fit the engines, or a request of the sweep their memory.
+        ConfigError: The file does not fit the engines.
     """
     if config.frontier.file is not None:
         return read_frontier(config.frontier.file, config.engine.max_batch_limit)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     sweep, largest = config.frontier.sweep, config.engine.max_batch_limit
-    longest, held = sweep.prompt_tokens + sweep.output_tokens, kind.engine.kv_tokens
-    if longest > held:
-        raise ConfigError(f"frontier.sweep: a request needs {longest} tokens, the KV holds {held}")
     full_mhz = kind.full_clock_mhz
     lowest_mhz = max(kind.lowest_clock_mhz, round(sweep.lowest_clock_share * full_mhz))
     clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)
     batch_limits = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
-    return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, _mean_lengths(sweep))
+    return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, mean_request(config))
 
 
 def subject_of(config: RunConfig) -> Subject:
@@ -171,10 +165,6 @@ def subject_of(config: RunConfig) -> Subject:
             return Subject(config.model.name, gpu)
         case NvmlSection():
             return Subject(config.model.name)
-
-
-def _mean_lengths(sweep: SweepSection) -> Lengths:
-    return Lengths(sweep.prompt_tokens, sweep.output_tokens)
 
 
 def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:
@@ -202,7 +192,7 @@ def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:
 def _trace(
     config: RunConfig, capacity_tps: float, rng: np.random.Generator
 ) -> tuple[loads.Arrival, ...]:
-    load, duration_s, longest = config.load, config.sim.duration_s, _longest(config)
+    load, duration_s, longest = config.load, config.sim.duration_s, length_limits(config)
     if load.trace == "synthetic":
         synthetic = SyntheticLoad(envelope=_envelope(config))
         mean_tokens = synthetic.lengths.mean_output_tokens(load.length_scale, longest)
@@ -251,16 +241,6 @@ def _warn_of_cut(asked: Sequence[loads.Arrival], longest: LengthLimits, path: Pa
 
 def _warn(problem: str) -> None:
     click.echo(f"steppe: warning: load.trace: {problem}", err=True)
-
-
-def _longest(config: RunConfig) -> LengthLimits:
-    """Return limits under which prompt and output fit the model together."""
-    whole = config.model.max_model_len
-    if whole is None and isinstance(config.device, ModelledSection):
-        whole = read_longest_context(config.model.name)
-    if whole is None:
-        return loads.UNLIMITED
-    return LengthLimits(max(1, whole // 2), max(1, whole // 4))
 
 
 def _envelope(config: RunConfig) -> DailyEnvelope:

@@ -20,6 +20,7 @@ from steppe.sim.fleet import FleetSettings
 from steppe.sim.gate import Patience
 from steppe.sim.kind import ReplicaKind, Transitions
 from steppe.sim.pace_model import PaceModel, emulated_profile
+from steppe.sim.points import Lengths
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario
 from steppe.sim.step_model import StepModel
@@ -27,8 +28,6 @@ from steppe.sim.step_model import StepModel
 SYNTHETIC_CHUNK_TOKENS = 256
 """Most prompt tokens of one sequence in one step of the synthetic engine."""
 _UNLIMITED = 1 << 60
-_CONTEXT_TOKENS = 2048
-"""Length of the sequences that fill the memory, where its size in tokens is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,12 @@ class ModelledReplica:
     kv_tokens: int | None = None
 
 
-def modelled_replica(config: RunConfig) -> ModelledReplica:
+def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
     """Return the step model of a configuration's replicas.
+
+    Args:
+        config: The configuration.
+        lengths: The mean request that they serve.
 
     Raises:
         ConfigError: Its GPUs are real, or are not known.
@@ -60,22 +63,27 @@ def modelled_replica(config: RunConfig) -> ModelledReplica:
         case EmulatedSection() as device:
             return emulated_replica(device, gpus)
         case ModelledSection() as device:
-            return roofline_replica(read_roofline(config.model.name, device.gpu, gpus))
+            return roofline_replica(read_roofline(config.model.name, device.gpu, gpus), lengths)
         case device:
             raise ConfigError(
                 f"device.kind: a simulation needs emulated or modelled, found {device.kind}"
             )
 
 
-def roofline_replica(roofline: EnergyRoofline) -> ModelledReplica:
-    """Return the replicas of an energy roofline."""
+def roofline_replica(roofline: EnergyRoofline, lengths: Lengths) -> ModelledReplica:
+    """Return the replicas of an energy roofline.
+
+    A token of a long sequence takes less memory where layers look back no further than a window,
+    or keep a state; it counts as one of a mean request that is half way through its output.
+    """
     token = roofline.token_weights()
-    fitting = roofline.held(_UNLIMITED, _CONTEXT_TOKENS, 0)
+    context_tokens = lengths.prompt_tokens + lengths.output_tokens / 2
+    fitting = roofline.held(_UNLIMITED, context_tokens, 0)
     return ModelledReplica(
         roofline,
         (roofline.gpu.lowest_mhz, roofline.gpu.highest_mhz),
         TokenWeights(token.sequence_j, token.prompt_j, token.decode_j),
-        int(fitting * _CONTEXT_TOKENS),
+        int(fitting * context_tokens),
     )
 
 

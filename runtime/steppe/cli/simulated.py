@@ -1,0 +1,73 @@
+"""The fleet of a simulation, and the requests that its configuration speaks of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from steppe.config import ModelledSection, RunConfig
+from steppe.errors import ConfigError
+from steppe.frontier.roofline_file import read_longest_context
+from steppe.load import arrivals as loads
+from steppe.load.arrivals import LengthLimits
+from steppe.load.synthetic import AZURE_LENGTHS
+from steppe.load.traces import read_trace
+from steppe.sim.build import fleet_of, kind_of, modelled_replica
+from steppe.sim.fleet import FleetSettings
+from steppe.sim.points import Lengths
+
+DRAWS = 20_000
+"""Synthetic requests whose mean is taken."""
+
+
+def simulated_fleet(config: RunConfig) -> FleetSettings:
+    """Return the fleet that a simulation of the configuration runs.
+
+    Raises:
+        ConfigError: Its GPUs are real or not known, it does not say how many replicas there are,
+            or a request of its sweep is too long.
+        ModelError: The energy roofline needs a model that is not known.
+        TraceError: The request trace cannot be read.
+    """
+    kind = kind_of(config, modelled_replica(config, mean_request(config)))
+    fleet = fleet_of(config, kind)
+    sweep, held = config.frontier.sweep, kind.engine.kv_tokens
+    if sweep is not None and (longest := sweep.prompt_tokens + sweep.output_tokens) > held:
+        raise ConfigError(f"frontier.sweep: a request needs {longest} tokens, the KV holds {held}")
+    return fleet
+
+
+def mean_request(config: RunConfig) -> Lengths:
+    """Return the mean request: that of the sweep, or of the load where there is no sweep.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    load, sweep = config.load, config.frontier.sweep
+    if sweep is not None:
+        return Lengths(sweep.prompt_tokens, sweep.output_tokens)
+    limits = length_limits(config)
+    if load.trace == "synthetic":
+        rng = np.random.default_rng(0)
+        drawn = AZURE_LENGTHS.draw(rng, DRAWS, load.length_scale, limits)
+    else:
+        scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
+        drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
+    return Lengths(*drawn.mean(axis=0).tolist())
+
+
+def length_limits(config: RunConfig) -> LengthLimits:
+    """Return limits under which prompt and output fit the model together."""
+    whole = _longest_context(config)
+    if whole is None:
+        return loads.UNLIMITED
+    return LengthLimits(max(1, whole // 2), max(1, whole // 4))
+
+
+def _longest_context(config: RunConfig) -> int | None:
+    """Return how many tokens the model takes, prompt and output; None where it is not said."""
+    whole = config.model.max_model_len
+    if whole is None and isinstance(config.device, ModelledSection):
+        return read_longest_context(config.model.name)
+    return whole
