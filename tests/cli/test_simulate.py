@@ -15,8 +15,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
-from steppe.cli.simulate import arrivals_for
-from steppe.config import ModelledSection, RunConfig, load_config
+from steppe.cli.simulate import arrivals_for, frontier_for
+from steppe.cli.simulated import simulated_fleet
+from steppe.config import FrontierSection, ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.report.run import read_run
 from steppe.sim.run import simulate as simulated
@@ -293,6 +294,15 @@ def test_a_trace_file_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) 
     found = arrivals_for(config_of({"trace": str(path), "rate_rps": 2}), 1000.0)
     assert len(found) == 60
     assert found[-1].at_s == pytest.approx(59 / 2)
+
+
+def test_the_batch_limits_of_a_sweep_are_those_that_are_computed() -> None:
+    sweep = {"prompt_tokens": 144, "output_tokens": 26, "batch_limits": [4, 12]}
+    config = config_of({}).model_copy(
+        update={"frontier": FrontierSection.model_validate({"sweep": sweep})}
+    )
+    frontier = frontier_for(config, simulated_fleet(config).kind)
+    assert {point.batch_limit for point in frontier.candidates} == {4, 12}
 
 
 def trace_of(path: Path, prompts: Sequence[int]) -> Path:

@@ -60,6 +60,22 @@ def test_modelled_gpus_hold_what_their_memory_leaves_beside_the_weights() -> Non
     assert kind.weights.prompt < kind.weights.decode
 
 
+@pytest.mark.parametrize(
+    ("gpus", "sim", "tokens"), [(1, {}, 8192), (2, {}, 16384), (2, {"kv_tokens": 5000}, 5000)]
+)
+def test_a_kv_cache_of_some_bytes_on_each_gpu_holds_so_many_tokens(
+    gpus: int, sim: dict[str, int], tokens: int
+) -> None:
+    # 32 layers of 8 heads of 128 keys and values of 2 bytes: 128 KiB a token.
+    config = config_of(
+        engine={"kv_cache_bytes": 1 << 30},
+        sim=sim,
+        fleet={"gpus_per_replica": gpus},
+        device={"kind": "modelled", "gpu": "h100"},
+    )
+    assert kind_of(config, modelled_replica(config, LENGTHS)).engine.kv_tokens == tokens
+
+
 def test_windows_and_states_let_more_sequences_in_the_longer_they_are() -> None:
     config = config_of(model={"name": "gemma-3-27b"}, device={"kind": "modelled", "gpu": "h100"})
     roofline = read_roofline("gemma-3-27b", "h100", 1)

@@ -154,7 +154,8 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     full_mhz = kind.full_clock_mhz
     lowest_mhz = max(kind.lowest_clock_mhz, round(sweep.lowest_clock_share * full_mhz))
     clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)
-    batch_limits = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
+    dense = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
+    batch_limits = sweep.batch_limits or dense
     return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, mean_request(config))
 
 

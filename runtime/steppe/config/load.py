@@ -57,8 +57,8 @@ class SimSection(Section):
     duration_s: Positive = 3600.0
     """Length of the run, s."""
     kv_tokens: Count | None = None
-    """Tokens that the KV cache of one replica holds; when absent what the energy roofline says,
-    and on emulated GPUs without end."""
+    """Tokens that the KV cache of one replica holds; when absent what fits `engine.kv_cache_bytes`
+    or else the memory of modelled GPUs, and on emulated ones without end."""
     clock_latency_s: NonNegative = 0.05
     """From setting a clock limit to the new clock, s."""
     start_s: NonNegative = 60.0

@@ -31,8 +31,9 @@ class EngineSection(Section):
     max_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     """Most tokens scheduled in one step (vLLM's `max_num_batched_tokens`)."""
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    """Size of the KV cache, bytes; when absent vLLM's own choice (GPU only), and with
-    transformers that of 16384 tokens."""
+    """Size of the KV cache on each GPU, bytes; when absent vLLM's own choice (GPU only), and with
+    transformers that of 16384 tokens. `steppe simulate` takes it on modelled GPUs only: see
+    `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, passed on as they are."""
 
@@ -44,17 +45,22 @@ class EngineSection(Section):
 
 
 class SweepSection(Section):
-    """Measure the frontier at start-up, on the replicas themselves."""
+    """Measure the frontier at start-up, on the replicas themselves.
+
+    `steppe simulate` computes it instead, for the lengths of these requests.
+    """
 
     clocks: Annotated[int, Field(ge=2)] = 5
-    """How many clock limits, spread over what the GPU allows."""
+    """How many clock limits are measured, spread over what the GPU allows; a simulation
+    computes more."""
     lowest_clock_share: Share = 0.5
     """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
     voltage falls no further: slower clocks then cost more joules per token, not fewer."""
     batch_limits: Annotated[tuple[Count, ...] | None, Field(strict=False, min_length=1)] = None
-    """Batch limits to try, each once; powers of two up to the largest when absent."""
+    """Batch limits to try, each once; powers of two up to the largest when absent,
+    and more of them in a simulation."""
     window_s: Positive = 2.0
-    """Length of one measured window, s."""
+    """Length of one measured window, s; a simulation has none."""
     prompt_tokens: Count = 128
     output_tokens: Count = 64
 

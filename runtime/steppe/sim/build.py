@@ -11,6 +11,7 @@ from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
+from steppe.frontier.gpu_spec import Sharding
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_roofline
@@ -39,12 +40,15 @@ class ModelledReplica:
         clocks_mhz: Lowest and highest SM clock, MHz.
         weights: What a token costs, for attribution.
         kv_tokens: Tokens that its memory holds beside the weights; None where nobody knows.
+        token_bytes: Keys and values of one token on each of its GPUs, bytes; None where nobody
+            knows.
     """
 
     model: StepModel
     clocks_mhz: tuple[int, int]
     weights: TokenWeights
     kv_tokens: int | None = None
+    token_bytes: float | None = None
 
 
 def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
@@ -79,11 +83,14 @@ def roofline_replica(roofline: EnergyRoofline, lengths: Lengths) -> ModelledRepl
     token = roofline.token_weights()
     context_tokens = lengths.prompt_tokens + lengths.output_tokens / 2
     fitting = roofline.held(_UNLIMITED, context_tokens, 0)
+    model = roofline.model
+    sharding = Sharding.over(roofline.tp, model.attention.kv_heads)
     return ModelledReplica(
         roofline,
         (roofline.gpu.lowest_mhz, roofline.gpu.highest_mhz),
         TokenWeights(token.sequence_j, token.prompt_j, token.decode_j),
         int(fitting * context_tokens),
+        model.sequence_bytes(context_tokens) / context_tokens / sharding.kv_split,
     )
 
 
@@ -111,7 +118,7 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
     draw_w = sim.transition_w
     return ReplicaKind(
         model=replica.model,
-        engine=_engine_limits(config.engine, sim.kv_tokens or replica.kv_tokens),
+        engine=_engine_limits(config.engine, _kv_tokens(config, replica)),
         lowest_clock_mhz=lowest_mhz,
         full_clock_mhz=full_mhz,
         transitions=Transitions(
@@ -198,6 +205,14 @@ def _failures(config: RunConfig, replicas: int) -> tuple[Failure, ...]:
         if part.replica > replicas:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
     return tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures)
+
+
+def _kv_tokens(config: RunConfig, replica: ModelledReplica) -> int | None:
+    """Return the tokens that a replica's KV cache holds; None where it is without end."""
+    size, token_bytes = config.engine.kv_cache_bytes, replica.token_bytes
+    if config.sim.kv_tokens is None and size is not None and token_bytes is not None:
+        return int(size / token_bytes)
+    return config.sim.kv_tokens or replica.kv_tokens
 
 
 def _engine_limits(engine: EngineSection, kv_tokens: int | None) -> EngineLimits:
