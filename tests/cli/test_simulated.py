@@ -4,9 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from steppe.cli import main
+from steppe.cli.inputs import check_files
 from steppe.cli.simulated import mean_request, simulated_fleet
 from steppe.config import RunConfig
+from steppe.errors import ConfigError
 from steppe.frontier.roofline_file import read_roofline
 from steppe.sim.points import Lengths
 
@@ -40,3 +45,40 @@ def test_without_a_sweep_the_mean_request_is_that_of_the_load(tmp_path: Path) ->
     drawn = mean_request(config_of())
     assert drawn.prompt_tokens == pytest.approx(1155, rel=0.03)
     assert drawn.output_tokens == pytest.approx(211, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"fleet": {"replicas": "all"}}, "fleet.replicas: a simulation needs a number"),
+        ({"engine": {"max_tokens_per_step": 32}}, "engine.max_tokens_per_step: a simulation needs"),
+        (
+            {"frontier": {"sweep": {"prompt_tokens": 200_000}}},
+            "frontier.sweep: asked for requests of 200064 tokens (200000 in, 64 out), found a "
+            "longest context of 16384 in gemma-3-27b",
+        ),
+        (
+            {"frontier": {"sweep": {"batch_limits": [8, 128]}}},
+            "frontier.sweep.batch_limits: asked for 128, found engine.max_batch_limit: 64",
+        ),
+    ],
+)
+def test_what_cannot_be_simulated_is_no_valid_config(
+    tmp_path: Path, parts: dict[str, Any], problem: str
+) -> None:
+    model = {"name": "gemma-3-27b", "max_model_len": 16384}
+    config = config_of(**{"model": model, "frontier": {"sweep": {}}} | parts)
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    for command in (["config", "validate"], ["simulate", "--record", str(tmp_path / "run")]):
+        result = CliRunner().invoke(main, [*command, str(path)])
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith(f"steppe: {problem}")
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_live_sweep_of_requests_that_the_model_does_not_take_is_no_valid_config() -> None:
+    model = {"name": "somebody/model", "max_model_len": 4096}
+    sweep = {"sweep": {"prompt_tokens": 5000}}
+    with pytest.raises(ConfigError, match=r"frontier\.sweep: .* longest context of 4096"):
+        check_files(config_of(model=model, device={"kind": "nvml"}, frontier=sweep))

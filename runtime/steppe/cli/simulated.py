@@ -26,16 +26,39 @@ def simulated_fleet(config: RunConfig) -> FleetSettings:
 
     Raises:
         ConfigError: Its GPUs are real or not known, it does not say how many replicas there are,
-            or a request of its sweep is too long.
+            or the engines cannot take its sweep.
         ModelError: The energy roofline needs a model that is not known.
         TraceError: The request trace cannot be read.
     """
+    check_sweep(config)
     kind = kind_of(config, modelled_replica(config, mean_request(config)))
     fleet = fleet_of(config, kind)
     sweep, held = config.frontier.sweep, kind.engine.kv_tokens
     if sweep is not None and (longest := sweep.prompt_tokens + sweep.output_tokens) > held:
         raise ConfigError(f"frontier.sweep: a request needs {longest} tokens, the KV holds {held}")
     return fleet
+
+
+def check_sweep(config: RunConfig) -> None:
+    """Refuse a sweep that the engines cannot take.
+
+    Raises:
+        ConfigError: The model is not made for its requests, or a batch limit is too large.
+    """
+    sweep, most = config.frontier.sweep, config.engine.max_batch_limit
+    if sweep is None:
+        return
+    longest, whole = sweep.prompt_tokens + sweep.output_tokens, _longest_context(config)
+    if whole is not None and longest > whole:
+        raise ConfigError(
+            f"frontier.sweep: asked for requests of {longest} tokens ({sweep.prompt_tokens} in, "
+            f"{sweep.output_tokens} out), found a longest context of {whole} in {config.model.name}"
+        )
+    if (largest := max(sweep.batch_limits or (1,))) > most:
+        raise ConfigError(
+            f"frontier.sweep.batch_limits: asked for {largest}, "
+            f"found engine.max_batch_limit: {most}"
+        )
 
 
 def mean_request(config: RunConfig) -> Lengths:
