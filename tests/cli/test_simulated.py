@@ -51,6 +51,7 @@ def test_without_a_sweep_the_mean_request_is_that_of_the_load(tmp_path: Path) ->
     ("parts", "problem"),
     [
         ({"fleet": {"replicas": "all"}}, "fleet.replicas: a simulation needs a number"),
+        ({"sim": {"failures": [{"at_s": 1, "replica": 3}]}}, "sim.failures: replica 3 of 2"),
         ({"engine": {"max_tokens_per_step": 32}}, "engine.max_tokens_per_step: a simulation needs"),
         (
             {"frontier": {"sweep": {"prompt_tokens": 200_000}}},

@@ -142,7 +142,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
     """Return the fleet of a configuration.
 
     Raises:
-        ConfigError: It does not say how many replicas there are, or one cannot hold a request.
+        ConfigError: It does not say how many replicas there are, or one that fails is not there.
     """
     match config.fleet.replicas, config.device:
         case int(replicas), _:
@@ -154,6 +154,9 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
     if replicas < 1:
         asked = config.fleet.gpus_per_replica
         raise ConfigError(f"device.count: asked for {asked} GPUs a replica, found fewer GPUs")
+    for part in config.sim.failures:
+        if part.replica > replicas:
+            raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
     gateway = config.gateway
     patience = Patience(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
     return FleetSettings(replicas, kind, patience, config.sim.clock_latency_s)
@@ -176,7 +179,7 @@ def scenario_of(
         policy: Who decides; the one of the live controller by default.
 
     Raises:
-        ConfigError: A request is larger than the KV cache, or a failure names no replica.
+        ConfigError: A request is larger than the KV cache.
         TraceError: A supply trace cannot be read.
     """
     _require_room(fleet.kind.engine, arrivals)
@@ -188,7 +191,7 @@ def scenario_of(
         budget=budget,
         arrivals=arrivals,
         duration_s=config.sim.duration_s,
-        failures=_failures(config, fleet.replicas),
+        failures=tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures),
         lead_s=config.control.lead_s,
         points=Points.of(frontier, config.slo.tpot_s),
     )
@@ -198,13 +201,6 @@ def _require_room(engine: EngineLimits, arrivals: tuple[Arrival, ...]) -> None:
     largest = max((a.prompt_tokens + a.output_tokens for a in arrivals), default=0)
     if largest > engine.kv_tokens:
         raise ConfigError(f"sim.kv_tokens: a request needs {largest}, found {engine.kv_tokens}")
-
-
-def _failures(config: RunConfig, replicas: int) -> tuple[Failure, ...]:
-    for part in config.sim.failures:
-        if part.replica > replicas:
-            raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
-    return tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures)
 
 
 def _kv_tokens(config: RunConfig, replica: ModelledReplica) -> int | None:
