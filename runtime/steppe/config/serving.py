@@ -47,7 +47,8 @@ class EngineSection(Section):
 class SweepSection(Section):
     """Measure the frontier at start-up, on the replicas themselves.
 
-    `steppe simulate` computes it instead, for the lengths of these requests.
+    `steppe simulate` computes it instead for requests of this mean length, in which it also
+    counts the KV cache: give the load's.
     """
 
     clocks: Annotated[int, Field(ge=2)] = 5
