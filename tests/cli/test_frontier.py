@@ -213,7 +213,7 @@ def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
     [
         (
             Subject("qwen3-8b", "h100"),
-            "model: asked for meta-llama/Llama-3.1-8B-Instruct, found qwen3-8b",
+            "model: asked for llama-3.1-8b, found qwen3-8b",
         ),
         (Subject("llama-3.1-8b", "NVIDIA L4"), "gpu: asked for h100, found NVIDIA L4"),
         (Subject("llama-3.1-8b", "NVIDIA L40S"), "gpu: asked for h100, found NVIDIA L40S"),

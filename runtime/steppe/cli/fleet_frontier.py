@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 
+from steppe.cli.frontier_subject import configured_frontier
 from steppe.cli.running import served_name
 from steppe.config import RunConfig, SweepSection
 from steppe.fleet.driver import FleetDriver
-from steppe.frontier.file import read_frontier
 from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
@@ -32,7 +32,8 @@ LENGTHS = 1000
 def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
     """Read the frontier from its file, or measure it on the replicas."""
     if config.frontier.file is not None:
-        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
+        nodes = driver.crew.nodes.values()
+        return configured_frontier(config, {gpu.name for node in nodes for gpu in node.info.gpus})
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     section, largest = config.frontier.sweep, config.engine.max_batch_limit
     replicas = list(driver.crew.placements)

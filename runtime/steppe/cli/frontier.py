@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +12,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from steppe.errors import ConfigError, ModelError, UsageError
-from steppe.fleet.weights import spec_name
+from steppe.cli.frontier_subject import refuse_another
+from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import Subject, read_frontier_and_subject
 from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_longest_context, read_model_shape, read_roofline
+from steppe.frontier.roofline_file import read_longest_context, read_roofline
 from steppe.options import GivenText, NumberList
 
 LOWEST_SHARE = 0.3
@@ -104,7 +103,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     )
     if wanted.measured is not None:
         known, subject = read_frontier_and_subject(wanted.measured)
-        _refuse_another(wanted.measured, subject, roofline)
+        refuse_another(wanted.measured, subject, Subject(wanted.model, roofline.gpu.name))
         _refuse_unmeasured(wanted.measured, known, roofline.gpu)
         roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)
@@ -121,18 +120,6 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         _show(_table(_title(wanted, roofline), points, best))
 
 
-def _refuse_another(path: Path, said: Subject, roofline: EnergyRoofline) -> None:
-    """Refuse a frontier that says it is of another model or GPU than the one that it corrects.
-
-    A GPU file of one's own may have any name, so no frontier is refused for the GPU of one.
-    """
-    if said.model is not None and _model_name(said.model) != _model_name(roofline.model.name):
-        raise ConfigError(f"{path}: model: asked for {roofline.model.name}, found {said.model}")
-    gpu = _shipped_gpu(roofline.gpu.name)
-    if said.gpu is not None and gpu is not None and _shipped_gpu(said.gpu) != gpu:
-        raise ConfigError(f"{path}: gpu: asked for {roofline.gpu.name}, found {said.gpu}")
-
-
 def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
     """Refuse points that were computed, or that this GPU cannot have run at."""
     if known.source == "modelled":
@@ -143,20 +130,6 @@ def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
                 f"{path}: clock_mhz: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on "
                 f"{gpu.name}, found {point.clock_mhz}"
             )
-
-
-def _model_name(said: str) -> str:
-    """Return the name of a model without its owner or folder; that of an alias in full."""
-    with suppress(ModelError):
-        said = read_model_shape(said).name
-    return Path(said).name.lower()
-
-
-def _shipped_gpu(said: str) -> str | None:
-    try:
-        return spec_name(said)
-    except ConfigError:
-        return None
 
 
 def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:

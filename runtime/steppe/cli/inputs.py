@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from steppe.cli.frontier_subject import configured_frontier
 from steppe.cli.simulated import check_sweep, simulated_fleet
 from steppe.config import (
     ConstantSupply,
@@ -19,7 +20,6 @@ from steppe.config import (
 )
 from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError
-from steppe.frontier.file import read_frontier
 from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
 from steppe.power.budget import PowerBudget, budget_from_config
@@ -52,14 +52,14 @@ def check_files(config: RunConfig) -> PowerBudget:
     """Read every file that a run of the configuration will need; return its budget.
 
     Raises:
-        ConfigError: The frontier file cannot be read, the engines cannot take its sweep, or
-            the fleet of modelled GPUs cannot be simulated.
+        ConfigError: The frontier file cannot be read or is of another model or GPU, the engines
+            cannot take its sweep, or the fleet of modelled GPUs cannot be simulated.
         ModelError: A model on a modelled GPU is not known.
         TraceError: A supply or request trace cannot be read.
     """
     budget = budget_from_config(config.power, config.site)
     if config.frontier.file is not None:
-        read_frontier(config.frontier.file, config.engine.max_batch_limit)
+        configured_frontier(config)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     check_sweep(config)

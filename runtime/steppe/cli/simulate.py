@@ -15,19 +15,17 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
+from steppe.cli.frontier_subject import configured_frontier, subject_of
 from steppe.cli.inputs import held_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
 from steppe.cli.simulated import length_limits, mean_request, simulated_fleet
 from steppe.cli.slo import check_slo
 from steppe.config import (
-    EmulatedSection,
-    ModelledSection,
-    NvmlSection,
     RunConfig,
     load_config,
 )
-from steppe.frontier.file import Subject, read_frontier, write_frontier
+from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits, offered_rate
@@ -145,10 +143,10 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     """Read the frontier from its file, or compute what a sweep would have measured.
 
     Raises:
-        ConfigError: The file does not fit the engines.
+        ConfigError: The file does not fit the engines, the model or the GPU.
     """
     if config.frontier.file is not None:
-        return read_frontier(config.frontier.file, config.engine.max_batch_limit)
+        return configured_frontier(config)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     sweep, largest = config.frontier.sweep, config.engine.max_batch_limit
     full_mhz = kind.full_clock_mhz
@@ -157,15 +155,6 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     dense = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
     batch_limits = sweep.batch_limits or dense
     return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, mean_request(config))
-
-
-def subject_of(config: RunConfig) -> Subject:
-    """Return what the frontier of a simulation is of."""
-    match config.device:
-        case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
-            return Subject(config.model.name, gpu)
-        case NvmlSection():
-            return Subject(config.model.name)
 
 
 def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:

@@ -77,22 +77,20 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
     Raises:
         ConfigError: The file is missing or malformed, or asks for larger batches.
     """
-    frontier, _ = read_frontier_and_subject(path)
-    largest = max(point.batch_limit for point in frontier.candidates)
-    if largest > most_batch:
-        raise ConfigError(
-            f"{path}: asked for a batch limit of {largest}, "
-            f"found engine.max_batch_limit: {most_batch:g}"
-        )
+    frontier, _ = read_frontier_and_subject(path, most_batch)
     return frontier
 
 
-def read_frontier_and_subject(path: Path) -> tuple[Frontier, Subject]:
+def read_frontier_and_subject(path: Path, most_batch: float = math.inf) -> tuple[Frontier, Subject]:
     """Read a frontier file and what it is of.
 
+    Args:
+        path: The file.
+        most_batch: Largest batch limit that the engines take.
+
     Raises:
-        ConfigError: The file is missing, malformed or lacks a key, has an unknown one, or has
-            two points of one setting. The message is one line.
+        ConfigError: The file is missing, malformed or lacks a key, has an unknown one, has two
+            points of one setting, or asks for larger batches. The message is one line.
     """
     values = read_mapping(path)
     try:
@@ -112,7 +110,18 @@ def read_frontier_and_subject(path: Path) -> tuple[Frontier, Subject]:
             f"{path}: idle_w: asked for at most the {frontier.full.draw_w:g} W of the point that "
             f"draws most, found {said.idle_w:g}"
         )
+    _refuse_larger(path, frontier, most_batch)
     return frontier, Subject(said.model, said.gpu)
+
+
+def _refuse_larger(path: Path, frontier: Frontier, most_batch: float) -> None:
+    """Refuse batch limits that the engines do not take."""
+    largest = max(point.batch_limit for point in frontier.candidates)
+    if largest > most_batch:
+        raise ConfigError(
+            f"{path}: asked for a batch limit of {largest}, "
+            f"found engine.max_batch_limit: {most_batch:g}"
+        )
 
 
 def _refuse_twice(path: Path, points: Sequence[OperatingPoint]) -> None:
