@@ -46,13 +46,17 @@ def _config(folder: Path, subject: Subject, **changes: Any) -> RunConfig:
             "model: asked for llama-3.1-70b, found llama-3.1-8b",
         ),
         ({"device": {"kind": "modelled", "gpu": "b200"}}, "gpu: asked for b200, found h100"),
+        (
+            {"fleet": {"replicas": 1, "gpus_per_replica": 2}},
+            "gpus_per_replica: asked for 2, found 1",
+        ),
         ({"device": {"kind": "emulated", "profile": "l4"}}, "gpu: asked for l4, found h100"),
     ],
 )
 def test_a_frontier_of_another_model_or_gpu_runs_nothing(
     tmp_path: Path, command: list[str], changes: dict[str, Any], says: str
 ) -> None:
-    _config(tmp_path, Subject("llama-3.1-8b", "h100"), **changes)
+    _config(tmp_path, Subject("llama-3.1-8b", "h100", 1), **changes)
     more = ["--record", str(tmp_path / "run")] if command == ["simulate"] else []
     result = CliRunner().invoke(main, [*command, str(tmp_path / "run.yaml"), *more])
     assert result.exit_code == 2

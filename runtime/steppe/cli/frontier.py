@@ -103,7 +103,9 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     )
     if wanted.measured is not None:
         known, subject = read_frontier_and_subject(wanted.measured)
-        refuse_another(wanted.measured, subject, Subject(wanted.model, roofline.gpu.name))
+        refuse_another(
+            wanted.measured, subject, Subject(wanted.model, roofline.gpu.name, wanted.tp)
+        )
         _refuse_unmeasured(wanted.measured, known, roofline.gpu)
         roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)

@@ -39,15 +39,16 @@ def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontie
 
 def subject_of(config: RunConfig) -> Subject:
     """Return what the frontier of a configuration is of."""
+    each = config.fleet.gpus_per_replica
     match config.device:
         case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
-            return Subject(config.model.name, gpu)
+            return Subject(config.model.name, gpu, each)
         case NvmlSection():
-            return Subject(config.model.name)
+            return Subject(config.model.name, None, each)
 
 
 def refuse_another(path: Path, said: Subject, asked: Subject) -> None:
-    """Refuse a frontier that says it is of another model or GPU.
+    """Refuse a frontier that says it is of another model, of another GPU or of more or fewer.
 
     What a file does not say is not checked. A GPU file of one's own may have any name, so no
     frontier is refused for the GPU of one.
@@ -61,6 +62,9 @@ def refuse_another(path: Path, said: Subject, asked: Subject) -> None:
         wanted = _shipped_gpus(asked.gpu)
         if None not in wanted and not wanted & _shipped_gpus(said.gpu):
             raise ConfigError(f"{path}: gpu: asked for {asked.gpu}, found {said.gpu}")
+    each, found = asked.gpus_per_replica, said.gpus_per_replica
+    if None not in (each, found) and found != each:
+        raise ConfigError(f"{path}: gpus_per_replica: asked for {each}, found {found}")
 
 
 def _same_model(one: str, other: str) -> bool:

@@ -121,7 +121,8 @@ class Run:
             cards = {
                 gpu.name for node in self._driver.crew.nodes.values() for gpu in node.info.gpus
             }
-            subject = Subject(self._plan.config.model.name, ", ".join(sorted(cards)))
+            model, each = self._plan.config.model.name, self._plan.config.fleet.gpus_per_replica
+            subject = Subject(model, ", ".join(sorted(cards)), each)
             written = partial(write_frontier, frontier, subject=subject)
             self._recorder.leave("frontier.yaml", written)
         self._driver.begin(frontier)

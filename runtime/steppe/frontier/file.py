@@ -37,6 +37,7 @@ class _FrontierSection(Section):
     source: str
     model: str | None = None
     gpu: str | None = None
+    gpus_per_replica: Limit | None = None
     asleep_w: NonNegative
     idle_w: NonNegative
     points: Annotated[tuple[_PointSection, ...], Field(min_length=1, strict=False)]
@@ -49,10 +50,12 @@ class Subject:
     Attributes:
         model: Name, folder or hub id of the model.
         gpu: The GPU, as its vendor or a file of `configs/gpus` calls it.
+        gpus_per_replica: How many of them share the model.
     """
 
     model: str | None = None
     gpu: str | None = None
+    gpus_per_replica: int | None = None
 
 
 def write_frontier(frontier: Frontier, path: Path, subject: Subject = Subject()) -> None:
@@ -111,7 +114,7 @@ def read_frontier_and_subject(path: Path, most_batch: float = math.inf) -> tuple
             f"draws most, found {said.idle_w:g}"
         )
     _refuse_larger(path, frontier, most_batch)
-    return frontier, Subject(said.model, said.gpu)
+    return frontier, Subject(said.model, said.gpu, said.gpus_per_replica)
 
 
 def _refuse_larger(path: Path, frontier: Frontier, most_batch: float) -> None:
