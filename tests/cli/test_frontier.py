@@ -29,10 +29,18 @@ def _points(*more: str) -> list[dict[str, float]]:
 def test_the_json_document_keeps_its_contract() -> None:
     result = CliRunner().invoke(main, [*ASK, "--batch", "8,64", "--json"])
     document = json.loads(result.output)
-    assert set(document) == {"points", "gpu", "model", "source"}
-    assert (document["gpu"], document["source"]) == ("h100", "modelled")
+    assert {key: said for key, said in document.items() if key != "points"} == {
+        "gpu": "h100",
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "tp": 1,
+        "data_parallel": False,
+        "input_tokens": 400,
+        "output_tokens": 512,
+        "source": "modelled",
+        "corrected_by": None,
+    }
     wanted = {"clock_mhz", "batch_limit", "output_tps", "draw_w"}
-    wanted |= {"joules_per_token", "tpot_s", "pareto"}
+    wanted |= {"joules_per_token", "tpot_s", "sequences", "pareto"}
     assert all(set(point) == wanted for point in document["points"])
     for point in document["points"]:
         assert point["joules_per_token"] == pytest.approx(point["draw_w"] / point["output_tps"])
@@ -61,6 +69,16 @@ def test_no_point_beats_one_that_is_marked() -> None:
             p["output_tps"] > marked["output_tps"] and p["draw_w"] < marked["draw_w"]
             for p in points
         )
+
+
+def test_a_larger_batch_limit_than_memory_holds_gains_nothing_and_is_not_marked() -> None:
+    ask = ["frontier", "--model", "llama-3.1-70b", "--gpu", "h100", "--tp", "4"]
+    ask += ["--batch", "32,64,128,512", "--input-tokens", "8000", "--output-tokens", "500"]
+    points = json.loads(CliRunner().invoke(main, [*ask, "--json"]).output)["points"]
+    assert [p["pareto"] for p in points] == [True, True, False, False]
+    assert [round(p["sequences"]) for p in points] == [32, 49, 49, 49]
+    table = [line for line in CliRunner().invoke(main, ask).output.splitlines() if "│" in line]
+    assert [line.split("│")[3].strip() for line in table] == ["32", "49", "49", "49"]
 
 
 def test_longer_outputs_cost_more_each() -> None:
@@ -182,12 +200,12 @@ def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path
     assert after["output_tps"] == pytest.approx(0.8 * before["output_tps"], rel=0.05)
 
 
-def _corrected(folder: Path, subject: Subject, gpu: str = "h100") -> Result:
+def _corrected(folder: Path, subject: Subject, gpu: str = "h100", *more: str) -> Result:
     file = folder / "mine.yaml"
     point = OperatingPoint(1980, 64, 4000.0, 600.0)
     write_frontier(Frontier.of([point], 70.0, 80.0, "counter"), file, subject)
     ask = ["frontier", "--model", "llama-3.1-8b", "--gpu", gpu, "--batch", "64"]
-    return CliRunner().invoke(main, [*ask, "--measured", str(file)])
+    return CliRunner().invoke(main, [*ask, "--measured", str(file), *more])
 
 
 @pytest.mark.parametrize(
@@ -206,6 +224,9 @@ def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
     assert result.exit_code == 0, result.output
     title = f"(modelled, corrected by {tmp_path / 'mine.yaml'})"
     assert "".join(title.split()) in "".join(result.output.split())
+    document = json.loads(_corrected(tmp_path, subject, "h100", "--json").output)
+    assert document["source"] == "modelled"
+    assert document["corrected_by"] == str(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize(

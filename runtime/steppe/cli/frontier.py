@@ -26,6 +26,8 @@ LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""
 CLOCKS = 8
 """Clocks of `--clock all`."""
+LEAST_GAIN = 0.001
+"""Share by which a point must give more tokens than one that draws less, to be worth a mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,11 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         for limit in wanted.batch
         for mhz in clocks
     ]
-    best = Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled")
+    rows = _rows(wanted, roofline, points)
     if as_json:
-        click.echo(json.dumps(_document(roofline, points, best)))
+        click.echo(json.dumps(_document(wanted, roofline, rows)))
     else:
-        _show(_table(_title(wanted, roofline), points, best))
+        _show(_table(_title(wanted, roofline), rows))
 
 
 def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
@@ -176,17 +178,60 @@ def _show(table: Table) -> None:
     console.print(table)
 
 
-def _document(
-    roofline: EnergyRoofline, points: Sequence[OperatingPoint], best: Frontier
-) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One point of the answer.
+
+    Attributes:
+        point: The point.
+        sequences: Sequences that memory holds under its batch limit.
+        pareto: Whether no other point gives as many tokens for as few watts.
+    """
+
+    point: OperatingPoint
+    sequences: float
+    pareto: bool
+
+
+def _rows(
+    wanted: _Asked, roofline: EnergyRoofline, points: Sequence[OperatingPoint]
+) -> Sequence[_Row]:
+    lengths = wanted.input_tokens, wanted.output_tokens
+    best = _best(Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled"))
+    return [_Row(p, roofline.held(p.batch_limit, *lengths), p in best) for p in points]
+
+
+def _best(frontier: Frontier) -> Sequence[OperatingPoint]:
+    """Return the points whose tokens are more than those of any that draws less, not just as many.
+
+    Where memory holds fewer sequences than the batch limit, a larger one changes nothing.
+    """
+    best = [frontier.floor]
+    for point in frontier.points:
+        if point.output_tps >= (1.0 + LEAST_GAIN) * best[-1].output_tps:
+            best.append(point)
+    return best
+
+
+def _document(wanted: _Asked, roofline: EnergyRoofline, rows: Sequence[_Row]) -> dict[str, object]:
     return {
         "points": [
-            {**asdict(p), "joules_per_token": p.joules_per_token, "pareto": p in best.points}
-            for p in points
+            {
+                **asdict(row.point),
+                "joules_per_token": row.point.joules_per_token,
+                "sequences": row.sequences,
+                "pareto": row.pareto,
+            }
+            for row in rows
         ],
         "gpu": roofline.gpu.name,
         "model": roofline.model.name,
-        "source": best.source,
+        "tp": roofline.tp,
+        "data_parallel": roofline.data_parallel,
+        "input_tokens": wanted.input_tokens,
+        "output_tokens": wanted.output_tokens,
+        "source": "modelled",
+        "corrected_by": None if wanted.measured is None else str(wanted.measured),
     }
 
 
@@ -198,21 +243,24 @@ def _title(wanted: _Asked, roofline: EnergyRoofline) -> str:
     return f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} ({rests_on})"
 
 
-def _table(title: str, points: Sequence[OperatingPoint], best: Frontier) -> Table:
+def _table(title: str, rows: Sequence[_Row]) -> Table:
     table = Table(
         title=title,
-        caption="* no other point gives as many tokens for as few watts",
+        caption="* no other point gives as many tokens (within 0.1 %) for as few watts",
     )
-    for heading in ("clock MHz", "batch limit", "tokens/s", "W", "J/token", "TPOT ms", "Pareto"):
+    knobs, rest = ("clock MHz", "batch limit"), ("W", "J/token", "TPOT ms", "Pareto")
+    for heading in (*knobs, "sequences", "tokens/s", *rest):
         table.add_column(heading, justify="right")
-    for point in points:
+    for row in rows:
+        point = row.point
         table.add_row(
             f"{point.clock_mhz}",
             f"{point.batch_limit}",
+            f"{row.sequences:.0f}",
             f"{point.output_tps:.0f}",
             f"{point.draw_w:.0f}",
             f"{point.joules_per_token:.3g}",
             f"{point.tpot_s * 1e3:.1f}",
-            "*" if point in best.points else "",
+            "*" if row.pareto else "",
         )
     return table
