@@ -159,6 +159,7 @@ def test_people_get_a_table() -> None:
         (["--model", ""], "'--model': asked for a text that is not empty, found ''"),
         (["--gpu", ""], "'--gpu': asked for a text that is not empty, found ''"),
         (["--tp", "3"], "asked for tp 3"),
+        (["--model", "phi-4", "--tp", "4"], "asked for tp 4, found 10 key/value heads in "),
         (["--model", "llama-3.1-405b"], "GB of weights"),
         (["--batch", "8,x"], "'--batch': asked for whole numbers"),
         (["--batch", "0"], "'--batch': asked for numbers above 0"),

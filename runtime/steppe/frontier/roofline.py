@@ -244,9 +244,12 @@ def _sharding(model: ModelShape, gpu: GpuSpec, tp: int, data_parallel: bool) -> 
     heads = model.attention.query_heads
     if tp < 1 or (heads % tp and not data_parallel):
         raise UsageError(f"asked for tp {tp}, found {heads} attention heads in {model.name}")
+    kv_heads = model.attention.kv_heads
+    if kv_heads % tp and tp % kv_heads and not data_parallel:  # as vLLM's attention layers ask
+        raise UsageError(f"asked for tp {tp}, found {kv_heads} key/value heads in {model.name}")
     if tp > 1 and not gpu.link_bps:
         raise UsageError(f"asked for tp {tp}, found link_bps 0: no link between two {gpu.name}")
-    sharding = Sharding.over(tp, model.attention.kv_heads, data_parallel=data_parallel)
+    sharding = Sharding.over(tp, kv_heads, data_parallel=data_parallel)
     if free_bytes(model, gpu, sharding) <= 0:
         raise UsageError(
             f"asked for {model.name} on {tp} x {gpu.name}, found {model.weight_bytes / 1e9:.0f} GB "
