@@ -21,6 +21,7 @@ _FURTHER_SIZES = (
     "mamba_head_dim",
     "mamba_num_heads",
     "max_position_embeddings",
+    "max_window_layers",
     "moe_intermediate_size",
     "moe_k",
     "moe_layer_interval",

@@ -8,6 +8,7 @@ from typing import Any
 from steppe.errors import ModelError
 from steppe.frontier.model_check import check_model
 from steppe.frontier.model_shape import AttentionShape, ExpertShape, ModelShape, StateShape
+from steppe.frontier.model_windows import windows_of
 from steppe.frontier.weight_precision import weight_precision
 
 Config = Mapping[str, Any]
@@ -169,7 +170,7 @@ def _attention(config: Config, layers: int) -> AttentionShape:
     size = int(config.get("head_dim") or config.get("attention_head_dim") or hidden // heads)
     if not size:
         raise ValueError(f"head_dim: missing, and {heads} heads have no part in {hidden}")
-    windows, window_tokens = _windows(config, layers)
+    windows, window_tokens = windows_of(config, layers)
     model_type = str(config.get("model_type", ""))
     return AttentionShape(
         layers=layers - windows,
@@ -206,35 +207,6 @@ def _latent_attention(config: Config, layers: int) -> AttentionShape:
         extra_norms=_EXTRA_NORMS.get(str(config.get("model_type", "")), 2),
         chunked=0,
     )
-
-
-def _windows(config: Config, layers: int) -> tuple[int, int]:
-    """Return how many layers see only a window, and how many tokens it has."""
-    window = int(config.get("sliding_window") or 0)
-    if not window or config.get("use_sliding_window") is False:
-        return 0, 0
-    kinds = config.get("layer_types")
-    if kinds:
-        return sum(kind == "sliding_attention" for kind in kinds), window
-    if pattern := config.get("sliding_window_pattern"):
-        return _local_layers(pattern, layers), window
-    match str(config.get("model_type", "")):
-        case "gpt_oss" | "gemma2":
-            return layers // 2, window
-        case "gemma3" | "gemma3_text":
-            return layers - layers // 6, window
-        case _:
-            return layers, window
-
-
-def _local_layers(pattern: int | str, layers: int) -> int:
-    """Return how many layers see a window: all but every n-th, or the L of a text such as LLLG.
-
-    The text repeats, and the last layer sees all whatever it says (EXAONE-4).
-    """
-    if isinstance(pattern, int):
-        return layers - layers // pattern
-    return sum(pattern[place % len(pattern)] == "L" for place in range(layers - 1))
 
 
 def _experts(config: Config, layers: int) -> ExpertShape:
