@@ -70,3 +70,12 @@ def test_modelopt_says_its_bits_in_the_name_of_its_algorithm(algorithm: str, siz
     assert _dense_bytes(quant_method="modelopt", quant_algo=algorithm) == size
     with pytest.raises(ModelError, match="the bits of 'modelopt'"):
         _dense_bytes(quant_method="modelopt", quant_algo="W4A16_AWQ")
+
+
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
+@pytest.mark.parametrize("dtype", ["float32", "float", "float16", "bfloat16", None])
+def test_a_plain_weight_has_16_bits_in_memory_whatever_its_file_has(
+    key: str, dtype: str | None
+) -> None:
+    precision = weight_precision({**CONFIG, key: dtype}, 4000, 1000)
+    assert (precision.dense_bytes, precision.expert_bytes) == (2.0, 2.0)

@@ -9,7 +9,9 @@ from typing import Any
 from steppe.errors import ModelError
 from steppe.frontier.model_shape import WeightPrecision
 
-_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "half": 2.0}
+_DTYPES = ("bfloat16", "float16", "half", "float32", "float")
+_PLAIN_BYTES = 2.0
+"""16 bits, whatever the file has: vLLM loads weights of 32 bits as such too."""
 _MXFP4_BYTES = 0.53125
 """Four bits and a scale of eight bits for each 32 weights (OCP Microscaling 1.0)."""
 _INT4_BYTES = 0.5625
@@ -34,9 +36,9 @@ def weight_precision(
         ModelError: A dtype or a quantisation that is not known.
     """
     dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
-    if dtype not in _BYTES:
+    if dtype not in _DTYPES:
         raise ModelError(f"asked for the size of a weight, found dtype {dtype}")
-    plain = _BYTES[dtype]
+    plain = _PLAIN_BYTES
     quantisation = config.get("quantization_config")
     if not quantisation:
         return WeightPrecision(plain, plain, 0.0, 0, 0, 0)
