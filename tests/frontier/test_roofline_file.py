@@ -66,6 +66,20 @@ def test_a_folder_needs_only_its_config(tmp_path: Path) -> None:
     assert read_model_shape(tmp_path).params == read_model_shape("qwen3-8b").params
 
 
+def test_a_folder_names_its_model_however_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    config = MODELS["Qwen/Qwen3-8B"]["config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "other.json").write_text(json.dumps(config))
+    monkeypatch.chdir(folder)
+    for asked in (folder, folder / "config.json", "config.json", "."):
+        assert read_model_shape(asked).name == "mine"
+    assert read_model_shape(folder / "other.json").name == "other.json"
+
+
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(ModelError, match="asked for model no-such"):
         read_model_shape("no-such")

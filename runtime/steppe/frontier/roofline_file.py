@@ -134,7 +134,8 @@ def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
     folder = Path(model)
     path = folder / "config.json" if folder.is_dir() else folder
     if path.is_file():
-        return folder.name or str(model), _json(path)
+        called = path.absolute().parent if path.name == "config.json" else path
+        return called.name or str(model), _json(path)
     if folder.is_dir():
         raise ModelError(f"asked for a model, found no config.json in {folder}")
     name = str(model).lower()
