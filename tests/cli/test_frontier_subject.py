@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from rich.console import Console
 
 from steppe.cli import main
+from steppe.cli.fleet_frontier import find_frontier
 from steppe.cli.frontier_subject import configured_frontier, subject_of
 from steppe.config import RunConfig, shipped_config
 from steppe.errors import ConfigError
@@ -96,6 +100,17 @@ def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
     assert configured_frontier(config) == FRONTIER
     with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
         configured_frontier(config, {"NVIDIA L4"})
+
+
+def test_a_live_fleet_of_other_gpus_refuses_the_file(tmp_path: Path) -> None:
+    subject = Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 1)
+    config = _config(tmp_path, subject, device={"kind": "nvml"})
+    info = SimpleNamespace(gpus=[SimpleNamespace(name="NVIDIA L4")])
+    driver = Mock(crew=Mock(nodes={"host": SimpleNamespace(info=info)}))
+    with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
+        find_frontier(driver, config, Console())
+    info.gpus[0].name = "NVIDIA H100 80GB HBM3"
+    assert find_frontier(driver, config, Console()) == FRONTIER
 
 
 def test_a_gpu_that_nobody_knows_takes_a_frontier_of_any(tmp_path: Path) -> None:
