@@ -17,7 +17,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
-from steppe.control.full_batches import FullBatches, full_batches
+from steppe.control.full_batches import FullBatches
 from steppe.control.kept_limits import KeptLimits
 from steppe.control.loosened import Loosened
 from steppe.control.margin import Margin
@@ -75,7 +75,7 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            policy = _following(control, pool, _follow_budget(pool, kept), kept)
+            policy = _following(control, pool, _follow_budget(kept), kept)
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
             save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
@@ -89,7 +89,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
         case "replicas":
             policy = _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
         case "clocks_and_replicas":
-            both = Dwelling(ClocksAndReplicas(frontier), control.dwell_s)
+            kept = at_slo_if_any(frontier, pool.tpot_s)
+            both = Dwelling(ClocksAndReplicas(kept), control.dwell_s)
             policy = _damped(control, pool, both)
         case "nameplate":
             policy = NameplateCeiling(frontier, _given(control.nameplate_w))
@@ -103,9 +104,9 @@ def _given(value: float | None) -> float:
     return value
 
 
-def _follow_budget(pool: PoolFacts, kept: Frontier) -> BoundedPolicy:
-    drain_w = pool.frontier.drain.draw_w
-    full = FollowBudget(full_batches(kept), drain_w)
+def _follow_budget(kept: Frontier) -> BoundedPolicy:
+    drain_w = kept.drain.draw_w
+    full = FollowBudget(kept.full_batch, drain_w)
     return KeptLimits(FullBatches(FollowBudget(kept, drain_w), full), kept)
 
 
