@@ -45,9 +45,7 @@ def repeated(trace: SupplyTrace) -> SupplyTrace:
 
 def planned_control(bench: policies.Bench) -> ControlSection:
     """Return the control section that plans the day; the fleet's own has no horizon."""
-    hour_s = bench.config.sim.duration_s / 24
-    horizon = HorizonSection(step_s=hour_s / 6, every_s=hour_s / 30)
-    return bench.config.control.model_copy(update={"horizon": horizon})
+    return bench.config.control.model_copy(update={"horizon": HorizonSection(every_s=120.0)})
 
 
 def rows_of(bench: policies.Bench, fleet: str, day: scenarios.Happening) -> list[Row]:

@@ -211,7 +211,9 @@ def run_with(
     """Let a control section follow a budget, while replicas die."""
     replicas = bench.fleet.replicas
     told = (bench.slo.tpot_s, bench.config.gateway.max_wait_s)
-    facts = PoolFacts(bench.frontier, replicas, *told, budget.forecast, budget.store)
+    facts = PoolFacts(
+        bench.frontier, replicas, *told, budget.forecast, budget.store, bench.config.power.speedup
+    )
     scenario = Scenario(
         fleet=bench.fleet,
         policy=make_policy(control, facts),

@@ -75,6 +75,19 @@ def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fl
     assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).seen).awake
 
 
+@pytest.mark.parametrize(("speedup", "every_s"), [(1.0, 60.0), (24.0, 2.5), (360.0, 1.0)])
+def test_a_horizon_is_a_day_of_trace_time_however_fast_the_trace_passes(
+    frontier: Frontier, speedup: float, every_s: float
+) -> None:
+    pool = replace(facts(frontier), speedup=speedup)
+    policy: Any = make_policy(ControlSection(horizon=HorizonSection()), pool)
+    planned = policy.inner.inner.inner.inner
+    terms = planned.horizon.terms
+    assert planned.horizon.steps * terms.step_s * speedup == pytest.approx(86_400)
+    assert planned.every_s == every_s
+    assert terms.patience_s == pool.max_wait_s
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -227,16 +227,18 @@ def test_a_cut_with_requests_inside_drains_and_sleeps() -> None:
     assert {"awake", "asleep"} <= states
 
 
-def test_a_battery_keeps_watts_for_a_lull_that_is_foreseen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("speedup", [1, 60])
+def test_a_battery_keeps_watts_for_a_lull_that_is_foreseen(tmp_path: Path, speedup: int) -> None:
     path = tmp_path / "supply.csv"
-    path.write_text("t_s,watts\n0,200\n60,200\n60.001,80\n180,80\n")
+    rows = ((0, 200), (60, 200), (60.001, 80), (180, 80))
+    told = "\n".join(f"{speedup * at_s},{watts}" for at_s, watts in rows)
+    path.write_text(f"t_s,watts\n{told}\n")
     trace = {"kind": "trace", "path": str(path), "time_column": "t_s", "power_column": "watts"}
-    battery = {"capacity_wh": 1, "max_charge_w": 60, "max_discharge_w": 60}
-    power = PowerSection.model_validate(
-        {"supply": [{**trace, "watts_per_unit": 1}], "battery": battery}
-    )
+    battery = {"capacity_wh": speedup, "max_charge_w": 60, "max_discharge_w": 60}
+    supply = [{**trace, "watts_per_unit": 1}]
+    power = PowerSection.model_validate({"supply": supply, "battery": battery, "speedup": speedup})
     plain = config_of()
-    horizon = HorizonSection(step_s=10, steps=12, every_s=5)
+    horizon = HorizonSection(step_s=10 * speedup, steps=12, every_s=5 * speedup)
     control = plain.control.model_copy(update={"horizon": horizon})
     config = plain.model_copy(update={"power": power, "control": control})
     notes, _ = run(scenario(config, poisson(20.0)))

@@ -24,16 +24,17 @@ PolicyName = Literal[
 class HorizonSection(Section):
     """Look a day ahead: which replicas stay warm, which wakes pay back, what the battery does.
 
+    The day is one of trace time: with `power.speedup` a step passes so much sooner.
     Requests of class `deferrable` are planned for when watts are cheap, within
     `gateway.max_wait_s`.
     """
 
     step_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """Length of a step, s."""
+    """Length of a step, s of trace time."""
     steps: Annotated[int, Field(ge=2, le=1000)] = 144
     """How many steps to look ahead."""
     every_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    """Time between two looks ahead, s."""
+    """Time between two looks ahead, s of trace time; one control period at least."""
     low_share: Share = 0.8
     """What of the forecast to count on for replicas that stay warm."""
     wake_j: NonNegative = 0.0

@@ -37,7 +37,7 @@ from steppe.power.battery import Store
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """What a policy must know of its pool.
+    """What a policy must know of its pool; seconds are those of the run.
 
     Attributes:
         frontier: Operating points of one replica.
@@ -46,6 +46,7 @@ class PoolFacts:
         max_wait_s: How long a request may wait, s.
         forecast: Forecast of the budget for the GPUs.
         store: The battery, if there is one.
+        speedup: Seconds of trace in a second of the run.
     """
 
     frontier: Frontier
@@ -54,6 +55,7 @@ class PoolFacts:
     max_wait_s: float
     forecast: Foresight
     store: Store | None = None
+    speedup: float = 1.0
 
 
 def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
@@ -130,12 +132,14 @@ def _planned(
 ) -> Policy:
     section = control.horizon
     if section is not None:
-        inner = Planned(inner, _day_ahead(section, pool), section.every_s)
+        every_s = max(control.period_s, section.every_s / pool.speedup)
+        inner = Planned(inner, _day_ahead(section, pool), every_s)
     return Loosened(Dwelling(inner, control.dwell_s), frontier)
 
 
 def _day_ahead(section: HorizonSection, pool: PoolFacts) -> DayAhead:
-    asked, patience_s = (section.wake_j, section.step_s), pool.max_wait_s
+    """Return who looks ahead: in steps of the run, as the battery's limits and the patience are."""
+    asked, patience_s = (section.wake_j, section.step_s / pool.speedup), pool.max_wait_s
     terms = HorizonTerms(pool.frontier, pool.replicas, *asked, patience_s=patience_s)
     if pool.store is None:
         return DayAhead(terms, pool.forecast, section.steps, section.low_share)

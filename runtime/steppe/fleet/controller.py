@@ -142,7 +142,9 @@ class Controller:
         """
         budget, tpot_s = self._budget, self._config.slo.tpot_s
         told = (tpot_s, self._config.gateway.max_wait_s)
-        pool = PoolFacts(frontier, replicas, *told, budget.forecast, budget.store)
+        pool = PoolFacts(
+            frontier, replicas, *told, budget.forecast, budget.store, self._config.power.speedup
+        )
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.watts_at, control.period_s, control.lead_s)

@@ -134,7 +134,9 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
 def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Policy:
     """Return the policy that the live controller would run."""
     told = (config.slo.tpot_s, config.gateway.max_wait_s)
-    facts = PoolFacts(frontier, replicas, *told, budget.forecast, budget.store)
+    facts = PoolFacts(
+        frontier, replicas, *told, budget.forecast, budget.store, config.power.speedup
+    )
     return make_policy(config.control, facts)
 
 
