@@ -163,3 +163,18 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
         for r in fleet.seen.replicas
     )
     assert drawn_w <= budget_w + 1e-9 or not plan.feasible
+
+
+@pytest.mark.parametrize(("finishing", "time_s"), [(False, 2.0), (True, LEAST_TURN_S)])
+def test_who_woke_to_finish_what_it_holds_has_a_whole_turn_for_it(
+    frontier: Frontier, fleets: Any, finishing: bool, time_s: float
+) -> None:
+    seen = fleets.of([AWAKE, DRAINING], 0.0).seen
+    drains = replace(seen.replicas[1], is_finishing=finishing)
+    seen = replace(seen, replicas=(seen.replicas[0], drains))
+    plan, rule = Plan((frontier.floor,), 0.0, draining=1), DrainRule(frontier.floor, 2.0)
+    frozen = [
+        Sleep("replica-1") in reconcile(replace(seen, now_s=now_s), plan, rule)
+        for now_s in (time_s - 1.0, time_s)
+    ]
+    assert frozen == [False, True]

@@ -123,12 +123,14 @@ def test_a_replica_that_does_not_come_to_rest_or_back_is_ended(scene: Scene, cha
     assert (member.state, actor.names()) == (GONE, [change, "kill"])
 
 
-def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene) -> None:
+@pytest.mark.parametrize("state", [AWAKE, ReplicaState.DRAINING])
+def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene, state: ReplicaState) -> None:
     member, actor = scene.member, scene.actor
     actor.answers["status"] = FROZEN
     member.move(ASLEEP, 0.0)
     actor.ready = False
     member.thaw(1.0)
+    member.move(state, 1.0)
     member.settle(8.0)
     assert member.seen(outstanding=3).is_waking
     actor.answers["status"] = STEPPING
@@ -138,6 +140,12 @@ def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene) -> None:
     member.settle(9.0)
     ready = member.seen(outstanding=3)
     assert (ready.is_waking, ready.since_s) == (False, 8.0)
+    assert ready.is_finishing is (state != AWAKE)
+
+
+def test_a_replica_that_drains_after_it_served_is_not_one_that_finishes(scene: Scene) -> None:
+    scene.member.move(ReplicaState.DRAINING, 1.0)
+    assert not scene.member.seen(outstanding=3).is_finishing
 
 
 def test_a_start_may_take_its_time(scene: Scene) -> None:

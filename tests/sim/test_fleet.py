@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from steppe.control.demand import Demand, Traffic
-from steppe.control.reconcile import Sleep, Start, Wake
+from steppe.control.plan import Plan
+from steppe.control.reconcile import DrainRule, Sleep, Start, Wake, reconcile
 from steppe.control.state import ReplicaState
+from steppe.frontier.point import OperatingPoint
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.sim.batch import EngineLimits
@@ -20,19 +22,20 @@ START_S = 10.0
 
 
 class World:
-    """One replica that serves up to eight requests, in virtual time."""
+    """Replicas that serve up to eight requests each, in virtual time."""
 
-    def __init__(self, model: Any) -> None:
-        kind = ReplicaKind(model, EngineLimits(), 600, 1200, Transitions(START_S, 0.0, 0.0, 50.0))
+    def __init__(self, model: Any, replicas: int = 1, wake_s: float = 0.0) -> None:
+        times = Transitions(START_S, wake_s, 0.0, 50.0)
+        kind = ReplicaKind(model, EngineLimits(), 600, 1200, times)
         budget = PowerBudget(
             supplies=(Steady(1000.0),),
             clock=TraceClock(0.0, 1.0),
             terms=SiteTerms(0.0, 0.0, 5.0, 1.0, 0.0),
         )
         self.queue, self.ended = EventQueue(), list[Request]()
-        settings = FleetSettings(1, kind, Patience(100, 100.0, 2.0), 0.0)
+        settings = FleetSettings(replicas, kind, Patience(100, 100.0, 2.0), 0.0)
         self.fleet = SimulatedFleet(settings, budget, self.queue, self.ended.append)
-        self.fleet.apply([Wake("replica-1", 1200, 8)])
+        self.fleet.apply([Wake(f"replica-{1 + index}", 1200, 8) for index in range(replicas)])
 
     def state(self) -> ReplicaState:
         return self.fleet.observe(self.queue.now_s).replicas[0].state
@@ -80,3 +83,26 @@ def test_requests_inside_a_replica_that_sleeps_are_recorded_as_waiting(world: Wo
     world.fleet.observe(1.0)
     waiting = world.fleet.record(1.0, 1000.0, ()).waiting
     assert served.waiting < waiting == 11
+
+
+@pytest.mark.parametrize(("drain_s", "wake_s"), [(0.0, 2.0), (2.0, 0.0), (2.0, 2.0), (2.0, 40.0)])
+def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_they_compute(
+    curved_model: Any, drain_s: float, wake_s: float
+) -> None:
+    world, serving = World(curved_model, 2, wake_s), OperatingPoint(1200, 8, 100.0, 200.0)
+    plan, rule = Plan((serving,), 200.0, draining=1), DrainRule(serving, drain_s)
+    world.queue.run_until(wake_s)
+    for number in range(1, 60):
+        world.fleet.arrive(number, Arrival(wake_s, 20, 600))
+    world.fleet.apply([Sleep("replica-2")])
+    seen = world.fleet.observe(wake_s)
+    frozen, sleeps = seen.replicas[1].outstanding, 0
+    while seen.waiting and seen.replicas[1].outstanding and seen.now_s < 100.0:
+        actions = reconcile(seen, plan, rule)
+        sleeps += Sleep("replica-2") in actions
+        world.fleet.apply(actions)
+        world.queue.run_until(seen.now_s + 1.0)
+        seen = world.fleet.observe(seen.now_s + 1.0)
+    assert (frozen, sleeps) == (10, 0)
+    assert seen.waiting
+    assert not seen.replicas[1].outstanding

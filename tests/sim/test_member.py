@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from steppe.control.state import ReplicaState
 from steppe.sim.events import EventQueue
 from steppe.sim.member import Member
 from steppe.sim.replica import Replica
@@ -53,10 +54,15 @@ def test_a_clock_changes_once_a_second_and_the_latest_wish_counts() -> None:
     assert found == [(1.05, 1500), (2.05, 1200), (3.05, 1100)]
 
 
-def test_who_serves_counts_its_time_from_when_it_had_woken() -> None:
+@pytest.mark.parametrize("state", [ReplicaState.AWAKE, ReplicaState.DRAINING])
+def test_who_serves_or_finishes_counts_its_time_from_when_it_had_woken(
+    state: ReplicaState,
+) -> None:
     queue = EventQueue()
     replica = FakeReplica(queue)
     member = Member("replica-1", cast(Replica, replica), queue, 0.05)
+    member.move(ReplicaState.ASLEEP)
+    member.move(state)
     replica.is_ready = False
     queue.run_until(7.0)
     waking = member.seen(3, 1.0)
@@ -65,3 +71,15 @@ def test_who_serves_counts_its_time_from_when_it_had_woken() -> None:
     ready = member.seen(3, 1.0)
     assert (waking.is_waking, ready.is_waking) == (True, False)
     assert waking.since_s == ready.since_s == 7.0
+    assert ready.is_finishing is (state == ReplicaState.DRAINING)
+
+
+def test_who_drains_after_it_served_is_not_one_that_finishes() -> None:
+    queue = EventQueue()
+    member = Member("replica-1", cast(Replica, FakeReplica(queue)), queue, 0.05)
+    member.move(ReplicaState.ASLEEP)
+    member.move(ReplicaState.DRAINING)
+    assert member.seen(3, 1.0).is_finishing
+    member.move(ReplicaState.AWAKE)
+    member.move(ReplicaState.DRAINING)
+    assert not member.seen(3, 1.0).is_finishing

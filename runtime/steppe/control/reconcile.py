@@ -67,7 +67,7 @@ class DrainRule:
     Attributes:
         point: Limits of a draining replica.
         longest_s: How long it may finish its requests before it is frozen while others wait
-            for the watts, s; while nobody waits it may finish.
+            for the watts, s; while nobody waits it may finish. One that woke to finish has a turn.
     """
 
     point: OperatingPoint
@@ -75,7 +75,7 @@ class DrainRule:
 
     @property
     def turn_s(self) -> float:
-        """How long a replica serves where frozen ones take turns, s."""
+        """How long a replica serves, or finishes, where frozen ones take turns, s."""
         return max(self.longest_s, LEAST_TURN_S)
 
 
@@ -152,7 +152,8 @@ def _leave(
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
-        expired = seen.work_waits and seen.now_s - replica.since_s >= rule.longest_s
+        longest_s = rule.turn_s if replica.is_finishing else rule.longest_s
+        expired = seen.work_waits and seen.now_s - replica.since_s >= longest_s
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
             continue

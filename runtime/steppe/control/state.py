@@ -27,12 +27,13 @@ class ReplicaSeen:
     Attributes:
         id: Stable name, such as "replica-1".
         state: Where it is in its life.
-        since_s: When it came there; one that is awake, when it was ready to compute.
+        since_s: When it came there; one that had to wake for it, when it was ready to compute.
         clock_mhz: SM clock limit that is set, read back from the device, MHz.
         batch_limit: Batch limit that is set.
         outstanding: Requests it has accepted and not finished.
-        is_waking: Whether it was called to serve and has not computed anything since.
+        is_waking: Whether it was called to serve or finish and has not computed anything since.
         starting_w: What it draws while it starts or is gone and no limit holds it, W; otherwise 0.
+        is_finishing: Whether it drains and was asleep, or waking, when it was told to.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ReplicaSeen:
     outstanding: int
     is_waking: bool = False
     starting_w: float = 0.0
+    is_finishing: bool = False
 
     @property
     def has_drained(self) -> bool:

@@ -78,6 +78,7 @@ class Member:
     report: ReplicaReport | None = None
     draw_w: float = 0.0
     most_w: float = 0.0
+    is_finishing: bool = False
     _changes: list[_Asked] = field(default_factory=list)
     _starting: _Asked | None = None
     _status: _Asked | None = None
@@ -112,8 +113,9 @@ class Member:
 
     @property
     def is_waking(self) -> bool:
-        """Whether it was told to serve and has not come back yet."""
-        return self.state == ReplicaState.AWAKE and bool(self._changes)
+        """Whether it was told to serve or to finish and has not come back yet."""
+        called = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING)
+        return called and bool(self._changes)
 
     def take(self, reports: Sequence[ReplicaReport]) -> None:
         """Take what its node says of one window or more; its draw stays the last one known.
@@ -132,6 +134,7 @@ class Member:
         """Come to a state."""
         if state != self.state:
             _log.info("%s: %s -> %s", self.name, self.state, state)
+            self.is_finishing = self.is_waking and state == ReplicaState.DRAINING
             self.state, self.since_s = state, now_s
 
     def adopt(self, status: ReplicaStatus, now_s: float) -> None:
@@ -187,6 +190,7 @@ class Member:
             outstanding=outstanding,
             is_waking=self.is_waking,
             starting_w=self.assumed_w if self.state in COMING else 0.0,
+            is_finishing=self.is_finishing,
         )
 
     def _finish_start(self, now_s: float) -> None:

@@ -41,6 +41,7 @@ class Member:
     __slots__ = (
         "_clock_latency_s",
         "_counted",
+        "_is_finishing",
         "_queue",
         "_since_s",
         "_wish",
@@ -62,11 +63,14 @@ class Member:
         self.batch_limit = replica.batch.limit
         self.drawn_j = 0.0
         self._since_s, self._counted = queue.now_s, 0
+        self._is_finishing = False
         self._wish = Wish(self.clock_mhz, -inf)
 
     def move(self, state: ReplicaState) -> None:
         """Come to a state."""
         if state != self.state:
+            rested = self.state == ReplicaState.ASLEEP or self._is_waking
+            self._is_finishing = rested and state == ReplicaState.DRAINING
             self.state, self._since_s = state, self._queue.now_s
 
     def limit(self, clock_mhz: int, batch_limit: int) -> None:
@@ -85,14 +89,18 @@ class Member:
 
     def seen(self, outstanding: int, window_s: float) -> ReplicaSeen:
         """Return what a policy sees; its meter was read over so long, s."""
-        is_waking = self.state == ReplicaState.AWAKE and not self.replica.is_ready
+        is_waking = self._is_waking
         if is_waking:
             self._since_s = self._queue.now_s
-        limits = (self.clock_mhz, self.batch_limit)
         starting_w = self.draw_w(window_s) if self.state in COMING else 0.0
-        return ReplicaSeen(
-            self.name, self.state, self._since_s, *limits, outstanding, is_waking, starting_w
-        )
+        told = (outstanding, is_waking, starting_w, self._is_finishing)
+        place = (self.name, self.state, self._since_s, self.clock_mhz, self.batch_limit)
+        return ReplicaSeen(*place, *told)
+
+    @property
+    def _is_waking(self) -> bool:
+        called = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING)
+        return called and not self.replica.is_ready
 
     def draw_w(self, window_s: float) -> float:
         """Return the mean draw of the last window, W, which was so long, s; 0 before the first."""
