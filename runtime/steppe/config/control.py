@@ -62,12 +62,14 @@ class ControlSection(Section):
     widens with the spread, to 6 % at most. At a spread of 2 % that is a hundredth of the time. One
     or two replicas spread further, and lie above it for more."""
     ramp_up_share: Positive = 0.25
-    """Most the planned draw may rise in a second, share of the fleet's full draw."""
+    """Most the budget that plans may use may rise in a second, share of the fleet's full draw;
+    where it is ample already, a burst of load raises the draw at once."""
     dwell_s: NonNegative = 30.0
-    """How long a replica stays awake that is not wanted, s; never delays a needed sleep."""
+    """How long a replica stays awake that is not wanted, s; never delays a needed sleep. Fewer
+    unwanted ones than a fifth of the fleet stay awake for good, unless they cost output."""
     drain_s: NonNegative = 30.0
     """How long a draining replica may finish its requests before it is frozen, s; where frozen ones
-    take turns, a turn lasts as long, but 30 s at least."""
+    take turns, or wake to finish, a turn lasts as long, but 30 s at least."""
     utilisation: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Most of a plan's output that the demand may take (`save_energy`); a burst finds room in the
     batches at once, and a higher clock a tick later."""

@@ -171,7 +171,9 @@ def _within_bounds(ratio: float) -> float:
 
 @dataclass(slots=True)
 class Ramped:
-    """Lets the planned draw fall at once and rise no faster than a limit.
+    """Lets the budget that plans may use fall at once and rise no faster than a limit.
+
+    A burst of load under a budget that is ample already raises the planned draw at once.
 
     Attributes:
         inner: The policy whose budget is ramped.
@@ -207,7 +209,8 @@ class Dwelling:
 
     Attributes:
         inner: The policy to ask.
-        dwell_s: How long a replica stays awake that is not wanted, s.
+        dwell_s: How long a replica stays awake that is not wanted, s; fewer of them than
+            `LEAST_CUT` of the fleet stay awake for good, unless they cost output.
     """
 
     inner: BoundedPolicy
