@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steppe.control.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches
+from steppe.control.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches, full_batches
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.planner import Planner
 from steppe.control.policy import FollowBudget
@@ -23,7 +23,7 @@ def policies(frontier: Frontier) -> tuple[FullBatches, FollowBudget]:
     """Return the policy and the one that it asks."""
     drain_w = frontier.drain.draw_w
     inner = FollowBudget(frontier, drain_w)
-    return FullBatches(inner, FollowBudget(frontier.full_batch, drain_w)), inner
+    return FullBatches(inner, FollowBudget(full_batches(frontier), drain_w)), inner
 
 
 def is_full(plan: Plan) -> bool:
@@ -49,7 +49,7 @@ def test_full_batches_give_nearly_as_much_and_draw_no_more_than_the_budget(
 
 def test_replicas_sleep_rather_than_all_get_small_batches(frontier: Frontier, fleets: Any) -> None:
     policy, inner = policies(frontier)
-    seen = fleets.of([AWAKE] * 10, 10 * frontier.full_batch.floor.draw_w - 5.0).seen
+    seen = fleets.of([AWAKE] * 10, 10 * full_batches(frontier).floor.draw_w - 5.0).seen
     assert not is_full(inner.decide(seen))
     assert is_full(policy.decide(seen))
     assert is_full(policy.decide_among(seen, AwakeBounds(10, 10)))  # the budget is stronger
@@ -74,7 +74,7 @@ def test_where_both_are_about_as_good_as_many_stay_awake_as_are(
     frontier: Frontier, fleets: Any
 ) -> None:
     policy, inner = policies(frontier)
-    watts = 2 * frontier.full_batch.floor.draw_w - 0.5
+    watts = 2 * full_batches(frontier).floor.draw_w - 0.5
     one, two = fleets.of([AWAKE, ASLEEP], watts).seen, fleets.of([AWAKE] * 2, watts).seen
     assert len(inner.decide(one).awake) == len(inner.decide(two).awake) == 2
     assert len(policy.decide(one).awake) == 1
@@ -86,3 +86,10 @@ def test_where_nobody_waits_the_plan_stays_the_cheapest(frontier: Frontier, flee
     seen = replace(fleets.of([AWAKE], 300.0, waiting=0).seen, demand_tps=20.0)
     assert not is_full(inner.decide(seen))
     assert policy.decide(seen) == inner.decide(seen)
+
+
+def test_each_clock_has_the_largest_batch_that_the_frontier_has_for_it(frontier: Frontier) -> None:
+    full = full_batches(frontier)
+    clocks = {point.clock_mhz for point in frontier.candidates}
+    assert {point.batch_limit for point in full.candidates} == {LARGEST}
+    assert {point.clock_mhz for point in full.candidates} == clocks

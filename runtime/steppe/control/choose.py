@@ -17,7 +17,7 @@ from steppe.control.baselines import (
 )
 from steppe.control.damping import Corrected, Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
-from steppe.control.full_batches import FullBatches
+from steppe.control.full_batches import FullBatches, full_batches
 from steppe.control.kept_limits import KeptLimits
 from steppe.control.loosened import Loosened
 from steppe.control.margin import Margin
@@ -63,7 +63,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
 
     Every policy that keeps its draw to the budget, all but `full_clocks`, `nameplate` and
     `reactive`, has the same feedback, margin and ramp; every one that moves the number of
-    replicas, but for `full_clocks` and `nameplate`, has the same dwell. `follow_budget` and
+    replicas, but for `full_clocks` and `nameplate`, has the same dwell. `clocks_and_replicas` is told
+    of the SLO as `follow_budget` is: both use points that keep it. `follow_budget` and
     `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
     limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
     (`Planned`); `follow_budget` prefers full batches (`FullBatches`) and leaves batch limits where
@@ -77,7 +78,7 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            policy = _following(control, pool, _follow_budget(kept), kept)
+            policy = _following(control, pool, _follow_budget(pool, kept), kept)
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
             save = SaveEnergy(kept, frontier.drain.draw_w, control.utilisation)
@@ -106,9 +107,9 @@ def _given(value: float | None) -> float:
     return value
 
 
-def _follow_budget(kept: Frontier) -> BoundedPolicy:
-    drain_w = kept.drain.draw_w
-    full = FollowBudget(kept.full_batch, drain_w)
+def _follow_budget(pool: PoolFacts, kept: Frontier) -> BoundedPolicy:
+    drain_w = pool.frontier.drain.draw_w
+    full = FollowBudget(full_batches(kept), drain_w)
     return KeptLimits(FullBatches(FollowBudget(kept, drain_w), full), kept)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.pareto import Frontier
 
 STAYING_GAIN, MOVING_GAIN = 0.06, 0.02
 """Small batches are planned only for this much more output than full ones would give, share of it:
@@ -24,7 +25,7 @@ class FullBatches(BoundedPolicy):
 
     Attributes:
         inner: The policy to ask.
-        full: The same policy with the points of the largest batch limit.
+        full: The same policy with the points of `full_batches`.
     """
 
     inner: BoundedPolicy
@@ -40,3 +41,10 @@ class FullBatches(BoundedPolicy):
         gain = STAYING_GAIN if stays else MOVING_GAIN
         is_as_good = full.output_tps >= plan.output_tps * (1 - gain)
         return full if full.awake and full.feasible and is_as_good else plan
+
+
+def full_batches(frontier: Frontier) -> Frontier:
+    """Return the point with the largest batch limit of each clock."""
+    by_batch = sorted(frontier.candidates, key=lambda point: point.batch_limit)
+    points = {point.clock_mhz: point for point in by_batch}
+    return Frontier.of(points.values(), frontier.asleep_w, frontier.idle_w, frontier.source)
