@@ -43,7 +43,9 @@ def simulated(
 
 
 def fleet_of(bench: Bench) -> dict[str, Any]:
-    """Return what was simulated, for how long, under which load, share of full power, and control.
+    """Return what was simulated, for how long, under which load and SLO, and its control.
+
+    The load is a share of full power.
 
     Which policy it was is said elsewhere, for there may be several.
     """
@@ -56,5 +58,8 @@ def fleet_of(bench: Bench) -> dict[str, Any]:
         f"points {bench.frontier.source}, none below {lowest_mhz} MHz",
         "duration_s": config.sim.duration_s,
         "utilisation": config.load.utilisation,
+        "slo": config.slo.model_dump(mode="json"),
+        "wake_s": config.sim.wake_s,
+        "sleep_s": config.sim.sleep_s,
         "control": config.control.model_dump(mode="json", exclude={"policy"}),
     }

@@ -1,8 +1,9 @@
 """How soon does the draw settle after a budget step of 30 %, down and up?
 
 The 40 steps of the scoreboard under `FollowBudget`, simulated, energy modelled. A step has settled
-once the draw stays within 2 % of the budget until the next one. At one window a second a fleet of
-a few large replicas leaves that band now and then by chance, long after it got there; so the table
+once the draw stays within 2 % of the budget until the next one. Steps are left out after which
+nothing waited for most of the time: there was nothing to draw for. At one window a second a fleet
+of a few large replicas leaves that band now and then by chance, long after it got there; so the table
 says as well when the draw was in the band first, how many windows after that were outside, and
 when the mean response to all steps of a kind has settled, in which chance averages out. The chance
 lies in the prompts that happen to come: where the engine's steps have just room for them
@@ -36,6 +37,8 @@ from steppe.report.tracking import (
 from targets import at_most
 
 CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
+LEAST_COUNTED = 0.5
+"""A step is judged if work waited, or the budget was exceeded, for so much of its time; share."""
 Row = dict[str, Any]
 
 
@@ -52,11 +55,18 @@ def settling(trace: PowerTrace) -> list[Row]:
             for part, first in zip(off, enters, strict=True)
         ]
     )
-    is_rise = trace.budget_w[steps] > trace.budget_w[steps - 1]
+    is_rise, judged = trace.budget_w[steps] > trace.budget_w[steps - 1], _judged(trace)
     return [
         _row(name, stays_s[chosen], enters[chosen], strays[chosen], errors[chosen].mean(axis=0))
-        for name, chosen in (("cut", ~is_rise), ("rise", is_rise))
+        for name, chosen in (("cut", ~is_rise & judged), ("rise", is_rise & judged))
     ]
+
+
+def _judged(trace: PowerTrace) -> NDArray[np.bool_]:
+    begins = budget_steps(trace)
+    stops = np.append(begins[1:], len(trace.counted))
+    spans = zip(begins, stops, strict=True)
+    return np.array([trace.counted[begin:stop].mean() >= LEAST_COUNTED for begin, stop in spans])
 
 
 def _response(trace: PowerTrace, step: int) -> NDArray[Any]:
@@ -83,6 +93,7 @@ def _row(
         "steps": len(stays_s),
         "settle_p50_s": percentile_s(stays_s, 50),
         "settle_p95_s": percentile_s(stays_s, 95),
+        "enter_mean_s": float(enters_s.mean()),
         "enter_p95_s": percentile_s(enters_s, 95),
         "windows_outside_after": float(strays.mean()),
         "mean_settles_s": float(off[-1] + 1) if len(off) else 0.0,

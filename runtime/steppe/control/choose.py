@@ -63,8 +63,8 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
 
     Every policy that keeps its draw to the budget, all but `full_clocks`, `nameplate` and
     `reactive`, has the same feedback, margin and ramp; every one that moves the number of
-    replicas, but for `full_clocks` and `nameplate`, has the same dwell. `clocks_and_replicas` is told
-    of the SLO as `follow_budget` is: both use points that keep it. `follow_budget` and
+    replicas, but for `full_clocks` and `nameplate`, has the same dwell. `clocks_and_replicas` and
+    `follow_budget` use points that keep the SLO, where there are any. `follow_budget` and
     `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
     limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
     (`Planned`); `follow_budget` prefers full batches (`FullBatches`) and leaves batch limits where
