@@ -45,9 +45,8 @@ def simulated(
 def fleet_of(bench: Bench) -> dict[str, Any]:
     """Return what was simulated, for how long, under which load and SLO, and its control.
 
-    The load is a share of full power.
-
-    Which policy it was is said elsewhere, for there may be several.
+    The load is a share of full power. Which policy it was is said elsewhere, for there may be
+    several.
     """
     config = bench.config
     lowest_mhz = min(point.clock_mhz for point in bench.frontier.candidates)

@@ -3,10 +3,10 @@
 The 40 steps of the scoreboard under `FollowBudget`, simulated, energy modelled. A step has settled
 once the draw stays within 2 % of the budget until the next one. Steps are left out after which
 nothing waited for most of the time: there was nothing to draw for. At one window a second a fleet
-of a few large replicas leaves that band now and then by chance, long after it got there; so the table
-says as well when the draw was in the band first, how many windows after that were outside, and
-when the mean response to all steps of a kind has settled, in which chance averages out. The chance
-lies in the prompts that happen to come: where the engine's steps have just room for them
+of a few large replicas leaves that band now and then by chance, long after it got there; so the
+table says as well when the draw was in the band first, how many windows after that were outside,
+and when the mean response to all steps of a kind has settled, in which chance averages out. The
+chance lies in the prompts that happen to come: where the engine's steps have just room for them
 (`70b-steady`), the draw hardly strays.
 
     python bench/settling.py
