@@ -7,6 +7,7 @@ from rich.console import Console
 
 from steppe.cli.frontier_subject import configured_frontier
 from steppe.cli.running import served_name
+from steppe.cli.slo import check_slo
 from steppe.config import RunConfig, SweepSection
 from steppe.fleet.driver import FleetDriver
 from steppe.frontier.fit import fit_frontier
@@ -30,10 +31,22 @@ LENGTHS = 1000
 
 
 def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
-    """Read the frontier from its file, or measure it on the replicas."""
+    """Read the frontier from its file, or measure it on the replicas.
+
+    Raises:
+        ConfigError: The file is of something else, or no point keeps the SLO of `save_energy`.
+    """
     if config.frontier.file is not None:
         nodes = driver.crew.nodes.values()
-        return configured_frontier(config, {gpu.name for node in nodes for gpu in node.info.gpus})
+        gpus = {gpu.name for node in nodes for gpu in node.info.gpus}
+        frontier = configured_frontier(config, gpus)
+    else:
+        frontier = _measured(driver, config, console)
+    check_slo(config, frontier)
+    return frontier
+
+
+def _measured(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     section, largest = config.frontier.sweep, config.engine.max_batch_limit
     replicas = list(driver.crew.placements)

@@ -15,7 +15,6 @@ from steppe.cli.fleet_frontier import find_frontier
 from steppe.cli.inputs import warn_of_early_end
 from steppe.cli.out_folders import NewFolder
 from steppe.cli.running import Run, RunPlan, running_fleet
-from steppe.cli.slo import check_slo
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.power.budget import budget_from_config
@@ -44,7 +43,6 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
             frontier = find_frontier(driver, settings, console)
-            check_slo(settings, frontier)
             run = Run(driver, RunPlan(settings, folder, duration), console)
             console.print(f"serving on {driver.url}")
             run.follow(frontier)
