@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 
 def settling(trace: PowerTrace) -> list[Row]:
-    """Return a row for the cuts and one for the rises of a budget."""
+    """Return a row for the cuts and one for the rises of a budget, where any are judged."""
     steps = budget_steps(trace)
     stays_s = settle_times_s(trace)
     errors = np.array([_response(trace, step) for step in steps])
@@ -59,6 +59,7 @@ def settling(trace: PowerTrace) -> list[Row]:
     return [
         _row(name, stays_s[chosen], enters[chosen], strays[chosen], errors[chosen].mean(axis=0))
         for name, chosen in (("cut", ~is_rise & judged), ("rise", is_rise & judged))
+        if chosen.any()
     ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_the_time_of_most_steps_is_that_of_a_step_and_none_between_two(bench: An
         trace.draw_w[late] = 90.0
     cut, _ = bench("settling").settling(trace)
     assert (cut["settle_p95_s"], cut["enter_p95_s"]) == (3.0, 3.0)
+
+
+def test_steps_after_which_nothing_waited_are_not_judged(bench: Any) -> None:
+    trace = stepping([70.0] * 20)
+    assert bench("settling").settling(replace(trace, waiting=np.zeros_like(trace.waiting))) == []
 
 
 def row(policy: str, tokens: float, **changes: float | None) -> dict[str, Any]:
