@@ -300,3 +300,18 @@ def test_an_absurd_power_reading_moves_no_joule() -> None:
         gpu.run(0.01)
         history.add(gpu.now_s, gpu.counter_j(), 4_294_967.0)
     assert history.window(1.2, 1.8).energy_j == pytest.approx(180.0, rel=0.01)
+
+
+@pytest.mark.parametrize("phase_s", [0.02, 0.035, 0.05, 0.065, 0.08])
+@pytest.mark.parametrize("away_s", [0.06, 0.116, 0.25])
+def test_a_poller_that_was_held_up_knows_when_the_counter_ticked(
+    phase_s: float, away_s: float
+) -> None:
+    gpu, history = Gpu(phase_s=phase_s), CounterHistory(MAX_W)
+    poll(gpu, history, 2.0)
+    gpu.run(0.1 - away_s % 0.1)
+    history.add(gpu.now_s, gpu.counter_j(), gpu.power_w)
+    gpu.run(away_s)
+    history.add(gpu.now_s, gpu.counter_j(), gpu.power_w)
+    window = history.window(1.0, gpu.now_s)
+    assert window.energy_j == pytest.approx(300.0 * (gpu.now_s - 1.0), abs=300.0 * 0.012)

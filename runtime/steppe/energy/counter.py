@@ -43,6 +43,8 @@ FROZEN_PERIODS = 10
 FROZEN_S = 1.0
 # A rise over more periods than these cannot come from the last one alone.
 CAUGHT_UP_PERIODS = 2
+UNSURE_PERIODS = 0.1
+"""A tick is not expected more precisely than this, in periods."""
 _LEARNED_FROM = 33
 
 
@@ -197,12 +199,20 @@ class CounterHistory:
         return self._max_w * self._period_s
 
     def _expected_s(self, early_s: float, late_s: float) -> float:
-        """Return when a tick fell: whole periods after the last, as far as the readings allow."""
-        last, middle_s = self._ticks[-1], (early_s + late_s) / 2
-        if not last.is_dated or late_s - early_s > self._period_s / 2:
+        """Return when a tick fell: whole periods after the last, as far as the readings allow.
+
+        Of several between two readings it is the latest; where that may have fallen just before
+        the second reading or a period sooner, the middle is the least wrong.
+        """
+        last, period_s, middle_s = self._ticks[-1], self._period_s, (early_s + late_s) / 2
+        if not last.is_dated:
             return middle_s
-        periods = max(1, round((middle_s - last.at_s) / self._period_s))
-        return min(max(last.at_s + periods * self._period_s, early_s), late_s)
+        latest_s = (max(early_s, late_s - period_s) + late_s) / 2
+        expected_s = last.at_s + max(1, round((latest_s - last.at_s) / period_s)) * period_s
+        is_unsure = abs(expected_s - latest_s) > (0.5 - UNSURE_PERIODS) * period_s
+        if late_s - early_s > period_s / 2 and is_unsure:
+            return middle_s
+        return min(max(expected_s, early_s), late_s)
 
     def _drawn_j(self, at_s: float) -> float:
         return self._powers.integral_at(at_s) if self._powers.begins_by(at_s) else 0.0
