@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,6 @@ from rich.table import Table
 
 from steppe.frontier.calibration import Calibration
 from steppe.frontier.clock_fit import fit_clock_curve, read_clock_sweep
-from steppe.frontier.likeness import Floats
 from steppe.frontier.roofline import EnergyRoofline
 from steppe.frontier.roofline_file import read_gpu_spec
 from steppe.frontier.roofline_fit import RooflineFit
@@ -92,22 +91,34 @@ def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float])
     return Errors(abs(energy), abs(said.output_tps / run.output_tps - 1))
 
 
-def left_out(
-    fit: RooflineFit, rows: Sequence[TableRow], group: Group, start: Floats, plain: bool
-) -> list[Errors]:
-    """Return the error of every row from a fit without the rows of its group."""
-    found: dict[int, Errors] = {}
+class LeftOut(NamedTuple):
+    """Errors of every row from fits without the rows of its group.
+
+    Attributes:
+        whole: Those of the roofline as it is used.
+        plain: Those of the formula without what resembling models teach.
+    """
+
+    whole: list[Errors]
+    plain: list[Errors]
+
+
+def left_out(fit: RooflineFit, rows: Sequence[TableRow], group: Group) -> LeftOut:
+    """Return the errors of every row from a fit without the rows of its group.
+
+    Each fit begins at the priors: one that begins at the fit of all rows knows them.
+    """
+    whole: dict[int, Errors] = {}
+    plain: dict[int, Errors] = {}
     groups = [group(row) for row in rows]
     for name in track(sorted(set(groups)), "leaving out", console=Console(stderr=True)):
         used: NDArray[np.bool_] = np.array([g != name for g in groups])
-        x = fit.fit(used, start)
-        known = fit.calibration(x, used)
-        if plain:
-            known = Calibration(known.coefficients, known.curve, ())
-        prompts = fit.prompt_tokens(x)
-        for i in np.flatnonzero(~used):
-            found[int(i)] = asked(rows[i], known, prompts)
-    return [found[i] for i in range(len(rows))]
+        x = fit.fit(used)
+        known, prompts = fit.calibration(x, used), fit.prompt_tokens(x)
+        formula = Calibration(known.coefficients, known.curve, ())
+        for i in np.flatnonzero(~used).tolist():
+            whole[i], plain[i] = (asked(rows[i], c, prompts) for c in (known, formula))
+    return LeftOut(*([found[i] for i in range(len(rows))] for found in (whole, plain)))
 
 
 def summary(rows: Sequence[TableRow], errors: Sequence[Errors], choice: Choice) -> dict[str, Any]:
@@ -126,6 +137,10 @@ def summary(rows: Sequence[TableRow], errors: Sequence[Errors], choice: Choice) 
         "output_tps_median": float(np.median(tokens)),
         "output_tps_p90": float(np.quantile(tokens, 0.9)),
     }
+
+
+def _each_choice(rows: Sequence[TableRow], errors: Sequence[Errors]) -> dict[str, Any]:
+    return {name: summary(rows, errors, choice) for name, choice in CHOICES.items()}
 
 
 def by_model(rows: Sequence[TableRow], errors: Sequence[Errors]) -> list[dict[str, Any]]:
@@ -198,26 +213,23 @@ def measure(data: Path) -> dict[str, Any]:
     clock = fit_clock_curve(read_clock_sweep(sweep), "inference_memory_bound", bare_w)
     rows = read_run_table(data / "mlenergy" / "llm_text_h100_b200.csv")
     fit = RooflineFit([row.run for row in rows], clock.curve)
-    start = fit.fit(np.ones(len(rows), dtype=bool))
     results: dict[str, Any] = {}
-    for name, group in GROUPS.items():
-        errors = left_out(fit, rows, group, start, plain=False)
-        results[name] = {key: summary(rows, errors, choice) for key, choice in CHOICES.items()}
+    found = {name: left_out(fit, rows, group) for name, group in GROUPS.items()}
+    for name, errors in found.items():
+        results[name] = _each_choice(rows, errors.whole)
         show(f"Error with one {name} left out", results[name])
-        if name == "model":
-            results["by_model"] = by_model(rows, errors)
-            lines = {f"{r['model']} {r['gpu']}": r for r in results["by_model"]}
-            show("The same for each model left out, host-bound rows included", lines)
-    errors = left_out(fit, rows, GROUPS["model"], start, plain=True)
-    results["formula_only"] = {k: summary(rows, errors, c) for k, c in CHOICES.items()}
+    results["by_model"] = by_model(rows, found["model"].whole)
+    lines = {f"{r['model']} {r['gpu']}": r for r in results["by_model"]}
+    show("The same for each model left out, host-bound rows included", lines)
+    results["formula_only"] = _each_choice(rows, found["model"].plain)
     show(
         "The formula without what resembling models teach, one model left out",
         results["formula_only"],
     )
     own = own_rows(rows)
     known = [i for i, error in enumerate(own) if error is not None]
-    at, errors = [rows[i] for i in known], [error for error in own if error is not None]
-    results["own_rows"] = {k: summary(at, errors, c) for k, c in CHOICES.items()}
+    at, others = [rows[i] for i in known], [error for error in own if error is not None]
+    results["own_rows"] = _each_choice(at, others)
     show("Each row from the other rows of the same model, task and GPUs", results["own_rows"])
     return results
 

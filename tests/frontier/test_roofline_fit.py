@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steppe.frontier import roofline_fit
 from steppe.frontier.clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
 from steppe.frontier.gpu_spec import ClockCurve
 from steppe.frontier.host import Host
@@ -67,11 +68,19 @@ def test_the_fit_follows_its_runs(fit: RooflineFit, found: Floats) -> None:
     assert np.median(np.abs(errors)) < 0.05
 
 
-def test_a_run_left_out_does_not_count(fit: RooflineFit, found: Floats) -> None:
+def test_a_run_left_out_does_not_count(fit: RooflineFit) -> None:
     runs = fit.runs
     wild = RooflineFit([*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)], CURVE)
     used = np.array([True] * 8 + [False])
-    assert np.allclose(fit.fit(used, found), wild.fit(used, found))
+    assert np.allclose(fit.fit(used), wild.fit(used))
+
+
+def test_a_fit_that_finds_no_minimum_is_none(
+    fit: RooflineFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roofline_fit, "MOST_STEPS", 2)
+    with pytest.raises(RuntimeError, match="a fit of 9 runs, found none in 2 steps"):
+        fit.fit(np.ones(9, dtype=bool))
 
 
 def test_fit_and_roofline_are_the_same_formula(fit: RooflineFit, found: Floats) -> None:

@@ -29,6 +29,8 @@ from steppe.frontier.turnover import ENDLESS, Turnover
 
 ERROR = 0.07
 """Error that counts as usual, as a logarithm."""
+MOST_STEPS = 200
+"""Steps after which a fit is given up; those of the public table take 40 to 60."""
 RARE_PREFILL = 0.25
 """Below this share of mixed steps the median ITL is that of a step that only decodes."""
 
@@ -156,11 +158,18 @@ class RooflineFit:
         limit_w = self._gpu.power_limit_w * self._sharding.gpus
         return Modelled(held / step_s, energy / step_s * limit_w, decode[0])
 
-    def fit(self, used: NDArray[np.bool_], start: Floats | None = None) -> Floats:
-        """Return the coefficients that fit some of the runs best."""
-        most = 40 if start is None else 12
-        begin = self._centre if start is None else start
-        found = least_squares(self._residuals, begin, args=(used & self._fitted,), max_nfev=most)
+    def fit(self, used: NDArray[np.bool_]) -> Floats:
+        """Return the coefficients that fit some of the runs best, from the priors on.
+
+        Raises:
+            RuntimeError: The steps did not end at a minimum.
+        """
+        chosen = used & self._fitted
+        found = least_squares(self._residuals, self._centre, args=(chosen,), max_nfev=MOST_STEPS)
+        if not found.success:
+            raise RuntimeError(
+                f"asked for a fit of {chosen.sum()} runs, found none in {MOST_STEPS} steps"
+            )
         best: Floats = found.x
         return best
 
