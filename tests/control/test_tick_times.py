@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+from steppe.control.tick_times import LEAST_WINDOW_S, Look, TickTimes
 
 LEAD_S = 0.2
 
@@ -117,8 +117,17 @@ def test_a_look_that_sees_a_step_of_a_signal_does_not_wait_for_the_next_tick(
     after_w: float,
 ) -> None:
     times = TickTimes(lambda _: after_w, 1.0, LEAD_S)
-    assert times.has_stepped(100.0, 3.95, next_s=4.0)
-    assert not times.has_stepped(after_w, 3.95, next_s=4.0)
+    assert times.has_stepped(Look(3.85, 100.0), times.look(3.95), next_s=4.0)
+    assert not times.has_stepped(Look(3.85, after_w), times.look(3.95), next_s=4.0)
+
+
+@pytest.mark.parametrize(("apart_s", "is_step"), [(0.05, True), (0.1, True), (0.3, False)])
+def test_a_ramp_is_no_step_because_a_look_came_late(apart_s: float, is_step: bool) -> None:
+    ramp = TickTimes(lambda now_s: 1000.0 + 300.0 * (now_s - 10.0), 1.0, LEAD_S)
+    before = ramp.look(10.0)
+    assert not ramp.has_stepped(before, ramp.look(10.0 + apart_s), next_s=11.0)
+    after = Look(10.0 + apart_s, 1100.0)
+    assert ramp.has_stepped(before, after, next_s=11.0) is is_step
 
 
 def test_a_look_amid_a_rise_that_is_known_waits_for_its_end() -> None:
@@ -127,13 +136,14 @@ def test_a_look_amid_a_rise_that_is_known_waits_for_its_end() -> None:
     )
     next_s = times.after(3.0)
     assert next_s == pytest.approx(3.505, abs=1e-3)
-    assert not times.has_stepped(100.0, 3.502, next_s)
+    before = times.look(3.402)
+    assert not times.has_stepped(before, times.look(3.502), next_s)
     # Where it takes longer, power must not lie idle until its end.
-    assert times.has_stepped(100.0, 3.502, next_s=3.7)
+    assert times.has_stepped(before, times.look(3.502), next_s=3.7)
 
 
 def test_a_look_amid_a_cut_does_not_wait() -> None:
     times = TickTimes(
         lambda now_s: 100.0 if now_s < 3.5 else 80.0 if now_s < 3.51 else 50.0, 1.0, 0.0
     )
-    assert times.has_stepped(100.0, 3.505, next_s=3.51)
+    assert times.has_stepped(times.look(3.405), times.look(3.505), next_s=3.51)

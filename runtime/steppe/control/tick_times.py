@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LEAST_WINDOW_S = 0.1
 """Ticks lie at least so far apart, s: an energy counter's period, for it tells nothing finer."""
@@ -22,9 +23,20 @@ _ARRIVED = 0.01
 """A step is over when this share of it is left."""
 
 
-def _is_step(before_w: float, after_w: float) -> bool:
-    """Tell whether budgets a moment apart are so far apart that a tick should not wait."""
-    return abs(after_w - before_w) > STEP_SHARE * max(before_w, after_w)
+def _is_step(before_w: float, after_w: float, apart_s: float = LEAST_WINDOW_S) -> bool:
+    """Tell whether budgets a moment apart are so far apart that a tick should not wait.
+
+    Further apart than a moment, a ramp that is no step goes further, too.
+    """
+    moments = max(1.0, apart_s / LEAST_WINDOW_S)
+    return abs(after_w - before_w) > moments * STEP_SHARE * max(before_w, after_w)
+
+
+class Look(NamedTuple):
+    """A look at the budget: when, s, and what it was, W."""
+
+    at_s: float
+    budget_w: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,10 @@ class TickTimes:
     period_s: float
     lead_s: float
 
+    def look(self, now_s: float) -> Look:
+        """Look at the budget."""
+        return Look(now_s, self.budget_w(now_s))
+
     def fall_w(self, now_s: float) -> float:
         """Return by how much the budget falls before another tick could follow it, W.
 
@@ -61,22 +77,21 @@ class TickTimes:
         due_s = self.period_s * math.ceil((soonest_s - LATE_S) / self.period_s)
         return max(soonest_s, min(due_s, self._step_tick_s(now_s, due_s)))
 
-    def has_stepped(self, before_w: float, now_s: float, next_s: float) -> bool:
-        """Tell whether the budget stepped since it was `before_w`, and no tick is better awaited.
+    def has_stepped(self, before: Look, now: Look, next_s: float) -> bool:
+        """Tell whether the budget stepped between two looks, and no tick is better awaited.
 
         Where a rise that is known goes on, a tick amid it would set clocks that then rest.
 
         Args:
-            before_w: The budget at the look before, W.
-            now_s: The time of this look, s.
+            before: The look before.
+            now: This look.
             next_s: When the next tick is due, s.
         """
-        now_w = self.budget_w(now_s)
-        if not _is_step(before_w, now_w):
+        if not _is_step(before.budget_w, now.budget_w, now.at_s - before.at_s):
             return False
         next_w = self.budget_w(next_s)
-        rises_on = now_w < next_w and _is_step(now_w, next_w)
-        return not rises_on or next_s - now_s >= LEAST_WINDOW_S
+        rises_on = now.budget_w < next_w and _is_step(now.budget_w, next_w)
+        return not rises_on or next_s - now.at_s >= LEAST_WINDOW_S
 
     def clocks_rest(self, now_s: float) -> bool:
         """Tell whether a step so soon asks for a tick of its own that clocks should rest for it.

@@ -191,13 +191,13 @@ class Controller:
     def _tick_for_ever(self) -> None:
         assert self._loop is not None, "begin comes first"
         times, now_s = self._loop.times, self._now_s()
-        next_s, budget_w = times.after(now_s), times.budget_w(now_s)
+        next_s, look = times.after(now_s), times.look(now_s)
         while not self._stop.wait(min(LEAST_WINDOW_S, max(0.0, next_s - self._now_s()))):
             now_s = self._now_s()
             self._looks += 1
             try:
-                before_w, budget_w = budget_w, times.budget_w(now_s)
-                if now_s < next_s and not times.has_stepped(before_w, now_s, next_s):
+                before, look = look, times.look(now_s)
+                if now_s < next_s and not times.has_stepped(before, look, next_s):
                     continue
                 next_s = times.after(now_s)
                 with self._lock:
