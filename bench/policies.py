@@ -35,6 +35,7 @@ from steppe.cli.simulated import simulated_fleet
 from steppe.config import ControlSection, RunConfig
 from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
+from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import NO_BATTERY, Battery
@@ -51,8 +52,9 @@ PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 LOWEST_CLOCK = 0.5
-"""Lowest clock that is offered, share of the highest: that of a sweep. Below 0.6 nothing was fitted
-(`frontier/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.6` leaves them out."""
+"""Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
+fitted (`frontier/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
+them out."""
 FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
     "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
@@ -115,6 +117,7 @@ class Size(NamedTuple):
         lowest_clock_share: Lowest clock that is offered, share of the highest.
         margin_share: Share of the budget that is left free.
         over_share: Energy that may be above the budget, share of the energy.
+        seed: Of the requests: when they come, and how long they are.
     """
 
     fleet: str
@@ -124,6 +127,7 @@ class Size(NamedTuple):
     lowest_clock_share: float = LOWEST_CLOCK
     margin_share: float = MARGIN_SHARE
     over_share: float = OVER_SHARE
+    seed: int = 0
 
 
 @dataclass(slots=True)
@@ -177,7 +181,11 @@ def _config_of(size: Size) -> RunConfig:
             },
             "gateway": {"max_waiting": 20_000},
             "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},
-            "load": {"utilisation": size.utilisation, "daily_depth": 0.4},
+            "load": {
+                "utilisation": size.utilisation,
+                "daily_depth": 0.4,
+                "seed": size.seed,
+            },
             "sim": {"duration_s": size.duration_s, "wake_s": 1.0, "sleep_s": 0.3},
         }
     )
@@ -209,20 +217,35 @@ def run_with(
     deaths: Sequence[scenarios.Death] = (),
 ) -> tuple[Summary, list[TickRecord]]:
     """Let a control section follow a budget, while replicas die."""
-    replicas = bench.fleet.replicas
-    told = (bench.slo.tpot_s, bench.config.gateway.max_wait_s)
     facts = PoolFacts(
-        bench.frontier, replicas, *told, budget.forecast, budget.store, bench.config.power.speedup
+        bench.frontier,
+        bench.fleet.replicas,
+        bench.slo.tpot_s,
+        bench.config.gateway.max_wait_s,
+        budget.forecast,
+        budget.store,
+        bench.config.power.speedup,
     )
+    return run_policy(bench, make_policy(control, facts), control, budget, deaths)
+
+
+def run_policy(
+    bench: Bench,
+    policy: Policy,
+    control: ControlSection,
+    budget: PowerBudget,
+    deaths: Sequence[scenarios.Death] = (),
+) -> tuple[Summary, list[TickRecord]]:
+    """Let a policy follow a budget, at the times of a control section, while replicas die."""
     scenario = Scenario(
         fleet=bench.fleet,
-        policy=make_policy(control, facts),
+        policy=policy,
         drain_rule=DrainRule(bench.frontier.drain, control.drain_s),
         budget=budget,
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
         lead_s=control.lead_s,
-        failures=tuple(Failure(d.at_s, math.floor(d.share * replicas)) for d in deaths),
+        failures=tuple(Failure(d.at_s, math.floor(d.share * bench.fleet.replicas)) for d in deaths),
     )
     lines = Lines()
     totals = simulate(scenario, control.period_s, lines)
@@ -265,8 +288,10 @@ def parsed() -> argparse.Namespace:
     add("--lowest-clock", dest="lowest_clock_share", type=float, default=LOWEST_CLOCK, help=clock)
     add("--margin-share", type=float, default=MARGIN_SHARE, help="share of the budget left free")
     add("--over-share", type=float, default=OVER_SHARE, help="energy that may be above the budget")
+    add("--seed", type=int, default=0, help="of the requests")
     add("--policy", action="append", choices=POLICIES, help="all when absent")
-    add("--happening", action="append", help="all when absent")
+    names = [make.__name__ for make in scenarios.HAPPENINGS]
+    add("--happening", action="append", choices=names, help="all when absent")
     add("--jobs", type=int, default=1, help="processes that share the runs")
     add("--figure", type=Path, help="PNG to draw the table in")
     return parser.parse_args()

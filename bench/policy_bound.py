@@ -38,9 +38,9 @@ def bounds(bench: Bench, rows: Sequence[dict[str, Any]], duration_s: float) -> l
         full = [row for row in of_it if row["policy"] == FULL]
         if of_it and happening.name in DAYS:
             gain = _most_gain(bench, happening, duration_s)
-            found.append(
-                _bound(happening, "tokens over replicas alone, both perfect", gain, "ratio")
-            )
+            if gain is not None:
+                name = "tokens over replicas alone, both perfect"
+                found.append(_bound(happening, name, gain, "ratio"))
         elif full and happening.name.startswith(NO_BUDGET):
             saved = _most_saved(bench.with_load(happening.load_share), full[0], duration_s)
             found.append(_bound(happening, "joules per token saved, perfect plans", saved, "share"))
@@ -51,10 +51,11 @@ def _bound(happening: scenarios.Happening, name: str, value: float, unit: str) -
     return {"happening": happening.name, "name": name, "value": value, "unit": unit}
 
 
-def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) -> float:
+def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) -> float | None:
     """Return the tokens of the best plans over those of as many replicas as fit at full clocks.
 
     Neither serves more than was asked for: on a day with more wind than work both stand still.
+    None where the latter never fit.
     """
     frontier, replicas = bench.frontier, bench.fleet.replicas
     planner, everyone = _planner(bench), AwakeBounds(0, replicas)
@@ -66,7 +67,8 @@ def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) 
         fit = math.floor((budget_w - replicas * frontier.asleep_w) / each_w)
         counted_tps.append(min(replicas, max(0, fit)) * frontier.full.output_tps)
     asked_tps = _demand_tps(bench.arrivals, len(best_tps), 1.0)
-    return _served(best_tps, asked_tps) / _served(counted_tps, asked_tps)
+    counted = _served(counted_tps, asked_tps)
+    return _served(best_tps, asked_tps) / counted if counted else None
 
 
 def _served(most_tps: Sequence[float], asked_tps: Sequence[float]) -> float:

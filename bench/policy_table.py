@@ -34,6 +34,8 @@ def row_of(policy: str, happening: str, summary: Summary, cpu_s: float) -> Row:
         "happening": happening,
         "relative_mae": tracking["relative_mae"],
         "over_budget_share": over_share(summary),
+        "over_budget_s": tracking["over_budget_s"],
+        "max_over_fraction": tracking["max_over_fraction"],
         "unused_while_waiting_share": tracking["unused_while_waiting_j"] / energy_j,
         "settle_p95_s": tracking["settle_p95_s"],
         "pjm_score": tracking["pjm_score"],
@@ -147,7 +149,8 @@ def beside_almost(rows: Sequence[Row]) -> list[Row]:
             for row in rows
             if row["happening"] == day and row["over_budget_share"] <= ALMOST
         }
-        others = {name: tokens for name, tokens in kept.items() if name not in (OURS, SAVING)}
+        baselines = {name: tokens for name, tokens in kept.items() if name not in (OURS, SAVING)}
+        others = {name: tokens for name, tokens in baselines.items() if tokens}
         if OURS in kept and others:
             best = max(others, key=lambda name: others[name])
             found.append({"happening": day, "best": best, "ratio": kept[OURS] / others[best]})

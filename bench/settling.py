@@ -39,6 +39,8 @@ from targets import at_most
 CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
 LEAST_COUNTED = 0.5
 """A step is judged if work waited, or the budget was exceeded, for so much of its time; share."""
+SHORTEST_S = 200.0
+"""Steps that are held for less than five seconds tell little."""
 Row = dict[str, Any]
 
 
@@ -117,6 +119,8 @@ def main() -> None:
     parser.add_argument("--fleet", choices=policies.FLEETS, action="append", help="all if absent")
     parser.add_argument("--duration", type=float, default=1800.0, help="of all 40 steps, s")
     arguments = parser.parse_args()
+    if arguments.duration < SHORTEST_S:
+        parser.error(f"--duration: asked for {arguments.duration:g} s, takes {SHORTEST_S:g} s")
     rows: list[Row] = []
     fleets: list[Row] = []
     for fleet in arguments.fleet or policies.FLEETS:

@@ -55,3 +55,13 @@ def test_a_result_of_a_planned_day_says_how_far_it_looked_ahead(bench: Any) -> N
     without, own_rule, plan = battery_day.rows_of(made, "8b", day)
     assert without["horizon"] is own_rule["horizon"] is None
     assert (plan["horizon"]["step_s"], plan["horizon"]["every_s"]) == (600.0, 120.0)
+
+
+def test_a_baseline_that_serves_nothing_is_no_reason_to_lose_the_run(bench: Any) -> None:
+    policies, scenarios = bench("policies"), bench("scenarios")
+    table = bench("policy_table")
+    size = policies.Size("8b", 1, 20.0)
+    asked = [(scenarios.cloudy_solar_day, name) for name in ("follow_budget", "replicas")]
+    rows = policies.rows_of(size, asked, jobs=1)
+    assert rows[1]["output_tokens"] == 0 < rows[0]["output_tokens"]
+    assert table.beside_almost(rows) == []

@@ -38,3 +38,10 @@ def test_where_there_is_more_wind_than_work_the_best_plan_gains_little(bench: An
         gains.append(bound._most_gain(fleet, happening, 60.0))
     assert gains[0] < gains[1]
     assert gains[0] >= 1.0
+
+
+def test_there_is_no_gain_over_replicas_that_never_fit(bench: Any) -> None:
+    policies, bound = bench("policies"), bench("policy_bound")
+    fleet = policies.make_bench(policies.Size("70b", 1, 20.0))
+    day = policies.scenarios.cloudy_solar_day(0.1 * fleet.full_w, 20.0)
+    assert bound._most_gain(fleet, day, 20.0) is None

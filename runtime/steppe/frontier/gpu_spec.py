@@ -56,7 +56,7 @@ class ClockCurve:
 
     The shape is that of the V100 (clock and power-limit sweep of GridPilot, CC-BY 4.0): no
     public table has it for newer GPUs. With one number fitted, it also gives the rates of an A100
-    under seven power limits (Emerald, Apache-2.0) to 0.4 % (median). Below 0.6 of the highest
+    under seven power limits (Emerald, Apache-2.0) to 0.4 % (median). Below 0.69 of the highest
     clock nothing was fitted: a V100 at 0.3 works only half as fast as this says.
 
     Attributes:
