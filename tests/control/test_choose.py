@@ -75,6 +75,15 @@ def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fl
     assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).seen).awake
 
 
+def test_a_horizon_counts_on_no_point_that_breaks_the_slo(frontier: Frontier) -> None:
+    points = tuple(replace(p, tpot_s=p.batch_limit / p.output_tps) for p in frontier.points)
+    slo_s = sorted(point.tpot_s for point in points)[len(points) // 2]
+    pool = PoolFacts(replace(frontier, points=points), 4, slo_s, 300.0, steady)
+    policy: Any = make_policy(ControlSection(horizon=HorizonSection()), pool)
+    known = policy.inner.inner.inner.inner.horizon.terms.frontier.candidates
+    assert max(point.tpot_s for point in known) <= slo_s
+
+
 @pytest.mark.parametrize(("speedup", "every_s"), [(1.0, 60.0), (24.0, 2.5), (360.0, 1.0)])
 def test_a_horizon_is_a_day_of_trace_time_however_fast_the_trace_passes(
     frontier: Frontier, speedup: float, every_s: float

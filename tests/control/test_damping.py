@@ -236,6 +236,21 @@ def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     assert inner.budgets_w[-1] == pytest.approx(98.0, rel=1e-2)
 
 
+@pytest.mark.parametrize(("night_w", "is_kept"), [(0.0, True), (29.0, True), (30.0, False)])
+def test_a_night_that_holds_nobody_awake_is_no_reason_to_forget(
+    fleets: Any, night_w: float, is_kept: bool
+) -> None:
+    inner = Spends()
+    policy = Corrected(inner, Margin(0.02, 2e-4), asleep_w=10.0, awake_w=20.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.2, 20)
+    learned = policy.ratio
+    assert learned > 1.05
+    inner.replicas = 0
+    follow(policy, replace(seen, now_s=20.0, budget_w=night_w), 0.0, 600)
+    assert (policy.ratio == learned) is is_kept
+
+
 def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_each_time(
     fleets: Any,
 ) -> None:

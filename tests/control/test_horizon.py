@@ -75,6 +75,15 @@ def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -
     assert plan.firm_tps == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
+@pytest.mark.parametrize("stored_j", [500.0, 1500.0, 4000.0])
+def test_what_is_short_is_short_as_late_as_can_be(frontier: Frontier, stored_j: float) -> None:
+    battery = Battery(4320.0, 160.0, 160.0, 0.95, 0.95)
+    ahead = Ahead([0.0] * 15, [0.0] * 15, (), 0, stored_j)
+    short_w = plan_horizon(terms_of(frontier, store=battery), ahead).short_w
+    assert list(short_w) == sorted(short_w)
+    assert short_w[0] < short_w[-1]
+
+
 def test_a_surplus_before_a_lull_is_stored_for_it(frontier: Frontier) -> None:
     demand_tps = [frontier.full.output_tps] * 4
     supply_w = [300.0, 300.0, 50.0, 50.0]

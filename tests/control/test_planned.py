@@ -71,11 +71,22 @@ def test_replicas_that_are_needed_soon_stay_warm_through_a_lull(
     frontier: Frontier, fleets: Any
 ) -> None:
     lull_w = 4 * frontier.floor.draw_w + 1.0
-    seen = replace(fleets.of([AWAKE] * 4, lull_w).seen, demand_tps=4 * frontier.full.output_tps)
+    lull = fleets.of([AWAKE] * 4, lull_w, waiting=0).seen
+    seen = replace(lull, demand_tps=4 * frontier.full.output_tps)
     weather = Weather(lull_w / 0.8, 1000.0)
     dear, free = planned(frontier, weather, 4, wake_j=1e7), planned(frontier, weather, 4)
     assert len(dear.decide(seen).awake) == 4
     assert len(free.decide(seen).awake) < 4
+
+
+def test_where_work_waits_nobody_stays_warm_who_would_serve_less(
+    frontier: Frontier, fleets: Any
+) -> None:
+    seen = fleets.of([AWAKE] * 4, 4 * frontier.floor.draw_w + 1.0).seen
+    dear = planned(frontier, Weather(seen.budget_w / 0.8, 1000.0), 4, wake_j=1e7)
+    best = FollowBudget(frontier, frontier.floor.draw_w).decide(seen)
+    assert len(best.awake) < 4
+    assert dear.decide(seen) == best
 
 
 def test_the_budget_is_stronger_than_the_horizon(frontier: Frontier, fleets: Any) -> None:

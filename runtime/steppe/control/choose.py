@@ -125,7 +125,8 @@ def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Correcte
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
     ramped = Ramped(inner, rise_w_per_s, control.period_s)
     margin = Margin(control.margin_share, control.over_share)
-    return Corrected(ramped, margin, pool.frontier.asleep_w)
+    least_w = pool.frontier.floor.draw_w
+    return Corrected(ramped, margin, pool.frontier.asleep_w, awake_w=least_w)
 
 
 def _planned(
@@ -134,14 +135,17 @@ def _planned(
     section = control.horizon
     if section is not None:
         every_s = max(control.period_s, section.every_s / pool.speedup)
-        inner = Planned(inner, _day_ahead(section, pool), every_s)
+        inner = Planned(inner, _day_ahead(section, pool, frontier), every_s)
     return Loosened(Dwelling(inner, control.dwell_s), frontier)
 
 
-def _day_ahead(section: HorizonSection, pool: PoolFacts) -> DayAhead:
-    """Return who looks ahead: in steps of the run, as the battery's limits and the patience are."""
+def _day_ahead(section: HorizonSection, pool: PoolFacts, frontier: Frontier) -> DayAhead:
+    """Return who looks ahead, with the points that may be used.
+
+    In steps of the run, as the battery's limits and the patience are.
+    """
     asked, patience_s = (section.wake_j, section.step_s / pool.speedup), pool.max_wait_s
-    terms = HorizonTerms(pool.frontier, pool.replicas, *asked, patience_s=patience_s)
+    terms = HorizonTerms(frontier, pool.replicas, *asked, patience_s=patience_s)
     if pool.store is None:
         return DayAhead(terms, pool.forecast, section.steps, section.low_share)
     terms, store = replace(terms, battery=pool.store.battery), pool.store

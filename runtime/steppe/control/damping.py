@@ -83,12 +83,14 @@ class Corrected:
         margin: What of the budget is left free.
         asleep_w: Draw of a replica that sleeps, W: it does not spread.
         dip: What is learned of replicas that admit nobody.
+        awake_w: Least draw of a replica that is awake, W.
     """
 
     inner: Policy
     margin: Margin
     asleep_w: float
     dip: Dip = field(default_factory=Dip)
+    awake_w: float = 0.0
     ratio: float = 1.0
     _last: Plan | None = None
     _budget_w: float = 0.0
@@ -134,6 +136,11 @@ class Corrected:
         falls_to = min(1.0, seen.budget_w / self._budget_w) if self._budget_w > 0 else 1.0
         return max(1.0, falls_to * len(self._last.awake)) / len(seen.replicas)
 
+    def _holds_one(self, seen: Observation) -> bool:
+        """Tell whether the budget holds a replica that is awake, as far as the points are right."""
+        wakes_w = max(0.0, self.awake_w - self.asleep_w)
+        return seen.budget_w >= len(seen.replicas) * self.asleep_w + wakes_w
+
     def _is_elsewhere(self, seen: Observation) -> bool:
         """Tell whether other replicas are awake than were planned last."""
         assert self._last is not None, "a plan was made"
@@ -144,7 +151,7 @@ class Corrected:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            if self._rests.are_over(seen.now_s):
+            if self._holds_one(seen) and self._rests.are_over(seen.now_s):
                 self.margin.forget()
                 self.ratio = (1 + self.ratio) / 2
             return

@@ -42,8 +42,8 @@ STORED_SHARE = 0.5
 """Worth of a joule stored at the end, share of the deferrable tokens that it buys."""
 MOST_EDGES = 3
 SOONER_SHARE = 0.05
-"""What a token loses in worth by the end of the horizon: a forecast may be wrong, and what is as
-good later as now would be put off at each look."""
+"""What a token, or a joule that is short, loses in weight by the end of the horizon: a forecast may
+be wrong, and what is as good later as now would be put off at each look."""
 AWAKE, WOKEN, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(11)
 
 
@@ -172,7 +172,7 @@ class _Program:
         worth[self.of_each(WOKEN)] = -price * self.terms.wake_j
         for columns, edge in self.bought():
             worth[columns] = -price * dt_s * edge.draw_w
-        worth[self.of_each(SHORT)] = -SHORT_FACTOR * per_j * dt_s
+        worth[self.of_each(SHORT)] = -SHORT_FACTOR * per_j * dt_s * sooner
         worth[self.of_each(STORED)[-1]] = STORED_SHARE * DEFERRABLE_VALUE * per_j
         worth[self.of_each(LATE)] = -DEFERRABLE_VALUE
         return worth

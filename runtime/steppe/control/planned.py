@@ -78,7 +78,8 @@ class DayAhead:
 class Planned(BoundedPolicy):
     """Keeps the number of awake replicas, and the battery, to what the plan of the horizon says.
 
-    As many stay warm as are worth it if only the lower quantile of the supply comes, and no
+    As many stay warm as are worth it if only the lower quantile of the supply comes, unless work
+    waits: then none of them idles, and fewer may get more out of the same watts. No
     more wake than are worth it if the forecast comes true, but one at least; any number may
     where waking costs nothing. A look ahead also follows the moment at which requests begin to
     wait, and a step of the forecast's present: nothing is charged with watts that are gone. The
@@ -105,7 +106,7 @@ class Planned(BoundedPolicy):
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan within the bounds of the horizon; narrower ones win."""
         horizon = self._look(seen)
-        least = bounds.nearest(horizon.least)
+        least = bounds.nearest(0 if seen.firm_work_waits else horizon.least)
         narrowed = AwakeBounds(least, bounds.nearest(horizon.most))
         return replace(self.inner.decide_among(seen, narrowed), battery_w=self.battery_w)
 
