@@ -28,7 +28,7 @@ class ReplicaSeen:
         id: Stable name, such as "replica-1".
         state: Where it is in its life.
         since_s: When it came there; one that had to wake for it, when it was ready to compute.
-        clock_mhz: SM clock limit that is set, read back from the device, MHz.
+        clock_mhz: SM clock limit that was taken last, MHz; it may come into force a second later.
         batch_limit: Batch limit that is set.
         outstanding: Requests it has accepted and not finished.
         is_waking: Whether it was called to serve or finish and has not computed anything since.

@@ -17,7 +17,7 @@ class ReplicaTick:
     Attributes:
         id: Stable name of the replica.
         state: `starting`, `awake`, `asleep`, `draining` or `gone`.
-        clock_mhz: SM clock limit in force, MHz.
+        clock_mhz: SM clock limit that was taken last, MHz; it may come into force a second later.
         batch_limit: Most sequences it may decode at once.
         draw_w: Mean draw of its GPUs over the window, W.
         output_tps: Output tokens per second over the window.
