@@ -72,6 +72,12 @@ def test_modelopt_says_its_bits_in_the_name_of_its_algorithm(algorithm: str, siz
         _dense_bytes(quant_method="modelopt", quant_algo="W4A16_AWQ")
 
 
+def test_modelopt_may_say_its_bits_in_the_name_of_its_method() -> None:
+    assert _dense_bytes(quant_method="modelopt_fp4", quant_algo="NVFP4") == 0.5625
+    config = {**CONFIG, "quantization_config": {"quant_method": "modelopt_fp4"}}
+    assert weight_precision(config, 4000, 1000).expert_fp4 == 1
+
+
 @pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
 @pytest.mark.parametrize("dtype", ["float32", "float", "float16", "bfloat16", None])
 def test_a_plain_weight_has_16_bits_in_memory_whatever_its_file_has(

@@ -20,6 +20,8 @@ _NOT_LANGUAGE = re.compile(r"(^|[.:*^])(vision|visual|multi_modal|audio)")
 """Names of what sees or hears beside the language model."""
 _ONE_LAYER = re.compile(r"layers\\?\.(\d+)\b")
 """The number in the name of a module, or in a regular expression for names."""
+_MODELOPT_BITS = re.compile("FP([48])")
+"""The bits of a weight in the name of an algorithm of ModelOpt."""
 
 
 def weight_precision(
@@ -66,6 +68,24 @@ def weight_precision(
     )
 
 
+def modelopt_quantisation(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the `hf_quant_config.json` of a checkpoint stands for in its `config.json`.
+
+    Raises:
+        ModelError: It has no quantisation, or one whose size is not known.
+    """
+    said = values.get("quantization")
+    if not isinstance(said, Mapping):
+        found = "nothing" if said is None else repr(said)
+        raise ModelError(f"quantization: asked for a mapping, found {found[:100]}")
+    algorithm = said.get("quant_algo")
+    if not isinstance(algorithm, str) or not _MODELOPT_BITS.search(algorithm):
+        found = "nothing" if algorithm is None else repr(algorithm)
+        asked = "asked for FP8 or NVFP4"
+        raise ModelError(f"quantization.quant_algo: {asked}, found {found[:100]}")
+    return {**said, "quant_method": "modelopt"}
+
+
 def _is_mxfp4(quantisation: Mapping[str, Any]) -> bool:
     return str(quantisation.get("quant_method", "")) == "mxfp4"
 
@@ -83,14 +103,14 @@ def _said_bits(quantisation: Mapping[str, Any]) -> tuple[Any, bool]:
     match method:
         case "fp8" | "fbgemm_fp8":
             return 8, True
-        case "mxfp4":
+        case "mxfp4" | "modelopt_fp4":
             return 4, True
         case "awq" | "gptq":
             return quantisation.get("bits", quantisation.get("w_bit", 4)), False
         case "bitsandbytes":
             return (4 if quantisation.get("load_in_4bit") else 8), False
         case "modelopt":
-            found = re.search("FP([48])", str(quantisation.get("quant_algo")))
+            found = _MODELOPT_BITS.search(str(quantisation.get("quant_algo")))
             return int(found[1]) if found else None, True
         case "compressed-tensors":
             groups = list(quantisation.get("config_groups", {}).values())
