@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steppe.errors import ModelError
@@ -113,11 +113,29 @@ def _said_bits(quantisation: Mapping[str, Any]) -> tuple[Any, bool]:
             found = _MODELOPT_BITS.search(str(quantisation.get("quant_algo")))
             return int(found[1]) if found else None, True
         case "compressed-tensors":
-            groups = list(quantisation.get("config_groups", {}).values())
-            weights = groups[0].get("weights", {}) if groups else {}
-            return weights.get("num_bits", 8), weights.get("type", "float") == "float"
+            groups = quantisation.get("config_groups", {}).values()
+            return _bits_of_groups(groups) if groups else (8, True)
         case _:
             raise ModelError(f"asked for the size of a weight, found quantisation {method!r}")
+
+
+def _bits_of_groups(groups: Iterable[Mapping[str, Any]]) -> tuple[Any, bool]:
+    """Return the bits that all groups of modules in the decoder's layers have in common."""
+    weights = [group.get("weights", {}) for group in groups if _is_in_layers(group)]
+    found = dict.fromkeys((each.get("num_bits", 8), each.get("type", "float")) for each in weights)
+    if len(found) > 1:
+        said = " and ".join(f"{bits}-bit {kind}" for bits, kind in found)
+        asked = "asked for weights of one kind"
+        raise ModelError(f"quantization_config.config_groups: {asked}, found {said}")
+    bits, kind = next(iter(found), (16, "float"))
+    return bits, kind == "float"
+
+
+def _is_in_layers(group: Mapping[str, Any]) -> bool:
+    """Return whether a group may have modules beside those that see or hear and the head."""
+    targets = [str(target) for target in group.get("targets") or ()]
+    beside = [t for t in targets if "lm_head" in t or _NOT_LANGUAGE.search(t)]
+    return not targets or len(beside) < len(targets)
 
 
 def _kept_share(quantisation: Mapping[str, Any], layers: int, attention_share: float) -> float:
