@@ -127,7 +127,8 @@ def test_a_fleet_that_cannot_be_is_refused_in_one_line(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     point = "{clock_mhz: 600, batch_limit: 64, output_tps: 1, draw_w: 70}"
-    (tmp_path / "points.yaml").write_text(f"source: x\nasleep_w: 1\nidle_w: 1\npoints: [{point}]\n")
+    frontier = f"source: measured\nasleep_w: 1\nidle_w: 1\npoints: [{point}]\n"
+    (tmp_path / "points.yaml").write_text(frontier)
     config = yaml.safe_load(CONFIG)
     config["device"]["count"] = 1
     config["sim"]["kv_tokens"] = 1000

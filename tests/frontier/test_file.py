@@ -14,9 +14,9 @@ from steppe.frontier.file import (
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
-HEAD = "source: x\nasleep_w: 1\nidle_w: 1\n"
+HEAD = "source: measured\nasleep_w: 1\nidle_w: 1\n"
 POINT = "points: [{{clock_mhz: {}, batch_limit: {}, output_tps: 1, draw_w: {}}}]\n"
-REST, GOOD = "source: x\nasleep_w: {}\nidle_w: {}\n", POINT.format(600, 8, 70)
+REST, GOOD = "source: measured\nasleep_w: {}\nidle_w: {}\n", POINT.format(600, 8, 70)
 
 
 def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
@@ -38,11 +38,11 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("source: x\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
+        ("source: measured\nasleep_w: 1\nidle_w: 1\n", "points: missing"),
         ("", "asked for a mapping, found NoneType"),
         ("- 1\n", "asked for a mapping, found list"),
         (
-            "source: x\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n",
+            "source: measured\nasleep_w: 1\nidle_w: 1\npoints: [{colour: 1}]\n",
             "points.0.colour: unknown key",
         ),
         (HEAD + "points: []\n", "points: asked for a list of at least 1, found an empty"),
@@ -58,7 +58,15 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
         (HEAD + "modle: x\n" + GOOD, "modle: unknown key, did you mean model?"),
         (HEAD + "idle_w: 2\n" + GOOD, "idle_w: given in line 3 and again in line 4"),
         (HEAD + POINT.format(600, "010", 70), "line 4: asked for a decimal number, found 010"),
-        ("source:\nasleep_w: 1\nidle_w: 1\n" + GOOD, "source: asked for a text, found nothing"),
+        (
+            HEAD.replace("measured", "") + GOOD,
+            "source: asked for 'measured', 'emulated' or 'modelled', found nothing",
+        ),
+        (
+            HEAD.replace("measured", "Modelled") + GOOD,
+            "source: asked for 'measured', 'emulated' or 'modelled', found 'Modelled'",
+        ),
+        (HEAD.replace("measured", "7") + GOOD, "source: asked for 'measured', .*, found 7"),
         (HEAD + "points: [1]\n", "points.0: asked for a mapping, found 1"),
         ("[" * 3000, "asked for a few levels of nesting"),
         (REST.format(9, 700) + GOOD, "idle_w: asked for at most the 70 W of the .*, found 700"),

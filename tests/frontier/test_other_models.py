@@ -41,6 +41,7 @@ def _without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
         ({"attn_layer_period": 8}, "attn_layer_period: asked for a decoder such as llama"),
         ({"full_attention_interval": 4}, "full_attention_interval: asked for a decoder such as"),
         ({"mamba_d_state": 128}, "mamba_d_state: asked for a decoder such as llama, found 128"),
+        ({"index_topk": 2048}, "index_topk: asked for a decoder such as llama, found 2048"),
         ({"moe_latent_size": 1024}, "moe_latent_size: asked for a decoder such as llama"),
         ({"layer_types": ["conv"] * 32}, "layer_types: asked for full_attention, sl.*'conv'"),
         ({"layer_types": [None] * 32}, "layer_types: asked for full_attention, .*, found nothing"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.gpu_spec import GpuSpec
+from steppe.frontier.model_config import shape_of
 from steppe.frontier.point import OperatingPoint
 from steppe.frontier.roofline import EnergyRoofline, StepWork
 from steppe.frontier.roofline_file import (
@@ -218,3 +220,53 @@ def test_a_gpu_without_a_link_works_alone_and_shares_no_model() -> None:
     assert alone.point(1980, 64, 400, 512) == ROOFLINES["dense"].point(1980, 64, 400, 512)
     with pytest.raises(UsageError, match="asked for tp 2, found link_bps 0: no link between two"):
         EnergyRoofline(model, unlinked, 2, calibration)
+
+
+SMALL = {
+    "hidden_size": 2048,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 6144,
+    "vocab_size": 64000,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "dense": {**SMALL, "model_type": "llama"},
+    "experts": {
+        **SMALL,
+        "model_type": "mixtral",
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "intermediate_size": 2048,
+    },
+}
+FP8 = {"quant_method": "fp8"}
+BLOCK_FP8 = {**FP8, "weight_block_size": [128, 128]}
+INT8 = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int"}}},
+}
+
+
+def _quantised(gpu: str, model: str, quantisation: dict[str, Any]) -> EnergyRoofline:
+    shape = shape_of(model, {**CONFIGS[model], "quantization_config": quantisation})
+    return EnergyRoofline(shape, read_gpu_spec(gpu), 1, read_calibration())
+
+
+@pytest.mark.parametrize("model", ["dense", "experts"])
+@pytest.mark.parametrize("gpu", ["a100", "v100"])
+@pytest.mark.parametrize("fp8", [FP8, BLOCK_FP8], ids=["one scale", "a scale per block"])
+def test_a_gpu_without_fp8_multiplies_fp8_weights_as_those_of_any_8_bits(
+    gpu: str, model: str, fp8: dict[str, Any]
+) -> None:
+    for clock, batch in ((1380, 256), (900, 8)):
+        as_fp8, as_int8 = (
+            _quantised(gpu, model, each).point(clock, batch, 2000, 300) for each in (fp8, INT8)
+        )
+        assert as_fp8 == as_int8
+
+
+def test_a_gpu_with_fp8_multiplies_fp8_weights_faster_than_others_of_8_bits() -> None:
+    as_fp8, as_int8 = (
+        _quantised("h100", "dense", each).step_s(StepWork(8192, 0, 0), 1980) for each in (FP8, INT8)
+    )
+    assert as_fp8 < 0.95 * as_int8

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -161,3 +162,62 @@ def test_a_bad_table_of_residuals_is_named(tmp_path: Path) -> None:
     path.write_text("model,gpu\nqwen3-8b,h100\n")
     with pytest.raises(ConfigError, match="not a table of residuals"):
         read_residuals(path)
+
+
+def _write_modelopt(folder: Path, quantisation: Any, **config: Any) -> None:
+    """Write a checkpoint as ModelOpt 0.29 and before left it: its quantisation in its own file."""
+    whole = MODELS["Qwen/Qwen3-8B"]["config"] | config
+    (folder / "config.json").write_text(json.dumps(whole))
+    said = {"producer": {"name": "modelopt", "version": "0.29.0"}, "quantization": quantisation}
+    (folder / "hf_quant_config.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("algorithm", ["FP8", "NVFP4"])
+def test_a_quantisation_beside_the_config_is_one_in_it(tmp_path: Path, algorithm: str) -> None:
+    said: dict[str, Any] = {"quant_algo": algorithm, "kv_cache_quant_algo": "FP8"}
+    said |= {"exclude_modules": ["lm_head", "model.layers.3.self_attn*"]}
+    _write_modelopt(tmp_path, said)
+    beside = read_model_shape(tmp_path).precision
+    (tmp_path / "hf_quant_config.json").unlink()
+    plain = read_model_shape(tmp_path).precision
+    _write_modelopt(tmp_path, {}, quantization_config={"quant_method": "modelopt", **said})
+    assert beside == read_model_shape(tmp_path / "config.json").precision
+    assert beside.dense_bytes < 0.6 * plain.dense_bytes
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "said"),
+    [
+        ({"quant_algo": "W4A16_AWQ"}, "quantization.quant_algo: asked for .*, found 'W4A16_AWQ'"),
+        (
+            {"quant_algo": "MIXED_PRECISION"},
+            "quantization.quant_algo: asked for FP8 or NVFP4, found 'MIXED_PRECISION'",
+        ),
+        ({"kv_cache_quant_algo": "FP8"}, "quantization.quant_algo: asked for .*, found nothing"),
+        ({"quant_algo": ["FP8"]}, r"quantization.quant_algo: asked for .*, found \['FP8'\]"),
+        (None, "quantization: asked for a mapping, found nothing"),
+        ("FP8", "quantization: asked for a mapping, found 'FP8'"),
+    ],
+)
+def test_a_quantisation_beside_the_config_that_is_not_known_is_named(
+    tmp_path: Path, quantisation: Any, said: str
+) -> None:
+    _write_modelopt(tmp_path, quantisation)
+    with pytest.raises(ModelError, match=rf"hf_quant_config\.json: {said}") as caught:
+        read_model_shape(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_quantisation_beside_the_config_that_is_no_json_is_named_once(tmp_path: Path) -> None:
+    _write_modelopt(tmp_path, {})
+    beside = tmp_path / "hf_quant_config.json"
+    beside.write_text("{")
+    with pytest.raises(ModelError) as caught:
+        read_model_shape(tmp_path)
+    assert str(caught.value).startswith(f"{beside}: not JSON: ")
+
+
+def test_a_quantisation_beside_another_file_is_not_its_own(tmp_path: Path) -> None:
+    _write_modelopt(tmp_path, {"quant_algo": "FP8"})
+    other = (tmp_path / "config.json").rename(tmp_path / "other.json")
+    assert read_model_shape(other).precision.dense_bytes == 2.0

@@ -72,6 +72,58 @@ def test_modelopt_says_its_bits_in_the_name_of_its_algorithm(algorithm: str, siz
         _dense_bytes(quant_method="modelopt", quant_algo="W4A16_AWQ")
 
 
+def test_modelopt_may_say_its_bits_in_the_name_of_its_method() -> None:
+    assert _dense_bytes(quant_method="modelopt_fp4", quant_algo="NVFP4") == 0.5625
+    config = {**CONFIG, "quantization_config": {"quant_method": "modelopt_fp4"}}
+    assert weight_precision(config, 4000, 1000).expert_fp4 == 1
+
+
+def _group(bits: int, kind: str, *targets: str) -> dict[str, Any]:
+    return {"weights": {"num_bits": bits, "type": kind}, "targets": list(targets)}
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "found"),
+    [
+        (4, "int", "8-bit float and 4-bit int"),
+        (4, "float", "8-bit float and 4-bit float"),
+        (8, "int", "8-bit float and 8-bit int"),
+    ],
+)
+def test_groups_of_modules_with_weights_of_several_sizes_are_refused(
+    bits: int, kind: str, found: str
+) -> None:
+    groups = {
+        "group_0": _group(8, "float", "re:.*self_attn.*"),
+        "group_1": _group(bits, kind, "re:.*mlp.*"),
+    }
+    said = f"quantization_config.config_groups: asked for weights of one kind, found {found}$"
+    with pytest.raises(ModelError, match=said):
+        _dense_bytes(quant_method="compressed-tensors", config_groups=groups)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _group(4, "int", "re:.*mlp.*"),
+        _group(8, "float", "re:.*vision_tower.*", "re:.*audio.*"),
+        _group(8, "int", "lm_head"),
+    ],
+    ids=["the same size", "what sees and hears", "the head"],
+)
+def test_groups_whose_weights_in_the_decoder_are_of_one_size_are_read(
+    other: dict[str, Any],
+) -> None:
+    mine = _group(4, "int", "re:.*self_attn.*")
+    for groups in ({"group_0": mine, "group_1": other}, {"group_0": other, "group_1": mine}):
+        assert _dense_bytes(quant_method="compressed-tensors", config_groups=groups) == 0.5625
+
+
+def test_groups_that_are_all_beside_the_decoder_leave_it_as_it_was() -> None:
+    groups = {"group_0": _group(8, "float", "re:.*vision_tower.*")}
+    assert _dense_bytes(quant_method="compressed-tensors", config_groups=groups) == 2.0
+
+
 @pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
 @pytest.mark.parametrize("dtype", ["float32", "float", "float16", "bfloat16", None])
 def test_a_plain_weight_has_16_bits_in_memory_whatever_its_file_has(

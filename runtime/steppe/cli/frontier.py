@@ -103,12 +103,14 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     roofline = read_roofline(
         wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
     )
+    corrected_source = None
     if wanted.measured is not None:
         known, subject = read_frontier_and_subject(wanted.measured)
         refuse_another(
             wanted.measured, subject, Subject(wanted.model, roofline.gpu.name, wanted.tp)
         )
         _refuse_unmeasured(wanted.measured, known, roofline.gpu)
+        corrected_source = known.source
         roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
     _refuse_too_long(wanted, roofline)
     clocks = _clocks(wanted.clock, roofline.gpu)
@@ -119,9 +121,9 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     ]
     rows = _rows(wanted, roofline, points)
     if as_json:
-        click.echo(json.dumps(_document(wanted, roofline, rows)))
+        click.echo(json.dumps(_document(wanted, roofline, rows, corrected_source)))
     else:
-        _show(_table(_title(wanted, roofline), rows))
+        _show(_table(_title(wanted, roofline, corrected_source), rows))
 
 
 def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
@@ -213,7 +215,12 @@ def _best(frontier: Frontier) -> Sequence[OperatingPoint]:
     return best
 
 
-def _document(wanted: _Asked, roofline: EnergyRoofline, rows: Sequence[_Row]) -> dict[str, object]:
+def _document(
+    wanted: _Asked,
+    roofline: EnergyRoofline,
+    rows: Sequence[_Row],
+    corrected_source: str | None,
+) -> dict[str, object]:
     return {
         "points": [
             {
@@ -232,14 +239,17 @@ def _document(wanted: _Asked, roofline: EnergyRoofline, rows: Sequence[_Row]) ->
         "output_tokens": wanted.output_tokens,
         "source": "modelled",
         "corrected_by": None if wanted.measured is None else str(wanted.measured),
+        "corrected_source": corrected_source,
     }
 
 
-def _title(wanted: _Asked, roofline: EnergyRoofline) -> str:
+def _title(wanted: _Asked, roofline: EnergyRoofline, corrected_source: str | None) -> str:
     """Say what the points are of, and what they rest on."""
-    rests_on = (
-        "modelled" if wanted.measured is None else f"modelled, corrected by {wanted.measured}"
-    )
+    rests_on = "modelled"
+    if wanted.measured is not None:
+        rests_on += f", corrected by {wanted.measured}"
+    if corrected_source == "emulated":
+        rests_on += " (emulated)"
     return f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} ({rests_on})"
 
 

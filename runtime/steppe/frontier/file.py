@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -34,7 +34,7 @@ class _PointSection(Section):
 class _FrontierSection(Section):
     """A whole frontier file."""
 
-    source: str
+    source: Literal["measured", "emulated", "modelled"]
     model: str | None = None
     gpu: str | None = None
     gpus_per_replica: Limit | None = None
@@ -93,7 +93,8 @@ def read_frontier_and_subject(path: Path, most_batch: float = math.inf) -> tuple
 
     Raises:
         ConfigError: The file is missing, malformed or lacks a key, has an unknown one, has two
-            points of one setting, or asks for larger batches. The message is one line.
+            points of one setting or a source that is none, or asks for larger batches. The message
+            is one line.
     """
     values = read_mapping(path)
     try:

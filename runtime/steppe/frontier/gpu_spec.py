@@ -49,6 +49,11 @@ class GpuSpec:
     joules_per_flop: float | None = None
     static_w: float | None = None
 
+    @property
+    def has_fp8(self) -> bool:
+        """Whether it multiplies in fp8; else an engine widens fp8 weights to 16 bit first."""
+        return self.fp8_flops > self.half_flops
+
 
 @dataclass(frozen=True, slots=True)
 class ClockCurve:

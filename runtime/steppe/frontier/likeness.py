@@ -76,7 +76,7 @@ def features_of(place: Place) -> tuple[float, ...]:
     Two places one apart (Euclidean) share exp(-1/2) of what the formula misses.
     """
     model, gpus = place.model, place.gpus
-    precision, experts = model.precision, model.experts
+    precision, experts = model.precision.on(place.gpu.has_fp8), model.experts
     routed = experts.layers * experts.per_token * experts.params
     return (
         math.log(place.batch) / 1.5,

@@ -55,6 +55,7 @@ _UNREAD = (
     "block_configs",
     "ffn_dim",
     "full_attention_interval",
+    "index_topk",
     "linear_attn_config",
     "mamba_d_state",
     "moe_latent_size",

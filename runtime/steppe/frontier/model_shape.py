@@ -6,7 +6,7 @@ values of each sequence that decodes; it computes two FLOP for each weight and t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def least(a: float, b: float) -> float:
@@ -97,6 +97,15 @@ class WeightPrecision:
     expert_fp8: int
     block_scaled: int
     expert_fp4: int
+
+    def on(self, has_fp8: bool) -> WeightPrecision:
+        """Return how these weights multiply: in 16 bit, without scales, on a GPU without fp8."""
+        return replace(
+            self,
+            dense_fp8=self.dense_fp8 * has_fp8,
+            expert_fp8=self.expert_fp8 * has_fp8,
+            block_scaled=self.block_scaled * has_fp8,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from steppe.frontier.likeness import Place, Residual, features_of
 from steppe.frontier.model_config import longest_context_of, shape_of
 from steppe.frontier.model_shape import ModelShape
 from steppe.frontier.roofline import EnergyRoofline
+from steppe.frontier.weight_precision import modelopt_quantisation
 
 
 def read_roofline(
@@ -135,7 +136,7 @@ def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
     path = folder / "config.json" if folder.is_dir() else folder
     if path.is_file():
         called = path.absolute().parent if path.name == "config.json" else path
-        return called.name or str(model), _json(path)
+        return called.name or str(model), _quantised(path, _json(path))
     if folder.is_dir():
         raise ModelError(f"asked for a model, found no config.json in {folder}")
     name = str(model).lower()
@@ -150,6 +151,18 @@ def _named_config(model: str | Path) -> tuple[str, Mapping[str, Any]]:
         f"asked for model {model}, found neither such a folder with a config.json nor a name "
         f"in configs/models.yaml{f', where {close} come close' if close else ''}"
     )
+
+
+def _quantised(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a `config.json` with the quantisation that ModelOpt may have left beside it."""
+    beside = path.with_name("hf_quant_config.json")
+    if path.name != "config.json" or config.get("quantization_config") or not beside.is_file():
+        return config
+    values = _json(beside)
+    try:
+        return {**config, "quantization_config": modelopt_quantisation(values)}
+    except ModelError as error:
+        raise ModelError(f"{beside}: {error}") from error
 
 
 @cache

@@ -22,6 +22,7 @@ def step_rates(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients, host: Host
 ) -> StepRates:
     """Return the costs of a model on `sharding.gpus` GPUs that share it."""
+    model = replace(model, precision=model.precision.on(gpu.has_fp8))
     meeting_s, exchange_token_s = _exchange(model, gpu, sharding, fitted)
     layers_s, scales_s, prefill_s = _layers(model, fitted)
     return StepRates(

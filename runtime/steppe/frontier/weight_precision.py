@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steppe.errors import ModelError
@@ -20,6 +20,8 @@ _NOT_LANGUAGE = re.compile(r"(^|[.:*^])(vision|visual|multi_modal|audio)")
 """Names of what sees or hears beside the language model."""
 _ONE_LAYER = re.compile(r"layers\\?\.(\d+)\b")
 """The number in the name of a module, or in a regular expression for names."""
+_MODELOPT_BITS = re.compile("FP([48])")
+"""The bits of a weight in the name of an algorithm of ModelOpt."""
 
 
 def weight_precision(
@@ -66,6 +68,24 @@ def weight_precision(
     )
 
 
+def modelopt_quantisation(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the `hf_quant_config.json` of a checkpoint stands for in its `config.json`.
+
+    Raises:
+        ModelError: It has no quantisation, or one whose size is not known.
+    """
+    said = values.get("quantization")
+    if not isinstance(said, Mapping):
+        found = "nothing" if said is None else repr(said)
+        raise ModelError(f"quantization: asked for a mapping, found {found[:100]}")
+    algorithm = said.get("quant_algo")
+    if not isinstance(algorithm, str) or not _MODELOPT_BITS.search(algorithm):
+        found = "nothing" if algorithm is None else repr(algorithm)
+        asked = "asked for FP8 or NVFP4"
+        raise ModelError(f"quantization.quant_algo: {asked}, found {found[:100]}")
+    return {**said, "quant_method": "modelopt"}
+
+
 def _is_mxfp4(quantisation: Mapping[str, Any]) -> bool:
     return str(quantisation.get("quant_method", "")) == "mxfp4"
 
@@ -83,21 +103,39 @@ def _said_bits(quantisation: Mapping[str, Any]) -> tuple[Any, bool]:
     match method:
         case "fp8" | "fbgemm_fp8":
             return 8, True
-        case "mxfp4":
+        case "mxfp4" | "modelopt_fp4":
             return 4, True
         case "awq" | "gptq":
             return quantisation.get("bits", quantisation.get("w_bit", 4)), False
         case "bitsandbytes":
             return (4 if quantisation.get("load_in_4bit") else 8), False
         case "modelopt":
-            found = re.search("FP([48])", str(quantisation.get("quant_algo")))
+            found = _MODELOPT_BITS.search(str(quantisation.get("quant_algo")))
             return int(found[1]) if found else None, True
         case "compressed-tensors":
-            groups = list(quantisation.get("config_groups", {}).values())
-            weights = groups[0].get("weights", {}) if groups else {}
-            return weights.get("num_bits", 8), weights.get("type", "float") == "float"
+            groups = quantisation.get("config_groups", {}).values()
+            return _bits_of_groups(groups) if groups else (8, True)
         case _:
             raise ModelError(f"asked for the size of a weight, found quantisation {method!r}")
+
+
+def _bits_of_groups(groups: Iterable[Mapping[str, Any]]) -> tuple[Any, bool]:
+    """Return the bits that all groups of modules in the decoder's layers have in common."""
+    weights = [group.get("weights", {}) for group in groups if _is_in_layers(group)]
+    found = dict.fromkeys((each.get("num_bits", 8), each.get("type", "float")) for each in weights)
+    if len(found) > 1:
+        said = " and ".join(f"{bits}-bit {kind}" for bits, kind in found)
+        asked = "asked for weights of one kind"
+        raise ModelError(f"quantization_config.config_groups: {asked}, found {said}")
+    bits, kind = next(iter(found), (16, "float"))
+    return bits, kind == "float"
+
+
+def _is_in_layers(group: Mapping[str, Any]) -> bool:
+    """Return whether a group may have modules beside those that see or hear and the head."""
+    targets = [str(target) for target in group.get("targets") or ()]
+    beside = [t for t in targets if "lm_head" in t or _NOT_LANGUAGE.search(t)]
+    return not targets or len(beside) < len(targets)
 
 
 def _kept_share(quantisation: Mapping[str, Any], layers: int, attention_share: float) -> float:
