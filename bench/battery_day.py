@@ -21,6 +21,7 @@ import document
 import policies
 import policy_table
 import scenarios
+from bench_fleets import FLEETS, Bench, Size, make_bench
 from steppe.config import ControlSection, HorizonSection
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.trace import SupplyTrace
@@ -43,12 +44,12 @@ def repeated(trace: SupplyTrace) -> SupplyTrace:
     return SupplyTrace(trace.times_s + again_s, trace.watts * 2, None)
 
 
-def planned_control(bench: policies.Bench) -> ControlSection:
+def planned_control(bench: Bench) -> ControlSection:
     """Return the control section that plans the day; the fleet's own has no horizon."""
     return bench.config.control.model_copy(update={"horizon": HorizonSection(every_s=120.0)})
 
 
-def rows_of(bench: policies.Bench, fleet: str, day: scenarios.Happening) -> list[Row]:
+def rows_of(bench: Bench, fleet: str, day: scenarios.Happening) -> list[Row]:
     """Return a row for each way to use a battery."""
     battery = battery_of(bench.full_w, bench.config.sim.duration_s / 24)
     alone, planned = bench.config.control, planned_control(bench)
@@ -57,7 +58,7 @@ def rows_of(bench: policies.Bench, fleet: str, day: scenarios.Happening) -> list
 
 
 def _row(
-    bench: policies.Bench,
+    bench: Bench,
     day: scenarios.Happening,
     way: str,
     battery: Battery,
@@ -93,10 +94,10 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fleet", choices=policies.FLEETS, default="70b")
+    parser.add_argument("--fleet", choices=FLEETS, default="70b")
     parser.add_argument("--duration", type=float, default=3600.0, help="length of a day, s")
     arguments = parser.parse_args()
-    bench = policies.make_bench(policies.Size(arguments.fleet, None, arguments.duration))
+    bench = make_bench(Size(arguments.fleet, None, arguments.duration))
     rows: list[Row] = []
     for make in DAYS:
         day = make(bench.full_w, arguments.duration)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from steppe.measure.provenance import source_commit
 
 if TYPE_CHECKING:
-    from policies import Bench
+    from bench_fleets import Bench
 
 
 def arguments_of(arguments: argparse.Namespace) -> dict[str, Any]:

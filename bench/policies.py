@@ -19,115 +19,39 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import document
 import policy_bound
 import policy_figure
 import policy_table
 import scenarios
-from steppe.cli.simulate import arrivals_for, frontier_for
-from steppe.cli.simulated import simulated_fleet
-from steppe.config import ControlSection, RunConfig
+from bench_fleets import (
+    FLEETS,
+    LOWEST_CLOCK,
+    MARGIN_SHARE,
+    OVER_SHARE,
+    Bench,
+    Size,
+    make_bench,
+)
+from steppe.config import ControlSection
 from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.policy import Policy
 from steppe.control.reconcile import DrainRule
-from steppe.frontier.pareto import Frontier
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Replay, TraceClock
-from steppe.report.records import RequestRecord, Slo, TickRecord
+from steppe.report.records import RequestRecord, TickRecord
 from steppe.report.summary import Summary, summarise
-from steppe.sim.fleet import FleetSettings
-from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario, simulate
 
-PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
-"""Less is left free than by default, and as much may be above a budget as the target allows."""
-NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
-"""Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
-LOWEST_CLOCK = 0.5
-"""Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
-fitted (`frontier/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
-them out."""
-FLEETS: dict[str, dict[str, Any]] = {
-    "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
-    "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
-}
-FLEETS["70b-steady"] = FLEETS["70b"] | {"tokens": 1728}
-"""A step of the steady one has just room for the prompts that a full batch brings, so every step
-computes some and the draw hardly spreads; but requests wait longer for their first token."""
 POLICIES = get_args(PolicyName)
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A fleet, its load and how it is judged.
-
-    Attributes:
-        name: Its key in `FLEETS`.
-        config: What the runs have in common.
-        fleet: The simulated fleet.
-        frontier: Operating points of one replica.
-        arrivals: The requests.
-        gpus: GPUs of a replica.
-    """
-
-    name: str
-    config: RunConfig
-    fleet: FleetSettings
-    frontier: Frontier
-    arrivals: tuple[Arrival, ...]
-    gpus: int
-
-    def with_load(self, share: float) -> Bench:
-        """Return the same with another load, share of this one's."""
-        if share == 1.0:
-            return self
-        load = self.config.load
-        lighter = load.model_copy(update={"utilisation": share * load.utilisation})
-        config = self.config.model_copy(update={"load": lighter})
-        capacity_tps = self.frontier.full.output_tps * self.fleet.replicas
-        return replace(self, config=config, arrivals=arrivals_for(config, capacity_tps))
-
-    @property
-    def slo(self) -> Slo:
-        """What a good request is."""
-        return Slo(self.config.slo.ttft_s, self.config.slo.tpot_s)
-
-    @property
-    def full_w(self) -> float:
-        """Draw of the fleet at the full point, W."""
-        return self.fleet.replicas * self.frontier.full.draw_w
-
-
-class Size(NamedTuple):
-    """What makes a bench: small, where the load that it makes takes minutes to hand over.
-
-    Attributes:
-        fleet: Its key in `FLEETS`.
-        replicas: How many; the fleet's own number if None.
-        duration_s: Length of a run, s.
-        utilisation: Load, share of full power.
-        lowest_clock_share: Lowest clock that is offered, share of the highest.
-        margin_share: Share of the budget that is left free.
-        over_share: Energy that may be above the budget, share of the energy.
-        seed: Of the requests: when they come, and how long they are.
-    """
-
-    fleet: str
-    replicas: int | None
-    duration_s: float
-    utilisation: float = 0.8
-    lowest_clock_share: float = LOWEST_CLOCK
-    margin_share: float = MARGIN_SHARE
-    over_share: float = OVER_SHARE
-    seed: int = 0
 
 
 @dataclass(slots=True)
@@ -144,51 +68,6 @@ class Lines:
     def request(self, record: RequestRecord) -> None:
         """Take one request."""
         self.requests.append(record)
-
-
-@lru_cache(maxsize=1)
-def make_bench(size: Size) -> Bench:
-    """Return one of the fleets with its load."""
-    config, gpus = _config_of(size), FLEETS[size.fleet]["gpus"]
-    fleet = simulated_fleet(config)
-    frontier = frontier_for(config, fleet.kind)
-    arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
-    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus)
-
-
-def _config_of(size: Size) -> RunConfig:
-    what = FLEETS[size.fleet]
-    gpus, lengths = what["gpus"], {"prompt_tokens": 1155, "output_tokens": 211}
-    replicas = what["replicas"] if size.replicas is None else size.replicas
-    return RunConfig.model_validate(
-        {
-            "model": {"name": what["model"], "max_model_len": 16384},
-            "engine": {"max_batch_limit": 256, "max_tokens_per_step": what["tokens"]},
-            "fleet": {"replicas": replicas, "gpus_per_replica": gpus},
-            "device": {"kind": "modelled", "gpu": "h100"},
-            "power": {
-                "supply": [{"kind": "constant", "watts": 1}],
-                "speedup": scenarios.DAY_S / size.duration_s,
-            },
-            "frontier": {"sweep": lengths | {"lowest_clock_share": size.lowest_clock_share}},
-            "control": {
-                "policy": "follow_budget",
-                "period_s": PERIOD_S,
-                "margin_share": size.margin_share,
-                "over_share": size.over_share,
-                "nameplate_w": NAMEPLATE_W * gpus,
-                "least_cap_w": LEAST_CAP_W * gpus,
-            },
-            "gateway": {"max_waiting": 20_000},
-            "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},
-            "load": {
-                "utilisation": size.utilisation,
-                "daily_depth": 0.4,
-                "seed": size.seed,
-            },
-            "sim": {"duration_s": size.duration_s, "wake_s": 1.0, "sleep_s": 0.3},
-        }
-    )
 
 
 def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:

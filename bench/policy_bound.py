@@ -24,7 +24,7 @@ from steppe.control.policy import at_slo
 from steppe.sim.request import Arrival
 
 if TYPE_CHECKING:
-    from policies import Bench
+    from bench_fleets import Bench
 
 BIN_S = 60.0
 

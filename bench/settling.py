@@ -26,6 +26,7 @@ import document
 import policies
 import policy_table
 import scenarios
+from bench_fleets import FLEETS, Size, make_bench
 from steppe.report.tracking import (
     SETTLED_SHARE,
     PowerTrace,
@@ -116,15 +117,15 @@ def targets(rows: list[Row]) -> list[Row]:
 def main() -> None:
     """Run, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fleet", choices=policies.FLEETS, action="append", help="all if absent")
+    parser.add_argument("--fleet", choices=FLEETS, action="append", help="all if absent")
     parser.add_argument("--duration", type=float, default=1800.0, help="of all 40 steps, s")
     arguments = parser.parse_args()
     if arguments.duration < SHORTEST_S:
         parser.error(f"--duration: asked for {arguments.duration:g} s, takes {SHORTEST_S:g} s")
     rows: list[Row] = []
     fleets: list[Row] = []
-    for fleet in arguments.fleet or policies.FLEETS:
-        bench = policies.make_bench(policies.Size(fleet, None, arguments.duration))
+    for fleet in arguments.fleet or FLEETS:
+        bench = make_bench(Size(fleet, None, arguments.duration))
         fleets.append(document.fleet_of(bench))
         happening = scenarios.forty_steps(bench.full_w, arguments.duration)
         loaded = bench.with_load(happening.load_share)

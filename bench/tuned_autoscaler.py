@@ -27,6 +27,7 @@ import document
 import policies
 import policy_table
 import scenarios
+from bench_fleets import FLEETS, Bench, Size, make_bench
 from steppe.control.baselines import Reactive
 from steppe.control.damping import Dwelling
 from steppe.frontier.pareto import Frontier
@@ -39,7 +40,7 @@ FILLS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Requests of a replica that the autoscaler aims at, share of its batch limit."""
 
 
-def locked(bench: policies.Bench, point: OperatingPoint) -> policies.Bench:
+def locked(bench: Bench, point: OperatingPoint) -> Bench:
     """Return the fleet whose controller knows one operating point only."""
     known = bench.frontier
     one = Frontier.of([point], known.asleep_w, known.idle_w, known.source)
@@ -47,7 +48,7 @@ def locked(bench: policies.Bench, point: OperatingPoint) -> policies.Bench:
 
 
 def rows_of(
-    bench: policies.Bench, happening: scenarios.Happening, fills: Sequence[float] = FILLS
+    bench: Bench, happening: scenarios.Happening, fills: Sequence[float] = FILLS
 ) -> list[Row]:
     """Return a row for full clocks, for `save_energy`, and for each clock and fill."""
     loaded = bench.with_load(happening.load_share)
@@ -63,7 +64,7 @@ def rows_of(
     return rows
 
 
-def _tuned(bench: policies.Bench, fill: float, happening: scenarios.Happening) -> Summary:
+def _tuned(bench: Bench, fill: float, happening: scenarios.Happening) -> Summary:
     control, budget = bench.config.control, policies.budget_of(happening)
     policy = Dwelling(Reactive(bench.frontier, fill), control.dwell_s)
     return policies.run_policy(bench, policy, control, budget)[0]
@@ -115,12 +116,12 @@ def _tokens_per_joule(row: Row) -> float:
 def main() -> None:
     """Run, print two tables, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fleet", choices=policies.FLEETS, default="8b")
+    parser.add_argument("--fleet", choices=FLEETS, default="8b")
     parser.add_argument("--replicas", type=int, help="a smaller fleet, for a quick look")
     parser.add_argument("--duration", type=float, default=3600.0, help="length of a day, s")
     arguments = parser.parse_args()
-    size = policies.Size(arguments.fleet, arguments.replicas, arguments.duration)
-    bench = policies.make_bench(size)
+    size = Size(arguments.fleet, arguments.replicas, arguments.duration)
+    bench = make_bench(size)
     rows: list[Row] = []
     for make in DAYS:
         rows += rows_of(bench, make(bench.full_w, arguments.duration))
