@@ -237,6 +237,22 @@ def test_an_slo_that_no_operating_point_keeps_is_told_of(
     assert (tmp_path / "run").exists() == (exit_code == 0)
 
 
+@pytest.mark.parametrize("args", [{}, {"quantization": "fp8", "kv_cache_dtype": "fp8"}])
+def test_engine_arguments_that_a_simulation_does_not_know_are_told_of_in_one_line(
+    tmp_path: Path, args: dict[str, str]
+) -> None:
+    config = yaml.safe_load(CONFIG) | {"engine": {"max_batch_limit": 16, "args": args}}
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "args.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "10"])
+    assert result.exit_code == 0, result.output
+    warning = (
+        "steppe: warning: engine.args: kv_cache_dtype, quantization act on a live engine only; "
+        "a simulation goes without them\n"
+    )
+    assert result.stderr == (warning if args else "")
+
+
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:
     return RunConfig.model_validate(
         {

@@ -19,7 +19,7 @@ from steppe.cli.frontier_subject import configured_frontier, subject_of
 from steppe.cli.inputs import held_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
-from steppe.cli.simulated import length_limits, mean_request, simulated_fleet
+from steppe.cli.simulated import length_limits, mean_request, simulated_fleet, warn_of_args
 from steppe.cli.slo import check_slo
 from steppe.config import (
     RunConfig,
@@ -76,6 +76,7 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     fleet = simulated_fleet(settings)
     frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier)
+    warn_of_args(settings.engine)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 
-from steppe.config import ModelledSection, RunConfig
+from steppe.config import EngineSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError
 from steppe.frontier.roofline_file import read_longest_context
 from steppe.load import arrivals as loads
@@ -78,6 +79,16 @@ def mean_request(config: RunConfig) -> Lengths:
         scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
         drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
     return Lengths(*drawn.mean(axis=0).tolist())
+
+
+def warn_of_args(engine: EngineSection) -> None:
+    """Say in one line on stderr which arguments of a live engine a simulation goes without."""
+    if engine.args:
+        click.echo(
+            f"steppe: warning: engine.args: {', '.join(sorted(engine.args))} act on a live engine "
+            "only; a simulation goes without them",
+            err=True,
+        )
 
 
 def length_limits(config: RunConfig) -> LengthLimits:

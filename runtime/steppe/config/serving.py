@@ -35,7 +35,7 @@ class EngineSection(Section):
     transformers that of 16384 tokens. `steppe simulate` takes it on modelled GPUs only: see
     `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed on as they are."""
+    """Further vLLM engine arguments, passed on as they are; `steppe simulate` goes without them."""
 
     @model_validator(mode="after")
     def _args_are_vllms(self) -> EngineSection:
