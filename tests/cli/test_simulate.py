@@ -19,6 +19,7 @@ from steppe.cli.simulate import arrivals_for, frontier_for
 from steppe.cli.simulated import simulated_fleet
 from steppe.config import FrontierSection, ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
+from steppe.frontier.file import read_frontier
 from steppe.report.run import read_run
 from steppe.sim.run import simulate as simulated
 
@@ -251,6 +252,20 @@ def test_engine_arguments_that_a_simulation_does_not_know_are_told_of_in_one_lin
         "a simulation goes without them\n"
     )
     assert result.stderr == (warning if args else "")
+
+
+def test_the_utilisation_of_a_sweep_without_lengths_is_that_of_the_load(tmp_path: Path) -> None:
+    config = yaml.safe_load(CONFIG) | {"frontier": {"sweep": {}}}
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "plain.yaml"), "--record", str(tmp_path / "plain")]
+    result = CliRunner().invoke(main, [*command, "--duration", "20"])
+    assert result.exit_code == 0, result.output
+    assert not result.stderr
+    assert simulate(tmp_path, "--duration", "20").exit_code == 0
+    full_tps, said_tps = (
+        read_frontier(tmp_path / run / "frontier.yaml").full.output_tps for run in ("plain", "run")
+    )
+    assert full_tps == pytest.approx(said_tps, rel=0.03)
 
 
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:
