@@ -27,7 +27,7 @@ from steppe.cli.simulated import (
     warn_of_args,
     warn_of_lengths,
 )
-from steppe.cli.slo import check_slo
+from steppe.cli.slo import check_slo, warn_of_slow_fleet
 from steppe.config import (
     RunConfig,
     load_config,
@@ -82,6 +82,8 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     warn_of_args(asked.engine)
     warn_of_lengths(asked)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
+    asked_tps = sum(arrival.output_tokens for arrival in arrivals) / settings.sim.duration_s
+    warn_of_slow_fleet(settings, frontier, fleet.replicas, asked_tps)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s)
     console.print(
