@@ -248,8 +248,8 @@ def test_engine_arguments_that_a_simulation_does_not_know_are_told_of_in_one_lin
     result = CliRunner().invoke(main, [*command, "--duration", "10"])
     assert result.exit_code == 0, result.output
     warning = (
-        "steppe: warning: engine.args: kv_cache_dtype, quantization act on a live engine only; "
-        "a simulation goes without them\n"
+        "steppe: warning: engine.args: only a live engine takes kv_cache_dtype, quantization; "
+        "a simulation goes without\n"
     )
     assert result.stderr == (warning if args else "")
 

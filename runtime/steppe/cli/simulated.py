@@ -128,9 +128,10 @@ def warn_of_lengths(config: RunConfig) -> None:
 def warn_of_args(engine: EngineSection) -> None:
     """Say in one line on stderr which arguments of a live engine a simulation goes without."""
     if engine.args:
+        keys = ", ".join(sorted(engine.args))
         click.echo(
-            f"steppe: warning: engine.args: {', '.join(sorted(engine.args))} act on a live engine "
-            "only; a simulation goes without them",
+            f"steppe: warning: engine.args: only a live engine takes {keys}; "
+            "a simulation goes without",
             err=True,
         )
 
