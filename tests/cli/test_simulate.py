@@ -19,6 +19,7 @@ from steppe.cli.simulate import arrivals_for, frontier_for
 from steppe.cli.simulated import simulated_fleet
 from steppe.config import FrontierSection, ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
+from steppe.frontier.file import read_frontier
 from steppe.report.run import read_run
 from steppe.sim.run import simulate as simulated
 
@@ -236,6 +237,76 @@ def test_an_slo_that_no_operating_point_keeps_is_told_of(
     assert result.exit_code == exit_code, result.output
     assert re.fullmatch(said, result.stderr)
     assert (tmp_path / "run").exists() == (exit_code == 0)
+
+
+@pytest.mark.parametrize("args", [{}, {"quantization": "fp8", "kv_cache_dtype": "fp8"}])
+def test_engine_arguments_that_a_simulation_does_not_know_are_told_of_in_one_line(
+    tmp_path: Path, args: dict[str, str]
+) -> None:
+    config = yaml.safe_load(CONFIG) | {"engine": {"max_batch_limit": 16, "args": args}}
+    (tmp_path / "args.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "args.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "10"])
+    assert result.exit_code == 0, result.output
+    warning = (
+        "steppe: warning: engine.args: only a live engine takes kv_cache_dtype, quantization; "
+        "a simulation goes without\n"
+    )
+    assert result.stderr == (warning if args else "")
+
+
+def test_the_utilisation_of_a_sweep_without_lengths_is_that_of_the_load(tmp_path: Path) -> None:
+    config = yaml.safe_load(CONFIG) | {"frontier": {"sweep": {}}}
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "plain.yaml"), "--record", str(tmp_path / "plain")]
+    result = CliRunner().invoke(main, [*command, "--duration", "20"])
+    assert result.exit_code == 0, result.output
+    assert not result.stderr
+    assert simulate(tmp_path, "--duration", "20").exit_code == 0
+    full_tps, said_tps = (
+        read_frontier(tmp_path / run / "frontier.yaml").full.output_tps for run in ("plain", "run")
+    )
+    assert full_tps == pytest.approx(said_tps, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("policy", "slo", "said"),
+    [
+        ("follow_budget", {"tpot_s": 0.05, "ttft_s": 0.05}, r"133\.6 at .* the SLO of 0\.05 s"),
+        ("clocks_and_replicas", {"tpot_s": 0.05}, r"133\.6 at .* the SLO of 0\.05 s"),
+        ("save_energy", {"tpot_s": 0.06}, r"171\.8 at .* 0\.9 of the SLO of 0\.06 s"),
+        ("follow_budget", {"tpot_s": 0.15}, None),
+        ("reactive", {"tpot_s": 0.05}, None),
+    ],
+)
+def test_an_slo_at_which_the_fleet_cannot_serve_the_load_is_told_of(
+    tmp_path: Path, policy: str, slo: dict[str, float], said: str | None
+) -> None:
+    config = yaml.safe_load(CONFIG) | {"slo": slo, "control": {"policy": policy}}
+    (tmp_path / "hasty.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "hasty.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "30"])
+    assert result.exit_code == 0, result.output
+    if said is None:
+        assert not result.stderr
+    else:
+        asked = r"the load asks for 306\.5 output tokens/s on average"
+        head = rf"steppe: warning: slo\.tpot_s: {asked}, all 3 replicas give {said}"
+        assert re.fullmatch(head + r" per output token\n", result.stderr)
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 1.5])
+def test_an_slo_that_costs_nothing_is_not_told_of_whatever_the_load(
+    tmp_path: Path, utilisation: float
+) -> None:
+    config = yaml.safe_load(CONFIG)
+    config["load"]["utilisation"] = utilisation
+    config["slo"] = {"tpot_s": 0.15 if utilisation > 1 else 0.05}
+    (tmp_path / "calm.yaml").write_text(yaml.safe_dump(config))
+    command = ["simulate", str(tmp_path / "calm.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "30"])
+    assert result.exit_code == 0, result.output
+    assert not result.stderr
 
 
 def config_of(load: Mapping[str, object], duration_s: float = 86_400 / 24) -> RunConfig:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,30 @@ def test_a_trace_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(TraceError, match="not UTF-8"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("trace.csv.gz", AZURE), ("TRACE.CSV.GZ", BURSTGPT), ("m.jsonl.gz", MOONCAKE)],
+)
+def test_a_trace_may_be_gzipped(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(("\ufeff" + text).replace("\n", "\r\n").encode()))
+    assert read_trace(path) == read_trace(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [AZURE.encode(), gzip.compress(AZURE.encode())[:-20], b"\x1f\x8b"],
+    ids=["plain", "cut short", "begun"],
+)
+def test_a_trace_that_is_called_gzipped_and_is_not_is_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=r"trace\.csv\.gz: asked for a gzipped .*, found: \S"):
         read_trace(path)
 
 

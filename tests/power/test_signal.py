@@ -52,6 +52,11 @@ def test_own_use_is_no_supply(signal: SignalFile) -> None:
     assert signal.read() == Fresh(0.0, 0.0)
 
 
+def test_a_number_after_a_byte_order_mark_is_read(signal: SignalFile) -> None:
+    write(signal.path, "\ufeff123.5\r\n", age_s=1.0)
+    assert signal.read() == Fresh(123.5, 1.0)
+
+
 NO_NUMBERS = ("", "many", "nan", "inf", "1 2", "9" * 400, "1_50", "1e999", "0x10", "1,5", "\u0663")
 
 

@@ -28,3 +28,18 @@ def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
         replica.fail()
     assert read.read_meter().energy_j == pytest.approx(0.0, abs=1e-9)
     assert unread.read_meter().energy_j == pytest.approx(alive_j)
+
+
+def test_of_a_request_that_is_cut_off_in_its_prompt_what_was_computed_counts(
+    curved_model: Any,
+) -> None:
+    queue = EventQueue()
+    limits, times = EngineLimits(chunk_tokens=100), Transitions(0.0, 0.0, 0.0, 0.0)
+    kind = ReplicaKind(curved_model, limits, 600, 1200, times)
+    replica = Replica(kind, queue, 1200, lambda _, __: None)
+    request = Request(1, Arrival(0.0, 1000, 10))
+    replica.offer(request)
+    queue.run_until(0.035)
+    ((cut_off, tokens),) = replica.fail()
+    cut_off.end(queue.now_s, "cancelled", tokens)
+    assert request.record().prompt_tokens == 300

@@ -281,3 +281,17 @@ def count_events(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(EventQueue, "at", counting)
     return counted
+
+
+def test_prompts_that_nobody_computed_are_not_counted() -> None:
+    notes, _ = run(scenario(config_of(0.0), poisson(2.0)))
+    assert notes.requests
+    assert {request.prompt_tokens for request in notes.requests} == {0}
+    served, _ = run(scenario(config_of(), poisson(2.0)))
+    completed = [request for request in served.requests if request.outcome == "completed"]
+    assert len(completed) > 200
+    asked = poisson(2.0)
+    assert {
+        request.prompt_tokens - asked[int(request.id.split("-")[1]) - 1].prompt_tokens
+        for request in completed
+    } == {0}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from steppe.cli.frontier_subject import configured_frontier
-from steppe.cli.simulated import check_sweep, simulated_fleet
+from steppe.cli.simulated import check_sweep, simulated_fleet, swept_as_load
 from steppe.config import (
     ConstantSupply,
     EmulatedSection,
@@ -62,9 +62,10 @@ def check_files(config: RunConfig) -> PowerBudget:
         configured_frontier(config)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
-    check_sweep(config)
     if isinstance(config.device, ModelledSection):
-        simulated_fleet(config)
+        simulated_fleet(swept_as_load(config))
+    else:
+        check_sweep(config)
     return budget
 
 

@@ -19,8 +19,15 @@ from steppe.cli.frontier_subject import configured_frontier, subject_of
 from steppe.cli.inputs import held_signals, warn_of_early_end
 from steppe.cli.leaving import leaving_on_signals
 from steppe.cli.out_folders import NewFolder
-from steppe.cli.simulated import length_limits, mean_request, simulated_fleet
-from steppe.cli.slo import check_slo
+from steppe.cli.simulated import (
+    length_limits,
+    mean_request,
+    simulated_fleet,
+    swept_as_load,
+    warn_of_args,
+    warn_of_lengths,
+)
+from steppe.cli.slo import check_slo, warn_of_slow_fleet
 from steppe.config import (
     RunConfig,
     load_config,
@@ -67,16 +74,16 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     record.
     """
     console = Console(stderr=as_json)
-    settings = load_config(config)
-    if duration is not None:
-        settings = settings.model_copy(
-            update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
-        )
-    settings = settings.model_copy(update={"power": held_signals(settings.power)})
+    asked = _asked(config, duration)
+    settings = swept_as_load(asked)
     fleet = simulated_fleet(settings)
     frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier)
+    warn_of_args(asked.engine)
+    warn_of_lengths(asked)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas)
+    asked_tps = sum(arrival.output_tokens for arrival in arrivals) / settings.sim.duration_s
+    warn_of_slow_fleet(settings, frontier, fleet.replicas, asked_tps)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s)
     console.print(
@@ -96,6 +103,16 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         click.echo(summary_text(summary), nl=False)
     else:
         console.print(summary_panel(summary, record))
+
+
+def _asked(config: Path, duration: float | None) -> RunConfig:
+    """Return the configuration with the duration that is asked for, and its signals read."""
+    settings = load_config(config)
+    if duration is not None:
+        settings = settings.model_copy(
+            update={"sim": settings.sim.model_copy(update={"duration_s": duration})}
+        )
+    return settings.model_copy(update={"power": held_signals(settings.power)})
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 
-from steppe.config import ModelledSection, RunConfig
+from steppe.config import EngineSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError
 from steppe.frontier.roofline_file import read_longest_context
 from steppe.load import arrivals as loads
@@ -19,6 +20,8 @@ from steppe.sim.points import Lengths
 
 DRAWS = 20_000
 """Synthetic requests whose mean is taken."""
+FAR_SHARE = 0.5
+"""Lengths of a sweep that differ from the load's by more than this are told of."""
 
 
 def simulated_fleet(config: RunConfig) -> FleetSettings:
@@ -67,10 +70,14 @@ def mean_request(config: RunConfig) -> Lengths:
     Raises:
         TraceError: The request trace cannot be read.
     """
-    load, sweep = config.load, config.frontier.sweep
+    sweep = config.frontier.sweep
     if sweep is not None:
         return Lengths(sweep.prompt_tokens, sweep.output_tokens)
-    limits = length_limits(config)
+    return _load_request(config)
+
+
+def _load_request(config: RunConfig) -> Lengths:
+    load, limits = config.load, length_limits(config)
     if load.trace == "synthetic":
         rng = np.random.default_rng(0)
         drawn = AZURE_LENGTHS.draw(rng, DRAWS, load.length_scale, limits)
@@ -78,6 +85,55 @@ def mean_request(config: RunConfig) -> Lengths:
         scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
         drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
     return Lengths(*drawn.mean(axis=0).tolist())
+
+
+def swept_as_load(config: RunConfig) -> RunConfig:
+    """Return the configuration with a sweep of the load's mean request, unless it gives lengths.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    sweep = config.frontier.sweep
+    if sweep is None or sweep.gives_lengths:
+        return config
+    mean = _load_request(config)
+    prompt, output = (max(1, round(tokens)) for tokens in (mean.prompt_tokens, mean.output_tokens))
+    swept = sweep.model_copy(update={"prompt_tokens": prompt, "output_tokens": output})
+    frontier = config.frontier.model_copy(update={"sweep": swept})
+    return config.model_copy(update={"frontier": frontier})
+
+
+def warn_of_lengths(config: RunConfig) -> None:
+    """Say in one line on stderr when a sweep gives lengths that are far from the load's.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    sweep = config.frontier.sweep
+    if sweep is None or not sweep.gives_lengths:
+        return
+    mean = _load_request(config)
+    if (
+        abs(sweep.prompt_tokens - mean.prompt_tokens) > FAR_SHARE * mean.prompt_tokens
+        or abs(sweep.output_tokens - mean.output_tokens) > FAR_SHARE * mean.output_tokens
+    ):
+        click.echo(
+            "steppe: warning: frontier.sweep: the points and load.utilisation are those of "
+            f"requests of {sweep.prompt_tokens} prompt and {sweep.output_tokens} output tokens, "
+            f"the load's have {mean.prompt_tokens:.0f} and {mean.output_tokens:.0f} on average",
+            err=True,
+        )
+
+
+def warn_of_args(engine: EngineSection) -> None:
+    """Say in one line on stderr which arguments of a live engine a simulation goes without."""
+    if engine.args:
+        keys = ", ".join(sorted(engine.args))
+        click.echo(
+            f"steppe: warning: engine.args: only a live engine takes {keys}; "
+            "a simulation goes without",
+            err=True,
+        )
 
 
 def length_limits(config: RunConfig) -> LengthLimits:

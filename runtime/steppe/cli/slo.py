@@ -9,6 +9,9 @@ from steppe.control.policy import SLO_SHARE, at_slo
 from steppe.errors import ConfigError, InfeasibleError
 from steppe.frontier.pareto import Frontier
 
+KEEPS_SLO = ("follow_budget", "clocks_and_replicas", "save_energy")
+"""Policies that use only points that keep the SLO, where there are any."""
+
 
 def check_slo(config: RunConfig, frontier: Frontier) -> None:
     """Say in one line on stderr when no operating point keeps the SLO.
@@ -28,3 +31,32 @@ def check_slo(config: RunConfig, frontier: Frontier) -> None:
         if saves:
             raise ConfigError(line) from error
         click.echo(f"steppe: warning: {line}; the policy goes without it", err=True)
+
+
+def warn_of_slow_fleet(
+    config: RunConfig, frontier: Frontier, replicas: int, asked_tps: float
+) -> None:
+    """Say in one line on stderr when the fleet cannot serve its load for its SLO.
+
+    Args:
+        config: The configuration.
+        frontier: Operating points of one replica.
+        replicas: How many there are.
+        asked_tps: Output tokens/s that the load asks for on average.
+    """
+    policy, tpot_s = config.control.policy, config.slo.tpot_s
+    share = SLO_SHARE if policy == "save_energy" else 1.0
+    if policy not in KEEPS_SLO:
+        return
+    try:
+        kept_tps = at_slo(frontier, tpot_s, share).full.output_tps
+    except InfeasibleError:
+        return
+    if kept_tps < frontier.full.output_tps and asked_tps > replicas * kept_tps:
+        of_slo = "" if share == 1 else f"{share:.3g} of "
+        click.echo(
+            f"steppe: warning: slo.tpot_s: the load asks for {asked_tps:.4g} output tokens/s on "
+            f"average, all {replicas} replicas give {replicas * kept_tps:.4g} at the fastest point "
+            f"that keeps {of_slo}the SLO of {tpot_s:.3g} s per output token",
+            err=True,
+        )

@@ -27,7 +27,8 @@ class LoadSection(Section):
     """The load that `steppe demo` and `steppe simulate` put on the fleet."""
 
     trace: str = "synthetic"
-    """`synthetic`, or the path of a trace in the Azure, BurstGPT or Mooncake format."""
+    """`synthetic`, or the path of a trace in the Azure, BurstGPT or Mooncake format; gzipped where
+    it ends with `.gz`."""
     length_scale: Positive = 1.0
     """Factor on the trace's prompt and output lengths."""
     utilisation: Positive = 0.8

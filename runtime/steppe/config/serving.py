@@ -35,7 +35,7 @@ class EngineSection(Section):
     transformers that of 16384 tokens. `steppe simulate` takes it on modelled GPUs only: see
     `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed on as they are."""
+    """Further vLLM engine arguments, passed on as they are; `steppe simulate` goes without them."""
 
     @model_validator(mode="after")
     def _args_are_vllms(self) -> EngineSection:
@@ -48,7 +48,7 @@ class SweepSection(Section):
     """Measure the frontier at start-up, on the replicas themselves.
 
     `steppe simulate` computes it instead for requests of this mean length, in which it also
-    counts the KV cache: give the load's.
+    counts the KV cache; where neither length is given, for the mean request of the load.
     """
 
     clocks: Annotated[int, Field(ge=2)] = 5
@@ -64,6 +64,11 @@ class SweepSection(Section):
     """Length of one measured window, s; a simulation has none."""
     prompt_tokens: Count = 128
     output_tokens: Count = 64
+
+    @property
+    def gives_lengths(self) -> bool:
+        """Whether the file gives a length; without, a live sweep takes the defaults."""
+        return not self.model_fields_set.isdisjoint(("prompt_tokens", "output_tokens"))
 
     @field_validator("batch_limits")
     @classmethod

@@ -1,6 +1,7 @@
 """Request traces as they are published: Azure, BurstGPT and Mooncake.
 
-Each reader takes the file unchanged. The formats are told apart by their first line:
+Each reader takes the file unchanged, gzipped where its name ends with `.gz`. The formats are told
+apart by their first line:
 
 - Azure LLM inference traces (Azure/AzurePublicDataset, CC-BY 4.0), CSV with
   `TIMESTAMP,ContextTokens,GeneratedTokens`, times of day;
@@ -13,7 +14,9 @@ Each reader takes the file unchanged. The formats are told apart by their first 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,7 +106,12 @@ def read_mooncake(path: Path) -> tuple[Arrival, ...]:
 
 def _text_of(path: Path) -> str:
     try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path, "rt", encoding="utf-8-sig") as file:
+                return file.read()
         return path.read_text(encoding="utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TraceError(f"{path}: asked for a gzipped trace, found: {error}") from error
     except OSError as error:
         raise TraceError(f"{path}: asked for a request trace, found: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -76,7 +76,7 @@ class SignalFile:
     def look(self) -> tuple[Reading | Unfinished, float | None]:
         """Return what the file says now and its modification time, s; None where it has none."""
         try:
-            with open(self.path, opener=_open_at_once) as file:
+            with open(self.path, encoding="utf-8-sig", opener=_open_at_once) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     return Missing(f"{self.path}: asked for a file, found something else"), None
                 text = file.read(_LONGEST_TEXT + 1)

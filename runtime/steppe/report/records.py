@@ -111,7 +111,8 @@ class RequestRecord:
         ttft_s: Arrival to the first output token, s.
         e2e_s: Arrival to the last output token, s.
         tpot_s: Time per output token after the first, s.
-        prompt_tokens: Tokens of the prompt.
+        prompt_tokens: Tokens of the prompt; of a request that ended before its first output token,
+            those that were computed.
         cached_tokens: Those of them that the prefix cache held.
         output_tokens: Tokens generated, also by a request that did not complete.
         energy_j: Energy charged to it, J.

@@ -152,17 +152,19 @@ class Batch:
             sequence.prompt_left -= tokens
             sequence.cached += tokens
             self.cached += tokens
+            request = sequence.request
+            request.computed_tokens = max(request.computed_tokens, sequence.cached)
             if sequence.prompt_left:
                 continue
             self._prompts.remove(sequence)
             self.output_tokens += 1
             sequence.output_left -= 1
-            if sequence.request.first_s is None:
-                sequence.request.first_s = now_s
+            if request.first_s is None:
+                request.first_s = now_s
                 self.begun += 1
             if sequence.output_left:
                 self._start_decoding(sequence)
-                heappush(self._due, (sequence.finish_at, sequence.request.number, sequence))
+                heappush(self._due, (sequence.finish_at, request.number, sequence))
             else:
                 self._finish(sequence, now_s, finished)
         self.chunks = []

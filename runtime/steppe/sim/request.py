@@ -34,6 +34,7 @@ class Request:
         number: Its arrival number, from 1.
         arrival: What the client sent.
         first_s: When its first token came, s; None before.
+        computed_tokens: Most tokens that an engine held of it while it computed its prompt.
         output_tokens: Tokens that it got, known when it ends.
         energy_j: What it was charged so far, J.
         replica: Index of the replica that has it, or had it last; None before.
@@ -43,6 +44,7 @@ class Request:
 
     __slots__ = (
         "arrival",
+        "computed_tokens",
         "end_s",
         "energy_j",
         "finish",
@@ -56,7 +58,7 @@ class Request:
         self.number = number
         self.arrival = arrival
         self.first_s: float | None = None
-        self.output_tokens = 0
+        self.computed_tokens = self.output_tokens = 0
         self.energy_j = 0.0
         self.replica: int | None = None
         self.end_s = 0.0
@@ -82,7 +84,7 @@ class Request:
             ttft_s=ttft_s,
             e2e_s=self.end_s - at_s,
             tpot_s=tpot_s,
-            prompt_tokens=arrival.prompt_tokens,
+            prompt_tokens=min(self.computed_tokens, arrival.prompt_tokens),
             cached_tokens=0,
             output_tokens=tokens,
             energy_j=self.energy_j,
