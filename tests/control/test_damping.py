@@ -225,6 +225,17 @@ def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> 
     assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
 
 
+def test_a_window_in_which_the_draw_was_on_its_way_teaches_nothing(fleets: Any) -> None:
+    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, now_s=10.0, budget_w=107.0, draw_w=100.0))
+    policy.decide(replace(seen, now_s=10.1, budget_w=107.0, draw_w=100.0))
+    assert policy.ratio == pytest.approx(1.0)
+    policy.decide(replace(seen, now_s=11.0, budget_w=107.0, draw_w=100.0))
+    assert policy.ratio < 1.0
+
+
 def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     inner = Spends()
     policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)

@@ -27,7 +27,8 @@ LEAST_STEP = 0.1
 """A change of the planned draw, or of what a look ahead counts on now, that is a step, share."""
 FOLLOWED_S = 0.3
 """After a step, and after replicas left or began to move, a window that began sooner than this
-says nothing: the draw was on its way, s."""
+says nothing: the draw was on its way, s. Nor does one that is shorter, for it is on its way to the
+plan in most of it."""
 LEAST_CUT = 0.2
 """Replicas are put to sleep for want of use only if they are this share of the fleet."""
 LEAVING_SHARE = 0.015
@@ -155,7 +156,8 @@ class Corrected:
                 self.margin.forget()
                 self.ratio = (1 + self.ratio) / 2
             return
-        if self._at_s < self._followed_s or seen.draw_w is None:
+        is_short = seen.now_s - self._at_s < FOLLOWED_S
+        if is_short or self._at_s < self._followed_s or seen.draw_w is None:
             return
         expected_w = self._last.draw_w * self.ratio * (1 - self.dip.depth * self._full)
         error = _within_bounds(seen.draw_w / expected_w) - 1
