@@ -324,3 +324,13 @@ def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> 
         scene.report(number, report_of("replica-1"), report_of("replica-2", draw_w=draw_w))
         scene.fleet.observe(float(number))
     assert [watts for _, watts in scene.budget.settled] == [130.0, 90.0, 130.0]
+
+
+def test_the_word_of_the_gateway_counts_at_the_first_look_though_it_is_late_then(
+    scene: Scene,
+) -> None:
+    scene.fleet.hear_gateway(longest_s=1.0)
+    scene.gateway.ready = False
+    seen = scene.fleet.observe(1.0)
+    assert seen.waiting == status_of().waiting > 0
+    assert seen.outstanding == sum(status_of().outstanding.values()) > 0

@@ -31,6 +31,8 @@ PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""
 METER_DELAY_S = 0.1
 """How late an energy counter shows a change: its own period."""
+HEAR_S = 2.0
+"""Longest wait of a controller that goes on from another for the word of the gateway, s."""
 RETRY_S = 1.0
 """How long a loop rests whose tick has failed, s."""
 
@@ -179,6 +181,7 @@ class Controller:
             self._thread.join(timeout=10 * self._config.control.period_s)
 
     def _go_on_from(self, last: Progress) -> None:
+        self._fleet.hear_gateway(HEAR_S)  # or replicas that serve would seem to have no work
         self._fleet.nodes.numbers = dict(last.numbers)
         self._last_budget_w, self._last_s = last.budget_w, last.tick.t_s
         self._budget.go_on_from(last.tick.t_s, last.tick.battery)

@@ -165,6 +165,13 @@ class LiveFleet:
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
 
+    def hear_gateway(self, longest_s: float) -> None:
+        """Wait for the first word of the gateway: before it, nobody seems to ask for anything."""
+        status = self._gateway.status.remote()
+        done, _ = ray.wait([status], timeout=longest_s)
+        for call in done:
+            self._take_status(call)
+
     def _asked(self, now_s: float) -> Asked:
         """Return what clients ask for; nothing before the gateway has told its totals."""
         status = self._status
