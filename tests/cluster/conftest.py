@@ -144,7 +144,7 @@ class Serving:
         seen = len(self.ticks())
         return until(lambda: self.ticks()[seen:], within_s, "another tick")[-1]
 
-    def wait_for_states(self, *states: str, within_s: float = 90) -> None:
+    def wait_for_states(self, *states: str, within_s: float = 180) -> None:
         """Wait until a new tick shows the replicas in these states."""
         begun = len(self.ticks())
         until(
