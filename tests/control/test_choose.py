@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from steppe.config import ControlSection, HorizonSection
 from steppe.config.control import PolicyName
 from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.corrected import Corrected
+from steppe.control.damping import Dwelling, Ramped
 from steppe.control.loosened import Loosened
 from steppe.control.planned import Planned
 from steppe.control.state import ReplicaState

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.damping import Corrected
+from steppe.control.corrected import Corrected
 from steppe.control.dip import MOST_DEPTH, Dip, FilledUp, full_share
 from steppe.control.margin import Margin
 from steppe.control.plan import AwakeBounds, Plan

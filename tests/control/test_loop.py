@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.corrected import Corrected
+from steppe.control.damping import Dwelling, Ramped
 from steppe.control.loop import ControlLoop, while_clocks_rest
 from steppe.control.margin import Margin
 from steppe.control.policy import FollowBudget

@@ -106,3 +106,17 @@ def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_t
     assert (frozen, sleeps) == (10, 0)
     assert seen.waiting
     assert not seen.replicas[1].outstanding
+
+
+def test_what_sleepers_draw_is_told_once_they_have_slept_through_a_window(
+    curved_model: Any,
+) -> None:
+    world, told = World(curved_model, 2), []
+    for at_s in (1.0, 2.0, 3.0):
+        world.queue.run_until(at_s)
+        world.fleet.read_meters()
+        told.append(world.fleet.observe(at_s).asleep_w)
+        if at_s == 1.0:
+            world.fleet.apply([Sleep("replica-2")])
+    drawn_w = world.fleet.record(1.0, 1000.0, ()).replicas[1].draw_w
+    assert told == [None, None, drawn_w]

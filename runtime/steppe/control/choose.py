@@ -15,7 +15,8 @@ from steppe.control.baselines import (
     Reactive,
     ReplicasOnly,
 )
-from steppe.control.damping import Corrected, Dwelling, Ramped
+from steppe.control.corrected import Corrected
+from steppe.control.damping import Dwelling, Ramped
 from steppe.control.dip import Dip, FilledUp
 from steppe.control.full_batches import FullBatches, full_batches
 from steppe.control.kept_limits import KeptLimits

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from steppe.control.ahead import Ahead, Deferrable, HorizonPlan, HorizonTerms
-from steppe.control.damping import LEAST_STEP
+from steppe.control.corrected import LEAST_STEP
 from steppe.control.horizon import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import SPARE_SHARE, BoundedPolicy

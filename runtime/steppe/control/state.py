@@ -104,6 +104,8 @@ class Observation:
         waiting: Requests that no replica has taken yet.
         replicas: All replicas, in a fixed order.
         deferrable: What of the demand and of the waiting requests may wait.
+        asleep_w: Mean draw of a replica that sleeps, as it was metered last, W; None when none did
+            all through a window, or no meter answered.
     """
 
     now_s: float
@@ -113,6 +115,7 @@ class Observation:
     waiting: int
     replicas: tuple[ReplicaSeen, ...]
     deferrable: DeferrableSeen = NONE_DEFERRABLE
+    asleep_w: float | None = None
 
     @property
     def frozen(self) -> int:

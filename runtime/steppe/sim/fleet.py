@@ -19,6 +19,9 @@ from steppe.sim.member import Member
 from steppe.sim.replica import Replica, Stepped
 from steppe.sim.request import Arrival, Request
 
+FROZEN_S = 0.5
+"""Windows tell what a sleeper draws that begin so long after it was told to sleep, s."""
+
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
@@ -125,6 +128,7 @@ class SimulatedFleet:
                 ]
             ),
             deferrable=asked.deferrable,
+            asleep_w=self._asleep_w(),
         )
         return self.seen
 
@@ -238,6 +242,13 @@ class SimulatedFleet:
                 for replica, member, tokens in zip(seen.replicas, self._members, fresh, strict=True)
             ]
         )
+
+    def _asleep_w(self) -> float | None:
+        """Return the mean draw of those that slept through the last window, W; None if none did."""
+        width_s = self._window.width_s
+        latest_s = self._window.end_s - width_s - FROZEN_S
+        slept_w = [m.draw_w(width_s) for m in self._members if m.has_slept_since(latest_s)]
+        return sum(slept_w) / len(slept_w) if slept_w else None
 
     def _traffic(self, now_s: float) -> Traffic:
         tokens = sum([member.replica.output_tokens for member in self._members])

@@ -106,6 +106,10 @@ class Member:
         """Return the mean draw of the last window, W, which was so long, s; 0 before the first."""
         return self.drawn_j / window_s if window_s > 0 else 0.0
 
+    def has_slept_since(self, time_s: float) -> bool:
+        """Tell whether it was told to sleep at a time, s, or before."""
+        return self.state == ReplicaState.ASLEEP and self._since_s <= time_s
+
     def fresh_tokens(self) -> int:
         """Return the tokens sampled since the last call."""
         before, self._counted = self._counted, self.replica.output_tokens

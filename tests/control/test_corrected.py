@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import LEAST_REST_S, MOST_CORRECTION, MOST_REST_S, Corrected
+from steppe.control.corrected import (
+    LAG_S,
+    LEAST_REST_S,
+    MOST_CORRECTION,
+    MOST_REST_S,
+    Corrected,
+)
 from steppe.control.margin import Margin
 from steppe.control.plan import Plan
+from steppe.control.policy import FollowBudget
 from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.pareto import Frontier
 from steppe.frontier.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
@@ -23,11 +31,14 @@ class Spends:
     """Plans to draw the whole budget; remembers the budgets it was asked with."""
 
     replicas: int = 2
+    sleepers_w: float = 0.0
     budgets_w: list[float] = field(default_factory=list)
 
     def decide(self, seen: Observation) -> Plan:
         self.budgets_w.append(seen.budget_w)
-        point = OperatingPoint(600, 1, 1.0, seen.budget_w / max(1, self.replicas))
+        point = OperatingPoint(
+            600, 1, 1.0, (seen.budget_w - self.sleepers_w) / max(1, self.replicas)
+        )
         return Plan((point,) * self.replicas, seen.budget_w)
 
 
@@ -287,7 +298,7 @@ def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do(fleet
     inner = Spends(replicas=4)
     policy = Corrected(inner, Margin(0.02, 2e-4), asleep_w=10.0)
     seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
-    follow(policy, seen, 1.0, 3)
+    follow(policy, seen, 1.0, 60)
     margin_w = policy.margin.share(4 / 16) * (200.0 - 12 * 10.0)
     assert inner.budgets_w[-1] == pytest.approx(200.0 - margin_w)
 
@@ -319,4 +330,53 @@ def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
     follow(policy, seen, 1.0, 9)
     for now_s, draw_w in zip(ticks_s, (100.0, 90.0, 77.0), strict=False):
         policy.decide(replace(seen, now_s=now_s, budget_w=70.0, draw_w=draw_w))
+    assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
+
+
+@pytest.mark.parametrize(("replicas", "budget_w"), [(6, 123.6), (6, 137.4)])
+def test_a_budget_that_stays_makes_no_replica_sleep_and_wake_in_turn(
+    fleets: Any, frontier: Frontier, replicas: int, budget_w: float
+) -> None:
+    inner = FollowBudget(frontier, frontier.drain.draw_w)
+    policy = Corrected(inner, Margin(0.05, 2e-4), frontier.asleep_w)
+    seen, counts = fleets.of([AWAKE] * replicas, budget_w).seen, []
+    for _ in range(20):
+        counts.append(len(policy.decide(seen := later(seen)).awake))
+    assert set(counts[5:]) == {counts[5]}
+
+
+@given(st.integers(1, 15), st.floats(0.75, 1.25), st.floats(7.0, 13.0))
+@settings(max_examples=50, deadline=None)
+def test_a_fleet_keeps_to_its_budget_whatever_its_awake_and_its_sleepers_draw_beside_the_plan(
+    fleets: Any, awake: int, bias: float, slept_w: float
+) -> None:
+    asleep = 16 - awake
+    policy = Corrected(Spends(awake, asleep * 10.0), Margin(0.0, 1.0), asleep_w=10.0)
+    seen, draw_w = fleets.of([AWAKE] * awake + [ASLEEP] * asleep, 600.0).seen, 0.0
+    for _ in range(120):
+        plan = policy.decide(seen)
+        draw_w = bias * (plan.draw_w - asleep * 10.0) + asleep * slept_w
+        seen = later(seen, draw_w=draw_w, asleep_w=slept_w)
+    assert draw_w == pytest.approx(600.0, rel=5e-3)
+
+
+def test_a_cut_that_puts_most_to_sleep_finds_what_was_learned_of_those_that_are_awake(
+    fleets: Any,
+) -> None:
+    inner = Spends(replicas=16)
+    policy = Corrected(inner, Margin(0.0, 1.0), asleep_w=10.0)
+    seen = fleets.of([AWAKE] * 16, 1600.0).seen
+    follow(policy, seen, 1.2, 60)
+    inner.replicas = 4
+    follow(policy, replace(seen, now_s=60.0, budget_w=400.0), 1.0, 1)
+    assert inner.budgets_w[-1] == pytest.approx(120.0 + (400.0 - 120.0) / 1.2, rel=1e-3)
+
+
+def test_what_clocks_take_to_move_is_no_error_of_the_points(fleets: Any) -> None:
+    policy = Corrected(Spends(), Margin(0.0, 1.0), 0.0)
+    seen, last_w = fleets.of([AWAKE] * 2, 100.0).seen, 100.0
+    for budget_w in (100.0, 96.0, 92.0, 88.0, 84.0, 80.0, 77.0):
+        plan_w = policy.decide(seen := replace(seen, budget_w=budget_w)).draw_w
+        seen = later(seen, draw_w=LAG_S * last_w + (1 - LAG_S) * plan_w)
+        last_w = plan_w
     assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
