@@ -52,6 +52,14 @@ class Nodes:
         return fresh
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a fleet was read: the last window of each node, and the tokens up to there."""
+
+    numbers: dict[str, int]
+    output_tokens: int
+
+
 @dataclass(slots=True)
 class Seen:
     """What one look at the fleet brought beside the observation.
@@ -135,6 +143,14 @@ class LiveFleet:
         fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
         self.seen = Seen(observation, self._fenced, fenced_w, budget, draw_w, running, reports)
         return self._left(self.seen)
+
+    def mark(self) -> Mark:
+        """Return how far the nodes were read."""
+        return Mark(dict(self.nodes.numbers), self._output_tokens)
+
+    def go_back_to(self, mark: Mark) -> None:
+        """Have the next look take in again what nodes told since: they keep what is not seen."""
+        self.nodes.numbers, self._output_tokens = dict(mark.numbers), mark.output_tokens
 
     def apply(self, actions: list[Action]) -> None:
         """Freeze what is fenced, and carry out actions in their order."""
