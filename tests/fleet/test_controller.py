@@ -323,3 +323,77 @@ def test_a_budget_that_cannot_be_told_fails_a_tick_and_not_the_loop(
     controller._tick_for_ever()
     assert "it is gone" in caplog.text
     assert controller.take().looks == looks + 4
+
+
+class VirtualStop:
+    """Waits in virtual time, and is set when that is over."""
+
+    def __init__(self, end_s: float) -> None:
+        self.now_s, self.end_s = 0.0, end_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, timeout: float) -> bool:
+        self.now_s += timeout
+        return self.now_s >= self.end_s
+
+    def set(self) -> None: ...
+
+
+class FailingLoop:
+    """The loop of a stage; its node closes a window at each tick, and one tick fails at its end."""
+
+    def __init__(self, stage: Stage, fails_at: int) -> None:
+        self.times = TickTimes(lambda _: 100.0, 1.0, 0.0)
+        self._stage, self._loop, self._fails_at = stage, stage.controller._loop, fails_at
+        self._kept: list[NodeReport] = []
+        self.ticks = 0
+
+    def tick(self, now_s: float) -> Any:
+        self._stage.report(energy_j=10.0 + self.ticks, output_tokens=1 + self.ticks)
+        self._kept += self._stage.node.answers["report"]
+        self._stage.node.answers["report"] = list(self._kept)
+        assert self._loop is not None
+        plan = self._loop.tick(now_s)
+        self.ticks += 1
+        if self.ticks == self._fails_at:
+            raise ValueError("it cannot be carried out")
+        return plan
+
+
+def test_the_record_after_a_tick_that_failed_takes_in_its_window(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller: Any = stage.controller
+    controller.end()
+    virtual, loop = VirtualStop(6.5), FailingLoop(stage, fails_at=3)
+    monkeypatch.setattr("steppe.fleet.controller.time", virtual)
+    controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
+    controller._last_s = 0.0
+    controller._tick_for_ever()
+    records = controller.take().ticks
+    assert [record.t_s for record in records] == pytest.approx([2.0, 4.1, 5.0, 6.0], abs=0.2)
+    assert [record.energy_j for record in records] == [11.0, 12.0 + 13.0, 14.0, 15.0]
+    assert [record.output_tokens for record in records] == [2, 3 + 4, 5, 6]
+    assert records[1].draw_w == pytest.approx(10.0)
+    assert controller._fleet._output_tokens == sum(range(1, 7))
+
+
+def test_a_record_that_nobody_can_be_told_of_is_not_made_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller: Any = stage.controller
+    stage.tick(1.0)
+
+    def fail(*_: Any) -> None:
+        raise ValueError("no metrics")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller._exposition, "update", fail)
+        with pytest.raises(ValueError, match="no metrics"):
+            stage.tick(2.0, energy_j=30.0)
+    stage.tick(3.0, energy_j=40.0, output_tokens=8)
+    records = controller.take().ticks
+    assert [(record.t_s, record.energy_j) for record in records] == [(2.0, 30.0), (3.0, 40.0)]
+    assert records[1].output_tps == 8.0

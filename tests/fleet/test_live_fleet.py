@@ -10,7 +10,7 @@ import ray
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
-from steppe.fleet.live_fleet import LiveFleet
+from steppe.fleet.live_fleet import LiveFleet, Sleepers
 from steppe.fleet.members import REST_MARGIN, Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -189,6 +189,87 @@ def test_actions_become_limits_in_their_order(scene: Scene) -> None:
     ]
     assert scene.replicas["replica-2"].names() == ["status", "freeze"]
     assert scene.member(2).state == ASLEEP
+
+
+def limits_of(scene: Scene) -> list[list[SetLimits]]:
+    """Return the limits that were set, by tick."""
+    return [args[0] for name, args in scene.node.asked if name == "apply"]
+
+
+def test_who_is_put_to_sleep_ends_its_step_at_the_least_clock_of_a_plan_and_then_rests(
+    scene: Scene,
+) -> None:
+    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.report(1, report_of("replica-1"), report_of("replica-2", running=0))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
+    scene.report(2, report_of("replica-1", stepping=True), report_of("replica-2"))
+    scene.fleet.observe(2.0)
+    scene.fleet.apply([])
+    scene.report(3, report_of("replica-1", tokens={7: (0, 1)}), report_of("replica-2"))
+    scene.fleet.observe(3.0)
+    for _ in range(2):
+        scene.fleet.apply([])
+    assert limits_of(scene) == [
+        [SetLimits("replica-1", 600, 1, "asleep"), SetLimits("replica-2", None, 1, "asleep")],
+        [SetLimits("replica-1", None, 1, "asleep")],
+    ]
+
+
+def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
+    scene: Scene,
+) -> None:
+    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.report(1, report_of("replica-1", clock_mhz=400), report_of("replica-2", clock_mhz=0))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
+    assert [limits.clock_mhz for limits in limits_of(scene)[0]] == [400, None]
+
+
+def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: Scene) -> None:
+    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.report(1, report_of("replica-1"))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-1")])
+    scene.report(2, report_of("replica-1"))
+    scene.fleet.observe(2.0)
+    for _ in range(2):
+        scene.fleet.apply([Wake("replica-1", 900, 4)])
+    last = [limits[-1] for limits in limits_of(scene)[1:]]
+    assert last == [SetLimits("replica-1", 900, 4, "awake")] * 2
+
+
+def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) -> None:
+    scene.member().adopt(ReplicaStatus("http://there", True, 7), 0.0)
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    for _ in range(2):
+        scene.fleet.apply([])
+    assert limits_of(scene) == [[SetLimits("replica-1", None, 1, "asleep")]]
+
+
+@pytest.mark.parametrize(
+    ("told", "more_w"),
+    [
+        ({"draw_w": 12.0}, 2.0),
+        ({"draw_w": 9.0}, 0.0),
+        ({"draw_w": 40.0, "stepping": True}, 0.0),
+        ({"draw_w": 40.0, "tokens": {7: (0, 1)}}, 0.0),
+        ({"draw_w": 900.0}, 10.0 * (REST_MARGIN - 1)),
+    ],
+)
+def test_what_a_sleeper_draws_beyond_its_plan_is_off_the_budget_of_the_others(
+    scene: Scene, told: dict[str, Any], more_w: float
+) -> None:
+    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-2")])
+    scene.report(1, report_of("replica-1"), report_of("replica-2", **told))
+    seen = scene.fleet.observe(2.0)
+    assert seen.budget_w == pytest.approx(100.0 - more_w)
+    assert seen.draw_w == pytest.approx(40.0 + told["draw_w"] - more_w)
+    scene.fleet.apply([Wake("replica-2", 900, 4)])
+    assert scene.fleet.observe(3.0).budget_w == 100.0
 
 
 def test_what_a_later_run_asks_of_the_same_nodes_comes_later_though_its_time_is_shorter(

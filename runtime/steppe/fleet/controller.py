@@ -18,7 +18,7 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.exposition import Exposition
-from steppe.fleet.live_fleet import LiveFleet
+from steppe.fleet.live_fleet import LiveFleet, Sleepers
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
@@ -99,6 +99,7 @@ class Controller:
         self._last_budget_w: float | None = None
         self._last_s = 0.0
         self._progress: Progress | None = None
+        self._recorded = self._fleet.mark()
         self._looks = 0
 
     def join(self, placements: list[Placement]) -> None:
@@ -150,6 +151,7 @@ class Controller:
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.watts_at, control.period_s, control.lead_s)
+        self._fleet.sleepers = Sleepers(frontier.floor.clock_mhz, frontier.asleep_w)
         self._loop = ControlLoop(self._fleet, policy, rule, times)
         points = Points.of(frontier, tpot_s)
         self._lookout = Lookout(points, budget.forecast)
@@ -161,6 +163,7 @@ class Controller:
             self._last_s = self._now_s()
         else:
             self._go_on_from(last)
+        self._recorded = self._fleet.mark()
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
 
@@ -207,6 +210,7 @@ class Controller:
                     self._tick(now_s)
             except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
                 _log.exception("a tick failed; the limits stay as they are")
+                self._fleet.go_back_to(self._recorded)  # its window goes on
                 self._stop.wait(RETRY_S)
 
     def _tick(self, now_s: float) -> None:
@@ -220,14 +224,15 @@ class Controller:
         self._shortage_log.note(shortages, now_s)
         if not seen.reports:
             return  # the window goes on until a node answers
-        budget_w = seen.budget.budget_w
+        budget_w, record = seen.budget.budget_w, None
         if self._last_budget_w is not None:
             record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)
-            self._progress = Progress(record, budget_w, dict(self._fleet.nodes.numbers))
+        self._last_budget_w, self._last_s, self._recorded = budget_w, now_s, self._fleet.mark()
+        if record is not None:
+            self._progress = Progress(record, budget_w, self._recorded.numbers)
             qualities = [report.quality for told in seen.reports.values() for report in told]
             self._gateway.set_metrics.remote(self._exposition.update(record, qualities))
-        self._last_budget_w, self._last_s = budget_w, now_s
 
     def _record(
         self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +16,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import reason
-from steppe.fleet.members import Member
+from steppe.fleet.members import REST_MARGIN, Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -52,6 +54,36 @@ class Nodes:
         return fresh
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a fleet was read: the last window of each node, and the tokens up to there."""
+
+    numbers: dict[str, int]
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleepers:
+    """What a plan takes for granted of those that sleep.
+
+    Attributes:
+        step_mhz: SM clock at which they end the step in which they are put to sleep, MHz: at the
+            lowest clock it would take several times as long, and draw more than a sleeper does.
+        asleep_w: What each draws, W.
+    """
+
+    step_mhz: int
+    asleep_w: float
+
+    def more_w(self, rests_w: float | None) -> float:
+        """Return how much more one draws that was metered, W: just after work a GPU is hot.
+
+        None where nothing was metered. What no GPU at rest would draw is a bad reading.
+        """
+        most_w = REST_MARGIN * self.asleep_w
+        return max(0.0, min(most_w, rests_w or 0.0) - self.asleep_w)
+
+
 @dataclass(slots=True)
 class Seen:
     """What one look at the fleet brought beside the observation.
@@ -85,7 +117,8 @@ class LiveFleet:
     """Implements the control loop's `Fleet` over Ray actors; no call waits for long.
 
     A replica whose GPUs do not obey is fenced: it is frozen, no plan counts on it, and what it
-    draws is taken off the budget of the others, until it obeys again.
+    draws is taken off the budget of the others, until it obeys again. So is what those that sleep
+    draw beyond what plans count for them.
     """
 
     def __init__(self, gateway: Any, budget: PowerBudget, patience_s: float) -> None:
@@ -99,6 +132,7 @@ class LiveFleet:
         self.members: dict[str, Member] = {}
         self.nodes = Nodes()
         self.seen: Seen | None = None
+        self.sleepers = Sleepers(0, math.inf)
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
@@ -136,6 +170,14 @@ class LiveFleet:
         self.seen = Seen(observation, self._fenced, fenced_w, budget, draw_w, running, reports)
         return self._left(self.seen)
 
+    def mark(self) -> Mark:
+        """Return how far the nodes were read."""
+        return Mark(dict(self.nodes.numbers), self._output_tokens)
+
+    def go_back_to(self, mark: Mark) -> None:
+        """Have the next look take in again what nodes told since: they keep what is not seen."""
+        self.nodes.numbers, self._output_tokens = dict(mark.numbers), mark.output_tokens
+
     def apply(self, actions: list[Action]) -> None:
         """Freeze what is fenced, and carry out actions in their order."""
         assert self.seen is not None, "apply comes after observe"
@@ -144,11 +186,13 @@ class LiveFleet:
             for name in sorted(self._fenced)
             if self.members[name].state != ReplicaState.ASLEEP
         ]
-        changes: dict[str, list[SetLimits]] = {}
+        changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
+        for member in [member for member in self.members.values() if member.may_rest]:
+            changes[member.placement.node_id].append(SetLimits(member.name, None, 1, member.state))
+            member.ends_step = False
         for action in [*fenced, *actions]:
             member = self.members[action.replica]
-            limits = self._carry_out(action, member)
-            changes.setdefault(member.placement.node_id, []).append(limits)
+            changes[member.placement.node_id].append(self._carry_out(action, member))
         for node, limits_of_node in changes.items():
             self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
 
@@ -190,12 +234,14 @@ class LiveFleet:
         return bool(reports) and before == now and told <= known
 
     def _left(self, seen: Seen) -> Observation:
-        """Return what is left for plans beside the fenced replicas."""
+        """Return what is left for plans beside the fenced, and beside what no plan counts."""
         left, metered_w = seen.unfenced, sum(self.members[name].draw_w for name in seen.fenced)
+        sleep = (self.members[r.id] for r in left.replicas if r.state == ReplicaState.ASLEEP)
+        more_w = sum(self.sleepers.more_w(member.rests_w) for member in sleep)
         return replace(
             left,
-            budget_w=max(0.0, left.budget_w - seen.fenced_w),
-            draw_w=None if left.draw_w is None else left.draw_w - metered_w,
+            budget_w=max(0.0, left.budget_w - seen.fenced_w - more_w),
+            draw_w=None if left.draw_w is None else left.draw_w - metered_w - more_w,
         )
 
     def _carry_out(self, action: Action, member: Member) -> SetLimits:
@@ -206,7 +252,8 @@ class LiveFleet:
                 return SetLimits(name, None, 1, member.state)
             case Sleep(name):
                 member.freeze(now_s)
-                return SetLimits(name, None, 1, member.state)
+                step_mhz = min(member.clock_mhz, self.sleepers.step_mhz) or None
+                return SetLimits(name, step_mhz if member.ends_step else None, 1, member.state)
             case Drain(name, clock_mhz, batch_limit):
                 if member.state == ReplicaState.ASLEEP:
                     member.thaw(now_s)

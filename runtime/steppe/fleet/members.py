@@ -67,6 +67,10 @@ class Member:
 
     A replica that lives but does not answer, or cannot do as it is told, is ended: Ray starts its
     actor again, and it counts as gone until then.
+
+    Attributes:
+        ends_step: Whether it was put to sleep in a step, and its clock is still that of the step.
+        rests_w: What it draws asleep, as last metered without any step, W; None before.
     """
 
     placement: Placement
@@ -79,6 +83,8 @@ class Member:
     draw_w: float = 0.0
     most_w: float = 0.0
     is_finishing: bool = False
+    ends_step: bool = False
+    rests_w: float | None = None
     _changes: list[_Asked] = field(default_factory=list)
     _starting: _Asked | None = None
     _status: _Asked | None = None
@@ -112,6 +118,11 @@ class Member:
                 return self.draw_w
 
     @property
+    def may_rest(self) -> bool:
+        """Whether the step has ended in which it was put to sleep: its clock may fall."""
+        return self.ends_step and self.report is not None and not self.report.stepping
+
+    @property
     def is_waking(self) -> bool:
         """Whether it was told to serve or to finish and has not come back yet."""
         called = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING)
@@ -129,12 +140,16 @@ class Member:
         self.most_w = max(self.most_w, *(report.draw_w or 0.0 for report in reports))
         draw_w = mean_draw_w(reports)
         self.draw_w = self.draw_w if draw_w is None else draw_w
+        still = [report for report in reports if not (report.stepping or report.tokens)]
+        if self.state == ReplicaState.ASLEEP and still:
+            self.rests_w = mean_draw_w(still)
 
     def move(self, state: ReplicaState, now_s: float) -> None:
         """Come to a state."""
         if state != self.state:
             _log.info("%s: %s -> %s", self.name, self.state, state)
             self.is_finishing = self.is_waking and state == ReplicaState.DRAINING
+            self.ends_step, self.rests_w = False, None
             self.state, self.since_s = state, now_s
 
     def adopt(self, status: ReplicaStatus, now_s: float) -> None:
@@ -142,6 +157,7 @@ class Member:
         self.url = status.url
         if status.url:
             self.move(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
+            self.ends_step = status.frozen  # nobody knows whether its clock has fallen
 
     def start(self, now_s: float) -> None:
         """Ask for a start; a replica that cannot is asked again a little later."""
@@ -160,6 +176,7 @@ class Member:
         """Park it."""
         self._change(self.placement.actor.freeze, now_s)
         self.move(ReplicaState.ASLEEP, now_s)
+        self.ends_step = self.report is not None and self.report.running > 0
 
     def thaw(self, now_s: float) -> None:
         """Bring it back."""

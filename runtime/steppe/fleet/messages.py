@@ -77,7 +77,8 @@ class SetLimits:
     """New limits of one replica.
 
     Attributes:
-        clock_mhz: SM clock limit of its GPUs, MHz; None: the lowest there is.
+        clock_mhz: SM clock limit of its GPUs, MHz; None: the lowest there is. Who is put to sleep
+            may get that of its last step first.
         batch_limit: Most sequences decoded at once.
         phase: How its energy counts from now on when no step explains it.
     """
