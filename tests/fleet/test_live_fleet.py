@@ -10,7 +10,7 @@ import ray
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
-from steppe.fleet.live_fleet import LiveFleet, Sleepers
+from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import REST_MARGIN, Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -199,7 +199,7 @@ def limits_of(scene: Scene) -> list[list[SetLimits]]:
 def test_who_is_put_to_sleep_ends_its_step_at_the_least_clock_of_a_plan_and_then_rests(
     scene: Scene,
 ) -> None:
-    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.fleet.last_step_mhz = 600
     scene.report(1, report_of("replica-1"), report_of("replica-2", running=0))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
@@ -219,7 +219,7 @@ def test_who_is_put_to_sleep_ends_its_step_at_the_least_clock_of_a_plan_and_then
 def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
     scene: Scene,
 ) -> None:
-    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.fleet.last_step_mhz = 600
     scene.report(1, report_of("replica-1", clock_mhz=400), report_of("replica-2", clock_mhz=0))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
@@ -227,7 +227,7 @@ def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
 
 
 def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: Scene) -> None:
-    scene.fleet.sleepers = Sleepers(600, 10.0)
+    scene.fleet.last_step_mhz = 600
     scene.report(1, report_of("replica-1"))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1")])
@@ -249,27 +249,24 @@ def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) 
 
 
 @pytest.mark.parametrize(
-    ("told", "more_w"),
+    ("told", "asleep_w"),
     [
-        ({"draw_w": 12.0}, 2.0),
-        ({"draw_w": 9.0}, 0.0),
-        ({"draw_w": 40.0, "stepping": True}, 0.0),
-        ({"draw_w": 40.0, "tokens": {7: (0, 1)}}, 0.0),
-        ({"draw_w": 900.0}, 10.0 * (REST_MARGIN - 1)),
+        ({"draw_w": 12.0}, 12.0),
+        ({"draw_w": None}, None),
+        ({"draw_w": 40.0, "stepping": True}, None),
+        ({"draw_w": 40.0, "tokens": {7: (0, 1)}}, None),
+        ({"draw_w": 12.0, "obeys": False}, None),
     ],
 )
-def test_what_a_sleeper_draws_beyond_its_plan_is_off_the_budget_of_the_others(
-    scene: Scene, told: dict[str, Any], more_w: float
+def test_what_sleepers_draw_is_told_once_a_window_held_no_step(
+    scene: Scene, told: dict[str, Any], asleep_w: float | None
 ) -> None:
-    scene.fleet.sleepers = Sleepers(600, 10.0)
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-2")])
     scene.report(1, report_of("replica-1"), report_of("replica-2", **told))
-    seen = scene.fleet.observe(2.0)
-    assert seen.budget_w == pytest.approx(100.0 - more_w)
-    assert seen.draw_w == pytest.approx(40.0 + told["draw_w"] - more_w)
+    assert scene.fleet.observe(2.0).asleep_w == asleep_w
     scene.fleet.apply([Wake("replica-2", 900, 4)])
-    assert scene.fleet.observe(3.0).budget_w == 100.0
+    assert scene.fleet.observe(3.0).asleep_w is None
 
 
 def test_what_a_later_run_asks_of_the_same_nodes_comes_later_though_its_time_is_shorter(

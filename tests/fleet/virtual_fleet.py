@@ -37,7 +37,7 @@ from steppe.device.nvml import open_gpus
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.fleet import clocks, meters
 from steppe.fleet import node as node_module
-from steppe.fleet.live_fleet import LiveFleet, Sleepers
+from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus
 from steppe.fleet.meters import POLL_S, Meters
@@ -203,7 +203,7 @@ class World:
         self._booked_to = 0
         self.wait(0.5)
         self.fleet = LiveFleet(Actor(Gateway()), budget, 0.4)
-        self.fleet.sleepers = Sleepers(frontier.floor.clock_mhz, frontier.asleep_w)
+        self.fleet.last_step_mhz = frontier.floor.clock_mhz
         self.fleet.nodes.actors["node-1"] = Actor(self.node)
         for index in range(GPUS):
             self._add(f"replica-{index}", index)

@@ -18,7 +18,7 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.state import ReplicaSeen
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.exposition import Exposition
-from steppe.fleet.live_fleet import LiveFleet, Sleepers
+from steppe.fleet.live_fleet import LiveFleet
 from steppe.fleet.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
@@ -151,7 +151,7 @@ class Controller:
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.watts_at, control.period_s, control.lead_s)
-        self._fleet.sleepers = Sleepers(frontier.floor.clock_mhz, frontier.asleep_w)
+        self._fleet.last_step_mhz = frontier.floor.clock_mhz
         self._loop = ControlLoop(self._fleet, policy, rule, times)
         points = Points.of(frontier, tpot_s)
         self._lookout = Lookout(points, budget.forecast)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import reason
-from steppe.fleet.members import REST_MARGIN, Member
+from steppe.fleet.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -62,28 +61,6 @@ class Mark:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sleepers:
-    """What a plan takes for granted of those that sleep.
-
-    Attributes:
-        step_mhz: SM clock at which they end the step in which they are put to sleep, MHz: at the
-            lowest clock it would take several times as long, and draw more than a sleeper does.
-        asleep_w: What each draws, W.
-    """
-
-    step_mhz: int
-    asleep_w: float
-
-    def more_w(self, rests_w: float | None) -> float:
-        """Return how much more one draws that was metered, W: just after work a GPU is hot.
-
-        None where nothing was metered. What no GPU at rest would draw is a bad reading.
-        """
-        most_w = REST_MARGIN * self.asleep_w
-        return max(0.0, min(most_w, rests_w or 0.0) - self.asleep_w)
-
-
 @dataclass(slots=True)
 class Seen:
     """What one look at the fleet brought beside the observation.
@@ -117,8 +94,14 @@ class LiveFleet:
     """Implements the control loop's `Fleet` over Ray actors; no call waits for long.
 
     A replica whose GPUs do not obey is fenced: it is frozen, no plan counts on it, and what it
-    draws is taken off the budget of the others, until it obeys again. So is what those that sleep
-    draw beyond what plans count for them.
+    draws is taken off the budget of the others, until it obeys again.
+
+    Attributes:
+        members: The replicas, by name.
+        nodes: The nodes.
+        seen: The last look; None before the first.
+        last_step_mhz: SM clock at which replicas end the step in which they are put to sleep, MHz:
+            at the lowest clock, which None stands for, it would take several times as long.
     """
 
     def __init__(self, gateway: Any, budget: PowerBudget, patience_s: float) -> None:
@@ -132,7 +115,7 @@ class LiveFleet:
         self.members: dict[str, Member] = {}
         self.nodes = Nodes()
         self.seen: Seen | None = None
-        self.sleepers = Sleepers(0, math.inf)
+        self.last_step_mhz: int | None = None
         self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
@@ -164,6 +147,7 @@ class LiveFleet:
                 m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
             ),
             deferrable=asked.deferrable,
+            asleep_w=self._asleep_w(),
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
         fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
@@ -225,6 +209,18 @@ class LiveFleet:
         deferrable = (status.deferrable_arrived, status.deferrable_waiting)
         return self._demand.take(Traffic(now_s, *totals, *deferrable))
 
+    def _asleep_w(self) -> float | None:
+        """Return the mean draw of those that sleep, W: just after work a GPU is hot."""
+        obey = (m for name, m in self.members.items() if name not in self._fenced)
+        rests_w = [m.rests_w for m in obey if m.rests_w is not None]
+        return sum(rests_w) / len(rests_w) if rests_w else None
+
+    def _step_mhz(self, member: Member) -> int | None:
+        """Return the clock of who is put to sleep now, MHz; None: the lowest there is."""
+        if not member.ends_step or self.last_step_mhz is None:
+            return None
+        return min(member.clock_mhz, self.last_step_mhz) or None
+
     def _is_metered(self, reports: Reports) -> bool:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""
         before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
@@ -234,14 +230,12 @@ class LiveFleet:
         return bool(reports) and before == now and told <= known
 
     def _left(self, seen: Seen) -> Observation:
-        """Return what is left for plans beside the fenced, and beside what no plan counts."""
+        """Return what is left for plans beside the fenced replicas."""
         left, metered_w = seen.unfenced, sum(self.members[name].draw_w for name in seen.fenced)
-        sleep = (self.members[r.id] for r in left.replicas if r.state == ReplicaState.ASLEEP)
-        more_w = sum(self.sleepers.more_w(member.rests_w) for member in sleep)
         return replace(
             left,
-            budget_w=max(0.0, left.budget_w - seen.fenced_w - more_w),
-            draw_w=None if left.draw_w is None else left.draw_w - metered_w - more_w,
+            budget_w=max(0.0, left.budget_w - seen.fenced_w),
+            draw_w=None if left.draw_w is None else left.draw_w - metered_w,
         )
 
     def _carry_out(self, action: Action, member: Member) -> SetLimits:
@@ -252,8 +246,7 @@ class LiveFleet:
                 return SetLimits(name, None, 1, member.state)
             case Sleep(name):
                 member.freeze(now_s)
-                step_mhz = min(member.clock_mhz, self.sleepers.step_mhz) or None
-                return SetLimits(name, step_mhz if member.ends_step else None, 1, member.state)
+                return SetLimits(name, self._step_mhz(member), 1, member.state)
             case Drain(name, clock_mhz, batch_limit):
                 if member.state == ReplicaState.ASLEEP:
                     member.thaw(now_s)
