@@ -46,6 +46,7 @@ class Bench:
         frontier: Operating points of one replica.
         arrivals: The requests.
         gpus: GPUs of a replica.
+        believed_share: What a controller takes a replica to draw, share of what it does.
     """
 
     name: str
@@ -54,6 +55,15 @@ class Bench:
     frontier: Frontier
     arrivals: tuple[Arrival, ...]
     gpus: int
+    believed_share: float = 1.0
+
+    @property
+    def believed(self) -> Frontier:
+        """Operating points as a controller knows them: their watts may all be wrong."""
+        known, share = self.frontier, self.believed_share
+        points = [replace(p, draw_w=share * p.draw_w) for p in known.candidates]
+        asleep_w, idle_w = share * known.asleep_w, share * known.idle_w
+        return Frontier.of(points, asleep_w, idle_w, known.source)
 
     def with_load(self, share: float) -> Bench:
         """Return the same with another load, share of this one's."""
@@ -88,6 +98,7 @@ class Size(NamedTuple):
         margin_share: Share of the budget that is left free.
         over_share: Energy that may be above the budget, share of the energy.
         seed: Of the requests: when they come, and how long they are.
+        believed_share: What a controller takes a replica to draw, share of what it does.
     """
 
     fleet: str
@@ -98,6 +109,7 @@ class Size(NamedTuple):
     margin_share: float = MARGIN_SHARE
     over_share: float = OVER_SHARE
     seed: int = 0
+    believed_share: float = 1.0
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +119,7 @@ def make_bench(size: Size) -> Bench:
     fleet = simulated_fleet(config)
     frontier = frontier_for(config, fleet.kind)
     arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
-    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus)
+    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus, size.believed_share)
 
 
 def _config_of(size: Size) -> RunConfig:

@@ -97,7 +97,7 @@ def run_with(
 ) -> tuple[Summary, list[TickRecord]]:
     """Let a control section follow a budget, while replicas die."""
     facts = PoolFacts(
-        bench.frontier,
+        bench.believed,
         bench.fleet.replicas,
         bench.slo.tpot_s,
         bench.config.gateway.max_wait_s,
@@ -119,7 +119,7 @@ def run_policy(
     scenario = Scenario(
         fleet=bench.fleet,
         policy=policy,
-        drain_rule=DrainRule(bench.frontier.drain, control.drain_s),
+        drain_rule=DrainRule(bench.believed.drain, control.drain_s),
         budget=budget,
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
@@ -167,6 +167,7 @@ def parsed() -> argparse.Namespace:
     add("--lowest-clock", dest="lowest_clock_share", type=float, default=LOWEST_CLOCK, help=clock)
     add("--margin-share", type=float, default=MARGIN_SHARE, help="share of the budget left free")
     add("--over-share", type=float, default=OVER_SHARE, help="energy that may be above the budget")
+    add("--believed-share", type=float, default=1.0, help="watts of the points, share of the true")
     add("--seed", type=int, default=0, help="of the requests")
     add("--policy", action="append", choices=POLICIES, help="all when absent")
     names = [make.__name__ for make in scenarios.HAPPENINGS]

@@ -7,6 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from steppe.config import ControlSection
 
 
@@ -65,3 +67,15 @@ def test_a_baseline_that_serves_nothing_is_no_reason_to_lose_the_run(bench: Any)
     rows = policies.rows_of(size, asked, jobs=1)
     assert rows[1]["output_tokens"] == 0 < rows[0]["output_tokens"]
     assert table.beside_almost(rows) == []
+
+
+def test_a_controller_may_believe_in_wrong_watts_while_the_budgets_stay_those_of_the_fleet(
+    bench: Any,
+) -> None:
+    policies = bench("policies")
+    right = policies.make_bench(policies.Size("8b", 1, 20.0))
+    wrong = policies.make_bench(policies.Size("8b", 1, 20.0, believed_share=1.2))
+    assert right.believed == right.frontier
+    assert wrong.full_w == right.full_w
+    assert wrong.believed.full.draw_w == pytest.approx(1.2 * right.frontier.full.draw_w)
+    assert wrong.believed.asleep_w == pytest.approx(1.2 * right.frontier.asleep_w)
