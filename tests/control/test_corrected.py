@@ -333,7 +333,7 @@ def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
     assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
 
 
-@pytest.mark.parametrize(("replicas", "budget_w"), [(6, 123.6), (6, 137.4)])
+@pytest.mark.parametrize(("replicas", "budget_w"), [(6, 118.4), (6, 129.6), (8, 150.9)])
 def test_a_budget_that_stays_makes_no_replica_sleep_and_wake_in_turn(
     fleets: Any, frontier: Frontier, replicas: int, budget_w: float
 ) -> None:

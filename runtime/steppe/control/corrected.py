@@ -95,7 +95,6 @@ class Corrected:
     _before_w: float = 0.0
     _budget_w: float = 0.0
     _reckoned: int = 0
-    _reckoned_w: float = 0.0
     _full: float = 0.0
     _ticks_to_wait: int = 0
     _moving: int = 0
@@ -113,12 +112,26 @@ class Corrected:
         return plan
 
     def _usable_w(self, seen: Observation) -> float:
-        """Return the budget that plans may use, W."""
-        awake = self._awake_share(seen)
-        asleep = (1 - awake) * len(seen.replicas)
+        """Return the budget that plans may use, W.
+
+        At a budget that stays, the margin for one fewer awake could hold one more than that for
+        one more does, and one would sleep and wake in turn: so the smaller of both counts where
+        one fewer is awake than were.
+        """
+        if self._last is None:
+            return self._usable_beside(seen, len(seen.replicas))
+        falls_to = min(1.0, seen.budget_w / self._budget_w) if self._budget_w > 0 else 1.0
+        counts = {falls_to * len(self._last.awake), falls_to * self._reckoned}
+        return min(self._usable_beside(seen, awake) for awake in counts)
+
+    def _usable_beside(self, seen: Observation, awake: float) -> float:
+        """Return the budget that plans may use where so many will be awake, W."""
+        fleet = len(seen.replicas)
+        awake = min(fleet, max(1.0, awake))
+        asleep = fleet - awake
         left_w = seen.budget_w - asleep * self._asleep_w
-        if left_w > 0:
-            left_w *= (1 - self.margin.share(awake)) / self.ratio
+        if left_w > 0 and fleet:
+            left_w *= (1 - self.margin.share(awake / fleet)) / self.ratio
         return max(0.0, asleep * self.asleep_w + left_w)
 
     @property
@@ -131,7 +144,8 @@ class Corrected:
         last, self._last, self._at_s = self._last, plan, seen.now_s
         self._before_w = plan.draw_w if last is None else last.draw_w
         self._rests.note(seen.now_s, is_awake=bool(plan.awake))
-        self._reckon_with(seen, len(plan.awake))
+        if len(plan.awake) != self._reckoned - 1:
+            self._reckoned = len(plan.awake)
         self._budget_w = seen.budget_w
         self._full = full_share(seen, plan)
         moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
@@ -144,25 +158,6 @@ class Corrected:
         if (moves and moving != self._moving) or leave or steps:
             self._followed_s = seen.now_s + FOLLOWED_S
         self._moving = moving
-
-    def _reckon_with(self, seen: Observation, awake: int) -> None:
-        """Reckon with so many awake from now on, if the margin should follow.
-
-        It follows upwards at once, and downwards once the budget has moved by the part of one
-        replica, or nothing waits for it: at a budget that stays, the margin for the fewer could
-        hold one more than that for the more does, and one would sleep and wake in turn.
-        """
-        part_w = self._reckoned_w / max(1, self._reckoned)
-        has_moved = abs(seen.budget_w - self._reckoned_w) > part_w
-        if awake >= self._reckoned or has_moved or not seen.work_waits:
-            self._reckoned, self._reckoned_w = awake, seen.budget_w
-
-    def _awake_share(self, seen: Observation) -> float:
-        """Return the share of the replicas that will be awake, if it falls as the budget does."""
-        if self._last is None or not seen.replicas:
-            return 1.0
-        falls_to = min(1.0, seen.budget_w / self._budget_w) if self._budget_w > 0 else 1.0
-        return max(1.0, falls_to * self._reckoned) / len(seen.replicas)
 
     def _holds_one(self, seen: Observation) -> bool:
         """Tell whether the budget holds a replica that is awake, as far as the points are right."""
