@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.corrected import (
+    GAIN_PER_TICK,
     LAG_S,
     LEAST_REST_S,
     MOST_CORRECTION,
@@ -380,3 +381,12 @@ def test_what_clocks_take_to_move_is_no_error_of_the_points(fleets: Any) -> None
         seen = later(seen, draw_w=LAG_S * last_w + (1 - LAG_S) * plan_w)
         last_w = plan_w
     assert (policy.ratio, policy.margin.variance) == pytest.approx((1.0, 0.0))
+
+
+def test_the_fewer_are_awake_the_less_of_their_error_is_believed_at_once(fleets: Any) -> None:
+    policy = Corrected(Spends(4, 120.0), Margin(0.0, 1.0), asleep_w=10.0)
+    seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
+    follow(policy, seen, 1.0, 10)
+    policy.decide(replace(seen, now_s=10.0, draw_w=204.0))
+    error, share_of_draw = 4.0 / 80.0, 80.0 / 200.0
+    assert policy.ratio == pytest.approx(1 + GAIN_PER_TICK * error * share_of_draw)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller import Controller, Progress, Ticked
+from steppe.fleet.controller import MOST_KEPT, Controller, Progress, Ticked
 from steppe.fleet.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
@@ -344,7 +344,7 @@ class VirtualStop:
 class FailingLoop:
     """The loop of a stage; its node closes a window at each tick, and one tick fails at its end."""
 
-    def __init__(self, stage: Stage, fails_at: int) -> None:
+    def __init__(self, stage: Stage, fails_at: Container[int]) -> None:
         self.times = TickTimes(lambda _: 100.0, 1.0, 0.0)
         self._stage, self._loop, self._fails_at = stage, stage.controller._loop, fails_at
         self._kept: list[NodeReport] = []
@@ -357,7 +357,7 @@ class FailingLoop:
         assert self._loop is not None
         plan = self._loop.tick(now_s)
         self.ticks += 1
-        if self.ticks == self._fails_at:
+        if self.ticks in self._fails_at:
             raise ValueError("it cannot be carried out")
         return plan
 
@@ -367,7 +367,7 @@ def test_the_record_after_a_tick_that_failed_takes_in_its_window(
 ) -> None:
     controller: Any = stage.controller
     controller.end()
-    virtual, loop = VirtualStop(6.5), FailingLoop(stage, fails_at=3)
+    virtual, loop = VirtualStop(6.5), FailingLoop(stage, fails_at=[3])
     monkeypatch.setattr("steppe.fleet.controller.time", virtual)
     controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
     controller._last_s = 0.0
@@ -378,6 +378,29 @@ def test_the_record_after_a_tick_that_failed_takes_in_its_window(
     assert [record.output_tokens for record in records] == [2, 3 + 4, 5, 6]
     assert records[1].draw_w == pytest.approx(10.0)
     assert controller._fleet._output_tokens == sum(range(1, 7))
+
+
+def test_who_is_put_to_sleep_ends_its_step_at_the_clock_of_the_least_point(stage: Stage) -> None:
+    stage.tick(1.0, clock_mhz=1200, running=3)
+    sent = [args[0] for name, args in stage.node.asked if name == "apply"]
+    assert [(limits.phase, limits.clock_mhz) for limits in sent[-1]] == [("asleep", 600)]
+
+
+def test_ticks_that_fail_for_long_do_not_fill_the_nodes_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller: Any = stage.controller
+    controller.end()
+    failing = range(2, MOST_KEPT + 5)
+    virtual, loop = VirtualStop(60.0), FailingLoop(stage, fails_at=failing)
+    monkeypatch.setattr("steppe.fleet.controller.time", virtual)
+    controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
+    controller._last_s = 0.0
+    controller._tick_for_ever()
+    after, later = controller.take().ticks[:2]
+    assert after.energy_j == sum(9.0 + tick for tick in range(MOST_KEPT + 2, MOST_KEPT + 6))
+    assert after.output_tps == pytest.approx(after.output_tokens / 4.0, rel=0.1)
+    assert later.energy_j == 9.0 + MOST_KEPT + 6
 
 
 def test_a_record_that_nobody_can_be_told_of_is_not_made_twice(

@@ -235,8 +235,7 @@ def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: S
     scene.fleet.observe(2.0)
     for _ in range(2):
         scene.fleet.apply([Wake("replica-1", 900, 4)])
-    last = [limits[-1] for limits in limits_of(scene)[1:]]
-    assert last == [SetLimits("replica-1", 900, 4, "awake")] * 2
+    assert limits_of(scene)[1:] == [[SetLimits("replica-1", 900, 4, "awake")]] * 2
 
 
 def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) -> None:

@@ -35,6 +35,9 @@ HEAR_S = 2.0
 """Longest wait of a controller that goes on from another for the word of the gateway, s."""
 RETRY_S = 1.0
 """How long a loop rests whose tick has failed, s."""
+MOST_KEPT = 10
+"""Windows of so many ticks that failed one after the other are kept for the next record, at most:
+nodes hand over all of them at each look, and must stay in time."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class Controller:
         self._last_s = 0.0
         self._progress: Progress | None = None
         self._recorded = self._fleet.mark()
+        self._failed = 0
         self._looks = 0
 
     def join(self, placements: list[Placement]) -> None:
@@ -210,8 +214,16 @@ class Controller:
                     self._tick(now_s)
             except Exception:  # noqa: BLE001 - the one place: the last safe plan holds
                 _log.exception("a tick failed; the limits stay as they are")
-                self._fleet.go_back_to(self._recorded)  # its window goes on
+                self._keep_its_window()
                 self._stop.wait(RETRY_S)
+
+    def _keep_its_window(self) -> None:
+        """Let the window of a tick that failed go on, unless so many failed that nodes are full."""
+        self._failed += 1
+        if self._failed % MOST_KEPT:
+            self._fleet.go_back_to(self._recorded)
+        else:
+            self._recorded, self._last_s = self._fleet.mark(), self._now_s()
 
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
@@ -229,6 +241,7 @@ class Controller:
             record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)
         self._last_budget_w, self._last_s, self._recorded = budget_w, now_s, self._fleet.mark()
+        self._failed = 0
         if record is not None:
             self._progress = Progress(record, budget_w, self._recorded.numbers)
             qualities = [report.quality for told in seen.reports.values() for report in told]

@@ -147,7 +147,7 @@ class LiveFleet:
                 m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
             ),
             deferrable=asked.deferrable,
-            asleep_w=self._asleep_w(),
+            asleep_w=self._asleep_w() if is_metered else None,
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
         fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
@@ -171,7 +171,8 @@ class LiveFleet:
             if self.members[name].state != ReplicaState.ASLEEP
         ]
         changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
-        for member in [member for member in self.members.values() if member.may_rest]:
+        told = {action.replica for action in actions}
+        for member in [m for m in self.members.values() if m.may_rest and m.name not in told]:
             changes[member.placement.node_id].append(SetLimits(member.name, None, 1, member.state))
             member.ends_step = False
         for action in [*fenced, *actions]:
