@@ -114,9 +114,9 @@ class Corrected:
     def _usable_w(self, seen: Observation) -> float:
         """Return the budget that plans may use, W.
 
-        At a budget that stays, the margin for one fewer awake could hold one more than that for
-        one more does, and one would sleep and wake in turn: so the smaller of both counts where
-        one fewer is awake than were.
+        The margin for one fewer awake may hold one more than the margin for that many does: at a
+        budget that stays, one would sleep and wake in turn. So after one fell asleep what is
+        usable is the less of what either margin leaves.
         """
         if self._last is None:
             return self._usable_beside(seen, len(seen.replicas))
