@@ -224,7 +224,7 @@ def test_a_replica_that_dies_or_hangs_costs_only_what_it_was_streaming_and_comes
         fleet.wait_for_states("awake", "awake")
         load.wait_for(24)
     assert all(a.tokens > 0 for a in load.failed), [a.error for a in load.failed]
-    assert all(a.sent_epoch_s < hit_epoch_s for a in load.failed)
+    assert all(a.sent_epoch_s < hit_epoch_s for a in load.failed), (hit_epoch_s, load.failed)
     ids = {a.id for a in load.completed[-24:]}
     wait_until(lambda: ids <= set(fleet.requests()), 20, "the last answers in the record")
     assert {fleet.requests()[id_].replica for id_ in ids} == {"replica-1", "replica-2"}
