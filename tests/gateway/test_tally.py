@@ -90,7 +90,9 @@ def test_the_rate_of_ends_is_that_of_the_last_ten_seconds(
 ) -> None:
     tally = _tally()
     for offset_s in sorted(offsets_s):
-        tally.close(tally.open(CALLER, 100.0), 100.0 + offset_s)
+        exchange = tally.open(CALLER, 100.0)
+        exchange.replica = "r0"
+        tally.close(exchange, 100.0 + offset_s)
     now_s = 100.0 + max(offsets_s, default=0.0) + later_s
     recent = sum(100.0 + offset_s >= now_s - 10.0 for offset_s in offsets_s)
     window_s = min(10.0, max(1.0, now_s - 100.0))

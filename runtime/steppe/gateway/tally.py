@@ -173,7 +173,7 @@ class Tally:
     """Counts requests and keeps what became of them until it is fetched.
 
     Attributes:
-        ends: Rate of ends.
+        ends: Rate of ends of what replicas had: each gives its place to one who waits.
     """
 
     def __init__(self, started_s: float, started_epoch_s: float, ttft_s: float) -> None:
@@ -212,11 +212,13 @@ class Tally:
         if exchange.replica is not None:
             self._ended_s[exchange.id] = now_s
         ended = self._record(exchange, now_s)
+        is_refused, is_answered = ended.finish in REFUSED, ended.replica is not None
         self._finished += 1
         self._failed += ended.finish in FAILED
-        self._refused += ended.finish in REFUSED
-        self._answered += ended.replica is not None
-        self.ends.add(now_s)
+        self._refused += is_refused
+        self._answered += is_answered
+        if is_answered and not is_refused:
+            self.ends.add(now_s)
         self._fresh.append(ended)
         return ended
 
