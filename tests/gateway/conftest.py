@@ -50,6 +50,7 @@ class FakeReplica:
     status: int = 200
     body: bytes = CHAT_BODY
     content_type: str = "text/event-stream; charset=utf-8"
+    location: str = ""
     stream: list[Step] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -89,6 +90,8 @@ class FakeReplica:
             raise
         body = MODELS_BODY if request.path == "/v1/models" else self.body
         headers = {"Content-Type": "application/json", "X-Replica": self.name}
+        if self.location:
+            headers["Location"] = self.location
         return web.Response(status=self.status, body=body, headers=headers)
 
     async def _streamed(self, request: web.Request) -> web.StreamResponse:

@@ -183,6 +183,22 @@ async def test_unknown_paths_are_refused_in_openai_shape(
     assert replica.seen == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_redirect_leads_back_to_the_gateway_and_not_around_it(
+    site: Any, method: str
+) -> None:
+    replica = await site.replica("r0")
+    site.route(replica)
+    path = "/v1/chat/completions?a=%20b"
+    replica.status, replica.location = 307, replica.url + path
+    asked = site.client.request(method, site.url + "/v1/x/", allow_redirects=False)
+    async with asked as answer:
+        assert (answer.status, answer.headers["Location"]) == (307, path)
+    replica.location = elsewhere = replica.url + "0/v1"
+    async with site.client.get(site.url + "/v1/x/", allow_redirects=False) as answer:
+        assert answer.headers["Location"] == elsewhere
+
+
 async def test_large_bodies_pass(site: Any) -> None:
     replica = await site.replica("r0")
     site.route(replica)

@@ -178,6 +178,7 @@ async def ask(
     cord.tie(response.close)
     try:
         headers = end_to_end(response.headers)
+        _lead_back(headers, route)
         source = ByteSource(response, route.replica, cord)
         if response.content_type == EVENT_STREAM:
             yield StreamedAnswer(response.status, headers, await source.read(), source)
@@ -185,6 +186,16 @@ async def ask(
             yield WholeAnswer(response.status, headers, await source.read_all())
     finally:
         response.close()  # changes nothing once the answer was read to its end
+
+
+def _lead_back(headers: Headers, route: Route) -> None:
+    """Have a redirect within a replica lead to the gateway, and not around it.
+
+    FastAPI answers a path with a slash too many by the right one, at its own address.
+    """
+    target = headers.get("Location", "").removeprefix(route.url)
+    if target.startswith("/"):
+        headers["Location"] = target
 
 
 def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
