@@ -182,6 +182,7 @@ class LiveManager(ContinuousBatchingManager):
 
     def _generation_loop_body(self, batch_processor: Any, bootstrapping: bool) -> bool:
         goes_on: bool = super()._generation_loop_body(batch_processor, bootstrapping)
+        self.output_router.output_queue.queue.clear()  # of who has gone: nobody takes from it
         scheduler = batch_processor.scheduler
         self._book.look_around(scheduler.active_requests, scheduler.waiting_requests)
         return goes_on
