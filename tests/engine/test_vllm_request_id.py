@@ -45,6 +45,28 @@ def test_the_id_of_a_response_is_found_again(outer: str, turn: int, tail: str) -
     assert outer_request_id(f"resp_{outer}_{turn}-{tail}") == outer
 
 
+@settings(deadline=None)
+@given(
+    outer_ids,
+    st.sampled_from(["chatcmpl-{}-{}-beam-{}", "cmpl-{}-0-{}-beam-{}"]),
+    st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
+    st.integers(0, 99),
+    tails,
+)
+def test_the_id_of_a_beam_search_is_found_again_in_each_of_its_beams(
+    outer: str, shape: str, batch: str, beam: int, tail: str
+) -> None:
+    assert outer_request_id(f"{shape.format(outer, batch, beam)}-{tail}") == outer
+
+
+@settings(deadline=None)
+@given(outer_ids, st.integers(0, 99), st.integers(0, 99), tails)
+def test_the_id_of_a_long_text_is_found_again_in_each_chunk_that_is_embedded(
+    outer: str, prompt: int, chunk: int, tail: str
+) -> None:
+    assert outer_request_id(f"embd-{outer}-prompt-{prompt}-chunk-{chunk}-{tail}") == outer
+
+
 @pytest.mark.parametrize("engine_id", ["tokenize-abc-12345678", "chatcmpl-abc", "", "r4-0"])
 def test_an_id_of_another_shape_stays_as_it_is(engine_id: str) -> None:
     assert outer_request_id(engine_id) == engine_id

@@ -7,10 +7,14 @@ from typing import Any
 
 # "chatcmpl-ID-1a2b3c4d", "cmpl-ID-0-1a2b3c4d" (0: the first prompt of the request), and
 # "2_chatcmpl-ID-1a2b3c4d" for the third of n samples. A response has "resp_ID_0-1a2b3c4d" (0: its
-# first turn; each tool that the server calls begins another).
-_WHOLE_ID = re.compile(r"(?:\d+_)?(?:chatcmpl|generate-tokens|decision)-(.+)-[0-9a-f]{8}")
+# first turn; each tool that the server calls begins another). Each step of a beam search asks anew
+# for each beam, as "chatcmpl-ID-1a2b3c4d5e6f7a8b-beam-3-1a2b3c4d"; a text that is too long to embed
+# goes in as "embd-ID-prompt-0-chunk-1-1a2b3c4d".
+_TAIL = r"(?:-[0-9a-f]{16}-beam-\d+)?-[0-9a-f]{8}"
+_WHOLE_ID = re.compile(rf"(?:\d+_)?(?:chatcmpl|generate-tokens|decision)-(.+?){_TAIL}")
 _PROMPT_ID = re.compile(
-    r"(?:\d+_)?(?:cmpl|embd|score|classify|pooling|generative-scoring)-(.+)-\d+-[0-9a-f]{8}"
+    r"(?:\d+_)?(?:cmpl|embd|score|classify|pooling|generative-scoring)-(.+?)"
+    rf"(?:-prompt-\d+-chunk)?-\d+{_TAIL}"
 )
 _RESPONSE_ID = re.compile(r"resp_(.+)_\d+-[0-9a-f]{8}")
 
