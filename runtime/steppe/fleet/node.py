@@ -22,6 +22,7 @@ from steppe.fleet.clocks import ClockLimits, ZeusdLimits
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
 from steppe.fleet.leftovers import (
     gpus_file_of_node,
+    hold,
     remove_run,
     run_folder,
     state_folder,
@@ -62,7 +63,7 @@ class Node:
         self._folder = run_folder(settings.run_id, self._id)
         if not self._folder.exists():  # the first life of this node
             sweep_leftovers(state_folder())
-            self._folder.mkdir(mode=0o700)
+        self._held = hold(self._folder)
         self._state: Path | None = None
         if isinstance(settings.device, EmulatedSection):
             self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(self._id))
