@@ -170,6 +170,17 @@ def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
     assert [record.id for record in accounts.close_tick(LONGEST_SETTLE_S + 5.0)] == ["a"]
 
 
+def test_joules_that_were_waited_for_in_vain_are_an_estimate() -> None:
+    accounts = Accounts("counter", 0.0)
+    accounts.add([replace(step_of("a", 3_000_000), quality="counter")])
+    silent = finished("c", replica="replica-2", finish="cancelled")
+    accounts.finish([finished("a"), finished("b", finish="shed", replica=None), silent])
+    accounts.add([replace(QUIET[0], replica="replica-2", quality="counter")] * QUIET_REPORTS)
+    records = accounts.close_tick(LONGEST_SETTLE_S)
+    told = [(record.id, record.energy_j, record.energy_source) for record in records]
+    assert told == [("a", 3.0, "estimated"), ("b", 0.0, "counter"), ("c", 0.0, "counter")]
+
+
 def test_a_request_is_written_down_before_its_id_is_given_again() -> None:
     assert LONGEST_SETTLE_S < ID_RESTS_S
 

@@ -13,7 +13,7 @@ from steppe.device.emulator.environment import STATE_VARIABLE, emulated_environm
 from steppe.device.emulator.library import Emulator
 from steppe.device.lease_file import HeldLimits, owned_lease_file
 from steppe.device.nvml import open_gpus
-from steppe.fleet.leftovers import LEASE_FILE, sweep_leftovers
+from steppe.fleet.leftovers import LEASE_FILE, hold, sweep_leftovers
 
 DEAD, ALIVE = "1111", "2222"
 
@@ -151,6 +151,18 @@ def test_limits_of_emulated_gpus_that_are_gone_keep_no_folder(
     monkeypatch.delenv(STATE_VARIABLE)
     sweep_leftovers(folder, processes)
     assert not {name for name in names(folder) if DEAD in name} - {"psm_1111"}
+
+
+def test_a_run_of_another_container_that_shares_our_memory_is_in_use(
+    folder: Path, processes: Path
+) -> None:
+    run = folder / f"steppe-run-{DEAD}-a1b2c3d4"  # no process of that number is seen from here
+    held = hold(run)
+    sweep_leftovers(folder, processes, ended=int(DEAD))
+    assert (run / "replica-1.block").exists()
+    os.close(held)  # as the kernel does when a node dies
+    sweep_leftovers(folder, processes)
+    assert not run.exists()
 
 
 def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_step_that_outlives_its_node_actor_is_paid_for_when_it_ends(stuck: Stu
     memory = stuck.seat.memory((0,), {})
     gpus = {"GPU-1": stuck.meter}
     stuck.seat = ReplicaSeat("replica-1", stuck.seat.block, gpus, memory.seen_s)
-    stuck.seat.resume(memory)
+    stuck.seat.resume(memory, {0})
     stuck.wait(60)
     stuck.end_step()
     assert stuck.report().requests_uj == {7: pytest.approx(120 * DRAW_W * 1e6)}

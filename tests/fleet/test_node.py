@@ -28,6 +28,7 @@ from steppe.errors import ConfigError, NoPermissionError
 from steppe.fleet import clocks
 from steppe.fleet import node as node_module
 from steppe.fleet.clocks import ClockLimits
+from steppe.fleet.leftovers import sweep_leftovers
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.frontier.roofline_file import read_model_shape, read_roofline
 
@@ -126,6 +127,19 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
     node.apply([SetLimits("replica-1", 900, 8, "awake")], 1.0)
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
+    node.close()
+
+
+def test_nobody_sweeps_the_folder_of_a_node_that_lives(
+    make_node: Callable[[NvmlSection], Any], tmp_path: Path
+) -> None:
+    node = make_node(NVML)
+    swept, processes = tmp_path / "swept", tmp_path / "proc"
+    for made in (swept, processes):
+        made.mkdir()
+    run = (tmp_path / "run").rename(swept / "steppe-run-1111-a1b2c3d4")
+    assert sweep_leftovers(swept, processes) == ()
+    assert run.is_dir()
     node.close()
 
 

@@ -347,7 +347,7 @@ def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
     block = ControlBlock(old.seat.block.path)
     old.meter.covered_until_s = 104.0
     heir = ReplicaSeat("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)
-    heir.resume(memory)
+    heir.resume(memory, {0})
     old.engine.write_telemetry(Telemetry(running=0))
     second = heir.report(WEIGHTS)
     assert first.energy_j + second.energy_j == 20.0 + 3 * 60.0

@@ -68,6 +68,20 @@ def test_text_that_is_no_finite_number_is_missing(signal: SignalFile, text: str)
     assert str(signal.path) in reading.reason
 
 
+@pytest.mark.parametrize("text", ["1e20\n", "9.96921e+36\n", "1000000000001\n"])
+def test_what_stands_for_no_value_is_no_supply_without_end(
+    signal: SignalFile, clock: Clock, text: str
+) -> None:
+    held = HeldSignal(signal, Clock())
+    write(signal.path, "180\n", age_s=1.0)
+    assert held.read() == Fresh(180.0, 1.0)
+    write(signal.path, text)
+    reading = signal.read()
+    assert isinstance(reading, Missing)
+    assert reading.reason == f"{signal.path}: asked for at most 1e+12 W, found {text.strip()!r}"
+    assert held.read() == Fresh(180.0, 1.0)
+
+
 @pytest.mark.parametrize(("text", "watts"), [("+1.5e2\r\n", 150.0), (".5", 0.5), ("7.", 7.0)])
 def test_numbers_are_written_in_many_ways(signal: SignalFile, text: str, watts: float) -> None:
     write(signal.path, text, age_s=1.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.span import WRONG_AT_ENDS
-from steppe.energy.window import worst
+from steppe.energy.window import Quality, worst
 from steppe.engine.control_block import request_key
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest
@@ -48,11 +48,16 @@ class _Settling:
         elif report.tokens or not report.stepping:
             self.quiet += 1
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether no report of its replica is owed: its steps have been metered."""
+        return self.request.replica is None or self.quiet >= QUIET_REPORTS
+
     def is_settled(self, now_s: float) -> bool:
         """Tell whether its energy is complete, or was waited for long enough."""
         if self.request.replica is None or now_s - self.since_s >= LONGEST_SETTLE_S:
             return True
-        return self.quiet >= QUIET_REPORTS and now_s >= self.may_run_until_s
+        return self.is_heard and now_s >= self.may_run_until_s
 
 
 @dataclass(slots=True)
@@ -116,10 +121,16 @@ class Accounts:
             self._settling.append(settling)
 
     def close_tick(self, now_s: float) -> list[RequestRecord]:
-        """Return the requests whose energy is complete, `now_s` since the run began."""
+        """Return the requests whose energy is complete, `now_s` since the run began.
+
+        One that was waited for in vain may lack joules: they are an estimate.
+        """
         self._now_s = now_s
         ready = [settling for settling in self._settling if settling.is_settled(now_s)]
         self._settling = [s for s in self._settling if not s.is_settled(now_s)]
+        for settling in (settling for settling in ready if not settling.is_heard):
+            known = self._qualities.get(settling.key, self._best)
+            self._qualities[settling.key] = worst((known, Quality.ESTIMATED))
         return [self._record(settling) for settling in ready]
 
     def forget(self) -> None:

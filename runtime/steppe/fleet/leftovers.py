@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -46,15 +47,28 @@ def run_folder(run_id: str, node_id: str) -> Path:
     return state_folder() / f"{_RUN}{run_id}-{node_id[:8]}"
 
 
+def hold(folder: Path) -> int:
+    """Make the folder of a run, and keep it from being swept while this process lives.
+
+    Who shares our memory from another container sees no process of ours, but this lock.
+    Returns the open folder.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return held
+
+
 def sweep_leftovers(
     folder: Path, processes: Path = Path("/proc"), ended: int | None = None
 ) -> tuple[Path, ...]:
     """Remove what runs left that could not clean up, and return what was removed.
 
-    Nothing is removed whose name has a process that lives. Beyond that, emulated GPUs of a
-    process of this host are over with it; all else is in use while a process has it mapped or
-    on its command line, as engines, node actors and agents do. A killed engine also leaves
-    named semaphores of Python's multiprocessing, which its like have mapped.
+    Nothing is removed whose name has a process that lives, nor the folder of a node that lives, be
+    it in another container. Beyond that, emulated GPUs of a process of this host are over with
+    it; all else is in use while a process has it mapped or on its command line, as engines, node
+    actors and agents do. A killed engine also leaves named semaphores of Python's multiprocessing,
+    which its like have mapped.
 
     A run that was killed with its agent left its limits on the GPUs. They are undone first; its
     folder stays while they cannot be.
@@ -126,7 +140,22 @@ def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
     if not path.name.startswith((_GPUS, _RUN)):
         return False
     owner = path.name.split("-")[2]
-    return owner != str(ended) and (processes / owner).exists()
+    return (owner != str(ended) and (processes / owner).exists()) or _is_held(path)
+
+
+def _is_held(path: Path) -> bool:
+    """Tell whether a node of any container holds a folder."""
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False  # it is a file, or somebody else has removed it
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
 
 
 def _ends_with_its_owner(path: Path) -> bool:

@@ -22,6 +22,7 @@ from steppe.fleet.clocks import ClockLimits, ZeusdLimits
 from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
 from steppe.fleet.leftovers import (
     gpus_file_of_node,
+    hold,
     remove_run,
     run_folder,
     state_folder,
@@ -62,7 +63,7 @@ class Node:
         self._folder = run_folder(settings.run_id, self._id)
         if not self._folder.exists():  # the first life of this node
             sweep_leftovers(state_folder())
-            self._folder.mkdir(mode=0o700)
+        self._held = hold(self._folder)
         self._state: Path | None = None
         if isinstance(settings.device, EmulatedSection):
             self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(self._id))
@@ -216,9 +217,9 @@ class Node:
             return  # its actor was about to be seated anew, and asks again
         uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in memory.gpu_indices]
         meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
-        since_s = memory.seen_s if memory.counters_j else None
+        since_s = memory.seen_s if memory.counters_j or not meters else None
         seat = ReplicaSeat(memory.replica, ControlBlock(path), meters, since_s)
-        seat.resume(memory)
+        seat.resume(memory, {gpu.index for gpu in self._gpus.values()})
         self._seats[memory.replica] = seat
         if memory.clock_mhz:
             self._limit_clocks(seat, memory.clock_mhz)
@@ -240,7 +241,7 @@ class Node:
         """Note what a successor of this actor must know."""
         seats = []
         for seat in self._seats.values():
-            indices = tuple(self._gpus[uuid].index for uuid in seat.gpus)
+            indices = tuple(self._gpus[uuid].index for uuid in seat.gpus) + seat.missing
             seats.append(seat.memory(indices, self._meters.counters_j(seat.gpus, seat.seen_s)))
         self._journal.write(NodeMemory(self._number, tuple(self._reports), tuple(seats)))
 
@@ -254,7 +255,7 @@ class Node:
                 seat.clocks[uuid].wish(wanted_mhz, time.monotonic())
                 taken = self._limits.set(uuid, wanted_mhz)
                 accepted += [] if taken is None else [taken]
-        if len(accepted) == len(seat.gpus):
+        if accepted and len(accepted) == len(seat.gpus):
             seat.clock_mhz = min(accepted)
 
     def _look_at_clocks(self) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
@@ -56,12 +57,13 @@ class ReplicaSeat:
         self.batch_limit = 0
         self.clocks = {uuid: WatchedClock() for uuid in gpus}
         self.obeys = True
+        self.missing: tuple[int, ...] = ()
         self._lost: Set[str] = frozenset()
-        first_s = max(meter.covered_until_s for meter in gpus.values())
-        begun_s = first_s if since_s is None else since_s
-        self.seen_s = self._attributed_s = self._read_s = begun_s
+        if since_s is None:
+            since_s = max(meter.covered_until_s for meter in gpus.values())
+        self.seen_s = self._attributed_s = self._read_s = since_s
         self._read_j = self._owed_j = 0.0
-        self._idle = IdleDraw(begun_s)
+        self._idle = IdleDraw(since_s)
         self._tokens = block.read_telemetry().output_tokens
 
     def enter(self, phase: str, now_s: float) -> None:
@@ -96,7 +98,8 @@ class ReplicaSeat:
         if any(clock.is_overdue(now_s) for clock in self.clocks.values()):
             self.clock_mhz = max(clock.confirmed_mhz or 0 for clock in self.clocks.values())
         self._lost = lost & self.gpus.keys()
-        obeys = not self._lost and all(clock.obeys for clock in self.clocks.values())
+        is_there = not self._lost and not self.missing
+        obeys = is_there and all(clock.obeys for clock in self.clocks.values())
         if obeys != self.obeys:
             _log.warning("%s: its GPUs %s", self.replica, "obey again" if obeys else "do not obey")
         self.obeys = obeys
@@ -119,8 +122,14 @@ class ReplicaSeat:
             waiting=telemetry.waiting,
         )
 
-    def resume(self, memory: SeatMemory) -> None:
-        """Go on where the seat of a dead node actor ended."""
+    def resume(self, memory: SeatMemory, here: Set[int]) -> None:
+        """Go on where the seat of a dead node actor ended.
+
+        Args:
+            memory: How it ended.
+            here: NVML indices of the GPUs that its successor could open; the others are missing.
+        """
+        self.missing = tuple(index for index in memory.gpu_indices if index not in here)
         self.phase, self.clock_mhz = memory.phase, memory.clock_mhz
         self._freezing_s = self.seen_s
         self.batch_limit = memory.batch_limit
@@ -175,7 +184,7 @@ class ReplicaSeat:
         fresh = telemetry.output_tokens - self._tokens
         self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
         span_s = seen.end_s - seen.start_s
-        is_read = seen.energy_j > 0 and span_s > 0 and not self._lost
+        is_read = seen.energy_j > 0 and span_s > 0 and not self._lost and not self.missing
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
@@ -243,7 +252,8 @@ class ReplicaSeat:
         remembers are left out of the books: better than to make them up.
         """
         try:
-            return Window.over(tuple(self.gpus.values()), start_s, end_s)
+            window = Window.over(tuple(self.gpus.values()), start_s, end_s)
+            return replace(window, quality=Quality.ESTIMATED) if self.missing else window
         except DeviceError as error:
             if end_s > start_s:
                 _log.warning("%s: %.0f s without energy: %s", self.replica, end_s - start_s, error)

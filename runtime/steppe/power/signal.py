@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from steppe.config.section import LARGEST
+
 _LONGEST_TEXT = 64
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _REST_S = 0.05
@@ -175,4 +177,6 @@ def _reading(path: Path, text: str, age_s: float) -> Reading:
     watts = float(text)
     if not math.isfinite(watts):
         return Missing(f"{path}: asked for a finite number, found {text!r}")
+    if watts > LARGEST:  # programs write such a number where they have no value
+        return Missing(f"{path}: asked for at most {LARGEST:g} W, found {text!r}")
     return Fresh(max(0.0, watts), age_s)

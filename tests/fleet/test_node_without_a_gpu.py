@@ -1,0 +1,109 @@
+"""A node actor that starts again while a GPU of its replicas has fallen off the bus."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pynvml
+import pytest
+import ray
+
+from steppe.config import NvmlSection
+from steppe.device.emulator.build import build_library
+from steppe.device.emulator.library import Emulator
+from steppe.energy.window import Quality
+from steppe.fleet import clocks
+from steppe.fleet import node as node_module
+from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus, SetLimits
+
+FRESH = ReplicaStatus("", False, 7)
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    made = Emulator.attach(build_library(), tmp_path / "gpus", "h100x3")
+    made.use_virtual_clock(True)
+    yield made
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()
+
+
+@pytest.fixture
+def make_node(
+    emulator: Emulator, virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Any]:
+    """Return a function that makes the node anew; only the test reads its meters."""
+    monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
+    monkeypatch.setattr(clocks, "start_agent", lambda *_, **__: virtual_fleet.FakeAgent())
+    monkeypatch.setattr(clocks, "AgentClient", lambda *_: FakeClient())
+    monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
+    monkeypatch.setattr(node_module, "sweep_leftovers", lambda *_: ())
+    monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
+    monkeypatch.setattr(node_module, "Meters", virtual_fleet.HandMeters)
+    monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
+
+    def make() -> Any:
+        device = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
+        made: Any = node_module.Node(NodeSettings("run", device, 5.0, None, 1))
+        read(made, emulator)
+        return made
+
+    return make
+
+
+class FakeClient:
+    """Sets every limit that it is asked for."""
+
+    leases_taken = 1
+
+    def __init__(self) -> None:
+        self.set: dict[str, int] = {}
+
+    def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
+        self.set[uuid] = clock_mhz
+        return clock_mhz
+
+    def confirmed_mhz(self) -> dict[str, int]:
+        return self.set
+
+    def release(self) -> None: ...
+
+
+def read(node: Any, emulator: Emulator) -> None:
+    for _ in range(10):
+        emulator.tick(0.05)
+        node._meters.read()
+
+
+def reports(node: Any) -> dict[str, ReplicaReport]:
+    return {report.replica: report for report in node.report(0)[-1].replicas}
+
+
+@pytest.mark.parametrize("gpus_of_one", [[0], [0, 2]])
+def test_replicas_on_the_other_gpus_go_on_and_nobody_counts_on_the_one_without(
+    make_node: Callable[[], Any], emulator: Emulator, gpus_of_one: list[int]
+) -> None:
+    first = make_node()
+    first.seat("replica-1", gpus_of_one, (), FRESH)
+    first.seat("replica-2", [1], (), FRESH)
+    first.apply([SetLimits(f"replica-{i}", 900, 8, "awake") for i in (1, 2)], 1.0)
+    read(first, emulator)
+    assert [report.obeys for report in reports(first).values()] == [True, True]
+    emulator.set_alive(0, False)
+    for life in range(2):  # it starts again and again
+        node = make_node()
+        node.apply([SetLimits(f"replica-{i}", 1200 + life, 8, "awake") for i in (1, 2)], 2.0 + life)
+        read(node, emulator)
+        found = reports(node)
+        assert [report.obeys for report in found.values()] == [False, True]
+        one = found["replica-1"]
+        assert (one.draw_w, one.quality) == (None, Quality.ESTIMATED)
+        assert found["replica-2"].draw_w is not None
+        assert found["replica-2"].clock_mhz >= 1185
+    node.close()
