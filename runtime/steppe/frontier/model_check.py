@@ -57,11 +57,14 @@ _UNREAD = (
     "block_configs",
     "ffn_dim",
     "full_attention_interval",
+    "global_head_dim",
+    "hidden_size_per_layer_input",
     "index_topk",
     "linear_attn_config",
     "mamba_d_state",
     "moe_latent_size",
     "multi_query",
+    "per_layer_config",
 )
 """What says that a decoder has layers, heads or widths of which only its own code knows more."""
 LARGEST = 1_000_000_000
