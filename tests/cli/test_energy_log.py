@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from steppe.cli import bench_serve
 from steppe.cli.bench_serve import serve_command
 from steppe.cli.energy_log import EnergyLog
-from steppe.errors import DeviceError
+from steppe.errors import DeviceError, UsageError
 from steppe.load import command
 from steppe.load.arrivals import Arrival
 from steppe.load.command import LoadPlan, plan_arrivals, run_load
@@ -85,6 +86,45 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
     document = json.loads(CliRunner().invoke(serve_command, ["--url", url, *options]).stdout)
     assert min(asked_s) > ready_s[0]
     assert document["total_gpu_energy"] == pytest.approx(50 * (max(asked_s) - min(asked_s)))
+
+
+class BusyMeter(SteadyMeter):
+    """Refuses some of its readings, as a gateway does that is busy or starts anew."""
+
+    def __init__(self, *refused: int) -> None:
+        self.refused, self.asked = refused, 0
+
+    def read_at(self, at_s: float) -> tuple[float, float, str]:
+        self.asked += 1
+        if self.asked in self.refused:
+            raise UsageError("no answer")
+        return super().read_at(at_s)
+
+
+def test_a_reading_that_fails_within_a_load_is_left_out_and_others_follow() -> None:
+    log = EnergyLog(meter := BusyMeter(2, 3), every_s=0.01)
+    with log.running():
+        log.begin()
+        _wait_for(lambda: meter.asked > 4)
+    assert len(log.cuts) == meter.asked - 2
+    span_s = log.cuts[-1].at_s - log.cuts[0].at_s
+    assert log.energy(LoadResult("m", span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
+
+
+def test_a_load_whose_first_reading_fails_has_no_energy() -> None:
+    log = EnergyLog(meter := BusyMeter(1), every_s=0.01)
+    with log.running():
+        log.begin()
+        _wait_for(lambda: meter.asked > 0)
+    with pytest.raises(DeviceError, match="no reading at its beginning"):
+        log.energy(LoadResult("m", 1.0, 0, ()))
+
+
+def _wait_for(happened: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 5.0
+    while not happened():
+        assert time.monotonic() < deadline_s, "it did not happen within 5 s"
+        time.sleep(0.001)
 
 
 def test_a_load_without_a_reading_at_its_beginning_has_no_energy() -> None:

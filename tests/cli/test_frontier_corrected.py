@@ -40,6 +40,16 @@ def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path
     assert after["output_tps"] == pytest.approx(0.8 * before["output_tps"], rel=0.05)
 
 
+def test_a_sweep_whose_clock_nobody_limited_was_at_the_highest(tmp_path: Path) -> None:
+    found = []
+    for clock_mhz in (0, 1980):
+        file = tmp_path / f"{clock_mhz}.yaml"
+        point = OperatingPoint(clock_mhz, 64, 4000.0, 600.0)
+        write_frontier(Frontier.of([point], 70.0, 80.0, "measured"), file)
+        found.append(_points("--batch", "64", "--measured", str(file)))
+    assert found[0] == found[1]
+
+
 def _corrected(
     folder: Path, subject: Subject, gpu: str = "h100", *more: str, source: str = "measured"
 ) -> Result:

@@ -19,7 +19,9 @@ from steppe.cli.simulate import arrivals_for, frontier_for
 from steppe.cli.simulated import simulated_fleet
 from steppe.config import FrontierSection, ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
-from steppe.frontier.file import read_frontier
+from steppe.frontier.file import read_frontier, write_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.frontier.point import OperatingPoint
 from steppe.report.run import read_run
 from steppe.sim.run import simulate as simulated
 
@@ -64,6 +66,20 @@ def test_json_prints_the_summary_and_the_duration_can_be_cut(tmp_path: Path) -> 
     result = simulate(tmp_path, "--json", "--duration", "20")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["duration_s"] == 20
+
+
+def test_a_sweep_whose_clock_nobody_limited_is_simulated_at_the_highest(tmp_path: Path) -> None:
+    values = yaml.safe_load(CONFIG)
+    points = [OperatingPoint(0, batch, 20.0 * batch, 40.0 + batch, 0.05) for batch in (4, 16)]
+    write_frontier(Frontier.of(points, 15.0, 20.0, "measured"), tmp_path / "swept.yaml")
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**values, "frontier": {"file": "swept.yaml"}})
+    )
+    command = ["simulate", str(tmp_path / "config.yaml"), "--record", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*command, "--duration", "5"])
+    assert result.exit_code == 0, result.output
+    awake = [r for tick in read_run(tmp_path / "run").ticks for r in tick.awake]
+    assert {replica.clock_mhz for replica in awake} == {2040}
 
 
 def test_a_full_folder_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from steppe.errors import UsageError
@@ -57,6 +59,14 @@ def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == [
         "frontier: asked for clocks of [1500] MHz, found none such; next lower taken"
     ]
+
+
+def test_a_point_whose_clock_nobody_limited_is_one_at_the_highest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frontier = Frontier.of([replace(p, clock_mhz=0) for p in POINTS[2:]], 20.0, 25.0, "measured")
+    assert [p.clock_mhz for p in within_clocks(frontier, (210, 1500)).points] == [1500, 1500]
+    assert caplog.messages == []
 
 
 def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() -> None:

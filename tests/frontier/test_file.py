@@ -25,6 +25,15 @@ def test_a_written_frontier_reads_back(tmp_path: Path) -> None:
     assert read_frontier(tmp_path / "frontier.yaml") == frontier
 
 
+def test_a_frontier_of_clocks_that_nobody_limited_reads_back(tmp_path: Path) -> None:
+    points = [OperatingPoint(0, batch, 100.0 * batch, 30.0 * batch, 0.05) for batch in (1, 4)]
+    frontier = Frontier.of(points, 10.0, 12.0, "measured")
+    write_frontier(frontier, tmp_path / "frontier.yaml")
+    assert read_frontier(tmp_path / "frontier.yaml") == frontier
+    clocks_mhz = [point.clock_mhz for point in frontier.unlimited_at(1980).points]
+    assert clocks_mhz == [1980, 1980]
+
+
 def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -> None:
     path = tmp_path / "frontier.yaml"
     frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
@@ -50,7 +59,7 @@ def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -
         (HEAD + POINT.format(600, 0, 70), "batch_limit: asked for a number of at least 1, found 0"),
         (HEAD + POINT.format(600, 8.5, 70), "batch_limit: asked for a whole number, found 8.5"),
         (HEAD + POINT.format(600, "true", 70), "batch_limit: asked for a whole number, found True"),
-        (HEAD + POINT.format(0, 8, 70), "clock_mhz: asked for a number of at least 1, found 0"),
+        (HEAD + POINT.format(-1, 8, 70), "clock_mhz: asked for a number of at least 0, found -1"),
         (HEAD + POINT.format(600, 8, ".nan"), "draw_w: asked for a finite number, found nan"),
         (REST.format(".nan", 9) + GOOD, "asleep_w: asked for a finite number, found nan"),
         (REST.format(-50, 9) + GOOD, "asleep_w: asked for a number of at least 0, found -50"),

@@ -49,12 +49,27 @@ GPT_OSS: dict[str, Any] = {
     "layer_types": ["sliding_attention", "full_attention"] * 12,
     "quantization_config": {"quant_method": "mxfp4"},
 }
+LING_LITE: dict[str, Any] = {
+    "model_type": "bailing_moe",
+    "hidden_size": 2048,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "moe_intermediate_size": 1408,
+    "intermediate_size": 5632,
+    "num_experts": 64,
+    "num_experts_per_tok": 6,
+    "num_shared_experts": 2,
+    "first_k_dense_replace": 0,
+    "vocab_size": 126464,
+}
 
 
 @pytest.mark.parametrize(
     ("config", "billions"),
-    [(LLAMA, 8.03), (MIXTRAL, 46.7), (QWEN_MOE, 30.5), (GPT_OSS, 20.9)],
-    ids=["llama", "mixtral", "qwen3-moe", "gpt-oss"],
+    [(LLAMA, 8.03), (MIXTRAL, 46.7), (QWEN_MOE, 30.5), (GPT_OSS, 20.9), (LING_LITE, 16.8)],
+    ids=["llama", "mixtral", "qwen3-moe", "gpt-oss", "ling-lite"],
 )
 def test_a_config_gives_the_published_number_of_parameters(
     config: dict[str, Any], billions: float
@@ -106,6 +121,11 @@ def test_some_layers_of_a_mixture_may_be_dense() -> None:
     shape = shape_of("x", {**QWEN_MOE, "mlp_only_layers": [0, 1]})
     assert shape.experts.layers == 46
     assert shape.dense_params > shape_of("x", QWEN_MOE).dense_params
+
+
+def test_the_first_layers_of_an_afmoe_are_dense() -> None:
+    config = {**QWEN_MOE, "model_type": "afmoe", "num_dense_layers": 2}
+    assert shape_of("x", config).experts.layers == 46
 
 
 def test_deepseek_caches_one_latent_vector() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from steppe.errors import UsageError
@@ -45,6 +48,30 @@ def test_a_server_without_joules_is_refused() -> None:
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:9/metrics"):
         EndpointMeter("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:abc", "http://local host"])
+def test_an_address_that_cannot_be_is_named(url: str) -> None:
+    with pytest.raises(UsageError, match=f"^{url}/metrics: asked for metrics, found: "):
+        EndpointMeter(url)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b""])
+def test_what_is_no_http_server_is_named(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=_answer_once, args=(server, answer))
+        thread.start()
+        with pytest.raises(UsageError, match=f"^{url}/metrics: asked for metrics, found: "):
+            EndpointMeter(url)
+        thread.join()
+
+
+def _answer_once(server: socket.socket, answer: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(answer)
 
 
 @pytest.mark.parametrize("label", ["integrated", "estimated", "counter"])

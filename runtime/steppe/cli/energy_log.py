@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from steppe.energy.span import span_error_j
-from steppe.errors import DeviceError
+from steppe.errors import DeviceError, SteppeError
 from steppe.load.results import LoadResult
 from steppe.load.stream import Completed
 from steppe.measure.serving import LoadEnergy, slices_of
@@ -44,6 +44,9 @@ class Cut(NamedTuple):
 @dataclass(slots=True)
 class EnergyLog:
     """Reads a meter again and again while a load runs.
+
+    One that fails in between is left out, and the next has its joules; the first and the last may
+    not fail.
 
     Attributes:
         meter: The meter.
@@ -93,11 +96,13 @@ class EnergyLog:
         return LoadEnergy(last.energy_j - first.energy_j, error_j, slices_of(cuts, tokens))
 
     def _work(self, begin_s: float) -> None:
-        self._cut(begin_s)
-        while not self._stop.wait(self.every_s):
+        with suppress(SteppeError):
+            self._cut(begin_s)
+        while self.cuts and not self._stop.wait(self.every_s):  # without the first none counts
             now_s = self.clock()
             if not self._stop.is_set():  # the end is not earlier than any cut
-                self._cut(now_s)
+                with suppress(SteppeError):
+                    self._cut(now_s)
 
     def _cut(self, at_s: float) -> None:
         self.cuts.append(Cut(at_s, *self.meter.read_at(at_s)))

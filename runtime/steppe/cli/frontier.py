@@ -109,6 +109,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
         refuse_another(
             wanted.measured, subject, Subject(wanted.model, roofline.gpu.name, wanted.tp)
         )
+        known = known.unlimited_at(roofline.gpu.highest_mhz)
         _refuse_unmeasured(wanted.measured, known, roofline.gpu)
         corrected_source = known.source
         roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)

@@ -51,8 +51,11 @@ def within_clocks(frontier: Frontier, clocks_mhz: Sequence[int]) -> Frontier:
     Raises:
         UsageError: All points are below these clocks.
     """
+    if not clocks_mhz:
+        return frontier
+    frontier = frontier.unlimited_at(clocks_mhz[-1])
     known = frontier.candidates
-    if not clocks_mhz or {point.clock_mhz for point in known} <= set(clocks_mhz):
+    if {point.clock_mhz for point in known} <= set(clocks_mhz):
         return frontier
     moved: dict[tuple[int, int], OperatingPoint] = {}
     for point in sorted(_reached(known, clocks_mhz[0]), key=lambda point: point.draw_w):

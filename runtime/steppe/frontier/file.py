@@ -24,7 +24,7 @@ Limit = Annotated[int, Field(ge=1, le=10_000_000)]
 class _PointSection(Section):
     """An operating point as a file has it."""
 
-    clock_mhz: Limit
+    clock_mhz: Annotated[int, Field(ge=0, le=10_000_000)]
     batch_limit: Limit
     output_tps: Positive
     draw_w: Positive

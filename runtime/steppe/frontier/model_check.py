@@ -32,10 +32,12 @@ _FURTHER_SIZES = (
     "n_groups",
     "n_routed_experts",
     "n_shared_experts",
+    "num_dense_layers",
     "num_experts",
     "num_experts_per_tok",
     "num_key_value_heads",
     "num_local_experts",
+    "num_shared_experts",
     "q_lora_rank",
     "qk_nope_head_dim",
     "qk_rope_head_dim",
@@ -55,11 +57,14 @@ _UNREAD = (
     "block_configs",
     "ffn_dim",
     "full_attention_interval",
+    "global_head_dim",
+    "hidden_size_per_layer_input",
     "index_topk",
     "linear_attn_config",
     "mamba_d_state",
     "moe_latent_size",
     "multi_query",
+    "per_layer_config",
 )
 """What says that a decoder has layers, heads or widths of which only its own code knows more."""
 LARGEST = 1_000_000_000

@@ -156,7 +156,12 @@ def _shared_width(config: Config) -> int:
     """Return the width of what every token of an expert layer also computes."""
     if str(config.get("model_type", "")).startswith("llama4"):
         return int(config["intermediate_size"])
-    count = int(config.get("n_shared_experts") or config.get("moe_num_shared_experts") or 0)
+    count = int(
+        config.get("n_shared_experts")
+        or config.get("num_shared_experts")
+        or config.get("moe_num_shared_experts")
+        or 0
+    )
     own = config.get("moe_shared_expert_intermediate_size")
     shared = count * int(own or config.get("moe_intermediate_size") or 0)
     return shared or int(config.get("shared_expert_intermediate_size") or 0)
@@ -238,8 +243,9 @@ def _expert_layers(config: Config, layers: int) -> int:
         return str(config["hybrid_override_pattern"]).count("E")
     if config.get("moe_num_experts"):
         return _spaced_layers(config, layers)
-    if config.get("first_k_dense_replace") is not None:
-        return layers - int(config["first_k_dense_replace"])
+    for dense in ("first_k_dense_replace", "num_dense_layers"):
+        if config.get(dense) is not None:
+            return layers - int(config[dense])
     if config.get("interleave_moe_layer_step"):
         return layers // int(config["interleave_moe_layer_step"])
     spaced = layers // int(config.get("decoder_sparse_step") or 1)

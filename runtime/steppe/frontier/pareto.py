@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.errors import InfeasibleError
 from steppe.frontier.point import OperatingPoint
@@ -52,6 +52,14 @@ class Frontier:
     def candidates(self) -> tuple[OperatingPoint, ...]:
         """Every point that is the best for some draw, output and time per token."""
         return (*self.points, *self.quicker)
+
+    def unlimited_at(self, highest_mhz: int) -> Frontier:
+        """Return the frontier with this clock, MHz, at points of a clock that nobody limited."""
+
+        def at_highest(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
+            return tuple(replace(p, clock_mhz=p.clock_mhz or highest_mhz) for p in points)
+
+        return replace(self, points=at_highest(self.points), quicker=at_highest(self.quicker))
 
     @property
     def floor(self) -> OperatingPoint:

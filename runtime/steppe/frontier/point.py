@@ -10,7 +10,7 @@ class OperatingPoint:
     """A clock and batch limit, and what a replica does under them.
 
     Attributes:
-        clock_mhz: SM clock limit, MHz.
+        clock_mhz: SM clock limit, MHz; 0 where it was measured with none.
         batch_limit: Most sequences the engine decodes at once.
         output_tps: Output tokens per second at saturation.
         draw_w: Mean draw of the replica's GPUs at saturation, W.

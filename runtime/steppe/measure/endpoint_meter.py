@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 
@@ -25,12 +25,12 @@ def read_text(url: str) -> str:
     """Return what a URL answers.
 
     Raises:
-        UsageError: It cannot be reached.
+        UsageError: It cannot be reached, is no address, or does not answer as HTTP does.
     """
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             return str(answer.read().decode())
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise UsageError(f"{url}: asked for metrics, found: {error}") from error
 
 
