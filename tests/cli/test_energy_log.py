@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from steppe.load.arrivals import Arrival
 from steppe.load.command import LoadPlan, plan_arrivals, run_load
 from steppe.load.replay import ClosedLoop, ReplayOptions
 from steppe.load.results import LoadResult
+from steppe.measure.interchange import AIPERF_RECORDS
 from steppe.measure.provenance import Provenance
 
 
@@ -61,7 +63,7 @@ def test_what_is_drawn_before_a_load_begins_is_not_its_energy() -> None:
         log.begin()
         now[0] = 14.0
     assert [cut.at_s for cut in log.cuts] == [10.0, 14.0]
-    assert log.energy(LoadResult("m", 4.0, 0, ())).energy_j == 50.0 * 4.0
+    assert log.energy(LoadResult("m", 0.0, 4.0, 0, ())).energy_j == 50.0 * 4.0
 
 
 def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
@@ -88,6 +90,26 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
     assert document["total_gpu_energy"] == pytest.approx(50 * (max(asked_s) - min(asked_s)))
 
 
+def test_exported_requests_begin_after_their_meter_and_their_arrivals_were_ready(
+    url: str, provenance: Provenance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ready_s: list[float] = []
+
+    def prepare(plan: LoadPlan) -> tuple[Arrival, ...]:
+        time.sleep(0.5)  # as a long trace takes to read
+        ready_s.append(time.time())
+        return plan_arrivals(plan)
+
+    meter = nullcontext((SteadyMeter(), provenance))
+    monkeypatch.setattr(bench_serve, "_metered", lambda _: meter)
+    monkeypatch.setattr(command, "plan_arrivals", prepare)
+    options = ["--concurrency", "1", "--requests", "2", "--prompt", "3", "--output", "3"]
+    CliRunner().invoke(serve_command, ["--url", url, *options, "--out", str(tmp_path / "new")])
+    lines = (tmp_path / "new" / AIPERF_RECORDS).read_text().splitlines()
+    begun_s = [json.loads(line)["metadata"]["request_start_ns"] / 1e9 for line in lines]
+    assert ready_s[0] < min(begun_s) <= max(begun_s) < time.time()
+
+
 class BusyMeter(SteadyMeter):
     """Refuses some of its readings, as a gateway does that is busy or starts anew."""
 
@@ -108,7 +130,7 @@ def test_a_reading_that_fails_within_a_load_is_left_out_and_others_follow() -> N
         _wait_for(lambda: meter.asked > 4)
     assert len(log.cuts) == meter.asked - 2
     span_s = log.cuts[-1].at_s - log.cuts[0].at_s
-    assert log.energy(LoadResult("m", span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
+    assert log.energy(LoadResult("m", 0.0, span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
 
 
 def test_a_load_whose_first_reading_fails_has_no_energy() -> None:
@@ -117,7 +139,7 @@ def test_a_load_whose_first_reading_fails_has_no_energy() -> None:
         log.begin()
         _wait_for(lambda: meter.asked > 0)
     with pytest.raises(DeviceError, match="no reading at its beginning"):
-        log.energy(LoadResult("m", 1.0, 0, ()))
+        log.energy(LoadResult("m", 0.0, 1.0, 0, ()))
 
 
 def _wait_for(happened: Callable[[], bool]) -> None:
@@ -132,4 +154,4 @@ def test_a_load_without_a_reading_at_its_beginning_has_no_energy() -> None:
     with log.running():
         pass
     with pytest.raises(DeviceError, match="no reading at its beginning"):
-        log.energy(LoadResult("m", 4.0, 0, ()))
+        log.energy(LoadResult("m", 0.0, 4.0, 0, ()))

@@ -24,7 +24,7 @@ def answer(first_s: float, last_s: float, output_tokens: int = 5) -> Completed:
 
 def result(*outcomes: Outcome) -> LoadResult:
     requests = tuple(request(index, outcome) for index, outcome in enumerate(outcomes))
-    return LoadResult("small", 10.0, 3, requests)
+    return LoadResult("small", 0.0, 10.0, 3, requests)
 
 
 def test_latency_counts_from_when_the_request_was_due() -> None:
@@ -63,7 +63,7 @@ def test_a_cancelled_request_misses_the_slo_if_its_first_token_was_late_by_then(
     cancelled: Cancelled, attainment: float
 ) -> None:
     requests = (request(0, answer(0.5, 0.8)), request(1, cancelled, due_s=2.0))
-    summary = LoadResult("small", 10.0, 2, requests).summary(SLO)
+    summary = LoadResult("small", 0.0, 10.0, 2, requests).summary(SLO)
     assert summary["slo_attainment"] == pytest.approx(attainment)
     assert summary["cancelled"] == 1
 

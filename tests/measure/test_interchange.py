@@ -43,13 +43,13 @@ def load() -> LoadResult:
         RequestResult(0, asked, 0.0, 0.0, 0, done),
         RequestResult(1, asked, 0.5, 0.5, 0, Failed("broke off")),
     )
-    return LoadResult("m", 2.0, 2, requests)
+    return LoadResult("m", 1000.0, 2.0, 2, requests)
 
 
 def test_aiperfs_summary_has_its_tags_and_its_millijoules(tmp_path: Path, load: LoadResult) -> None:
     summary = load.summary(Slo(2.0, 0.2))
     keys = energy_keys(summary, LoadEnergy(5.0, 0.1, (Slice(2.0, 5.0, 10.0),)), 2)
-    write_aiperf(tmp_path, load, {**summary, **keys}, began_epoch_s=1000.0)
+    write_aiperf(tmp_path, load, {**summary, **keys})
     found = json.loads((tmp_path / AIPERF_SUMMARY).read_text())
     assert found["time_to_first_token"]["avg"] == pytest.approx(100.0)
     assert found["time_to_first_token"]["unit"] == "ms"
@@ -63,7 +63,7 @@ def test_aiperfs_records_have_one_line_a_request_and_keep_failures(
     tmp_path: Path, load: LoadResult
 ) -> None:
     summary = load.summary(Slo(2.0, 0.2))
-    write_aiperf(tmp_path, load, {**summary, **energy_keys(summary, None, 2)}, 1000.0)
+    write_aiperf(tmp_path, load, {**summary, **energy_keys(summary, None, 2)})
     lines = [json.loads(line) for line in (tmp_path / AIPERF_RECORDS).read_text().splitlines()]
     assert lines[0]["metrics"]["output_sequence_length"]["value"] == 10
     assert lines[0]["metadata"]["request_end_ns"] == 1_001_000_000_000

@@ -113,7 +113,6 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
         _explain(as_json)
         return
     plan = _plan(values)
-    began_epoch_s = time.time()
     with _metered(values) as (meter, provenance):
         log = None if meter is None else EnergyLog(meter, values["slice_s"])
         if log is not None:
@@ -127,7 +126,7 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
     else:
         Console().print(*summary_tables(document), _energy_table(document))
     if out is not None:
-        _write(out, document, result, began_epoch_s)
+        _write(out, document, result)
     if not result.all_completed:
         sys.exit(1)
 
@@ -232,12 +231,12 @@ def _document(
     }
 
 
-def _write(out: Path, document: dict[str, Any], result: LoadResult, began_epoch_s: float) -> None:
+def _write(out: Path, document: dict[str, Any], result: LoadResult) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         indented = orjson.dumps(document, option=orjson.OPT_INDENT_2)
         (out / SERVE_FILE).write_bytes(indented + b"\n")
-        write_aiperf(out, result, document, began_epoch_s)
+        write_aiperf(out, result, document)
     except OSError as error:
         raise UsageError(f"{out}: cannot write results: {error.strerror}") from error
 

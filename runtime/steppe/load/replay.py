@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -132,6 +133,7 @@ class _Replay:
     options: ReplayOptions
     on_progress: Callable[[Progress], None]
     start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    began_epoch_s: float = field(default_factory=time.time)
     progress: Progress = Progress()
     max_running: int = 0
     results: list[RequestResult] = field(default_factory=list)
@@ -151,6 +153,7 @@ class _Replay:
                 overdue = 0
         return LoadResult(
             model=self.target.model,
+            began_epoch_s=self.began_epoch_s,
             duration_s=self.progress.elapsed_s,
             max_running=self.max_running,
             requests=in_order,

@@ -114,6 +114,7 @@ class LoadResult:
 
     Attributes:
         model: The model that was asked for.
+        began_epoch_s: When its time began, from which requests are due, s since 1970.
         duration_s: First due request to the end of the last, s.
         max_running: Most requests outstanding at once.
         requests: Every request that was sent, in the order of the arrivals.
@@ -122,6 +123,7 @@ class LoadResult:
     """
 
     model: str
+    began_epoch_s: float
     duration_s: float
     max_running: int
     requests: tuple[RequestResult, ...]

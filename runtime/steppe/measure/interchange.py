@@ -56,20 +56,19 @@ _RATES = (
 )
 
 
-def write_aiperf(folder: Path, load: LoadResult, summary: Values, began_epoch_s: float) -> None:
+def write_aiperf(folder: Path, load: LoadResult, summary: Values) -> None:
     """Write a load test as AIPerf does.
 
     Args:
         folder: Where to; it exists.
         load: What the clients saw.
         summary: The result with its energy keys.
-        began_epoch_s: When the load began, s since 1970.
     """
     document = {"schema_version": AIPERF_SCHEMA, **_aiperf_metrics(load, summary)}
     (folder / AIPERF_SUMMARY).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     with (folder / AIPERF_RECORDS).open("wb") as file:
         for request in load.requests:
-            file.write(orjson.dumps(_aiperf_record(request, began_epoch_s)) + b"\n")
+            file.write(orjson.dumps(_aiperf_record(request, load.began_epoch_s)) + b"\n")
 
 
 def _aiperf_metrics(load: LoadResult, summary: Values) -> dict[str, Any]:
