@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from steppe.engine.control_block import (
     StepRecord,
     Telemetry,
 )
+from steppe.fleet import seats
 from steppe.fleet.messages import ReplicaReport
 from steppe.fleet.meters import Window
 from steppe.fleet.seats import ReplicaSeat, block_path
@@ -74,9 +77,9 @@ class Bench:
         return self.seat.report(WEIGHTS, is_last=is_last)
 
 
-def bench_in(folder: Path, phase: str = "awake") -> Bench:
+def bench_in(folder: Path, phase: str = "awake", covered_until_s: float = 100.0) -> Bench:
     block = ControlBlock.create(block_path(folder, "replica-1"))
-    meter = FakeMeter()
+    meter = FakeMeter(covered_until_s)
     seat = ReplicaSeat("replica-1", block, {"GPU-1": meter})
     seat.phase = phase
     return Bench(seat, meter, ControlBlock(block.path))
@@ -98,6 +101,19 @@ def test_a_window_without_work_is_idle_energy(bench: Bench) -> None:
     report = bench.report(101.0)
     assert (report.energy_j, report.draw_w) == (20.0, 20.0)
     assert (report.idle_uj, report.requests_uj, report.transition_uj) == (20_000_000, {}, 0)
+
+
+def test_a_seat_whose_meter_was_not_read_yet_meters_on_from_when_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    bench = bench_in(tmp_path, covered_until_s=-math.inf)
+    first = bench.report(-math.inf, running=1)
+    bench.step(100.2, 100.7, decode(7))
+    second = bench.report(101.0)
+    assert (first.energy_j, first.draw_w) == (0.0, None)
+    assert (second.energy_j, second.draw_w) == (20.0, 20.0)
+    assert set(second.requests_uj) == {7}
 
 
 def test_the_next_window_begins_where_the_last_one_ended(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -48,7 +49,8 @@ class ReplicaSeat:
             replica: Name of the replica.
             block: The file shared with its engine.
             gpus: Meters of its GPUs, by UUID.
-            since_s: From when on, s; when absent, from the first instant that all meters cover.
+            since_s: From when on, s; when absent, from the first instant that all meters cover, or
+                from now on where none was read yet.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
         self.phase = "starting"
@@ -60,7 +62,8 @@ class ReplicaSeat:
         self.missing: tuple[int, ...] = ()
         self._lost: Set[str] = frozenset()
         if since_s is None:
-            since_s = max(meter.covered_until_s for meter in gpus.values())
+            first_s = max(meter.covered_until_s for meter in gpus.values())
+            since_s = first_s if math.isfinite(first_s) else time.monotonic()
         self.seen_s = self._attributed_s = self._read_s = since_s
         self._read_j = self._owed_j = 0.0
         self._idle = IdleDraw(since_s)
