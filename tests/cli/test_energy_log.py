@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from steppe.cli import bench_serve
+from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_serve import serve_command
 from steppe.cli.energy_log import EnergyLog
 from steppe.errors import DeviceError, UsageError
@@ -91,7 +92,7 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
 
 
 def test_exported_requests_begin_after_their_meter_and_their_arrivals_were_ready(
-    url: str, provenance: Provenance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ready_s: list[float] = []
 
@@ -100,11 +101,8 @@ def test_exported_requests_begin_after_their_meter_and_their_arrivals_were_ready
         ready_s.append(time.time())
         return plan_arrivals(plan)
 
-    meter = nullcontext((SteadyMeter(), provenance))
-    monkeypatch.setattr(bench_serve, "_metered", lambda _: meter)
     monkeypatch.setattr(command, "plan_arrivals", prepare)
-    options = ["--concurrency", "1", "--requests", "2", "--prompt", "3", "--output", "3"]
-    CliRunner().invoke(serve_command, ["--url", url, *options, "--out", str(tmp_path / "new")])
+    bench(SteadyMeter(), "--out", str(tmp_path / "new"))
     lines = (tmp_path / "new" / AIPERF_RECORDS).read_text().splitlines()
     begun_s = [json.loads(line)["metadata"]["request_start_ns"] / 1e9 for line in lines]
     assert ready_s[0] < min(begun_s) <= max(begun_s) < time.time()
@@ -140,6 +138,34 @@ def test_a_load_whose_first_reading_fails_has_no_energy() -> None:
         _wait_for(lambda: meter.asked > 0)
     with pytest.raises(DeviceError, match="no reading at its beginning"):
         log.energy(LoadResult("m", 0.0, 1.0, 0, ()))
+
+
+@pytest.fixture
+def bench(
+    url: str, provenance: Provenance, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Return a function that puts two requests on a server under some meter."""
+    two = ["--concurrency", "1", "--requests", "2", "--prompt", "3", "--output", "3"]
+
+    def run(meter: SteadyMeter, *options: str) -> Result:
+        metered = nullcontext((meter, provenance))
+        monkeypatch.setattr(bench_serve, "_metered", lambda _: metered)
+        return CliRunner().invoke(serve_command, ["--url", url, *two, *options])
+
+    return run
+
+
+@pytest.mark.parametrize(("refused", "when"), [(1, "beginning"), (2, "end")])
+def test_a_load_whose_meter_fails_keeps_what_its_clients_saw(
+    refused: int, when: str, bench: Callable[..., Result], tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    result = bench(BusyMeter(refused), "--slice", "100", "--out", str(new), "--json")
+    assert isinstance(result.exception, DeviceError)
+    assert f"at its {when}" in str(result.exception)
+    document = json.loads(result.stdout)
+    assert document == json.loads((new / SERVE_FILE).read_text())
+    assert (document["completed"], document["total_gpu_energy"]) == (2, None)
 
 
 def _wait_for(happened: Callable[[], bool]) -> None:

@@ -23,7 +23,7 @@ from steppe.cli.bench_rigs import provenance_of
 from steppe.cli.energy_log import EnergyLog, Meter
 from steppe.cli.no_gpus import needing_gpus
 from steppe.cli.out_folders import NewFolder
-from steppe.errors import UsageError
+from steppe.errors import DeviceError, UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
 from steppe.load.command import LENGTH, LENGTH_SCALE, LoadPlan, run_load
@@ -119,7 +119,7 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
             plan = replace(plan, replay=replace(plan.replay, on_begin=log.begin))
         with contextlib.nullcontext() if log is None else log.running():
             result = run_load(plan, Console(stderr=True))
-    energy = None if log is None else log.energy(result)
+    energy, unknown = _energy_of(log, result)
     document = _document(plan, result, energy, provenance)
     if as_json:
         click.echo(orjson.dumps(document))
@@ -127,8 +127,20 @@ def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any)
         Console().print(*summary_tables(document), _energy_table(document))
     if out is not None:
         _write(out, document, result)
+    if unknown is not None:
+        raise unknown
     if not result.all_completed:
         sys.exit(1)
+
+
+def _energy_of(
+    log: EnergyLog | None, result: LoadResult
+) -> tuple[LoadEnergy | None, DeviceError | None]:
+    """Return the energy of a load, or why nobody knows it."""
+    try:
+        return None if log is None else log.energy(result), None
+    except DeviceError as error:
+        return None, error
 
 
 def _plan(values: dict[str, Any]) -> LoadPlan:

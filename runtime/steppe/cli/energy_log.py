@@ -45,8 +45,8 @@ class Cut(NamedTuple):
 class EnergyLog:
     """Reads a meter again and again while a load runs.
 
-    One that fails in between is left out, and the next has its joules; the first and the last may
-    not fail.
+    One that fails in between is left out, and the next has its joules; without the first or the
+    last the load has no energy.
 
     Attributes:
         meter: The meter.
@@ -61,6 +61,7 @@ class EnergyLog:
     cuts: list[Cut] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _end_error: SteppeError | None = None
 
     def begin(self) -> None:
         """Read from now on, for the load begins; a thread waits for the meter."""
@@ -78,14 +79,21 @@ class EnergyLog:
             end_s = self.clock()
             if self._thread is not None:
                 self._thread.join()
-                self._cut(end_s)
+                try:
+                    self._cut(end_s)
+                except SteppeError as error:  # what the clients saw must not be lost for it
+                    self._end_error = error
 
     def energy(self, result: LoadResult) -> LoadEnergy:
         """Return the energy of the load, with the tokens that each slice brought.
 
         Raises:
-            DeviceError: The meter gave no reading when it began.
+            DeviceError: The meter gave no reading when it began or when it ended.
         """
+        if self._end_error is not None:
+            raise DeviceError(
+                f"asked for the energy of a load, found none at its end: {self._end_error}"
+            ) from self._end_error
         if len(self.cuts) < 2:
             raise DeviceError("asked for the energy of a load, found no reading at its beginning")
         first, last = self.cuts[0], self.cuts[-1]
