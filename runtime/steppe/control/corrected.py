@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from steppe.control.dip import Dip, full_share
 from steppe.control.margin import Margin
@@ -107,7 +107,7 @@ class Corrected:
         if seen.asleep_w is not None and self.asleep_w > 0:
             self.asleep_ratio = _within_bounds(seen.asleep_w / self.asleep_w)
         self._learn(seen)
-        plan = self.inner.decide(replace(seen, budget_w=self._usable_w(seen)))
+        plan = self.inner.decide(seen.with_budget(self._usable_w(seen)))
         self._remember(seen, plan)
         return plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy import BoundedPolicy, Policy
@@ -46,7 +46,7 @@ class Ramped:
             rising_s = max(self.period_s, seen.now_s - self._at_s)
             budget_w = min(budget_w, self._budget_w + self.rise_w_per_s * rising_s)
         self._budget_w, self._at_s = budget_w, seen.now_s
-        return self.inner.decide(replace(seen, budget_w=budget_w))
+        return self.inner.decide(seen.with_budget(budget_w))
 
 
 @dataclass(slots=True)

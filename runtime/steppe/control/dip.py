@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import AwakeBounds, Plan
@@ -96,7 +96,7 @@ class FilledUp(BoundedPolicy):
         for _ in range(HALVINGS if high else 0):
             middle = (low + high) / 2
             larger_w = seen.budget_w / (1 - middle)
-            larger = self.inner.decide_among(replace(seen, budget_w=larger_w), bounds)
+            larger = self.inner.decide_among(seen.with_budget(larger_w), bounds)
             drawn_w = larger.draw_w * (1 - self.dip.depth * full_share(seen, larger))
             if drawn_w <= seen.budget_w and larger.output_tps >= plan.output_tps:
                 plan, low = larger, middle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.control.plan import Plan
@@ -53,7 +53,7 @@ class ControlLoop:
         """
         seen = self.fleet.observe(now_s)
         fall_w = self.times.fall_w(now_s)
-        plan = self.policy.decide(replace(seen, budget_w=max(0.0, seen.budget_w - fall_w)))
+        plan = self.policy.decide(seen.with_budget(max(0.0, seen.budget_w - fall_w)))
         actions = reconcile(seen, plan, self.drain_rule)
         if fall_w == 0 and self.times.clocks_rest(now_s):
             actions = while_clocks_rest(seen, actions)

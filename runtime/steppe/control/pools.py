@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steppe.control.plan import Plan
 from steppe.control.planner import Planner
@@ -87,7 +87,7 @@ class ShareBudget:
             PoolPlan(
                 one.pool.name,
                 share_w,
-                self.policies[one.pool.name].decide(replace(one.seen, budget_w=share_w)),
+                self.policies[one.pool.name].decide(one.seen.with_budget(share_w)),
             )
             for one, share_w in zip(pools, shares_w(budget_w, pools), strict=True)
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 
 class ReplicaState(StrEnum):
@@ -92,9 +94,11 @@ class DeferrableSeen:
 NONE_DEFERRABLE = DeferrableSeen(0.0, 0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observation:
     """The fleet and its surroundings at one instant; watts are those of the GPUs.
+
+    What is counted of its replicas is counted once: a decision asks for it many times.
 
     Attributes:
         now_s: Time since the run began, s.
@@ -117,10 +121,17 @@ class Observation:
     deferrable: DeferrableSeen = NONE_DEFERRABLE
     asleep_w: float | None = None
 
-    @property
+    def with_budget(self, budget_w: float) -> Observation:
+        """Return the same instant with another budget, W; what was counted stays counted."""
+        other = copy(self)
+        vars(other)["budget_w"] = budget_w
+        return other
+
+    @cached_property
     def frozen(self) -> int:
         """Requests inside sleeping replicas."""
-        return sum([r.outstanding for r in self.replicas if r.state == ReplicaState.ASLEEP])
+        asleep = ReplicaState.ASLEEP
+        return sum([r.outstanding for r in self.replicas if r.outstanding and r.state == asleep])
 
     @property
     def is_waking(self) -> bool:
@@ -137,17 +148,17 @@ class Observation:
         """Whether a request waits for watts that somebody waits for, too."""
         return self.waiting > self.deferrable.waiting or self.frozen > 0
 
-    @property
+    @cached_property
     def outstanding(self) -> int:
         """Requests that replicas have accepted and not finished."""
         return sum([replica.outstanding for replica in self.replicas])
 
-    @property
+    @cached_property
     def tally(self) -> Tally:
-        """How many replicas are in which state, counted at each call."""
+        """How many replicas are in which state."""
         found = [replica.state for replica in self.replicas]
         draining = found.count(ReplicaState.DRAINING)
-        # A decision asks for this many times, and mostly nobody drains.
+        # Mostly nobody drains.
         drained = sum([replica.has_drained for replica in self.replicas]) if draining else 0
         return Tally(
             found.count(ReplicaState.AWAKE),

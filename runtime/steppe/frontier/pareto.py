@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from steppe.errors import InfeasibleError
 from steppe.frontier.point import OperatingPoint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frontier:
     """Operating points that no other point beats on both draw and tokens.
 
@@ -47,6 +48,14 @@ class Frontier:
                 "asked for a frontier, found no operating point that gives tokens"
             )
         return cls(tuple(kept), asleep_w, idle_w, source, _quicker(kept, beaten))
+
+    def __hash__(self) -> int:
+        """Return a hash that is reckoned once: plans are remembered by frontier."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.points, self.asleep_w, self.idle_w))  # numbers: the same in any process
 
     @property
     def candidates(self) -> tuple[OperatingPoint, ...]:
