@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pynvml
 import pytest
 import ray
+
+from steppe.device.emulator.build import build_library
+from steppe.device.emulator.library import Emulator
 
 
 @dataclass(eq=False)
@@ -83,3 +88,21 @@ def virtual_fleet() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def make_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Emulator]]:
+    """Return a function that makes emulated GPUs whose time and privilege are the test's."""
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+
+    def make(profile: str) -> Emulator:
+        made = Emulator.attach(build_library(), tmp_path / "gpus", profile)
+        made.use_virtual_clock(True)
+        return made
+
+    yield make
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            pynvml.nvmlShutdown()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +12,10 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pynvml
 import pytest
 import ray
 
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
-from steppe.device.emulator.build import build_library
 from steppe.device.emulator.environment import STATE_VARIABLE
 from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
@@ -82,14 +79,8 @@ def zeusd(tmp_path: Path) -> Iterator[Zeusd]:
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    made = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
-    made.use_virtual_clock(True)
-    yield made
-    with contextlib.suppress(pynvml.NVMLError):
-        while True:
-            pynvml.nvmlShutdown()
+def emulator(make_emulator: Callable[[str], Emulator]) -> Emulator:
+    return make_emulator("h100x2")
 
 
 @pytest.fixture

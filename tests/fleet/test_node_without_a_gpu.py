@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pynvml
 import pytest
 import ray
 
 from steppe.config import NvmlSection
-from steppe.device.emulator.build import build_library
 from steppe.device.emulator.library import Emulator
 from steppe.energy.window import Quality
 from steppe.fleet import clocks
@@ -24,14 +21,8 @@ FRESH = ReplicaStatus("", False, 7)
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    made = Emulator.attach(build_library(), tmp_path / "gpus", "h100x3")
-    made.use_virtual_clock(True)
-    yield made
-    with contextlib.suppress(pynvml.NVMLError):
-        while True:
-            pynvml.nvmlShutdown()
+def emulator(make_emulator: Callable[[str], Emulator]) -> Emulator:
+    return make_emulator("h100x3")
 
 
 @pytest.fixture

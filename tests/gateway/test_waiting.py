@@ -130,26 +130,9 @@ async def test_a_refusal_says_when_those_who_wait_will_be_served_at_the_rate_of_
     site.route()
     tasks = [asyncio.create_task(site.post()) for _ in range(2)]
     await site.until(lambda: site.gateway.status().waiting == 2)
-    status, headers, _ = await site.post()
-    assert (status, headers["Retry-After"]) == (503, "4")
-    for task in tasks:
-        task.cancel()
-
-
-async def test_those_who_are_refused_do_not_make_the_queue_look_quicker(
-    open_site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later_s = time.monotonic() + 100.0
-    monkeypatch.setattr(application, "time", SimpleNamespace(monotonic=lambda: later_s))
-    site = await open_site(max_waiting=2)
-    site.route(await site.replica("r0"))
-    for _ in range(5):
-        await site.post()
-    site.route()
-    tasks = [asyncio.create_task(site.post()) for _ in range(2)]
-    await site.until(lambda: site.gateway.status().waiting == 2)
-    told = [(await site.post())[1]["Retry-After"] for _ in range(20)]
-    assert told == ["4"] * 20
+    for _ in range(20):  # those who are refused make the queue look no quicker
+        status, headers, _ = await site.post()
+        assert (status, headers["Retry-After"]) == (503, "4")
     for task in tasks:
         task.cancel()
 
