@@ -49,6 +49,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_model_is_loaded_in_its_own_dtype_unless_the_cpu_is_slow_with_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOAD, str(write_tiny_model(tmp_path / "model", seed=1))]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -56,6 +57,7 @@ def test_a_model_is_loaded_in_its_own_dtype_unless_the_cpu_is_slow_with_it(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_nothing_is_kept_of_a_request_whose_client_has_gone(tmp_path: Path) -> None:
     model, block = write_tiny_model(tmp_path / "model", seed=1), tmp_path / "block"
     command = [sys.executable, "-c", HANG_UP, str(model), str(block)]
