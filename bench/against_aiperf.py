@@ -36,8 +36,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from steppe.engine.model_store import get_model, models_folder
 from steppe.measure.provenance import installed_versions, source_commit
+from steppe.models.store import get_model, models_folder
 from targets import at_most
 
 TOLERANCE = 0.03

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import scenarios
 from steppe.cli.simulate import arrivals_for, frontier_for
-from steppe.cli.simulated import simulated_fleet
 from steppe.config import RunConfig
 from steppe.frontier.pareto import Frontier
 from steppe.report.records import Slo
+from steppe.run.simulated_fleet import simulated_fleet
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import Arrival
 
@@ -24,7 +24,7 @@ NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 LOWEST_CLOCK = 0.5
 """Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
-fitted (`frontier/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
+fitted (`roofline/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
 them out."""
 FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from steppe.errors import TraceError
-from steppe.frontier.gpu_spec import ClockCurve
-from steppe.frontier.likeness import Floats
+from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.residual_model import Floats
 
 LOWEST = 0.6
 """Share of the highest clock below which the fit does not look: at 405 of 1380 MHz a V100 does

@@ -34,11 +34,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from steppe.device.agent_client import AgentClient, ask_status
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.emulator.library import Emulator
-from steppe.device.lease_file import read_lease_file
-from steppe.device.limit_keeper import undo_lease
+from steppe.agent.client import AgentClient, ask_status
+from steppe.agent.host_limits import undo_lease
+from steppe.agent.lease_file import read_lease_file
+from steppe.emulator.environment import activate, remove_state
+from steppe.emulator.library import Emulator
 from steppe.errors import AgentError
 from steppe.measure.provenance import source_commit
 from targets import at_most
@@ -61,7 +61,7 @@ class Site:
     @contextlib.contextmanager
     def agent(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run an agent that stays when its holder is gone."""
-        command = [sys.executable, "-m", "steppe.device.agent", "--lease-s", str(LEASE_S)]
+        command = [sys.executable, "-m", "steppe.agent.server", "--lease-s", str(LEASE_S)]
         command += ["--socket", str(self.socket), "--lease-file", str(self.lease_file)]
         with (self.folder / "agent.log").open("ab") as log:
             agent = subprocess.Popen(command, stderr=log, start_new_session=True)

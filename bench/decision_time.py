@@ -30,17 +30,17 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.config import ControlSection
-from steppe.control.ahead import Ahead, Deferrable, HorizonTerms
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.horizon import plan_horizon
-from steppe.control.policy import FollowBudget
+from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonTerms
+from steppe.control.horizon.solve import plan_horizon
+from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.pools import Pool, PoolSeen, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.measure.provenance import source_commit
 from steppe.power.battery import Battery
+from steppe.roofline.point import OperatingPoint
 from targets import at_most
 
 POOLS, POINTS, SEED, WARM_UP = 20, 40, 7, 3

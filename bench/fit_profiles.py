@@ -1,12 +1,12 @@
 """How far are the emulated GPUs from the power that real ones drew?
 
-Fits the power model of `steppe.device.emulator` (model.c) to public measurements, and prints the
+Fits the power model of `steppe.emulator` (model.c) to public measurements, and prints the
 constants for profiles.c and the error of each fit. A test asks the emulated library itself, with
 the constants that are committed, for every cell. Run it as
 
     python bench/fit_profiles.py ../shared/data/calibration
 
-The model is that of `steppe.device.emulator.power_curve`. Loads of the V100: work per cycle and
+The model is that of `power_curve`. Loads of the V100: work per cycle and
 work per second of the measured iterations, relative to the largest. Elsewhere the two-stage pace
 of `coupling.Pace`: a step streams the weights (w seconds, whatever the clock) and then computes
 (d n / s seconds for n sequences at the relative clock s), so the memory load is w / (w + d n / s)
@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import optimize
 
-from steppe.device.emulator.power_curve import FixedLoad, Floats, Load, PacedLoad, PowerCurve
+from power_curve import FixedLoad, Floats, Load, PacedLoad, PowerCurve
 from steppe.measure.provenance import source_commit
 
 Row = dict[str, str]

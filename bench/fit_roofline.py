@@ -29,14 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import brentq, minimize_scalar
 
-from steppe.frontier.clock_fit import ClockFit, fit_clock_curve, read_clock_sweep
-from steppe.frontier.gpu_spec import ClockCurve
-from steppe.frontier.likeness import Floats
-from steppe.frontier.roofline_file import read_gpu_spec
-from steppe.frontier.roofline_fit import RooflineFit, place_of
-from steppe.frontier.roofline_priors import PRIORS
-from steppe.frontier.run_table import TableRow, read_run_table
+from clock_fit import ClockFit, fit_clock_curve, read_clock_sweep
+from roofline_fit import RooflineFit, place_of
+from roofline_priors import PRIORS
+from run_table import TableRow, read_run_table
 from steppe.measure.provenance import source_commit
+from steppe.roofline.files import read_gpu_spec
+from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.residual_model import Floats
 
 DEFAULT_DATA = Path("../shared/data/calibration")
 OUT = Path("configs/roofline")

@@ -3,7 +3,7 @@
 Leaves out every row of one model (on both GPUs), fits the rest, and asks for the left-out rows
 with nothing but the model's config.json, the GPU, the batch limit, the lengths of the task (the
 mean output length of the row, and the prompt length that the fit gave for the task), how many
-engines share the host and parse their answers (`steppe.frontier.run_table.host_of`), and how many
+engines share the host and parse their answers (`run_table.host_of`), and how many
 requests the run served (`requests_of`). Batch limits 8 to 512. A second table leaves out all
 siblings of an architecture together.
 
@@ -15,7 +15,7 @@ task and GPUs has it. What nobody can tell from a model's own other rows, nobody
 
 Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
 row is dropped from the targets. Further lines show the same without rows that show a busy host
-instead of the GPU (see `steppe.frontier.run_table.host_bound`), and without those that the fit
+instead of the GPU (see `run_table.host_bound`), and without those that the fit
 may not use: what a busy host explains no more. The form of the roofline and the few numbers of its
 priors and of likeness were chosen with this very table in view: expect somewhat more elsewhere.
 That holds most for data-parallel attention, which only one model has.
@@ -39,13 +39,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from steppe.frontier.calibration import Calibration
-from steppe.frontier.clock_fit import fit_clock_curve, read_clock_sweep
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_gpu_spec
-from steppe.frontier.roofline_fit import RooflineFit
-from steppe.frontier.run_table import TableRow, read_run_table
+from clock_fit import fit_clock_curve, read_clock_sweep
+from roofline_fit import RooflineFit
+from run_table import TableRow, read_run_table
 from steppe.measure.provenance import source_commit
+from steppe.roofline.calibration import Calibration
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_gpu_spec
 from targets import at_most
 
 DEFAULT_DATA = Path("../shared/data/calibration")

@@ -87,7 +87,7 @@ def find_gpu() -> str | None:
 
 def emulated(folder: Path) -> dict[str, str]:
     """Return the environment of a dry run: Triton's interpreter and an emulated GPU."""
-    from steppe.device.emulator.environment import emulated_environment
+    from steppe.emulator.environment import emulated_environment
 
     return {**emulated_environment("h100", 1, folder / "gpus"), "TRITON_INTERPRET": "1"}
 

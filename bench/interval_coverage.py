@@ -25,19 +25,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from steppe.device.emulator.coupling import Pace
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.emulator.coupling import Pace
+from steppe.emulator.environment import activate, remove_state
+from steppe.emulator.library import Emulator
 from steppe.energy.counter import CounterHistory, Quality
 from steppe.load.arrivals import Arrival
-from steppe.measure.client_subject import ClientReading
-from steppe.measure.point import MeasurePlan, Timing, lengths_around, measure_point
 from steppe.measure.provenance import installed_versions, source_commit
-from steppe.measure.result import Estimates, Phase, Setting
-from steppe.measure.saturate import Saturation
 from steppe.measure.statistics import Interval
-from steppe.measure.subject import Rig
+from steppe.measure.sweep.client_subject import ClientReading
+from steppe.measure.sweep.point import MeasurePlan, Timing, lengths_around, measure_point
+from steppe.measure.sweep.result import Estimates, Phase, Setting
+from steppe.measure.sweep.saturate import Saturation
+from steppe.measure.sweep.subject import Rig
 from targets import at_least
 
 PACE = Pace(weights_s=0.045, decode_s=0.0025, prefill_s=0.0007)

@@ -16,16 +16,16 @@ from rich.console import Console
 
 import live_machine
 import scenarios
-from steppe.cli.fleet_frontier import find_frontier
-from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import RunConfig
-from steppe.fleet.driver import FleetDriver
+from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
 from steppe.report.records import TickRecord
 from steppe.report.run import read_ticks
+from steppe.run.fleet_frontier import find_frontier
+from steppe.run.live import Run, RunPlan, running_fleet
 
 REPLICAS, LARGEST = 8, 8
 PERIOD_S, MARGIN_SHARE = 1.0, 0.014

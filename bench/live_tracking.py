@@ -44,10 +44,9 @@ from live_stage import (
     write_load,
     write_supply,
 )
-from steppe.cli.running import running_fleet, versions
 from steppe.config import ControlSection
 from steppe.control.tick_times import LEAST_WINDOW_S
-from steppe.fleet.controller import METER_DELAY_S
+from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.report.quantities import UNKNOWN
@@ -60,6 +59,7 @@ from steppe.report.tracking import (
     settle_times_s,
     track,
 )
+from steppe.run.live import running_fleet, versions
 from targets import at_most, worst_mae
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)

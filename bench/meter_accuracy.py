@@ -28,9 +28,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.emulator.environment import activate, remove_state
+from steppe.emulator.library import Emulator
 from steppe.energy.counter import CounterHistory, Quality
 from steppe.energy.integral import PowerHistory
 from steppe.measure.provenance import source_commit

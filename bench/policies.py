@@ -41,8 +41,8 @@ from bench_fleets import (
 )
 from steppe.config import ControlSection
 from steppe.config.control import PolicyName
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.policy import Policy
+from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms

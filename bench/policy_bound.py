@@ -19,8 +19,8 @@ import numpy as np
 import scenarios
 from policy_table import DAYS, FULL, NO_BUDGET
 from steppe.control.plan import AwakeBounds
-from steppe.control.planner import Need, Planner
-from steppe.control.policy import at_slo
+from steppe.control.policy.planner import Need, Planner
+from steppe.control.policy.policies import at_slo
 from steppe.sim.request import Arrival
 
 if TYPE_CHECKING:

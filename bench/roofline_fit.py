@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from steppe.frontier.calibration import Calibration
-from steppe.frontier.coefficients import Coefficients
-from steppe.frontier.gpu_spec import ClockCurve, GpuSpec, Sharding
-from steppe.frontier.host import Host
-from steppe.frontier.likeness import MOST_RESIDUAL, Floats, Place, Residual, features_of
-from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.roofline_priors import PRIORS, PROMPT_TOKENS
-from steppe.frontier.saturation import held_sequences, steady_state
-from steppe.frontier.step_costs import StepLaw
-from steppe.frontier.step_rates import step_rates
-from steppe.frontier.turnover import ENDLESS, Turnover
+from roofline_priors import PRIORS, PROMPT_TOKENS
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.calibration import Calibration
+from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.gpu_spec import ClockCurve, GpuSpec, Sharding
+from steppe.roofline.host import Host
+from steppe.roofline.residual_model import MOST_RESIDUAL, Floats, Place, Residual, features_of
+from steppe.roofline.saturation import held_sequences, steady_state
+from steppe.roofline.step_costs import StepLaw
+from steppe.roofline.step_rates import step_rates
+from steppe.roofline.turnover import ENDLESS, Turnover
 
 ERROR = 0.07
 """Error that counts as usual, as a logarithm."""

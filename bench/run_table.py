@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from roofline_fit import MeasuredRun
 from steppe.errors import TraceError
-from steppe.frontier.gpu_spec import GpuSpec
-from steppe.frontier.host import Host
-from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
-from steppe.frontier.roofline_fit import MeasuredRun
-from steppe.frontier.turnover import Turnover
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.files import read_gpu_spec, read_model_shape
+from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.host import Host
+from steppe.roofline.turnover import Turnover
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0

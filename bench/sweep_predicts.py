@@ -21,14 +21,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from steppe.cli.bench_rigs import Ready, fleet_ready
 from steppe.config import load_config
 from steppe.frontier.fit import FrontierFit
-from steppe.measure.campaign import SweepGrid, fit_of, left_to_do, run_campaign
-from steppe.measure.point import MeasurePlan
-from steppe.measure.result import Phase, PointResult, Setting
-from steppe.measure.store import ResultsFile, RunHead
-from steppe.measure.sweep import spread_clocks
+from steppe.measure.sweep.campaign import SweepGrid, fit_of, left_to_do, run_campaign
+from steppe.measure.sweep.fleet_sweep import spread_clocks
+from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.result import Phase, PointResult, Setting
+from steppe.measure.sweep.store import ResultsFile, RunHead
+from steppe.run.sweep_rigs import Ready, fleet_ready
 
 BATCHES = (1, 2, 4, 8, 12, 16)
 FRESH_BATCHES = (3, 6, 10, 14)

@@ -28,11 +28,11 @@ import policies
 import policy_table
 import scenarios
 from bench_fleets import FLEETS, Bench, Size, make_bench
-from steppe.control.baselines import Reactive
-from steppe.control.damping import Dwelling
+from steppe.control.policy.baselines import Reactive
+from steppe.control.policy.damping import Dwelling
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.report.summary import Summary
+from steppe.roofline.point import OperatingPoint
 
 Row = dict[str, Any]
 DAYS = (scenarios.ample, scenarios.ample_and_spare)

@@ -11,10 +11,12 @@ import pynvml
 import pytest
 from hypothesis import settings
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.energy.counter import CounterHistory
+
+pytest_plugins = ["tests.fixtures.emulated_node", "tests.fixtures.synthetic_server"]
 
 # A slow or busy machine is no reason for a property to fail, and a run is the same every time;
 # `--hypothesis-profile=explore` looks further.

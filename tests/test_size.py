@@ -1,4 +1,4 @@
-"""Nothing outgrows the limits of CONTRIBUTING, rule 8."""
+"""No function and no file outgrows the limits of CONTRIBUTING, rule 8."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LONGEST_FUNCTION, LONGEST_FILE = 35, 300
+LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 
 
 def python_files(*folders: str) -> list[Path]:

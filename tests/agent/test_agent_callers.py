@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from steppe.device import agent as agent_module
-from steppe.device.agent import AgentOptions
-from steppe.device.agent_line import AgentLine
-from steppe.device.lease import Restore
-from steppe.device.lease_desk import LeaseDesk
-from steppe.device.messages import AskStatus
+from steppe.agent import server as agent_module
+from steppe.agent.connection import AgentLine
+from steppe.agent.lease_server import LeaseDesk
+from steppe.agent.loss_policy import Restore
+from steppe.agent.messages import AskStatus
+from steppe.agent.server import AgentOptions
 from steppe.errors import AgentError
 
 

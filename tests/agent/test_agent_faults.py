@@ -13,9 +13,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.lease import Restore
-from steppe.device.lease_desk import LeaseDesk, Peer
-from steppe.device.messages import (
+from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.loss_policy import Restore
+from steppe.agent.messages import (
     Accepted,
     AskStatus,
     Beat,

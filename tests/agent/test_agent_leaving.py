@@ -12,11 +12,11 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device import agent_line
-from steppe.device.agent_client import AgentClient
-from steppe.device.agent_process import AgentProcess, start_agent
-from steppe.device.lease import Restore
-from steppe.device.lease_file import read_lease_file
+from steppe.agent import connection
+from steppe.agent.child_process import AgentProcess, start_agent
+from steppe.agent.client import AgentClient
+from steppe.agent.lease_file import read_lease_file
+from steppe.agent.loss_policy import Restore
 from steppe.device.nvml import ATTEMPTS, open_gpus
 from steppe.errors import AgentError
 
@@ -75,7 +75,7 @@ def test_an_agent_that_a_slow_gpu_held_up_stays_for_its_holder_that_calls_again(
 ) -> None:
     uuid = open_gpus()[node.h100].uuid
     with monkeypatch.context() as impatient:
-        impatient.setattr(agent_line, "ANSWER_S", 0.5)
+        impatient.setattr(connection, "ANSWER_S", 0.5)
         client = AgentClient(agent.socket, LEASE_S)
     with client:
         node.emulator.inject(SET_CLOCK, index=node.h100, count=1, delay_s=1.0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from steppe.device import agent_client
-from steppe.device.agent_client import AgentClient
-from steppe.device.messages import Accepted, Answer, Beat, Done, Request, TakeLease
+from steppe.agent import client
+from steppe.agent.client import AgentClient
+from steppe.agent.messages import Accepted, Answer, Beat, Done, Request, TakeLease
 from steppe.errors import AgentError
 
 GRANTED_S = 0.04
@@ -64,7 +64,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
         opened.append(Line())
         return opened[-1]
 
-    monkeypatch.setattr(agent_client, "AgentLine", call)
+    monkeypatch.setattr(client, "AgentLine", call)
     return opened
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device import gpu_claim
-from steppe.device.emulator.environment import STATE_VARIABLE
-from steppe.device.gpu_claim import GpuClaim
-from steppe.device.lease_file import owned_lease_file
-from steppe.device.limit_keeper import LimitKeeper, undo_lease
+from steppe.agent import gpu_claim
+from steppe.agent.gpu_claim import GpuClaim
+from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.lease_file import owned_lease_file
 from steppe.device.nvml import open_gpus
+from steppe.emulator.environment import STATE_VARIABLE
 from steppe.errors import NotSupportedError, TransientDeviceError
 
 

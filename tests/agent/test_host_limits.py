@@ -7,9 +7,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.lease import ClockFloor, PowerFloor
-from steppe.device.lease_file import HeldLimits, owned_lease_file, read_lease_file
-from steppe.device.limit_keeper import LimitKeeper, undo_lease
+from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.lease_file import HeldLimits, owned_lease_file, read_lease_file
+from steppe.agent.loss_policy import ClockFloor, PowerFloor
 from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, TransientDeviceError
 

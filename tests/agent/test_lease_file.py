@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.lease_file import HeldLimits, owned_lease_file, read_lease_file
+from steppe.agent.lease_file import HeldLimits, owned_lease_file, read_lease_file
 from steppe.errors import AgentError
 
 GPUS_OF = "STEPPE_EMULATED_STATE"

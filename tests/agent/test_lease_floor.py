@@ -7,10 +7,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor
-from steppe.device.lease_desk import LeaseDesk, Peer
-from steppe.device.limit_keeper import LimitKeeper
-from steppe.device.messages import Beat, Done, SetClockLimit, SetPowerLimit, TakeLease
+from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.loss_policy import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor
+from steppe.agent.messages import Beat, Done, SetClockLimit, SetPowerLimit, TakeLease
 
 HOLDER, NEXT, LEASE_S = Peer(1, 101), Peer(2, 102), 1.0
 SET_CLOCK, SET_POWER = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceSetPowerManagementLimit"

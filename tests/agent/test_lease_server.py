@@ -5,10 +5,17 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor, Restore
-from steppe.device.lease_desk import LeaseDesk, Peer
-from steppe.device.limit_keeper import LimitKeeper
-from steppe.device.messages import (
+from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.loss_policy import (
+    ClockFloor,
+    Floor,
+    HoldThenFloor,
+    LossPolicy,
+    PowerFloor,
+    Restore,
+)
+from steppe.agent.messages import (
     Accepted,
     AgentStatus,
     AskStatus,

@@ -8,7 +8,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.lease_file import read_lease_file
+from steppe.agent.lease_file import read_lease_file
 from steppe.errors import AgentError, NoPermissionError, TransientDeviceError
 
 SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"

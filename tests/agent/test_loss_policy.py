@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.device.lease import (
+from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
     HoldThenFloor,

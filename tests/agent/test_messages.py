@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.device.messages import (
+from steppe.agent.messages import (
     Accepted,
     AgentStatus,
     Answer,

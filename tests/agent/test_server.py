@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from steppe.device.agent_client import AgentClient, ask_status
-from steppe.device.agent_process import AgentProcess, start_agent
+from steppe.agent.child_process import AgentProcess, start_agent
+from steppe.agent.client import AgentClient, ask_status, holdings
+from steppe.agent.host_limits import undo_lease
+from steppe.agent.lease_file import read_lease_file
+from steppe.agent.loss_policy import ClockFloor, Floor, HoldThenFloor, LossPolicy, Restore
 from steppe.device.inventory import gpus_table
-from steppe.device.lease import ClockFloor, Floor, HoldThenFloor, LossPolicy, Restore
-from steppe.device.lease_file import read_lease_file
-from steppe.device.limit_keeper import undo_lease
 from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, NoPermissionError
 
@@ -30,7 +30,7 @@ LEASE_S = 0.6
 CONTROLLER = """
 import sys, time
 from pathlib import Path
-from steppe.device.agent_client import AgentClient
+from steppe.agent.client import AgentClient
 client = AgentClient(Path(sys.argv[1]), float(sys.argv[2]))
 uuid = client.status().gpus[0].uuid
 client.set_clock_limit(uuid, 900)
@@ -200,7 +200,7 @@ def test_the_inventory_shows_who_holds_what(site: Site) -> None:
     with AgentClient(site.socket, LEASE_S) as client:
         client.set_clock_limit(gpus[0].uuid, 900)
         client.set_power_limit(gpus[0].uuid, 300.0)
-        (row,) = gpus_table(gpus, site.socket)
+        (row,) = gpus_table(gpus, holdings(site.socket))
     assert (row.held, row.holder_pid) == ("900 MHz, 300 W", os.getpid())
 
 
@@ -278,7 +278,7 @@ def test_without_an_agent_the_client_says_where_it_looked(tmp_path: Path) -> Non
 
 def test_the_agent_explains_itself() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "steppe.device.agent", "--help"],
+        [sys.executable, "-m", "steppe.agent.server", "--help"],
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from steppe.device.lease import format_loss, parse_loss
+from steppe.agent.loss_policy import format_loss, parse_loss
 
 UNIT = Path(__file__).parents[2] / "deploy" / "steppe-agent.service"
 

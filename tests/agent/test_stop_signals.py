@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from steppe.device.agent_signals import stop_signals
+from steppe.agent.stop_signals import stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

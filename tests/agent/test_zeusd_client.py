@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from steppe.agent.zeusd_client import ZeusdClient
 from steppe.device.nvml import open_gpus
-from steppe.device.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, NoPermissionError, NotSupportedError, OutOfRangeError
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from steppe.config import ControlSection
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.load.traces import read_trace
 from steppe.power.budget import budget_from_config
 from steppe.report.records import TickRecord
+from steppe.roofline.point import OperatingPoint
 
 POINTS = (OperatingPoint(990, 16, 40.0, 290.0), OperatingPoint(1980, 16, 80.0, 630.0))
 FRONTIER = Frontier.of(POINTS, asleep_w=95.0, idle_w=97.0, source="emulated")

@@ -15,10 +15,10 @@ import numpy as np
 import pynvml
 import pytest
 
-from steppe.device.emulator.library import Emulator
-from steppe.device.emulator.power_curve import FixedLoad, PacedLoad, PowerCurve
+from power_curve import FixedLoad, PacedLoad, PowerCurve
+from steppe.emulator.library import Emulator
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "calibration"
 PROFILES = ("l4", "v100", "a100", "h100", "h200", "b200")
 V100 = PowerCurve(135, 1530, 0.12, 33, 48, 21.3, 216.3, 39.3, 1157, 0.71)

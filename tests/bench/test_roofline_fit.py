@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steppe.frontier import roofline_fit
-from steppe.frontier.clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
-from steppe.frontier.gpu_spec import ClockCurve
-from steppe.frontier.host import Host
-from steppe.frontier.likeness import Floats
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
-from steppe.frontier.roofline_fit import MeasuredRun, RooflineFit
-from steppe.frontier.run_table import (
+import roofline_fit
+from clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
+from roofline_fit import MeasuredRun, RooflineFit
+from run_table import (
     architecture_of,
     host_bound,
     host_of,
     read_run_table,
     requests_of,
 )
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_calibration, read_gpu_spec, read_roofline
+from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.host import Host
+from steppe.roofline.residual_model import Floats
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"
 CURVE = ClockCurve(0.8, 0.6, 0.9)

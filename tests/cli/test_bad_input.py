@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from steppe.engine.tiny_model import write_tiny_model
+from tests.models.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from steppe.cli.bench import bench_group
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import (
+from steppe.measure.serving import FORMULAS
+from steppe.measure.sweep.result import (
     ClientTimes,
     GpuSeen,
     Phase,
@@ -19,8 +20,7 @@ from steppe.measure.result import (
     Setting,
     Window,
 )
-from steppe.measure.serving import FORMULAS
-from steppe.measure.store import ResultsFile, RunHead
+from steppe.measure.sweep.store import ResultsFile, RunHead
 
 SCREEN = (80, 50)
 FIXED = ("--prompt", "3", "--output", "3")

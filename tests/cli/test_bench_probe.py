@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from steppe.cli import main
 from steppe.cli.bench_probe import Hands, ProbePlan, probe_gpu
-from steppe.cli.bench_probe_gpu import EMULATED_RATES, Subject, emulated_loads, emulated_rates
-from steppe.frontier.gpu_spec import GpuSpec
-from steppe.frontier.roofline_file import read_gpu_spec, read_roofline
-from steppe.measure.gpu_file import Probed, Sourced, gpu_document, gpu_text
+from steppe.measure.probe.gpu_file import Probed, Sourced, gpu_document, gpu_text
+from steppe.roofline.files import read_gpu_spec, read_roofline
+from steppe.roofline.gpu_spec import GpuSpec
+from steppe.run.probe_gpu import EMULATED_RATES, Subject, emulated_loads, emulated_rates
 
 # The emulated L4 (profiles.c), and the rates of its namesake in configs/gpus.
 IDLE_W, CONTEXT_W, STATIC_W, CORE_W, MEM_W = 12, 6, 10, 46, 6

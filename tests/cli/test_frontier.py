@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from steppe.cli import main
 from steppe.config import shipped_config
-from steppe.frontier.roofline_file import read_longest_context
+from steppe.roofline.files import read_longest_context
 
 ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
 SCOUT = ["--model", "llama-4-scout", "--tp", "4"]

@@ -13,7 +13,7 @@ from steppe.cli import main
 from steppe.config import shipped_config
 from steppe.frontier.file import Subject, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from steppe.cli import main
 from steppe.options import EMULATED
-from steppe.sim.pace_model import PROFILES
+from steppe.sim.engine.pace_model import PROFILES
 
 
 def gpus(*options: str) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from steppe.cli import main
-from steppe.cli.running import RunPlan, running_fleet, served_name, versions
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.errors import UsageError
 from steppe.report.live import RunSoFar
+from steppe.run.live import RunPlan, running_fleet, served_name, versions
 
 CONFIG = """
 model: {name: no-such-model/nowhere}
@@ -72,7 +72,7 @@ def test_a_model_that_is_nowhere_is_found_out_before_anything_starts(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(CONFIG.replace("no-such-model/nowhere", "./nowhere"))
-    monkeypatch.setattr("steppe.cli.running.FleetDriver", None)
+    monkeypatch.setattr("steppe.run.live.FleetDriver", None)
     with pytest.raises(UsageError, match="nowhere"), running_fleet(load_config(config), Console()):
         pass
 
@@ -127,7 +127,7 @@ def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
     device = "device: {kind: emulated, count: 2}"
     text = CONFIG.replace("device: {kind: emulated}", device)
     config.write_text(f"{text}{kind}fleet: {fleet}\n")
-    monkeypatch.setattr("steppe.cli.running.FleetDriver", None)
+    monkeypatch.setattr("steppe.run.live.FleetDriver", None)
     result = CliRunner().invoke(main, ["serve", str(config)])
     assert (result.exit_code, result.stderr) == (2, f"steppe: fleet.replicas: {said}\n")
 

@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 
 from steppe.cli import main
 from steppe.cli.simulate import arrivals_for, frontier_for
-from steppe.cli.simulated import simulated_fleet
 from steppe.config import FrontierSection, ModelledSection, RunConfig, load_config
 from steppe.errors import UsageError
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.report.run import read_run
+from steppe.roofline.point import OperatingPoint
+from steppe.run.simulated_fleet import simulated_fleet
 from steppe.sim.run import simulate as simulated
 
 REPOSITORY = Path(__file__).parents[2]

@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 import openai
 import pytest
 import yaml
+from tests.models.tiny_model import write_tiny_model
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
-from steppe.engine.tiny_model import write_tiny_model
-from steppe.fleet.leftovers import gpus_file, state_folder
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
+from steppe.fleet.stale_runs import gpus_file, state_folder
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.report.run import RECORD_FILE, read_requests, read_ticks
+from steppe.roofline.point import OperatingPoint
 
 T = TypeVar("T")
 MODEL = "tiny"
@@ -313,8 +313,8 @@ class Witness:
 
 def locked_gpus(pid: int) -> list[int]:
     """Return the GPUs of a run whose clock is locked; maps them in another process only."""
-    code = "import sys; from pathlib import Path; from steppe.device.emulator.build import *; "
-    code += "from steppe.device.emulator.library import Emulator; "
+    code = "import sys; from pathlib import Path; from steppe.emulator.build import *; "
+    code += "from steppe.emulator.library import Emulator; "
     code += "gpus = Emulator.attach(build_library(), Path(sys.argv[1])); "
     code += "print(*[i for i in range(gpus.gpu_count) if gpus.snapshot(i).clock_lock_mhz])"
     command = [sys.executable, "-c", code, str(gpus_file(pid))]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steppe.fleet.leftovers import state_folder, sweep_leftovers
+from steppe.fleet.stale_runs import state_folder, sweep_leftovers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

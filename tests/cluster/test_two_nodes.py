@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from steppe.fleet.leftovers import state_folder
+from steppe.fleet.stale_runs import state_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

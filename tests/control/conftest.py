@@ -8,7 +8,7 @@ import pytest
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 
 def modelled_frontier() -> Frontier:

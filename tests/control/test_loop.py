@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.control.corrected import Corrected
-from steppe.control.damping import Dwelling, Ramped
 from steppe.control.loop import ControlLoop, while_clocks_rest
-from steppe.control.margin import Margin
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.damping import Dwelling, Ramped
+from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.margin import Margin
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.control.tick_times import TickTimes

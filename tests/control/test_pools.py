@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.pools import Pool, PoolPlan, PoolSeen, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import ReplicaState

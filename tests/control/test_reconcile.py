@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.dip import full_share
 from steppe.control.plan import Plan
+from steppe.control.policy.decode_only_draw import full_share
 from steppe.control.reconcile import (
     LEAST_TURN_S,
     Action,
@@ -21,7 +21,7 @@ from steppe.control.reconcile import (
 )
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 LONGEST_S = 8.0
 USABLE = (ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.feasibility import (
+from steppe.control.shortage_forecast import (
     LOOK_EVERY_S,
     Lookout,
     Needs,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 replicas = st.builds(
     ReplicaSeen,

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import FINISHING_SHARE
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.planner import FINISHING_SHARE
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import (
     LEAST_TURN_S,
     Action,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.emulator.build import build_library
+from steppe.emulator.build import build_library
 
 SUITE = Path(__file__).with_name("library_suite.py")
 

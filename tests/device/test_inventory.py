@@ -23,7 +23,7 @@ from steppe.device.nvml import open_gpus
 def rows(node: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[inventory.GpuRow, ...]:
     measured = {open_gpus()[0].uuid: 0.1}
     monkeypatch.setattr(inventory, "measure_periods", lambda _: measured)
-    return gpus_table(open_gpus(), Path("no-such-socket"))
+    return gpus_table(open_gpus())
 
 
 def test_the_counter_period_is_measured(node: Any) -> None:

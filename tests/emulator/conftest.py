@@ -10,8 +10,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator, Snapshot
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator, Snapshot
 
 H100, SPARE_H100, P40, L4 = 0, 1, 2, 3
 GPUS = "h100x2,p40x1,l4x1"

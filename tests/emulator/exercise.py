@@ -11,7 +11,7 @@ from typing import Any
 
 import pynvml
 
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.library import Emulator
 from steppe.errors import DeviceError
 
 DEVICE_GETTERS = """

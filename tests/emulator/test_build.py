@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.emulator.build import build_library
+from steppe.emulator.build import build_library
 from steppe.errors import InstallError
 
 

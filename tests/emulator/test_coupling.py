@@ -8,8 +8,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.coupling import Pace, StepCoupling, couple
+from steppe.emulator.build import build_library
+from steppe.emulator.coupling import Pace, StepCoupling, couple
 from steppe.errors import BackendUnavailableError, EngineError, OutOfRangeError
 
 PACE = Pace(weights_s=0.03, decode_s=0.002, prefill_s=0.001)

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.environment import (
+from steppe.emulator.build import build_library
+from steppe.emulator.environment import (
     emulated_environment,
     refuse_cuda_builds,
     remove_state,
 )
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.library import Emulator
 from steppe.errors import BackendUnavailableError, InstallError
 
 ACTIVATE = """
 import os, sys
 from pathlib import Path
-from steppe.device.emulator.environment import activate
+from steppe.emulator.environment import activate
 emulator = activate("l4", 2, Path(sys.argv[1]))
 heavy = {"numpy", "torch", "ray", "vllm", "pynvml"} & set(sys.modules)
 import pynvml

@@ -9,7 +9,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.library import Emulator
 
 
 def joules_per_work(world: Any, clock_mhz: int) -> float:

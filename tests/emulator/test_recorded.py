@@ -11,16 +11,16 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.emulator.library import Emulator
-from steppe.device.emulator.recorded import (
+from steppe.device.nvml import open_gpus
+from steppe.device.recording import record
+from steppe.emulator.library import Emulator
+from steppe.emulator.recorded import (
     ProfileOverrides,
     Replay,
     apply_overrides,
     emulated_gpus,
     fit_recording,
 )
-from steppe.device.nvml import open_gpus
-from steppe.device.recording import record
 from steppe.errors import OutOfRangeError, UsageError
 
 ODD = ProfileOverrides(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.emulator.build import build_library
+from steppe.emulator.build import build_library
 
 FLAGS = (
     "-fsanitize=address,undefined,float-cast-overflow,float-divide-by-zero",

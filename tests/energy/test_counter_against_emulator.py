@@ -10,9 +10,9 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.energy.counter import CounterHistory, Quality
 
 Truth = list[tuple[float, float]]

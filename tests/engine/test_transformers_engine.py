@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine.control_block import ControlBlock, Limits, StepRecord, Telemetry, request_key
-from steppe.engine.tiny_model import write_tiny_model
 
 Body = dict[str, Any]
 CHAT = "/v1/chat/completions"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.models.tiny_model import write_tiny_model
 
-from steppe.engine.tiny_model import write_tiny_model
 from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
 from steppe.errors import InstallError
 
 PARSE = """
 import json, sys
 from steppe.engine import vllm_engine
-from steppe.engine.tiny_model import write_tiny_model
+from tests.models.tiny_model import write_tiny_model
 from steppe.engine.vllm_engine import EngineSettings, _parse
 from steppe.errors import EngineError
 vllm_engine.is_cpu_build, vllm_engine.cpu_dtype = lambda: True, lambda: "float32"

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from steppe.engine.tiny_model import write_tiny_model
+from tests.models.tiny_model import write_tiny_model
 
 PROMPT_TOKENS = 20
 ROTATE_STEPS = 8

@@ -13,8 +13,8 @@ import pynvml
 import pytest
 import ray
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 
 
 @dataclass(eq=False)

@@ -21,12 +21,12 @@ import pynvml
 import pytest
 
 from steppe.config import PaceSection
-from steppe.fleet.watched_clock import GRACE_S
+from steppe.fleet.node.clock_limit_monitor import GRACE_S
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.roofline import StepWork
 from steppe.power.budget import Budget
-from steppe.sim.pace_model import PaceModel, emulated_profile
+from steppe.roofline.energy_roofline import StepWork
+from steppe.roofline.point import OperatingPoint
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 
 DELAY_S = GRACE_S + 2.0
 TOLERANCE = 1.02

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import ReplicaError, UsageError
 from steppe.fleet.cluster import LOCAL, Machine, connect, leave, share_of_cores, spread
-from steppe.fleet.stragglers import processes_of
+from steppe.fleet.orphan_processes import processes_of
 
 sizes = st.lists(st.integers(0, 8), min_size=1, max_size=5)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.fleet.stragglers import Process, end_stragglers, processes_of
+from steppe.fleet.orphan_processes import Process, end_stragglers, processes_of
 
 SESSION = "session_2001-09-05_09-00-00_000000_1"
 WAITS = "import sys; print(flush=True); sys.stdin.read()"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.environment import STATE_VARIABLE, emulated_environment
-from steppe.device.emulator.library import Emulator
-from steppe.device.lease_file import HeldLimits, owned_lease_file
+from steppe.agent.lease_file import HeldLimits, owned_lease_file
 from steppe.device.nvml import open_gpus
-from steppe.fleet.leftovers import LEASE_FILE, hold, sweep_leftovers
+from steppe.emulator.build import build_library
+from steppe.emulator.environment import STATE_VARIABLE, emulated_environment
+from steppe.emulator.library import Emulator
+from steppe.fleet.stale_runs import LEASE_FILE, hold, sweep_leftovers
 
 DEAD, ALIVE = "1111", "2222"
 

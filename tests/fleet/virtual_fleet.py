@@ -19,28 +19,28 @@ import pytest
 import ray
 
 from steppe import errors
+from steppe.agent import client
+from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.lease_file import owned_lease_file
+from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.loss_policy import Restore
+from steppe.agent.messages import Answer, Refused, Request
 from steppe.config import ControlSection, EmulatedSection, PaceSection
-from steppe.control.choose import PoolFacts, make_policy
 from steppe.control.loop import ControlLoop
+from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.tick_times import TickTimes
-from steppe.device import agent_client
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.environment import STATE_VARIABLE
-from steppe.device.emulator.library import Emulator
-from steppe.device.lease import Restore
-from steppe.device.lease_desk import LeaseDesk, Peer
-from steppe.device.lease_file import owned_lease_file
-from steppe.device.limit_keeper import LimitKeeper
-from steppe.device.messages import Answer, Refused, Request
 from steppe.device.nvml import open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.environment import STATE_VARIABLE
+from steppe.emulator.library import Emulator
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
-from steppe.fleet import clocks, meters
-from steppe.fleet import node as node_module
-from steppe.fleet.live_fleet import LiveFleet
-from steppe.fleet.members import Member, Placement
+from steppe.fleet.controller.live_fleet import LiveFleet
+from steppe.fleet.controller.members import Member, Placement
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus
-from steppe.fleet.meters import POLL_S, Meters
+from steppe.fleet.node import clock_limits, gpu_meters
+from steppe.fleet.node import node as node_module
+from steppe.fleet.node.gpu_meters import POLL_S, Meters
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 
@@ -283,12 +283,12 @@ def virtual_world(
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
     monkeypatch.setattr(node_module, "Meters", HandMeters)
     monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
-    for module in (node_module, clocks, meters):
+    for module in (node_module, clock_limits, gpu_meters):
         monkeypatch.setattr(module, "time", time)
     with owned_lease_file(tmp_path / "lease.json") as file:
         desk = LeaseDesk(LimitKeeper(open_gpus(), file), Restore(), LEASE_S)
-        monkeypatch.setattr(clocks, "start_agent", lambda *_, **__: FakeAgent())
-        monkeypatch.setattr(agent_client, "AgentLine", lambda _: DeskLine(desk, time))
+        monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: FakeAgent())
+        monkeypatch.setattr(client, "AgentLine", lambda _: DeskLine(desk, time))
         made = World(emulator, time, desk, budget, frontier)
         yield made
         made.patches.undo()

@@ -12,7 +12,7 @@ from steppe.frontier.file import (
     write_frontier,
 )
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 HEAD = "source: measured\nasleep_w: 1\nidle_w: 1\n"
 POINT = "points: [{{clock_mhz: {}, batch_limit: {}, output_tps: 1, draw_w: {}}}]\n"

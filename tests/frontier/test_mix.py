@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from steppe.errors import InfeasibleError
 from steppe.frontier.mix import best_mix
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 points = st.builds(
     OperatingPoint,

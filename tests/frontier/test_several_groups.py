@@ -12,8 +12,8 @@ from steppe.frontier import slots as slots_module
 from steppe.frontier.group import Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.frontier.slots import least_with_slots
+from steppe.roofline.point import OperatingPoint
 
 ASLEEP_W = 5.0
 points = st.builds(

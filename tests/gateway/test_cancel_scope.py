@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from steppe.errors import ReplicaError
-from steppe.gateway.cord import Cord
+from steppe.gateway.cancel_scope import Cord
 
 
 async def _for_ever() -> None:

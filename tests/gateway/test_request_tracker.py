@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.gateway.metrics import GatewayMetrics
+from steppe.gateway.request_tracker import ID_RESTS_S, Caller, Tally
 from steppe.gateway.stream import StreamScanner, Usage
-from steppe.gateway.tally import ID_RESTS_S, Caller, Tally
 
 CALLER = Caller("default", "standard", "")
 

@@ -12,10 +12,10 @@ import pytest
 
 from steppe.device.gpu import LimitReason
 from steppe.load.arrivals import Arrival
-from steppe.measure.client_subject import ClientReading
-from steppe.measure.point import Timing
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import (
+from steppe.measure.sweep.client_subject import ClientReading
+from steppe.measure.sweep.point import Timing
+from steppe.measure.sweep.result import (
     ClientTimes,
     Flag,
     GpuSeen,
@@ -25,9 +25,9 @@ from steppe.measure.result import (
     Setting,
     Window,
 )
-from steppe.measure.saturate import Saturation
-from steppe.measure.store import ResultsFile, RunHead, SweepResults, read_results
-from steppe.measure.subject import GpuLook, Rig
+from steppe.measure.sweep.saturate import Saturation
+from steppe.measure.sweep.store import ResultsFile, RunHead, SweepResults, read_results
+from steppe.measure.sweep.subject import GpuLook, Rig
 
 MakePoint = Callable[..., PointResult]
 

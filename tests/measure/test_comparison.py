@@ -17,8 +17,8 @@ from steppe.measure.comparison import (
     output_rate,
     tokens_per_second,
 )
-from steppe.measure.result import Flag, Phase, PointResult
 from steppe.measure.statistics import Interval
+from steppe.measure.sweep.result import Flag, Phase, PointResult
 
 
 def made(

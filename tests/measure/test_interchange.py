@@ -18,7 +18,7 @@ from steppe.measure.interchange import (
     write_ml_energy,
 )
 from steppe.measure.serving import LoadEnergy, Slice, energy_keys
-from steppe.measure.store import SweepResults
+from steppe.measure.sweep.store import SweepResults
 from steppe.report.records import Slo
 
 # The columns that `mlenergy_data.records.LLMRun` 0.4 cannot do without.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.engine.bfloat16 import to_bfloat16, write_safetensors
+from steppe.models.bfloat16 import to_bfloat16, write_safetensors
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from steppe.engine import gguf_weights, smollm2
-from steppe.engine.bfloat16 import to_bfloat16
-from steppe.engine.gguf_tokenizer import smollm_tokenizer, tokenizer_config
-from steppe.engine.gguf_weights import hugging_face_name, read_gguf, unpermute
-from steppe.engine.smollm2 import check_sha256, convert_gguf, download_wheel
 from steppe.errors import InstallError, ModelError
+from steppe.models import gguf_weights, smollm2
+from steppe.models.bfloat16 import to_bfloat16
+from steppe.models.gguf_tokenizer import smollm_tokenizer, tokenizer_config
+from steppe.models.gguf_weights import hugging_face_name, read_gguf, unpermute
+from steppe.models.smollm2 import check_sha256, convert_gguf, download_wheel
 
 gguf = pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steppe.engine.model_store import KnownModel, get_model, known_models, make_once, models_folder
 from steppe.errors import ModelError
+from steppe.models.store import KnownModel, get_model, known_models, make_once, models_folder
 
 
 def silent(line: str) -> None:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from steppe.engine.tiny_model import write_tiny_model
+from tests.models.tiny_model import write_tiny_model
 
 tokenizers = pytest.importorskip("tokenizers")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steppe.engine.bfloat16 import Bits, to_bfloat16, write_safetensors
+from steppe.models.bfloat16 import Bits, to_bfloat16, write_safetensors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

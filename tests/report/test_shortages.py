@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from steppe.control.feasibility import Outlook, Shortage
+from steppe.control.shortage_forecast import Outlook, Shortage
 from steppe.report.records import ShortageTick
 from steppe.report.shortages import first_to_tell, shortage_text, shortage_ticks
 

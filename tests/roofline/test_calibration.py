@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from steppe.frontier.calibration import Calibration
-from steppe.frontier.gpu_spec import ClockCurve
-from steppe.frontier.likeness import Residual
+from steppe.roofline.calibration import Calibration
+from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.residual_model import Residual
 
 
 def test_a_calibration_that_learns_more_forgets_nothing() -> None:

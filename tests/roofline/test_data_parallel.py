@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import UsageError
-from steppe.frontier.gpu_spec import Sharding
-from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_roofline
-from steppe.frontier.step_rates import step_rates
+from steppe.roofline.files import read_calibration, read_gpu_spec, read_roofline
+from steppe.roofline.gpu_spec import Sharding
+from steppe.roofline.step_rates import step_rates
 
 NAME, GPU, GPUS = "qwen3-235b-a22b-instruct-2507", "b200", 8
 SPLIT = read_roofline(NAME, GPU, GPUS)

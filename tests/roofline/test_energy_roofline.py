@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import ConfigError, UsageError
-from steppe.frontier.gpu_spec import GpuSpec
-from steppe.frontier.model_config import shape_of
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.roofline import EnergyRoofline, StepWork
-from steppe.frontier.roofline_file import (
+from steppe.roofline.architecture.config_json import shape_of
+from steppe.roofline.energy_roofline import EnergyRoofline, StepWork
+from steppe.roofline.files import (
     read_calibration,
     read_gpu_spec,
     read_model_shape,
     read_roofline,
 )
-from steppe.frontier.step_rates import with_measured
+from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_rates import with_measured
 
 ROOFLINES = {
     "dense": read_roofline("llama-3.1-8b", "h100", 1),

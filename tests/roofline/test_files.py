@@ -9,7 +9,7 @@ import yaml
 
 from steppe.config import shipped_config
 from steppe.errors import ConfigError, ModelError
-from steppe.frontier.roofline_file import (
+from steppe.roofline.files import (
     read_calibration,
     read_gpu_spec,
     read_model_shape,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.frontier.host import ALONE, Host
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_roofline
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_roofline
+from steppe.roofline.host import ALONE, Host
 
 PLAIN = read_roofline("qwen3-8b", "b200", 1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steppe.frontier.model_config import shape_of
+from steppe.roofline.architecture.config_json import shape_of
 
 MODEL: dict[str, Any] = {
     "hidden_size": 4096,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from steppe.errors import ModelError
-from steppe.frontier.model_config import longest_context_of, shape_of
+from steppe.roofline.architecture.config_json import longest_context_of, shape_of
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

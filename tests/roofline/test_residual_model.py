@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from steppe.frontier.correction import BATCHES, Correction
-from steppe.frontier.host import ALONE
-from steppe.frontier.likeness import Likeness, Place, Residual, features_of
-from steppe.frontier.roofline_file import read_gpu_spec, read_model_shape
+from steppe.roofline.correction import BATCHES, Correction
+from steppe.roofline.files import read_gpu_spec, read_model_shape
+from steppe.roofline.host import ALONE
+from steppe.roofline.residual_model import Likeness, Place, Residual, features_of
 
 PLACE = Place(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600, ALONE)
 OTHER = Place(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000, ALONE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.frontier.turnover import ENDLESS, Turnover
+from steppe.roofline.turnover import ENDLESS, Turnover
 
 PLACES, RUNS = 256, 60
 

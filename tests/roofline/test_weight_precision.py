@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from steppe.errors import ModelError
-from steppe.frontier.weight_precision import weight_precision
+from steppe.roofline.architecture.weight_precision import weight_precision
 
 CONFIG: dict[str, Any] = {"num_hidden_layers": 10}
 

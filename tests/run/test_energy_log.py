@@ -16,7 +16,6 @@ from rich.console import Console
 from steppe.cli import bench_serve
 from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_serve import serve_command
-from steppe.cli.energy_log import EnergyLog
 from steppe.errors import DeviceError, UsageError
 from steppe.load import command
 from steppe.load.arrivals import Arrival
@@ -25,6 +24,7 @@ from steppe.load.replay import ClosedLoop, ReplayOptions
 from steppe.load.results import LoadResult
 from steppe.measure.interchange import AIPERF_RECORDS
 from steppe.measure.provenance import Provenance
+from steppe.run.energy_log import EnergyLog
 
 
 class FakeMeter:

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from steppe.cli import main
-from steppe.cli.fleet_frontier import find_frontier
-from steppe.cli.frontier_subject import configured_frontier, subject_of
 from steppe.config import RunConfig, shipped_config
 from steppe.errors import ConfigError
 from steppe.frontier.file import Subject, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.roofline_file import read_model_shape
+from steppe.roofline.files import read_model_shape
+from steppe.roofline.point import OperatingPoint
+from steppe.run.fleet_frontier import find_frontier
+from steppe.run.frontier_subject import configured_frontier, subject_of
 
 FRONTIER = Frontier.of([OperatingPoint(1200, 16, 900.0, 500.0)], 70.0, 80.0, "modelled")
 BASE: dict[str, Any] = {

@@ -7,14 +7,14 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from steppe.cli import bench_meter
-from steppe.cli.bench_meter import clock_setter
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
-from steppe.device.lease_file import read_lease_file
-from steppe.device.limit_keeper import undo_lease
+from steppe.agent.host_limits import undo_lease
+from steppe.agent.lease_file import read_lease_file
 from steppe.device.nvml import open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.errors import AgentError
+from steppe.run import host_meter
+from steppe.run.host_meter import clock_setter
 
 RESET_CLOCK, TIMEOUT = "nvmlDeviceResetGpuLockedClocks", pynvml.NVML_ERROR_TIMEOUT
 
@@ -28,7 +28,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     monkeypatch.setenv("STEPPE_EMULATED_STATE", str(state))
     monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(bench_meter, "has_admin_capability", lambda: True)
+    monkeypatch.setattr(host_meter, "has_admin_capability", lambda: True)
     emulator = Emulator.attach(library, state, "h100x1")
     yield emulator
     emulator.clear_faults()

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from steppe.cli.leaving import leaving_on_signals, staying
+from steppe.run.leave_signals import leaving_on_signals, staying
 
 LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

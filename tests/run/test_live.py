@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steppe.cli import running
-from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import load_config, shipped_config
-from steppe.fleet.bookkeeper import Books
-from steppe.fleet.driver import Taken
+from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.driver import Taken
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.report.records import TickRecord
 from steppe.report.run import SUMMARY_FILE
+from steppe.roofline.point import OperatingPoint
+from steppe.run import live
+from steppe.run.live import Run, RunPlan, running_fleet
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
 
@@ -52,7 +52,7 @@ class Driver:
 
 
 def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> None:
-    monkeypatch.setattr(running, "POLL_S", 0.0)
+    monkeypatch.setattr(live, "POLL_S", 0.0)
     driver: Any = Driver()
     log = FullLog()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None)
@@ -95,9 +95,9 @@ def told(number: int) -> bool:
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None) -> Interrupted:
     fleet = Interrupted()
-    monkeypatch.setattr(running, "FleetDriver", lambda *_: fleet)
+    monkeypatch.setattr(live, "FleetDriver", lambda *_: fleet)
     for name in ("sweep_leftovers", "check_inputs", "get_model", "_emulate"):
-        monkeypatch.setattr(running, name, lambda *_, **__: None)
+        monkeypatch.setattr(live, name, lambda *_, **__: None)
     return fleet
 
 

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
-from steppe.cli.out_folders import NewFolder, SweepFolder
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import RestWatts
-from steppe.measure.store import ResultsFile, RunHead
+from steppe.measure.sweep.result import RestWatts
+from steppe.measure.sweep.store import ResultsFile, RunHead
+from steppe.run.out_folders import NewFolder, SweepFolder
 
 CONFIG = """
 model: {name: none}

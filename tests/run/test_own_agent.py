@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.environment import emulated_environment
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.build import build_library
+from steppe.emulator.environment import emulated_environment
+from steppe.emulator.library import Emulator
 
 COMMAND = """
 import time
-from steppe.cli.own_agent import own_agent
+from steppe.run.own_agent import own_agent
 with own_agent() as client:
     client.set_clock_limit(client.status().gpus[0].uuid, 900)
     print("set", flush=True)

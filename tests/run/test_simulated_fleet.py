@@ -8,16 +8,16 @@ import yaml
 from click.testing import CliRunner
 
 from steppe.cli import main
-from steppe.cli.inputs import check_files
-from steppe.cli.simulated import (
+from steppe.config import RunConfig
+from steppe.errors import ConfigError
+from steppe.roofline.files import read_roofline
+from steppe.run.check_inputs import check_files
+from steppe.run.simulated_fleet import (
     mean_request,
     simulated_fleet,
     swept_as_load,
     warn_of_lengths,
 )
-from steppe.config import RunConfig
-from steppe.errors import ConfigError
-from steppe.frontier.roofline_file import read_roofline
 from steppe.sim.points import Lengths
 
 

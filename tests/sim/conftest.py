@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from steppe.frontier.roofline import StepWork
+from steppe.roofline.energy_roofline import StepWork
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
-from steppe.sim.batch import EngineLimits
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind, Transitions
+from steppe.sim.engine.replica import Replica, Stepped
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
-from steppe.sim.kind import ReplicaKind, Transitions
-from steppe.sim.replica import Replica, Stepped
 from steppe.sim.request import Arrival, Request
 
 FULL_MHZ = 1200

@@ -9,9 +9,9 @@ import pytest
 from steppe.config import RunConfig
 from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
-from steppe.frontier.roofline_file import read_roofline
-from steppe.sim.batch import EngineLimits
+from steppe.roofline.files import read_roofline
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
+from steppe.sim.engine.batch import EngineLimits
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import Scenario

@@ -8,14 +8,14 @@ from steppe.control.demand import Demand, Traffic
 from steppe.control.plan import Plan
 from steppe.control.reconcile import DrainRule, Sleep, Start, Wake, reconcile
 from steppe.control.state import ReplicaState
-from steppe.frontier.point import OperatingPoint
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Steady, TraceClock
-from steppe.sim.batch import EngineLimits
+from steppe.roofline.point import OperatingPoint
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
 from steppe.sim.gate import Patience
-from steppe.sim.kind import ReplicaKind, Transitions
 from steppe.sim.request import Arrival, Request
 
 START_S = 10.0

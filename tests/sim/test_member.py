@@ -6,9 +6,9 @@ from typing import cast
 import pytest
 
 from steppe.control.state import ReplicaState
+from steppe.sim.engine.replica import Replica
 from steppe.sim.events import EventQueue
 from steppe.sim.member import Member
-from steppe.sim.replica import Replica
 
 
 class FakeReplica:

@@ -11,14 +11,14 @@ import pytest
 
 from steppe.config import PaceSection
 from steppe.errors import InfeasibleError
-from steppe.frontier.roofline_file import read_roofline
-from steppe.sim.batch import EngineLimits
+from steppe.roofline.files import read_roofline
 from steppe.sim.build import roofline_replica
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind, Transitions
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
+from steppe.sim.engine.replica import Replica
 from steppe.sim.events import EventQueue
-from steppe.sim.kind import ReplicaKind, Transitions
-from steppe.sim.pace_model import PaceModel, emulated_profile
 from steppe.sim.points import Lengths, modelled_frontier, modelled_point
-from steppe.sim.replica import Replica
 from steppe.sim.request import Arrival, Request
 
 MEASURED_S, WARM_UP_S = 300.0, 100.0

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from steppe.device.agent_line import AgentLine
-from steppe.device.lease import LossPolicy, format_loss
+from steppe.agent.connection import AgentLine
+from steppe.agent.loss_policy import LossPolicy, format_loss
 from steppe.errors import AgentError
 
 START_S = 20.0
@@ -70,7 +70,7 @@ def start_agent(
     Raises:
         AgentError: It did not answer; the message has its last words.
     """
-    command = [sys.executable, "-m", "steppe.device.agent", "--exit-with-holder"]
+    command = [sys.executable, "-m", "steppe.agent.server", "--exit-with-holder"]
     command += ["--socket", str(socket), "--lease-file", str(lease_file)]
     command += ["--loss", format_loss(loss), "--lease-s", str(lease_s)]
     log = lease_file.with_name(lease_file.name + ".log")

@@ -7,13 +7,14 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from steppe.device.agent_line import AgentLine
-from steppe.device.messages import (
+from steppe.agent.connection import AgentLine
+from steppe.agent.messages import (
     Accepted,
     AgentStatus,
     Answer,
     AskStatus,
     Beat,
+    GpuLimits,
     NotHolder,
     Release,
     Request,
@@ -22,6 +23,7 @@ from steppe.device.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.device.inventory import AgentHoldings
 from steppe.errors import AgentError, SteppeError
 
 BEATS_PER_LEASE = 4
@@ -42,6 +44,21 @@ def ask_status(socket: Path) -> AgentStatus:
             raise AgentError(f"{socket}: the agent does not answer: {error}") from error
     assert isinstance(answer, AgentStatus), "a status is answered with a status"
     return answer
+
+
+def holdings(socket: Path) -> AgentHoldings | None:
+    """Return what the agent behind a socket holds, in words; None where no agent answers."""
+    try:
+        status = ask_status(socket)
+    except AgentError:
+        return None
+    return AgentHoldings(status.holder_pid, {gpu.uuid: _in_words(gpu) for gpu in status.gpus})
+
+
+def _in_words(limits: GpuLimits) -> str:
+    clock = [] if limits.clock_mhz is None else [f"{limits.clock_mhz} MHz"]
+    power = [] if limits.power_limit_w is None else [f"{limits.power_limit_w:.0f} W"]
+    return ", ".join(clock + power) or "nothing"
 
 
 class AgentClient:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from steppe import errors
-from steppe.device.messages import Answer, Refused, Request, decode_answer, encode_request
+from steppe.agent.messages import Answer, Refused, Request, decode_answer, encode_request
 from steppe.errors import AgentError, SteppeError
 
 ANSWER_S = 5.0

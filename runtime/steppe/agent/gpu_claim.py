@@ -13,7 +13,7 @@ import os
 import struct
 from pathlib import Path
 
-from steppe.device.emulator.environment import emulated_state
+from steppe.emulator.environment import emulated_state
 from steppe.errors import TransientDeviceError
 
 HOST_FILE = Path("/run/steppe/gpus.lock")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from steppe.device.gpu_claim import GpuClaim
-from steppe.device.lease import ClockFloor, PowerFloor
-from steppe.device.lease_file import HeldLimits
+from steppe.agent.gpu_claim import GpuClaim
+from steppe.agent.lease_file import HeldLimits
+from steppe.agent.loss_policy import ClockFloor, PowerFloor
 from steppe.device.nvml import NvmlGpu
 from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
 from steppe.errors import (

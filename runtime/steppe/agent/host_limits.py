@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from steppe.device.lease import ClockFloor, PowerFloor
-from steppe.device.lease_file import HeldLimits, LeaseFile, owned_lease_file
-from steppe.device.limited_gpu import LimitedGpu
+from steppe.agent.gpu_limits import LimitedGpu
+from steppe.agent.lease_file import HeldLimits, LeaseFile, owned_lease_file
+from steppe.agent.loss_policy import ClockFloor, PowerFloor
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.errors import (
     AgentError,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from steppe.device.emulator.environment import emulated_state
-from steppe.device.gpu_claim import GpuClaim
+from steppe.agent.gpu_claim import GpuClaim
+from steppe.emulator.environment import emulated_state
 from steppe.errors import AgentError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

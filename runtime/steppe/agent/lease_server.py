@@ -6,7 +6,9 @@ import logging
 import math
 from dataclasses import dataclass
 
-from steppe.device.lease import (
+from steppe.agent.gpu_limits import LimitedGpu
+from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
     HoldThenFloor,
@@ -15,9 +17,7 @@ from steppe.device.lease import (
     Restore,
     format_loss,
 )
-from steppe.device.limit_keeper import LimitKeeper
-from steppe.device.limited_gpu import LimitedGpu
-from steppe.device.messages import (
+from steppe.agent.messages import (
     Accepted,
     AgentStatus,
     Answer,

@@ -24,12 +24,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steppe.device.agent_signals import stand_apart, stop_signals
-from steppe.device.lease import LossPolicy, parse_loss
-from steppe.device.lease_desk import LeaseDesk, Peer, tell
-from steppe.device.lease_file import owned_lease_file
-from steppe.device.limit_keeper import LimitKeeper, undo_lease
-from steppe.device.messages import LONGEST_LINE, Refused, decode_request, encode_answer
+from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.lease_file import owned_lease_file
+from steppe.agent.lease_server import LeaseDesk, Peer, tell
+from steppe.agent.loss_policy import LossPolicy, parse_loss
+from steppe.agent.messages import LONGEST_LINE, Refused, decode_request, encode_answer
+from steppe.agent.stop_signals import stand_apart, stop_signals
 from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, SteppeError
 
@@ -237,9 +237,9 @@ def _listening(path: Path, options: AgentOptions) -> Generator[sockets.socket]:
 def main() -> None:
     """Run the agent, or undo what a dead one left."""
     parser = argparse.ArgumentParser(
-        prog="python -m steppe.device.agent",
+        prog="python -m steppe.agent.server",
         description="Own the limits of this host's GPUs, and undo them when their holder is gone.",
-        epilog="example: python -m steppe.device.agent --socket /run/steppe/agent.sock "
+        epilog="example: python -m steppe.agent.server --socket /run/steppe/agent.sock "
         "--lease-file /run/steppe/lease.json --loss hold=30s,floor=210MHz",
     )
     parser.add_argument("--socket", type=Path, default=Path("/run/steppe/agent.sock"))

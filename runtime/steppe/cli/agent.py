@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from steppe.cli.no_gpus import needing_gpus
+from steppe.agent.loss_policy import parse_loss
+from steppe.agent.server import AgentOptions, run_agent
 from steppe.config import AGENT_SOCKET
-from steppe.device.agent import AgentOptions, run_agent
-from steppe.device.lease import parse_loss
 from steppe.options import ABOVE_ZERO
+from steppe.run.need_gpus import needing_gpus
 
 
 @click.command("agent", epilog="Example: sudo steppe agent --loss hold=30s,floor=210MHz")

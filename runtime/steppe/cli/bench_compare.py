@@ -24,7 +24,7 @@ from steppe.measure.comparison import (
     output_rate,
 )
 from steppe.measure.serving import LoadEnergy, Slice
-from steppe.measure.store import RESULTS_FILE, read_results
+from steppe.measure.sweep.store import RESULTS_FILE, read_results
 from steppe.options import SEED
 
 SERVE_FILE = "serve.json"

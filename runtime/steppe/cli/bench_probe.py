@@ -13,14 +13,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from steppe.cli.bench_meter import HostMeter, clock_setter, metering
-from steppe.cli.bench_probe_gpu import Loads, Subject, board_of, opened
-from steppe.cli.bench_rigs import provenance_of
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
 from steppe.errors import UsageError
-from steppe.frontier.roofline_file import read_calibration
-from steppe.measure.gpu_file import (
+from steppe.measure.probe.gpu_file import (
     ASSUMED_LINK_BPS,
     REST_S,
     Board,
@@ -31,9 +27,8 @@ from steppe.measure.gpu_file import (
     gpu_text,
     measured_rates,
 )
-from steppe.measure.point import THROTTLES
-from steppe.measure.probe import SETTLE_S as LOAD_S
-from steppe.measure.probe import (
+from steppe.measure.probe.probe import SETTLE_S as LOAD_S
+from steppe.measure.probe.probe import (
     ProbeFit,
     ProbeLoad,
     ProbeMeter,
@@ -41,9 +36,14 @@ from steppe.measure.probe import (
     fit_probes,
     probe_windows,
 )
-from steppe.measure.sweep import SETTLE_S, spread_clocks
+from steppe.measure.sweep.fleet_sweep import SETTLE_S, spread_clocks
+from steppe.measure.sweep.point import THROTTLES
 from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
+from steppe.roofline.files import read_calibration
+from steppe.run.host_meter import HostMeter, clock_setter, metering
+from steppe.run.probe_gpu import Loads, Subject, board_of, opened
+from steppe.run.sweep_rigs import provenance_of
 
 LOWEST_SHARE = 0.4
 

@@ -18,11 +18,6 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.cli.bench_compare import SERVE_FILE
-from steppe.cli.bench_meter import choose_gpus, metering
-from steppe.cli.bench_rigs import provenance_of
-from steppe.cli.energy_log import EnergyLog, Meter
-from steppe.cli.no_gpus import needing_gpus
-from steppe.cli.out_folders import NewFolder
 from steppe.errors import DeviceError, UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
@@ -37,6 +32,11 @@ from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
+from steppe.run.energy_log import EnergyLog, Meter
+from steppe.run.host_meter import choose_gpus, metering
+from steppe.run.need_gpus import needing_gpus
+from steppe.run.out_folders import NewFolder
+from steppe.run.sweep_rigs import provenance_of
 
 _AT_LEAST_ONE = click.IntRange(min=1)
 DEFAULT_REQUESTS = 10

@@ -15,19 +15,19 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from steppe.cli.bench_conclusion import conclude
-from steppe.cli.bench_meter import see_gpus
-from steppe.cli.bench_rigs import Ready, UrlAsked, fleet_ready, url_ready
-from steppe.cli.inputs import check_inputs
-from steppe.cli.out_folders import SweepFolder
 from steppe.config import RunConfig, load_config
 from steppe.errors import UsageError
-from steppe.measure.campaign import SweepGrid, left_to_do, run_campaign
-from steppe.measure.point import MeasurePlan
-from steppe.measure.result import PointResult
-from steppe.measure.store import ResultsFile, RunHead, read_results
-from steppe.measure.sweep import Offer, powers_of_two, spread_clocks
+from steppe.measure.sweep.campaign import SweepGrid, left_to_do, run_campaign
+from steppe.measure.sweep.fleet_sweep import Offer, powers_of_two, spread_clocks
+from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.result import PointResult
+from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
 from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList
+from steppe.run.check_inputs import check_inputs
+from steppe.run.host_meter import see_gpus
+from steppe.run.out_folders import SweepFolder
+from steppe.run.sweep_report import conclude
+from steppe.run.sweep_rigs import Ready, UrlAsked, fleet_ready, url_ready
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from steppe.cli.inputs import check_files, warn_of_early_end
 from steppe.config import load_config
 from steppe.options import GivenPath
+from steppe.run.check_inputs import check_files, warn_of_early_end
 
 
 @click.group("config", epilog="Example: steppe config validate configs/demo.yaml")

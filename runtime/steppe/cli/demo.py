@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from steppe.cli.fleet_frontier import find_frontier
-from steppe.cli.out_folders import NewFolder
-from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
+from steppe.run.fleet_frontier import find_frontier
+from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.out_folders import NewFolder
 
 DAY_S = 86_400.0
 QUIET_S = 15.0

@@ -12,15 +12,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from steppe.cli.frontier_subject import refuse_another
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import Subject, read_frontier_and_subject
-from steppe.frontier.gpu_spec import GpuSpec
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_longest_context, read_roofline
 from steppe.options import GivenText, NumberList
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_longest_context, read_roofline
+from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.point import OperatingPoint
+from steppe.run.frontier_subject import refuse_another
 
 LOWEST_SHARE = 0.3
 """Lowest clock of `--clock all`, share of the highest: below it a GPU saves nothing."""

@@ -13,18 +13,18 @@ from typing import Any
 import click
 from rich.console import Console
 
-from steppe.cli.no_gpus import needing_gpus
-from steppe.cli.own_agent import LEASE_S, own_agent
+from steppe.agent.client import AgentClient, ask_status, holdings
 from steppe.config import AGENT_SOCKET
-from steppe.device.agent_client import AgentClient, ask_status
-from steppe.device.emulator.environment import activate, remove_state
 from steppe.device.inventory import gpus_table, render, to_json
 from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 from steppe.device.step_response import record_steps
+from steppe.emulator.environment import activate, remove_state
 from steppe.errors import AgentError
 from steppe.options import EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
+from steppe.run.need_gpus import needing_gpus
+from steppe.run.own_agent import LEASE_S, own_agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def gpus_command(
     if context.invoked_subcommand is not None:
         return
     with _driver(context.obj):
-        rows = gpus_table(open_gpus(), socket)
+        rows = gpus_table(open_gpus(), holdings(socket))
     if as_json:
         click.echo(json.dumps({"gpus": to_json(rows)}))
     else:
@@ -76,7 +76,7 @@ def record_command(host: _Host, seconds: float, control: bool, out: Path | None)
     """Write down how the sensors of this host's GPUs behave, as JSON.
 
     Their periods, what a call costs, and every value. Only reads, unless --control is given.
-    From Python, `steppe.device.emulator.recorded` fits emulated GPUs to it or lets them replay
+    From Python, `steppe.emulator.recorded` fits emulated GPUs to it or lets them replay
     it; no command does. Options of `steppe gpus` go before the word record.
     """
     with _driver(host), Console(stderr=True).status(f"recording {seconds:g} s"):

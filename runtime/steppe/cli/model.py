@@ -6,8 +6,8 @@ import json
 
 import click
 
-from steppe.engine.model_store import get_model, known_models, models_folder
 from steppe.errors import UsageError
+from steppe.models.store import get_model, known_models, models_folder
 
 
 @click.group("model", epilog="Example: steppe model get smollm2-135m")

@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from steppe.cli.fleet_frontier import find_frontier
-from steppe.cli.inputs import warn_of_early_end
-from steppe.cli.out_folders import NewFolder
-from steppe.cli.running import Run, RunPlan, running_fleet
 from steppe.config import load_config
 from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.power.budget import budget_from_config
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.recorder import summary_text
+from steppe.run.check_inputs import warn_of_early_end
+from steppe.run.fleet_frontier import find_frontier
+from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.out_folders import NewFolder
 
 
 @click.command(

@@ -15,19 +15,6 @@ import numpy as np
 from rich.console import Console
 from rich.status import Status
 
-from steppe.cli.frontier_subject import configured_frontier, subject_of
-from steppe.cli.inputs import held_signals, warn_of_early_end
-from steppe.cli.leaving import leaving_on_signals
-from steppe.cli.out_folders import NewFolder
-from steppe.cli.simulated import (
-    length_limits,
-    mean_request,
-    simulated_fleet,
-    swept_as_load,
-    warn_of_args,
-    warn_of_lengths,
-)
-from steppe.cli.slo import check_slo, warn_of_slow_fleet
 from steppe.config import (
     RunConfig,
     load_config,
@@ -43,8 +30,21 @@ from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.recorder import Recorder, summary_text
 from steppe.report.records import RequestRecord, Slo, TickRecord
+from steppe.run.check_inputs import held_signals, warn_of_early_end
+from steppe.run.check_slo import check_slo, warn_of_slow_fleet
+from steppe.run.frontier_subject import configured_frontier, subject_of
+from steppe.run.leave_signals import leaving_on_signals
+from steppe.run.out_folders import NewFolder
+from steppe.run.simulated_fleet import (
+    length_limits,
+    mean_request,
+    simulated_fleet,
+    swept_as_load,
+    warn_of_args,
+    warn_of_lengths,
+)
 from steppe.sim.build import scenario_of
-from steppe.sim.kind import ReplicaKind
+from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.points import modelled_frontier
 from steppe.sim.request import Arrival
 from steppe.sim.run import simulate

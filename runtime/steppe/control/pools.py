@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from steppe.control.plan import Plan
-from steppe.control.planner import Planner
-from steppe.control.policy import SPARE_SHARE, Policy
+from steppe.control.policy.planner import Planner
+from steppe.control.policy.policies import SPARE_SHARE, Policy
 from steppe.control.state import Observation
 from steppe.frontier.group import Group, Want
 from steppe.frontier.mix import best_counts

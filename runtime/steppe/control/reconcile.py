@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steppe.control.plan import Plan
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from steppe.control.planned import Foresight
-from steppe.control.planner import EVERYTHING, LEAST_TPS, Planner
-from steppe.control.policy import at_slo_if_any
+from steppe.control.horizon.bounds import Foresight
+from steppe.control.policy.planner import EVERYTHING, LEAST_TPS, Planner
+from steppe.control.policy.policies import at_slo_if_any
 from steppe.control.state import Observation
 from steppe.frontier.exchange import lower_draw
 from steppe.frontier.group import Group

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from steppe.device.agent_client import ask_status
-from steppe.device.messages import AgentStatus
 from steppe.device.nvml import NvmlGpu
-from steppe.errors import AgentError
 
 # Twelve periods of the usual energy counter.
 PERIOD_MEASURED_S = 1.2
@@ -58,20 +55,32 @@ class GpuRow:
     holder_pid: int | None
 
 
-def gpus_table(gpus: Sequence[NvmlGpu], agent_socket: Path | None = None) -> tuple[GpuRow, ...]:
+@dataclass(frozen=True, slots=True)
+class AgentHoldings:
+    """The limits that the agent of this host holds on its GPUs.
+
+    Attributes:
+        holder_pid: Process that holds the agent's lease; None where no process does.
+        by_uuid: Limits of each GPU, in words, by UUID.
+    """
+
+    holder_pid: int | None
+    by_uuid: Mapping[str, str]
+
+
+def gpus_table(gpus: Sequence[NvmlGpu], held: AgentHoldings | None = None) -> tuple[GpuRow, ...]:
     """Look at every GPU; reads only, and takes `PERIOD_MEASURED_S`.
 
     Args:
         gpus: The GPUs.
-        agent_socket: Where an agent may listen; no agent is no error.
+        held: What the agent holds; None where no agent answers.
 
     Raises:
         DeviceError: A GPU could not be read.
     """
     periods_s = measure_periods(gpus)
-    status = _status(agent_socket)
     can_control = has_admin_capability()
-    return tuple(_row(gpu, periods_s.get(gpu.uuid), status, can_control) for gpu in gpus)
+    return tuple(_row(gpu, periods_s.get(gpu.uuid), held, can_control) for gpu in gpus)
 
 
 def measure_periods(
@@ -135,7 +144,7 @@ def render(rows: Sequence[GpuRow]) -> Table:
 
 
 def _row(
-    gpu: NvmlGpu, period_s: float | None, status: AgentStatus | None, can_control: bool
+    gpu: NvmlGpu, period_s: float | None, held: AgentHoldings | None, can_control: bool
 ) -> GpuRow:
     sample, can = gpu.sample(), gpu.capabilities
     clocks = can.sm_clocks_mhz
@@ -151,18 +160,9 @@ def _row(
         meter=_meter_quality(gpu),
         counter_period_s=period_s,
         can_control=can_control,
-        held=_held(gpu.uuid, status),
-        holder_pid=status.holder_pid if status else None,
+        held=held.by_uuid.get(gpu.uuid, "nothing") if held else "no agent",
+        holder_pid=held.holder_pid if held else None,
     )
-
-
-def _status(agent_socket: Path | None) -> AgentStatus | None:
-    if agent_socket is None:
-        return None
-    try:
-        return ask_status(agent_socket)
-    except AgentError:
-        return None
 
 
 def _meter_quality(gpu: NvmlGpu) -> str:
@@ -171,17 +171,6 @@ def _meter_quality(gpu: NvmlGpu) -> str:
     if gpu.capabilities.is_mig:
         return "estimated"
     return "counter" if gpu.capabilities.has_energy_counter else "integrated"
-
-
-def _held(uuid: str, status: AgentStatus | None) -> str:
-    if status is None:
-        return "no agent"
-    for limits in status.gpus:
-        if limits.uuid == uuid:
-            clock = [] if limits.clock_mhz is None else [f"{limits.clock_mhz} MHz"]
-            power = [] if limits.power_limit_w is None else [f"{limits.power_limit_w:.0f} W"]
-            return ", ".join(clock + power) or "nothing"
-    return "nothing"
 
 
 def _range(limits: tuple[float, float] | None, unit: str) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.errors import EngineError
 
 POLL_S = 0.005

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from steppe.device.emulator.build import LIBRARY_NAME, build_library
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.build import LIBRARY_NAME, build_library
+from steppe.emulator.library import Emulator
 from steppe.errors import InstallError
 
 STATE_VARIABLE = "STEPPE_EMULATED_STATE"

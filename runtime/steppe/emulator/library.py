@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
-from steppe.device.emulator.abi import Code, SnapshotStruct, load
+from steppe.emulator.abi import Code, SnapshotStruct, load
 from steppe.errors import BackendUnavailableError, DeviceError, OutOfRangeError
 
 _ANY_GPU = -1

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.library import Emulator
 from steppe.errors import UsageError
 
 # NVML's names hold these; the first that fits is the profile.

@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ReplicaError, UsageError
-from steppe.fleet.stragglers import end_stragglers, processes_of
+from steppe.fleet.orphan_processes import end_stragglers, processes_of
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steppe.config import EmulatedSection, NvmlSection
-from steppe.frontier.model_shape import ModelShape
+from steppe.roofline.architecture.shape import ModelShape
 
 
 @dataclass(frozen=True, slots=True)

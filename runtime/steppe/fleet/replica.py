@@ -10,7 +10,6 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.device.nvml import open_gpus
-from steppe.engine.model_store import get_model
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.engine.transformers_engine import start_transformers
@@ -18,6 +17,7 @@ from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
 from steppe.errors import EngineError, UsageError
 from steppe.fleet.messages import ReplicaStatus, Seat
+from steppe.models.store import get_model
 
 EXIT_ENGINE_DIED = 70
 

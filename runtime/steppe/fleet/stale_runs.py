@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from steppe.device.lease_file import read_lease_file
+from steppe.agent.lease_file import read_lease_file
 from steppe.errors import AgentError
 
 LEASE_FILE = "lease.json"
@@ -113,7 +113,7 @@ def _are_undone(lease_file: Path) -> bool:
 
     Another process does it: one that has asked the real driver can see no emulated GPUs any more.
     """
-    undo = [sys.executable, "-m", "steppe.device.agent", "--undo", "--lease-file", str(lease_file)]
+    undo = [sys.executable, "-m", "steppe.agent.server", "--undo", "--lease-file", str(lease_file)]
     try:
         if not read_lease_file(lease_file):
             return True

@@ -16,7 +16,7 @@ from steppe.config.section import NonNegative, Positive, Section
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 Limit = Annotated[int, Field(ge=1, le=10_000_000)]
 

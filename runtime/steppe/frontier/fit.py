@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from steppe.errors import InfeasibleError
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 Floats = NDArray[np.float64]
 

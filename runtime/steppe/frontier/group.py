@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -18,8 +18,8 @@ from steppe.frontier.exact import TOLERANCE, curve, most_worth, sums_of
 from steppe.frontier.exchange import lower_draw, raise_worth
 from steppe.frontier.group import Counts, Group, merged
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.frontier.slots import least_with_slots
+from steppe.roofline.point import OperatingPoint
 
 Mix = tuple[OperatingPoint, ...]
 SMALL_FLEET = 12

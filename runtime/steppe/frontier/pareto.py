@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from steppe.errors import InfeasibleError
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from steppe.control.admission import PRIORITIES, Ticket
-from steppe.gateway.cord import Cord
+from steppe.gateway.cancel_scope import Cord
 from steppe.gateway.gate import Gate, RefusedError
 from steppe.gateway.generation import REQUEST_ID, Generation, pass_on
 from steppe.gateway.metrics import GatewayMetrics
@@ -26,7 +26,7 @@ from steppe.gateway.proxy import (
     ask,
     end_to_end,
 )
-from steppe.gateway.tally import Caller, Exchange, Tally, request_id
+from steppe.gateway.request_tracker import Caller, Exchange, Tally, request_id
 
 _TENANT = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 # These POSTs generate nothing, so they take no place at a replica.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.errors import SteppeError
-from steppe.gateway.cord import Cord
+from steppe.gateway.cancel_scope import Cord
 from steppe.gateway.proxy import ReplicaLostError
 from steppe.gateway.routing import Route, RoutingTable
 

@@ -26,8 +26,8 @@ from steppe.gateway.proxy import (
     WholeAnswer,
     ask,
 )
+from steppe.gateway.request_tracker import Exchange
 from steppe.gateway.stream import StreamScanner, find_error_status, read_answer
-from steppe.gateway.tally import Exchange
 
 REQUEST_ID = "X-Request-Id"
 SUSPICIOUS_FAILURES = 2

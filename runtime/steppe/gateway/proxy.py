@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from steppe.errors import ReplicaError
-from steppe.gateway.cord import Cord
+from steppe.gateway.cancel_scope import Cord
 from steppe.gateway.routing import Route
 
 EVENT_STREAM = "text/event-stream"

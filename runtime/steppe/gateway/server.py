@@ -18,8 +18,8 @@ from steppe.gateway.gate import Gate
 from steppe.gateway.generation import Generation
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.proxy import open_session
+from steppe.gateway.request_tracker import FinishedRequest, GatewayStatus, Tally
 from steppe.gateway.routing import Route
-from steppe.gateway.tally import FinishedRequest, GatewayStatus, Tally
 
 __all__ = [
     "FinishedRequest",

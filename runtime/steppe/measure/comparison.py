@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steppe.measure.result import PointResult
 from steppe.measure.statistics import Interval, log_ratio_interval, mean_interval
+from steppe.measure.sweep.result import PointResult
 
 SIGNIFICANT = 0.05
 FEWEST = 3

@@ -19,8 +19,8 @@ import orjson
 
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Completed
-from steppe.measure.result import Phase, PointResult
-from steppe.measure.store import SweepResults
+from steppe.measure.sweep.result import Phase, PointResult
+from steppe.measure.sweep.store import SweepResults
 
 AIPERF_SCHEMA = "1.4"
 AIPERF_SUMMARY = "profile_export_aiperf.json"

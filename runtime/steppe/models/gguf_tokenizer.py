@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from steppe.engine.gguf_weights import Metadata
 from steppe.errors import ModelError
+from steppe.models.gguf_weights import Metadata
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

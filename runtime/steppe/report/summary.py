@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from steppe.control.feasibility import Level
+from steppe.control.shortage_forecast import Level
 from steppe.report.latency import Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.shortages import WORDS

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steppe.errors import ConfigError
-from steppe.frontier.coefficients import Coefficients
-from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
-from steppe.frontier.likeness import Residual
+from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
+from steppe.roofline.residual_model import Residual
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steppe.frontier.likeness import Floats, Likeness, Place, features_of
+from steppe.roofline.residual_model import Floats, Likeness, Place, features_of
 
 BATCHES = 13
 """Powers of two from 1 to 4096."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from math import log
 
 from steppe.errors import UsageError
-from steppe.frontier.calibration import Calibration
-from steppe.frontier.correction import Correction
-from steppe.frontier.gpu_spec import GpuSpec, Sharding
-from steppe.frontier.host import ALONE, Host
-from steppe.frontier.likeness import (
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.calibration import Calibration
+from steppe.roofline.correction import Correction
+from steppe.roofline.gpu_spec import GpuSpec, Sharding
+from steppe.roofline.host import ALONE, Host
+from steppe.roofline.point import OperatingPoint
+from steppe.roofline.residual_model import (
     MOST_RESIDUAL,
     OWN_NOISE,
     Likeness,
@@ -24,12 +26,10 @@ from steppe.frontier.likeness import (
     Residual,
     features_of,
 )
-from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.saturation import free_bytes, held_sequences, steady_state
-from steppe.frontier.step_costs import StepLaw, StepStages
-from steppe.frontier.step_rates import step_rates, with_measured
-from steppe.frontier.turnover import ENDLESS, Turnover
+from steppe.roofline.saturation import free_bytes, held_sequences, steady_state
+from steppe.roofline.step_costs import StepLaw, StepStages
+from steppe.roofline.step_rates import step_rates, with_measured
+from steppe.roofline.turnover import ENDLESS, Turnover
 
 
 @dataclass(frozen=True, slots=True)

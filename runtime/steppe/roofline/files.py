@@ -14,16 +14,16 @@ from typing import Any
 from steppe.config import shipped_config
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
-from steppe.frontier.calibration import Calibration
-from steppe.frontier.coefficients import Coefficients
-from steppe.frontier.gpu_file import gpu_spec_of
-from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
-from steppe.frontier.host import Host
-from steppe.frontier.likeness import Place, Residual, features_of
-from steppe.frontier.model_config import longest_context_of, shape_of
-from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.weight_precision import modelopt_quantisation
+from steppe.roofline.architecture.config_json import longest_context_of, shape_of
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.architecture.weight_precision import modelopt_quantisation
+from steppe.roofline.calibration import Calibration
+from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.gpu_file import gpu_spec_of
+from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
+from steppe.roofline.host import Host
+from steppe.roofline.residual_model import Place, Residual, features_of
 
 
 def read_roofline(

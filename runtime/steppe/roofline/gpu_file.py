@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from steppe.config.mistake import unknown_key
-from steppe.frontier.gpu_spec import GpuSpec
+from steppe.roofline.gpu_spec import GpuSpec
 
 _FOR_PEOPLE = ("energy_source", "by_clock", "provenance")
 """Further keys of a file that `steppe bench probe` wrote."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steppe.frontier.gpu_spec import GpuSpec
-from steppe.frontier.host import Host
-from steppe.frontier.model_shape import ModelShape
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.host import Host
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.frontier.gpu_spec import GpuSpec, Sharding
-from steppe.frontier.model_shape import ModelShape, least
-from steppe.frontier.step_costs import StepRates, StepStages
-from steppe.frontier.turnover import Turnover
+from steppe.roofline.architecture.shape import ModelShape, least
+from steppe.roofline.gpu_spec import GpuSpec, Sharding
+from steppe.roofline.step_costs import StepRates, StepStages
+from steppe.roofline.turnover import Turnover
 
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that vLLM takes unless told otherwise."""

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.frontier.coefficients import Coefficients
-from steppe.frontier.gpu_spec import ClockCurve, GpuSpec
-from steppe.frontier.model_shape import least
+from steppe.roofline.architecture.shape import least
+from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
 
 MEMORY_CHIP_SHARE = 0.25
 """Share of the energy of streaming that the memory chips draw whatever the voltage of the GPU:

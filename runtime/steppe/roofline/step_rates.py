@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from steppe.frontier.coefficients import Coefficients
-from steppe.frontier.gpu_spec import GpuSpec, Sharding
-from steppe.frontier.host import Host
-from steppe.frontier.model_shape import ModelShape, least
-from steppe.frontier.step_costs import StepRates
+from steppe.roofline.architecture.shape import ModelShape, least
+from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.gpu_spec import GpuSpec, Sharding
+from steppe.roofline.host import Host
+from steppe.roofline.step_costs import StepRates
 
 _EVEN_EXPERTS = 8.0
 """So few experts are taken to be chosen evenly (Mixtral has as many)."""

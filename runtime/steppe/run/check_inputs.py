@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from steppe.cli.frontier_subject import configured_frontier
-from steppe.cli.simulated import check_sweep, simulated_fleet, swept_as_load
 from steppe.config import (
     ConstantSupply,
     EmulatedSection,
@@ -24,6 +22,8 @@ from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.power.signal import Fresh, HeldSignal, Missing, SignalFile, Stale
+from steppe.run.frontier_subject import configured_frontier
+from steppe.run.simulated_fleet import check_sweep, simulated_fleet, swept_as_load
 
 REWRITTEN_S = 0.1
 """A signal whose writer is at it can be read so long after, s."""

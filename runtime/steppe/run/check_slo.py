@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from steppe.config import RunConfig
-from steppe.control.policy import SLO_SHARE, at_slo
+from steppe.control.policy.policies import SLO_SHARE, at_slo
 from steppe.errors import ConfigError, InfeasibleError
 from steppe.frontier.pareto import Frontier
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 
-from steppe.cli.frontier_subject import configured_frontier
-from steppe.cli.running import served_name
-from steppe.cli.slo import check_slo
 from steppe.config import RunConfig, SweepSection
-from steppe.fleet.driver import FleetDriver
+from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.fit import fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.measure.saturate import saturated
-from steppe.measure.sweep import (
+from steppe.measure.sweep.fleet_sweep import (
     Grid,
     Offer,
     frontier_of,
@@ -24,6 +20,10 @@ from steppe.measure.sweep import (
     spread_clocks,
     sweep,
 )
+from steppe.measure.sweep.saturate import saturated
+from steppe.run.check_slo import check_slo
+from steppe.run.frontier_subject import configured_frontier
+from steppe.run.live import served_name
 
 QUEUE_BEYOND_BATCH = 4
 DENSE_CLOCKS = 20

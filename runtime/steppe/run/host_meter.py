@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
-from steppe.cli.own_agent import own_agent
 from steppe.config import EmulatedSection, RunConfig
-from steppe.device.emulator.environment import activate
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.emulator.environment import activate
 from steppe.errors import DeviceError, UsageError
-from steppe.fleet.leftovers import gpus_file
-from steppe.fleet.meters import Meters, Window, wait_for_first_tick
+from steppe.fleet.node.gpu_meters import Meters, Window, wait_for_first_tick
+from steppe.fleet.stale_runs import gpus_file
+from steppe.run.own_agent import own_agent
 
 REST_S = 3.0
 COVERED_S = 0.5

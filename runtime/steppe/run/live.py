@@ -15,21 +15,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from steppe.cli.inputs import check_inputs
-from steppe.cli.leaving import handle, leaving_on_signals, restore, staying
 from steppe.config import EmulatedSection, RunConfig
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.engine.model_store import get_model
-from steppe.fleet.bookkeeper import Books
-from steppe.fleet.controller import METER_DELAY_S
-from steppe.fleet.driver import FleetDriver, Taken
-from steppe.fleet.leftovers import gpus_file, state_folder, sweep_leftovers
+from steppe.emulator.environment import activate, remove_state
+from steppe.fleet.controller.controller import METER_DELAY_S
+from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.driver import FleetDriver, Taken
+from steppe.fleet.stale_runs import gpus_file, state_folder, sweep_leftovers
 from steppe.frontier.file import Subject, write_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.models.store import get_model
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
 from steppe.report.recorder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
+from steppe.run.check_inputs import check_inputs
+from steppe.run.leave_signals import handle, leaving_on_signals, restore, staying
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0

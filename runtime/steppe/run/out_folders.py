@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steppe.measure.store import RESULTS_FILE, read_results
+from steppe.measure.sweep.store import RESULTS_FILE, read_results
 from steppe.outputs import OutPath, refuse_unwritable
 from steppe.report.recorder import refuse_full_folder
 

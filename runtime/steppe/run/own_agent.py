@@ -7,12 +7,12 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from steppe.cli.leaving import leaving_on_signals, staying
-from steppe.device.agent_client import AgentClient
-from steppe.device.agent_process import start_agent
-from steppe.device.lease import Restore
+from steppe.agent.child_process import start_agent
+from steppe.agent.client import AgentClient
+from steppe.agent.loss_policy import Restore
 from steppe.errors import AgentError
-from steppe.fleet.leftovers import LEASE_FILE, remove_run
+from steppe.fleet.stale_runs import LEASE_FILE, remove_run
+from steppe.run.leave_signals import leaving_on_signals, staying
 
 LEASE_S = 5.0
 """Age of the last sign of life at which the agent undoes what was set, s."""
@@ -55,5 +55,5 @@ def _remove(folder: Path) -> None:
         lease_file = folder / LEASE_FILE
         raise AgentError(
             f"asked to undo the limits in {lease_file}, found a GPU that keeps them; "
-            f"try again: python -m steppe.device.agent --undo --lease-file {lease_file}"
+            f"try again: python -m steppe.agent.server --undo --lease-file {lease_file}"
         )

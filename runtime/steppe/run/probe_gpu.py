@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from steppe.cli.bench_meter import choose_gpus
-from steppe.cli.bench_rigs import refuse_shared
-from steppe.cli.no_gpus import needing_gpus
-from steppe.device.emulator.environment import activate, remove_state
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import NvmlGpu
+from steppe.emulator.environment import activate, remove_state
+from steppe.emulator.library import Emulator
 from steppe.errors import ConfigError, InstallError
-from steppe.fleet.leftovers import gpus_file
-from steppe.frontier.roofline_file import read_gpu_spec
-from steppe.measure.gpu_file import Board, Rates, nominal_rates
-from steppe.measure.gpu_watch import GpuWatch
-from steppe.measure.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
+from steppe.fleet.stale_runs import gpus_file
+from steppe.measure.probe.gpu_file import Board, Rates, nominal_rates
+from steppe.measure.probe.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
+from steppe.measure.sweep.gpu_watch import GpuWatch
+from steppe.roofline.files import read_gpu_spec
+from steppe.run.host_meter import choose_gpus
+from steppe.run.need_gpus import needing_gpus
+from steppe.run.sweep_rigs import refuse_shared
 
 INTENSITIES = (32.0, 512.0)
 """FLOP for each byte of the matmul probes: one is bound by memory, one by the matrix units."""

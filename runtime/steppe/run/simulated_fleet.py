@@ -9,11 +9,11 @@ import numpy as np
 
 from steppe.config import EngineSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError
-from steppe.frontier.roofline_file import read_longest_context
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import LengthLimits
 from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.load.traces import read_trace
+from steppe.roofline.files import read_longest_context
 from steppe.sim.build import fleet_of, kind_of, modelled_replica
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.points import Lengths

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from steppe.errors import InfeasibleError
 from steppe.frontier.file import Subject, write_frontier
-from steppe.measure.campaign import frontier_from
-from steppe.measure.export import PARQUET_FILE, bench_points, write_parquet
 from steppe.measure.interchange import write_ml_energy
-from steppe.measure.store import SweepResults
-from steppe.measure.sweep import Offer
-from steppe.report.bench_charts import describe
-from steppe.report.bench_page import BenchReport, bench_page
-from steppe.report.bench_point import Choice, choices, serving
+from steppe.measure.page.charts import describe
+from steppe.measure.page.page import BenchReport, bench_page
+from steppe.measure.page.page_point import Choice, choices, serving
+from steppe.measure.sweep.campaign import frontier_from
+from steppe.measure.sweep.export import PARQUET_FILE, bench_points, write_parquet
+from steppe.measure.sweep.fleet_sweep import Offer
+from steppe.measure.sweep.store import SweepResults
 
 REPORT_FILE = "report.html"
 FRONTIER_FILE = "frontier.yaml"

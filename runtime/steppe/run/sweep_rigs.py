@@ -11,7 +11,26 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from steppe.cli.bench_meter import (
+from steppe.config import RunConfig
+from steppe.device.inventory import has_admin_capability, measure_periods
+from steppe.device.nvml import NvmlGpu
+from steppe.energy.window import worst
+from steppe.errors import UsageError
+from steppe.fleet.driver.driver import FleetDriver
+from steppe.fleet.driver.fleet_actors import Crew
+from steppe.fleet.messages import Reading
+from steppe.fleet.node.gpu_meters import best_quality
+from steppe.load.arrivals import Arrival
+from steppe.load.client import Target, served_models
+from steppe.load.replay import ReplayOptions
+from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
+from steppe.measure.sweep.client_subject import ClientSubject
+from steppe.measure.sweep.fleet_sweep import SETTLE_S, measure_draw_w, measure_rest
+from steppe.measure.sweep.gpu_watch import GpuWatch
+from steppe.measure.sweep.result import RestWatts
+from steppe.measure.sweep.saturate import Saturation, saturated
+from steppe.measure.sweep.subject import Rig
+from steppe.run.host_meter import (
     REST_S,
     HostMeter,
     choose_gpus,
@@ -20,26 +39,7 @@ from steppe.cli.bench_meter import (
     metering,
     see_gpus,
 )
-from steppe.cli.running import running_fleet, served_name
-from steppe.config import RunConfig
-from steppe.device.inventory import has_admin_capability, measure_periods
-from steppe.device.nvml import NvmlGpu
-from steppe.energy.window import worst
-from steppe.errors import UsageError
-from steppe.fleet.crew import Crew
-from steppe.fleet.driver import FleetDriver
-from steppe.fleet.messages import Reading
-from steppe.fleet.meters import best_quality
-from steppe.load.arrivals import Arrival
-from steppe.load.client import Target, served_models
-from steppe.load.replay import ReplayOptions
-from steppe.measure.client_subject import ClientSubject
-from steppe.measure.gpu_watch import GpuWatch
-from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
-from steppe.measure.result import RestWatts
-from steppe.measure.saturate import Saturation, saturated
-from steppe.measure.subject import Rig
-from steppe.measure.sweep import SETTLE_S, measure_draw_w, measure_rest
+from steppe.run.live import running_fleet, served_name
 
 DEFAULT_LONGEST = 2048
 

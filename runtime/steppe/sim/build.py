@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.feasibility import Points
-from steppe.control.policy import Policy
+from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
+from steppe.control.shortage_forecast import Points
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
-from steppe.frontier.gpu_spec import Sharding
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_roofline
 from steppe.power.budget import PowerBudget, budget_from_config
-from steppe.sim.batch import EngineLimits
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_roofline
+from steppe.roofline.gpu_spec import Sharding
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind, Transitions
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
+from steppe.sim.engine.step_model import StepModel
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gate import Patience
-from steppe.sim.kind import ReplicaKind, Transitions
-from steppe.sim.pace_model import PaceModel, emulated_profile
 from steppe.sim.points import Lengths
 from steppe.sim.request import Arrival
 from steppe.sim.run import Failure, Scenario
-from steppe.sim.step_model import StepModel
 
 SYNTHETIC_CHUNK_TOKENS = 256
 """Most prompt tokens of one sequence in one step of the synthetic engine."""

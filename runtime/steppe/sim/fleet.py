@@ -1,4 +1,4 @@
-"""The simulated fleet behind the control loop: what `fleet/live_fleet.py` is in real time."""
+"""The simulated fleet behind the control loop: `fleet/controller/live_fleet.py` in virtual time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.sim.engine.kind import ReplicaKind
+from steppe.sim.engine.replica import Replica, Stepped
 from steppe.sim.events import EventQueue
 from steppe.sim.gate import Gate, Patience
-from steppe.sim.kind import ReplicaKind
 from steppe.sim.member import Member
-from steppe.sim.replica import Replica, Stepped
 from steppe.sim.request import Arrival, Request
 
 FROZEN_S = 0.5

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import inf
 
 from steppe.control.state import COMING, ReplicaSeen, ReplicaState
+from steppe.sim.engine.replica import Replica
 from steppe.sim.events import EventQueue
-from steppe.sim.replica import Replica
 
 CHANGE_PERIOD_S = 1.0
 """The clock limit of one GPU changes at most once in this time, s, as on a live node."""

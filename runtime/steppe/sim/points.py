@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
-from steppe.frontier.roofline import StepWork
-from steppe.sim.batch import EngineLimits
-from steppe.sim.kind import ReplicaKind
-from steppe.sim.step_model import StepModel
+from steppe.roofline.energy_roofline import StepWork
+from steppe.roofline.point import OperatingPoint
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind
+from steppe.sim.engine.step_model import StepModel
 
 
 @dataclass(frozen=True, slots=True)

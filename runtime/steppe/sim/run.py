@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
-from steppe.control.policy import Policy
+from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
+from steppe.control.shortage_forecast import Lookout, Points
 from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord

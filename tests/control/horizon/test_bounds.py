@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.control.ahead import HorizonTerms
+from steppe.control.horizon.bounds import DayAhead, Planned
+from steppe.control.horizon.inputs import HorizonTerms
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import AwakeBounds
-from steppe.control.planned import DayAhead, Planned
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import Action, DrainRule, Start, reconcile
 from steppe.control.state import DeferrableSeen, Observation, ReplicaState
 from steppe.control.tick_times import TickTimes

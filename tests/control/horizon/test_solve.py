@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.ahead import Ahead, Deferrable, HorizonPlan, HorizonTerms
-from steppe.control.horizon import plan_horizon
+from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonPlan, HorizonTerms
+from steppe.control.horizon.solve import plan_horizon
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
 

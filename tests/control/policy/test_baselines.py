@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.baselines import (
+from steppe.control.plan import AwakeBounds
+from steppe.control.policy.baselines import (
     ClocksAndReplicas,
     ClocksOnly,
     FullClocks,
@@ -16,7 +17,6 @@ from steppe.control.baselines import (
     Reactive,
     ReplicasOnly,
 )
-from steppe.control.plan import AwakeBounds
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from steppe.config import ControlSection, HorizonSection
 from steppe.config.control import PolicyName
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.corrected import Corrected
-from steppe.control.damping import Dwelling, Ramped
-from steppe.control.loosened import Loosened
-from steppe.control.planned import Planned
+from steppe.control.horizon.bounds import Planned
+from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.damping import Dwelling, Ramped
+from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.raise_batch_limits import Loosened
 from steppe.control.state import ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.corrected import Corrected
-from steppe.control.dip import MOST_DEPTH, Dip, FilledUp, full_share
-from steppe.control.margin import Margin
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy, FollowBudget
+from steppe.control.policy.decode_only_draw import MOST_DEPTH, Dip, FilledUp, full_share
+from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.margin import Margin
+from steppe.control.policy.policies import BoundedPolicy, FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 SMALL, LARGE = OperatingPoint(600, 100, 15.0, 40.0), OperatingPoint(600, 200, 20.0, 60.0)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.corrected import (
+from steppe.control.plan import Plan
+from steppe.control.policy.draw_feedback import (
     GAIN_PER_TICK,
     LAG_S,
     LEAST_REST_S,
@@ -17,12 +18,11 @@ from steppe.control.corrected import (
     MOST_REST_S,
     Corrected,
 )
-from steppe.control.margin import Margin
-from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.margin import Margin
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 

@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steppe.control.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches, full_batches
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import Planner
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.full_batches import MOVING_GAIN, STAYING_GAIN, FullBatches, full_batches
+from steppe.control.policy.planner import Planner
+from steppe.control.policy.policies import FollowBudget
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 LARGEST = 16

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from steppe.control.margin import MOST_SHARE, MOST_SPREAD, Margin, margin_against
+from steppe.control.policy.margin import MOST_SHARE, MOST_SPREAD, Margin, margin_against
 
 
 @pytest.mark.parametrize("deviation", [0.002, 0.01, 0.05])

@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import SPARE_SHARE, FollowBudget
+from steppe.control.policy.policies import SPARE_SHARE, FollowBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaSeen, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 points = st.builds(
     OperatingPoint,

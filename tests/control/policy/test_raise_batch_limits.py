@@ -6,12 +6,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.loosened import Loosened
 from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.policies import FollowBudget
+from steppe.control.policy.raise_batch_limits import Loosened
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE = ReplicaState.AWAKE
 POINTS = (

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import Ramped
 from steppe.control.plan import Plan
+from steppe.control.policy.damping import Ramped
 from steppe.control.state import Observation, ReplicaState
 
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import Dwelling
-from steppe.control.policy import SaveEnergy, at_slo
+from steppe.control.policy.damping import Dwelling
+from steppe.control.policy.policies import SaveEnergy, at_slo
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE = ReplicaState.AWAKE
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.damping import Dwelling
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy, FollowBudget
+from steppe.control.policy.damping import Dwelling
+from steppe.control.policy.policies import BoundedPolicy, FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 

@@ -9,13 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steppe.config import ControlSection
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.kept_limits import LEAST_GAIN, LEAST_GAIN_OF_ONE, KeptLimits, at_limit
 from steppe.control.plan import Plan
-from steppe.control.policy import FollowBudget
+from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.policies import FollowBudget
+from steppe.control.policy.sticky_batch_limits import (
+    LEAST_GAIN,
+    LEAST_GAIN_OF_ONE,
+    KeptLimits,
+    at_limit,
+)
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 

@@ -13,14 +13,14 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller import MOST_KEPT, Controller, Progress, Ticked
-from steppe.fleet.members import Placement
+from steppe.fleet.controller.controller import MOST_KEPT, Controller, Progress, Ticked
+from steppe.fleet.controller.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.gateway.server import GatewayStatus
 from steppe.power.battery import Charge
 from steppe.report.records import TickRecord
+from steppe.roofline.point import OperatingPoint
 
 POINTS = (OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 8, 100.0, 60.0))
 FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
@@ -368,7 +368,7 @@ def test_the_record_after_a_tick_that_failed_takes_in_its_window(
     controller: Any = stage.controller
     controller.end()
     virtual, loop = VirtualStop(6.5), FailingLoop(stage, fails_at=[3])
-    monkeypatch.setattr("steppe.fleet.controller.time", virtual)
+    monkeypatch.setattr("steppe.fleet.controller.controller.time", virtual)
     controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
     controller._last_s = 0.0
     controller._tick_for_ever()
@@ -393,7 +393,7 @@ def test_ticks_that_fail_for_long_do_not_fill_the_nodes_for_ever(
     controller.end()
     failing = range(2, MOST_KEPT + 5)
     virtual, loop = VirtualStop(60.0), FailingLoop(stage, fails_at=failing)
-    monkeypatch.setattr("steppe.fleet.controller.time", virtual)
+    monkeypatch.setattr("steppe.fleet.controller.controller.time", virtual)
     controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
     controller._last_s = 0.0
     controller._tick_for_ever()

@@ -10,8 +10,8 @@ import ray
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
-from steppe.fleet.live_fleet import LiveFleet
-from steppe.fleet.members import REST_MARGIN, Member, Placement
+from steppe.fleet.controller.live_fleet import LiveFleet
+from steppe.fleet.controller.members import REST_MARGIN, Member, Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget

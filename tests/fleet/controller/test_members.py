@@ -9,7 +9,7 @@ import ray
 
 from steppe.control.state import ReplicaState
 from steppe.errors import EngineError
-from steppe.fleet.members import Member, Placement
+from steppe.fleet.controller.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE

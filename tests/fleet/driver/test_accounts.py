@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.engine.control_block import request_key
-from steppe.fleet.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
+from steppe.fleet.driver.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
+from steppe.gateway.request_tracker import ID_RESTS_S
 from steppe.gateway.server import FinishedRequest
-from steppe.gateway.tally import ID_RESTS_S
 from steppe.report.latency import is_good
 from steppe.report.records import Slo
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from steppe.engine.control_block import request_key
-from steppe.fleet.bookkeeper import FORGET_S, Bookkeeper
+from steppe.fleet.driver.bookkeeper import FORGET_S, Bookkeeper
 from steppe.fleet.messages import NodeReport, ReplicaReport
 from steppe.gateway.server import FinishedRequest
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import ray
 
-import steppe.fleet.driver as driver_module
+import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
-from steppe.fleet.controller import Progress, Ticked
-from steppe.fleet.driver import STILL_S, FleetDriver
-from steppe.fleet.leftovers import run_folder
+from steppe.fleet.controller.controller import Progress, Ticked
+from steppe.fleet.driver.driver import STILL_S, FleetDriver
+from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
 from steppe.power.battery import Charge
 from steppe.report.records import TickRecord
+from steppe.roofline.point import OperatingPoint
 
 CONFIG = RunConfig.model_validate(
     {

@@ -9,12 +9,12 @@ import ray
 
 from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError, UsageError
-from steppe.fleet import crew as crew_module
 from steppe.fleet.cluster import Machine
-from steppe.fleet.crew import Crew, RunningNode
-from steppe.fleet.members import Placement
+from steppe.fleet.controller.members import Placement
+from steppe.fleet.driver import fleet_actors as crew_module
+from steppe.fleet.driver.fleet_actors import Crew, RunningNode
 from steppe.fleet.messages import GpuInfo, NodeInfo, Reading
-from steppe.frontier.roofline_file import read_model_shape
+from steppe.roofline.files import read_model_shape
 
 
 def crew_of(**device: Any) -> Crew:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from steppe.fleet.pulse import Pulse
+from steppe.fleet.driver.stall_detector import Pulse
 
 
 def test_a_loop_that_comes_round_does_not_stand_still() -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from steppe.errors import UsageError
-from steppe.fleet.reach import within_clocks, without_clock_limits
+from steppe.fleet.driver.supported_clocks import within_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 POINTS = tuple(
     OperatingPoint(clock_mhz, batch, 0.1 * clock_mhz + batch, 0.1 * clock_mhz + 2 * batch)

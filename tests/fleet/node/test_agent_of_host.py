@@ -12,13 +12,13 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from steppe.device.agent_client import ask_status
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.environment import emulated_environment
-from steppe.device.emulator.library import Emulator
+from steppe.agent.client import ask_status
 from steppe.device.nvml import open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.environment import emulated_environment
+from steppe.emulator.library import Emulator
 from steppe.errors import AgentError
-from steppe.fleet.clocks import ClockLimits
+from steppe.fleet.node.clock_limits import ClockLimits
 
 LEASE_S = 5.0
 
@@ -31,7 +31,7 @@ class Host:
         (self.gpu,) = open_gpus()
         self.socket, self.run = folder / "agent.sock", folder / "run"
         self.run.mkdir()
-        command = [sys.executable, "-m", "steppe.device.agent", "--socket", str(self.socket)]
+        command = [sys.executable, "-m", "steppe.agent.server", "--socket", str(self.socket)]
         command += ["--lease-file", str(folder / "lease.json"), "--loss", "floor=300MHz"]
         self.agent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 

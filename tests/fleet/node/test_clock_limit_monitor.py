@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.fleet.watched_clock import DISTRUST_S, GRACE_S, LONGEST_DISTRUST_S, WatchedClock
+from steppe.fleet.node.clock_limit_monitor import (
+    DISTRUST_S,
+    GRACE_S,
+    LONGEST_DISTRUST_S,
+    WatchedClock,
+)
 
 CLOCKS = (600, 900, 1200, 1500)
 

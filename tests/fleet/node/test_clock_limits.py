@@ -15,8 +15,8 @@ from steppe.errors import (
     NotSupportedError,
     TransientDeviceError,
 )
-from steppe.fleet import clocks
-from steppe.fleet.clocks import REFUSED_S, ClockLimits, ZeusdLimits
+from steppe.fleet.node import clock_limits
+from steppe.fleet.node.clock_limits import REFUSED_S, ClockLimits, ZeusdLimits
 
 HOST = Path("host.sock")
 
@@ -92,10 +92,10 @@ class Site:
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     made = Site()
-    monkeypatch.setattr(clocks, "start_agent", made.start)
-    monkeypatch.setattr(clocks, "AgentClient", made.take)
-    monkeypatch.setattr(clocks, "ask_status", lambda _: None)
-    monkeypatch.setattr(clocks, "_RETRY_S", 0.0)
+    monkeypatch.setattr(clock_limits, "start_agent", made.start)
+    monkeypatch.setattr(clock_limits, "AgentClient", made.take)
+    monkeypatch.setattr(clock_limits, "ask_status", lambda _: None)
+    monkeypatch.setattr(clock_limits, "_RETRY_S", 0.0)
     return made
 
 
@@ -130,7 +130,7 @@ def test_without_permission_a_gpu_is_asked_again_only_after_a_while_and_said_so_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     made, time = limits(), Time()
-    monkeypatch.setattr(clocks, "time", time)
+    monkeypatch.setattr(clock_limits, "time", time)
     site.client.problem = NoPermissionError("only root")
     assert [made.set("GPU-1", 900), made.set("GPU-1", 600)] == [None, None]
     assert site.client.asked == [("GPU-1", 900)]
@@ -250,7 +250,7 @@ def test_where_another_run_holds_the_lease_of_the_host_no_second_agent_fights_it
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(clocks, "PATIENCE_LEASES", 0)
+    monkeypatch.setattr(clock_limits, "PATIENCE_LEASES", 0)
     site.refusals = [AgentError("process 1 holds the lease")]
     assert not limits_of_host().can_set
     assert site.agents == []
@@ -276,7 +276,7 @@ def test_who_may_not_use_the_agent_of_the_host_starts_one_and_says_so(
     def refuse(_: Path) -> None:
         raise AgentError("no agent answers") from why
 
-    monkeypatch.setattr(clocks, "ask_status", refuse)
+    monkeypatch.setattr(clock_limits, "ask_status", refuse)
     assert limits_of_host().can_set
     assert len(site.agents) == 1
     silent = isinstance(why, FileNotFoundError)

@@ -7,8 +7,8 @@ import pytest
 
 from steppe.device.gpu import Capabilities
 from steppe.energy.window import Quality
-from steppe.fleet import meters
-from steppe.fleet.meters import GpuMeter, best_quality
+from steppe.fleet.node import gpu_meters
+from steppe.fleet.node.gpu_meters import GpuMeter, best_quality
 
 H100 = Capabilities(
     uuid="GPU-1",
@@ -60,7 +60,7 @@ def test_joules_are_called_what_they_are(
 ) -> None:
     assert best_quality(capabilities) is quality
     gpu: Any = Gpu(capabilities)
-    monkeypatch.setattr(meters, "time", gpu)
+    monkeypatch.setattr(gpu_meters, "time", gpu)
     meter = GpuMeter(gpu)
     for tenth in range(20):
         gpu.now_s = tenth / 10
@@ -74,7 +74,7 @@ def test_a_slow_first_reading_leaves_the_ticks_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpu: Any = Gpu(H100)
-    monkeypatch.setattr(meters, "time", gpu)
+    monkeypatch.setattr(gpu_meters, "time", gpu)
     meter = GpuMeter(gpu)
     gpu.reading_takes_s = 0.25
     meter.read()

@@ -6,8 +6,8 @@ import pytest
 
 from steppe.energy.window import Quality
 from steppe.engine.control_block import StepRecord
-from steppe.fleet.idle_draw import SETTLED_S, IdleDraw
-from steppe.fleet.meters import Window
+from steppe.fleet.node.gpu_meters import Window
+from steppe.fleet.node.idle_draw import SETTLED_S, IdleDraw
 
 SECOND = 1_000_000_000
 IDLE_W, BUSY_W = 100.0, 600.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
 from steppe.fleet.messages import NodeReport, ReplicaReport
+from steppe.fleet.node.journal import Journal, NodeMemory, SeatMemory
 
 REPORT = ReplicaReport(
     replica="replica-1",

@@ -9,9 +9,9 @@ from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.errors import DeviceError
-from steppe.fleet.members import CHANGE_S
+from steppe.fleet.controller.members import CHANGE_S
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.seats import ReplicaSeat
+from steppe.fleet.node.replica_meter import ReplicaSeat
 
 DRAW_W = 300.0
 MEMORY_S = 100.0

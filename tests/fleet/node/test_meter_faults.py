@@ -18,17 +18,17 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
-from steppe.fleet import meters
-from steppe.fleet.meters import POLL_S, GpuMeter, Meters, Window
-from steppe.fleet.seats import ReplicaSeat
+from steppe.fleet.node import gpu_meters
+from steppe.fleet.node.gpu_meters import POLL_S, GpuMeter, Meters, Window
+from steppe.fleet.node.replica_meter import ReplicaSeat
 
 CODES = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -80,7 +80,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2,p40x1")
     emulator.use_virtual_clock(True)
     made = Node(emulator)
-    monkeypatch.setattr(meters, "time", made)
+    monkeypatch.setattr(gpu_meters, "time", made)
     yield made
     emulator.clear_faults()
     with contextlib.suppress(pynvml.NVMLError):
@@ -218,7 +218,7 @@ def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
 def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_report(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meters, "CounterHistory", partial(CounterHistory, capacity=20))
+    monkeypatch.setattr(gpu_meters, "CounterHistory", partial(CounterHistory, capacity=20))
     node.meters = [GpuMeter(gpu) for gpu in open_gpus()]
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")

@@ -16,18 +16,18 @@ import pytest
 import ray
 
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
-from steppe.device.emulator.environment import STATE_VARIABLE
-from steppe.device.emulator.library import Emulator
 from steppe.device.nvml import open_gpus
+from steppe.emulator.environment import STATE_VARIABLE
+from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
 from steppe.engine.control_block import ControlBlock, Telemetry
 from steppe.errors import ConfigError, NoPermissionError
-from steppe.fleet import clocks
-from steppe.fleet import node as node_module
-from steppe.fleet.clocks import ClockLimits
-from steppe.fleet.leftovers import sweep_leftovers
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
-from steppe.frontier.roofline_file import read_model_shape, read_roofline
+from steppe.fleet.node import clock_limits
+from steppe.fleet.node import node as node_module
+from steppe.fleet.node.clock_limits import ClockLimits
+from steppe.fleet.stale_runs import sweep_leftovers
+from steppe.roofline.files import read_model_shape, read_roofline
 
 NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
 MODEL = read_model_shape("llama-3.1-8b")
@@ -93,7 +93,7 @@ def make_node(
         raise NoPermissionError("only root may")
 
     monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
-    monkeypatch.setattr(clocks, "start_agent", refuse)
+    monkeypatch.setattr(clock_limits, "start_agent", refuse)
     monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
     monkeypatch.setattr(node_module, "sweep_leftovers", lambda *_: ())
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)

@@ -11,11 +11,11 @@ import pytest
 import ray
 
 from steppe.config import NvmlSection
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.library import Emulator
 from steppe.energy.window import Quality
-from steppe.fleet import clocks
-from steppe.fleet import node as node_module
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.fleet.node import clock_limits
+from steppe.fleet.node import node as node_module
 
 FRESH = ReplicaStatus("", False, 7)
 
@@ -31,8 +31,8 @@ def make_node(
 ) -> Callable[[], Any]:
     """Return a function that makes the node anew; only the test reads its meters."""
     monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
-    monkeypatch.setattr(clocks, "start_agent", lambda *_, **__: virtual_fleet.FakeAgent())
-    monkeypatch.setattr(clocks, "AgentClient", lambda *_: FakeClient())
+    monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: virtual_fleet.FakeAgent())
+    monkeypatch.setattr(clock_limits, "AgentClient", lambda *_: FakeClient())
     monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
     monkeypatch.setattr(node_module, "sweep_leftovers", lambda *_: ())
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)

@@ -19,10 +19,10 @@ from steppe.engine.control_block import (
     StepRecord,
     Telemetry,
 )
-from steppe.fleet import seats
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.meters import Window
-from steppe.fleet.seats import ReplicaSeat, block_path
+from steppe.fleet.node import replica_meter
+from steppe.fleet.node.gpu_meters import Window
+from steppe.fleet.node.replica_meter import ReplicaSeat, block_path
 
 WEIGHTS = TokenWeights()
 SECOND = 1_000_000_000
@@ -106,7 +106,7 @@ def test_a_window_without_work_is_idle_energy(bench: Bench) -> None:
 def test_a_seat_whose_meter_was_not_read_yet_meters_on_from_when_it_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seats, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    monkeypatch.setattr(replica_meter, "time", SimpleNamespace(monotonic=lambda: 100.0))
     bench = bench_in(tmp_path, covered_until_s=-math.inf)
     first = bench.report(-math.inf, running=1)
     bench.step(100.2, 100.7, decode(7))

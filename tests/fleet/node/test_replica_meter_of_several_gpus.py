@@ -10,7 +10,7 @@ from steppe.energy.counter import CounterHistory
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.seats import ReplicaSeat
+from steppe.fleet.node.replica_meter import ReplicaSeat
 
 DRAW_W, MAX_W = 300.0, 800.0
 PERIOD_S = 0.1

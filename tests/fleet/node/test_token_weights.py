@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.models.tiny_model import write_tiny_model
 
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
-from steppe.engine.tiny_model import write_tiny_model
 from steppe.errors import ConfigError, ModelError
-from steppe.fleet import weights
-from steppe.fleet.weights import estimated_weights, shape_of_served, spec_name, token_weights
-from steppe.frontier.roofline import StepWork
-from steppe.frontier.roofline_file import read_model_shape, read_roofline
+from steppe.fleet.node import token_weights as token_weights_module
+from steppe.fleet.node.token_weights import (
+    estimated_weights,
+    shape_of_served,
+    spec_name,
+    token_weights,
+)
+from steppe.roofline.energy_roofline import StepWork
+from steppe.roofline.files import read_model_shape, read_roofline
 
 H100 = "NVIDIA H100 80GB HBM3"
 NVML = NvmlSection(kind="nvml")
@@ -154,7 +159,7 @@ def test_a_model_that_only_its_engine_knows_is_found_where_the_engine_finds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_tiny_model(tmp_path / "hub", seed=0)
-    monkeypatch.setattr(weights, "get_model", lambda name, progress: folder)
+    monkeypatch.setattr(token_weights_module, "get_model", lambda name, progress: folder)
     found = shape_of_served(run_config(model={"name": "someone/a-model"}))
     assert found == read_model_shape(folder)
 
@@ -165,7 +170,7 @@ def test_a_model_without_a_shape_is_said_so_and_serves_all_the_same(
     def get_none(name: str, progress: object) -> Path:
         raise ModelError(f"{name}: no such model")
 
-    monkeypatch.setattr(weights, "get_model", get_none)
+    monkeypatch.setattr(token_weights_module, "get_model", get_none)
     with caplog.at_level(logging.WARNING):
         assert shape_of_served(run_config(model={"name": "someone/a-model"})) is None
     assert caplog.messages == ["someone/a-model: no such model"]

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from steppe.report.bench_page import BenchReport, bench_page
-from steppe.report.bench_point import BenchPoint, Span
+from steppe.measure.page.page import BenchReport, bench_page
+from steppe.measure.page.page_point import BenchPoint, Span
 
 
 def made(clock: int, batch: int, phase: str = "mixed") -> BenchPoint:

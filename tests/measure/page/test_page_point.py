@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.report.bench_point import BenchPoint, Span, choices, pareto, serving
+from steppe.measure.page.page_point import BenchPoint, Span, choices, pareto, serving
 
 
 def point(tps: float, joules: float, gap_s: float = 0.1, clock: int = 1000) -> BenchPoint:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.report.svg import Axis, factors, round_steps, shown, spanning
+from steppe.measure.page.svg import Axis, factors, round_steps, shown, spanning
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))

@@ -9,8 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.frontier.roofline_file import read_gpu_spec
-from steppe.measure.gpu_file import (
+from steppe.measure.probe.gpu_file import (
     Board,
     Probed,
     RestDraw,
@@ -20,7 +19,8 @@ from steppe.measure.gpu_file import (
     measured_rates,
     nominal_rates,
 )
-from steppe.measure.probe import ProbeFit, ProbeWindow
+from steppe.measure.probe.probe import ProbeFit, ProbeWindow
+from steppe.roofline.files import read_gpu_spec
 
 WINDOWS = [
     ProbeWindow("copy", 900, 0.8e12, 0.0, 150.0),

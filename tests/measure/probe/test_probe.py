@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.errors import DeviceError, InfeasibleError
-from steppe.measure.probe import (
+from steppe.measure.probe.probe import (
     EMULATED_LOADS,
     SETTLE_S,
     EmulatedProbe,

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from steppe.errors import DeviceError, InfeasibleError
-from steppe.measure.campaign import SweepGrid, frontier_from, left_to_do, run_campaign
-from steppe.measure.point import MeasurePlan
-from steppe.measure.result import Flag, Phase, PointResult, RestWatts
-from steppe.measure.store import SweepResults
-from steppe.measure.sweep import Offer
+from steppe.measure.sweep.campaign import SweepGrid, frontier_from, left_to_do, run_campaign
+from steppe.measure.sweep.fleet_sweep import Offer
+from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.result import Flag, Phase, PointResult, RestWatts
+from steppe.measure.sweep.store import SweepResults
 
 PLAN = MeasurePlan(windows=2, window_s=1.0, warm_up_s=0.0, longest_settle_s=0.0)
 GRID = SweepGrid((1000, 1800), (1, 4, 8), ((144, 26),))

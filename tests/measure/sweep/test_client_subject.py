@@ -9,7 +9,7 @@ from steppe.load.client import Target
 from steppe.load.replay import Progress, ReplayOptions
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed, Failed
-from steppe.measure.client_subject import ClientSubject, TokenTally
+from steppe.measure.sweep.client_subject import ClientSubject, TokenTally
 
 
 class FakeMeter:
@@ -79,7 +79,7 @@ def test_a_foreign_server_gets_as_many_clients_as_the_batch_limit(
 ) -> None:
     from contextlib import nullcontext
 
-    from steppe.measure import client_subject
+    from steppe.measure.sweep import client_subject
 
     asked: list[int] = []
 

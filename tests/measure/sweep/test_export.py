@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pyarrow import parquet
 
-from steppe.measure.export import bench_points, write_parquet
-from steppe.measure.store import SweepResults
+from steppe.measure.sweep.export import bench_points, write_parquet
+from steppe.measure.sweep.store import SweepResults
 
 
 def test_parquet_has_a_row_a_window_and_the_provenance_in_its_metadata(

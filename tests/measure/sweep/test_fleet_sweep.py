@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import DeviceError, ReplicaError
-from steppe.measure.sweep import (
+from steppe.measure.sweep.fleet_sweep import (
     SETTLE_S,
     Grid,
     measure_draw_w,

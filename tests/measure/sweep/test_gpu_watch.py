@@ -5,7 +5,7 @@ from typing import cast
 
 from steppe.device.gpu import LimitReason, Sample
 from steppe.device.nvml import NvmlGpu
-from steppe.measure.gpu_watch import GpuWatch
+from steppe.measure.sweep.gpu_watch import GpuWatch
 
 
 @dataclass

@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.device.gpu import LimitReason
-from steppe.measure.point import BLOCK, MeasurePlan, lengths_around, measure_point, outstanding
-from steppe.measure.result import Flag, Phase, PointResult, Setting
+from steppe.measure.sweep.point import (
+    BLOCK,
+    MeasurePlan,
+    lengths_around,
+    measure_point,
+    outstanding,
+)
+from steppe.measure.sweep.result import Flag, Phase, PointResult, Setting
 
 SETTING = Setting(Phase.MIXED, 1800, 8, 144, 26)
 PLAN = MeasurePlan(windows=3, window_s=4.0, warm_up_s=2.0, longest_settle_s=8.0)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steppe.measure.result import Estimates, Flag, Phase, PointResult, Setting, Window
+from steppe.measure.sweep.result import Estimates, Flag, Phase, PointResult, Setting, Window
 
 
 def test_the_energy_per_token_is_all_joules_over_all_tokens(

@@ -12,8 +12,8 @@ from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.measure import saturate
-from steppe.measure.saturate import saturated
+from steppe.measure.sweep import saturate
+from steppe.measure.sweep.saturate import saturated
 
 
 @pytest.fixture

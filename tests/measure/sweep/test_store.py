@@ -9,8 +9,14 @@ import pytest
 
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import PointResult, RestWatts
-from steppe.measure.store import RESULTS_FILE, ResultsFile, RunHead, SweepResults, read_results
+from steppe.measure.sweep.result import PointResult, RestWatts
+from steppe.measure.sweep.store import (
+    RESULTS_FILE,
+    ResultsFile,
+    RunHead,
+    SweepResults,
+    read_results,
+)
 
 
 def test_what_was_written_is_read_back(

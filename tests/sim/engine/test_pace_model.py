@@ -11,11 +11,11 @@ import pynvml
 import pytest
 
 from steppe.config import PaceSection
-from steppe.device.emulator.build import build_library
-from steppe.device.emulator.library import Emulator
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
 from steppe.errors import ConfigError
-from steppe.frontier.roofline import StepWork
-from steppe.sim.pace_model import PaceModel, emulated_profile
+from steppe.roofline.energy_roofline import StepWork
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 
 PACE = PaceSection(weights_s=0.02, decode_s=0.001, prefill_s=0.0002)
 SETTLED_S = 200.0

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from steppe.sim.batch import EngineLimits
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.kind import ReplicaKind, Transitions
+from steppe.sim.engine.replica import Replica
 from steppe.sim.events import EventQueue
-from steppe.sim.kind import ReplicaKind, Transitions
-from steppe.sim.replica import Replica
 from steppe.sim.request import Arrival, Request
 
 

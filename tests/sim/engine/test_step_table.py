@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steppe.config import PaceSection
-from steppe.frontier.roofline import StepWork
-from steppe.sim.pace_model import PaceModel, emulated_profile
-from steppe.sim.step_table import StepTable
+from steppe.roofline.energy_roofline import StepWork
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
+from steppe.sim.engine.step_table import StepTable
 
 FULL_MHZ = 1200
 DECODES, CONTEXTS = st.integers(1, 200), st.integers(0, 20_000)

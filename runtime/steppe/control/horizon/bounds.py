@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from steppe.control.ahead import Ahead, Deferrable, HorizonPlan, HorizonTerms
-from steppe.control.corrected import LEAST_STEP
-from steppe.control.horizon import plan_horizon
+from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonPlan, HorizonTerms
+from steppe.control.horizon.solve import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import SPARE_SHARE, BoundedPolicy
+from steppe.control.policy.draw_feedback import LEAST_STEP
+from steppe.control.policy.policies import SPARE_SHARE, BoundedPolicy
 from steppe.control.state import DeferrableSeen, Observation, ReplicaState
 
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]

@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linprog
 
-from steppe.control.ahead import Ahead, HorizonPlan, HorizonTerms
-from steppe.control.linear_rows import Floats, Indices, Rows
+from steppe.control.horizon.inputs import Ahead, HorizonPlan, HorizonTerms
+from steppe.control.horizon.linear_rows import Floats, Indices, Rows
 from steppe.errors import InfeasibleError
 from steppe.frontier.group import Edge, Ladder, ladder
 

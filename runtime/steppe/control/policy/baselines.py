@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import Goal, Planner
-from steppe.control.policy import BoundedPolicy
+from steppe.control.policy.planner import Goal, Planner
+from steppe.control.policy.policies import BoundedPolicy
 from steppe.control.state import Observation
 from steppe.frontier.mix import Mix, best_mix
 from steppe.frontier.pareto import Frontier

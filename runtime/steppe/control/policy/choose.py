@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from steppe.config import ControlSection, HorizonSection
-from steppe.control.ahead import HorizonTerms
-from steppe.control.baselines import (
+from steppe.control.horizon.bounds import DayAhead, Foresight, Planned
+from steppe.control.horizon.inputs import HorizonTerms
+from steppe.control.policy.baselines import (
     ClocksAndReplicas,
     ClocksOnly,
     FullClocks,
@@ -15,15 +16,12 @@ from steppe.control.baselines import (
     Reactive,
     ReplicasOnly,
 )
-from steppe.control.corrected import Corrected
-from steppe.control.damping import Dwelling, Ramped
-from steppe.control.dip import Dip, FilledUp
-from steppe.control.full_batches import FullBatches, full_batches
-from steppe.control.kept_limits import KeptLimits
-from steppe.control.loosened import Loosened
-from steppe.control.margin import Margin
-from steppe.control.planned import DayAhead, Foresight, Planned
-from steppe.control.policy import (
+from steppe.control.policy.damping import Dwelling, Ramped
+from steppe.control.policy.decode_only_draw import Dip, FilledUp
+from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.full_batches import FullBatches, full_batches
+from steppe.control.policy.margin import Margin
+from steppe.control.policy.policies import (
     SLO_SHARE,
     BoundedPolicy,
     FollowBudget,
@@ -32,6 +30,8 @@ from steppe.control.policy import (
     at_slo,
     at_slo_if_any,
 )
+from steppe.control.policy.raise_batch_limits import Loosened
+from steppe.control.policy.sticky_batch_limits import KeptLimits
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Store
 

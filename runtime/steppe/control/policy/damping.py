@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy, Policy
+from steppe.control.policy.policies import BoundedPolicy, Policy
 from steppe.control.state import Observation, ReplicaState
 
 LEAST_CUT = 0.2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy
+from steppe.control.policy.policies import BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
 
 FIRM_SHARE = 0.5

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from steppe.control.dip import Dip, full_share
-from steppe.control.margin import Margin
 from steppe.control.plan import Plan
-from steppe.control.policy import Policy
+from steppe.control.policy.decode_only_draw import Dip, full_share
+from steppe.control.policy.margin import Margin
+from steppe.control.policy.policies import Policy
 from steppe.control.state import Observation, ReplicaState
 
 GAIN_PER_TICK = 0.2

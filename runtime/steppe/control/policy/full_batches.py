@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy
+from steppe.control.policy.policies import BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 

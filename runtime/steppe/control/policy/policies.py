@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.planner import Goal, Need, Planner
+from steppe.control.policy.planner import Goal, Need, Planner
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier

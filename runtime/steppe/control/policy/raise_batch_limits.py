@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from steppe.control.plan import Plan
-from steppe.control.policy import Policy
+from steppe.control.policy.policies import Policy
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)

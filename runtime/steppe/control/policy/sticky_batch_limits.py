@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy import BoundedPolicy
+from steppe.control.policy.policies import BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.group import Group

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import ray
 
 from steppe.config import RunConfig
-from steppe.control.choose import PoolFacts, make_policy
-from steppe.control.feasibility import Lookout, Points
 from steppe.control.loop import ControlLoop
+from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
+from steppe.control.shortage_forecast import Lookout, Points
 from steppe.control.state import ReplicaSeen
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
-from steppe.fleet.exposition import Exposition
-from steppe.fleet.live_fleet import LiveFleet
-from steppe.fleet.members import Member, Placement
+from steppe.fleet.controller.exposition import Exposition
+from steppe.fleet.controller.live_fleet import LiveFleet
+from steppe.fleet.controller.members import Member, Placement
 from steppe.fleet.messages import ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config

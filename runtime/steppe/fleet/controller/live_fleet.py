@@ -15,7 +15,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import reason
-from steppe.fleet.members import Member
+from steppe.fleet.controller.members import Member
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget

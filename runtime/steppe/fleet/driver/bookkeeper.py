@@ -14,8 +14,8 @@ from typing import Any
 import ray
 
 from steppe.energy.attribution import UJ_PER_J
-from steppe.fleet.accounts import Accounts
 from steppe.fleet.cluster import reason
+from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import NodeReport
 from steppe.gateway.server import FinishedRequest
 from steppe.report.records import RequestRecord

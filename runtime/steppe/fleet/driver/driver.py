@@ -19,13 +19,13 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.errors import UsageError
-from steppe.fleet.bookkeeper import Bookkeeper, Books
 from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node, reason
-from steppe.fleet.controller import Controller, Progress, Ticked
-from steppe.fleet.crew import ACTOR, Crew
-from steppe.fleet.door import Door
-from steppe.fleet.pulse import Pulse
-from steppe.fleet.reach import within_clocks, without_clock_limits
+from steppe.fleet.controller.controller import Controller, Progress, Ticked
+from steppe.fleet.driver.bookkeeper import Bookkeeper, Books
+from steppe.fleet.driver.fleet_actors import ACTOR, Crew
+from steppe.fleet.driver.stall_detector import Pulse
+from steppe.fleet.driver.supported_clocks import within_clocks, without_clock_limits
+from steppe.fleet.gateway_actor import Door
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
 from steppe.report.records import RequestRecord, TickRecord

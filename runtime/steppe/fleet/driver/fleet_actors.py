@@ -14,11 +14,11 @@ from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConf
 from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
-from steppe.fleet.members import Placement
+from steppe.fleet.controller.members import Placement
 from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
-from steppe.fleet.node import Node
+from steppe.fleet.node.node import Node
+from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import Replica, settings_from_config
-from steppe.fleet.weights import shape_of_served
 
 START_S = 600.0
 PLACE_S = 120.0
@@ -179,7 +179,7 @@ class Crew:
         for actor in [*(place.actor for place in self.placements.values()), *coming]:
             ray.kill(actor)
 
-    # What a sweep needs, see `steppe.measure.sweep.Bench`
+    # What a sweep needs, see `steppe.measure.sweep.fleet_sweep.Bench`
 
     def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
         """Set the limits of a replica and wait until its node has them."""

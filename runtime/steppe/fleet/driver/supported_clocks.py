@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from steppe.errors import UsageError
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
+from steppe.roofline.point import OperatingPoint
 
 _log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from steppe.device.agent_client import AgentClient, ask_status
-from steppe.device.agent_process import AgentProcess, start_agent
-from steppe.device.lease import Restore
-from steppe.device.zeusd_client import ZeusdClient
+from steppe.agent.child_process import AgentProcess, start_agent
+from steppe.agent.client import AgentClient, ask_status
+from steppe.agent.loss_policy import Restore
+from steppe.agent.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
-from steppe.fleet.leftovers import LEASE_FILE
+from steppe.fleet.stale_runs import LEASE_FILE
 
 PATIENCE_LEASES = 2
 """What our predecessor holds, an agent or its lease, is free after so many leases."""

@@ -11,23 +11,13 @@ from pathlib import Path
 
 import ray
 
+from steppe.agent.zeusd_client import ZeusdClient
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
-from steppe.device.emulator.environment import STATE_VARIABLE, activate, remove_state
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.device.zeusd_client import ZeusdClient
+from steppe.emulator.environment import STATE_VARIABLE, activate, remove_state
 from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
-from steppe.fleet.clocks import ClockLimits, ZeusdLimits
-from steppe.fleet.journal import Journal, NodeMemory, SeatMemory
-from steppe.fleet.leftovers import (
-    gpus_file_of_node,
-    hold,
-    remove_run,
-    run_folder,
-    state_folder,
-    sweep_leftovers,
-)
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
@@ -40,11 +30,21 @@ from steppe.fleet.messages import (
     Seat,
     SetLimits,
 )
-from steppe.fleet.meters import Meter, Meters, best_quality, wait_for_first_tick
-from steppe.fleet.seats import ReplicaSeat, block_path
-from steppe.fleet.weights import token_weights
+from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
+from steppe.fleet.node.gpu_meters import Meter, Meters, best_quality, wait_for_first_tick
+from steppe.fleet.node.journal import Journal, NodeMemory, SeatMemory
+from steppe.fleet.node.replica_meter import ReplicaSeat, block_path
+from steppe.fleet.node.token_weights import token_weights
+from steppe.fleet.stale_runs import (
+    gpus_file_of_node,
+    hold,
+    remove_run,
+    run_folder,
+    state_folder,
+    sweep_leftovers,
+)
 
-COUPLING = "steppe.device.emulator.coupling:couple"
+COUPLING = "steppe.emulator.coupling:couple"
 LONGEST_WINDOW_S = 60.0
 
 

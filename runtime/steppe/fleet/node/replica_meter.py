@@ -14,12 +14,12 @@ from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.window import Quality, worst
 from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
 from steppe.errors import DeviceError
-from steppe.fleet.idle_draw import IdleDraw
-from steppe.fleet.journal import SeatMemory
-from steppe.fleet.members import CHANGE_S
+from steppe.fleet.controller.members import CHANGE_S
 from steppe.fleet.messages import Reading, ReplicaReport
-from steppe.fleet.meters import Meter, Window
-from steppe.fleet.watched_clock import WatchedClock
+from steppe.fleet.node.clock_limit_monitor import WatchedClock
+from steppe.fleet.node.gpu_meters import Meter, Window
+from steppe.fleet.node.idle_draw import IdleDraw
+from steppe.fleet.node.journal import SeatMemory
 
 _SERVING = ("awake", "draining")
 LONGEST_LOOK_BACK_S = 30.0

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from steppe.config import EmulatedSection, NvmlSection, RunConfig, shipped_config
 from steppe.energy.attribution import TokenWeights
-from steppe.engine.model_store import get_model
 from steppe.errors import ConfigError, ModelError, UsageError
-from steppe.frontier.model_shape import ModelShape
-from steppe.frontier.roofline import EnergyRoofline
-from steppe.frontier.roofline_file import read_calibration, read_gpu_spec, read_model_shape
+from steppe.models.store import get_model
+from steppe.roofline.architecture.shape import ModelShape
+from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.files import read_calibration, read_gpu_spec, read_model_shape
 
 SEQUENCES, CONTEXT_TOKENS = 32, 1024
 """The step for which the estimate holds: as `EnergyRoofline.token_weights` has it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from steppe.report.bench_point import BenchPoint, Choice, Span, pareto
-from steppe.report.svg import INK, Axis, Chart, factors, spanning
+from steppe.measure.page.page_point import BenchPoint, Choice, Span, pareto
+from steppe.measure.page.svg import INK, Axis, Chart, factors, spanning
 
 FACTORS_FROM = 3.0
 """From this ratio on, energies are drawn by factors."""

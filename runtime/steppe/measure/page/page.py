@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from steppe.report.bench_charts import (
+from steppe.measure.page.charts import (
     colours,
     energy_chart,
     pace_chart,
     power_by_batch,
     power_by_clock,
 )
-from steppe.report.bench_point import BenchPoint, Choice, Span, choices, pareto, serving
-from steppe.report.bench_style import STYLE
+from steppe.measure.page.page_point import BenchPoint, Choice, Span, choices, pareto, serving
+from steppe.measure.page.style import STYLE
 
 
 @dataclass(frozen=True, slots=True)

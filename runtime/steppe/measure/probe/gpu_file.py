@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from steppe.measure.probe import ProbeFit, ProbeWindow
+from steppe.measure.probe.probe import ProbeFit, ProbeWindow
 
 REST_S = 3.0
 ASSUMED_LINK_BPS = 32e9

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.frontier.point import OperatingPoint
-from steppe.measure.point import REAL_TIME, MeasurePlan, Timing, measure_point
-from steppe.measure.result import Phase, PointResult, RestWatts, Setting
-from steppe.measure.subject import Rig
-from steppe.measure.sweep import Offer, Rest, frontier_of
+from steppe.measure.sweep.fleet_sweep import Offer, Rest, frontier_of
+from steppe.measure.sweep.point import REAL_TIME, MeasurePlan, Timing, measure_point
+from steppe.measure.sweep.result import Phase, PointResult, RestWatts, Setting
+from steppe.measure.sweep.subject import Rig
+from steppe.roofline.point import OperatingPoint
 
 DECODE_PROMPT_TOKENS = 1
 DECODE_OUTPUT_FACTOR = 4

@@ -20,7 +20,7 @@ from steppe.load.client import Target
 from steppe.load.replay import Progress, ReplayOptions
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed
-from steppe.measure.saturate import Saturation, saturated
+from steppe.measure.sweep.saturate import Saturation, saturated
 
 
 class JouleMeter(Protocol):
@@ -33,7 +33,7 @@ class JouleMeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientReading:
-    """What clients and meter say at one instant; see `steppe.measure.subject.Reading`."""
+    """What clients and meter say at one instant; see `steppe.measure.sweep.subject.Reading`."""
 
     time_s: float
     energy_j: float

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from steppe.measure.result import Phase, PointResult
+from steppe.measure.page.page_point import BenchPoint, Span
 from steppe.measure.statistics import Interval
-from steppe.measure.store import SweepResults
-from steppe.report.bench_point import BenchPoint, Span
+from steppe.measure.sweep.result import Phase, PointResult
+from steppe.measure.sweep.store import SweepResults
 
 PARQUET_FILE = "results.parquet"
 

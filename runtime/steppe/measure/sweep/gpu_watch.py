@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from steppe.device.nvml import NvmlGpu
 from steppe.device.nvml_processes import compute_processes
-from steppe.measure.subject import GpuLook
+from steppe.measure.sweep.subject import GpuLook
 
 
 class GpuWatch:

@@ -13,7 +13,7 @@ from steppe.device.gpu import LimitReason
 from steppe.energy.span import span_error_j
 from steppe.energy.window import Quality
 from steppe.load.arrivals import Arrival
-from steppe.measure.result import (
+from steppe.measure.sweep.result import (
     Estimates,
     Flag,
     GpuSeen,
@@ -22,8 +22,8 @@ from steppe.measure.result import (
     Setting,
     Window,
 )
-from steppe.measure.saturate import Saturation
-from steppe.measure.subject import GpuLook, Reading, Rig
+from steppe.measure.sweep.saturate import Saturation
+from steppe.measure.sweep.subject import GpuLook, Reading, Rig
 
 LEAST_QUEUE = 4
 BLOCK, BLOCKS = 8, 125

@@ -16,7 +16,7 @@ from steppe.load.client import Target
 from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Completed
-from steppe.measure.result import ClientTimes
+from steppe.measure.sweep.result import ClientTimes
 
 JOIN_S = 30.0
 REQUESTS = 100_000

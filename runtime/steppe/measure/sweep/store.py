@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
-from steppe.measure.result import PointResult, RestWatts
+from steppe.measure.sweep.result import PointResult, RestWatts
 
 RESULTS_FILE = "results.jsonl"
 _POINT: TypeAdapter[PointResult] = TypeAdapter(PointResult)

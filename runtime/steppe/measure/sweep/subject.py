@@ -9,7 +9,7 @@ from typing import Protocol
 
 from steppe.device.gpu import LimitReason
 from steppe.load.arrivals import Arrival
-from steppe.measure.saturate import Saturation
+from steppe.measure.sweep.saturate import Saturation
 
 
 class Reading(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from steppe.errors import ModelError
-from steppe.frontier.model_check import check_model
-from steppe.frontier.model_shape import AttentionShape, ExpertShape, ModelShape, StateShape
-from steppe.frontier.model_windows import windows_of
-from steppe.frontier.weight_precision import weight_precision
+from steppe.roofline.architecture.check import check_model
+from steppe.roofline.architecture.shape import AttentionShape, ExpertShape, ModelShape, StateShape
+from steppe.roofline.architecture.weight_precision import weight_precision
+from steppe.roofline.architecture.windows import windows_of
 
 Config = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steppe.errors import ModelError
-from steppe.frontier.model_shape import WeightPrecision
+from steppe.roofline.architecture.shape import WeightPrecision
 
 _DTYPES = ("bfloat16", "float16", "half", "float32", "float")
 _PLAIN_BYTES = 2.0

@@ -14,9 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from steppe.sim.account import Account
+from steppe.sim.engine.account import Account
+from steppe.sim.engine.sequence import Sequence
 from steppe.sim.request import Request
-from steppe.sim.sequence import Sequence
 
 ROTATE_STEPS = 8
 """A held sequence gets its turn after this many steps, as in the live scheduler."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from steppe.energy.attribution import TokenWeights
-from steppe.sim.batch import EngineLimits
-from steppe.sim.step_model import StepModel
-from steppe.sim.step_table import StepTable
+from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.step_model import StepModel
+from steppe.sim.engine.step_table import StepTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The emulated GPU's own pace and power, in closed form: a simulation that agrees with it.
 
-Modelled, never measured: `device/emulator/profiles.c` says which numbers come from where.
+Modelled, never measured: `emulator/profiles.c` says which numbers come from where.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from importlib.resources import files
 
 from steppe.config import PaceSection
 from steppe.errors import ConfigError
-from steppe.frontier.roofline import StepWork
+from steppe.roofline.energy_roofline import StepWork
 
-PROFILES = files("steppe.device.emulator") / "profiles.c"
+PROFILES = files("steppe.emulator") / "profiles.c"
 _SEARCH_STEPS = 24
 _CONSTANT = re.compile(r"\.(\w+) = ([0-9.]+)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class GpuProfile:
-    """The power model of one emulated GPU; see `device/emulator/model.c` for the formula.
+    """The power model of one emulated GPU; see `emulator/model.c` for the formula.
 
     Attributes:
         lowest_mhz: Lowest SM clock, MHz.

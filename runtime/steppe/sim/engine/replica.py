@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steppe.sim.account import Account
-from steppe.sim.batch import Batch
+from steppe.sim.engine.account import Account
+from steppe.sim.engine.batch import Batch
+from steppe.sim.engine.idle_energy import Rest, Rests
+from steppe.sim.engine.kind import ReplicaKind
+from steppe.sim.engine.sequence import Sequence
+from steppe.sim.engine.step_run import StepRun
 from steppe.sim.events import EventQueue
-from steppe.sim.kind import ReplicaKind
 from steppe.sim.request import Request
-from steppe.sim.rest import Rest, Rests
-from steppe.sim.sequence import Sequence
-from steppe.sim.step_run import StepRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from steppe.frontier.roofline import StepWork
+from steppe.roofline.energy_roofline import StepWork
 
 
 class StepModel(Protocol):

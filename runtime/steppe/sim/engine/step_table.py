@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.frontier.roofline import StepWork
-from steppe.sim.step_model import StepModel
+from steppe.roofline.energy_roofline import StepWork
+from steppe.sim.engine.step_model import StepModel
 
 KNOT_TOKENS = 32
 """The first knot of the mean context above 0, tokens."""

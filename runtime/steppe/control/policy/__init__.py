@@ -1,0 +1,1 @@
+"""Which operating points should run now? Stages, each a function of the observation."""

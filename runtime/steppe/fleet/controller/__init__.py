@@ -1,0 +1,1 @@
+"""What runs the control loop over a live fleet? The controller actor."""

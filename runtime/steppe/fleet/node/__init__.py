@@ -1,0 +1,1 @@
+"""What does one machine do? Its actor: meters, replicas, clock limits."""

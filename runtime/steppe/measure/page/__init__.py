@@ -1,0 +1,1 @@
+"""What does the report of a sweep look like? One HTML page."""

@@ -1,0 +1,1 @@
+"""What makes one run? The parts of a live or a simulated run, put together."""

@@ -1,0 +1,1 @@
+"""What does one replica do in virtual time? Steps, batches, energy."""
