@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.config import ControlSection
-from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonTerms
+from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.policy.policies import FollowBudget
 from steppe.control.pools import Pool, PoolSeen, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.power.battery import Battery
@@ -68,7 +68,7 @@ def fleet(replicas: int, rng: random.Random) -> list[PoolSeen]:
     for number in range(POOLS):
         found = frontier(rng)
         seen = tuple(
-            ReplicaSeen(f"{number}-{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
+            ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
             for i in range(replicas // POOLS)
         )
         demand_tps = 0.4 * len(seen) * found.full.output_tps
@@ -129,7 +129,8 @@ def time_run(replicas: int, repeats: int) -> dict[str, Any]:
     rng = random.Random(SEED)
     found = frontier(rng)
     seen = tuple(
-        ReplicaSeen(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2)) for i in range(replicas)
+        ReplicaObservation(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
+        for i in range(replicas)
     )
     policy = make_policy(ControlSection(), PoolFacts(found, replicas, 1.0, 300.0, lambda *_: ()))
     full_w, ticks = replicas * found.full.draw_w, itertools.count()
@@ -147,7 +148,7 @@ def time_horizon(repeats: int) -> dict[str, Any]:
     found = frontier(rng)
     battery = Battery(3.6e8, 2e4, 2e4, 0.95, 0.95)
     terms = HorizonTerms(found, replicas=64, wake_j=20e3, step_s=600.0, battery=battery)
-    ahead = Ahead(
+    ahead = HorizonInputs(
         supply_w=[rng.uniform(5e3, 4e4) for _ in range(STEPS)],
         demand_tps=[32 * found.full.output_tps] * STEPS,
         work=(Deferrable(STEPS // 2, 3e8), Deferrable(STEPS - 1, 3e8)),

@@ -34,7 +34,7 @@ from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import installed_versions, source_commit
 from steppe.measure.statistics import Interval
 from steppe.measure.sweep.client_subject import ClientReading
-from steppe.measure.sweep.point import MeasurePlan, Timing, lengths_around, measure_point
+from steppe.measure.sweep.point import MeasurePlan, PointTiming, lengths_around, measure_point
 from steppe.measure.sweep.result import Estimates, Phase, Setting
 from steppe.measure.sweep.saturate import Saturation
 from steppe.measure.sweep.subject import Rig
@@ -163,7 +163,7 @@ def measure(
     """Measure a point once, as a sweep does."""
     replica = VirtualReplica(emulator, gpu, seed)
     rig = Rig("virtual", replica, lambda: None, replica.saturate)
-    timing = Timing(lambda: replica.now_s, replica.sleep)
+    timing = PointTiming(lambda: replica.now_s, replica.sleep)
     estimates = measure_point(rig, setting, plan, timing).estimates
     assert estimates is not None, "a full batch gives tokens"
     return estimates

@@ -25,7 +25,7 @@ from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
 from steppe.report.records import TickRecord
 from steppe.report.run import read_ticks
 from steppe.run.fleet_frontier import find_frontier
-from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan, running_fleet
 
 REPLICAS, LARGEST = 8, 8
 PERIOD_S, MARGIN_SHARE = 1.0, 0.014
@@ -160,7 +160,7 @@ class Stage:
         self._run(RunPlan(self._config, None, DRAIN_S), lambda: client.poll() is not None)
 
     def _run(self, plan: RunPlan, finished: Callable[[], bool] = lambda: False) -> None:
-        run = Run(self._driver, plan, self._console)
+        run = LiveRun(self._driver, plan, self._console)
         run.follow(self._frontier, finished)
         run.close_books()
         if run.is_stopped:

@@ -46,7 +46,7 @@ from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
-from steppe.power.supply import Replay, TraceClock
+from steppe.power.supply import TraceClock, TraceReplay
 from steppe.report.records import RequestRecord, TickRecord
 from steppe.report.summary import Summary, summarise
 from steppe.sim.run import Failure, Scenario, simulate
@@ -73,7 +73,7 @@ class Lines:
 def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:
     """Return the budget of a happening, at the boundary of the GPUs; a battery begins half full."""
     return PowerBudget(
-        supplies=(Replay(happening.budget, 0.0),),
+        supplies=(TraceReplay(happening.budget, 0.0),),
         clock=TraceClock(0.0, 1.0),
         terms=SiteTerms(0.0, happening.fallback_w, scenarios.STALE_S, 1.0, 0.0),
         battery=battery,

@@ -21,7 +21,7 @@ from steppe.roofline.calibration import Calibration
 from steppe.roofline.coefficients import Coefficients
 from steppe.roofline.gpu_spec import ClockCurve, GpuSpec, Sharding
 from steppe.roofline.host import Host
-from steppe.roofline.residual_model import MOST_RESIDUAL, Floats, Place, Residual, features_of
+from steppe.roofline.residual_model import MOST_RESIDUAL, Context, Floats, Residual, features_of
 from steppe.roofline.saturation import held_sequences, steady_state
 from steppe.roofline.step_costs import StepLaw
 from steppe.roofline.step_rates import step_rates
@@ -211,12 +211,12 @@ class RooflineFit:
         return np.concatenate([robust, (x - self._centre) / self._spread])
 
 
-def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Place:
+def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:
     """Return where a run stands among others."""
     context = prompt_tokens[run.task] + run.turnover.decoded * run.output_tokens
     each = run.model.sequence_bytes(context)
     held = held_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
-    return Place(run.model, run.gpu, run.gpus, held, context, run.host, run.data_parallel)
+    return Context(run.model, run.gpu, run.gpus, held, context, run.host, run.data_parallel)
 
 
 def _sharding(run: MeasuredRun) -> Sharding:

@@ -29,7 +29,7 @@ import policy_table
 import scenarios
 from bench_fleets import FLEETS, Bench, Size, make_bench
 from steppe.control.policy.baselines import Reactive
-from steppe.control.policy.damping import Dwelling
+from steppe.control.policy.damping import ScaleDownDelay
 from steppe.frontier.pareto import Frontier
 from steppe.report.summary import Summary
 from steppe.roofline.point import OperatingPoint
@@ -66,7 +66,7 @@ def rows_of(
 
 def _tuned(bench: Bench, fill: float, happening: scenarios.Happening) -> Summary:
     control, budget = bench.config.control, policies.budget_of(happening)
-    policy = Dwelling(Reactive(bench.frontier, fill), control.dwell_s)
+    policy = ScaleDownDelay(Reactive(bench.frontier, fill), control.dwell_s)
     return policies.run_policy(bench, policy, control, budget)[0]
 
 

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 def decode(meter: Meter, plan: Plan) -> Iterator[Row]:
     """Saturate a model of random weights at each batch limit, set live; one row each."""
-    from steppe.engine.control_block import ControlBlock, Limits
+    from steppe.engine.control_block import ControlBlock, EngineLimits
     from steppe.engine.seam import Seam
     from steppe.engine.transformers_generator import Generator, cache_token_bytes
     from steppe.engine.transformers_settings import TransformersSettings
@@ -41,7 +41,7 @@ def decode(meter: Meter, plan: Plan) -> Iterator[Row]:
         saturation = Saturation(generator, plan)
         try:
             for batch in plan.batches:
-                block.write_limits(Limits(batch))
+                block.write_limits(EngineLimits(batch))
                 yield {**about, **runner.run(_saturated(meter, plan, saturation, block))}
         finally:
             saturation.end()

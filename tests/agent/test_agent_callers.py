@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from steppe.agent import server as agent_module
-from steppe.agent.connection import AgentLine
-from steppe.agent.lease_server import LeaseDesk
+from steppe.agent.connection import AgentConnection
+from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import AskStatus
 from steppe.agent.server import AgentOptions
@@ -55,7 +55,7 @@ class Door:
         self.listener.bind(str(path))
         self.listener.listen()
         self._stop, self._theirs = socket.socketpair()
-        self._desk = LeaseDesk(keeper, Restore(), 1.0)
+        self._desk = LeaseServer(keeper, Restore(), 1.0)
         self._thread = threading.Thread(target=lambda: None)
 
     def open(self, listener: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_caller_who_cannot_be_let_in_keeps_nobody_else_out(door: Door) -> None
 
 def test_a_client_that_speaks_only_after_it_was_turned_away_still_hears_why(door: Door) -> None:
     door.open(door.listener)
-    with AgentLine(door.path) as line, door.call() as next_one:
+    with AgentConnection(door.path) as line, door.call() as next_one:
         next_one.recv(4096)  # callers are answered in turn
         with pytest.raises(AgentError, match="user 65534 may not use this agent"):
             line.ask(AskStatus())

@@ -13,14 +13,14 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.lease_server import LeaseServer, Peer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import (
     Accepted,
     AskStatus,
     Beat,
     Done,
-    Refused,
+    RefusedAnswer,
     Release,
     ResetLimits,
     SetClockLimit,
@@ -52,7 +52,7 @@ class Site:
 
     def __init__(self, node: Any, keeper: Any) -> None:
         self.node, self.keeper = node, keeper
-        self.desk = LeaseDesk(keeper, Restore(), LEASE_S)
+        self.desk = LeaseServer(keeper, Restore(), LEASE_S)
         self.uuid = keeper.gpus[node.h100].held.uuid
         self.other = keeper.gpus[node.spare].held.uuid
         self.say(TakeLease(LEASE_S))
@@ -97,7 +97,7 @@ def test_a_setter_that_fails_is_told_recorded_and_undone(
     uuid = site.uuid
     request = SetClockLimit(uuid, 900) if function == SET_CLOCK else SetPowerLimit(uuid, 300.0)
     answer = site.say(request)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.error == CLASSES[code]
     assert [held.uuid for held in site.keeper.held] == ([uuid] if code in MAY_HAVE_WORKED else [])
     assert site.say(SetClockLimit(site.other, 900)) == Accepted(900)
@@ -110,7 +110,7 @@ def test_a_setter_that_fails_is_told_recorded_and_undone(
 @pytest.mark.parametrize("code", CLASSES)
 def test_a_power_limit_that_cannot_be_read_back_is_still_recorded(site: Site, code: int) -> None:
     site.fail("nvmlDeviceGetEnforcedPowerLimit", code)
-    assert isinstance(site.say(SetPowerLimit(site.uuid, 300.0)), Refused)
+    assert isinstance(site.say(SetPowerLimit(site.uuid, 300.0)), RefusedAnswer)
     assert [held.power_limit_w for held in site.keeper.held] == [300.0]
     site.node.emulator.clear_faults()
     site.say(ResetLimits(None))
@@ -152,7 +152,7 @@ def test_no_lease_is_given_where_limits_may_not_be_changed(site: Site) -> None:
     site.fail(SET_POWER, pynvml.NVML_ERROR_NO_PERMISSION)
     site.say(Release())
     answer = site.say(TakeLease(LEASE_S))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.error == "NoPermissionError"
 
 
@@ -170,7 +170,7 @@ def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) ->
     site.node.set_privilege(False)
     site.wait(1.5)
     answer = site.say(SetClockLimit(site.uuid, 600))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.error == "NoPermissionError"
     assert site.limits(site.node.h100) == (900, 700.0)
     assert [held.clock_mhz for held in site.keeper.held] == [900]
@@ -187,7 +187,7 @@ def test_a_clock_limit_that_was_refused_is_never_called_in_force(
     site.wait(0.5 if waits else 1.5)
     assert site.in_force() == (900, True)
     site.fail(SET_CLOCK, code)
-    assert isinstance(site.say(SetClockLimit(site.uuid, 600)), Accepted if waits else Refused)
+    assert isinstance(site.say(SetClockLimit(site.uuid, 600)), Accepted if waits else RefusedAnswer)
     site.wait(1.5)
     assert site.in_force() == (900, True)
     site.node.emulator.clear_faults()

@@ -10,7 +10,7 @@ import pytest
 
 from steppe.agent import gpu_claim
 from steppe.agent.gpu_claim import GpuClaim
-from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.host_limits import HostLimits, undo_lease
 from steppe.agent.lease_file import owned_lease_file
 from steppe.device.nvml import open_gpus
 from steppe.emulator.environment import STATE_VARIABLE
@@ -30,8 +30,8 @@ class Agents:
     def kill_first(self) -> None:
         self._life.close()
 
-    def _keeper(self, file: Path, stack: ExitStack) -> LimitKeeper:
-        return LimitKeeper(open_gpus(), stack.enter_context(owned_lease_file(file)))
+    def _keeper(self, file: Path, stack: ExitStack) -> HostLimits:
+        return HostLimits(open_gpus(), stack.enter_context(owned_lease_file(file)))
 
 
 @pytest.fixture

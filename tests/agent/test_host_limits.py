@@ -7,7 +7,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.host_limits import HostLimits, undo_lease
 from steppe.agent.lease_file import HeldLimits, owned_lease_file, read_lease_file
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
 from steppe.device.nvml import open_gpus
@@ -207,11 +207,11 @@ def test_a_floor_passes_over_a_gpu_without_that_knob(node: Any, keeper: Any) -> 
 def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
-        before = LimitKeeper(open_gpus(), file)
+        before = HostLimits(open_gpus(), file)
         before.gpus[node.h100].wish_clock(900, node.now_s)
         before.gpus[node.spare].set_power_limit(300)
     with owned_lease_file(path) as file:
-        LimitKeeper(open_gpus(), file).undo(node.now_s)
+        HostLimits(open_gpus(), file).undo(node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz is None
     assert node.truth(node.spare).power_limit_w == 700
@@ -221,7 +221,7 @@ def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path
 def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
-        LimitKeeper(open_gpus(), file).gpus[node.h100].wish_clock(900, node.now_s)
+        HostLimits(open_gpus(), file).gpus[node.h100].wish_clock(900, node.now_s)
         with pytest.raises(AgentError, match="a running agent owns it"):
             undo_lease(path)
     assert undo_lease(path) == ()
@@ -234,7 +234,7 @@ def test_a_gpu_that_cannot_be_opened_keeps_no_other_from_being_undone(
 ) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
-        keeper = LimitKeeper(open_gpus(), file)
+        keeper = HostLimits(open_gpus(), file)
         for index in (node.h100, node.spare):
             keeper.gpus[index].wish_clock(900, node.now_s)
     unknown = pynvml.NVML_ERROR_UNKNOWN

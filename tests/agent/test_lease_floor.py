@@ -7,8 +7,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.agent.host_limits import LimitKeeper
-from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.host_limits import HostLimits
+from steppe.agent.lease_server import LeaseServer, Peer
 from steppe.agent.loss_policy import ClockFloor, Floor, HoldThenFloor, LossPolicy, PowerFloor
 from steppe.agent.messages import Beat, Done, SetClockLimit, SetPowerLimit, TakeLease
 
@@ -20,9 +20,9 @@ CLOCK_FLOOR, POWER_FLOOR = Floor(ClockFloor(300)), Floor(PowerFloor(200.0))
 class Site:
     """A desk whose holder has an H100 at 900 MHz and 300 W."""
 
-    def __init__(self, node: Any, keeper: LimitKeeper, loss: LossPolicy) -> None:
+    def __init__(self, node: Any, keeper: HostLimits, loss: LossPolicy) -> None:
         self.node, self.gpu = node, keeper.gpus[node.h100]
-        self.desk = LeaseDesk(keeper, loss, LEASE_S)
+        self.desk = LeaseServer(keeper, loss, LEASE_S)
         self.say(TakeLease(LEASE_S))
         self.say(SetClockLimit(self.gpu.held.uuid, 900))
         self.say(SetPowerLimit(self.gpu.held.uuid, 300.0))

@@ -5,8 +5,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from steppe.agent.host_limits import LimitKeeper
-from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.host_limits import HostLimits
+from steppe.agent.lease_server import LeaseServer, Peer
 from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
@@ -22,7 +22,7 @@ from steppe.agent.messages import (
     Beat,
     Done,
     NotHolder,
-    Refused,
+    RefusedAnswer,
     Release,
     ResetLimits,
     SetClockLimit,
@@ -39,9 +39,9 @@ RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 class Desk:
     """A desk, and a controller that has the lease and an H100 at 900 MHz and 300 W."""
 
-    def __init__(self, node: Any, keeper: LimitKeeper, loss: LossPolicy) -> None:
+    def __init__(self, node: Any, keeper: HostLimits, loss: LossPolicy) -> None:
         self.node = node
-        self.desk = LeaseDesk(keeper, loss, LEASE_S)
+        self.desk = LeaseServer(keeper, loss, LEASE_S)
         self.uuid = keeper.gpus[node.h100].held.uuid
         self.say(TakeLease(LEASE_S))
         self.say(SetClockLimit(self.uuid, 900))
@@ -107,7 +107,7 @@ def test_a_silent_holder_loses_the_lease_and_its_limits(node: Any, keeper: Any) 
 
 
 def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, keeper: Any) -> None:
-    desk = LeaseDesk(keeper, Restore(), LEASE_S)
+    desk = LeaseServer(keeper, Restore(), LEASE_S)
     assert desk.answer(TakeLease(3600.0), ALICE, 0.0) == Accepted(LEASE_S)
 
 
@@ -214,7 +214,7 @@ def test_what_a_gpu_refuses_to_undo_is_told_and_waited_for_but_not_for_ever(
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
     for request in (ResetLimits(desk.uuid), ResetLimits(None), Release()):
         answer = desk.say(request)
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, RefusedAnswer)
         assert f"not undone yet: GPU {desk.uuid}: {RESET_CLOCK}" in answer.message
     assert not desk.desk.is_settled(node.now_s + 9.0, patience_s=10.0)
     assert desk.desk.is_settled(node.now_s + 10.0, patience_s=10.0)
@@ -246,15 +246,15 @@ def test_told_to_stop_everything_is_undone(node: Any, keeper: Any, loss: LossPol
 
 def test_without_privilege_the_lease_is_refused_with_the_reason(node: Any, keeper: Any) -> None:
     node.set_privilege(False)
-    answer = LeaseDesk(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
-    assert isinstance(answer, Refused)
+    answer = LeaseServer(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.error == "NoPermissionError"
 
 
 def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, keeper: Any) -> None:
     desk = Desk(node, keeper, Restore())
     answer = desk.say(SetClockLimit("GPU-x", 600))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.error == "AgentError"
     assert desk.say(Beat()) == Done()
     assert desk.limits() == LIMITED

@@ -13,7 +13,7 @@ from steppe.agent.messages import (
     Done,
     GpuLimits,
     NotHolder,
-    Refused,
+    RefusedAnswer,
     Release,
     Request,
     ResetLimits,
@@ -47,7 +47,7 @@ LIMITS = st.builds(
 ANSWERS = (
     st.sampled_from([Done(), NotHolder(None), NotHolder(7)])
     | st.builds(Accepted, WATTS)
-    | st.builds(Refused, st.text(), st.text())
+    | st.builds(RefusedAnswer, st.text(), st.text())
     | st.builds(
         AgentStatus, st.none() | st.integers(), WATTS, st.text(), st.lists(LIMITS).map(tuple)
     )

@@ -14,11 +14,11 @@ from steppe.measure.serving import FORMULAS
 from steppe.measure.sweep.result import (
     ClientTimes,
     GpuSeen,
+    MeasuredWindow,
     Phase,
     PointResult,
     RestWatts,
     Setting,
-    Window,
 )
 from steppe.measure.sweep.store import ResultsFile, RunHead
 
@@ -190,7 +190,7 @@ def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
     file.begin(RunHead(provenance, RestWatts(), {"windows": 3, "window_s": 10.0}))
     for batch in (1, 2, 4, 8, 16, 32, 64):
         windows = tuple(
-            Window(10.0, level * 500 * ripple, 0.1, 100, 500, 100 * batch)
+            MeasuredWindow(10.0, level * 500 * ripple, 0.1, 100, 500, 100 * batch)
             for ripple in (0.99, 1.0, 1.01)
         )
         setting = Setting(Phase.MIXED, 1800, batch, 144, 26)

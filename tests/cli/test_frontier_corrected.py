@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from steppe.cli import main
 from steppe.config import shipped_config
-from steppe.frontier.file import Subject, write_frontier
+from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -51,7 +51,7 @@ def test_a_sweep_whose_clock_nobody_limited_was_at_the_highest(tmp_path: Path) -
 
 
 def _corrected(
-    folder: Path, subject: Subject, gpu: str = "h100", *more: str, source: str = "measured"
+    folder: Path, subject: FrontierSubject, gpu: str = "h100", *more: str, source: str = "measured"
 ) -> Result:
     file = folder / "mine.yaml"
     point = OperatingPoint(1980, 64, 4000.0, 600.0)
@@ -63,14 +63,14 @@ def _corrected(
 @pytest.mark.parametrize(
     "subject",
     [
-        Subject(),
-        Subject("llama-3.1-8b", "h100"),
-        Subject("meta-llama/Llama-3.1-8B-Instruct", "NVIDIA H100 80GB HBM3"),
-        Subject("/srv/models/Llama-3.1-8B-Instruct"),
+        FrontierSubject(),
+        FrontierSubject("llama-3.1-8b", "h100"),
+        FrontierSubject("meta-llama/Llama-3.1-8B-Instruct", "NVIDIA H100 80GB HBM3"),
+        FrontierSubject("/srv/models/Llama-3.1-8B-Instruct"),
     ],
 )
 def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
-    tmp_path: Path, subject: Subject
+    tmp_path: Path, subject: FrontierSubject
 ) -> None:
     result = _corrected(tmp_path, subject)
     assert result.exit_code == 0, result.output
@@ -85,11 +85,11 @@ def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
 def test_what_an_emulated_frontier_corrected_is_never_shown_as_corrected_by_measurements(
     tmp_path: Path,
 ) -> None:
-    result = _corrected(tmp_path, Subject(), source="emulated")
+    result = _corrected(tmp_path, FrontierSubject(), source="emulated")
     assert result.exit_code == 0, result.output
     title = f"(modelled, corrected by {tmp_path / 'mine.yaml'} (emulated))"
     assert "".join(title.split()) in "".join(result.output.split())
-    result = _corrected(tmp_path, Subject(), "h100", "--json", source="emulated")
+    result = _corrected(tmp_path, FrontierSubject(), "h100", "--json", source="emulated")
     document = json.loads(result.output)
     assert document["source"] == "modelled"
     assert document["corrected_source"] == "emulated"
@@ -99,7 +99,7 @@ def test_what_an_emulated_frontier_corrected_is_never_shown_as_corrected_by_meas
 def test_a_frontier_whose_source_is_no_word_for_one_corrects_nothing(
     tmp_path: Path, source: str
 ) -> None:
-    result = _corrected(tmp_path, Subject(), source=source)
+    result = _corrected(tmp_path, FrontierSubject(), source=source)
     says = f"source: asked for 'measured', 'emulated' or 'modelled', found {source!r}"
     assert result.exit_code == 2
     assert result.stderr == f"steppe: {tmp_path / 'mine.yaml'}: {says}\n"
@@ -109,15 +109,15 @@ def test_a_frontier_whose_source_is_no_word_for_one_corrects_nothing(
     ("subject", "says"),
     [
         (
-            Subject("qwen3-8b", "h100"),
+            FrontierSubject("qwen3-8b", "h100"),
             "model: asked for llama-3.1-8b, found qwen3-8b",
         ),
-        (Subject("llama-3.1-8b", "NVIDIA L4"), "gpu: asked for h100, found NVIDIA L4"),
-        (Subject("llama-3.1-8b", "NVIDIA L40S"), "gpu: asked for h100, found NVIDIA L40S"),
+        (FrontierSubject("llama-3.1-8b", "NVIDIA L4"), "gpu: asked for h100, found NVIDIA L4"),
+        (FrontierSubject("llama-3.1-8b", "NVIDIA L40S"), "gpu: asked for h100, found NVIDIA L40S"),
     ],
 )
 def test_a_frontier_of_another_model_or_gpu_is_refused(
-    tmp_path: Path, subject: Subject, says: str
+    tmp_path: Path, subject: FrontierSubject, says: str
 ) -> None:
     result = _corrected(tmp_path, subject)
     assert result.exit_code == 2
@@ -159,5 +159,5 @@ def test_a_gpu_file_of_ones_own_takes_a_frontier_of_whatever_gpu(tmp_path: Path)
     own = tmp_path / "rig.yaml"
     text = (shipped_config("gpus") / "h100.yaml").read_text()
     own.write_text(text.replace("name: h100", "name: rig"))
-    result = _corrected(tmp_path, Subject("llama-3.1-8b", "NVIDIA L40S"), str(own))
+    result = _corrected(tmp_path, FrontierSubject("llama-3.1-8b", "NVIDIA L40S"), str(own))
     assert result.exit_code == 0, result.output

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steppe.fleet.stale_runs import state_folder, sweep_leftovers
+from steppe.fleet.stale_runs import remove_stale_runs, state_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -86,4 +86,4 @@ def test_a_run_that_is_killed_is_gone_soon_and_the_next_start_sweeps_up(
     assert fleet.files()
     heir = serve(frontier={"file": "nowhere.yaml"}, **ONE_GPU)
     assert heir.process.wait(60) == 2
-    assert (fleet.files(), sweep_leftovers(state_folder())) == ([], ())
+    assert (fleet.files(), remove_stale_runs(state_folder())) == ([], ())

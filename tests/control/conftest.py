@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -35,7 +35,7 @@ class FakeFleet:
     @classmethod
     def of(cls, states: Sequence[ReplicaState], budget_w: float, waiting: int = 9) -> FakeFleet:
         replicas = tuple(
-            ReplicaSeen(
+            ReplicaObservation(
                 f"replica-{i}",
                 state,
                 0.0,
@@ -60,7 +60,7 @@ class FakeFleet:
     def steer(self, battery_w: float | None) -> None:
         self.battery_w = battery_w
 
-    def _after(self, replica: ReplicaSeen, action: Action) -> ReplicaSeen:
+    def _after(self, replica: ReplicaObservation, action: Action) -> ReplicaObservation:
         if replica.id != action.replica:
             return replica
         match action:
@@ -74,8 +74,8 @@ class FakeFleet:
                 return self._moved(replica, ReplicaState.AWAKE, clock, batch)
 
     def _moved(
-        self, replica: ReplicaSeen, state: ReplicaState, clock_mhz: int, batch_limit: int
-    ) -> ReplicaSeen:
+        self, replica: ReplicaObservation, state: ReplicaState, clock_mhz: int, batch_limit: int
+    ) -> ReplicaObservation:
         since_s = replica.since_s if state == replica.state else self.seen.now_s
         moved = replace(replica, state=state, since_s=since_s)
         if state == ReplicaState.AWAKE:

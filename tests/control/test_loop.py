@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from steppe.control.loop import ControlLoop, while_clocks_rest
-from steppe.control.policy.damping import Dwelling, Ramped
-from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.damping import Ramp, ScaleDownDelay
+from steppe.control.policy.draw_feedback import DrawFeedback
 from steppe.control.policy.margin import Margin
 from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Start, Wake
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 
@@ -35,8 +35,8 @@ class Plant:
     late_share: float = 0.0
     budget_w: float = 0.0
     waiting: int = 9
-    _before: tuple[ReplicaSeen, ...] = ()
-    _after: tuple[ReplicaSeen, ...] = ()
+    _before: tuple[ReplicaObservation, ...] = ()
+    _after: tuple[ReplicaObservation, ...] = ()
     draws_w: list[float] = field(default_factory=list)
 
     def observe(self, now_s: float) -> Observation:
@@ -57,7 +57,7 @@ class Plant:
     def steer(self, battery_w: float | None) -> None:
         self.fleet.steer(battery_w)
 
-    def _steady_w(self, replicas: tuple[ReplicaSeen, ...]) -> float:
+    def _steady_w(self, replicas: tuple[ReplicaObservation, ...]) -> float:
         points = {(p.clock_mhz, p.batch_limit): p.draw_w for p in self.frontier.points}
         draws = {ReplicaState.ASLEEP: self.frontier.asleep_w}
         return self.bias * sum(
@@ -68,9 +68,9 @@ class Plant:
 
 def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
-    damped = Ramped(Dwelling(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
+    damped = Ramp(ScaleDownDelay(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
     times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
-    corrected = Corrected(damped, Margin(0.02, 2e-4), frontier.asleep_w)
+    corrected = DrawFeedback(damped, Margin(0.02, 2e-4), frontier.asleep_w)
     rule = DrainRule(frontier.floor, DRAIN_S)
     return ControlLoop(plant, corrected, rule, times)
 

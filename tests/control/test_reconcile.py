@@ -19,7 +19,7 @@ from steppe.control.reconcile import (
     Wake,
     reconcile,
 )
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -231,7 +231,7 @@ def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
     frontier: Frontier, fleets: Any
 ) -> None:
     seen: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).seen
-    assert isinstance(seen.replicas[0], ReplicaSeen)
+    assert isinstance(seen.replicas[0], ReplicaObservation)
     assert reconcile(seen, plan_of(), rule_of(frontier)) == []
 
 

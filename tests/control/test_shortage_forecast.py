@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from steppe.control.shortage_forecast import (
     LOOK_EVERY_S,
-    Lookout,
-    Needs,
-    Points,
+    PowerNeeds,
     Shortage,
+    ShortageMonitor,
+    ShortagePoints,
     first_shortage,
-    needs,
-    outlook,
+    forecast_shortages,
+    power_needs,
 )
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
-NEEDS = Needs(floor_w=40.0, serving_w=60.0, demand_w=100.0)
+NEEDS = PowerNeeds(floor_w=40.0, serving_w=60.0, demand_w=100.0)
 
 
 @dataclass
@@ -41,31 +41,31 @@ class Weather:
 
 
 @pytest.fixture(scope="module")
-def points(frontier: Frontier) -> Points:
-    return Points(frontier, frontier)
+def points(frontier: Frontier) -> ShortagePoints:
+    return ShortagePoints(frontier, frontier)
 
 
 def test_a_budget_for_all_that_is_asked_has_no_shortage() -> None:
-    found = outlook(NEEDS, [(0.0, 100.0), (60.0, 100.0)])
+    found = forecast_shortages(NEEDS, [(0.0, 100.0), (60.0, 100.0)])
     assert found.shortages == ()
     assert found.serves_in_s is None
 
 
 def test_a_budget_below_the_sleeping_fleet_is_short_until_the_forecast_rises() -> None:
     coming = ((100.0, 10.0), (200.0, 5.0), (300.0, 39.0), (400.0, 40.0))
-    found = outlook(NEEDS, coming)
+    found = forecast_shortages(NEEDS, coming)
     assert found.floor == Shortage(35.0, 0.0, 300.0)
     assert found.floor.is_here
 
 
 def test_a_demand_beyond_the_budget_is_told_apart_from_the_floor() -> None:
-    found = outlook(NEEDS, [(0.0, 70.0), (50.0, 101.0)])
+    found = forecast_shortages(NEEDS, [(0.0, 70.0), (50.0, 101.0)])
     assert found.shortages == (("demand", Shortage(30.0, 0.0, 50.0)),)
     assert found.serves_in_s is None
 
 
 def test_a_shortage_to_come_is_told_ahead_of_time() -> None:
-    found = outlook(NEEDS, [(0.0, 100.0), (60.0, 1.0), (120.0, 100.0)])
+    found = forecast_shortages(NEEDS, [(0.0, 100.0), (60.0, 1.0), (120.0, 100.0)])
     assert [level for level, _ in found.shortages] == ["floor", "demand"]
     assert found.floor == Shortage(39.0, 60.0, 120.0)
     assert not found.floor.is_here
@@ -73,39 +73,39 @@ def test_a_shortage_to_come_is_told_ahead_of_time() -> None:
 
 
 def test_a_shortage_without_an_end_in_the_forecast_has_none() -> None:
-    found = outlook(NEEDS, [(0.0, 0.0), (10.0, 39.0)])
+    found = forecast_shortages(NEEDS, [(0.0, 0.0), (10.0, 39.0)])
     assert found.floor == Shortage(40.0, 0.0, None)
     assert found.serves_in_s is None
 
 
 def test_a_replica_serves_again_before_the_whole_demand_is_served() -> None:
-    found = outlook(NEEDS, [(0.0, 50.0), (10.0, 60.0), (20.0, 100.0)])
+    found = forecast_shortages(NEEDS, [(0.0, 50.0), (10.0, 60.0), (20.0, 100.0)])
     assert found.serves_in_s == 10.0
     assert found.demand == Shortage(50.0, 0.0, 20.0)
 
 
 def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(
-    points: Points, fleets: Any
+    points: ShortagePoints, fleets: Any
 ) -> None:
     full = points.frontier.full
     seen = replace(fleets.of([AWAKE, ASLEEP], 0.0).seen, demand_tps=2 * full.output_tps)
-    found = needs(seen, points)
+    found = power_needs(seen, points)
     assert found.floor_w == 2 * points.frontier.asleep_w
     assert found.serving_w == points.frontier.asleep_w + points.frontier.floor.draw_w
     assert found.demand_w == pytest.approx(2 * full.draw_w)
 
 
-def test_what_no_watts_could_serve_is_no_need_of_power(points: Points, fleets: Any) -> None:
+def test_what_no_watts_could_serve_is_no_need_of_power(points: ShortagePoints, fleets: Any) -> None:
     seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
-    assert needs(seen, points).demand_w == pytest.approx(2 * points.frontier.full.draw_w)
+    assert power_needs(seen, points).demand_w == pytest.approx(2 * points.frontier.full.draw_w)
     nobody = replace(fleets.of([GONE] * 2, 0.0).seen, demand_tps=1e9)
     idle_w = 2 * points.frontier.idle_w
-    assert needs(nobody, points) == Needs(idle_w, idle_w, idle_w)
+    assert power_needs(nobody, points) == PowerNeeds(idle_w, idle_w, idle_w)
 
 
-def test_without_a_demand_one_replica_is_needed(points: Points, fleets: Any) -> None:
+def test_without_a_demand_one_replica_is_needed(points: ShortagePoints, fleets: Any) -> None:
     quiet = replace(fleets.of([ASLEEP] * 3, 0.0).seen, demand_tps=0.0)
-    found = needs(quiet, points)
+    found = power_needs(quiet, points)
     assert found.demand_w == found.serving_w > found.floor_w
 
 
@@ -117,22 +117,22 @@ def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fl
         frontier.source,
     )
     tpots_s = sorted(point.tpot_s for point in timed.points)
-    strict, loose = Points.of(timed, tpots_s[0]), Points.of(timed, tpots_s[-1])
+    strict, loose = ShortagePoints.of(timed, tpots_s[0]), ShortagePoints.of(timed, tpots_s[-1])
     assert {point.tpot_s for point in strict.kept.points} == {tpots_s[0]}
     assert loose.kept.points == timed.points
     seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
-    assert needs(seen, strict).floor_w == needs(seen, loose).floor_w
-    assert needs(seen, strict).serving_w == needs(seen, loose).serving_w
+    assert power_needs(seen, strict).floor_w == power_needs(seen, loose).floor_w
+    assert power_needs(seen, strict).serving_w == power_needs(seen, loose).serving_w
 
 
 def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> None:
     slow = replace(frontier, points=tuple(replace(p, tpot_s=9.0) for p in frontier.points))
-    assert Points.of(slow, 1.0).kept == slow
+    assert ShortagePoints.of(slow, 1.0).kept == slow
 
 
-def test_the_forecast_is_asked_for_once_in_a_while(points: Points, fleets: Any) -> None:
+def test_the_forecast_is_asked_for_once_in_a_while(points: ShortagePoints, fleets: Any) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
-    lookout = Lookout(points, weather.ahead)
+    lookout = ShortageMonitor(points, weather.ahead)
     seen = fleets.of([AWAKE] * 2, 1000.0).seen
     for tick in range(11):
         lookout.look(replace(seen, now_s=float(tick)))
@@ -140,17 +140,19 @@ def test_the_forecast_is_asked_for_once_in_a_while(points: Points, fleets: Any) 
 
 
 def test_the_time_until_a_shortage_runs_down_between_two_forecasts(
-    points: Points, fleets: Any
+    points: ShortagePoints, fleets: Any
 ) -> None:
-    lookout = Lookout(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
+    lookout = ShortageMonitor(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
     seen = fleets.of([AWAKE] * 2, 1000.0).seen
     found = [lookout.look(replace(seen, now_s=float(tick))).floor for tick in range(4)]
     assert [shortage and shortage.begins_in_s for shortage in found] == [600.0, 599.0, 598.0, 597.0]
 
 
-def test_a_budget_that_fails_without_warning_is_forecast_anew(points: Points, fleets: Any) -> None:
+def test_a_budget_that_fails_without_warning_is_forecast_anew(
+    points: ShortagePoints, fleets: Any
+) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
-    lookout = Lookout(points, weather.ahead)
+    lookout = ShortageMonitor(points, weather.ahead)
     seen = fleets.of([AWAKE] * 2, 1000.0).seen
     lookout.look(seen)
     weather.watts = weather.later_w = 10.0
@@ -158,17 +160,21 @@ def test_a_budget_that_fails_without_warning_is_forecast_anew(points: Points, fl
     assert found.floor == Shortage(2 * points.frontier.asleep_w - 10.0, 0.0, None)
 
 
-def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(points: Points, fleets: Any) -> None:
-    lookout = Lookout(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
+def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(
+    points: ShortagePoints, fleets: Any
+) -> None:
+    lookout = ShortageMonitor(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
     found = lookout.look(fleets.of([ASLEEP] * 2, 10.0).seen)
     assert found.serves_in_s == 35.0
 
 
 def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(
-    points: Points, fleets: Any
+    points: ShortagePoints, fleets: Any
 ) -> None:
     serving_w = points.frontier.asleep_w + points.frontier.floor.draw_w
-    lookout = Lookout(points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead)
+    lookout = ShortageMonitor(
+        points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead
+    )
     found = lookout.look(fleets.of([ASLEEP] * 2, serving_w + 29.0).seen, taken_w=30.0)
     assert (found.serving, found.serves_in_s) == (Shortage(1.0, 0.0, 100.0), 100.0)
 

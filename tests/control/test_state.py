@@ -5,12 +5,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
 replicas = st.builds(
-    ReplicaSeen,
+    ReplicaObservation,
     st.text("ab"),
     st.sampled_from(ReplicaState),
     st.just(0.0),
@@ -22,7 +22,7 @@ replicas = st.builds(
 
 @given(st.lists(replicas).map(tuple), st.booleans())
 def test_another_budget_changes_nothing_else_of_what_is_seen(
-    seen_replicas: tuple[ReplicaSeen, ...], is_counted: bool
+    seen_replicas: tuple[ReplicaObservation, ...], is_counted: bool
 ) -> None:
     seen = Observation(1.0, 700.0, 650.0, 9.0, 2, seen_replicas)
     if is_counted:
@@ -35,7 +35,7 @@ def test_another_budget_changes_nothing_else_of_what_is_seen(
 
 
 def test_what_is_counted_is_that_of_the_replicas_that_are_seen() -> None:
-    asleep = ReplicaSeen("a", ReplicaState.ASLEEP, 0.0, 900, 8, 3)
+    asleep = ReplicaObservation("a", ReplicaState.ASLEEP, 0.0, 900, 8, 3)
     seen = Observation(1.0, 700.0, None, 0.0, 0, (asleep,))
     assert (seen.frozen, seen.tally.asleep) == (3, 1)
     woken = replace(seen, replicas=(replace(asleep, state=ReplicaState.AWAKE),))

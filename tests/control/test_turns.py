@@ -24,7 +24,7 @@ from steppe.control.reconcile import (
     Wake,
     reconcile,
 )
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 
 LONGEST_S = LEAST_TURN_S
@@ -108,7 +108,7 @@ def test_those_that_drain_count_among_the_few_that_may_finish_at_once(
     assert plan.draining == drain + finish
 
 
-def _emptied(replica: ReplicaSeen) -> ReplicaSeen:
+def _emptied(replica: ReplicaObservation) -> ReplicaObservation:
     return replica if replica.state == AWAKE else replace(replica, outstanding=0)
 
 

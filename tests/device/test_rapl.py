@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.device.rapl import HostMeter, open_host_meter
+from steppe.device.rapl import RaplMeter, open_host_meter
 from steppe.errors import DeviceLostError, NoPermissionError
 
 RANGE_UJ = 262_143_328_850
@@ -23,7 +23,7 @@ def make_zone(root: Path, folder: str, name: str, energy_uj: int) -> Path:
     return zone
 
 
-def opened(root: Path) -> HostMeter:
+def opened(root: Path) -> RaplMeter:
     meter = open_host_meter(root=root)
     assert meter is not None
     return meter

@@ -6,7 +6,7 @@ import pynvml
 import pytest
 
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.device.step_response import Timing, record_steps
+from steppe.device.step_response import ResponseTiming, record_steps
 from steppe.errors import NoPermissionError
 
 
@@ -29,7 +29,7 @@ class Direct:
 
 def steps_of(node: Any, index: int = 0) -> dict[str, Any]:
     gpu = open_gpus()[index]
-    timing = Timing(clock=lambda: node.now_s, pause=node.wait)
+    timing = ResponseTiming(clock=lambda: node.now_s, pause=node.wait)
     return record_steps([gpu], Direct((gpu,)), timing)[gpu.uuid]
 
 

@@ -16,7 +16,7 @@ from steppe.device.recording import record
 from steppe.emulator.library import Emulator
 from steppe.emulator.recorded import (
     ProfileOverrides,
-    Replay,
+    RecordingReplay,
     apply_overrides,
     emulated_gpus,
     fit_recording,
@@ -91,7 +91,7 @@ def test_a_fitted_gpu_behaves_as_the_recorded_one(stage: Stage) -> None:
 def test_a_replay_shows_the_recorded_readings_through_nvml(stage: Stage) -> None:
     recording = stage.record(3.0)
     emulator = stage.set_up(emulated_gpus(recording))
-    replay = Replay(recording, emulator)
+    replay = RecordingReplay(recording, emulator)
     for gpu, document in zip(open_gpus(), recording["gpus"], strict=True):
         sensors = document["sensors"]
         for at_s, energy_j in zip(
@@ -115,7 +115,7 @@ def test_a_whole_replay_shows_every_reading_in_its_order(stage: Stage) -> None:
         shown.append(open_gpus()[0].energy_j())
         stage.wait(seconds)
 
-    Replay(recording, emulator).run(wait)
+    RecordingReplay(recording, emulator).run(wait)
     values = recording["gpus"][0]["sensors"]["energy_j"]["values"]
     seen = [after for before, after in pairwise(shown) if after != before]
     assert len(seen) >= len(values) - 1, "nobody looks after the last reading"

@@ -22,7 +22,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
 )
 
-from steppe.engine.control_block import ControlBlock, Limits, StepRecord, request_key
+from steppe.engine.control_block import ControlBlock, EngineLimits, StepRecord, request_key
 from steppe.engine.seam import Seam
 
 PROMPT_TOKENS = 20
@@ -114,10 +114,10 @@ def hold(session: Session) -> dict[str, Any]:
         session.add(f"r{i}", 12 + 3 * i)
     session.step(8)
     before = len(session.steps)
-    session.block.write_limits(Limits(2))
+    session.block.write_limits(EngineLimits(2))
     session.step()
     session.finish()
-    session.block.write_limits(Limits())
+    session.block.write_limits(EngineLimits())
     return session.report(cut_after=before)
 
 
@@ -127,9 +127,9 @@ def starve(session: Session) -> dict[str, Any]:
         session.add(f"s{i}", 200)
     session.step(8)
     before = len(session.steps)
-    session.block.write_limits(Limits(1))
+    session.block.write_limits(EngineLimits(1))
     session.step(300)
-    session.block.write_limits(Limits())
+    session.block.write_limits(EngineLimits())
     session.finish()
     return session.report(cut_after=before)
 
@@ -139,20 +139,20 @@ def soft(session: Session) -> dict[str, Any]:
         session.add(f"r{i}", 10 + 4 * i)
     session.step(8)
     before = len(session.steps)
-    session.block.write_limits(Limits(2, hold=False))
+    session.block.write_limits(EngineLimits(2, hold=False))
     session.add("late", 4)
     session.step()
     session.finish()
-    session.block.write_limits(Limits())
+    session.block.write_limits(EngineLimits())
     return session.report(cut_after=before)
 
 
 def token_cap(session: Session) -> dict[str, Any]:
-    session.block.write_limits(Limits(0, tokens_per_step=16))
+    session.block.write_limits(EngineLimits(0, tokens_per_step=16))
     for i in range(3):
         session.add(f"r{i}", 4, prompt_tokens=100 + i)
     session.finish()
-    session.block.write_limits(Limits())
+    session.block.write_limits(EngineLimits())
     return session.report()
 
 
@@ -179,13 +179,13 @@ def abort(session: Session) -> dict[str, Any]:
         session.add(f"r{i}", 40)
     session.step(8)
     session.add("waits", 40)
-    session.block.write_limits(Limits(2))
+    session.block.write_limits(EngineLimits(2))
     session.step(3)
     seen = [session.counts()["telemetry"]]
     for name in ("waits", "r0", "r7"):
         session.engine.abort_request([f"chatcmpl-{name}"])
         seen.append(session.counts()["telemetry"])
-    session.block.write_limits(Limits())
+    session.block.write_limits(EngineLimits())
     session.finish()
     return session.report(seen=seen, keys_left=len(session.scheduler._keys))
 

@@ -14,7 +14,7 @@ from steppe.engine import control_block
 from steppe.engine.control_block import (
     WORD_BYTES,
     ControlBlock,
-    Limits,
+    EngineLimits,
     RequestWork,
     StepRecord,
     Telemetry,
@@ -69,22 +69,22 @@ def step_of(number: int, requests: int = 2) -> StepRecord:
 
 
 def test_limits_reach_the_engine_once(node: ControlBlock, engine: ControlBlock) -> None:
-    node.write_limits(Limits(4, 128, hold=False))
+    node.write_limits(EngineLimits(4, 128, hold=False))
     news = engine.read_limits(-1)
     assert news is not None
     version, limits = news
-    assert limits == Limits(4, 128, hold=False)
+    assert limits == EngineLimits(4, 128, hold=False)
     assert engine.read_limits(version) is None
-    node.write_limits(Limits(8))
+    node.write_limits(EngineLimits(8))
     again = engine.read_limits(version)
     assert again is not None
-    assert again[1] == Limits(8)
+    assert again[1] == EngineLimits(8)
 
 
 def test_a_new_file_asks_for_nothing(engine: ControlBlock) -> None:
     news = engine.read_limits(-1)
     assert news is not None
-    assert news[1] == Limits(0, 0, hold=False)
+    assert news[1] == EngineLimits(0, 0, hold=False)
 
 
 def test_limits_that_are_being_written_are_not_read(
@@ -98,7 +98,7 @@ def test_a_writer_that_died_halfway_does_not_silence_the_next_one(
     node: ControlBlock, engine: ControlBlock
 ) -> None:
     write_word(node.path, 0, 1)
-    node.write_limits(Limits(4))
+    node.write_limits(EngineLimits(4))
     news = engine.read_limits(-1)
     assert news is not None
     assert news[1].batch_limit == 4
@@ -216,7 +216,7 @@ def test_a_new_reader_begins_with_what_comes_next(node: ControlBlock, engine: Co
 
 
 def test_another_process_sees_the_same_words(node: ControlBlock) -> None:
-    node.write_limits(Limits(4, 128))
+    node.write_limits(EngineLimits(4, 128))
     command = [sys.executable, "-c", ENGINE, str(node.path)]
     subprocess.run(command, check=True, timeout=30)
     assert node.read_steps().steps == (StepRecord(1, 2, (RequestWork(7, 4, 5, 6),)),)

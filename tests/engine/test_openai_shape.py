@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from steppe.engine.openai_shape import Answer, Asked, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from steppe.engine.openai_shape import (
+    Answer,
+    ChatPrompt,
+    EngineRequest,
+    Prompt,
+    TextPrompt,
+    TokenPrompt,
+)
 
 MESSAGES = [{"role": "user", "content": "a b"}, {"role": "user", "content": "c"}]
 
@@ -29,7 +36,7 @@ IN_PARTS = [
 def test_a_prompt_is_messages_a_text_or_token_ids(
     body: dict[str, Any], prompt: Prompt, words: str
 ) -> None:
-    asked = Asked.read(json.dumps(body).encode())
+    asked = EngineRequest.read(json.dumps(body).encode())
     assert (asked.prompt, asked.prompt.words) == (prompt, words)
     assert asked.chat == isinstance(prompt, ChatPrompt)
     assert (asked.output_tokens, asked.stream, asked.temperature) == (None, False, None)
@@ -38,13 +45,13 @@ def test_a_prompt_is_messages_a_text_or_token_ids(
 @pytest.mark.parametrize("prompt", [[], ["a", "b"], [[1], [2]], [1, "a"], [True], 7, {"a": 1}])
 def test_several_prompts_and_none_are_refused(prompt: object) -> None:
     with pytest.raises(ValueError, match="asked for one prompt, found"):
-        Asked.read(json.dumps({"prompt": prompt}).encode())
+        EngineRequest.read(json.dumps({"prompt": prompt}).encode())
 
 
 @pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens"])
 def test_the_number_of_tokens_has_two_names(key: str) -> None:
     body = {"messages": MESSAGES, key: 9, "ignore_eos": True, "temperature": 0}
-    asked = Asked.read(json.dumps(body).encode())
+    asked = EngineRequest.read(json.dumps(body).encode())
     assert (asked.output_tokens, asked.ignore_eos, asked.temperature) == (9, True, 0.0)
 
 
@@ -69,15 +76,15 @@ def test_the_number_of_tokens_has_two_names(key: str) -> None:
 def test_what_our_engines_do_not_do_is_refused_and_not_left_out(
     key: str, value: object, unasked: object
 ) -> None:
-    Asked.read(json.dumps({"messages": MESSAGES, key: unasked}).encode())
+    EngineRequest.read(json.dumps({"messages": MESSAGES, key: unasked}).encode())
     with pytest.raises(ValueError, match=f"asked for {key} "):
-        Asked.read(json.dumps({"messages": MESSAGES, key: value}).encode())
+        EngineRequest.read(json.dumps({"messages": MESSAGES, key: value}).encode())
 
 
 @pytest.mark.parametrize("wanted", ["-5", "0", "2.5", "true", '"many"', "Infinity", "1e999"])
 def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
     with pytest.raises(ValueError, match=r"asked for at least 1 output token|unexpected|number"):
-        Asked.read(b'{"prompt": "a", "max_tokens": %s}' % wanted.encode())
+        EngineRequest.read(b'{"prompt": "a", "max_tokens": %s}' % wanted.encode())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
 )
 def test_a_value_of_another_kind_is_refused(values: dict[str, Any], asked: str) -> None:
     with pytest.raises(ValueError, match=f"^asked for {asked}$"):
-        Asked.read(json.dumps({"messages": MESSAGES, **values}).encode())
+        EngineRequest.read(json.dumps({"messages": MESSAGES, **values}).encode())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_a_value_of_another_kind_is_refused(values: dict[str, Any], asked: str) 
 )
 def test_a_message_without_a_role_or_with_more_than_text_is_refused(message: object) -> None:
     with pytest.raises(ValueError, match=r"asked for (a message with a role|content of text)"):
-        Asked.read(json.dumps({"messages": [message]}).encode())
+        EngineRequest.read(json.dumps({"messages": [message]}).encode())
 
 
 def test_a_chat_opens_with_its_role_and_a_stream_closes_with_its_usage_if_asked() -> None:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from steppe.engine import openai_app, synthetic
-from steppe.engine.control_block import ControlBlock, Limits, request_key
+from steppe.engine.control_block import ControlBlock, EngineLimits, request_key
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticEngine, SyntheticSettings, start_synthetic
 from steppe.errors import EngineError
@@ -212,7 +212,7 @@ async def test_telemetry_counts_what_usage_says(site: Site) -> None:
 
 
 async def test_no_step_is_wider_than_the_batch_limit(site: Site) -> None:
-    site.block.write_limits(Limits(2))
+    site.block.write_limits(EngineLimits(2))
     await asyncio.gather(*(site.ask(chat(3, 6)) for _ in range(5)))
     assert {len(step.work) for step in site.block.read_steps().steps} <= {1, 2}
 
@@ -222,7 +222,7 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
 ) -> None:
     tasks = [asyncio.create_task(site.ask(chat(3, 40), name=f"r{i}")) for i in range(4)]
     await site.until(lambda: site.block.read_telemetry().scheduled == 4)
-    site.block.write_limits(Limits(1))
+    site.block.write_limits(EngineLimits(1))
     await site.until(lambda: site.block.read_telemetry().scheduled == 1)
     site.block.read_steps()
     await asyncio.gather(*tasks)
@@ -235,7 +235,7 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
 async def test_without_hold_a_cut_of_the_limit_only_stops_admission(site: Site) -> None:
     tasks = [asyncio.create_task(site.ask(chat(3, 60))) for _ in range(4)]
     await site.until(lambda: site.block.read_telemetry().scheduled == 4)
-    site.block.write_limits(Limits(1, hold=False))
+    site.block.write_limits(EngineLimits(1, hold=False))
     tasks.append(asyncio.create_task(site.ask(chat(3, 2), name="late")))
     site.block.read_steps()
     await asyncio.gather(*tasks)
@@ -272,7 +272,7 @@ async def test_a_freeze_lets_the_step_that_runs_end_and_then_the_gpu_idles(
 
 
 async def test_a_client_that_hangs_up_frees_its_place(site: Site) -> None:
-    site.block.write_limits(Limits(1))
+    site.block.write_limits(EngineLimits(1))
     first = asyncio.create_task(site.stream(chat(3, 100_000)))
     await site.until(lambda: site.block.read_telemetry().running == 1)
     first.cancel()

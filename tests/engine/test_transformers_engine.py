@@ -15,7 +15,13 @@ import aiohttp
 import pytest
 from tests.models.tiny_model import write_tiny_model
 
-from steppe.engine.control_block import ControlBlock, Limits, StepRecord, Telemetry, request_key
+from steppe.engine.control_block import (
+    ControlBlock,
+    EngineLimits,
+    StepRecord,
+    Telemetry,
+    request_key,
+)
 
 Body = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -125,7 +131,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 async def asking(server: Server, client: aiohttp.ClientSession) -> Client:
     """A client of an engine without requests and without limits."""
     asking = Client(server, client)
-    server.block.write_limits(Limits())
+    server.block.write_limits(EngineLimits())
     await asking.until(lambda told: told.running == told.waiting == 0)
     server.block.read_steps()
     return asking
@@ -207,7 +213,7 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
     server = asking.server
     tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(5)]
     await asking.until(lambda told: told.scheduled == 5)
-    server.block.write_limits(Limits(2))
+    server.block.write_limits(EngineLimits(2))
     await asking.until(lambda told: told.scheduled == 2)
     server.block.read_steps()
     answers = await asyncio.gather(*tasks)
@@ -222,7 +228,7 @@ async def test_without_hold_a_cut_of_the_limit_only_stops_admission(asking: Clie
     server = asking.server
     tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(4)]
     await asking.until(lambda told: told.scheduled == 4)
-    server.block.write_limits(Limits(1, hold=False))
+    server.block.write_limits(EngineLimits(1, hold=False))
     tasks.append(asyncio.create_task(asking.ask(chat(3, 2), name="late")))
     await asking.until(lambda told: told.waiting == 1)
     server.block.read_steps()
@@ -235,7 +241,7 @@ async def test_without_hold_a_cut_of_the_limit_only_stops_admission(asking: Clie
 
 @pytest.mark.slow
 async def test_no_step_has_more_tokens_than_the_limit_allows(asking: Client) -> None:
-    asking.server.block.write_limits(Limits(tokens_per_step=16))
+    asking.server.block.write_limits(EngineLimits(tokens_per_step=16))
     usage = (await asking.ask(chat(30, 3)))["usage"]
     steps = asking.server.steps
     tokens = [sum(w.prompt_tokens + w.decode_tokens for w in step.work) for step in steps]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.fleet.orphan_processes import Process, end_stragglers, processes_of
+from steppe.fleet.orphan_processes import Process, end_orphan_processes, processes_of
 
 SESSION = "session_2001-09-05_09-00-00_000000_1"
 WAITS = "import sys; print(flush=True); sys.stdin.read()"
@@ -97,7 +97,7 @@ def test_an_agent_in_a_kernel_session_of_its_own_is_left_to_undo_its_limits(
     start: Start, session: str
 ) -> None:
     agent = start(own_session=True)
-    assert end_stragglers(session, processes_of(session), patience_s=0.0) == 0
+    assert end_orphan_processes(session, processes_of(session), patience_s=0.0) == 0
     assert agent.poll() is None
 
 
@@ -114,7 +114,7 @@ def test_the_dead_do_not_belong_to_it_although_nobody_has_waited_for_them(
 def test_who_stays_is_killed_with_its_descendants_and_counted(start: Start, session: str) -> None:
     stays = start(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {HAS_A_CHILD}")
     family = processes_of(session)
-    assert end_stragglers(session, frozenset(), patience_s=0.0) == 2
+    assert end_orphan_processes(session, frozenset(), patience_s=0.0) == 2
     assert stays.wait(0) == -9
     assert not any(process.is_alive for process in family)
 
@@ -129,7 +129,7 @@ def test_who_was_known_is_killed_although_nothing_tells_it_from_others_any_more(
     (orphan,) = (process for process in family if process.is_alive)
     assert orphan.number == int(output.read_text())
     assert processes_of(session) == frozenset()
-    assert end_stragglers(session, family, patience_s=0.0) == 1
+    assert end_orphan_processes(session, family, patience_s=0.0) == 1
     assert not orphan.is_alive
 
 
@@ -138,13 +138,13 @@ def test_who_leaves_by_itself_is_not_killed(start: Start, session: str) -> None:
     known = processes_of(session)
     assert leaves.stdin is not None
     leaves.stdin.close()
-    assert end_stragglers(session, known, patience_s=50.0) == 0
+    assert end_orphan_processes(session, known, patience_s=50.0) == 0
     assert leaves.wait(0) == 0
 
 
 @pytest.mark.timeout(20)
 def test_a_cluster_that_is_gone_takes_no_patience(session: str) -> None:
-    assert end_stragglers(session, frozenset(), patience_s=1000.0) == 0
+    assert end_orphan_processes(session, frozenset(), patience_s=1000.0) == 0
 
 
 def test_a_later_process_with_the_same_number_is_not_killed(
@@ -153,5 +153,5 @@ def test_a_later_process_with_the_same_number_is_not_killed(
     child = start(to=tmp_path / "elsewhere")
     earlier = Process(child.pid, started_ticks=0)
     assert not earlier.is_alive
-    assert end_stragglers(session, frozenset({earlier}), patience_s=0.0) == 0
+    assert end_orphan_processes(session, frozenset({earlier}), patience_s=0.0) == 0
     assert child.poll() is None

@@ -8,8 +8,8 @@ import pytest
 
 from steppe.engine.synthetic import SyntheticSettings
 from steppe.fleet import replica as replica_module
-from steppe.fleet.messages import SeamHook, Seat
-from steppe.fleet.replica import EXIT_ENGINE_DIED, Replica
+from steppe.fleet.messages import GpuAssignment, SeamHook
+from steppe.fleet.replica import EXIT_ENGINE_DIED, ReplicaActor
 
 
 @dataclass
@@ -34,8 +34,8 @@ class SlowEngine:
 
 @dataclass
 class Scene:
-    replica: Replica
-    seat: Seat
+    replica: ReplicaActor
+    seat: GpuAssignment
     engines: list[SlowEngine] = field(default_factory=list)
 
 
@@ -46,8 +46,8 @@ async def _some_turns() -> None:
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    seat = Seat("replica-1", "no such file", 11, SeamHook(), ())
-    made = Scene(Replica(SyntheticSettings("tiny", 4), "127.0.0.1"), seat)
+    seat = GpuAssignment("replica-1", "no such file", 11, SeamHook(), ())
+    made = Scene(ReplicaActor(SyntheticSettings("tiny", 4), "127.0.0.1"), seat)
 
     async def start(*_: object) -> SlowEngine:
         await _some_turns()

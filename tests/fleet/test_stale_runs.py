@@ -13,7 +13,7 @@ from steppe.device.nvml import open_gpus
 from steppe.emulator.build import build_library
 from steppe.emulator.environment import STATE_VARIABLE, emulated_environment
 from steppe.emulator.library import Emulator
-from steppe.fleet.stale_runs import LEASE_FILE, hold, sweep_leftovers
+from steppe.fleet.stale_runs import LEASE_FILE, hold, remove_stale_runs
 
 DEAD, ALIVE = "1111", "2222"
 
@@ -64,7 +64,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_what_a_dead_run_left_is_removed_and_nothing_else(folder: Path, processes: Path) -> None:
-    removed = sweep_leftovers(folder, processes)
+    removed = remove_stale_runs(folder, processes)
     assert {path.name for path in removed} == {"steppe-gpus-1111", "steppe-run-1111-a1b2c3d4"}
     assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
 
@@ -75,10 +75,10 @@ def test_what_a_process_maps_is_in_use(folder: Path, processes: Path) -> None:
     block = folder / "steppe-run-1111-a1b2c3d4" / "replica-1.block"
     maps = "".join(f"7f00-7f01 rw-s 00000000 00:18 5 {path}\n" for path in (block, gpus))
     (processes / ALIVE / "maps").write_text(maps)
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert {"steppe-run-1111-a1b2c3d4", "steppe-gpus-node-a1b2c3d4"} <= names(folder)
     (processes / ALIVE / "maps").write_text("")
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
 
 
@@ -87,21 +87,21 @@ def test_gpus_of_a_dead_run_go_even_while_a_helper_of_ray_lingers_on_them(
 ) -> None:
     state = folder / "steppe-gpus-1111"
     (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 00000000 00:18 5 {state}\n")
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert "steppe-gpus-1111" not in names(folder)
 
 
 def test_a_folder_on_a_command_line_is_in_use(folder: Path, processes: Path) -> None:
     socket = folder / "steppe-run-1111-a1b2c3d4" / "agent.sock"
     (processes / ALIVE / "cmdline").write_text(f"agent\0--socket\0{socket}\0")
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
 
 
 def test_a_run_that_is_over_leaves_nothing_even_while_its_process_lives(
     folder: Path, processes: Path
 ) -> None:
-    sweep_leftovers(folder, processes, ended=int(ALIVE))
+    remove_stale_runs(folder, processes, ended=int(ALIVE))
     assert names(folder) == {"psm_1111"}
 
 
@@ -111,7 +111,7 @@ def test_a_semaphore_that_nobody_maps_was_left_by_a_killed_engine(
     for name in ("sem.mp-dead", "sem.mp-used"):
         (folder / name).write_text("semaphore")
     (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 0 00:18 6 {folder / 'sem.mp-used'}\n")
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert "sem.mp-used" in names(folder)
     assert "sem.mp-dead" not in names(folder)
 
@@ -124,7 +124,7 @@ def test_limits_of_a_run_that_was_killed_with_its_agent_are_undone_before_its_fo
     leave_limit(folder, gpu.uuid)
     emulator.tick(0.1)
     assert emulator.snapshot(0).clock_lock_mhz == (210, 900)
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     emulator.tick(0.1)
     assert emulator.snapshot(0).clock_lock_mhz is None
     assert "steppe-run-1111-a1b2c3d4" not in names(folder)
@@ -138,7 +138,7 @@ def test_the_folder_of_a_run_stays_while_limits_that_it_names_cannot_be_undone(
 ) -> None:
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
     leave_limit(folder, "GPU-elsewhere")
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
     assert "limits of a dead run stay" in caplog.text
 
@@ -149,7 +149,7 @@ def test_limits_of_emulated_gpus_that_are_gone_keep_no_folder(
     monkeypatch.setenv(STATE_VARIABLE, str(folder / f"steppe-gpus-{DEAD}"))
     leave_limit(folder, "GPU-emulated")
     monkeypatch.delenv(STATE_VARIABLE)
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert not {name for name in names(folder) if DEAD in name} - {"psm_1111"}
 
 
@@ -158,16 +158,16 @@ def test_a_run_of_another_container_that_shares_our_memory_is_in_use(
 ) -> None:
     run = folder / f"steppe-run-{DEAD}-a1b2c3d4"  # no process of that number is seen from here
     held = hold(run)
-    sweep_leftovers(folder, processes, ended=int(DEAD))
+    remove_stale_runs(folder, processes, ended=int(DEAD))
     assert (run / "replica-1.block").exists()
     os.close(held)  # as the kernel does when a node dies
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert not run.exists()
 
 
 def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:
     (processes / "3333").mkdir()  # ended between the list and the look
-    sweep_leftovers(folder, processes)
+    remove_stale_runs(folder, processes)
     assert "steppe-gpus-1111" not in names(folder)
 
 
@@ -176,11 +176,11 @@ def test_what_somebody_else_removes_meanwhile_is_passed_over(
 ) -> None:
     listed = [*folder.iterdir(), folder / "sem.mp-gone"]
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
-    assert folder / "steppe-gpus-1111" in sweep_leftovers(folder, processes)
+    assert folder / "steppe-gpus-1111" in remove_stale_runs(folder, processes)
 
 
 def test_nothing_of_a_living_process_is_touched_on_the_real_list(tmp_path: Path) -> None:
     mine = tmp_path / f"steppe-gpus-{os.getpid()}"
     mine.write_text("state")
-    assert sweep_leftovers(tmp_path) == ()
+    assert remove_stale_runs(tmp_path) == ()
     assert mine.exists()

@@ -20,11 +20,11 @@ import ray
 
 from steppe import errors
 from steppe.agent import client
-from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_file import owned_lease_file
-from steppe.agent.lease_server import LeaseDesk, Peer
+from steppe.agent.lease_server import LeaseServer, Peer
 from steppe.agent.loss_policy import Restore
-from steppe.agent.messages import Answer, Refused, Request
+from steppe.agent.messages import Answer, RefusedAnswer, Request
 from steppe.config import ControlSection, EmulatedSection, PaceSection
 from steppe.control.loop import ControlLoop
 from steppe.control.policy.choose import PoolFacts, make_policy
@@ -36,11 +36,11 @@ from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import Member, Placement
+from steppe.fleet.controller.members import Placement, ReplicaHandle
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus
 from steppe.fleet.node import clock_limits, gpu_meters
 from steppe.fleet.node import node as node_module
-from steppe.fleet.node.gpu_meters import POLL_S, Meters
+from steppe.fleet.node.gpu_meters import POLL_S, NodeMeters
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 
@@ -138,12 +138,12 @@ class _Remote:
 class DeskLine:
     """A line to the desk of an agent, without a socket in between."""
 
-    def __init__(self, desk: LeaseDesk, time: VirtualTime) -> None:
+    def __init__(self, desk: LeaseServer, time: VirtualTime) -> None:
         self._desk, self._time = desk, time
 
     def ask(self, request: Request) -> Answer:
         answer = self._desk.answer(request, PEER, self._time.now_s)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RefusedAnswer):
             raise getattr(errors, answer.error)(answer.message)
         return answer
 
@@ -169,7 +169,7 @@ class FakeContext:
         return "node-1"
 
 
-class HandMeters(Meters):
+class HandMeters(NodeMeters):
     """Meters that are read when the test says so."""
 
     def start(self) -> None: ...
@@ -188,7 +188,7 @@ class World:
         self,
         emulator: Emulator,
         time: VirtualTime,
-        desk: LeaseDesk,
+        desk: LeaseServer,
         budget: Any,
         frontier: Frontier,
     ) -> None:
@@ -218,7 +218,7 @@ class World:
         self.engines.append(engine)
         self.begun_s = self.node._seats[name].seen_s
         place = Placement(name, Actor(engine), "node-1", Actor(self.node), [index], ())
-        self.fleet.members[name] = Member(place)
+        self.fleet.members[name] = ReplicaHandle(place)
         self.fleet.members[name].adopt(engine.status(), 0.0)
 
     def wait(self, seconds: float) -> None:
@@ -286,7 +286,7 @@ def virtual_world(
     for module in (node_module, clock_limits, gpu_meters):
         monkeypatch.setattr(module, "time", time)
     with owned_lease_file(tmp_path / "lease.json") as file:
-        desk = LeaseDesk(LimitKeeper(open_gpus(), file), Restore(), LEASE_S)
+        desk = LeaseServer(HostLimits(open_gpus(), file), Restore(), LEASE_S)
         monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: FakeAgent())
         monkeypatch.setattr(client, "AgentLine", lambda _: DeskLine(desk, time))
         made = World(emulator, time, desk, budget, frontier)

@@ -6,7 +6,7 @@ import pytest
 
 from steppe.errors import ConfigError
 from steppe.frontier.file import (
-    Subject,
+    FrontierSubject,
     read_frontier,
     read_frontier_and_subject,
     write_frontier,
@@ -37,11 +37,11 @@ def test_a_frontier_of_clocks_that_nobody_limited_reads_back(tmp_path: Path) -> 
 def test_a_frontier_says_what_it_is_of_and_an_old_one_need_not(tmp_path: Path) -> None:
     path = tmp_path / "frontier.yaml"
     frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "emulated")
-    subject = Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 2)
+    subject = FrontierSubject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 2)
     write_frontier(frontier, path, subject)
     assert read_frontier_and_subject(path) == (frontier, subject)
     write_frontier(frontier, path)
-    assert read_frontier_and_subject(path) == (frontier, Subject(None, None))
+    assert read_frontier_and_subject(path) == (frontier, FrontierSubject(None, None))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from steppe.errors import ReplicaError
-from steppe.gateway.cancel_scope import Cord
+from steppe.gateway.cancel_scope import CancelScope
 
 
 async def _for_ever() -> None:
@@ -17,11 +17,11 @@ async def _seven() -> int:
 
 
 async def test_what_is_waited_for_passes_through() -> None:
-    assert await Cord().hold(_seven) == 7
+    assert await CancelScope().hold(_seven) == 7
 
 
 async def test_a_pull_ends_the_present_wait_and_each_later_one() -> None:
-    cord = Cord()
+    cord = CancelScope()
     task = asyncio.create_task(cord.hold(_for_ever))
     await asyncio.sleep(0)
     cord.pull(ReplicaError("gone"))
@@ -36,11 +36,11 @@ async def test_a_timeout_of_what_is_waited_for_is_no_pull() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        await Cord().hold(times_out)
+        await CancelScope().hold(times_out)
 
 
 async def test_a_wait_can_be_cancelled() -> None:
-    task = asyncio.create_task(Cord().hold(_for_ever))
+    task = asyncio.create_task(CancelScope().hold(_for_ever))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -48,7 +48,7 @@ async def test_a_wait_can_be_cancelled() -> None:
 
 
 async def test_a_pull_calls_once_what_is_tied_to_it() -> None:
-    cord, calls = Cord(), list[str]()
+    cord, calls = CancelScope(), list[str]()
     cord.tie(lambda: calls.append("first"))
     cord.tie(lambda: calls.append("second"))
     cord.pull(ReplicaError("gone"))

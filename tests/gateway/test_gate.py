@@ -6,7 +6,7 @@ import time
 import pytest
 
 from steppe.control.admission import Ticket
-from steppe.gateway.gate import Gate, Place, RefusedError
+from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
 from steppe.gateway.routing import Route
 
 FIRST = asyncio.FIRST_COMPLETED
@@ -17,7 +17,7 @@ def _far() -> float:
     return time.monotonic() + 60
 
 
-async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Place]]:
+async def _wait_at(gate: AdmissionGate, *tickets: Ticket) -> list[asyncio.Task[ReplicaSlot]]:
     tasks = []
     for ticket in tickets:
         before = gate.waiting
@@ -28,7 +28,7 @@ async def _wait_at(gate: Gate, *tickets: Ticket) -> list[asyncio.Task[Place]]:
 
 
 async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
-    gate = Gate(max_waiting=0)
+    gate = AdmissionGate(max_waiting=0)
     gate.set_routes((ONE,), None)
     assert (await gate.enter(Ticket(1, 1), _far())).route == ONE
     with pytest.raises(RefusedError, match="1 replicas are awake, all busy") as refused:
@@ -37,7 +37,7 @@ async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
 
 
 async def test_places_go_to_the_most_urgent_first() -> None:
-    gate, served = Gate(max_waiting=10), list[asyncio.Task[Place]]()
+    gate, served = AdmissionGate(max_waiting=10), list[asyncio.Task[ReplicaSlot]]()
     tickets = [Ticket(2, 1), Ticket(1, 2), Ticket(0, 3), Ticket(1, 4)]
     tasks = await _wait_at(gate, *tickets)
     gate.set_routes((ONE,), None)
@@ -49,7 +49,7 @@ async def test_places_go_to_the_most_urgent_first() -> None:
 
 
 async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     gate.set_routes((ONE,), None)
     place = await gate.enter(Ticket(1, 1), _far())
     (first,) = await _wait_at(gate, Ticket(1, 2))
@@ -63,7 +63,7 @@ async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
 
 
 async def test_who_can_still_be_in_time_goes_before_who_is_late() -> None:
-    gate, now_s = Gate(max_waiting=10), time.monotonic()
+    gate, now_s = AdmissionGate(max_waiting=10), time.monotonic()
     late, timely = Ticket(1, 1, now_s - 1.0), Ticket(1, 2, now_s + 60.0)
     first, second = await _wait_at(gate, late, timely)
     gate.set_routes((ONE,), None)
@@ -74,7 +74,7 @@ async def test_who_can_still_be_in_time_goes_before_who_is_late() -> None:
 
 
 async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     task.cancel()
     await asyncio.wait([task])
@@ -84,7 +84,7 @@ async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
 
 
 async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     first, second = await _wait_at(gate, Ticket(1, 1), Ticket(1, 2))
     gate.set_routes((ONE,), None)
     first.cancel()
@@ -94,7 +94,7 @@ async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
 
 
 async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.set_routes((ONE,), None)
     gate.set_routes((), None)
@@ -107,7 +107,7 @@ async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
 
 
 async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     gate.set_routes((), time.monotonic() + 12)
     with pytest.raises(RefusedError, match="capacity is forecast in 12 s") as refused:
         await gate.enter(Ticket(1, 1), time.monotonic() + 0.01)
@@ -116,7 +116,7 @@ async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
 
 
 async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
-    gate = Gate(max_waiting=1)
+    gate = AdmissionGate(max_waiting=1)
     (other,) = await _wait_at(gate, Ticket(1, 2))
     again = asyncio.create_task(gate.enter(Ticket(1, 1), _far(), again=True))
     while gate.waiting < 2:
@@ -128,7 +128,7 @@ async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
 
 
 async def test_when_the_queue_is_full_the_last_of_a_lower_class_gives_way() -> None:
-    gate = Gate(max_waiting=2)
+    gate = AdmissionGate(max_waiting=2)
     first, last = await _wait_at(gate, Ticket(2, 1), Ticket(2, 2))
     urgent = asyncio.create_task(gate.enter(Ticket(0, 3), _far()))
     with pytest.raises(RefusedError, match="2 requests waited, and a more urgent one") as refused:
@@ -144,7 +144,7 @@ async def test_when_the_queue_is_full_the_last_of_a_lower_class_gives_way() -> N
 
 
 async def test_who_hangs_up_makes_room_in_a_full_queue() -> None:
-    gate = Gate(max_waiting=1)
+    gate = AdmissionGate(max_waiting=1)
     (leaving,) = await _wait_at(gate, Ticket(2, 1))
     leaving.cancel()
     urgent = asyncio.create_task(gate.enter(Ticket(0, 2), _far()))
@@ -154,7 +154,7 @@ async def test_who_hangs_up_makes_room_in_a_full_queue() -> None:
 
 
 async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
     first, second = [await gate.enter(Ticket(1, n), _far()) for n in (1, 2)]
     gate.begin(first)
@@ -167,7 +167,7 @@ async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() 
 
 
 async def test_a_whole_answer_that_has_left_counts_as_fresh_no_more() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
     for number in (1, 2):
         gate.begin(await gate.enter(Ticket(1, number), _far()))
@@ -180,7 +180,7 @@ async def test_a_whole_answer_that_has_left_counts_as_fresh_no_more() -> None:
 
 
 async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.close()
     for refusal in (task, gate.enter(Ticket(1, 2), _far())):
@@ -190,7 +190,7 @@ async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
 
 
 async def test_closing_refuses_who_has_to_wait_again_for_its_place_was_gone() -> None:
-    gate = Gate(max_waiting=10)
+    gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.set_routes((ONE,), None)
     gate.set_routes((), None)

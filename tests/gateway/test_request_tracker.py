@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.gateway.metrics import GatewayMetrics
-from steppe.gateway.request_tracker import ID_RESTS_S, Caller, Tally
+from steppe.gateway.request_tracker import ID_RESTS_S, Caller, RequestTracker
 from steppe.gateway.stream import StreamScanner, Usage
 
 CALLER = Caller("default", "standard", "")
 
 
-def _tally() -> Tally:
-    return Tally(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0)
+def _tally() -> RequestTracker:
+    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0)
 
 
 def test_times_count_from_arrival() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ChatOptions, Target
-from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
+from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, replay
 from steppe.load.results import LoadResult
 from steppe.report.records import Slo
 
@@ -45,7 +45,7 @@ async def test_respecting_eos_sends_no_vendor_key(server: Any) -> None:
 async def test_requests_start_on_time_while_nothing_is_answered(server: Any) -> None:
     server.may_answer.clear()
 
-    def release_after_the_last(progress: Progress) -> None:
+    def release_after_the_last(progress: ReplayProgress) -> None:
         if progress.sent == 6:
             server.may_answer.set()
 
@@ -149,7 +149,7 @@ async def test_a_closed_loop_that_is_stopped_has_nothing_overdue(server: Any) ->
 async def test_stop_ends_a_replay_early_and_keeps_what_is_done(server: Any) -> None:
     stop = asyncio.Event()
 
-    def stop_after_one(progress: Progress) -> None:
+    def stop_after_one(progress: ReplayProgress) -> None:
         if progress.completed == 1:
             stop.set()
 
@@ -188,7 +188,7 @@ async def test_more_users_than_requests_are_no_burden(server: Any) -> None:
 
 
 async def test_progress_adds_up_in_the_end(server: Any) -> None:
-    seen: list[Progress] = []
+    seen: list[ReplayProgress] = []
     server.refusals = [(503, {"Retry-After": "0"}), (500, {})]
     await replay(Target(server.url, "small"), every(0.0, 3), on_progress=seen.append)
     last = seen[-1]

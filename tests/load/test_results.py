@@ -7,7 +7,7 @@ import pytest
 
 from steppe.load.arrivals import Arrival
 from steppe.load.results import LoadResult, RequestResult
-from steppe.load.stream import Cancelled, Completed, Failed, Outcome, Refused
+from steppe.load.stream import Cancelled, Completed, Failed, Outcome, RequestRefused
 from steppe.report.records import Slo
 
 SLO = Slo(ttft_s=1.0, tpot_s=0.1)
@@ -43,7 +43,7 @@ def test_a_single_token_has_no_tpot_and_can_be_good() -> None:
 def test_goodput_and_attainment_count_failures_but_not_our_own_cancels() -> None:
     good, slow_start, slow_tokens = answer(0.5, 0.8), answer(1.5, 1.6), answer(0.5, 2.5)
     summary = result(
-        good, slow_start, slow_tokens, Failed("x"), Refused(503, None), Cancelled(0.9, None)
+        good, slow_start, slow_tokens, Failed("x"), RequestRefused(503, None), Cancelled(0.9, None)
     ).summary(SLO)
     assert summary["request_goodput"] == pytest.approx(0.1)
     assert summary["slo_attainment"] == pytest.approx(1 / 5)
@@ -81,8 +81,8 @@ def test_every_ending_is_counted_under_its_name() -> None:
         answer(0.5, 0.8),
         Failed("broke"),
         Failed("broke"),
-        Refused(429, 1.0),
-        Refused(503, 2.0),
+        RequestRefused(429, 1.0),
+        RequestRefused(503, 2.0),
         Cancelled(0.9, None),
     )
     found = result(*outcomes)

@@ -14,16 +14,16 @@ from steppe.device.gpu import LimitReason
 from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.client_subject import ClientReading
-from steppe.measure.sweep.point import Timing
+from steppe.measure.sweep.point import PointTiming
 from steppe.measure.sweep.result import (
     ClientTimes,
     Flag,
     GpuSeen,
+    MeasuredWindow,
     Phase,
     PointResult,
     RestWatts,
     Setting,
-    Window,
 )
 from steppe.measure.sweep.saturate import Saturation
 from steppe.measure.sweep.store import ResultsFile, RunHead, SweepResults, read_results
@@ -58,7 +58,7 @@ def _make_point(
     tps = clock / 100 * batch**0.7
     draw_w = joules * tps or 20 + clock / 60 + batch / 2
     windows = tuple(
-        Window(10.0, 10 * draw_w * ripple, 0.1, 100, round(50 * tps), round(10 * tps))
+        MeasuredWindow(10.0, 10 * draw_w * ripple, 0.1, 100, round(50 * tps), round(10 * tps))
         for ripple in (0.99, 1.0, 1.01)
     )
     return PointResult(
@@ -160,8 +160,8 @@ class VirtualReplica:
         return Rig("replica-1", self, self.look, self.saturate)
 
     @property
-    def timing(self) -> Timing:
-        return Timing(lambda: self.now_s, self.sleep)
+    def timing(self) -> PointTiming:
+        return PointTiming(lambda: self.now_s, self.sleep)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import Battery, Charge
 from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
-from steppe.power.supply import Replay, Steady, TraceClock
+from steppe.power.supply import Steady, TraceClock, TraceReplay
 from steppe.power.trace import SupplyTrace
 
 STEADY: dict[str, Any] = {"kind": "constant", "watts": 100.0}
@@ -102,7 +102,7 @@ def test_a_deficit_discharges_the_battery() -> None:
 
 def test_a_battery_gives_nothing_from_when_nobody_knows_the_supply() -> None:
     budget = PowerBudget(
-        supplies=(Replay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0),),
+        supplies=(TraceReplay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0),),
         clock=TraceClock(0.0, 1.0),
         terms=SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0),
         battery=Battery(3600.0, 10.0, 20.0),
@@ -193,7 +193,7 @@ def test_a_budget_ends_with_the_trace_that_ends_first_and_without_one_never(
 
 
 def test_the_forecast_of_a_trace_is_its_future() -> None:
-    ramp = Replay(SupplyTrace((0.0, 100.0), (0.0, 100.0), None), 0.0)
+    ramp = TraceReplay(SupplyTrace((0.0, 100.0), (0.0, 100.0), None), 0.0)
     terms = SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0)
     budget = PowerBudget(supplies=(ramp,), clock=TraceClock(0.0, 1.0), terms=terms)
     ahead = budget.forecast(10.0, horizon_s=100.0, step_s=25.0)
@@ -232,7 +232,7 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
     trace = SupplyTrace(tuple(60.0 * row for row in range(len(watts))), tuple(watts), None)
     battery = Battery(2000.0, 30.0, 40.0, 0.9, 0.9, 300.0)
     budget = PowerBudget(
-        supplies=(Replay(trace, 0.0), Steady(1.0)),
+        supplies=(TraceReplay(trace, 0.0), Steady(1.0)),
         clock=TraceClock(0.0, 10.0),
         terms=MODEST,
         battery=battery,

@@ -12,10 +12,10 @@ from steppe.config import PowerSection, TraceSupply
 from steppe.errors import ConfigError
 from steppe.power.signal import Fresh, Missing, Stale
 from steppe.power.supply import (
-    Replay,
     Steady,
     Supply,
     TraceClock,
+    TraceReplay,
     WeatherYear,
     offered,
     supply_from_config,
@@ -35,24 +35,24 @@ def offered_w(supply: Supply, now_s: float) -> float:
     return reading.watts
 
 
-def entered(section: TraceSupply, start: str | None) -> Replay:
+def entered(section: TraceSupply, start: str | None) -> TraceReplay:
     """Return a recorded supply entered at `start`."""
     moment = None if start is None else datetime.fromisoformat(start)
     power = PowerSection(supply=(section,), start=moment)
     supply = supply_from_config(section, power, lambda: 0.0)
-    assert isinstance(supply, Replay)
+    assert isinstance(supply, TraceReplay)
     return supply
 
 
 def test_a_second_of_the_run_is_many_of_the_trace() -> None:
-    supply = Replay(RAMP, offset_s=720.0)
+    supply = TraceReplay(RAMP, offset_s=720.0)
     assert offered_w(supply, 0.0) == pytest.approx(7.2)
     assert offered_w(supply, 50.0) == pytest.approx(7.2)
     assert offered_w(supply, 60.0) == pytest.approx(43.2)
 
 
 def test_a_trace_that_ended_keeps_its_last_value_until_that_is_stale() -> None:
-    supply = Replay(RAMP, offset_s=0.0)
+    supply = TraceReplay(RAMP, offset_s=0.0)
     assert offered(supply, 70.0, CLOCK, stale_s=5.0) == Fresh(72.0, 0.0)
     assert offered(supply, 75.0, CLOCK, stale_s=5.0) == Fresh(72.0, 5.0)
     assert offered(supply, 76.0, CLOCK, stale_s=5.0) == Stale(6.0)

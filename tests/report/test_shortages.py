@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from steppe.control.shortage_forecast import Outlook, Shortage
+from steppe.control.shortage_forecast import Shortage, ShortageForecast
 from steppe.report.records import ShortageTick
 from steppe.report.shortages import first_to_tell, shortage_text, shortage_ticks
 
 
 def test_an_outlook_is_written_down_without_what_only_the_gateway_needs() -> None:
     serving = Shortage(20.0, 0.0, 30.0)
-    outlook = Outlook(None, serving, Shortage(40.0, 0.0, None))
+    outlook = ShortageForecast(None, serving, Shortage(40.0, 0.0, None))
     assert shortage_ticks(outlook) == (ShortageTick("demand", 40.0, 0.0, None),)
-    assert shortage_ticks(Outlook(None, None, None)) == ()
+    assert shortage_ticks(ShortageForecast(None, None, None)) == ()
 
 
 def test_what_begins_first_is_told_and_the_floor_before_the_demand() -> None:

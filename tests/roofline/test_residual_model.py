@@ -8,28 +8,28 @@ import pytest
 from steppe.roofline.correction import BATCHES, Correction
 from steppe.roofline.files import read_gpu_spec, read_model_shape
 from steppe.roofline.host import ALONE
-from steppe.roofline.residual_model import Likeness, Place, Residual, features_of
+from steppe.roofline.residual_model import Context, Residual, ResidualModel, features_of
 
-PLACE = Place(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600, ALONE)
-OTHER = Place(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000, ALONE)
+PLACE = Context(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600, ALONE)
+OTHER = Context(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000, ALONE)
 
 
 def test_the_same_model_keeps_most_of_what_was_missed() -> None:
-    likeness = Likeness.of([Residual(features_of(PLACE), 0.1, -0.2)])
+    likeness = ResidualModel.of([Residual(features_of(PLACE), 0.1, -0.2)])
     time, draw = likeness.corrections([features_of(PLACE)])
     assert 0.06 < time[0] < 0.1
     assert -0.2 < draw[0] < -0.12
 
 
 def test_a_model_unlike_all_others_keeps_the_formula() -> None:
-    likeness = Likeness.of([Residual(features_of(PLACE), 0.1, -0.2)])
+    likeness = ResidualModel.of([Residual(features_of(PLACE), 0.1, -0.2)])
     time, draw = likeness.corrections([features_of(OTHER)])
     assert abs(time[0]) < 1e-3
     assert abs(draw[0]) < 1e-3
 
 
 def test_nothing_known_corrects_nothing() -> None:
-    time, draw = Likeness.of([]).corrections([features_of(PLACE)] * 3)
+    time, draw = ResidualModel.of([]).corrections([features_of(PLACE)] * 3)
     assert time.tolist() == draw.tolist() == [0.0] * 3
 
 
@@ -41,7 +41,7 @@ def test_a_correction_never_makes_batching_worthless() -> None:
     residuals = [
         Residual(features_of(replace(PLACE, batch=2.0**i)), (-1) ** i * 0.4, 0.0) for i in range(10)
     ]
-    correction = Correction.of(Likeness.of(residuals), PLACE, _step_s)
+    correction = Correction.of(ResidualModel.of(residuals), PLACE, _step_s)
     steps = [
         _step_s(2.0**i, 512, 0.0) * correction.factors(2.0**i, 2.0**i * 512)[0]
         for i in range(BATCHES)
@@ -53,7 +53,7 @@ def test_a_correction_never_makes_batching_worthless() -> None:
 
 def test_factors_are_interpolated_and_hold_beyond_the_table() -> None:
     residual = Residual(features_of(PLACE), 0.2, 0.1)
-    correction = Correction.of(Likeness.of([residual]), PLACE, _step_s)
+    correction = Correction.of(ResidualModel.of([residual]), PLACE, _step_s)
     low, middle, high = (correction.factors(n, n * 512)[1] for n in (32, 45, 64))
     assert min(low, high) <= middle <= max(low, high)
     assert correction.factors(0, 0) == correction.factors(1, 64)

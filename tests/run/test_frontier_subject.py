@@ -16,7 +16,7 @@ from rich.console import Console
 from steppe.cli import main
 from steppe.config import RunConfig, shipped_config
 from steppe.errors import ConfigError
-from steppe.frontier.file import Subject, write_frontier
+from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.files import read_model_shape
 from steppe.roofline.point import OperatingPoint
@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def _config(folder: Path, subject: Subject, **changes: Any) -> RunConfig:
+def _config(folder: Path, subject: FrontierSubject, **changes: Any) -> RunConfig:
     file = folder / "points.yaml"
     write_frontier(FRONTIER, file, subject)
     values = BASE | {"frontier": {"file": str(file)}} | changes
@@ -60,7 +60,7 @@ def _config(folder: Path, subject: Subject, **changes: Any) -> RunConfig:
 def test_a_frontier_of_another_model_or_gpu_runs_nothing(
     tmp_path: Path, command: list[str], changes: dict[str, Any], says: str
 ) -> None:
-    _config(tmp_path, Subject("llama-3.1-8b", "h100", 1), **changes)
+    _config(tmp_path, FrontierSubject("llama-3.1-8b", "h100", 1), **changes)
     more = ["--record", str(tmp_path / "run")] if command == ["simulate"] else []
     result = CliRunner().invoke(main, [*command, str(tmp_path / "run.yaml"), *more])
     assert result.exit_code == 2
@@ -72,22 +72,22 @@ def test_what_a_simulation_writes_it_reads(tmp_path: Path) -> None:
     own.write_text((shipped_config("gpus") / "h100.yaml").read_text())
     for gpu in ("h100", str(own)):
         device = {"kind": "modelled", "gpu": gpu}
-        config = _config(tmp_path, Subject(), device=device)
+        config = _config(tmp_path, FrontierSubject(), device=device)
         assert configured_frontier(_config(tmp_path, subject_of(config), device=device)) == FRONTIER
 
 
 @pytest.mark.parametrize(
     "subject",
     [
-        Subject(),
-        Subject("/srv/models/mine", "NVIDIA H100 80GB HBM3"),
-        Subject("models/mine"),
-        Subject("door"),
-        Subject(None, "NVIDIA H100 PCIe, NVIDIA L4"),
+        FrontierSubject(),
+        FrontierSubject("/srv/models/mine", "NVIDIA H100 80GB HBM3"),
+        FrontierSubject("models/mine"),
+        FrontierSubject("door"),
+        FrontierSubject(None, "NVIDIA H100 PCIe, NVIDIA L4"),
     ],
 )
 def test_a_fleet_takes_what_was_measured_on_it_under_any_name_it_has(
-    tmp_path: Path, subject: Subject
+    tmp_path: Path, subject: FrontierSubject
 ) -> None:
     model = {"name": "/srv/models/mine", "served_name": "door"}
     config = _config(tmp_path, subject, model=model, device={"kind": "nvml"})
@@ -95,7 +95,7 @@ def test_a_fleet_takes_what_was_measured_on_it_under_any_name_it_has(
 
 
 def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
-    subject = Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3")
+    subject = FrontierSubject("llama-3.1-8b", "NVIDIA H100 80GB HBM3")
     config = _config(tmp_path, subject, device={"kind": "nvml"})
     assert configured_frontier(config) == FRONTIER
     with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
@@ -103,7 +103,7 @@ def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
 
 
 def test_a_live_fleet_of_other_gpus_refuses_the_file(tmp_path: Path) -> None:
-    subject = Subject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 1)
+    subject = FrontierSubject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 1)
     config = _config(tmp_path, subject, device={"kind": "nvml"})
     info = SimpleNamespace(gpus=[SimpleNamespace(name="NVIDIA L4")])
     driver = Mock(crew=Mock(nodes={"host": SimpleNamespace(info=info)}))
@@ -114,7 +114,7 @@ def test_a_live_fleet_of_other_gpus_refuses_the_file(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_nobody_knows_takes_a_frontier_of_any(tmp_path: Path) -> None:
-    config = _config(tmp_path, Subject("llama-3.1-8b", "h100"), device={"kind": "nvml"})
+    config = _config(tmp_path, FrontierSubject("llama-3.1-8b", "h100"), device={"kind": "nvml"})
     assert configured_frontier(config, {"NVIDIA RTX 6000"}) == FRONTIER
 
 
@@ -125,8 +125,8 @@ def test_a_model_tuned_from_another_has_its_frontier(tmp_path: Path) -> None:
     known = models[read_model_shape("llama-3.1-8b").name]["config"]
     (tuned / "config.json").write_text(json.dumps(known))
     model = {"name": str(tuned)}
-    config = _config(tmp_path, Subject("llama-3.1-8b"), model=model)
+    config = _config(tmp_path, FrontierSubject("llama-3.1-8b"), model=model)
     assert configured_frontier(config) == FRONTIER
-    config = _config(tmp_path, Subject("qwen3-8b"), model=model)
+    config = _config(tmp_path, FrontierSubject("qwen3-8b"), model=model)
     with pytest.raises(ConfigError, match="found qwen3-8b"):
         configured_frontier(config)

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from steppe.config import load_config, shipped_config
-from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.bookkeeper import RunTotalsSoFar
 from steppe.fleet.driver.driver import Taken
 from steppe.frontier.pareto import Frontier
 from steppe.report.records import TickRecord
 from steppe.report.run import SUMMARY_FILE
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live
-from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan, running_fleet
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
 
@@ -56,7 +56,7 @@ def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> No
     driver: Any = Driver()
     log = FullLog()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None)
-    run = Run(driver, plan, Console(file=log))
+    run = LiveRun(driver, plan, Console(file=log))
     run.follow(FRONTIER, finished=lambda: driver.ticks == 5)
     assert (driver.ticks, log.refused) == (5, 5)
 
@@ -108,7 +108,7 @@ def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
     before = signal.getsignal(number)
     config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
     with running_fleet(config, console) as driver:
-        run = Run(driver, RunPlan(config, None, None), console)
+        run = LiveRun(driver, RunPlan(config, None, None), console)
         run.follow(FRONTIER, finished=partial(told, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
@@ -137,24 +137,24 @@ class Ending(Driver):
     def shut_door(self) -> None:
         self.note("the door is shut")
 
-    def end(self) -> tuple[Taken, Books]:
+    def end(self) -> tuple[Taken, RunTotalsSoFar]:
         self.note("the books are closed")
-        return Taken([], []), Books(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
+        return Taken([], []), RunTotalsSoFar(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
 
     def stop(self) -> None:
         self.note("the fleet is down")
 
 
 @pytest.fixture
-def ending(tmp_path: Path) -> tuple[Ending, Run]:
+def ending(tmp_path: Path) -> tuple[Ending, LiveRun]:
     record = tmp_path / "run"
     fleet: Any = Ending(record)
     config = load_config(Path(shipped_config("demo.yaml")))
-    return fleet, Run(fleet, RunPlan(config, record, None), Console(file=io.StringIO()))
+    return fleet, LiveRun(fleet, RunPlan(config, record, None), Console(file=io.StringIO()))
 
 
 def test_a_run_shuts_its_door_first_and_is_summed_up_when_its_fleet_is_down(
-    ending: tuple[Ending, Run],
+    ending: tuple[Ending, LiveRun],
 ) -> None:
     fleet, run = ending
     summary = run.close()
@@ -168,7 +168,9 @@ def test_a_run_shuts_its_door_first_and_is_summed_up_when_its_fleet_is_down(
     assert (fleet.record / SUMMARY_FILE).is_file()
 
 
-def test_a_fleet_that_another_run_goes_on_with_stays_as_it_is(ending: tuple[Ending, Run]) -> None:
+def test_a_fleet_that_another_run_goes_on_with_stays_as_it_is(
+    ending: tuple[Ending, LiveRun],
+) -> None:
     fleet, run = ending
     assert run.close_books() is not None
     assert fleet.done == [("the books are closed", False)]

@@ -17,11 +17,11 @@ from steppe.config import EmulatedSection, RunConfig, load_config
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.power.budget import budget_from_config
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
-from steppe.report.run import Run, read_run
+from steppe.report.run import RunRecord, read_run
 from steppe.report.tracking import track
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import Arrival
+from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import simulate
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
@@ -77,7 +77,7 @@ def steppe(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def serve_under_load(config: Path, record: Path) -> Run:
+def serve_under_load(config: Path, record: Path) -> RunRecord:
     """Serve a load that the budget holds back, from a process of its own, to the end."""
     serve = ("serve", str(config), "--record", str(record), "--duration", str(RUN_S))
     with steppe(*serve) as server:
@@ -101,11 +101,12 @@ def serve_under_load(config: Path, record: Path) -> Run:
     return read_run(record)
 
 
-def simulate_again(config: RunConfig, live: Run) -> tuple[Notes, RunTotals]:
+def simulate_again(config: RunConfig, live: RunRecord) -> tuple[Notes, RunTotals]:
     """Simulate the requests of a live run, from the moment at which its controller began."""
     begun_s = live.ticks[0].t_s - 2 * PERIOD_S
     arrivals = [
-        Arrival(r.arrival_s - begun_s, r.prompt_tokens, r.output_tokens) for r in live.requests
+        SimulatedArrival(r.arrival_s - begun_s, r.prompt_tokens, r.output_tokens)
+        for r in live.requests
     ]
     arrivals.sort(key=lambda arrival: arrival.at_s)
     assert isinstance(config.device, EmulatedSection)

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
-from steppe.sim.engine.replica import Replica, Stepped
+from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
-from steppe.sim.gate import Gate, Patience
-from steppe.sim.request import Arrival, Request
+from steppe.sim.gate import Patience, SimulatedGateway
+from steppe.sim.request import Request, SimulatedArrival
 
 FULL_MHZ = 1200
 END_S = 60.0
@@ -36,13 +36,13 @@ class Fleet:
         self.energy_j = [0.0] * replicas
         self.rest_j = 0.0
         self.replicas = [
-            Replica(kind, self.queue, FULL_MHZ, self._stepper(i)) for i in range(replicas)
+            SimulatedReplica(kind, self.queue, FULL_MHZ, self._stepper(i)) for i in range(replicas)
         ]
         self.table = [0] * replicas
         patience = Patience(1000, 1000.0, 2.0)
-        self.gate = Gate(replicas, patience, self.queue, self._send, lambda _: None)
+        self.gate = SimulatedGateway(replicas, patience, self.queue, self._send, lambda _: None)
 
-    def run(self, arrivals: list[Arrival], commands: list[Command]) -> None:
+    def run(self, arrivals: list[SimulatedArrival], commands: list[Command]) -> None:
         for command in commands:
             self.queue.at(command[0], self._obey, command)
         for arrival in arrivals:
@@ -63,7 +63,7 @@ class Fleet:
         request.replica = index
         self.replicas[index].offer(request)
 
-    def _arrive(self, now_s: float, arrival: Arrival) -> None:
+    def _arrive(self, now_s: float, arrival: SimulatedArrival) -> None:
         request = Request(len(self.requests) + 1, arrival)
         self.requests.append(request)
         self.gate.submit(request)
@@ -100,21 +100,21 @@ class Fleet:
 class Script:
     """A small workload, and what is done to the two replicas meanwhile."""
 
-    engine: EngineLimits
-    arrivals: list[Arrival]
+    engine: BatchLimits
+    arrivals: list[SimulatedArrival]
     commands: list[Command]
 
 
 def write_script(rng: Random) -> Script:
     kv_tokens = rng.choice([80, 300, 1500, 20_000])
-    engine = EngineLimits(
+    engine = BatchLimits(
         tokens_per_step=rng.choice([8, 64, 10_000]),
         chunk_tokens=rng.choice([16, 10_000]),
         kv_tokens=kv_tokens,
     )
     longest, busy_s = min(kv_tokens // 2, 500), rng.uniform(0.5, 20.0)
     arrivals = [
-        Arrival(
+        SimulatedArrival(
             rng.uniform(0.01, busy_s),
             rng.randint(1, longest),
             rng.randint(1, longest),

@@ -11,9 +11,9 @@ from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
 from steppe.roofline.files import read_roofline
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import Arrival
+from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Scenario
 
 EMULATED = {"kind": "emulated", "profile": "l4"}
@@ -33,7 +33,7 @@ def config_of(**parts: Any) -> RunConfig:
     )
 
 
-def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
+def scenario(config: RunConfig, *arrivals: SimulatedArrival) -> Scenario:
     kind = kind_of(config, modelled_replica(config, LENGTHS))
     frontier = modelled_frontier(kind, (1020, 2040), (4, 16), LENGTHS)
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
@@ -49,7 +49,7 @@ def test_a_synthetic_engine_takes_chunks_as_it_does_live() -> None:
 def test_an_engine_computes_no_more_tokens_in_a_step_than_configured() -> None:
     config = config_of(engine={"max_tokens_per_step": 512}, sim={"kv_tokens": 9000})
     kind = kind_of(config, modelled_replica(config, LENGTHS))
-    assert kind.engine == EngineLimits(512, kind.engine.chunk_tokens, 9000)
+    assert kind.engine == BatchLimits(512, kind.engine.chunk_tokens, 9000)
 
 
 def test_modelled_gpus_hold_what_their_memory_leaves_beside_the_weights() -> None:
@@ -109,7 +109,7 @@ def test_all_replicas_are_as_many_as_the_emulated_gpus_hold() -> None:
 )
 def test_what_cannot_be_simulated_names_the_key(parts: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        scenario(config_of(**parts), Arrival(1.0, 100, 50))
+        scenario(config_of(**parts), SimulatedArrival(1.0, 100, 50))
 
 
 def test_modelled_gpus_need_a_known_model() -> None:

@@ -11,12 +11,12 @@ from steppe.control.state import ReplicaState
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.roofline.point import OperatingPoint
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
 from steppe.sim.gate import Patience
-from steppe.sim.request import Arrival, Request
+from steppe.sim.request import Request, SimulatedArrival
 
 START_S = 10.0
 
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, model: Any, replicas: int = 1, wake_s: float = 0.0) -> None:
         times = Transitions(START_S, wake_s, 0.0, 50.0)
-        kind = ReplicaKind(model, EngineLimits(), 600, 1200, times)
+        kind = ReplicaKind(model, BatchLimits(), 600, 1200, times)
         budget = PowerBudget(
             supplies=(Steady(1000.0),),
             clock=TraceClock(0.0, 1.0),
@@ -64,7 +64,7 @@ def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_deman
     asked.take(Traffic(0.0, 0, 0, 0))
     world.fleet.observe(0.0)
     for number in range(1, 6):
-        world.fleet.arrive(number, Arrival(0.0, 20, 1000))
+        world.fleet.arrive(number, SimulatedArrival(0.0, 20, 1000))
     world.queue.run_until(5.0)
     world.fleet.fail(0)
     world.fleet.read_meters()
@@ -76,7 +76,7 @@ def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_deman
 
 def test_requests_inside_a_replica_that_sleeps_are_recorded_as_waiting(world: World) -> None:
     for number in range(1, 12):
-        world.fleet.arrive(number, Arrival(0.0, 20, 1000))
+        world.fleet.arrive(number, SimulatedArrival(0.0, 20, 1000))
     world.queue.run_until(1.0)
     served = world.fleet.observe(1.0)
     world.fleet.apply([Sleep("replica-1")])
@@ -93,7 +93,7 @@ def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_t
     plan, rule = Plan((serving,), 200.0, draining=1), DrainRule(serving, drain_s)
     world.queue.run_until(wake_s)
     for number in range(1, 60):
-        world.fleet.arrive(number, Arrival(wake_s, 20, 600))
+        world.fleet.arrive(number, SimulatedArrival(wake_s, 20, 600))
     world.fleet.apply([Sleep("replica-2")])
     seen = world.fleet.observe(wake_s)
     frozen, sleeps = seen.replicas[1].outstanding, 0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.gateway.routing import Route, RoutingTable
 from steppe.sim.events import EventQueue
-from steppe.sim.gate import Gate, Patience
-from steppe.sim.request import Arrival, Request
+from steppe.sim.gate import Patience, SimulatedGateway
+from steppe.sim.request import Request, SimulatedArrival
 
 REPLICAS = 5
 ENDLESS = Patience(1000, 1000.0, 2.0)
@@ -25,10 +25,10 @@ class Door:
         self.queue = EventQueue()
         self.sent: list[tuple[int, int]] = []
         self.ended: list[tuple[int, str, float]] = []
-        self.gate = Gate(replicas, patience, self.queue, self._send, self._end)
+        self.gate = SimulatedGateway(replicas, patience, self.queue, self._send, self._end)
 
     def submit(self, number: int, rank: int = 1) -> None:
-        self.gate.submit(Request(number, Arrival(self.queue.now_s, 10, 10, rank)))
+        self.gate.submit(Request(number, SimulatedArrival(self.queue.now_s, 10, 10, rank)))
 
     def _send(self, replica: int, request: Request) -> None:
         self.sent.append((replica, request.number))
@@ -139,6 +139,6 @@ def test_whose_replica_died_waits_no_longer_than_from_its_arrival() -> None:
     door.queue.at(1.0, lambda *_: door.submit(2))
     door.queue.run_until(3.0)
     door.gate.release_all(0)
-    door.gate.submit_again(Request(1, Arrival(0.0, 10, 10, 1)))
+    door.gate.submit_again(Request(1, SimulatedArrival(0.0, 10, 10, 1)))
     door.queue.run_until(9.0)
     assert door.ended == [(1, "shed", 5.0), (2, "shed", 6.0)]

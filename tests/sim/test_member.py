@@ -6,9 +6,9 @@ from typing import cast
 import pytest
 
 from steppe.control.state import ReplicaState
-from steppe.sim.engine.replica import Replica
+from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
-from steppe.sim.member import Member
+from steppe.sim.member import SimulatedHandle
 
 
 class FakeReplica:
@@ -33,7 +33,7 @@ def taken(latency_s: float, wishes: dict[float, int]) -> list[tuple[float, int]]
     """Return when a replica takes which clock, given when which is wished for."""
     queue = EventQueue()
     replica = FakeReplica(queue)
-    member = Member("replica-1", cast(Replica, replica), queue, latency_s)
+    member = SimulatedHandle("replica-1", cast(SimulatedReplica, replica), queue, latency_s)
     for at_s, clock_mhz in wishes.items():
         queue.at(at_s, lambda _, mhz: member.limit(mhz, 8), clock_mhz)
     queue.run_until(20.0)
@@ -60,7 +60,7 @@ def test_who_serves_or_finishes_counts_its_time_from_when_it_had_woken(
 ) -> None:
     queue = EventQueue()
     replica = FakeReplica(queue)
-    member = Member("replica-1", cast(Replica, replica), queue, 0.05)
+    member = SimulatedHandle("replica-1", cast(SimulatedReplica, replica), queue, 0.05)
     member.move(ReplicaState.ASLEEP)
     member.move(state)
     replica.is_ready = False
@@ -76,7 +76,7 @@ def test_who_serves_or_finishes_counts_its_time_from_when_it_had_woken(
 
 def test_who_drains_after_it_served_is_not_one_that_finishes() -> None:
     queue = EventQueue()
-    member = Member("replica-1", cast(Replica, FakeReplica(queue)), queue, 0.05)
+    member = SimulatedHandle("replica-1", cast(SimulatedReplica, FakeReplica(queue)), queue, 0.05)
     member.move(ReplicaState.ASLEEP)
     member.move(ReplicaState.DRAINING)
     assert member.seen(3, 1.0).is_finishing

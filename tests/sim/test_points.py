@@ -13,28 +13,28 @@ from steppe.config import PaceSection
 from steppe.errors import InfeasibleError
 from steppe.roofline.files import read_roofline
 from steppe.sim.build import roofline_replica
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
-from steppe.sim.engine.replica import Replica
+from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
 from steppe.sim.points import Lengths, modelled_frontier, modelled_point
-from steppe.sim.request import Arrival, Request
+from steppe.sim.request import Request, SimulatedArrival
 
 MEASURED_S, WARM_UP_S = 300.0, 100.0
 LENGTHS, MOST = Lengths(300, 100), 20_000
 
 
-def kind_of(model: Any, engine: EngineLimits, clocks: tuple[int, int]) -> ReplicaKind:
+def kind_of(model: Any, engine: BatchLimits, clocks: tuple[int, int]) -> ReplicaKind:
     return ReplicaKind(model, engine, *clocks, Transitions(0.0, 0.0, 0.0, 0.0))
 
 
-def emulated(engine: EngineLimits) -> ReplicaKind:
+def emulated(engine: BatchLimits) -> ReplicaKind:
     pace = PaceSection(weights_s=0.02, decode_s=0.0005, prefill_s=0.0001)
     return kind_of(PaceModel(emulated_profile("l4"), pace), engine, (210, 2040))
 
 
-def roofline(engine: EngineLimits) -> ReplicaKind:
+def roofline(engine: BatchLimits) -> ReplicaKind:
     replica = roofline_replica(read_roofline("llama-3.1-8b", "h100", 1), LENGTHS)
     return kind_of(replica.model, engine, replica.clocks_mhz)
 
@@ -55,13 +55,13 @@ def saturate(
 
     def offer() -> None:
         number, (prompt, output) = next(lengths)
-        replica.offer(Request(number, Arrival(queue.now_s, prompt, output)))
+        replica.offer(Request(number, SimulatedArrival(queue.now_s, prompt, output)))
 
     def follow(begun: int, ended: list[Request]) -> None:
         for _ in ended:
             offer()
 
-    replica = Replica(kind, queue, clock_mhz, follow)
+    replica = SimulatedReplica(kind, queue, clock_mhz, follow)
     replica.limit_batch(batch_limit)
     for _ in range(batch_limit + 4):
         offer()
@@ -74,10 +74,10 @@ def saturate(
 
 
 @pytest.mark.parametrize("batch_limit", [1, 2, 16, 64])
-@pytest.mark.parametrize("engine", [EngineLimits(), EngineLimits(256, 256, 30_000)])
+@pytest.mark.parametrize("engine", [BatchLimits(), BatchLimits(256, 256, 30_000)])
 @pytest.mark.parametrize("make", [emulated, roofline])
 def test_tokens_and_watts_are_those_of_a_saturated_replica(
-    make: Any, engine: EngineLimits, batch_limit: int
+    make: Any, engine: BatchLimits, batch_limit: int
 ) -> None:
     kind = make(engine)
     point = modelled_point(kind, 1500, batch_limit, LENGTHS)
@@ -92,7 +92,7 @@ def test_tokens_and_watts_are_those_of_a_saturated_replica(
 def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are(
     prompt: int, output: int, batch_limit: int
 ) -> None:
-    kind, mean = roofline(EngineLimits(2048, 2048)), Lengths(prompt, output)
+    kind, mean = roofline(BatchLimits(2048, 2048)), Lengths(prompt, output)
     point = modelled_point(kind, 1500, batch_limit, mean)
     output_tps, draw_w = saturate(kind, 1500, batch_limit, spread(mean))
     assert point.output_tps == pytest.approx(output_tps, rel=0.10)
@@ -103,7 +103,7 @@ def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are
 def test_where_the_kv_cache_holds_one_request_a_larger_batch_is_no_other_point(
     prompt: int, output: int, held: int
 ) -> None:
-    kind = roofline(EngineLimits(2048, 2048, held))
+    kind = roofline(BatchLimits(2048, 2048, held))
     point = modelled_point(kind, 1500, 8, Lengths(prompt, output))
     output_tps, draw_w = saturate(kind, 1500, 8, repeat((prompt, output)))
     assert point.output_tps == pytest.approx(output_tps, rel=0.02)
@@ -111,7 +111,7 @@ def test_where_the_kv_cache_holds_one_request_a_larger_batch_is_no_other_point(
 
 
 def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:
-    frontier = modelled_frontier(emulated(EngineLimits()), (500, 1020, 2040), (1, 8), LENGTHS)
+    frontier = modelled_frontier(emulated(BatchLimits()), (500, 1020, 2040), (1, 8), LENGTHS)
     assert frontier.source == "modelled"
     assert frontier.full.clock_mhz == 2040
     assert frontier.full.batch_limit == 8
@@ -120,4 +120,4 @@ def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:
 
 def test_no_points_are_no_frontier() -> None:
     with pytest.raises(InfeasibleError):
-        modelled_frontier(emulated(EngineLimits()), (), (8,), LENGTHS)
+        modelled_frontier(emulated(BatchLimits()), (), (8,), LENGTHS)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from steppe.agent.connection import AgentLine
+from steppe.agent.connection import AgentConnection
 from steppe.agent.loss_policy import LossPolicy, format_loss
 from steppe.errors import AgentError
 
@@ -105,7 +105,7 @@ def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) 
     """
     deadline_s = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline_s:
-        with suppress(AgentError), AgentLine(socket) as line:
+        with suppress(AgentError), AgentConnection(socket) as line:
             if _is_of(process, line.agent_pid):
                 return line.agent_pid
         time.sleep(_START_POLL_S)

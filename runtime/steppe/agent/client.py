@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from steppe.agent.connection import AgentLine
+from steppe.agent.connection import AgentConnection
 from steppe.agent.messages import (
     Accepted,
     AgentStatus,
@@ -37,7 +37,7 @@ def ask_status(socket: Path) -> AgentStatus:
     Raises:
         AgentError: There is no agent, or it refused.
     """
-    with AgentLine(socket) as line:
+    with AgentConnection(socket) as line:
         try:
             answer = line.ask(AskStatus())
         except OSError as error:
@@ -193,8 +193,8 @@ class AgentClient:
         except OSError as error:
             raise AgentError(f"{self._socket}: the agent does not answer: {error}") from error
 
-    def _take_lease(self) -> AgentLine:
-        line = AgentLine(self._socket)
+    def _take_lease(self) -> AgentConnection:
+        line = AgentConnection(self._socket)
         try:
             answer = line.ask(TakeLease(self._lease_s))
         except (OSError, SteppeError):

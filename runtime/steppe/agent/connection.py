@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from steppe import errors
-from steppe.agent.messages import Answer, Refused, Request, decode_answer, encode_request
+from steppe.agent.messages import Answer, RefusedAnswer, Request, decode_answer, encode_request
 from steppe.errors import AgentError, SteppeError
 
 ANSWER_S = 5.0
 _CREDENTIALS = struct.Struct("3i")
 
 
-class AgentLine:
+class AgentConnection:
     """A connection; the lease belongs to the one that took it, so hanging up gives it up."""
 
     def __init__(self, socket: Path) -> None:
@@ -55,7 +55,7 @@ class AgentLine:
         if not line:
             raise ConnectionResetError("the agent hung up")
         answer = decode_answer(line)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RefusedAnswer):
             raise _error_kind(answer.error)(answer.message)
         return answer
 
@@ -64,7 +64,7 @@ class AgentLine:
         self._answers.close()
         self._socket.close()
 
-    def __enter__(self) -> AgentLine:
+    def __enter__(self) -> AgentConnection:
         return self
 
     def __exit__(self, *_: object) -> None:

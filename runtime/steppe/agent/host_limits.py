@@ -23,7 +23,7 @@ from steppe.errors import (
 _log = logging.getLogger(__name__)
 
 
-class LimitKeeper:
+class HostLimits:
     """Sets limits, records them first, and undoes them.
 
     What is done for all GPUs (probe, undo, floor, checks) goes on past one that refuses: the
@@ -163,6 +163,6 @@ def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
         BackendUnavailableError: There is no driver.
     """
     with owned_lease_file(lease_file) as file:
-        keeper = LimitKeeper(open_gpus(), file)
+        keeper = HostLimits(open_gpus(), file)
         keeper.undo(time.monotonic())
         return keeper.held

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from steppe.agent.gpu_limits import LimitedGpu
-from steppe.agent.host_limits import LimitKeeper
+from steppe.agent.host_limits import HostLimits
 from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
@@ -26,7 +26,7 @@ from steppe.agent.messages import (
     Done,
     GpuLimits,
     NotHolder,
-    Refused,
+    RefusedAnswer,
     Release,
     Request,
     ResetLimits,
@@ -98,14 +98,14 @@ class Floored:
     left: tuple[LimitedGpu, ...]
 
 
-class LeaseDesk:
+class LeaseServer:
     """Answers requests, and applies the loss policy; time is passed in.
 
     The holder is gone when its connection closes without a release, or when it says nothing
     for its lease.
     """
 
-    def __init__(self, keeper: LimitKeeper, loss: LossPolicy, lease_s: float) -> None:
+    def __init__(self, keeper: HostLimits, loss: LossPolicy, lease_s: float) -> None:
         """Begin with a free lease.
 
         Args:
@@ -164,7 +164,7 @@ class LeaseDesk:
                 case _:
                     return NotHolder(None)
         except SteppeError as error:
-            return Refused(type(error).__name__, str(error))
+            return RefusedAnswer(type(error).__name__, str(error))
 
     def leave(self, peer: Peer, now_s: float) -> None:
         """Take note that a connection has closed."""

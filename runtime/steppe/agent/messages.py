@@ -88,7 +88,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedAnswer:
     """It is not done; `error` names a class of `steppe.errors`."""
 
     error: str
@@ -144,7 +144,7 @@ class AgentStatus:
     answer: Literal["status"] = "status"
 
 
-Answer = Done | Accepted | Refused | NotHolder | AgentStatus
+Answer = Done | Accepted | RefusedAnswer | NotHolder | AgentStatus
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="ask")])
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="answer")])

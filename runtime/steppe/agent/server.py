@@ -24,11 +24,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steppe.agent.host_limits import LimitKeeper, undo_lease
+from steppe.agent.host_limits import HostLimits, undo_lease
 from steppe.agent.lease_file import owned_lease_file
-from steppe.agent.lease_server import LeaseDesk, Peer, tell
+from steppe.agent.lease_server import LeaseServer, Peer, tell
 from steppe.agent.loss_policy import LossPolicy, parse_loss
-from steppe.agent.messages import LONGEST_LINE, Refused, decode_request, encode_answer
+from steppe.agent.messages import LONGEST_LINE, RefusedAnswer, decode_request, encode_answer
 from steppe.agent.stop_signals import stand_apart, stop_signals
 from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, SteppeError
@@ -87,7 +87,7 @@ def run_agent(
     """
     starter_pid = os.getppid()
     with owned_lease_file(lease_file) as file, stop_signals() as stop:
-        desk = LeaseDesk(LimitKeeper(open_gpus(), file), loss, lease_s)
+        desk = LeaseServer(HostLimits(open_gpus(), file), loss, lease_s)
         desk.free(time.monotonic())  # what a predecessor left
         with _listening(socket, options) as listener:
             server = _Server(listener, stop, desk, options)
@@ -100,7 +100,7 @@ def run_agent(
             raise AgentError(f"{lease_file}: limits are left as they are: {tell(desk.left)}")
 
 
-def _undo(desk: LeaseDesk) -> None:
+def _undo(desk: LeaseServer) -> None:
     """Undo everything, again and again where a GPU refuses; serve nobody meanwhile."""
     desk.free(time.monotonic())
     while not desk.is_settled(now_s := time.monotonic(), STOP_S):
@@ -122,7 +122,7 @@ class _Server:
         self,
         listener: sockets.socket,
         stop: sockets.socket,
-        desk: LeaseDesk,
+        desk: LeaseServer,
         options: AgentOptions,
     ) -> None:
         self._listener = listener
@@ -178,7 +178,7 @@ class _Server:
         self._accepted += 1
         if uid not in {0, os.geteuid()} | self._options.allowed_uids:
             _log.warning("process %d of user %d is turned away", pid, uid)
-            refusal = Refused("AgentError", f"user {uid} may not use this agent")
+            refusal = RefusedAnswer("AgentError", f"user {uid} may not use this agent")
             with connection, suppress(OSError):  # it may have hung up already
                 connection.send(encode_answer(refusal))
             return
@@ -204,7 +204,7 @@ class _Server:
         try:
             request = decode_request(line)
         except AgentError as error:
-            return encode_answer(Refused("AgentError", str(error)))
+            return encode_answer(RefusedAnswer("AgentError", str(error)))
         return encode_answer(self._desk.answer(request, peer, time.monotonic()))
 
     def _close(self, connection: _Connection) -> None:

@@ -41,8 +41,8 @@ from steppe.measure.sweep.point import THROTTLES
 from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
 from steppe.roofline.files import read_calibration
-from steppe.run.host_meter import HostMeter, clock_setter, metering
-from steppe.run.probe_gpu import Loads, Subject, board_of, opened
+from steppe.run.host_meter import BenchMeter, clock_setter, metering
+from steppe.run.probe_gpu import Loads, ProbeSubject, board_of, opened
 from steppe.run.sweep_rigs import provenance_of
 
 LOWEST_SHARE = 0.4
@@ -86,7 +86,7 @@ class CardMeter:
     """
 
     card: NvmlGpu
-    joules: HostMeter
+    joules: BenchMeter
 
     def now_s(self) -> float:
         """Return the time, s."""
@@ -198,7 +198,7 @@ def _leaning(asked: str | None, board: Board) -> Sourced[str]:
     return Sourced(board.coefficients, "nearest architecture; not fitted to this GPU")
 
 
-def probe_gpu(subject: Subject, hands: Hands, plan: ProbePlan) -> Probed:
+def probe_gpu(subject: ProbeSubject, hands: Hands, plan: ProbePlan) -> Probed:
     """Measure a GPU without work, then without and with each load, at every clock.
 
     Raises:

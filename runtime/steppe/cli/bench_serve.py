@@ -32,7 +32,7 @@ from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
-from steppe.run.energy_log import EnergyLog, Meter
+from steppe.run.energy_log import EnergyLog, JouleReader
 from steppe.run.host_meter import choose_gpus, metering
 from steppe.run.need_gpus import needing_gpus
 from steppe.run.out_folders import NewFolder
@@ -202,7 +202,7 @@ def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...
 
 
 @contextmanager
-def _metered(values: dict[str, Any]) -> Generator[tuple[Meter | None, Provenance]]:
+def _metered(values: dict[str, Any]) -> Generator[tuple[JouleReader | None, Provenance]]:
     """Meter what the command line says while the block runs."""
     url, seed = values["url"], values["seed"]
     bare = provenance_of((), values["model"] or "", url, seed)

@@ -19,7 +19,7 @@ from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
 from steppe.run.fleet_frontier import find_frontier
-from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
 
 DAY_S = 86_400.0
@@ -46,7 +46,7 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
         frontier = find_frontier(driver, settings, console)
-        run = Run(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
+        run = LiveRun(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
         rate_rps = _rate(settings, frontier, len(driver.crew.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.errors import ConfigError, UsageError
-from steppe.frontier.file import Subject, read_frontier_and_subject
+from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
 from steppe.options import GivenText, NumberList
 from steppe.roofline.energy_roofline import EnergyRoofline
@@ -107,7 +107,7 @@ def frontier_command(as_json: bool, **asked: Any) -> None:
     if wanted.measured is not None:
         known, subject = read_frontier_and_subject(wanted.measured)
         refuse_another(
-            wanted.measured, subject, Subject(wanted.model, roofline.gpu.name, wanted.tp)
+            wanted.measured, subject, FrontierSubject(wanted.model, roofline.gpu.name, wanted.tp)
         )
         known = known.unlimited_at(roofline.gpu.highest_mhz)
         _refuse_unmeasured(wanted.measured, known, roofline.gpu)

@@ -19,7 +19,7 @@ from steppe.report.live import plain_end
 from steppe.report.recorder import summary_text
 from steppe.run.check_inputs import warn_of_early_end
 from steppe.run.fleet_frontier import find_frontier
-from steppe.run.live import Run, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
 
 
@@ -43,7 +43,7 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
             frontier = find_frontier(driver, settings, console)
-            run = Run(driver, RunPlan(settings, folder, duration), console)
+            run = LiveRun(driver, RunPlan(settings, folder, duration), console)
             console.print(f"serving on {driver.url}")
             run.follow(frontier)
             summary = run.close()

@@ -46,7 +46,7 @@ from steppe.run.simulated_fleet import (
 from steppe.sim.build import scenario_of
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.points import modelled_frontier
-from steppe.sim.request import Arrival
+from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import simulate
 
 DENSE_CLOCKS = 20
@@ -174,7 +174,7 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, mean_request(config))
 
 
-def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:
+def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[SimulatedArrival, ...]:
     """Return the requests of a run; none may come in a quiet one.
 
     Args:
@@ -191,7 +191,7 @@ def arrivals_for(config: RunConfig, capacity_tps: float) -> tuple[Arrival, ...]:
     )
     ranks = rng.choice(len(shares), size=len(found), p=shares / shares.sum()).tolist()
     return tuple(
-        Arrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
+        SimulatedArrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
         for a, rank in zip(found, ranks, strict=True)
     )
 

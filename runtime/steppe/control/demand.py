@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from steppe.control.state import DeferrableSeen
+from steppe.control.state import DeferrableWork
 
 RATE_S = 10.0
 """Arrivals are counted over so long, s."""
@@ -39,7 +39,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OfferedLoad:
     """What clients ask for.
 
     Attributes:
@@ -48,7 +48,7 @@ class Asked:
     """
 
     tps: float
-    deferrable: DeferrableSeen
+    deferrable: DeferrableWork
 
 
 class Demand:
@@ -64,7 +64,7 @@ class Demand:
     def __init__(self) -> None:
         self._seen: deque[Traffic] = deque(maxlen=_MOST_LOOKS)
 
-    def take(self, traffic: Traffic) -> Asked:
+    def take(self, traffic: Traffic) -> OfferedLoad:
         """Take the totals of now, and return what is asked for."""
         if self._seen and traffic.arrived < self._seen[-1].arrived:
             self._seen.clear()  # the gateway began anew, and counts from nothing
@@ -74,8 +74,8 @@ class Demand:
         seconds = max(1.0, traffic.now_s - since.now_s)
         deferrable_rps = (traffic.deferrable_arrived - since.deferrable_arrived) / seconds
         waiting = traffic.deferrable_waiting
-        deferrable = DeferrableSeen(deferrable_rps * tokens, waiting, waiting * tokens)
-        return Asked((traffic.arrived - since.arrived) / seconds * tokens, deferrable)
+        deferrable = DeferrableWork(deferrable_rps * tokens, waiting, waiting * tokens)
+        return OfferedLoad((traffic.arrived - since.arrived) / seconds * tokens, deferrable)
 
     def _forget(self, now: Traffic) -> None:
         """Drop what neither the memory nor the least number of answers needs."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from steppe.control.plan import Plan
 from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Wake, reconcile
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes
 
 
@@ -81,7 +81,7 @@ def while_clocks_rest(seen: Observation, actions: list[Action]) -> list[Action]:
     ]
 
 
-def _raises(serving: Mapping[str, ReplicaSeen], action: Action) -> bool:
+def _raises(serving: Mapping[str, ReplicaObservation], action: Action) -> bool:
     """Tell whether an action that moves no clock makes a replica draw more."""
     match action:
         case Wake():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.control.plan import Plan
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.roofline.point import OperatingPoint
 
 
@@ -120,7 +120,7 @@ def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
     return min(starved, key=lambda r: r.since_s).id if starved else None
 
 
-def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[ReplicaSeen]:
+def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[ReplicaObservation]:
     """Return the replicas that can serve, or serve again, those that should serve first.
 
     No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
@@ -131,7 +131,7 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
     order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
     turned_s = seen.now_s - rule.turn_s
 
-    def rank(replica: ReplicaSeen) -> tuple[bool, bool, bool, int, int]:
+    def rank(replica: ReplicaObservation) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
         has_turn = replica.state == ReplicaState.AWAKE and replica.since_s > turned_s
         return (
@@ -146,7 +146,7 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
 
 
 def _leave(
-    seen: Observation, leaving: Sequence[ReplicaSeen], rule: DrainRule, may_drain: int
+    seen: Observation, leaving: Sequence[ReplicaObservation], rule: DrainRule, may_drain: int
 ) -> tuple[list[Action], list[Action]]:
     """Return what takes replicas away, and what has frozen ones finish their requests."""
     sleeps: list[Action] = []
@@ -170,12 +170,12 @@ def _leave(
     return sleeps + drains, [_drain(replica, rule) for replica in frozen[: max(0, may_drain)]]
 
 
-def _drain(replica: ReplicaSeen, rule: DrainRule) -> Drain:
+def _drain(replica: ReplicaObservation, rule: DrainRule) -> Drain:
     return Drain(replica.id, rule.point.clock_mhz, rule.point.batch_limit)
 
 
 def _serve(
-    serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
+    serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
 ) -> tuple[list[Action], list[Action], list[Action]]:
     """Return what lowers and what raises replicas that serve, and what wakes others."""
     retunes: list[tuple[tuple[int, int], Action]] = []
@@ -193,11 +193,11 @@ def _serve(
 
 
 def _moves(
-    serving: list[ReplicaSeen], points: tuple[OperatingPoint, ...]
-) -> list[tuple[ReplicaSeen, OperatingPoint]]:
+    serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
+) -> list[tuple[ReplicaObservation, OperatingPoint]]:
     """Pair replicas with points: whoever runs at one keeps it, then the larger to the larger."""
     places = Counter((point.clock_mhz, point.batch_limit) for point in points)
-    moving: list[ReplicaSeen] = []
+    moving: list[ReplicaObservation] = []
     for replica in sorted(serving, key=_by_size):
         limits = (replica.clock_mhz, replica.batch_limit)
         if replica.state == ReplicaState.AWAKE and places[limits] > 0:
@@ -213,6 +213,6 @@ def _moves(
     return list(zip(moving, left, strict=True))
 
 
-def _by_size(replica: ReplicaSeen) -> tuple[int, int, int, str]:
+def _by_size(replica: ReplicaObservation) -> tuple[int, int, int, str]:
     """Order by what a replica runs at, and then by what it holds, the largest first."""
     return -replica.clock_mhz, -replica.batch_limit, -replica.outstanding, replica.id

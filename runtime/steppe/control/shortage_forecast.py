@@ -48,7 +48,7 @@ class Shortage:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ShortageForecast:
     """What the budget is not enough for, now or first in the forecast; None: not foreseen.
 
     Attributes:
@@ -86,7 +86,7 @@ def _is_here(shortage: Shortage | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class ShortagePoints:
     """Operating points of one replica, as shortages are told by them.
 
     Attributes:
@@ -104,7 +104,7 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class PowerNeeds:
     """What a fleet cannot do without at one instant.
 
     Attributes:
@@ -118,7 +118,7 @@ class Needs:
     demand_w: float
 
 
-def needs(seen: Observation, points: Points) -> Needs:
+def power_needs(seen: Observation, points: ShortagePoints) -> PowerNeeds:
     """Return what a fleet needs.
 
     The demand is taken as it is now, and at most as much as the replicas give that can serve:
@@ -136,7 +136,9 @@ def needs(seen: Observation, points: Points) -> Needs:
     )
     floor_w = usable * asleep_w + others_w
     serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
-    return Needs(floor_w, serving_w, _covering_w(points.kept, usable, seen.demand_tps) + others_w)
+    return PowerNeeds(
+        floor_w, serving_w, _covering_w(points.kept, usable, seen.demand_tps) + others_w
+    )
 
 
 def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
@@ -149,7 +151,7 @@ def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
     return group.least_w if counts is None else group.draw_w(lower_draw(group, counts, need_tps))
 
 
-def outlook(needed: Needs, coming: Forecast) -> Outlook:
+def forecast_shortages(needed: PowerNeeds, coming: Forecast) -> ShortageForecast:
     """Return whether the budget suffices now and in the forecast.
 
     Args:
@@ -157,7 +159,7 @@ def outlook(needed: Needs, coming: Forecast) -> Outlook:
         coming: Now and the budget, which holds until the next time; then the forecast.
     """
     levels_w = (needed.floor_w, needed.serving_w, needed.demand_w)
-    return Outlook(*(first_shortage(coming, needed_w) for needed_w in levels_w))
+    return ShortageForecast(*(first_shortage(coming, needed_w) for needed_w in levels_w))
 
 
 def first_shortage(coming: Forecast, needed_w: float) -> Shortage | None:
@@ -178,14 +180,14 @@ def first_shortage(coming: Forecast, needed_w: float) -> Shortage | None:
     return Shortage(short_w, begins_in_s, None) if short_w else None
 
 
-class Lookout:
+class ShortageMonitor:
     """Looks for shortages at each tick, with a forecast and needs that are some seconds old.
 
     Only the present budget is looked at each time: a forecast of an hour is too dear for that.
     A fresh one is taken once in a while, and when a shortage comes or goes.
     """
 
-    def __init__(self, points: Points, forecast: Foresight) -> None:
+    def __init__(self, points: ShortagePoints, forecast: Foresight) -> None:
         """Begin without a forecast.
 
         Args:
@@ -193,12 +195,12 @@ class Lookout:
             forecast: Forecast of the budget for the GPUs.
         """
         self._points, self._forecast = points, forecast
-        self._needs = Needs(0.0, 0.0, 0.0)
+        self._needs = PowerNeeds(0.0, 0.0, 0.0)
         self._coming: Forecast = ()
         self._looked_s = -math.inf
         self._here = (False, False, False)
 
-    def look(self, seen: Observation, taken_w: float = 0.0) -> Outlook:
+    def look(self, seen: Observation, taken_w: float = 0.0) -> ShortageForecast:
         """Return what the budget is not enough for, at the time of the observation.
 
         Args:
@@ -208,16 +210,18 @@ class Lookout:
         found = self._outlook(seen, taken_w)
         if found.here != self._here or seen.now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = seen.now_s
-            self._needs = needs(seen, self._points)
+            self._needs = power_needs(seen, self._points)
             self._coming = _ahead(self._forecast, seen.now_s)
             found = self._outlook(seen, taken_w)
             self._here = found.here
         return found
 
-    def _outlook(self, seen: Observation, taken_w: float) -> Outlook:
+    def _outlook(self, seen: Observation, taken_w: float) -> ShortageForecast:
         later = [pair for pair in self._coming if pair[0] > seen.now_s]
         coming = [(seen.now_s, seen.budget_w), *later]
-        return outlook(self._needs, [(at_s, budget_w - taken_w) for at_s, budget_w in coming])
+        return forecast_shortages(
+            self._needs, [(at_s, budget_w - taken_w) for at_s, budget_w in coming]
+        )
 
 
 def _ahead(forecast: Foresight, now_s: float) -> Forecast:

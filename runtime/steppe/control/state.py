@@ -23,7 +23,7 @@ COMING = frozenset({ReplicaState.STARTING, ReplicaState.GONE})
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaSeen:
+class ReplicaObservation:
     """One replica at one instant.
 
     Attributes:
@@ -55,7 +55,7 @@ class ReplicaSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ReplicaCounts:
     """How many replicas are in which state.
 
     Attributes:
@@ -77,7 +77,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class DeferrableSeen:
+class DeferrableWork:
     """Requests of class `deferrable`, which may wait.
 
     Attributes:
@@ -91,7 +91,7 @@ class DeferrableSeen:
     tokens: float
 
 
-NONE_DEFERRABLE = DeferrableSeen(0.0, 0, 0.0)
+NONE_DEFERRABLE = DeferrableWork(0.0, 0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Observation:
     draw_w: float | None
     demand_tps: float
     waiting: int
-    replicas: tuple[ReplicaSeen, ...]
-    deferrable: DeferrableSeen = NONE_DEFERRABLE
+    replicas: tuple[ReplicaObservation, ...]
+    deferrable: DeferrableWork = NONE_DEFERRABLE
     asleep_w: float | None = None
 
     def with_budget(self, budget_w: float) -> Observation:
@@ -154,13 +154,13 @@ class Observation:
         return sum([replica.outstanding for replica in self.replicas])
 
     @cached_property
-    def tally(self) -> Tally:
+    def tally(self) -> ReplicaCounts:
         """How many replicas are in which state."""
         found = [replica.state for replica in self.replicas]
         draining = found.count(ReplicaState.DRAINING)
         # Mostly nobody drains.
         drained = sum([replica.has_drained for replica in self.replicas]) if draining else 0
-        return Tally(
+        return ReplicaCounts(
             found.count(ReplicaState.AWAKE),
             found.count(ReplicaState.ASLEEP) + drained,
             draining - drained,

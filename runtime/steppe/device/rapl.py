@@ -18,7 +18,7 @@ POWERCAP = Path("/sys/class/powercap")
 _MICRO = 1e-6
 
 
-class HostMeter:
+class RaplMeter:
     """A counter that only rises, over the RAPL zones of one host."""
 
     def __init__(self, zones: tuple[Path, ...]) -> None:
@@ -50,7 +50,7 @@ class HostMeter:
         return self._total_uj * _MICRO
 
 
-def open_host_meter(gpus: Iterable[Capabilities] = (), root: Path = POWERCAP) -> HostMeter | None:
+def open_host_meter(gpus: Iterable[Capabilities] = (), root: Path = POWERCAP) -> RaplMeter | None:
     """Open the host's meter; None where the host has none, as most virtual machines.
 
     None, too, where a GPU can read its whole module (GH200, GB200): that reading contains the
@@ -66,7 +66,7 @@ def open_host_meter(gpus: Iterable[Capabilities] = (), root: Path = POWERCAP) ->
     if any(gpu.has_module_scope for gpu in gpus):
         return None
     zones = tuple(zone for zone in sorted(root.glob("intel-rapl:*")) if _is_added(zone))
-    return HostMeter(zones) if zones else None
+    return RaplMeter(zones) if zones else None
 
 
 def _is_added(zone: Path) -> bool:

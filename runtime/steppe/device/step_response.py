@@ -22,7 +22,7 @@ _ONE_TAU = 0.632
 _LEAST_STEP_W = 5.0
 
 
-class Limits(Protocol):
+class LimitSetters(Protocol):
     """Sets limits; `AgentClient` is one."""
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
@@ -39,18 +39,18 @@ class Limits(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class ResponseTiming:
     """How to tell the time, s, and how to wait, s."""
 
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
 
-REAL_TIME = Timing()
+REAL_TIME = ResponseTiming()
 
 
 def record_steps(
-    gpus: Sequence[NvmlGpu], limits: Limits, timing: Timing = REAL_TIME
+    gpus: Sequence[NvmlGpu], limits: LimitSetters, timing: ResponseTiming = REAL_TIME
 ) -> Mapping[str, dict[str, Any]]:
     """Step the limits of every GPU, one after the other; return what was seen, by UUID.
 
@@ -64,7 +64,7 @@ def record_steps(
     return {gpu.uuid: _steps(gpu, limits, timing) for gpu in gpus}
 
 
-def _steps(gpu: NvmlGpu, limits: Limits, timing: Timing) -> dict[str, Any]:
+def _steps(gpu: NvmlGpu, limits: LimitSetters, timing: ResponseTiming) -> dict[str, Any]:
     can, found = gpu.capabilities, {}
     try:
         if can.has_clock_limit:
@@ -95,7 +95,7 @@ def _steps(gpu: NvmlGpu, limits: Limits, timing: Timing) -> dict[str, Any]:
 
 
 def _step(
-    change: Callable[[], object], read: Callable[[], float], timing: Timing, least: float
+    change: Callable[[], object], read: Callable[[], float], timing: ResponseTiming, least: float
 ) -> dict[str, Any]:
     """Make a change, watch a reading, and say when it had moved most of its way."""
     before, start_s = read(), timing.clock()

@@ -94,7 +94,7 @@ def apply_overrides(emulator: Emulator, index: int, overrides: ProfileOverrides)
             emulator.set_constant(index, name, value)
 
 
-class Replay:
+class RecordingReplay:
     """The readings of a recording, shown by emulated GPUs in the same order."""
 
     def __init__(self, recording: Mapping[str, Any], emulator: Emulator) -> None:

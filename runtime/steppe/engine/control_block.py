@@ -48,7 +48,7 @@ def request_key(request_id: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EngineLimits:
     """What the controller asks of an engine, from its next step on.
 
     Attributes:
@@ -182,7 +182,7 @@ class ControlBlock:
         self._words.release()
         self._map.close()
 
-    def write_limits(self, limits: Limits) -> None:
+    def write_limits(self, limits: EngineLimits) -> None:
         """Publish new limits."""
         words, at = self._words, _LIMITS_AT
         writing = words[0] | 1  # odd already where a writer died halfway
@@ -191,13 +191,13 @@ class ControlBlock:
         words[at + 2] = int(limits.hold)
         words[0] = writing + 1
 
-    def read_limits(self, seen_version: int) -> tuple[int, Limits] | None:
+    def read_limits(self, seen_version: int) -> tuple[int, EngineLimits] | None:
         """Return version and limits; None when there is nothing new to act on."""
         words, at = self._words, _LIMITS_AT
         version = words[0]
         if version == seen_version or version % 2:
             return None
-        limits = Limits(words[at], words[at + 1], bool(words[at + 2]))
+        limits = EngineLimits(words[at], words[at + 1], bool(words[at + 2]))
         return (version, limits) if words[0] == version else None
 
     def write_telemetry(self, telemetry: Telemetry) -> None:

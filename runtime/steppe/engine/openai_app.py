@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from steppe.engine.openai_shape import Answer, Asked, Piece, failure, refusal
+from steppe.engine.openai_shape import Answer, EngineRequest, OutputChunk, failure, refusal
 from steppe.errors import EngineError
 
 STOP_S = 0.5
@@ -25,7 +25,7 @@ MAX_FIELD_BYTES = 64 << 10
 """Largest header; likewise."""
 
 
-class Generation(Protocol):
+class TokenStream(Protocol):
     """One request inside an engine."""
 
     @property
@@ -33,7 +33,7 @@ class Generation(Protocol):
         """Tokens of its prompt."""
         ...
 
-    async def next_piece(self) -> Piece:
+    async def next_piece(self) -> OutputChunk:
         """Wait for more of the answer; raise EngineError when none will come."""
         ...
 
@@ -45,7 +45,7 @@ class Generation(Protocol):
 class Served(Protocol):
     """The engine behind the app."""
 
-    def begin(self, asked: Asked, request_id: str) -> Generation:
+    def begin(self, asked: EngineRequest, request_id: str) -> TokenStream:
         """Take a request in; raise ValueError for one that cannot be."""
         ...
 
@@ -90,7 +90,7 @@ class OpenAiApp:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         request_id = request.headers.get("X-Request-Id", uuid.uuid4().hex)
         try:
-            asked = Asked.read(await request.read())
+            asked = EngineRequest.read(await request.read())
             self._refuse_other_models(asked)
             generation = self._engine.begin(asked, request_id)
         except _MEANINGLESS as error:
@@ -112,7 +112,7 @@ class OpenAiApp:
         finally:
             generation.drop()
 
-    def _refuse_other_models(self, asked: Asked) -> None:
+    def _refuse_other_models(self, asked: EngineRequest) -> None:
         if asked.model not in (None, self._served_name):
             text = f"asked for model {asked.model!r:.80}, found {self._served_name!r}"
             raise web.HTTPNotFound(text=text)
@@ -151,7 +151,7 @@ def _refuse(message: str, status: int) -> web.Response:
     return web.json_response(refusal(message, status), status=status)
 
 
-async def _whole(generation: Generation, answer: Answer) -> web.Response:
+async def _whole(generation: TokenStream, answer: Answer) -> web.Response:
     text, tokens, finish = "", 0, None
     while finish is None:
         try:
@@ -163,7 +163,7 @@ async def _whole(generation: Generation, answer: Answer) -> web.Response:
 
 
 async def _stream(
-    request: web.Request, generation: Generation, answer: Answer
+    request: web.Request, generation: TokenStream, answer: Answer
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)

@@ -77,7 +77,7 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EngineRequest:
     """What one request asks for.
 
     Attributes:
@@ -104,7 +104,7 @@ class Asked:
         return isinstance(self.prompt, ChatPrompt)
 
     @classmethod
-    def read(cls, body: bytes) -> Asked:
+    def read(cls, body: bytes) -> EngineRequest:
         """Read the JSON body of a chat completion or a text completion.
 
         Raises:
@@ -197,7 +197,7 @@ def _read_part(part: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class OutputChunk:
     """Some more of an answer.
 
     Attributes:
@@ -239,7 +239,7 @@ class Answer:
         choice: dict[str, object] = {"index": 0, "finish_reason": None, "delta": delta}
         return [self._around(self._chunk_kind, [choice])]
 
-    def chunk(self, piece: Piece) -> dict[str, object]:
+    def chunk(self, piece: OutputChunk) -> dict[str, object]:
         """Return one streamed chunk."""
         part = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
         choice: dict[str, object] = {"index": 0, "finish_reason": piece.finish, **part}

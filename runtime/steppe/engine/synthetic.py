@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 
 from steppe.engine.control_block import (
     ControlBlock,
-    Limits,
+    EngineLimits,
     RequestWork,
     StepRecord,
     Telemetry,
     request_key,
 )
 from steppe.engine.openai_app import OpenAiApp
-from steppe.engine.openai_shape import Asked, Piece
+from steppe.engine.openai_shape import EngineRequest, OutputChunk
 from steppe.engine.seam import Seam, StepHook
 from steppe.errors import EngineError
 
@@ -71,11 +71,11 @@ class _Generation:
     prompt_tokens: int
     forget: Callable[[_Sequence], None]
 
-    async def next_piece(self) -> Piece:
+    async def next_piece(self) -> OutputChunk:
         """Wait for the tokens of the next step that has some."""
         tokens = await self.sequence.tokens.get()
         ended = self.sequence.output_left <= 0 and self.sequence.tokens.empty()
-        return Piece(_WORD * tokens, tokens, "length" if ended else None)
+        return OutputChunk(_WORD * tokens, tokens, "length" if ended else None)
 
     def drop(self) -> None:
         """Give its place free."""
@@ -90,7 +90,7 @@ class SyntheticEngine:
         self._settings = settings
         self._block = ControlBlock(seam.path)
         self._hook: StepHook = seam.make_hook()
-        self._version, self._limits = -1, Limits()
+        self._version, self._limits = -1, EngineLimits()
         self._running: deque[_Sequence] = deque()
         self._waiting: deque[_Sequence] = deque()
         self._stepped: list[_Sequence] = []
@@ -107,7 +107,7 @@ class SyntheticEngine:
         self.port = await self._app.listen(host)
         self._stepping = asyncio.create_task(self._step_for_ever())
 
-    def begin(self, asked: Asked, request_id: str) -> _Generation:
+    def begin(self, asked: EngineRequest, request_id: str) -> _Generation:
         """Take a request in."""
         prompt_tokens = max(1, len(asked.prompt.words.split()))
         output_tokens = asked.output_tokens or DEFAULT_OUTPUT_TOKENS

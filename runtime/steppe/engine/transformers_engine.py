@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from steppe.engine.detokenizer import Detokenizer
 from steppe.engine.openai_app import OpenAiApp
-from steppe.engine.openai_shape import Asked, ChatPrompt, Piece, TextPrompt, TokenPrompt
+from steppe.engine.openai_shape import (
+    ChatPrompt,
+    EngineRequest,
+    OutputChunk,
+    TextPrompt,
+    TokenPrompt,
+)
 from steppe.engine.seam import Seam
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.errors import EngineError
@@ -38,7 +44,7 @@ class _Generation:
     _told: int = 0
     _ended: bool = False
 
-    async def next_piece(self) -> Piece:
+    async def next_piece(self) -> OutputChunk:
         """Wait for more of the answer."""
         result = await self.results.get()
         while not self.results.empty():  # each result holds all the tokens so far
@@ -50,7 +56,7 @@ class _Generation:
         text = self.detokenizer.more(tokens, is_last=self._ended)
         finish = "length" if len(tokens) >= self.output_limit else "stop"
         fresh, self._told = len(tokens) - self._told, len(tokens)
-        return Piece(text, fresh, finish if self._ended else None)
+        return OutputChunk(text, fresh, finish if self._ended else None)
 
     def drop(self) -> None:
         """Give its place free."""
@@ -92,7 +98,7 @@ class TransformersEngine:
         await asyncio.to_thread(self._generator.stop)
         await self._app.close()
 
-    def begin(self, asked: Asked, request_id: str) -> _Generation:
+    def begin(self, asked: EngineRequest, request_id: str) -> _Generation:
         """Take a request in.
 
         Raises:
@@ -111,7 +117,7 @@ class TransformersEngine:
         generation.give_up = self._generator.add(wanted, generation.results.put_nowait)
         return generation
 
-    def _tokens_of(self, asked: Asked) -> list[int]:
+    def _tokens_of(self, asked: EngineRequest) -> list[int]:
         match asked.prompt:
             case TokenPrompt(tokens):
                 return tokens

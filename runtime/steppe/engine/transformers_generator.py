@@ -20,11 +20,16 @@ from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, Generat
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from steppe.engine.control_block import ControlBlock, Limits
+from steppe.engine.control_block import ControlBlock, EngineLimits
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.transformers_settings import CACHE_TOKENS, TransformersSettings
-from steppe.engine.transformers_steps import LiveManager, LiveScheduler, StepBook, internal_id
+from steppe.engine.transformers_steps import (
+    LiveManager,
+    StepBook,
+    TransformersScheduler,
+    internal_id,
+)
 from steppe.errors import EngineError
 
 CPU_PAGE, GPU_PAGE = 16, 256
@@ -94,10 +99,10 @@ class Generator:
         self._numbers = itertools.count()
         self.longest = _longest(model, settings, (pages - 1) * page)
         self._vocabulary: int = model.get_input_embeddings().weight.shape[0]
-        own = Limits(settings.max_batch_limit, settings.max_tokens_per_step)
+        own = EngineLimits(settings.max_batch_limit, settings.max_tokens_per_step)
         self._book = StepBook(ControlBlock(seam.path), seam.make_hook(), own)
         self._scheduler = f"steppe-{id(self)}"
-        SCHEDULER_MAPPING[self._scheduler] = partial(LiveScheduler, self._book)
+        SCHEDULER_MAPPING[self._scheduler] = partial(TransformersScheduler, self._book)
         try:
             self._manager = LiveManager(
                 self._book,

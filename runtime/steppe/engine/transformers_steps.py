@@ -19,7 +19,7 @@ from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
 from steppe.engine.control_block import (
     ControlBlock,
-    Limits,
+    EngineLimits,
     RequestWork,
     StepRecord,
     Telemetry,
@@ -44,7 +44,7 @@ def outer_id(internal: str) -> str:
 class StepBook:
     """Reads the limits before each step, tells the hook, and writes down what each step did."""
 
-    def __init__(self, block: ControlBlock, hook: StepHook, own: Limits) -> None:
+    def __init__(self, block: ControlBlock, hook: StepHook, own: EngineLimits) -> None:
         """Open the book.
 
         Args:
@@ -53,20 +53,20 @@ class StepBook:
             own: The engine's own limits, which the block can only tighten.
         """
         self._block, self._hook, self._own = block, hook, own
-        self._version, self._limits = -1, Limits()
+        self._version, self._limits = -1, EngineLimits()
         self._totals = Telemetry()
         self._step: tuple[int, tuple[RequestWork, ...]] | None = None
         self._keys: dict[str, int] = {}
         self.awake = threading.Event()
         self.awake.set()
 
-    def take_limits(self) -> Limits:
+    def take_limits(self) -> EngineLimits:
         """Return the limits of the next step."""
         news = self._block.read_limits(self._version)
         if news is not None:
             self._version, self._limits = news
         asked, own = self._limits, self._own
-        return Limits(
+        return EngineLimits(
             _tighter(asked.batch_limit, own.batch_limit),
             _tighter(asked.tokens_per_step, own.tokens_per_step),
             asked.hold,
@@ -119,7 +119,7 @@ def _tighter(asked: int, own: int) -> int:
     return min(asked, own) if asked > 0 else own
 
 
-class LiveScheduler(FIFOScheduler):
+class TransformersScheduler(FIFOScheduler):
     """First come, first served, within the limits in force."""
 
     def __init__(self, book: StepBook, **arguments: Any) -> None:

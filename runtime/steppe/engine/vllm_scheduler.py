@@ -17,7 +17,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from steppe.engine.control_block import (
     ControlBlock,
-    Limits,
+    EngineLimits,
     RequestWork,
     StepRecord,
     Telemetry,
@@ -55,7 +55,7 @@ class LiveScheduler(AsyncScheduler):
         self._hook: StepHook = seam.make_hook() if seam else NoHook()
         if seam and seam.watch_parent:
             watch_parent()
-        self._version, self._limits = -1, Limits()
+        self._version, self._limits = -1, EngineLimits()
         self._own_active = self.max_num_active_reqs
         self._own_tokens = self.max_num_scheduled_tokens
         self._steps: dict[int, _Step] = {}

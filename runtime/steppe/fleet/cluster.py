@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ReplicaError, UsageError
-from steppe.fleet.orphan_processes import end_stragglers, processes_of
+from steppe.fleet.orphan_processes import end_orphan_processes, processes_of
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def leave(address: str, patience_s: float = PATIENCE_S) -> None:
     session: str = ray.get_runtime_context().get_session_name()
     known = processes_of(session)
     ray.shutdown()
-    killed = end_stragglers(session, known, patience_s)
+    killed = end_orphan_processes(session, known, patience_s)
     if killed:
         _log.warning("killed what stayed of our Ray cluster after its end, processes: %d", killed)
 

@@ -7,7 +7,7 @@ import asyncio
 from steppe.gateway.server import FinishedRequest, Gateway, GatewaySettings, GatewayStatus, Route
 
 
-class Door:
+class GatewayActor:
     """Hosts the gateway in a process of its own, so that control never slows a stream."""
 
     def __init__(self, settings: GatewaySettings) -> None:

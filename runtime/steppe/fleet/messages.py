@@ -54,7 +54,7 @@ class SeamHook:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class GpuAssignment:
     """A replica's place on its node.
 
     Attributes:
@@ -165,7 +165,7 @@ class NodeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReplicaTotals:
     """Running totals of one replica at one instant, for sweeps.
 
     Attributes:

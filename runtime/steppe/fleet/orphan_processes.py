@@ -73,7 +73,7 @@ def processes_of(session: str) -> frozenset[Process]:
     return frozenset(seen.process for seen in near if seen.process.number in found)
 
 
-def end_stragglers(session: str, known: frozenset[Process], patience_s: float) -> int:
+def end_orphan_processes(session: str, known: frozenset[Process], patience_s: float) -> int:
     """Wait until a cluster is gone, kill what stays, and return how many that were.
 
     Args:

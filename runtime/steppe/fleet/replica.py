@@ -16,7 +16,7 @@ from steppe.engine.transformers_engine import start_transformers
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
 from steppe.errors import EngineError, UsageError
-from steppe.fleet.messages import ReplicaStatus, Seat
+from steppe.fleet.messages import GpuAssignment, ReplicaStatus
 from steppe.models.store import get_model
 
 EXIT_ENGINE_DIED = 70
@@ -75,7 +75,7 @@ class Engine(Protocol):
         ...
 
 
-class Replica:
+class ReplicaActor:
     """Starts one engine on the GPUs that Ray gave it, parks it and brings it back.
 
     Starts, freezes and thaws happen one after the other, in the order in which they were asked
@@ -101,7 +101,7 @@ class Replica:
             return [int(name) for name in names]
         return _indices(names, {gpu.uuid: gpu.index for gpu in open_gpus()})
 
-    async def start(self, seat: Seat) -> ReplicaStatus:
+    async def start(self, seat: GpuAssignment) -> ReplicaStatus:
         """Start the engine, once; it begins frozen-free and ready to serve.
 
         An engine that runs on another control block can be told nothing any more: it ends with

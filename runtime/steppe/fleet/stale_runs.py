@@ -59,7 +59,7 @@ def hold(folder: Path) -> int:
     return held
 
 
-def sweep_leftovers(
+def remove_stale_runs(
     folder: Path, processes: Path = Path("/proc"), ended: int | None = None
 ) -> tuple[Path, ...]:
     """Remove what runs left that could not clean up, and return what was removed.

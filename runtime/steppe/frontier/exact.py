@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steppe.frontier.group import Counts, Floats, Group, Piece, merged
+from steppe.frontier.group import ConvexPiece, Counts, Floats, Group, merged
 
 MOST_SUMS = 400
 """Sums kept of a group; beyond that the best of each of so many equal bins of draw."""
@@ -103,7 +103,7 @@ def _most_of(groups: Sequence[Group], draws_w: Floats) -> Floats:
     return np.where(draws_w >= least_w - 1e-9, np.interp(draws_w, watts, worths), -np.inf)
 
 
-def curve(pieces: Sequence[Piece], least_w: float, least: float) -> tuple[Floats, Floats]:
+def curve(pieces: Sequence[ConvexPiece], least_w: float, least: float) -> tuple[Floats, Floats]:
     """Return watts, rising, and the worth that they buy, linear between them."""
     watts = np.cumsum([least_w] + [piece.watts for piece in pieces])
     worths = np.cumsum([least] + [piece.watts * piece.per_w for piece in pieces])

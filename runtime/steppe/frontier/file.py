@@ -44,7 +44,7 @@ class _FrontierSection(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FrontierSubject:
     """What a frontier is of; None where its file does not say.
 
     Attributes:
@@ -58,7 +58,9 @@ class Subject:
     gpus_per_replica: int | None = None
 
 
-def write_frontier(frontier: Frontier, path: Path, subject: Subject = Subject()) -> None:
+def write_frontier(
+    frontier: Frontier, path: Path, subject: FrontierSubject = FrontierSubject()
+) -> None:
     """Write a frontier as YAML, with what it is of as far as that is known."""
     values = {
         "source": frontier.source,
@@ -84,7 +86,9 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
     return frontier
 
 
-def read_frontier_and_subject(path: Path, most_batch: float = math.inf) -> tuple[Frontier, Subject]:
+def read_frontier_and_subject(
+    path: Path, most_batch: float = math.inf
+) -> tuple[Frontier, FrontierSubject]:
     """Read a frontier file and what it is of.
 
     Args:
@@ -115,7 +119,7 @@ def read_frontier_and_subject(path: Path, most_batch: float = math.inf) -> tuple
             f"draws most, found {said.idle_w:g}"
         )
     _refuse_larger(path, frontier, most_batch)
-    return frontier, Subject(said.model, said.gpu, said.gpus_per_replica)
+    return frontier, FrontierSubject(said.model, said.gpu, said.gpus_per_replica)
 
 
 def _refuse_larger(path: Path, frontier: Frontier, most_batch: float) -> None:

@@ -36,7 +36,7 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ConvexPiece:
     """Watts that buy worth at one rate.
 
     Attributes:
@@ -199,7 +199,7 @@ class Group:
                 found += [point] * int(counts[at])
         return tuple(found)
 
-    def pieces(self, index: int) -> Iterator[Piece]:
+    def pieces(self, index: int) -> Iterator[ConvexPiece]:
         """Yield what watts buy beyond the lowest choice, by falling rate.
 
         Each edge of the hull can be bought by every replica; it is cut where the worth of a
@@ -217,7 +217,7 @@ class Group:
                 until_tps = min(end_tps, knots_tps[at + 1])
                 value = (worth[at + 1] - worth[at]) / (knots_tps[at + 1] - knots_tps[at])
                 w_per_tps = edge.draw_w / edge.output_tps
-                yield Piece(index, value / w_per_tps, w_per_tps * (until_tps - done_tps))
+                yield ConvexPiece(index, value / w_per_tps, w_per_tps * (until_tps - done_tps))
                 done_tps = until_tps
 
     def along_the_hull(self, watts: float) -> Counts:
@@ -262,7 +262,7 @@ class Group:
         return counts
 
 
-def merged(groups: Sequence[Group]) -> list[Piece]:
+def merged(groups: Sequence[Group]) -> list[ConvexPiece]:
     """Return the pieces of all groups by falling rate: the order in which watts buy most."""
     pieces = [piece for index, group in enumerate(groups) for piece in group.pieces(index)]
     return sorted(pieces, key=lambda piece: -piece.per_w)

@@ -14,19 +14,19 @@ import orjson
 from aiohttp import web
 
 from steppe.control.admission import PRIORITIES, Ticket
-from steppe.gateway.cancel_scope import Cord
-from steppe.gateway.gate import Gate, RefusedError
-from steppe.gateway.generation import REQUEST_ID, Generation, pass_on
+from steppe.gateway.cancel_scope import CancelScope
+from steppe.gateway.gate import AdmissionGate, RefusedError
+from steppe.gateway.generation import REQUEST_ID, RequestForwarder, pass_on
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.openai_error import error_body
 from steppe.gateway.proxy import (
-    Question,
+    ProxyRequest,
     ReplicaLostError,
     ReplicaUnreachableError,
     ask,
     end_to_end,
 )
-from steppe.gateway.request_tracker import Caller, Exchange, Tally, request_id
+from steppe.gateway.request_tracker import Caller, RequestContext, RequestTracker, request_id
 
 _TENANT = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 # These POSTs generate nothing, so they take no place at a replica.
@@ -38,7 +38,7 @@ _UNKNOWN_RETRY_S = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_application(door: Door, max_body_bytes: int) -> web.Application:
+def build_application(door: Handlers, max_body_bytes: int) -> web.Application:
     """Return the HTTP app; `max_body_bytes` is the largest request body it takes."""
     application = web.Application(client_max_size=max_body_bytes, middlewares=[_in_openai_shape])
     router = application.router
@@ -54,7 +54,7 @@ def build_application(door: Door, max_body_bytes: int) -> web.Application:
 
 
 @dataclass(slots=True)
-class Door:
+class Handlers:
     """What the routes work with.
 
     Attributes:
@@ -67,11 +67,11 @@ class Door:
         foreign_metrics: A Prometheus exposition to show after our own.
     """
 
-    gate: Gate
-    tally: Tally
+    gate: AdmissionGate
+    tally: RequestTracker
     metrics: GatewayMetrics
     session: aiohttp.ClientSession
-    generation: Generation
+    generation: RequestForwarder
     models: tuple[str, ...]
     foreign_metrics: bytes = b""
 
@@ -131,12 +131,12 @@ class Door:
         except RefusedError as error:
             return self._refusal(error)
 
-    async def _ask_any(self, request: web.Request, question: Question) -> web.StreamResponse:
+    async def _ask_any(self, request: web.Request, question: ProxyRequest) -> web.StreamResponse:
         exchange = _uncounted(request)
         question.headers[REQUEST_ID] = exchange.id
         for route in self.gate.table.candidates():
             try:
-                async with ask(self.session, route, question, Cord()) as answer:
+                async with ask(self.session, route, question, CancelScope()) as answer:
                     return await pass_on(request, exchange, answer)
             except (ReplicaUnreachableError, ReplicaLostError):
                 self.gate.table.suspect(route)
@@ -200,10 +200,10 @@ def _code(error: web.HTTPException) -> str:
     return error.reason.lower().replace(" ", "_")
 
 
-async def _question(request: web.Request) -> Question:
+async def _question(request: web.Request) -> ProxyRequest:
     if not request.raw_path.startswith("/"):
         raise web.HTTPBadRequest(text="asked for a path, found an absolute URL")
-    return Question(
+    return ProxyRequest(
         method=request.method,
         target=request.raw_path,
         headers=end_to_end(request.headers),
@@ -223,7 +223,7 @@ def _caller(request: web.Request) -> Caller:
     return Caller(tenant, priority, headers.get(REQUEST_ID, ""))
 
 
-def _note_refusal(exchange: Exchange, code: str) -> None:
+def _note_refusal(exchange: RequestContext, code: str) -> None:
     if code == "stopping" and exchange.replica is not None:
         exchange.cut_off(503)
     else:
@@ -231,10 +231,10 @@ def _note_refusal(exchange: Exchange, code: str) -> None:
         exchange.status = 503
 
 
-def _uncounted(request: web.Request) -> Exchange:
+def _uncounted(request: web.Request) -> RequestContext:
     wanted = request.headers.get(REQUEST_ID, "")
     caller = Caller("default", "standard", wanted)
-    return Exchange(id=request_id(wanted), caller=caller, ticket=Ticket(0, 0), arrival_s=0.0)
+    return RequestContext(id=request_id(wanted), caller=caller, ticket=Ticket(0, 0), arrival_s=0.0)
 
 
 def _json(value: object) -> web.Response:

@@ -11,7 +11,7 @@ from steppe.errors import SteppeError
 T = TypeVar("T")
 
 
-class Cord:
+class CancelScope:
     """Whoever waits does so in `hold`, or says with `tie` how to end it; whoever knows pulls.
 
     Lives on one event loop; not safe to use from another thread.

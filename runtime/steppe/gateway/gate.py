@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.errors import SteppeError
-from steppe.gateway.cancel_scope import Cord
+from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.proxy import ReplicaLostError
 from steppe.gateway.routing import Route, RoutingTable
 
@@ -27,7 +27,7 @@ class RefusedError(SteppeError):
 
 
 @dataclass(eq=False, slots=True)
-class Place:
+class ReplicaSlot:
     """A place of one request at a replica.
 
     Attributes:
@@ -38,10 +38,10 @@ class Place:
 
     route: Route
     has_begun: bool = False
-    cord: Cord = field(default_factory=Cord)
+    cord: CancelScope = field(default_factory=CancelScope)
 
 
-class Gate:
+class AdmissionGate:
     """Hands out places at replicas in the order of an `AdmissionQueue`.
 
     Lives on one event loop; not safe to use from another thread. Times are `time.monotonic`, s.
@@ -51,8 +51,8 @@ class Gate:
         self._max_waiting = max_waiting
         self._queue = AdmissionQueue()
         self._table = RoutingTable()
-        self._places: dict[Ticket, asyncio.Future[Place]] = {}
-        self._held: set[Place] = set()
+        self._places: dict[Ticket, asyncio.Future[ReplicaSlot]] = {}
+        self._held: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
         self._is_open = True
 
@@ -100,7 +100,7 @@ class Gate:
         for place in self._held:
             place.cord.pull(_stopping())
 
-    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> Place:
+    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> ReplicaSlot:
         """Wait for a place; it must be given back with `leave`.
 
         Args:
@@ -122,13 +122,13 @@ class Gate:
             self._make_room(ticket)
         return await self._wait(ticket, deadline_s)
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: ReplicaSlot) -> None:
         """Note that the request of a place has got its first token; again changes nothing."""
         if not place.has_begun:
             place.has_begun = True
             self._table.begin(place.route)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: ReplicaSlot) -> None:
         """Give a place back."""
         self._release(place)
         self._hand_out()
@@ -144,20 +144,20 @@ class Gate:
             why = self._why(f"{self.waiting + 1} requests waited, and a more urgent one came")
             place.set_exception(RefusedError(why, "gave_way"))
 
-    def _take(self) -> Place | None:
+    def _take(self) -> ReplicaSlot | None:
         route = self._table.acquire()
         if route is None:
             return None
-        place = Place(route)
+        place = ReplicaSlot(route)
         self._held.add(place)
         return place
 
-    def _release(self, place: Place) -> None:
+    def _release(self, place: ReplicaSlot) -> None:
         self.begin(place)
         self._held.remove(place)
         self._table.release(place.route)
 
-    async def _wait(self, ticket: Ticket, deadline_s: float) -> Place:
+    async def _wait(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
         while self._is_open:
             place = await self._next_place(ticket, deadline_s)
             if self._table.lists(place.route):
@@ -165,8 +165,8 @@ class Gate:
             self.leave(place)  # the table changed before we woke up
         raise _stopping()
 
-    async def _next_place(self, ticket: Ticket, deadline_s: float) -> Place:
-        place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+    async def _next_place(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
+        place: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
         self._places[ticket] = place
         self._queue.join(ticket)
         self._hand_out()
@@ -183,7 +183,7 @@ class Gate:
             self._queue.leave(ticket)
             del self._places[ticket]
 
-    def _abandon(self, place: asyncio.Future[Place]) -> None:
+    def _abandon(self, place: asyncio.Future[ReplicaSlot]) -> None:
         if place.done() and not place.cancelled() and place.exception() is None:
             self.leave(place.result())
 
@@ -196,7 +196,7 @@ class Gate:
                 self._release(place)
                 return
 
-    def _give(self, place: Place) -> bool:
+    def _give(self, place: ReplicaSlot) -> bool:
         now_s = time.monotonic()
         ticket = self._queue.pop(now_s)
         while ticket is not None:

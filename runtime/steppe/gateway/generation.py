@@ -14,19 +14,19 @@ import aiohttp
 from aiohttp import web
 
 from steppe.errors import ReplicaError
-from steppe.gateway.gate import Gate, Place, RefusedError
+from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
 from steppe.gateway.listener import Listener
 from steppe.gateway.openai_error import error_event, in_openai_shape
 from steppe.gateway.proxy import (
     Answer,
-    Question,
+    ProxyRequest,
     ReplicaLostError,
     ReplicaUnreachableError,
     StreamedAnswer,
     WholeAnswer,
     ask,
 )
-from steppe.gateway.request_tracker import Exchange
+from steppe.gateway.request_tracker import RequestContext
 from steppe.gateway.stream import StreamScanner, find_error_status, read_answer
 
 REQUEST_ID = "X-Request-Id"
@@ -38,12 +38,12 @@ class ReplicaFailedError(ReplicaError):
     """A replica answered with a 5xx status, or with a stream that begins with such an error."""
 
 
-class Generation:
+class RequestForwarder:
     """Serves requests that take a place at a replica."""
 
     def __init__(
         self,
-        gate: Gate,
+        gate: AdmissionGate,
         session: aiohttp.ClientSession,
         max_wait_s: float,
         retry_delays_s: tuple[float, ...],
@@ -55,7 +55,7 @@ class Generation:
         self._retry_delays_s = retry_delays_s
 
     async def serve(
-        self, request: web.Request, exchange: Exchange, question: Question
+        self, request: web.Request, exchange: RequestContext, question: ProxyRequest
     ) -> web.StreamResponse:
         """Answer a request, and note in `exchange` how it went.
 
@@ -71,7 +71,12 @@ class Generation:
         return await self._try(request, exchange, question, is_last=True)
 
     async def _try(
-        self, request: web.Request, exchange: Exchange, question: Question, *, is_last: bool
+        self,
+        request: web.Request,
+        exchange: RequestContext,
+        question: ProxyRequest,
+        *,
+        is_last: bool,
     ) -> web.StreamResponse:
         """Ask until a replica takes the request; one that takes no connection costs no try."""
         while True:
@@ -95,13 +100,15 @@ class Generation:
             finally:
                 self._gate.leave(place)
 
-    async def _enter(self, exchange: Exchange) -> Place:
+    async def _enter(self, exchange: RequestContext) -> ReplicaSlot:
         deadline_s = exchange.arrival_s + exchange.in_vain_s + self._max_wait_s
         is_again = exchange.replica is not None
         return await self._gate.enter(exchange.ticket, deadline_s, again=is_again)
 
 
-async def pass_on(request: web.Request, exchange: Exchange, answer: Answer) -> web.StreamResponse:
+async def pass_on(
+    request: web.Request, exchange: RequestContext, answer: Answer
+) -> web.StreamResponse:
     """Send a replica's answer to the client, and note in `exchange` what it told."""
     exchange.status = answer.status
     answer.headers[REQUEST_ID] = exchange.id
@@ -124,7 +131,7 @@ def _whole(answer: WholeAnswer) -> web.Response:
 
 
 async def _stream(
-    request: web.Request, exchange: Exchange, answer: StreamedAnswer
+    request: web.Request, exchange: RequestContext, answer: StreamedAnswer
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     scanner = exchange.scanner = StreamScanner(exchange.began)
@@ -166,7 +173,7 @@ def _event_of(error: ReplicaLostError | RefusedError) -> bytes:
             return error_event(str(error), type_="overloaded", code=error.code)
 
 
-def _refuse_failure(exchange: Exchange, answer: Answer) -> None:
+def _refuse_failure(exchange: RequestContext, answer: Answer) -> None:
     """Raise ReplicaFailedError for a 5xx, unless the request itself may be what kills replicas."""
     status = _status_of(answer)
     if status < 500:

@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from steppe.errors import ReplicaError
-from steppe.gateway.cancel_scope import Cord
+from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.routing import Route
 
 EVENT_STREAM = "text/event-stream"
@@ -55,7 +55,7 @@ class ReplicaUnreachableError(ReplicaError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProxyRequest:
     """A client's request, as a replica will see it.
 
     Attributes:
@@ -83,7 +83,7 @@ class WholeAnswer:
 class ByteSource:
     """The body of an answer, as it comes."""
 
-    def __init__(self, response: aiohttp.ClientResponse, replica: str, cord: Cord) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, replica: str, cord: CancelScope) -> None:
         self._content = response.content
         self._replica = replica
         self._cord = cord
@@ -158,7 +158,7 @@ def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
 
 @contextlib.asynccontextmanager
 async def ask(
-    session: aiohttp.ClientSession, route: Route, question: Question, cord: Cord
+    session: aiohttp.ClientSession, route: Route, question: ProxyRequest, cord: CancelScope
 ) -> AsyncIterator[Answer]:
     """Send a question to a replica; leaving the block early closes the connection at once.
 
@@ -210,7 +210,7 @@ def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 async def _send(
-    session: aiohttp.ClientSession, route: Route, question: Question
+    session: aiohttp.ClientSession, route: Route, question: ProxyRequest
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(

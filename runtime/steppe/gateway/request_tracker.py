@@ -107,7 +107,7 @@ class GatewayStatus:
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestContext:
     """One request while it lives; times are `time.monotonic`, s.
 
     `began` is to be called when the first generated text has passed; `failed_at` are the replicas
@@ -169,7 +169,7 @@ class RateWindow:
             self._times_s.popleft()
 
 
-class Tally:
+class RequestTracker:
     """Counts requests and keeps what became of them until it is fetched.
 
     Attributes:
@@ -189,11 +189,11 @@ class Tally:
         self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = 0
-        self._open: dict[str, Exchange] = {}
+        self._open: dict[str, RequestContext] = {}
         self._ended_s: dict[str, float] = {}  # of ids that rest, in this order
         self._fresh: list[FinishedRequest] = []
 
-    def open(self, caller: Caller, now_s: float) -> Exchange:
+    def open(self, caller: Caller, now_s: float) -> RequestContext:
         """Take in a request; it keeps the id it wants if that is sane and free."""
         self._arrived += 1
         id_ = request_id(caller.wanted_id)
@@ -202,11 +202,11 @@ class Tally:
         rank = PRIORITIES.index(caller.priority)
         self._deferrable_arrived += rank == DEFERRABLE
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
-        exchange = Exchange(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
+        exchange = RequestContext(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
         self._open[id_] = exchange
         return exchange
 
-    def close(self, exchange: Exchange, now_s: float) -> FinishedRequest:
+    def close(self, exchange: RequestContext, now_s: float) -> FinishedRequest:
         """Note the end of a request."""
         self._open.pop(exchange.id, None)
         if exchange.replica is not None:
@@ -256,7 +256,7 @@ class Tally:
             del self._ended_s[next(iter(self._ended_s))]
         return id_ in self._ended_s
 
-    def _record(self, exchange: Exchange, now_s: float) -> FinishedRequest:
+    def _record(self, exchange: RequestContext, now_s: float) -> FinishedRequest:
         usage, scanner = exchange.usage, exchange.scanner
         e2e_s = now_s - exchange.arrival_s
         first_s = None if scanner is None else scanner.first_text_s

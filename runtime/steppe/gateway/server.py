@@ -13,12 +13,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from steppe.errors import UsageError
-from steppe.gateway.application import Door, build_application
-from steppe.gateway.gate import Gate
-from steppe.gateway.generation import Generation
+from steppe.gateway.application import Handlers, build_application
+from steppe.gateway.gate import AdmissionGate
+from steppe.gateway.generation import RequestForwarder
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.proxy import open_session
-from steppe.gateway.request_tracker import FinishedRequest, GatewayStatus, Tally
+from steppe.gateway.request_tracker import FinishedRequest, GatewayStatus, RequestTracker
 from steppe.gateway.routing import Route
 
 __all__ = [
@@ -78,9 +78,9 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._gate = Gate(settings.max_waiting)
+        self._gate = AdmissionGate(settings.max_waiting)
         self._metrics = GatewayMetrics()
-        self._door: Door | None = None
+        self._door: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -94,12 +94,12 @@ class Gateway:
         """
         settings = self._settings
         session = open_session(settings.connect_timeout_s)
-        self._door = Door(
+        self._door = Handlers(
             gate=self._gate,
-            tally=Tally(time.monotonic(), time.time(), self._settings.ttft_s),
+            tally=RequestTracker(time.monotonic(), time.time(), self._settings.ttft_s),
             metrics=self._metrics,
             session=session,
-            generation=Generation(
+            generation=RequestForwarder(
                 self._gate, session, settings.max_wait_s, settings.retry_delays_s
             ),
             models=settings.models,
@@ -162,7 +162,7 @@ class Gateway:
         return self._started.tally.status(gate.waiting, gate.deferrable, outstanding)
 
     @property
-    def _started(self) -> Door:
+    def _started(self) -> Handlers:
         assert self._door is not None, "the gateway was not started"
         return self._door
 

@@ -73,7 +73,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ResponseSummary:
     """What an answer tells of itself.
 
     Attributes:
@@ -86,17 +86,17 @@ class Told:
     usage: Usage | None = None
 
 
-def read_answer(text: bytes) -> Told:
+def read_answer(text: bytes) -> ResponseSummary:
     """Return what a whole answer tells, or an event of the messages or the responses API."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return Told()
+        return ResponseSummary()
     match found:
         case {"response": dict(answer)} | {"message": dict(answer)}:  # the event wraps it
-            return Told(_finish_of(answer), _usage_of(answer))
+            return ResponseSummary(_finish_of(answer), _usage_of(answer))
         case _:
-            return Told(_finish_of(found), _usage_of(found))
+            return ResponseSummary(_finish_of(found), _usage_of(found))
 
 
 def find_error_status(first: bytes) -> int | None:

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from steppe.errors import UsageError
-from steppe.load.stream import ChatStream, Completed, Failed, Refused
+from steppe.load.stream import ChatStream, Completed, Failed, RequestRefused
 
 _CONNECT_S = 10.0
 
@@ -86,7 +86,7 @@ async def ask(
     body: bytes,
     now_s: Callable[[], float],
     stream: ChatStream,
-) -> Completed | Refused | Failed:
+) -> Completed | RequestRefused | Failed:
     """Send one request and read its stream to the end; server and network errors are values.
 
     Args:
@@ -144,10 +144,10 @@ def _reason(error: Exception) -> str:
             return str(error)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> Refused | Failed:
+async def _refusal(response: aiohttp.ClientResponse) -> RequestRefused | Failed:
     if response.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         await response.read()
-        return Refused(response.status, _retry_after_s(response.headers.get("Retry-After")))
+        return RequestRefused(response.status, _retry_after_s(response.headers.get("Retry-After")))
     text = " ".join((await response.text(errors="replace")).split())
     return Failed(f"status {response.status}: {text[:200]}")
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from steppe.load.replay import Progress
+from steppe.load.replay import ReplayProgress
 
 Summary = dict[str, object]
 
@@ -36,7 +36,7 @@ _KINDS = ("mean", "median", "p95", "p99")
 
 
 @contextmanager
-def progress_line(console: Console, total: int) -> Iterator[Callable[[Progress], None]]:
+def progress_line(console: Console, total: int) -> Iterator[Callable[[ReplayProgress], None]]:
     """Show a moving line on a terminal, nothing elsewhere; yields what to call with news."""
     columns = (
         TextColumn("sent {task.fields[news].sent}/{task.total:.0f}"),
@@ -47,9 +47,9 @@ def progress_line(console: Console, total: int) -> Iterator[Callable[[Progress],
         TextColumn("{task.fields[tps]:.0f} tok/s"),
     )
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("load", total=total, news=Progress(), tps=0.0)
+        task = bar.add_task("load", total=total, news=ReplayProgress(), tps=0.0)
 
-        def show(news: Progress) -> None:
+        def show(news: ReplayProgress) -> None:
             ended = news.completed + news.unserved
             tps = news.output_tokens / max(news.elapsed_s, 1e-9)
             bar.update(task, completed=ended, news=news, tps=tps)

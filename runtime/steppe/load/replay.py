@@ -15,7 +15,7 @@ from steppe.load.arrivals import Arrival, until
 from steppe.load.client import ChatOptions, Target, ask, open_session
 from steppe.load.prompts import write_prompt
 from steppe.load.results import LoadResult, RequestResult
-from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, Refused
+from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, RequestRefused
 
 # A server that says "retry at once" is not asked in a busy loop.
 _LEAST_RETRY_S = 0.1
@@ -70,7 +70,7 @@ class ReplayOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReplayProgress:
     """Where a replay stands.
 
     Attributes:
@@ -96,7 +96,7 @@ async def replay(
     target: Target,
     arrivals: Sequence[Arrival],
     options: ReplayOptions = ReplayOptions(),
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     stop: asyncio.Event | None = None,
 ) -> LoadResult:
     """Send every arrival, wait for the answers, and return what became of them.
@@ -131,10 +131,10 @@ class _Replay:
     session: aiohttp.ClientSession
     target: Target
     options: ReplayOptions
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[ReplayProgress], None]
     start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     began_epoch_s: float = field(default_factory=time.time)
-    progress: Progress = Progress()
+    progress: ReplayProgress = ReplayProgress()
     max_running: int = 0
     results: list[RequestResult] = field(default_factory=list)
 
@@ -214,7 +214,9 @@ class _Replay:
     def _retry_delay_s(self, outcome: Outcome, sent_s: float) -> float | None:
         """Return how long to wait before asking again, s; None to take no for an answer."""
         match outcome:
-            case Refused(status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=float(asked_s)):
+            case RequestRefused(
+                status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=float(asked_s)
+            ):
                 delay_s = max(_LEAST_RETRY_S, asked_s)
                 again_s = self.now_s() + delay_s - sent_s
                 return delay_s if again_s <= self.options.retry_limit_s else None
@@ -233,12 +235,12 @@ class _Replay:
             case Completed(output_tokens=tokens):
                 tokens += now.output_tokens
                 now = replace(now, completed=now.completed + 1, output_tokens=tokens)
-            case Refused() | Failed():
+            case RequestRefused() | Failed():
                 now = replace(now, unserved=now.unserved + 1)
             case Cancelled():
                 pass
         self._report(now)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: ReplayProgress) -> None:
         self.progress = replace(progress, elapsed_s=self.now_s())
         self.on_progress(self.progress)

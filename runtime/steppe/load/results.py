@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steppe.load.arrivals import Arrival
-from steppe.load.stream import Cancelled, Completed, Failed, Outcome, Refused
+from steppe.load.stream import Cancelled, Completed, Failed, Outcome, RequestRefused
 from steppe.report.latency import tpot_s
 from steppe.report.records import Slo
 
@@ -62,9 +62,9 @@ class RequestResult:
         match self.outcome:
             case Completed(finish=finish):
                 return finish
-            case Refused(status=HTTPStatus.TOO_MANY_REQUESTS):
+            case RequestRefused(status=HTTPStatus.TOO_MANY_REQUESTS):
                 return "rejected"
-            case Refused():
+            case RequestRefused():
                 return "shed"
             case Failed():
                 return "failed"

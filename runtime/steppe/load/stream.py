@@ -42,7 +42,7 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RequestRefused:
     """The server said no before it began.
 
     Attributes:
@@ -78,7 +78,7 @@ class Cancelled:
     first_s: float | None
 
 
-Outcome = Completed | Refused | Failed | Cancelled
+Outcome = Completed | RequestRefused | Failed | Cancelled
 
 
 class ChatStream:

@@ -12,7 +12,7 @@ JOULES_PER_WH = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class BatteryFlow:
     """What one step did.
 
     Attributes:
@@ -59,21 +59,21 @@ class Battery:
     discharge_efficiency: float = 1.0
     sustain_s: float = SUSTAIN_S
 
-    def charge(self, stored_j: float, power_w: float, dt_s: float) -> Exchange:
+    def charge(self, stored_j: float, power_w: float, dt_s: float) -> BatteryFlow:
         """Take up to `power_w` for `dt_s`: less where a limit or the capacity binds."""
         if dt_s <= 0.0:
-            return Exchange(stored_j, 0.0)
+            return BatteryFlow(stored_j, 0.0)
         taken_w = max(0.0, min(power_w, self.takes_w(stored_j, dt_s)))
         filled_j = stored_j + self.charge_efficiency * taken_w * dt_s
-        return Exchange(min(self.capacity_j, filled_j), taken_w)
+        return BatteryFlow(min(self.capacity_j, filled_j), taken_w)
 
-    def discharge(self, stored_j: float, power_w: float, dt_s: float) -> Exchange:
+    def discharge(self, stored_j: float, power_w: float, dt_s: float) -> BatteryFlow:
         """Give up to `power_w` for `dt_s`: less where a limit or the stored energy binds."""
         if dt_s <= 0.0:
-            return Exchange(stored_j, 0.0)
+            return BatteryFlow(stored_j, 0.0)
         given_w = max(0.0, min(power_w, self.gives_w(stored_j, dt_s)))
         emptied_j = stored_j - given_w * dt_s / self.discharge_efficiency
-        return Exchange(max(0.0, emptied_j), given_w)
+        return BatteryFlow(max(0.0, emptied_j), given_w)
 
     def takes_w(self, stored_j: float, for_s: float) -> float:
         """Return the most that it can take for so long, W."""

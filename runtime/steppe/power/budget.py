@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import NO_BATTERY, Battery, Charge, Exchange, Store, battery_from_config
+from steppe.power.battery import (
+    NO_BATTERY,
+    Battery,
+    BatteryFlow,
+    Charge,
+    Store,
+    battery_from_config,
+)
 from steppe.power.signal import Fresh, Missing, Reading, Stale
 from steppe.power.supply import Supply, TraceClock, ends_s, offered, supply_from_config, total
 
@@ -231,14 +238,14 @@ class PowerBudget:
 
     def _balance(
         self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float
-    ) -> Exchange:
+    ) -> BatteryFlow:
         """Return what the battery does meanwhile; its power is below 0 where it takes."""
         lack_w = self._terms.site_w(draw_w) - self._terms.left_w(supply_w)
         trace_s = elapsed_s * self._clock.speedup
         if lack_w >= 0.0:
             return self._battery.discharge(stored_j, lack_w, trace_s)
         charged = self._battery.charge(stored_j, -lack_w, trace_s)
-        return Exchange(charged.stored_j, 0.0 - charged.power_w)
+        return BatteryFlow(charged.stored_j, 0.0 - charged.power_w)
 
 
 def budget_from_config(

@@ -49,7 +49,7 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class TraceReplay:
     """A recorded trace, entered at `offset_s`; it ends, and then grows stale."""
 
     trace: SupplyTrace
@@ -71,7 +71,7 @@ class Live:
     signal: HeldSignal
 
 
-Supply = Steady | Replay | WeatherYear | Live
+Supply = Steady | TraceReplay | WeatherYear | Live
 
 
 def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> Reading:
@@ -80,7 +80,7 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
     match supply:
         case Steady(watts):
             return Fresh(watts, 0.0)
-        case Replay(trace, offset_s):
+        case TraceReplay(trace, offset_s):
             age_s = max(0.0, trace_s + offset_s - trace.end_s) / clock.speedup
             if age_s > stale_s:
                 return Stale(age_s)
@@ -96,7 +96,7 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
 def ends_s(supply: Supply, clock: TraceClock) -> float:
     """Return the run time of the last thing that a source says, s; infinite without an end."""
     match supply:
-        case Replay(trace, offset_s):
+        case TraceReplay(trace, offset_s):
             return clock.started_s + (trace.end_s - offset_s) / clock.speedup
         case Steady() | WeatherYear() | Live():
             return math.inf
@@ -132,7 +132,7 @@ def supply_from_config(
             return Steady(section.watts)
         case TraceSupply():
             trace = load_trace(section)
-            return Replay(trace, _replay_offset_s(trace, power.start, str(section.path)))
+            return TraceReplay(trace, _replay_offset_s(trace, power.start, str(section.path)))
         case WindSupply():
             trace = wind_trace(section.station, section.rated_w)
             return WeatherYear(trace, _year_offset_s(power.start))

@@ -23,7 +23,7 @@ FIGURE_FILE = "figure.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecord:
     """What a run wrote down.
 
     Attributes:
@@ -37,7 +37,7 @@ class Run:
     summary: Summary | None
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunRecord:
     """Read a record folder, also that of a run that broke off.
 
     Raises:
@@ -45,7 +45,7 @@ def read_run(folder: Path) -> Run:
     """
     summary_path = folder / SUMMARY_FILE
     summary = _parsed(summary_path.read_bytes(), summary_path) if summary_path.is_file() else None
-    return Run(
+    return RunRecord(
         ticks=read_ticks(folder),
         requests=read_requests(folder),
         summary=cast("Summary | None", summary),

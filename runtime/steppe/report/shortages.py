@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steppe.control.shortage_forecast import Level, Outlook
+from steppe.control.shortage_forecast import Level, ShortageForecast
 from steppe.report.quantities import quantity, span
 from steppe.report.records import ShortageTick
 
@@ -12,7 +12,7 @@ WORDS: dict[Level, str] = {"floor": "the sleeping fleet", "demand": "the demand 
 """What a budget can be short of, in words."""
 
 
-def shortage_ticks(outlook: Outlook) -> tuple[ShortageTick, ...]:
+def shortage_ticks(outlook: ShortageForecast) -> tuple[ShortageTick, ...]:
     """Return what a tick writes down of an outlook."""
     return tuple(
         ShortageTick(of, shortage.short_w, shortage.begins_in_s, shortage.ends_in_s)

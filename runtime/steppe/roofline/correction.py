@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steppe.roofline.residual_model import Floats, Likeness, Place, features_of
+from steppe.roofline.residual_model import Context, Floats, ResidualModel, features_of
 
 BATCHES = 13
 """Powers of two from 1 to 4096."""
@@ -35,7 +35,7 @@ class Correction:
 
     @classmethod
     def of(
-        cls, likeness: Likeness, place: Place, step_s: Callable[[float, float, float], float]
+        cls, likeness: ResidualModel, place: Context, step_s: Callable[[float, float, float], float]
     ) -> Correction:
         """Tabulate what likeness says, no further than batching stays worth while.
 

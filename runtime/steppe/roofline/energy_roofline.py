@@ -21,9 +21,9 @@ from steppe.roofline.point import OperatingPoint
 from steppe.roofline.residual_model import (
     MOST_RESIDUAL,
     OWN_NOISE,
-    Likeness,
-    Place,
+    Context,
     Residual,
+    ResidualModel,
     features_of,
 )
 from steppe.roofline.saturation import free_bytes, held_sequences, steady_state
@@ -96,7 +96,7 @@ class EnergyRoofline:
         fitted = with_measured(calibration.of(gpu), gpu)
         self._rates = step_rates(model, gpu, self._sharding, fitted, host)
         self._law = StepLaw.of(gpu, fitted, calibration.curve)
-        likeness = Likeness.of(calibration.residuals)
+        likeness = ResidualModel.of(calibration.residuals)
         self._correction = Correction.of(likeness, self._place(1.0, 1.0), self._plain_s)
 
     def step(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
@@ -212,9 +212,9 @@ class EnergyRoofline:
             OWN_NOISE,
         )
 
-    def _place(self, batch: float, context_tokens: float) -> Place:
+    def _place(self, batch: float, context_tokens: float) -> Context:
         shared = self.model, self.gpu, self.tp, batch, context_tokens, self.host
-        return Place(*shared, self.data_parallel)
+        return Context(*shared, self.data_parallel)
 
     def _relative(self, clock_mhz: float) -> float:
         return min(max(clock_mhz, self.gpu.lowest_mhz), self.gpu.highest_mhz) / (

@@ -23,7 +23,7 @@ from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.gpu_file import gpu_spec_of
 from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
 from steppe.roofline.host import Host
-from steppe.roofline.residual_model import Place, Residual, features_of
+from steppe.roofline.residual_model import Context, Residual, features_of
 
 
 def read_roofline(
@@ -117,7 +117,7 @@ def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residu
     host = Host(int(row["neighbours"]), float(row["parsed_tokens"]))
     sequences, context_tokens = float(row["sequences"]), float(row["context_tokens"])
     shared = model, gpu, int(row["gpus"]), sequences, context_tokens, host
-    place = Place(*shared, row["data_parallel"] == "True")
+    place = Context(*shared, row["data_parallel"] == "True")
     return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
 
 

@@ -48,7 +48,7 @@ class Residual:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Context:
     """Where a measurement, or a question, stands.
 
     Attributes:
@@ -70,7 +70,7 @@ class Place:
     data_parallel: bool = False
 
 
-def features_of(place: Place) -> tuple[float, ...]:
+def features_of(place: Context) -> tuple[float, ...]:
     """Return where something stands among others, in units of likeness.
 
     Two places one apart (Euclidean) share exp(-1/2) of what the formula misses.
@@ -98,7 +98,7 @@ def features_of(place: Place) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class ResidualModel:
     """The residuals that are known, ready to be asked.
 
     Attributes:
@@ -112,7 +112,7 @@ class Likeness:
     draw_weights: Floats
 
     @classmethod
-    def of(cls, residuals: Sequence[Residual]) -> Likeness:
+    def of(cls, residuals: Sequence[Residual]) -> ResidualModel:
         """Learn from residuals; none leaves the plain formula."""
         if not residuals:
             return cls(np.empty((0, 0)), np.empty(0), np.empty(0))

@@ -17,7 +17,7 @@ from steppe.load.stream import Completed
 from steppe.measure.serving import LoadEnergy, slices_of
 
 
-class Meter(Protocol):
+class JouleReader(Protocol):
     """Whatever counts joules."""
 
     def read_at(self, at_s: float) -> tuple[float, float, str]:
@@ -55,7 +55,7 @@ class EnergyLog:
         cuts: Each reading.
     """
 
-    meter: Meter
+    meter: JouleReader
     every_s: float
     clock: Callable[[], float] = time.monotonic
     cuts: list[Cut] = field(default_factory=list)

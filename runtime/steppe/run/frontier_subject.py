@@ -10,7 +10,7 @@ from pathlib import Path
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.errors import ConfigError, ModelError
 from steppe.fleet.node.token_weights import spec_name
-from steppe.frontier.file import Subject, read_frontier_and_subject
+from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.files import read_gpu_spec, read_model_shape
@@ -37,17 +37,17 @@ def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontie
     return frontier
 
 
-def subject_of(config: RunConfig) -> Subject:
+def subject_of(config: RunConfig) -> FrontierSubject:
     """Return what the frontier of a configuration is of."""
     each = config.fleet.gpus_per_replica
     match config.device:
         case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
-            return Subject(config.model.name, gpu, each)
+            return FrontierSubject(config.model.name, gpu, each)
         case NvmlSection():
-            return Subject(config.model.name, None, each)
+            return FrontierSubject(config.model.name, None, each)
 
 
-def refuse_another(path: Path, said: Subject, asked: Subject) -> None:
+def refuse_another(path: Path, said: FrontierSubject, asked: FrontierSubject) -> None:
     """Refuse a frontier that says it is of another model, of another GPU or of more or fewer.
 
     What a file does not say is not checked. A GPU file of one's own may have any name, so no

@@ -12,7 +12,7 @@ from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.emulator.environment import activate
 from steppe.errors import DeviceError, UsageError
-from steppe.fleet.node.gpu_meters import Meters, Window, wait_for_first_tick
+from steppe.fleet.node.gpu_meters import NodeMeters, NodeWindow, wait_for_first_tick
 from steppe.fleet.stale_runs import gpus_file
 from steppe.run.own_agent import own_agent
 
@@ -47,12 +47,12 @@ def choose_gpus(indices: Sequence[int]) -> tuple[NvmlGpu, ...]:
     return tuple(found[index] for index in indices or sorted(found))
 
 
-class HostMeter:
+class BenchMeter:
     """Joules of some GPUs of this host, read by a thread of its own."""
 
     def __init__(self, gpus: Sequence[NvmlGpu]) -> None:
         """Begin to read; waits for the first tick of every counter."""
-        self._meters = Meters({gpu.uuid: gpu for gpu in gpus})
+        self._meters = NodeMeters({gpu.uuid: gpu for gpu in gpus})
         self._meters.start()
         self._histories = tuple(self._meters.histories.values())
         wait_for_first_tick(self._histories)
@@ -62,7 +62,9 @@ class HostMeter:
 
     def read(self) -> tuple[float, float, float, str]:
         """Return time, s; energy since the beginning, J; error since the last call, J; quality."""
-        window = Window.over(self._histories, self._read_s, max(self._read_s, self._covered_s()))
+        window = NodeWindow.over(
+            self._histories, self._read_s, max(self._read_s, self._covered_s())
+        )
         self._read_s = window.end_s
         self._read_j += window.energy_j
         return window.end_s, self._read_j, window.error_j, window.quality
@@ -76,7 +78,7 @@ class HostMeter:
         give_up_s = at_s + COVERED_S
         while self._covered_s() < at_s and time.monotonic() < give_up_s:
             time.sleep(POLL_S)
-        window = Window.over(self._histories, self._read_s, max(at_s, self._read_s))
+        window = NodeWindow.over(self._histories, self._read_s, max(at_s, self._read_s))
         self._read_s = window.end_s
         self._read_j += window.energy_j
         return self._read_j, window.error_j, window.quality
@@ -103,9 +105,9 @@ class HostMeter:
 
 
 @contextmanager
-def metering(gpus: Sequence[NvmlGpu]) -> Generator[HostMeter]:
+def metering(gpus: Sequence[NvmlGpu]) -> Generator[BenchMeter]:
     """Meter GPUs inside a block."""
-    meter = HostMeter(gpus)
+    meter = BenchMeter(gpus)
     try:
         yield meter
     finally:

@@ -18,10 +18,10 @@ from rich.live import Live
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate, remove_state
 from steppe.fleet.controller.controller import METER_DELAY_S
-from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.bookkeeper import RunTotalsSoFar
 from steppe.fleet.driver.driver import FleetDriver, Taken
-from steppe.fleet.stale_runs import gpus_file, state_folder, sweep_leftovers
-from steppe.frontier.file import Subject, write_frontier
+from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
+from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.models.store import get_model
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
@@ -63,7 +63,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
     def say(line: str) -> None:
         console.print(f"[dim]{line}[/dim]")
 
-    sweep_leftovers(state_folder())
+    remove_stale_runs(state_folder())
     check_inputs(config)
     if config.engine.kind == "vllm":
         get_model(config.model.name, progress=say)
@@ -78,7 +78,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
                 driver.stop()
                 if state is not None:
                     remove_state(state)
-                sweep_leftovers(state_folder(), ended=os.getpid())
+                remove_stale_runs(state_folder(), ended=os.getpid())
 
 
 def _emulate(config: RunConfig) -> Path | None:
@@ -90,7 +90,7 @@ def _emulate(config: RunConfig) -> Path | None:
     return state
 
 
-class Run:
+class LiveRun:
     """A running fleet that is watched and written down.
 
     Attributes:
@@ -122,7 +122,7 @@ class Run:
                 gpu.name for node in self._driver.crew.nodes.values() for gpu in node.info.gpus
             }
             model, each = self._plan.config.model.name, self._plan.config.fleet.gpus_per_replica
-            subject = Subject(model, ", ".join(sorted(cards)), each)
+            subject = FrontierSubject(model, ", ".join(sorted(cards)), each)
             written = partial(write_frontier, frontier, subject=subject)
             self._recorder.leave("frontier.yaml", written)
         self._driver.begin(frontier)
@@ -154,12 +154,12 @@ class Run:
         with staying():
             return self._sum_up(self._end())
 
-    def _end(self) -> Books:
+    def _end(self) -> RunTotalsSoFar:
         left, books = self._driver.end()
         self._write_down(left)
         return books
 
-    def _sum_up(self, books: Books) -> Summary | None:
+    def _sum_up(self, books: RunTotalsSoFar) -> Summary | None:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
@@ -215,7 +215,7 @@ class Run:
         return self._history[-1] if self._history else None
 
 
-def _totals(books: Books) -> RunTotals:
+def _totals(books: RunTotalsSoFar) -> RunTotals:
     return RunTotals(
         duration_s=books.duration_s,
         energy_source=books.energy_source,

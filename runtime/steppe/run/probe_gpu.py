@@ -61,7 +61,7 @@ class Loads:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ProbeSubject:
     """A GPU that nobody uses.
 
     Attributes:
@@ -78,20 +78,20 @@ class Subject:
 
 
 @contextmanager
-def opened(index: int, emulated: str | None) -> Generator[Subject]:
+def opened(index: int, emulated: str | None) -> Generator[ProbeSubject]:
     """Open a GPU that nobody uses."""
     if emulated is None:
         with needing_gpus("--emulated l4 probes an emulated one"):
             card = choose_gpus([index])[0]
         refuse_shared([card])
         unseen = GpuWatch([card]).most_processes() is None
-        yield Subject(card, _kernel_probes, None, UNSEEN if unseen else "")
+        yield ProbeSubject(card, _kernel_probes, None, UNSEEN if unseen else "")
         return
     state = gpus_file(os.getpid())
     emulator = activate(emulated, 1, state)
     try:
         rates = emulated_rates(emulated)
-        yield Subject(choose_gpus([0])[0], partial(emulated_loads, emulator, rates), rates)
+        yield ProbeSubject(choose_gpus([0])[0], partial(emulated_loads, emulator, rates), rates)
     finally:
         remove_state(state)
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from steppe.errors import InfeasibleError
-from steppe.frontier.file import Subject, write_frontier
+from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.measure.interchange import write_ml_energy
 from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
@@ -41,7 +41,9 @@ def conclude(
     try:
         frontier = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
         gpus = ", ".join(sorted(set(head.provenance.gpus)))
-        write_frontier(frontier, out / FRONTIER_FILE, Subject(head.provenance.model, gpus or None))
+        write_frontier(
+            frontier, out / FRONTIER_FILE, FrontierSubject(head.provenance.model, gpus or None)
+        )
     except InfeasibleError as error:
         console.print(f"[red]no {FRONTIER_FILE}: {error}[/red]")
     points = bench_points(results)

@@ -17,8 +17,8 @@ from steppe.device.nvml import NvmlGpu
 from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
-from steppe.fleet.driver.fleet_actors import Crew
-from steppe.fleet.messages import Reading
+from steppe.fleet.driver.fleet_actors import FleetActors
+from steppe.fleet.messages import ReplicaTotals
 from steppe.fleet.node.gpu_meters import best_quality
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
@@ -32,7 +32,7 @@ from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.run.host_meter import (
     REST_S,
-    HostMeter,
+    BenchMeter,
     choose_gpus,
     clock_setter,
     counter_period_s,
@@ -70,14 +70,14 @@ class Ready:
 class FleetSubject:
     """One replica of a running fleet."""
 
-    def __init__(self, crew: Crew, name: str) -> None:
+    def __init__(self, crew: FleetActors, name: str) -> None:
         self._crew, self._name = crew, name
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         """Set the limits and wait until the node has them."""
         self._crew.set_point(self._name, clock_mhz, batch_limit)
 
-    def reading(self) -> Reading:
+    def reading(self) -> ReplicaTotals:
         """Return totals and state now."""
         return self._crew.reading(self._name)
 
@@ -137,7 +137,7 @@ def _see_nothing() -> None:
     """Look at GPUs of another host: nothing can be seen from here."""
 
 
-def _rest(crew: Crew, names: list[str], bare_w: float | None, gpus_each: int) -> RestWatts:
+def _rest(crew: FleetActors, names: list[str], bare_w: float | None, gpus_each: int) -> RestWatts:
     """Measure loaded idle at a free clock, then at the lowest, then asleep."""
     highest = max(crew.clocks_mhz(names[0]), default=0)
     for name in names:
@@ -263,6 +263,6 @@ def url_ready(asked: UrlAsked) -> Generator[Ready]:
         )
 
 
-def _idle_w(meter: HostMeter) -> float:
+def _idle_w(meter: BenchMeter) -> float:
     time.sleep(SETTLE_S)
     return meter.mean_w()

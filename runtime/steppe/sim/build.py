@@ -8,7 +8,7 @@ from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunCo
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
-from steppe.control.shortage_forecast import Points
+from steppe.control.shortage_forecast import ShortagePoints
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
@@ -16,14 +16,14 @@ from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
 from steppe.roofline.gpu_spec import Sharding
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.step_model import StepModel
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gate import Patience
 from steppe.sim.points import Lengths
-from steppe.sim.request import Arrival
+from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Failure, Scenario
 
 SYNTHETIC_CHUNK_TOKENS = 256
@@ -168,7 +168,7 @@ def scenario_of(
     config: RunConfig,
     fleet: FleetSettings,
     frontier: Frontier,
-    arrivals: tuple[Arrival, ...],
+    arrivals: tuple[SimulatedArrival, ...],
     policy: Policy | None = None,
 ) -> Scenario:
     """Return the run that a configuration describes.
@@ -195,11 +195,11 @@ def scenario_of(
         duration_s=config.sim.duration_s,
         failures=tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures),
         lead_s=config.control.lead_s,
-        points=Points.of(frontier, config.slo.tpot_s),
+        points=ShortagePoints.of(frontier, config.slo.tpot_s),
     )
 
 
-def _require_room(engine: EngineLimits, arrivals: tuple[Arrival, ...]) -> None:
+def _require_room(engine: BatchLimits, arrivals: tuple[SimulatedArrival, ...]) -> None:
     largest = max((a.prompt_tokens + a.output_tokens for a in arrivals), default=0)
     if largest > engine.kv_tokens:
         raise ConfigError(f"sim.kv_tokens: a request needs {largest}, found {engine.kv_tokens}")
@@ -213,13 +213,13 @@ def _kv_tokens(config: RunConfig, replica: ModelledReplica) -> int | None:
     return config.sim.kv_tokens or replica.kv_tokens
 
 
-def _engine_limits(engine: EngineSection, kv_tokens: int | None) -> EngineLimits:
+def _engine_limits(engine: EngineSection, kv_tokens: int | None) -> BatchLimits:
     most = _UNLIMITED if kv_tokens is None else kv_tokens
     if engine.kind == "synthetic":
-        return EngineLimits(_UNLIMITED, SYNTHETIC_CHUNK_TOKENS, most)
+        return BatchLimits(_UNLIMITED, SYNTHETIC_CHUNK_TOKENS, most)
     if engine.max_tokens_per_step < engine.max_batch_limit:
         raise ConfigError(
             f"engine.max_tokens_per_step: a simulation needs at least the largest batch limit, "
             f"{engine.max_batch_limit}, found {engine.max_tokens_per_step}"
         )
-    return EngineLimits(engine.max_tokens_per_step, _UNLIMITED, most)
+    return BatchLimits(engine.max_tokens_per_step, _UNLIMITED, most)

@@ -13,11 +13,11 @@ from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.replica import Replica, Stepped
+from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
-from steppe.sim.gate import Gate, Patience
-from steppe.sim.member import Member
-from steppe.sim.request import Arrival, Request
+from steppe.sim.gate import Patience, SimulatedGateway
+from steppe.sim.member import SimulatedHandle
+from steppe.sim.request import Request, SimulatedArrival
 
 FROZEN_S = 0.5
 """Windows tell what a sleeper draws that begin so long after it was told to sleep, s."""
@@ -41,7 +41,7 @@ class FleetSettings:
 
 
 @dataclass(slots=True)
-class Books:
+class SimulatedTotals:
     """Energy of a run so far, J."""
 
     energy_j: float = 0.0
@@ -90,22 +90,24 @@ class SimulatedFleet:
         self._settings, self._power, self._queue, self._ended = settings, budget, queue, ended
         kind = settings.kind
         self._members = [
-            Member(
+            SimulatedHandle(
                 f"replica-{index + 1}",
-                Replica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
+                SimulatedReplica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
                 queue,
                 settings.clock_latency_s,
             )
             for index in range(settings.replicas)
         ]
         self._by_name = {member.name: member for member in self._members}
-        self._gate = Gate(settings.replicas, settings.patience, queue, self._send, self._done_with)
+        self._gate = SimulatedGateway(
+            settings.replicas, settings.patience, queue, self._send, self._done_with
+        )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived = 0
         self._settling: list[Request] = []
         self._window = MeterWindow()
         self.seen: Observation | None = None
-        self.books = Books()
+        self.books = SimulatedTotals()
         self.budget: Budget = budget.at(queue.now_s)
 
     def observe(self, now_s: float) -> Observation:
@@ -147,7 +149,7 @@ class SimulatedFleet:
         """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
         self._power.steer(battery_w)
 
-    def arrive(self, number: int, arrival: Arrival) -> None:
+    def arrive(self, number: int, arrival: SimulatedArrival) -> None:
         """Let a client send a request."""
         self._arrived += 1
         self._deferrable_arrived += arrival.rank == DEFERRABLE
@@ -255,7 +257,7 @@ class SimulatedFleet:
         deferrable = (self._deferrable_arrived, self._gate.deferrable)
         return Traffic(now_s, self._arrived, self._answered, tokens, *deferrable)
 
-    def _carry_out(self, action: Action, member: Member) -> None:
+    def _carry_out(self, action: Action, member: SimulatedHandle) -> None:
         lowest_mhz = self._settings.kind.lowest_clock_mhz
         match action:
             case Start():

@@ -31,7 +31,7 @@ class Patience:
     ttft_s: float
 
 
-class Gate:
+class SimulatedGateway:
     """Hands out places at replicas; one that finds none waits.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from steppe.control.state import COMING, ReplicaSeen, ReplicaState
-from steppe.sim.engine.replica import Replica
+from steppe.control.state import COMING, ReplicaObservation, ReplicaState
+from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
 
 CHANGE_PERIOD_S = 1.0
@@ -26,7 +26,7 @@ class Wish:
     handed_s: float
 
 
-class Member:
+class SimulatedHandle:
     """One replica of the fleet.
 
     Attributes:
@@ -54,7 +54,7 @@ class Member:
     )
 
     def __init__(
-        self, name: str, replica: Replica, queue: EventQueue, clock_latency_s: float
+        self, name: str, replica: SimulatedReplica, queue: EventQueue, clock_latency_s: float
     ) -> None:
         self.name, self.replica = name, replica
         self._queue, self._clock_latency_s = queue, clock_latency_s
@@ -87,7 +87,7 @@ class Member:
         taken_s = self._wish.handed_s + self._clock_latency_s
         self._queue.at(taken_s, self._take_clock, self._wish)
 
-    def seen(self, outstanding: int, window_s: float) -> ReplicaSeen:
+    def seen(self, outstanding: int, window_s: float) -> ReplicaObservation:
         """Return what a policy sees; its meter was read over so long, s."""
         is_waking = self._is_waking
         if is_waking:
@@ -95,7 +95,7 @@ class Member:
         starting_w = self.draw_w(window_s) if self.state in COMING else 0.0
         told = (outstanding, is_waking, starting_w, self._is_finishing)
         place = (self.name, self.state, self._since_s, self.clock_mhz, self.batch_limit)
-        return ReplicaSeen(*place, *told)
+        return ReplicaObservation(*place, *told)
 
     @property
     def _is_waking(self) -> bool:

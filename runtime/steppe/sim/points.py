@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.point import OperatingPoint
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_model import StepModel
 
@@ -76,7 +76,7 @@ def _work(prompt_tokens: float, decodes: float, lengths: Lengths) -> StepWork:
     return StepWork(round(prompt_tokens), sequences, context)
 
 
-def _ending(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> float:
+def _ending(engine: BatchLimits, batch_limit: int, lengths: Lengths) -> float:
     """Return how many requests end in a mean step."""
     prompt_steps = lengths.prompt_tokens / _chunk_tokens(engine, lengths)
     fitting = engine.kv_tokens // (lengths.prompt_tokens + lengths.output_tokens / 2)
@@ -85,7 +85,7 @@ def _ending(engine: EngineLimits, batch_limit: int, lengths: Lengths) -> float:
     return min(by_batch, by_tokens)
 
 
-def _chunk_tokens(engine: EngineLimits, lengths: Lengths) -> float:
+def _chunk_tokens(engine: BatchLimits, lengths: Lengths) -> float:
     return min(lengths.prompt_tokens, engine.chunk_tokens, engine.tokens_per_step)
 
 

@@ -11,7 +11,7 @@ ENERGY_SOURCE = "modelled"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class SimulatedArrival:
     """A request that a client will send.
 
     Attributes:
@@ -54,7 +54,7 @@ class Request:
         "replica",
     )
 
-    def __init__(self, number: int, arrival: Arrival) -> None:
+    def __init__(self, number: int, arrival: SimulatedArrival) -> None:
         self.number = number
         self.arrival = arrival
         self.first_s: float | None = None

@@ -9,7 +9,7 @@ from typing import Protocol
 from steppe.control.loop import ControlLoop
 from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
-from steppe.control.shortage_forecast import Lookout, Points
+from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
@@ -17,7 +17,7 @@ from steppe.report.shortage_log import ShortageLog
 from steppe.report.shortages import shortage_ticks
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
-from steppe.sim.request import ENERGY_SOURCE, Arrival, Request
+from steppe.sim.request import ENERGY_SOURCE, Request, SimulatedArrival
 
 METER_PERIOD_S = 0.1
 """An energy counter shows a change at its next tick, s."""
@@ -25,7 +25,7 @@ METER_LAG_S = 0.05
 """The last tick of the counters lies so long before a control tick, s: their mean lag."""
 
 
-class Journal(Protocol):
+class RunWriter(Protocol):
     """Takes what a run writes down, as `report.recorder.Recorder` does."""
 
     def tick(self, record: TickRecord) -> None:
@@ -70,14 +70,14 @@ class Scenario:
     policy: Policy
     drain_rule: DrainRule
     budget: PowerBudget
-    arrivals: Iterable[Arrival]
+    arrivals: Iterable[SimulatedArrival]
     duration_s: float
     failures: tuple[Failure, ...] = ()
     lead_s: float = 0.0
-    points: Points | None = None
+    points: ShortagePoints | None = None
 
 
-def simulate(scenario: Scenario, period_s: float, journal: Journal) -> RunTotals:
+def simulate(scenario: Scenario, period_s: float, journal: RunWriter) -> RunTotals:
     """Run a scenario in virtual time and write it down.
 
     As live, the first tick sets the first limits and the second is the first to be written
@@ -109,7 +109,7 @@ def simulate(scenario: Scenario, period_s: float, journal: Journal) -> RunTotals
 class _Run:
     """The events that come from outside the fleet: arrivals, ticks, meters, failures."""
 
-    def __init__(self, scenario: Scenario, period_s: float, journal: Journal) -> None:
+    def __init__(self, scenario: Scenario, period_s: float, journal: RunWriter) -> None:
         self.queue = EventQueue()
         self._journal = journal
         self.fleet = SimulatedFleet(
@@ -118,7 +118,7 @@ class _Run:
         times = TickTimes(scenario.budget.watts_at, period_s, scenario.lead_s)
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         points, forecast = scenario.points, scenario.budget.forecast
-        self._lookout = None if points is None else Lookout(points, forecast)
+        self._lookout = None if points is None else ShortageMonitor(points, forecast)
         self._shortage_log = ShortageLog()
         self._last_s = 0.0
         self._last_budget_w: float | None = None
@@ -151,12 +151,14 @@ class _Run:
         assert self.fleet.seen is not None, "the loop observed the fleet"
         return () if self._lookout is None else shortage_ticks(self._lookout.look(self.fleet.seen))
 
-    def _expect_arrival(self, arrivals: Iterator[Arrival]) -> None:
+    def _expect_arrival(self, arrivals: Iterator[SimulatedArrival]) -> None:
         arrival = next(arrivals, None)
         if arrival is not None:
             self.queue.at(arrival.at_s, self._arrive, (arrival, arrivals))
 
-    def _arrive(self, now_s: float, subject: tuple[Arrival, Iterator[Arrival]]) -> None:
+    def _arrive(
+        self, now_s: float, subject: tuple[SimulatedArrival, Iterator[SimulatedArrival]]
+    ) -> None:
         arrival, arrivals = subject
         self._number += 1
         self.fleet.arrive(self._number, arrival)

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.control.horizon.bounds import DayAhead, Planned
+from steppe.control.horizon.bounds import HorizonBounds, HorizonForecast
 from steppe.control.horizon.inputs import HorizonTerms
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import AwakeBounds
 from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import Action, DrainRule, Start, reconcile
-from steppe.control.state import DeferrableSeen, Observation, ReplicaState
+from steppe.control.state import DeferrableWork, Observation, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
 from steppe.power.budget import PowerBudget, SiteTerms
-from steppe.power.supply import Replay, TraceClock
+from steppe.power.supply import TraceClock, TraceReplay
 from steppe.power.trace import SupplyTrace
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
@@ -40,10 +40,14 @@ class Weather:
         return [(now_s + s, self.later_w if s >= STEP_S else self.watts) for s in ahead_s]
 
 
-def planned(frontier: Frontier, weather: Weather, replicas: int, wake_j: float = 0.0) -> Planned:
+def planned(
+    frontier: Frontier, weather: Weather, replicas: int, wake_j: float = 0.0
+) -> HorizonBounds:
     terms = HorizonTerms(frontier, replicas, wake_j, STEP_S)
     follow = FollowBudget(frontier, frontier.floor.draw_w)
-    return Planned(follow, DayAhead(terms, weather.ahead, 6, low_share=0.8), every_s=60.0)
+    return HorizonBounds(
+        follow, HorizonForecast(terms, weather.ahead, 6, low_share=0.8), every_s=60.0
+    )
 
 
 def test_the_horizon_is_looked_at_once_in_a_while(frontier: Frontier, fleets: Any) -> None:
@@ -96,11 +100,11 @@ def test_the_budget_is_stronger_than_the_horizon(frontier: Frontier, fleets: Any
     assert plan.feasible
 
 
-def with_battery(frontier: Frontier, weather: Weather, stored_j: float) -> Planned:
+def with_battery(frontier: Frontier, weather: Weather, stored_j: float) -> HorizonBounds:
     battery = Battery(1e5, 100.0, 100.0)
     terms = HorizonTerms(frontier, 4, 0.0, STEP_S, battery)
-    ahead = DayAhead(terms, weather.ahead, 6, 0.8, lambda: stored_j)
-    return Planned(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
+    ahead = HorizonForecast(terms, weather.ahead, 6, 0.8, lambda: stored_j)
+    return HorizonBounds(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
 
 
 def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
@@ -143,7 +147,7 @@ def test_what_may_wait_is_planned_for_when_the_wind_comes_unless_it_is_due_befor
     horizon = with_battery(frontier, Weather(lull_w, full_w), 0.0).horizon
     patient = replace(horizon.terms, patience_s=patience_steps * STEP_S)
     queue = replace(fleets.of([ASLEEP] * 4, lull_w, waiting=50).seen, demand_tps=0.0)
-    seen = replace(queue, deferrable=DeferrableSeen(0.0, 50, tokens))
+    seen = replace(queue, deferrable=DeferrableWork(0.0, 50, tokens))
     plan = replace(horizon, terms=patient).look(seen, 1.0)
     assert plan.firm_tps == pytest.approx([0.0] * 6)
     assert plan.late_tokens == pytest.approx(tokens / patience_steps)
@@ -220,7 +224,7 @@ class Sited:
         cut = SupplyTrace((0.0, 30.0, 30.01, 2000.0), (400.0, 400.0, 110.0, 110.0), None)
         self.fleet, self.drawn_w = fleet, 0.0
         self.budget = PowerBudget(
-            supplies=(Replay(cut, 0.0),),
+            supplies=(TraceReplay(cut, 0.0),),
             clock=TraceClock(0.0, 1.0),
             terms=SiteTerms(0.0, 0.0, 5.0, 1.0, 0.0),
             battery=Battery(40_000.0, 60.0, 60.0),
@@ -247,8 +251,8 @@ def test_nothing_is_charged_with_watts_that_a_cut_foretold_will_take(
     site = Sited(fleets.of([AWAKE] * 4, 400.0))
     assert site.budget.store is not None
     terms = HorizonTerms(frontier, 4, 0.0, 60.0, site.budget.store.battery)
-    ahead = DayAhead(terms, site.budget.store.forecast, 20, 0.8, site.budget.store.stored_j)
-    policy = Planned(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
+    ahead = HorizonForecast(terms, site.budget.store.forecast, 20, 0.8, site.budget.store.stored_j)
+    policy = HorizonBounds(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
     times = TickTimes(site.budget.watts_at, 1.0, lead_s)
     loop = ControlLoop(site, policy, DrainRule(frontier.drain, 30.0), times)
     now_s, awake = 0.0, []

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonPlan, HorizonTerms
+from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonPlan, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
@@ -23,11 +23,11 @@ def served(plan: HorizonPlan) -> float:
 
 
 @st.composite
-def expectations(draw: st.DrawFn) -> Ahead:
+def expectations(draw: st.DrawFn) -> HorizonInputs:
     supply_w = draw(st.lists(st.floats(0, 400), min_size=1, max_size=12))
     steps, tokens = len(supply_w), draw(st.floats(0, 1e6))
     comes, more = draw(st.integers(0, steps - 1)), draw(st.floats(0, 1e6))
-    return Ahead(
+    return HorizonInputs(
         supply_w,
         [draw(st.floats(0, 1000))] * steps,
         (Deferrable(steps // 2, tokens), Deferrable(min(comes + 2, steps - 1), more, comes)),
@@ -39,7 +39,7 @@ def expectations(draw: st.DrawFn) -> Ahead:
 @settings(deadline=None)
 @given(expectations())
 def test_energy_balances_and_the_battery_is_never_below_empty_or_above_full(
-    frontier: Frontier, ahead: Ahead
+    frontier: Frontier, ahead: HorizonInputs
 ) -> None:
     plan = plan_horizon(terms_of(frontier), ahead)
     supply_w, tokens = np.array(ahead.supply_w), sum(work.tokens for work in ahead.work)
@@ -57,7 +57,7 @@ def test_energy_balances_and_the_battery_is_never_below_empty_or_above_full(
 @settings(deadline=None)
 @given(expectations())
 def test_deferrable_work_runs_after_it_comes_and_what_is_not_late_before_it_is_due(
-    frontier: Frontier, ahead: Ahead
+    frontier: Frontier, ahead: HorizonInputs
 ) -> None:
     plan, steps = plan_horizon(terms_of(frontier), ahead), range(len(ahead.supply_w))
     ran = np.cumsum(plan.deferred_tps) * STEP_S
@@ -69,7 +69,7 @@ def test_deferrable_work_runs_after_it_comes_and_what_is_not_late_before_it_is_d
 
 def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -> None:
     floor_w = REPLICAS * frontier.asleep_w
-    ahead = Ahead([floor_w - 5.0, floor_w], [100.0, 100.0])
+    ahead = HorizonInputs([floor_w - 5.0, floor_w], [100.0, 100.0])
     plan = plan_horizon(terms_of(frontier), ahead)
     assert plan.short_w == pytest.approx((5.0, 0.0), abs=1e-6)
     assert plan.firm_tps == pytest.approx((0.0, 0.0), abs=1e-6)
@@ -78,7 +78,7 @@ def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -
 @pytest.mark.parametrize("stored_j", [500.0, 1500.0, 4000.0])
 def test_what_is_short_is_short_as_late_as_can_be(frontier: Frontier, stored_j: float) -> None:
     battery = Battery(4320.0, 160.0, 160.0, 0.95, 0.95)
-    ahead = Ahead([0.0] * 15, [0.0] * 15, (), 0, stored_j)
+    ahead = HorizonInputs([0.0] * 15, [0.0] * 15, (), 0, stored_j)
     short_w = plan_horizon(terms_of(frontier, store=battery), ahead).short_w
     assert list(short_w) == sorted(short_w)
     assert short_w[0] < short_w[-1]
@@ -88,8 +88,10 @@ def test_a_surplus_before_a_lull_is_stored_for_it(frontier: Frontier) -> None:
     demand_tps = [frontier.full.output_tps] * 4
     supply_w = [300.0, 300.0, 50.0, 50.0]
     full = Battery(1e6, 200.0, 200.0)
-    none = plan_horizon(terms_of(frontier, store=Battery(0, 0, 0)), Ahead(supply_w, demand_tps))
-    some = plan_horizon(terms_of(frontier, store=full), Ahead(supply_w, demand_tps))
+    none = plan_horizon(
+        terms_of(frontier, store=Battery(0, 0, 0)), HorizonInputs(supply_w, demand_tps)
+    )
+    some = plan_horizon(terms_of(frontier, store=full), HorizonInputs(supply_w, demand_tps))
     assert max(some.charge_w[:2]) > 0
     assert served(some) > 1.5 * served(none)
 
@@ -98,18 +100,18 @@ def test_deferrable_work_waits_for_the_sun_and_meets_its_time(frontier: Frontier
     lull_w, sun_w = REPLICAS * frontier.asleep_w, REPLICAS * frontier.full.draw_w
     tokens = 0.5 * REPLICAS * frontier.full.output_tps * STEP_S
     terms = terms_of(frontier, store=Battery(0, 0, 0))
-    ahead = Ahead([lull_w, lull_w, sun_w, lull_w], [0.0] * 4, (Deferrable(3, tokens),))
+    ahead = HorizonInputs([lull_w, lull_w, sun_w, lull_w], [0.0] * 4, (Deferrable(3, tokens),))
     plan = plan_horizon(terms, ahead)
     assert plan.deferred_tps[2] * STEP_S == pytest.approx(tokens)
     assert plan.late_tokens == pytest.approx(0.0, abs=1e-3)
-    late = plan_horizon(terms, Ahead(ahead.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
+    late = plan_horizon(terms, HorizonInputs(ahead.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
     assert late.late_tokens == pytest.approx(tokens)
 
 
 def test_deferrable_work_runs_as_soon_as_there_are_watts(frontier: Frontier) -> None:
     tokens = 0.4 * REPLICAS * frontier.full.output_tps * STEP_S
     terms, sun_w = terms_of(frontier, store=Battery(0, 0, 0)), REPLICAS * frontier.full.draw_w
-    plan = plan_horizon(terms, Ahead([sun_w] * 4, [0.0] * 4, (Deferrable(4, tokens),)))
+    plan = plan_horizon(terms, HorizonInputs([sun_w] * 4, [0.0] * 4, (Deferrable(4, tokens),)))
     assert plan.deferred_tps[0] * STEP_S == pytest.approx(tokens)
 
 
@@ -122,16 +124,16 @@ def test_a_replica_stays_warm_through_a_lull_shorter_than_its_break_even(
     one = frontier.full.output_tps
     demand_tps = [0.0] * lull_steps + [one]
     supply_w = [1000.0] * len(demand_tps)
-    plan = plan_horizon(terms_of(frontier, wake_j), Ahead(supply_w, demand_tps, awake=4))
+    plan = plan_horizon(terms_of(frontier, wake_j), HorizonInputs(supply_w, demand_tps, awake=4))
     assert (plan.bounds.most >= 1) is warm
-    cold = plan_horizon(terms_of(frontier), Ahead(supply_w, demand_tps, awake=4))
+    cold = plan_horizon(terms_of(frontier), HorizonInputs(supply_w, demand_tps, awake=4))
     assert cold.bounds.most == 0
 
 
 def test_the_bounds_are_the_whole_numbers_around_the_first_step(frontier: Frontier) -> None:
     for share in (0.0, 0.3, 1.0):
         tps = share * REPLICAS * frontier.full.output_tps
-        plan = plan_horizon(terms_of(frontier), Ahead([1000.0], [tps]))
+        plan = plan_horizon(terms_of(frontier), HorizonInputs([1000.0], [tps]))
         assert plan.bounds.least <= plan.awake[0] + 1e-6
         assert plan.bounds.most >= plan.awake[0] - 1e-6
         assert plan.bounds.most - plan.bounds.least <= 1

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from steppe.config import ControlSection, HorizonSection
 from steppe.config.control import PolicyName
-from steppe.control.horizon.bounds import Planned
+from steppe.control.horizon.bounds import HorizonBounds
 from steppe.control.policy.choose import PoolFacts, make_policy
-from steppe.control.policy.damping import Dwelling, Ramped
-from steppe.control.policy.draw_feedback import Corrected
-from steppe.control.policy.raise_batch_limits import Loosened
+from steppe.control.policy.damping import Ramp, ScaleDownDelay
+from steppe.control.policy.draw_feedback import DrawFeedback
+from steppe.control.policy.raise_batch_limits import RaiseBatchLimits
 from steppe.control.state import ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
@@ -49,11 +49,11 @@ def test_every_policy_that_can_be_asked_for_decides(
 
 def test_the_default_follows_the_budget_with_feedback_ramp_and_dwell(frontier: Frontier) -> None:
     policy = make_policy(ControlSection(), facts(frontier))
-    assert isinstance(policy, Corrected)
-    assert isinstance(policy.inner, Ramped)
+    assert isinstance(policy, DrawFeedback)
+    assert isinstance(policy.inner, Ramp)
     assert policy.inner.rise_w_per_s == pytest.approx(0.25 * 4 * frontier.full.draw_w)
-    assert isinstance(policy.inner.inner, Loosened)
-    assert isinstance(policy.inner.inner.inner, Dwelling)
+    assert isinstance(policy.inner.inner, RaiseBatchLimits)
+    assert isinstance(policy.inner.inner.inner, ScaleDownDelay)
 
 
 @pytest.mark.parametrize("slo_s", [0.01, 0.05, 0.2])
@@ -72,7 +72,7 @@ def test_the_budget_is_followed_at_points_that_keep_the_slo_if_any_does(
 def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fleets: Any) -> None:
     horizon = HorizonSection(step_s=600, steps=6)
     policy: Any = make_policy(section("follow_budget", horizon=horizon), facts(frontier))
-    assert isinstance(policy.inner.inner.inner.inner, Planned)
+    assert isinstance(policy.inner.inner.inner.inner, HorizonBounds)
     assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).seen).awake
 
 

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.decode_only_draw import MOST_DEPTH, Dip, FilledUp, full_share
-from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.decode_only_draw import (
+    MOST_DEPTH,
+    DecodeOnlyDraw,
+    ReclaimUnderdraw,
+    full_share,
+)
+from steppe.control.policy.draw_feedback import DrawFeedback
 from steppe.control.policy.margin import Margin
 from steppe.control.policy.policies import BoundedPolicy, FollowBudget
 from steppe.control.state import Observation, ReplicaState
@@ -43,7 +48,7 @@ def test_who_is_soon_within_its_limit_counts_little(fleets: Any) -> None:
 
 
 def test_an_error_teaches_more_the_more_of_the_draw_admits_nobody() -> None:
-    few, most = Dip(), Dip()
+    few, most = DecodeOnlyDraw(), DecodeOnlyDraw()
     assert few.explains(-0.03, 0.25)
     assert most.explains(-0.03, 0.75)
     assert 0.0 < few.depth < most.depth < 0.03
@@ -70,7 +75,7 @@ class Plant:
     def decide(self, seen: Observation) -> Plan:
         return plan_of(self.points.pop(0))
 
-    def run(self, policy: Corrected, seen: Observation) -> None:
+    def run(self, policy: DrawFeedback, seen: Observation) -> None:
         while self.points:
             plan = policy.decide(seen)
             draw_w = plan.draw_w * (1 - self.depth * full_share(seen, plan))
@@ -79,7 +84,7 @@ class Plant:
 
 def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
     plant = Plant([SMALL] * 40, 0.06)
-    policy = Corrected(plant, Margin(0.0, 1e-3), 0.0)
+    policy = DrawFeedback(plant, Margin(0.0, 1e-3), 0.0)
     plant.run(policy, holding(fleets, 200))
     assert policy.dip.depth == pytest.approx(0.06, rel=0.01)
     assert policy.ratio == 1.0
@@ -87,7 +92,7 @@ def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: A
 
 def test_a_fleet_that_draws_too_much_is_believed_in_a_dip_as_well(fleets: Any) -> None:
     plant = Plant([SMALL] * 60, -0.1)
-    policy = Corrected(plant, Margin(0.0, 1e-3), 0.0)
+    policy = DrawFeedback(plant, Margin(0.0, 1e-3), 0.0)
     plant.run(policy, holding(fleets, 200))
     assert policy.dip.depth == 0.0
     assert policy.ratio == pytest.approx(1.1, rel=0.01)
@@ -95,7 +100,7 @@ def test_a_fleet_that_draws_too_much_is_believed_in_a_dip_as_well(fleets: Any) -
 
 @given(st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(0, 1)), max_size=50))
 def test_a_dip_is_never_believed_to_be_deeper_than_it_may_be(errors: Any) -> None:
-    dip = Dip()
+    dip = DecodeOnlyDraw()
     for error, share in errors:
         dip.explains(error, share)
         assert 0 <= dip.depth <= MOST_DEPTH
@@ -106,8 +111,8 @@ def test_a_dip_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
     seen = replace(holding(fleets, 200, 200), budget_w=95.0)
     inner = FollowBudget(Frontier((SMALL, LARGE), 16.0, 20.0, "modelled"), 40.0)
     assert inner.decide(seen).awake == (SMALL, SMALL)
-    assert FilledUp(inner, Dip(0.1)).decide(seen).awake == (SMALL, SMALL)
-    assert FilledUp(inner, Dip(0.15)).decide(seen).awake == (LARGE, SMALL)
+    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.1)).decide(seen).awake == (SMALL, SMALL)
+    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.15)).decide(seen).awake == (LARGE, SMALL)
 
 
 def test_a_dip_is_not_filled_up_with_a_plan_that_gives_fewer_tokens(fleets: Any) -> None:
@@ -118,14 +123,14 @@ def test_a_dip_is_not_filled_up_with_a_plan_that_gives_fewer_tokens(fleets: Any)
             return plan_of(slow if seen.budget_w > 40.0 else SMALL)
 
     seen = replace(holding(fleets, 300), budget_w=40.0)
-    assert FilledUp(Wasteful(), Dip(MOST_DEPTH)).decide(seen).awake == (SMALL,)
+    assert ReclaimUnderdraw(Wasteful(), DecodeOnlyDraw(MOST_DEPTH)).decide(seen).awake == (SMALL,)
 
 
 def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:
-    dip, depth = Dip(), 0.15
+    dip, depth = DecodeOnlyDraw(), 0.15
     frontier = Frontier((SMALL, LARGE), 16.0, 20.0, "modelled")
-    filled_up = FilledUp(FollowBudget(frontier, 40.0), dip)
-    policy = Corrected(filled_up, Margin(0.0, 1e-3), frontier.asleep_w, dip)
+    filled_up = ReclaimUnderdraw(FollowBudget(frontier, 40.0), dip)
+    policy = DrawFeedback(filled_up, Margin(0.0, 1e-3), frontier.asleep_w, dip)
     seen = replace(holding(fleets, 200, 200), budget_w=95.0)
     draws_w = []
     for _ in range(20):
@@ -150,7 +155,7 @@ def test_a_plan_that_fills_a_dip_draws_no_more_than_the_budget_or_else_the_inner
 ) -> None:
     seen = replace(holding(fleets, *outstanding), budget_w=budget_w)
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    before, plan = inner.decide(seen), FilledUp(inner, Dip(depth)).decide(seen)
+    before, plan = inner.decide(seen), ReclaimUnderdraw(inner, DecodeOnlyDraw(depth)).decide(seen)
     drawn_w = plan.draw_w * (1 - depth * full_share(seen, plan))
     assert drawn_w <= max(budget_w, before.draw_w) + 1e-9
     assert plan.output_tps >= before.output_tps - 1e-9

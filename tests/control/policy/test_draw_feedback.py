@@ -16,7 +16,7 @@ from steppe.control.policy.draw_feedback import (
     LEAST_REST_S,
     MOST_CORRECTION,
     MOST_REST_S,
-    Corrected,
+    DrawFeedback,
 )
 from steppe.control.policy.margin import Margin
 from steppe.control.policy.policies import FollowBudget
@@ -48,7 +48,7 @@ def later(seen: Observation, **changes: Any) -> Observation:
     return replace(seen, now_s=seen.now_s + 1.0, **changes)
 
 
-def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> list[float]:
+def follow(policy: DrawFeedback, seen: Observation, bias: float, ticks: int) -> list[float]:
     """Return the draw of a plant that draws `bias` times what is planned, tick by tick, W."""
     draws_w = []
     for _ in range(ticks):
@@ -62,14 +62,14 @@ def follow(policy: Corrected, seen: Observation, bias: float, ticks: int) -> lis
 def test_the_draw_of_a_biased_plant_converges_to_the_budget_less_its_margin(
     fleets: Any, bias: float
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, bias, 120)
     assert policy.ratio == pytest.approx(bias, rel=1e-3)
     assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
 
 
 def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE] * 2, 100.0).seen, 1.1, 120)
     assert draws_w[0] > 100.0
     assert max(draws_w[10:]) <= 100.0
@@ -87,7 +87,7 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget(fleets: A
 def test_nothing_is_learned_where_the_error_has_other_causes(
     fleets: Any, change: dict[str, Any]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of(change.pop("states", [AWAKE] * 2), 100.0).seen
     for _ in range(20):
         policy.decide(seen := later(seen, **{"draw_w": 150.0, **change}))
@@ -98,20 +98,20 @@ def test_nothing_is_learned_where_the_error_has_other_causes(
 def test_a_draw_that_stays_above_its_plan_while_a_replica_starts_or_drains_is_corrected(
     fleets: Any, state: ReplicaState
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     draws_w = follow(policy, fleets.of([AWAKE, state], 100.0).seen, 1.1, 60)
     assert draws_w[1] > 100.0
     assert max(draws_w[10:]) <= 100.0
 
 
 def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     follow(policy, replace(fleets.of([AWAKE] * 2, 100.0).seen, waiting=0), 1.1, 60)
     assert policy.ratio == pytest.approx(1.1, rel=1e-3)
 
 
 def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(replicas=1), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE, ASLEEP], 100.0, waiting=0).seen
     frozen = replace(seen.replicas[1], outstanding=5)
     seen = replace(seen, replicas=(seen.replicas[0], frozen))
@@ -125,7 +125,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     fleets: Any, draw_w: float, is_believed: bool
 ) -> None:
     inner = Spends(replicas=1)
-    policy = Corrected(inner, Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(inner, Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 5)
     inner.replicas = 2
@@ -137,7 +137,7 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
 def test_the_tick_that_sees_a_replica_wake_in_the_place_of_another_teaches_nothing(
     fleets: Any,
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     waking = replace(seen.replicas[1], is_waking=True)
@@ -147,7 +147,7 @@ def test_the_tick_that_sees_a_replica_wake_in_the_place_of_another_teaches_nothi
 
 
 def test_a_replica_that_is_still_waking_teaches_nothing_however_long_it_takes(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     waking = replace(seen.replicas[1], is_waking=True)
     follow(policy, replace(seen, replicas=(seen.replicas[0], waking)), 0.6, 30)
@@ -157,7 +157,7 @@ def test_a_replica_that_is_still_waking_teaches_nothing_however_long_it_takes(fl
 
 
 def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=19), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(replicas=19), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 19 + [ReplicaState.DRAINING], 100.0).seen
     follow(policy, seen, 0.9, 60)
     assert policy.ratio == pytest.approx(0.9, rel=1e-3)
@@ -168,7 +168,7 @@ def test_a_few_that_drain_of_many_do_not_keep_the_others_from_learning(fleets: A
 def test_the_correction_stays_within_its_bounds_whatever_is_measured(
     fleets: Any, draws_w: list[float]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for draw_w in draws_w:
         plan = policy.decide(seen := later(seen, draw_w=draw_w))
@@ -177,7 +177,7 @@ def test_the_correction_stays_within_its_bounds_whatever_is_measured(
 
 
 def test_a_noisy_plant_gets_a_wider_margin(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     for factor in itertools.islice(itertools.cycle((0.98, 1.02)), 200):
         plan = policy.decide(seen)
@@ -190,7 +190,7 @@ def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few_and_less_only_o
     fleets: Any, awake: int, budget_w: float
 ) -> None:
     inner = Spends(replicas=awake)
-    policy = Corrected(inner, Margin(0.01, 2e-4), 0.0)
+    policy = DrawFeedback(inner, Margin(0.01, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * awake + [ASLEEP] * (16 - awake), 100.0).seen
     policy.decide(seen)
     policy.decide(replace(seen, now_s=1.0, budget_w=budget_w))
@@ -198,7 +198,7 @@ def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few_and_less_only_o
 
 
 def test_an_error_of_the_draw_is_that_of_the_awake_for_sleepers_do_not_spread(fleets: Any) -> None:
-    policy, alone = Corrected(Spends(4), Margin(0.0, 2e-4), asleep_w=10.0), Margin(0.0, 2e-4)
+    policy, alone = DrawFeedback(Spends(4), Margin(0.0, 2e-4), asleep_w=10.0), Margin(0.0, 2e-4)
     seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=202.0))
@@ -210,7 +210,7 @@ def test_an_error_of_the_draw_is_that_of_the_awake_for_sleepers_do_not_spread(fl
 def test_only_a_draw_above_its_aim_makes_the_margin_wider(
     fleets: Any, factor: float, widens: bool
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=factor * 100.0))
@@ -218,7 +218,7 @@ def test_only_a_draw_above_its_aim_makes_the_margin_wider(
 
 
 def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=1), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(replicas=1), Margin(0.0, 2e-4), 0.0)
     follow(policy, fleets.of([AWAKE], 100.0).seen, 1.0, 10)
     swapping = fleets.of([ASLEEP], 100.0).seen
     policy.decide(replace(swapping, now_s=10.0, draw_w=80.0))
@@ -227,7 +227,7 @@ def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing(fleets: 
 
 def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> None:
     inner = Spends(replicas=20)
-    policy = Corrected(inner, Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(inner, Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 20, 100.0).seen
     follow(policy, seen, 1.0, 10)
     inner.replicas = 19
@@ -238,7 +238,7 @@ def test_the_last_step_of_a_replica_that_leaves_teaches_nothing(fleets: Any) -> 
 
 
 def test_a_window_in_which_the_draw_was_on_its_way_teaches_nothing(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, budget_w=107.0, draw_w=100.0))
@@ -250,7 +250,7 @@ def test_a_window_in_which_the_draw_was_on_its_way_teaches_nothing(fleets: Any) 
 
 def test_what_was_learned_keeps_no_fleet_asleep_for_ever(fleets: Any) -> None:
     inner = Spends()
-    policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(inner, Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.2, 20)
     assert inner.budgets_w[-1] < 85.0
@@ -264,7 +264,7 @@ def test_a_night_that_holds_nobody_awake_is_no_reason_to_forget(
     fleets: Any, night_w: float, is_kept: bool
 ) -> None:
     inner = Spends()
-    policy = Corrected(inner, Margin(0.02, 2e-4), asleep_w=10.0, awake_w=20.0)
+    policy = DrawFeedback(inner, Margin(0.02, 2e-4), asleep_w=10.0, awake_w=20.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.2, 20)
     learned = policy.ratio
@@ -278,7 +278,7 @@ def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_eac
     fleets: Any,
 ) -> None:
     inner = Spends()
-    policy = Corrected(inner, Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(inner, Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     now_s, rests = 0.0, []
     for _ in range(6):
@@ -297,7 +297,7 @@ def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_eac
 
 def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do(fleets: Any) -> None:
     inner = Spends(replicas=4)
-    policy = Corrected(inner, Margin(0.02, 2e-4), asleep_w=10.0)
+    policy = DrawFeedback(inner, Margin(0.02, 2e-4), asleep_w=10.0)
     seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
     follow(policy, seen, 1.0, 60)
     margin_w = policy.margin.share(4 / 16) * (200.0 - 12 * 10.0)
@@ -305,7 +305,7 @@ def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do(fleet
 
 
 def test_one_bad_reading_costs_a_few_percent_of_the_power_for_seconds(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.02, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.02, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=500.0))
@@ -314,7 +314,7 @@ def test_one_bad_reading_costs_a_few_percent_of_the_power_for_seconds(fleets: An
 
 
 def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much(fleets: Any) -> None:
-    policy = Corrected(Spends(replicas=3), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(replicas=3), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     policy.margin.variance = 1e-3
     follow(policy, seen, 0.95, 60)
@@ -326,7 +326,7 @@ def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much(fleets:
 def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
     fleets: Any, ticks_s: tuple[float, ...]
 ) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 2e-4), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 2e-4), 0.0)
     seen = fleets.of([AWAKE] * 2, 100.0).seen
     follow(policy, seen, 1.0, 9)
     for now_s, draw_w in zip(ticks_s, (100.0, 90.0, 77.0), strict=False):
@@ -339,7 +339,7 @@ def test_a_budget_that_stays_makes_no_replica_sleep_and_wake_in_turn(
     fleets: Any, frontier: Frontier, replicas: int, budget_w: float
 ) -> None:
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    policy = Corrected(inner, Margin(0.05, 2e-4), frontier.asleep_w)
+    policy = DrawFeedback(inner, Margin(0.05, 2e-4), frontier.asleep_w)
     seen, counts = fleets.of([AWAKE] * replicas, budget_w).seen, []
     for _ in range(20):
         counts.append(len(policy.decide(seen := later(seen)).awake))
@@ -352,7 +352,7 @@ def test_a_fleet_keeps_to_its_budget_whatever_its_awake_and_its_sleepers_draw_be
     fleets: Any, awake: int, bias: float, slept_w: float
 ) -> None:
     asleep = 16 - awake
-    policy = Corrected(Spends(awake, asleep * 10.0), Margin(0.0, 1.0), asleep_w=10.0)
+    policy = DrawFeedback(Spends(awake, asleep * 10.0), Margin(0.0, 1.0), asleep_w=10.0)
     seen, draw_w = fleets.of([AWAKE] * awake + [ASLEEP] * asleep, 600.0).seen, 0.0
     for _ in range(120):
         plan = policy.decide(seen)
@@ -365,7 +365,7 @@ def test_a_cut_that_puts_most_to_sleep_finds_what_was_learned_of_those_that_are_
     fleets: Any,
 ) -> None:
     inner = Spends(replicas=16)
-    policy = Corrected(inner, Margin(0.0, 1.0), asleep_w=10.0)
+    policy = DrawFeedback(inner, Margin(0.0, 1.0), asleep_w=10.0)
     seen = fleets.of([AWAKE] * 16, 1600.0).seen
     follow(policy, seen, 1.2, 60)
     inner.replicas = 4
@@ -374,7 +374,7 @@ def test_a_cut_that_puts_most_to_sleep_finds_what_was_learned_of_those_that_are_
 
 
 def test_what_clocks_take_to_move_is_no_error_of_the_points(fleets: Any) -> None:
-    policy = Corrected(Spends(), Margin(0.0, 1.0), 0.0)
+    policy = DrawFeedback(Spends(), Margin(0.0, 1.0), 0.0)
     seen, last_w = fleets.of([AWAKE] * 2, 100.0).seen, 100.0
     for budget_w in (100.0, 96.0, 92.0, 88.0, 84.0, 80.0, 77.0):
         plan_w = policy.decide(seen := replace(seen, budget_w=budget_w)).draw_w
@@ -384,7 +384,7 @@ def test_what_clocks_take_to_move_is_no_error_of_the_points(fleets: Any) -> None
 
 
 def test_the_fewer_are_awake_the_less_of_their_error_is_believed_at_once(fleets: Any) -> None:
-    policy = Corrected(Spends(4, 120.0), Margin(0.0, 1.0), asleep_w=10.0)
+    policy = DrawFeedback(Spends(4, 120.0), Margin(0.0, 1.0), asleep_w=10.0)
     seen = fleets.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).seen
     follow(policy, seen, 1.0, 10)
     policy.decide(replace(seen, now_s=10.0, draw_w=204.0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.policies import SPARE_SHARE, FollowBudget
 from steppe.control.reconcile import DrainRule, reconcile
-from steppe.control.state import Observation, ReplicaSeen, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -26,7 +26,7 @@ frontiers = st.lists(points, min_size=1, max_size=6).map(
 )
 replicas = st.lists(
     st.builds(
-        ReplicaSeen,
+        ReplicaObservation,
         id=st.uuids().map(str),
         state=st.sampled_from(ReplicaState),
         since_s=st.just(0.0),

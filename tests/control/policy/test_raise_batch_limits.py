@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from steppe.control.plan import Plan
 from steppe.control.policy.policies import FollowBudget
-from steppe.control.policy.raise_batch_limits import Loosened
+from steppe.control.policy.raise_batch_limits import RaiseBatchLimits
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
@@ -33,7 +33,7 @@ class Fixed:
 def loosened(fleets: Any, budget_w: float, *points: OperatingPoint) -> Plan:
     plan = Plan(points, sum(point.draw_w for point in points), draining=1)
     seen = fleets.of([AWAKE] * len(points), budget_w).seen
-    return Loosened(Fixed(plan), FRONTIER).decide(seen)
+    return RaiseBatchLimits(Fixed(plan), FRONTIER).decide(seen)
 
 
 def test_batch_limits_are_as_large_as_the_clocks_and_the_budget_allow(fleets: Any) -> None:
@@ -64,7 +64,7 @@ def test_a_loosened_plan_keeps_the_budget_the_clocks_and_the_order(
 ) -> None:
     seen = fleets.of([AWAKE] * replicas, budget_w, waiting).seen
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    tight, loose = inner.decide(seen), Loosened(inner, frontier).decide(seen)
+    tight, loose = inner.decide(seen), RaiseBatchLimits(inner, frontier).decide(seen)
     assert loose.draw_w <= max(budget_w, tight.draw_w) + 1e-9
     assert loose.slots >= tight.slots
     assert sorted(p.clock_mhz for p in loose.awake) == sorted(p.clock_mhz for p in tight.awake)

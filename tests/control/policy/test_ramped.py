@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.plan import Plan
-from steppe.control.policy.damping import Ramped
+from steppe.control.policy.damping import Ramp
 from steppe.control.state import Observation, ReplicaState
 
 
@@ -29,7 +29,7 @@ def test_a_ramp_falls_at_once_and_rises_by_at_most_its_limit(
     fleets: Any, steps: list[tuple[float, float]]
 ) -> None:
     inner = Asleep()
-    policy = Ramped(inner, rise_w_per_s=20.0, period_s=1.0)
+    policy = Ramp(inner, rise_w_per_s=20.0, period_s=1.0)
     seen = fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen
     now_s = 0.0
     for after_s, budget_w in steps:

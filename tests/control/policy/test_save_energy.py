@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from steppe.control.policy.damping import Dwelling
+from steppe.control.policy.damping import ScaleDownDelay
 from steppe.control.policy.policies import SaveEnergy, at_slo
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaState
@@ -104,7 +104,7 @@ def test_requests_inside_a_sleeping_replica_go_on_as_soon_as_the_budget_holds_it
         for number, replica in enumerate(fleet.seen.replicas)
     )
     fleet.seen = replace(fleet.seen, replicas=held, demand_tps=20.0)
-    policy, rule = Dwelling(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
+    policy, rule = ScaleDownDelay(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
     for tick in range(100):
         seen = fleet.observe(float(tick))
         fleet.apply(reconcile(seen, policy.decide(seen), rule))

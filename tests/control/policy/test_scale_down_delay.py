@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.damping import Dwelling
+from steppe.control.policy.damping import ScaleDownDelay
 from steppe.control.policy.policies import BoundedPolicy, FollowBudget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
@@ -30,8 +30,8 @@ class Wants(BoundedPolicy):
         return Plan((point,) * awake, 50.0 * awake)
 
 
-def dwelling(frontier: Frontier, dwell_s: float = 10.0) -> Dwelling:
-    return Dwelling(FollowBudget(frontier, drain_w=frontier.floor.draw_w), dwell_s)
+def dwelling(frontier: Frontier, dwell_s: float = 10.0) -> ScaleDownDelay:
+    return ScaleDownDelay(FollowBudget(frontier, drain_w=frontier.floor.draw_w), dwell_s)
 
 
 def test_the_number_of_awake_replicas_holds_for_the_dwell_time(
@@ -72,7 +72,7 @@ def test_a_replica_whose_wake_is_a_tick_behind_anothers_sleep_is_not_given_up(
     fleets: Any,
 ) -> None:
     inner = Wants(4)
-    policy = Dwelling(inner, dwell_s=10.0)
+    policy = ScaleDownDelay(inner, dwell_s=10.0)
     policy.decide(fleets.of([AWAKE] * 4 + [ASLEEP], 400.0).seen)
     inner.wanted = 2
     turning = replace(fleets.of([AWAKE] * 3 + [ASLEEP] * 2, 400.0).seen, now_s=1.0)
@@ -96,7 +96,7 @@ def test_a_few_replicas_of_many_are_not_put_to_sleep_for_want_of_use(
         budget_w = share * 10 * frontier.full.draw_w
         at = replace(seen, budget_w=float(budget_w))
         wanted = len(inner.decide(at).awake)
-        found = len(Dwelling(inner, dwell_s=0.0).decide(at).awake)
+        found = len(ScaleDownDelay(inner, dwell_s=0.0).decide(at).awake)
         if wanted == 9:
             found_of_nine.add(found)
         else:
@@ -127,7 +127,7 @@ def test_who_is_wanted_again_stays_for_the_dwell_time_though_others_are_leaving(
     fleets: Any,
 ) -> None:
     inner = Wants(20)
-    policy = Dwelling(inner, dwell_s=10.0)
+    policy = ScaleDownDelay(inner, dwell_s=10.0)
     for now_s, wanted in ((0.0, 20), (1.0, 36), (2.0, 20)):
         inner.wanted = wanted
         policy.decide(replace(fleets.of([AWAKE] * 40, 400.0).seen, now_s=now_s))
@@ -150,7 +150,7 @@ def test_a_replica_is_woken_for_a_lower_draw_alone(
                 return Plan((point,) * 2, draw_w)
             return Plan((replace(point, output_tps=20.0),), 100.0)
 
-    plan = Dwelling(Lower(), dwell_s=10.0).decide(fleets.of([AWAKE, ASLEEP], 400.0).seen)
+    plan = ScaleDownDelay(Lower(), dwell_s=10.0).decide(fleets.of([AWAKE, ASLEEP], 400.0).seen)
     assert len(plan.awake) == (2 if is_woken else 1)
 
 

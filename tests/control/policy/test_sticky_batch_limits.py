@@ -15,7 +15,7 @@ from steppe.control.policy.policies import FollowBudget
 from steppe.control.policy.sticky_batch_limits import (
     LEAST_GAIN,
     LEAST_GAIN_OF_ONE,
-    KeptLimits,
+    StickyBatchLimits,
     at_limit,
 )
 from steppe.control.state import Observation, ReplicaState
@@ -25,10 +25,10 @@ from steppe.roofline.point import OperatingPoint
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 
 
-def policies(frontier: Frontier) -> tuple[KeptLimits, FollowBudget]:
+def policies(frontier: Frontier) -> tuple[StickyBatchLimits, FollowBudget]:
     """Return the policy and the one that it asks."""
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    return KeptLimits(inner, frontier), inner
+    return StickyBatchLimits(inner, frontier), inner
 
 
 def at_limits(seen: Observation, *limits: int) -> Observation:
@@ -108,7 +108,7 @@ def test_batch_limits_rest_while_a_budget_trembles(fleets: Any, replicas: int) -
             count += limits_of(plan) != Counter(r.batch_limit for r in seen.replicas)
             seen = at_limits(seen, *limits_of(plan).elements())
         changes[type(policy)] = count
-    assert changes[KeptLimits] <= 2
+    assert changes[StickyBatchLimits] <= 2
     assert changes[FollowBudget] > 100
 
 

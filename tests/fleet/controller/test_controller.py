@@ -13,7 +13,7 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller.controller import MOST_KEPT, Controller, Progress, Ticked
+from steppe.fleet.controller.controller import MOST_KEPT, Controller, ControllerStatus, Ticked
 from steppe.fleet.controller.members import Placement
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
@@ -49,7 +49,7 @@ class Stage:
     def join(self) -> None:
         self.controller.join([Placement("replica-1", self.replica, "node-1", self.node, [0], ())])
 
-    def begin(self, began_ago_s: float = 0.0, last: Progress | None = None) -> None:
+    def begin(self, began_ago_s: float = 0.0, last: ControllerStatus | None = None) -> None:
         self.report()
         self.controller.begin(FRONTIER, 1, "emulated", time.monotonic() - began_ago_s, last)
 
@@ -201,7 +201,7 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
     )
     stage = set_stage(power)
     stage.join()
-    stage.begin(4 * 3600.0, Progress(tick, 100.0, {}))
+    stage.begin(4 * 3600.0, ControllerStatus(tick, 100.0, {}))
     stage.tick(4 * 3600.0)
     assert stage.controller._fleet.seen is not None
     charge = stage.controller._fleet.seen.budget.charge

@@ -11,7 +11,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import REST_MARGIN, Member, Placement
+from steppe.fleet.controller.members import REST_MARGIN, Placement, ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
@@ -46,7 +46,7 @@ class Scene:
     budget: FakeBudget
     replicas: dict[str, Any]
 
-    def member(self, number: int = 1) -> Member:
+    def member(self, number: int = 1) -> ReplicaHandle:
         return self.fleet.members[f"replica-{number}"]
 
     def report(self, number: int, *replicas: ReplicaReport) -> None:
@@ -89,7 +89,7 @@ def scene(actors: Callable[..., Any]) -> Scene:
     for number in (1, 2):
         name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
         replicas[name] = actors({"status": ReplicaStatus(url, False, 7)})
-        member = Member(Placement(name, replicas[name], "node-1", node, [number], ()))
+        member = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
         member.adopt(ReplicaStatus(url, False, 7), 0.0)
         fleet.members[name] = member
     return Scene(fleet, gateway, node, budget, replicas)

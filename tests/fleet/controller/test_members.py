@@ -9,7 +9,7 @@ import ray
 
 from steppe.control.state import ReplicaState
 from steppe.errors import EngineError
-from steppe.fleet.controller.members import Member, Placement
+from steppe.fleet.controller.members import Placement, ReplicaHandle
 from steppe.fleet.messages import ReplicaReport, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
@@ -37,7 +37,7 @@ REPORT = ReplicaReport(
 class Scene:
     """A replica that is awake; every answer of its actor can be changed."""
 
-    member: Member
+    member: ReplicaHandle
     actor: Any
     node: Any
 
@@ -45,7 +45,7 @@ class Scene:
 @pytest.fixture
 def scene(actors: Callable[..., Any]) -> Scene:
     actor, node = actors({"status": STEPPING}), actors()
-    member = Member(Placement("replica-1", actor, "node-1", node, [1], ()))
+    member = ReplicaHandle(Placement("replica-1", actor, "node-1", node, [1], ()))
     member.adopt(STEPPING, 0.0)
     return Scene(member, actor, node)
 

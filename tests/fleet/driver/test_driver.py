@@ -10,7 +10,7 @@ import ray
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
-from steppe.fleet.controller.controller import Progress, Ticked
+from steppe.fleet.controller.controller import ControllerStatus, Ticked
 from steppe.fleet.driver.driver import STILL_S, FleetDriver
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
@@ -59,7 +59,7 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
     driver._controller = actors()
     driver._began_s = 17.0
-    came = Progress(tick(3.0), 100.0, {"node-1": 3})
+    came = ControllerStatus(tick(3.0), 100.0, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
         driver._controller.answers["take"] = Ticked(begun, ticks, came if begun else None, 0)
         assert driver._ticks() == ticks
@@ -72,7 +72,7 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._controller = actors()
-    seen = Progress(tick(3.0), 100.0, {})
+    seen = ControllerStatus(tick(3.0), 100.0, {})
     answers = (
         Ticked(True, [tick(3.0)], seen, 9),
         ray.exceptions.GetTimeoutError(),
@@ -102,7 +102,7 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
         placements={},
         replicas=0,
     )
-    driver._last = Progress(tick(400.0), 100.0, {"node-1": 400})
+    driver._last = ControllerStatus(tick(400.0), 100.0, {"node-1": 400})
     driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
     controller.answers["take"] = Ticked(True, [], None, 1)
     driver._ticks()

@@ -12,12 +12,12 @@ from steppe.errors import ConfigError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.controller.members import Placement
 from steppe.fleet.driver import fleet_actors as crew_module
-from steppe.fleet.driver.fleet_actors import Crew, RunningNode
-from steppe.fleet.messages import GpuInfo, NodeInfo, Reading
+from steppe.fleet.driver.fleet_actors import FleetActors, RunningNode
+from steppe.fleet.messages import GpuInfo, NodeInfo, ReplicaTotals
 from steppe.roofline.files import read_model_shape
 
 
-def crew_of(**device: Any) -> Crew:
+def crew_of(**device: Any) -> FleetActors:
     values = {
         "model": {"name": "llama-3.1-8b"},
         "device": device,
@@ -25,7 +25,7 @@ def crew_of(**device: Any) -> Crew:
         "power": {"supply": [{"kind": "constant", "watts": 100}]},
         "frontier": {"sweep": {}},
     }
-    return Crew(RunConfig.model_validate(values), "tiny", "run-1")
+    return FleetActors(RunConfig.model_validate(values), "tiny", "run-1")
 
 
 def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
@@ -34,8 +34,8 @@ def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
     return RunningNode(Machine("n", "-", len(gpus)), None, info)
 
 
-def reading(time_s: float, energy_j: float) -> Reading:
-    return Reading(time_s, energy_j, 0, 0, 0, 0.0, "counter", 0, 0)
+def reading(time_s: float, energy_j: float) -> ReplicaTotals:
+    return ReplicaTotals(time_s, energy_j, 0, 0, 0, 0.0, "counter", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def fail_in_time(_: Any, *, timeout: float) -> None:
 @pytest.fixture
 def homeless(
     actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Crew, FakeRemote, list[Any]]:
+) -> tuple[FleetActors, FakeRemote, list[Any]]:
     """Return a crew with a free node and a replica without one, its actors, and those killed."""
     crew, remote, killed = crew_of(kind="nvml"), FakeRemote(actors), list[Any]()
     crew.nodes["n"], crew.homeless = node_of((600,), (600,)), ["replica-1"]
@@ -142,7 +142,7 @@ def homeless(
 
 
 def test_a_replica_that_waits_for_gpus_of_another_job_keeps_nobody_waiting(
-    homeless: tuple[Crew, FakeRemote, list[Any]],
+    homeless: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     crew, remote, _ = homeless
     alive = [crew.nodes["n"].machine]
@@ -157,7 +157,7 @@ def test_a_replica_that_waits_for_gpus_of_another_job_keeps_nobody_waiting(
 
 
 def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
-    homeless: tuple[Crew, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
+    homeless: tuple[FleetActors, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crew, remote, killed = homeless
     busy, other = crew.nodes["n"].machine, Machine("other", "-", 2)
@@ -173,7 +173,7 @@ def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
 
 
 def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serves(
-    homeless: tuple[Crew, FakeRemote, list[Any]],
+    homeless: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     crew, remote, killed = homeless
     bare, whole = Machine("bare", "-", 2), crew.nodes.pop("n")
@@ -188,7 +188,7 @@ def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serve
 
 
 def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
-    homeless: tuple[Crew, FakeRemote, list[Any]],
+    homeless: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     crew, remote, killed = homeless
     alive = [crew.nodes["n"].machine]
@@ -202,7 +202,7 @@ def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
 
 
 def test_a_replica_that_has_no_place_yet_ends_with_the_run(
-    homeless: tuple[Crew, FakeRemote, list[Any]],
+    homeless: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     crew, remote, killed = homeless
     crew.place_homeless([crew.nodes["n"].machine])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from steppe.errors import UsageError
-from steppe.fleet.driver.supported_clocks import within_clocks, without_clock_limits
+from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -47,9 +47,13 @@ def test_a_batch_that_only_lower_clocks_beat_is_left_to_choose() -> None:
 
 def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixture) -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
-    assert within_clocks(frontier, (210, 900, 1500)) == within_clocks(frontier, ()) == frontier
+    assert (
+        snap_to_supported_clocks(frontier, (210, 900, 1500))
+        == snap_to_supported_clocks(frontier, ())
+        == frontier
+    )
     assert caplog.messages == []
-    found = within_clocks(frontier, (210, 900, 1485, 1515))
+    found = snap_to_supported_clocks(frontier, (210, 900, 1485, 1515))
     assert [(p.clock_mhz, p.draw_w) for p in found.points] == [
         (900, 98.0),
         (900, 106.0),
@@ -65,13 +69,16 @@ def test_a_point_whose_clock_nobody_limited_is_one_at_the_highest(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frontier = Frontier.of([replace(p, clock_mhz=0) for p in POINTS[2:]], 20.0, 25.0, "measured")
-    assert [p.clock_mhz for p in within_clocks(frontier, (210, 1500)).points] == [1500, 1500]
+    assert [p.clock_mhz for p in snap_to_supported_clocks(frontier, (210, 1500)).points] == [
+        1500,
+        1500,
+    ]
     assert caplog.messages == []
 
 
 def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
-    found = within_clocks(frontier, (800,))
+    found = snap_to_supported_clocks(frontier, (800,))
     assert [(p.clock_mhz, p.batch_limit, p.draw_w) for p in found.points] == [
         (800, 4, 158.0),
         (800, 8, 166.0),
@@ -82,7 +89,7 @@ def test_no_point_is_kept_below_the_lowest_clock_for_there_it_would_draw_more_th
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
-    assert within_clocks(frontier, (1000, 1500)).points == frontier.points[2:]
+    assert snap_to_supported_clocks(frontier, (1000, 1500)).points == frontier.points[2:]
     assert caplog.messages == [
         "frontier: 2 of 4 operating points are left out, those below 1000 MHz, the lowest clock "
         "that all GPUs know"
@@ -92,7 +99,7 @@ def test_no_point_is_kept_below_the_lowest_clock_for_there_it_would_draw_more_th
 def test_a_frontier_that_is_all_below_the_lowest_clock_is_refused() -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
     with pytest.raises(UsageError) as caught:
-        within_clocks(frontier, (1600, 1700))
+        snap_to_supported_clocks(frontier, (1600, 1700))
     assert str(caught.value) == (
         "frontier: asked for clocks of 1500 MHz at most, found GPUs that know 1600 MHz at least: "
         "measure one on these"

@@ -8,21 +8,21 @@ from steppe.fleet.node.clock_limit_monitor import (
     DISTRUST_S,
     GRACE_S,
     LONGEST_DISTRUST_S,
-    WatchedClock,
+    ClockLimitMonitor,
 )
 
 CLOCKS = (600, 900, 1200, 1500)
 
 
 def test_a_clock_that_nobody_limits_obeys() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.look(None, 100.0)
     assert clock.obeys
     assert not clock.is_overdue(100.0)
 
 
 def test_a_limit_has_its_time_to_take_hold() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(900, 0.0)
     clock.look(None, 0.0)
     clock.look(None, GRACE_S)
@@ -36,7 +36,7 @@ def test_a_limit_has_its_time_to_take_hold() -> None:
 
 
 def test_a_lower_limit_that_does_not_hold_in_time_is_disobeyed() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(1500, 0.0)
     clock.look(1500, 1.0)
     clock.wish(900, 5.0)
@@ -49,7 +49,7 @@ def test_a_lower_limit_that_does_not_hold_in_time_is_disobeyed() -> None:
 
 
 def test_a_higher_limit_that_does_not_come_is_overdue_and_yet_obeyed() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(900, 0.0)
     clock.look(900, 1.0)
     clock.wish(1500, 5.0)
@@ -59,7 +59,7 @@ def test_a_higher_limit_that_does_not_come_is_overdue_and_yet_obeyed() -> None:
 
 
 def test_a_limit_that_nobody_vouches_for_any_more_is_disobeyed() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(900, 0.0)
     clock.look(900, 1.0)
     clock.look(None, 60.0)
@@ -71,7 +71,7 @@ def test_a_limit_that_nobody_vouches_for_any_more_is_disobeyed() -> None:
 
 
 def test_a_limit_that_falls_all_the_time_is_followed_one_step_late() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(2000, -10.0)
     clock.look(2000, -9.0)
     for tick in range(60):
@@ -80,7 +80,7 @@ def test_a_limit_that_falls_all_the_time_is_followed_one_step_late() -> None:
         clock.wish(2000 - 10 * (tick + 1), 0.5 * tick)
 
 
-def look_for(clock: WatchedClock, confirmed_mhz: int, begin_s: float, end_s: float) -> float:
+def look_for(clock: ClockLimitMonitor, confirmed_mhz: int, begin_s: float, end_s: float) -> float:
     """Look every second; return when the GPU was first seen to obey, s."""
     at_s = begin_s
     while at_s < end_s:
@@ -92,7 +92,7 @@ def look_for(clock: WatchedClock, confirmed_mhz: int, begin_s: float, end_s: flo
 
 
 def test_a_gpu_that_obeys_only_while_it_rests_is_believed_ever_less() -> None:
-    clock, now_s, waits_s = WatchedClock(), 0.0, []
+    clock, now_s, waits_s = ClockLimitMonitor(), 0.0, []
     clock.wish(210, now_s)
     for _ in range(10):
         clock.look(210, now_s + GRACE_S)
@@ -108,7 +108,7 @@ def test_a_gpu_that_obeys_only_while_it_rests_is_believed_ever_less() -> None:
 
 
 def test_a_gpu_about_which_nobody_can_tell_obeys_again_as_soon_as_somebody_can() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(900, 0.0)
     clock.look(900, 5.0)
     for now_s, obeys in ((10.0, True), (10.0 + GRACE_S, True), (10.1 + GRACE_S, False)):
@@ -121,14 +121,14 @@ def test_a_gpu_about_which_nobody_can_tell_obeys_again_as_soon_as_somebody_can()
 
 
 def test_without_a_wish_nobody_has_to_tell() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.miss(0.0)
     clock.miss(100.0)
     assert clock.obeys
 
 
 def test_a_gpu_that_obeyed_for_long_begins_with_the_shortest_distrust() -> None:
-    clock = WatchedClock()
+    clock = ClockLimitMonitor()
     clock.wish(900, 0.0)
     clock.look(900, 5.0)
     for fault_s in (1000.0, 2000.0):
@@ -142,7 +142,7 @@ def test_a_gpu_that_obeyed_for_long_begins_with_the_shortest_distrust() -> None:
 def test_a_limit_that_stays_above_every_wish_of_late_is_never_called_obeyed(
     wishes: list[tuple[int, float]],
 ) -> None:
-    clock, now_s = WatchedClock(), 0.0
+    clock, now_s = ClockLimitMonitor(), 0.0
     clock.wish(2000, now_s)
     clock.look(2000, now_s)
     for clock_mhz, wait_s in wishes:

@@ -8,7 +8,7 @@ import ray
 from steppe.engine.synthetic import SyntheticSettings
 from steppe.errors import UsageError
 from steppe.fleet import replica as replica_module
-from steppe.fleet.replica import Replica
+from steppe.fleet.replica import ReplicaActor
 
 
 @dataclass
@@ -18,10 +18,10 @@ class FakeGpu:
 
 
 @pytest.fixture
-def replica(monkeypatch: pytest.MonkeyPatch) -> Replica:
+def replica(monkeypatch: pytest.MonkeyPatch) -> ReplicaActor:
     gpus = (FakeGpu(0, "GPU-aa00"), FakeGpu(1, "GPU-aa11"), FakeGpu(3, "GPU-bb00"))
     monkeypatch.setattr(replica_module, "open_gpus", lambda: gpus)
-    return Replica(SyntheticSettings("tiny", 8), "127.0.0.1")
+    return ReplicaActor(SyntheticSettings("tiny", 8), "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,10 @@ def replica(monkeypatch: pytest.MonkeyPatch) -> Replica:
     ],
 )
 def test_gpus_are_known_by_index_or_uuid_as_cuda_visible_devices_names_them(
-    replica: Replica, monkeypatch: pytest.MonkeyPatch, names: list[int | str], indices: list[int]
+    replica: ReplicaActor,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[int | str],
+    indices: list[int],
 ) -> None:
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: names)
     assert replica.gpu_indices() == indices
@@ -43,7 +46,7 @@ def test_gpus_are_known_by_index_or_uuid_as_cuda_visible_devices_names_them(
 
 @pytest.mark.parametrize("name", ["MIG-cc00", "GPU-aa", "GPU-dd"])
 def test_what_is_no_whole_gpu_of_this_host_is_told_in_one_line(
-    replica: Replica, monkeypatch: pytest.MonkeyPatch, name: str
+    replica: ReplicaActor, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: [name])
     says = f"asked for {name}, found whole GPUs GPU-aa00, GPU-aa11, GPU-bb00"

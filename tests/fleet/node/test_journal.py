@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steppe.fleet.messages import NodeReport, ReplicaReport
-from steppe.fleet.node.journal import Journal, NodeMemory, SeatMemory
+from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 
 REPORT = ReplicaReport(
     replica="replica-1",
@@ -25,7 +25,7 @@ REPORT = ReplicaReport(
     idle_uj=1,
     transition_uj=2,
 )
-SEAT = SeatMemory(
+SEAT = AssignmentRecord(
     replica="replica-1",
     gpu_indices=(0, 1),
     phase="awake",
@@ -40,19 +40,19 @@ SEAT = SeatMemory(
 
 
 def test_a_node_without_a_past_remembers_nothing(tmp_path: Path) -> None:
-    assert Journal(tmp_path / "journal.json").read() == NodeMemory()
+    assert NodeJournal(tmp_path / "journal.json").read() == NodeRecord()
 
 
 def test_a_successor_reads_exactly_what_was_written(tmp_path: Path) -> None:
-    memory = NodeMemory(7, (NodeReport("node-1", 6, (REPORT,)),), (SEAT,))
-    Journal(tmp_path / "journal.json").write(memory)
-    assert Journal(tmp_path / "journal.json").read() == memory
+    memory = NodeRecord(7, (NodeReport("node-1", 6, (REPORT,)),), (SEAT,))
+    NodeJournal(tmp_path / "journal.json").write(memory)
+    assert NodeJournal(tmp_path / "journal.json").read() == memory
 
 
 def test_the_last_write_counts_and_leaves_no_draft(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.json")
+    journal = NodeJournal(tmp_path / "journal.json")
     for number in (1, 2):
-        journal.write(replace(NodeMemory(), number=number))
+        journal.write(replace(NodeRecord(), number=number))
     assert journal.read().number == 2
     assert [path.name for path in tmp_path.iterdir()] == ["journal.json"]
 
@@ -61,12 +61,12 @@ def test_a_node_that_cannot_write_goes_on_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "run"
-    journal = Journal(folder / "journal.json")
+    journal = NodeJournal(folder / "journal.json")
     for number in (1, 2):
-        journal.write(NodeMemory(number))
+        journal.write(NodeRecord(number))
     assert [line.rpartition(": ")[0] for line in caplog.messages] == [
         f"{folder}/journal.json: cannot be written"
     ]
     folder.mkdir()
-    journal.write(NodeMemory(3))
+    journal.write(NodeRecord(3))
     assert journal.read().number == 3

@@ -11,7 +11,7 @@ from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, T
 from steppe.errors import DeviceError
 from steppe.fleet.controller.members import CHANGE_S
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.node.replica_meter import ReplicaSeat
+from steppe.fleet.node.replica_meter import ReplicaMeter
 
 DRAW_W = 300.0
 MEMORY_S = 100.0
@@ -26,7 +26,7 @@ class Stuck:
         self.meter = CounterHistory(700.0, capacity=round(MEMORY_S / 2))
         self.now_s = 0
         self.meter.add(0.0, 0.0)
-        self.seat = ReplicaSeat("replica-1", ControlBlock(path), {"GPU-1": self.meter}, 0.0)
+        self.seat = ReplicaMeter("replica-1", ControlBlock(path), {"GPU-1": self.meter}, 0.0)
         self.seat.phase = "awake"
         self.reports: list[ReplicaReport] = []
 
@@ -107,7 +107,7 @@ def test_a_step_that_outlives_its_node_actor_is_paid_for_when_it_ends(stuck: Stu
     stuck.wait(60)
     memory = stuck.seat.memory((0,), {})
     gpus = {"GPU-1": stuck.meter}
-    stuck.seat = ReplicaSeat("replica-1", stuck.seat.block, gpus, memory.seen_s)
+    stuck.seat = ReplicaMeter("replica-1", stuck.seat.block, gpus, memory.seen_s)
     stuck.seat.resume(memory, {0})
     stuck.wait(60)
     stuck.end_step()

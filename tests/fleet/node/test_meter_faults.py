@@ -27,8 +27,8 @@ from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet.node import gpu_meters
-from steppe.fleet.node.gpu_meters import POLL_S, GpuMeter, Meters, Window
-from steppe.fleet.node.replica_meter import ReplicaSeat
+from steppe.fleet.node.gpu_meters import POLL_S, GpuMeter, NodeMeters, NodeWindow
+from steppe.fleet.node.replica_meter import ReplicaMeter
 
 CODES = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -67,11 +67,11 @@ class Node:
             self.emulator.tick(POLL_S)
             self.now_s += POLL_S
 
-    def window(self, index: int, start_s: float, end_s: float) -> tuple[Window, float]:
+    def window(self, index: int, start_s: float, end_s: float) -> tuple[NodeWindow, float]:
         """Return what the meter says, and the truth, J."""
         points = [point for point in self.truth[index] if start_s <= point[0] <= end_s]
         (first_s, first_j), (last_s, last_j) = points[0], points[-1]
-        found = Window.over((self.meters[index].history,), first_s, last_s)
+        found = NodeWindow.over((self.meters[index].history,), first_s, last_s)
         return found, last_j - first_j
 
 
@@ -200,7 +200,7 @@ def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")
     gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
-    seat = ReplicaSeat("replica-1", block, gpus)
+    seat = ReplicaMeter("replica-1", block, gpus)
     start_s = seat.reading().time_s
     node.emulator.set_alive(H100, False)
     node.serve(3.0)
@@ -223,7 +223,7 @@ def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_repo
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")
     gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
-    seat = ReplicaSeat("replica-1", block, gpus)
+    seat = ReplicaMeter("replica-1", block, gpus)
     node.emulator.set_alive(H100, False)
     node.serve(8.0)
     lost = seat.report(TokenWeights())
@@ -278,7 +278,7 @@ def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> N
             return 0.0
 
     gpus: Any = {stuck.uuid: Stuck(), alive.uuid: alive}
-    running = Meters(gpus)
+    running = NodeMeters(gpus)
     running.start()
     try:
         assert asked.wait(10.0)
@@ -293,7 +293,7 @@ def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> N
 def test_a_lost_gpu_is_named_while_it_is_lost_and_the_other_meters_go_on(tmp_path: Path) -> None:
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
     lost, alive = open_gpus()
-    running: Any = Meters({gpu.uuid: gpu for gpu in (lost, alive)})
+    running: Any = NodeMeters({gpu.uuid: gpu for gpu in (lost, alive)})
     running.start()
     try:
         wait_until(lambda: running.histories[lost.uuid].covered_until_s > 0)

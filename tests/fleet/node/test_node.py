@@ -26,7 +26,7 @@ from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
 from steppe.fleet.node.clock_limits import ClockLimits
-from steppe.fleet.stale_runs import sweep_leftovers
+from steppe.fleet.stale_runs import remove_stale_runs
 from steppe.roofline.files import read_model_shape, read_roofline
 
 NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
@@ -129,7 +129,7 @@ def test_nobody_sweeps_the_folder_of_a_node_that_lives(
     for made in (swept, processes):
         made.mkdir()
     run = (tmp_path / "run").rename(swept / "steppe-run-1111-a1b2c3d4")
-    assert sweep_leftovers(swept, processes) == ()
+    assert remove_stale_runs(swept, processes) == ()
     assert run.is_dir()
     node.close()
 

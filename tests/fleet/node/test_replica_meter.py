@@ -21,8 +21,8 @@ from steppe.engine.control_block import (
 )
 from steppe.fleet.messages import ReplicaReport
 from steppe.fleet.node import replica_meter
-from steppe.fleet.node.gpu_meters import Window
-from steppe.fleet.node.replica_meter import ReplicaSeat, block_path
+from steppe.fleet.node.gpu_meters import NodeWindow
+from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 
 WEIGHTS = TokenWeights()
 SECOND = 1_000_000_000
@@ -63,7 +63,7 @@ class RestlessMeter:
 class Bench:
     """A seat with one meter, and its engine's side of the block."""
 
-    seat: ReplicaSeat
+    seat: ReplicaMeter
     meter: FakeMeter
     engine: ControlBlock
 
@@ -80,7 +80,7 @@ class Bench:
 def bench_in(folder: Path, phase: str = "awake", covered_until_s: float = 100.0) -> Bench:
     block = ControlBlock.create(block_path(folder, "replica-1"))
     meter = FakeMeter(covered_until_s)
-    seat = ReplicaSeat("replica-1", block, {"GPU-1": meter})
+    seat = ReplicaMeter("replica-1", block, {"GPU-1": meter})
     seat.phase = phase
     return Bench(seat, meter, ControlBlock(block.path))
 
@@ -263,7 +263,7 @@ def test_over_a_run_the_parts_sum_to_the_metered_energy(
 
 def test_the_windows_of_several_gpus_add_up_and_the_worst_quality_holds() -> None:
     meters = [FakeMeter(quality=Quality.COUNTER), FakeMeter(idle_w=5.0, quality=Quality.ESTIMATED)]
-    window = Window.over(meters, 100.0, 102.0)
+    window = NodeWindow.over(meters, 100.0, 102.0)
     assert (window.energy_j, window.error_j) == (50.0, 1.0)
     assert window.quality == Quality.ESTIMATED
 
@@ -362,7 +362,7 @@ def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
     memory = old.seat.memory((0,), {"GPU-1": 0.0})
     block = ControlBlock(old.seat.block.path)
     old.meter.covered_until_s = 104.0
-    heir = ReplicaSeat("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)
+    heir = ReplicaMeter("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)
     heir.resume(memory, {0})
     old.engine.write_telemetry(Telemetry(running=0))
     second = heir.report(WEIGHTS)

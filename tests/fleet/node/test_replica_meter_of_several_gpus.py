@@ -10,7 +10,7 @@ from steppe.energy.counter import CounterHistory
 from steppe.energy.window import Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.node.replica_meter import ReplicaSeat
+from steppe.fleet.node.replica_meter import ReplicaMeter
 
 DRAW_W, MAX_W = 300.0, 800.0
 PERIOD_S = 0.1
@@ -26,7 +26,7 @@ class Pair:
         self.meters = {f"GPU-{index}": CounterHistory(MAX_W) for index in (1, 2)}
         self.ticks = -1
         self.tick()
-        self.seat = ReplicaSeat("replica-1", self.block, self.meters)
+        self.seat = ReplicaMeter("replica-1", self.block, self.meters)
 
     def tick(self, times: int = 1) -> None:
         for _ in range(times):

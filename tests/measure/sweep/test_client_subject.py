@@ -6,7 +6,7 @@ import pytest
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.replay import Progress, ReplayOptions
+from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed, Failed
 from steppe.measure.sweep.client_subject import ClientSubject, TokenTally
@@ -58,7 +58,7 @@ def test_tokens_that_came_stay_counted_when_their_request_fails() -> None:
 def test_the_hand_over_between_two_requests_is_not_taken_for_an_idle_server() -> None:
     tally = TokenTally()
     for running in (8, 7, 8, 7):
-        tally.on_progress(Progress(running=running))
+        tally.on_progress(ReplayProgress(running=running))
     assert [tally.take()[2], tally.take()[2]] == [8, 7]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steppe.measure.sweep.result import Estimates, Flag, Phase, PointResult, Setting, Window
+from steppe.measure.sweep.result import Estimates, Flag, MeasuredWindow, Phase, PointResult, Setting
 
 
 def test_the_energy_per_token_is_all_joules_over_all_tokens(
@@ -33,7 +33,10 @@ def test_intervals_hold_the_bound_of_the_meters_error(
 
 
 def test_no_bound_of_two_windows_that_differ_lies_below_zero() -> None:
-    windows = (Window(10.0, 100.0, 1.0, 10, 10, 10), Window(10.0, 2000.0, 1.0, 10, 900, 900))
+    windows = (
+        MeasuredWindow(10.0, 100.0, 1.0, 10, 10, 10),
+        MeasuredWindow(10.0, 2000.0, 1.0, 10, 900, 900),
+    )
     found = Estimates.of(windows, 5.0, seed=0)
     assert found.energy_per_prompt_token is not None
     lows = [

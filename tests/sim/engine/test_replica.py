@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
-from steppe.sim.engine.replica import Replica
+from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
-from steppe.sim.request import Arrival, Request
+from steppe.sim.request import Request, SimulatedArrival
 
 
 @pytest.mark.parametrize("at_s", [0.005, 0.08, 0.5])
@@ -16,11 +16,11 @@ def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
     curved_model: Any, at_s: float
 ) -> None:
     queue = EventQueue()
-    kind = ReplicaKind(curved_model, EngineLimits(), 600, 1200, Transitions(0.0, 0.0, 0.0, 0.0))
-    read, unread = (Replica(kind, queue, 1200, lambda _, __: None) for _ in range(2))
+    kind = ReplicaKind(curved_model, BatchLimits(), 600, 1200, Transitions(0.0, 0.0, 0.0, 0.0))
+    read, unread = (SimulatedReplica(kind, queue, 1200, lambda _, __: None) for _ in range(2))
     for replica in (read, unread):
         replica.limit_batch(4)
-        replica.offer(Request(1, Arrival(0.0, 100, 1000)))
+        replica.offer(Request(1, SimulatedArrival(0.0, 100, 1000)))
     queue.run_until(at_s)
     alive_j = read.read_meter().energy_j
     assert alive_j > 0
@@ -34,10 +34,10 @@ def test_of_a_request_that_is_cut_off_in_its_prompt_what_was_computed_counts(
     curved_model: Any,
 ) -> None:
     queue = EventQueue()
-    limits, times = EngineLimits(chunk_tokens=100), Transitions(0.0, 0.0, 0.0, 0.0)
+    limits, times = BatchLimits(chunk_tokens=100), Transitions(0.0, 0.0, 0.0, 0.0)
     kind = ReplicaKind(curved_model, limits, 600, 1200, times)
-    replica = Replica(kind, queue, 1200, lambda _, __: None)
-    request = Request(1, Arrival(0.0, 1000, 10))
+    replica = SimulatedReplica(kind, queue, 1200, lambda _, __: None)
+    request = Request(1, SimulatedArrival(0.0, 1000, 10))
     replica.offer(request)
     queue.run_until(0.035)
     ((cut_off, tokens),) = replica.fail()

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from steppe.control.horizon.inputs import Ahead, Deferrable, HorizonPlan, HorizonTerms
+from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonPlan, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.draw_feedback import LEAST_STEP
 from steppe.control.policy.policies import SPARE_SHARE, BoundedPolicy
-from steppe.control.state import DeferrableSeen, Observation, ReplicaState
+from steppe.control.state import DeferrableWork, Observation, ReplicaState
 
 Foresight = Callable[[float, float, float], Sequence[tuple[float, float]]]
 """From now, horizon and step, s, to `(time, budget)` pairs, s and W: `PowerBudget.forecast`."""
@@ -22,7 +22,7 @@ ONE_ROOM = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class DayAhead:
+class HorizonForecast:
     """Looks ahead with a forecast of the budget and the demand as it is now.
 
     Deferrable work comes as fast as now, and may wait for the patience of the terms; of what
@@ -54,7 +54,7 @@ class DayAhead:
         full_tps = self.terms.replicas * self.terms.frontier.full.output_tps
         firm_tps = max(0.0, seen.demand_tps - seen.deferrable.tps)
         wanted_tps = min(full_tps, firm_tps * (1 + SPARE_SHARE))
-        ahead = Ahead(
+        ahead = HorizonInputs(
             supply_w=[share * budget_w for budget_w in supply_w],
             demand_tps=[full_tps if seen.firm_work_waits else wanted_tps]
             + [wanted_tps] * (len(coming) - 1),
@@ -64,7 +64,7 @@ class DayAhead:
         )
         return plan_horizon(self.terms, ahead)
 
-    def _work(self, seen: DeferrableSeen, steps: int) -> list[Deferrable]:
+    def _work(self, seen: DeferrableWork, steps: int) -> list[Deferrable]:
         """Return the deferrable work that waits, and that will come."""
         step_s = self.terms.step_s
         patience = min(steps, max(1, round(self.terms.patience_s / step_s)))
@@ -75,7 +75,7 @@ class DayAhead:
 
 
 @dataclass(slots=True)
-class Planned(BoundedPolicy):
+class HorizonBounds(BoundedPolicy):
     """Keeps the number of awake replicas, and the battery, to what the plan of the horizon says.
 
     As many stay warm as are worth it if only the lower quantile of the supply comes, unless work
@@ -94,7 +94,7 @@ class Planned(BoundedPolicy):
     """
 
     inner: BoundedPolicy
-    horizon: DayAhead
+    horizon: HorizonForecast
     every_s: float
     bounds: AwakeBounds | None = None
     battery_w: float | None = None

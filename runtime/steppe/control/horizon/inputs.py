@@ -50,7 +50,7 @@ class Deferrable:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class HorizonInputs:
     """What is expected, step by step, and what the fleet begins with.
 
     Attributes:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linprog
 
-from steppe.control.horizon.inputs import Ahead, HorizonPlan, HorizonTerms
+from steppe.control.horizon.inputs import HorizonInputs, HorizonPlan, HorizonTerms
 from steppe.control.horizon.linear_rows import Floats, Indices, Rows
 from steppe.errors import InfeasibleError
 from steppe.frontier.group import Edge, Ladder, ladder
@@ -47,7 +47,7 @@ be wrong, and what is as good later as now would be put off at each look."""
 AWAKE, WOKEN, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(11)
 
 
-def plan_horizon(terms: HorizonTerms, ahead: Ahead) -> HorizonPlan:
+def plan_horizon(terms: HorizonTerms, ahead: HorizonInputs) -> HorizonPlan:
     """Return the best plan for what is expected.
 
     Raises:
@@ -81,12 +81,12 @@ class _Program:
     """
 
     terms: HorizonTerms
-    ahead: Ahead
+    ahead: HorizonInputs
     rungs: Ladder
     edges: tuple[Edge, ...]
 
     @classmethod
-    def of(cls, terms: HorizonTerms, ahead: Ahead) -> _Program:
+    def of(cls, terms: HorizonTerms, ahead: HorizonInputs) -> _Program:
         from_idle = replace(terms.frontier, asleep_w=terms.frontier.idle_w)
         rungs = ladder(from_idle, with_sleep=True)
         return cls(terms, ahead, rungs, _few(rungs.edges))

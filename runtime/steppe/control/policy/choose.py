@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from steppe.config import ControlSection, HorizonSection
-from steppe.control.horizon.bounds import DayAhead, Foresight, Planned
+from steppe.control.horizon.bounds import Foresight, HorizonBounds, HorizonForecast
 from steppe.control.horizon.inputs import HorizonTerms
 from steppe.control.policy.baselines import (
     ClocksAndReplicas,
@@ -16,9 +16,9 @@ from steppe.control.policy.baselines import (
     Reactive,
     ReplicasOnly,
 )
-from steppe.control.policy.damping import Dwelling, Ramped
-from steppe.control.policy.decode_only_draw import Dip, FilledUp
-from steppe.control.policy.draw_feedback import Corrected
+from steppe.control.policy.damping import Ramp, ScaleDownDelay
+from steppe.control.policy.decode_only_draw import DecodeOnlyDraw, ReclaimUnderdraw
+from steppe.control.policy.draw_feedback import DrawFeedback
 from steppe.control.policy.full_batches import FullBatches, full_batches
 from steppe.control.policy.margin import Margin
 from steppe.control.policy.policies import (
@@ -30,8 +30,8 @@ from steppe.control.policy.policies import (
     at_slo,
     at_slo_if_any,
 )
-from steppe.control.policy.raise_batch_limits import Loosened
-from steppe.control.policy.sticky_batch_limits import KeptLimits
+from steppe.control.policy.raise_batch_limits import RaiseBatchLimits
+from steppe.control.policy.sticky_batch_limits import StickyBatchLimits
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Store
 
@@ -65,11 +65,11 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
     Every policy that keeps its draw to the budget, all but `full_clocks`, `nameplate` and
     `reactive`, has the same feedback, margin and ramp; every one that moves the number of
     replicas, but for `full_clocks` and `nameplate`, has the same dwell. `clocks_and_replicas` and
-    `follow_budget` use points that keep the SLO, where there are any. `follow_budget` and
-    `save_energy` alone also fill the dips of replicas that admit nobody (`FilledUp`), loosen batch
-    limits as far as the budget allows (`Loosened`) and, with a horizon, look a day ahead
-    (`Planned`); `follow_budget` prefers full batches (`FullBatches`) and leaves batch limits where
-    others gain little (`KeptLimits`). All of this is part of what is compared.
+    `follow_budget` use points that keep the SLO, if any point does. Only `follow_budget` and
+    `save_energy` reclaim the underdraw of full replicas (`ReclaimUnderdraw`), raise batch limits
+    within the budget (`RaiseBatchLimits`) and, with a horizon, plan a day ahead (`HorizonBounds`).
+    Only `follow_budget` prefers full batches (`FullBatches`) and keeps batch limits where others
+    gain little (`StickyBatchLimits`). Benchmarks compare the policies with these stages.
 
     Raises:
         InfeasibleError: No operating point keeps the SLO of `save_energy`.
@@ -91,15 +91,15 @@ def make_policy(control: ControlSection, pool: PoolFacts) -> Policy:
         case "clocks":
             policy = _damped(control, pool, ClocksOnly(frontier))
         case "replicas":
-            policy = _damped(control, pool, Dwelling(ReplicasOnly(frontier), control.dwell_s))
+            policy = _damped(control, pool, ScaleDownDelay(ReplicasOnly(frontier), control.dwell_s))
         case "clocks_and_replicas":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            both = Dwelling(ClocksAndReplicas(kept), control.dwell_s)
+            both = ScaleDownDelay(ClocksAndReplicas(kept), control.dwell_s)
             policy = _damped(control, pool, both)
         case "nameplate":
             policy = NameplateCeiling(frontier, _given(control.nameplate_w))
         case "reactive":
-            policy = Dwelling(Reactive(frontier), control.dwell_s)
+            policy = ScaleDownDelay(Reactive(frontier), control.dwell_s)
     return policy
 
 
@@ -111,23 +111,23 @@ def _given(value: float | None) -> float:
 def _follow_budget(pool: PoolFacts, kept: Frontier) -> BoundedPolicy:
     drain_w = pool.frontier.drain.draw_w
     full = FollowBudget(full_batches(kept), drain_w)
-    return KeptLimits(FullBatches(FollowBudget(kept, drain_w), full), kept)
+    return StickyBatchLimits(FullBatches(FollowBudget(kept, drain_w), full), kept)
 
 
 def _following(
     control: ControlSection, pool: PoolFacts, inner: BoundedPolicy, frontier: Frontier
 ) -> Policy:
-    dip = Dip()
-    damped = _damped(control, pool, _planned(control, pool, FilledUp(inner, dip), frontier))
+    dip = DecodeOnlyDraw()
+    damped = _damped(control, pool, _planned(control, pool, ReclaimUnderdraw(inner, dip), frontier))
     return replace(damped, dip=dip)
 
 
-def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> Corrected:
+def _damped(control: ControlSection, pool: PoolFacts, inner: Policy) -> DrawFeedback:
     rise_w_per_s = control.ramp_up_share * pool.replicas * pool.frontier.full.draw_w
-    ramped = Ramped(inner, rise_w_per_s, control.period_s)
+    ramped = Ramp(inner, rise_w_per_s, control.period_s)
     margin = Margin(control.margin_share, control.over_share)
     least_w = pool.frontier.floor.draw_w
-    return Corrected(ramped, margin, pool.frontier.asleep_w, awake_w=least_w)
+    return DrawFeedback(ramped, margin, pool.frontier.asleep_w, awake_w=least_w)
 
 
 def _planned(
@@ -136,11 +136,11 @@ def _planned(
     section = control.horizon
     if section is not None:
         every_s = max(control.period_s, section.every_s / pool.speedup)
-        inner = Planned(inner, _day_ahead(section, pool, frontier), every_s)
-    return Loosened(Dwelling(inner, control.dwell_s), frontier)
+        inner = HorizonBounds(inner, _day_ahead(section, pool, frontier), every_s)
+    return RaiseBatchLimits(ScaleDownDelay(inner, control.dwell_s), frontier)
 
 
-def _day_ahead(section: HorizonSection, pool: PoolFacts, frontier: Frontier) -> DayAhead:
+def _day_ahead(section: HorizonSection, pool: PoolFacts, frontier: Frontier) -> HorizonForecast:
     """Return who looks ahead, with the points that may be used.
 
     In steps of the run, as the battery's limits and the patience are.
@@ -148,6 +148,6 @@ def _day_ahead(section: HorizonSection, pool: PoolFacts, frontier: Frontier) -> 
     asked, patience_s = (section.wake_j, section.step_s / pool.speedup), pool.max_wait_s
     terms = HorizonTerms(frontier, pool.replicas, *asked, patience_s=patience_s)
     if pool.store is None:
-        return DayAhead(terms, pool.forecast, section.steps, section.low_share)
+        return HorizonForecast(terms, pool.forecast, section.steps, section.low_share)
     terms, store = replace(terms, battery=pool.store.battery), pool.store
-    return DayAhead(terms, store.forecast, section.steps, section.low_share, store.stored_j)
+    return HorizonForecast(terms, store.forecast, section.steps, section.low_share, store.stored_j)

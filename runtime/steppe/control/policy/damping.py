@@ -22,7 +22,7 @@ LEAST_GAIN = 0.01
 
 
 @dataclass(slots=True)
-class Ramped:
+class Ramp:
     """Lets the budget that plans may use fall at once and rise no faster than a limit.
 
     A burst of load under a budget that is ample already raises the planned draw at once.
@@ -50,7 +50,7 @@ class Ramped:
 
 
 @dataclass(slots=True)
-class Dwelling:
+class ScaleDownDelay:
     """Keeps replicas awake until none of them was wanted for a while, and wakes only for a gain.
 
     As many stay awake as were wanted at any time in the last `dwell_s`, so that a fleet does

@@ -26,7 +26,7 @@ HALVINGS = 4
 
 
 @dataclass(slots=True)
-class Dip:
+class DecodeOnlyDraw:
     """By how much a fleet draws less than its plan while replicas admit nobody.
 
     A plan's draw is that of replicas which compute prompts beside what they decode. When a batch
@@ -78,7 +78,7 @@ def _fullness(requests: int, limit: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class FilledUp(BoundedPolicy):
+class ReclaimUnderdraw(BoundedPolicy):
     """Spends on the others what replicas that admit nobody will not draw.
 
     Attributes:
@@ -87,7 +87,7 @@ class FilledUp(BoundedPolicy):
     """
 
     inner: BoundedPolicy
-    dip: Dip
+    dip: DecodeOnlyDraw
 
     def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan for what the budget holds in a dip; its draw may lie above it."""

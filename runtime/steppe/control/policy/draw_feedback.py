@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from steppe.control.plan import Plan
-from steppe.control.policy.decode_only_draw import Dip, full_share
+from steppe.control.policy.decode_only_draw import DecodeOnlyDraw, full_share
 from steppe.control.policy.margin import Margin
 from steppe.control.policy.policies import Policy
 from steppe.control.state import Observation, ReplicaState
@@ -61,7 +61,7 @@ class _Rests:
 
 
 @dataclass(slots=True)
-class Corrected:
+class DrawFeedback:
     """Feeds back the error of the plan's draw, and leaves a margin free against its spread.
 
     The correction is the ratio of measured to planned draw. It falls only while work waits
@@ -87,7 +87,7 @@ class Corrected:
     inner: Policy
     margin: Margin
     asleep_w: float
-    dip: Dip = field(default_factory=Dip)
+    dip: DecodeOnlyDraw = field(default_factory=DecodeOnlyDraw)
     awake_w: float = 0.0
     ratio: float = 1.0
     asleep_ratio: float = 1.0

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.state import COMING, Observation, ReplicaState, Tally
+from steppe.control.state import COMING, Observation, ReplicaCounts, ReplicaState
 from steppe.frontier.group import Counts, Group, Want
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
@@ -127,13 +127,13 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
-    def _others_w(self, seen: Observation, tally: Tally, *, may_drain: bool) -> float:
+    def _others_w(self, seen: Observation, tally: ReplicaCounts, *, may_drain: bool) -> float:
         drains_w = tally.draining * self.frontier.asleep_w
         if may_drain and tally.draining:
             drains_w = self._drains_w(seen)
         return drains_w + self._coming_w(seen, tally)
 
-    def _coming_w(self, seen: Observation, tally: Tally) -> float:
+    def _coming_w(self, seen: Observation, tally: ReplicaCounts) -> float:
         """Return the draw of those that start or are gone: what an idle one draws at least, W."""
         if not tally.coming:
             return 0.0
@@ -152,7 +152,7 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _draining(self, seen: Observation, tally: Tally, goal: Goal) -> Plan:
+    def _draining(self, seen: Observation, tally: ReplicaCounts, goal: Goal) -> Plan:
         """Return the plan in which replicas that drain go on, if there is power for it."""
         drain = _Others(tally.usable, self._others_w(seen, tally, may_drain=True), tally.draining)
         plan = self._beside(drain, seen.budget_w, goal)
@@ -162,7 +162,7 @@ class Planner:
         leaving = tally.awake - len(plan.awake)
         return self._with_room(drain, seen.budget_w, plan, leaving) or plan
 
-    def _finishing(self, seen: Observation, tally: Tally, plan: Plan) -> Plan | None:
+    def _finishing(self, seen: Observation, tally: ReplicaCounts, plan: Plan) -> Plan | None:
         """Return the plan beside which frozen replicas finish their requests, a few at a time.
 
         None where nobody is frozen, where they wake to serve, or where there is no power for it.
@@ -183,7 +183,7 @@ class Planner:
         draw_w = beside_w + sum(point.draw_w for point in mix)
         return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
-    def _returning(self, seen: Observation, tally: Tally, goal: Goal) -> Plan | None:
+    def _returning(self, seen: Observation, tally: ReplicaCounts, goal: Goal) -> Plan | None:
         """Return the plan in which replicas that drain serve again, where more are wanted.
 
         The others among them go on draining. None where no more are wanted than serve, or

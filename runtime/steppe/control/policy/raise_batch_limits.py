@@ -12,7 +12,7 @@ from steppe.roofline.point import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
-class Loosened:
+class RaiseBatchLimits:
     """Spends what a plan leaves of the budget on larger batch limits at the same clocks.
 
     A plan that covers the demand chooses small batches because they are what the demand will

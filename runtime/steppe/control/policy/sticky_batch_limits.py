@@ -21,7 +21,7 @@ _REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLimits(BoundedPolicy):
+class StickyBatchLimits(BoundedPolicy):
     """Follows the budget by clocks alone where other batch limits would gain next to nothing.
 
     A replica whose batch limit falls computes no prompts until enough requests have finished, some

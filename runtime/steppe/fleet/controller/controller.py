@@ -14,12 +14,12 @@ from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
-from steppe.control.shortage_forecast import Lookout, Points
-from steppe.control.state import ReplicaSeen
+from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
+from steppe.control.state import ReplicaObservation
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import Member, Placement
+from steppe.fleet.controller.members import Placement, ReplicaHandle
 from steppe.fleet.messages import ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ControllerStatus:
     """How far a controller came, for one that goes on from there.
 
     Attributes:
@@ -70,7 +70,7 @@ class Ticked:
 
     begun: bool
     ticks: list[TickRecord]
-    progress: Progress | None
+    progress: ControllerStatus | None
     looks: int
 
 
@@ -101,7 +101,7 @@ class Controller:
         self._began_s = 0.0
         self._last_budget_w: float | None = None
         self._last_s = 0.0
-        self._progress: Progress | None = None
+        self._progress: ControllerStatus | None = None
         self._recorded = self._fleet.mark()
         self._failed = 0
         self._looks = 0
@@ -109,7 +109,7 @@ class Controller:
     def join(self, placements: list[Placement]) -> None:
         """Add replicas, or replace those whose node was lost."""
         with self._joining:  # a tick does not wait for them
-            asked = [(Member(place), place.actor.status.remote()) for place in placements]
+            asked = [(ReplicaHandle(place), place.actor.status.remote()) for place in placements]
             for member, status in asked:
                 try:
                     member.adopt(ray.get(status, timeout=10), 0.0)
@@ -135,7 +135,7 @@ class Controller:
         replicas: int,
         energy_source: str,
         began_s: float,
-        last: Progress | None,
+        last: ControllerStatus | None,
     ) -> None:
         """Start to tick, or to tick on.
 
@@ -157,8 +157,8 @@ class Controller:
         times = TickTimes(budget.watts_at, control.period_s, control.lead_s)
         self._fleet.last_step_mhz = frontier.floor.clock_mhz
         self._loop = ControlLoop(self._fleet, policy, rule, times)
-        points = Points.of(frontier, tpot_s)
-        self._lookout = Lookout(points, budget.forecast)
+        points = ShortagePoints.of(frontier, tpot_s)
+        self._lookout = ShortageMonitor(points, budget.forecast)
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
         self._began_s = began_s
@@ -187,7 +187,7 @@ class Controller:
         if self._thread is not None:
             self._thread.join(timeout=10 * self._config.control.period_s)
 
-    def _go_on_from(self, last: Progress) -> None:
+    def _go_on_from(self, last: ControllerStatus) -> None:
         self._fleet.hear_gateway(HEAR_S)  # or replicas that serve would seem to have no work
         self._fleet.nodes.numbers = dict(last.numbers)
         self._last_budget_w, self._last_s = last.budget_w, last.tick.t_s
@@ -243,7 +243,7 @@ class Controller:
         self._last_budget_w, self._last_s, self._recorded = budget_w, now_s, self._fleet.mark()
         self._failed = 0
         if record is not None:
-            self._progress = Progress(record, budget_w, self._recorded.numbers)
+            self._progress = ControllerStatus(record, budget_w, self._recorded.numbers)
             qualities = [report.quality for told in seen.reports.values() for report in told]
             self._gateway.set_metrics.remote(self._exposition.update(record, qualities))
 
@@ -279,7 +279,7 @@ class Controller:
 
 
 def _replica_tick(
-    replica: ReplicaSeen, reports: Sequence[ReplicaReport], window_s: float
+    replica: ReplicaObservation, reports: Sequence[ReplicaReport], window_s: float
 ) -> ReplicaTick:
     return ReplicaTick(
         id=replica.id,

@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 
-from steppe.control.demand import Asked, Demand, Traffic
+from steppe.control.demand import Demand, OfferedLoad, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import reason
-from steppe.fleet.controller.members import Member
+from steppe.fleet.controller.members import ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -112,7 +112,7 @@ class LiveFleet:
             budget: Where the watts come from.
             patience_s: Longest wait for the answers of one look, s.
         """
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
         self.seen: Seen | None = None
         self.last_step_mhz: int | None = None
@@ -201,11 +201,11 @@ class LiveFleet:
         for call in done:
             self._take_status(call)
 
-    def _asked(self, now_s: float) -> Asked:
+    def _asked(self, now_s: float) -> OfferedLoad:
         """Return what clients ask for; nothing before the gateway has told its totals."""
         status = self._status
         if status is None:
-            return Asked(0.0, NONE_DEFERRABLE)
+            return OfferedLoad(0.0, NONE_DEFERRABLE)
         totals = (status.arrived, status.answered, self._output_tokens)
         deferrable = (status.deferrable_arrived, status.deferrable_waiting)
         return self._demand.take(Traffic(now_s, *totals, *deferrable))
@@ -216,7 +216,7 @@ class LiveFleet:
         rests_w = [m.rests_w for m in obey if m.rests_w is not None]
         return sum(rests_w) / len(rests_w) if rests_w else None
 
-    def _step_mhz(self, member: Member) -> int | None:
+    def _step_mhz(self, member: ReplicaHandle) -> int | None:
         """Return the clock of who is put to sleep now, MHz; None: the lowest there is."""
         if not member.ends_step or self.last_step_mhz is None:
             return None
@@ -239,7 +239,7 @@ class LiveFleet:
             draw_w=None if left.draw_w is None else left.draw_w - metered_w,
         )
 
-    def _carry_out(self, action: Action, member: Member) -> SetLimits:
+    def _carry_out(self, action: Action, member: ReplicaHandle) -> SetLimits:
         now_s = self._looked_s
         match action:
             case Start(name):

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from steppe.control.state import COMING, ReplicaSeen, ReplicaState
+from steppe.control.state import COMING, ReplicaObservation, ReplicaState
 from steppe.fleet.cluster import reason
 from steppe.fleet.messages import ReplicaReport, ReplicaStatus, mean_draw_w
 
@@ -62,7 +62,7 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class Member:
+class ReplicaHandle:
     """One replica; `settle` brings its state up to date without waiting.
 
     A replica that lives but does not answer, or cannot do as it is told, is ended: Ray starts its
@@ -196,9 +196,9 @@ class Member:
         except ray.exceptions.RayError as error:
             self._lose(error, now_s)
 
-    def seen(self, outstanding: int) -> ReplicaSeen:
+    def seen(self, outstanding: int) -> ReplicaObservation:
         """Return what a policy sees."""
-        return ReplicaSeen(
+        return ReplicaObservation(
             id=self.name,
             state=self.state,
             since_s=self.since_s,

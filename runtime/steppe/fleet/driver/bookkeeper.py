@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class RunTotalsSoFar:
     """Totals of a run, s and J, and the worst quality of its joules.
 
     `gateway_restarts` tells how often its gateway was seen to have started again.
@@ -108,11 +108,11 @@ class Bookkeeper:
             self._accounts.forget()
         return self._accounts.close_tick(now_s)
 
-    def close(self, duration_s: float) -> tuple[Books, list[RequestRecord]]:
+    def close(self, duration_s: float) -> tuple[RunTotalsSoFar, list[RequestRecord]]:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""
         requests = self._accounts.close()
         accounts = self._accounts
-        books = Books(
+        books = RunTotalsSoFar(
             duration_s=duration_s,
             energy_source=accounts.energy_source,
             energy_j=accounts.energy_uj / UJ_PER_J,

@@ -20,12 +20,12 @@ import ray
 from steppe.config import RunConfig
 from steppe.errors import UsageError
 from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node, reason
-from steppe.fleet.controller.controller import Controller, Progress, Ticked
-from steppe.fleet.driver.bookkeeper import Bookkeeper, Books
-from steppe.fleet.driver.fleet_actors import ACTOR, Crew
-from steppe.fleet.driver.stall_detector import Pulse
-from steppe.fleet.driver.supported_clocks import within_clocks, without_clock_limits
-from steppe.fleet.gateway_actor import Door
+from steppe.fleet.controller.controller import Controller, ControllerStatus, Ticked
+from steppe.fleet.driver.bookkeeper import Bookkeeper, RunTotalsSoFar
+from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
+from steppe.fleet.driver.stall_detector import StallDetector
+from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
+from steppe.fleet.gateway_actor import GatewayActor
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
 from steppe.report.records import RequestRecord, TickRecord
@@ -67,13 +67,13 @@ class FleetDriver:
         self._local = config.ray.address == LOCAL
         # Containers that share their memory may all have a driver with the same number.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.crew = Crew(config, served_name, self.run_id)
+        self.crew = FleetActors(config, served_name, self.run_id)
         self._door: Any = None
         self._door_name = f"steppe-door-{self.run_id}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
-        self._last: Progress | None = None
-        self._pulse = Pulse()
+        self._last: ControllerStatus | None = None
+        self._pulse = StallDetector()
         self._books: Bookkeeper
         self._began_s = 0.0
         self.url = ""
@@ -100,7 +100,7 @@ class FleetDriver:
         Where nobody may limit the clocks, only the points at the highest clock are kept.
         """
         if self.crew.can_limit_clocks:
-            self._frontier = within_clocks(frontier, self.crew.common_clocks_mhz)
+            self._frontier = snap_to_supported_clocks(frontier, self.crew.common_clocks_mhz)
         else:
             self._frontier = without_clock_limits(frontier, self.crew.rest_w())
         remote: Any = ray.remote(Controller)
@@ -128,7 +128,7 @@ class FleetDriver:
         if self._door is not None:
             ray.wait([self._door.close.remote()], timeout=DOOR_S)
 
-    def end(self) -> tuple[Taken, Books]:
+    def end(self) -> tuple[Taken, RunTotalsSoFar]:
         """Stop the controller, close the books, and return what is left and the totals."""
         ray.wait([self._controller.end.remote()], timeout=END_S)
         self._books.collect(self.crew.node_actors, closing=True)
@@ -158,7 +158,7 @@ class FleetDriver:
             ttft_s=self._config.slo.ttft_s,
             models=(self._served_name,),
         )
-        remote: Any = ray.remote(Door)
+        remote: Any = ray.remote(GatewayActor)
         options = {
             "name": self._door_name,
             "max_concurrency": 10_000,
@@ -192,7 +192,7 @@ class FleetDriver:
         try:
             ticked: Ticked = ray.get(self._controller.take.remote(seen_s), timeout=ANSWER_S)
         except ray.exceptions.RayActorError:
-            self._pulse = Pulse()
+            self._pulse = StallDetector()
             raise
         except ray.exceptions.GetTimeoutError:
             self._end_if_still(None, asked_s)
@@ -204,13 +204,13 @@ class FleetDriver:
         still_s = self._pulse.still_s(looks, asked_s, time.monotonic())
         if still_s >= max(STILL_S, STILL_PERIODS * self._config.control.period_s):
             _log.warning("the controller has stood still for %.0f s: it starts anew", still_s)
-            self._pulse = Pulse()
+            self._pulse = StallDetector()
             ray.kill(self._controller, no_restart=False)
 
     def _brief_controller(self) -> None:
         """Tell a new or restarted controller all it cannot find out by itself."""
         assert self._frontier is not None, "begin comes first"
-        self._pulse = Pulse()
+        self._pulse = StallDetector()
         placements = list(self.crew.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
         fleet = (self._frontier, self.crew.replicas, self.crew.energy_source)

@@ -15,10 +15,10 @@ from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
 from steppe.fleet.controller.members import Placement
-from steppe.fleet.messages import NodeInfo, NodeSettings, Reading, SetLimits
+from steppe.fleet.messages import NodeInfo, NodeSettings, ReplicaTotals, SetLimits
 from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
-from steppe.fleet.replica import Replica, settings_from_config
+from steppe.fleet.replica import ReplicaActor, settings_from_config
 
 START_S = 600.0
 PLACE_S = 120.0
@@ -62,7 +62,7 @@ class _NewReplica:
     asked_s: float
 
 
-class Crew:
+class FleetActors:
     """Owns the node actors and the replica actors."""
 
     def __init__(self, config: RunConfig, served_name: str, run_id: str) -> None:
@@ -187,9 +187,9 @@ class Crew:
         limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
         ray.get(place.node.apply.remote([limits], time.monotonic()), timeout=30)
 
-    def reading(self, replica: str) -> Reading:
+    def reading(self, replica: str) -> ReplicaTotals:
         """Return running totals of a replica."""
-        reading: Reading = ray.get(self.placements[replica].node.reading.remote(replica))
+        reading: ReplicaTotals = ray.get(self.placements[replica].node.reading.remote(replica))
         return reading
 
     def rest_w(self) -> float:
@@ -267,7 +267,7 @@ class Crew:
 
     def _ask_replica(self, name: str, machine: Machine, on_machine: int) -> _NewReplica:
         """Make a replica's actor on a machine; Ray chooses its GPUs."""
-        remote: Any = ray.remote(Replica)
+        remote: Any = ray.remote(ReplicaActor)
         options = {
             "num_gpus": self._config.fleet.gpus_per_replica,
             "scheduling_strategy": on_node(machine.id),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Pulse:
+class StallDetector:
     """How long the loop of one controller has stood still, by how often it looked at the budget.
 
     That begins with the first question that found it so: who asks may have been paused, too.

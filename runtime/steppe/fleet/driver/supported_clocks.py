@@ -38,7 +38,7 @@ def without_clock_limits(frontier: Frontier, rest_w: float) -> Frontier:
     return Frontier.of(points, asleep_w, idle_w, frontier.source)
 
 
-def within_clocks(frontier: Frontier, clocks_mhz: Sequence[int]) -> Frontier:
+def snap_to_supported_clocks(frontier: Frontier, clocks_mhz: Sequence[int]) -> Frontier:
     """Return the points at clocks that the GPUs know: a plan for another would never be kept.
 
     A point moves to the highest clock within its own. Of those that meet there the one with the

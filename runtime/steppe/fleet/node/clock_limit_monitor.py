@@ -22,7 +22,7 @@ class _Wish:
 
 
 @dataclass(slots=True)
-class WatchedClock:
+class ClockLimitMonitor:
     """The clock limits that one GPU was asked to keep of late, and the one that holds.
 
     A limit holds until nobody could vouch for any for `GRACE_S`. The GPU keeps what it was asked

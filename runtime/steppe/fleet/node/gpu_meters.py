@@ -24,7 +24,7 @@ POWER_S = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Meter(Protocol):
+class EnergyHistory(Protocol):
     """Energy of one GPU over time."""
 
     @property
@@ -38,7 +38,7 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class NodeWindow:
     """The energy of several GPUs between two instants."""
 
     start_s: float
@@ -49,7 +49,7 @@ class Window:
     wrong_inside: bool = False
 
     @classmethod
-    def over(cls, meters: Sequence[Meter], start_s: float, end_s: float) -> Window:
+    def over(cls, meters: Sequence[EnergyHistory], start_s: float, end_s: float) -> NodeWindow:
         """Sum the windows of all meters; the quality is the worst of theirs."""
         parts = [meter.window(start_s, end_s) for meter in meters]
         return cls(
@@ -84,7 +84,7 @@ class GpuMeter:
         self._power_s = 0.0
 
     @property
-    def history(self) -> Meter:
+    def history(self) -> EnergyHistory:
         """What was read so far."""
         return self._counter if self._gpu.capabilities.has_energy_counter else self._powers
 
@@ -128,7 +128,7 @@ class GpuMeter:
             return None
 
 
-class Meters:
+class NodeMeters:
     """The meters of all GPUs of a node, each in a thread: one that is slow holds up no other."""
 
     def __init__(self, gpus: Mapping[str, NvmlGpu]) -> None:
@@ -186,7 +186,7 @@ class Meters:
         self._complaints[uuid] = complaint
 
 
-def wait_for_first_tick(meters: Sequence[Meter], longest_s: float = 2.0) -> None:
+def wait_for_first_tick(meters: Sequence[EnergyHistory], longest_s: float = 2.0) -> None:
     """Wait until every meter has taken a reading, or seen its counter move where it has some."""
     begun_s = time.monotonic()
     while time.monotonic() < begun_s + longest_s:

@@ -17,7 +17,7 @@ from steppe.fleet.messages import NodeReport
 
 
 @dataclass(frozen=True, slots=True)
-class SeatMemory:
+class AssignmentRecord:
     """One replica's seat at the end of its last window.
 
     Attributes:
@@ -46,7 +46,7 @@ class SeatMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeMemory:
+class NodeRecord:
     """A node at one instant.
 
     Attributes:
@@ -57,29 +57,29 @@ class NodeMemory:
 
     number: int = 0
     reports: tuple[NodeReport, ...] = ()
-    seats: tuple[SeatMemory, ...] = ()
+    seats: tuple[AssignmentRecord, ...] = ()
 
 
 _log = logging.getLogger(__name__)
 
-_MEMORY = TypeAdapter(NodeMemory)
+_MEMORY = TypeAdapter(NodeRecord)
 
 
-class Journal:
+class NodeJournal:
     """The file of one node; its folder is private to the run."""
 
     def __init__(self, path: Path) -> None:
         """Name the file."""
         self._path, self._is_kept = path, True
 
-    def read(self) -> NodeMemory:
+    def read(self) -> NodeRecord:
         """Return what was written last; nothing when this is the first life of the node."""
         try:
             return _MEMORY.validate_json(self._path.read_bytes())
         except FileNotFoundError:
-            return NodeMemory()
+            return NodeRecord()
 
-    def write(self, memory: NodeMemory) -> None:
+    def write(self, memory: NodeRecord) -> None:
         """Replace the content; a death in between leaves the old one, as does a full memory."""
         draft = self._path.with_name(self._path.name + ".draft")
         kept, self._is_kept = self._is_kept, True

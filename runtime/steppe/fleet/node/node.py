@@ -19,29 +19,34 @@ from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
 from steppe.fleet.messages import (
+    GpuAssignment,
     GpuInfo,
     NodeInfo,
     NodeReport,
     NodeSettings,
-    Reading,
     ReplicaReport,
     ReplicaStatus,
+    ReplicaTotals,
     SeamHook,
-    Seat,
     SetLimits,
 )
 from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
-from steppe.fleet.node.gpu_meters import Meter, Meters, best_quality, wait_for_first_tick
-from steppe.fleet.node.journal import Journal, NodeMemory, SeatMemory
-from steppe.fleet.node.replica_meter import ReplicaSeat, block_path
+from steppe.fleet.node.gpu_meters import (
+    EnergyHistory,
+    NodeMeters,
+    best_quality,
+    wait_for_first_tick,
+)
+from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
+from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 from steppe.fleet.node.token_weights import token_weights
 from steppe.fleet.stale_runs import (
     gpus_file_of_node,
     hold,
     remove_run,
+    remove_stale_runs,
     run_folder,
     state_folder,
-    sweep_leftovers,
 )
 
 COUPLING = "steppe.emulator.coupling:couple"
@@ -62,7 +67,7 @@ class Node:
         self._id = str(ray.get_runtime_context().get_node_id())
         self._folder = run_folder(settings.run_id, self._id)
         if not self._folder.exists():  # the first life of this node
-            sweep_leftovers(state_folder())
+            remove_stale_runs(state_folder())
         self._held = hold(self._folder)
         self._state: Path | None = None
         if isinstance(settings.device, EmulatedSection):
@@ -73,9 +78,9 @@ class Node:
         self._weights = token_weights(
             settings.device, names, settings.model, settings.gpus_per_replica
         )
-        self._meters = Meters(self._gpus)
-        self._seats: dict[str, ReplicaSeat] = {}
-        self._journal = Journal(self._folder / "journal.json")
+        self._meters = NodeMeters(self._gpus)
+        self._seats: dict[str, ReplicaMeter] = {}
+        self._journal = NodeJournal(self._folder / "journal.json")
         memory = self._journal.read()
         self._number, self._reports = memory.number, list(memory.reports)
         self._looked_to, self._reported_s = 0, 0.0
@@ -119,7 +124,7 @@ class Node:
         gpu_indices: list[int],
         cores: tuple[int, ...],
         status: ReplicaStatus,
-    ) -> Seat:
+    ) -> GpuAssignment:
         """Give a replica its control block and begin to meter it.
 
         One whose engine runs on the block that it has keeps it; any other is seated anew.
@@ -138,10 +143,10 @@ class Node:
                 since_s = self._unseat(replica, meters)
                 path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
                 block = ControlBlock.create(path)
-                self._seats[replica] = ReplicaSeat(replica, block, meters, since_s)
+                self._seats[replica] = ReplicaMeter(replica, block, meters, since_s)
                 self._write_down()
             block_id = self._seats[replica].block.id
-        return Seat(replica, str(path), block_id, self._hook(gpu_indices), cores)
+        return GpuAssignment(replica, str(path), block_id, self._hook(gpu_indices), cores)
 
     def apply(self, changes: list[SetLimits], asked_s: float) -> None:
         """Set limits; what lowers the draw comes first in the list and is done first.
@@ -190,7 +195,7 @@ class Node:
             self._reports = [report for report in self._reports if report.number > done]
             return [report for report in self._reports if report.number > acknowledged]
 
-    def reading(self, replica: str) -> Reading:
+    def reading(self, replica: str) -> ReplicaTotals:
         """Return running totals of a replica, for sweeps."""
         return self._seats[replica].reading()
 
@@ -202,7 +207,7 @@ class Node:
         if self._state is not None:
             remove_state(self._state)
         remove_run(self._folder)
-        sweep_leftovers(state_folder())
+        remove_stale_runs(state_folder())
 
     def _close_windows(self) -> None:
         """Close windows that nobody asks for: meters remember some minutes only."""
@@ -210,7 +215,7 @@ class Node:
             if time.monotonic() - self._reported_s > LONGEST_WINDOW_S:
                 self.report(self._looked_to)
 
-    def _resume(self, memory: SeatMemory) -> None:
+    def _resume(self, memory: AssignmentRecord) -> None:
         """Take over the seat of an engine that runs on."""
         path = block_path(self._folder, memory.replica)
         if not path.exists():
@@ -218,13 +223,13 @@ class Node:
         uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in memory.gpu_indices]
         meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
         since_s = memory.seen_s if memory.counters_j or not meters else None
-        seat = ReplicaSeat(memory.replica, ControlBlock(path), meters, since_s)
+        seat = ReplicaMeter(memory.replica, ControlBlock(path), meters, since_s)
         seat.resume(memory, {gpu.index for gpu in self._gpus.values()})
         self._seats[memory.replica] = seat
         if memory.clock_mhz:
             self._limit_clocks(seat, memory.clock_mhz)
 
-    def _unseat(self, replica: str, meters: Mapping[str, Meter]) -> float | None:
+    def _unseat(self, replica: str, meters: Mapping[str, EnergyHistory]) -> float | None:
         """Close the books of a replica that comes anew; return when, if its GPUs stay the same."""
         old = self._seats.pop(replica, None)
         if old is None:
@@ -243,9 +248,9 @@ class Node:
         for seat in self._seats.values():
             indices = tuple(self._gpus[uuid].index for uuid in seat.gpus) + seat.missing
             seats.append(seat.memory(indices, self._meters.counters_j(seat.gpus, seat.seen_s)))
-        self._journal.write(NodeMemory(self._number, tuple(self._reports), tuple(seats)))
+        self._journal.write(NodeRecord(self._number, tuple(self._reports), tuple(seats)))
 
-    def _limit_clocks(self, seat: ReplicaSeat, clock_mhz: int | None) -> None:
+    def _limit_clocks(self, seat: ReplicaMeter, clock_mhz: int | None) -> None:
         accepted: list[int] = []
         for uuid in seat.gpus:
             gpu = self._gpus[uuid].capabilities

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.window import Quality, worst
-from steppe.engine.control_block import ControlBlock, Limits, RequestWork, StepRecord
+from steppe.engine.control_block import ControlBlock, EngineLimits, RequestWork, StepRecord
 from steppe.errors import DeviceError
 from steppe.fleet.controller.members import CHANGE_S
-from steppe.fleet.messages import Reading, ReplicaReport
-from steppe.fleet.node.clock_limit_monitor import WatchedClock
-from steppe.fleet.node.gpu_meters import Meter, Window
+from steppe.fleet.messages import ReplicaReport, ReplicaTotals
+from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
+from steppe.fleet.node.gpu_meters import EnergyHistory, NodeWindow
 from steppe.fleet.node.idle_draw import IdleDraw
-from steppe.fleet.node.journal import SeatMemory
+from steppe.fleet.node.journal import AssignmentRecord
 
 _SERVING = ("awake", "draining")
 LONGEST_LOOK_BACK_S = 30.0
@@ -28,7 +28,7 @@ LONGEST_LOOK_BACK_S = 30.0
 _log = logging.getLogger(__name__)
 
 
-class ReplicaSeat:
+class ReplicaMeter:
     """Limits, telemetry and energy of one replica.
 
     Its energy is attributed up to the end of its last step while it is busy, and up to the
@@ -40,7 +40,7 @@ class ReplicaSeat:
         self,
         replica: str,
         block: ControlBlock,
-        gpus: Mapping[str, Meter],
+        gpus: Mapping[str, EnergyHistory],
         since_s: float | None = None,
     ) -> None:
         """Begin to meter.
@@ -57,7 +57,7 @@ class ReplicaSeat:
         self._freezing_s: float | None = None
         self.clock_mhz = 0
         self.batch_limit = 0
-        self.clocks = {uuid: WatchedClock() for uuid in gpus}
+        self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
         self.obeys = True
         self.missing: tuple[int, ...] = ()
         self._lost: Set[str] = frozenset()
@@ -81,7 +81,7 @@ class ReplicaSeat:
         """Publish a batch limit; it also binds the requests that run."""
         if batch_limit != self.batch_limit:
             self.batch_limit = batch_limit
-            self.block.write_limits(Limits(batch_limit=batch_limit))
+            self.block.write_limits(EngineLimits(batch_limit=batch_limit))
 
     def look_at_clocks(
         self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
@@ -107,13 +107,13 @@ class ReplicaSeat:
             _log.warning("%s: its GPUs %s", self.replica, "obey again" if obeys else "do not obey")
         self.obeys = obeys
 
-    def reading(self) -> Reading:
+    def reading(self) -> ReplicaTotals:
         """Return the running totals since the first call, up to the last reading of the meters."""
         window = self._window(self._read_s, self._covered_s(self._read_s))
         self._read_s = window.end_s
         self._read_j += window.energy_j
         telemetry = self.block.read_telemetry()
-        return Reading(
+        return ReplicaTotals(
             time_s=window.end_s,
             energy_j=self._read_j,
             output_tokens=telemetry.output_tokens,
@@ -125,7 +125,7 @@ class ReplicaSeat:
             waiting=telemetry.waiting,
         )
 
-    def resume(self, memory: SeatMemory, here: Set[int]) -> None:
+    def resume(self, memory: AssignmentRecord, here: Set[int]) -> None:
         """Go on where the seat of a dead node actor ended.
 
         Args:
@@ -139,14 +139,16 @@ class ReplicaSeat:
         self.block.read_to, self._tokens = memory.read_to, memory.output_tokens
         self._owed_j = memory.owed_j
 
-    def memory(self, gpu_indices: tuple[int, ...], counters_j: dict[str, float]) -> SeatMemory:
+    def memory(
+        self, gpu_indices: tuple[int, ...], counters_j: dict[str, float]
+    ) -> AssignmentRecord:
         """Return what a successor needs to go on from the last report.
 
         Args:
             gpu_indices: NVML indices of its GPUs.
             counters_j: What their counters showed at `seen_s`, by UUID, J.
         """
-        return SeatMemory(
+        return AssignmentRecord(
             replica=self.replica,
             gpu_indices=gpu_indices,
             phase=self.phase,
@@ -248,19 +250,19 @@ class ReplicaSeat:
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
 
-    def _window(self, start_s: float, end_s: float) -> Window:
+    def _window(self, start_s: float, end_s: float) -> NodeWindow:
         """Return the energy between two instants; none where its meters do not reach so far back.
 
         They forget after some minutes, in which one of them was silent. Joules that nobody
         remembers are left out of the books: better than to make them up.
         """
         try:
-            window = Window.over(tuple(self.gpus.values()), start_s, end_s)
+            window = NodeWindow.over(tuple(self.gpus.values()), start_s, end_s)
             return replace(window, quality=Quality.ESTIMATED) if self.missing else window
         except DeviceError as error:
             if end_s > start_s:
                 _log.warning("%s: %.0f s without energy: %s", self.replica, end_s - start_s, error)
-            return Window(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
+            return NodeWindow(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
 
     def _covered_s(self, since_s: float) -> float:
         """Return until when all meters cover its energy, s; `since_s` where none does yet.

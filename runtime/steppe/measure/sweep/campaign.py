@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.fleet_sweep import Offer, Rest, frontier_of
-from steppe.measure.sweep.point import REAL_TIME, MeasurePlan, Timing, measure_point
+from steppe.measure.sweep.point import REAL_TIME, MeasurePlan, PointTiming, measure_point
 from steppe.measure.sweep.result import Phase, PointResult, RestWatts, Setting
 from steppe.measure.sweep.subject import Rig
 from steppe.roofline.point import OperatingPoint
@@ -70,7 +70,7 @@ def run_campaign(
     settings: Sequence[Setting],
     plan: MeasurePlan,
     on_point: Callable[[PointResult], None],
-    timing: Timing = REAL_TIME,
+    timing: PointTiming = REAL_TIME,
 ) -> None:
     """Measure every setting once; the replicas, alike, share the points out.
 

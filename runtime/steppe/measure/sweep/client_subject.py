@@ -17,7 +17,7 @@ from typing import Protocol
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.replay import Progress, ReplayOptions
+from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed
 from steppe.measure.sweep.saturate import Saturation, saturated
@@ -33,7 +33,7 @@ class JouleMeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientReading:
-    """What clients and meter say at one instant; see `steppe.measure.sweep.subject.Reading`."""
+    """What clients and meter say at one instant; see `SubjectTotals`."""
 
     time_s: float
     energy_j: float
@@ -83,7 +83,7 @@ class TokenTally:
             case _:
                 pass
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: ReplayProgress) -> None:
         """Take how many requests are outstanding."""
         with self.lock:
             self.outstanding = progress.running

@@ -17,13 +17,13 @@ from steppe.measure.sweep.result import (
     Estimates,
     Flag,
     GpuSeen,
+    MeasuredWindow,
     Phase,
     PointResult,
     Setting,
-    Window,
 )
 from steppe.measure.sweep.saturate import Saturation
-from steppe.measure.sweep.subject import GpuLook, Reading, Rig
+from steppe.measure.sweep.subject import GpuLook, Rig, SubjectTotals
 
 LEAST_QUEUE = 4
 BLOCK, BLOCKS = 8, 125
@@ -47,14 +47,14 @@ THROTTLES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class PointTiming:
     """A clock and a way to wait, s; tests bring their own."""
 
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
-REAL_TIME = Timing()
+REAL_TIME = PointTiming()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ class _Notes:
     warm_up_s: float = 0.0
     since_s: float = 0.0
     has_settled: bool = False
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[SubjectTotals] = field(default_factory=list)
     lags_s: list[float] = field(default_factory=list)
     looks: list[GpuLook | None] = field(default_factory=list)
     edges: list[int] = field(default_factory=list)
 
 
 def measure_point(
-    rig: Rig, setting: Setting, plan: MeasurePlan, timing: Timing = REAL_TIME
+    rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming = REAL_TIME
 ) -> PointResult:
     """Set a point, saturate the replica, and measure it.
 
@@ -153,7 +153,7 @@ def measure_point(
     return _result(rig, setting, notes, load)
 
 
-def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: Timing) -> None:
+def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming) -> None:
     """Wait until the batch has turned over once: then lengths and ages in it are mixed."""
     begun_s, first = timing.now_s(), rig.subject.reading()
     due = setting.batch_limit * setting.output_tokens if setting.phase is Phase.MIXED else 0
@@ -164,7 +164,7 @@ def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: Timing) -> N
             return
 
 
-def _settle(rig: Rig, plan: MeasurePlan, timing: Timing) -> bool:
+def _settle(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> bool:
     """Wait until the temperature stands; tell whether it does. Unseen, it counts as standing."""
     begun_s = timing.now_s()
     seen: list[tuple[float, int]] = []
@@ -182,7 +182,7 @@ def _settle(rig: Rig, plan: MeasurePlan, timing: Timing) -> bool:
         timing.sleep(plan.look_s)
 
 
-def _watch(rig: Rig, plan: MeasurePlan, timing: Timing, notes: _Notes) -> None:
+def _watch(rig: Rig, plan: MeasurePlan, timing: PointTiming, notes: _Notes) -> None:
     """Look at counters and sensors again and again; note at which looks the windows end."""
     begun_s = timing.now_s()
     while len(notes.edges) <= plan.windows:
@@ -217,12 +217,12 @@ def _result(rig: Rig, setting: Setting, notes: _Notes, load: Saturation) -> Poin
     )
 
 
-def _windows(notes: _Notes) -> tuple[Window, ...]:
+def _windows(notes: _Notes) -> tuple[MeasuredWindow, ...]:
     windows = []
     for begin, end in zip(notes.edges, notes.edges[1:], strict=False):
         a, b = notes.readings[begin], notes.readings[end]
         windows.append(
-            Window(
+            MeasuredWindow(
                 duration_s=b.time_s - a.time_s,
                 energy_j=b.energy_j - a.energy_j,
                 error_j=_span_error_j(notes.readings[begin : end + 1]),
@@ -234,12 +234,12 @@ def _windows(notes: _Notes) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _span_error_j(readings: Sequence[Reading]) -> float:
+def _span_error_j(readings: Sequence[SubjectTotals]) -> float:
     """Return a bound of the error over a span of readings, J."""
     return span_error_j((piece.error_j, piece.quality) for piece in readings[1:])
 
 
-def _worst_quality(readings: Sequence[Reading]) -> str:
+def _worst_quality(readings: Sequence[SubjectTotals]) -> str:
     order = [Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED]
     found = {Quality(reading.quality) for reading in readings[1:]}
     return max(found, key=order.index)
@@ -265,7 +265,7 @@ def _flags(rig: Rig, setting: Setting, notes: _Notes, looks: Sequence[GpuLook]) 
     return flags
 
 
-def _is_unsteady(windows: Sequence[Window], error_j: float) -> bool:
+def _is_unsteady(windows: Sequence[MeasuredWindow], error_j: float) -> bool:
     if len(windows) < 2 or not any(window.output_tokens for window in windows):
         return False
     joules = Estimates.of(windows, error_j, seed=0).energy_per_output_token

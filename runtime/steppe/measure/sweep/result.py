@@ -81,7 +81,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class MeasuredWindow:
     """What a replica did between two readings.
 
     Attributes:
@@ -160,7 +160,7 @@ class PointResult:
     replica: str
     started: str
     warm_up_s: float
-    windows: tuple[Window, ...]
+    windows: tuple[MeasuredWindow, ...]
     meter_error_j: float
     meter: str
     client: ClientTimes
@@ -201,7 +201,7 @@ class Estimates:
     draw_w: Interval
 
     @classmethod
-    def of(cls, windows: Sequence[Window], meter_error_j: float, seed: int) -> Estimates:
+    def of(cls, windows: Sequence[MeasuredWindow], meter_error_j: float, seed: int) -> Estimates:
         """Estimate from windows of which at least one gave an output token."""
         rng = np.random.default_rng(seed)
         energy_j = [window.energy_j for window in windows]

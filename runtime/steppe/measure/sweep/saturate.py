@@ -13,7 +13,7 @@ import numpy as np
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.load.replay import ClosedLoop, Progress, ReplayOptions, replay
+from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, replay
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Completed
 from steppe.measure.sweep.result import ClientTimes
@@ -66,7 +66,7 @@ def saturated(
     arrivals: Sequence[Arrival],
     concurrency: int,
     options: ReplayOptions = _DEFAULTS,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[ReplayProgress], None] = lambda _: None,
 ) -> Generator[Saturation]:
     """Hold `concurrency` requests outstanding at every target inside the block.
 

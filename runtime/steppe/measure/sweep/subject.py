@@ -12,7 +12,7 @@ from steppe.load.arrivals import Arrival
 from steppe.measure.sweep.saturate import Saturation
 
 
-class Reading(Protocol):
+class SubjectTotals(Protocol):
     """Running totals and present state of a replica at one instant."""
 
     @property
@@ -61,14 +61,14 @@ class Reading(Protocol):
         ...
 
 
-class Subject(Protocol):
+class SweepSubject(Protocol):
     """One replica with its knobs and counters."""
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         """Set the limits; a clock of 0 leaves the clock alone."""
         ...
 
-    def reading(self) -> Reading:
+    def reading(self) -> SubjectTotals:
         """Return totals and state now."""
         ...
 
@@ -104,7 +104,7 @@ class Rig:
     """
 
     name: str
-    subject: Subject
+    subject: SweepSubject
     look: Callable[[], GpuLook | None]
     saturate: Callable[[Sequence[Arrival], int, int], AbstractContextManager[Saturation]]
     expected_processes: int = 1

@@ -23,7 +23,7 @@ ROTATE_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLimits:
+class BatchLimits:
     """What an engine was started with.
 
     Attributes:
@@ -73,7 +73,7 @@ class Batch:
         "waiting",
     )
 
-    def __init__(self, engine: EngineLimits, limit: int, account: Account) -> None:
+    def __init__(self, engine: BatchLimits, limit: int, account: Account) -> None:
         self.limit = limit
         self.running: list[Sequence] = []
         self.waiting: deque[Sequence] = deque()

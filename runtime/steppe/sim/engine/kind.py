@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from steppe.energy.attribution import TokenWeights
-from steppe.sim.engine.batch import EngineLimits
+from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.step_model import StepModel
 from steppe.sim.engine.step_table import StepTable
 
@@ -42,7 +42,7 @@ class ReplicaKind:
     """
 
     model: StepModel
-    engine: EngineLimits
+    engine: BatchLimits
     lowest_clock_mhz: int
     full_clock_mhz: int
     transitions: Transitions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steppe.sim.engine.account import Account
 from steppe.sim.engine.batch import Batch
-from steppe.sim.engine.idle_energy import Rest, Rests
+from steppe.sim.engine.idle_energy import IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.sequence import Sequence
 from steppe.sim.engine.step_run import StepRun
@@ -16,7 +16,7 @@ from steppe.sim.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class MeterReading:
+class ReplicaReading:
     """What one replica drew in one window.
 
     Attributes:
@@ -33,7 +33,7 @@ class MeterReading:
 Stepped = Callable[[int, list[Request]], None]
 
 
-class Replica:
+class SimulatedReplica:
     """Runs steps, as many at once as are alike.
 
     A step goes on to its end as it began: new limits, a new clock, a freeze and new requests
@@ -88,7 +88,7 @@ class Replica:
         self._frozen, self._ready = False, True
         self._busy_s = self._busy_j = self._read_j = 0.0
         self._closed = (0.0, 0.0)
-        self._rests = Rests(queue.now_s, kind.table.idle_w(clock_mhz))
+        self._rests = IdleEnergy(queue.now_s, kind.table.idle_w(clock_mhz))
 
     def offer(self, request: Request) -> None:
         """Take a request in."""
@@ -112,7 +112,9 @@ class Replica:
         if self._run is not None:
             self._cut_run()
         elif self._ready and not self._frozen:
-            self._rests.become(Rest.IDLE, self._queue.now_s, self._kind.table.idle_w(clock_mhz))
+            self._rests.become(
+                IdleState.IDLE, self._queue.now_s, self._kind.table.idle_w(clock_mhz)
+            )
 
     def freeze(self) -> None:
         """Stop stepping after the step that runs; requests keep their place."""
@@ -141,7 +143,7 @@ class Replica:
             self._rests.add_idle(partial_j)
         self._epoch += 1
         self._ready = False
-        self._rests.become(Rest.IDLE, self._queue.now_s, self._kind.model.asleep_w)
+        self._rests.become(IdleState.IDLE, self._queue.now_s, self._kind.model.asleep_w)
         return self.batch.drop_all()
 
     def start(self, done: Callable[[float, object], None]) -> None:
@@ -161,7 +163,7 @@ class Replica:
         run, tokens = self._run, self.batch.output_tokens
         return tokens if run is None else tokens + self.batch.decodes * self._done(run)
 
-    def read_meter(self) -> MeterReading:
+    def read_meter(self) -> ReplicaReading:
         """Close a window: charge the steps that ended in it, and return what was drawn."""
         now_s, run = self._queue.now_s, self._run
         busy_s, busy_j, share_s = self._busy_s, self._busy_j, self._account.share_s
@@ -182,7 +184,7 @@ class Replica:
         read_j = busy_j + partial_j
         energy_j = read_j - self._read_j + idle_j + transition_j
         self._read_j = read_j
-        return MeterReading(energy_j, idle_j, transition_j)
+        return ReplicaReading(energy_j, idle_j, transition_j)
 
     def _done(self, run: StepRun) -> int:
         """Return how many steps of the run have ended; one that takes prompts ends by its event."""
@@ -194,7 +196,7 @@ class Replica:
             return
         kind, batch, clock_mhz = self._kind, self.batch, self.clock_mhz
         if not batch.plan():
-            self._rests.become(Rest.IDLE, self._queue.now_s, kind.table.idle_w(clock_mhz))
+            self._rests.become(IdleState.IDLE, self._queue.now_s, kind.table.idle_w(clock_mhz))
             return
         now_s, decodes = self._queue.now_s, batch.decodes
         self._rests.book(now_s)
@@ -265,7 +267,9 @@ class Replica:
         self._epoch += 1
         if duration_s > 0:
             self._ready = False
-            self._rests.become(Rest.TRANSITION, self._queue.now_s, self._kind.transitions.draw_w)
+            self._rests.become(
+                IdleState.TRANSITION, self._queue.now_s, self._kind.transitions.draw_w
+            )
             self._queue.at(self._queue.now_s + duration_s, self._become_ready, self._epoch)
         else:
             self._become_ready(self._queue.now_s, self._epoch)
@@ -279,11 +283,11 @@ class Replica:
         self._epoch += 1
         transitions = self._kind.transitions
         if transitions.sleep_s > 0:
-            self._rests.become(Rest.TRANSITION, self._queue.now_s, transitions.draw_w)
+            self._rests.become(IdleState.TRANSITION, self._queue.now_s, transitions.draw_w)
             self._queue.at(self._queue.now_s + transitions.sleep_s, self._sleep, self._epoch)
         else:
             self._sleep(self._queue.now_s, self._epoch)
 
     def _sleep(self, now_s: float, epoch: int) -> None:
         if epoch == self._epoch:
-            self._rests.become(Rest.IDLE, now_s, self._kind.model.asleep_w)
+            self._rests.become(IdleState.IDLE, now_s, self._kind.model.asleep_w)
