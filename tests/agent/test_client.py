@@ -64,7 +64,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
         opened.append(Line())
         return opened[-1]
 
-    monkeypatch.setattr(client, "AgentLine", call)
+    monkeypatch.setattr(client, "AgentConnection", call)
     return opened
 
 

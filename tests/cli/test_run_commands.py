@@ -98,7 +98,7 @@ def brief_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         "steppe.cli.serve.running_fleet", lambda *_: nullcontext(SimpleNamespace(url="u"))
     )
     monkeypatch.setattr("steppe.cli.serve.find_frontier", lambda *_: None)
-    monkeypatch.setattr("steppe.cli.serve.Run", BriefRun)
+    monkeypatch.setattr("steppe.cli.serve.LiveRun", BriefRun)
 
 
 @pytest.mark.parametrize(

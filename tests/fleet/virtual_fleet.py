@@ -279,16 +279,16 @@ def virtual_world(
     monkeypatch.setattr(ray, "get", lambda call, **_: call.answer)
     monkeypatch.setattr(ray, "get_runtime_context", FakeContext)
     monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
-    monkeypatch.setattr(node_module, "sweep_leftovers", lambda *_: ())
+    monkeypatch.setattr(node_module, "remove_stale_runs", lambda *_: ())
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
-    monkeypatch.setattr(node_module, "Meters", HandMeters)
+    monkeypatch.setattr(node_module, "NodeMeters", HandMeters)
     monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
     for module in (node_module, clock_limits, gpu_meters):
         monkeypatch.setattr(module, "time", time)
     with owned_lease_file(tmp_path / "lease.json") as file:
         desk = LeaseServer(HostLimits(open_gpus(), file), Restore(), LEASE_S)
         monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: FakeAgent())
-        monkeypatch.setattr(client, "AgentLine", lambda _: DeskLine(desk, time))
+        monkeypatch.setattr(client, "AgentConnection", lambda _: DeskLine(desk, time))
         made = World(emulator, time, desk, budget, frontier)
         yield made
         made.patches.undo()

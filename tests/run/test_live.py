@@ -96,7 +96,7 @@ def told(number: int) -> bool:
 def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None) -> Interrupted:
     fleet = Interrupted()
     monkeypatch.setattr(live, "FleetDriver", lambda *_: fleet)
-    for name in ("sweep_leftovers", "check_inputs", "get_model", "_emulate"):
+    for name in ("remove_stale_runs", "check_inputs", "get_model", "_emulate"):
         monkeypatch.setattr(live, name, lambda *_, **__: None)
     return fleet
 
