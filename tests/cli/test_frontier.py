@@ -174,6 +174,15 @@ def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: 
     assert len(result.output.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("missing", ["--model", "--gpu"])
+def test_a_missing_model_or_gpu_is_named(missing: str) -> None:
+    given = {"--model": "llama-3.1-8b", "--gpu": "h100"}
+    del given[missing]
+    result = CliRunner().invoke(main, ["frontier", *next(iter(given.items()))])
+    assert result.exit_code == 2
+    assert f"Missing option '{missing}'" in result.output
+
+
 def test_attention_can_run_data_parallel() -> None:
     ask = ["frontier", "--model", "qwen3-30b-a3b-instruct-2507", "--gpu", "b200", "--tp", "2"]
     split, ranks = (

@@ -19,8 +19,8 @@ COMMANDS = {
     "simulate": ("steppe.cli.simulate:simulate_command", "Simulate a fleet in virtual time."),
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),
     "frontier": (
-        "steppe.cli.frontier:frontier_command",
-        "Tell what each watt buys for a model on a GPU.",
+        "steppe.cli.frontier:frontier_group",
+        "Predict what each watt buys for a model on a GPU.",
     ),
     "bench": ("steppe.cli.bench:bench_group", "Measure tokens per joule."),
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs here and which knobs they have."),

@@ -57,20 +57,19 @@ class _ClockList(click.ParamType[Any]):
         return "all" if value == "all" else NumberList().convert(value, param, ctx)
 
 
-@click.command(
+@click.group(
     "frontier",
+    invoke_without_command=True,
     epilog="Example: steppe frontier --model llama-3.1-8b --gpu h100 --batch 8,64,256 --clock all",
 )
 @click.option(
     "--model",
     type=GivenText(),
-    required=True,
     help="A folder with config.json, or a well-known name.",
 )
 @click.option(
     "--gpu",
     type=GivenText(),
-    required=True,
     help="A GPU of configs/gpus, or a YAML file like those.",
 )
 @click.option("--tp", type=click.IntRange(min=1), default=1, help="GPUs that share the model.")
@@ -97,9 +96,15 @@ class _ClockList(click.ParamType[Any]):
     help="A frontier file of this model and GPU, measured at these lengths; corrects the rest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def frontier_command(as_json: bool, **asked: Any) -> None:
-    """Tell tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
-    wanted = _Asked(**asked)
+@click.pass_context
+def frontier_group(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Print tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
+    if ctx.invoked_subcommand is not None:
+        return
+    for param in ctx.command.params:
+        if param.name in ("model", "gpu") and options[param.name] is None:
+            raise click.MissingParameter(ctx=ctx, param=param)
+    wanted = _Asked(**options)
     roofline = read_roofline(
         wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
     )
