@@ -120,6 +120,7 @@ class RequestRecord:
         finish: The engine's finish reason, or `failed`, `rejected` (429), `shed` (503)
             or `cancelled` (the client left).
         replica: Who served it.
+        streamed: Whether the client asked for an event stream; without one there is no `ttft_s`.
     """
 
     id: str
@@ -136,6 +137,7 @@ class RequestRecord:
     energy_source: str
     finish: str
     replica: str | None
+    streamed: bool = True
 
     @property
     def outcome(self) -> Outcome:

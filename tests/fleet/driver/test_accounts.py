@@ -253,6 +253,13 @@ def test_one_token_or_no_stream_has_no_time_per_output_token(changes: dict[str, 
     assert [record.tpot_s for record in accounts.close()] == [None]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_record_says_whether_the_answer_was_streamed(streamed: bool) -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.finish([finished("a", streamed=streamed)])
+    assert [record.streamed for record in accounts.close()] == [streamed]
+
+
 def test_what_usage_says_goes_before_what_the_steps_say() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])

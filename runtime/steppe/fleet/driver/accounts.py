@@ -208,4 +208,5 @@ class Accounts:
             energy_source=self._qualities.pop(key, self._best),
             finish=_FINISH.get(request.finish, request.finish),
             replica=request.replica,
+            streamed=request.streamed,
         )
