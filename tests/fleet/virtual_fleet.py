@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ from steppe.device.nvml import open_gpus
 from steppe.emulator.build import build_library
 from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
+from steppe.energy.gpu_meters import POLL_S, GpuMeters
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.fleet.controller.live_fleet import LiveFleet
 from steppe.fleet.controller.members import Placement, ReplicaHandle
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus
-from steppe.fleet.node import clock_limits, gpu_meters
+from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
-from steppe.fleet.node.gpu_meters import POLL_S, NodeMeters
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 
@@ -169,7 +170,7 @@ class FakeContext:
         return "node-1"
 
 
-class HandMeters(NodeMeters):
+class HandMeters(GpuMeters):
     """Meters that are read when the test says so."""
 
     def start(self) -> None: ...
@@ -281,9 +282,9 @@ def virtual_world(
     monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
     monkeypatch.setattr(node_module, "remove_stale_runs", lambda *_: ())
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
-    monkeypatch.setattr(node_module, "NodeMeters", HandMeters)
+    monkeypatch.setattr(node_module, "GpuMeters", partial(HandMeters, clock=time.monotonic))
     monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
-    for module in (node_module, clock_limits, gpu_meters):
+    for module in (node_module, clock_limits):
         monkeypatch.setattr(module, "time", time)
     with owned_lease_file(tmp_path / "lease.json") as file:
         desk = LeaseServer(HostLimits(open_gpus(), file), Restore(), LEASE_S)

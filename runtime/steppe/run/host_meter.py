@@ -11,8 +11,8 @@ from steppe.config import EmulatedSection, RunConfig
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.emulator.environment import activate
+from steppe.energy.gpu_meters import GpuMeters, wait_for_first_tick, window_over
 from steppe.errors import DeviceError, UsageError
-from steppe.fleet.node.gpu_meters import NodeMeters, NodeWindow, wait_for_first_tick
 from steppe.fleet.stale_runs import gpus_file
 from steppe.run.own_agent import own_agent
 
@@ -52,7 +52,7 @@ class BenchMeter:
 
     def __init__(self, gpus: Sequence[NvmlGpu]) -> None:
         """Begin to read; waits for the first tick of every counter."""
-        self._meters = NodeMeters({gpu.uuid: gpu for gpu in gpus})
+        self._meters = GpuMeters({gpu.uuid: gpu for gpu in gpus})
         self._meters.start()
         self._histories = tuple(self._meters.histories.values())
         wait_for_first_tick(self._histories)
@@ -62,9 +62,7 @@ class BenchMeter:
 
     def read(self) -> tuple[float, float, float, str]:
         """Return time, s; energy since the beginning, J; error since the last call, J; quality."""
-        window = NodeWindow.over(
-            self._histories, self._read_s, max(self._read_s, self._covered_s())
-        )
+        window = window_over(self._histories, self._read_s, max(self._read_s, self._covered_s()))
         self._read_s = window.end_s
         self._read_j += window.energy_j
         return window.end_s, self._read_j, window.error_j, window.quality
@@ -78,7 +76,7 @@ class BenchMeter:
         give_up_s = at_s + COVERED_S
         while self._covered_s() < at_s and time.monotonic() < give_up_s:
             time.sleep(POLL_S)
-        window = NodeWindow.over(self._histories, self._read_s, max(at_s, self._read_s))
+        window = window_over(self._histories, self._read_s, max(at_s, self._read_s))
         self._read_s = window.end_s
         self._read_j += window.energy_j
         return self._read_j, window.error_j, window.quality

@@ -14,12 +14,12 @@ from rich.console import Console
 from steppe.config import RunConfig
 from steppe.device.inventory import has_admin_capability, measure_periods
 from steppe.device.nvml import NvmlGpu
+from steppe.energy.gpu_meters import best_quality
 from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.fleet.messages import ReplicaTotals
-from steppe.fleet.node.gpu_meters import best_quality
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions

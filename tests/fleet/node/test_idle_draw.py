@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from steppe.energy.window import Quality
+from steppe.energy.window import EnergyWindow, Quality
 from steppe.engine.control_block import StepRecord
-from steppe.fleet.node.gpu_meters import NodeWindow
 from steppe.fleet.node.idle_draw import SETTLED_S, IdleDraw
 
 SECOND = 1_000_000_000
@@ -20,13 +19,13 @@ class Gpu:
     steps: list[StepRecord]
     blur_s: float = 0.09
 
-    def window(self, start_s: float, end_s: float) -> NodeWindow:
+    def window(self, start_s: float, end_s: float) -> EnergyWindow:
         busy_s = sum(
             max(0.0, min(end_s, s.end_s + self.blur_s) - max(start_s, s.start_s - self.blur_s))
             for s in self.steps
         )
         energy_j = IDLE_W * (end_s - start_s) + (BUSY_W - IDLE_W) * busy_s
-        return NodeWindow(start_s, end_s, energy_j, 0.0, Quality.COUNTER)
+        return EnergyWindow(start_s, end_s, energy_j, 0.0, Quality.COUNTER)
 
 
 def step(start_s: float, end_s: float) -> StepRecord:
@@ -72,6 +71,6 @@ def test_what_is_skipped_counts_as_work() -> None:
 def test_a_window_without_energy_teaches_nothing() -> None:
     idle = IdleDraw(0.0)
     idle.learn(
-        [], 5.0, 6.0, lambda start_s, end_s: NodeWindow(start_s, end_s, 0, 0, Quality.ESTIMATED)
+        [], 5.0, 6.0, lambda start_s, end_s: EnergyWindow(start_s, end_s, 0, 0, Quality.ESTIMATED)
     )
     assert (idle.idle_w, idle.rest_w) == (0.0, None)

@@ -21,13 +21,13 @@ import pytest
 from steppe.device.nvml import open_gpus
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
+from steppe.energy import gpu_meters
 from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
-from steppe.energy.window import Quality
+from steppe.energy.gpu_meters import POLL_S, GpuMeter, GpuMeters, window_over
+from steppe.energy.window import EnergyWindow, Quality
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
-from steppe.fleet.node import gpu_meters
-from steppe.fleet.node.gpu_meters import POLL_S, GpuMeter, NodeMeters, NodeWindow
 from steppe.fleet.node.replica_meter import ReplicaMeter
 
 CODES = (
@@ -48,7 +48,7 @@ class Node:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator, self.now_s, self.refused = emulator, 0.0, 0
-        self.meters = [GpuMeter(gpu) for gpu in open_gpus()]
+        self.meters = [GpuMeter(gpu, self.monotonic) for gpu in open_gpus()]
         self.truth: list[list[tuple[float, float]]] = [[] for _ in self.meters]
 
     def monotonic(self) -> float:
@@ -67,21 +67,19 @@ class Node:
             self.emulator.tick(POLL_S)
             self.now_s += POLL_S
 
-    def window(self, index: int, start_s: float, end_s: float) -> tuple[NodeWindow, float]:
+    def window(self, index: int, start_s: float, end_s: float) -> tuple[EnergyWindow, float]:
         """Return what the meter says, and the truth, J."""
         points = [point for point in self.truth[index] if start_s <= point[0] <= end_s]
         (first_s, first_j), (last_s, last_j) = points[0], points[-1]
-        found = NodeWindow.over((self.meters[index].history,), first_s, last_s)
+        found = window_over((self.meters[index].history,), first_s, last_s)
         return found, last_j - first_j
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def node(tmp_path: Path) -> Iterator[Node]:
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2,p40x1")
     emulator.use_virtual_clock(True)
-    made = Node(emulator)
-    monkeypatch.setattr(gpu_meters, "time", made)
-    yield made
+    yield Node(emulator)
     emulator.clear_faults()
     with contextlib.suppress(pynvml.NVMLError):
         while True:
@@ -150,8 +148,8 @@ def test_a_successor_goes_on_from_a_counter_that_went_backwards_and_loses_no_jou
     seen_s = node.meters[H100].history.covered_until_s
     seen_j = node.meters[H100].counter_j(seen_s) or 0.0
     assert seen_j == pytest.approx(node.emulator.snapshot(H100).counter_j, abs=100.0)
-    heir = GpuMeter(open_gpus()[H100])
-    heir.go_on_from(seen_s, seen_j)
+    heir = GpuMeter(open_gpus()[H100], node.monotonic)
+    heir.resume_from(seen_s, seen_j)
     node.meters.clear()  # nobody reads for a while
     node.serve(5.0)
     node.meters.append(heir)
@@ -219,7 +217,7 @@ def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_repo
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_meters, "CounterHistory", partial(CounterHistory, capacity=20))
-    node.meters = [GpuMeter(gpu) for gpu in open_gpus()]
+    node.meters = [GpuMeter(gpu, node.monotonic) for gpu in open_gpus()]
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")
     gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
@@ -278,7 +276,7 @@ def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> N
             return 0.0
 
     gpus: Any = {stuck.uuid: Stuck(), alive.uuid: alive}
-    running = NodeMeters(gpus)
+    running = GpuMeters(gpus)
     running.start()
     try:
         assert asked.wait(10.0)
@@ -293,7 +291,7 @@ def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> N
 def test_a_lost_gpu_is_named_while_it_is_lost_and_the_other_meters_go_on(tmp_path: Path) -> None:
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
     lost, alive = open_gpus()
-    running: Any = NodeMeters({gpu.uuid: gpu for gpu in (lost, alive)})
+    running: Any = GpuMeters({gpu.uuid: gpu for gpu in (lost, alive)})
     running.start()
     try:
         wait_until(lambda: running.histories[lost.uuid].covered_until_s > 0)

@@ -97,7 +97,7 @@ def make_node(
     monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
     monkeypatch.setattr(node_module, "remove_stale_runs", lambda *_: ())
     monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
-    monkeypatch.setattr(node_module, "NodeMeters", virtual_fleet.HandMeters)
+    monkeypatch.setattr(node_module, "GpuMeters", virtual_fleet.HandMeters)
     monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
 
     def make(device: NvmlSection) -> Any:

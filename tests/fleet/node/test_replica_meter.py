@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.energy.attribution import TokenWeights
+from steppe.energy.gpu_meters import window_over
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.engine.control_block import (
     ControlBlock,
@@ -21,7 +22,6 @@ from steppe.engine.control_block import (
 )
 from steppe.fleet.messages import ReplicaReport
 from steppe.fleet.node import replica_meter
-from steppe.fleet.node.gpu_meters import NodeWindow
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 
 WEIGHTS = TokenWeights()
@@ -263,7 +263,7 @@ def test_over_a_run_the_parts_sum_to_the_metered_energy(
 
 def test_the_windows_of_several_gpus_add_up_and_the_worst_quality_holds() -> None:
     meters = [FakeMeter(quality=Quality.COUNTER), FakeMeter(idle_w=5.0, quality=Quality.ESTIMATED)]
-    window = NodeWindow.over(meters, 100.0, 102.0)
+    window = window_over(meters, 100.0, 102.0)
     assert (window.energy_j, window.error_j) == (50.0, 1.0)
     assert window.quality == Quality.ESTIMATED
 

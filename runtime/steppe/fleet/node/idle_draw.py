@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from steppe.energy.window import EnergyWindow
 from steppe.engine.control_block import StepRecord
-from steppe.fleet.node.gpu_meters import NodeWindow
 
 EDGE_S = 0.1
 """So much next to a step is left out, s: a counter that is published now and then blurs it."""
@@ -40,7 +40,7 @@ class IdleDraw:
         steps: Sequence[StepRecord],
         since_s: float,
         until_s: float,
-        window: Callable[[float, float], NodeWindow],
+        window: Callable[[float, float], EnergyWindow],
     ) -> None:
         """Take a window.
 

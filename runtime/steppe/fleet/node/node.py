@@ -15,6 +15,12 @@ from steppe.agent.zeusd_client import ZeusdClient
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.emulator.environment import STATE_VARIABLE, activate, remove_state
+from steppe.energy.gpu_meters import (
+    EnergyHistory,
+    GpuMeters,
+    best_quality,
+    wait_for_first_tick,
+)
 from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock
 from steppe.errors import DeviceError
@@ -31,12 +37,6 @@ from steppe.fleet.messages import (
     SetLimits,
 )
 from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
-from steppe.fleet.node.gpu_meters import (
-    EnergyHistory,
-    NodeMeters,
-    best_quality,
-    wait_for_first_tick,
-)
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 from steppe.fleet.node.token_weights import token_weights
@@ -78,7 +78,7 @@ class Node:
         self._weights = token_weights(
             settings.device, names, settings.model, settings.gpus_per_replica
         )
-        self._meters = NodeMeters(self._gpus)
+        self._meters = GpuMeters(self._gpus)
         self._seats: dict[str, ReplicaMeter] = {}
         self._journal = NodeJournal(self._folder / "journal.json")
         memory = self._journal.read()
@@ -87,7 +87,7 @@ class Node:
         self._lock, self._applying = threading.Lock(), threading.Lock()
         self._asked_s: defaultdict[str, float] = defaultdict(float)
         for seat in memory.seats:
-            self._meters.go_on_from(seat.seen_s, seat.counters_j)
+            self._meters.resume_from(seat.seen_s, seat.counters_j)
         self._meters.start()
         self._limits = self._open_limits()
         # Clocks that a dead predecessor could limit are no less loose for our having nobody to ask.

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
-from steppe.energy.window import Quality, worst
+from steppe.energy.gpu_meters import EnergyHistory, window_over
+from steppe.energy.window import EnergyWindow, Quality, worst
 from steppe.engine.control_block import ControlBlock, EngineLimits, RequestWork, StepRecord
 from steppe.errors import DeviceError
 from steppe.fleet.controller.members import CHANGE_S
 from steppe.fleet.messages import ReplicaReport, ReplicaTotals
 from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
-from steppe.fleet.node.gpu_meters import EnergyHistory, NodeWindow
 from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
 
@@ -250,19 +250,19 @@ class ReplicaMeter:
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
 
-    def _window(self, start_s: float, end_s: float) -> NodeWindow:
+    def _window(self, start_s: float, end_s: float) -> EnergyWindow:
         """Return the energy between two instants; none where its meters do not reach so far back.
 
         They forget after some minutes, in which one of them was silent. Joules that nobody
         remembers are left out of the books: better than to make them up.
         """
         try:
-            window = NodeWindow.over(tuple(self.gpus.values()), start_s, end_s)
+            window = window_over(tuple(self.gpus.values()), start_s, end_s)
             return replace(window, quality=Quality.ESTIMATED) if self.missing else window
         except DeviceError as error:
             if end_s > start_s:
                 _log.warning("%s: %.0f s without energy: %s", self.replica, end_s - start_s, error)
-            return NodeWindow(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
+            return EnergyWindow(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
 
     def _covered_s(self, since_s: float) -> float:
         """Return until when all meters cover its energy, s; `since_s` where none does yet.

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from steppe.device.gpu import Capabilities
+from steppe.energy.gpu_meters import GpuMeter, best_quality
 from steppe.energy.window import Quality
-from steppe.fleet.node import gpu_meters
-from steppe.fleet.node.gpu_meters import GpuMeter, best_quality
 
 H100 = Capabilities(
     uuid="GPU-1",
@@ -55,13 +54,10 @@ class Gpu:
         (replace(P40, driver="580.00.EMU"), Quality.EMULATED),
     ],
 )
-def test_joules_are_called_what_they_are(
-    capabilities: Capabilities, quality: Quality, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_joules_are_called_what_they_are(capabilities: Capabilities, quality: Quality) -> None:
     assert best_quality(capabilities) is quality
     gpu: Any = Gpu(capabilities)
-    monkeypatch.setattr(gpu_meters, "time", gpu)
-    meter = GpuMeter(gpu)
+    meter = GpuMeter(gpu, gpu.monotonic)
     for tenth in range(20):
         gpu.now_s = tenth / 10
         meter.read()
@@ -70,12 +66,9 @@ def test_joules_are_called_what_they_are(
     assert window.energy_j == pytest.approx(300.0)
 
 
-def test_a_slow_first_reading_leaves_the_ticks_in_their_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_slow_first_reading_leaves_the_ticks_in_their_order() -> None:
     gpu: Any = Gpu(H100)
-    monkeypatch.setattr(gpu_meters, "time", gpu)
-    meter = GpuMeter(gpu)
+    meter = GpuMeter(gpu, gpu.monotonic)
     gpu.reading_takes_s = 0.25
     meter.read()
     first_s = meter.history.covered_until_s
