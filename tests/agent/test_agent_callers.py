@@ -49,13 +49,13 @@ class FullHouse:
 class Door:
     """A door that the agent stands behind once it is opened."""
 
-    def __init__(self, path: Path, keeper: Any) -> None:
+    def __init__(self, path: Path, host_limits: Any) -> None:
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
         self._stop, self._theirs = socket.socketpair()
-        self._desk = LeaseServer(keeper, Restore(), 1.0)
+        self._desk = LeaseServer(host_limits, Restore(), 1.0)
         self._thread = threading.Thread(target=lambda: None)
 
     def open(self, listener: Any) -> None:
@@ -77,9 +77,9 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path: Path, keeper: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def door(tmp_path: Path, host_limits: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     monkeypatch.setattr(agent_module, "_CREDENTIALS", Strangers())
-    made = Door(tmp_path / "agent.sock", keeper)
+    made = Door(tmp_path / "agent.sock", host_limits)
     yield made
     made.close()
 

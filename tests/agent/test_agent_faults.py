@@ -18,8 +18,8 @@ from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import (
     Accepted,
     AskStatus,
-    Beat,
     Done,
+    Heartbeat,
     RefusedAnswer,
     Release,
     ResetLimits,
@@ -50,11 +50,11 @@ FREE = (None, 700.0)
 class Site:
     """A desk with a holder, on two H100."""
 
-    def __init__(self, node: Any, keeper: Any) -> None:
-        self.node, self.keeper = node, keeper
-        self.desk = LeaseServer(keeper, Restore(), LEASE_S)
-        self.uuid = keeper.gpus[node.h100].held.uuid
-        self.other = keeper.gpus[node.spare].held.uuid
+    def __init__(self, node: Any, host_limits: Any) -> None:
+        self.node, self.host_limits = node, host_limits
+        self.desk = LeaseServer(host_limits, Restore(), LEASE_S)
+        self.uuid = host_limits.gpus[node.h100].held.uuid
+        self.other = host_limits.gpus[node.spare].held.uuid
         self.say(TakeLease(LEASE_S))
 
     def say(self, request: Any) -> Any:
@@ -63,7 +63,7 @@ class Site:
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.5)):
             self.node.wait(0.5)
-            assert self.say(Beat()) == Done(), "the holder keeps its lease"
+            assert self.say(Heartbeat()) == Done(), "the holder keeps its lease"
             self.desk.pass_time(self.node.now_s)
 
     def fail(self, function: str, code: int) -> None:
@@ -84,8 +84,8 @@ class Site:
 
 
 @pytest.fixture
-def site(node: Any, keeper: Any) -> Site:
-    return Site(node, keeper)
+def site(node: Any, host_limits: Any) -> Site:
+    return Site(node, host_limits)
 
 
 @pytest.mark.parametrize("code", CLASSES)
@@ -99,11 +99,13 @@ def test_a_setter_that_fails_is_told_recorded_and_undone(
     answer = site.say(request)
     assert isinstance(answer, RefusedAnswer)
     assert answer.error == CLASSES[code]
-    assert [held.uuid for held in site.keeper.held] == ([uuid] if code in MAY_HAVE_WORKED else [])
+    assert [held.uuid for held in site.host_limits.held] == (
+        [uuid] if code in MAY_HAVE_WORKED else []
+    )
     assert site.say(SetClockLimit(site.other, 900)) == Accepted(900)
     site.node.emulator.clear_faults()
     assert site.say(ResetLimits(None)) == Done()
-    assert site.keeper.held == ()
+    assert site.host_limits.held == ()
     assert (site.limits(site.node.h100), site.limits(site.node.spare)) == (FREE, FREE)
 
 
@@ -111,7 +113,7 @@ def test_a_setter_that_fails_is_told_recorded_and_undone(
 def test_a_power_limit_that_cannot_be_read_back_is_still_recorded(site: Site, code: int) -> None:
     site.fail("nvmlDeviceGetEnforcedPowerLimit", code)
     assert isinstance(site.say(SetPowerLimit(site.uuid, 300.0)), RefusedAnswer)
-    assert [held.power_limit_w for held in site.keeper.held] == [300.0]
+    assert [held.power_limit_w for held in site.host_limits.held] == [300.0]
     site.node.emulator.clear_faults()
     site.say(ResetLimits(None))
     assert site.limits(site.node.h100) == FREE
@@ -126,14 +128,14 @@ def test_what_could_not_be_undone_is_tried_again_and_the_others_do_not_wait(
         site.say(SetClockLimit(uuid, 900))
         site.say(SetPowerLimit(uuid, 300.0))
     site.fail(function, code)
-    site.desk.leave(HOLDER, site.node.now_s)
+    site.desk.disconnect(HOLDER, site.node.now_s)
     assert site.limits(site.node.spare) == FREE
-    assert [held.uuid for held in site.keeper.held] == [site.uuid]
+    assert [held.uuid for held in site.host_limits.held] == [site.uuid]
     site.node.emulator.clear_faults()
     site.node.wait(1.1)
     site.desk.pass_time(site.node.now_s)
     assert site.limits(site.node.h100) == FREE
-    assert site.keeper.held == ()
+    assert site.host_limits.held == ()
 
 
 @pytest.mark.parametrize("code", CLASSES)
@@ -173,7 +175,7 @@ def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) ->
     assert isinstance(answer, RefusedAnswer)
     assert answer.error == "NoPermissionError"
     assert site.limits(site.node.h100) == (900, 700.0)
-    assert [held.clock_mhz for held in site.keeper.held] == [900]
+    assert [held.clock_mhz for held in site.host_limits.held] == [900]
 
 
 @pytest.mark.parametrize("code", CLASSES)

@@ -10,7 +10,7 @@ import pytest
 
 from steppe.agent import client
 from steppe.agent.client import AgentClient
-from steppe.agent.messages import Accepted, Answer, Beat, Done, Request, TakeLease
+from steppe.agent.messages import Accepted, Answer, Done, Heartbeat, Request, TakeLease
 from steppe.errors import AgentError
 
 GRANTED_S = 0.04
@@ -26,7 +26,7 @@ class Line:
     def ask(self, request: Request) -> Answer:
         if not self.is_open:
             raise OSError("closed")
-        if isinstance(request, Beat):
+        if isinstance(request, Heartbeat):
             self.beats.release()
         return Accepted(GRANTED_S) if isinstance(request, TakeLease) else Done()
 

@@ -42,15 +42,15 @@ def agents(node: Any, tmp_path: Path) -> Iterator[Agents]:
 
 def test_a_gpu_has_the_limits_of_one_agent_at_a_time(node: Any, agents: Agents) -> None:
     first, second = agents.first.gpus[node.h100], agents.second.gpus[node.h100]
-    first.wish_clock(600, node.now_s)
+    first.request_clock_limit(600, node.now_s)
     first.set_power_limit(300.0)
     with pytest.raises(TransientDeviceError, match=r"^GPU-.*: another agent limits it$"):
-        second.wish_clock(1500, node.now_s)
+        second.request_clock_limit(1500, node.now_s)
     with pytest.raises(TransientDeviceError, match="another agent"):
         second.set_power_limit(400.0)
     assert agents.second.held == ()
     agents.second.undo(node.now_s)
-    agents.second.gpus[node.spare].wish_clock(1500, node.now_s)
+    agents.second.gpus[node.spare].request_clock_limit(1500, node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 600)
     assert node.truth(node.spare).clock_lock_mhz == (210, 1500)
@@ -69,17 +69,17 @@ def test_a_limit_that_was_refused_keeps_no_other_agent_away(node: Any, agents: A
     unsupported = pynvml.NVML_ERROR_NOT_SUPPORTED
     node.emulator.inject("nvmlDeviceSetGpuLockedClocks", error=unsupported, index=node.h100)
     with pytest.raises(NotSupportedError):
-        agents.first.gpus[node.h100].wish_clock(600, node.now_s)
+        agents.first.gpus[node.h100].request_clock_limit(600, node.now_s)
     node.emulator.clear_faults()
-    assert agents.second.gpus[node.h100].wish_clock(900, node.now_s) == 900
+    assert agents.second.gpus[node.h100].request_clock_limit(900, node.now_s) == 900
 
 
 def test_what_a_dead_agent_left_is_not_undone_while_another_limits_the_gpu(
     node: Any, agents: Agents
 ) -> None:
-    agents.first.gpus[node.h100].wish_clock(600, node.now_s)
+    agents.first.gpus[node.h100].request_clock_limit(600, node.now_s)
     agents.kill_first()
-    agents.second.gpus[node.h100].wish_clock(900, node.now_s)
+    agents.second.gpus[node.h100].request_clock_limit(900, node.now_s)
     assert [limits.clock_mhz for limits in undo_lease(agents.file)] == [600]
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 900)
@@ -91,14 +91,14 @@ def test_each_emulation_has_gpus_of_its_own(
     node: Any, agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = agents.first.gpus[node.h100]
-    gpu.wish_clock(600, node.now_s)
+    gpu.request_clock_limit(600, node.now_s)
     claim = GpuClaim(gpu.held.uuid)
     with pytest.raises(TransientDeviceError):
         claim.take()
     (tmp_path / "others").touch()
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "others"))
     claim.take()
-    claim.give_back()
+    claim.release()
 
 
 @pytest.mark.parametrize("can_be_written", [True, False])
@@ -117,7 +117,7 @@ def test_real_gpus_are_claimed_in_one_file_of_the_host_where_it_can_be_written(
     if can_be_written:
         with pytest.raises(TransientDeviceError, match="GPU-a: another agent limits it"):
             second.take()
-        first.give_back()
+        first.release()
     second.take()
     for claim in (second, other):
-        claim.give_back()
+        claim.release()

@@ -17,79 +17,81 @@ SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"
 RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 
 
-def test_a_clock_limit_is_set_and_written_down(node: Any, keeper: Any, tmp_path: Path) -> None:
-    gpu = keeper.gpus[node.h100]
-    assert gpu.wish_clock(907, node.now_s) == 900
+def test_a_clock_limit_is_set_and_written_down(node: Any, host_limits: Any, tmp_path: Path) -> None:
+    gpu = host_limits.gpus[node.h100]
+    assert gpu.request_clock_limit(907, node.now_s) == 900
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 900)
     left = read_lease_file(tmp_path / "lease.json")
     assert left == (HeldLimits(gpu.held.uuid, clock_mhz=900),)
 
 
-def test_a_limit_that_is_in_force_is_not_set_again(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
+def test_a_limit_that_is_in_force_is_not_set_again(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
     for _ in range(5):
-        gpu.wish_clock(900, node.now_s)
+        gpu.request_clock_limit(900, node.now_s)
         gpu.set_power_limit(300)
         node.wait(1.1)
     assert node.truth().clock_sets == 1
     assert node.truth().power_limit_sets == 1
 
 
-def test_a_second_change_within_a_second_waits_and_the_latest_wins(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
+def test_a_second_change_within_a_second_waits_and_the_latest_wins(
+    node: Any, host_limits: Any
+) -> None:
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
     node.wait(0.3)
     for clock_mhz in (600, 1500, 1200):
-        gpu.wish_clock(clock_mhz, node.now_s)
-    keeper.apply_due(node.now_s)
+        gpu.request_clock_limit(clock_mhz, node.now_s)
+    host_limits.apply_due(node.now_s)
     assert node.truth().clock_sets == 1
     node.wait(0.7)
-    keeper.apply_due(node.now_s)
+    host_limits.apply_due(node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 1200)
     assert node.truth().clock_sets == 2
 
 
-def test_gpus_are_paced_apart(node: Any, keeper: Any) -> None:
+def test_gpus_are_paced_apart(node: Any, host_limits: Any) -> None:
     for index in (node.h100, node.spare):
-        keeper.gpus[index].wish_clock(900, node.now_s)
+        host_limits.gpus[index].request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == node.truth(node.spare).clock_lock_mhz
 
 
-def test_a_limit_is_confirmed_once_the_clock_obeys(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
+def test_a_limit_is_confirmed_once_the_clock_obeys(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
     node.work(2.0)
-    gpu.wish_clock(900, node.now_s)
-    keeper.check(node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
+    host_limits.check(node.now_s)
     assert not gpu.is_confirmed
     node.wait(0.2)
-    keeper.check(node.now_s)
+    host_limits.check(node.now_s)
     assert gpu.is_confirmed
 
 
-def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
+def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
     node.work(2.0)
-    gpu.wish_clock(900, node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
     node.wait(1.0)
     node.open().reset_clock_limit()
     node.wait(1.0)
-    keeper.check(node.now_s)
+    host_limits.check(node.now_s)
     assert "limited to 900 MHz" in gpu.fault
     node.wait(0.2)
-    keeper.check(node.now_s)
+    host_limits.check(node.now_s)
     assert node.truth().clock_lock_mhz == (210, 900)
     assert gpu.fault is None
 
 
 def test_a_lifted_lock_that_cannot_be_set_again_is_tried_once_a_second_and_logged_once(
-    node: Any, keeper: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node: Any, host_limits: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gpu = keeper.gpus[node.h100]
+    gpu = host_limits.gpus[node.h100]
     node.work(2.0)
-    gpu.wish_clock(900, node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
     node.open().reset_clock_limit()
     tried: list[int] = []
 
@@ -100,115 +102,115 @@ def test_a_lifted_lock_that_cannot_be_set_again_is_tried_once_a_second_and_logge
     monkeypatch.setattr(gpu.knobs, "set_clock_limit", refuse)
     for _ in range(45):
         node.wait(0.1)
-        keeper.check(node.now_s)
+        host_limits.check(node.now_s)
     assert tried == [900] * 4
     assert [record.message.endswith(": no") for record in caplog.records] == [True]
     assert gpu.fault == "no"
 
 
-def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, keeper: Any) -> None:
+def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, host_limits: Any) -> None:
     node.open().set_power_limit(500)
-    gpu = keeper.gpus[node.h100]
+    gpu = host_limits.gpus[node.h100]
     gpu.set_power_limit(300)
     gpu.set_power_limit(250)
-    gpu.wish_clock(900, node.now_s)
-    keeper.undo(node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth().power_limit_w == 500
     assert node.truth().clock_lock_mhz is None
-    assert keeper.held == ()
+    assert host_limits.held == ()
 
 
-def test_undo_is_never_paced_and_forgets_what_waited(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
-    gpu.wish_clock(600, node.now_s)
-    keeper.undo(node.now_s)
+def test_undo_is_never_paced_and_forgets_what_waited(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
+    gpu.request_clock_limit(600, node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(2.0)
-    keeper.apply_due(node.now_s)
+    host_limits.apply_due(node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz is None
 
 
-def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, keeper: Any) -> None:
+def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, host_limits: Any) -> None:
     node.open(node.spare).set_clock_limit(1200)
-    keeper.gpus[node.h100].wish_clock(900, node.now_s)
-    keeper.undo(node.now_s)
+    host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth(node.spare).clock_lock_mhz == (210, 1200)
 
 
-def test_a_wish_that_failed_can_be_wished_again(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
+def test_a_wish_that_failed_can_be_wished_again(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
     node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
     with pytest.raises(TransientDeviceError):
-        gpu.wish_clock(900, node.now_s)
+        gpu.request_clock_limit(900, node.now_s)
     node.emulator.clear_faults()
-    gpu.wish_clock(900, node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 900)
     assert gpu.fault is None
 
 
-def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, keeper: Any) -> None:
+def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, host_limits: Any) -> None:
     for index in (node.h100, node.spare):
-        keeper.gpus[index].wish_clock(900, node.now_s)
-        keeper.gpus[index].set_power_limit(300)
+        host_limits.gpus[index].request_clock_limit(900, node.now_s)
+        host_limits.gpus[index].set_power_limit(300)
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
-    keeper.undo(node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth(node.spare).clock_lock_mhz is None
     assert node.truth(node.h100).power_limit_w == 700
-    assert keeper.held == (HeldLimits(keeper.gpus[0].held.uuid, clock_mhz=900),)
+    assert host_limits.held == (HeldLimits(host_limits.gpus[0].held.uuid, clock_mhz=900),)
     node.emulator.clear_faults()
-    keeper.undo(node.now_s)
-    assert keeper.held == ()
+    host_limits.undo(node.now_s)
+    assert host_limits.held == ()
 
 
-def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, keeper: Any) -> None:
+def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, host_limits: Any) -> None:
     for index in (node.h100, node.spare):
-        keeper.gpus[index].wish_clock(900, node.now_s)
+        host_limits.gpus[index].request_clock_limit(900, node.now_s)
     node.emulator.set_alive(node.h100, False)
     node.wait(1.0)
-    keeper.check(node.now_s)
-    keeper.undo(node.now_s)
+    host_limits.check(node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth(node.spare).clock_lock_mhz is None
-    assert "lost" in keeper.gpus[node.h100].fault.lower()
+    assert "lost" in host_limits.gpus[node.h100].fault.lower()
 
 
-def test_a_floor_lowers_only_what_somebody_wanted_limited(node: Any, keeper: Any) -> None:
-    keeper.gpus[node.h100].wish_clock(1500, node.now_s)
-    keeper.lower(ClockFloor(300), node.now_s)
+def test_a_floor_lowers_only_what_somebody_wanted_limited(node: Any, host_limits: Any) -> None:
+    host_limits.gpus[node.h100].request_clock_limit(1500, node.now_s)
+    host_limits.lower(ClockFloor(300), node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == (210, 300)
     assert node.truth(node.spare).clock_lock_mhz is None
 
 
-def test_a_floor_never_raises_a_limit(node: Any, keeper: Any) -> None:
-    keeper.gpus[node.h100].wish_clock(300, node.now_s)
-    keeper.gpus[node.spare].set_power_limit(250)
-    keeper.lower(ClockFloor(900), node.now_s)
-    keeper.lower(PowerFloor(400.0), node.now_s)
+def test_a_floor_never_raises_a_limit(node: Any, host_limits: Any) -> None:
+    host_limits.gpus[node.h100].request_clock_limit(300, node.now_s)
+    host_limits.gpus[node.spare].set_power_limit(250)
+    host_limits.lower(ClockFloor(900), node.now_s)
+    host_limits.lower(PowerFloor(400.0), node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == (210, 300)
     assert node.truth(node.spare).power_limit_w == 250
 
 
-def test_a_floor_passes_over_a_gpu_without_that_knob(node: Any, keeper: Any) -> None:
-    keeper.gpus[node.p40].set_power_limit(200)
-    keeper.gpus[node.h100].wish_clock(1500, node.now_s)
-    keeper.lower(ClockFloor(300), node.now_s)
+def test_a_floor_passes_over_a_gpu_without_that_knob(node: Any, host_limits: Any) -> None:
+    host_limits.gpus[node.p40].set_power_limit(200)
+    host_limits.gpus[node.h100].request_clock_limit(1500, node.now_s)
+    host_limits.lower(ClockFloor(300), node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == (210, 300)
-    assert "no clock limit" in keeper.gpus[node.p40].fault
+    assert "no clock limit" in host_limits.gpus[node.p40].fault
 
 
 def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
         before = HostLimits(open_gpus(), file)
-        before.gpus[node.h100].wish_clock(900, node.now_s)
+        before.gpus[node.h100].request_clock_limit(900, node.now_s)
         before.gpus[node.spare].set_power_limit(300)
     with owned_lease_file(path) as file:
         HostLimits(open_gpus(), file).undo(node.now_s)
@@ -221,7 +223,7 @@ def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path
 def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
-        HostLimits(open_gpus(), file).gpus[node.h100].wish_clock(900, node.now_s)
+        HostLimits(open_gpus(), file).gpus[node.h100].request_clock_limit(900, node.now_s)
         with pytest.raises(AgentError, match="a running agent owns it"):
             undo_lease(path)
     assert undo_lease(path) == ()
@@ -234,12 +236,12 @@ def test_a_gpu_that_cannot_be_opened_keeps_no_other_from_being_undone(
 ) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
-        keeper = HostLimits(open_gpus(), file)
+        host_limits = HostLimits(open_gpus(), file)
         for index in (node.h100, node.spare):
-            keeper.gpus[index].wish_clock(900, node.now_s)
+            host_limits.gpus[index].request_clock_limit(900, node.now_s)
     unknown = pynvml.NVML_ERROR_UNKNOWN
     node.emulator.inject("nvmlDeviceGetHandleByIndex", error=unknown, index=node.h100)
-    assert [limits.uuid for limits in undo_lease(path)] == [keeper.gpus[node.h100].held.uuid]
+    assert [limits.uuid for limits in undo_lease(path)] == [host_limits.gpus[node.h100].held.uuid]
     node.wait(0.1)
     assert node.truth(node.spare).clock_lock_mhz is None
     assert [limits.clock_mhz for limits in read_lease_file(path)] == [900]
@@ -253,6 +255,6 @@ def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(node: Any, tmp_path:
     assert json.loads(path.read_text())["gpus"][0]["uuid"] == "GPU-elsewhere"
 
 
-def test_an_unknown_gpu_is_named_with_those_there_are(node: Any, keeper: Any) -> None:
+def test_an_unknown_gpu_is_named_with_those_there_are(node: Any, host_limits: Any) -> None:
     with pytest.raises(AgentError, match="asked for GPU GPU-x, found GPU-"):
-        keeper.gpu("GPU-x")
+        host_limits.gpu("GPU-x")

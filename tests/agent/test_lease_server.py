@@ -19,8 +19,8 @@ from steppe.agent.messages import (
     Accepted,
     AgentStatus,
     AskStatus,
-    Beat,
     Done,
+    Heartbeat,
     NotHolder,
     RefusedAnswer,
     Release,
@@ -39,10 +39,10 @@ RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 class Desk:
     """A desk, and a controller that has the lease and an H100 at 900 MHz and 300 W."""
 
-    def __init__(self, node: Any, keeper: HostLimits, loss: LossPolicy) -> None:
+    def __init__(self, node: Any, host_limits: HostLimits, loss: LossPolicy) -> None:
         self.node = node
-        self.desk = LeaseServer(keeper, loss, LEASE_S)
-        self.uuid = keeper.gpus[node.h100].held.uuid
+        self.desk = LeaseServer(host_limits, loss, LEASE_S)
+        self.uuid = host_limits.gpus[node.h100].held.uuid
         self.say(TakeLease(LEASE_S))
         self.say(SetClockLimit(self.uuid, 900))
         self.say(SetPowerLimit(self.uuid, 300.0))
@@ -51,7 +51,7 @@ class Desk:
         return self.desk.answer(request, peer, self.node.now_s)
 
     def leave(self, peer: Peer = ALICE) -> None:
-        self.desk.leave(peer, self.node.now_s)
+        self.desk.disconnect(peer, self.node.now_s)
 
     def wait(self, seconds: float) -> None:
         self.node.wait(seconds)
@@ -69,20 +69,20 @@ FREE = (None, 700.0)
 LIMITED = (900, 300.0)
 
 
-def test_the_holder_may_set_limits(node: Any, keeper: Any) -> None:
-    assert Desk(node, keeper, Restore()).limits() == LIMITED
+def test_the_holder_may_set_limits(node: Any, host_limits: Any) -> None:
+    assert Desk(node, host_limits, Restore()).limits() == LIMITED
 
 
-def test_nobody_else_may(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_nobody_else_may(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     assert desk.say(SetClockLimit(desk.uuid, 300), BOB) == NotHolder(ALICE.pid)
     assert desk.say(ResetLimits(None), BOB) == NotHolder(ALICE.pid)
     assert desk.say(TakeLease(LEASE_S), BOB) == NotHolder(ALICE.pid)
     assert desk.limits() == LIMITED
 
 
-def test_anyone_may_ask_for_the_status(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_anyone_may_ask_for_the_status(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     status = desk.say(AskStatus(), BOB)
     assert isinstance(status, AgentStatus)
     assert status.holder_pid == ALICE.pid
@@ -91,64 +91,64 @@ def test_anyone_may_ask_for_the_status(node: Any, keeper: Any) -> None:
     assert status.loss == "restore"
 
 
-def test_a_holder_that_speaks_keeps_the_lease(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_holder_that_speaks_keeps_the_lease(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     for _ in range(5):
         desk.wait(0.8 * LEASE_S)
-        assert desk.say(Beat()) == Done()
+        assert desk.say(Heartbeat()) == Done()
     assert desk.limits() == LIMITED
 
 
-def test_a_silent_holder_loses_the_lease_and_its_limits(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_silent_holder_loses_the_lease_and_its_limits(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     desk.wait(LEASE_S)
     assert desk.limits() == FREE
-    assert desk.say(Beat()) == NotHolder(None)
+    assert desk.say(Heartbeat()) == NotHolder(None)
 
 
-def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, keeper: Any) -> None:
-    desk = LeaseServer(keeper, Restore(), LEASE_S)
+def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, host_limits: Any) -> None:
+    desk = LeaseServer(host_limits, Restore(), LEASE_S)
     assert desk.answer(TakeLease(3600.0), ALICE, 0.0) == Accepted(LEASE_S)
 
 
 def test_a_holder_that_takes_the_lease_again_is_told_how_long_it_has(
-    node: Any, keeper: Any
+    node: Any, host_limits: Any
 ) -> None:
-    assert Desk(node, keeper, Restore()).say(TakeLease(3600.0)) == Accepted(LEASE_S)
+    assert Desk(node, host_limits, Restore()).say(TakeLease(3600.0)) == Accepted(LEASE_S)
 
 
-def test_a_closed_connection_is_death_at_once(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_closed_connection_is_death_at_once(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     desk.leave()
     assert desk.limits() == FREE
 
 
-def test_the_end_of_another_connection_changes_nothing(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_the_end_of_another_connection_changes_nothing(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     desk.leave(BOB)
     assert desk.limits() == LIMITED
 
 
-def test_a_release_undoes_everything_and_frees_the_lease(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Floor(ClockFloor(300)))
+def test_a_release_undoes_everything_and_frees_the_lease(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Floor(ClockFloor(300)))
     desk.say(Release())
     desk.leave()
     assert desk.limits() == FREE
     assert desk.say(TakeLease(LEASE_S), BOB) == Accepted(LEASE_S)
 
 
-def test_a_reset_undoes_one_gpu_and_keeps_the_lease(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
-    other = keeper.gpus[node.spare].held.uuid
+def test_a_reset_undoes_one_gpu_and_keeps_the_lease(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
+    other = host_limits.gpus[node.spare].held.uuid
     desk.say(SetClockLimit(other, 600))
     desk.say(ResetLimits(desk.uuid))
     assert desk.limits() == FREE
     assert node.truth(node.spare).clock_lock_mhz == (210, 600)
-    assert desk.say(Beat()) == Done()
+    assert desk.say(Heartbeat()) == Done()
 
 
-def test_a_floor_holds_until_a_new_holder_releases(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Floor(ClockFloor(300)))
+def test_a_floor_holds_until_a_new_holder_releases(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Floor(ClockFloor(300)))
     desk.leave()
     assert desk.limits() == (300, 300.0)
     desk.wait(60.0)
@@ -158,8 +158,8 @@ def test_a_floor_holds_until_a_new_holder_releases(node: Any, keeper: Any) -> No
     assert desk.limits() == FREE
 
 
-def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, HoldThenFloor(30.0, PowerFloor(200.0)))
+def test_hold_keeps_the_limits_and_then_goes_down(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(29.0)
     assert not desk.desk.is_settled(node.now_s, 60.0)
@@ -169,37 +169,37 @@ def test_hold_keeps_the_limits_and_then_goes_down(node: Any, keeper: Any) -> Non
     assert desk.desk.is_settled(node.now_s, 60.0)
 
 
-def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, HoldThenFloor(30.0, PowerFloor(200.0)))
+def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(10.0)
     desk.say(TakeLease(LEASE_S), BOB)
     for _ in range(60):
         desk.wait(0.5)
-        desk.say(Beat(), BOB)
+        desk.say(Heartbeat(), BOB)
     assert desk.limits() == LIMITED
 
 
-def test_a_limit_that_waits_is_set_when_due(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_limit_that_waits_is_set_when_due(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     assert desk.say(SetClockLimit(desk.uuid, 600)) == Accepted(600)
     assert desk.desk.wake_s <= node.now_s + LEASE_S
     desk.wait(0.5)
-    desk.say(Beat())
+    desk.say(Heartbeat())
     desk.wait(0.5)
     assert desk.limits()[0] == 600
 
 
-def test_a_limit_that_waits_dies_with_its_holder(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, HoldThenFloor(30.0, ClockFloor(210)))
+def test_a_limit_that_waits_dies_with_its_holder(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, HoldThenFloor(30.0, ClockFloor(210)))
     desk.say(SetClockLimit(desk.uuid, 1980))
     desk.leave()
     desk.wait(2.0)
     assert desk.limits()[0] == 900
 
 
-def test_an_undo_that_failed_is_tried_again(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_an_undo_that_failed_is_tried_again(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=999, index=node.h100, count=3)
     desk.leave()
     assert desk.limits() == (900, 700.0)
@@ -208,24 +208,24 @@ def test_an_undo_that_failed_is_tried_again(node: Any, keeper: Any) -> None:
 
 
 def test_what_a_gpu_refuses_to_undo_is_told_and_waited_for_but_not_for_ever(
-    node: Any, keeper: Any
+    node: Any, host_limits: Any
 ) -> None:
-    desk = Desk(node, keeper, Restore())
+    desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
     for request in (ResetLimits(desk.uuid), ResetLimits(None), Release()):
         answer = desk.say(request)
         assert isinstance(answer, RefusedAnswer)
         assert f"not undone yet: GPU {desk.uuid}: {RESET_CLOCK}" in answer.message
-    assert not desk.desk.is_settled(node.now_s + 9.0, patience_s=10.0)
-    assert desk.desk.is_settled(node.now_s + 10.0, patience_s=10.0)
+    assert not desk.desk.is_settled(node.now_s + 9.0, retry_s=10.0)
+    assert desk.desk.is_settled(node.now_s + 10.0, retry_s=10.0)
     node.emulator.clear_faults()
     desk.wait(1.0)
-    assert desk.desk.is_settled(node.now_s, patience_s=10.0)
+    assert desk.desk.is_settled(node.now_s, retry_s=10.0)
     assert desk.limits() == FREE
 
 
-def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     node.work(1.0)
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
     desk.leave()
@@ -238,57 +238,59 @@ def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, keeper: Any) -
 
 
 @pytest.mark.parametrize("loss", [Restore(), Floor(ClockFloor(210))])
-def test_told_to_stop_everything_is_undone(node: Any, keeper: Any, loss: LossPolicy) -> None:
-    desk = Desk(node, keeper, loss)
+def test_told_to_stop_everything_is_undone(node: Any, host_limits: Any, loss: LossPolicy) -> None:
+    desk = Desk(node, host_limits, loss)
     desk.desk.free(node.now_s)
     assert desk.limits() == FREE
 
 
-def test_without_privilege_the_lease_is_refused_with_the_reason(node: Any, keeper: Any) -> None:
+def test_without_privilege_the_lease_is_refused_with_the_reason(
+    node: Any, host_limits: Any
+) -> None:
     node.set_privilege(False)
-    answer = LeaseServer(keeper, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
+    answer = LeaseServer(host_limits, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
     assert isinstance(answer, RefusedAnswer)
     assert answer.error == "NoPermissionError"
 
 
-def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, keeper: Any) -> None:
-    desk = Desk(node, keeper, Restore())
+def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, host_limits: Any) -> None:
+    desk = Desk(node, host_limits, Restore())
     answer = desk.say(SetClockLimit("GPU-x", 600))
     assert isinstance(answer, RefusedAnswer)
     assert answer.error == "AgentError"
-    assert desk.say(Beat()) == Done()
+    assert desk.say(Heartbeat()) == Done()
     assert desk.limits() == LIMITED
 
 
 def test_an_undo_that_failed_is_tried_again_although_the_next_client_holds_the_lease(
-    node: Any, keeper: Any
+    node: Any, host_limits: Any
 ) -> None:
-    desk = Desk(node, keeper, Restore())
+    desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
     desk.say(Release())
     desk.say(TakeLease(LEASE_S), BOB)
-    desk.say(SetClockLimit(keeper.gpus[node.spare].held.uuid, 600), BOB)
+    desk.say(SetClockLimit(host_limits.gpus[node.spare].held.uuid, 600), BOB)
     node.emulator.clear_faults()
     desk.wait(0.5)
     assert desk.limits() == FREE
     assert node.truth(node.spare).clock_lock_mhz == (210, 600)
-    assert keeper.gpus[node.h100].fault is None
+    assert host_limits.gpus[node.h100].fault is None
 
 
 def test_what_a_gpu_does_not_let_go_is_tried_once_a_second_under_the_next_client(
-    node: Any, keeper: Any, monkeypatch: pytest.MonkeyPatch
+    node: Any, host_limits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(node, keeper, Restore())
+    desk = Desk(node, host_limits, Restore())
     tried: list[float] = []
 
     def refuse() -> None:
         tried.append(node.now_s)
         raise TransientDeviceError("no")
 
-    monkeypatch.setattr(keeper.gpus[node.h100].knobs, "reset_clock_limit", refuse)
+    monkeypatch.setattr(host_limits.gpus[node.h100].knobs, "reset_clock_limit", refuse)
     desk.say(Release())
     desk.say(TakeLease(LEASE_S), BOB)
     for _ in range(30):
-        desk.say(SetClockLimit(keeper.gpus[node.spare].held.uuid, 600), BOB)
+        desk.say(SetClockLimit(host_limits.gpus[node.spare].held.uuid, 600), BOB)
         desk.wait(0.1)
     assert len(tried) in (4, 5)

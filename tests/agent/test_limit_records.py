@@ -17,9 +17,9 @@ DRAFT = "lease.json.draft"
 
 
 def test_the_record_is_on_disk_before_the_setter_is_called(
-    node: Any, keeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Any, host_limits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = keeper.gpus[node.h100]
+    gpu = host_limits.gpus[node.h100]
     seen: list[int | None] = []
 
     def look(clock_mhz: int) -> int:
@@ -27,79 +27,79 @@ def test_the_record_is_on_disk_before_the_setter_is_called(
         return clock_mhz
 
     monkeypatch.setattr(gpu.knobs, "set_clock_limit", look)
-    gpu.wish_clock(900, node.now_s)
+    gpu.request_clock_limit(900, node.now_s)
     assert seen == [900]
 
 
-def test_a_refused_setter_takes_its_record_back(node: Any, keeper: Any) -> None:
-    gpu = keeper.gpus[node.h100]
+def test_a_refused_setter_takes_its_record_back(node: Any, host_limits: Any) -> None:
+    gpu = host_limits.gpus[node.h100]
     node.set_privilege(False)
     with pytest.raises(NoPermissionError):
-        gpu.wish_clock(900, node.now_s)
-    assert keeper.held == ()
+        gpu.request_clock_limit(900, node.now_s)
+    assert host_limits.held == ()
     assert "SetGpuLockedClocks" in gpu.fault
 
 
-def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, keeper: Any) -> None:
+def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, host_limits: Any) -> None:
     node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
     with pytest.raises(TransientDeviceError):
-        keeper.gpus[node.h100].wish_clock(900, node.now_s)
-    assert [limits.clock_mhz for limits in keeper.held] == [900]
+        host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
+    assert [limits.clock_mhz for limits in host_limits.held] == [900]
 
 
 def test_a_limit_that_cannot_be_written_down_is_refused_and_not_set(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
     (tmp_path / DRAFT).mkdir()
     with pytest.raises(AgentError, match=r"lease\.json: cannot be written: Is a directory"):
-        keeper.gpus[node.h100].wish_clock(900, node.now_s)
+        host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz is None
-    assert keeper.held == ()
+    assert host_limits.held == ()
     (tmp_path / DRAFT).rmdir()
-    keeper.gpus[node.h100].wish_clock(900, node.now_s)
-    assert [limits.clock_mhz for limits in keeper.held] == [900]
+    host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
+    assert [limits.clock_mhz for limits in host_limits.held] == [900]
 
 
 def test_a_waiting_limit_that_cannot_be_written_down_shows_as_a_fault(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
-    keeper.undo(node.now_s)
-    gpu.wish_clock(600, node.now_s)
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
+    host_limits.undo(node.now_s)
+    gpu.request_clock_limit(600, node.now_s)
     (tmp_path / DRAFT).mkdir()
     node.wait(1.1)
-    keeper.apply_due(node.now_s)
+    host_limits.apply_due(node.now_s)
     assert "cannot be written" in gpu.fault
     assert node.truth().clock_lock_mhz is None
 
 
 def test_a_limit_that_is_on_record_changes_although_it_cannot_be_written_down(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
     gpu.set_power_limit(400.0)
     (tmp_path / DRAFT).mkdir()
     node.wait(1.1)
-    gpu.wish_clock(600, node.now_s)
+    gpu.request_clock_limit(600, node.now_s)
     gpu.set_power_limit(300.0)
     node.wait(0.1)
     assert (node.truth().clock_lock_mhz, node.truth().power_limit_w) == ((210, 600), 300)
     assert gpu.fault is None
     (left,) = read_lease_file(tmp_path / "lease.json")
     assert (left.clock_mhz, left.power_limit_before_w) == (900, 700), "what an undo needs"
-    keeper.undo(node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert (node.truth().clock_lock_mhz, node.truth().power_limit_w) == (None, 700)
 
 
 def test_a_limit_of_another_kind_than_that_on_record_is_refused(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
     (tmp_path / DRAFT).mkdir()
     with pytest.raises(AgentError, match="cannot be written"):
         gpu.set_power_limit(300.0)
@@ -107,26 +107,26 @@ def test_a_limit_of_another_kind_than_that_on_record_is_refused(
 
 
 def test_undo_goes_on_although_it_cannot_be_written_down(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
-    keeper.gpus[node.h100].wish_clock(900, node.now_s)
+    host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     (tmp_path / DRAFT).mkdir()
-    keeper.undo(node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz is None
     assert [left.clock_mhz for left in read_lease_file(tmp_path / "lease.json")] == [900]
 
 
 def test_permission_lost_in_mid_run_leaves_exactly_what_the_file_says(
-    node: Any, keeper: Any, tmp_path: Path
+    node: Any, host_limits: Any, tmp_path: Path
 ) -> None:
-    gpu = keeper.gpus[node.h100]
-    gpu.wish_clock(900, node.now_s)
+    gpu = host_limits.gpus[node.h100]
+    gpu.request_clock_limit(900, node.now_s)
     node.set_privilege(False)
     node.wait(1.1)
     with pytest.raises(NoPermissionError):
-        gpu.wish_clock(1500, node.now_s)
-    keeper.undo(node.now_s)
+        gpu.request_clock_limit(1500, node.now_s)
+    host_limits.undo(node.now_s)
     node.wait(0.1)
     left = read_lease_file(tmp_path / "lease.json")
     assert [limits.clock_mhz for limits in left] == [900]

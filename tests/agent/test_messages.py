@@ -9,9 +9,9 @@ from steppe.agent.messages import (
     AgentStatus,
     Answer,
     AskStatus,
-    Beat,
     Done,
     GpuLimits,
+    Heartbeat,
     NotHolder,
     RefusedAnswer,
     Release,
@@ -30,7 +30,7 @@ from steppe.errors import AgentError
 WATTS = st.floats(0, 1e6)
 REQUESTS = (
     st.builds(TakeLease, st.floats(0.01, 1e6))
-    | st.sampled_from([Beat(), Release(), AskStatus(), ResetLimits(None)])
+    | st.sampled_from([Heartbeat(), Release(), AskStatus(), ResetLimits(None)])
     | st.builds(SetClockLimit, st.text(), st.integers(0, 10_000))
     | st.builds(SetPowerLimit, st.text(), WATTS)
     | st.builds(ResetLimits, st.text())

@@ -155,10 +155,10 @@ def test_a_token_is_sent_along_as_its_file_has_it_now(
     gpus, token_file = {gpu.uuid: gpu for gpu in open_gpus()}, tmp_path / "token"
     client = ZeusdClient(tmp_path / "zeusd.sock", gpus, token_file)
     with pytest.raises(AgentError, match=r"token: no token: No such file"):
-        client.call()
+        client.check()
     for token in ("secret", "another"):
         token_file.write_text(f"{token}\n")
-        client.call()
+        client.check()
         client.set_power_limit(next(iter(gpus)), 300.0)
     assert zeusd.tokens == ["Bearer secret", "Bearer another"]
 
@@ -212,6 +212,6 @@ def test_without_a_daemon_the_client_says_where_it_looked(node: Any, tmp_path: P
     with pytest.raises(AgentError, match=r"nobody\.sock: zeusd does not answer"):
         client.set_clock_limit(next(iter(gpus)), 900)
     with pytest.raises(AgentError, match=r"nobody\.sock: zeusd does not answer"):
-        client.call()
+        client.check()
     with contextlib.suppress(AgentError):
         client.release()

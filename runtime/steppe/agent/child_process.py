@@ -1,4 +1,4 @@
-"""An agent that we start: it leaves with its holder, or when we stop it."""
+"""An agent that this process starts: it exits with its holder, or when it is stopped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _START_POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class AgentProcess:
-    """An agent that we started; it leaves with its holder, or when we stop it.
+    """A started agent; it exits with its holder, or on `stop`.
 
     Attributes:
-        process: Its parent, which ends with it and hands signals down to it.
+        process: Its parent, which ends with it and passes signals on to it.
         pid: The agent itself.
         socket: Where it listens.
     """
@@ -35,11 +35,11 @@ class AgentProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the agent is gone; it outlives a parent that was killed."""
+        """Whether the agent has ended; it survives a parent that was killed."""
         return self.process.poll() is not None and not _is_of(self.process, self.pid)
 
     def stop(self) -> None:
-        """Make it undo everything and leave."""
+        """Let it undo everything and exit."""
         self.process.terminate()
         self.process.wait(timeout=START_S)
 
@@ -58,17 +58,17 @@ def start_agent(
     lease_s: float,
     environment: Mapping[str, str] | None = None,
 ) -> AgentProcess:
-    """Start an agent in a session of its own, and return when it answers.
+    """Start an agent in its own session, and return when it answers.
 
     Args:
-        socket: Where it is to listen.
-        lease_file: Where it writes down what it sets; its log goes beside it.
-        loss: What it does when the holder of the lease is gone.
-        lease_s: Longest time without a word from the holder, s.
-        environment: Variables that it gets beside ours.
+        socket: Where it listens.
+        lease_file: Where it records the limits that it sets; its log is written beside it.
+        loss: What it does when the holder of the lease is lost.
+        lease_s: Longest time without a message from the holder, s.
+        environment: Variables added to those of this process.
 
     Raises:
-        AgentError: It did not answer; the message has its last words.
+        AgentError: It did not answer; the message has the end of its log.
     """
     command = [sys.executable, "-m", "steppe.agent.server", "--exit-with-holder"]
     command += ["--socket", str(socket), "--lease-file", str(lease_file)]
@@ -101,7 +101,7 @@ def _spawn(
 def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) -> int:
     """Wait until the agent answers, and return its process.
 
-    Another one may listen there for a while: that of a holder which has just died.
+    The agent of a holder that has just died may still listen on the socket for a while.
     """
     deadline_s = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline_s:
@@ -111,12 +111,12 @@ def _wait_for_answer(process: subprocess.Popen[bytes], socket: Path, log: Path) 
         time.sleep(_START_POLL_S)
     process.kill()
     process.wait()
-    last_words = " ".join(log.read_text().split())[-500:] or "it said nothing"
+    last_words = " ".join(log.read_text().split())[-500:] or "its log is empty"
     raise AgentError(f"{socket}: the agent did not start: {last_words}")
 
 
 def _is_of(process: subprocess.Popen[bytes], pid: int) -> bool:
-    """Tell whether a process lives and is in the session of one that we started."""
+    """Whether a process is alive and in the session of a process that was started here."""
     try:
         return os.getsid(pid) == process.pid
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The side of the agent that a controller sees."""
+"""The agent's client: takes the lease, sends heartbeats, sets limits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from steppe.agent.messages import (
     AgentStatus,
     Answer,
     AskStatus,
-    Beat,
     GpuLimits,
+    Heartbeat,
     NotHolder,
     Release,
     Request,
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def ask_status(socket: Path) -> AgentStatus:
-    """Ask an agent what is limited and who holds the lease, without taking it.
+    """Return the limits in force and the holder of the lease, without taking the lease.
 
     Raises:
         AgentError: There is no agent, or it refused.
@@ -62,11 +62,11 @@ def _in_words(limits: GpuLimits) -> str:
 
 
 class AgentClient:
-    """Holds the lease and sets limits; a thread says four times a lease that we are alive.
+    """Holds the lease and sets limits; a thread sends four heartbeats per lease.
 
-    When the agent was restarted, or our lease ended while we were held up, the next word takes
-    the lease again. All limits are undone then, or at the floor: `leases_taken` has risen, and
-    the caller sets its limits anew.
+    If the agent was restarted, or the lease expired during a delay of this process, the next
+    request takes the lease again. All limits are then undone, or at the floor: `leases_taken`
+    has increased, and the caller must set its limits again.
     """
 
     def __init__(self, socket: Path, lease_s: float) -> None:
@@ -74,12 +74,12 @@ class AgentClient:
 
         Args:
             socket: Where the agent listens.
-            lease_s: How long we may be silent, s; the agent may allow less.
+            lease_s: Longest time between two messages, s; the agent may grant less.
 
         Raises:
             AgentError: There is no agent, or another process holds the lease.
             NoPermissionError: The agent itself may not change limits: only meter.
-            OSError: The agent went away while it was asked.
+            OSError: The connection was lost during the request.
         """
         self._socket = socket
         self._lease_s = self._granted_s = lease_s
@@ -92,11 +92,11 @@ class AgentClient:
 
     @property
     def leases_taken(self) -> int:
-        """How often we took the lease; when it rises, limits must be set anew."""
+        """How often the lease was taken; after an increase, limits must be set again."""
         return self._leases_taken
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
-        """Limit the SM clock; return the supported clock that is taken, MHz.
+        """Limit the SM clock; return the supported clock that was chosen, MHz.
 
         It is set at once, or a second after the last change if that is later (`ClockPace`).
 
@@ -116,21 +116,21 @@ class AgentClient:
         return self._value(SetPowerLimit(uuid, limit_w))
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo our limits on one GPU, or on all, and keep the lease.
+        """Undo this client's limits on one GPU, or on all, and keep the lease.
 
         Raises:
-            AgentError: The agent refused or is gone, or a GPU does not let go of a limit.
+            AgentError: The agent refused or is gone, or a limit could not be undone.
         """
         self._ask(ResetLimits(uuid))
 
     def status(self) -> AgentStatus:
-        """Ask what is limited and confirmed."""
+        """Return the limits, and whether the GPUs obey them."""
         answer = self._ask(AskStatus())
         assert isinstance(answer, AgentStatus), "a status is answered with a status"
         return answer
 
     def confirmed_mhz(self) -> dict[str, int]:
-        """Return the clock limits that the GPUs have been seen to obey, by UUID, MHz.
+        """Return the clock limits that the GPUs have been observed to obey, by UUID, MHz.
 
         Raises:
             AgentError: The agent refused or is gone.
@@ -142,10 +142,10 @@ class AgentClient:
         }
 
     def release(self) -> None:
-        """Undo everything of ours and give the lease back; the client is of no use any more.
+        """Undo all limits of this client and release the lease; the client is closed then.
 
         Raises:
-            AgentError: The agent is gone, or a GPU does not let go of a limit: it tries again.
+            AgentError: The agent is gone, or a limit could not be undone; the agent retries.
         """
         if self._is_closed.is_set():
             return
@@ -169,12 +169,12 @@ class AgentClient:
 
     def _value(self, request: Request) -> float:
         answer = self._ask(request)
-        assert isinstance(answer, Accepted), "a limit is answered with what was made of it"
+        assert isinstance(answer, Accepted), "a limit is answered with the value in force"
         return answer.value
 
     def _ask(self, request: Request) -> Answer:
         with self._lock:
-            # Asked only now: whoever waited while the lease was released must not take it again.
+            # Checked under the lock: a call that waited for `release` must not retake the lease.
             if self._is_closed.is_set():
                 raise AgentError("the lease has been released")
             try:
@@ -211,7 +211,7 @@ class AgentClient:
     def _beat(self) -> None:
         while not self._is_closed.wait(self._granted_s / BEATS_PER_LEASE):
             try:
-                self._ask(Beat())
+                self._ask(Heartbeat())
             except SteppeError as error:
                 if not self._is_closed.is_set():
                     _log.warning("cannot renew the lease: %s", error)

@@ -1,4 +1,4 @@
-"""One connection to the agent: a request, an answer."""
+"""One connection to the agent: one answer to each request."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class AgentConnection:
-    """A connection; the lease belongs to the one that took it, so hanging up gives it up."""
+    """A connection. The lease belongs to its connection: closing it ends the lease."""
 
     def __init__(self, socket: Path) -> None:
-        """Call the agent.
+        """Connect.
 
         Raises:
-            AgentError: Nobody answers there.
+            AgentError: No agent listens on the socket.
         """
         self._socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         self._socket.settimeout(ANSWER_S)
@@ -36,7 +36,7 @@ class AgentConnection:
 
     @property
     def agent_pid(self) -> int:
-        """Process that listens at the other end, as the kernel says."""
+        """Process at the other end, from the socket's peer credentials."""
         size = _CREDENTIALS.size
         raw = self._socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
         pid: int = _CREDENTIALS.unpack(raw)[0]
@@ -46,21 +46,23 @@ class AgentConnection:
         """Send a request and return the answer.
 
         Raises:
-            OSError: The agent is gone, or says nothing for `ANSWER_S`: call again.
-            SteppeError: The agent refused; the error is the one that it met.
+            OSError: The agent is gone, or did not answer within `ANSWER_S`.
+            SteppeError: The agent refused; the type is that of the error in the agent.
         """
-        with suppress(BrokenPipeError):  # who turns us away hangs up, but says why first
+        with suppress(
+            BrokenPipeError
+        ):  # a refused connection is closed, but its reason can be read
             self._socket.sendall(encode_request(request))
         line = self._answers.readline()
         if not line:
-            raise ConnectionResetError("the agent hung up")
+            raise ConnectionResetError("the agent closed the connection")
         answer = decode_answer(line)
         if isinstance(answer, RefusedAnswer):
             raise _error_kind(answer.error)(answer.message)
         return answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._answers.close()
         self._socket.close()
 

@@ -1,8 +1,9 @@
-"""One agent at a time limits a GPU of a host, whatever its lease file.
+"""Only one agent at a time may limit a GPU of a host, whatever its lease file.
 
-Each GPU is a byte of one file that whoever limits the GPU has locked; so nothing is left behind.
-The file is root's, for nobody else sets limits. Emulated GPUs have theirs in their state file:
-each emulation is a host of its own. So is a container that does not share `/run`.
+Each GPU is one byte of a file. The agent that limits the GPU holds a lock on that byte, which the
+kernel frees when the agent dies. Root owns the file, because only root sets limits. Emulated GPUs
+use their state file instead: each emulation counts as a host, and so does a container that does
+not share `/run`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 class GpuClaim:
-    """The right to limit one GPU; the kernel takes it back when we die."""
+    """The right to limit one GPU; the kernel frees it when the process dies."""
 
     def __init__(self, uuid: str) -> None:
         """Name the GPU; nothing is claimed yet."""
@@ -30,7 +31,7 @@ class GpuClaim:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Claim the GPU, if we have not yet; where there is no file to lock, nobody is kept away.
+        """Claim the GPU unless this object has it already; without a lock file, do nothing.
 
         Raises:
             TransientDeviceError: Another agent limits it.
@@ -38,17 +39,17 @@ class GpuClaim:
         file = _open() if self._file is None else None
         if file is None:
             return
-        place = int.from_bytes(hashlib.sha256(self._uuid.encode()).digest()[:7])
+        offset = int.from_bytes(hashlib.sha256(self._uuid.encode()).digest()[:7])
         try:
-            # Not `lockf`: that lock ends when anybody in this process closes the file.
-            lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+            # Not `lockf`: that lock ends when any code in this process closes the file.
+            lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
         except (BlockingIOError, PermissionError) as error:
             os.close(file)
             raise TransientDeviceError(f"{self._uuid}: another agent limits it") from error
         self._file = file
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let others limit the GPU."""
         if self._file is not None:
             os.close(self._file)
@@ -56,7 +57,7 @@ class GpuClaim:
 
 
 def _open() -> int | None:
-    """Open the file with the locks; None where it cannot be."""
+    """Open the file with the locks; None if it cannot be opened."""
     state = emulated_state()
     try:
         if state is not None:

@@ -1,4 +1,4 @@
-"""The limits of one GPU: set with a record, paced, checked, and undone."""
+"""The limits of one GPU: recorded, set, rate-limited, checked and undone."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from steppe.errors import (
 _log = logging.getLogger(__name__)
 
 
-class LimitedGpu:
-    """One GPU, with the limits on it that are ours.
+class GpuLimiter:
+    """One GPU, and the limits that this agent set on it.
 
-    Every limit is recorded before it is set; the record is taken back when the setter
-    certainly did nothing. Other agents are kept away until every limit is undone.
+    Every limit is recorded before it is set. The record is removed if the setter certainly did
+    nothing. The claim keeps other agents away until every limit is undone.
 
     Attributes:
         knobs: The GPU.
-        held: Its limits that are ours.
-        is_wanted: Whether somebody set a limit since the last undo; a floor goes only there.
-        is_confirmed: Whether the SM clock has been seen to obey the limit in force.
-        refusal: What went wrong when a limit was last set or undone, until that works again.
-        doubt: What is wrong with the clock, or with reading it, as the last check saw it.
+        held: The limits that this agent set.
+        is_wanted: Whether a client set a limit since the last undo; only then a floor applies.
+        is_confirmed: Whether the SM clock has been observed to obey the limit in force.
+        refusal: Error of the last attempt to set or undo a limit; None after a success.
+        clock_fault: Error of the last check of the SM clock; None if it obeys.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LimitedGpu:
 
         Args:
             knobs: The GPU.
-            held: What a predecessor left on it.
+            held: The limits that a predecessor left on it.
             claim: The right to limit it.
             record: Writes the limits of all GPUs to the lease file.
         """
@@ -56,7 +56,7 @@ class LimitedGpu:
         self.is_wanted = False
         self.is_confirmed = True
         self.refusal: str | None = None
-        self.doubt: str | None = None
+        self.clock_fault: str | None = None
         self._pace = ClockPace()
         self._set_again_s = -math.inf
         self._before_floor: HeldLimits | None = None
@@ -65,23 +65,23 @@ class LimitedGpu:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong, if anything is."""
-        return self.refusal or self.doubt
+        """The error to show, if there is one."""
+        return self.refusal or self.clock_fault
 
     @property
     def due_s(self) -> float:
-        """When the clock limit that waits may be set, s; infinite where none waits."""
+        """When the pending clock limit may be set, s; infinite if none is pending."""
         return self._pace.due_s
 
     @property
     def in_force_mhz(self) -> int | None:
-        """The clock limit that the GPU took last, MHz; None where the clock is free."""
+        """The clock limit that the GPU accepted last, MHz; None if the clock is free."""
         return self._pace.in_force_mhz
 
-    def wish_clock(self, clock_mhz: int, now_s: float) -> int:
+    def request_clock_limit(self, clock_mhz: int, now_s: float) -> int:
         """Set a clock limit now or when it is due; return the supported clock, MHz.
 
-        Once it is set, the board power limit of a floor is over.
+        Once it is set, the board power limit of a floor is removed.
 
         Raises:
             DeviceError: The GPU refused.
@@ -90,13 +90,13 @@ class LimitedGpu:
             raise NotSupportedError(f"asked for {clock_mhz} MHz, the GPU has no clock limit")
         accepted_mhz = self.knobs.capabilities.nearest_clock_mhz(clock_mhz)
         self.is_wanted = True
-        self._pace = self._pace.wish(accepted_mhz)
+        self._pace = self._pace.request(accepted_mhz)
         if self._pace.waiting_mhz is None or self._pace.due_s <= now_s:
             self.apply_waiting(now_s)
         return accepted_mhz
 
     def apply_waiting(self, now_s: float) -> None:
-        """Set the clock limit that waits; one that is refused does not wait any longer.
+        """Set the pending clock limit; one that is refused is dropped.
 
         Raises:
             DeviceError: The GPU refused.
@@ -110,8 +110,8 @@ class LimitedGpu:
         self._is_floor_over = True
         self._leave_power_floor()
 
-    def finish(self) -> None:
-        """Leave a power floor that is over, but could not be left before.
+    def retry(self) -> None:
+        """Leave a power floor that is over, if that failed before.
 
         Raises:
             DeviceError: The GPU refused.
@@ -120,7 +120,7 @@ class LimitedGpu:
             self._leave_power_floor()
 
     def set_power_limit(self, limit_w: float) -> float:
-        """Set the board power limit, unless it is there already; return what is in force, W.
+        """Set the board power limit unless it is already set; return the limit in force, W.
 
         Raises:
             DeviceError: The GPU refused.
@@ -130,7 +130,7 @@ class LimitedGpu:
         return in_force_w
 
     def check(self, now_s: float) -> None:
-        """See whether the clock obeys; set the limit again where somebody else lifted it.
+        """Check that the clock obeys; set the limit again if another process removed it.
 
         A limit that is to be undone is not set again.
 
@@ -139,42 +139,42 @@ class LimitedGpu:
         """
         limit_mhz = self._pace.in_force_mhz
         if limit_mhz is None or not self.is_wanted:
-            self.doubt = None
+            self.clock_fault = None
             return
         if self._pace.waiting_mhz is not None:
             return
         clock_mhz = self.knobs.sm_clock_mhz()
         if self.knobs.capabilities.obeys_clock_limit(clock_mhz, limit_mhz):
-            self.doubt = None
-            # Under the board limit of a floor a low clock says nothing.
+            self.clock_fault = None
+            # Under the board limit of a floor, a low clock does not prove the clock limit.
             self.is_confirmed = self._before_floor is None
         elif now_s >= max(self._pace.changed_s, self._set_again_s) + CHANGE_PERIOD_S:
             self.is_confirmed, self._set_again_s = False, now_s
             self.knobs.set_clock_limit(limit_mhz)
-            self.doubt = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
+            self.clock_fault = f"the SM clock is {clock_mhz} MHz, limited to {limit_mhz} MHz"
             self._pace = replace(self._pace, changed_s=now_s)
 
     def note_refusal(self, error: SteppeError) -> None:
-        """Remember why a limit could not be set or undone, and log what is new."""
+        """Keep the error of a setter, and log it if it is new."""
         if self.refusal != str(error):
             _log.error("GPU %s: %s", self.held.uuid, error)
         self.refusal = str(error)
 
-    def note_doubt(self, error: SteppeError) -> None:
-        """Remember why the clock could not be checked, and log what is new."""
-        if self.doubt != str(error):
+    def note_clock_fault(self, error: SteppeError) -> None:
+        """Keep the error of a clock check, and log it if it is new."""
+        if self.clock_fault != str(error):
             _log.error("GPU %s: %s", self.held.uuid, error)
-        self.doubt = str(error)
+        self.clock_fault = str(error)
 
     def drop_waiting(self) -> None:
-        """Forget the clock limit that waits."""
+        """Drop the pending clock limit."""
         self._pace = replace(self._pace, waiting_mhz=None)
 
     def undo(self, now_s: float) -> None:
-        """Undo what is ours, at once; the caller records what is left.
+        """Undo the limits at once; the caller records what is left.
 
         Raises:
-            DeviceError: Something could not be undone; it stays in `held`.
+            DeviceError: A limit could not be undone; it stays in `held`.
         """
         self.drop_waiting()
         self.is_wanted = False
@@ -188,10 +188,10 @@ class LimitedGpu:
         finally:
             self._undo_power()
         self.refusal = None
-        self._let_go()
+        self._release_claim()
 
     def lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        """Go down to a floor at once; a limit that is lower already stays.
+        """Apply a floor at once; a limit that is already lower stays.
 
         Raises:
             DeviceError: The GPU refused.
@@ -201,14 +201,14 @@ class LimitedGpu:
             case ClockFloor(clock_mhz):
                 self._pace = replace(self._pace, changed_s=-math.inf)
                 present_mhz = self._pace.in_force_mhz
-                self.wish_clock(min(clock_mhz, present_mhz or clock_mhz), now_s)
+                self.request_clock_limit(min(clock_mhz, present_mhz or clock_mhz), now_s)
             case PowerFloor(limit_w):
                 self._before_floor, self._is_floor_over = self._before_floor or self.held, False
                 self.is_confirmed = self.in_force_mhz is None
                 self._limit_power(min(limit_w, self.knobs.power_limit_w()))
 
     def _limit_power(self, limit_w: float) -> float:
-        self._claim.take()  # before the present limit is read, which might be another agent's
+        self._claim.take()  # before the limit is read: it could be that of another agent
         accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
         present_w = self.knobs.power_limit_w()
         self.is_wanted = True
@@ -220,13 +220,13 @@ class LimitedGpu:
         return self.knobs.enforced_power_limit_w()
 
     def _leave_power_floor(self) -> None:
-        """Go back to the board power limit from before a floor."""
+        """Restore the board power limit that was set before a floor."""
         before = self._before_floor
         if before is None:
             return
         if before.power_limit_w is None:
             self._undo_power()
-            with suppress(AgentError):  # a file that names too much is safe
+            with suppress(AgentError):  # a record that names too much is safe
                 self._record()
         else:
             self._limit_power(before.power_limit_w)
@@ -247,9 +247,9 @@ class LimitedGpu:
         except (NoPermissionError, NotSupportedError, OutOfRangeError, AgentError) as error:
             self.held = before
             self.note_refusal(error)
-            with suppress(AgentError):  # a file that names too much is safe
+            with suppress(AgentError):  # a record that names too much is safe
                 self._record()
-            self._let_go()
+            self._release_claim()
             raise
         except DeviceError as error:
             self.note_refusal(error)
@@ -257,13 +257,13 @@ class LimitedGpu:
         self.refusal = None
 
     def _record_over(self, before: HeldLimits) -> None:
-        """Record what is held; where that fails, the record of before may do to undo it."""
+        """Record the limits; if that fails, the old record may be enough to undo them."""
         try:
             self._record()
         except AgentError:
             if not self.held.is_undone_like(before):
                 raise
 
-    def _let_go(self) -> None:
+    def _release_claim(self) -> None:
         if self.held.is_free:
-            self._claim.give_back()
+            self._claim.release()

@@ -1,4 +1,4 @@
-"""The limits of every GPU of one host, and the lease file that outlives us."""
+"""The limits of every GPU of one host, and the lease file that survives this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from steppe.agent.gpu_limits import LimitedGpu
+from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
 from steppe.device.nvml import NvmlGpu, open_gpus
@@ -26,47 +26,47 @@ _log = logging.getLogger(__name__)
 class HostLimits:
     """Sets limits, records them first, and undoes them.
 
-    What is done for all GPUs (probe, undo, floor, checks) goes on past one that refuses: the
-    others must not wait for it. Its fault is logged and shown.
+    An operation on all GPUs (probe, undo, floor, check) continues past a GPU that refuses, so
+    that the others do not wait for it. The error is logged and shown in the status.
 
     Attributes:
-        is_recorded: Whether the lease file names what is left to undo, and nothing else.
+        is_recorded: Whether the lease file holds exactly what is left to undo.
     """
 
     def __init__(self, gpus: Iterable[NvmlGpu], file: LeaseFile) -> None:
-        """Take over the GPUs, with what the lease file says a predecessor left on them."""
+        """Take over the GPUs, with the limits that the lease file names."""
         self._file = file
         left = {limits.uuid: limits for limits in file.read()}
-        self._gpus: dict[str, LimitedGpu] = {}
+        self._gpus: dict[str, GpuLimiter] = {}
         for knobs in gpus:
             uuid = knobs.capabilities.uuid
             held = left.pop(uuid, HeldLimits(uuid))
-            self._gpus[uuid] = LimitedGpu(knobs, held, file.claim(uuid), self._record)
-        # Of GPUs that are not there now; they may come back.
+            self._gpus[uuid] = GpuLimiter(knobs, held, file.claim(uuid), self._record)
+        # Limits of GPUs that are absent now; the GPUs may come back.
         self._absent = tuple(left.values())
         self.is_recorded = True
 
     @property
-    def gpus(self) -> tuple[LimitedGpu, ...]:
+    def gpus(self) -> tuple[GpuLimiter, ...]:
         """The GPUs in PCI order."""
         return tuple(self._gpus.values())
 
     @property
     def held(self) -> tuple[HeldLimits, ...]:
-        """What is left to undo."""
+        """The limits that are left to undo."""
         return tuple(gpu.held for gpu in self.limited) + self._absent
 
     @property
-    def limited(self) -> tuple[LimitedGpu, ...]:
-        """The GPUs of which something is left to undo."""
+    def limited(self) -> tuple[GpuLimiter, ...]:
+        """The GPUs with limits that are left to undo."""
         return tuple(gpu for gpu in self.gpus if not gpu.held.is_free)
 
     @property
     def due_s(self) -> float:
-        """When the next waiting clock limit may be set, s; infinite where none waits."""
+        """When the next pending clock limit may be set, s; infinite if none is pending."""
         return min((gpu.due_s for gpu in self.gpus), default=math.inf)
 
-    def gpu(self, uuid: str) -> LimitedGpu:
+    def gpu(self, uuid: str) -> GpuLimiter:
         """Return one GPU.
 
         Raises:
@@ -77,10 +77,10 @@ class HostLimits:
         return self._gpus[uuid]
 
     def probe_control(self) -> None:
-        """Find out whether limits may be changed at all; what else a GPU says is its own fault.
+        """Check that this process may change limits; other errors are kept for each GPU.
 
         Raises:
-            NoPermissionError: They may not.
+            NoPermissionError: It may not.
         """
         for gpu in self.gpus:
             try:
@@ -91,56 +91,56 @@ class HostLimits:
                 gpu.note_refusal(error)
 
     def apply_due(self, now_s: float) -> None:
-        """Set every clock limit whose turn has come."""
+        """Set every pending clock limit that is due."""
         due = [gpu for gpu in self.gpus if gpu.due_s <= now_s]
         self._for_each(due, lambda gpu: gpu.apply_waiting(now_s))
 
     def check(self, now_s: float) -> None:
-        """See whether the clocks obey."""
+        """Check that the clocks obey."""
         for gpu in self.gpus:
             try:
                 gpu.check(now_s)
             except DeviceError as error:
-                gpu.note_doubt(error)
+                gpu.note_clock_fault(error)
 
     def drop_waiting(self) -> None:
-        """Forget every clock limit that waits."""
+        """Drop every pending clock limit."""
         for gpu in self.gpus:
             gpu.drop_waiting()
 
-    def undo(self, now_s: float, gpus: Iterable[LimitedGpu] | None = None) -> None:
-        """Undo everything that is ours, or that of some GPUs; `held` tells what is left."""
+    def undo(self, now_s: float, gpus: Iterable[GpuLimiter] | None = None) -> None:
+        """Undo the limits of all GPUs, or of some; `held` has what is left."""
         self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
         was_recorded = self.is_recorded
         try:
             self._record()
         except AgentError as error:
             if was_recorded:
-                _log.error("what is undone stays on record: %s", error)
+                _log.error("the lease file still names limits that are undone: %s", error)
 
-    def finish(self, now_s: float) -> None:
-        """Try again what GPUs refused: to undo what nobody wants, and to leave a floor."""
+    def retry(self, now_s: float) -> None:
+        """Retry what GPUs refused: to undo unwanted limits, and to leave a floor."""
         unwanted = [gpu for gpu in self.limited if not gpu.is_wanted]
         if unwanted:
             self.undo(now_s, unwanted)
-        self._for_each(self.gpus, lambda gpu: gpu.finish())
+        self._for_each(self.gpus, lambda gpu: gpu.retry())
 
     def lower(
-        self, to: ClockFloor | PowerFloor, now_s: float, gpus: Iterable[LimitedGpu] | None = None
-    ) -> tuple[LimitedGpu, ...]:
-        """Bring every GPU that somebody wanted limits on, or some GPUs, down to a floor.
+        self, to: ClockFloor | PowerFloor, now_s: float, gpus: Iterable[GpuLimiter] | None = None
+    ) -> tuple[GpuLimiter, ...]:
+        """Apply a floor to every GPU that a client has limited, or to some GPUs.
 
-        Returns those that are not there yet; one without that knob never will be.
+        Returns those where it failed; a GPU without that knob is not among them.
         """
         wanted = [gpu for gpu in self.gpus if gpu.is_wanted] if gpus is None else gpus
         failed = self._for_each(wanted, lambda gpu: gpu.lower(to, now_s))
         return tuple(gpu for gpu, error in failed if not isinstance(error, NotSupportedError))
 
     def _for_each(
-        self, gpus: Iterable[LimitedGpu], act: Callable[[LimitedGpu], None]
-    ) -> list[tuple[LimitedGpu, SteppeError]]:
-        """Do something to GPUs; return those that refused, and why."""
-        failed: list[tuple[LimitedGpu, SteppeError]] = []
+        self, gpus: Iterable[GpuLimiter], act: Callable[[GpuLimiter], None]
+    ) -> list[tuple[GpuLimiter, SteppeError]]:
+        """Call `act` for each GPU; return those that refused, with the error."""
+        failed: list[tuple[GpuLimiter, SteppeError]] = []
         for gpu in gpus:
             try:
                 act(gpu)
@@ -156,13 +156,13 @@ class HostLimits:
 
 
 def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
-    """Undo what the lease file of a dead agent names; return what could not be undone.
+    """Undo the limits in the lease file of a dead agent; return those that remain.
 
     Raises:
-        AgentError: A running agent owns the file, or it is no lease file.
+        AgentError: A running agent owns the file, or it is not a lease file.
         BackendUnavailableError: There is no driver.
     """
     with owned_lease_file(lease_file) as file:
-        keeper = HostLimits(open_gpus(), file)
-        keeper.undo(time.monotonic())
-        return keeper.held
+        limits = HostLimits(open_gpus(), file)
+        limits.undo(time.monotonic())
+        return limits.held

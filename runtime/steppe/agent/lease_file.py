@@ -1,7 +1,7 @@
-"""What this host's GPUs still owe us: limits that we set and have not undone, on disk.
+"""The limits that were set and not undone yet, recorded on disk.
 
 The file is written before a limit is set and after one is undone, so it never names too little.
-Like locked clocks, it is void after a reboot; that of emulated GPUs is void once they are gone.
+Like locked clocks, it is void after a reboot. The file of emulated GPUs is void once they are gone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class HeldLimits:
-    """The limits of one GPU that are ours.
+    """The limits that the agent set on one GPU.
 
     Attributes:
         uuid: The GPU.
         clock_mhz: SM clock limit, MHz; None where the clock is free.
-        power_limit_w: Board power limit, W; None where we did not touch it.
-        power_limit_before_w: The board power limit to go back to, W.
+        power_limit_w: Board power limit, W; None if the agent did not change it.
+        power_limit_before_w: The board power limit to restore, W.
     """
 
     uuid: str
@@ -44,7 +44,7 @@ class HeldLimits:
         return self.clock_mhz is None and self.power_limit_w is None
 
     def is_undone_like(self, other: HeldLimits) -> bool:
-        """Whether undoing the other limits undoes these: their values do not matter for it."""
+        """Whether undoing the other limits also undoes these; the values set do not matter."""
         is_like = (self.clock_mhz is None) == (other.clock_mhz is None)
         return is_like and self.power_limit_before_w == other.power_limit_before_w
 
@@ -64,14 +64,14 @@ class LeaseFile:
     """The file, while this process owns it."""
 
     def __init__(self, path: Path, claims: ExitStack) -> None:
-        """Name the file; `owned_lease_file` makes sure that nobody else writes it."""
+        """Name the file; `owned_lease_file` makes this process its only writer."""
         self.path = path
         self._claims = claims
 
     def claim(self, uuid: str) -> GpuClaim:
-        """Return the right to limit a GPU, not taken yet; it ends when we own the file no more."""
+        """Return the claim on a GPU, not taken yet; it ends with the ownership of the file."""
         claim = GpuClaim(uuid)
-        self._claims.callback(claim.give_back)
+        self._claims.callback(claim.release)
         return claim
 
     def read(self) -> tuple[HeldLimits, ...]:
@@ -80,14 +80,14 @@ class LeaseFile:
         Raises:
             AgentError: The file is broken, or not about the GPUs that this process sees.
         """
-        content, seen = _read(self.path), emulated_state()
-        if content.gpus and content.emulated_state != seen:
-            asked, found = (state or "the real driver" for state in (seen, content.emulated_state))
+        content, own = _read(self.path), emulated_state()
+        if content.gpus and content.emulated_state != own:
+            asked, found = (state or "the real driver" for state in (own, content.emulated_state))
             raise AgentError(f"{self.path}: asked for limits of GPUs of {asked}, found {found}")
         return content.gpus
 
     def write(self, limits: tuple[HeldLimits, ...]) -> None:
-        """Replace the content, and return when it is on the disk.
+        """Replace the content, and return when it is on disk.
 
         Raises:
             AgentError: It cannot be written; the file has the old content or the new one.
@@ -111,7 +111,7 @@ def read_lease_file(path: Path) -> tuple[HeldLimits, ...]:
 
 @contextmanager
 def owned_lease_file(path: Path) -> Generator[LeaseFile]:
-    """Own the lease file inside a `with` block; the kernel gives it back when we die.
+    """Own the lease file inside a `with` block; the kernel frees it if the process dies.
 
     Raises:
         AgentError: Another process owns it.
@@ -121,7 +121,7 @@ def owned_lease_file(path: Path) -> Generator[LeaseFile]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AgentError(f"{path}: a running agent owns it; ask that one to release") from error
+            raise AgentError(f"{path}: a running agent owns it; stop that agent first") from error
         yield LeaseFile(path, claims)
 
 

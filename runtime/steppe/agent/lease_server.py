@@ -1,4 +1,4 @@
-"""Who holds the lease of one host, and what happens when nobody does any more."""
+"""The lease of one host: its holder, and what happens after the holder is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass
 
-from steppe.agent.gpu_limits import LimitedGpu
+from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.host_limits import HostLimits
 from steppe.agent.loss_policy import (
     ClockFloor,
@@ -22,9 +22,9 @@ from steppe.agent.messages import (
     AgentStatus,
     Answer,
     AskStatus,
-    Beat,
     Done,
     GpuLimits,
+    Heartbeat,
     NotHolder,
     RefusedAnswer,
     Release,
@@ -40,7 +40,7 @@ from steppe.errors import AgentError, SteppeError
 UNCONFIRMED_CHECK_S = 0.1
 CHECK_S = 1.0
 
-# A lease ends this share early, so that limits are undone when it is over, not just being undone.
+# A lease ends this share early, so that its limits are undone by its nominal end.
 EARLY_SHARE = 0.1
 
 _log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class Peer:
     """One connection of a client.
 
     Attributes:
-        number: Tells connections apart.
-        pid: Process at the other end, as the kernel says.
+        number: Distinguishes connections.
+        pid: Process at the other end, from the socket's peer credentials.
     """
 
     number: int
@@ -60,196 +60,198 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
-    """Nobody holds the lease, and no limit should be left."""
+class LeaseFree:
+    """No client holds the lease, and no limit should be left."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A client holds the lease; without a further word it ends at `until_s`."""
+class LeaseHeld:
+    """A client holds the lease; without a further message it ends at `until_s`."""
 
     peer: Peer
     lease_s: float
     until_s: float
 
-    def renewed(self, now_s: float) -> Held:
-        """Return the lease after a word from its holder."""
-        return Held(self.peer, self.lease_s, now_s + (1 - EARLY_SHARE) * self.lease_s)
+    def renewed(self, now_s: float) -> LeaseHeld:
+        """Return the lease after a message from its holder."""
+        return LeaseHeld(self.peer, self.lease_s, now_s + (1 - EARLY_SHARE) * self.lease_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """The holder is gone; limits stay until `until_s`, then go down to a floor."""
+class LossHold:
+    """The holder is lost; limits stay until `until_s`, then a floor applies."""
 
     until_s: float
     to: ClockFloor | PowerFloor
 
 
 @dataclass(frozen=True, slots=True)
-class Floored:
-    """The holder is gone and its GPUs are at the floor, until a new holder limits them.
+class AtFloor:
+    """The holder is lost and its GPUs are at the floor, until a new holder limits them.
 
     Attributes:
         to: The floor.
-        left: The GPUs that are not there yet.
+        left: The GPUs where the floor could not be applied yet.
     """
 
     to: ClockFloor | PowerFloor
-    left: tuple[LimitedGpu, ...]
+    left: tuple[GpuLimiter, ...]
 
 
 class LeaseServer:
     """Answers requests, and applies the loss policy; time is passed in.
 
-    The holder is gone when its connection closes without a release, or when it says nothing
-    for its lease.
+    The holder is lost when its connection closes without a release, or when it sends no message
+    for the length of its lease.
     """
 
-    def __init__(self, keeper: HostLimits, loss: LossPolicy, lease_s: float) -> None:
-        """Begin with a free lease.
+    def __init__(self, limits: HostLimits, loss: LossPolicy, lease_s: float) -> None:
+        """Start with a free lease.
 
         Args:
-            keeper: Sets and undoes the limits.
-            loss: What to do when the holder is gone.
+            limits: Sets and undoes the limits.
+            loss: What to do when the holder is lost.
             lease_s: Longest lease that a client may take, s.
         """
-        self._keeper = keeper
+        self._limits = limits
         self._loss = loss
         self._lease_s = lease_s
-        self._state: Free | Held | Waiting | Floored = Free()
+        self._state: LeaseFree | LeaseHeld | LossHold | AtFloor = LeaseFree()
         self._last_holder: Peer | None = None
         self._check_s = -math.inf
         self._again_s = -math.inf
         self._ended_s = -math.inf
-        self.was_left = False
+        self.holder_left = False
 
     @property
-    def left(self) -> tuple[LimitedGpu, ...]:
-        """The GPUs that are still to be undone or lowered, now that nobody holds the lease."""
+    def left(self) -> tuple[GpuLimiter, ...]:
+        """The GPUs still to be undone or lowered, while no client holds the lease."""
         match self._state:
-            case Free():
-                return self._keeper.limited
-            case Floored(_, left):
+            case LeaseFree():
+                return self._limits.limited
+            case AtFloor(_, left):
                 return left
             case _:
                 return ()
 
-    def is_settled(self, now_s: float, patience_s: float) -> bool:
-        """Whether nobody holds the lease and no floor is still to come.
+    def is_settled(self, now_s: float, retry_s: float) -> bool:
+        """Whether no client holds the lease and the loss policy has been applied.
 
-        What a GPU refuses is waited for, but no longer than `patience_s` after the lease, s.
+        A GPU that refuses is retried for at most `retry_s` after the end of the lease, s.
         """
-        if not isinstance(self._state, Free | Floored):
+        if not isinstance(self._state, LeaseFree | AtFloor):
             return False
-        return not self.left or now_s >= self._ended_s + patience_s
+        return not self.left or now_s >= self._ended_s + retry_s
 
     @property
     def wake_s(self) -> float:
-        """When `pass_time` has something to do, s."""
-        ends_s = self._state.until_s if isinstance(self._state, Held | Waiting) else math.inf
-        return min(ends_s, self._keeper.due_s, self._check_s)
+        """When `pass_time` must be called next, s."""
+        ends_s = self._state.until_s if isinstance(self._state, LeaseHeld | LossHold) else math.inf
+        return min(ends_s, self._limits.due_s, self._check_s)
 
     def answer(self, request: Request, peer: Peer, now_s: float) -> Answer:
-        """Do what a client asks."""
+        """Carry out a request of a client."""
         try:
             match request, self._state:
                 case AskStatus(), _:
                     return self._status(now_s)
-                case TakeLease(lease_s), Free() | Waiting() | Floored():
+                case TakeLease(lease_s), LeaseFree() | LossHold() | AtFloor():
                     return self._give_lease(peer, min(lease_s, self._lease_s), now_s)
-                case _, Held(holder) if holder == peer:
+                case _, LeaseHeld(holder) if holder == peer:
                     return self._answer_holder(request, self._state, now_s)
-                case _, Held(holder):
+                case _, LeaseHeld(holder):
                     return NotHolder(holder.pid)
                 case _:
                     return NotHolder(None)
         except SteppeError as error:
             return RefusedAnswer(type(error).__name__, str(error))
 
-    def leave(self, peer: Peer, now_s: float) -> None:
-        """Take note that a connection has closed."""
+    def disconnect(self, peer: Peer, now_s: float) -> None:
+        """Handle a connection that has closed."""
         if peer == self._last_holder:
-            self.was_left = True
-        if isinstance(self._state, Held) and self._state.peer == peer:
-            self._lose(f"process {peer.pid} is gone", now_s)
+            self.holder_left = True
+        if isinstance(self._state, LeaseHeld) and self._state.peer == peer:
+            self._apply_loss_policy(f"process {peer.pid} is gone", now_s)
 
     def pass_time(self, now_s: float) -> None:
-        """Do what is due: end a lease, go to a floor, set waiting limits, check clocks."""
+        """Do what is due: end a lease, apply a floor, set pending limits, check clocks."""
         match self._state:
-            case Held(peer, lease_s, until_s) if until_s <= now_s:
-                self._lose(f"process {peer.pid} said nothing for {lease_s:g} s", now_s)
-            case Waiting(until_s, to) if until_s <= now_s:
+            case LeaseHeld(peer, lease_s, until_s) if until_s <= now_s:
+                self._apply_loss_policy(
+                    f"process {peer.pid} sent no heartbeat for {lease_s:g} s", now_s
+                )
+            case LossHold(until_s, to) if until_s <= now_s:
                 self._lower(to, now_s)
-        self._keeper.apply_due(now_s)
+        self._limits.apply_due(now_s)
         if self._check_s <= now_s:
-            self._finish(now_s)
-            self._keeper.check(now_s)
-            is_asked = isinstance(self._state, Held)
-            is_new = is_asked and not all(gpu.is_confirmed for gpu in self._keeper.gpus)
+            self._retry(now_s)
+            self._limits.check(now_s)
+            is_asked = isinstance(self._state, LeaseHeld)
+            is_new = is_asked and not all(gpu.is_confirmed for gpu in self._limits.gpus)
             self._check_s = now_s + (UNCONFIRMED_CHECK_S if is_new else CHECK_S)
 
-    def _finish(self, now_s: float) -> None:
-        """Try again what a GPU refused when a lease ended or when the next one began."""
+    def _retry(self, now_s: float) -> None:
+        """Retry what a GPU refused when a lease ended or when the next one began."""
         match self._state:
-            case Free() if self.left or not self._keeper.is_recorded:
-                self._keeper.undo(now_s)
-            case Floored(to, left) if left:
-                self._state = Floored(to, self._keeper.lower(to, now_s, left))
-            case Held() if self._again_s <= now_s:
-                self._keeper.finish(now_s)
+            case LeaseFree() if self.left or not self._limits.is_recorded:
+                self._limits.undo(now_s)
+            case AtFloor(to, left) if left:
+                self._state = AtFloor(to, self._limits.lower(to, now_s, left))
+            case LeaseHeld() if self._again_s <= now_s:
+                self._limits.retry(now_s)
                 self._again_s = now_s + CHECK_S
 
     def free(self, now_s: float) -> None:
-        """End the lease and undo everything; `left` tells of what, and it is tried again."""
-        self._state, self._ended_s = Free(), now_s
-        self._keeper.undo(now_s)
+        """End the lease and undo everything; `left` names the GPUs that are retried."""
+        self._state, self._ended_s = LeaseFree(), now_s
+        self._limits.undo(now_s)
 
     def _give_lease(self, peer: Peer, lease_s: float, now_s: float) -> Answer:
-        self._keeper.probe_control()
-        self._state = Held(peer, lease_s, now_s).renewed(now_s)
-        self._last_holder, self.was_left = peer, False
+        self._limits.probe_control()
+        self._state = LeaseHeld(peer, lease_s, now_s).renewed(now_s)
+        self._last_holder, self.holder_left = peer, False
         return Accepted(lease_s)
 
-    def _answer_holder(self, request: Request, held: Held, now_s: float) -> Answer:
+    def _answer_holder(self, request: Request, held: LeaseHeld, now_s: float) -> Answer:
         self._state = held.renewed(now_s)
         match request:
             case SetClockLimit(uuid, clock_mhz):
                 self._check_s = min(self._check_s, now_s + UNCONFIRMED_CHECK_S)
-                return Accepted(self._keeper.gpu(uuid).wish_clock(clock_mhz, now_s))
+                return Accepted(self._limits.gpu(uuid).request_clock_limit(clock_mhz, now_s))
             case SetPowerLimit(uuid, limit_w):
-                return Accepted(self._keeper.gpu(uuid).set_power_limit(limit_w))
+                return Accepted(self._limits.gpu(uuid).set_power_limit(limit_w))
             case ResetLimits(None):
-                self._keeper.undo(now_s)
-                _require_free(self._keeper.limited)
+                self._limits.undo(now_s)
+                _require_free(self._limits.limited)
             case ResetLimits(str(uuid)):
-                gpu = self._keeper.gpu(uuid)
-                self._keeper.undo(now_s, (gpu,))
+                gpu = self._limits.gpu(uuid)
+                self._limits.undo(now_s, (gpu,))
                 _require_free((gpu,))
             case Release():
                 self.free(now_s)
                 _require_free(self.left)
             case TakeLease():
                 return Accepted(held.lease_s)
-            case Beat() | AskStatus():
+            case Heartbeat() | AskStatus():
                 pass
         return Done()
 
-    def _lose(self, why: str, now_s: float) -> None:
+    def _apply_loss_policy(self, why: str, now_s: float) -> None:
         _log.warning("%s: %s", why, format_loss(self._loss))
-        self._keeper.drop_waiting()
+        self._limits.drop_waiting()
         match self._loss:
             case Restore():
                 self.free(now_s)
             case Floor(to):
                 self._lower(to, now_s)
             case HoldThenFloor(hold_s, to):
-                self._state = Waiting(now_s + hold_s, to)
+                self._state = LossHold(now_s + hold_s, to)
 
     def _lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        self._state, self._ended_s = Floored(to, self._keeper.lower(to, now_s)), now_s
+        self._state, self._ended_s = AtFloor(to, self._limits.lower(to, now_s)), now_s
 
     def _status(self, now_s: float) -> AgentStatus:
-        held = self._state if isinstance(self._state, Held) else None
+        held = self._state if isinstance(self._state, LeaseHeld) else None
         return AgentStatus(
             holder_pid=held.peer.pid if held else None,
             lease_left_s=max(0.0, held.until_s - now_s) if held else 0.0,
@@ -263,17 +265,17 @@ class LeaseServer:
                     is_confirmed=gpu.is_confirmed,
                     fault=gpu.fault,
                 )
-                for gpu in self._keeper.gpus
+                for gpu in self._limits.gpus
             ),
         )
 
 
-def tell(gpus: tuple[LimitedGpu, ...]) -> str:
-    """Return which GPUs are not as they should be, and why."""
+def describe_faults(gpus: tuple[GpuLimiter, ...]) -> str:
+    """Return the GPUs with an error, and the error of each, as text."""
     return "; ".join(f"GPU {gpu.held.uuid}: {gpu.fault}" for gpu in gpus)
 
 
-def _require_free(gpus: tuple[LimitedGpu, ...]) -> None:
+def _require_free(gpus: tuple[GpuLimiter, ...]) -> None:
     limited = tuple(gpu for gpu in gpus if not gpu.held.is_free)
     if limited:
-        raise AgentError(f"not undone yet: {tell(limited)}")
+        raise AgentError(f"not undone yet: {describe_faults(limited)}")

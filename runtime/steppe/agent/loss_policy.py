@@ -1,4 +1,4 @@
-"""What happens to our limits when the one who set them is gone."""
+"""Loss policies: what happens to the limits when the process that set them is lost."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class PowerFloor:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Undo every limit at once: right where a lost controller may cost power, not work."""
+    """Undo every limit at once: for sites where work matters more than the power limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Lower every GPU of the lease at once: right under a hard electrical limit.
+    """Lower every GPU of the lease at once: for sites with a hard electrical limit.
 
     Attributes:
-        to: Where to; a GPU that is limited further down stays there.
+        to: The floor; a GPU with a lower limit keeps it.
     """
 
     to: ClockFloor | PowerFloor
@@ -51,11 +51,11 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class HoldThenFloor:
-    """Keep every limit for a while, in which a restarted controller may come back, then lower.
+    """Keep every limit for a while, so that a restarted controller can return, then lower.
 
     Attributes:
-        hold_s: How long to keep the limits as they are, s.
-        to: Where to go then.
+        hold_s: How long the limits stay as they are, s.
+        to: The floor after that.
     """
 
     hold_s: float

@@ -1,4 +1,4 @@
-"""What a client and the agent say to each other: one JSON object a line, one answer a request."""
+"""Messages between a client and the agent: one JSON object per line, one answer per request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class TakeLease:
-    """Become the one who may set limits, and lose that after `lease_s` without a word."""
+    """Take the lease; it ends after `lease_s` without a message."""
 
     lease_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     ask: Literal["take_lease"] = "take_lease"
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """Say that the holder is alive."""
+class Heartbeat:
+    """Renew the lease."""
 
     ask: Literal["beat"] = "beat"
 
@@ -49,7 +49,7 @@ class SetPowerLimit:
 
 @dataclass(frozen=True, slots=True)
 class ResetLimits:
-    """Undo our limits on one GPU, or on all."""
+    """Undo the holder's limits on one GPU, or on all."""
 
     uuid: str | None
     ask: Literal["reset_limits"] = "reset_limits"
@@ -57,31 +57,31 @@ class ResetLimits:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Undo everything and give the lease back."""
+    """Undo everything and end the lease."""
 
     ask: Literal["release"] = "release"
 
 
 @dataclass(frozen=True, slots=True)
 class AskStatus:
-    """Ask what is limited and who holds the lease; anyone may."""
+    """Ask for the limits and the holder of the lease; any client may."""
 
     ask: Literal["status"] = "status"
 
 
-Request = TakeLease | Beat | SetClockLimit | SetPowerLimit | ResetLimits | Release | AskStatus
+Request = TakeLease | Heartbeat | SetClockLimit | SetPowerLimit | ResetLimits | Release | AskStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It is done."""
+    """The request was carried out."""
 
     answer: Literal["done"] = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A limit is set, or set as soon as it is due; `value` is what was made of it, MHz or W."""
+    """A limit is set, or pending; `value` is the accepted limit, MHz or W."""
 
     value: float
     answer: Literal["accepted"] = "accepted"
@@ -89,7 +89,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class RefusedAnswer:
-    """It is not done; `error` names a class of `steppe.errors`."""
+    """The request was refused; `error` names a class of `steppe.errors`."""
 
     error: str
     message: str
@@ -98,7 +98,7 @@ class RefusedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NotHolder:
-    """It is not done: another process holds the lease, or it ended while nobody spoke."""
+    """The request was refused: another process holds the lease, or the lease has expired."""
 
     holder_pid: int | None
     answer: Literal["not_holder"] = "not_holder"
@@ -106,16 +106,16 @@ class NotHolder:
 
 @dataclass(frozen=True, slots=True)
 class GpuLimits:
-    """The limits of one GPU that are ours.
+    """The limits that the agent set on one GPU.
 
     Attributes:
         uuid: The GPU.
         clock_mhz: SM clock limit that may have to be undone, MHz; None where the clock is free.
-        in_force_mhz: SM clock limit that the GPU took last, MHz; a later one that it refused or
-            that waits for its turn does not count. None where the clock is free.
-        power_limit_w: Board power limit, W; None where we did not touch it.
-        is_confirmed: Whether the SM clock has been seen to obey the limit in force.
-        fault: What went wrong last, if it still stands.
+        in_force_mhz: SM clock limit that the GPU accepted last, MHz; a later one that was refused
+            or is pending does not count. None if the clock is free.
+        power_limit_w: Board power limit, W; None if the agent did not change it.
+        is_confirmed: Whether the SM clock has been observed to obey the limit in force.
+        fault: The current error, if there is one.
     """
 
     uuid: str
@@ -128,11 +128,11 @@ class GpuLimits:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """What the agent knows.
+    """The state of the agent.
 
     Attributes:
         holder_pid: Process that holds the lease, if one does.
-        lease_left_s: Time until the lease ends without a further word, s; 0 without a holder.
+        lease_left_s: Time until the lease ends without a further message, s; 0 without a holder.
         loss: The loss policy, as `parse_loss` reads it.
         gpus: The GPUs in PCI order.
     """
@@ -164,7 +164,7 @@ def decode_request(line: bytes) -> Request:
     """Read a request.
 
     Raises:
-        AgentError: The line is none.
+        AgentError: The line is not one.
     """
     try:
         return _REQUEST.validate_json(line)
@@ -176,7 +176,7 @@ def decode_answer(line: bytes) -> Answer:
     """Read an answer.
 
     Raises:
-        AgentError: The line is none.
+        AgentError: The line is not one.
     """
     try:
         return _ANSWER.validate_json(line)

@@ -1,4 +1,4 @@
-"""How signals reach the agent: as bytes on a socket, and through the parent it starts under."""
+"""How signals reach the agent: as bytes on a socket, and through its parent process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _POLL_S = 1.0
 
 @contextmanager
 def stop_signals() -> Generator[sockets.socket]:
-    """Make what tells the agent to stop arrive as a byte on the socket."""
+    """Deliver stop signals as bytes on the returned socket."""
     ours, theirs = sockets.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
@@ -27,11 +27,11 @@ def stop_signals() -> Generator[sockets.socket]:
                 signal.signal(number, handler)
 
 
-def stand_apart() -> None:
-    """Go on in a child; this process hands signals down and ends with it, or with its starter.
+def detach_from_parent() -> None:
+    """Continue in a child; this process passes signals on, and ends with it or with its starter.
 
-    Ray kills the children of an actor that it ends by force, at once and with SIGKILL, but not
-    their children: who is to undo the limits of the dead must not die with them.
+    Ray sends SIGKILL to the children of an actor that it ends by force, but not to their
+    children. The process that undoes the limits must survive that, so it is a grandchild.
     """
     starter_pid = os.getppid()
     signals = {signal.SIGCHLD} | _stops()
@@ -51,7 +51,7 @@ def stand_apart() -> None:
 
 
 def _stops() -> set[signal.Signals]:
-    """Return the signals that say stop; under `nohup`, a terminal that closes does not."""
+    """Return the stop signals; under `nohup`, SIGHUP is not one of them."""
     stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return stops - {signal.SIGHUP} if is_nohup else stops

@@ -1,8 +1,8 @@
-"""Limits through a running `zeusd`, Zeus's privileged daemon, instead of our own agent.
+"""Limits through a running `zeusd`, the privileged daemon of Zeus, instead of Steppe's agent.
 
 HTTP over a unix socket, after zeusd's HTTP API reference (ml.energy/zeus/zeusd/api, read in
-November 2026). Tested against a fake that answers so; never against the real daemon. It has no
-lease: when we are killed, our limits stay. Use it only where the agent cannot run
+November 2026). Tested against a fake server with that API, never against the real daemon. zeusd
+has no lease: if Steppe is killed, its limits stay. Use it only where the agent cannot run
 (`device.zeusd` in a run's configuration).
 """
 
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class ZeusdClient:
-    """Sets limits as `AgentClient` does; knows what it set and undoes it on `release`.
+    """Sets limits as `AgentClient` does; keeps what it set and undoes it on `release`.
 
     GPUs are named to zeusd by their NVML index.
     """
@@ -60,9 +60,9 @@ class ZeusdClient:
         Args:
             socket: Where zeusd listens.
             gpus: The GPUs of this host, by UUID; limits are clamped to what they allow.
-            token_file: File with the bearer token (scope `gpu-control`), where the daemon asks
-                for one; read for each request, for tokens are renewed.
-            clock: Tells the time, s.
+            token_file: File with the bearer token (scope `gpu-control`), if the daemon requires
+                one; read for each request, because tokens are renewed.
+            clock: Returns the time, s.
         """
         self._socket = socket
         self._gpus = gpus
@@ -72,8 +72,8 @@ class ZeusdClient:
         self._paces: dict[str, ClockPace] = {}
         self._power_before_w: dict[str, float] = {}
 
-    def call(self) -> None:
-        """Make sure that somebody listens and that the token can be read.
+    def check(self) -> None:
+        """Check that the daemon listens and that the token can be read.
 
         Raises:
             AgentError: There is no daemon, or no token.
@@ -88,9 +88,9 @@ class ZeusdClient:
             line.close()
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
-        """Limit the SM clock; return the supported clock that is taken, MHz.
+        """Limit the SM clock; return the supported clock that was chosen, MHz.
 
-        It is set at once, or by the first call a second after the last change (`ClockPace`).
+        It is set at once, or by the first call one second after the last change (`ClockPace`).
 
         Raises:
             DeviceError: The GPU or the daemon refused.
@@ -100,15 +100,15 @@ class ZeusdClient:
         if not gpu.capabilities.has_clock_limit:
             raise NotSupportedError(f"{uuid}: asked for {clock_mhz} MHz, has no clock limit")
         accepted_mhz = gpu.capabilities.nearest_clock_mhz(clock_mhz)
-        self._paces[uuid] = self._paces.get(uuid, ClockPace()).wish(accepted_mhz)
+        self._paces[uuid] = self._paces.get(uuid, ClockPace()).request(accepted_mhz)
         self._apply_due(uuid, gpu)
         return accepted_mhz
 
     def confirmed_mhz(self) -> dict[str, int]:
-        """Return the clock limits that the GPUs are seen to obey, by UUID, MHz.
+        """Return the clock limits that the GPUs are observed to obey, by UUID, MHz.
 
-        Sets what is due, and again what somebody else lifted; a GPU that refuses, or that
-        cannot be read, confirms nothing.
+        Sets pending limits that are due, and limits that another process removed. A GPU that
+        refuses, or that cannot be read, is left out.
         """
         found: dict[str, int] = {}
         for uuid in tuple(self._paces):
@@ -132,10 +132,10 @@ class ZeusdClient:
         return gpu.enforced_power_limit_w()
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo our limits on one GPU, or on all; one that is refused keeps no other from it.
+        """Undo the limits on one GPU, or on all; a refusal does not stop the others.
 
         Raises:
-            DeviceError: The GPU or the daemon refused; what was not undone is told together.
+            DeviceError: The GPU or the daemon refused; the message joins all refusals.
             AgentError: There is no daemon, or it failed.
         """
         errors: list[DeviceError | AgentError] = []
@@ -149,7 +149,7 @@ class ZeusdClient:
             raise type(errors[0])("; ".join(dict.fromkeys(map(str, errors)))) from errors[0]
 
     def release(self) -> None:
-        """Undo everything of ours."""
+        """Undo every limit that this client set."""
         self.reset()
 
     def __enter__(self) -> ZeusdClient:
@@ -176,7 +176,7 @@ class ZeusdClient:
             del self._power_before_w[gpu.uuid]
 
     def _apply_due(self, uuid: str, gpu: NvmlGpu) -> None:
-        """Set the clock limit that waits, if it is due; one that is refused waits no longer."""
+        """Set the pending clock limit if it is due; one that is refused is dropped."""
         pace, now_s = self._paces[uuid], self._clock()
         if pace.waiting_mhz is None or pace.due_s > now_s:
             return
@@ -189,7 +189,7 @@ class ZeusdClient:
         self._paces[uuid] = pace.applied(now_s)
 
     def _confirm(self, uuid: str, found: dict[str, int]) -> None:
-        """Put down the limit of a GPU if its SM clock obeys; set it again if it does not."""
+        """Add the limit of a GPU to `found` if its SM clock obeys; set it again if not."""
         gpu = self._gpu(uuid)
         self._apply_due(uuid, gpu)
         pace = self._paces[uuid]
@@ -215,7 +215,7 @@ class ZeusdClient:
             raise AgentError(f"{self._token_file}: no token: {error.strerror}") from error
 
     def _post(self, what: str, gpu: NvmlGpu, **numbers: int) -> None:
-        """Ask the daemon for a change, and wait until it is made."""
+        """Request a change from the daemon, and wait until it is made."""
         query = urlencode({"gpu_ids": gpu.index, **numbers, "block": "true"})
         headers = self._headers()
         line = _UnixConnection(self._socket)
@@ -246,7 +246,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _reason(body: bytes) -> str:
-    """Return what zeusd says went wrong, which is JSON by device or plain text."""
+    """Return the error in an answer of zeusd, which is JSON by device or plain text."""
     try:
         document: Any = json.loads(body)
     except ValueError:

@@ -27,7 +27,7 @@ class ClockPace:
     in_force_mhz: int | None = None
     waiting_mhz: int | None = None
 
-    def wish(self, clock_mhz: int) -> ClockPace:
+    def request(self, clock_mhz: int) -> ClockPace:
         """Return the pace with `clock_mhz` waiting, or nothing where it is in force."""
         waiting_mhz = None if clock_mhz == self.in_force_mhz else clock_mhz
         return replace(self, waiting_mhz=waiting_mhz)

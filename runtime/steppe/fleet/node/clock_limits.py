@@ -194,7 +194,7 @@ class ZeusdLimits:
             ConfigError: It is not.
         """
         try:
-            self._client.call()
+            self._client.check()
         except AgentError as error:
             raise ConfigError(f"device.zeusd: {error}") from error
 
