@@ -1,4 +1,4 @@
-"""Run configuration: one YAML file is one run."""
+"""The configuration of a run: one YAML file."""
 
 from __future__ import annotations
 
@@ -84,21 +84,34 @@ __all__ = [
 
 
 class RunConfig(Section):
-    """One run: one file under `configs/`."""
+    """One run: one YAML file, such as those of `configs/`."""
 
     model: ModelSection
+    """The language model to serve."""
     engine: EngineSection = EngineSection()
+    """The engine of one replica."""
     fleet: FleetSection = FleetSection()
+    """Number and size of the replicas."""
     device: DeviceSection
+    """The GPUs: real (`nvml`), `emulated` or `modelled`."""
     power: PowerSection
+    """The power budget at the site boundary."""
     site: SiteSection = SiteSection()
-    frontier: FrontierSection
+    """Power of the site beside the GPUs."""
+    frontier: FrontierSection = FrontierSection()
+    """The operating points that the controller may choose from."""
     control: ControlSection = ControlSection()
+    """The control loop."""
     gateway: GatewaySection = GatewaySection()
+    """The HTTP endpoint that clients use."""
     slo: SloSection = SloSection()
+    """Service level objective of a request."""
     ray: RaySection = RaySection()
+    """The Ray cluster to use."""
     load: LoadSection = LoadSection()
+    """The load of `steppe demo` and `steppe simulate`."""
     sim: SimSection = SimSection()
+    """Settings of `steppe simulate` only."""
 
     @model_validator(mode="after")
     def _one_gpu_for_transformers(self) -> RunConfig:
@@ -116,12 +129,12 @@ class RunConfig(Section):
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a run configuration; relative paths inside it are relative to its folder.
+    """Read a run configuration; relative paths in it are relative to its folder.
 
-    A model or a GPU may have a name instead of a path: it is a path where there is one.
+    `model.name` and `device.gpu` count as a path if that path exists, else as a name.
 
     Raises:
-        ConfigError: The file is missing or malformed, has an unknown key or one twice, or a
+        ConfigError: The file is missing or malformed, has an unknown key or a key twice, or a
             value is out of range. The message is one line and names the key.
     """
     values = read_mapping(path)

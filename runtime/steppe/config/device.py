@@ -1,4 +1,4 @@
-"""Which GPUs: real, emulated or modelled."""
+"""Which GPUs the run uses: real, emulated or modelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from steppe.config.section import FilePath, NonNegative, Section
 
 AGENT_SOCKET = Path("/run/steppe/agent.sock")
-"""Where the agent of a host listens unless it is told otherwise."""
+"""Default socket of the agent of a host."""
 
 
 def _absolute(path: Path) -> Path:
@@ -24,60 +24,65 @@ NodePath = Annotated[FilePath, AfterValidator(_absolute)]
 
 
 class PaceSection(Section):
-    """How long a step of the emulated GPU takes at its full clock; never measured.
+    """How long a step of the emulated GPU takes; an assumption, never a measurement.
 
     A step with `n` decoding sequences and `p` prompt tokens takes at least
-    `weights_s + (decode_s n + prefill_s p) / (clock / full clock)`.
+    `weights_s + (decode_s n + prefill_s p) / (clock / highest clock)`.
     """
 
     weights_s: NonNegative = 0.03
-    """Streaming the weights from memory once, s; does not depend on the SM clock."""
+    """Time to stream the weights from memory once, s; independent of the SM clock."""
     decode_s: NonNegative = 0.002
-    """Computing one decoding sequence, s at the full clock."""
+    """Compute time of one decoding sequence at the highest clock, s."""
     prefill_s: NonNegative = 0.001
-    """Computing one prompt token, s at the full clock."""
+    """Compute time of one prompt token at the highest clock, s."""
 
 
 class ZeusdSection(Section):
-    """Set clock limits through a running zeusd (Zeus's daemon), not through an agent.
+    """Set clock limits through a running zeusd (the daemon of Zeus) instead of an agent.
 
-    For sites where zeusd has the privilege and nothing else may have it. It has no dead-man
-    lease: when a node is killed, its clock limits stay.
+    For sites where only zeusd may have the privilege. zeusd has no dead-man lease: if a node is
+    killed, its clock limits stay.
     """
 
     socket: NodePath = Path("/run/zeusd/zeusd.sock")
-    """Where it listens, on every node."""
+    """Unix socket of zeusd on every node; an absolute path."""
     token_file: NodePath | None = None
-    """File with the bearer token (scope `gpu-control`), where the daemon asks for one."""
+    """File with the bearer token (scope `gpu-control`), if zeusd requires one; an absolute path."""
 
 
 class NvmlSection(Section):
     """Real NVIDIA GPUs."""
 
     kind: Literal["nvml"]
+    """Selects real NVIDIA GPUs, read and controlled through NVML."""
     agent_socket: NodePath = AGENT_SOCKET
-    """Where the agent of each node listens. Where none answers, or it does not let us set limits,
-    the run starts one of its own there, which needs the privilege itself."""
+    """Unix socket of the agent on every node; an absolute path. Where no agent answers, or the
+    agent does not accept this user, the run starts its own agent, which needs CAP_SYS_ADMIN."""
     zeusd: ZeusdSection | None = None
-    """Who sets the clock limits in place of an agent."""
+    """Set clock limits through zeusd instead of an agent."""
 
 
 class EmulatedSection(Section):
-    """GPUs that an emulated libnvidia-ml answers for."""
+    """GPUs served by an emulated `libnvidia-ml`; their energy is always labelled `emulated`."""
 
     kind: Literal["emulated"]
+    """Selects emulated GPUs."""
     profile: Literal["l4", "a100", "h100", "h200", "b200", "v100"] = "l4"
+    """GPU type to emulate: clocks, draw and thermal behaviour."""
     count: Annotated[int, Field(ge=1, le=16)] = 2
-    """GPUs on each node."""
+    """Number of GPUs on each node."""
     pace: PaceSection = PaceSection()
+    """How long a step takes."""
 
 
 class ModelledSection(Section):
-    """GPUs that exist in a formula only; `steppe simulate` alone can run on them."""
+    """GPUs computed from the energy roofline; only `steppe simulate` can run on them."""
 
     kind: Literal["modelled"]
+    """Selects modelled GPUs."""
     gpu: str = "h100"
-    """A GPU that the energy roofline knows."""
+    """A GPU of `configs/gpus`, or the path of a GPU file."""
 
 
 DeviceSection = Annotated[

@@ -1,4 +1,4 @@
-"""The load that Steppe puts on a fleet itself, and what a simulation adds to a run."""
+"""The load that Steppe generates itself, and what a simulation adds to a run."""
 
 from __future__ import annotations
 
@@ -10,64 +10,71 @@ from steppe.config.section import Count, NonNegative, Positive, Section
 
 
 class PrioritySection(Section):
-    """How often a request is of each class, relative to the others (`steppe simulate`)."""
+    """Relative frequency of each priority class (`steppe simulate`)."""
 
     interactive: NonNegative = 0.0
+    """Weight of class `interactive`."""
     standard: NonNegative = 1.0
+    """Weight of class `standard`."""
     deferrable: NonNegative = 0.0
+    """Weight of class `deferrable`, which may wait for cheap power."""
 
     @model_validator(mode="after")
-    def _some(self) -> PrioritySection:
+    def _sum_above_zero(self) -> PrioritySection:
         if not self.interactive + self.standard + self.deferrable > 0:
             raise ValueError("asked for shares with a sum above 0")
         return self
 
 
 class LoadSection(Section):
-    """The load that `steppe demo` and `steppe simulate` put on the fleet."""
+    """The load of `steppe demo` and `steppe simulate`; `steppe serve` generates none."""
 
     trace: str = "synthetic"
-    """`synthetic`, or the path of a trace in the Azure, BurstGPT or Mooncake format; gzipped where
-    it ends with `.gz`."""
+    """`synthetic`, or the path of a trace in the Azure, BurstGPT or Mooncake format, gzipped if it
+    ends with `.gz`; relative to this file."""
     length_scale: Positive = 1.0
-    """Factor on the trace's prompt and output lengths."""
+    """Factor on the prompt and output lengths of the trace."""
     utilisation: Positive = 0.8
-    """Offered output tokens/s, share of what the fleet serves at full power."""
+    """Offered output tokens/s as a share of the fleet's output at full power."""
     rate_rps: Positive | None = None
-    """Mean arrival rate instead, requests/s (`steppe simulate`)."""
+    """Mean arrival rate, requests/s (`steppe simulate`); replaces `utilisation`."""
     daily_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Swing of the rate over a day, share of its mean (`steppe simulate`, synthetic only)."""
+    """Daily swing of the arrival rate, share of its mean (`steppe simulate`, synthetic only)."""
     daily_peak_hour: Annotated[float, Field(ge=0, lt=24)] = 14.0
-    """Hour of the day at which the rate is highest."""
+    """Hour of the day with the highest arrival rate, h."""
     priorities: PrioritySection = PrioritySection()
+    """Mix of priority classes (`steppe simulate`)."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the random numbers."""
 
 
 class FailureSection(Section):
-    """A replica that dies in a simulation."""
+    """One replica failure in a simulation."""
 
     at_s: NonNegative
-    """When, s since the run began."""
+    """Time of the failure, s since the start of the run."""
     replica: Count
-    """Which, counted from 1."""
+    """Number of the replica, counted from 1."""
 
 
 class SimSection(Section):
-    """What only `steppe simulate` needs; every number here is an assumption until measured."""
+    """Settings of `steppe simulate` only; every number is an assumption until measured."""
 
     duration_s: Positive = 3600.0
     """Length of the run, s."""
     kv_tokens: Count | None = None
-    """Tokens that the KV cache of one replica holds; when absent what fits `engine.kv_cache_bytes`
-    or else the memory of modelled GPUs, and on emulated ones without end."""
+    """KV-cache capacity of one replica, tokens. If absent: what fits `engine.kv_cache_bytes`, or
+    else the memory of modelled GPUs; unlimited on emulated GPUs."""
     clock_latency_s: NonNegative = 0.05
-    """From setting a clock limit to the new clock, s."""
+    """Time from setting a clock limit until the clock changes, s."""
     start_s: NonNegative = 60.0
-    """From nothing to a replica that serves, s."""
+    """Time to start a replica from nothing, s."""
     wake_s: NonNegative = 0.0
-    """From frozen to the next step, s; a frozen engine that kept its weights needs next to none."""
+    """Time from asleep to the next step, s; about 0 if the engine keeps its weights on the GPU."""
     sleep_s: NonNegative = 0.0
-    """From the last step to asleep, s."""
+    """Time from the last step to asleep, s."""
     transition_w: NonNegative | None = None
-    """Draw of a replica in any of the three, W; that of an idle one at full clock when absent."""
+    """Draw of a replica while it starts, wakes or goes to sleep, W. If absent: the draw of an idle
+    replica at the highest clock."""
     failures: Annotated[tuple[FailureSection, ...], Field(strict=False)] = ()
+    """Replica failures to simulate."""

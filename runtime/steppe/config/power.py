@@ -1,4 +1,4 @@
-"""How many watts there are: supplies, battery, site."""
+"""Power supply and budget: supplies, battery, site."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steppe.config.section import FilePath, NonNegative, Positive, Section, Shar
 
 
 def _moment(value: Any) -> datetime:
-    """Return what YAML made of a date, with or without a time; a number is none."""
+    """Return the date and time of a YAML value; a date alone means midnight."""
     match value:
         case datetime():
             return value
@@ -25,53 +25,67 @@ def _moment(value: Any) -> datetime:
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
-"""A moment of the calendar."""
+"""A date and time."""
 
 
 class ConstantSupply(Section):
-    """The same watts for ever."""
+    """A constant supply."""
 
     kind: Literal["constant"]
+    """Selects a constant supply."""
     watts: NonNegative
+    """Supply, W."""
 
 
 class TraceSupply(Section):
-    """Watts from a CSV or Parquet file (`.csv`, `.csv.gz`, `.parquet`)."""
+    """A supply recorded in a CSV or Parquet file (`.csv`, `.csv.gz`, `.parquet`)."""
 
     kind: Literal["trace"]
+    """Selects a recorded supply."""
     path: FilePath
+    """Path of the file; relative to this file."""
     time_column: str = "time_utc"
+    """Column with the time, ISO 8601."""
     power_column: str = "p_kw"
+    """Column with the power."""
     watts_per_unit: Positive = 1000.0
-    """Watts in one unit of the power column."""
+    """Unit of the power column, W."""
     rated_w: Positive | None = None
     """Scale the trace so that its largest value is this, W."""
 
 
 class WindSupply(Section):
-    """A wind turbine in the measured weather of one of pvlib's stations."""
+    """A wind turbine in the measured weather of a station that ships with pvlib."""
 
     kind: Literal["wind"]
+    """Selects a wind turbine."""
     rated_w: Positive
+    """Rated power of the turbine, W."""
     station: Literal["greensboro", "sand_point"] = "sand_point"
+    """Weather station."""
 
 
 class SolarSupply(Section):
-    """A fixed photovoltaic plant in the measured weather of one of pvlib's stations."""
+    """A fixed photovoltaic plant in the measured weather of a station that ships with pvlib."""
 
     kind: Literal["solar"]
+    """Selects a photovoltaic plant."""
     rated_w: Positive
+    """Rated power of the plant, W."""
     station: Literal["greensboro", "sand_point"] = "greensboro"
+    """Weather station."""
 
 
 class SignalSupply(Section):
-    """A file that another program rewrites: one number, watts, and a newline.
+    """A live signal: a file that another program rewrites with one number, watts, and a newline.
 
-    It is stale when not rewritten.
+    The signal is stale if the file is not rewritten for `power.stale_s`.
     """
 
     kind: Literal["signal"]
+    """Selects a live signal."""
     path: FilePath
+    """Path of the file; relative to this file."""
 
 
 SupplySection = Annotated[
@@ -81,47 +95,56 @@ SupplySection = Annotated[
 
 
 SUSTAIN_S = 3600.0
-"""A battery offers by itself what it can give for so long, s of trace time."""
+"""Without `control.horizon`, a battery offers the power it can sustain for this long, s of trace
+time."""
 
 
 class BatterySection(Section):
     """A battery between supply and site.
 
-    It takes what the site leaves. By itself it offers what it can sustain for an hour of trace
-    time; with `control.horizon` it gives and takes what the plan of the day says.
+    It charges from the supply that the site leaves unused. Without `control.horizon` it offers
+    the power it can sustain for an hour of trace time; with it, it follows the day-ahead plan.
     """
 
     capacity_wh: Positive
+    """Usable capacity, Wh."""
     max_charge_w: NonNegative
+    """Highest charging power, W."""
     max_discharge_w: NonNegative
+    """Highest discharging power, W."""
     charge_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Stored energy as a share of the energy taken."""
     discharge_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Delivered energy as a share of the energy drawn from the store."""
     initial_share: Share = 0.5
-    """Charge at the start, share of the capacity."""
+    """State of charge at the start, share of the capacity."""
 
 
 class PowerSection(Section):
-    """How many watts may be drawn, at the site boundary."""
+    """The power budget at the site boundary."""
 
     supply: Annotated[tuple[SupplySection, ...], Field(min_length=1, strict=False)]
-    """Sources; their watts add up."""
+    """Supplies; their watts add up."""
     battery: BatterySection | None = None
+    """A battery between supply and site; none if absent."""
     reserve_w: NonNegative = 0.0
-    """Kept back from the supply at all times, W."""
+    """Part of the supply that is never used, W."""
     start: Moment | None = None
-    """Trace time at which the run begins, ISO 8601; the trace's own start when absent, its
-    own zone where no offset is given. Weather stations ignore year and zone: the time is their
+    """Trace time at which the run begins, ISO 8601. If absent: the start of the trace. Without an
+    offset it is in the time zone of the trace. Weather stations ignore year and zone and use their
     local standard time."""
     speedup: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Seconds of trace per second of run; with a battery, at most an hour of trace in a tick."""
+    """Seconds of trace per second of run; with a battery, at most an hour of trace per tick."""
     stale_s: Positive = 60.0
-    """A live signal older than this is not believed, s of run time."""
+    """Age at which a live signal counts as stale, s of run time."""
     fallback_w: NonNegative = 0.0
-    """Budget while the signal is stale or missing, W."""
+    """Budget while a signal is stale or missing, W."""
 
 
 class SiteSection(Section):
-    """What the site needs beside the GPUs: site watts = GPU watts x pue + overhead_w."""
+    """Power of the site beside the GPUs: site watts = GPU watts x pue + overhead_w."""
 
     pue: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Power usage effectiveness: site watts per GPU watt."""
     overhead_w: NonNegative = 0.0
+    """Constant draw of the site beside the GPUs, W."""

@@ -1,4 +1,4 @@
-"""What every part of a run configuration is."""
+"""The base class of all sections of a run configuration, and shared number types."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 LARGEST = 1e12
-"""No watts, seconds, joules or tokens of a run are more: a terawatt, thousands of years. Sums and
-products of such numbers stay finite."""
+"""Upper bound of watts, seconds, joules and tokens (a terawatt, thousands of years), so that sums
+and products stay finite."""
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=int(LARGEST))]
 Share = Annotated[float, Field(ge=0, le=1)]
 FilePath = Annotated[Path, Field(strict=False)]
-"""A path, which YAML has as text."""
+"""A path; YAML has it as text."""
 
 
 class Section(BaseModel):
-    """A part of the file: frozen, no key that it does not know, no text or truth for a number."""
+    """One section: frozen, refuses unknown keys, and converts no text or boolean to a number.
+
+    The docstring under a field is its description in the configuration reference and in the
+    JSON Schema.
+    """
 
     model_config = ConfigDict(
         extra="forbid",

@@ -1,4 +1,4 @@
-"""What is served, and by how many replicas."""
+"""The model, its engine, and the fleet that serves it."""
 
 from __future__ import annotations
 
@@ -12,62 +12,67 @@ from steppe.config.section import Count, FilePath, Positive, Section, Share
 
 
 class ModelSection(Section):
-    """Which language model to serve."""
+    """The language model to serve."""
 
     name: str
-    """A known name (`steppe model list`), a local folder, or a Hugging Face id."""
+    """A known name (`steppe model list`), a local folder (relative to this file), or a Hugging Face
+    id."""
     served_name: str | None = None
-    """The name clients ask for; the model's own name when absent."""
+    """Name under which clients request the model; the last part of `name` if absent."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
-    """Longest prompt + output, tokens; the model's own limit when absent."""
+    """Longest prompt and output together, tokens; the model's own limit if absent."""
 
 
 class EngineSection(Section):
-    """What one replica runs."""
+    """The engine of one replica."""
 
     kind: Literal["vllm", "transformers", "synthetic"] = "vllm"
+    """`vllm`; `transformers`: Hugging Face transformers on one GPU; `synthetic`: no model, tokens
+    at the pace of the emulated GPU."""
     max_batch_limit: Count = 64
-    """Largest batch limit the controller may set (vLLM's `max_num_seqs`)."""
+    """Largest batch limit that the controller may set, sequences (vLLM's `max_num_seqs`)."""
     max_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     """Most tokens scheduled in one step (vLLM's `max_num_batched_tokens`)."""
     kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    """Size of the KV cache on each GPU, bytes; when absent vLLM's own choice (GPU only), and with
-    transformers that of 16384 tokens. `steppe simulate` takes it on modelled GPUs only: see
+    """Size of the KV cache on each GPU, bytes. If absent: vLLM's own choice (GPU only); with
+    transformers, 16384 tokens. `steppe simulate` uses it on modelled GPUs only: see
     `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed on as they are; `steppe simulate` goes without them."""
+    """Further vLLM engine arguments, passed through unchanged; `steppe simulate` ignores them."""
 
     @model_validator(mode="after")
-    def _args_are_vllms(self) -> EngineSection:
+    def _args_need_vllm(self) -> EngineSection:
         if self.args and self.kind != "vllm":
             raise ValueError(f"args are passed on to vLLM, and kind is {self.kind}")
         return self
 
 
 class SweepSection(Section):
-    """Measure the frontier at start-up, on the replicas themselves.
+    """How the frontier of the replicas is measured.
 
-    `steppe simulate` computes it instead for requests of this mean length, in which it also
-    counts the KV cache; where neither length is given, for the mean request of the load.
+    `steppe simulate` computes the frontier instead, for requests of the mean length given here;
+    the KV cache counts in that length. If no length is given, it uses the mean request of the load.
     """
 
     clocks: Annotated[int, Field(ge=2)] = 5
-    """How many clock limits are measured, spread over what the GPU allows; a simulation
+    """Number of clock limits to measure, spread over the clocks the GPU allows; a simulation
     computes more."""
     lowest_clock_share: Share = 0.5
-    """Lowest clock limit to try, share of the highest. Below its knee, near a half, a GPU's
-    voltage falls no further: slower clocks then cost more joules per token, not fewer."""
+    """Lowest clock limit to measure, share of the highest. Below the voltage knee, near one half,
+    slower clocks cost more joules per token."""
     batch_limits: Annotated[tuple[Count, ...] | None, Field(strict=False, min_length=1)] = None
-    """Batch limits to try, each once; powers of two up to the largest when absent,
+    """Batch limits to measure, sequences; powers of two up to `engine.max_batch_limit` if absent,
     and more of them in a simulation."""
     window_s: Positive = 2.0
-    """Length of one measured window, s; a simulation has none."""
+    """Length of one measured window, s; not used by a simulation."""
     prompt_tokens: Count = 128
+    """Mean prompt length, tokens."""
     output_tokens: Count = 64
+    """Mean output length, tokens."""
 
     @property
     def gives_lengths(self) -> bool:
-        """Whether the file gives a length; without, a live sweep takes the defaults."""
+        """Whether the file gives a length; without one, a live sweep uses the defaults."""
         return not self.model_fields_set.isdisjoint(("prompt_tokens", "output_tokens"))
 
     @field_validator("batch_limits")
@@ -77,24 +82,41 @@ class SweepSection(Section):
 
 
 class FrontierSection(Section):
-    """Where the operating points come from: a file that `steppe` wrote, or a sweep."""
+    """The operating points that the controller may choose from.
+
+    Without `file`, a run starts on the frontier that an earlier run measured and cached
+    (`steppe frontier list`), or else on the modelled one, and measures it while it serves.
+    """
 
     file: FilePath | None = None
+    """A frontier file, used as it is; relative to this file. Excludes `sweep`."""
     sweep: SweepSection | None = None
+    """How the frontier is measured or computed; the defaults if neither key is given."""
+    refine: bool = True
+    """Measure the frontier while serving, on a replica that has no requests and within the watts
+    that the fleet leaves unused, and cache it. Has no effect with `file`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sweep_by_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("file") is None:
+            return {**values, "sweep": values.get("sweep") or {}}
+        return values
 
     @model_validator(mode="after")
     def _one_source(self) -> FrontierSection:
         if (self.file is None) == (self.sweep is None):
-            raise ValueError("give exactly one of file and sweep")
+            raise ValueError("give at most one of file and sweep")
         return self
 
 
 class FleetSection(Section):
-    """How many replicas, and how large."""
+    """Number and size of the replicas."""
 
     replicas: Count | Literal["all"] = "all"
-    """Replicas of the model; `all`: as many as the GPUs of the cluster hold."""
+    """Number of replicas; `all`: as many as the GPUs of the cluster hold."""
     gpus_per_replica: Count = 1
+    """GPUs of one replica (tensor parallelism)."""
 
 
 def _host(host: str) -> str:
@@ -109,28 +131,31 @@ def _host(host: str) -> str:
 
 
 Host = Annotated[str, AfterValidator(_host)]
-"""An IP address or a name, whose last part is not all digits."""
+"""An IP address, or a host name whose last label is not all digits."""
 
 
 class GatewaySection(Section):
-    """The HTTP door."""
+    """The HTTP endpoint that clients use."""
 
     host: Host = "127.0.0.1"
+    """Address to listen on: an IP address or a host name."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port to listen on; 0 chooses a free one."""
     max_waiting: Annotated[int, Field(ge=0)] = 1000
-    """Requests that may wait for a replica; of more, the last of the lowest class gets a 503."""
+    """Most requests that may wait for a replica; beyond it, the newest of the lowest class gets a
+    503."""
     max_wait_s: Positive = 300.0
-    """How long a request of any class may wait for a replica, s; then it gets a 503."""
+    """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
 
 
 class SloSection(Section):
-    """What a good request is."""
+    """Service level objective of a request."""
 
     ttft_s: Positive = 2.0
-    """Longest time to the first token, s. While requests wait for watts, those that can still keep
-    it are served before those that cannot; of class `deferrable` none is late."""
+    """Longest time to the first token, s. While requests wait for power, those that can still keep
+    it go first. Requests of class `deferrable` have no TTFT objective."""
     tpot_s: Positive = 0.2
-    """Longest mean time per output token, s."""
+    """Longest mean time per output token after the first, s."""
 
 
 def _cluster_address(address: str) -> str:
@@ -145,11 +170,11 @@ def _cluster_address(address: str) -> str:
 
 
 ClusterAddress = Annotated[str, AfterValidator(_cluster_address)]
-"""Where a Ray cluster is."""
+"""Address of a Ray cluster."""
 
 
 class RaySection(Section):
-    """Which Ray cluster to use."""
+    """The Ray cluster to use."""
 
     address: ClusterAddress = "local"
-    """`local` starts one for this run; `auto` or an address joins a running one."""
+    """`local` starts a cluster for this run; `auto` or HOST:PORT joins a running one."""

@@ -1,4 +1,4 @@
-"""YAML that a person wrote, read so that nothing they wrote is lost or taken for something else."""
+"""Strict YAML: refuses duplicate keys and numbers that YAML 1.1 reads in a surprising way."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ import yaml
 from steppe.errors import ConfigError
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-"""A number such as `5e-5`, which YAML 1.1 takes for text for want of a point and a sign."""
+"""A number such as `5e-5`, which YAML 1.1 reads as text because it lacks a point and a sign."""
 
 _OLD = re.compile(r"[-+]?0[0-7_]+$|.*:")
-"""A number such as `010` or `1:30`, which YAML 1.1 counts in eights or sixties and nobody else."""
+"""A number such as `010` or `1:30`, which only YAML 1.1 reads as octal or sexagesimal."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what would be read as something else than what was meant.
-
-    That is a key that stands twice in one mapping, of which the last would count, and a number
-    that only YAML 1.1 reads as it does.
-    """
+    """Refuses a key given twice in one mapping, and octal and sexagesimal numbers."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -38,7 +34,11 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return what a node stands for; a tag such as `!!bool` may not fit what it marks."""
+        """Return the value of a node.
+
+        Raises:
+            ConfigError: Its tag, such as `!!bool`, does not fit its text.
+        """
         try:
             return super().construct_object(node, deep=deep)
         except (LookupError, AttributeError) as error:
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
             ) from error
 
     def decimal(self, node: yaml.ScalarNode) -> int | float:
-        """Return a number that counts in tens, or in twos or sixteens and says so."""
+        """Return a decimal number, or one with a `0b` or `0x` prefix."""
         if _OLD.match(self.construct_scalar(node)):
             line = node.start_mark.line + 1
             raise ConfigError(f"line {line}: asked for a decimal number, found {node.value}")
@@ -67,7 +67,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     """Return the keys and values of a YAML file.
 
     Raises:
-        ConfigError: The file is missing, is not YAML or no mapping, nests too deep, gives a key
+        ConfigError: The file is missing, is not YAML or not a mapping, nests too deep, gives a key
             twice, or has a number such as `010`. The message is one line that names the file.
     """
     try:
