@@ -20,7 +20,7 @@ def sections_in(annotation: Any) -> Iterator[type[Section]]:
         yield from sections_in(part)
 
 
-@pytest.mark.parametrize("section", sorted(set(sections_in(RunConfig)), key=lambda s: s.__name__))
+@pytest.mark.parametrize("section", sorted(set(sections_in(RunConfig)), key=str))
 def test_every_field_has_a_description(section: type[Section]) -> None:
     undescribed = [name for name, field in section.model_fields.items() if not field.description]
     assert undescribed == []
