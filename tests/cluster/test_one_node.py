@@ -284,9 +284,9 @@ def test_a_gateway_that_is_killed_comes_back_at_the_same_address(
 ) -> None:
     with make_load(fleet, 4) as load:
         load.wait_for(4)
-        (pid,) = fleet.pids("ray::Door")
+        (pid,) = fleet.pids("ray::GatewayActor")
         os.kill(pid, signal.SIGKILL)
-        restarted(fleet, "ray::Door", pid, wait_until)
+        restarted(fleet, "ray::GatewayActor", pid, wait_until)
         load.wait_for(8)
     assert all(
         isinstance(a.error, openai.APIConnectionError | ConnectionError) or a.tokens

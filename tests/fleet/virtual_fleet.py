@@ -38,8 +38,8 @@ from steppe.emulator.library import Emulator
 from steppe.energy.gpu_meters import POLL_S, GpuMeters
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import Placement, ReplicaHandle
-from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus
+from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.messages import NodeSettings, Placement, ReplicaReport, ReplicaStatus
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
 from steppe.frontier.pareto import Frontier

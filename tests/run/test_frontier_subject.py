@@ -106,7 +106,7 @@ def test_a_live_fleet_of_other_gpus_refuses_the_file(tmp_path: Path) -> None:
     subject = FrontierSubject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 1)
     config = _config(tmp_path, subject, device={"kind": "nvml"})
     info = SimpleNamespace(gpus=[SimpleNamespace(name="NVIDIA L4")])
-    driver = Mock(crew=Mock(nodes={"host": SimpleNamespace(info=info)}))
+    driver = Mock(actors=Mock(nodes={"host": SimpleNamespace(info=info)}))
     with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
         find_frontier(driver, config, Console())
     info.gpus[0].name = "NVIDIA H100 80GB HBM3"

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from steppe.config import load_config, shipped_config
-from steppe.fleet.driver.bookkeeper import RunTotalsSoFar
-from steppe.fleet.driver.driver import Taken
+from steppe.fleet.driver.bookkeeper import EnergyTotals
+from steppe.fleet.driver.driver import RunUpdate
 from steppe.frontier.pareto import Frontier
 from steppe.report.records import TickRecord
 from steppe.report.run import SUMMARY_FILE
@@ -40,15 +40,15 @@ class FullLog(io.StringIO):
 class Driver:
     """A fleet that ticks every twenty seconds."""
 
-    crew: Any = field(default_factory=lambda: SimpleNamespace(energy_source="emulated"))
+    actors: Any = field(default_factory=lambda: SimpleNamespace(energy_source="emulated"))
     ticks: int = 0
 
     def begin(self, frontier: Frontier) -> None: ...
 
-    def take(self) -> Taken:
+    def poll(self) -> RunUpdate:
         self.ticks += 1
         t_s = 20.0 * self.ticks
-        return Taken([TickRecord(t_s, 9.0, 9.0, 9.0, 0.0, 0.0, 9.0, 0, 0, 0, replicas=())], [])
+        return RunUpdate([TickRecord(t_s, 9.0, 9.0, 9.0, 0.0, 0.0, 9.0, 0, 0, 0, replicas=())], [])
 
 
 def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> None:
@@ -73,14 +73,14 @@ class Interrupted(Driver):
 
     def start(self) -> None: ...
 
-    def shut_door(self) -> None:
+    def close_gateway(self) -> None:
         signal.raise_signal(CTRL_C)
-        self.done.append("shut_door")
+        self.done.append("close_gateway")
 
-    def end(self) -> tuple[Taken, Any]:
+    def end(self) -> tuple[RunUpdate, Any]:
         signal.raise_signal(CTRL_C)
         self.done.append("end")
-        return Taken([], []), None
+        return RunUpdate([], []), None
 
     def stop(self) -> None:
         signal.raise_signal(CTRL_C)
@@ -112,7 +112,7 @@ def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
         run.follow(FRONTIER, finished=partial(told, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
-    assert fleet.done == ["shut_door", "end", "stop", "stop"], "again, what is down stays down"
+    assert fleet.done == ["close_gateway", "end", "stop", "stop"], "again, what is down stays down"
     assert signal.getsignal(number) == before
 
 
@@ -134,12 +134,12 @@ class Ending(Driver):
     def note(self, what: str) -> None:
         self.done.append((what, (self.record / SUMMARY_FILE).exists()))
 
-    def shut_door(self) -> None:
+    def close_gateway(self) -> None:
         self.note("the door is shut")
 
-    def end(self) -> tuple[Taken, RunTotalsSoFar]:
+    def end(self) -> tuple[RunUpdate, EnergyTotals]:
         self.note("the books are closed")
-        return Taken([], []), RunTotalsSoFar(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
+        return RunUpdate([], []), EnergyTotals(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
 
     def stop(self) -> None:
         self.note("the fleet is down")

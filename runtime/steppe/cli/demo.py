@@ -47,10 +47,10 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     with running_fleet(settings, console) as driver:
         frontier = find_frontier(driver, settings, console)
         run = LiveRun(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
-        rate_rps = _rate(settings, frontier, len(driver.crew.placements))
+        rate_rps = _rate(settings, frontier, len(driver.actors.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
-            f"a day in {day_s:.0f} s; energy {driver.crew.energy_source}"
+            f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}"
         )
         with _load(settings, driver.url, rate_rps, day_s) as client:
             begun_s = time.monotonic()

@@ -59,7 +59,7 @@ def connect(address: str) -> None:
         if address == LOCAL:
             raise
         asked = f"asked for a machine that is a node of the cluster {address!r}"
-        raise UsageError(f"ray.address: {asked}, found {reason(error)}") from error
+        raise UsageError(f"ray.address: {asked}, found {error_line(error)}") from error
     signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
 
 
@@ -138,7 +138,7 @@ def here() -> str:
     return node_id
 
 
-def reason(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return in one line why a call to an actor failed, without Ray's frame around it."""
     cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
     lines = str(cause).splitlines() or [type(cause).__name__]
@@ -158,4 +158,4 @@ def answer(call: Any, who: str, within_s: float) -> Any:
             raise type(error.cause)(str(error.cause)) from error
         raise ReplicaError(f"{who}: {error.cause}") from error
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-        raise ReplicaError(f"{who}: {reason(error)}") from error
+        raise ReplicaError(f"{who}: {error_line(error)}") from error

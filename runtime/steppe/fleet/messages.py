@@ -9,6 +9,10 @@ from typing import Any
 from steppe.config import EmulatedSection, NvmlSection
 from steppe.roofline.architecture.shape import ModelShape
 
+CHANGE_S = 30.0
+"""Longest time of a freeze or a thaw, s: it waits for the step that runs, and one with long prompts
+takes many seconds on a few CPU cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
@@ -70,6 +74,29 @@ class GpuAssignment:
     block_id: int
     hook: SeamHook
     cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a replica runs.
+
+    Attributes:
+        replica: Its name.
+        actor: Ray handle of its actor.
+        node_id: Ray's id of its node.
+        node: Ray handle of the node's actor.
+        gpu_indices: NVML indices of its GPUs.
+        cores: CPU cores of its engine; empty: any.
+        limits_clocks: Whether the clocks of its GPUs can be limited.
+    """
+
+    replica: str
+    actor: Any
+    node_id: str
+    node: Any
+    gpu_indices: list[int]
+    cores: tuple[int, ...]
+    limits_clocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

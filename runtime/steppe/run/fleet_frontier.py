@@ -37,7 +37,7 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
         ConfigError: The file is of something else, or no point keeps the SLO of `save_energy`.
     """
     if config.frontier.file is not None:
-        nodes = driver.crew.nodes.values()
+        nodes = driver.actors.nodes.values()
         gpus = {gpu.name for node in nodes for gpu in node.info.gpus}
         frontier = configured_frontier(config, gpus)
     else:
@@ -49,8 +49,8 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
 def _measured(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     section, largest = config.frontier.sweep, config.engine.max_batch_limit
-    replicas = list(driver.crew.placements)
-    supported = driver.crew.clocks_mhz(replicas[0])
+    replicas = list(driver.actors.placements)
+    supported = driver.actors.clocks_mhz(replicas[0])
     lowest = section.lowest_clock_share
     grid = Grid(
         spread_clocks(supported, section.clocks, lowest),
@@ -63,14 +63,14 @@ def _measured(driver: FleetDriver, config: RunConfig, console: Console) -> Front
             status.update(f"measuring the frontier: {done} of {total} windows")
 
         with saturated(_targets(driver, config), _lengths(section), largest + QUEUE_BEYOND_BATCH):
-            fit = fit_frontier(sweep(driver.crew, replicas, grid, show))
+            fit = fit_frontier(sweep(driver.actors, replicas, grid, show))
     # Who sleeps has just served: a GPU that is warm leaks more than one that was just started.
-    rest = measure_rest(driver.crew, replicas)
+    rest = measure_rest(driver.actors, replicas)
     console.print(
         f"frontier from {len(grid.points)} windows; median error of the fit: "
         f"time {fit.time_error:.1%}, draw {fit.draw_error:.1%}"
     )
-    source = "emulated" if driver.crew.energy_source == "emulated" else "measured"
+    source = "emulated" if driver.actors.energy_source == "emulated" else "measured"
     offer = Offer(
         spread_clocks(supported, DENSE_CLOCKS, lowest),
         largest,
@@ -81,8 +81,8 @@ def _measured(driver: FleetDriver, config: RunConfig, console: Console) -> Front
 
 def _targets(driver: FleetDriver, config: RunConfig) -> list[Target]:
     return [
-        Target(driver.crew.replica_url(name), served_name(config))
-        for name in driver.crew.placements
+        Target(driver.actors.replica_url(name), served_name(config))
+        for name in driver.actors.placements
     ]
 
 

@@ -18,8 +18,8 @@ from rich.live import Live
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate, remove_state
 from steppe.fleet.controller.controller import METER_DELAY_S
-from steppe.fleet.driver.bookkeeper import RunTotalsSoFar
-from steppe.fleet.driver.driver import FleetDriver, Taken
+from steppe.fleet.driver.bookkeeper import EnergyTotals
+from steppe.fleet.driver.driver import FleetDriver, RunUpdate
 from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
@@ -101,7 +101,7 @@ class LiveRun:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
         self._recorder = Recorder(plan.record) if plan.record is not None else None
-        self.so_far = RunSoFar(plan.duration_s, driver.crew.energy_source, "gpu")
+        self.so_far = RunSoFar(plan.duration_s, driver.actors.energy_source, "gpu")
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
         self._plain_s = 0.0
@@ -119,7 +119,7 @@ class LiveRun:
         """Run until the duration is over, `finished` says so, or a signal comes."""
         if self._recorder is not None:
             cards = {
-                gpu.name for node in self._driver.crew.nodes.values() for gpu in node.info.gpus
+                gpu.name for node in self._driver.actors.nodes.values() for gpu in node.info.gpus
             }
             model, each = self._plan.config.model.name, self._plan.config.fleet.gpus_per_replica
             subject = FrontierSubject(model, ", ".join(sorted(cards)), each)
@@ -144,7 +144,7 @@ class LiveRun:
             The summary when the run was recorded.
         """
         with staying():
-            self._driver.shut_door()
+            self._driver.close_gateway()
             books = self._end()
             self._driver.stop()
             return self._sum_up(books)
@@ -154,12 +154,12 @@ class LiveRun:
         with staying():
             return self._sum_up(self._end())
 
-    def _end(self) -> RunTotalsSoFar:
+    def _end(self) -> EnergyTotals:
         left, books = self._driver.end()
         self._write_down(left)
         return books
 
-    def _sum_up(self, books: RunTotalsSoFar) -> Summary | None:
+    def _sum_up(self, books: EnergyTotals) -> Summary | None:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
@@ -168,7 +168,7 @@ class LiveRun:
     def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
-            self._write_down(self._driver.take())
+            self._write_down(self._driver.poll())
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show()
             elapsed_s = time.monotonic() - begun_s
@@ -177,7 +177,7 @@ class LiveRun:
             if finished():
                 return
 
-    def _write_down(self, taken: Taken) -> None:
+    def _write_down(self, taken: RunUpdate) -> None:
         for tick in taken.ticks:
             self.so_far = self.so_far.after_tick(tick)
             self._history = [*self._history[-HISTORY_TICKS:], tick]
@@ -215,7 +215,7 @@ class LiveRun:
         return self._history[-1] if self._history else None
 
 
-def _totals(books: RunTotalsSoFar) -> RunTotals:
+def _totals(books: EnergyTotals) -> RunTotals:
     return RunTotals(
         duration_s=books.duration_s,
         energy_source=books.energy_source,

@@ -70,16 +70,16 @@ class Ready:
 class FleetSubject:
     """One replica of a running fleet."""
 
-    def __init__(self, crew: FleetActors, name: str) -> None:
-        self._crew, self._name = crew, name
+    def __init__(self, actors: FleetActors, name: str) -> None:
+        self._actors, self._name = actors, name
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         """Set the limits and wait until the node has them."""
-        self._crew.set_point(self._name, clock_mhz, batch_limit)
+        self._actors.set_point(self._name, clock_mhz, batch_limit)
 
     def reading(self) -> ReplicaTotals:
         """Return totals and state now."""
-        return self._crew.reading(self._name)
+        return self._actors.reading(self._name)
 
 
 @contextmanager
@@ -99,14 +99,14 @@ def fleet_ready(config: RunConfig, replicas: str, seed: int, console: Console) -
     refuse_shared(gpus)
     bare_w = _bare_w(gpus)
     with running_fleet(config, console) as driver:
-        names = list(driver.crew.placements)
+        names = list(driver.actors.placements)
         names = names[:1] if replicas == "one" else names
-        rest = _rest(driver.crew, names, bare_w, config.fleet.gpus_per_replica)
+        rest = _rest(driver.actors, names, bare_w, config.fleet.gpus_per_replica)
         yield Ready(
             rigs=tuple(_fleet_rig(driver, config, name, gpus) for name in names),
             rest=rest,
             provenance=_fleet_provenance(driver, config, names, gpus, seed),
-            clocks_mhz=driver.crew.clocks_mhz(names[0]),
+            clocks_mhz=driver.actors.clocks_mhz(names[0]),
             largest_batch=config.engine.max_batch_limit,
             longest_tokens=config.model.max_model_len or DEFAULT_LONGEST,
             counts_steps=True,
@@ -114,13 +114,13 @@ def fleet_ready(config: RunConfig, replicas: str, seed: int, console: Console) -
 
 
 def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence[NvmlGpu]) -> Rig:
-    target = Target(driver.crew.replica_url(name), served_name(config))
-    indices = driver.crew.placements[name].gpu_indices
+    target = Target(driver.actors.replica_url(name), served_name(config))
+    indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
     watch = GpuWatch(own) if own else None
     return Rig(
         name=name,
-        subject=FleetSubject(driver.crew, name),
+        subject=FleetSubject(driver.actors, name),
         look=watch.look if watch else _see_nothing,
         saturate=functools.partial(_saturate, target),
         expected_processes=max(1, (watch.most_processes() or 1) if watch else 1),
@@ -137,14 +137,14 @@ def _see_nothing() -> None:
     """Look at GPUs of another host: nothing can be seen from here."""
 
 
-def _rest(crew: FleetActors, names: list[str], bare_w: float | None, gpus_each: int) -> RestWatts:
+def _rest(actors: FleetActors, names: list[str], bare_w: float | None, gpus_each: int) -> RestWatts:
     """Measure loaded idle at a free clock, then at the lowest, then asleep."""
-    highest = max(crew.clocks_mhz(names[0]), default=0)
+    highest = max(actors.clocks_mhz(names[0]), default=0)
     for name in names:
-        crew.set_point(name, highest, 1)
+        actors.set_point(name, highest, 1)
     time.sleep(SETTLE_S)
-    loaded_idle_w = measure_draw_w(crew, names, REST_S)
-    low = measure_rest(crew, names)
+    loaded_idle_w = measure_draw_w(actors, names, REST_S)
+    low = measure_rest(actors, names)
     return RestWatts(
         bare_w=None if bare_w is None else bare_w * gpus_each,
         loaded_idle_w=loaded_idle_w,
@@ -183,13 +183,13 @@ def _fleet_provenance(
     gpus: Sequence[NvmlGpu],
     seed: int,
 ) -> Provenance:
-    used = {i for name in names for i in driver.crew.placements[name].gpu_indices}
+    used = {i for name in names for i in driver.actors.placements[name].gpu_indices}
     own = [gpu for gpu in gpus if gpu.index in used]
     found = provenance_of(own, config.model.name, config.engine.kind, seed)
     if own:
         return found
-    cards = {gpu.name for node in driver.crew.nodes.values() for gpu in node.info.gpus}
-    source = "emulated" if driver.crew.energy_source == "emulated" else "measured"
+    cards = {gpu.name for node in driver.actors.nodes.values() for gpu in node.info.gpus}
+    source = "emulated" if driver.actors.energy_source == "emulated" else "measured"
     return replace(found, gpus=tuple(sorted(cards)), energy_source=source)
 
 

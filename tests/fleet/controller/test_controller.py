@@ -13,9 +13,13 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller.controller import MOST_KEPT, Controller, ControllerStatus, Ticked
-from steppe.fleet.controller.members import Placement
-from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus
+from steppe.fleet.controller.controller import (
+    MOST_KEPT,
+    Controller,
+    ControllerStatus,
+    ControllerUpdate,
+)
+from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 from steppe.power.battery import Charge
@@ -274,7 +278,7 @@ def test_ticks_go_on_while_a_replica_that_joins_is_silent(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get = ray.get
-    handed_over: list[Ticked] = []
+    handed_over: list[ControllerUpdate] = []
 
     def get_slowly(call: Any, **how: Any) -> Any:
         if call.answer is silent.answers["status"]:

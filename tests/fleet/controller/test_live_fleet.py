@@ -11,8 +11,8 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import REST_MARGIN, Placement, ReplicaHandle
-from steppe.fleet.messages import NodeReport, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.fleet.controller.replica_handle import REST_MARGIN, ReplicaHandle
+from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
 

@@ -10,7 +10,7 @@ import ray
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
-from steppe.fleet.controller.controller import ControllerStatus, Ticked
+from steppe.fleet.controller.controller import ControllerStatus, ControllerUpdate
 from steppe.fleet.driver.driver import STILL_S, FleetDriver
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
@@ -61,7 +61,9 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), 100.0, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
-        driver._controller.answers["take"] = Ticked(begun, ticks, came if begun else None, 0)
+        driver._controller.answers["take"] = ControllerUpdate(
+            begun, ticks, came if begun else None, 0
+        )
         assert driver._ticks() == ticks
     *_, (method, briefing) = driver._controller.asked
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
@@ -74,9 +76,9 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
     driver._controller = actors()
     seen = ControllerStatus(tick(3.0), 100.0, {})
     answers = (
-        Ticked(True, [tick(3.0)], seen, 9),
+        ControllerUpdate(True, [tick(3.0)], seen, 9),
         ray.exceptions.GetTimeoutError(),
-        Ticked(True, [], seen, 10),
+        ControllerUpdate(True, [], seen, 10),
     )
     for answer in answers:
         driver._controller.answers["take"] = answer
@@ -93,8 +95,8 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
     for name in ("here", "on_node"):
         monkeypatch.setattr(driver_module, name, lambda *_: "here")
     driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._door = actors()
-    driver.crew = SimpleNamespace(
+    driver._gateway = actors()
+    driver.actors = SimpleNamespace(
         can_limit_clocks=True,
         common_clocks_mhz=(600,),
         energy_source="emulated",
@@ -104,7 +106,7 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
     )
     driver._last = ControllerStatus(tick(400.0), 100.0, {"node-1": 400})
     driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
-    controller.answers["take"] = Ticked(True, [], None, 1)
+    controller.answers["take"] = ControllerUpdate(True, [], None, 1)
     driver._ticks()
     assert controller.asked[-2][1][-1] is None
     assert controller.asked[-1] == ("take", (0.0,))
@@ -123,12 +125,14 @@ def followed(actors: Callable[..., Any], clock: SimpleNamespace) -> Any:
     """A driver whose controller has begun, and has looked at the budget once."""
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
-    driver._controller = actors({"take": Ticked(True, [], None, 1)})
+    driver._controller = actors({"take": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver
 
 
-@pytest.mark.parametrize("answer", [Ticked(True, [], None, 1), ray.exceptions.GetTimeoutError()])
+@pytest.mark.parametrize(
+    "answer", [ControllerUpdate(True, [], None, 1), ray.exceptions.GetTimeoutError()]
+)
 def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_time(
     followed: Any, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
@@ -148,7 +152,7 @@ def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_tim
         clock.now_s += STILL_S
         followed._ticks()
     for looks, begun in ((0, False), (0, True), (0, True), (1, True)):
-        controller.answers["take"] = Ticked(begun, [], None, looks)
+        controller.answers["take"] = ControllerUpdate(begun, [], None, looks)
         followed._ticks()
         clock.now_s += STILL_S
     assert controller.names().count("kill") == 1
@@ -159,6 +163,6 @@ def test_a_controller_whose_loop_comes_round_is_left_alone_though_it_has_no_tick
 ) -> None:
     for looks in range(2, 9):
         clock.now_s += STILL_S
-        followed._controller.answers["take"] = Ticked(True, [], None, looks)
+        followed._controller.answers["take"] = ControllerUpdate(True, [], None, looks)
         followed._ticks()
     assert "kill" not in followed._controller.names()

@@ -10,14 +10,13 @@ import ray
 from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError, UsageError
 from steppe.fleet.cluster import Machine
-from steppe.fleet.controller.members import Placement
-from steppe.fleet.driver import fleet_actors as crew_module
+from steppe.fleet.driver import fleet_actors
 from steppe.fleet.driver.fleet_actors import FleetActors, RunningNode
-from steppe.fleet.messages import GpuInfo, NodeInfo, ReplicaTotals
+from steppe.fleet.messages import GpuInfo, NodeInfo, Placement, ReplicaTotals
 from steppe.roofline.files import read_model_shape
 
 
-def crew_of(**device: Any) -> FleetActors:
+def fleet_of(**device: Any) -> FleetActors:
     values = {
         "model": {"name": "llama-3.1-8b"},
         "device": device,
@@ -50,25 +49,25 @@ def reading(time_s: float, energy_j: float) -> ReplicaTotals:
 def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
     found: tuple[str, ...], told: str
 ) -> None:
-    crew, node = crew_of(kind="nvml"), node_of((900,))
-    crew.nodes = {
+    fleet, node = fleet_of(kind="nvml"), node_of((900,))
+    fleet.nodes = {
         str(number): replace(node, info=replace(node.info, energy_source=source))
         for number, source in enumerate(found)
     }
-    assert crew.energy_source == told
+    assert fleet.energy_source == told
 
 
 def test_a_node_is_told_what_is_served_so_that_it_can_weigh_tokens() -> None:
-    settings = crew_of(kind="nvml")._node_settings()
+    settings = fleet_of(kind="nvml")._node_settings()
     assert settings.device == NvmlSection(kind="nvml")
     assert (settings.model, settings.gpus_per_replica) == (read_model_shape("llama-3.1-8b"), 2)
-    emulated = crew_of(kind="emulated", profile="h100")._node_settings()
+    emulated = fleet_of(kind="emulated", profile="h100")._node_settings()
     assert (emulated.model, emulated.run_id) == (None, "run-1")
 
 
 def test_modelled_gpus_are_no_place_to_serve() -> None:
     with pytest.raises(ConfigError, match=r"device\.kind"):
-        crew_of(kind="modelled")._node_settings()
+        fleet_of(kind="modelled")._node_settings()
 
 
 @pytest.mark.parametrize(
@@ -78,26 +77,26 @@ def test_modelled_gpus_are_no_place_to_serve() -> None:
 def test_one_gpu_whose_clock_is_free_sets_the_clocks_of_the_fleet_free(
     nodes: list[tuple[tuple[int, ...], ...]], can: bool
 ) -> None:
-    crew = crew_of(kind="nvml")
-    crew.nodes = {str(number): node_of(*clocks) for number, clocks in enumerate(nodes)}
-    assert crew.can_limit_clocks == can
+    fleet = fleet_of(kind="nvml")
+    fleet.nodes = {str(number): node_of(*clocks) for number, clocks in enumerate(nodes)}
+    assert fleet.can_limit_clocks == can
 
 
 def test_a_fleet_can_be_set_to_the_clocks_that_all_its_gpus_know() -> None:
-    crew = crew_of(kind="nvml")
-    crew.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
-    assert crew.common_clocks_mhz == (600, 900)
+    fleet = fleet_of(kind="nvml")
+    fleet.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
+    assert fleet.common_clocks_mhz == (600, 900)
 
 
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
     actors: Callable[..., Any],
 ) -> None:
-    crew = crew_of(kind="nvml")
+    fleet = fleet_of(kind="nvml")
     for name, node in (("replica-1", "a"), ("replica-2", "b")):
-        crew.placements[name] = Placement(name, actors(), node, actors(), [0], ())
-        crew.nodes[node] = node_of((600,))
-    crew.lose("b")
-    assert (crew.homeless, crew.replicas) == (["replica-2"], 2)
+        fleet.placements[name] = Placement(name, actors(), node, actors(), [0], ())
+        fleet.nodes[node] = node_of((600,))
+    fleet.lose("b")
+    assert (fleet.unplaced, fleet.replicas) == (["replica-2"], 2)
 
 
 @dataclass
@@ -129,95 +128,95 @@ def fail_in_time(_: Any, *, timeout: float) -> None:
 
 
 @pytest.fixture
-def homeless(
+def unplaced(
     actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[FleetActors, FakeRemote, list[Any]]:
-    """Return a crew with a free node and a replica without one, its actors, and those killed."""
-    crew, remote, killed = crew_of(kind="nvml"), FakeRemote(actors), list[Any]()
-    crew.nodes["n"], crew.homeless = node_of((600,), (600,)), ["replica-1"]
+    """Return a fleet with a free node and a replica without one, its actors, and those killed."""
+    fleet, remote, killed = fleet_of(kind="nvml"), FakeRemote(actors), list[Any]()
+    fleet.nodes["n"], fleet.unplaced = node_of((600,), (600,)), ["replica-1"]
     monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray, "kill", killed.append)
-    monkeypatch.setattr(crew_module, "on_node", str)
-    return crew, remote, killed
+    monkeypatch.setattr(fleet_actors, "on_node", str)
+    return fleet, remote, killed
 
 
 def test_a_replica_that_waits_for_gpus_of_another_job_keeps_nobody_waiting(
-    homeless: tuple[FleetActors, FakeRemote, list[Any]],
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
-    crew, remote, _ = homeless
-    alive = [crew.nodes["n"].machine]
-    assert [crew.place_homeless(alive) for _ in range(3)] == [[], [], []]
+    fleet, remote, _ = unplaced
+    alive = [fleet.nodes["n"].machine]
+    assert [fleet.place_unplaced(alive) for _ in range(3)] == [[], [], []]
     (actor,) = remote.actors
-    assert crew.replicas == 1
+    assert fleet.replicas == 1
     actor.calls[0].ready = True
-    (place,) = crew.place_homeless(alive)
+    (place,) = fleet.place_unplaced(alive)
     assert (place.replica, place.actor, place.gpu_indices) == ("replica-1", actor, [0, 1])
-    assert crew.place_homeless(alive) == []
-    assert (crew.replicas, crew.homeless) == (1, [])
+    assert fleet.place_unplaced(alive) == []
+    assert (fleet.replicas, fleet.unplaced) == (1, [])
 
 
 def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
-    homeless: tuple[FleetActors, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew, remote, killed = homeless
-    busy, other = crew.nodes["n"].machine, Machine("other", "-", 2)
+    fleet, remote, killed = unplaced
+    busy, other = fleet.nodes["n"].machine, Machine("other", "-", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(crew_module, "PLACE_S", -1.0)
+        patch.setattr(fleet_actors, "PLACE_S", -1.0)
         patch.setattr(ray, "get", fail_in_time)
-        assert crew.place_homeless([busy]) == []
-    assert (crew.homeless, killed) == (["replica-1"], remote.actors)
-    crew.nodes["other"] = replace(crew.nodes["n"], machine=other)
-    crew.place_homeless([busy, other])
+        assert fleet.place_unplaced([busy]) == []
+    assert (fleet.unplaced, killed) == (["replica-1"], remote.actors)
+    fleet.nodes["other"] = replace(fleet.nodes["n"], machine=other)
+    fleet.place_unplaced([busy, other])
     remote.actors[1].calls[0].ready = True
-    assert [place.node_id for place in crew.place_homeless([busy, other])] == ["other"]
+    assert [place.node_id for place in fleet.place_unplaced([busy, other])] == ["other"]
 
 
 def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serves(
-    homeless: tuple[FleetActors, FakeRemote, list[Any]],
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
-    crew, remote, killed = homeless
-    bare, whole = Machine("bare", "-", 2), crew.nodes.pop("n")
-    crew.place_homeless([bare])
+    fleet, remote, killed = unplaced
+    bare, whole = Machine("bare", "-", 2), fleet.nodes.pop("n")
+    fleet.place_unplaced([bare])
     fail(remote.actors[0], ConfigError("device.zeusd: it does not answer"))
-    assert crew.place_homeless([bare]) == []
-    assert (crew.homeless, killed) == (["replica-1"], remote.actors)
-    crew.nodes["n"] = whole
-    crew.place_homeless([bare, whole.machine])
+    assert fleet.place_unplaced([bare]) == []
+    assert (fleet.unplaced, killed) == (["replica-1"], remote.actors)
+    fleet.nodes["n"] = whole
+    fleet.place_unplaced([bare, whole.machine])
     remote.actors[1].calls[0].ready = True
-    assert [p.node_id for p in crew.place_homeless([bare, whole.machine])] == ["n"]
+    assert [p.node_id for p in fleet.place_unplaced([bare, whole.machine])] == ["n"]
 
 
 def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
-    homeless: tuple[FleetActors, FakeRemote, list[Any]],
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
-    crew, remote, killed = homeless
-    alive = [crew.nodes["n"].machine]
-    crew.place_homeless(alive)
+    fleet, remote, killed = unplaced
+    alive = [fleet.nodes["n"].machine]
+    fleet.place_unplaced(alive)
     fail(remote.actors[0], UsageError("CUDA_VISIBLE_DEVICES: asked for MIG-7"))
-    assert crew.place_homeless(alive) == []
-    assert (crew.homeless, killed, crew.replicas) == (["replica-1"], remote.actors, 1)
-    crew.place_homeless(alive)
+    assert fleet.place_unplaced(alive) == []
+    assert (fleet.unplaced, killed, fleet.replicas) == (["replica-1"], remote.actors, 1)
+    fleet.place_unplaced(alive)
     remote.actors[1].calls[0].ready = True
-    assert [place.replica for place in crew.place_homeless(alive)] == ["replica-1"]
+    assert [place.replica for place in fleet.place_unplaced(alive)] == ["replica-1"]
 
 
 def test_a_replica_that_has_no_place_yet_ends_with_the_run(
-    homeless: tuple[FleetActors, FakeRemote, list[Any]],
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
-    crew, remote, killed = homeless
-    crew.place_homeless([crew.nodes["n"].machine])
-    crew.stop()
+    fleet, remote, killed = unplaced
+    fleet.place_unplaced([fleet.nodes["n"].machine])
+    fleet.stop()
     assert killed == remote.actors
 
 
 def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(
     actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = crew_of(kind="nvml")
+    fleet = fleet_of(kind="nvml")
     node = actors()
     for name in ("replica-1", "replica-2"):
-        crew.placements[name] = Placement(name, actors(), "n", node, [0], ())
+        fleet.placements[name] = Placement(name, actors(), "n", node, [0], ())
     readings = iter([reading(1.0, 0.0), reading(1.0, 0.0), reading(3.0, 70.0), reading(1.0, 0.0)])
-    monkeypatch.setattr(crew, "reading", lambda _: next(readings))
-    monkeypatch.setattr(crew_module, "REST_S", 0.0)
-    assert crew.rest_w() == 35.0
+    monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
+    monkeypatch.setattr(fleet_actors, "REST_S", 0.0)
+    assert fleet.rest_w() == 35.0

@@ -23,7 +23,7 @@ def test_a_clock_that_nobody_limits_obeys() -> None:
 
 def test_a_limit_has_its_time_to_take_hold() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(900, 0.0)
+    clock.request(900, 0.0)
     clock.look(None, 0.0)
     clock.look(None, GRACE_S)
     assert clock.obeys
@@ -37,9 +37,9 @@ def test_a_limit_has_its_time_to_take_hold() -> None:
 
 def test_a_lower_limit_that_does_not_hold_in_time_is_disobeyed() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(1500, 0.0)
+    clock.request(1500, 0.0)
     clock.look(1500, 1.0)
-    clock.wish(900, 5.0)
+    clock.request(900, 5.0)
     for now_s in (6.0, 7.0, 7.9):
         clock.look(1500, now_s)
         assert clock.obeys
@@ -50,9 +50,9 @@ def test_a_lower_limit_that_does_not_hold_in_time_is_disobeyed() -> None:
 
 def test_a_higher_limit_that_does_not_come_is_overdue_and_yet_obeyed() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(900, 0.0)
+    clock.request(900, 0.0)
     clock.look(900, 1.0)
-    clock.wish(1500, 5.0)
+    clock.request(1500, 5.0)
     clock.look(900, 10.0)
     assert clock.obeys
     assert clock.is_overdue(10.0)
@@ -60,7 +60,7 @@ def test_a_higher_limit_that_does_not_come_is_overdue_and_yet_obeyed() -> None:
 
 def test_a_limit_that_nobody_vouches_for_any_more_is_disobeyed() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(900, 0.0)
+    clock.request(900, 0.0)
     clock.look(900, 1.0)
     clock.look(None, 60.0)
     clock.look(None, 60.0 + GRACE_S)
@@ -72,12 +72,12 @@ def test_a_limit_that_nobody_vouches_for_any_more_is_disobeyed() -> None:
 
 def test_a_limit_that_falls_all_the_time_is_followed_one_step_late() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(2000, -10.0)
+    clock.request(2000, -10.0)
     clock.look(2000, -9.0)
     for tick in range(60):
         clock.look(2000 - 10 * tick, 0.5 * tick)
         assert clock.obeys
-        clock.wish(2000 - 10 * (tick + 1), 0.5 * tick)
+        clock.request(2000 - 10 * (tick + 1), 0.5 * tick)
 
 
 def look_for(clock: ClockLimitMonitor, confirmed_mhz: int, begin_s: float, end_s: float) -> float:
@@ -93,13 +93,13 @@ def look_for(clock: ClockLimitMonitor, confirmed_mhz: int, begin_s: float, end_s
 
 def test_a_gpu_that_obeys_only_while_it_rests_is_believed_ever_less() -> None:
     clock, now_s, waits_s = ClockLimitMonitor(), 0.0, []
-    clock.wish(210, now_s)
+    clock.request(210, now_s)
     for _ in range(10):
         clock.look(210, now_s + GRACE_S)
-        clock.wish(900, now_s + GRACE_S)  # it wakes, and its clock is free
+        clock.request(900, now_s + GRACE_S)  # it wakes, and its clock is free
         for tick in range(5):
             clock.look(1980, now_s + GRACE_S + tick)
-        clock.wish(210, now_s + GRACE_S + 4.0)
+        clock.request(210, now_s + GRACE_S + 4.0)
         begun_s, now_s = now_s, look_for(clock, 210, now_s + 3 * GRACE_S, now_s + 1e5)
         waits_s.append(now_s - begun_s)
     assert waits_s[0] == pytest.approx(DISTRUST_S, abs=3 * GRACE_S)
@@ -109,10 +109,10 @@ def test_a_gpu_that_obeys_only_while_it_rests_is_believed_ever_less() -> None:
 
 def test_a_gpu_about_which_nobody_can_tell_obeys_again_as_soon_as_somebody_can() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(900, 0.0)
+    clock.request(900, 0.0)
     clock.look(900, 5.0)
     for now_s, obeys in ((10.0, True), (10.0 + GRACE_S, True), (10.1 + GRACE_S, False)):
-        clock.miss(now_s)
+        clock.note_unreachable(now_s)
         assert clock.obeys == obeys
     clock.look(None, 20.0)
     assert not clock.obeys
@@ -122,14 +122,14 @@ def test_a_gpu_about_which_nobody_can_tell_obeys_again_as_soon_as_somebody_can()
 
 def test_without_a_wish_nobody_has_to_tell() -> None:
     clock = ClockLimitMonitor()
-    clock.miss(0.0)
-    clock.miss(100.0)
+    clock.note_unreachable(0.0)
+    clock.note_unreachable(100.0)
     assert clock.obeys
 
 
 def test_a_gpu_that_obeyed_for_long_begins_with_the_shortest_distrust() -> None:
     clock = ClockLimitMonitor()
-    clock.wish(900, 0.0)
+    clock.request(900, 0.0)
     clock.look(900, 5.0)
     for fault_s in (1000.0, 2000.0):
         clock.look(1500, fault_s)
@@ -143,10 +143,10 @@ def test_a_limit_that_stays_above_every_wish_of_late_is_never_called_obeyed(
     wishes: list[tuple[int, float]],
 ) -> None:
     clock, now_s = ClockLimitMonitor(), 0.0
-    clock.wish(2000, now_s)
+    clock.request(2000, now_s)
     clock.look(2000, now_s)
     for clock_mhz, wait_s in wishes:
-        clock.wish(clock_mhz, now_s)
+        clock.request(clock_mhz, now_s)
         now_s += wait_s
         clock.look(2000, now_s)
         assert clock.obeys == (now_s < GRACE_S)

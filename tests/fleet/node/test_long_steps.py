@@ -9,8 +9,7 @@ from steppe.energy.attribution import TokenWeights
 from steppe.energy.counter import CounterHistory
 from steppe.engine.control_block import ControlBlock, RequestWork, StepRecord, Telemetry
 from steppe.errors import DeviceError
-from steppe.fleet.controller.members import CHANGE_S
-from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.messages import CHANGE_S, ReplicaReport
 from steppe.fleet.node.replica_meter import ReplicaMeter
 
 DRAW_W = 300.0

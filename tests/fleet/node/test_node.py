@@ -278,7 +278,7 @@ def test_a_limit_that_is_asked_for_again_does_not_undo_a_later_one(
 ) -> None:
     node, slow = slow_node
     ((uuid, clock),) = node._seats["replica-1"].clocks.items()
-    clock.wish(1500, 0.0)
+    clock.request(1500, 0.0)
     looking = threading.Thread(target=node.report, args=(0,))
     looking.start()
     assert slow.is_in.wait(10)

@@ -289,7 +289,7 @@ def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> 
 
 def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Bench) -> None:
     bench.seat.clock_mhz = 900
-    bench.seat.clocks["GPU-1"].wish(900, 0.0)
+    bench.seat.clocks["GPU-1"].request(900, 0.0)
     for now_s, confirmed_mhz, lost, obeys in (
         (10.0, 900, frozenset(), True),
         (11.0, 900, frozenset({"GPU-1"}), False),

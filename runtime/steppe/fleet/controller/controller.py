@@ -19,8 +19,8 @@ from steppe.control.state import ReplicaObservation
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.members import Placement, ReplicaHandle
-from steppe.fleet.messages import ReplicaReport, mean_draw_w
+from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.messages import Placement, ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
@@ -58,7 +58,7 @@ class ControllerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticked:
+class ControllerUpdate:
     """What the caller has not seen yet.
 
     Attributes:
@@ -171,7 +171,7 @@ class Controller:
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
 
-    def take(self, seen_s: float = 0.0) -> Ticked:
+    def take(self, seen_s: float = 0.0) -> ControllerUpdate:
         """Hand over the ticks after the one at `seen_s`, and forget those up to it.
 
         What the caller did not get, as it waited too short a time, it gets with the next call.
@@ -179,7 +179,7 @@ class Controller:
         with self._lock:
             self._ticks = [tick for tick in self._ticks if tick.t_s > seen_s]
             begun, ticks = self._loop is not None, list(self._ticks)
-            return Ticked(begun, ticks, self._progress, self._looks)
+            return ControllerUpdate(begun, ticks, self._progress, self._looks)
 
     def end(self) -> None:
         """Stop to tick; the limits stay as they are."""

@@ -14,8 +14,8 @@ from steppe.control.demand import Demand, OfferedLoad, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
-from steppe.fleet.cluster import reason
-from steppe.fleet.controller.members import ReplicaHandle
+from steppe.fleet.cluster import error_line
+from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -44,7 +44,7 @@ class Nodes:
         try:
             reports: list[NodeReport] = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("node %s does not answer: %s", node[:8], reason(error))
+            _log.warning("node %s does not answer: %s", node[:8], error_line(error))
             return []
         seen = self.numbers.get(node, 0)
         fresh = [report for report in reports if report.number > seen]
@@ -282,4 +282,4 @@ class LiveFleet:
         try:
             self._status = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("the gateway does not answer: %s", reason(error))
+            _log.warning("the gateway does not answer: %s", error_line(error))

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from steppe.energy.attribution import UJ_PER_J
-from steppe.fleet.cluster import reason
+from steppe.fleet.cluster import error_line
 from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import NodeReport
 from steppe.gateway.server import FinishedRequest
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RunTotalsSoFar:
+class EnergyTotals:
     """Totals of a run, s and J, and the worst quality of its joules.
 
     `gateway_restarts` tells how often its gateway was seen to have started again.
@@ -58,7 +58,7 @@ class Bookkeeper:
             energy_source: How well the meters find joules while all goes well.
             began_epoch_s: When the run began, s since the Unix epoch.
         """
-        self._door = door
+        self._gateway = door
         self._accounts = Accounts(energy_source, began_epoch_s)
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
@@ -72,7 +72,7 @@ class Bookkeeper:
         for node, call in closing.items():
             reports: list[NodeReport] = ray.get(call, timeout=PATIENCE_S)
             self._numbers[node] = reports[-1].number
-        ray.get(self._door.drain.remote(), timeout=PATIENCE_S)
+        ray.get(self._gateway.drain.remote(), timeout=PATIENCE_S)
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
         """Enter what is new in the books.
@@ -88,7 +88,7 @@ class Bookkeeper:
                 ray.wait([actor.report.remote(0, True)], timeout=PATIENCE_S)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
         # What the gateway hands over it forgets, so an answer that is late is still taken.
-        self._finished.append(self._door.drain.remote(closing))
+        self._finished.append(self._gateway.drain.remote(closing))
         done, _ = ray.wait(
             [*calls, *self._finished],
             num_returns=len(calls) + len(self._finished),
@@ -108,11 +108,11 @@ class Bookkeeper:
             self._accounts.forget()
         return self._accounts.close_tick(now_s)
 
-    def close(self, duration_s: float) -> tuple[RunTotalsSoFar, list[RequestRecord]]:
+    def close(self, duration_s: float) -> tuple[EnergyTotals, list[RequestRecord]]:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""
         requests = self._accounts.close()
         accounts = self._accounts
-        books = RunTotalsSoFar(
+        books = EnergyTotals(
             duration_s=duration_s,
             energy_source=accounts.energy_source,
             energy_j=accounts.energy_uj / UJ_PER_J,
@@ -127,7 +127,7 @@ class Bookkeeper:
         try:
             reports: list[NodeReport] = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("node %s: no windows: %s", node[:8], reason(error))
+            _log.warning("node %s: no windows: %s", node[:8], error_line(error))
             return
         seen = self._numbers.get(node, 0)
         for report in reports:
@@ -139,7 +139,7 @@ class Bookkeeper:
         try:
             finished: list[FinishedRequest] = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("gateway: no requests: %s", reason(error))
+            _log.warning("gateway: no requests: %s", error_line(error))
             return
         self._accounts.finish(finished)
         for request in finished:

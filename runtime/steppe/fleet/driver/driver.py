@@ -19,9 +19,9 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.errors import UsageError
-from steppe.fleet.cluster import LOCAL, connect, here, leave, machines, on_node, reason
-from steppe.fleet.controller.controller import Controller, ControllerStatus, Ticked
-from steppe.fleet.driver.bookkeeper import Bookkeeper, RunTotalsSoFar
+from steppe.fleet.cluster import LOCAL, connect, error_line, here, leave, machines, on_node
+from steppe.fleet.controller.controller import Controller, ControllerStatus, ControllerUpdate
+from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
@@ -40,12 +40,12 @@ STILL_S, STILL_PERIODS = 30.0, 10
 """A controller that has not looked at the budget for so long, s and control periods, whichever is
 longer, is ended. It looks ten times a second, but a machine may be slow, and a restart is no cure
 for that."""
-DOOR_S = 15.0
+CLOSE_S = 15.0
 """Longest wait for the door to shut, s; it has its own, shorter limit for outstanding requests."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RunUpdate:
     """What happened since the last call: ticks, and requests whose energy is complete."""
 
     ticks: list[TickRecord]
@@ -67,13 +67,13 @@ class FleetDriver:
         self._local = config.ray.address == LOCAL
         # Containers that share their memory may all have a driver with the same number.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.crew = FleetActors(config, served_name, self.run_id)
-        self._door: Any = None
-        self._door_name = f"steppe-door-{self.run_id}"
+        self.actors = FleetActors(config, served_name, self.run_id)
+        self._gateway: Any = None
+        self._gateway_name = f"steppe-gateway-{self.run_id}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
         self._last: ControllerStatus | None = None
-        self._pulse = StallDetector()
+        self._stalls = StallDetector()
         self._books: Bookkeeper
         self._began_s = 0.0
         self.url = ""
@@ -87,53 +87,53 @@ class FleetDriver:
         """
         self._say("starting Ray" if self._local else f"joining Ray at {self._config.ray.address}")
         connect(self._config.ray.address)
-        self._open_door()
+        self._open_gateway()
         found = machines(self._local)
         self._say(f"opening the GPUs of {_count(len(found), 'node')}")
-        self.crew.settle_in(found)
-        self._say(f"starting {_count(len(self.crew.placements), 'replica')}")
-        self.crew.start()
+        self.actors.open_nodes(found)
+        self._say(f"starting {_count(len(self.actors.placements), 'replica')}")
+        self.actors.start()
 
     def begin(self, frontier: Frontier) -> None:
         """Hand the fleet to the controller; the run begins now.
 
         Where nobody may limit the clocks, only the points at the highest clock are kept.
         """
-        if self.crew.can_limit_clocks:
-            self._frontier = snap_to_supported_clocks(frontier, self.crew.common_clocks_mhz)
+        if self.actors.can_limit_clocks:
+            self._frontier = snap_to_supported_clocks(frontier, self.actors.common_clocks_mhz)
         else:
-            self._frontier = without_clock_limits(frontier, self.crew.rest_w())
+            self._frontier = without_clock_limits(frontier, self.actors.rest_w())
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
-        self._controller = remote.options(**options).remote(self._config, self._door_name)
+        self._controller = remote.options(**options).remote(self._config, self._gateway_name)
         ray.get(self._controller.take.remote(), timeout=BRIEF_S)
         self._began_s, self._last = time.monotonic(), None
-        self._books = Bookkeeper(self._door, self.crew.energy_source, time.time())
-        self._books.skip(self.crew.node_actors)
+        self._books = Bookkeeper(self._gateway, self.actors.energy_source, time.time())
+        self._books.skip(self.actors.node_actors)
         self._brief_controller()
 
-    def take(self) -> Taken:
+    def poll(self) -> RunUpdate:
         """Return what happened since the last call."""
         ticks = self._ticks()
         self._watch_cluster()
-        self._books.collect(self.crew.node_actors)
+        self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
-        return Taken(ticks, closed)
+        return RunUpdate(ticks, closed)
 
-    def shut_door(self) -> None:
+    def close_gateway(self) -> None:
         """Refuse new requests, and give those that are outstanding their time to end.
 
         The controller ticks on meanwhile. Who has no answer by then is told so, and has an end.
         """
-        if self._door is not None:
-            ray.wait([self._door.close.remote()], timeout=DOOR_S)
+        if self._gateway is not None:
+            ray.wait([self._gateway.close.remote()], timeout=CLOSE_S)
 
-    def end(self) -> tuple[Taken, RunTotalsSoFar]:
+    def end(self) -> tuple[RunUpdate, EnergyTotals]:
         """Stop the controller, close the books, and return what is left and the totals."""
         ray.wait([self._controller.end.remote()], timeout=END_S)
-        self._books.collect(self.crew.node_actors, closing=True)
+        self._books.collect(self.actors.node_actors, closing=True)
         books, requests = self._books.close(time.monotonic() - self._began_s)
-        return Taken(self._ticks(), requests), books
+        return RunUpdate(self._ticks(), requests), books
 
     def stop(self) -> None:
         """Take everything down: door, replicas, limits, files, and the cluster if it is ours.
@@ -144,11 +144,11 @@ class FleetDriver:
             return
         if self._controller is not None:
             ray.kill(self._controller)  # or it would start again what stops now
-        self.shut_door()
-        self.crew.stop()
+        self.close_gateway()
+        self.actors.stop()
         leave(self._config.ray.address)
 
-    def _open_door(self) -> None:
+    def _open_gateway(self) -> None:
         gateway = self._config.gateway
         settings = GatewaySettings(
             host=gateway.host,
@@ -160,14 +160,14 @@ class FleetDriver:
         )
         remote: Any = ray.remote(GatewayActor)
         options = {
-            "name": self._door_name,
+            "name": self._gateway_name,
             "max_concurrency": 10_000,
             "scheduling_strategy": on_node(here()),
             **ACTOR,
         }
-        self._door = remote.options(**options).remote(settings)
+        self._gateway = remote.options(**options).remote(settings)
         try:
-            self.url = ray.get(self._door.open.remote(), timeout=60)
+            self.url = ray.get(self._gateway.open.remote(), timeout=60)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UsageError):
                 raise UsageError(str(error.cause)) from error
@@ -180,19 +180,21 @@ class FleetDriver:
             if not ticked.begun:
                 self._brief_controller()
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            _log.warning("the controller does not answer: %s", reason(error))
+            _log.warning("the controller does not answer: %s", error_line(error))
             return []
         self._last = ticked.progress or self._last
         return ticked.ticks
 
-    def _ask(self) -> Ticked:
+    def _ask(self) -> ControllerUpdate:
         """Ask for ticks; end a controller whose loop stands still: Ray starts it again."""
         seen_s = 0.0 if self._last is None else self._last.tick.t_s
         asked_s = time.monotonic()
         try:
-            ticked: Ticked = ray.get(self._controller.take.remote(seen_s), timeout=ANSWER_S)
+            ticked: ControllerUpdate = ray.get(
+                self._controller.take.remote(seen_s), timeout=ANSWER_S
+            )
         except ray.exceptions.RayActorError:
-            self._pulse = StallDetector()
+            self._stalls = StallDetector()
             raise
         except ray.exceptions.GetTimeoutError:
             self._end_if_still(None, asked_s)
@@ -201,19 +203,19 @@ class FleetDriver:
         return ticked
 
     def _end_if_still(self, looks: int | None, asked_s: float) -> None:
-        still_s = self._pulse.still_s(looks, asked_s, time.monotonic())
+        still_s = self._stalls.still_s(looks, asked_s, time.monotonic())
         if still_s >= max(STILL_S, STILL_PERIODS * self._config.control.period_s):
             _log.warning("the controller has stood still for %.0f s: it starts anew", still_s)
-            self._pulse = StallDetector()
+            self._stalls = StallDetector()
             ray.kill(self._controller, no_restart=False)
 
     def _brief_controller(self) -> None:
         """Tell a new or restarted controller all it cannot find out by itself."""
         assert self._frontier is not None, "begin comes first"
-        self._pulse = StallDetector()
-        placements = list(self.crew.placements.values())
+        self._stalls = StallDetector()
+        placements = list(self.actors.placements.values())
         ray.get(self._controller.join.remote(placements), timeout=BRIEF_S)
-        fleet = (self._frontier, self.crew.replicas, self.crew.energy_source)
+        fleet = (self._frontier, self.actors.replicas, self.actors.energy_source)
         began = (*fleet, self._began_s, self._last)
         ray.get(self._controller.begin.remote(*began), timeout=BRIEF_S)
 
@@ -222,10 +224,10 @@ class FleetDriver:
         if self._local:
             return
         alive = machines(self._local)
-        for node_id in set(self.crew.nodes) - {machine.id for machine in alive}:
-            self.crew.lose(node_id)
+        for node_id in set(self.actors.nodes) - {machine.id for machine in alive}:
+            self.actors.lose(node_id)
             self._controller.leave.remote(node_id)
-        placed = self.crew.place_homeless(alive)
+        placed = self.actors.place_unplaced(alive)
         if placed:
             self._controller.join.remote(placed)
 

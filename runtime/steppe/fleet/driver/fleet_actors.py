@@ -14,8 +14,7 @@ from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConf
 from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
-from steppe.fleet.controller.members import Placement
-from steppe.fleet.messages import NodeInfo, NodeSettings, ReplicaTotals, SetLimits
+from steppe.fleet.messages import NodeInfo, NodeSettings, Placement, ReplicaTotals, SetLimits
 from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
@@ -41,7 +40,7 @@ class RunningNode:
 
 
 @dataclass(frozen=True, slots=True)
-class _NewNode:
+class _PendingNode:
     """A node actor that has not told yet what it found."""
 
     machine: Machine
@@ -51,7 +50,7 @@ class _NewNode:
 
 
 @dataclass(frozen=True, slots=True)
-class _NewReplica:
+class _PendingReplica:
     """A replica's actor that has not told yet which GPUs it has, one of several on its machine."""
 
     name: str
@@ -71,8 +70,8 @@ class FleetActors:
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are just being opened
         self.placements: dict[str, Placement] = {}
-        self.homeless: list[str] = []
-        self._coming: list[_NewNode | _NewReplica] = []
+        self.unplaced: list[str] = []
+        self._pending: list[_PendingNode | _PendingReplica] = []
         self._failures: Counter[str] = Counter()
         self._has_started = False
 
@@ -89,8 +88,8 @@ class FleetActors:
     @property
     def replicas(self) -> int:
         """How many replicas the fleet has, those that lost their node included."""
-        coming = sum(isinstance(new, _NewReplica) for new in self._coming)
-        return len(self.placements) + len(self.homeless) + coming
+        coming = sum(isinstance(new, _PendingReplica) for new in self._pending)
+        return len(self.placements) + len(self.unplaced) + coming
 
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
@@ -109,7 +108,7 @@ class FleetActors:
         gpus = [gpu for node in self.nodes.values() for gpu in node.info.gpus]
         return tuple(sorted(set.intersection(*(set(gpu.clocks_mhz) for gpu in gpus))))
 
-    def settle_in(self, found: list[Machine]) -> None:
+    def open_nodes(self, found: list[Machine]) -> None:
         """Open every machine and place all replicas.
 
         Raises:
@@ -148,9 +147,9 @@ class FleetActors:
         names = [name for name, p in self.placements.items() if p.node_id == node_id]
         for name in names:
             del self.placements[name]
-        self.homeless += names
+        self.unplaced += names
 
-    def place_homeless(self, alive: list[Machine]) -> list[Placement]:
+    def place_unplaced(self, alive: list[Machine]) -> list[Placement]:
         """Ask for room for replicas that lost their node, and return those that found it.
 
         They are not started yet. Nothing waits: what has not answered is looked at next time.
@@ -158,10 +157,10 @@ class FleetActors:
         for machine in sorted(alive, key=lambda machine: self._failures[machine.id]):
             self._fill(machine)
         placed: list[Placement] = []
-        for new in tuple(self._coming):
+        for new in tuple(self._pending):
             done, _ = ray.wait([new.call], timeout=0)
             if done or time.monotonic() - new.asked_s > PLACE_S:
-                self._coming.remove(new)
+                self._pending.remove(new)
                 placed += self._settle(new)
         return placed
 
@@ -175,7 +174,7 @@ class FleetActors:
         closing = [actor.close.remote() for actor in self._node_actors]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=15)
-        coming = [new.actor for new in self._coming if isinstance(new, _NewReplica)]
+        coming = [new.actor for new in self._pending if isinstance(new, _PendingReplica)]
         for actor in [*(place.actor for place in self.placements.values()), *coming]:
             ray.kill(actor)
 
@@ -215,42 +214,42 @@ class FleetActors:
         return url
 
     def _fill(self, machine: Machine) -> None:
-        """Ask for as many homeless replicas on a machine as have room; for its node before."""
-        coming = sum(new.machine.id == machine.id for new in self._coming)
+        """Ask for as many unplaced replicas on a machine as have room; for its node before."""
+        coming = sum(new.machine.id == machine.id for new in self._pending)
         if machine.id in self.nodes:
             room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
             taken = sum(place.node_id == machine.id for place in self.placements.values())
-            for name in self.homeless[: max(0, room - taken - coming)]:
-                self.homeless.remove(name)
-                self._coming.append(self._ask_replica(name, machine, room))
-        elif self.homeless and not coming:
-            self._coming.append(self._ask_node(machine))
+            for name in self.unplaced[: max(0, room - taken - coming)]:
+                self.unplaced.remove(name)
+                self._pending.append(self._ask_replica(name, machine, room))
+        elif self.unplaced and not coming:
+            self._pending.append(self._ask_node(machine))
 
-    def _settle(self, new: _NewNode | _NewReplica) -> list[Placement]:
+    def _settle(self, new: _PendingNode | _PendingReplica) -> list[Placement]:
         """Take what an actor answered; end one that cannot, for it to be asked for elsewhere."""
         try:
             match new:
-                case _NewNode():
+                case _PendingNode():
                     self._take_node(new, 0.0)
                     return []
-                case _NewReplica():
+                case _PendingReplica():
                     return [self._take_replica(new, 0.0)]
         except (ReplicaError, UsageError) as error:
             _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
         self._failures[new.machine.id] += 1
         ray.kill(new.actor)
-        if isinstance(new, _NewReplica):
-            self.homeless.append(new.name)
+        if isinstance(new, _PendingReplica):
+            self.unplaced.append(new.name)
         return []
 
-    def _ask_node(self, machine: Machine) -> _NewNode:
+    def _ask_node(self, machine: Machine) -> _PendingNode:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
         actor = remote.options(**options).remote(self._node_settings())
         self._node_actors.append(actor)
-        return _NewNode(machine, actor, actor.info.remote(), time.monotonic())
+        return _PendingNode(machine, actor, actor.info.remote(), time.monotonic())
 
-    def _take_node(self, new: _NewNode, within_s: float) -> None:
+    def _take_node(self, new: _PendingNode, within_s: float) -> None:
         info: NodeInfo = answer(new.call, f"node {new.machine.address}", within_s)
         self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
@@ -265,7 +264,7 @@ class FleetActors:
             case ModelledSection():
                 raise ConfigError("device.kind: asked to serve on modelled GPUs")
 
-    def _ask_replica(self, name: str, machine: Machine, on_machine: int) -> _NewReplica:
+    def _ask_replica(self, name: str, machine: Machine, on_machine: int) -> _PendingReplica:
         """Make a replica's actor on a machine; Ray chooses its GPUs."""
         remote: Any = ray.remote(ReplicaActor)
         options = {
@@ -277,9 +276,9 @@ class FleetActors:
         settings = settings_from_config(self._config, self._served_name)
         actor = remote.options(**options).remote(settings, machine.address)
         call = actor.gpu_indices.remote()
-        return _NewReplica(name, on_machine, machine, actor, call, time.monotonic())
+        return _PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 
-    def _take_replica(self, new: _NewReplica, within_s: float) -> Placement:
+    def _take_replica(self, new: _PendingReplica, within_s: float) -> Placement:
         gpus: list[int] = answer(new.call, new.name, within_s)
         if new.machine.id not in self.nodes:
             raise ReplicaError(f"{new.name}: its node is lost")

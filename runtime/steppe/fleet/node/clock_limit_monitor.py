@@ -16,7 +16,7 @@ LONGEST_DISTRUST_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
     since_s: float
     clock_mhz: int
 
@@ -42,17 +42,17 @@ class ClockLimitMonitor:
     _believed_s: float = -math.inf
     _distrusted_until_s: float = -math.inf
     _distrust_s: float = DISTRUST_S
-    _wishes: list[_Wish] = field(default_factory=list)
+    _requests: list[_Request] = field(default_factory=list)
 
     @property
-    def wished_mhz(self) -> int | None:
+    def requested_mhz(self) -> int | None:
         """The limit that is asked for, MHz; None before anything was."""
-        return self._wishes[-1].clock_mhz if self._wishes else None
+        return self._requests[-1].clock_mhz if self._requests else None
 
-    def wish(self, clock_mhz: int, now_s: float) -> None:
+    def request(self, clock_mhz: int, now_s: float) -> None:
         """Note that a limit is asked for; what was wished for before has this much time."""
-        if clock_mhz != self.wished_mhz:
-            self._wishes.append(_Wish(now_s, clock_mhz))
+        if clock_mhz != self.requested_mhz:
+            self._requests.append(_Request(now_s, clock_mhz))
 
     def look(self, confirmed_mhz: int | None, now_s: float) -> None:
         """Note which limit holds now, and judge; None when none can be vouched for."""
@@ -61,8 +61,8 @@ class ClockLimitMonitor:
             self.confirmed_mhz, self._doubted_s = confirmed_mhz, None
         elif self._doubted_s is None:
             self._doubted_s = now_s
-        while len(self._wishes) > 1 and self._wishes[1].since_s <= now_s - GRACE_S:
-            del self._wishes[0]
+        while len(self._requests) > 1 and self._requests[1].since_s <= now_s - GRACE_S:
+            del self._requests[0]
         keeps = self._keeps_limit(now_s)
         if self.obeys and not keeps:
             self._distrust(now_s)
@@ -70,28 +70,28 @@ class ClockLimitMonitor:
             self._believed_s = self._believed_s if self.obeys else now_s
             self.obeys = True
 
-    def miss(self, now_s: float) -> None:
+    def note_unreachable(self, now_s: float) -> None:
         """Note that there was nobody to ask; that is no reason to distrust the GPU afterwards."""
         self._doubted_s = None
         if self._missed_s is None:
             self._missed_s = now_s
-        if self._wishes and now_s - self._missed_s > GRACE_S:
+        if self._requests and now_s - self._missed_s > GRACE_S:
             self.obeys = False
 
     def is_overdue(self, now_s: float) -> bool:
         """Tell whether the limit that is asked for had its time and does not hold."""
-        wish = self._wishes[-1] if self._wishes else None
+        wish = self._requests[-1] if self._requests else None
         if wish is None or now_s - wish.since_s <= GRACE_S:
             return False
         return self.confirmed_mhz != wish.clock_mhz or self._is_doubtful(now_s)
 
     def _keeps_limit(self, now_s: float) -> bool:
         """Tell whether the GPU keeps what it was asked for, or still has time to."""
-        if not self._wishes or now_s - self._wishes[0].since_s < GRACE_S:
+        if not self._requests or now_s - self._requests[0].since_s < GRACE_S:
             return True
         if self._is_doubtful(now_s):
             return False
-        most_mhz = max(wish.clock_mhz for wish in self._wishes)
+        most_mhz = max(wish.clock_mhz for wish in self._requests)
         return self.confirmed_mhz is None or self.confirmed_mhz <= most_mhz
 
     def _is_doubtful(self, now_s: float) -> bool:

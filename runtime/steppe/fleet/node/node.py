@@ -257,7 +257,7 @@ class Node:
             if gpu.has_clock_limit and self._has_clocks:
                 lowest_mhz = gpu.sm_clocks_mhz[0]
                 wanted_mhz = gpu.nearest_clock_mhz(lowest_mhz if clock_mhz is None else clock_mhz)
-                seat.clocks[uuid].wish(wanted_mhz, time.monotonic())
+                seat.clocks[uuid].request(wanted_mhz, time.monotonic())
                 taken = self._limits.set(uuid, wanted_mhz)
                 accepted += [] if taken is None else [taken]
         if accepted and len(accepted) == len(seat.gpus):
@@ -282,9 +282,9 @@ class Node:
     def _ask_again(self, confirmed_mhz: Mapping[str, int]) -> None:
         for seat in tuple(self._seats.values()):
             for uuid, clock in seat.clocks.items():
-                wished_mhz = clock.wished_mhz
-                if wished_mhz is not None and confirmed_mhz.get(uuid) != wished_mhz:
-                    self._limits.set(uuid, wished_mhz)
+                requested_mhz = clock.requested_mhz
+                if requested_mhz is not None and confirmed_mhz.get(uuid) != requested_mhz:
+                    self._limits.set(uuid, requested_mhz)
 
     def _open_limits(self) -> ClockLimits | ZeusdLimits:
         """Find who sets clock limits here."""

@@ -15,8 +15,7 @@ from steppe.energy.gpu_meters import EnergyHistory, window_over
 from steppe.energy.window import EnergyWindow, Quality, worst
 from steppe.engine.control_block import ControlBlock, EngineLimits, RequestWork, StepRecord
 from steppe.errors import DeviceError
-from steppe.fleet.controller.members import CHANGE_S
-from steppe.fleet.messages import ReplicaReport, ReplicaTotals
+from steppe.fleet.messages import CHANGE_S, ReplicaReport, ReplicaTotals
 from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
 from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
@@ -95,7 +94,7 @@ class ReplicaMeter:
         """
         for uuid, clock in self.clocks.items():
             if confirmed_mhz is None:
-                clock.miss(now_s)
+                clock.note_unreachable(now_s)
             else:
                 clock.look(confirmed_mhz.get(uuid), now_s)
         if any(clock.is_overdue(now_s) for clock in self.clocks.values()):

@@ -9,8 +9,8 @@ import ray
 
 from steppe.control.state import ReplicaState
 from steppe.errors import EngineError
-from steppe.fleet.controller.members import Placement, ReplicaHandle
-from steppe.fleet.messages import ReplicaReport, ReplicaStatus
+from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 STEPPING, FROZEN = ReplicaStatus("http://there", False, 7), ReplicaStatus("http://there", True, 7)

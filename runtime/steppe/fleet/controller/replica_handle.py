@@ -10,16 +10,13 @@ from typing import Any
 import ray
 
 from steppe.control.state import COMING, ReplicaObservation, ReplicaState
-from steppe.fleet.cluster import reason
-from steppe.fleet.messages import ReplicaReport, ReplicaStatus, mean_draw_w
+from steppe.fleet.cluster import error_line
+from steppe.fleet.messages import CHANGE_S, Placement, ReplicaReport, ReplicaStatus, mean_draw_w
 
 RETRY_S = 1.0
 """Time between two attempts to start a replica, s."""
 STATUS_S = 10.0
 """Longest time until a replica says how it is, s; it may share few cores with much else."""
-CHANGE_S = 30.0
-"""Longest time of a freeze or a thaw, s: it waits for the step that runs, and one with long prompts
-takes many seconds on a few CPU cores."""
 LONGEST_START_S = 3600.0
 """Longest time of a start, s; its node may have to fetch the weights first."""
 
@@ -28,29 +25,6 @@ REST_MARGIN = 1.3
 emulated L4, A100 and H100; an allowance, not a measured number."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a replica runs.
-
-    Attributes:
-        replica: Its name.
-        actor: Ray handle of its actor.
-        node_id: Ray's id of its node.
-        node: Ray handle of the node's actor.
-        gpu_indices: NVML indices of its GPUs.
-        cores: CPU cores of its engine; empty: any.
-        limits_clocks: Whether the clocks of its GPUs can be limited.
-    """
-
-    replica: str
-    actor: Any
-    node_id: str
-    node: Any
-    gpu_indices: list[int]
-    cores: tuple[int, ...]
-    limits_clocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +229,7 @@ class ReplicaHandle:
 
     def _lose(self, error: ray.exceptions.RayError, now_s: float) -> None:
         """Count it as gone, and end it if it lives: nobody would tell its engine what to do."""
-        _log.warning("%s is gone: %s", self.name, reason(error))
+        _log.warning("%s is gone: %s", self.name, error_line(error))
         match error, self.state:
             case ray.exceptions.RayTaskError(), ReplicaState.STARTING:
                 pass  # it has no engine
