@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.report.latency import Service, is_good, percentiles, tpot_s
+from steppe.report.latency import Service, percentiles, tpot_s, within_slo
 from steppe.report.records import RequestRecord, Slo
 
 SLO = Slo(ttft_s=2.0, tpot_s=0.2)
@@ -78,6 +77,7 @@ def test_unknown_times_are_left_out_of_the_percentiles() -> None:
         ("abort", "cancelled"),
         ("cancelled", "cancelled"),
         ("rejected", "rejected"),
+        ("invalid", "invalid"),
         ("shed", "shed"),
         ("failed", "failed"),
         ("a reason nobody knows", "failed"),
@@ -92,60 +92,74 @@ def test_latency_is_that_of_completed_requests() -> None:
     assert found["ttft_s"]["p99"] == 1.0
 
 
+STREAMED = request()
+WHOLE = replace(request(ttft_s=None, tpot=None), streamed=False)
+DEFERRABLE = replace(request(ttft_s=250.0), priority="deferrable")
+
+
 @pytest.mark.parametrize(
-    ("candidate", "good"),
+    ("candidate", "within"),
     [
-        (request(), True),
-        (request(ttft_s=2.1), False),
-        (request(tpot=0.21), False),
-        (request(tpot=None, output_tokens=1), True),
-        (request(tpot=None, output_tokens=5), False),
-        (request(ttft_s=None), False),
+        (STREAMED, True),
+        (replace(STREAMED, ttft_s=2.1), False),
+        (replace(STREAMED, tpot_s=0.21), False),
+        (replace(STREAMED, tpot_s=None, output_tokens=1), True),
+        (replace(STREAMED, tpot_s=None, output_tokens=5), False),
+        # 2 s for the first token and 11 times 0.2 s for all of them
+        (replace(WHOLE, e2e_s=4.2), True),
+        (replace(WHOLE, e2e_s=4.21), False),
+        (replace(WHOLE, e2e_s=None), False),
         (request("failed"), False),
-        (request("cancelled"), False),
+        (replace(request("failed"), streamed=False), False),
+        (request("rejected"), False),
+        (request("shed"), False),
+        (request("invalid", ttft_s=None), None),
+        (request("cancelled"), None),
+        (DEFERRABLE, None),
+        (replace(DEFERRABLE, finish="shed"), None),
     ],
 )
-def test_a_good_request_completes_within_every_slo(candidate: RequestRecord, good: bool) -> None:
-    assert is_good(candidate, SLO) is good
+def test_a_request_keeps_its_slo_misses_it_or_is_not_judged(
+    candidate: RequestRecord, within: bool | None
+) -> None:
+    assert within_slo(candidate, SLO) is within
 
 
 @pytest.mark.parametrize(
-    ("changed", "good"),
-    [({}, True), ({"tpot_s": 0.21}, False), ({"finish": "shed"}, False)],
-    ids=str,
+    ("candidate", "within"),
+    [
+        (replace(STREAMED, ttft_s=None, output_tokens=0, e2e_s=1.9), None),
+        (replace(STREAMED, ttft_s=None, output_tokens=0, e2e_s=2.1), False),
+        (replace(STREAMED, ttft_s=30.0), False),
+        (replace(WHOLE, e2e_s=4.2), None),
+        (replace(WHOLE, e2e_s=4.21), False),
+    ],
 )
-def test_deferrable_work_may_begin_late_but_must_keep_its_pace_and_end(
-    changed: dict[str, Any], good: bool
+def test_a_cancelled_request_is_a_miss_only_if_it_was_late_already(
+    candidate: RequestRecord, within: bool | None
 ) -> None:
-    deferred = replace(request(ttft_s=250.0), priority="deferrable", **changed)
-    assert is_good(deferred, SLO) is good
-    assert not is_good(replace(deferred, priority="standard"), SLO)
+    assert within_slo(replace(candidate, finish="cancelled"), SLO) is within
 
 
-def test_deferrable_work_that_is_cancelled_counts_nowhere_however_long_it_waited() -> None:
-    left = replace(request("cancelled", ttft_s=None), e2e_s=60.0, priority="deferrable")
-    assert service(request(), left).slo_attainment == 1.0
+def test_attainment_and_goodput_count_the_same_requests() -> None:
+    misses = [request("failed"), request("rejected"), request("shed")]
+    not_judged = [request("invalid"), request("cancelled"), DEFERRABLE]
+    served = service(STREAMED, replace(WHOLE, e2e_s=4.0), *misses, *not_judged)
+    assert served.slo_attainment == pytest.approx(2 / 5)
+    assert served.request_goodput(4.0) == pytest.approx(2 / 4)
+    assert served.request_goodput(0.0) == 0
 
 
-def test_attainment_counts_failed_rejected_and_shed_but_not_cancelled() -> None:
-    requests = [request(), request("failed"), request("rejected"), request("shed")]
-    served = service(*requests, request("cancelled"))
-    assert served.slo_attainment == pytest.approx(0.25)
-
-
-def test_who_leaves_after_waiting_too_long_counts_as_not_served_in_time() -> None:
-    left = request("cancelled", ttft_s=None)
-    patient, late = replace(left, e2e_s=60.0), request("cancelled", ttft_s=30.0)
-    assert service(request(), patient, late).slo_attainment == pytest.approx(1 / 3)
-    soon = replace(left, e2e_s=1.0)
-    assert service(request(), soon).slo_attainment == 1.0
+def test_deferrable_requests_have_a_line_of_their_own() -> None:
+    late = replace(DEFERRABLE, e2e_s=300.0)
+    ended = [late, replace(late, finish="shed"), replace(late, finish="cancelled")]
+    assert service(STREAMED, *ended).deferrable == {
+        "requests": 3,
+        "completed": 1,
+        "output_tokens": 33,
+        "e2e_s": {"p50": 300.0, "p95": 300.0, "p99": 300.0},
+    }
 
 
 def test_attainment_of_nothing_is_unknown() -> None:
     assert service(request("cancelled")).slo_attainment is None
-
-
-def test_goodput_is_good_requests_a_second() -> None:
-    served = service(request(), request(), request("shed"))
-    assert served.request_goodput(4.0) == pytest.approx(0.5)
-    assert served.request_goodput(0.0) == 0

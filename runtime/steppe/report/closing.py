@@ -106,7 +106,8 @@ def _requests(summary: Summary) -> RenderableType:
         f"{count(counts['completed'])} completed, ",
         (f"{count(counts['failed'])} failed", "red" if counts["failed"] else ""),
         f", {count(counts['rejected'])} rejected, {count(counts['shed'])} shed, "
-        f"{count(counts['cancelled'])} cancelled",
+        f"{count(counts['cancelled'])} cancelled"
+        + (f", {count(counts['invalid'])} invalid" if counts["invalid"] else ""),
     )
     good = Text.assemble(
         ("good      ", "dim"),
@@ -114,6 +115,14 @@ def _requests(summary: Summary) -> RenderableType:
         f"{summary['request_goodput']:.3g} requests/s",
     )
     parts: list[RenderableType] = [Rule(style="bright_black"), ends, good]
+    deferrable = summary["deferrable"]
+    if deferrable["requests"]:
+        done = (
+            f"{count(deferrable['completed'])} of {count(deferrable['requests'])} completed, "
+            f"E2E {quantity(deferrable['e2e_s']['p50'], 's')} (p50), "
+            f"{quantity(deferrable['e2e_s']['p99'], 's')} (p99)"
+        )
+        parts.append(Text.assemble(("deferred  ", "dim"), done))
     if summary["stale_s"] > 0:
         stale = f"the supply was not known for {span(summary['stale_s'])}: the fallback held"
         parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))

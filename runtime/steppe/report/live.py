@@ -71,7 +71,7 @@ class RunSoFar:
         match record.outcome:
             case "completed":
                 return replace(self, completed=self.completed + 1)
-            case "cancelled":
+            case "cancelled" | "invalid":
                 return self
             case _:
                 return replace(self, failed=self.failed + 1)

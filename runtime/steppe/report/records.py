@@ -7,7 +7,7 @@ from typing import Literal
 
 from steppe.power.battery import Charge
 
-Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled"]
+Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class RequestRecord:
 
     Attributes:
         id: The request's name.
-        tenant: Who asked.
+        tenant: Name of the tenant that sent it.
         priority: Its class, such as `interactive`, `standard` or `deferrable`.
         arrival_s: When it arrived, s since the run began.
         ttft_s: Arrival to the first output token, s.
@@ -117,9 +117,10 @@ class RequestRecord:
         output_tokens: Tokens generated, also by a request that did not complete.
         energy_j: Energy charged to it, J.
         energy_source: `counter`, `integrated`, `estimated`, `emulated` or `modelled`.
-        finish: The engine's finish reason, or `failed`, `rejected` (429), `shed` (503)
-            or `cancelled` (the client left).
-        replica: Who served it.
+        finish: The engine's finish reason, or `failed`, `rejected` (refused on arrival), `shed`
+            (refused after waiting), `cancelled` (the client left) or `invalid` (a client error,
+            4xx).
+        replica: Name of the replica that served it.
         streamed: Whether the client asked for an event stream; without one there is no `ttft_s`.
     """
 
@@ -141,16 +142,14 @@ class RequestRecord:
 
     @property
     def outcome(self) -> Outcome:
-        """How the request ended; a finish that nobody knows counts as failed."""
+        """How the request ended; an unknown finish counts as failed."""
         match self.finish:
             case "stop" | "length" | "repetition" | "tool_calls" | "content_filter":
                 return "completed"
             case "cancelled" | "abort":
                 return "cancelled"
-            case "rejected":
-                return "rejected"
-            case "shed":
-                return "shed"
+            case "rejected" | "shed" | "invalid" as outcome:
+                return outcome
             case _:
                 return "failed"
 
@@ -188,10 +187,10 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """What makes a completed request a good one.
+    """The times that a request must keep; `report.latency.within_slo` states the rule.
 
     Attributes:
-        ttft_s: Longest time to the first token, s; not asked of requests of class `deferrable`.
+        ttft_s: Longest time to the first token, s.
         tpot_s: Longest time per output token after the first, s.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from steppe.control.shortage_forecast import Level
-from steppe.report.latency import Latency, Service
+from steppe.report.latency import Deferrable, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.shortages import WORDS
 from steppe.report.tracking import PowerTrace, Tracking, track
@@ -23,6 +23,7 @@ class RequestCounts(TypedDict):
     rejected: int
     shed: int
     cancelled: int
+    invalid: int
 
 
 class SloTargets(TypedDict):
@@ -81,6 +82,7 @@ class Summary(TypedDict):
     slo: SloTargets
     slo_attainment: float | None
     request_goodput: float
+    deferrable: Deferrable
     requests: RequestCounts
     lost_lines: int
     gateway_restarts: int
@@ -116,6 +118,7 @@ def summarise(
         slo=SloTargets(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s),
         slo_attainment=service.slo_attainment,
         request_goodput=service.request_goodput(totals.duration_s),
+        deferrable=service.deferrable,
         requests=ended.counts,
         lost_lines=totals.lost_lines,
         gateway_restarts=totals.gateway_restarts,
@@ -146,6 +149,7 @@ class _Ended:
             rejected=self._outcomes["rejected"],
             shed=self._outcomes["shed"],
             cancelled=self._outcomes["cancelled"],
+            invalid=self._outcomes["invalid"],
         )
 
 

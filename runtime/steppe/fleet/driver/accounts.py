@@ -25,7 +25,7 @@ SILENT_S = 10.0
 """A request that was cut off may be in a step of which its engine tells only when it ends; where
 none ends, that step is waited for so long, s, and as long as for any report if it is the first."""
 
-_FINISH = {"error": "failed", "abort": "failed", "invalid": "rejected"}
+_FINISH = {"error": "failed", "abort": "failed"}
 _CUT_OFF = frozenset({"cancelled", "error", "abort"})
 
 
