@@ -40,10 +40,10 @@ def test_every_happening_becomes_a_supply_file_that_says_the_same(
         happening = make(full_w, DURATION_S)
         stage.write_supply(tmp_path, happening)
         budget = budget_from_config(config.power, config.site)
-        assert budget.at(0.0).budget_w == pytest.approx(happening.budget.watts[0], abs=0.1)
+        assert budget.at(0.0).gpu_budget_w == pytest.approx(happening.budget.watts[0], abs=0.1)
         for share in (0.1, 0.3, 0.45):
             at_s = share * DURATION_S
-            found_w = budget.at(stage.LEAD_S + at_s).budget_w
+            found_w = budget.at(stage.LEAD_S + at_s).gpu_budget_w
             assert found_w == pytest.approx(happening.budget.at(at_s), rel=1e-3)
         is_lost = budget.at(stage.LEAD_S + DURATION_S).stale
         assert is_lost == (make is scenarios.signal_lost)

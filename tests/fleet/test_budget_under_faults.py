@@ -54,13 +54,13 @@ class SteppedBudget:
 
     def at(self, now_s: float) -> Budget:
         watts = self.steps_w[max(at_s for at_s in self.steps_w if at_s <= now_s)]
-        return Budget(watts, 0.0, watts, stale=False)
+        return Budget(watts, 0.0, watts, watts, "constant", stale=False)
 
-    def watts_at(self, at_s: float) -> float:
-        return self.at(at_s).budget_w
+    def gpu_budget_at(self, at_s: float) -> float:
+        return self.at(at_s).gpu_budget_w
 
     def forecast(self, now_s: float, *_: float) -> tuple[tuple[float, float], ...]:
-        return ((now_s, self.at(now_s).budget_w),)
+        return ((now_s, self.at(now_s).gpu_budget_w),)
 
 
 def frontier(pace: PaceSection) -> Frontier:
@@ -91,7 +91,7 @@ def world(
 def over_budget(world: World) -> list[tuple[int, int, float]]:
     """Return the seconds beyond the delay that drew too much, with draw and budget, W."""
     upsets_s = (FAULT_FROM_S, *BUDGET.falls_s)
-    budgets_w = [BUDGET.at(second).budget_w for second in range(END_S)]
+    budgets_w = [BUDGET.at(second).gpu_budget_w for second in range(END_S)]
     return [
         (second, round(draw_w), budget_w)
         for second, (draw_w, budget_w) in enumerate(zip(world.draws_w, budgets_w, strict=True))

@@ -210,7 +210,7 @@ class World:
             self._add(f"replica-{index}", index)
         pool = PoolFacts(frontier, GPUS, 10.0, 300.0, budget.forecast)
         policy = make_policy(ControlSection(), pool)
-        times = TickTimes(budget.watts_at, 1.0, 0.0)
+        times = TickTimes(budget.gpu_budget_at, 1.0, 0.0)
         self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0), times)
 
     def _add(self, name: str, index: int) -> None:

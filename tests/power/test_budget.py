@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import Battery, Charge
 from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
-from steppe.power.supply import Steady, TraceClock, TraceReplay
+from steppe.power.supply import Steady, TraceClock, TraceReplay, WeatherYear
 from steppe.power.trace import SupplyTrace
 
 STEADY: dict[str, Any] = {"kind": "constant", "watts": 100.0}
@@ -36,31 +36,56 @@ def configured(
 
 def test_sources_add_up_to_the_budget() -> None:
     budget = configured(STEADY, {"kind": "constant", "watts": 20.0})
-    assert budget.at(0.0) == Budget(120.0, 0.0, 120.0, stale=False)
+    assert budget.at(0.0) == Budget(120.0, 0.0, 120.0, 120.0, "constant", stale=False)
+
+
+def test_the_source_of_a_budget_names_what_offers_power_now() -> None:
+    sun = WeatherYear(SupplyTrace((0.0, 10.0), (0.0, 50.0), None), 0.0, "solar")
+    terms = SiteTerms(reserve_w=0.0, fallback_w=0.0, stale_s=1.0, pue=1.0, overhead_w=0.0)
+    budget = PowerBudget(
+        supplies=(sun, Steady(10.0)),
+        clock=TraceClock(0.0, 1.0),
+        terms=terms,
+        battery=Battery(3600.0, 10.0, 20.0),
+        stored_j=0.0,
+    )
+    assert budget.at(0.0).source == "constant"
+    assert budget.at(5.0).source == "solar+constant"
+    budget.go_on_from(5.0, Charge(1.0, 0.0))
+    assert budget.at(5.0).source == "solar+constant+battery"
+    budget.steer(-5.0)
+    assert budget.at(5.0).source == "solar+constant"
+
+
+def test_the_source_of_a_budget_of_zero_names_every_supply() -> None:
+    nothing = {"kind": "constant", "watts": 0.0}
+    assert configured(nothing, nothing).at(0.0).source == "constant"
 
 
 def test_reserve_overhead_and_pue_come_off_before_the_gpus() -> None:
     site = SiteSection(pue=1.25, overhead_w=10.0)
-    assert configured(STEADY, site=site, reserve_w=15.0).at(0.0).budget_w == pytest.approx(60.0)
+    assert configured(STEADY, site=site, reserve_w=15.0).at(0.0).gpu_budget_w == pytest.approx(60.0)
 
 
 def test_a_supply_below_the_overhead_leaves_a_budget_of_zero() -> None:
-    assert configured(STEADY, site=SiteSection(overhead_w=150.0)).at(0.0).budget_w == 0.0
+    assert configured(STEADY, site=SiteSection(overhead_w=150.0)).at(0.0).gpu_budget_w == 0.0
 
 
 def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
     assert configured(STEADY, battery=BATTERY).at(0.0).battery_w == pytest.approx(0.5)
     full = BATTERY | {"capacity_wh": 1000.0}
     offered = configured(STEADY, battery=full).at(0.0)
-    assert offered == Budget(100.0, 20.0, 120.0, stale=False, charge=Charge(0.5, 0.0))
+    assert offered == Budget(
+        100.0, 20.0, 120.0, 120.0, "constant+battery", stale=False, charge=Charge(0.5, 0.0)
+    )
 
 
 def test_a_steered_battery_gives_and_takes_what_it_is_told_to() -> None:
     budget = configured(STEADY, battery=BATTERY, site=SiteSection(pue=1.25))
     budget.steer(8.0)
-    assert (budget.at(0.0).battery_w, budget.at(0.0).budget_w) == (10.0, 88.0)
+    assert (budget.at(0.0).battery_w, budget.at(0.0).gpu_budget_w) == (10.0, 88.0)
     budget.steer(-4.0)
-    assert (budget.at(0.0).battery_w, budget.at(0.0).budget_w) == (-5.0, 76.0)
+    assert (budget.at(0.0).battery_w, budget.at(0.0).gpu_budget_w) == (-5.0, 76.0)
     budget.settle(10.0, draw_w=76.0)
     assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 5.0 * 10.0)
     budget.steer(None)
@@ -123,8 +148,8 @@ def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> No
     budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
     budget.steer(12.0)
     now = budget.at(0.0)
-    assert (now.battery_w, now.budget_w) == (12.0, 82.0)
-    budget.settle(10.0, now.budget_w)
+    assert (now.battery_w, now.gpu_budget_w) == (12.0, 82.0)
+    budget.settle(10.0, now.gpu_budget_w)
     assert budget.stored_j == pytest.approx(1800.0 - 12.0 * 10.0)
     assert budget.at(10.0).curtailed_w == 0.0
 
@@ -132,7 +157,7 @@ def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> No
 def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=150.0)
     budget.steer(12.0)
-    assert budget.at(0.0).budget_w == 12.0
+    assert budget.at(0.0).gpu_budget_w == 12.0
 
 
 def test_settling_the_same_moment_twice_changes_nothing() -> None:
@@ -161,16 +186,20 @@ def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Pat
         {"supply": [signal], "stale_s": 30.0, "fallback_w": 25.0, "battery": BATTERY}
     )
     budget = budget_from_config(power, SiteSection(overhead_w=5.0), wall_s=lambda: wall[0])
-    assert budget.at(0.0) == Budget(80.0, 0.5, 75.5, stale=False, charge=Charge(0.5, 0.0))
+    assert budget.at(0.0) == Budget(
+        80.0, 0.5, 80.5, 75.5, "signal+battery", stale=False, charge=Charge(0.5, 0.0)
+    )
     wall[0] = 1031.0
     budget.settle(31.0, draw_w=0.0)
-    assert budget.at(31.0) == Budget(25.0, 0.0, 20.0, stale=True, charge=Charge(0.5, 0.0))
+    assert budget.at(31.0) == Budget(
+        25.0, 0.0, 25.0, 20.0, "fallback", stale=True, charge=Charge(0.5, 0.0)
+    )
     assert budget.stored_j == 1800.0
 
 
 def test_a_missing_signal_is_never_unlimited(tmp_path: Path) -> None:
     budget = configured(STEADY, {"kind": "signal", "path": str(tmp_path / "absent")})
-    assert budget.at(0.0) == Budget(0.0, 0.0, 0.0, stale=True)
+    assert budget.at(0.0) == Budget(0.0, 0.0, 0.0, 0.0, "fallback", stale=True)
 
 
 def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
@@ -178,8 +207,8 @@ def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
     path.write_text("time_utc,p_kw\n0,0.05\n60,0.05\n")
     trace = {"kind": "trace", "path": str(path)}
     budget = configured(trace, stale_s=10.0, fallback_w=7.0)
-    assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, stale=False)
-    assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, stale=True)
+    assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, 50.0, "trace", stale=False)
+    assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, 7.0, "fallback", stale=True)
 
 
 def test_a_budget_ends_with_the_trace_that_ends_first_and_without_one_never(
@@ -214,7 +243,7 @@ def test_a_day_of_wind_and_sun_swings_between_lull_and_plenty() -> None:
         start="2001-09-05T09:00:00",
         speedup=360.0,
     )
-    day_w = [budget.at(quarter / 4).budget_w for quarter in range(960)]
+    day_w = [budget.at(quarter / 4).gpu_budget_w for quarter in range(960)]
     assert 85.0 < sum(day_w) / len(day_w) < 95.0
     assert min(day_w) < 10.0
     assert max(day_w) > 140.0
@@ -245,8 +274,8 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
         assert 0.0 <= budget.stored_j <= battery.capacity_j
         assert 0.0 <= now.curtailed_w <= 501.0
         assert -battery.max_charge_w <= now.battery_w <= battery.max_discharge_w
-        assert MODEST.site_w(now.budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
-        assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.budget_w),)
+        assert MODEST.site_w(now.gpu_budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
+        assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.gpu_budget_w),)
 
 
 @given(
@@ -267,7 +296,7 @@ def test_a_forecast_comes_true_when_the_gpus_draw_all_of_it(
     )
     budget.steer(steered_w)
     for at_s, ahead_w in budget.forecast(0.0, horizon_s=100.0, step_s=10.0):
-        assert budget.at(at_s).budget_w == pytest.approx(ahead_w)
+        assert budget.at(at_s).gpu_budget_w == pytest.approx(ahead_w)
         budget.settle(at_s + 10.0, ahead_w)
         budget.steer(None)
 

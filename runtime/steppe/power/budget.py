@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from steppe.config import PowerSection, SiteSection
@@ -24,23 +24,32 @@ STEERED_S = 60.0
 steers it looks again by then."""
 
 
+FALLBACK = "fallback"
+"""`Budget.source` while a supply is stale or missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many watts there are until the next tick.
+    """The power budget at one moment.
 
     Attributes:
-        supply_w: What the sources offer the site, W; the fallback while they are stale.
-        battery_w: What the battery can add at the site, W; below 0 where it is to be charged.
-        budget_w: What the GPUs may draw, W.
-        stale: Whether a source is stale or missing, so that the fallback holds.
-        charge: How the battery stands; None where there is none.
-        curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site
-            on average over the interval that was settled last.
+        supply_w: Sum of the supplies at the site, W; the fallback while one is stale or missing.
+        battery_w: Power that the battery adds at the site, W; negative while it charges.
+        site_budget_w: Power that the site may draw, W: supply less reserve, plus battery.
+        gpu_budget_w: Power that the GPUs may draw, W: the site budget less overhead, over PUE.
+        source: What set the budget: the supplies that offer power, by name, then `battery` if it
+            adds power, joined by `+`, such as `wind+solar+battery`; or `fallback`.
+        stale: Whether a supply is stale or missing, so that the fallback applies.
+        charge: State of the battery; None without one.
+        curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
+            kept in reserve, W at the site.
     """
 
     supply_w: float
     battery_w: float
-    budget_w: float
+    site_budget_w: float
+    gpu_budget_w: float
+    source: str
     stale: bool
     charge: Charge | None = None
     curtailed_w: float = 0.0
@@ -149,16 +158,25 @@ class PowerBudget:
 
     def at(self, now_s: float) -> Budget:
         """Return the budget at `now_s`, with the battery as it was last settled."""
-        budget = self._budget(self._supply(now_s), self._battery_w())
-        budget = replace(budget, curtailed_w=self._curtailed_w)
+        readings = self._readings(now_s)
+        supply, battery_w = total(readings), self._battery_w()
+        site_budget_w = self._site_budget_w(supply, battery_w)
+        is_stale = not isinstance(supply, Fresh)
         capacity_j = self._battery.capacity_j
-        if capacity_j <= 0:
-            return budget
-        return replace(budget, charge=Charge(self._stored_j / capacity_j, self._given_w))
+        return Budget(
+            supply_w=supply.watts if isinstance(supply, Fresh) else self._terms.fallback_w,
+            battery_w=0.0 if is_stale else battery_w,
+            site_budget_w=site_budget_w,
+            gpu_budget_w=self._terms.gpu_w(site_budget_w),
+            source=FALLBACK if is_stale else self._source(readings, battery_w),
+            stale=is_stale,
+            charge=Charge(self._stored_j / capacity_j, self._given_w) if capacity_j > 0 else None,
+            curtailed_w=self._curtailed_w,
+        )
 
-    def watts_at(self, at_s: float) -> float:
-        """Return what the GPUs may draw at a time, as far as it is known now, W."""
-        return self.at(at_s).budget_w
+    def gpu_budget_at(self, at_s: float) -> float:
+        """Return the power that the GPUs may draw at a time, as known now, W."""
+        return self._gpu_budget_w(self._supply(at_s), self._battery_w())
 
     def settle(self, now_s: float, draw_w: float) -> None:
         """Tell what the GPUs drew, W on average since the last time this was told.
@@ -192,11 +210,11 @@ class PowerBudget:
             at_s = now_s + step * step_s
             battery_w = self._battery.offered_w(stored_j) if step else self._battery_w()
             supply = self._supply(at_s)
-            budget = self._budget(supply, battery_w)
-            pairs.append((at_s, budget.budget_w))
+            gpu_budget_w = self._gpu_budget_w(supply, battery_w)
+            pairs.append((at_s, gpu_budget_w))
             match supply:
                 case Fresh(watts=supply_w):
-                    stored_j = self._balance(stored_j, supply_w, budget.budget_w, step_s).stored_j
+                    stored_j = self._balance(stored_j, supply_w, gpu_budget_w, step_s).stored_j
             step += 1
         return tuple(pairs)
 
@@ -206,7 +224,7 @@ class PowerBudget:
         """Return the forecast of what the GPUs may draw without the battery, s and W."""
         steps = math.ceil(horizon_s / step_s)
         times_s = [now_s + step * step_s for step in range(steps)]
-        return tuple((at_s, self._budget(self._supply(at_s), 0.0).budget_w) for at_s in times_s)
+        return tuple((at_s, self._gpu_budget_w(self._supply(at_s), 0.0)) for at_s in times_s)
 
     def _battery_w(self) -> float:
         """Return what the battery adds at the site now, W; below 0 where it is to be charged."""
@@ -216,18 +234,30 @@ class PowerBudget:
         most_w = self._battery.gives_w(self._stored_j, trace_s)
         return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._steered_w))
 
-    def _supply(self, now_s: float) -> Reading:
+    def _readings(self, at_s: float) -> list[Reading]:
         stale_s = self._terms.stale_s
-        return total(offered(supply, now_s, self._clock, stale_s) for supply in self._supplies)
+        return [offered(supply, at_s, self._clock, stale_s) for supply in self._supplies]
 
-    def _budget(self, supply: Reading, battery_w: float) -> Budget:
+    def _supply(self, at_s: float) -> Reading:
+        return total(self._readings(at_s))
+
+    def _site_budget_w(self, supply: Reading, battery_w: float) -> float:
         match supply:
             case Fresh(watts=supply_w):
-                site_w = self._terms.left_w(supply_w) + battery_w
-                return Budget(supply_w, battery_w, self._terms.gpu_w(site_w), stale=False)
+                return max(0.0, self._terms.left_w(supply_w) + battery_w)
             case Stale() | Missing():
-                fallback_w = self._terms.fallback_w
-                return Budget(fallback_w, 0.0, self._terms.gpu_w(fallback_w), stale=True)
+                return self._terms.fallback_w
+
+    def _gpu_budget_w(self, supply: Reading, battery_w: float) -> float:
+        return self._terms.gpu_w(self._site_budget_w(supply, battery_w))
+
+    def _source(self, readings: Sequence[Reading], battery_w: float) -> str:
+        """Return the names of what offers power now; of all supplies if none does."""
+        pairs = zip(self._supplies, readings, strict=True)
+        names = [s.name for s, reading in pairs if isinstance(reading, Fresh) and reading.watts > 0]
+        if battery_w > 0:
+            names.append("battery")
+        return "+".join(dict.fromkeys(names or [supply.name for supply in self._supplies]))
 
     def _exchange(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
         """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""

@@ -46,6 +46,7 @@ class Steady:
     """The same watts for ever."""
 
     watts: float
+    name: str = "constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class TraceReplay:
 
     trace: SupplyTrace
     offset_s: float
+    name: str = "trace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class WeatherYear:
 
     trace: SupplyTrace
     offset_s: float
+    name: str = "weather"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Live:
     """A signal that is read whenever it is asked for."""
 
     signal: HeldSignal
+    name: str = "signal"
 
 
 Supply = Steady | TraceReplay | WeatherYear | Live
@@ -78,16 +82,16 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
     """Return what a source offers at `now_s`; a live one says what it offers at present."""
     trace_s = clock.since_start_s(now_s)
     match supply:
-        case Steady(watts):
+        case Steady(watts=watts):
             return Fresh(watts, 0.0)
-        case TraceReplay(trace, offset_s):
+        case TraceReplay(trace=trace, offset_s=offset_s):
             age_s = max(0.0, trace_s + offset_s - trace.end_s) / clock.speedup
             if age_s > stale_s:
                 return Stale(age_s)
             return Fresh(trace.at(min(trace_s + offset_s, trace.end_s)), age_s)
-        case WeatherYear(trace, offset_s):
+        case WeatherYear(trace=trace, offset_s=offset_s):
             return Fresh(trace.at((trace_s + offset_s) % YEAR_S), 0.0)
-        case Live(signal):
+        case Live(signal=signal):
             return signal.read()
         case _:
             assert_never(supply)
@@ -96,7 +100,7 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
 def ends_s(supply: Supply, clock: TraceClock) -> float:
     """Return the run time of the last thing that a source says, s; infinite without an end."""
     match supply:
-        case TraceReplay(trace, offset_s):
+        case TraceReplay(trace=trace, offset_s=offset_s):
             return clock.started_s + (trace.end_s - offset_s) / clock.speedup
         case Steady() | WeatherYear() | Live():
             return math.inf
@@ -135,10 +139,10 @@ def supply_from_config(
             return TraceReplay(trace, _replay_offset_s(trace, power.start, str(section.path)))
         case WindSupply():
             trace = wind_trace(section.station, section.rated_w)
-            return WeatherYear(trace, _year_offset_s(power.start))
+            return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SolarSupply():
             trace = solar_trace(section.station, section.rated_w)
-            return WeatherYear(trace, _year_offset_s(power.start))
+            return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SignalSupply():
             return Live(HeldSignal(SignalFile(section.path, power.stale_s, wall_s)))
         case _:

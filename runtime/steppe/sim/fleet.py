@@ -119,7 +119,7 @@ class SimulatedFleet:
         asked = self._demand.take(self._traffic(now_s))
         self.seen = Observation(
             now_s=now_s,
-            budget_w=self.budget.budget_w,
+            budget_w=self.budget.gpu_budget_w,
             draw_w=draw_w,
             demand_tps=asked.tps,
             waiting=self._gate.waiting,

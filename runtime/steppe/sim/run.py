@@ -115,7 +115,7 @@ class _Run:
         self.fleet = SimulatedFleet(
             scenario.fleet, scenario.budget, self.queue, self._write_request
         )
-        times = TickTimes(scenario.budget.watts_at, period_s, scenario.lead_s)
+        times = TickTimes(scenario.budget.gpu_budget_at, period_s, scenario.lead_s)
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else ShortageMonitor(points, forecast)
@@ -143,7 +143,7 @@ class _Run:
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
             self._shortage_log.note(record.shortages, now_s)
             self._journal.tick(record)
-        self._last_s, self._last_budget_w = now_s, self.fleet.budget.budget_w
+        self._last_s, self._last_budget_w = now_s, self.fleet.budget.gpu_budget_w
         self._expect_tick()
 
     def _shortages(self) -> tuple[ShortageTick, ...]:

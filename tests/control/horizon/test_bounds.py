@@ -233,7 +233,7 @@ class Sited:
     def observe(self, now_s: float) -> Observation:
         self.budget.settle(now_s, self.drawn_w)
         seen = self.fleet.observe(now_s)
-        budget_w = self.budget.at(now_s).budget_w
+        budget_w = self.budget.at(now_s).gpu_budget_w
         self.fleet.seen = replace(seen, budget_w=budget_w, demand_tps=400.0)
         return self.fleet.seen  # type: ignore[no-any-return]
 
@@ -253,7 +253,7 @@ def test_nothing_is_charged_with_watts_that_a_cut_foretold_will_take(
     terms = HorizonTerms(frontier, 4, 0.0, 60.0, site.budget.store.battery)
     ahead = HorizonForecast(terms, site.budget.store.forecast, 20, 0.8, site.budget.store.stored_j)
     policy = HorizonBounds(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
-    times = TickTimes(site.budget.watts_at, 1.0, lead_s)
+    times = TickTimes(site.budget.gpu_budget_at, 1.0, lead_s)
     loop = ControlLoop(site, policy, DrainRule(frontier.drain, 30.0), times)
     now_s, awake = 0.0, []
     while now_s < 40.0:

@@ -33,7 +33,7 @@ class FakeBudget:
         self.settled.append((now_s, draw_w))
 
     def at(self, now_s: float) -> Budget:
-        return Budget(self.budget_w, 0.0, self.budget_w, stale=False)
+        return Budget(self.budget_w, 0.0, self.budget_w, self.budget_w, "constant", stale=False)
 
 
 @dataclass

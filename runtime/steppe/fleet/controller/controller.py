@@ -154,7 +154,7 @@ class Controller:
         )
         control = self._config.control
         policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
-        times = TickTimes(budget.watts_at, control.period_s, control.lead_s)
+        times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
         self._fleet.last_step_mhz = frontier.floor.clock_mhz
         self._loop = ControlLoop(self._fleet, policy, rule, times)
         points = ShortagePoints.of(frontier, tpot_s)
@@ -236,7 +236,7 @@ class Controller:
         self._shortage_log.note(shortages, now_s)
         if not seen.reports:
             return  # the window goes on until a node answers
-        budget_w, record = seen.budget.budget_w, None
+        budget_w, record = seen.budget.gpu_budget_w, None
         if self._last_budget_w is not None:
             record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
             self._ticks.append(record)

@@ -139,7 +139,7 @@ class LiveFleet:
         asked = self._asked(now_s)
         observation = Observation(
             now_s=now_s,
-            budget_w=budget.budget_w,
+            budget_w=budget.gpu_budget_w,
             draw_w=draw_w if is_metered else None,
             demand_tps=asked.tps,
             waiting=status.waiting,
