@@ -17,7 +17,6 @@ GPU = Capabilities(
     power_limit_range_w=(200.0, 700.0),
     default_power_limit_w=700.0,
     sm_clocks_mhz=tuple(range(210, 1981, 15)),
-    power_profiles=frozenset(),
 )
 
 

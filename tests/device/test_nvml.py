@@ -105,16 +105,6 @@ def test_a_power_limit_is_clamped_and_read_back(
     assert node.open().set_power_limit(asked_w) == accepted_w
 
 
-def test_reset_undoes_both_limits(node: Any) -> None:
-    gpu = node.open()
-    gpu.set_clock_limit(900)
-    gpu.set_power_limit(300)
-    gpu.reset_limits()
-    node.wait(0.1)
-    assert node.truth().clock_lock_mhz is None
-    assert node.truth().power_limit_w == 700
-
-
 def test_probing_for_control_changes_nothing(node: Any) -> None:
     gpu = node.open()
     gpu.set_power_limit(300)
@@ -137,11 +127,6 @@ def test_without_privilege_the_meter_still_works(node: Any) -> None:
 def test_a_lost_gpu_is_left_out_and_the_others_work(node: Any) -> None:
     node.emulator.set_alive(node.spare, False)
     assert [gpu.index for gpu in open_gpus()] == [0, 2]
-
-
-def test_power_profiles_that_a_gpu_lacks_are_refused(node: Any) -> None:
-    with pytest.raises(NotSupportedError, match="has \\[\\]"):
-        node.open().set_power_profiles(frozenset({6}))
 
 
 def test_an_absurd_power_reading_is_no_reading(node: Any) -> None:

@@ -7,7 +7,6 @@ What Steppe does, by call:
   we may not open, or whose error may pass;
 - OPTIONAL, REASONS: the sensor is missing from the sample, which stands;
 - HIDDEN: the knob is hidden, or the GPU is not opened where the error may pass;
-- PROFILES: hidden on GPUs without workload power profiles, as all emulated ones are.
 """
 
 from __future__ import annotations
@@ -76,15 +75,6 @@ OPTIONAL = {
     "nvmlDeviceGetUtilizationRates": "utilisation",
 }
 REASONS = "nvmlDeviceGetCurrentClocksEventReasons"
-PROFILES = tuple(
-    f"nvmlDeviceWorkloadPowerProfile{call}"
-    for call in (
-        "GetProfilesInfo",
-        "GetCurrentProfiles",
-        "SetRequestedProfiles",
-        "ClearRequestedProfiles",
-    )
-)
 CANNOT_NOW = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_NO_PERMISSION,
@@ -212,7 +202,7 @@ def test_a_sample_does_without_the_reasons_of_the_clock(node: Any, code: int) ->
 def test_the_matrix_names_every_call_that_we_make() -> None:
     source = Path(nvml.__file__).read_text()
     calls = set(re.findall(r"pynvml\.(nvml[A-Z]\w+)", source))
-    covered = {*NEEDED, *OPENING, *OPTIONAL, *HIDDEN, *PROFILES, REASONS}
+    covered = {*NEEDED, *OPENING, *OPTIONAL, *HIDDEN, REASONS}
     assert calls == covered
 
 

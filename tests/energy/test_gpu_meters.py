@@ -20,7 +20,6 @@ H100 = Capabilities(
     power_limit_range_w=(200.0, 700.0),
     default_power_limit_w=700.0,
     sm_clocks_mhz=(210, 1980),
-    power_profiles=frozenset(),
 )
 P40 = replace(H100, name="Tesla P40", has_energy_counter=False)
 

@@ -1,1 +1,1 @@
-"""Which knobs does one GPU have? NVML, RAPL, the agent and its dead-man lease, the emulator."""
+"""What is one GPU and its knobs? NVML, RAPL, inventory, recordings."""

@@ -13,8 +13,8 @@ EXCURSION = 1.25
 
 # The SM clock may read one step of the clock table above a limit that it obeys.
 TOLERANCE_MHZ = 15
-# An idle GPU may rest at a clock of its own above the lowest limit, far below where the voltage
-# begins to rise. An allowance in shares of the highest clock, not a measured number.
+# The clock of an idle GPU may lie above the lowest limit, far below where the voltage begins to
+# rise. An allowance in shares of the highest clock, not a measured number.
 IDLE_SHARE = 0.2
 
 
@@ -33,22 +33,21 @@ class LimitReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What one GPU can do, found once when it is opened.
+    """What one GPU can do, read once when it is opened.
 
-    A knob that the GPU lacks is None or empty here, so that nobody tries it.
+    A knob that the GPU lacks is None or empty here, and is never used.
 
     Attributes:
         uuid: The name of the GPU that never changes; everything is keyed by it.
         name: Marketing name.
         driver: Version of the driver.
-        is_mig: Split into instances; its joules can only be shared out by estimate.
+        is_mig: Split into instances; its energy can only be divided by an estimate.
         has_energy_counter: Counts joules itself (Volta and newer).
-        has_instant_power: Tells power over about 25 ms, and not only a 1 s mean.
+        has_instant_power: Reports power over about 25 ms, not only a 1 s mean.
         has_module_scope: Can read the whole module, CPU included (GH200, GB200).
         power_limit_range_w: Lowest and highest board power limit, W.
         default_power_limit_w: Board power limit after a driver load, W.
-        sm_clocks_mhz: SM clocks that can be asked for, MHz, rising.
-        power_profiles: Ids of the workload power profiles (Blackwell).
+        sm_clocks_mhz: Supported SM clocks, MHz, ascending.
     """
 
     uuid: str
@@ -61,11 +60,10 @@ class Capabilities:
     power_limit_range_w: tuple[float, float] | None
     default_power_limit_w: float | None
     sm_clocks_mhz: tuple[int, ...]
-    power_profiles: frozenset[int]
 
     @property
     def is_emulated(self) -> bool:
-        """Whether an emulated driver answers; its joules must be called so."""
+        """Whether this is an emulated GPU; its joules must be labelled `emulated`."""
         return self.driver.endswith(".EMU")
 
     @property
@@ -75,13 +73,13 @@ class Capabilities:
 
     @property
     def max_w(self) -> float:
-        """The most that the board draws over 100 ms, W; infinite where NVML gives no limit."""
+        """The highest draw of the board over 100 ms, W; infinite if NVML gives no limit."""
         if self.power_limit_range_w is None:
             return math.inf
         return EXCURSION * self.power_limit_range_w[1]
 
     def obeys_clock_limit(self, clock_mhz: int, limit_mhz: int) -> bool:
-        """Whether an SM clock is within a limit, as far as reading it can tell."""
+        """Whether an SM clock is within a limit, given the resolution of the reading."""
         return clock_mhz <= max(limit_mhz + TOLERANCE_MHZ, IDLE_SHARE * self.sm_clocks_mhz[-1])
 
     def nearest_clock_mhz(self, clock_mhz: int) -> int:
@@ -102,7 +100,7 @@ class Sample:
     """One reading of the sensors of one GPU.
 
     Attributes:
-        power_w: Draw over about 25 ms where the GPU tells it, else `average_power_w`, W.
+        power_w: Draw over about 25 ms if the GPU reports it, else `average_power_w`, W.
         average_power_w: Mean draw of the last second (instantaneous on GA100 and older
             where the driver has no average), W. Never integrate it.
         sm_clock_mhz: SM clock now, MHz.

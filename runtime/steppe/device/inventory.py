@@ -1,4 +1,4 @@
-"""What there is on this host: GPUs, their knobs and meters, and who holds the lease."""
+"""The GPUs of this host, their knobs and meters, and the limits that the agent holds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GpuRow:
 
     Attributes:
         index: Position in PCI order.
-        uuid: The name that never changes.
+        uuid: The permanent name.
         name: Marketing name.
         sm_clock_mhz: SM clock now, MHz.
         clock_range_mhz: Lowest and highest SM clock, MHz; None without a clock limit.
@@ -36,7 +36,7 @@ class GpuRow:
         meter: Best quality of its joules: counter, integrated, estimated or emulated.
         counter_period_s: Measured time between two updates of the energy counter, s.
         can_control: Whether this process may change limits (CAP_SYS_ADMIN).
-        held: Our limits that are on it, in words.
+        held: The limits that the agent set on it, as text.
         holder_pid: Process that holds the agent's lease.
     """
 
@@ -61,7 +61,7 @@ class AgentHoldings:
 
     Attributes:
         holder_pid: Process that holds the agent's lease; None where no process does.
-        by_uuid: Limits of each GPU, in words, by UUID.
+        by_uuid: Limits of each GPU, as text, by UUID.
     """
 
     holder_pid: int | None
@@ -69,11 +69,11 @@ class AgentHoldings:
 
 
 def gpus_table(gpus: Sequence[NvmlGpu], held: AgentHoldings | None = None) -> tuple[GpuRow, ...]:
-    """Look at every GPU; reads only, and takes `PERIOD_MEASURED_S`.
+    """Read every GPU, without changes; takes `PERIOD_MEASURED_S`.
 
     Args:
         gpus: The GPUs.
-        held: What the agent holds; None where no agent answers.
+        held: The limits that the agent holds; None if no agent answers.
 
     Raises:
         DeviceError: A GPU could not be read.
@@ -112,7 +112,7 @@ def measure_periods(
 
 
 def has_admin_capability(status: Path = _PROCESS_STATUS) -> bool:
-    """Whether this process has CAP_SYS_ADMIN, which NVML's setters ask for; writes nothing."""
+    """Whether this process has CAP_SYS_ADMIN, which NVML's setters require; writes nothing."""
     for line in status.read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)

@@ -1,12 +1,12 @@
 """NVIDIA GPUs, through NVML: the only module that knows pynvml, mW and mJ.
 
-How NVML's errors are answered:
+How NVML's errors are handled:
 
 - the function is missing or not supported: `NotSupportedError`, and the knob is hidden;
-- this process may not: `NoPermissionError`, and the GPU is only metered, or left out if it may not
-  even be opened;
-- timeout, in use, not ready, unknown: asked again at once, at most `ATTEMPTS` times, then
-  `TransientDeviceError`; a GPU that cannot be opened for it is left out;
+- no permission: `NoPermissionError`, and the GPU is only metered, or left out if it cannot be
+  opened;
+- timeout, in use, not ready, unknown: retried at once, at most `ATTEMPTS` times, then
+  `TransientDeviceError`; a GPU that cannot be opened because of it is left out;
 - the GPU is lost or needs a reset: `DeviceLostError`, and its replica is fenced;
 - no driver, no library, versions that do not match: `BackendUnavailableError`.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import pynvml
 
 from steppe.device.gpu import Capabilities, Sample
-from steppe.device.nvml_codes import error_kind, limit_reasons, plausible_w, read_mask, write_mask
+from steppe.device.nvml_codes import error_kind, limit_reasons, plausible_w
 from steppe.errors import (
     DeviceLostError,
     NoPermissionError,
@@ -40,8 +40,8 @@ def open_gpus() -> tuple[NvmlGpu, ...]:
 
     Raises:
         BackendUnavailableError: There is no driver, no library, or they do not match.
-        NoPermissionError: No GPU could be opened: this process may not.
-        TransientDeviceError: No GPU could be opened, but one may be the next time.
+        NoPermissionError: No GPU could be opened for lack of permission.
+        TransientDeviceError: No GPU could be opened; a retry may succeed.
     """
     _call(pynvml.nvmlInit)
     gpus: list[NvmlGpu] = []
@@ -112,7 +112,7 @@ class NvmlGpu:
         )
 
     def power_w(self) -> float:
-        """Return the draw over about 25 ms where the GPU tells it, else its own mean, W."""
+        """Return the draw over about 25 ms if the GPU reports it, else its own mean, W."""
         if not self.capabilities.has_instant_power:
             return self.average_power_w()
         return plausible_w(self._ask(_field_value, pynvml.NVML_FI_DEV_POWER_INSTANT) * _MILLI)
@@ -122,17 +122,17 @@ class NvmlGpu:
         return int(self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM))
 
     def utilisation(self) -> float | None:
-        """Return `Sample.utilisation`, 0 to 1; None where the GPU does not tell."""
+        """Return `Sample.utilisation`, 0 to 1; None if the GPU does not report it."""
         rates = self._sensor(pynvml.nvmlDeviceGetUtilizationRates)
         return None if rates is None else rates.gpu / 100
 
     def board(self) -> tuple[int, int | None]:
-        """Return its memory, bytes, and NVML's number of its architecture; None: it has none."""
+        """Return its memory, bytes, and NVML's number of its architecture; None without one."""
         architecture = self._probe(pynvml.nvmlDeviceGetArchitecture)
         return int(self._ask(pynvml.nvmlDeviceGetMemoryInfo).total), architecture
 
     def power_limit_w(self) -> float:
-        """Return the board power limit that was asked for last, by whomever, W."""
+        """Return the board power limit that was requested last, by any process, W."""
         return float(self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)) * _MILLI
 
     def enforced_power_limit_w(self) -> float:
@@ -142,8 +142,8 @@ class NvmlGpu:
     def set_clock_limit(self, clock_mhz: int) -> int:
         """Keep the SM clock at or below `clock_mhz`; return the supported clock it took, MHz.
 
-        The floor stays at the lowest clock, so that an idle GPU draws no more. NVML cannot
-        tell a lock back: the caller watches `sm_clock_mhz` until it obeys.
+        The lower bound stays at the lowest clock, so that an idle GPU draws no more. NVML cannot
+        read a clock limit back: the caller watches `sm_clock_mhz` until it obeys.
 
         Raises:
             NotSupportedError: The GPU has no table of clocks.
@@ -157,13 +157,13 @@ class NvmlGpu:
         return accepted_mhz
 
     def reset_clock_limit(self) -> None:
-        """Give the SM clock back to the driver."""
+        """Remove the SM clock limit."""
         self._ask(pynvml.nvmlDeviceResetGpuLockedClocks)
 
     def set_power_limit(self, limit_w: float) -> float:
         """Set the board power limit, clamped; return the limit in force after every limiter, W.
 
-        A GPU that cannot tell what is in force is taken at its word.
+        If the limit in force cannot be read, the requested limit is returned.
 
         Raises:
             NotSupportedError: The GPU has no power limit.
@@ -176,18 +176,11 @@ class NvmlGpu:
         enforced_mw = self._sensor(pynvml.nvmlDeviceGetEnforcedPowerLimit)
         return accepted_w if enforced_mw is None else enforced_mw * _MILLI
 
-    def reset_limits(self) -> None:
-        """Unlock the clock and set the default power limit, whoever changed them."""
-        if self.capabilities.has_clock_limit:
-            self.reset_clock_limit()
-        if self.capabilities.default_power_limit_w is not None:
-            self.set_power_limit(self.capabilities.default_power_limit_w)
-
     def probe_control(self) -> None:
-        """Find out whether limits may be changed, by writing the present power limit back.
+        """Check that limits may be changed, by writing the present power limit back.
 
-        It is a write, so only for those who want control. A GPU without a power limit is
-        not asked: its first setter tells.
+        This is a write, so it is used only before control. It does nothing on a GPU without a
+        power limit: there, the first setter shows it.
 
         Raises:
             NoPermissionError: The process lacks CAP_SYS_ADMIN.
@@ -196,46 +189,22 @@ class NvmlGpu:
             present_mw = self._ask(pynvml.nvmlDeviceGetPowerManagementLimit)
             self._ask(pynvml.nvmlDeviceSetPowerManagementLimit, present_mw)
 
-    def set_power_profiles(self, profiles: frozenset[int]) -> frozenset[int]:
-        """Ask for exactly these workload power profiles; return those that the GPU put in force.
-
-        The GPU arbitrates by priority and conflict, so the two may differ.
-
-        Raises:
-            NotSupportedError: The GPU has no such profiles (before Blackwell).
-            NoPermissionError: The process lacks CAP_SYS_ADMIN.
-        """
-        unknown = profiles - self.capabilities.power_profiles
-        if unknown or not self.capabilities.power_profiles:
-            has = sorted(self.capabilities.power_profiles)
-            raise NotSupportedError(
-                f"{self.uuid}: asked for profiles {sorted(profiles)}, has {has}"
-            )
-        clear, wanted = (pynvml.c_nvmlWorkloadPowerProfileRequestedProfiles_v1_t() for _ in "cw")
-        write_mask(clear.requestedProfilesMask, self.capabilities.power_profiles - profiles)
-        write_mask(wanted.requestedProfilesMask, profiles)
-        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileClearRequestedProfiles, clear)
-        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileSetRequestedProfiles, wanted)
-        current = pynvml.c_nvmlWorkloadPowerProfileCurrentProfiles_v1_t()
-        self._ask(pynvml.nvmlDeviceWorkloadPowerProfileGetCurrentProfiles, current)
-        return read_mask(current.enforcedProfilesMask)
-
     def average_power_w(self) -> float:
-        """Return what GetPowerUsage says, W: see `Sample.average_power_w`."""
+        """Return the reading of GetPowerUsage, W: see `Sample.average_power_w`."""
         return plausible_w(self._ask(pynvml.nvmlDeviceGetPowerUsage) * _MILLI)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         return _call(function, self._handle, *args)
 
     def _probe(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return None where the GPU can never answer."""
+        """Call NVML; return None if the GPU can never answer."""
         try:
             return self._ask(function, *args)
         except (NotSupportedError, NoPermissionError, OutOfRangeError):
             return None
 
     def _sensor(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Return None where the GPU does not answer now."""
+        """Call NVML; return None if the GPU does not answer now."""
         try:
             return self._probe(function, *args)
         except TransientDeviceError:
@@ -258,7 +227,6 @@ class NvmlGpu:
             power_limit_range_w=limits_mw and (limits_mw[0] * _MILLI, limits_mw[1] * _MILLI),
             default_power_limit_w=None if default_mw is None else default_mw * _MILLI,
             sm_clocks_mhz=self._discover_clocks(),
-            power_profiles=self._discover_profiles(),
         )
 
     def _discover_clocks(self) -> tuple[int, ...]:
@@ -270,14 +238,9 @@ class NvmlGpu:
         clocks = self._probe(pynvml.nvmlDeviceGetSupportedGraphicsClocks, max(memory_clocks))
         return tuple(sorted(clocks or ()))
 
-    def _discover_profiles(self) -> frozenset[int]:
-        info = pynvml.c_nvmlWorkloadPowerProfileProfilesInfo_v1_t()
-        found = self._probe(pynvml.nvmlDeviceWorkloadPowerProfileGetProfilesInfo, info)
-        return frozenset() if found is None else read_mask(info.perfProfilesMask)
-
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call NVML; ask again where the error may pass, and translate it where it does not."""
+    """Call NVML; retry an error that may be transient, and translate any other."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return function(*args)

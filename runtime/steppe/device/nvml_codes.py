@@ -1,11 +1,9 @@
-"""NVML's numbers, and what Steppe calls them.
+"""NVML's error codes and masks, as Steppe's types.
 
 The values are part of NVML's ABI (`nvml.h`); a test compares them with pynvml's.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from steppe.device.gpu import LimitReason
 from steppe.errors import (
@@ -54,7 +52,7 @@ _REASONS = {
 
 
 def error_kind(code: int) -> type[DeviceError]:
-    """Return what an NVML error means to us; one we do not know may pass."""
+    """Return the exception type of an NVML error; an unknown one counts as transient."""
     return _ERRORS.get(code, TransientDeviceError)
 
 
@@ -64,22 +62,11 @@ def limit_reasons(mask: int) -> frozenset[LimitReason]:
 
 
 def plausible_w(power_w: float) -> float:
-    """Return a power that NVML told, W.
+    """Return a power reading of NVML, W.
 
     Raises:
-        TransientDeviceError: It is the mark of a missing reading.
+        TransientDeviceError: The value marks a missing reading.
     """
     if power_w >= ABSURD_W:
-        raise TransientDeviceError(f"the power sensor says {power_w:.0f} W")
+        raise TransientDeviceError(f"asked for a power reading, found {power_w:.0f} W")
     return power_w
-
-
-def read_mask(mask: Any) -> frozenset[int]:
-    """Return the ids of workload power profiles in an `nvmlMask255_t`."""
-    return frozenset(bit for bit in range(255) if mask.mask[bit // 32] >> bit % 32 & 1)
-
-
-def write_mask(mask: Any, bits: frozenset[int]) -> None:
-    """Add ids of workload power profiles to an `nvmlMask255_t`."""
-    for bit in bits:
-        mask.mask[bit // 32] |= 1 << bit % 32

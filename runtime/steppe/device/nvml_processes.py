@@ -1,4 +1,4 @@
-"""Who else is on a GPU, through NVML."""
+"""The processes on a GPU, through NVML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from steppe.errors import NoPermissionError, NotSupportedError, TransientDeviceE
 
 
 def compute_processes(gpu_index: int) -> frozenset[int] | None:
-    """Return the pids of the processes that hold a context on a GPU; None where it does not tell.
+    """Return the pids of the processes that hold a context on a GPU; None if unknown.
 
     Inside a container NVML answers with pids of the host. `open_gpus` has initialised NVML.
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-# A change takes tens to hundreds of milliseconds to show, so judging sooner is guessing.
+# A change takes tens to hundreds of milliseconds to show; an earlier check proves nothing.
 CHANGE_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClockPace:
-    """The last change and the one that waits: at most one change a second.
+    """The last change of a clock limit and the pending one: at most one change per second.
 
-    A wish is applied at once when the last change is a second old, whether it cuts or raises.
-    Sooner, it waits until then, and the latest wish replaces the one that waited. Wishing for
-    what is already in force does nothing, and takes back what waited. Undoing is never paced.
+    A request is applied at once if the last change is one second old, whether it lowers or raises
+    the limit. Otherwise it is pending until then, and a later request replaces it. A request for
+    the limit in force drops the pending one. Undoing is not rate-limited.
 
     Attributes:
         changed_s: When the limit was last changed, s.
         in_force_mhz: The limit in force, MHz; None where the clock is free.
-        waiting_mhz: The limit that waits for its turn, MHz.
+        waiting_mhz: The pending limit, MHz.
     """
 
     changed_s: float = -math.inf
@@ -28,19 +28,19 @@ class ClockPace:
     waiting_mhz: int | None = None
 
     def request(self, clock_mhz: int) -> ClockPace:
-        """Return the pace with `clock_mhz` waiting, or nothing where it is in force."""
+        """Return the pace with `clock_mhz` pending; nothing is pending if it is in force."""
         waiting_mhz = None if clock_mhz == self.in_force_mhz else clock_mhz
         return replace(self, waiting_mhz=waiting_mhz)
 
     @property
     def due_s(self) -> float:
-        """When what waits may be applied, s; infinite where nothing waits."""
+        """When the pending limit may be applied, s; infinite if none is pending."""
         return math.inf if self.waiting_mhz is None else self.changed_s + CHANGE_PERIOD_S
 
     def applied(self, now_s: float) -> ClockPace:
-        """Return the pace after what waited has been applied."""
+        """Return the pace after the pending limit has been applied."""
         return ClockPace(now_s, self.waiting_mhz)
 
     def undone(self, now_s: float) -> ClockPace:
-        """Return the pace after the clock has been given back to the driver."""
+        """Return the pace after the clock limit has been removed."""
         return ClockPace(now_s)

@@ -1,7 +1,7 @@
 """Energy of the host's processors and memory, from RAPL through Linux's powercap.
 
-Packages and their DRAM are added up. Cores are part of their package, and `psys` is the whole
-platform: neither is added. The counters wrap at `max_energy_range_uj`; each reading takes the
+Packages and their DRAM are added up. Cores are part of their package and `psys` covers the whole
+platform, so neither is added. The counters wrap at `max_energy_range_uj`; each reading takes the
 difference modulo that, so it must be read at least once a wrap (on a 300 W package with the
 common range of 262 kJ: every 14 minutes). Root-only since Linux 5.10 (CVE-2020-8694).
 """
@@ -19,7 +19,7 @@ _MICRO = 1e-6
 
 
 class RaplMeter:
-    """A counter that only rises, over the RAPL zones of one host."""
+    """A rising energy counter over the RAPL zones of one host."""
 
     def __init__(self, zones: tuple[Path, ...]) -> None:
         """Begin at 0 J.
@@ -33,14 +33,14 @@ class RaplMeter:
 
     @property
     def longest_gap_j(self) -> float:
-        """Energy of one zone after which a wrap would go unseen, J."""
+        """Energy of one zone after which a wrap would be missed, J."""
         return min(self._ranges_uj.values()) * _MICRO
 
     def energy_j(self) -> float:
         """Return the energy since this meter was opened, J.
 
         Raises:
-            NoPermissionError: The counters may not be read any more.
+            NoPermissionError: The counters can no longer be read.
             DeviceLostError: A zone is gone.
         """
         for zone, last_uj in self._last_uj.items():
@@ -51,10 +51,10 @@ class RaplMeter:
 
 
 def open_host_meter(gpus: Iterable[Capabilities] = (), root: Path = POWERCAP) -> RaplMeter | None:
-    """Open the host's meter; None where the host has none, as most virtual machines.
+    """Open the host's meter; None if the host has none, as on most virtual machines.
 
-    None, too, where a GPU can read its whole module (GH200, GB200): that reading contains the
-    processor, and adding RAPL would count it twice.
+    Also None if a GPU can read its whole module (GH200, GB200): that reading contains the
+    processor, and RAPL would count it twice.
 
     Args:
         gpus: The GPUs whose energy is added to the host's.

@@ -1,4 +1,4 @@
-"""What a driver really reports: how often each sensor moves, what a call costs, and its values.
+"""Record what a driver reports: the period of each sensor, the cost of a call, the values.
 
 Reads only; `step_response` adds how fast limits act. Emulated GPUs can be fitted to a recording
 and replay it (`emulator.recorded`), so that an hour on a real GPU serves every later test.
@@ -19,13 +19,13 @@ from steppe.errors import DeviceError
 
 FORMAT = 1
 POLL_S = 0.002
-# A value that does not change is written down this often.
+# A value that does not change is recorded this often.
 KEEP_S = 1.0
 
 
 @dataclass(slots=True)
 class _Sensor:
-    """One sensor of one GPU, and what it has said."""
+    """One sensor of one GPU, and its readings."""
 
     read: Callable[[], float | None]
     times_s: list[float] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Sensor:
     failures: int = 0
 
     def poll(self, start_s: float, clock: Callable[[], float]) -> None:
-        """Read once; keep the value where it moved, or was kept long ago."""
+        """Read once; keep the value if it changed, or if the last one was kept long ago."""
         before_s = clock()
         try:
             value = self.read()
@@ -54,7 +54,7 @@ class _Sensor:
             self.values.append(value)
 
     def summary(self) -> dict[str, Any]:
-        """Return what was seen as JSON values."""
+        """Return the readings and their statistics as JSON values."""
         gaps_s = [b - a for a, b in pairwise(self.changes_s)]
         costs_s = sorted(self.costs_s)
         return {
@@ -77,13 +77,13 @@ def record(
 ) -> dict[str, Any]:
     """Poll every sensor of every GPU, and return a document that JSON can hold.
 
-    A sensor that a GPU lacks is left out. The shortest period that can be seen is two polls
-    of `poll_s` and what the calls cost.
+    A sensor that a GPU lacks is left out. The shortest observable period is two polls of
+    `poll_s` plus the cost of the calls.
 
     Args:
         gpus: The GPUs.
         duration_s: How long, s.
-        clock: Tells the time, s.
+        clock: Returns the time, s.
         pause: Waits, s.
     """
     sensors = {gpu.uuid: _sensors(gpu) for gpu in gpus}
@@ -117,10 +117,8 @@ def _sensors(gpu: NvmlGpu) -> dict[str, _Sensor]:
 
 
 def _document(gpu: NvmlGpu, sensors: dict[str, _Sensor]) -> dict[str, Any]:
-    capabilities = dataclasses.asdict(gpu.capabilities)
-    capabilities["power_profiles"] = sorted(gpu.capabilities.power_profiles)
     return {
         "index": gpu.index,
-        "capabilities": capabilities,
+        "capabilities": dataclasses.asdict(gpu.capabilities),
         "sensors": {name: sensor.summary() for name, sensor in sensors.items()},
     }

@@ -1,7 +1,7 @@
-"""How fast a GPU obeys its limits: a clock limit, and a power limit down and up again.
+"""How fast a GPU follows its limits: a clock limit, and a power limit down and up again.
 
-Changes settings, and undoes them. A GPU that does nothing shows little: its clock is low already
-and its power is below every limit, and then the answer is None. Run a load beside it.
+Changes settings, and undoes them. On an idle GPU the clock is low already and the power is below
+every limit, so nothing changes and the lag is None. Run a load beside it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class LimitSetters(Protocol):
         ...
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo our limits."""
+        """Undo the limits."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTiming:
-    """How to tell the time, s, and how to wait, s."""
+    """A clock, s, and a way to wait, s."""
 
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
@@ -52,10 +52,10 @@ REAL_TIME = ResponseTiming()
 def record_steps(
     gpus: Sequence[NvmlGpu], limits: LimitSetters, timing: ResponseTiming = REAL_TIME
 ) -> Mapping[str, dict[str, Any]]:
-    """Step the limits of every GPU, one after the other; return what was seen, by UUID.
+    """Step the limits of every GPU, one after the other; return the responses, by UUID.
 
-    Each step has `call_s` (the setter), `lag_s` (until 63 % of the change was seen; None where
-    nothing changed), and the readings `t_s` and `values`.
+    Each step has `call_s` (the setter), `lag_s` (until 63 % of the change; None if nothing
+    changed), and the readings `t_s` and `values`.
 
     Raises:
         DeviceError: A GPU refused; the limits are undone.
@@ -97,7 +97,7 @@ def _steps(gpu: NvmlGpu, limits: LimitSetters, timing: ResponseTiming) -> dict[s
 def _step(
     change: Callable[[], object], read: Callable[[], float], timing: ResponseTiming, least: float
 ) -> dict[str, Any]:
-    """Make a change, watch a reading, and say when it had moved most of its way."""
+    """Make a change, record a reading, and find when 63 % of the change was reached."""
     before, start_s = read(), timing.clock()
     change()
     call_s = timing.clock() - start_s

@@ -1,1 +1,1 @@
-"""What would the driver answer if there were a GPU? An emulated libnvidia-ml.so.1."""
+"""What if there is no GPU? An emulated libnvidia-ml.so.1."""

@@ -1,4 +1,4 @@
-"""Close the loop between a real engine and an emulated GPU: each paces the other.
+"""Couple a real engine to an emulated GPU, so that each sets the pace of the other.
 
 The engine's steps set the load of the emulated GPU; the emulated clock sets how long a step
 takes at least. Every number that follows from this is modelled, never measured.
@@ -20,7 +20,7 @@ from steppe.errors import EngineError
 POLL_S = 0.005
 """A change of the clock acts on a waiting step within this time, s."""
 LEASE_S = 2.0
-"""The load of an engine that went silent falls to 0 after this time, s."""
+"""The load of an engine that sends no update falls to 0 after this time, s."""
 _DONE_S = 1e-6
 
 
@@ -29,8 +29,8 @@ class Pace:
     """How long a step takes on the emulated GPU; modelled, never measured.
 
     A step lasts `weights_s + (decode_s n + prefill_s p) / speed` with `n` decoding sequences,
-    `p` prompt tokens and `speed` the clock relative to the highest. The first part waits for
-    memory and does not depend on the SM clock: the usual roofline reading of decode.
+    `p` prompt tokens and `speed` the clock relative to the highest. The first part is
+    bound by memory and does not depend on the SM clock, as in the roofline model of decode.
 
     Attributes:
         weights_s: Streaming the weights from memory once, s.
@@ -103,7 +103,7 @@ class StepCoupling:
             self._start(self._steps[0].begun_s)
 
     def end(self) -> None:
-        """Take the result of the oldest step: wait until the emulated GPU would have it.
+        """End the oldest step: wait until the emulated GPU would have finished it.
 
         Does not wait when the real step took longer than the emulated one.
 
@@ -119,22 +119,22 @@ class StepCoupling:
             self._start(max(self._at_s + left_s, self._steps[0].begun_s))
 
     def idle(self) -> None:
-        """Nothing is left to run: drop unfinished steps and set the load to 0."""
+        """Drop unfinished steps and set the load to 0."""
         self._steps.clear()
         for index in self._gpus:
             self._emulator.set_load(index, core=0.0, mem=0.0, valid_s=0.0)
 
     def _start(self, now_s: float) -> None:
-        """Let the GPU begin the oldest step at a time, s."""
+        """Start the oldest step on the GPU, at a time, s."""
         self._at_s = now_s
         self._left = 1.0
         self._duration_s = self._apply_load()
 
     def _advance(self) -> float:
-        """Bring the oldest step to now; return how long it still takes, s.
+        """Advance the oldest step to now; return the time that is left, s.
 
-        Negative: it ended so long ago. Between two looks at the clock the duration of the
-        step is taken as the mean of both.
+        A negative value means that it ended that long ago. Between two clock readings, the
+        duration of the step is the mean of both.
         """
         now_s = self._clock()
         duration_s = self._apply_load()

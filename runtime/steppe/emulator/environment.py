@@ -1,4 +1,4 @@
-"""Let this process, or a child, see emulated GPUs instead of a driver."""
+"""Make this process, or a child, use emulated GPUs instead of a driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE_VARIABLE = "STEPPE_EMULATED_STATE"
 
 
 def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str]:
-    """Return the environment variables with which a child process sees emulated GPUs.
+    """Return the environment variables that give a child process emulated GPUs.
 
     Args:
         profile: One of the emulator's GPUs: l4, v100, a100, h100, h200, b200 or p40.
@@ -26,7 +26,7 @@ def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str
 
     Raises:
         InstallError: The library cannot be built, or a CUDA build is installed, which would
-            take emulated GPUs for real ones.
+            use emulated GPUs as real ones.
     """
     refuse_cuda_builds(sys.path)
     folder = str(build_library().parent)
@@ -40,9 +40,9 @@ def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str
 
 
 def activate(profile: str, count: int, state: Path) -> Emulator:
-    """Let this process and its future children see emulated GPUs.
+    """Make this process and its future children use emulated GPUs.
 
-    Call it before anything asks NVML. Arguments as in `emulated_environment`.
+    Call it before the first use of NVML. Arguments as in `emulated_environment`.
 
     Raises:
         InstallError: As `emulated_environment`, or a driver is loaded in this process already.
@@ -58,7 +58,7 @@ def activate(profile: str, count: int, state: Path) -> Emulator:
 
 
 def emulated_state() -> Path | None:
-    """Return the state file of the emulated GPUs that this process sees; None: real ones."""
+    """Return the state file of the emulated GPUs that this process sees; None for real ones."""
     state = os.environ.get(STATE_VARIABLE)
     return Path(state).absolute() if state else None
 
@@ -69,9 +69,9 @@ def remove_state(state: Path) -> None:
 
 
 def refuse_cuda_builds(path: Iterable[str]) -> None:
-    """Make sure that nothing installed could take emulated GPUs for real ones.
+    """Refuse an environment whose packages could use emulated GPUs as real ones.
 
-    Looks at the metadata of what is installed and imports nothing.
+    Reads the metadata of the installed packages and imports nothing.
 
     Args:
         path: Folders to look in, as `sys.path`.
@@ -90,7 +90,7 @@ def refuse_cuda_builds(path: Iterable[str]) -> None:
 
 
 def _is_cuda_torch(torch: Distribution) -> bool:
-    """Tell a CUDA build by its local version, or by what it requires when it has none."""
+    """Whether torch is a CUDA build, by its local version or else by its requirements."""
     _, _, local = torch.version.partition("+")
     if local:
         return local.startswith("cu")

@@ -1,4 +1,4 @@
-"""The controls of emulated GPUs: load, faults, time and truth, which NVML does not show."""
+"""The controls of emulated GPUs that NVML does not have: load, faults, time, true state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOR_EVER = -1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The true state of one emulated GPU, modelled, and what its sensors last published.
+    """The modelled true state of one emulated GPU, and the last readings of its sensors.
 
     Attributes:
         now_s: Emulated time, s.
@@ -79,7 +79,7 @@ class Emulator:
             library: The library, from `build_library`.
             state: The state file that all processes of a run share.
             gpus: GPUs to create when the file is new, such as "l4x2,h100x1"; they must be
-                those of the file when it is not. None: take the file as it is.
+                those of the file when it is not. None accepts the file as it is.
 
         Raises:
             BackendUnavailableError: The library or the state file cannot be used.
@@ -97,7 +97,7 @@ class Emulator:
         return int(self._library.nvemu_count())
 
     def set_load(self, index: int, *, core: float, mem: float, valid_s: float) -> None:
-        """Say what a GPU does; without a renewal the load falls to 0 after `valid_s`.
+        """Set the load of a GPU; without a renewal it falls to 0 after `valid_s`.
 
         Args:
             index: The GPU, in PCI order.
@@ -108,11 +108,11 @@ class Emulator:
         self._call("set_load", index, core, mem, valid_s)
 
     def set_context(self, index: int, pid: int, mem_bytes: int) -> None:
-        """Say that a process holds memory on a GPU, bytes; it ends with the process."""
+        """Register a process with its memory on a GPU, bytes; it ends with the process."""
         self._call("set_context", index, pid, mem_bytes)
 
     def clear_context(self, index: int, pid: int) -> None:
-        """Say that a process has left a GPU."""
+        """Remove a process from a GPU."""
         self._call("clear_context", index, pid)
 
     def snapshot(self, index: int) -> Snapshot:
@@ -157,37 +157,37 @@ class Emulator:
         count: int | None = None,
         delay_s: float = 0.0,
     ) -> None:
-        """Let NVML calls fail, be late, or both.
+        """Make NVML calls fail, take longer, or both.
 
         Args:
             function: Name of the function, with or without its version; "*" for any.
-            error: NVML return code; 0 for a call that is only late.
+            error: NVML return code; 0 for a delay alone.
             index: The GPU; None for any.
             count: How many calls; None for all until `clear_faults`.
-            delay_s: How late the call is, s of real time.
+            delay_s: Delay of the call, s of real time.
         """
         gpu = _ANY_GPU if index is None else index
         times = _FOR_EVER if count is None else count
         self._call("inject", function.encode(), gpu, error, times, delay_s)
 
     def clear_faults(self) -> None:
-        """Take back every injected fault and spike."""
+        """Remove every injected fault and spike."""
         self._call("clear_faults")
 
     def set_alive(self, index: int, alive: bool) -> None:
-        """Let a GPU fall off the bus, or bring it back."""
+        """Make a GPU fall off the bus, or bring it back."""
         self._call("set_alive", index, int(alive))
 
     def reset_counter(self, index: int) -> None:
-        """Let the energy counter start at 0 again, as after a driver reload."""
+        """Restart the energy counter at 0, as after a driver reload."""
         self._call("reset_counter", index)
 
     def freeze(self, index: int, on: bool) -> None:
-        """Stop a GPU's energy counter and power readings, while the truth goes on."""
+        """Freeze a GPU's energy counter and power readings, while its true state goes on."""
         self._call("freeze", index, int(on))
 
     def spike(self, index: int, watts: float, count: int) -> None:
-        """Let the next `count` readings of the instant power be `watts`."""
+        """Make the next `count` readings of the instant power equal `watts`."""
         self._call("spike", index, watts, count)
 
     def set_constant(self, index: int, name: str, value: float) -> None:
@@ -197,9 +197,9 @@ class Emulator:
     def show(
         self, index: int, *, counter_j: float, instant_w: float, average_w: float, clock_mhz: float
     ) -> None:
-        """Let a GPU show these readings until the next ones; its model stands still from now on.
+        """Make a GPU show these readings until the next ones; its model stops from now on.
 
-        The truth follows what is shown.
+        The true state follows the readings shown.
         """
         self._call("show", index, counter_j, instant_w, average_w, clock_mhz)
 
@@ -208,7 +208,7 @@ class Emulator:
         self._call("virtual", int(on))
 
     def tick(self, seconds: float) -> None:
-        """Move the virtual clock on, s."""
+        """Advance the virtual clock, s."""
         self._call("tick", seconds)
 
     def _call(self, name: str, *arguments: object) -> None:

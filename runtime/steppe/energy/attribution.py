@@ -1,8 +1,7 @@
-"""Share the joules of a replica among the requests that caused them, to the microjoule.
+"""Divide the joules of a replica among the requests that caused them, to the microjoule.
 
-Within a window a replica's energy belongs to the time its engine was stepping and to the
-time it was not. The second part is idle energy; the first is shared among the steps by how
-long they took, and within a step among its requests by weight.
+In a window, the energy for the time without engine steps is idle energy. The rest is divided
+among the steps by their duration, and within a step among its requests by weight.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ UJ_PER_J = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TokenWeights:
-    """What a token costs, relative to the others.
+    """The relative cost of a token.
 
     Attributes:
         sequence: Part of a step that each of its sequences carries, such as its share of
@@ -45,7 +44,7 @@ class BusyStep:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Energy of a window, split; the parts sum to the whole exactly.
+    """The parts of the energy of a window; they sum to the whole exactly.
 
     Attributes:
         requests_uj: Energy of each request, by key, uJ.
@@ -76,7 +75,7 @@ def share_out(total_uj: int, weights: Mapping[int, float]) -> dict[int, int]:
 
 
 def attribute(energy_j: float, window_s: float, idle_w: float, steps: Sequence[BusyStep]) -> Shares:
-    """Share out the energy of one replica in one window.
+    """Divide the energy of one replica in one window.
 
     Args:
         energy_j: Energy of its GPUs in the window, J.

@@ -1,8 +1,8 @@
-"""Energy windows from a counter that moves now and then, with a bound on the error.
+"""Energy windows from a counter that is updated periodically, with a bound on the error.
 
 A GPU's energy counter is published about every 100 ms. The difference of two readings is
 therefore wrong by up to one such period at each end: 10 % of a 1 s window (95th percentile,
-emulated GPUs). We remember between which two readings each tick fell, and interpolate.
+emulated GPUs). The history keeps the two readings around each tick, and interpolates.
 
 The bound needs no assumption about the load. Let `c` be the value published at a tick that fell
 between the readings at `early_s` and `late_s`, and let the draw lie between 0 and `max_w`. Then
@@ -13,13 +13,13 @@ the true energy E obeys, at any time t,
     E(t) >= c                          for t >= late_s
     E(t) >= c - max_w (late_s - t)     for t <  late_s
 
-and the ticks around t together give the interval that E(t) lies in. That the counter itself
-integrates the true power is taken for granted.
+and the ticks around t together give the interval that E(t) lies in. The counter itself
+is assumed to integrate the true power.
 
-A counter that goes back, leaps or stands still leaves a hole: nothing is known but the power
-readings. The hole is charged with their energy, or with what the counter rose by where there are
-none, and a window that touches it is `estimated`. So is one that stood still and then rose by more
-than any GPU draws in a period: it has caught up, and what it rose by counts.
+A counter that goes back, jumps or stops leaves a hole, in which only the power readings are known.
+The energy of the hole is their integral, or the rise of the counter if there are no readings, and a
+window that touches the hole is `estimated`. A counter that stopped and then rose by more than the
+GPU can draw in one period has caught up: its rise counts, and the window is `estimated` as well.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from steppe.errors import DeviceError
 __all__ = ["CounterHistory", "EnergyWindow", "Quality"]
 
 DEFAULT_PERIOD_S = 0.1
-# A counter that stands still for this many of its periods, and this long, is frozen.
+# A counter without a change for this many of its periods, and this long, is frozen.
 FROZEN_PERIODS = 10
 FROZEN_S = 1.0
 # A rise over more periods than these cannot come from the last one alone.
 CAUGHT_UP_PERIODS = 2
 UNSURE_PERIODS = 0.1
-"""A tick is not expected more precisely than this, in periods."""
+"""Precision of the expected time of a tick, in periods."""
 _LEARNED_FROM = 33
 
 
@@ -60,21 +60,20 @@ class _Edge:
 class CounterHistory:
     """One energy counter, fed by a poller that reads it more often than it ticks.
 
-    Windows that touch add up exactly, whenever each is asked for, as long as none ends after
-    `covered_until_s`.
-    One thread may add while others ask.
+    Adjacent windows add up exactly, whenever they are read, if none ends after
+    `covered_until_s`. One thread may add readings while others read windows.
     """
 
     def __init__(
         self, max_w: float, capacity: int = 4096, source: Quality = Quality.COUNTER
     ) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
-            max_w: The most that the GPU draws, W. The error bound rests on it.
-            capacity: Ticks to remember at least: 4096 are about 7 minutes.
-            source: What covered windows are labelled; `EMULATED` for emulated GPUs, whose
-                windows are all labelled so.
+            max_w: Highest draw of the GPU, W. The error bound rests on it.
+            capacity: Least number of ticks that are kept: 4096 are about 7 minutes.
+            source: Label of covered windows; with `EMULATED`, for emulated GPUs, all windows
+                have that label.
         """
         self._max_w = max_w
         self._capacity = capacity
@@ -95,20 +94,20 @@ class CounterHistory:
 
     @property
     def period_s(self) -> float:
-        """Time between two ticks, s; 0.1 until it has seen two."""
+        """Time between two ticks, s; 0.1 before the second tick."""
         return self._period_s
 
     def add(
         self, now_s: float, counter_j: float, power_w: float | None = None, read_s: float = 0.0
     ) -> None:
-        """Take a reading; one that cannot be true is kept aside until the next one confirms it.
+        """Add a reading; an implausible one counts only after the next one confirms it.
 
         Args:
             now_s: Just before the reading, s.
             counter_j: The counter, J.
-            power_w: The draw over some 25 ms until now, W; not a 1 s mean. Read with the
-                reading that sees a tick, it tells when the load stepped; read once a second
-                at least, it bridges the time in which the counter fails.
+            power_w: The draw over some 25 ms until now, W; not a 1 s mean. Read
+                together with a tick, it dates a step of the load; read at least once a
+                second, it bridges a failure of the counter.
             read_s: How long the reading took, s.
         """
         with self._lock:
@@ -127,9 +126,9 @@ class CounterHistory:
                 del self._ticks[: self._capacity]
 
     def counter_at(self, now_s: float) -> float:
-        """Return what the counter showed at `now_s`, J, as if it moved at every moment.
+        """Return the counter at `now_s`, J, as if it were updated continuously.
 
-        It is reckoned from the last reading, and 0 at least if the counter began anew since.
+        It is computed from the last reading, and is at least 0 if the counter restarted since.
 
         Raises:
             DeviceError: No reading reaches so far back.
@@ -171,14 +170,14 @@ class CounterHistory:
         self._raw_j, self._read_s, self._suspect = counter_j, now_s, None
 
     def _may_rise(self, rise_j: float, elapsed_s: float) -> bool:
-        """Whether a counter that ticks once a period can rise so much in this time."""
+        """Whether a counter that ticks once per period can rise by this much in this time."""
         most_j = SPIKE_SHARE * self._max_w * (elapsed_s + self._period_s)
         return 0.0 <= rise_j <= most_j
 
     def _rise(self, late_s: float, rise_j: float, power_w: float | None) -> None:
         last, early_s = self._ticks[-1], self._read_s
         after_hole = self._is_broken or self._was_frozen(last)
-        # A slow reading may have begun before the tick that it saw.
+        # A slow reading may have begun before the tick that it shows.
         since_s = max(early_s, last.at_s)
         at_s = (since_s + late_s) / 2 if after_hole else self._expected_s(since_s, late_s)
         drawn_j = self._drawn_j(at_s)
@@ -195,14 +194,14 @@ class CounterHistory:
 
     @property
     def _period_j(self) -> float:
-        """The most that the GPU draws between two ticks, J."""
+        """Highest energy of the GPU between two ticks, J."""
         return self._max_w * self._period_s
 
     def _expected_s(self, early_s: float, late_s: float) -> float:
-        """Return when a tick fell: whole periods after the last, as far as the readings allow.
+        """Return the time of a tick: whole periods after the last one, within the readings.
 
-        Of several between two readings it is the latest; where that may have fallen just before
-        the second reading or a period sooner, the middle is the least wrong.
+        Of several ticks between two readings it is the latest. If that one may lie just before
+        the second reading or one period earlier, the middle has the smallest error.
         """
         last, period_s, middle_s = self._ticks[-1], self._period_s, (early_s + late_s) / 2
         if not last.is_dated:
@@ -222,7 +221,7 @@ class CounterHistory:
         return max(FROZEN_S, FROZEN_PERIODS * self._period_s)
 
     def _was_frozen(self, since: Tick) -> bool:
-        """Whether the counter stood although power flowed, or might have where nobody looked."""
+        """Whether the counter stopped while the GPU drew power, or while there was no reading."""
         if self._read_s - since.late_s <= self._frozen_after_s:
             return False
         ticked_s = self._read_s - 2 * self._period_s
@@ -239,11 +238,11 @@ class CounterHistory:
         energy_j = interpolate(a, b, at_s)
         if not b.after_hole:
             return self._bounded(energy_j, at_s, a, b)
-        # The tick itself is known, whatever came after it.
+        # The tick itself is known, even if a hole follows it.
         return self._bounded(energy_j, at_s, a) if at_s == a.at_s else _Edge(energy_j, math.inf)
 
     def _beyond(self, at_s: float) -> _Edge:
-        """Extrapolate: by the power readings, or at the last mean draw for a short while."""
+        """Extrapolate with the power readings, or for a short time with the last mean draw."""
         last = self._ticks[-1]
         if at_s == last.at_s:
             return self._bounded(last.energy_j, at_s, last)
@@ -256,10 +255,10 @@ class CounterHistory:
     def _bounded(
         self, energy_j: float, at_s: float, *around: Tick, is_covered: bool = True
     ) -> _Edge:
-        """Say how wrong the energy at an instant may be, and leave it as it is.
+        """Return an energy with its error bound, without a correction of the energy.
 
-        Where the bounds exclude it, a tick is dated wrongly. Moved into them it would move again
-        with the next tick, and windows that touch would not add up.
+        If the bounds exclude it, a tick has a wrong time. A correction would change again with
+        the next tick, and adjacent windows would not add up.
         """
         least_j = max(tick.least_j(at_s, self._max_w) for tick in around)
         most_j = min(tick.most_j(at_s, self._max_w) for tick in around)
@@ -272,7 +271,7 @@ class CounterHistory:
         return (b.energy_j - a.energy_j) / (b.at_s - a.at_s)
 
     def _hole_errors_j(self, start_s: float, end_s: float) -> tuple[float, ...]:
-        """Return how wrong the energy of each hole that the window touches may be, J."""
+        """Return the error bound of each hole that the window touches, J."""
         first = bisect.bisect_right(self._ticks, start_s, key=lambda tick: tick.at_s)
         last = bisect.bisect_left(self._ticks, end_s, key=lambda tick: tick.at_s)
         pairs = pairwise(self._ticks[max(0, first - 1) : last + 1])

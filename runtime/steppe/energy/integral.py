@@ -1,4 +1,4 @@
-"""Energy of a GPU without a counter: power readings summed over time."""
+"""Energy of a GPU without a counter: the integral of its power readings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.errors import DeviceError
 
-# No reading for longer than this, and the power in between is a guess, s.
+# After a longer gap between readings, the power in the gap is an estimate, s.
 LONGEST_GAP_S = 1.0
-# A reading above this share of the most the board draws is a broken sensor.
+# A reading above this multiple of the highest draw is a sensor fault.
 SPIKE_SHARE = 2.0
 # Share of the energy that part-time sampling may miss. Measured on emulated GPUs under changing
 # load: 15 % is the 95th percentile of the error of 1 s windows. An estimate, not a bound.
@@ -30,20 +30,20 @@ class _Reading:
 class PowerHistory:
     """Power readings of one GPU, summed by the trapezoid rule.
 
-    Not for a sensor that averages over seconds: it would answer for another window.
-    One thread may add while others ask.
+    Not for a sensor that averages over seconds: its readings belong to an earlier window.
+    One thread may add readings while others read windows.
     """
 
     def __init__(
         self, max_w: float, capacity: int = 4096, source: Quality = Quality.INTEGRATED
     ) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
-            max_w: The most that the GPU draws, W; readings above twice this are ignored.
-            capacity: Readings to remember at least.
-            source: What covered windows are labelled; `EMULATED` for emulated GPUs, whose
-                windows are all labelled so.
+            max_w: Highest draw of the GPU, W; readings above twice this are ignored.
+            capacity: Least number of readings that are kept.
+            source: Label of covered windows; with `EMULATED`, for emulated GPUs, all windows
+                have that label.
         """
         self._max_w = max_w
         self._capacity = capacity
@@ -57,7 +57,7 @@ class PowerHistory:
         return self._readings[-1].at_s if self._readings else -math.inf
 
     def add(self, now_s: float, power_w: float) -> bool:
-        """Remember a reading and return True; not a number, negative or absurd: return False."""
+        """Add a reading; return False if it is not a number, negative or implausible."""
         if not 0.0 <= power_w <= SPIKE_SHARE * self._max_w:
             return False
         with self._lock:
@@ -72,7 +72,7 @@ class PowerHistory:
             return bool(self._readings) and self._readings[0].at_s <= at_s
 
     def integral_at(self, at_s: float) -> float:
-        """Return the energy since the first reading, J; the last power holds for a short while.
+        """Return the energy since the first reading, J; the last power counts for a short time.
 
         Raises:
             DeviceError: No reading reaches so far back.

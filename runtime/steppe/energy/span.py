@@ -1,4 +1,4 @@
-"""How wrong the energy of windows that touch is, all together."""
+"""The error bound of adjacent energy windows together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import groupby
 from steppe.energy.window import Quality
 
 WRONG_AT_ENDS = frozenset({Quality.COUNTER, Quality.EMULATED})
-"""Windows whose error lies at their ends. One that is estimated has a hole inside, and where power
-was summed something may be missing all along: nothing cancels that."""
+"""Qualities whose error lies at the ends of a window. An estimated window has a hole inside, and an
+integrated one may miss energy anywhere, so their errors do not cancel."""
 
 
 def span_error_j(windows: Iterable[tuple[float, str]]) -> float:
     """Return a bound of the error of all windows together, J.
 
-    Where one window ends the next begins, so in a row of windows that are wrong at their ends only
-    the first and the last count.
+    Each window begins where the one before ends. In a row of windows with errors at their ends,
+    only the first and the last error count.
 
     Args:
         windows: Error, J, and quality of each; each begins where the one before it ends.

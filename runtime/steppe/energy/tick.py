@@ -1,4 +1,4 @@
-"""One publication of an energy counter, and what it says about the energy before and after."""
+"""One update of an energy counter, and the bounds that it gives."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ RESOLUTION_J = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One publication of the counter.
+    """One update of the counter.
 
     Attributes:
-        at_s: When it fell, as we believe.
-        early_s: It fell after this; minus infinity where we only saw its value.
-        late_s: It fell at or before this.
+        at_s: Best estimate of its time.
+        early_s: It came after this; minus infinity if only its value is known.
+        late_s: It came at or before this.
         energy_j: Energy since the first reading, J; rises although the counter may go back.
         drawn_j: Integral of the power readings up to it, J.
-        power_w: Power over some 25 ms that was read with it, W, where it was.
-        after_hole: Nothing connects it with the tick before.
+        power_w: Power over about 25 ms that was read with it, W; None if it was not read.
+        after_hole: Whether a hole separates it from the tick before.
     """
 
     at_s: float
@@ -36,7 +36,7 @@ class Tick:
 
     @property
     def is_dated(self) -> bool:
-        """Whether we saw it fall, and not just its value."""
+        """Whether the change was observed, and not only its value."""
         return not math.isinf(self.early_s)
 
     @property
@@ -73,7 +73,7 @@ def interpolate(a: Tick, b: Tick, at_s: float) -> float:
 
 
 def learned_period_s(ticks: Sequence[Tick], default_s: float) -> float:
-    """Return the time between two publications, s, though some may have gone unseen."""
+    """Return the time between two updates, s, even if some updates were missed."""
     gaps_s = [
         b.middle_s - a.middle_s for a, b in pairwise(ticks) if a.is_dated and not b.after_hole
     ]

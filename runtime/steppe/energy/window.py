@@ -1,4 +1,4 @@
-"""Energy between two instants, and how far it can be trusted."""
+"""Energy between two instants, with its quality and error."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from dataclasses import dataclass
 
 
 class Quality(enum.StrEnum):
-    """How joules were found, the best first; it travels with every number that is reported."""
+    """How joules were measured, best first; part of every reported energy."""
 
     COUNTER = "counter"
     """From an energy counter that covers the whole window; `error_j` is a bound."""
     INTEGRATED = "integrated"
-    """Power readings summed over time, where there is no counter."""
+    """From the integral of power readings, if there is no counter."""
     ESTIMATED = "estimated"
     """Part of the window has no trustworthy reading, or the GPU is shared."""
     EMULATED = "emulated"
-    """From an emulated GPU: says nothing about real hardware."""
+    """From an emulated GPU; no statement about real hardware."""
 
 
 def worst(qualities: Iterable[str]) -> Quality:
-    """Return how joules of all these qualities together were found; emulated if any are.
-
-    No joules at all are as good as counted.
-    """
+    """Return the worst of some qualities: emulated if any is; `counter` if there are none."""
     return max(map(Quality, qualities), key=list(Quality).index, default=Quality.COUNTER)
 
 
@@ -38,9 +35,9 @@ class EnergyWindow:
         energy_j: Best estimate of the energy, J.
         error_j: The true energy lies within `energy_j` plus or minus this, J. A bound where
             the counter covers the window, an estimate where power was integrated.
-        quality: How the energy was found.
-        wrong_inside: Whether the error lies not at its ends alone, so that the errors of windows
-            that touch add up: it has a hole, or power was summed.
+        quality: How the energy was measured.
+        wrong_inside: Whether the error is not at the ends alone, because of a hole or integrated
+            power; the errors of adjacent windows then add up.
     """
 
     start_s: float
