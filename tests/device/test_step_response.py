@@ -24,7 +24,8 @@ class Direct:
 
     def reset(self, uuid: str | None = None) -> None:
         for gpu in self._gpus.values() if uuid is None else [self._gpus[uuid]]:
-            gpu.reset_clock_limit()
+            if gpu.capabilities.has_clock_limit:
+                gpu.reset_clock_limit()
             gpu.set_power_limit(gpu.capabilities.default_power_limit_w or 0.0)
 
 
