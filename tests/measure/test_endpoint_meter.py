@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from steppe.energy.window import EnergyReading, Quality
 from steppe.errors import UsageError
 from steppe.measure.endpoint_meter import EndpointMeter
 
@@ -29,15 +30,15 @@ class FakeServer:
 def test_energy_counts_from_the_first_look_and_carries_its_source() -> None:
     server = FakeServer("emulated")
     meter = EndpointMeter("http://x:1/v1/", server.fetch, lambda: 0.0)
-    assert meter.read_at(10.0) == (20.0, 4.0, "emulated")
-    assert meter.read_at(20.0)[0] == 40.0
+    assert meter.read_at(10.0) == EnergyReading(10.0, 20.0, 4.0, Quality("emulated"))
+    assert meter.read_at(20.0).energy_j == 40.0
     assert set(server.urls) == {"http://x:1/metrics"}
     assert meter.source == "emulated"
 
 
 def test_a_real_counter_is_called_measured() -> None:
     meter = EndpointMeter("http://x:1", FakeServer("counter").fetch, lambda: 0.0)
-    assert (meter.source, meter.read_at(5.0)[2]) == ("measured", "counter")
+    assert (meter.source, meter.read_at(5.0).quality) == ("measured", "counter")
 
 
 def test_a_server_without_joules_is_refused() -> None:
@@ -77,7 +78,7 @@ def _answer_once(server: socket.socket, answer: bytes) -> None:
 @pytest.mark.parametrize("label", ["integrated", "estimated", "counter"])
 def test_the_server_says_how_its_joules_were_found(label: str) -> None:
     meter = EndpointMeter("http://x:1", FakeServer(label).fetch, lambda: 0.0)
-    assert (meter.source, meter.read_at(5.0)[2]) == ("measured", label)
+    assert (meter.source, meter.read_at(5.0).quality) == ("measured", label)
 
 
 @pytest.mark.parametrize(("label", "quality"), [("counter", "estimated"), ("emulated", "emulated")])
@@ -86,10 +87,10 @@ def test_a_counter_that_begins_anew_counts_from_zero_as_an_estimate(
 ) -> None:
     server = FakeServer(label)
     meter = EndpointMeter("http://x:1", server.fetch, lambda: 0.0)
-    assert meter.read_at(10.0) == (20.0, 4.0, label)
+    assert meter.read_at(10.0) == EnergyReading(10.0, 20.0, 4.0, Quality(label))
     server.joules = 5.0
-    assert meter.read_at(20.0) == (25.0, 1.0 + 20.0, quality)
-    assert meter.read_at(30.0) == (45.0, 4.0, label)
+    assert meter.read_at(20.0) == EnergyReading(20.0, 25.0, 1.0 + 20.0, Quality(quality))
+    assert meter.read_at(30.0) == EnergyReading(30.0, 45.0, 4.0, Quality(label))
 
 
 def test_each_counter_of_a_server_begins_anew_by_itself() -> None:
@@ -99,5 +100,5 @@ def test_each_counter_of_a_server_begins_anew_by_itself() -> None:
     )
     meter = EndpointMeter("http://x:1", lambda _: next(texts), lambda: 0.0)
     found = [meter.read_at(at_s) for at_s in (10.0, 20.0)]
-    assert [energy_j for energy_j, _, _ in found] == [52.0, 65.0]
-    assert [quality for _, _, quality in found] == ["estimated", "estimated"]
+    assert [reading.energy_j for reading in found] == [52.0, 65.0]
+    assert [reading.quality for reading in found] == ["estimated", "estimated"]

@@ -16,6 +16,7 @@ from rich.console import Console
 from steppe.cli import bench_serve
 from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_serve import serve_command
+from steppe.energy.window import EnergyReading, Quality
 from steppe.errors import DeviceError, UsageError
 from steppe.load import command
 from steppe.load.arrivals import Arrival
@@ -31,9 +32,9 @@ class FakeMeter:
     def __init__(self) -> None:
         self.joules = 0.0
 
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
+    def read_at(self, at_s: float) -> EnergyReading:
         self.joules += 50.0
-        return self.joules, 0.5, "counter"
+        return EnergyReading(at_s, self.joules, 0.5, Quality.COUNTER)
 
 
 def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
@@ -52,8 +53,8 @@ def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
 
 
 class SteadyMeter:
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
-        return 50.0 * at_s, 0.5, "counter"
+    def read_at(self, at_s: float) -> EnergyReading:
+        return EnergyReading(at_s, 50.0 * at_s, 0.5, Quality.COUNTER)
 
 
 def test_what_is_drawn_before_a_load_begins_is_not_its_energy() -> None:
@@ -63,7 +64,7 @@ def test_what_is_drawn_before_a_load_begins_is_not_its_energy() -> None:
         now[0] = 10.0
         log.begin()
         now[0] = 14.0
-    assert [cut.at_s for cut in log.cuts] == [10.0, 14.0]
+    assert [cut.time_s for cut in log.cuts] == [10.0, 14.0]
     assert log.energy(LoadResult("m", 0.0, 4.0, 0, ())).energy_j == 50.0 * 4.0
 
 
@@ -74,7 +75,7 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
     asked_s: list[float] = []
 
     class Meter(SteadyMeter):
-        def read_at(self, at_s: float) -> tuple[float, float, str]:
+        def read_at(self, at_s: float) -> EnergyReading:
             asked_s.append(at_s)
             return super().read_at(at_s)
 
@@ -114,7 +115,7 @@ class BusyMeter(SteadyMeter):
     def __init__(self, *refused: int) -> None:
         self.refused, self.asked = refused, 0
 
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
+    def read_at(self, at_s: float) -> EnergyReading:
         self.asked += 1
         if self.asked in self.refused:
             raise UsageError("no answer")
@@ -127,7 +128,7 @@ def test_a_reading_that_fails_within_a_load_is_left_out_and_others_follow() -> N
         log.begin()
         _wait_for(lambda: meter.asked > 4)
     assert len(log.cuts) == meter.asked - 2
-    span_s = log.cuts[-1].at_s - log.cuts[0].at_s
+    span_s = log.cuts[-1].time_s - log.cuts[0].time_s
     assert log.energy(LoadResult("m", 0.0, span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
 
 

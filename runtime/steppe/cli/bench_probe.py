@@ -15,6 +15,7 @@ from rich.table import Table
 
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
+from steppe.energy.meter import EnergyTotal
 from steppe.errors import UsageError
 from steppe.measure.probe.gpu_file import (
     ASSUMED_LINK_BPS,
@@ -41,7 +42,7 @@ from steppe.measure.sweep.point import THROTTLES
 from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
 from steppe.roofline.files import read_calibration
-from steppe.run.host_meter import BenchMeter, clock_setter, metering
+from steppe.run.host_meter import clock_setter, metering
 from steppe.run.probe_gpu import Loads, ProbeSubject, board_of, opened
 from steppe.run.sweep_rigs import provenance_of
 
@@ -86,7 +87,7 @@ class CardMeter:
     """
 
     card: NvmlGpu
-    joules: BenchMeter
+    joules: EnergyTotal
 
     def now_s(self) -> float:
         """Return the time, s."""
@@ -94,7 +95,7 @@ class CardMeter:
 
     def energy_j(self, at_s: float) -> float:
         """Return the energy until an instant just past, J; waits for the counter to cover it."""
-        return self.joules.read_at(at_s)[0]
+        return self.joules.read_at(at_s).energy_j
 
     def throttled(self) -> bool:
         """Tell whether heat or the board power limit holds the clock down now."""

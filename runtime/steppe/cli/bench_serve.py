@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.cli.bench_compare import SERVE_FILE
+from steppe.energy.meter import choose_gpus
 from steppe.errors import DeviceError, UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
@@ -33,7 +34,7 @@ from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
 from steppe.run.energy_log import EnergyLog, JouleReader
-from steppe.run.host_meter import choose_gpus, metering
+from steppe.run.host_meter import metering
 from steppe.run.need_gpus import needing_gpus
 from steppe.run.out_folders import NewFolder
 from steppe.run.sweep_rigs import provenance_of

@@ -51,3 +51,20 @@ class EnergyWindow:
     def mean_w(self) -> float:
         """Mean draw, W."""
         return self.energy_j / (self.end_s - self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyReading:
+    """One reading of a running total of energy.
+
+    Attributes:
+        time_s: The instant up to which the energy is known, s of the monotonic clock.
+        energy_j: Energy since the total began, J.
+        error_j: Error of the energy since the reading before, J.
+        quality: How the energy since the reading before was found.
+    """
+
+    time_s: float
+    energy_j: float
+    error_j: float
+    quality: Quality

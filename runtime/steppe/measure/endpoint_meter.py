@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 
-from steppe.energy.window import Quality
+from steppe.energy.window import EnergyReading, Quality
 from steppe.errors import UsageError
 
 METRIC = "steppe_energy_joules_total"
@@ -63,8 +63,8 @@ class EndpointMeter:
         """Whether the joules are `measured` or `emulated`."""
         return "emulated" if self._quality() is Quality.EMULATED else "measured"
 
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
-        """Return energy since the beginning, J; error since the last call, J; quality.
+    def read_at(self, at_s: float) -> EnergyReading:
+        """Return the energy since the meter began.
 
         The error is what may have been drawn in a control period at each end, at the mean draw.
         A counter that fell began anew at 0. What it counted last is lost: the error holds as much
@@ -83,7 +83,8 @@ class EndpointMeter:
         quality = self._quality()
         if is_anew and quality is not Quality.EMULATED:
             quality = Quality.ESTIMATED
-        return self._energy_j, 2 * TICK_S * self._mean_w + lost_j, str(quality)
+        error_j = 2 * TICK_S * self._mean_w + lost_j
+        return EnergyReading(at_s, self._energy_j, error_j, quality)
 
     def _read(self) -> dict[str, float]:
         """Return the counters by their labels, J."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from steppe.energy.span import span_error_j
+from steppe.energy.window import EnergyReading
 from steppe.errors import DeviceError, SteppeError
 from steppe.load.results import LoadResult
 from steppe.load.stream import Completed
@@ -20,25 +21,9 @@ from steppe.measure.serving import LoadEnergy, slices_of
 class JouleReader(Protocol):
     """Whatever counts joules."""
 
-    def read_at(self, at_s: float) -> tuple[float, float, str]:
-        """Return energy from the beginning until now, J; error since the last call, J; quality."""
+    def read_at(self, at_s: float) -> EnergyReading:
+        """Return the energy since the meter began, up to an instant just past."""
         ...
-
-
-class Cut(NamedTuple):
-    """One reading.
-
-    Attributes:
-        at_s: When, s.
-        energy_j: Energy since the beginning, J.
-        error_j: Error of the energy since the last reading, J.
-        quality: How that was found.
-    """
-
-    at_s: float
-    energy_j: float
-    error_j: float
-    quality: str
 
 
 @dataclass(slots=True)
@@ -58,7 +43,7 @@ class EnergyLog:
     meter: JouleReader
     every_s: float
     clock: Callable[[], float] = time.monotonic
-    cuts: list[Cut] = field(default_factory=list)
+    cuts: list[EnergyReading] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _end_error: SteppeError | None = None
@@ -99,7 +84,7 @@ class EnergyLog:
         first, last = self.cuts[0], self.cuts[-1]
         answers = [r.outcome for r in result.requests if isinstance(r.outcome, Completed)]
         tokens = [(a.first_s, a.last_s, a.output_tokens) for a in answers]
-        cuts = [(cut.at_s - first.at_s, cut.energy_j - first.energy_j) for cut in self.cuts]
+        cuts = [(cut.time_s - first.time_s, cut.energy_j - first.energy_j) for cut in self.cuts]
         error_j = span_error_j((cut.error_j, cut.quality) for cut in self.cuts[1:])
         return LoadEnergy(last.energy_j - first.energy_j, error_j, slices_of(cuts, tokens))
 
@@ -113,4 +98,4 @@ class EnergyLog:
                     self._cut(now_s)
 
     def _cut(self, at_s: float) -> None:
-        self.cuts.append(Cut(at_s, *self.meter.read_at(at_s)))
+        self.cuts.append(self.meter.read_at(at_s))

@@ -14,13 +14,13 @@ from typing import Any
 from steppe.device.nvml import NvmlGpu
 from steppe.emulator.environment import activate, remove_state
 from steppe.emulator.library import Emulator
+from steppe.energy.meter import choose_gpus
 from steppe.errors import ConfigError, InstallError
 from steppe.fleet.stale_runs import gpus_file
 from steppe.measure.probe.gpu_file import Board, Rates, nominal_rates
 from steppe.measure.probe.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
 from steppe.measure.sweep.gpu_watch import GpuWatch
 from steppe.roofline.files import read_gpu_spec
-from steppe.run.host_meter import choose_gpus
 from steppe.run.need_gpus import needing_gpus
 from steppe.run.sweep_rigs import refuse_shared
 

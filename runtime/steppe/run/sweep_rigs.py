@@ -15,6 +15,7 @@ from steppe.config import RunConfig
 from steppe.device.inventory import has_admin_capability, measure_periods
 from steppe.device.nvml import NvmlGpu
 from steppe.energy.gpu_meters import best_quality
+from steppe.energy.meter import REST_S, EnergyTotal, choose_gpus
 from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
@@ -31,9 +32,6 @@ from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.run.host_meter import (
-    REST_S,
-    BenchMeter,
-    choose_gpus,
     clock_setter,
     counter_period_s,
     metering,
@@ -263,6 +261,6 @@ def url_ready(asked: UrlAsked) -> Generator[Ready]:
         )
 
 
-def _idle_w(meter: BenchMeter) -> float:
+def _idle_w(meter: EnergyTotal) -> float:
     time.sleep(SETTLE_S)
     return meter.mean_w()

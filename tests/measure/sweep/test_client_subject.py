@@ -4,6 +4,7 @@ from array import array
 
 import pytest
 
+from steppe.energy.window import EnergyReading, Quality
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
 from steppe.load.replay import ReplayOptions, ReplayProgress
@@ -13,8 +14,8 @@ from steppe.measure.sweep.client_subject import ClientSubject, TokenTally
 
 
 class FakeMeter:
-    def read(self) -> tuple[float, float, float, str]:
-        return 7.0, 100.0, 0.5, "counter"
+    def read(self) -> EnergyReading:
+        return EnergyReading(7.0, 100.0, 0.5, Quality.COUNTER)
 
 
 def ended(chunks: int, tokens: int) -> RequestResult:

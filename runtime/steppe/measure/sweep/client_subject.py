@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from steppe.energy.window import EnergyReading
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
 from steppe.load.replay import ReplayOptions, ReplayProgress
@@ -26,8 +27,8 @@ from steppe.measure.sweep.saturate import Saturation, saturated
 class JouleMeter(Protocol):
     """Energy of the server's GPUs."""
 
-    def read(self) -> tuple[float, float, float, str]:
-        """Return time, s; energy since the first call, J; error since the last, J; quality."""
+    def read(self) -> EnergyReading:
+        """Return the energy up to the last instant that is known."""
         ...
 
 
@@ -129,9 +130,19 @@ class ClientSubject:
 
     def reading(self) -> ClientReading:
         """Return totals and state now."""
-        time_s, energy_j, error_j, quality = self._meter.read()
+        energy = self._meter.read()
         prompt, output, most = self._tally.take()
-        return ClientReading(time_s, energy_j, error_j, quality, 0, prompt, output, most, 0)
+        return ClientReading(
+            time_s=energy.time_s,
+            energy_j=energy.energy_j,
+            error_j=energy.error_j,
+            quality=energy.quality,
+            steps=0,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            running=most,
+            waiting=0,
+        )
 
     @contextmanager
     def saturate(
