@@ -14,6 +14,7 @@ import pytest
 
 from steppe.agent import server as agent_module
 from steppe.agent.connection import AgentConnection
+from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import AskStatus
@@ -49,7 +50,7 @@ class FullHouse:
 class Door:
     """A door that the agent stands behind once it is opened."""
 
-    def __init__(self, path: Path, host_limits: Any) -> None:
+    def __init__(self, path: Path, host_limits: HostLimits) -> None:
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
@@ -77,7 +78,9 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path: Path, host_limits: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+def door(
+    tmp_path: Path, host_limits: HostLimits, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Door]:
     monkeypatch.setattr(agent_module, "_CREDENTIALS", Strangers())
     made = Door(tmp_path / "agent.sock", host_limits)
     yield made

@@ -12,7 +12,9 @@ from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
+from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_server import LeaseServer, Peer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import (
@@ -50,7 +52,7 @@ FREE = (None, 700.0)
 class Site:
     """A desk with a holder, on two H100."""
 
-    def __init__(self, node: Any, host_limits: Any) -> None:
+    def __init__(self, node: EmulatedNode, host_limits: HostLimits) -> None:
         self.node, self.host_limits = node, host_limits
         self.desk = LeaseServer(host_limits, Restore(), LEASE_S)
         self.uuid = host_limits.gpus[node.h100].held.uuid
@@ -84,7 +86,7 @@ class Site:
 
 
 @pytest.fixture
-def site(node: Any, host_limits: Any) -> Site:
+def site(node: EmulatedNode, host_limits: HostLimits) -> Site:
     return Site(node, host_limits)
 
 

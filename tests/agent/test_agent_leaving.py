@@ -7,10 +7,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent import connection
 from steppe.agent.child_process import AgentProcess, start_agent
@@ -26,7 +26,7 @@ SET_CLOCK, RESET_CLOCK = "nvmlDeviceSetGpuLockedClocks", "nvmlDeviceResetGpuLock
 
 
 @pytest.fixture
-def agent(node: Any, tmp_path: Path) -> Iterator[AgentProcess]:
+def agent(node: EmulatedNode, tmp_path: Path) -> Iterator[AgentProcess]:
     node.emulator.use_virtual_clock(False)
     lease_file = tmp_path / "lease.json"
     with start_agent(
@@ -37,7 +37,7 @@ def agent(node: Any, tmp_path: Path) -> Iterator[AgentProcess]:
             os.kill(started.pid, signal.SIGKILL)
 
 
-def refuse_to_undo(node: Any, client: AgentClient, count: int | None = None) -> None:
+def refuse_to_undo(node: EmulatedNode, client: AgentClient, count: int | None = None) -> None:
     """Limit a clock, and have the GPU refuse to give it back."""
     client.set_clock_limit(open_gpus()[node.h100].uuid, 900)
     timeout = pynvml.NVML_ERROR_TIMEOUT
@@ -45,7 +45,7 @@ def refuse_to_undo(node: Any, client: AgentClient, count: int | None = None) -> 
 
 
 def test_an_agent_stays_until_what_a_gpu_refused_in_passing_is_undone(
-    node: Any, agent: AgentProcess, tmp_path: Path
+    node: EmulatedNode, agent: AgentProcess, tmp_path: Path
 ) -> None:
     client = AgentClient(agent.socket, LEASE_S)
     refuse_to_undo(node, client, ATTEMPTS)
@@ -58,7 +58,7 @@ def test_an_agent_stays_until_what_a_gpu_refused_in_passing_is_undone(
 
 @pytest.mark.slow
 def test_an_agent_told_to_stop_says_which_limit_stays(
-    node: Any, agent: AgentProcess, tmp_path: Path
+    node: EmulatedNode, agent: AgentProcess, tmp_path: Path
 ) -> None:
     client = AgentClient(agent.socket, LEASE_S)
     refuse_to_undo(node, client)
@@ -71,7 +71,7 @@ def test_an_agent_told_to_stop_says_which_limit_stays(
 
 
 def test_an_agent_that_a_slow_gpu_held_up_stays_for_its_holder_that_calls_again(
-    node: Any, agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
+    node: EmulatedNode, agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = open_gpus()[node.h100].uuid
     with monkeypatch.context() as impatient:

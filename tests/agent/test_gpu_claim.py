@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent import gpu_claim
 from steppe.agent.gpu_claim import GpuClaim
@@ -35,12 +35,12 @@ class Agents:
 
 
 @pytest.fixture
-def agents(node: Any, tmp_path: Path) -> Iterator[Agents]:
+def agents(node: EmulatedNode, tmp_path: Path) -> Iterator[Agents]:
     with ExitStack() as stack:
         yield Agents(tmp_path, stack)
 
 
-def test_a_gpu_has_the_limits_of_one_agent_at_a_time(node: Any, agents: Agents) -> None:
+def test_a_gpu_has_the_limits_of_one_agent_at_a_time(node: EmulatedNode, agents: Agents) -> None:
     first, second = agents.first.gpus[node.h100], agents.second.gpus[node.h100]
     first.request_clock_limit(600, node.now_s)
     first.set_power_limit(300.0)
@@ -56,7 +56,9 @@ def test_a_gpu_has_the_limits_of_one_agent_at_a_time(node: Any, agents: Agents) 
     assert node.truth(node.spare).clock_lock_mhz == (210, 1500)
 
 
-def test_a_gpu_without_limits_is_there_for_the_next_agent(node: Any, agents: Agents) -> None:
+def test_a_gpu_without_limits_is_there_for_the_next_agent(
+    node: EmulatedNode, agents: Agents
+) -> None:
     first, second = agents.first.gpus[node.h100], agents.second.gpus[node.h100]
     first.set_power_limit(300.0)
     agents.first.undo(node.now_s)
@@ -65,7 +67,9 @@ def test_a_gpu_without_limits_is_there_for_the_next_agent(node: Any, agents: Age
     assert node.truth().power_limit_w == 700
 
 
-def test_a_limit_that_was_refused_keeps_no_other_agent_away(node: Any, agents: Agents) -> None:
+def test_a_limit_that_was_refused_keeps_no_other_agent_away(
+    node: EmulatedNode, agents: Agents
+) -> None:
     unsupported = pynvml.NVML_ERROR_NOT_SUPPORTED
     node.emulator.inject("nvmlDeviceSetGpuLockedClocks", error=unsupported, index=node.h100)
     with pytest.raises(NotSupportedError):
@@ -75,7 +79,7 @@ def test_a_limit_that_was_refused_keeps_no_other_agent_away(node: Any, agents: A
 
 
 def test_what_a_dead_agent_left_is_not_undone_while_another_limits_the_gpu(
-    node: Any, agents: Agents
+    node: EmulatedNode, agents: Agents
 ) -> None:
     agents.first.gpus[node.h100].request_clock_limit(600, node.now_s)
     agents.kill_first()
@@ -88,7 +92,7 @@ def test_what_a_dead_agent_left_is_not_undone_while_another_limits_the_gpu(
 
 
 def test_each_emulation_has_gpus_of_its_own(
-    node: Any, agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: EmulatedNode, agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = agents.first.gpus[node.h100]
     gpu.request_clock_limit(600, node.now_s)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits, undo_lease
 from steppe.agent.lease_file import HeldLimits, owned_lease_file, read_lease_file
@@ -17,7 +17,9 @@ SET_CLOCK = "nvmlDeviceSetGpuLockedClocks"
 RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 
 
-def test_a_clock_limit_is_set_and_written_down(node: Any, host_limits: Any, tmp_path: Path) -> None:
+def test_a_clock_limit_is_set_and_written_down(
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
+) -> None:
     gpu = host_limits.gpus[node.h100]
     assert gpu.request_clock_limit(907, node.now_s) == 900
     node.wait(0.1)
@@ -26,7 +28,9 @@ def test_a_clock_limit_is_set_and_written_down(node: Any, host_limits: Any, tmp_
     assert left == (HeldLimits(gpu.held.uuid, clock_mhz=900),)
 
 
-def test_a_limit_that_is_in_force_is_not_set_again(node: Any, host_limits: Any) -> None:
+def test_a_limit_that_is_in_force_is_not_set_again(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     for _ in range(5):
         gpu.request_clock_limit(900, node.now_s)
@@ -37,7 +41,7 @@ def test_a_limit_that_is_in_force_is_not_set_again(node: Any, host_limits: Any) 
 
 
 def test_a_second_change_within_a_second_waits_and_the_latest_wins(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)
@@ -53,14 +57,16 @@ def test_a_second_change_within_a_second_waits_and_the_latest_wins(
     assert node.truth().clock_sets == 2
 
 
-def test_gpus_are_paced_apart(node: Any, host_limits: Any) -> None:
+def test_gpus_are_paced_apart(node: EmulatedNode, host_limits: HostLimits) -> None:
     for index in (node.h100, node.spare):
         host_limits.gpus[index].request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == node.truth(node.spare).clock_lock_mhz
 
 
-def test_a_limit_is_confirmed_once_the_clock_obeys(node: Any, host_limits: Any) -> None:
+def test_a_limit_is_confirmed_once_the_clock_obeys(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     node.work(2.0)
     gpu.request_clock_limit(900, node.now_s)
@@ -71,7 +77,9 @@ def test_a_limit_is_confirmed_once_the_clock_obeys(node: Any, host_limits: Any) 
     assert gpu.is_confirmed
 
 
-def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, host_limits: Any) -> None:
+def test_a_lock_that_somebody_else_lifted_is_set_again(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     node.work(2.0)
     gpu.request_clock_limit(900, node.now_s)
@@ -79,7 +87,7 @@ def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, host_limits: A
     node.open().reset_clock_limit()
     node.wait(1.0)
     host_limits.check(node.now_s)
-    assert "limited to 900 MHz" in gpu.fault
+    assert "limited to 900 MHz" in (gpu.fault or "")
     node.wait(0.2)
     host_limits.check(node.now_s)
     assert node.truth().clock_lock_mhz == (210, 900)
@@ -87,7 +95,10 @@ def test_a_lock_that_somebody_else_lifted_is_set_again(node: Any, host_limits: A
 
 
 def test_a_lifted_lock_that_cannot_be_set_again_is_tried_once_a_second_and_logged_once(
-    node: Any, host_limits: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node: EmulatedNode,
+    host_limits: HostLimits,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     node.work(2.0)
@@ -108,7 +119,9 @@ def test_a_lifted_lock_that_cannot_be_set_again_is_tried_once_a_second_and_logge
     assert gpu.fault == "no"
 
 
-def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, host_limits: Any) -> None:
+def test_undo_goes_back_to_the_power_limit_that_was_there(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     node.open().set_power_limit(500)
     gpu = host_limits.gpus[node.h100]
     gpu.set_power_limit(300)
@@ -121,7 +134,9 @@ def test_undo_goes_back_to_the_power_limit_that_was_there(node: Any, host_limits
     assert host_limits.held == ()
 
 
-def test_undo_is_never_paced_and_forgets_what_waited(node: Any, host_limits: Any) -> None:
+def test_undo_is_never_paced_and_forgets_what_waited(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)
     gpu.request_clock_limit(600, node.now_s)
@@ -132,7 +147,9 @@ def test_undo_is_never_paced_and_forgets_what_waited(node: Any, host_limits: Any
     assert node.truth().clock_lock_mhz is None
 
 
-def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, host_limits: Any) -> None:
+def test_gpus_that_we_did_not_touch_stay_as_they_are(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     node.open(node.spare).set_clock_limit(1200)
     host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     host_limits.undo(node.now_s)
@@ -140,7 +157,9 @@ def test_gpus_that_we_did_not_touch_stay_as_they_are(node: Any, host_limits: Any
     assert node.truth(node.spare).clock_lock_mhz == (210, 1200)
 
 
-def test_a_wish_that_failed_can_be_wished_again(node: Any, host_limits: Any) -> None:
+def test_a_wish_that_failed_can_be_wished_again(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
     with pytest.raises(TransientDeviceError):
@@ -152,7 +171,9 @@ def test_a_wish_that_failed_can_be_wished_again(node: Any, host_limits: Any) -> 
     assert gpu.fault is None
 
 
-def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, host_limits: Any) -> None:
+def test_one_gpu_that_refuses_does_not_keep_the_others_limited(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     for index in (node.h100, node.spare):
         host_limits.gpus[index].request_clock_limit(900, node.now_s)
         host_limits.gpus[index].set_power_limit(300)
@@ -164,10 +185,12 @@ def test_one_gpu_that_refuses_does_not_keep_the_others_limited(node: Any, host_l
     assert host_limits.held == (HeldLimits(host_limits.gpus[0].held.uuid, clock_mhz=900),)
     node.emulator.clear_faults()
     host_limits.undo(node.now_s)
-    assert host_limits.held == ()
+    assert len(host_limits.held) == 0
 
 
-def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, host_limits: Any) -> None:
+def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     for index in (node.h100, node.spare):
         host_limits.gpus[index].request_clock_limit(900, node.now_s)
     node.emulator.set_alive(node.h100, False)
@@ -176,10 +199,12 @@ def test_a_gpu_that_fell_off_the_bus_does_not_stop_the_keeper(node: Any, host_li
     host_limits.undo(node.now_s)
     node.wait(0.1)
     assert node.truth(node.spare).clock_lock_mhz is None
-    assert "lost" in host_limits.gpus[node.h100].fault.lower()
+    assert "lost" in (host_limits.gpus[node.h100].fault or "").lower()
 
 
-def test_a_floor_lowers_only_what_somebody_wanted_limited(node: Any, host_limits: Any) -> None:
+def test_a_floor_lowers_only_what_somebody_wanted_limited(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     host_limits.gpus[node.h100].request_clock_limit(1500, node.now_s)
     host_limits.lower(ClockFloor(300), node.now_s)
     node.wait(0.1)
@@ -187,7 +212,7 @@ def test_a_floor_lowers_only_what_somebody_wanted_limited(node: Any, host_limits
     assert node.truth(node.spare).clock_lock_mhz is None
 
 
-def test_a_floor_never_raises_a_limit(node: Any, host_limits: Any) -> None:
+def test_a_floor_never_raises_a_limit(node: EmulatedNode, host_limits: HostLimits) -> None:
     host_limits.gpus[node.h100].request_clock_limit(300, node.now_s)
     host_limits.gpus[node.spare].set_power_limit(250)
     host_limits.lower(ClockFloor(900), node.now_s)
@@ -197,16 +222,18 @@ def test_a_floor_never_raises_a_limit(node: Any, host_limits: Any) -> None:
     assert node.truth(node.spare).power_limit_w == 250
 
 
-def test_a_floor_passes_over_a_gpu_without_that_knob(node: Any, host_limits: Any) -> None:
+def test_a_floor_passes_over_a_gpu_without_that_knob(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     host_limits.gpus[node.p40].set_power_limit(200)
     host_limits.gpus[node.h100].request_clock_limit(1500, node.now_s)
     host_limits.lower(ClockFloor(300), node.now_s)
     node.wait(0.1)
     assert node.truth(node.h100).clock_lock_mhz == (210, 300)
-    assert "no clock limit" in host_limits.gpus[node.p40].fault
+    assert "no clock limit" in (host_limits.gpus[node.p40].fault or "")
 
 
-def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path) -> None:
+def test_a_new_keeper_undoes_what_its_predecessor_left(node: EmulatedNode, tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
         before = HostLimits(open_gpus(), file)
@@ -220,7 +247,9 @@ def test_a_new_keeper_undoes_what_its_predecessor_left(node: Any, tmp_path: Path
     assert read_lease_file(path) == ()
 
 
-def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: Path) -> None:
+def test_one_command_undoes_the_lease_file_of_a_dead_agent(
+    node: EmulatedNode, tmp_path: Path
+) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
         HostLimits(open_gpus(), file).gpus[node.h100].request_clock_limit(900, node.now_s)
@@ -232,7 +261,7 @@ def test_one_command_undoes_the_lease_file_of_a_dead_agent(node: Any, tmp_path: 
 
 
 def test_a_gpu_that_cannot_be_opened_keeps_no_other_from_being_undone(
-    node: Any, tmp_path: Path
+    node: EmulatedNode, tmp_path: Path
 ) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
@@ -247,7 +276,9 @@ def test_a_gpu_that_cannot_be_opened_keeps_no_other_from_being_undone(
     assert [limits.clock_mhz for limits in read_lease_file(path)] == [900]
 
 
-def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(node: Any, tmp_path: Path) -> None:
+def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(
+    node: EmulatedNode, tmp_path: Path
+) -> None:
     path = tmp_path / "lease.json"
     with owned_lease_file(path) as file:
         file.write((HeldLimits("GPU-elsewhere", clock_mhz=900),))
@@ -255,6 +286,8 @@ def test_limits_of_a_gpu_that_is_not_there_stay_in_the_file(node: Any, tmp_path:
     assert json.loads(path.read_text())["gpus"][0]["uuid"] == "GPU-elsewhere"
 
 
-def test_an_unknown_gpu_is_named_with_those_there_are(node: Any, host_limits: Any) -> None:
+def test_an_unknown_gpu_is_named_with_those_there_are(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     with pytest.raises(AgentError, match="asked for GPU GPU-x, found GPU-"):
         host_limits.gpu("GPU-x")

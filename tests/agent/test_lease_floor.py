@@ -6,6 +6,7 @@ from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_server import LeaseServer, Peer
@@ -20,7 +21,7 @@ CLOCK_FLOOR, POWER_FLOOR = Floor(ClockFloor(300)), Floor(PowerFloor(200.0))
 class Site:
     """A desk whose holder has an H100 at 900 MHz and 300 W."""
 
-    def __init__(self, node: Any, host_limits: HostLimits, loss: LossPolicy) -> None:
+    def __init__(self, node: EmulatedNode, host_limits: HostLimits, loss: LossPolicy) -> None:
         self.node, self.gpu = node, host_limits.gpus[node.h100]
         self.desk = LeaseServer(host_limits, loss, LEASE_S)
         self.say(TakeLease(LEASE_S))
@@ -53,7 +54,7 @@ class Site:
     ],
 )
 def test_a_floor_that_was_refused_is_tried_again_and_meanwhile_shows(
-    node: Any, host_limits: Any, loss: LossPolicy, setter: str
+    node: EmulatedNode, host_limits: HostLimits, loss: LossPolicy, setter: str
 ) -> None:
     site = Site(node, host_limits, loss)
     node.emulator.inject(setter, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
@@ -70,17 +71,19 @@ def test_a_floor_that_was_refused_is_tried_again_and_meanwhile_shows(
 
 
 def test_a_gpu_without_the_knob_of_the_floor_is_not_asked_again(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     site = Site(node, host_limits, CLOCK_FLOOR)
     p40 = host_limits.gpus[node.p40]
     site.say(SetPowerLimit(p40.held.uuid, 200.0))
     site.lose()
     assert site.desk.is_settled(node.now_s, retry_s=60.0)
-    assert "no clock limit" in p40.fault
+    assert "no clock limit" in (p40.fault or "")
 
 
-def test_a_power_floor_ends_when_a_new_holder_limits_the_clock(node: Any, host_limits: Any) -> None:
+def test_a_power_floor_ends_when_a_new_holder_limits_the_clock(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     site = Site(node, host_limits, POWER_FLOOR)
     site.lose()
     site.say(TakeLease(LEASE_S), NEXT)
@@ -90,7 +93,7 @@ def test_a_power_floor_ends_when_a_new_holder_limits_the_clock(node: Any, host_l
 
 
 def test_a_power_floor_ends_only_once_the_clock_limit_is_in_force(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     site = Site(node, host_limits, POWER_FLOOR)
     spare = host_limits.gpus[node.spare].held.uuid
@@ -107,7 +110,7 @@ def test_a_power_floor_ends_only_once_the_clock_limit_is_in_force(
 
 
 def test_a_power_floor_that_could_not_be_lifted_when_due_is_tried_again(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     site = Site(node, host_limits, POWER_FLOOR)
     spare = host_limits.gpus[node.spare]
@@ -131,7 +134,7 @@ def test_a_power_floor_that_could_not_be_lifted_when_due_is_tried_again(
 
 
 def test_a_power_limit_of_a_new_holder_takes_the_place_of_a_floor(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     site = Site(node, host_limits, POWER_FLOOR)
     site.lose()
@@ -142,7 +145,7 @@ def test_a_power_limit_of_a_new_holder_takes_the_place_of_a_floor(
 
 
 def test_a_clock_that_a_floor_holds_down_is_not_called_confirmed(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     site = Site(node, host_limits, POWER_FLOOR)
     node.work(0.5)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_server import LeaseServer, Peer
@@ -39,7 +40,7 @@ RESET_CLOCK = "nvmlDeviceResetGpuLockedClocks"
 class Desk:
     """A desk, and a controller that has the lease and an H100 at 900 MHz and 300 W."""
 
-    def __init__(self, node: Any, host_limits: HostLimits, loss: LossPolicy) -> None:
+    def __init__(self, node: EmulatedNode, host_limits: HostLimits, loss: LossPolicy) -> None:
         self.node = node
         self.desk = LeaseServer(host_limits, loss, LEASE_S)
         self.uuid = host_limits.gpus[node.h100].held.uuid
@@ -69,11 +70,11 @@ FREE = (None, 700.0)
 LIMITED = (900, 300.0)
 
 
-def test_the_holder_may_set_limits(node: Any, host_limits: Any) -> None:
+def test_the_holder_may_set_limits(node: EmulatedNode, host_limits: HostLimits) -> None:
     assert Desk(node, host_limits, Restore()).limits() == LIMITED
 
 
-def test_nobody_else_may(node: Any, host_limits: Any) -> None:
+def test_nobody_else_may(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     assert desk.say(SetClockLimit(desk.uuid, 300), BOB) == NotHolder(ALICE.pid)
     assert desk.say(ResetLimits(None), BOB) == NotHolder(ALICE.pid)
@@ -81,7 +82,7 @@ def test_nobody_else_may(node: Any, host_limits: Any) -> None:
     assert desk.limits() == LIMITED
 
 
-def test_anyone_may_ask_for_the_status(node: Any, host_limits: Any) -> None:
+def test_anyone_may_ask_for_the_status(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     status = desk.say(AskStatus(), BOB)
     assert isinstance(status, AgentStatus)
@@ -91,7 +92,7 @@ def test_anyone_may_ask_for_the_status(node: Any, host_limits: Any) -> None:
     assert status.loss == "restore"
 
 
-def test_a_holder_that_speaks_keeps_the_lease(node: Any, host_limits: Any) -> None:
+def test_a_holder_that_speaks_keeps_the_lease(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     for _ in range(5):
         desk.wait(0.8 * LEASE_S)
@@ -99,37 +100,45 @@ def test_a_holder_that_speaks_keeps_the_lease(node: Any, host_limits: Any) -> No
     assert desk.limits() == LIMITED
 
 
-def test_a_silent_holder_loses_the_lease_and_its_limits(node: Any, host_limits: Any) -> None:
+def test_a_silent_holder_loses_the_lease_and_its_limits(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Restore())
     desk.wait(LEASE_S)
     assert desk.limits() == FREE
     assert desk.say(Heartbeat()) == NotHolder(None)
 
 
-def test_nobody_can_take_a_longer_lease_than_the_site_allows(node: Any, host_limits: Any) -> None:
+def test_nobody_can_take_a_longer_lease_than_the_site_allows(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = LeaseServer(host_limits, Restore(), LEASE_S)
     assert desk.answer(TakeLease(3600.0), ALICE, 0.0) == Accepted(LEASE_S)
 
 
 def test_a_holder_that_takes_the_lease_again_is_told_how_long_it_has(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     assert Desk(node, host_limits, Restore()).say(TakeLease(3600.0)) == Accepted(LEASE_S)
 
 
-def test_a_closed_connection_is_death_at_once(node: Any, host_limits: Any) -> None:
+def test_a_closed_connection_is_death_at_once(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     desk.leave()
     assert desk.limits() == FREE
 
 
-def test_the_end_of_another_connection_changes_nothing(node: Any, host_limits: Any) -> None:
+def test_the_end_of_another_connection_changes_nothing(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Restore())
     desk.leave(BOB)
     assert desk.limits() == LIMITED
 
 
-def test_a_release_undoes_everything_and_frees_the_lease(node: Any, host_limits: Any) -> None:
+def test_a_release_undoes_everything_and_frees_the_lease(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Floor(ClockFloor(300)))
     desk.say(Release())
     desk.leave()
@@ -137,7 +146,9 @@ def test_a_release_undoes_everything_and_frees_the_lease(node: Any, host_limits:
     assert desk.say(TakeLease(LEASE_S), BOB) == Accepted(LEASE_S)
 
 
-def test_a_reset_undoes_one_gpu_and_keeps_the_lease(node: Any, host_limits: Any) -> None:
+def test_a_reset_undoes_one_gpu_and_keeps_the_lease(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Restore())
     other = host_limits.gpus[node.spare].held.uuid
     desk.say(SetClockLimit(other, 600))
@@ -147,7 +158,9 @@ def test_a_reset_undoes_one_gpu_and_keeps_the_lease(node: Any, host_limits: Any)
     assert desk.say(Heartbeat()) == Done()
 
 
-def test_a_floor_holds_until_a_new_holder_releases(node: Any, host_limits: Any) -> None:
+def test_a_floor_holds_until_a_new_holder_releases(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Floor(ClockFloor(300)))
     desk.leave()
     assert desk.limits() == (300, 300.0)
@@ -158,7 +171,9 @@ def test_a_floor_holds_until_a_new_holder_releases(node: Any, host_limits: Any) 
     assert desk.limits() == FREE
 
 
-def test_hold_keeps_the_limits_and_then_goes_down(node: Any, host_limits: Any) -> None:
+def test_hold_keeps_the_limits_and_then_goes_down(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(29.0)
@@ -169,7 +184,9 @@ def test_hold_keeps_the_limits_and_then_goes_down(node: Any, host_limits: Any) -
     assert desk.desk.is_settled(node.now_s, 60.0)
 
 
-def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, host_limits: Any) -> None:
+def test_a_controller_that_comes_back_in_time_finds_its_limits(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(10.0)
@@ -180,7 +197,7 @@ def test_a_controller_that_comes_back_in_time_finds_its_limits(node: Any, host_l
     assert desk.limits() == LIMITED
 
 
-def test_a_limit_that_waits_is_set_when_due(node: Any, host_limits: Any) -> None:
+def test_a_limit_that_waits_is_set_when_due(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     assert desk.say(SetClockLimit(desk.uuid, 600)) == Accepted(600)
     assert desk.desk.wake_s <= node.now_s + LEASE_S
@@ -190,7 +207,9 @@ def test_a_limit_that_waits_is_set_when_due(node: Any, host_limits: Any) -> None
     assert desk.limits()[0] == 600
 
 
-def test_a_limit_that_waits_dies_with_its_holder(node: Any, host_limits: Any) -> None:
+def test_a_limit_that_waits_dies_with_its_holder(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, HoldThenFloor(30.0, ClockFloor(210)))
     desk.say(SetClockLimit(desk.uuid, 1980))
     desk.leave()
@@ -198,7 +217,7 @@ def test_a_limit_that_waits_dies_with_its_holder(node: Any, host_limits: Any) ->
     assert desk.limits()[0] == 900
 
 
-def test_an_undo_that_failed_is_tried_again(node: Any, host_limits: Any) -> None:
+def test_an_undo_that_failed_is_tried_again(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=999, index=node.h100, count=3)
     desk.leave()
@@ -208,7 +227,7 @@ def test_an_undo_that_failed_is_tried_again(node: Any, host_limits: Any) -> None
 
 
 def test_what_a_gpu_refuses_to_undo_is_told_and_waited_for_but_not_for_ever(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
@@ -224,7 +243,9 @@ def test_what_a_gpu_refuses_to_undo_is_told_and_waited_for_but_not_for_ever(
     assert desk.limits() == FREE
 
 
-def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, host_limits: Any) -> None:
+def test_a_limit_that_is_to_be_undone_is_not_set_again(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Restore())
     node.work(1.0)
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
@@ -238,14 +259,16 @@ def test_a_limit_that_is_to_be_undone_is_not_set_again(node: Any, host_limits: A
 
 
 @pytest.mark.parametrize("loss", [Restore(), Floor(ClockFloor(210))])
-def test_told_to_stop_everything_is_undone(node: Any, host_limits: Any, loss: LossPolicy) -> None:
+def test_told_to_stop_everything_is_undone(
+    node: EmulatedNode, host_limits: HostLimits, loss: LossPolicy
+) -> None:
     desk = Desk(node, host_limits, loss)
     desk.desk.free(node.now_s)
     assert desk.limits() == FREE
 
 
 def test_without_privilege_the_lease_is_refused_with_the_reason(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     node.set_privilege(False)
     answer = LeaseServer(host_limits, Restore(), LEASE_S).answer(TakeLease(LEASE_S), ALICE, 0.0)
@@ -253,7 +276,9 @@ def test_without_privilege_the_lease_is_refused_with_the_reason(
     assert answer.error == "NoPermissionError"
 
 
-def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, host_limits: Any) -> None:
+def test_a_refused_request_keeps_the_lease_and_the_limits(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     desk = Desk(node, host_limits, Restore())
     answer = desk.say(SetClockLimit("GPU-x", 600))
     assert isinstance(answer, RefusedAnswer)
@@ -263,7 +288,7 @@ def test_a_refused_request_keeps_the_lease_and_the_limits(node: Any, host_limits
 
 
 def test_an_undo_that_failed_is_tried_again_although_the_next_client_holds_the_lease(
-    node: Any, host_limits: Any
+    node: EmulatedNode, host_limits: HostLimits
 ) -> None:
     desk = Desk(node, host_limits, Restore())
     node.emulator.inject(RESET_CLOCK, error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100)
@@ -278,7 +303,7 @@ def test_an_undo_that_failed_is_tried_again_although_the_next_client_holds_the_l
 
 
 def test_what_a_gpu_does_not_let_go_is_tried_once_a_second_under_the_next_client(
-    node: Any, host_limits: Any, monkeypatch: pytest.MonkeyPatch
+    node: EmulatedNode, host_limits: HostLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = Desk(node, host_limits, Restore())
     tried: list[float] = []

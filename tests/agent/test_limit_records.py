@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
+from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_file import read_lease_file
 from steppe.errors import AgentError, NoPermissionError, TransientDeviceError
 
@@ -17,7 +18,7 @@ DRAFT = "lease.json.draft"
 
 
 def test_the_record_is_on_disk_before_the_setter_is_called(
-    node: Any, host_limits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     seen: list[int | None] = []
@@ -31,16 +32,20 @@ def test_the_record_is_on_disk_before_the_setter_is_called(
     assert seen == [900]
 
 
-def test_a_refused_setter_takes_its_record_back(node: Any, host_limits: Any) -> None:
+def test_a_refused_setter_takes_its_record_back(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     gpu = host_limits.gpus[node.h100]
     node.set_privilege(False)
     with pytest.raises(NoPermissionError):
         gpu.request_clock_limit(900, node.now_s)
     assert host_limits.held == ()
-    assert "SetGpuLockedClocks" in gpu.fault
+    assert "SetGpuLockedClocks" in (gpu.fault or "")
 
 
-def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, host_limits: Any) -> None:
+def test_a_setter_that_may_have_worked_keeps_its_record(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
     node.emulator.inject(SET_CLOCK, error=pynvml.NVML_ERROR_TIMEOUT, index=node.h100)
     with pytest.raises(TransientDeviceError):
         host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
@@ -48,21 +53,21 @@ def test_a_setter_that_may_have_worked_keeps_its_record(node: Any, host_limits: 
 
 
 def test_a_limit_that_cannot_be_written_down_is_refused_and_not_set(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     (tmp_path / DRAFT).mkdir()
     with pytest.raises(AgentError, match=r"lease\.json: cannot be written: Is a directory"):
         host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz is None
-    assert host_limits.held == ()
+    assert len(host_limits.held) == 0
     (tmp_path / DRAFT).rmdir()
     host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     assert [limits.clock_mhz for limits in host_limits.held] == [900]
 
 
 def test_a_waiting_limit_that_cannot_be_written_down_shows_as_a_fault(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)
@@ -71,12 +76,12 @@ def test_a_waiting_limit_that_cannot_be_written_down_shows_as_a_fault(
     (tmp_path / DRAFT).mkdir()
     node.wait(1.1)
     host_limits.apply_due(node.now_s)
-    assert "cannot be written" in gpu.fault
+    assert "cannot be written" in (gpu.fault or "")
     assert node.truth().clock_lock_mhz is None
 
 
 def test_a_limit_that_is_on_record_changes_although_it_cannot_be_written_down(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)
@@ -96,7 +101,7 @@ def test_a_limit_that_is_on_record_changes_although_it_cannot_be_written_down(
 
 
 def test_a_limit_of_another_kind_than_that_on_record_is_refused(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)
@@ -107,7 +112,7 @@ def test_a_limit_of_another_kind_than_that_on_record_is_refused(
 
 
 def test_undo_goes_on_although_it_cannot_be_written_down(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     (tmp_path / DRAFT).mkdir()
@@ -118,7 +123,7 @@ def test_undo_goes_on_although_it_cannot_be_written_down(
 
 
 def test_permission_lost_in_mid_run_leaves_exactly_what_the_file_says(
-    node: Any, host_limits: Any, tmp_path: Path
+    node: EmulatedNode, host_limits: HostLimits, tmp_path: Path
 ) -> None:
     gpu = host_limits.gpus[node.h100]
     gpu.request_clock_limit(900, node.now_s)

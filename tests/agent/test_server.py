@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.child_process import AgentProcess, start_agent
 from steppe.agent.client import AgentClient, ask_status, holdings
@@ -57,7 +57,7 @@ def kill(agent: AgentProcess) -> None:
 class Site:
     """A node with an agent, and what happens to its first GPU."""
 
-    def __init__(self, node: Any, folder: Path) -> None:
+    def __init__(self, node: EmulatedNode, folder: Path) -> None:
         node.emulator.use_virtual_clock(False)
         self.node = node
         self.socket = folder / "agent.sock"
@@ -95,7 +95,7 @@ FREE = (None, 700.0)
 
 
 @pytest.fixture
-def site(node: Any, tmp_path: Path) -> Iterator[Site]:
+def site(node: EmulatedNode, tmp_path: Path) -> Iterator[Site]:
     made = Site(node, tmp_path)
     with made.cleanup:
         yield made

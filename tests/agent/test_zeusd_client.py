@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.zeusd_client import ZeusdClient
 from steppe.device.nvml import open_gpus
@@ -66,7 +67,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def zeusd(node: Any, tmp_path: Path) -> Iterator[FakeZeusd]:
+def zeusd(node: EmulatedNode, tmp_path: Path) -> Iterator[FakeZeusd]:
     with FakeZeusd(tmp_path / "zeusd.sock") as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -76,19 +77,19 @@ def zeusd(node: Any, tmp_path: Path) -> Iterator[FakeZeusd]:
 
 
 @pytest.fixture
-def client(node: Any, zeusd: FakeZeusd) -> ZeusdClient:
+def client(node: EmulatedNode, zeusd: FakeZeusd) -> ZeusdClient:
     gpus = {gpu.uuid: gpu for gpu in open_gpus()}
     return ZeusdClient(Path(str(zeusd.server_address)), gpus, clock=lambda: float(node.now_s))
 
 
-def limits(node: Any, index: int = 0) -> tuple[int | None, float]:
+def limits(node: EmulatedNode, index: int = 0) -> tuple[int | None, float]:
     node.wait(0.1)
     truth = node.truth(index)
     return truth.clock_lock_mhz and truth.clock_lock_mhz[1], truth.power_limit_w
 
 
 def test_limits_are_clamped_set_and_read_back(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     uuid = open_gpus()[node.h100].uuid
     assert client.set_clock_limit(uuid, 907) == 900
@@ -99,7 +100,7 @@ def test_limits_are_clamped_set_and_read_back(
 
 
 def test_release_undoes_what_we_set_and_nothing_else(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     node.open().set_power_limit(500)
     uuid = open_gpus()[node.h100].uuid
@@ -112,7 +113,7 @@ def test_release_undoes_what_we_set_and_nothing_else(
 
 
 def test_a_limit_that_cannot_be_undone_keeps_no_other_from_it_and_is_told(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     for uuid in (gpu.uuid for gpu in open_gpus()[:2]):
         client.set_clock_limit(uuid, 900)
@@ -127,7 +128,7 @@ def test_a_limit_that_cannot_be_undone_keeps_no_other_from_it_and_is_told(
 
 
 def test_a_gpu_without_the_knob_is_not_asked(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     with pytest.raises(NotSupportedError):
         client.set_clock_limit(open_gpus()[node.p40].uuid, 900)
@@ -142,7 +143,7 @@ def test_a_gpu_without_the_knob_is_not_asked(
      (500, AgentError)],
 )  # fmt: skip
 def test_a_refusal_is_told_by_its_status(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient, status: int, kind: type[Exception]
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient, status: int, kind: type[Exception]
 ) -> None:
     zeusd.status, zeusd.body = status, json.dumps({"errors": {"0": "no such luck"}}).encode()
     with pytest.raises(kind, match="no such luck"):
@@ -150,7 +151,7 @@ def test_a_refusal_is_told_by_its_status(
 
 
 def test_a_token_is_sent_along_as_its_file_has_it_now(
-    node: Any, zeusd: FakeZeusd, tmp_path: Path
+    node: EmulatedNode, zeusd: FakeZeusd, tmp_path: Path
 ) -> None:
     gpus, token_file = {gpu.uuid: gpu for gpu in open_gpus()}, tmp_path / "token"
     client = ZeusdClient(tmp_path / "zeusd.sock", gpus, token_file)
@@ -164,7 +165,7 @@ def test_a_token_is_sent_along_as_its_file_has_it_now(
 
 
 def test_a_clock_limit_changes_once_a_second_and_the_latest_wish_waits(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     uuid = open_gpus()[node.h100].uuid
     node.work(1.0)
@@ -179,7 +180,7 @@ def test_a_clock_limit_changes_once_a_second_and_the_latest_wish_waits(
 
 
 def test_a_clock_limit_that_somebody_lifts_is_confirmed_only_when_it_is_set_again(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     uuid = open_gpus()[node.h100].uuid
     client.set_clock_limit(uuid, 900)
@@ -193,7 +194,7 @@ def test_a_clock_limit_that_somebody_lifts_is_confirmed_only_when_it_is_set_agai
 
 
 def test_a_refused_clock_limit_is_not_confirmed_and_no_other_suffers(
-    node: Any, zeusd: FakeZeusd, client: ZeusdClient
+    node: EmulatedNode, zeusd: FakeZeusd, client: ZeusdClient
 ) -> None:
     h100, spare = (open_gpus()[index].uuid for index in (node.h100, node.spare))
     client.set_clock_limit(spare, 900)
@@ -206,7 +207,9 @@ def test_a_refused_clock_limit_is_not_confirmed_and_no_other_suffers(
     assert client.confirmed_mhz() == {}
 
 
-def test_without_a_daemon_the_client_says_where_it_looked(node: Any, tmp_path: Path) -> None:
+def test_without_a_daemon_the_client_says_where_it_looked(
+    node: EmulatedNode, tmp_path: Path
+) -> None:
     gpus = {gpu.uuid: gpu for gpu in open_gpus()}
     client = ZeusdClient(tmp_path / "nobody.sock", gpus)
     with pytest.raises(AgentError, match=r"nobody\.sock: zeusd does not answer"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.device import inventory
 from steppe.device.inventory import (
@@ -20,13 +21,13 @@ from steppe.device.nvml import open_gpus
 
 
 @pytest.fixture
-def rows(node: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[inventory.GpuRow, ...]:
+def rows(node: EmulatedNode, monkeypatch: pytest.MonkeyPatch) -> tuple[inventory.GpuRow, ...]:
     measured = {open_gpus()[0].uuid: 0.1}
     monkeypatch.setattr(inventory, "measure_periods", lambda _: measured)
     return gpus_table(open_gpus())
 
 
-def test_the_counter_period_is_measured(node: Any) -> None:
+def test_the_counter_period_is_measured(node: EmulatedNode) -> None:
     periods_s = measure_periods(open_gpus(), 1.2, lambda: node.now_s, node.wait)
     assert len(periods_s) == 2, "the P40 has no counter"
     assert list(periods_s.values()) == pytest.approx([0.1, 0.1], rel=0.02)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.device import nvml_codes
 from steppe.device.gpu import LimitReason
@@ -21,13 +21,13 @@ from steppe.errors import (
 )
 
 
-def test_gpus_come_in_pci_order_with_distinct_uuids(node: Any) -> None:
+def test_gpus_come_in_pci_order_with_distinct_uuids(node: EmulatedNode) -> None:
     gpus = open_gpus()
     assert [gpu.index for gpu in gpus] == [0, 1, 2]
     assert len({gpu.uuid for gpu in gpus}) == 3
 
 
-def test_a_new_gpu_tells_what_it_can_do(node: Any) -> None:
+def test_a_new_gpu_tells_what_it_can_do(node: EmulatedNode) -> None:
     can = node.open().capabilities
     assert can.name == "NVIDIA H100 80GB HBM3"
     assert can.has_energy_counter
@@ -39,7 +39,7 @@ def test_a_new_gpu_tells_what_it_can_do(node: Any) -> None:
     assert can.max_w > 700
 
 
-def test_an_old_gpu_hides_what_it_lacks(node: Any) -> None:
+def test_an_old_gpu_hides_what_it_lacks(node: EmulatedNode) -> None:
     gpu = node.open(node.p40)
     assert not gpu.capabilities.has_energy_counter
     assert not gpu.capabilities.has_instant_power
@@ -51,11 +51,11 @@ def test_an_old_gpu_hides_what_it_lacks(node: Any) -> None:
     assert gpu.sample().power_w == gpu.sample().average_power_w
 
 
-def test_an_emulated_gpu_says_so(node: Any) -> None:
+def test_an_emulated_gpu_says_so(node: EmulatedNode) -> None:
     assert node.open().is_emulated
 
 
-def test_a_sample_agrees_with_the_truth(node: Any) -> None:
+def test_a_sample_agrees_with_the_truth(node: EmulatedNode) -> None:
     node.work(3.0)
     sample, truth = node.open().sample(), node.truth()
     assert sample.power_w == pytest.approx(truth.power_w, rel=0.02)
@@ -65,18 +65,18 @@ def test_a_sample_agrees_with_the_truth(node: Any) -> None:
     assert sample.utilisation == 1.0
 
 
-def test_an_idle_gpu_gives_idleness_as_the_reason(node: Any) -> None:
+def test_an_idle_gpu_gives_idleness_as_the_reason(node: EmulatedNode) -> None:
     assert node.open().sample().reasons == {LimitReason.IDLE}
 
 
-def test_a_busy_gpu_at_its_power_limit_says_so(node: Any) -> None:
+def test_a_busy_gpu_at_its_power_limit_says_so(node: EmulatedNode) -> None:
     gpu = node.open()
     gpu.set_power_limit(300)
     node.work(2.0)
     assert LimitReason.POWER_LIMIT in gpu.sample().reasons
 
 
-def test_the_counter_is_in_joules(node: Any) -> None:
+def test_the_counter_is_in_joules(node: EmulatedNode) -> None:
     gpu = node.open()
     before_j, true_before_j = gpu.energy_j(), node.truth().energy_j
     node.work(10.0)
@@ -85,7 +85,9 @@ def test_the_counter_is_in_joules(node: Any) -> None:
     )
 
 
-def test_a_clock_limit_takes_the_next_lower_clock_and_leaves_the_floor_low(node: Any) -> None:
+def test_a_clock_limit_takes_the_next_lower_clock_and_leaves_the_floor_low(
+    node: EmulatedNode,
+) -> None:
     assert node.open().set_clock_limit(1207) == 1200
     node.wait(0.1)
     assert node.truth().clock_lock_mhz == (210, 1200)
@@ -93,19 +95,19 @@ def test_a_clock_limit_takes_the_next_lower_clock_and_leaves_the_floor_low(node:
 
 @pytest.mark.parametrize(("asked_mhz", "accepted_mhz"), [(0, 210), (99_999, 1980)])
 def test_a_clock_limit_outside_the_table_is_clamped(
-    node: Any, asked_mhz: int, accepted_mhz: int
+    node: EmulatedNode, asked_mhz: int, accepted_mhz: int
 ) -> None:
     assert node.open().set_clock_limit(asked_mhz) == accepted_mhz
 
 
 @pytest.mark.parametrize(("asked_w", "accepted_w"), [(50, 200), (350, 350), (9_999, 700)])
 def test_a_power_limit_is_clamped_and_read_back(
-    node: Any, asked_w: float, accepted_w: float
+    node: EmulatedNode, asked_w: float, accepted_w: float
 ) -> None:
     assert node.open().set_power_limit(asked_w) == accepted_w
 
 
-def test_probing_for_control_changes_nothing(node: Any) -> None:
+def test_probing_for_control_changes_nothing(node: EmulatedNode) -> None:
     gpu = node.open()
     gpu.set_power_limit(300)
     gpu.probe_control()
@@ -115,7 +117,7 @@ def test_probing_for_control_changes_nothing(node: Any) -> None:
         gpu.probe_control()
 
 
-def test_without_privilege_the_meter_still_works(node: Any) -> None:
+def test_without_privilege_the_meter_still_works(node: EmulatedNode) -> None:
     node.set_privilege(False)
     gpu = node.open()
     assert gpu.energy_j() >= 0
@@ -124,12 +126,12 @@ def test_without_privilege_the_meter_still_works(node: Any) -> None:
         gpu.set_clock_limit(900)
 
 
-def test_a_lost_gpu_is_left_out_and_the_others_work(node: Any) -> None:
+def test_a_lost_gpu_is_left_out_and_the_others_work(node: EmulatedNode) -> None:
     node.emulator.set_alive(node.spare, False)
     assert [gpu.index for gpu in open_gpus()] == [0, 2]
 
 
-def test_an_absurd_power_reading_is_no_reading(node: Any) -> None:
+def test_an_absurd_power_reading_is_no_reading(node: EmulatedNode) -> None:
     gpu = node.open()
     node.emulator.spike(node.h100, 4_000_000.0, 1)
     with pytest.raises(TransientDeviceError, match="W"):

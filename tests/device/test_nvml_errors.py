@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.device import nvml
 from steppe.device.nvml import ATTEMPTS, NvmlGpu, open_gpus
@@ -99,7 +99,7 @@ HIDDEN = {
 @pytest.mark.parametrize("code", CLASSES)
 @pytest.mark.parametrize("function", NEEDED)
 def test_a_call_that_fails_raises_the_error_of_its_class(
-    node: Any, function: str, code: int
+    node: EmulatedNode, function: str, code: int
 ) -> None:
     gpu = node.open()
     node.emulator.inject(function, error=code, index=node.h100)
@@ -110,7 +110,7 @@ def test_a_call_that_fails_raises_the_error_of_its_class(
 
 
 @pytest.mark.parametrize("function", NEEDED)
-def test_an_error_that_passes_is_not_seen(node: Any, function: str) -> None:
+def test_an_error_that_passes_is_not_seen(node: EmulatedNode, function: str) -> None:
     gpu = node.open()
     node.emulator.inject(function, error=PASSING, index=node.h100, count=ATTEMPTS - 1)
     NEEDED[function](gpu)
@@ -118,7 +118,9 @@ def test_an_error_that_passes_is_not_seen(node: Any, function: str) -> None:
 
 @pytest.mark.parametrize("code", CANNOT_NOW)
 @pytest.mark.parametrize("function", OPTIONAL)
-def test_a_sample_does_without_a_sensor_that_fails(node: Any, function: str, code: int) -> None:
+def test_a_sample_does_without_a_sensor_that_fails(
+    node: EmulatedNode, function: str, code: int
+) -> None:
     gpu = node.open()
     node.emulator.inject(function, error=code, index=node.h100)
     sample = gpu.sample()
@@ -127,7 +129,9 @@ def test_a_sample_does_without_a_sensor_that_fails(node: Any, function: str, cod
 
 
 @pytest.mark.parametrize("function", OPTIONAL)
-def test_a_sample_of_a_lost_gpu_raises_whichever_sensor_tells(node: Any, function: str) -> None:
+def test_a_sample_of_a_lost_gpu_raises_whichever_sensor_tells(
+    node: EmulatedNode, function: str
+) -> None:
     gpu = node.open()
     node.emulator.inject(function, error=pynvml.NVML_ERROR_GPU_IS_LOST, index=node.h100)
     with pytest.raises(DeviceLostError):
@@ -143,14 +147,16 @@ def test_a_sample_of_a_lost_gpu_raises_whichever_sensor_tells(node: Any, functio
     ],
 )
 @pytest.mark.parametrize("function", HIDDEN)
-def test_a_knob_that_cannot_be_discovered_is_hidden(node: Any, function: str, code: int) -> None:
+def test_a_knob_that_cannot_be_discovered_is_hidden(
+    node: EmulatedNode, function: str, code: int
+) -> None:
     node.emulator.inject(function, error=code, index=node.h100)
     attribute, absent = HIDDEN[function]
     assert getattr(node.open().capabilities, attribute) == absent
 
 
 @pytest.mark.parametrize("function", HIDDEN)
-def test_an_error_that_passes_hides_no_knob(node: Any, function: str) -> None:
+def test_an_error_that_passes_hides_no_knob(node: EmulatedNode, function: str) -> None:
     known = node.open().capabilities
     node.emulator.inject(function, error=PASSING, index=node.h100, count=ATTEMPTS - 1)
     assert node.open().capabilities == known
@@ -159,7 +165,7 @@ def test_an_error_that_passes_hides_no_knob(node: Any, function: str) -> None:
 @pytest.mark.parametrize("code", CLASSES)
 @pytest.mark.parametrize("function", OPENING)
 def test_a_failure_at_start_is_told_by_class_or_leaves_one_gpu_out(
-    node: Any, function: str, code: int
+    node: EmulatedNode, function: str, code: int
 ) -> None:
     node.emulator.inject(function, error=code, index=None if function in HOST else node.h100)
     if code in (*LEFT_OUT, NOT_OURS) and function not in HOST:
@@ -174,7 +180,7 @@ def test_a_failure_at_start_is_told_by_class_or_leaves_one_gpu_out(
 @pytest.mark.parametrize("code", LEFT_OUT)
 @pytest.mark.parametrize("function", HIDDEN)
 def test_a_gpu_that_fails_while_it_is_opened_is_left_out(
-    node: Any, function: str, code: int
+    node: EmulatedNode, function: str, code: int
 ) -> None:
     node.emulator.inject(function, error=code, index=node.h100)
     assert [gpu.index for gpu in open_gpus()] == [node.spare, node.p40]
@@ -182,7 +188,7 @@ def test_a_gpu_that_fails_while_it_is_opened_is_left_out(
 
 @pytest.mark.parametrize("code", [PASSING, NOT_OURS])
 def test_a_host_none_of_whose_gpus_can_be_opened_is_no_host_without_gpus(
-    node: Any, code: int
+    node: EmulatedNode, code: int
 ) -> None:
     for index in (node.h100, node.spare, node.p40):
         node.emulator.inject("nvmlDeviceGetName", error=code, index=index)
@@ -191,7 +197,7 @@ def test_a_host_none_of_whose_gpus_can_be_opened_is_no_host_without_gpus(
 
 
 @pytest.mark.parametrize("code", CANNOT_NOW)
-def test_a_sample_does_without_the_reasons_of_the_clock(node: Any, code: int) -> None:
+def test_a_sample_does_without_the_reasons_of_the_clock(node: EmulatedNode, code: int) -> None:
     gpu = node.open()
     node.emulator.inject(REASONS, error=code, index=node.h100)
     assert gpu.sample().reasons == frozenset()
@@ -206,7 +212,7 @@ def test_the_matrix_names_every_call_that_we_make() -> None:
     assert calls == covered
 
 
-def test_a_lost_gpu_is_lost_to_every_call(node: Any) -> None:
+def test_a_lost_gpu_is_lost_to_every_call(node: EmulatedNode) -> None:
     gpu = node.open()
     node.emulator.set_alive(node.h100, False)
     for use in NEEDED.values():

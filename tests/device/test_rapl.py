@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.device.rapl import RaplMeter, open_host_meter
 from steppe.errors import DeviceLostError, NoPermissionError
@@ -95,7 +96,9 @@ def test_a_zone_that_goes_away_is_an_error(tmp_path: Path) -> None:
         meter.energy_j()
 
 
-def test_a_gpu_that_reads_its_module_contains_the_processor(tmp_path: Path, node: Any) -> None:
+def test_a_gpu_that_reads_its_module_contains_the_processor(
+    tmp_path: Path, node: EmulatedNode
+) -> None:
     make_zone(tmp_path, "intel-rapl:0", "package-0", 0)
     gpu = node.open().capabilities
     assert open_host_meter((gpu,), tmp_path) is not None

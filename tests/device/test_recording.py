@@ -5,13 +5,14 @@ from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.device.nvml import open_gpus
 from steppe.device.recording import record
 
 
 @pytest.fixture
-def recording(node: Any) -> dict[str, Any]:
+def recording(node: EmulatedNode) -> dict[str, Any]:
     node.emulator.set_load(node.h100, core=1.0, mem=0.3, valid_s=1e9)
     found: dict[str, Any] = json.loads(
         json.dumps(record(open_gpus(), 3.0, lambda: node.now_s, node.wait))
@@ -42,13 +43,13 @@ def test_a_recording_of_emulated_gpus_says_so(recording: dict[str, Any]) -> None
     assert recording["source"] == "emulated"
 
 
-def test_recording_changes_no_limit(node: Any) -> None:
+def test_recording_changes_no_limit(node: EmulatedNode) -> None:
     record(open_gpus(), 0.1, lambda: node.now_s, node.wait)
     truth = node.truth()
     assert (truth.clock_sets, truth.power_limit_sets) == (0, 0)
 
 
-def test_a_sensor_that_fails_is_counted_and_the_others_go_on(node: Any) -> None:
+def test_a_sensor_that_fails_is_counted_and_the_others_go_on(node: EmulatedNode) -> None:
     gpus = open_gpus()[:1]
     node.emulator.inject(
         "nvmlDeviceGetTotalEnergyConsumption", error=pynvml.NVML_ERROR_UNKNOWN, index=node.h100

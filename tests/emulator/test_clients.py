@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.emulator.conftest import World
 
 RAY_CALLS = """
     Init InitWithFlags Shutdown DeviceGetCount DeviceGetHandleByIndex DeviceGetHandleByUUID
@@ -74,12 +74,12 @@ def simple_getters() -> list[str]:
 
 
 @pytest.mark.parametrize("getter", simple_getters())
-def test_every_getter_answers_through_pynvml(world: Any, getter: str) -> None:
+def test_every_getter_answers_through_pynvml(world: World, getter: str) -> None:
     world.emulator.set_context(world.h100, 77, 1 << 30)
     assert getattr(pynvml, f"nvmlDeviceGet{getter}")(world.nvml()) is not None
 
 
-def test_gpus_are_found_by_uuid_bus_and_serial(world: Any) -> None:
+def test_gpus_are_found_by_uuid_bus_and_serial(world: World) -> None:
     gpu = world.nvml(world.l4)
     bus = pynvml.nvmlDeviceGetPciInfo(gpu).busId
     for find, key in (
@@ -93,7 +93,7 @@ def test_gpus_are_found_by_uuid_bus_and_serial(world: Any) -> None:
         pynvml.nvmlDeviceGetHandleByUUID("GPU-none")
 
 
-def test_process_utilisation_shares_out_the_load(world: Any) -> None:
+def test_process_utilisation_shares_out_the_load(world: World) -> None:
     for pid in (21, 22):
         world.emulator.set_context(world.h100, pid, 1 << 30)
     world.run(1, core=0.8, mem=0.4)
@@ -103,7 +103,7 @@ def test_process_utilisation_shares_out_the_load(world: Any) -> None:
     assert [(s.pid, s.smUtil, s.memUtil) for s in older] == [(21, 40, 20), (22, 40, 20)]
 
 
-def test_a_struct_of_another_version_is_refused(world: Any) -> None:
+def test_a_struct_of_another_version_is_refused(world: World) -> None:
     reading = pynvml.c_nvmlTemperature_v1_t()
     reading.version = 0x02000000
     call = ctypes.CDLL(str(world.library)).nvmlDeviceGetTemperatureV
@@ -117,7 +117,7 @@ print(Gpus.get_current_node_num_accelerators(), Gpus.get_current_node_accelerato
 
 
 def test_the_nvml_copy_inside_ray_sees_the_same_gpus(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(world.library.parent))
     monkeypatch.setenv("STEPPE_EMULATED_STATE", str(world.state))

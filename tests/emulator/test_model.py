@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
+from tests.emulator.conftest import World
 
 from steppe.emulator.library import Emulator
 
 
-def joules_per_work(world: Any, clock_mhz: int) -> float:
+def joules_per_work(world: World, clock_mhz: int) -> float:
     """Joules per second of compute at full clock, for compute-bound work at a clock."""
     world.lock(clock_mhz)
     world.run(20, core=1.0, mem=0.3)
@@ -21,13 +21,13 @@ def joules_per_work(world: Any, clock_mhz: int) -> float:
     return float((world.energy_j() - before_j) / (10 * world.emulator.speed(world.h100)))
 
 
-def test_a_middle_clock_costs_least_energy_per_work(world: Any) -> None:
+def test_a_middle_clock_costs_least_energy_per_work(world: World) -> None:
     fast, middle, slow = (joules_per_work(world, mhz) for mhz in (1980, 1200, 345))
     assert middle < fast
     assert middle < slow
 
 
-def test_busy_power_follows_the_documented_formula(world: Any) -> None:
+def test_busy_power_follows_the_documented_formula(world: World) -> None:
     world.lock(1605)
     world.run(0.5, core=0.6, mem=0.4)
     truth = world.truth()
@@ -38,7 +38,7 @@ def test_busy_power_follows_the_documented_formula(world: Any) -> None:
     assert truth.power_w == pytest.approx(expected_w, rel=1e-4)
 
 
-def test_a_fully_busy_l4_stays_at_its_power_limit(world: Any) -> None:
+def test_a_fully_busy_l4_stays_at_its_power_limit(world: World) -> None:
     world.run(60, core=1.0, mem=1.0, index=world.l4)
     truth = world.truth(world.l4)
     assert truth.power_w == pytest.approx(72, abs=0.1)
@@ -47,13 +47,13 @@ def test_a_fully_busy_l4_stays_at_its_power_limit(world: Any) -> None:
     assert reasons == pynvml.nvmlClocksEventReasonSwPowerCap
 
 
-def test_a_compute_bound_l4_needs_no_throttling(world: Any) -> None:
+def test_a_compute_bound_l4_needs_no_throttling(world: World) -> None:
     world.run(60, core=1.0, mem=0.0, index=world.l4)
     assert world.truth(world.l4).clock_mhz == pytest.approx(2040)
     assert world.truth(world.l4).power_w < 72
 
 
-def test_a_power_limit_acts_with_a_lag_and_is_let_go_more_slowly(world: Any) -> None:
+def test_a_power_limit_acts_with_a_lag_and_is_let_go_more_slowly(world: World) -> None:
     world.run(5, core=1.0, mem=0.3)
     full_w = world.truth().power_w
     pynvml.nvmlDeviceSetPowerManagementLimit(world.nvml(), 350_000)
@@ -68,7 +68,7 @@ def test_a_power_limit_acts_with_a_lag_and_is_let_go_more_slowly(world: Any) -> 
     assert world.truth().power_w == pytest.approx(full_w, rel=0.01)
 
 
-def test_a_clock_lock_takes_hold_after_its_latency(world: Any) -> None:
+def test_a_clock_lock_takes_hold_after_its_latency(world: World) -> None:
     world.run(1, core=1.0, mem=0.0)
     pynvml.nvmlDeviceSetGpuLockedClocks(world.nvml(), 210, 1200)
     world.emulator.tick(0.014)
@@ -78,14 +78,14 @@ def test_a_clock_lock_takes_hold_after_its_latency(world: Any) -> None:
     assert world.truth().clock_lock_mhz == (210, 1200)
 
 
-def test_a_clock_rises_within_a_few_hundredths_of_a_second(world: Any) -> None:
+def test_a_clock_rises_within_a_few_hundredths_of_a_second(world: World) -> None:
     world.run(1, core=0.0, mem=0.0)
     assert world.truth().clock_mhz == 345
     world.run(0.05, core=1.0, mem=0.0)
     assert world.truth().clock_mhz == pytest.approx(1980, rel=0.01)
 
 
-def test_a_locked_clock_is_rounded_down_to_a_supported_one(world: Any) -> None:
+def test_a_locked_clock_is_rounded_down_to_a_supported_one(world: World) -> None:
     world.lock(1209)
     assert world.truth().clock_lock_mhz == (210, 1200)
     supported = pynvml.nvmlDeviceGetSupportedGraphicsClocks(world.nvml(), 2619)
@@ -93,7 +93,7 @@ def test_a_locked_clock_is_rounded_down_to_a_supported_one(world: Any) -> None:
     assert supported == sorted(supported, reverse=True)
 
 
-def test_an_idle_gpu_with_a_context_saves_watts_under_a_low_lock(world: Any) -> None:
+def test_an_idle_gpu_with_a_context_saves_watts_under_a_low_lock(world: World) -> None:
     world.emulator.tick(60)
     bare_w = world.truth().power_w
     world.emulator.set_context(world.h100, 4242, 1 << 30)
@@ -107,7 +107,7 @@ def test_an_idle_gpu_with_a_context_saves_watts_under_a_low_lock(world: Any) -> 
     assert world.truth().power_w == pytest.approx(bare_w + 50 * 0.7**2, abs=1)
 
 
-def test_heat_builds_up_slowly_and_costs_leakage(world: Any) -> None:
+def test_heat_builds_up_slowly_and_costs_leakage(world: World) -> None:
     world.run(1, core=0.8, mem=0.2)
     cool = world.truth()
     world.run(120, core=0.8, mem=0.2)

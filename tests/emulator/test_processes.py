@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
 
 import pynvml
 import pytest
+from tests.emulator.conftest import World
 
 CHILD = """
 import json, pynvml
@@ -36,7 +36,7 @@ while True:
 """
 
 
-def environment(world: Any) -> dict[str, str]:
+def environment(world: World) -> dict[str, str]:
     return {
         **os.environ,
         "LD_LIBRARY_PATH": str(world.library.parent),
@@ -45,7 +45,7 @@ def environment(world: Any) -> dict[str, str]:
     }
 
 
-def test_another_process_sees_and_moves_the_same_gpu(world: Any) -> None:
+def test_another_process_sees_and_moves_the_same_gpu(world: World) -> None:
     world.run(10, core=1.0, mem=0.3)
     child = subprocess.run(
         [sys.executable, "-c", CHILD],
@@ -63,7 +63,7 @@ def test_another_process_sees_and_moves_the_same_gpu(world: Any) -> None:
     assert world.truth().clock_lock_mhz == (210, 1200), "a clock lock outlives its process"
 
 
-def test_processes_killed_inside_calls_block_nobody(world: Any) -> None:
+def test_processes_killed_inside_calls_block_nobody(world: World) -> None:
     for _ in range(3):
         child = subprocess.Popen(
             [sys.executable, "-c", HAMMER], env=environment(world), stdout=subprocess.PIPE
@@ -85,7 +85,7 @@ def test_processes_killed_inside_calls_block_nobody(world: Any) -> None:
     [("STEPPE_EMULATED_STATE", None), ("STEPPE_EMULATED_GPUS", "h100x1,zebra9x1")],
 )
 def test_without_state_or_known_gpus_no_driver_is_loaded(
-    world: Any, variable: str, value: str | None
+    world: World, variable: str, value: str | None
 ) -> None:
     variables = environment(world)
     variables["STEPPE_EMULATED_STATE"] += "-new"

@@ -9,6 +9,7 @@ import pynvml
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.emulator.conftest import World
 
 share = st.floats(0, 1)
 segments = st.lists(
@@ -28,7 +29,7 @@ JUST_AFTER_S = 1e-8
 )
 @given(plan=segments)
 def test_the_counter_follows_the_truth_and_the_truth_is_the_integral(
-    world: Any, plan: list[Any]
+    world: World, plan: list[Any]
 ) -> None:
     world.emulator.tick(1 - world.truth().now_s % 1)
     start_j = world.truth().energy_j
@@ -52,7 +53,7 @@ def test_the_counter_follows_the_truth_and_the_truth_is_the_integral(
     assert last.energy_j - last.counter_j <= 0.1 * max(largest_w, last.power_w)
 
 
-def test_the_counter_is_published_every_tenth_of_a_second(world: Any) -> None:
+def test_the_counter_is_published_every_tenth_of_a_second(world: World) -> None:
     world.emulator.tick(1 - world.truth().now_s % 1)
     seen = set()
     for _ in range(100):
@@ -61,7 +62,7 @@ def test_the_counter_is_published_every_tenth_of_a_second(world: Any) -> None:
     assert len(seen) in {10, 11}
 
 
-def test_the_power_sensor_misses_bursts_that_the_counter_sees(world: Any) -> None:
+def test_the_power_sensor_misses_bursts_that_the_counter_sees(world: World) -> None:
     """The sensor looks 25 ms of every 100 ms; these bursts end before it looks."""
     world.run(1, core=0, mem=0)
     start = world.truth()
@@ -76,7 +77,9 @@ def test_the_power_sensor_misses_bursts_that_the_counter_sees(world: Any) -> Non
     assert sensed_j < 0.8 * true_j
 
 
-def test_power_usage_is_a_one_second_average_on_hopper_and_one_sample_on_pascal(world: Any) -> None:
+def test_power_usage_is_a_one_second_average_on_hopper_and_one_sample_on_pascal(
+    world: World,
+) -> None:
     world.emulator.tick(5)
     for index in (world.h100, world.p40):
         world.emulator.set_load(index, core=1.0, mem=0.3, valid_s=9)
@@ -87,7 +90,7 @@ def test_power_usage_is_a_one_second_average_on_hopper_and_one_sample_on_pascal(
     assert world.usage_w() == pytest.approx(world.instant_w(), rel=0.02)
 
 
-def test_an_old_gpu_has_neither_counter_nor_power_fields(world: Any) -> None:
+def test_an_old_gpu_has_neither_counter_nor_power_fields(world: World) -> None:
     old = world.nvml(world.p40)
     with pytest.raises(pynvml.NVMLError_NotSupported):
         pynvml.nvmlDeviceGetTotalEnergyConsumption(old)
@@ -95,7 +98,7 @@ def test_an_old_gpu_has_neither_counter_nor_power_fields(world: Any) -> None:
     assert field.nvmlReturn == pynvml.NVML_ERROR_NOT_SUPPORTED
 
 
-def test_a_frozen_gpu_shows_the_same_numbers_while_the_truth_goes_on(world: Any) -> None:
+def test_a_frozen_gpu_shows_the_same_numbers_while_the_truth_goes_on(world: World) -> None:
     world.run(2, core=0.5, mem=0.5)
     world.emulator.freeze(world.h100, True)
     before = (world.energy_j(), world.instant_w(), world.usage_w(), world.truth().energy_j)
@@ -107,7 +110,7 @@ def test_a_frozen_gpu_shows_the_same_numbers_while_the_truth_goes_on(world: Any)
     assert world.energy_j() == pytest.approx(world.truth().energy_j, abs=80)
 
 
-def test_a_reset_counter_starts_at_zero_while_the_truth_goes_on(world: Any) -> None:
+def test_a_reset_counter_starts_at_zero_while_the_truth_goes_on(world: World) -> None:
     world.run(10, core=1.0, mem=0.3)
     before_j = world.truth().energy_j
     world.emulator.reset_counter(world.h100)
@@ -117,7 +120,7 @@ def test_a_reset_counter_starts_at_zero_while_the_truth_goes_on(world: Any) -> N
     assert world.energy_j() == pytest.approx(gained_j, abs=80)
 
 
-def test_a_spike_shows_in_the_next_instant_readings_only(world: Any) -> None:
+def test_a_spike_shows_in_the_next_instant_readings_only(world: World) -> None:
     calm_w = world.instant_w()
     world.emulator.spike(world.h100, 4e6, 2)
     assert [world.instant_w() for _ in range(3)] == [4e6, 4e6, calm_w]
@@ -126,12 +129,12 @@ def test_a_spike_shows_in_the_next_instant_readings_only(world: Any) -> None:
     assert world.truth().power_w < 100
 
 
-def test_field_times_count_from_1970(world: Any, tmp_path: Path) -> None:
+def test_field_times_count_from_1970(world: World, tmp_path: Path) -> None:
     field = pynvml.nvmlDeviceGetFieldValues(world.nvml(), [pynvml.NVML_FI_DEV_POWER_INSTANT])[0]
     assert field.timestamp / 1e6 == pytest.approx(tmp_path.stat().st_mtime, abs=10)
 
 
-def test_memory_power_is_a_scope_of_its_own_where_there_is_one(world: Any) -> None:
+def test_memory_power_is_a_scope_of_its_own_where_there_is_one(world: World) -> None:
     world.run(1, core=0.0, mem=1.0)
     fields = [(pynvml.NVML_FI_DEV_POWER_INSTANT, scope) for scope in (0, 1, 2)]
     whole, module, memory = pynvml.nvmlDeviceGetFieldValues(world.nvml(), fields)

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.emulator.conftest import World
 
 from steppe.device.nvml import open_gpus
 
@@ -103,7 +103,7 @@ def _install(folder: Path, python: Path) -> None:
 
 @pytest.fixture
 def clients(
-    world: Any, client_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, client_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Put a load on the emulated GPUs, and let children see them."""
     program = tmp_path / "nvidia-smi"
@@ -172,7 +172,7 @@ def test_nvitop_sees_the_gpus_clocks_and_watts_that_steppe_sees(clients: Path) -
 
 
 @pytest.mark.slow
-def test_codecarbon_charges_the_joules_that_steppe_meters(world: Any, clients: Path) -> None:
+def test_codecarbon_charges_the_joules_that_steppe_meters(world: World, clients: Path) -> None:
     gpus = [gpu for gpu in open_gpus() if gpu.capabilities.has_energy_counter]
     with begun(clients, CODECARBON) as child:
         before_j = [gpu.energy_j() for gpu in gpus]
