@@ -60,7 +60,7 @@ def test_a_limit_that_cannot_be_written_down_is_refused_and_not_set(
         host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     node.wait(0.1)
     assert node.truth().clock_lock_mhz is None
-    assert len(host_limits.held) == 0
+    assert [limits.uuid for limits in host_limits.held] == []
     (tmp_path / DRAFT).rmdir()
     host_limits.gpus[node.h100].request_clock_limit(900, node.now_s)
     assert [limits.clock_mhz for limits in host_limits.held] == [900]
