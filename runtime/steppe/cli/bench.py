@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import click
 
-from steppe.cli.bench_compare import compare_command
-from steppe.cli.bench_probe import probe_command
-from steppe.cli.bench_serve import serve_command
-from steppe.cli.bench_sweep import sweep_command
+from steppe.cli import LazyGroup
 
 METHOD = """Measure tokens per joule.
 
@@ -37,13 +34,32 @@ A sweep writes frontier.yaml (for `serve` and `simulate`), results.jsonl,
 results.parquet and report.html. None of it is an MLPerf Power result.
 """
 
+PLACES = {
+    "sweep": (
+        "steppe.cli.bench_sweep:sweep_command",
+        "Measure the frontier of replicas or of a server.",
+    ),
+    "serve": (
+        "steppe.cli.bench_serve:serve_command",
+        "Measure latency and joules of a load on a server.",
+    ),
+    "compare": (
+        "steppe.cli.bench_compare:compare_command",
+        "Say whether two results differ.",
+    ),
+    "probe": (
+        "steppe.cli.bench_probe:probe_command",
+        "Measure what a byte and a FLOP cost on a GPU.",
+    ),
+}
+
 
 @click.group(
-    "bench", help=METHOD, epilog="Example: steppe bench sweep configs/demo.yaml --out runs/sweep"
+    "bench",
+    cls=LazyGroup,
+    places=PLACES,
+    help=METHOD,
+    epilog="Example: steppe bench sweep configs/demo.yaml --out runs/sweep",
 )
 def bench_group() -> None:
     """Measure tokens per joule; the help text is `METHOD`."""
-
-
-for command in (sweep_command, serve_command, compare_command, probe_command):
-    bench_group.add_command(command)

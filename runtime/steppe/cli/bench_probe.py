@@ -42,9 +42,9 @@ from steppe.measure.sweep.point import THROTTLES
 from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
 from steppe.roofline.files import read_calibration
+from steppe.run.gpu_provenance import provenance_of
 from steppe.run.host_meter import clock_setter, metering
 from steppe.run.probe_gpu import Loads, ProbeSubject, board_of, opened
-from steppe.run.sweep_rigs import provenance_of
 
 LOWEST_SHARE = 0.4
 

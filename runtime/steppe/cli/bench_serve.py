@@ -34,10 +34,10 @@ from steppe.measure.serving import FORMULAS, LoadEnergy, energy_keys
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
 from steppe.run.energy_log import EnergyLog, JouleReader
+from steppe.run.gpu_provenance import provenance_of
 from steppe.run.host_meter import metering
 from steppe.run.need_gpus import needing_gpus
 from steppe.run.out_folders import NewFolder
-from steppe.run.sweep_rigs import provenance_of
 
 _AT_LEAST_ONE = click.IntRange(min=1)
 DEFAULT_REQUESTS = 10

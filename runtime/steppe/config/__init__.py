@@ -42,7 +42,7 @@ from steppe.config.serving import (
     SloSection,
     SweepSection,
 )
-from steppe.config.shipped import shipped_config
+from steppe.config.shipped import shipped_config, shipped_runs
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
 
@@ -80,6 +80,7 @@ __all__ = [
     "ZeusdSection",
     "load_config",
     "shipped_config",
+    "shipped_runs",
 ]
 
 

@@ -44,11 +44,11 @@ def check_inputs(config: RunConfig) -> None:
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     if isinstance(config.device, EmulatedSection) and config.ray.address == "local":
         _refuse_too_few(config, config.device.count)
-    check_files(config)
+    check_config(config)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
-def check_files(config: RunConfig) -> PowerBudget:
+def check_config(config: RunConfig) -> PowerBudget:
     """Read every file that a run of the configuration will need; return its budget.
 
     Raises:

@@ -21,8 +21,8 @@ from steppe.measure.probe.gpu_file import Board, Rates, nominal_rates
 from steppe.measure.probe.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
 from steppe.measure.sweep.gpu_watch import GpuWatch
 from steppe.roofline.files import read_gpu_spec
+from steppe.run.gpu_provenance import refuse_shared
 from steppe.run.need_gpus import needing_gpus
-from steppe.run.sweep_rigs import refuse_shared
 
 INTENSITIES = (32.0, 512.0)
 """FLOP for each byte of the matmul probes: one is bound by memory, one by the matrix units."""

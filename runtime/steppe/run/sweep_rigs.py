@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from steppe.config import RunConfig
-from steppe.device.inventory import has_admin_capability, measure_periods
+from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
-from steppe.energy.gpu_meters import best_quality
 from steppe.energy.meter import REST_S, EnergyTotal, choose_gpus
-from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.fleet_actors import FleetActors
@@ -24,16 +22,16 @@ from steppe.fleet.messages import ReplicaTotals
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions
-from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
+from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.client_subject import ClientSubject
 from steppe.measure.sweep.fleet_sweep import SETTLE_S, measure_draw_w, measure_rest
 from steppe.measure.sweep.gpu_watch import GpuWatch
 from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
+from steppe.run.gpu_provenance import provenance_of, refuse_shared
 from steppe.run.host_meter import (
     clock_setter,
-    counter_period_s,
     metering,
     see_gpus,
 )
@@ -159,21 +157,6 @@ def _bare_w(gpus: Sequence[NvmlGpu]) -> float | None:
         return meter.mean_w() / len(gpus)
 
 
-def refuse_shared(gpus: Sequence[NvmlGpu], allowed: int = 0) -> None:
-    """Refuse GPUs that somebody else uses.
-
-    Raises:
-        UsageError: There are more processes on one of them than belong there.
-    """
-    for gpu in gpus:
-        found = GpuWatch([gpu]).most_processes() or 0
-        if found > allowed:
-            raise UsageError(
-                f"GPU {gpu.index}: asked for it alone, found {found} processes on it; "
-                "a shared GPU's joules cannot be told apart"
-            )
-
-
 def _fleet_provenance(
     driver: FleetDriver,
     config: RunConfig,
@@ -189,26 +172,6 @@ def _fleet_provenance(
     cards = {gpu.name for node in driver.actors.nodes.values() for gpu in node.info.gpus}
     source = "emulated" if driver.actors.energy_source == "emulated" else "measured"
     return replace(found, gpus=tuple(sorted(cards)), energy_source=source)
-
-
-def provenance_of(gpus: Sequence[NvmlGpu], model: str, engine: str, seed: int) -> Provenance:
-    """Return what results of these GPUs of this host rest on; measures the counters' period."""
-    emulated = any(gpu.is_emulated for gpu in gpus)
-    return Provenance(
-        boundary="gpu",
-        energy_source="emulated" if emulated else "measured",
-        meter=worst(best_quality(gpu.capabilities) for gpu in gpus),
-        counter_period_s=counter_period_s(measure_periods(gpus)) if gpus else None,
-        gpus=tuple(gpu.capabilities.name for gpu in gpus),
-        uuids=tuple(gpu.uuid for gpu in gpus),
-        driver=gpus[0].capabilities.driver if gpus else "unknown",
-        model=model,
-        engine=engine,
-        seed=seed,
-        host=host_name(),
-        versions=installed_versions(),
-        commit=source_commit(),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from steppe.run import sweep_rigs
-from steppe.run.sweep_rigs import provenance_of
+from steppe.run import gpu_provenance
+from steppe.run.gpu_provenance import provenance_of
 
 
 def gpu(**capabilities: bool) -> Any:
@@ -27,7 +27,7 @@ def gpu(**capabilities: bool) -> Any:
 def test_provenance_names_the_meter_of_the_worst_gpu(
     gpus: list[Any], meter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_rigs, "measure_periods", lambda _: ())
-    monkeypatch.setattr(sweep_rigs, "counter_period_s", lambda _: 0.1)
+    monkeypatch.setattr(gpu_provenance, "measure_periods", lambda _: ())
+    monkeypatch.setattr(gpu_provenance, "counter_period_s", lambda _: 0.1)
     found = provenance_of(gpus, "tiny", "vllm", 1)
     assert (found.meter, found.energy_source == "emulated") == (meter, meter == "emulated")
