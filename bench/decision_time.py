@@ -34,7 +34,7 @@ from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonTerm
 from steppe.control.horizon.solve import plan_horizon
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.policy.policies import FollowBudget
-from steppe.control.pools import Pool, PoolSeen, ShareBudget
+from steppe.control.pools import Pool, PoolObservation, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
@@ -62,22 +62,22 @@ def frontier(rng: random.Random) -> Frontier:
     return Frontier.of(points, asleep_w, asleep_w + 10, "modelled")
 
 
-def fleet(replicas: int, rng: random.Random) -> list[PoolSeen]:
+def fleet(replicas: int, rng: random.Random) -> list[PoolObservation]:
     """Return the pools at one instant."""
     pools = []
     for number in range(POOLS):
         found = frontier(rng)
-        seen = tuple(
+        members = tuple(
             ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
             for i in range(replicas // POOLS)
         )
-        demand_tps = 0.4 * len(seen) * found.full.output_tps
+        demand_tps = 0.4 * len(members) * found.full.output_tps
         waiting = 9 * (number % 2)
         pool = Pool(
             f"model-{number}", found, found.floor.draw_w, {"interactive": 10.0, "deferrable": 1.0}
         )
-        observed = Observation(0.0, 0.0, None, demand_tps, waiting, seen)
-        pools.append(PoolSeen(pool, observed, {"interactive": demand_tps}))
+        observed = Observation(0.0, 0.0, None, demand_tps, waiting, members)
+        pools.append(PoolObservation(pool, observed, {"interactive": demand_tps}))
     return pools
 
 
@@ -99,10 +99,10 @@ def time_decision(replicas: int, repeats: int) -> dict[str, Any]:
     pools = fleet(replicas, rng)
     names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
     policy = ShareBudget(names)
-    full_w = sum(len(one.seen.replicas) * one.pool.frontier.full.draw_w for one in pools)
+    full_w = sum(len(one.observation.replicas) * one.pool.frontier.full.draw_w for one in pools)
 
     def decide() -> None:  # each time on a new observation, of which nothing is counted yet
-        seen = [replace(one, seen=replace(one.seen)) for one in pools]
+        seen = [replace(one, observation=replace(one.observation)) for one in pools]
         policy.decide(full_w * rng.uniform(0.4, 0.9), seen)
 
     taken = time_s(decide, repeats)
@@ -114,12 +114,12 @@ def time_actions(replicas: int, repeats: int) -> dict[str, Any]:
     rng = random.Random(SEED)
     pools = fleet(replicas, rng)
     names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
-    full_w = sum(len(one.seen.replicas) * one.pool.frontier.full.draw_w for one in pools)
+    full_w = sum(len(one.observation.replicas) * one.pool.frontier.full.draw_w for one in pools)
     plans = [found.plan for found in ShareBudget(names).decide(0.6 * full_w, pools)]
 
     def act() -> None:
         for one, plan in zip(pools, plans, strict=True):
-            reconcile(replace(one.seen), plan, DrainRule(one.pool.frontier.drain, 30.0))
+            reconcile(replace(one.observation), plan, DrainRule(one.pool.frontier.drain, 30.0))
 
     return _row(f"their actions, {replicas:,} replicas", time_s(act, repeats))
 
@@ -128,7 +128,7 @@ def time_run(replicas: int, repeats: int) -> dict[str, Any]:
     """Return one row: the decision in a single pool, with all that a run has around it."""
     rng = random.Random(SEED)
     found = frontier(rng)
-    seen = tuple(
+    members = tuple(
         ReplicaObservation(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
         for i in range(replicas)
     )
@@ -137,7 +137,7 @@ def time_run(replicas: int, repeats: int) -> dict[str, Any]:
 
     def decide() -> None:
         now_s, budget_w = float(next(ticks)), full_w * rng.uniform(0.4, 0.9)
-        policy.decide(Observation(now_s, budget_w, budget_w, 0.0, 9, seen))
+        policy.decide(Observation(now_s, budget_w, budget_w, 0.0, 9, members))
 
     return _row(f"a run's decision, {replicas:,} replicas in 1 pool", time_s(decide, repeats))
 

@@ -71,7 +71,7 @@ class EvenSplit:
     def decide(self, seen: Observation) -> Plan:
         """Return the plan for this budget."""
         frontier, replicas = self.frontier, len(seen.replicas)
-        spare_w = seen.budget_w - replicas * frontier.asleep_w
+        spare_w = seen.gpu_budget_w - replicas * frontier.asleep_w
         half_w = (frontier.floor.draw_w + frontier.full.draw_w) / 2 - frontier.asleep_w
         awake = max(1, min(replicas, int(spare_w / half_w)))
         each_w = frontier.asleep_w + spare_w / awake

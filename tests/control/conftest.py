@@ -28,7 +28,7 @@ def modelled_frontier() -> Frontier:
 class FakeFleet:
     """Replicas that obey at once; whoever is awake has requests and keeps them."""
 
-    seen: Observation
+    observation: Observation
     actions: list[Action] = field(default_factory=list)
     battery_w: float | None = None
 
@@ -48,24 +48,21 @@ class FakeFleet:
         return cls(Observation(0.0, budget_w, None, 100.0, waiting, replicas))
 
     def observe(self, now_s: float) -> Observation:
-        self.seen = replace(self.seen, now_s=now_s)
-        return self.seen
+        self.observation = replace(self.observation, now_s=now_s)
+        return self.observation
 
     def apply(self, actions: list[Action]) -> None:
         self.actions = actions
         for action in actions:
-            replicas = (self._after(r, action) for r in self.seen.replicas)
-            self.seen = replace(self.seen, replicas=tuple(replicas))
-
-    def steer(self, battery_w: float | None) -> None:
-        self.battery_w = battery_w
+            replicas = (self._after(r, action) for r in self.observation.replicas)
+            self.observation = replace(self.observation, replicas=tuple(replicas))
 
     def _after(self, replica: ReplicaObservation, action: Action) -> ReplicaObservation:
         if replica.id != action.replica:
             return replica
         match action:
             case Start():
-                return replace(replica, state=ReplicaState.STARTING, since_s=self.seen.now_s)
+                return replace(replica, state=ReplicaState.STARTING, since_s=self.observation.now_s)
             case Sleep():
                 return self._moved(replica, ReplicaState.ASLEEP, 600, 1)
             case Drain(_, clock, batch):
@@ -76,7 +73,7 @@ class FakeFleet:
     def _moved(
         self, replica: ReplicaObservation, state: ReplicaState, clock_mhz: int, batch_limit: int
     ) -> ReplicaObservation:
-        since_s = replica.since_s if state == replica.state else self.seen.now_s
+        since_s = replica.since_s if state == replica.state else self.observation.now_s
         moved = replace(replica, state=state, since_s=since_s)
         if state == ReplicaState.AWAKE:
             moved = replace(moved, outstanding=max(1, replica.outstanding))

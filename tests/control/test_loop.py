@@ -45,17 +45,16 @@ class Plant:
             true_w = late * self._steady_w(self._before) + (1 - late) * self._steady_w(self._after)
             self.draws_w.append(true_w * (1 + self.noise * float(self.rng.standard_normal())))
         draw_w = self.draws_w[-1] if self.draws_w else None
-        seen = self.fleet.observe(now_s)
-        self.fleet.seen = replace(seen, budget_w=self.budget_w, draw_w=draw_w, waiting=self.waiting)
-        return self.fleet.seen  # type: ignore[no-any-return]
+        observation = self.fleet.observe(now_s)
+        self.fleet.observation = replace(
+            observation, gpu_budget_w=self.budget_w, draw_w=draw_w, waiting=self.waiting
+        )
+        return self.fleet.observation  # type: ignore[no-any-return]
 
     def apply(self, actions: list[Action]) -> None:
-        self._before = self.fleet.seen.replicas
+        self._before = self.fleet.observation.replicas
         self.fleet.apply(actions)
-        self._after = self.fleet.seen.replicas
-
-    def steer(self, battery_w: float | None) -> None:
-        self.fleet.steer(battery_w)
+        self._after = self.fleet.observation.replicas
 
     def _steady_w(self, replicas: tuple[ReplicaObservation, ...]) -> float:
         points = {(p.clock_mhz, p.batch_limit): p.draw_w for p in self.frontier.points}
@@ -76,20 +75,20 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
 
 
 def test_while_clocks_rest_what_needs_no_new_clock_goes_on(fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).seen
+    observation = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
     clock, batch, back = (
         Retune("replica-0", 1200, 4),
         Retune("replica-1", 600, 16),
         Retune("replica-2", 1200, 4),
     )
     others: list[Action] = [Sleep("replica-1"), batch, back, Wake("replica-3", 1200, 4)]
-    assert while_clocks_rest(seen, [*others, clock]) == others
+    assert while_clocks_rest(observation, [*others, clock]) == others
 
 
 def test_while_the_cut_of_a_clock_rests_nothing_rises(fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).seen
-    fast = replace(seen.replicas[0], clock_mhz=1800, batch_limit=4)
-    seen = replace(seen, replicas=(fast, *seen.replicas[1:]))
+    observation = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
+    fast = replace(observation.replicas[0], clock_mhz=1800, batch_limit=4)
+    observation = replace(observation, replicas=(fast, *observation.replicas[1:]))
     cut, lower = Retune("replica-0", 1200, 4), Retune("replica-1", 600, 1)
     rises: list[Action] = [
         Retune("replica-1", 600, 16),
@@ -98,7 +97,7 @@ def test_while_the_cut_of_a_clock_rests_nothing_rises(fleets: Any) -> None:
         Drain("replica-6", 600, 4),
     ]
     stay: list[Action] = [Sleep("replica-4"), lower, Start("replica-5")]
-    assert while_clocks_rest(seen, [*stay, cut, *rises]) == stay
+    assert while_clocks_rest(observation, [*stay, cut, *rises]) == stay
 
 
 def test_a_staircase_of_steps_is_followed_step_by_step(
@@ -152,7 +151,7 @@ def test_the_tick_ahead_of_a_cut_lowers_the_clocks_that_would_rest_before_it(
     while now_s < cut_s:
         made.budget_w = times.budget_w(now_s)
         loop.tick(now_s)
-        clocks_mhz.append(max(replica.clock_mhz for replica in made.fleet.seen.replicas))
+        clocks_mhz.append(max(replica.clock_mhz for replica in made.fleet.observation.replicas))
         now_s = times.after(now_s)
     assert clocks_mhz[-1] < clocks_mhz[-2]
     made.observe(now_s)
@@ -181,11 +180,11 @@ def test_a_budget_below_the_floor_puts_the_fleet_to_sleep_and_it_comes_back(
     made = plant(2, 0)
     loop = loop_over(made, frontier)
     run(made, loop, [150.0] * 10 + [1.0] * 20)
-    assert made.fleet.seen.count(ReplicaState.ASLEEP) == 2
+    assert made.fleet.observation.count(ReplicaState.ASLEEP) == 2
     made.budget_w = 150.0
     for now_s in range(30, 45):
         loop.tick(float(now_s))
-    assert made.fleet.seen.count(ReplicaState.AWAKE) == 2
+    assert made.fleet.observation.count(ReplicaState.AWAKE) == 2
 
 
 def test_a_steady_budget_leaves_a_steady_fleet_alone(
@@ -194,11 +193,11 @@ def test_a_steady_budget_leaves_a_steady_fleet_alone(
     made = plant(3, 0)
     loop = loop_over(made, frontier)
     run(made, loop, [140.0] * 30)
-    before = made.fleet.seen.replicas
+    before = made.fleet.observation.replicas
     for now_s in range(30, 60):
         loop.tick(float(now_s))
         assert made.fleet.actions == []
-    assert made.fleet.seen.replicas == before
+    assert made.fleet.observation.replicas == before
 
 
 @pytest.mark.parametrize("factor", [0.0, 4.0, 100.0])
@@ -213,5 +212,5 @@ def test_an_absurd_reading_is_forgotten(
     run(made, loop, [budget_w] * 2)
     made.bias = 1.0
     draws = run(made, loop, [budget_w] * 120)
-    assert made.fleet.seen.count(ReplicaState.AWAKE) == 2
+    assert made.fleet.observation.count(ReplicaState.AWAKE) == 2
     assert draws[-1] == pytest.approx(before_w, rel=0.03)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.control.policy.policies import FollowBudget
-from steppe.control.pools import Pool, PoolPlan, PoolSeen, ShareBudget
+from steppe.control.pools import Pool, PoolObservation, PoolPlan, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import ReplicaState
 from steppe.frontier.pareto import Frontier
@@ -21,7 +21,7 @@ def pool_of(frontier: Frontier, name: str = "model", value: float = 1.0) -> Pool
     return Pool(name, frontier, frontier.floor.draw_w, {"standard": value})
 
 
-def decide(budget_w: float, *pools: PoolSeen) -> tuple[PoolPlan, ...]:
+def decide(budget_w: float, *pools: PoolObservation) -> tuple[PoolPlan, ...]:
     names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
     return ShareBudget(names).decide(budget_w, pools)
 
@@ -32,17 +32,17 @@ def test_the_pools_together_never_draw_more_than_the_budget(
     frontier: Frontier, fleets: Any, found: list[list[ReplicaState]], budget_w: float, waiting: int
 ) -> None:
     pools = [
-        PoolSeen(
+        PoolObservation(
             pool_of(frontier, f"model-{i}"),
-            fleets.of(each, 0.0, waiting).seen,
+            fleets.of(each, 0.0, waiting).observation,
             {"standard": 100.0},
         )
         for i, each in enumerate(found)
     ]
     plans = decide(budget_w, *pools)
-    assert sum(plan.budget_w for plan in plans) <= budget_w + 1e-6
+    assert sum(plan.pool_budget_w for plan in plans) <= budget_w + 1e-6
     for plan in plans:
-        assert plan.plan.draw_w <= plan.budget_w + 1e-6 or not plan.plan.feasible
+        assert plan.plan.draw_w <= plan.pool_budget_w + 1e-6 or not plan.plan.feasible
 
 
 @pytest.mark.parametrize("replicas", [3, 40])
@@ -50,17 +50,17 @@ def test_one_pool_alone_gets_the_plan_that_it_would_make_itself(
     frontier: Frontier, fleets: Any, replicas: int
 ) -> None:
     budget_w = 0.6 * replicas * frontier.full.draw_w
-    seen = fleets.of([AWAKE] * replicas, budget_w).seen
-    (plan,) = decide(budget_w, PoolSeen(pool_of(frontier), seen, {"standard": 100.0}))
-    alone = FollowBudget(frontier, frontier.floor.draw_w).decide(seen)
-    assert plan.budget_w == pytest.approx(budget_w)
+    observation = fleets.of([AWAKE] * replicas, budget_w).observation
+    (plan,) = decide(budget_w, PoolObservation(pool_of(frontier), observation, {"standard": 100.0}))
+    alone = FollowBudget(frontier, frontier.floor.draw_w).decide(observation)
+    assert plan.pool_budget_w == pytest.approx(budget_w)
     assert plan.plan == alone
 
 
 def test_the_pool_with_the_dearer_tokens_is_served_first(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([AWAKE] * 2, 0.0).seen
-    dear = PoolSeen(pool_of(frontier, "dear", 1000.0), seen, {})
-    cheap = PoolSeen(pool_of(frontier, "cheap", 1.0), seen, {})
+    observation = fleets.of([AWAKE] * 2, 0.0).observation
+    dear = PoolObservation(pool_of(frontier, "dear", 1000.0), observation, {})
+    cheap = PoolObservation(pool_of(frontier, "cheap", 1.0), observation, {})
     tight_w = 2 * frontier.full.draw_w + 2 * frontier.asleep_w
     plans = decide(tight_w, cheap, dear)
     assert plans[0].plan.awake == ()
@@ -70,20 +70,22 @@ def test_the_pool_with_the_dearer_tokens_is_served_first(frontier: Frontier, fle
 def test_a_pool_without_work_leaves_its_watts_to_the_others(
     frontier: Frontier, fleets: Any
 ) -> None:
-    busy = PoolSeen(pool_of(frontier, "busy"), fleets.of([AWAKE] * 2, 0.0).seen, {})
-    quiet = fleets.of([AWAKE] * 2, 0.0, waiting=0).seen
+    busy = PoolObservation(pool_of(frontier, "busy"), fleets.of([AWAKE] * 2, 0.0).observation, {})
+    quiet = fleets.of([AWAKE] * 2, 0.0, waiting=0).observation
     idle = replace(quiet, replicas=tuple(replace(r, outstanding=0) for r in quiet.replicas))
-    rest = PoolSeen(pool_of(frontier, "rest"), replace(idle, demand_tps=0.0), {})
+    rest = PoolObservation(pool_of(frontier, "rest"), replace(idle, demand_tps=0.0), {})
     budget_w = 2 * frontier.full.draw_w + frontier.floor.draw_w + frontier.asleep_w
     plans = decide(budget_w, busy, rest)
     assert plans[0].plan.awake == (frontier.full, frontier.full)
 
 
 def test_below_their_floor_the_pools_share_what_there_is(frontier: Frontier, fleets: Any) -> None:
-    small = PoolSeen(pool_of(frontier, "small"), fleets.of([ASLEEP], 0.0).seen, {})
-    large = PoolSeen(pool_of(frontier, "large"), fleets.of([ASLEEP] * 3, 0.0).seen, {})
+    small = PoolObservation(pool_of(frontier, "small"), fleets.of([ASLEEP], 0.0).observation, {})
+    large = PoolObservation(
+        pool_of(frontier, "large"), fleets.of([ASLEEP] * 3, 0.0).observation, {}
+    )
     plans = decide(2 * frontier.asleep_w, small, large)
-    assert [plan.budget_w for plan in plans] == pytest.approx(
+    assert [plan.pool_budget_w for plan in plans] == pytest.approx(
         [0.5 * frontier.asleep_w, 1.5 * frontier.asleep_w]
     )
     assert not any(plan.plan.feasible for plan in plans)
@@ -91,8 +93,8 @@ def test_below_their_floor_the_pools_share_what_there_is(frontier: Frontier, fle
 
 def test_each_pool_is_reconciled_by_itself(frontier: Frontier, fleets: Any) -> None:
     fleet = fleets.of([AWAKE, ASLEEP], 0.0)
-    (plan,) = decide(1000.0, PoolSeen(pool_of(frontier), fleet.seen, {}))
+    (plan,) = decide(1000.0, PoolObservation(pool_of(frontier), fleet.observation, {}))
     rule = DrainRule(frontier.floor, 8.0)
-    fleet.apply(reconcile(fleet.seen, plan.plan, rule))
-    assert fleet.seen.tally.awake == 2
-    assert reconcile(fleet.seen, plan.plan, rule) == []
+    fleet.apply(reconcile(fleet.observation, plan.plan, rule))
+    assert fleet.observation.tally.awake == 2
+    assert reconcile(fleet.observation, plan.plan, rule) == []

@@ -45,19 +45,19 @@ def plan_of(*mix: OperatingPoint, draining: int = 0) -> Plan:
     return Plan(falling, sum(point.draw_w for point in mix), draining)
 
 
-def with_limits(seen: Observation, *pairs: tuple[int, int]) -> Observation:
+def with_limits(observation: Observation, *pairs: tuple[int, int]) -> Observation:
     replicas = (
         replace(r, clock_mhz=clock, batch_limit=batch)
-        for r, (clock, batch) in zip(seen.replicas, pairs, strict=True)
+        for r, (clock, batch) in zip(observation.replicas, pairs, strict=True)
     )
-    return replace(seen, replicas=tuple(replicas))
+    return replace(observation, replicas=tuple(replicas))
 
 
 def carry_out(fleet: Any, plan: Plan, rule: DrainRule) -> list[Action]:
     """Carry out a plan; what a freezing replica holds up comes in a second tick."""
     actions: list[Action] = []
     for _ in range(2):
-        taken = reconcile(fleet.seen, plan, rule)
+        taken = reconcile(fleet.observation, plan, rule)
         fleet.apply(taken)
         actions += taken
     return actions
@@ -73,9 +73,9 @@ def test_a_plan_that_holds_yields_nothing_more(
     draining: int,
 ) -> None:
     fleet = fleets.of(found, 0.0)
-    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     carry_out(fleet, plan, rule_of(frontier))
-    again = reconcile(fleet.seen, plan, rule_of(frontier))
+    again = reconcile(fleet.observation, plan, rule_of(frontier))
     assert again == []
 
 
@@ -89,15 +89,15 @@ def test_the_actions_lead_to_the_plan(
     draining: int,
 ) -> None:
     fleet = fleets.of(found, 0.0)
-    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     carry_out(fleet, plan, rule_of(frontier))
-    seen = fleet.seen
-    awake = [r for r in seen.replicas if r.state == ReplicaState.AWAKE]
+    observation = fleet.observation
+    awake = [r for r in observation.replicas if r.state == ReplicaState.AWAKE]
     assert sorted((r.clock_mhz, r.batch_limit) for r in awake) == sorted(
         (point.clock_mhz, point.batch_limit) for point in plan.awake
     )
-    assert seen.count(ReplicaState.DRAINING) <= plan.draining
-    assert seen.count(ReplicaState.GONE) == 0
+    assert observation.count(ReplicaState.DRAINING) <= plan.draining
+    assert observation.count(ReplicaState.GONE) == 0
 
 
 @settings(deadline=None)
@@ -110,22 +110,24 @@ def test_what_lowers_the_draw_comes_first(
     draining: int,
 ) -> None:
     fleet = fleets.of(found, 0.0)
-    plan = plan_of(*mix[: fleet.seen.count(*USABLE)], draining=draining)
+    plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     order = {Sleep: 0, Drain: 1, Retune: 2, Wake: 3, Start: 4}
-    kinds = [order[type(action)] for action in reconcile(fleet.seen, plan, rule_of(frontier))]
+    kinds = [
+        order[type(action)] for action in reconcile(fleet.observation, plan, rule_of(frontier))
+    ]
     assert kinds == sorted(kinds)
 
 
 def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 4, 0.0).seen
-    seen = with_limits(seen, (1200, 4), (1200, 4), (1800, 16), (600, 1))
+    observation = fleets.of([ReplicaState.AWAKE] * 4, 0.0).observation
+    observation = with_limits(observation, (1200, 4), (1200, 4), (1800, 16), (600, 1))
     mix = (
         OperatingPoint(1800, 16, 4.0, 90.0),
         OperatingPoint(1200, 16, 3.0, 60.0),
         OperatingPoint(1200, 1, 2.0, 40.0),
         OperatingPoint(600, 4, 1.0, 30.0),
     )
-    retunes = reconcile(seen, plan_of(*mix), rule_of(frontier))
+    retunes = reconcile(observation, plan_of(*mix), rule_of(frontier))
     batches = [(action.clock_mhz, action.batch_limit) for action in retunes]  # type: ignore[union-attr]
     assert batches == [(1200, 1), (600, 4), (1200, 16)]
 
@@ -137,17 +139,17 @@ def test_a_draining_replica_serves_again_rather_than_that_another_wakes(
     fleet = fleets.of(states, 0.0)
     small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (600, 1200))
     plan = plan_of(small, large, draining=1)
-    fleet.apply(actions := reconcile(fleet.seen, plan, rule_of(frontier)))
+    fleet.apply(actions := reconcile(fleet.observation, plan, rule_of(frontier)))
     assert actions == [Retune("replica-2", 1200, 1)]
-    assert reconcile(fleet.seen, plan, rule_of(frontier)) == []
+    assert reconcile(fleet.observation, plan, rule_of(frontier)) == []
 
 
 def test_a_draining_replica_that_is_not_wanted_goes_on_draining(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).seen
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
     plan = plan_of(OperatingPoint(600, 1, 1.0, 30.0), draining=1)
-    assert reconcile(seen, plan, rule_of(frontier)) == []
+    assert reconcile(observation, plan, rule_of(frontier)) == []
 
 
 @settings(deadline=None)
@@ -155,46 +157,48 @@ def test_a_draining_replica_that_is_not_wanted_goes_on_draining(
 def test_a_drain_that_took_too_long_ends_in_sleep(
     frontier: Frontier, fleets: Any, waited_s: float
 ) -> None:
-    seen = fleets.of([ReplicaState.DRAINING] * 2, 0.0).observe(waited_s)
-    busy = replace(seen.replicas[1], outstanding=3)
-    actions = reconcile(replace(seen, replicas=(busy,)), plan_of(draining=1), rule_of(frontier))
+    observation = fleets.of([ReplicaState.DRAINING] * 2, 0.0).observe(waited_s)
+    busy = replace(observation.replicas[1], outstanding=3)
+    actions = reconcile(
+        replace(observation, replicas=(busy,)), plan_of(draining=1), rule_of(frontier)
+    )
     assert actions == ([Sleep(busy.id)] if waited_s >= LONGEST_S else [])
-    quiet = replace(seen, waiting=0, replicas=(busy,))
+    quiet = replace(observation, waiting=0, replicas=(busy,))
     assert reconcile(quiet, plan_of(draining=1), rule_of(frontier)) == []
 
 
 def test_a_replica_without_requests_sleeps_at_once(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).seen
-    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
-    actions = reconcile(replace(seen, replicas=idle), plan_of(draining=2), rule_of(frontier))
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
+    idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
+    actions = reconcile(replace(observation, replicas=idle), plan_of(draining=2), rule_of(frontier))
     assert actions == [Sleep("replica-1"), Sleep("replica-0")]
 
 
 def test_without_room_to_drain_a_busy_replica_is_frozen_with_its_requests(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE], 0.0).seen
-    busy = (replace(seen.replicas[0], outstanding=5),)
-    actions = reconcile(replace(seen, replicas=busy), plan_of(), rule_of(frontier))
+    observation = fleets.of([ReplicaState.AWAKE], 0.0).observation
+    busy = (replace(observation.replicas[0], outstanding=5),)
+    actions = reconcile(replace(observation, replicas=busy), plan_of(), rule_of(frontier))
     assert actions == [Sleep("replica-0")]
 
 
 def test_the_replica_with_the_fewest_requests_leaves(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 3, 0.0).seen  # 1, 2 and 3 outstanding
+    observation = fleets.of([ReplicaState.AWAKE] * 3, 0.0).observation  # 1, 2 and 3 outstanding
     point = OperatingPoint(600, 1, 1.0, 20.0)
-    actions = reconcile(seen, plan_of(point, point, draining=1), rule_of(frontier))
+    actions = reconcile(observation, plan_of(point, point, draining=1), rule_of(frontier))
     assert actions == [Drain("replica-0", frontier.floor.clock_mhz, frontier.floor.batch_limit)]
 
 
 def test_a_sleeping_replica_with_requests_takes_the_place_of_an_awake_one_without(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).seen
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).observation
     plan = plan_of(OperatingPoint(600, 1, 1.0, 20.0))
-    busy, frozen = seen.replicas[0], replace(seen.replicas[1], outstanding=1)
-    assert reconcile(replace(seen, replicas=(busy, frozen)), plan, rule_of(frontier)) == []
+    busy, frozen = observation.replicas[0], replace(observation.replicas[1], outstanding=1)
+    assert reconcile(replace(observation, replicas=(busy, frozen)), plan, rule_of(frontier)) == []
     idle = replace(busy, outstanding=0)
-    actions = reconcile(replace(seen, replicas=(idle, frozen)), plan, rule_of(frontier))
+    actions = reconcile(replace(observation, replicas=(idle, frozen)), plan, rule_of(frontier))
     assert actions == [Sleep("replica-0"), Wake("replica-1", 600, 1)]
 
 
@@ -202,9 +206,11 @@ def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(
     frontier: Frontier, fleets: Any
 ) -> None:
     small, large, full = (OperatingPoint(c, 16, c, c / 20) for c in (600, 1200, 1800))
-    seen = with_limits(fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen, (600, 16), (1200, 16))
-    assert reconcile(seen, plan_of(large, small), rule_of(frontier)) == []
-    actions = reconcile(seen, plan_of(full, small), rule_of(frontier))
+    observation = with_limits(
+        fleets.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 16), (1200, 16)
+    )
+    assert reconcile(observation, plan_of(large, small), rule_of(frontier)) == []
+    actions = reconcile(observation, plan_of(full, small), rule_of(frontier))
     assert actions == [Retune("replica-1", 1800, 16)]
 
 
@@ -212,31 +218,33 @@ def test_of_replicas_at_the_same_point_the_fuller_keeps_the_larger_limit(
     frontier: Frontier, fleets: Any
 ) -> None:
     small, large = (OperatingPoint(600, batch, batch, batch / 2) for batch in (100, 200))
-    seen = with_limits(fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen, (600, 200), (600, 200))
+    observation = with_limits(
+        fleets.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 200), (600, 200)
+    )
     held = [
         replace(replica, outstanding=outstanding)
-        for replica, outstanding in zip(seen.replicas, (100, 200), strict=True)
+        for replica, outstanding in zip(observation.replicas, (100, 200), strict=True)
     ]
-    seen, plan = replace(seen, replicas=tuple(held)), plan_of(large, small)
-    assert reconcile(seen, plan, rule_of(frontier)) == [Retune("replica-0", 600, 100)]
-    assert full_share(seen, plan) == 0.0
+    observation, plan = replace(observation, replicas=tuple(held)), plan_of(large, small)
+    assert reconcile(observation, plan, rule_of(frontier)) == [Retune("replica-0", 600, 100)]
+    assert full_share(observation, plan) == 0.0
 
 
 def test_a_replica_that_is_gone_is_started(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).seen
-    assert reconcile(seen, plan_of(), rule_of(frontier)) == [Start("replica-0")]
+    observation = fleets.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).observation
+    assert reconcile(observation, plan_of(), rule_of(frontier)) == [Start("replica-0")]
 
 
 def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).seen
-    assert isinstance(seen.replicas[0], ReplicaObservation)
-    assert reconcile(seen, plan_of(), rule_of(frontier)) == []
+    observation: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).observation
+    assert isinstance(observation.replicas[0], ReplicaObservation)
+    assert reconcile(observation, plan_of(), rule_of(frontier)) == []
 
 
 def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, fleets: Any) -> None:
-    both = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
+    both = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
     rule = rule_of(frontier)
     plan = Plan((frontier.floor,), frontier.floor.draw_w + frontier.asleep_w)
@@ -250,13 +258,13 @@ def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
     frontier: Frontier, fleets: Any
 ) -> None:
     fleet = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
-    busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.seen.replicas)
-    fleet.seen = replace(fleet.seen, now_s=LEAST_TURN_S, replicas=(busy, frozen))
+    busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.observation.replicas)
+    fleet.observation = replace(fleet.observation, now_s=LEAST_TURN_S, replicas=(busy, frozen))
     rule = rule_of(frontier)
-    fleet.apply(reconcile(fleet.seen, plan_of(frontier.floor), rule))
-    fleet.seen = replace(fleet.seen, now_s=LEAST_TURN_S + 1.0)
+    fleet.apply(reconcile(fleet.observation, plan_of(frontier.floor), rule))
+    fleet.observation = replace(fleet.observation, now_s=LEAST_TURN_S + 1.0)
     wake = Wake(frozen.id, frontier.floor.clock_mhz, frontier.floor.batch_limit)
-    assert reconcile(fleet.seen, plan_of(frontier.floor), rule) == [wake]
+    assert reconcile(fleet.observation, plan_of(frontier.floor), rule) == [wake]
 
 
 def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
@@ -265,22 +273,23 @@ def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
     fleet = fleets.of([ReplicaState.AWAKE] * 3, 0.0)  # 1, 2 and 3 outstanding
     small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (900, 1200))
     plan, rule = plan_of(large, small), rule_of(frontier)
-    fleet.apply(first := reconcile(fleet.seen, plan, rule))
+    fleet.apply(first := reconcile(fleet.observation, plan, rule))
     assert first == [Sleep("replica-0"), Retune("replica-1", 900, 1)]
-    assert reconcile(fleet.seen, plan, rule) == [Retune("replica-2", 1200, 1)]
+    assert reconcile(fleet.observation, plan, rule) == [Retune("replica-2", 1200, 1)]
 
 
 def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
     frontier: Frontier, fleets: Any
 ) -> None:
     states = [ReplicaState.AWAKE] * 2 + [ReplicaState.ASLEEP] * 2
-    seen = fleets.of(states, 1000.0).seen
+    observation = fleets.of(states, 1000.0).observation
     since_s = (0.0, 0.0, 5.0, 1.0)
     replicas = tuple(
-        replace(r, outstanding=3, since_s=s) for r, s in zip(seen.replicas, since_s, strict=True)
+        replace(r, outstanding=3, since_s=s)
+        for r, s in zip(observation.replicas, since_s, strict=True)
     )
     fleet = fleets.of(states, 1000.0)
-    fleet.seen = replace(seen, now_s=LEAST_TURN_S + 12.0, replicas=replicas)
+    fleet.observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=replicas)
     rule = rule_of(frontier)
     actions = carry_out(fleet, plan_of(frontier.floor, frontier.floor), rule)
     woken = [action.replica for action in actions if isinstance(action, Wake)]
@@ -289,10 +298,10 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
 
 
 def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
-    just_woken = replace(seen.replicas[0], outstanding=3, since_s=15.0)
-    frozen = replace(seen.replicas[1], outstanding=3, since_s=0.0)
-    seen = replace(seen, now_s=LEAST_TURN_S + 12.0, replicas=(just_woken, frozen))
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
+    just_woken = replace(observation.replicas[0], outstanding=3, since_s=15.0)
+    frozen = replace(observation.replicas[1], outstanding=3, since_s=0.0)
+    observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=(just_woken, frozen))
     rule = rule_of(frontier)
-    actions = reconcile(seen, plan_of(frontier.floor), rule)
+    actions = reconcile(observation, plan_of(frontier.floor), rule)
     assert not any(isinstance(action, Wake | Sleep) for action in actions)

@@ -88,23 +88,27 @@ def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(
     points: ShortagePoints, fleets: Any
 ) -> None:
     full = points.frontier.full
-    seen = replace(fleets.of([AWAKE, ASLEEP], 0.0).seen, demand_tps=2 * full.output_tps)
-    found = power_needs(seen, points)
+    observation = replace(
+        fleets.of([AWAKE, ASLEEP], 0.0).observation, demand_tps=2 * full.output_tps
+    )
+    found = power_needs(observation, points)
     assert found.floor_w == 2 * points.frontier.asleep_w
     assert found.serving_w == points.frontier.asleep_w + points.frontier.floor.draw_w
     assert found.demand_w == pytest.approx(2 * full.draw_w)
 
 
 def test_what_no_watts_could_serve_is_no_need_of_power(points: ShortagePoints, fleets: Any) -> None:
-    seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
-    assert power_needs(seen, points).demand_w == pytest.approx(2 * points.frontier.full.draw_w)
-    nobody = replace(fleets.of([GONE] * 2, 0.0).seen, demand_tps=1e9)
+    observation = replace(fleets.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
+    assert power_needs(observation, points).demand_w == pytest.approx(
+        2 * points.frontier.full.draw_w
+    )
+    nobody = replace(fleets.of([GONE] * 2, 0.0).observation, demand_tps=1e9)
     idle_w = 2 * points.frontier.idle_w
     assert power_needs(nobody, points) == PowerNeeds(idle_w, idle_w, idle_w)
 
 
 def test_without_a_demand_one_replica_is_needed(points: ShortagePoints, fleets: Any) -> None:
-    quiet = replace(fleets.of([ASLEEP] * 3, 0.0).seen, demand_tps=0.0)
+    quiet = replace(fleets.of([ASLEEP] * 3, 0.0).observation, demand_tps=0.0)
     found = power_needs(quiet, points)
     assert found.demand_w == found.serving_w > found.floor_w
 
@@ -120,9 +124,9 @@ def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fl
     strict, loose = ShortagePoints.of(timed, tpots_s[0]), ShortagePoints.of(timed, tpots_s[-1])
     assert {point.tpot_s for point in strict.kept.points} == {tpots_s[0]}
     assert loose.kept.points == timed.points
-    seen = replace(fleets.of([AWAKE] * 2, 0.0).seen, demand_tps=1e9)
-    assert power_needs(seen, strict).floor_w == power_needs(seen, loose).floor_w
-    assert power_needs(seen, strict).serving_w == power_needs(seen, loose).serving_w
+    observation = replace(fleets.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
+    assert power_needs(observation, strict).floor_w == power_needs(observation, loose).floor_w
+    assert power_needs(observation, strict).serving_w == power_needs(observation, loose).serving_w
 
 
 def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> None:
@@ -133,9 +137,9 @@ def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> Non
 def test_the_forecast_is_asked_for_once_in_a_while(points: ShortagePoints, fleets: Any) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
     lookout = ShortageMonitor(points, weather.ahead)
-    seen = fleets.of([AWAKE] * 2, 1000.0).seen
+    observation = fleets.of([AWAKE] * 2, 1000.0).observation
     for tick in range(11):
-        lookout.look(replace(seen, now_s=float(tick)))
+        lookout.look(replace(observation, now_s=float(tick)))
     assert sorted(set(weather.asked_s)) == [0.0, LOOK_EVERY_S, 2 * LOOK_EVERY_S]
 
 
@@ -143,8 +147,8 @@ def test_the_time_until_a_shortage_runs_down_between_two_forecasts(
     points: ShortagePoints, fleets: Any
 ) -> None:
     lookout = ShortageMonitor(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
-    seen = fleets.of([AWAKE] * 2, 1000.0).seen
-    found = [lookout.look(replace(seen, now_s=float(tick))).floor for tick in range(4)]
+    observation = fleets.of([AWAKE] * 2, 1000.0).observation
+    found = [lookout.look(replace(observation, now_s=float(tick))).floor for tick in range(4)]
     assert [shortage and shortage.begins_in_s for shortage in found] == [600.0, 599.0, 598.0, 597.0]
 
 
@@ -153,10 +157,10 @@ def test_a_budget_that_fails_without_warning_is_forecast_anew(
 ) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
     lookout = ShortageMonitor(points, weather.ahead)
-    seen = fleets.of([AWAKE] * 2, 1000.0).seen
-    lookout.look(seen)
+    observation = fleets.of([AWAKE] * 2, 1000.0).observation
+    lookout.look(observation)
     weather.watts = weather.later_w = 10.0
-    found = lookout.look(replace(seen, now_s=1.0, budget_w=10.0))
+    found = lookout.look(replace(observation, now_s=1.0, gpu_budget_w=10.0))
     assert found.floor == Shortage(2 * points.frontier.asleep_w - 10.0, 0.0, None)
 
 
@@ -164,7 +168,7 @@ def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(
     points: ShortagePoints, fleets: Any
 ) -> None:
     lookout = ShortageMonitor(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
-    found = lookout.look(fleets.of([ASLEEP] * 2, 10.0).seen)
+    found = lookout.look(fleets.of([ASLEEP] * 2, 10.0).observation)
     assert found.serves_in_s == 35.0
 
 
@@ -175,7 +179,7 @@ def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(
     lookout = ShortageMonitor(
         points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead
     )
-    found = lookout.look(fleets.of([ASLEEP] * 2, serving_w + 29.0).seen, taken_w=30.0)
+    found = lookout.look(fleets.of([ASLEEP] * 2, serving_w + 29.0).observation, taken_w=30.0)
     assert (found.serving, found.serves_in_s) == (Shortage(1.0, 0.0, 100.0), 100.0)
 
 

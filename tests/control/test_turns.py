@@ -32,33 +32,33 @@ AWAKE, DRAINING, ASLEEP = ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaStat
 
 
 @pytest.fixture
-def seen(fleets: Any) -> Observation:
+def observation(fleets: Any) -> Observation:
     """Return one that serves, one that drains, and one frozen with requests for long."""
-    seen: Observation = fleets.of([AWAKE, DRAINING, ASLEEP], 0.0).observe(2 * LONGEST_S)
-    frozen = replace(seen.replicas[2], outstanding=3)
-    draining = replace(seen.replicas[1], since_s=seen.now_s - 1.0)
-    return replace(seen, replicas=(seen.replicas[0], draining, frozen))
+    observation: Observation = fleets.of([AWAKE, DRAINING, ASLEEP], 0.0).observe(2 * LONGEST_S)
+    frozen = replace(observation.replicas[2], outstanding=3)
+    draining = replace(observation.replicas[1], since_s=observation.now_s - 1.0)
+    return replace(observation, replicas=(observation.replicas[0], draining, frozen))
 
 
-def actions_for(seen: Observation, frontier: Frontier, draining: int) -> list[Action]:
+def actions_for(observation: Observation, frontier: Frontier, draining: int) -> list[Action]:
     """Return what a plan for two replicas yields beside so many that drain."""
     small, large = frontier.floor, frontier.full
     plan = Plan((large, small), large.draw_w + small.draw_w, draining)
-    return reconcile(seen, plan, DrainRule(frontier.floor, LONGEST_S))
+    return reconcile(observation, plan, DrainRule(frontier.floor, LONGEST_S))
 
 
 def test_nobody_that_is_called_back_is_frozen_for_one_whose_turn_has_come(
-    frontier: Frontier, seen: Observation
+    frontier: Frontier, observation: Observation
 ) -> None:
-    actions = actions_for(seen, frontier, draining=0)
+    actions = actions_for(observation, frontier, draining=0)
     assert Retune("replica-1", frontier.full.clock_mhz, frontier.full.batch_limit) in actions
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
 
 
 def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
-    frontier: Frontier, seen: Observation
+    frontier: Frontier, observation: Observation
 ) -> None:
-    actions = actions_for(seen, frontier, draining=1)
+    actions = actions_for(observation, frontier, draining=1)
     small = frontier.floor
     assert Drain("replica-2", small.clock_mhz, small.batch_limit) in actions
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
@@ -67,9 +67,9 @@ def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
 def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
-    frozen = replace(seen.replicas[2], outstanding=3)
-    busy = replace(seen, replicas=(*seen.replicas[:2], frozen))
+    observation = fleets.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
+    frozen = replace(observation.replicas[2], outstanding=3)
+    busy = replace(observation, replicas=(*observation.replicas[:2], frozen))
     one = Plan((frontier.floor,), frontier.floor.draw_w)
     rule = DrainRule(frontier.floor, LONGEST_S)
     assert [type(action) for action in reconcile(busy, one, rule)] == [Sleep]
@@ -82,12 +82,15 @@ def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(
 def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
     frontier: Frontier, fleets: Any, budget_w: float, frozen: int, requests: int
 ) -> None:
-    seen = fleets.of([AWAKE] * 3 + [ASLEEP] * 3, budget_w).seen
-    asleep = (replace(r, outstanding=requests) for r in seen.replicas[3 : 3 + frozen])
-    seen = replace(seen, replicas=(*seen.replicas[:3], *asleep, *seen.replicas[3 + frozen :]))
-    nobody = replace(seen, replicas=tuple(_emptied(r) for r in seen.replicas))
+    observation = fleets.of([AWAKE] * 3 + [ASLEEP] * 3, budget_w).observation
+    asleep = (replace(r, outstanding=requests) for r in observation.replicas[3 : 3 + frozen])
+    observation = replace(
+        observation,
+        replicas=(*observation.replicas[:3], *asleep, *observation.replicas[3 + frozen :]),
+    )
+    nobody = replace(observation, replicas=tuple(_emptied(r) for r in observation.replicas))
     policy, bounds = FollowBudget(frontier, frontier.floor.draw_w), AwakeBounds(0, 3)
-    plan, without = (policy.decide_among(s, bounds) for s in (seen, nobody))
+    plan, without = (policy.decide_among(s, bounds) for s in (observation, nobody))
     assert len(plan.awake) == len(without.awake)
     if plan.draining > without.draining:
         assert frozen
@@ -100,10 +103,12 @@ def test_those_that_drain_count_among_the_few_that_may_finish_at_once(
 ) -> None:
     assert math.ceil(FINISHING_SHARE * 32) == 2
     states = [AWAKE] * 20 + [DRAINING] * drain + [ASLEEP] * (12 - drain)
-    seen = fleets.of(states, 32 * frontier.full.draw_w, waiting=0).seen
-    frozen = tuple(replace(r, outstanding=1) if r.state == ASLEEP else r for r in seen.replicas)
+    observation = fleets.of(states, 32 * frontier.full.draw_w, waiting=0).observation
+    frozen = tuple(
+        replace(r, outstanding=1) if r.state == ASLEEP else r for r in observation.replicas
+    )
     plan = FollowBudget(frontier, frontier.floor.draw_w).decide_among(
-        replace(seen, replicas=frozen), AwakeBounds(20, 20)
+        replace(observation, replicas=frozen), AwakeBounds(20, 20)
     )
     assert plan.draining == drain + finish
 
@@ -113,11 +118,11 @@ def _emptied(replica: ReplicaObservation) -> ReplicaObservation:
 
 
 def test_who_waited_for_those_that_were_called_back_comes_next(
-    frontier: Frontier, fleets: Any, seen: Observation
+    frontier: Frontier, fleets: Any, observation: Observation
 ) -> None:
-    fleet = fleets(seen)
-    fleet.apply(actions_for(fleet.seen, frontier, draining=0))
-    actions = actions_for(fleet.observe(seen.now_s + 1.0), frontier, draining=0)
+    fleet = fleets(observation)
+    fleet.apply(actions_for(fleet.observation, frontier, draining=0))
+    actions = actions_for(fleet.observe(observation.now_s + 1.0), frontier, draining=0)
     assert Sleep("replica-0") in actions
 
 
@@ -126,8 +131,8 @@ def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
     frontier: Frontier, fleets: Any, drain_s: float
 ) -> None:
     fleet = fleets.of([AWAKE, ASLEEP], 0.0)
-    frozen = replace(fleet.seen.replicas[1], outstanding=3)
-    fleet.seen = replace(fleet.seen, replicas=(fleet.seen.replicas[0], frozen))
+    frozen = replace(fleet.observation.replicas[1], outstanding=3)
+    fleet.observation = replace(fleet.observation, replicas=(fleet.observation.replicas[0], frozen))
     rule, plan = DrainRule(frontier.floor, drain_s), Plan((frontier.floor,), 0.0)
     woken_s = []
     for now_s in range(100):
@@ -140,9 +145,9 @@ def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
 def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
+    observation = fleets.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
     plan = Plan((), 0.0, draining=1)
-    actions = reconcile(seen, plan, DrainRule(frontier.floor, LONGEST_S))
+    actions = reconcile(observation, plan, DrainRule(frontier.floor, LONGEST_S))
     assert actions == [Sleep("replica-1"), Sleep("replica-0")]
 
 
@@ -152,15 +157,17 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
 ) -> None:
     fleet = fleets.of([DRAINING, AWAKE, ASLEEP], budget_w)
     held = (0, full, requests)
-    replicas = (replace(r, outstanding=n) for r, n in zip(fleet.seen.replicas, held, strict=True))
-    fleet.seen = replace(fleet.seen, replicas=tuple(replicas))
+    replicas = (
+        replace(r, outstanding=n) for r, n in zip(fleet.observation.replicas, held, strict=True)
+    )
+    fleet.observation = replace(fleet.observation, replicas=tuple(replicas))
     rule = DrainRule(frontier.drain, LONGEST_S)
-    plan = FollowBudget(frontier, frontier.drain.draw_w).decide(fleet.seen)
-    fleet.apply(reconcile(fleet.seen, plan, rule))
+    plan = FollowBudget(frontier, frontier.drain.draw_w).decide(fleet.observation)
+    fleet.apply(reconcile(fleet.observation, plan, rule))
     draws_w = {(p.clock_mhz, p.batch_limit): p.draw_w for p in frontier.candidates}
     drawn_w = sum(
         frontier.asleep_w if r.state == ASLEEP else draws_w[r.clock_mhz, r.batch_limit]
-        for r in fleet.seen.replicas
+        for r in fleet.observation.replicas
     )
     assert drawn_w <= budget_w + 1e-9 or not plan.feasible
 
@@ -169,12 +176,12 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
 def test_who_woke_to_finish_what_it_holds_has_a_whole_turn_for_it(
     frontier: Frontier, fleets: Any, finishing: bool, time_s: float
 ) -> None:
-    seen = fleets.of([AWAKE, DRAINING], 0.0).seen
-    drains = replace(seen.replicas[1], is_finishing=finishing)
-    seen = replace(seen, replicas=(seen.replicas[0], drains))
+    observation = fleets.of([AWAKE, DRAINING], 0.0).observation
+    drains = replace(observation.replicas[1], is_finishing=finishing)
+    observation = replace(observation, replicas=(observation.replicas[0], drains))
     plan, rule = Plan((frontier.floor,), 0.0, draining=1), DrainRule(frontier.floor, 2.0)
     frozen = [
-        Sleep("replica-1") in reconcile(replace(seen, now_s=now_s), plan, rule)
+        Sleep("replica-1") in reconcile(replace(observation, now_s=now_s), plan, rule)
         for now_s in (time_s - 1.0, time_s)
     ]
     assert frozen == [False, True]

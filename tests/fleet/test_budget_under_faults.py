@@ -50,8 +50,6 @@ class SteppedBudget:
 
     def settle(self, now_s: float, draw_w: float) -> None: ...
 
-    def steer(self, battery_w: float | None) -> None: ...
-
     def at(self, now_s: float) -> Budget:
         watts = self.steps_w[max(at_s for at_s in self.steps_w if at_s <= now_s)]
         return Budget(watts, 0.0, watts, watts, "constant", stale=False)

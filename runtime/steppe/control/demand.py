@@ -56,19 +56,19 @@ class Demand:
 
     The mean answer is the tokens sampled over the answers that ended. Early in a run those that
     have ended are the short ones; but the tokens of those that still run count, too, so the ratio
-    is the maximum-likelihood mean of a geometric length that is seen in part (censored).
+    is the maximum-likelihood mean of a geometric length of which only part is seen (censored).
     """
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_totals",)
 
     def __init__(self) -> None:
-        self._seen: deque[Traffic] = deque(maxlen=_MOST_LOOKS)
+        self._totals: deque[Traffic] = deque(maxlen=_MOST_LOOKS)
 
     def take(self, traffic: Traffic) -> OfferedLoad:
         """Take the totals of now, and return what is asked for."""
-        if self._seen and traffic.arrived < self._seen[-1].arrived:
-            self._seen.clear()  # the gateway began anew, and counts from nothing
-        self._seen.append(traffic)
+        if self._totals and traffic.arrived < self._totals[-1].arrived:
+            self._totals.clear()  # the gateway began anew, and counts from nothing
+        self._totals.append(traffic)
         self._forget(traffic)
         since, tokens = self._of_late(traffic), self._mean_answer(traffic)
         seconds = max(1.0, traffic.now_s - since.now_s)
@@ -79,19 +79,19 @@ class Demand:
 
     def _forget(self, now: Traffic) -> None:
         """Drop what neither the memory nor the least number of answers needs."""
-        seen = self._seen
-        while len(seen) > 1 and seen[1].now_s <= now.now_s - MEMORY_S:
-            if now.answered - seen[1].answered < LEAST_ANSWERS:
+        totals = self._totals
+        while len(totals) > 1 and totals[1].now_s <= now.now_s - MEMORY_S:
+            if now.answered - totals[1].answered < LEAST_ANSWERS:
                 return
-            seen.popleft()
+            totals.popleft()
 
     def _of_late(self, now: Traffic) -> Traffic:
         """Return the totals since which arrivals are counted."""
-        old = (one for one in reversed(self._seen) if one.now_s <= now.now_s - RATE_S)
-        return next(old, self._seen[0])
+        old = (one for one in reversed(self._totals) if one.now_s <= now.now_s - RATE_S)
+        return next(old, self._totals[0])
 
     def _mean_answer(self, now: Traffic) -> float:
-        since = self._seen[0]
+        since = self._totals[0]
         answers = now.answered - since.answered
         prior = PRIOR_ANSWERS * max(0.0, 1 - answers / LEAST_ANSWERS)
         tokens = now.output_tokens - since.output_tokens

@@ -24,10 +24,6 @@ class Fleet(Protocol):
         """Carry out actions in their order; none of them waits."""
         ...
 
-    def steer(self, battery_w: float | None) -> None:
-        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class ControlLoop:
@@ -51,23 +47,24 @@ class ControlLoop:
         Args:
             now_s: Time since the run began, s.
         """
-        seen = self.fleet.observe(now_s)
+        observation = self.fleet.observe(now_s)
         fall_w = self.times.fall_w(now_s)
-        plan = self.policy.decide(seen.with_budget(max(0.0, seen.budget_w - fall_w)))
-        actions = reconcile(seen, plan, self.drain_rule)
+        plan = self.policy.decide(
+            observation.with_budget(max(0.0, observation.gpu_budget_w - fall_w))
+        )
+        actions = reconcile(observation, plan, self.drain_rule)
         if fall_w == 0 and self.times.clocks_rest(now_s):
-            actions = while_clocks_rest(seen, actions)
+            actions = while_clocks_rest(observation, actions)
         self.fleet.apply(actions)
-        self.fleet.steer(plan.battery_w)
         return plan
 
 
-def while_clocks_rest(seen: Observation, actions: list[Action]) -> list[Action]:
+def while_clocks_rest(observation: Observation, actions: list[Action]) -> list[Action]:
     """Return the actions without those that move the clock limit of a replica that serves.
 
     Where one of them was a cut, nothing rises in its stead.
     """
-    serving = {r.id: r for r in seen.replicas if r.state == ReplicaState.AWAKE}
+    serving = {r.id: r for r in observation.replicas if r.state == ReplicaState.AWAKE}
     moves_mhz = {
         action.replica: action.clock_mhz - serving[action.replica].clock_mhz
         for action in actions

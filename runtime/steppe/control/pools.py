@@ -33,17 +33,17 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolSeen:
+class PoolObservation:
     """A pool at one instant.
 
     Attributes:
         pool: The pool.
-        seen: Its replicas and its demand; the budget in it is not read.
+        observation: Its replicas and its demand; the budget in it is not read.
         demand_tps: Output tokens per second that are asked for, by priority class.
     """
 
     pool: Pool
-    seen: Observation
+    observation: Observation
     demand_tps: Mapping[str, float]
 
 
@@ -53,12 +53,12 @@ class PoolPlan:
 
     Attributes:
         name: The pool's name.
-        budget_w: Its share of the budget, W.
+        pool_budget_w: Its share of the GPUs' budget, W.
         plan: Its plan within this share.
     """
 
     name: str
-    budget_w: float
+    pool_budget_w: float
     plan: Plan
 
 
@@ -76,47 +76,47 @@ class ShareBudget:
 
     policies: Mapping[str, Policy]
 
-    def decide(self, budget_w: float, pools: Sequence[PoolSeen]) -> tuple[PoolPlan, ...]:
-        """Return a plan for each pool; together they draw no more than `budget_w`.
+    def decide(self, gpu_budget_w: float, pools: Sequence[PoolObservation]) -> tuple[PoolPlan, ...]:
+        """Return a plan for each pool; together they draw no more than `gpu_budget_w`.
 
         Args:
-            budget_w: Watts for the replicas of all pools.
+            gpu_budget_w: Watts for the replicas of all pools.
             pools: The pools.
         """
         return tuple(
             PoolPlan(
                 one.pool.name,
                 share_w,
-                self.policies[one.pool.name].decide(one.seen.with_budget(share_w)),
+                self.policies[one.pool.name].decide(one.observation.with_budget(share_w)),
             )
-            for one, share_w in zip(pools, shares_w(budget_w, pools), strict=True)
+            for one, share_w in zip(pools, shares_w(gpu_budget_w, pools), strict=True)
         )
 
 
-def shares_w(budget_w: float, pools: Sequence[PoolSeen]) -> list[float]:
+def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[float]:
     """Return what each pool may draw, W; below their floor they share in its proportion."""
-    tallies = [one.seen.tally for one in pools]
+    tallies = [one.observation.tally for one in pools]
     others_w = [
-        Planner(one.pool.frontier, one.pool.drain_w).others_w(one.seen, may_drain=True)
+        Planner(one.pool.frontier, one.pool.drain_w).others_w(one.observation, may_drain=True)
         for one in pools
     ]
     groups = [
         Group.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
         for one, tally in zip(pools, tallies, strict=True)
     ]
-    counts = best_counts(groups, budget_w - sum(others_w))
+    counts = best_counts(groups, gpu_budget_w - sum(others_w))
     if counts is None:
         floors_w = [other_w + g.least_w for other_w, g in zip(others_w, groups, strict=True)]
-        return [max(0.0, budget_w) * floor_w / sum(floors_w) for floor_w in floors_w]
+        return [max(0.0, gpu_budget_w) * floor_w / sum(floors_w) for floor_w in floors_w]
     drawn_w = [
         other_w + g.draw_w(c) for other_w, g, c in zip(others_w, groups, counts, strict=True)
     ]
-    replicas = [len(one.seen.replicas) for one in pools]
-    spare_w = (budget_w - sum(drawn_w)) / max(1, sum(replicas))
+    replicas = [len(one.observation.replicas) for one in pools]
+    spare_w = (gpu_budget_w - sum(drawn_w)) / max(1, sum(replicas))
     return [draw_w + n * spare_w for draw_w, n in zip(drawn_w, replicas, strict=True)]
 
 
-def wants(one: PoolSeen) -> Iterator[Want]:
+def wants(one: PoolObservation) -> Iterator[Want]:
     """Yield what a pool is asked for, by falling value, with some capacity to spare.
 
     While requests wait there is no limit to what is asked for at the least value; otherwise
@@ -129,6 +129,6 @@ def wants(one: PoolSeen) -> Iterator[Want]:
         more_tps = one.demand_tps.get(priority, 0.0) * (1 + SPARE_SHARE)
         wanted_tps += more_tps
         yield Want(value, more_tps)
-    running_tps = one.seen.outstanding * full.output_tps / full.batch_limit
-    left_tps = math.inf if one.seen.work_waits else max(0.0, running_tps - wanted_tps)
+    running_tps = one.observation.outstanding * full.output_tps / full.batch_limit
+    left_tps = math.inf if one.observation.work_waits else max(0.0, running_tps - wanted_tps)
     yield Want(values[-1][1], left_tps)

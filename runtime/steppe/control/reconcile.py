@@ -79,7 +79,7 @@ class DrainRule:
         return max(self.longest_s, LEAST_TURN_S)
 
 
-def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
+def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     """Return the actions that turn the observed fleet into the planned one.
 
     What lowers the draw comes first: sleeps, drains, then retunes from the largest cut to the
@@ -91,36 +91,38 @@ def reconcile(seen: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
     wakes in its place, and another rises less, before the next tick. Who is gone starts where the
     budget holds a sleeping fleet beside it: what starts draws, whatever is planned.
     """
-    ranked = _rank(seen, rule, _next_turn(seen, plan, rule))
+    ranked = _rank(observation, rule, _next_turn(observation, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
-    leaves, finishing = _leave(seen, leaving, rule, plan.draining)
+    leaves, finishing = _leave(observation, leaving, rule, plan.draining)
     cuts, rises, wakes = _serve(serving, plan.awake)
     busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
-    gone = [r.id for r in seen.replicas if r.state == ReplicaState.GONE and plan.feasible]
+    gone = [r.id for r in observation.replicas if r.state == ReplicaState.GONE and plan.feasible]
     rising = max(0, len(rises) - freezing)
     return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *map(Start, gone)]
 
 
-def _next_turn(seen: Observation, plan: Plan, rule: DrainRule) -> str | None:
+def _next_turn(observation: Observation, plan: Plan, rule: DrainRule) -> str | None:
     """Return the replica whose turn it is, if any: frozen with requests longest, for a turn.
 
     Nobody takes a turn while there is room to finish without displacing anybody, nor in a tick
     that calls back replicas which drain: one of them would be frozen for it.
     """
-    more_serve = len(plan.awake) > seen.count(ReplicaState.AWAKE)
-    if plan.draining or (more_serve and seen.count(ReplicaState.DRAINING)):
+    more_serve = len(plan.awake) > observation.count(ReplicaState.AWAKE)
+    if plan.draining or (more_serve and observation.count(ReplicaState.DRAINING)):
         return None
-    turned_s = seen.now_s - rule.turn_s
+    turned_s = observation.now_s - rule.turn_s
     starved = [
         r
-        for r in seen.replicas
+        for r in observation.replicas
         if r.state == ReplicaState.ASLEEP and r.outstanding and r.since_s <= turned_s
     ]
     return min(starved, key=lambda r: r.since_s).id if starved else None
 
 
-def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[ReplicaObservation]:
+def _rank(
+    observation: Observation, rule: DrainRule, next_one: str | None
+) -> list[ReplicaObservation]:
     """Return the replicas that can serve, or serve again, those that should serve first.
 
     No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
@@ -129,7 +131,7 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
     drains serves again rather than that another wakes.
     """
     order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
-    turned_s = seen.now_s - rule.turn_s
+    turned_s = observation.now_s - rule.turn_s
 
     def rank(replica: ReplicaObservation) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
@@ -142,18 +144,18 @@ def _rank(seen: Observation, rule: DrainRule, next_one: str | None) -> list[Repl
             -replica.outstanding,
         )
 
-    return sorted((r for r in seen.replicas if r.state in order), key=rank)
+    return sorted((r for r in observation.replicas if r.state in order), key=rank)
 
 
 def _leave(
-    seen: Observation, leaving: Sequence[ReplicaObservation], rule: DrainRule, may_drain: int
+    observation: Observation, leaving: Sequence[ReplicaObservation], rule: DrainRule, may_drain: int
 ) -> tuple[list[Action], list[Action]]:
     """Return what takes replicas away, and what has frozen ones finish their requests."""
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
         longest_s = rule.turn_s if replica.is_finishing else rule.longest_s
-        expired = seen.work_waits and seen.now_s - replica.since_s >= longest_s
+        expired = observation.work_waits and observation.now_s - replica.since_s >= longest_s
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
             continue

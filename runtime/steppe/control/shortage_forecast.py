@@ -70,7 +70,7 @@ class ShortageForecast:
 
     @property
     def serves_in_s(self) -> float | None:
-        """Time until a replica can serve again, s; None when one can, or none is seen to."""
+        """Time until a replica can serve again, s; None when one can, or none is observation to."""
         if self.serving is None or not self.serving.is_here:
             return None
         return self.serving.ends_in_s
@@ -118,7 +118,7 @@ class PowerNeeds:
     demand_w: float
 
 
-def power_needs(seen: Observation, points: ShortagePoints) -> PowerNeeds:
+def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
     """Return what a fleet needs.
 
     The demand is taken as it is now, and at most as much as the replicas give that can serve:
@@ -126,18 +126,18 @@ def power_needs(seen: Observation, points: ShortagePoints) -> PowerNeeds:
     serve: with none, nobody would notice the first request.
 
     Args:
-        seen: The fleet; the budget in it is not read.
+        observation: The fleet; the budget in it is not read.
         points: What one replica can do.
     """
-    tally, asleep_w = seen.tally, points.frontier.asleep_w
+    tally, asleep_w = observation.tally, points.frontier.asleep_w
     usable = tally.usable
     others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(
-        seen, may_drain=False
+        observation, may_drain=False
     )
     floor_w = usable * asleep_w + others_w
     serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
     return PowerNeeds(
-        floor_w, serving_w, _covering_w(points.kept, usable, seen.demand_tps) + others_w
+        floor_w, serving_w, _covering_w(points.kept, usable, observation.demand_tps) + others_w
     )
 
 
@@ -200,25 +200,25 @@ class ShortageMonitor:
         self._looked_s = -math.inf
         self._here = (False, False, False)
 
-    def look(self, seen: Observation, taken_w: float = 0.0) -> ShortageForecast:
+    def look(self, observation: Observation, taken_w: float = 0.0) -> ShortageForecast:
         """Return what the budget is not enough for, at the time of the observation.
 
         Args:
-            seen: The replicas that can be counted on, and the budget for all.
+            observation: The replicas that can be counted on, and the budget for all.
             taken_w: What the others draw, W.
         """
-        found = self._outlook(seen, taken_w)
-        if found.here != self._here or seen.now_s - self._looked_s >= LOOK_EVERY_S:
-            self._looked_s = seen.now_s
-            self._needs = power_needs(seen, self._points)
-            self._coming = _ahead(self._forecast, seen.now_s)
-            found = self._outlook(seen, taken_w)
+        found = self._outlook(observation, taken_w)
+        if found.here != self._here or observation.now_s - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = observation.now_s
+            self._needs = power_needs(observation, self._points)
+            self._coming = _ahead(self._forecast, observation.now_s)
+            found = self._outlook(observation, taken_w)
             self._here = found.here
         return found
 
-    def _outlook(self, seen: Observation, taken_w: float) -> ShortageForecast:
-        later = [pair for pair in self._coming if pair[0] > seen.now_s]
-        coming = [(seen.now_s, seen.budget_w), *later]
+    def _outlook(self, observation: Observation, taken_w: float) -> ShortageForecast:
+        later = [pair for pair in self._coming if pair[0] > observation.now_s]
+        coming = [(observation.now_s, observation.gpu_budget_w), *later]
         return forecast_shortages(
             self._needs, [(at_s, budget_w - taken_w) for at_s, budget_w in coming]
         )

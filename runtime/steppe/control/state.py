@@ -102,7 +102,7 @@ class Observation:
 
     Attributes:
         now_s: Time since the run began, s.
-        budget_w: Power the GPUs may draw until the next tick, W.
+        gpu_budget_w: Power the GPUs may draw until the next tick, W.
         draw_w: Mean draw over the window that just ended, W; None when no meter answered.
         demand_tps: Output tokens per second that clients ask for.
         waiting: Requests that no replica has taken yet.
@@ -113,7 +113,7 @@ class Observation:
     """
 
     now_s: float
-    budget_w: float
+    gpu_budget_w: float
     draw_w: float | None
     demand_tps: float
     waiting: int
@@ -121,10 +121,10 @@ class Observation:
     deferrable: DeferrableWork = NONE_DEFERRABLE
     asleep_w: float | None = None
 
-    def with_budget(self, budget_w: float) -> Observation:
-        """Return the same instant with another budget, W; what was counted stays counted."""
+    def with_budget(self, gpu_budget_w: float) -> Observation:
+        """Return the same instant with another budget, W; cached counts are kept."""
         other = copy(self)
-        vars(other)["budget_w"] = budget_w
+        vars(other)["gpu_budget_w"] = gpu_budget_w
         return other
 
     @cached_property

@@ -119,7 +119,7 @@ class SimulatedFleet:
         asked = self._demand.take(self._traffic(now_s))
         self.seen = Observation(
             now_s=now_s,
-            budget_w=self.budget.gpu_budget_w,
+            gpu_budget_w=self.budget.gpu_budget_w,
             draw_w=draw_w,
             demand_tps=asked.tps,
             waiting=self._gate.waiting,
@@ -144,10 +144,6 @@ class SimulatedFleet:
                 for member in self._members
             ]
         )
-
-    def steer(self, battery_w: float | None) -> None:
-        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
-        self._power.steer(battery_w)
 
     def arrive(self, number: int, arrival: SimulatedArrival) -> None:
         """Let a client send a request."""

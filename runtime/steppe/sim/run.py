@@ -120,6 +120,7 @@ class _Run:
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else ShortageMonitor(points, forecast)
         self._shortage_log = ShortageLog()
+        self._budget = scenario.budget
         self._last_s = 0.0
         self._last_budget_w: float | None = None
         self._number = 0
@@ -137,7 +138,8 @@ class _Run:
         self.fleet.read_meters()
 
     def _tick(self, now_s: float, _: object) -> None:
-        self._loop.tick(now_s)
+        plan = self._loop.tick(now_s)
+        self._budget.steer(plan.battery_w)
         if self._last_budget_w is not None:
             window_s = now_s - self._last_s
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())

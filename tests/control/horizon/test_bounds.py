@@ -53,9 +53,9 @@ def planned(
 def test_the_horizon_is_looked_at_once_in_a_while(frontier: Frontier, fleets: Any) -> None:
     weather = Weather(100.0, 100.0)
     policy = planned(frontier, weather, 2)
-    seen = fleets.of([AWAKE] * 2, 100.0).seen
+    observation = fleets.of([AWAKE] * 2, 100.0).observation
     for now_s in (0.0, 1.0, 59.0, 60.0, 61.0):
-        policy.decide(replace(seen, now_s=now_s))
+        policy.decide(replace(observation, now_s=now_s))
     assert sorted(set(weather.asked_s)) == [0.0, 60.0]
 
 
@@ -63,9 +63,9 @@ def test_requests_that_begin_to_wait_are_a_reason_to_look_again(
     frontier: Frontier, fleets: Any
 ) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4)
-    seen = fleets.of([AWAKE] * 4, 1000.0, waiting=0).seen
-    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
-    quiet = replace(seen, demand_tps=0.0, replicas=idle)
+    observation = fleets.of([AWAKE] * 4, 1000.0, waiting=0).observation
+    idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
+    quiet = replace(observation, demand_tps=0.0, replicas=idle)
     assert policy.decide(quiet).awake == (frontier.floor,)
     queue = replace(quiet, now_s=1.0, waiting=50)
     assert len(policy.decide(queue).awake) == 4
@@ -75,27 +75,27 @@ def test_replicas_that_are_needed_soon_stay_warm_through_a_lull(
     frontier: Frontier, fleets: Any
 ) -> None:
     lull_w = 4 * frontier.floor.draw_w + 1.0
-    lull = fleets.of([AWAKE] * 4, lull_w, waiting=0).seen
-    seen = replace(lull, demand_tps=4 * frontier.full.output_tps)
+    lull = fleets.of([AWAKE] * 4, lull_w, waiting=0).observation
+    observation = replace(lull, demand_tps=4 * frontier.full.output_tps)
     weather = Weather(lull_w / 0.8, 1000.0)
     dear, free = planned(frontier, weather, 4, wake_j=1e7), planned(frontier, weather, 4)
-    assert len(dear.decide(seen).awake) == 4
-    assert len(free.decide(seen).awake) < 4
+    assert len(dear.decide(observation).awake) == 4
+    assert len(free.decide(observation).awake) < 4
 
 
 def test_where_work_waits_nobody_stays_warm_who_would_serve_less(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([AWAKE] * 4, 4 * frontier.floor.draw_w + 1.0).seen
-    dear = planned(frontier, Weather(seen.budget_w / 0.8, 1000.0), 4, wake_j=1e7)
-    best = FollowBudget(frontier, frontier.floor.draw_w).decide(seen)
+    observation = fleets.of([AWAKE] * 4, 4 * frontier.floor.draw_w + 1.0).observation
+    dear = planned(frontier, Weather(observation.gpu_budget_w / 0.8, 1000.0), 4, wake_j=1e7)
+    best = FollowBudget(frontier, frontier.floor.draw_w).decide(observation)
     assert len(best.awake) < 4
-    assert dear.decide(seen) == best
+    assert dear.decide(observation) == best
 
 
 def test_the_budget_is_stronger_than_the_horizon(frontier: Frontier, fleets: Any) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=1e9)
-    plan = policy.decide(fleets.of([AWAKE] * 4, 4 * frontier.asleep_w + 1.0).seen)
+    plan = policy.decide(fleets.of([AWAKE] * 4, 4 * frontier.asleep_w + 1.0).observation)
     assert plan.awake == ()
     assert plan.feasible
 
@@ -111,9 +111,11 @@ def test_the_battery_keeps_watts_for_a_lull_and_gives_them_in_it(
     frontier: Frontier, fleets: Any
 ) -> None:
     full_w, lull_w = 4 * frontier.full.draw_w, 4 * frontier.floor.draw_w
-    seen = replace(fleets.of([AWAKE] * 4, full_w).seen, demand_tps=4 * frontier.full.output_tps)
-    before = with_battery(frontier, Weather(full_w, lull_w), 0.0).decide(seen)
-    within = with_battery(frontier, Weather(lull_w, full_w), 1e5).decide(seen)
+    observation = replace(
+        fleets.of([AWAKE] * 4, full_w).observation, demand_tps=4 * frontier.full.output_tps
+    )
+    before = with_battery(frontier, Weather(full_w, lull_w), 0.0).decide(observation)
+    within = with_battery(frontier, Weather(lull_w, full_w), 1e5).decide(observation)
     assert before.battery_w is not None
     assert before.battery_w < 0
     assert within.battery_w is not None
@@ -124,17 +126,19 @@ def test_what_is_left_in_the_battery_serves_those_who_wait_now_and_not_at_some_l
     frontier: Frontier, fleets: Any
 ) -> None:
     night_w, one_w = 4 * frontier.asleep_w, frontier.floor.draw_w - frontier.asleep_w
-    seen = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).seen, demand_tps=1.0)
+    observation = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).observation, demand_tps=1.0)
     for looks in range(3):
         night = with_battery(frontier, Weather(night_w, night_w), one_w * (STEP_S - looks * 60.0))
-        assert (night.decide(seen).battery_w or 0.0) >= one_w
+        assert (night.decide(observation).battery_w or 0.0) >= one_w
 
 
 def test_the_battery_gives_a_whole_replica_or_nothing(frontier: Frontier, fleets: Any) -> None:
     night_w, one_w = 4 * frontier.asleep_w, frontier.floor.draw_w - frontier.asleep_w
-    seen = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).seen, demand_tps=1.0)
+    observation = replace(fleets.of([ASLEEP] * 4, night_w, waiting=50).observation, demand_tps=1.0)
     for stored_j in one_w * np.linspace(0.0, 3 * STEP_S, 30):
-        plan = with_battery(frontier, Weather(night_w, night_w), float(stored_j)).decide(seen)
+        plan = with_battery(frontier, Weather(night_w, night_w), float(stored_j)).decide(
+            observation
+        )
         assert plan.battery_w == 0.0 or (plan.battery_w or 0.0) >= one_w
         assert (plan.battery_w or 0.0) * 60.0 <= stored_j
 
@@ -146,9 +150,9 @@ def test_what_may_wait_is_planned_for_when_the_wind_comes_unless_it_is_due_befor
     full_w, lull_w, tokens = 4 * frontier.full.draw_w, 4 * frontier.asleep_w, 3e4
     horizon = with_battery(frontier, Weather(lull_w, full_w), 0.0).horizon
     patient = replace(horizon.terms, patience_s=patience_steps * STEP_S)
-    queue = replace(fleets.of([ASLEEP] * 4, lull_w, waiting=50).seen, demand_tps=0.0)
-    seen = replace(queue, deferrable=DeferrableWork(0.0, 50, tokens))
-    plan = replace(horizon, terms=patient).look(seen, 1.0)
+    queue = replace(fleets.of([ASLEEP] * 4, lull_w, waiting=50).observation, demand_tps=0.0)
+    observation = replace(queue, deferrable=DeferrableWork(0.0, 50, tokens))
+    plan = replace(horizon, terms=patient).look(observation, 1.0)
     assert plan.firm_tps == pytest.approx([0.0] * 6)
     assert plan.late_tokens == pytest.approx(tokens / patience_steps)
     assert plan.deferred_tps[1] * STEP_S == pytest.approx(tokens - plan.late_tokens)
@@ -157,42 +161,42 @@ def test_what_may_wait_is_planned_for_when_the_wind_comes_unless_it_is_due_befor
 def test_a_budget_that_stepped_is_a_reason_to_look_again(frontier: Frontier, fleets: Any) -> None:
     weather = Weather(200.0, 50.0)
     policy = with_battery(frontier, weather, 0.0)
-    seen = fleets.of([AWAKE] * 4, 200.0).seen
-    assert (policy.decide(seen).battery_w or 0.0) < 0
+    observation = fleets.of([AWAKE] * 4, 200.0).observation
+    assert (policy.decide(observation).battery_w or 0.0) < 0
     weather.watts, weather.later_w = 70.0, 200.0
-    assert (policy.decide(replace(seen, now_s=1.0, budget_w=70.0)).battery_w or 0.0) >= 0
-    policy.decide(replace(seen, now_s=2.0, budget_w=72.0))
+    assert (policy.decide(replace(observation, now_s=1.0, gpu_budget_w=70.0)).battery_w or 0.0) >= 0
+    policy.decide(replace(observation, now_s=2.0, gpu_budget_w=72.0))
     assert sorted(set(weather.asked_s)) == [0.0, 1.0]
 
 
 def test_every_plan_of_a_horizon_says_what_the_battery_does(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([AWAKE] * 4, 100.0).seen
+    observation = fleets.of([AWAKE] * 4, 100.0).observation
     policy = with_battery(frontier, Weather(100.0, 50.0), 1e4)
-    assert policy.decide(seen).battery_w == policy.battery_w is not None
-    assert policy.decide_among(seen, AwakeBounds(1, 2)).battery_w == policy.battery_w
-    assert planned(frontier, Weather(100.0, 50.0), 4).decide(seen).battery_w is None
+    assert policy.decide(observation).battery_w == policy.battery_w is not None
+    assert policy.decide_among(observation, AwakeBounds(1, 2)).battery_w == policy.battery_w
+    assert planned(frontier, Weather(100.0, 50.0), 4).decide(observation).battery_w is None
 
 
 def test_narrower_bounds_win_over_the_horizon(frontier: Frontier, fleets: Any) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=1e9)
-    seen = fleets.of([AWAKE] * 4, 1000.0).seen
-    assert len(policy.decide_among(seen, AwakeBounds(2, 2)).awake) == 2
+    observation = fleets.of([AWAKE] * 4, 1000.0).observation
+    assert len(policy.decide_among(observation, AwakeBounds(2, 2)).awake) == 2
 
 
 def test_one_replica_may_wake_for_the_watts_of_now_however_little_a_wake_is_worth_ahead(
     frontier: Frontier, fleets: Any
 ) -> None:
     policy = planned(frontier, Weather(0.0, 0.0), 4, wake_j=1e9)
-    plan = policy.decide(fleets.of([ASLEEP] * 4, 1000.0).seen)
-    assert policy.horizon.look(fleets.of([ASLEEP] * 4, 1000.0).seen, 1.0).bounds.most == 0
+    plan = policy.decide(fleets.of([ASLEEP] * 4, 1000.0).observation)
+    assert policy.horizon.look(fleets.of([ASLEEP] * 4, 1000.0).observation, 1.0).bounds.most == 0
     assert len(plan.awake) == 1
 
 
 def test_a_fleet_with_work_and_watts_runs_whole(frontier: Frontier, fleets: Any) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4)
-    plan = policy.decide(fleets.of([AWAKE, ASLEEP, ASLEEP, ASLEEP], 1000.0).seen)
+    plan = policy.decide(fleets.of([AWAKE, ASLEEP, ASLEEP, ASLEEP], 1000.0).observation)
     assert plan.awake == (frontier.full,) * 4
 
 
@@ -201,10 +205,10 @@ def test_a_replica_that_cannot_serve_is_not_counted_on_however_warm_the_horizon_
     frontier: Frontier, fleets: Any, state: ReplicaState
 ) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4, wake_j=100.0)
-    seen = fleets.of([AWAKE] * 3 + [state], 1000.0).seen
-    plan = policy.decide(replace(seen, demand_tps=4 * frontier.full.output_tps))
+    observation = fleets.of([AWAKE] * 3 + [state], 1000.0).observation
+    plan = policy.decide(replace(observation, demand_tps=4 * frontier.full.output_tps))
     assert len(plan.awake) == 3
-    actions = reconcile(seen, plan, DrainRule(frontier.floor, 8.0))
+    actions = reconcile(observation, plan, DrainRule(frontier.floor, 8.0))
     assert (Start("replica-3") in actions) == (state == ReplicaState.GONE)
 
 
@@ -212,7 +216,7 @@ def test_replicas_that_could_not_be_counted_on_at_the_last_look_serve_as_soon_as
     frontier: Frontier, fleets: Any
 ) -> None:
     policy = planned(frontier, Weather(1000.0, 1000.0), 4)
-    whole = fleets.of([AWAKE] * 4, 1000.0).seen
+    whole = fleets.of([AWAKE] * 4, 1000.0).observation
     assert len(policy.decide(replace(whole, replicas=whole.replicas[:1])).awake) == 1
     assert len(policy.decide(replace(whole, now_s=1.0)).awake) == 4
 
@@ -232,16 +236,13 @@ class Sited:
 
     def observe(self, now_s: float) -> Observation:
         self.budget.settle(now_s, self.drawn_w)
-        seen = self.fleet.observe(now_s)
+        observation = self.fleet.observe(now_s)
         budget_w = self.budget.at(now_s).gpu_budget_w
-        self.fleet.seen = replace(seen, budget_w=budget_w, demand_tps=400.0)
-        return self.fleet.seen  # type: ignore[no-any-return]
+        self.fleet.observation = replace(observation, gpu_budget_w=budget_w, demand_tps=400.0)
+        return self.fleet.observation  # type: ignore[no-any-return]
 
     def apply(self, actions: list[Action]) -> None:
         self.fleet.apply(actions)
-
-    def steer(self, battery_w: float | None) -> None:
-        self.budget.steer(battery_w)
 
 
 @pytest.mark.parametrize("lead_s", [0.0, 0.2])
@@ -258,6 +259,7 @@ def test_nothing_is_charged_with_watts_that_a_cut_foretold_will_take(
     now_s, awake = 0.0, []
     while now_s < 40.0:
         plan = loop.tick(now_s)
+        site.budget.steer(plan.battery_w)
         site.drawn_w = plan.draw_w
         awake.append(len(plan.awake))
         now_s = times.after(now_s)

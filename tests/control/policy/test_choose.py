@@ -41,7 +41,7 @@ def test_every_policy_that_can_be_asked_for_decides(
     frontier: Frontier, fleets: Any, name: str
 ) -> None:
     policy = make_policy(section(name), facts(frontier))
-    plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).seen)
+    plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).observation)
     assert plan.awake
     assert (plan.draw_w <= 170.0) is (name not in IGNORE_THE_BUDGET)
     assert (len(plan.awake) < 4) <= (name in (*MAY_SLEEP, "reactive"))
@@ -64,7 +64,7 @@ def test_the_budget_is_followed_at_points_that_keep_the_slo_if_any_does(
     timed = replace(frontier, points=points)
     fastest_s = min(point.tpot_s for point in points)
     policy = make_policy(section("follow_budget"), PoolFacts(timed, 4, slo_s, 300.0, steady))
-    plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).seen)
+    plan = policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 170.0).observation)
     slowest_s = max(point.tpot_s for point in plan.awake)
     assert slowest_s <= slo_s or slo_s < fastest_s
 
@@ -73,7 +73,7 @@ def test_a_horizon_is_planned_only_where_it_is_configured(frontier: Frontier, fl
     horizon = HorizonSection(step_s=600, steps=6)
     policy: Any = make_policy(section("follow_budget", horizon=horizon), facts(frontier))
     assert isinstance(policy.inner.inner.inner.inner, HorizonBounds)
-    assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).seen).awake
+    assert policy.decide(fleets.of([ReplicaState.AWAKE] * 4, 100.0).observation).awake
 
 
 def test_a_horizon_counts_on_no_point_that_breaks_the_slo(frontier: Frontier) -> None:

@@ -26,10 +26,10 @@ SMALL, LARGE = OperatingPoint(600, 100, 15.0, 40.0), OperatingPoint(600, 200, 20
 
 
 def holding(fleets: Any, *outstanding: int) -> Observation:
-    """Return what is seen of replicas that are awake and hold so many requests."""
-    seen: Observation = fleets.of([AWAKE] * len(outstanding), 100.0).seen
-    held = zip(seen.replicas, outstanding, strict=True)
-    return replace(seen, replicas=tuple(replace(r, outstanding=o) for r, o in held))
+    """Return what is observation of replicas that are awake and hold so many requests."""
+    observation: Observation = fleets.of([AWAKE] * len(outstanding), 100.0).observation
+    held = zip(observation.replicas, outstanding, strict=True)
+    return replace(observation, replicas=tuple(replace(r, outstanding=o) for r, o in held))
 
 
 def plan_of(*points: OperatingPoint) -> Plan:
@@ -59,7 +59,7 @@ def test_the_larger_limits_go_to_the_fuller_replicas(fleets: Any) -> None:
 
 
 def test_a_fleet_that_sleeps_or_plans_nothing_has_no_dip(fleets: Any) -> None:
-    sleeping = fleets.of([ASLEEP] * 2, 100.0).seen
+    sleeping = fleets.of([ASLEEP] * 2, 100.0).observation
     assert full_share(sleeping, plan_of(SMALL, SMALL)) == 0.0
     assert full_share(holding(fleets, 500), Plan((), 0.0)) == 0.0
 
@@ -72,14 +72,14 @@ class Plant:
     depth: float
     errors: list[float] = field(default_factory=list)
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         return plan_of(self.points.pop(0))
 
-    def run(self, policy: DrawFeedback, seen: Observation) -> None:
+    def run(self, policy: DrawFeedback, observation: Observation) -> None:
         while self.points:
-            plan = policy.decide(seen)
-            draw_w = plan.draw_w * (1 - self.depth * full_share(seen, plan))
-            seen = replace(seen, now_s=seen.now_s + 1.0, draw_w=draw_w)
+            plan = policy.decide(observation)
+            draw_w = plan.draw_w * (1 - self.depth * full_share(observation, plan))
+            observation = replace(observation, now_s=observation.now_s + 1.0, draw_w=draw_w)
 
 
 def test_a_dip_is_learned_as_a_dip_and_not_as_an_error_of_the_frontier(fleets: Any) -> None:
@@ -108,22 +108,24 @@ def test_a_dip_is_never_believed_to_be_deeper_than_it_may_be(errors: Any) -> Non
 
 def test_a_dip_is_filled_up_with_what_the_others_can_draw(fleets: Any) -> None:
     """Both at 40 W leave watts free; one gets 60 W once the other draws 5 W less than 40."""
-    seen = replace(holding(fleets, 200, 200), budget_w=95.0)
+    observation = replace(holding(fleets, 200, 200), gpu_budget_w=95.0)
     inner = FollowBudget(Frontier((SMALL, LARGE), 16.0, 20.0, "modelled"), 40.0)
-    assert inner.decide(seen).awake == (SMALL, SMALL)
-    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.1)).decide(seen).awake == (SMALL, SMALL)
-    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.15)).decide(seen).awake == (LARGE, SMALL)
+    assert inner.decide(observation).awake == (SMALL, SMALL)
+    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.1)).decide(observation).awake == (SMALL, SMALL)
+    assert ReclaimUnderdraw(inner, DecodeOnlyDraw(0.15)).decide(observation).awake == (LARGE, SMALL)
 
 
 def test_a_dip_is_not_filled_up_with_a_plan_that_gives_fewer_tokens(fleets: Any) -> None:
     slow = OperatingPoint(600, 200, SMALL.output_tps - 1.0, 45.0)
 
     class Wasteful(BoundedPolicy):
-        def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
-            return plan_of(slow if seen.budget_w > 40.0 else SMALL)
+        def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
+            return plan_of(slow if observation.gpu_budget_w > 40.0 else SMALL)
 
-    seen = replace(holding(fleets, 300), budget_w=40.0)
-    assert ReclaimUnderdraw(Wasteful(), DecodeOnlyDraw(MOST_DEPTH)).decide(seen).awake == (SMALL,)
+    observation = replace(holding(fleets, 300), gpu_budget_w=40.0)
+    assert ReclaimUnderdraw(Wasteful(), DecodeOnlyDraw(MOST_DEPTH)).decide(observation).awake == (
+        SMALL,
+    )
 
 
 def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:
@@ -131,12 +133,12 @@ def test_what_is_learned_of_a_dip_fills_it_up(fleets: Any) -> None:
     frontier = Frontier((SMALL, LARGE), 16.0, 20.0, "modelled")
     filled_up = ReclaimUnderdraw(FollowBudget(frontier, 40.0), dip)
     policy = DrawFeedback(filled_up, Margin(0.0, 1e-3), frontier.asleep_w, dip)
-    seen = replace(holding(fleets, 200, 200), budget_w=95.0)
+    observation = replace(holding(fleets, 200, 200), gpu_budget_w=95.0)
     draws_w = []
     for _ in range(20):
-        plan = policy.decide(seen)
-        draws_w.append(plan.draw_w * (1 - depth * full_share(seen, plan)))
-        seen = replace(seen, now_s=seen.now_s + 1.0, draw_w=draws_w[-1])
+        plan = policy.decide(observation)
+        draws_w.append(plan.draw_w * (1 - depth * full_share(observation, plan)))
+        observation = replace(observation, now_s=observation.now_s + 1.0, draw_w=draws_w[-1])
     assert draws_w[0] == pytest.approx(68.0)
     assert draws_w[-1] == pytest.approx(94.0)
 
@@ -153,9 +155,12 @@ def test_a_plan_that_fills_a_dip_draws_no_more_than_the_budget_or_else_the_inner
     budget_w: float,
     outstanding: list[int],
 ) -> None:
-    seen = replace(holding(fleets, *outstanding), budget_w=budget_w)
+    observation = replace(holding(fleets, *outstanding), gpu_budget_w=budget_w)
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    before, plan = inner.decide(seen), ReclaimUnderdraw(inner, DecodeOnlyDraw(depth)).decide(seen)
-    drawn_w = plan.draw_w * (1 - depth * full_share(seen, plan))
+    before, plan = (
+        inner.decide(observation),
+        ReclaimUnderdraw(inner, DecodeOnlyDraw(depth)).decide(observation),
+    )
+    drawn_w = plan.draw_w * (1 - depth * full_share(observation, plan))
     assert drawn_w <= max(budget_w, before.draw_w) + 1e-9
     assert plan.output_tps >= before.output_tps - 1e-9

@@ -39,8 +39,8 @@ def test_full_batches_give_nearly_as_much_and_draw_no_more_than_the_budget(
     frontier: Frontier, fleets: Any, states: list[ReplicaState], watts: float
 ) -> None:
     policy, inner = policies(frontier)
-    seen = fleets.of(states, watts).seen
-    plan, best = policy.decide(seen), inner.decide(seen)
+    observation = fleets.of(states, watts).observation
+    plan, best = policy.decide(observation), inner.decide(observation)
     stays = len(plan.awake) == states.count(AWAKE)
     gain = STAYING_GAIN if stays else MOVING_GAIN
     assert plan == best or (is_full(plan) and plan.draw_w <= watts + 1e-6)
@@ -49,10 +49,12 @@ def test_full_batches_give_nearly_as_much_and_draw_no_more_than_the_budget(
 
 def test_replicas_sleep_rather_than_all_get_small_batches(frontier: Frontier, fleets: Any) -> None:
     policy, inner = policies(frontier)
-    seen = fleets.of([AWAKE] * 10, 10 * full_batches(frontier).floor.draw_w - 5.0).seen
-    assert not is_full(inner.decide(seen))
-    assert is_full(policy.decide(seen))
-    assert is_full(policy.decide_among(seen, AwakeBounds(10, 10)))  # the budget is stronger
+    observation = fleets.of(
+        [AWAKE] * 10, 10 * full_batches(frontier).floor.draw_w - 5.0
+    ).observation
+    assert not is_full(inner.decide(observation))
+    assert is_full(policy.decide(observation))
+    assert is_full(policy.decide_among(observation, AwakeBounds(10, 10)))  # the budget is stronger
 
 
 @settings(deadline=None)
@@ -75,7 +77,10 @@ def test_where_both_are_about_as_good_as_many_stay_awake_as_are(
 ) -> None:
     policy, inner = policies(frontier)
     watts = 2 * full_batches(frontier).floor.draw_w - 0.5
-    one, two = fleets.of([AWAKE, ASLEEP], watts).seen, fleets.of([AWAKE] * 2, watts).seen
+    one, two = (
+        fleets.of([AWAKE, ASLEEP], watts).observation,
+        fleets.of([AWAKE] * 2, watts).observation,
+    )
     assert len(inner.decide(one).awake) == len(inner.decide(two).awake) == 2
     assert len(policy.decide(one).awake) == 1
     assert len(policy.decide(two).awake) == 2
@@ -83,9 +88,9 @@ def test_where_both_are_about_as_good_as_many_stay_awake_as_are(
 
 def test_where_nobody_waits_the_plan_stays_the_cheapest(frontier: Frontier, fleets: Any) -> None:
     policy, inner = policies(frontier)
-    seen = replace(fleets.of([AWAKE], 300.0, waiting=0).seen, demand_tps=20.0)
-    assert not is_full(inner.decide(seen))
-    assert policy.decide(seen) == inner.decide(seen)
+    observation = replace(fleets.of([AWAKE], 300.0, waiting=0).observation, demand_tps=20.0)
+    assert not is_full(inner.decide(observation))
+    assert policy.decide(observation) == inner.decide(observation)
 
 
 def test_each_clock_has_the_largest_batch_that_the_frontier_has_for_it(frontier: Frontier) -> None:

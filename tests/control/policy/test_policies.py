@@ -39,7 +39,7 @@ replicas = st.lists(
 observations = st.builds(
     Observation,
     now_s=st.just(0.0),
-    budget_w=st.floats(0, 500),
+    gpu_budget_w=st.floats(0, 500),
     draw_w=st.none(),
     demand_tps=st.floats(0, 2000),
     waiting=st.integers(0, 1),
@@ -51,12 +51,14 @@ def policy_of(frontier: Frontier) -> FollowBudget:
     return FollowBudget(frontier, drain_w=frontier.floor.draw_w)
 
 
-def draw_of(plan: Plan, seen: Observation, frontier: Frontier) -> float:
+def draw_of(plan: Plan, observation: Observation, frontier: Frontier) -> float:
     """Return what the fleet draws once it is on the plan, W."""
-    usable = seen.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
-    leaving = min(plan.draining, usable - len(plan.awake) + seen.count(ReplicaState.DRAINING))
-    asleep = usable + seen.count(ReplicaState.DRAINING) - len(plan.awake) - leaving
-    coming = seen.count(ReplicaState.STARTING, ReplicaState.GONE)
+    usable = observation.count(ReplicaState.AWAKE, ReplicaState.ASLEEP)
+    leaving = min(
+        plan.draining, usable - len(plan.awake) + observation.count(ReplicaState.DRAINING)
+    )
+    asleep = usable + observation.count(ReplicaState.DRAINING) - len(plan.awake) - leaving
+    coming = observation.count(ReplicaState.STARTING, ReplicaState.GONE)
     return (
         sum(point.draw_w for point in plan.awake)
         + leaving * frontier.floor.draw_w
@@ -68,18 +70,20 @@ def draw_of(plan: Plan, seen: Observation, frontier: Frontier) -> float:
 @settings(deadline=None)
 @given(frontiers, observations)
 def test_a_feasible_plan_never_draws_more_than_the_budget(
-    frontier: Frontier, seen: Observation
+    frontier: Frontier, observation: Observation
 ) -> None:
-    plan = policy_of(frontier).decide(seen)
-    assert plan.draw_w == pytest.approx(draw_of(plan, seen, frontier))
+    plan = policy_of(frontier).decide(observation)
+    assert plan.draw_w == pytest.approx(draw_of(plan, observation, frontier))
     if plan.feasible:
-        assert plan.draw_w <= seen.budget_w + 1e-6
+        assert plan.draw_w <= observation.gpu_budget_w + 1e-6
 
 
 @settings(deadline=None)
 @given(frontiers, observations)
-def test_an_infeasible_plan_keeps_nobody_awake(frontier: Frontier, seen: Observation) -> None:
-    plan = policy_of(frontier).decide(seen)
+def test_an_infeasible_plan_keeps_nobody_awake(
+    frontier: Frontier, observation: Observation
+) -> None:
+    plan = policy_of(frontier).decide(observation)
     if not plan.feasible:
         assert plan.awake == ()
         assert plan.draining == 0
@@ -88,35 +92,35 @@ def test_an_infeasible_plan_keeps_nobody_awake(frontier: Frontier, seen: Observa
 @settings(deadline=None)
 @given(frontiers, observations)
 def test_a_plan_counts_only_on_replicas_that_can_serve(
-    frontier: Frontier, seen: Observation
+    frontier: Frontier, observation: Observation
 ) -> None:
-    plan = policy_of(frontier).decide(seen)
+    plan = policy_of(frontier).decide(observation)
     states = (ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING)
-    assert len(plan.awake) + plan.draining <= seen.count(*states)
+    assert len(plan.awake) + plan.draining <= observation.count(*states)
 
 
 @pytest.mark.parametrize("waiting", [0, 9])
 def test_a_budget_of_zero_puts_all_to_sleep_and_says_that_it_cannot_be(
     frontier: Frontier, fleets: Any, waiting: int
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 2, 0.0, waiting).seen
-    plan = policy_of(frontier).decide(seen)
+    observation = fleets.of([ReplicaState.AWAKE] * 2, 0.0, waiting).observation
+    plan = policy_of(frontier).decide(observation)
     assert (plan.awake, plan.feasible) == ((), False)
 
 
 def test_a_budget_that_just_holds_a_sleeping_fleet_is_feasible(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE] * 2, 2 * frontier.asleep_w).seen
-    plan = policy_of(frontier).decide(seen)
+    observation = fleets.of([ReplicaState.AWAKE] * 2, 2 * frontier.asleep_w).observation
+    plan = policy_of(frontier).decide(observation)
     assert (plan.awake, plan.feasible) == ((), True)
 
 
 def test_a_large_budget_runs_every_replica_at_the_full_point(
     frontier: Frontier, fleets: Any
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).seen
-    assert policy_of(frontier).decide(seen).awake == (frontier.full, frontier.full)
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
+    assert policy_of(frontier).decide(observation).awake == (frontier.full, frontier.full)
 
 
 @settings(deadline=None)
@@ -124,26 +128,26 @@ def test_a_large_budget_runs_every_replica_at_the_full_point(
 def test_without_a_queue_the_plan_covers_the_demand_and_little_more(
     frontier: Frontier, fleets: Any, budget_w: float, demand_tps: float
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], budget_w).seen
-    most = policy_of(frontier).decide(seen)
-    asked = Observation(0.0, budget_w, None, demand_tps, 0, seen.replicas)
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], budget_w).observation
+    most = policy_of(frontier).decide(observation)
+    asked = Observation(0.0, budget_w, None, demand_tps, 0, observation.replicas)
     plan = policy_of(frontier).decide(asked)
     assert plan.output_tps >= min(most.output_tps, demand_tps * (1 + SPARE_SHARE)) - 1e-6
     assert plan.draw_w <= most.draw_w + 1e-6
 
 
 def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier, fleets: Any) -> None:
-    full = fleets.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).seen
+    full = fleets.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).observation
     quiet = tuple(replace(replica, outstanding=0) for replica in full.replicas)
-    seen = Observation(0.0, 1000.0, None, 0.0, 0, quiet)
-    assert policy_of(frontier).decide(seen).awake == (frontier.floor,)
+    observation = Observation(0.0, 1000.0, None, 0.0, 0, quiet)
+    assert policy_of(frontier).decide(observation).awake == (frontier.floor,)
 
 
 @given(st.integers(0, 40))
 def test_requests_that_run_are_not_held_while_nothing_waits(
     frontier: Frontier, fleets: Any, outstanding: int
 ) -> None:
-    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).seen
+    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
     busy = (replace(both.replicas[0], outstanding=outstanding), both.replicas[1])
     plan = policy_of(frontier).decide(Observation(0.0, 1000.0, None, 0.0, 0, busy))
     most = 2 * frontier.full.batch_limit
@@ -151,21 +155,23 @@ def test_requests_that_run_are_not_held_while_nothing_waits(
 
 
 def test_requests_inside_a_sleeping_replica_wake_it(frontier: Frontier, fleets: Any) -> None:
-    seen = fleets.of([ReplicaState.ASLEEP], 1000.0, waiting=0).seen
-    frozen = (replace(seen.replicas[0], outstanding=1),)
-    assert policy_of(frontier).decide(replace(seen, replicas=frozen)).awake == (frontier.full,)
+    observation = fleets.of([ReplicaState.ASLEEP], 1000.0, waiting=0).observation
+    frozen = (replace(observation.replicas[0], outstanding=1),)
+    assert policy_of(frontier).decide(replace(observation, replicas=frozen)).awake == (
+        frontier.full,
+    )
 
 
 def test_room_is_left_for_replicas_that_start_or_are_about_to(
     frontier: Frontier, fleets: Any
 ) -> None:
-    alone = fleets.of([ReplicaState.AWAKE], 100.0).seen
+    alone = fleets.of([ReplicaState.AWAKE], 100.0).observation
     policy = policy_of(frontier)
     for state in (ReplicaState.STARTING, ReplicaState.GONE):
-        seen = fleets.of([ReplicaState.AWAKE, state], 100.0).seen
-        assert policy.decide(seen).draw_w >= frontier.idle_w + frontier.floor.draw_w
+        observation = fleets.of([ReplicaState.AWAKE, state], 100.0).observation
+        assert policy.decide(observation).draw_w >= frontier.idle_w + frontier.floor.draw_w
         tight_w = frontier.idle_w + frontier.floor.draw_w - 1
-        tight = fleets.of([ReplicaState.AWAKE, state], tight_w).seen
+        tight = fleets.of([ReplicaState.AWAKE, state], tight_w).observation
         assert policy.decide(tight).awake == ()
     assert policy.decide(alone).awake == (frontier.full,)
 
@@ -174,11 +180,11 @@ def test_room_is_left_for_replicas_that_start_or_are_about_to(
 def test_a_replica_that_starts_counts_with_what_it_draws(
     frontier: Frontier, fleets: Any, state: ReplicaState
 ) -> None:
-    seen = fleets.of([ReplicaState.AWAKE, state], 1000.0).seen
-    awake, coming = seen.replicas
+    observation = fleets.of([ReplicaState.AWAKE, state], 1000.0).observation
+    awake, coming = observation.replicas
     draws_w = [
         policy_of(frontier)
-        .decide(replace(seen, replicas=(awake, replace(coming, starting_w=starting_w))))
+        .decide(replace(observation, replicas=(awake, replace(coming, starting_w=starting_w))))
         .draw_w
         for starting_w in (0.0, frontier.idle_w, frontier.idle_w + 70.0)
     ]
@@ -189,7 +195,7 @@ def test_a_replica_that_starts_counts_with_what_it_draws(
 def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     frontier: Frontier, fleets: Any
 ) -> None:
-    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).seen
+    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
     wide = Observation(0.0, 1000.0, None, 0.0, 0, both.replicas)
     plan = policy_of(frontier).decide(wide)
     assert (len(plan.awake), plan.draining) == (1, 1)
@@ -205,12 +211,12 @@ def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others(fleets: An
         OperatingPoint(900, 16, 80.0, 110.0),
     )
     frontier = Frontier.of([one, full, fast], asleep_w=10.0, idle_w=15.0, source="modelled")
-    seen = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 140.0).seen
-    serving, leaving = seen.replicas
+    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 140.0).observation
+    serving, leaving = observation.replicas
     plans = []
     for held in (16, 1):
         replicas = (serving, replace(leaving, outstanding=held))
-        draining, one_serves = replace(seen, replicas=replicas), AwakeBounds(1, 1)
+        draining, one_serves = replace(observation, replicas=replicas), AwakeBounds(1, 1)
         plans.append(FollowBudget(frontier, 60.0).decide_among(draining, one_serves))
     assert plans == [Plan((full,), 120.0, draining=1), Plan((fast,), 140.0, draining=1)]
 
@@ -219,7 +225,7 @@ def test_replicas_that_drain_serve_again_as_soon_as_there_is_power_for_them(
     frontier: Frontier, fleets: Any
 ) -> None:
     policy, states = policy_of(frontier), [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
-    plan = policy.decide(fleets.of(states, 4 * frontier.full.draw_w).seen)
+    plan = policy.decide(fleets.of(states, 4 * frontier.full.draw_w).observation)
     assert (plan.awake, plan.draining) == ((frontier.full,) * 4, 0)
 
 
@@ -228,20 +234,23 @@ def test_of_replicas_that_drain_no_more_serve_again_than_are_wanted(
 ) -> None:
     states = [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
     fleet = fleets.of(states, 4 * frontier.full.draw_w, waiting=0)
-    seen = replace(fleet.seen, demand_tps=1.3 * frontier.full.output_tps)
-    plan = policy_of(frontier).decide(seen)
+    observation = replace(fleet.observation, demand_tps=1.3 * frontier.full.output_tps)
+    plan = policy_of(frontier).decide(observation)
     assert (len(plan.awake), plan.draining) == (3, 1)
-    assert plan.draw_w <= seen.budget_w
-    fleet.apply(reconcile(seen, plan, DrainRule(frontier.floor, 8.0)))
-    assert [fleet.seen.count(s) for s in (ReplicaState.AWAKE, ReplicaState.DRAINING)] == [3, 1]
+    assert plan.draw_w <= observation.gpu_budget_w
+    fleet.apply(reconcile(observation, plan, DrainRule(frontier.floor, 8.0)))
+    assert [fleet.observation.count(s) for s in (ReplicaState.AWAKE, ReplicaState.DRAINING)] == [
+        3,
+        1,
+    ]
 
 
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(
     frontier: Frontier, fleets: Any
 ) -> None:
     states = [ReplicaState.ASLEEP, ReplicaState.DRAINING]
-    seen = fleets.of(states, 2 * frontier.asleep_w + 1).seen
-    plan = policy_of(frontier).decide(seen)
+    observation = fleets.of(states, 2 * frontier.asleep_w + 1).observation
+    plan = policy_of(frontier).decide(observation)
     assert (plan.feasible, plan.draining) == (True, 0)
 
 
@@ -259,14 +268,14 @@ def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is
 def test_calling_replicas_back_never_costs_tokens(
     frontier: Frontier, fleets: Any, states: list[ReplicaState], held: list[int], budget_w: float
 ) -> None:
-    seen = fleets.of(states, budget_w).seen
+    observation = fleets.of(states, budget_w).observation
     replicas = tuple(
         replace(replica, outstanding=requests)
-        for replica, requests in zip(seen.replicas, held, strict=False)
+        for replica, requests in zip(observation.replicas, held, strict=False)
     )
-    seen = replace(seen, replicas=replicas)
-    as_they_are = AwakeBounds(0, seen.count(ReplicaState.AWAKE))
+    observation = replace(observation, replicas=replicas)
+    as_they_are = AwakeBounds(0, observation.count(ReplicaState.AWAKE))
     policy = FollowBudget(frontier, frontier.drain.draw_w)
-    plan, kept = policy.decide(seen), policy.decide_among(seen, as_they_are)
+    plan, kept = policy.decide(observation), policy.decide_among(observation, as_they_are)
     assert plan.output_tps >= kept.output_tps * (1 - 1e-9)
     assert plan.draw_w <= budget_w * (1 + 1e-9) or not plan.feasible

@@ -26,14 +26,14 @@ FRONTIER = Frontier(POINTS, asleep_w=16.0, idle_w=20.0, source="modelled")
 class Fixed:
     plan: Plan
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         return self.plan
 
 
 def loosened(fleets: Any, budget_w: float, *points: OperatingPoint) -> Plan:
     plan = Plan(points, sum(point.draw_w for point in points), draining=1)
-    seen = fleets.of([AWAKE] * len(points), budget_w).seen
-    return RaiseBatchLimits(Fixed(plan), FRONTIER).decide(seen)
+    observation = fleets.of([AWAKE] * len(points), budget_w).observation
+    return RaiseBatchLimits(Fixed(plan), FRONTIER).decide(observation)
 
 
 def test_batch_limits_are_as_large_as_the_clocks_and_the_budget_allow(fleets: Any) -> None:
@@ -62,9 +62,9 @@ def test_who_draws_most_once_limits_are_loosened_comes_first(fleets: Any) -> Non
 def test_a_loosened_plan_keeps_the_budget_the_clocks_and_the_order(
     fleets: Any, frontier: Frontier, budget_w: float, waiting: int, replicas: int
 ) -> None:
-    seen = fleets.of([AWAKE] * replicas, budget_w, waiting).seen
+    observation = fleets.of([AWAKE] * replicas, budget_w, waiting).observation
     inner = FollowBudget(frontier, frontier.drain.draw_w)
-    tight, loose = inner.decide(seen), RaiseBatchLimits(inner, frontier).decide(seen)
+    tight, loose = inner.decide(observation), RaiseBatchLimits(inner, frontier).decide(observation)
     assert loose.draw_w <= max(budget_w, tight.draw_w) + 1e-9
     assert loose.slots >= tight.slots
     assert sorted(p.clock_mhz for p in loose.awake) == sorted(p.clock_mhz for p in tight.awake)

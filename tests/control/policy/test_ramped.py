@@ -18,8 +18,8 @@ class Asleep:
 
     budgets_w: list[float] = field(default_factory=list)
 
-    def decide(self, seen: Observation) -> Plan:
-        self.budgets_w.append(seen.budget_w)
+    def decide(self, observation: Observation) -> Plan:
+        self.budgets_w.append(observation.gpu_budget_w)
         return Plan((), 0.0)
 
 
@@ -30,12 +30,12 @@ def test_a_ramp_falls_at_once_and_rises_by_at_most_its_limit(
 ) -> None:
     inner = Asleep()
     policy = Ramp(inner, rise_w_per_s=20.0, period_s=1.0)
-    seen = fleets.of([ReplicaState.AWAKE] * 2, 0.0).seen
+    observation = fleets.of([ReplicaState.AWAKE] * 2, 0.0).observation
     now_s = 0.0
     for after_s, budget_w in steps:
         now_s += after_s
         before = inner.budgets_w[-1:]
-        policy.decide(replace(seen, now_s=now_s, budget_w=budget_w))
+        policy.decide(replace(observation, now_s=now_s, gpu_budget_w=budget_w))
         if before:
             expected_w = min(budget_w, before[0] + 20.0 * max(1.0, after_s))
             assert inner.budgets_w[-1] == pytest.approx(expected_w)

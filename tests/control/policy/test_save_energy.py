@@ -23,9 +23,9 @@ def policy_of(frontier: Frontier) -> SaveEnergy:
 
 
 def asking(fleets: Any, replicas: int, demand_tps: float, waiting: int = 0) -> Observation:
-    seen: Observation = fleets.of([AWAKE] * replicas, 1e6, waiting).seen
-    idle = tuple(replace(replica, outstanding=0) for replica in seen.replicas)
-    return replace(seen, replicas=idle, demand_tps=demand_tps)
+    observation: Observation = fleets.of([AWAKE] * replicas, 1e6, waiting).observation
+    idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
+    return replace(observation, replicas=idle, demand_tps=demand_tps)
 
 
 @settings(deadline=None)
@@ -57,8 +57,8 @@ def test_requests_that_wait_raise_the_plan_until_they_have_a_place(
 
 
 def test_the_budget_is_a_ceiling(frontier: Frontier, fleets: Any) -> None:
-    seen = replace(asking(fleets, 3, 1e9), budget_w=100.0)
-    assert policy_of(frontier).decide(seen).draw_w <= 100.0
+    observation = replace(asking(fleets, 3, 1e9), gpu_budget_w=100.0)
+    assert policy_of(frontier).decide(observation).draw_w <= 100.0
 
 
 @given(
@@ -101,14 +101,14 @@ def test_requests_inside_a_sleeping_replica_go_on_as_soon_as_the_budget_holds_it
     fleet = fleets.of([AWAKE] + [ReplicaState.ASLEEP] * 3, 1e6, waiting=0)
     held = tuple(
         replace(replica, outstanding=4 if number < 2 else 0)
-        for number, replica in enumerate(fleet.seen.replicas)
+        for number, replica in enumerate(fleet.observation.replicas)
     )
-    fleet.seen = replace(fleet.seen, replicas=held, demand_tps=20.0)
+    fleet.observation = replace(fleet.observation, replicas=held, demand_tps=20.0)
     policy, rule = ScaleDownDelay(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
     for tick in range(100):
-        seen = fleet.observe(float(tick))
-        fleet.apply(reconcile(seen, policy.decide(seen), rule))
-        assert fleet.seen.count(ReplicaState.ASLEEP) >= 2
+        observation = fleet.observe(float(tick))
+        fleet.apply(reconcile(observation, policy.decide(observation), rule))
+        assert fleet.observation.count(ReplicaState.ASLEEP) >= 2
         if tick > 2:
-            assert fleet.seen.frozen == 0
-    assert len(policy.decide(fleet.seen).awake) == 1
+            assert fleet.observation.frozen == 0
+    assert len(policy.decide(fleet.observation).awake) == 1

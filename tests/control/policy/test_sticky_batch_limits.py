@@ -31,10 +31,10 @@ def policies(frontier: Frontier) -> tuple[StickyBatchLimits, FollowBudget]:
     return StickyBatchLimits(inner, frontier), inner
 
 
-def at_limits(seen: Observation, *limits: int) -> Observation:
-    """Return what is seen when the replicas have these batch limits."""
-    pairs = zip(seen.replicas, limits, strict=True)
-    return replace(seen, replicas=tuple(replace(r, batch_limit=limit) for r, limit in pairs))
+def at_limits(observation: Observation, *limits: int) -> Observation:
+    """Return what is observation when the replicas have these batch limits."""
+    pairs = zip(observation.replicas, limits, strict=True)
+    return replace(observation, replicas=tuple(replace(r, batch_limit=limit) for r, limit in pairs))
 
 
 def limits_of(plan: Plan) -> Counter[int]:
@@ -51,8 +51,8 @@ def test_a_plan_is_nearly_as_good_as_the_best_and_draws_no_more_than_the_budget(
     frontier: Frontier, fleets: Any, limits: list[int], watts: float, waiting: int
 ) -> None:
     policy, inner = policies(frontier)
-    seen = at_limits(fleets.of([AWAKE] * len(limits), watts, waiting).seen, *limits)
-    plan, best = policy.decide(seen), inner.decide(seen)
+    observation = at_limits(fleets.of([AWAKE] * len(limits), watts, waiting).observation, *limits)
+    plan, best = policy.decide(observation), inner.decide(observation)
     assert (len(plan.awake), plan.draining) == (len(best.awake), best.draining)
     least_gain = max(LEAST_GAIN, LEAST_GAIN_OF_ONE / len(limits))
     assert plan.output_tps >= best.output_tps * (1 - least_gain)
@@ -82,8 +82,8 @@ def test_points_that_others_beat_are_good_enough_to_keep_limits(
 ) -> None:
     frontier = Frontier.of(found, asleep_w=10, idle_w=15, source="modelled")
     facts = PoolFacts(frontier, len(limits), 0.1, 300.0, lambda now_s, *_: [(now_s, watts)])
-    seen = at_limits(fleets.of([AWAKE] * len(limits), watts).seen, *limits)
-    plan = make_policy(ControlSection(), facts).decide(seen)
+    observation = at_limits(fleets.of([AWAKE] * len(limits), watts).observation, *limits)
+    plan = make_policy(ControlSection(), facts).decide(observation)
     assert not plan.awake or plan.draw_w <= watts
 
 
@@ -101,12 +101,12 @@ def alternating() -> Frontier:
 def test_batch_limits_rest_while_a_budget_trembles(fleets: Any, replicas: int) -> None:
     changes = {}
     for policy in policies(alternating()):
-        seen, count = fleets.of([AWAKE] * replicas, 0.0).seen, 0
+        observation, count = fleets.of([AWAKE] * replicas, 0.0).observation, 0
         for watt in range(400):
             budget_w = replicas * 50.0 + watt % 7
-            plan = policy.decide(replace(seen, budget_w=budget_w))
-            count += limits_of(plan) != Counter(r.batch_limit for r in seen.replicas)
-            seen = at_limits(seen, *limits_of(plan).elements())
+            plan = policy.decide(replace(observation, gpu_budget_w=budget_w))
+            count += limits_of(plan) != Counter(r.batch_limit for r in observation.replicas)
+            observation = at_limits(observation, *limits_of(plan).elements())
         changes[type(policy)] = count
     assert changes[StickyBatchLimits] <= 2
     assert changes[FollowBudget] > 100
@@ -117,8 +117,8 @@ def test_where_nobody_waits_and_where_others_wake_the_plan_stays_the_best(
 ) -> None:
     policy, inner = policies(frontier)
     for states, waiting in (([AWAKE] * 2, 0), ([AWAKE, ASLEEP], 9)):
-        seen = at_limits(fleets.of(states, 140.0, waiting).seen, 8, 8)
-        assert policy.decide(seen) == inner.decide(seen)
+        observation = at_limits(fleets.of(states, 140.0, waiting).observation, 8, 8)
+        assert policy.decide(observation) == inner.decide(observation)
 
 
 @pytest.mark.parametrize("limit", [3, 1000])

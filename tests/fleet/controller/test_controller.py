@@ -12,6 +12,8 @@ import pytest
 import ray
 
 from steppe.config import RunConfig
+from steppe.control.loop import ControlLoop
+from steppe.control.plan import Plan
 from steppe.control.tick_times import TickTimes
 from steppe.fleet.controller.controller import (
     MOST_KEPT,
@@ -148,6 +150,19 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     (metrics,) = stage.told("set_metrics")
     assert b'steppe_shortage_watts{of="demand"} 55.0' in metrics
     assert b"steppe_budget_feasible 0.0" in metrics
+
+
+def test_a_tick_steers_the_battery_as_planned(
+    set_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = {"capacity_wh": 100, "max_charge_w": 60, "max_discharge_w": 60, "initial_share": 0.5}
+    stage = set_stage({"supply": [{"kind": "constant", "watts": 100}], "battery": battery})
+    stage.join()
+    stage.begin()
+    monkeypatch.setattr(ControlLoop, "tick", lambda *_: Plan((), 0.0, battery_w=-40.0))
+    stage.controller._fleet.observe(1.0)
+    stage.tick(1.0)
+    assert stage.controller._budget.at(1.0).battery_w == -40.0
 
 
 def test_ticks_are_handed_over_until_the_caller_has_seen_them(stage: Stage) -> None:

@@ -24,10 +24,6 @@ DRAINING = ReplicaState.DRAINING
 class FakeBudget:
     budget_w: float = 100.0
     settled: list[tuple[float, float]] = field(default_factory=list)
-    battery_w: float | None = None
-
-    def steer(self, battery_w: float | None) -> None:
-        self.battery_w = battery_w
 
     def settle(self, now_s: float, draw_w: float) -> None:
         self.settled.append((now_s, draw_w))
@@ -98,7 +94,7 @@ def scene(actors: Callable[..., Any]) -> Scene:
 def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=25.0, clock_mhz=600))
     seen = scene.fleet.observe(1.0)
-    assert (seen.now_s, seen.budget_w, seen.draw_w) == (1.0, 100.0, 65.0)
+    assert (seen.now_s, seen.gpu_budget_w, seen.draw_w) == (1.0, 100.0, 65.0)
     assert seen.waiting == 2
     assert [(r.id, r.state, r.clock_mhz, r.outstanding) for r in seen.replicas] == [
         ("replica-1", AWAKE, 900, 5),
@@ -172,11 +168,6 @@ def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
     assert scene.fleet.observe(2.0).waiting == 2
     scene.gateway.answers["status"] = status_of(waiting=0)
     assert scene.fleet.observe(3.0).waiting == 0
-
-
-def test_the_battery_is_told_what_to_do(scene: Scene) -> None:
-    scene.fleet.steer(-40.0)
-    assert scene.budget.battery_w == -40.0
 
 
 def test_actions_become_limits_in_their_order(scene: Scene) -> None:
@@ -336,11 +327,11 @@ def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0, obeys=False))
     seen = scene.fleet.observe(1.0)
     assert [r.id for r in seen.replicas] == ["replica-1"]
-    assert seen.budget_w == 30.0
+    assert seen.gpu_budget_w == 30.0
     assert seen.draw_w is None, "the last plan was made for both"
     assert scene.fleet.seen is not None
     assert [r.id for r in scene.fleet.seen.observation.replicas] == ["replica-1", "replica-2"]
-    assert scene.fleet.seen.observation.budget_w == 100.0
+    assert scene.fleet.seen.observation.gpu_budget_w == 100.0
     scene.fleet.apply([Retune("replica-1", 600, 4)])
     (sent,) = [args for name, args in scene.node.asked if name == "apply"]
     assert sent[0][0] == SetLimits("replica-2", None, 1, "asleep")
@@ -366,7 +357,7 @@ def test_a_lost_gpu_leaves_the_draw_of_the_others_known(scene: Scene) -> None:
     scene.fleet.apply([])
     scene.report(3, report_of("replica-1"), lost)
     seen = scene.fleet.observe(3.0)
-    assert (seen.budget_w, seen.draw_w) == (100.0 - REST_MARGIN * 20.0, 40.0)
+    assert (seen.gpu_budget_w, seen.draw_w) == (100.0 - REST_MARGIN * 20.0, 40.0)
 
 
 def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: Scene) -> None:

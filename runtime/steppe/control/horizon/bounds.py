@@ -46,30 +46,30 @@ class HorizonForecast:
         """Return what can be counted on now: no more than what there will be soon, W."""
         return min(budget_w for _, budget_w in self.forecast(now_s, 1.5 * SOON_S, SOON_S))
 
-    def look(self, seen: Observation, share: float) -> HorizonPlan:
+    def look(self, observation: Observation, share: float) -> HorizonPlan:
         """Return the plan if so large a share of the forecast comes true."""
         step_s = self.terms.step_s
-        coming = self.forecast(seen.now_s, (self.steps - 0.5) * step_s, step_s)
-        supply_w = [self.present_w(seen.now_s), *(budget_w for _, budget_w in coming[1:])]
+        coming = self.forecast(observation.now_s, (self.steps - 0.5) * step_s, step_s)
+        supply_w = [self.present_w(observation.now_s), *(budget_w for _, budget_w in coming[1:])]
         full_tps = self.terms.replicas * self.terms.frontier.full.output_tps
-        firm_tps = max(0.0, seen.demand_tps - seen.deferrable.tps)
+        firm_tps = max(0.0, observation.demand_tps - observation.deferrable.tps)
         wanted_tps = min(full_tps, firm_tps * (1 + SPARE_SHARE))
         ahead = HorizonInputs(
             supply_w=[share * budget_w for budget_w in supply_w],
-            demand_tps=[full_tps if seen.firm_work_waits else wanted_tps]
+            demand_tps=[full_tps if observation.firm_work_waits else wanted_tps]
             + [wanted_tps] * (len(coming) - 1),
-            work=self._work(seen.deferrable, len(coming)),
-            awake=seen.count(ReplicaState.AWAKE),
+            work=self._work(observation.deferrable, len(coming)),
+            awake=observation.count(ReplicaState.AWAKE),
             stored_j=self.stored_j(),
         )
         return plan_horizon(self.terms, ahead)
 
-    def _work(self, seen: DeferrableWork, steps: int) -> list[Deferrable]:
+    def _work(self, observation: DeferrableWork, steps: int) -> list[Deferrable]:
         """Return the deferrable work that waits, and that will come."""
         step_s = self.terms.step_s
         patience = min(steps, max(1, round(self.terms.patience_s / step_s)))
-        waits = [Deferrable(step, seen.tokens / patience) for step in range(patience)]
-        comes_tokens = seen.tps * step_s
+        waits = [Deferrable(step, observation.tokens / patience) for step in range(patience)]
+        comes_tokens = observation.tps * step_s
         comes = [Deferrable(step + patience - 1, comes_tokens, step) for step in range(steps)]
         return waits + comes
 
@@ -103,47 +103,49 @@ class HorizonBounds(BoundedPolicy):
     _checked_s: float = -math.inf
     _present_w: float = 0.0
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan within the bounds of the horizon; narrower ones win."""
-        horizon = self._look(seen)
-        least = bounds.nearest(0 if seen.firm_work_waits else horizon.least)
+        horizon = self._look(observation)
+        least = bounds.nearest(0 if observation.firm_work_waits else horizon.least)
         narrowed = AwakeBounds(least, bounds.nearest(horizon.most))
-        return replace(self.inner.decide_among(seen, narrowed), battery_w=self.battery_w)
+        return replace(self.inner.decide_among(observation, narrowed), battery_w=self.battery_w)
 
-    def _look(self, seen: Observation) -> AwakeBounds:
-        if self.bounds is None or self._is_due(seen):
-            likely = self.horizon.look(seen, 1.0)
-            self.bounds = self._bounds(seen, likely)
+    def _look(self, observation: Observation) -> AwakeBounds:
+        if self.bounds is None or self._is_due(observation):
+            likely = self.horizon.look(observation, 1.0)
+            self.bounds = self._bounds(observation, likely)
             if self.horizon.terms.battery.capacity_j > 0:
-                self.battery_w = self._battery_w(seen, likely)
-            self._looked_s, self._waited = seen.now_s, seen.firm_work_waits
-            self._present_w = self.horizon.present_w(seen.now_s)
+                self.battery_w = self._battery_w(observation, likely)
+            self._looked_s, self._waited = observation.now_s, observation.firm_work_waits
+            self._present_w = self.horizon.present_w(observation.now_s)
         return self.bounds
 
-    def _battery_w(self, seen: Observation, likely: HorizonPlan) -> float:
+    def _battery_w(self, observation: Observation, likely: HorizonPlan) -> float:
         """Return what the battery gives, W: enough for a whole replica, nothing for a part of one.
 
         The plan knows parts of replicas; watts that wake nobody would never be drawn.
         """
         given_w, terms = likely.discharge_w[0] - likely.charge_w[0], self.horizon.terms
         one_w = ONE_ROOM * (terms.frontier.floor.draw_w - terms.frontier.asleep_w)
-        awake_w = self.horizon.present_w(seen.now_s) - terms.replicas * terms.frontier.asleep_w
-        if not seen.firm_work_waits or given_w <= 0 or awake_w + given_w >= one_w:
+        awake_w = (
+            self.horizon.present_w(observation.now_s) - terms.replicas * terms.frontier.asleep_w
+        )
+        if not observation.firm_work_waits or given_w <= 0 or awake_w + given_w >= one_w:
             return given_w
         most_w = terms.battery.gives_w(self.horizon.stored_j(), self.every_s)
         return one_w - awake_w if one_w - awake_w <= most_w else 0.0
 
-    def _is_due(self, seen: Observation) -> bool:
-        if seen.now_s == self._checked_s:
+    def _is_due(self, observation: Observation) -> bool:
+        if observation.now_s == self._checked_s:
             return False  # asked again within a tick
-        self._checked_s = seen.now_s
-        begins_to_wait = seen.firm_work_waits and not self._waited
-        change_w = abs(self.horizon.present_w(seen.now_s) - self._present_w)
+        self._checked_s = observation.now_s
+        begins_to_wait = observation.firm_work_waits and not self._waited
+        change_w = abs(self.horizon.present_w(observation.now_s) - self._present_w)
         stepped = change_w > LEAST_STEP * self._present_w
-        return seen.now_s - self._looked_s >= self.every_s or begins_to_wait or stepped
+        return observation.now_s - self._looked_s >= self.every_s or begins_to_wait or stepped
 
-    def _bounds(self, seen: Observation, likely: HorizonPlan) -> AwakeBounds:
+    def _bounds(self, observation: Observation, likely: HorizonPlan) -> AwakeBounds:
         if self.horizon.terms.wake_j == 0:
             return AwakeBounds(0, self.horizon.terms.replicas)
-        least = self.horizon.look(seen, self.horizon.low_share).bounds.least
+        least = self.horizon.look(observation, self.horizon.low_share).bounds.least
         return AwakeBounds(least, max(1, least, likely.bounds.most))

@@ -25,9 +25,9 @@ class FullClocks:
 
     frontier: Frontier
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        return _plan(self.frontier, seen, (self.frontier.full,) * seen.tally.usable)
+        return _plan(self.frontier, observation, (self.frontier.full,) * observation.tally.usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class PowerCapOnly:
     frontier: Frontier
     least_cap_w: float
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        usable = seen.tally.usable
-        room_w = _room_w(self.frontier, seen)
+        usable = observation.tally.usable
+        room_w = _room_w(self.frontier, observation)
         cap_w = max(self.least_cap_w, room_w / max(1, usable))
         batch = self.frontier.full_batch
         within = [point for point in batch.points if point.draw_w <= cap_w]
-        return _plan(self.frontier, seen, (within[-1] if within else batch.floor,) * usable)
+        return _plan(self.frontier, observation, (within[-1] if within else batch.floor,) * usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,13 @@ class ClocksOnly:
 
     frontier: Frontier
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        usable = seen.tally.usable
-        room_w = _room_w(self.frontier, seen)
+        usable = observation.tally.usable
+        room_w = _room_w(self.frontier, observation)
         batch = self.frontier.full_batch
         mix = best_mix(batch, usable, room_w)
-        return _plan(self.frontier, seen, (batch.floor,) * usable if mix is None else mix)
+        return _plan(self.frontier, observation, (batch.floor,) * usable if mix is None else mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,17 @@ class ReplicasOnly(BoundedPolicy):
 
     frontier: Frontier
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds, if the budget holds it."""
-        full, asleep_w, usable = self.frontier.full, self.frontier.asleep_w, seen.tally.usable
-        room_w = _room_w(self.frontier, seen) - usable * asleep_w
+        full, asleep_w, usable = (
+            self.frontier.full,
+            self.frontier.asleep_w,
+            observation.tally.usable,
+        )
+        room_w = _room_w(self.frontier, observation) - usable * asleep_w
         affordable = math.floor(max(0.0, min(usable, room_w / (full.draw_w - asleep_w))))
         awake = min(affordable, bounds.nearest(affordable))
-        return _plan(self.frontier, seen, (full,) * awake)
+        return _plan(self.frontier, observation, (full,) * awake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,10 @@ class ClocksAndReplicas(BoundedPolicy):
 
     frontier: Frontier
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         batch = self.frontier.full_batch
-        return Planner(batch, batch.floor.draw_w).plan(seen, Goal(None, bounds))
+        return Planner(batch, batch.floor.draw_w).plan(observation, Goal(None, bounds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +137,12 @@ class NameplateCeiling:
     frontier: Frontier
     nameplate_w: float
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        awake = math.floor(min(seen.tally.usable, seen.budget_w / self.nameplate_w))
-        return _plan(self.frontier, seen, (self.frontier.full,) * awake)
+        awake = math.floor(
+            min(observation.tally.usable, observation.gpu_budget_w / self.nameplate_w)
+        )
+        return _plan(self.frontier, observation, (self.frontier.full,) * awake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,31 +160,31 @@ class Reactive(BoundedPolicy):
     frontier: Frontier
     target_share: float = 0.8
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds."""
         full = self.frontier.full
-        requests = seen.waiting + seen.outstanding
+        requests = observation.waiting + observation.outstanding
         wanted = max(1, math.ceil(requests / (self.target_share * full.batch_limit)))
-        awake = min(seen.tally.usable, bounds.nearest(wanted))
-        return _plan(self.frontier, seen, (full,) * awake)
+        awake = min(observation.tally.usable, bounds.nearest(wanted))
+        return _plan(self.frontier, observation, (full,) * awake)
 
 
-def _room_w(frontier: Frontier, seen: Observation) -> float:
+def _room_w(frontier: Frontier, observation: Observation) -> float:
     """Return what the replicas that can serve may draw together, W."""
-    return seen.budget_w - _others_w(frontier, seen)
+    return observation.gpu_budget_w - _others_w(frontier, observation)
 
 
-def _others_w(frontier: Frontier, seen: Observation) -> float:
+def _others_w(frontier: Frontier, observation: Observation) -> float:
     """Return the draw of the replicas that cannot serve, W; those that leave drain."""
-    return Planner(frontier, frontier.drain.draw_w).others_w(seen, may_drain=True)
+    return Planner(frontier, frontier.drain.draw_w).others_w(observation, may_drain=True)
 
 
-def _plan(frontier: Frontier, seen: Observation, awake: Mix) -> Plan:
+def _plan(frontier: Frontier, observation: Observation, awake: Mix) -> Plan:
     """Return the plan with these replicas awake; those that leave may finish."""
-    tally = seen.tally
+    tally = observation.tally
     draining = tally.draining + max(0, tally.awake - len(awake))
-    others_w = _others_w(frontier, seen)
+    others_w = _others_w(frontier, observation)
     draw_w = sum(point.draw_w for point in awake) + others_w
     draw_w += (tally.usable - len(awake)) * frontier.asleep_w
-    feasible = tally.usable * frontier.asleep_w + others_w <= seen.budget_w
+    feasible = tally.usable * frontier.asleep_w + others_w <= observation.gpu_budget_w
     return Plan(awake, draw_w, draining, feasible)

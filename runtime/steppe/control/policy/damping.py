@@ -39,14 +39,14 @@ class Ramp:
     _budget_w: float | None = None
     _at_s: float = 0.0
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the inner policy's plan for the ramped budget."""
-        budget_w = seen.budget_w
+        budget_w = observation.gpu_budget_w
         if self._budget_w is not None:
-            rising_s = max(self.period_s, seen.now_s - self._at_s)
+            rising_s = max(self.period_s, observation.now_s - self._at_s)
             budget_w = min(budget_w, self._budget_w + self.rise_w_per_s * rising_s)
-        self._budget_w, self._at_s = budget_w, seen.now_s
-        return self.inner.decide(seen.with_budget(budget_w))
+        self._budget_w, self._at_s = budget_w, observation.now_s
+        return self.inner.decide(observation.with_budget(budget_w))
 
 
 @dataclass(slots=True)
@@ -71,37 +71,37 @@ class ScaleDownDelay:
     _goal: float = math.inf
     _planned: int = 0
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the inner plan, or the best one with another number of awake replicas."""
-        plan = self._decide(seen)
+        plan = self._decide(observation)
         self._planned = len(plan.awake)
         return plan
 
-    def _decide(self, seen: Observation) -> Plan:
-        plan = self.inner.decide(seen)
-        while self._wanted and seen.now_s - self._wanted[0][0] >= self.dwell_s:
+    def _decide(self, observation: Observation) -> Plan:
+        plan = self.inner.decide(observation)
+        while self._wanted and observation.now_s - self._wanted[0][0] >= self.dwell_s:
             self._wanted.popleft()
-        self._wanted.append((seen.now_s, len(plan.awake)))
-        if not seen.count(ReplicaState.AWAKE):
+        self._wanted.append((observation.now_s, len(plan.awake)))
+        if not observation.count(ReplicaState.AWAKE):
             return plan
-        awake = max(seen.count(ReplicaState.AWAKE), self._planned)
+        awake = max(observation.count(ReplicaState.AWAKE), self._planned)
         if len(plan.awake) == awake:
             return plan
         if len(plan.awake) > awake:
-            kept = self.inner.decide_among(seen, AwakeBounds(awake, awake))
+            kept = self.inner.decide_among(observation, AwakeBounds(awake, awake))
             return plan if _gains(plan, kept) else kept
-        staying = self._staying(seen, awake)
-        kept = self.inner.decide_among(seen, AwakeBounds(staying, staying))
+        staying = self._staying(observation, awake)
+        kept = self.inner.decide_among(observation, AwakeBounds(staying, staying))
         return plan if plan.output_tps > kept.output_tps * (1 + MOST_LOSS) else kept
 
-    def _staying(self, seen: Observation, awake: int) -> int:
+    def _staying(self, observation: Observation, awake: int) -> int:
         """Return how many stay awake, of more than the inner plan wants."""
-        fleet = len(seen.replicas)
+        fleet = len(observation.replicas)
         wanted = max(count for _, count in self._wanted)
         if awake - wanted >= LEAST_CUT * fleet:
             self._goal = wanted
         self._goal = max(self._goal, wanted)
-        may_leave = math.ceil(LEAVING_SHARE * fleet) - seen.count(ReplicaState.DRAINING)
+        may_leave = math.ceil(LEAVING_SHARE * fleet) - observation.count(ReplicaState.DRAINING)
         return round(min(awake, max(self._goal, awake - max(0, may_leave))))
 
 

@@ -54,14 +54,14 @@ class DecodeOnlyDraw:
         return self.depth != before
 
 
-def full_share(seen: Observation, plan: Plan) -> float:
+def full_share(observation: Observation, plan: Plan) -> float:
     """Return the share of a plan's draw that falls to replicas which will admit nobody.
 
     The larger limits go to the fuller replicas.
     """
     points = sorted(plan.awake, key=lambda point: -point.batch_limit)
     least = points[-1].batch_limit if points else math.inf
-    awake = [r.outstanding for r in seen.replicas if r.state == ReplicaState.AWAKE]
+    awake = [r.outstanding for r in observation.replicas if r.state == ReplicaState.AWAKE]
     held = sorted((requests for requests in awake if requests > least), reverse=True)
     serving = zip(held, points, strict=False)
     full_w = sum(_fullness(requests, p.batch_limit) * p.draw_w for requests, p in serving)
@@ -89,16 +89,16 @@ class ReclaimUnderdraw(BoundedPolicy):
     inner: BoundedPolicy
     dip: DecodeOnlyDraw
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan for what the budget holds in a dip; its draw may lie above it."""
-        plan = self.inner.decide_among(seen, bounds)
-        low, high = 0.0, self.dip.depth * full_share(seen, plan)
+        plan = self.inner.decide_among(observation, bounds)
+        low, high = 0.0, self.dip.depth * full_share(observation, plan)
         for _ in range(HALVINGS if high else 0):
             middle = (low + high) / 2
-            larger_w = seen.budget_w / (1 - middle)
-            larger = self.inner.decide_among(seen.with_budget(larger_w), bounds)
-            drawn_w = larger.draw_w * (1 - self.dip.depth * full_share(seen, larger))
-            if drawn_w <= seen.budget_w and larger.output_tps >= plan.output_tps:
+            larger_w = observation.gpu_budget_w / (1 - middle)
+            larger = self.inner.decide_among(observation.with_budget(larger_w), bounds)
+            drawn_w = larger.draw_w * (1 - self.dip.depth * full_share(observation, larger))
+            if drawn_w <= observation.gpu_budget_w and larger.output_tps >= plan.output_tps:
                 plan, low = larger, middle
             else:
                 high = middle

@@ -102,16 +102,16 @@ class DrawFeedback:
     _followed_s: float = 0.0
     _rests: _Rests = field(default_factory=_Rests)
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the inner policy's plan for the corrected budget."""
-        if seen.asleep_w is not None and self.asleep_w > 0:
-            self.asleep_ratio = _within_bounds(seen.asleep_w / self.asleep_w)
-        self._learn(seen)
-        plan = self.inner.decide(seen.with_budget(self._usable_w(seen)))
-        self._remember(seen, plan)
+        if observation.asleep_w is not None and self.asleep_w > 0:
+            self.asleep_ratio = _within_bounds(observation.asleep_w / self.asleep_w)
+        self._learn(observation)
+        plan = self.inner.decide(observation.with_budget(self._usable_w(observation)))
+        self._remember(observation, plan)
         return plan
 
-    def _usable_w(self, seen: Observation) -> float:
+    def _usable_w(self, observation: Observation) -> float:
         """Return the budget that plans may use, W.
 
         The margin for one fewer awake may hold one more than the margin for that many does: at a
@@ -119,17 +119,19 @@ class DrawFeedback:
         usable is the less of what either margin leaves.
         """
         if self._last is None:
-            return self._usable_beside(seen, len(seen.replicas))
-        falls_to = min(1.0, seen.budget_w / self._budget_w) if self._budget_w > 0 else 1.0
+            return self._usable_beside(observation, len(observation.replicas))
+        falls_to = (
+            min(1.0, observation.gpu_budget_w / self._budget_w) if self._budget_w > 0 else 1.0
+        )
         counts = {falls_to * len(self._last.awake), falls_to * self._reckoned}
-        return min(self._usable_beside(seen, awake) for awake in counts)
+        return min(self._usable_beside(observation, awake) for awake in counts)
 
-    def _usable_beside(self, seen: Observation, awake: float) -> float:
+    def _usable_beside(self, observation: Observation, awake: float) -> float:
         """Return the budget that plans may use where so many will be awake, W."""
-        fleet = len(seen.replicas)
+        fleet = len(observation.replicas)
         awake = min(fleet, max(1.0, awake))
         asleep = fleet - awake
-        left_w = seen.budget_w - asleep * self._asleep_w
+        left_w = observation.gpu_budget_w - asleep * self._asleep_w
         if left_w > 0 and fleet:
             left_w *= (1 - self.margin.share(awake / fleet)) / self.ratio
         return max(0.0, asleep * self.asleep_w + left_w)
@@ -139,74 +141,74 @@ class DrawFeedback:
         """Draw of a replica that sleeps, W."""
         return self.asleep_w * self.asleep_ratio
 
-    def _remember(self, seen: Observation, plan: Plan) -> None:
+    def _remember(self, observation: Observation, plan: Plan) -> None:
         """Keep a plan, and from when on its errors say something."""
-        last, self._last, self._at_s = self._last, plan, seen.now_s
+        last, self._last, self._at_s = self._last, plan, observation.now_s
         self._before_w = plan.draw_w if last is None else last.draw_w
-        self._rests.note(seen.now_s, is_awake=bool(plan.awake))
+        self._rests.note(observation.now_s, is_awake=bool(plan.awake))
         if len(plan.awake) != self._reckoned - 1:
             self._reckoned = len(plan.awake)
-        self._budget_w = seen.budget_w
-        self._full = full_share(seen, plan)
-        moving = seen.count(ReplicaState.DRAINING, ReplicaState.STARTING)
-        moves = moving > MOST_MOVING * len(seen.replicas)
+        self._budget_w = observation.gpu_budget_w
+        self._full = full_share(observation, plan)
+        moving = observation.count(ReplicaState.DRAINING, ReplicaState.STARTING)
+        moves = moving > MOST_MOVING * len(observation.replicas)
         self._ticks_to_wait = max(0, self._ticks_to_wait - 1)
-        if last is None or moves or seen.is_waking or self._is_elsewhere(seen):
+        if last is None or moves or observation.is_waking or self._is_elsewhere(observation):
             self._ticks_to_wait = SETTLING_TICKS
-        leave = len(plan.awake) < seen.count(ReplicaState.AWAKE)
+        leave = len(plan.awake) < observation.count(ReplicaState.AWAKE)
         steps = last is None or abs(plan.draw_w - last.draw_w) > LEAST_STEP * last.draw_w
         if (moves and moving != self._moving) or leave or steps:
-            self._followed_s = seen.now_s + FOLLOWED_S
+            self._followed_s = observation.now_s + FOLLOWED_S
         self._moving = moving
 
-    def _holds_one(self, seen: Observation) -> bool:
+    def _holds_one(self, observation: Observation) -> bool:
         """Tell whether the budget holds a replica that is awake, as far as the points are right."""
         wakes_w = max(0.0, self.awake_w - self.asleep_w)
-        return seen.budget_w >= len(seen.replicas) * self._asleep_w + wakes_w
+        return observation.gpu_budget_w >= len(observation.replicas) * self._asleep_w + wakes_w
 
-    def _is_elsewhere(self, seen: Observation) -> bool:
+    def _is_elsewhere(self, observation: Observation) -> bool:
         """Tell whether other replicas are awake than were planned last."""
         assert self._last is not None, "a plan was made"
-        return len(self._last.awake) != seen.count(ReplicaState.AWAKE)
+        return len(self._last.awake) != observation.count(ReplicaState.AWAKE)
 
-    def _learn(self, seen: Observation) -> None:
+    def _learn(self, observation: Observation) -> None:
         if self._last is None:
             return
         if not self._last.awake:
             # Nothing can be learned, and what was learned must not keep the fleet asleep for ever.
-            if self._holds_one(seen) and self._rests.are_over(seen.now_s):
+            if self._holds_one(observation) and self._rests.are_over(observation.now_s):
                 self.margin.forget()
                 self.ratio = (1 + self.ratio) / 2
             return
-        is_short = seen.now_s - self._at_s < FOLLOWED_S
-        if is_short or self._at_s < self._followed_s or seen.draw_w is None:
+        is_short = observation.now_s - self._at_s < FOLLOWED_S
+        if is_short or self._at_s < self._followed_s or observation.draw_w is None:
             return
-        awake_w = self._planned_awake_w(seen)
-        error = self._error(seen, seen.draw_w, awake_w)
-        if error < 0 and (not seen.waiting or seen.is_waking):
+        awake_w = self._planned_awake_w(observation)
+        error = self._error(observation, observation.draw_w, awake_w)
+        if error < 0 and (not observation.waiting or observation.is_waking):
             return
-        self.margin.learn(error, len(self._last.awake) / len(seen.replicas))
+        self.margin.learn(error, len(self._last.awake) / len(observation.replicas))
         of_fleet = error * awake_w / self._last.draw_w
         if self.dip.explains(of_fleet, self._full):
             return
-        if error < 0 and (self._ticks_to_wait or self._is_elsewhere(seen)):
+        if error < 0 and (self._ticks_to_wait or self._is_elsewhere(observation)):
             return
         self.ratio = _within_bounds(self.ratio * (1 + GAIN_PER_TICK * of_fleet))
 
-    def _planned_awake_w(self, seen: Observation) -> float:
+    def _planned_awake_w(self, observation: Observation) -> float:
         """Return what all but the sleepers were planned to draw, W."""
         assert self._last is not None, "a plan was made"
-        asleep = len(seen.replicas) - len(self._last.awake)
+        asleep = len(observation.replicas) - len(self._last.awake)
         return max(self._last.draw_w - asleep * self.asleep_w, self._last.awake[-1].draw_w)
 
-    def _error(self, seen: Observation, draw_w: float, awake_w: float) -> float:
+    def _error(self, observation: Observation, draw_w: float, awake_w: float) -> float:
         """Return by how much more than expected the awake drew, share of what was expected."""
         assert self._last is not None, "a plan was made"
         dip_w = self.dip.depth * self._full * self._last.draw_w
-        lagging = min(1.0, LAG_S / (seen.now_s - self._at_s))
+        lagging = min(1.0, LAG_S / (observation.now_s - self._at_s))
         lagging_w = (self._before_w - self._last.draw_w) * lagging
         expected_w = self.ratio * (awake_w - dip_w + lagging_w)
-        asleep = len(seen.replicas) - len(self._last.awake)
+        asleep = len(observation.replicas) - len(self._last.awake)
         return _within_bounds((draw_w - asleep * self._asleep_w) / expected_w) - 1
 
 

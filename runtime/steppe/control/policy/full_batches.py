@@ -31,13 +31,13 @@ class FullBatches(BoundedPolicy):
     inner: BoundedPolicy
     full: BoundedPolicy
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan, or the best one with full batches if it gives nearly as much."""
-        plan = self.inner.decide_among(seen, bounds)
-        if not seen.work_waits:
+        plan = self.inner.decide_among(observation, bounds)
+        if not observation.work_waits:
             return plan
-        full = self.full.decide_among(seen, bounds)
-        stays = len(full.awake) == seen.count(ReplicaState.AWAKE)
+        full = self.full.decide_among(observation, bounds)
+        stays = len(full.awake) == observation.count(ReplicaState.AWAKE)
         gain = STAYING_GAIN if stays else MOVING_GAIN
         is_as_good = full.output_tps >= plan.output_tps * (1 - gain)
         return full if full.awake and full.feasible and is_as_good else plan

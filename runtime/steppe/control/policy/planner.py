@@ -62,22 +62,25 @@ class Planner:
     frontier: Frontier
     drain_w: float
 
-    def plan(self, seen: Observation, goal: Goal) -> Plan:
+    def plan(self, observation: Observation, goal: Goal) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        tally = seen.tally
-        plan, returning = self._draining(seen, tally, goal), self._returning(seen, tally, goal)
+        tally = observation.tally
+        plan, returning = (
+            self._draining(observation, tally, goal),
+            self._returning(observation, tally, goal),
+        )
         if returning is not None and _worth(goal, returning) >= _worth(goal, plan):
             plan = returning
-        return self._finishing(seen, tally, plan) or plan
+        return self._finishing(observation, tally, plan) or plan
 
-    def others_w(self, seen: Observation, *, may_drain: bool) -> float:
+    def others_w(self, observation: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
 
         Args:
-            seen: The fleet.
+            observation: The fleet.
             may_drain: Whether those that drain go on; otherwise they sleep.
         """
-        return self._others_w(seen, seen.tally, may_drain=may_drain)
+        return self._others_w(observation, observation.tally, may_drain=may_drain)
 
     def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
         """Return the plan with the most tokens whose draw is at most `budget_w`.
@@ -127,23 +130,25 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
-    def _others_w(self, seen: Observation, tally: ReplicaCounts, *, may_drain: bool) -> float:
+    def _others_w(
+        self, observation: Observation, tally: ReplicaCounts, *, may_drain: bool
+    ) -> float:
         drains_w = tally.draining * self.frontier.asleep_w
         if may_drain and tally.draining:
-            drains_w = self._drains_w(seen)
-        return drains_w + self._coming_w(seen, tally)
+            drains_w = self._drains_w(observation)
+        return drains_w + self._coming_w(observation, tally)
 
-    def _coming_w(self, seen: Observation, tally: ReplicaCounts) -> float:
+    def _coming_w(self, observation: Observation, tally: ReplicaCounts) -> float:
         """Return the draw of those that start or are gone: what an idle one draws at least, W."""
         if not tally.coming:
             return 0.0
-        coming = (r for r in seen.replicas if r.state in COMING)
+        coming = (r for r in observation.replicas if r.state in COMING)
         return sum(max(self.frontier.idle_w, replica.starting_w) for replica in coming)
 
-    def _drains_w(self, seen: Observation) -> float:
+    def _drains_w(self, observation: Observation) -> float:
         """Return the draw of those that drain, each at the least point that holds its requests."""
         # Counted by what they hold: a decision must not cost more on a larger fleet.
-        drain = (r for r in seen.replicas if r.state == ReplicaState.DRAINING)
+        drain = (r for r in observation.replicas if r.state == ReplicaState.DRAINING)
         held = Counter(r.outstanding for r in drain if r.outstanding)
         return sum(number * self._drain_w(requests) for requests, number in held.items())
 
@@ -152,38 +157,42 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _draining(self, seen: Observation, tally: ReplicaCounts, goal: Goal) -> Plan:
+    def _draining(self, observation: Observation, tally: ReplicaCounts, goal: Goal) -> Plan:
         """Return the plan in which replicas that drain go on, if there is power for it."""
-        drain = _Others(tally.usable, self._others_w(seen, tally, may_drain=True), tally.draining)
-        plan = self._beside(drain, seen.budget_w, goal)
+        drain = _Others(
+            tally.usable, self._others_w(observation, tally, may_drain=True), tally.draining
+        )
+        plan = self._beside(drain, observation.gpu_budget_w, goal)
         if plan.draining and not plan.feasible:
-            sleep = _Others(tally.usable, self._others_w(seen, tally, may_drain=False), 0)
-            return self._beside(sleep, seen.budget_w, goal)
+            sleep = _Others(tally.usable, self._others_w(observation, tally, may_drain=False), 0)
+            return self._beside(sleep, observation.gpu_budget_w, goal)
         leaving = tally.awake - len(plan.awake)
-        return self._with_room(drain, seen.budget_w, plan, leaving) or plan
+        return self._with_room(drain, observation.gpu_budget_w, plan, leaving) or plan
 
-    def _finishing(self, seen: Observation, tally: ReplicaCounts, plan: Plan) -> Plan | None:
+    def _finishing(self, observation: Observation, tally: ReplicaCounts, plan: Plan) -> Plan | None:
         """Return the plan beside which frozen replicas finish their requests, a few at a time.
 
         None where nobody is frozen, where they wake to serve, or where there is no power for it.
         """
         if not plan.awake or len(plan.awake) > tally.awake or not tally.asleep:
             return None
-        asleep = (r for r in seen.replicas if r.state == ReplicaState.ASLEEP and r.outstanding)
-        few = math.ceil(FINISHING_SHARE * len(seen.replicas)) - plan.draining
+        asleep = (
+            r for r in observation.replicas if r.state == ReplicaState.ASLEEP and r.outstanding
+        )
+        few = math.ceil(FINISHING_SHARE * len(observation.replicas)) - plan.draining
         frozen = heapq.nsmallest(max(0, few), asleep, key=lambda r: r.since_s)
         if not frozen:
             return None
         asleep_w = self.frontier.asleep_w
         beside_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
         beside_w += sum(self._drain_w(r.outstanding) - asleep_w for r in frozen)
-        mix = best_mix(self.frontier, len(plan.awake), seen.budget_w - beside_w)
+        mix = best_mix(self.frontier, len(plan.awake), observation.gpu_budget_w - beside_w)
         if mix is None:
             return None
         draw_w = beside_w + sum(point.draw_w for point in mix)
         return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
-    def _returning(self, seen: Observation, tally: ReplicaCounts, goal: Goal) -> Plan | None:
+    def _returning(self, observation: Observation, tally: ReplicaCounts, goal: Goal) -> Plan | None:
         """Return the plan in which replicas that drain serve again, where more are wanted.
 
         The others among them go on draining. None where no more are wanted than serve, or
@@ -191,12 +200,12 @@ class Planner:
         """
         if not tally.draining:
             return None
-        others = _Others(tally.usable + tally.draining, self._coming_w(seen, tally), 0)
-        plan = self._beside(others, seen.budget_w, goal)
+        others = _Others(tally.usable + tally.draining, self._coming_w(observation, tally), 0)
+        plan = self._beside(others, observation.gpu_budget_w, goal)
         if len(plan.awake) <= tally.awake:
             return None
         leaving = tally.awake + tally.draining - len(plan.awake)
-        return self._with_room(others, seen.budget_w, plan, leaving)
+        return self._with_room(others, observation.gpu_budget_w, plan, leaving)
 
     def _beside(self, others: _Others, budget_w: float, goal: Goal) -> Plan:
         """Return the best plan beside those that cannot serve."""

@@ -1,4 +1,4 @@
-"""Policies: from what is seen to what is wanted."""
+"""Policies: from what is observation to what is wanted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ its mean."""
 class Policy(Protocol):
     """Chooses a plan."""
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
         ...
 
@@ -29,11 +29,11 @@ class Policy(Protocol):
 class BoundedPolicy(Policy, Protocol):
     """Chooses a plan with more or fewer awake replicas than it would by itself."""
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        return self.decide_among(seen, AwakeBounds(0, len(seen.replicas)))
+        return self.decide_among(observation, AwakeBounds(0, len(observation.replicas)))
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         ...
 
@@ -54,11 +54,11 @@ class FollowBudget(BoundedPolicy):
     frontier: Frontier
     drain_w: float
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
-        need = Need(seen.demand_tps * (1 + SPARE_SHARE), seen.outstanding)
-        goal = Goal(None if seen.work_waits else need, bounds)
-        return Planner(self.frontier, self.drain_w).plan(seen, goal)
+        need = Need(observation.demand_tps * (1 + SPARE_SHARE), observation.outstanding)
+        goal = Goal(None if observation.work_waits else need, bounds)
+        return Planner(self.frontier, self.drain_w).plan(observation, goal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +80,24 @@ class SaveEnergy(BoundedPolicy):
     drain_w: float
     utilisation: float
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
-        need = Need(seen.demand_tps / self.utilisation, seen.outstanding + seen.waiting)
-        goal = Goal(need, bounds) if not seen.frozen else Goal(None, _with_frozen(seen, bounds))
-        return Planner(self.frontier, self.drain_w).plan(seen, goal)
+        need = Need(
+            observation.demand_tps / self.utilisation, observation.outstanding + observation.waiting
+        )
+        goal = (
+            Goal(need, bounds)
+            if not observation.frozen
+            else Goal(None, _with_frozen(observation, bounds))
+        )
+        return Planner(self.frontier, self.drain_w).plan(observation, goal)
 
 
-def _with_frozen(seen: Observation, bounds: AwakeBounds) -> AwakeBounds:
+def _with_frozen(observation: Observation, bounds: AwakeBounds) -> AwakeBounds:
     """Return the bounds with no more awake than are, and those that hold frozen requests."""
-    asleep = (replica for replica in seen.replicas if replica.state == ReplicaState.ASLEEP)
+    asleep = (replica for replica in observation.replicas if replica.state == ReplicaState.ASLEEP)
     wake = sum(replica.outstanding > 0 for replica in asleep)
-    most = min(bounds.most, seen.count(ReplicaState.AWAKE) + wake)
+    most = min(bounds.most, observation.count(ReplicaState.AWAKE) + wake)
     return AwakeBounds(bounds.least, max(bounds.least, most))
 
 

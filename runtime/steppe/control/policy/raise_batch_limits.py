@@ -27,14 +27,14 @@ class RaiseBatchLimits:
     inner: Policy
     frontier: Frontier
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the inner plan with the largest batch limits that fit in the budget."""
-        plan = self.inner.decide(seen)
+        plan = self.inner.decide(observation)
         draw_w, largest, points = plan.draw_w, self._largest(), []
         for tight in plan.awake:
             loose = largest.get(tight.clock_mhz, tight)
             loosened_w = draw_w + loose.draw_w - tight.draw_w
-            fits = loosened_w <= seen.budget_w and loose.batch_limit > tight.batch_limit
+            fits = loosened_w <= observation.gpu_budget_w and loose.batch_limit > tight.batch_limit
             points.append(loose if fits else tight)
             draw_w = loosened_w if fits else draw_w
         points.sort(key=lambda point: -point.draw_w)

@@ -26,7 +26,7 @@ class StickyBatchLimits(BoundedPolicy):
 
     A replica whose batch limit falls computes no prompts until enough requests have finished, some
     seconds, and one whose limit rises computes many at once: the draw strays either way. A clock
-    moves it by what was planned, at once. Keeps no memory: the limits are those that are seen.
+    moves it by what was planned, at once. Keeps no memory.
 
     Attributes:
         inner: The policy to ask.
@@ -36,17 +36,19 @@ class StickyBatchLimits(BoundedPolicy):
     inner: BoundedPolicy
     frontier: Frontier
 
-    def decide_among(self, seen: Observation, bounds: AwakeBounds) -> Plan:
+    def decide_among(self, observation: Observation, bounds: AwakeBounds) -> Plan:
         """Return the inner plan, or one with the batch limits that are set if it is as good."""
-        plan = self.inner.decide_among(seen, bounds)
-        if not seen.work_waits or len(plan.awake) != seen.count(ReplicaState.AWAKE):
+        plan = self.inner.decide_among(observation, bounds)
+        if not observation.work_waits or len(plan.awake) != observation.count(ReplicaState.AWAKE):
             return plan
-        held = Counter([r.batch_limit for r in seen.replicas if r.state == ReplicaState.AWAKE])
+        held = Counter(
+            [r.batch_limit for r in observation.replicas if r.state == ReplicaState.AWAKE]
+        )
         if held == Counter([point.batch_limit for point in plan.awake]):
             return plan
         others_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
-        mix = self._mix(held, seen.budget_w - others_w)
-        least_gain = max(LEAST_GAIN, LEAST_GAIN_OF_ONE / len(seen.replicas))
+        mix = self._mix(held, observation.gpu_budget_w - others_w)
+        least_gain = max(LEAST_GAIN, LEAST_GAIN_OF_ONE / len(observation.replicas))
         if sum(point.output_tps for point in mix) < plan.output_tps * (1 - least_gain):
             return plan
         return replace(plan, awake=mix, draw_w=others_w + sum(point.draw_w for point in mix))

@@ -228,6 +228,7 @@ class Controller:
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
         plan = self._loop.tick(now_s)
+        self._budget.steer(plan.battery_w)
         seen = self._fleet.seen
         assert seen is not None, "the loop observed the fleet"
         outlook = self._lookout.look(seen.unfenced, seen.fenced_w)

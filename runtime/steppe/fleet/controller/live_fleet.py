@@ -139,7 +139,7 @@ class LiveFleet:
         asked = self._asked(now_s)
         observation = Observation(
             now_s=now_s,
-            budget_w=budget.gpu_budget_w,
+            gpu_budget_w=budget.gpu_budget_w,
             draw_w=draw_w if is_metered else None,
             demand_tps=asked.tps,
             waiting=status.waiting,
@@ -180,10 +180,6 @@ class LiveFleet:
             changes[member.placement.node_id].append(self._carry_out(action, member))
         for node, limits_of_node in changes.items():
             self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
-
-    def steer(self, battery_w: float | None) -> None:
-        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule."""
-        self._budget.steer(battery_w)
 
     def route(self, retry_after_s: float | None) -> None:
         """Tell the gateway which replicas serve."""
@@ -235,7 +231,7 @@ class LiveFleet:
         left, metered_w = seen.unfenced, sum(self.members[name].draw_w for name in seen.fenced)
         return replace(
             left,
-            budget_w=max(0.0, left.budget_w - seen.fenced_w),
+            gpu_budget_w=max(0.0, left.gpu_budget_w - seen.fenced_w),
             draw_w=None if left.draw_w is None else left.draw_w - metered_w,
         )
 
