@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any
 import click
 
 from steppe.errors import UsageError
+
+
+def cache_folder() -> Path:
+    """Return steppe's folder in the user's cache: `$XDG_CACHE_HOME/steppe` or `~/.cache/steppe`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steppe"
 
 
 class OutPath(click.ParamType[Path]):

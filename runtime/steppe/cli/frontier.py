@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from steppe.cli.frontier_cache import list_command, remove_command, show_command
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
@@ -130,6 +131,10 @@ def frontier_group(ctx: click.Context, /, as_json: bool, **options: Any) -> None
         click.echo(json.dumps(_document(wanted, roofline, rows, corrected_source)))
     else:
         _show(_table(_title(wanted, roofline, corrected_source), rows))
+
+
+for command in (list_command, show_command, remove_command):
+    frontier_group.add_command(command)
 
 
 def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -41,6 +41,7 @@ class _FrontierSection(Section):
     asleep_w: NonNegative
     idle_w: NonNegative
     points: Annotated[tuple[_PointSection, ...], Field(min_length=1, strict=False)]
+    provenance: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,28 @@ class FrontierSubject:
 
 
 def write_frontier(
-    frontier: Frontier, path: Path, subject: FrontierSubject = FrontierSubject()
+    frontier: Frontier,
+    path: Path,
+    subject: FrontierSubject = FrontierSubject(),
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a frontier as YAML, with what it is of as far as that is known."""
-    values = {
+    """Write a frontier as YAML.
+
+    Args:
+        frontier: The operating points.
+        path: The file.
+        subject: Model and GPUs, as far as they are known.
+        provenance: How it was found, for people and for the cache; runs do not read it.
+    """
+    values: dict[str, Any] = {
         "source": frontier.source,
         **{key: said for key, said in asdict(subject).items() if said is not None},
         "asleep_w": frontier.asleep_w,
         "idle_w": frontier.idle_w,
         "points": [asdict(point) for point in frontier.candidates],
     }
+    if provenance is not None:
+        values["provenance"] = dict(provenance)
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from types import MappingProxyType
 
 from steppe.errors import ModelError
 from steppe.models.smollm2 import make_smollm2
+from steppe.outputs import cache_folder
 
 Progress = Callable[[str], None]
 """Gets one line of text per stage."""
@@ -48,8 +48,7 @@ def known_models() -> Mapping[str, KnownModel]:
 
 def models_folder() -> Path:
     """Return where converted models are kept, in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "steppe" / "models"
+    return cache_folder() / "models"
 
 
 def get_model(name: str, *, progress: Progress) -> Path:
