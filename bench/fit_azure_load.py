@@ -33,7 +33,7 @@ from scipy.cluster.vq import kmeans2
 
 from steppe.load.arrivals import Arrival, LengthLimits
 from steppe.load.synthetic import AZURE_BURSTINESS, AZURE_LENGTHS, Burstiness, SyntheticLoad
-from steppe.load.traces import read_azure
+from steppe.load.traces import read_trace
 from steppe.measure.provenance import source_commit
 from targets import at_most
 
@@ -194,7 +194,7 @@ def main() -> None:
     """Fit, compare, print a table and one JSON line."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: fit_azure_load.py AzureLLMInferenceTrace_conv.csv")
-    trace = read_azure(Path(sys.argv[1]))
+    trace = read_trace(Path(sys.argv[1]))
     points = log_lengths(trace)
     mixture = max((fit_lengths(points, seed) for seed in range(STARTS)), key=_likelihood)
     print(f"lengths, log-likelihood {mixture.likelihood:.3f}:")

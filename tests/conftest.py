@@ -16,7 +16,11 @@ from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
 from steppe.energy.counter import CounterHistory
 
-pytest_plugins = ["tests.fixtures.emulated_node", "tests.fixtures.synthetic_server"]
+pytest_plugins = [
+    "tests.fixtures.emulated_node",
+    "tests.fixtures.openai_server",
+    "tests.fixtures.synthetic_server",
+]
 
 # A slow or busy machine is no reason for a property to fail, and a run is the same every time;
 # `--hypothesis-profile=explore` looks further.

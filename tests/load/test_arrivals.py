@@ -54,7 +54,7 @@ def test_lengths_scale_by_the_factor_and_round() -> None:
     assert scaled == Arrival(3.0, 144, 26)
 
 
-def test_lengths_that_are_scaled_beyond_every_number_are_clipped() -> None:
+def test_lengths_that_overflow_are_clipped() -> None:
     (scaled,) = scale_lengths((Arrival(3.0, 1155, 211),), 1e308, LengthLimits(9, 8))
     assert scaled == Arrival(3.0, 9, 8)
 
@@ -63,7 +63,7 @@ def test_stretching_by_a_half_doubles_the_speed() -> None:
     assert stretch(arrivals_at(0.0, 4.0), 0.5) == arrivals_at(0.0, 2.0)
 
 
-def test_until_keeps_what_is_due_before_the_end() -> None:
+def test_until_keeps_arrivals_due_before_the_end() -> None:
     assert until(arrivals_at(0.0, 1.0, 2.0), 2.0) == arrivals_at(0.0, 1.0)
 
 
@@ -74,14 +74,14 @@ def test_fewer_than_two_requests_have_no_rate_and_stay_as_they_are(
     assert at_rate(arrivals_at(*times_s), 2.0, TRACE) == arrivals_at(*times_s)
 
 
-def test_requests_that_all_come_at_once_are_brought_to_no_rate_and_their_trace_is_named() -> None:
+def test_a_trace_whose_requests_all_arrive_at_once_cannot_be_brought_to_a_rate() -> None:
     with pytest.raises(
         TraceError, match=r"^trace\.csv: asked for 2 requests/s, found 3 requests at"
     ):
         at_rate(arrivals_at(1.0, 1.0, 1.0), 2.0, TRACE)
 
 
-def test_the_offered_rate_fills_the_wanted_share_of_the_capacity() -> None:
+def test_the_offered_rate_is_the_given_share_of_the_capacity() -> None:
     rate_rps = offered_rate(capacity_tps=400.0, utilisation=0.8, mean_output_tokens=26.4)
     assert rate_rps * 26.4 == pytest.approx(320.0)
 

@@ -21,7 +21,7 @@ def test_drawn_lengths_stay_between_one_token_and_the_limits(
     assert np.all(drawn <= (prompt, output))
 
 
-def test_one_component_gives_back_its_own_moments() -> None:
+def test_draws_of_one_component_have_its_moments() -> None:
     part = LengthComponent(1.0, 6.0, 5.0, 0.5, 0.25, -0.6)
     drawn = LengthMixture((part,), UNLIMITED).draw(np.random.default_rng(1), 50_000, 1.0, UNLIMITED)
     logs = np.log(drawn)
@@ -41,7 +41,7 @@ def test_an_eighth_of_the_lengths_has_an_eighth_of_the_mean() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_lengths_that_are_scaled_beyond_every_number_are_clipped() -> None:
+def test_lengths_that_overflow_are_clipped() -> None:
     drawn = AZURE_LENGTHS.draw(np.random.default_rng(0), 50, 1e308, LengthLimits(9, 8))
     assert np.all(drawn == (9, 8))
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.fixtures.openai_server import FakeOpenAI
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ChatOptions, Target
@@ -16,11 +17,11 @@ def every(gap_s: float, count: int) -> tuple[Arrival, ...]:
     return tuple(Arrival(index * gap_s, 20 + index, 4) for index in range(count))
 
 
-async def run(server: Any, arrivals: tuple[Arrival, ...], **options: Any) -> LoadResult:
+async def run(server: FakeOpenAI, arrivals: tuple[Arrival, ...], **options: Any) -> LoadResult:
     return await replay(Target(server.url, "small"), arrivals, ReplayOptions(**options))
 
 
-async def test_every_request_completes_with_the_tokens_of_its_usage(server: Any) -> None:
+async def test_every_request_completes_with_the_tokens_of_its_usage(server: FakeOpenAI) -> None:
     result = await run(server, every(0.01, 5), template_tokens=30)
     assert result.all_completed
     rows = [request.row() for request in result.requests]
@@ -29,7 +30,7 @@ async def test_every_request_completes_with_the_tokens_of_its_usage(server: Any)
     assert [row["index"] for row in rows] == list(range(5))
 
 
-async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: Any) -> None:
+async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: FakeOpenAI) -> None:
     await run(server, every(0.0, 1), chat=ChatOptions(seed=9))
     (body,) = server.bodies
     assert body["stream_options"] == {"include_usage": True}
@@ -37,12 +38,12 @@ async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: An
     assert len(body["messages"][0]["content"].split()) == 20
 
 
-async def test_respecting_eos_sends_no_vendor_key(server: Any) -> None:
+async def test_respecting_eos_sends_no_vendor_key(server: FakeOpenAI) -> None:
     await run(server, every(0.0, 1), chat=ChatOptions(ignore_eos=False))
     assert "ignore_eos" not in server.bodies[0]
 
 
-async def test_requests_start_on_time_while_nothing_is_answered(server: Any) -> None:
+async def test_requests_start_on_time_while_nothing_is_answered(server: FakeOpenAI) -> None:
     server.may_answer.clear()
 
     def release_after_the_last(progress: ReplayProgress) -> None:
@@ -59,13 +60,13 @@ async def test_requests_start_on_time_while_nothing_is_answered(server: Any) -> 
     assert spread_s >= 0.15
 
 
-async def test_a_replay_tells_once_that_its_time_begins_before_it_sends(server: Any) -> None:
+async def test_the_begin_callback_runs_once_before_the_first_request(server: FakeOpenAI) -> None:
     sent_by_then: list[int] = []
     await run(server, every(0.0, 3), on_begin=lambda: sent_by_then.append(len(server.bodies)))
     assert sent_by_then == [0]
 
 
-async def test_a_503_is_asked_again_after_its_retry_after(server: Any) -> None:
+async def test_a_503_is_retried_after_its_retry_after(server: FakeOpenAI) -> None:
     server.refusals = [(503, {"Retry-After": "0"}), (503, {"Retry-After": "0"})]
     result = await run(server, every(0.0, 1))
     assert result.all_completed
@@ -86,7 +87,7 @@ async def test_a_503_is_asked_again_after_its_retry_after(server: Any) -> None:
     ],
 )
 async def test_other_refusals_end_the_request_and_are_counted(
-    server: Any, status: int, headers: dict[str, str], finish: str
+    server: FakeOpenAI, status: int, headers: dict[str, str], finish: str
 ) -> None:
     server.refusals = [(status, headers)]
     result = await run(server, every(0.0, 2))
@@ -94,7 +95,9 @@ async def test_other_refusals_end_the_request_and_are_counted(
     assert not result.all_completed
 
 
-async def test_a_refusal_that_is_not_text_is_told_as_far_as_it_is(server: Any) -> None:
+async def test_an_error_body_that_is_not_utf8_is_decoded_with_replacements(
+    server: FakeOpenAI,
+) -> None:
     server.refusals, server.refusal = (
         [(500, {"Content-Type": "text/plain; charset=utf-8"})],
         b"n\xff",
@@ -103,24 +106,24 @@ async def test_a_refusal_that_is_not_text_is_told_as_far_as_it_is(server: Any) -
     assert result.errors == {"status 500: n\ufffd": 1}
 
 
-async def test_a_stream_that_breaks_off_is_a_failure(server: Any) -> None:
+async def test_a_stream_that_breaks_off_is_a_failure(server: FakeOpenAI) -> None:
     server.break_off = True
     result = await run(server, every(0.0, 1))
     assert result.errors == {"the stream broke off before [DONE]": 1}
 
 
-async def test_a_server_that_is_not_there_fails_every_request() -> None:
+async def test_an_unreachable_server_fails_every_request() -> None:
     result = await replay(Target("http://127.0.0.1:9", "small"), every(0.0, 2))
     assert [request.finish for request in result.requests] == ["failed", "failed"]
 
 
-async def test_a_request_that_takes_too_long_is_a_failure(server: Any) -> None:
+async def test_a_request_that_times_out_has_failed(server: FakeOpenAI) -> None:
     server.may_answer.clear()
     result = await run(server, every(0.0, 1), request_timeout_s=0.1)
     assert result.errors == {"timed out": 1}
 
 
-async def test_the_deadline_cancels_what_is_unfinished(server: Any) -> None:
+async def test_the_deadline_cancels_unfinished_requests(server: FakeOpenAI) -> None:
     server.may_answer.clear()
     arrivals = (*every(0.01, 2), Arrival(60.0, 5, 5))
     result = await run(server, arrivals, deadline_s=0.2)
@@ -130,7 +133,7 @@ async def test_the_deadline_cancels_what_is_unfinished(server: Any) -> None:
     assert (result.not_sent, result.overdue) == (1, 0)
 
 
-async def test_what_was_due_and_never_sent_is_overdue(server: Any) -> None:
+async def test_requests_that_were_due_and_never_sent_are_overdue(server: FakeOpenAI) -> None:
     stop = asyncio.Event()
     arrivals = (*every(0.0, 1000), Arrival(60.0, 5, 5))
     result = await replay(
@@ -140,13 +143,13 @@ async def test_what_was_due_and_never_sent_is_overdue(server: Any) -> None:
     assert result.overdue == result.not_sent - 1 > 0
 
 
-async def test_a_closed_loop_that_is_stopped_has_nothing_overdue(server: Any) -> None:
+async def test_a_closed_loop_that_is_stopped_has_nothing_overdue(server: FakeOpenAI) -> None:
     server.may_answer.clear()
     result = await run(server, every(0.0, 5), pacing=ClosedLoop(2), deadline_s=0.1)
     assert (result.not_sent, result.overdue) == (3, 0)
 
 
-async def test_stop_ends_a_replay_early_and_keeps_what_is_done(server: Any) -> None:
+async def test_stop_ends_a_replay_early_and_keeps_its_results(server: FakeOpenAI) -> None:
     stop = asyncio.Event()
 
     def stop_after_one(progress: ReplayProgress) -> None:
@@ -160,7 +163,7 @@ async def test_stop_ends_a_replay_early_and_keeps_what_is_done(server: Any) -> N
     assert [request.finish for request in result.requests] == ["length"]
 
 
-async def test_cancelling_the_caller_leaves_no_task_behind(server: Any) -> None:
+async def test_cancelling_the_caller_leaves_no_task_behind(server: FakeOpenAI) -> None:
     server.may_answer.clear()
     before = asyncio.all_tasks()
     sent = asyncio.Event()
@@ -174,7 +177,7 @@ async def test_cancelling_the_caller_leaves_no_task_behind(server: Any) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_closed_loop_keeps_its_concurrency_and_ignores_times(server: Any) -> None:
+async def test_a_closed_loop_keeps_its_concurrency_and_ignores_times(server: FakeOpenAI) -> None:
     result = await run(server, every(100.0, 20), pacing=ClosedLoop(3))
     assert result.all_completed
     assert len(result.requests) == 20
@@ -182,12 +185,49 @@ async def test_a_closed_loop_keeps_its_concurrency_and_ignores_times(server: Any
     assert server.most_running <= 4  # a handler may outlive its client's last byte
 
 
-async def test_more_users_than_requests_are_no_burden(server: Any) -> None:
+async def test_a_closed_loop_starts_at_most_as_many_senders_as_requests(
+    server: FakeOpenAI,
+) -> None:
     result = await run(server, every(0.0, 2), pacing=ClosedLoop(10**12))
     assert (result.all_completed, result.max_running) == (True, 2)
 
 
-async def test_progress_adds_up_in_the_end(server: Any) -> None:
+async def test_a_closed_loop_with_a_duration_repeats_the_arrivals_until_it_ends(
+    server: FakeOpenAI,
+) -> None:
+    result = await run(server, every(100.0, 3), pacing=ClosedLoop(2, duration_s=0.3))
+    assert result.all_completed
+    assert len(result.requests) > 3
+    assert max(request.sent_s for request in result.requests) < 0.3 <= result.duration_s
+    prompts = [request.arrival.prompt_tokens for request in result.requests]
+    assert prompts[:6] == [20, 21, 22] * 2
+    texts = {body["messages"][0]["content"] for body in server.bodies}
+    assert len(texts) == len(server.bodies), "a repeated arrival must have a new prompt"
+
+
+async def test_requests_outstanding_when_the_duration_ends_are_completed(
+    server: FakeOpenAI,
+) -> None:
+    server.may_answer.clear()
+    load = asyncio.create_task(run(server, every(0.0, 1), pacing=ClosedLoop(2, duration_s=0.05)))
+    await asyncio.sleep(0.1)
+    assert not load.done()
+    server.may_answer.set()
+    result = await load
+    assert (result.all_completed, len(result.requests)) == (True, 2)
+
+
+async def test_a_closed_loop_with_a_duration_that_is_stopped_has_nothing_unsent(
+    server: FakeOpenAI,
+) -> None:
+    server.may_answer.clear()
+    pacing = ClosedLoop(2, duration_s=60.0)
+    result = await run(server, every(0.0, 5), pacing=pacing, deadline_s=0.1)
+    assert [request.finish for request in result.requests] == ["cancelled", "cancelled"]
+    assert (result.not_sent, result.overdue) == (0, 0)
+
+
+async def test_progress_adds_up_at_the_end(server: FakeOpenAI) -> None:
     seen: list[ReplayProgress] = []
     server.refusals = [(503, {"Retry-After": "0"}), (500, {})]
     await replay(Target(server.url, "small"), every(0.0, 3), on_progress=seen.append)
@@ -196,7 +236,7 @@ async def test_progress_adds_up_in_the_end(server: Any) -> None:
     assert (last.retries, last.output_tokens) == (1, 8)
 
 
-async def test_prompts_depend_on_the_seed_and_the_place_alone(server: Any) -> None:
+async def test_prompts_depend_only_on_the_seed_and_the_index(server: FakeOpenAI) -> None:
     for seed in (1, 1, 2):
         await run(server, every(0.02, 2), seed=seed)
     texts = [body["messages"][0]["content"] for body in server.bodies]

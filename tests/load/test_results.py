@@ -40,7 +40,7 @@ def test_a_single_token_has_no_tpot_and_can_be_good() -> None:
     assert single.is_good(SLO)
 
 
-def test_goodput_and_attainment_count_failures_but_not_our_own_cancels() -> None:
+def test_goodput_and_attainment_count_failures_but_not_cancelled_requests() -> None:
     good, slow_start, slow_tokens = answer(0.5, 0.8), answer(1.5, 1.6), answer(0.5, 2.5)
     summary = result(
         good, slow_start, slow_tokens, Failed("x"), RequestRefused(503, None), Cancelled(0.9, None)
@@ -68,7 +68,7 @@ def test_a_cancelled_request_misses_the_slo_if_its_first_token_was_late_by_then(
     assert summary["cancelled"] == 1
 
 
-def test_requests_that_were_never_sent_count_as_soon_as_they_were_due() -> None:
+def test_unsent_requests_count_once_they_were_due() -> None:
     found = replace(result(answer(0.5, 0.8)), not_sent=9, overdue=3)
     assert not found.all_completed
     summary = found.summary(SLO)
@@ -76,7 +76,7 @@ def test_requests_that_were_never_sent_count_as_soon_as_they_were_due() -> None:
     assert summary["slo_attainment"] == pytest.approx(1 / 4)
 
 
-def test_every_ending_is_counted_under_its_name() -> None:
+def test_each_outcome_is_counted_under_its_name() -> None:
     outcomes = (
         answer(0.5, 0.8),
         Failed("broke"),
@@ -113,7 +113,7 @@ def test_a_load_without_answers_has_no_latency() -> None:
     assert result().summary(SLO)["slo_attainment"] is None
 
 
-def test_a_row_tells_what_was_asked_and_what_came() -> None:
+def test_a_row_has_the_requested_and_the_received_tokens() -> None:
     rows = [request.row() for request in result(answer(0.5, 0.9), Failed("broke")).requests]
     assert rows[0]["output_tokens"] == 5
     assert rows[0]["finish"] == "length"

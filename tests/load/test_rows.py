@@ -45,7 +45,7 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_line_is_on_disk_as_soon_as_its_request_has_ended(tmp_path: Path) -> None:
+def test_a_line_is_written_as_soon_as_its_request_ends(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     with rows_file(path) as write:
         write(ended(1))
@@ -55,7 +55,7 @@ def test_a_line_is_on_disk_as_soon_as_its_request_has_ended(tmp_path: Path) -> N
     assert indices(path) == [1, 0]
 
 
-def test_a_file_that_appeared_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_text("mine")
     with pytest.raises(UsageError, match="rows: cannot write: File exists"), rows_file(path):
@@ -63,19 +63,19 @@ def test_a_file_that_appeared_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_load_that_never_began_leaves_no_file(tmp_path: Path) -> None:
+def test_a_load_that_fails_to_start_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no server"), rows_file(tmp_path / "rows"):
         raise UsageError("no server")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_full_device_does_not_take_is_told_in_the_end() -> None:
+def test_lines_lost_on_a_full_device_are_reported_at_the_end() -> None:
     path = Path("/dev/full")
     with pytest.raises(UsageError, match=f"{path}: cannot write 2 of the lines: No space left"):
         write_all(path, 2)
 
 
-def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
+def test_a_partly_written_line_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     with (
         pytest.raises(UsageError, match="2 of the lines: File too large"),
@@ -85,7 +85,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     assert indices(path) == [0, 1]
 
 
-def test_a_pipe_gets_its_lines_and_stays(tmp_path: Path) -> None:
+def test_a_pipe_receives_lines_and_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

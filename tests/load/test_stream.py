@@ -40,7 +40,7 @@ def end_of(*pieces: bytes) -> Completed | Failed:
     return stream.end()
 
 
-def test_times_and_usage_are_read_and_the_role_is_no_token() -> None:
+def test_times_and_usage_are_read_and_the_role_is_not_a_token() -> None:
     pieces = ANSWER.split(b"\n\n")
     outcome = end_of(*[piece + b"\n\n" for piece in pieces])
     assert isinstance(outcome, Completed)
@@ -50,7 +50,7 @@ def test_times_and_usage_are_read_and_the_role_is_no_token() -> None:
 
 
 @given(st.lists(st.integers(0, len(ANSWER)), max_size=20))
-def test_it_does_not_matter_where_the_bytes_are_cut(cuts: list[int]) -> None:
+def test_any_chunk_boundaries_give_the_same_result(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(ANSWER)]
     stream = ChatStream()
     for start, stop in pairwise(edges):
@@ -93,11 +93,11 @@ def test_an_event_of_another_shape_is_a_failure(text: str) -> None:
 
 
 @pytest.mark.parametrize("usage", ["3", "[3]", '{"completion_tokens": 3}'])
-def test_usage_of_another_shape_is_none(usage: str) -> None:
+def test_usage_of_another_shape_is_ignored(usage: str) -> None:
     outcome = end_of(ANSWER.replace(json.dumps(USAGE).encode(), usage.encode()))
     assert outcome == Failed("asked for tokens and their usage, found an answer without them")
 
 
-def test_a_finish_reason_that_is_no_word_is_a_failure() -> None:
+def test_a_finish_reason_that_is_not_text_is_a_failure() -> None:
     outcome = end_of(ANSWER.replace(b'"length"', b'["length"]'))
     assert outcome == Failed("asked for a finished answer, found finish reason ['length']")

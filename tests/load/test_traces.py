@@ -7,7 +7,7 @@ import pytest
 
 from steppe.errors import TraceError
 from steppe.load.arrivals import Arrival
-from steppe.load.traces import read_azure, read_burstgpt, read_mooncake, read_trace
+from steppe.load.traces import read_trace
 
 AZURE_FILE = Path(__file__).parents[3] / "shared/data/requests/AzureLLMInferenceTrace_conv.csv"
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -45,7 +45,7 @@ def test_azure_times_with_a_zone_and_windows_line_ends_are_read(tmp_path: Path) 
         "\ufeffTIMESTAMP,ContextTokens,GeneratedTokens\r\n"
         "2024-05-10 00:00:00.009930+00:00,10,20\r\n2024-05-10 00:00:01+00:00,11,21\r\n"
     )
-    arrivals = read_azure(written(tmp_path, text))
+    arrivals = read_trace(written(tmp_path, text))
     assert [a.at_s for a in arrivals] == pytest.approx([0.0, 0.99007])
 
 
@@ -127,9 +127,7 @@ def test_a_trace_may_be_gzipped(tmp_path: Path, name: str, text: str) -> None:
     [AZURE.encode(), gzip.compress(AZURE.encode())[:-20], b"\x1f\x8b"],
     ids=["plain", "cut short", "begun"],
 )
-def test_a_trace_that_is_called_gzipped_and_is_not_is_refused(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_a_gz_file_that_is_not_gzipped_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "trace.csv.gz"
     path.write_bytes(content)
     with pytest.raises(TraceError, match=r"trace\.csv\.gz: asked for a gzipped .*, found: \S"):

@@ -18,9 +18,9 @@ from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_serve import serve_command
 from steppe.energy.window import EnergyReading, Quality
 from steppe.errors import DeviceError, UsageError
-from steppe.load import command
+from steppe.load import plan as load_plan
 from steppe.load.arrivals import Arrival
-from steppe.load.command import LoadPlan, plan_arrivals, run_load
+from steppe.load.plan import LoadPlan, plan_arrivals, run_load
 from steppe.load.replay import ClosedLoop, ReplayOptions
 from steppe.load.results import LoadResult
 from steppe.measure.interchange import AIPERF_RECORDS
@@ -85,7 +85,7 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
         return arrivals
 
     monkeypatch.setattr(bench_serve, "_metered", lambda _: nullcontext((Meter(), provenance)))
-    monkeypatch.setattr(command, "plan_arrivals", prepare)
+    monkeypatch.setattr(load_plan, "plan_arrivals", prepare)
     options = ("--concurrency", "2", "--requests", "4", "--prompt", "3", "--output", "3", "--json")
     document = json.loads(CliRunner().invoke(serve_command, ["--url", url, *options]).stdout)
     assert min(asked_s) > ready_s[0]
@@ -102,7 +102,7 @@ def test_exported_requests_begin_after_their_meter_and_their_arrivals_were_ready
         ready_s.append(time.time())
         return plan_arrivals(plan)
 
-    monkeypatch.setattr(command, "plan_arrivals", prepare)
+    monkeypatch.setattr(load_plan, "plan_arrivals", prepare)
     bench(SteadyMeter(), "--out", str(tmp_path / "new"))
     lines = (tmp_path / "new" / AIPERF_RECORDS).read_text().splitlines()
     begun_s = [json.loads(line)["metadata"]["request_start_ns"] / 1e9 for line in lines]

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.cli.bench_compare import SERVE_FILE
+from steppe.cli.load import LENGTH, LENGTH_SCALE
 from steppe.energy.meter import choose_gpus
 from steppe.errors import DeviceError, UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
-from steppe.load.command import LENGTH, LENGTH_SCALE, LoadPlan, run_load
 from steppe.load.display import summary_tables
+from steppe.load.plan import LoadPlan, run_load
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.results import LoadResult
 from steppe.load.synthetic import SyntheticLoad

@@ -1,4 +1,4 @@
-"""Arrivals: who asks for how many tokens, and when. Values in, values out."""
+"""Arrivals of requests: when, with how many prompt and output tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from steppe.errors import TraceError, UsageError
 
 MOST_ARRIVALS = 50_000_000
-"""Most arrivals, and seconds of a wandering rate, that are drawn: some 8 GB of memory."""
+"""Most arrivals, and seconds of a varying rate, that are drawn: about 8 GB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Arrival:
     Attributes:
         at_s: When it is due, s after the load begins.
         prompt_tokens: Prompt length, tokens.
-        output_tokens: Tokens it asks for.
+        output_tokens: Requested output length, tokens.
     """
 
     at_s: float
@@ -31,7 +31,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class LengthLimits:
-    """Longest prompt and output that the model is sent.
+    """Longest prompt and output to send to the model.
 
     Attributes:
         prompt_tokens: Most prompt tokens.
@@ -92,15 +92,16 @@ def stretch(arrivals: Sequence[Arrival], factor: float) -> tuple[Arrival, ...]:
 def at_rate(arrivals: Sequence[Arrival], rate_rps: float, trace: Path) -> tuple[Arrival, ...]:
     """Stretch a trace in time so that its mean rate becomes `rate_rps`, requests/s.
 
-    That is the rate between its first and its last arrival; fewer than two have none, and stay.
+    The mean rate is taken between the first and the last arrival; fewer than two arrivals have no
+    rate and stay as they are.
 
     Args:
         arrivals: The arrivals of the trace.
         rate_rps: The rate, requests/s.
-        trace: Where they were read, which an error names.
+        trace: The file they were read from, for the error message.
 
     Raises:
-        TraceError: Several arrive, all at one moment.
+        TraceError: Several arrivals have the same time, and no other.
         ValueError: The rate is not positive.
     """
     _require_positive("a rate", rate_rps)
@@ -121,7 +122,7 @@ def until(arrivals: Sequence[Arrival], duration_s: float) -> tuple[Arrival, ...]
 
 
 def mean_output_tokens(arrivals: Sequence[Arrival]) -> float:
-    """Return the mean of the output tokens asked for.
+    """Return the mean of the requested output tokens.
 
     Raises:
         TraceError: There are no arrivals.
@@ -154,14 +155,14 @@ def poisson(
     """Return copies of one arrival at the times of a Poisson process.
 
     Args:
-        each: The lengths that all have.
+        each: The arrival whose lengths all copies have.
         rate_rps: Mean arrival rate, requests/s.
         duration_s: All are due before it, s.
-        rng: Source of chance.
+        rng: Random number generator.
 
     Raises:
         ValueError: Rate or duration is not positive.
-        UsageError: They make more arrivals than memory holds.
+        UsageError: There would be more arrivals than memory holds.
     """
     _require_positive("a rate", rate_rps)
     _require_positive("a duration", duration_s)
@@ -171,10 +172,10 @@ def poisson(
 
 
 def refuse_too_many(rate_rps: float, duration_s: float) -> None:
-    """Make sure that memory holds the arrivals of a rate over a duration.
+    """Check that the arrivals of a rate over a duration fit in memory.
 
     Raises:
-        UsageError: It does not.
+        UsageError: They do not.
     """
     if max(rate_rps, 1.0) * duration_s > MOST_ARRIVALS:
         raise UsageError(

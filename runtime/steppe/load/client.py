@@ -17,7 +17,7 @@ _CONNECT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who is asked.
+    """A server and a model that it serves.
 
     Attributes:
         url: Address of the server, with or without `/v1`.
@@ -39,8 +39,8 @@ class ChatOptions:
     Attributes:
         temperature: 0 is greedy.
         seed: Sampling seed.
-        ignore_eos: Generate exactly the asked number of tokens. An extension of vLLM's and
-            SGLang's; other servers may refuse the key.
+        ignore_eos: Generate exactly `max_tokens` tokens. An extension of vLLM's and SGLang's;
+            other servers may refuse the key.
     """
 
     temperature: float = 0.0
@@ -69,9 +69,9 @@ def route(url: str, path: str) -> str:
 
 
 def open_session(max_connections: int, request_timeout_s: float) -> aiohttp.ClientSession:
-    """Open a session for independent users: a connection each.
+    """Open a session that uses a new connection for each request.
 
-    A kept connection would save 0.1 ms on one host, and fail a request whenever the server
+    A kept connection would save 0.1 ms on one host, but a request fails whenever the server
     closes it first.
     """
     return aiohttp.ClientSession(
@@ -80,7 +80,7 @@ def open_session(max_connections: int, request_timeout_s: float) -> aiohttp.Clie
     )
 
 
-async def ask(
+async def stream_chat(
     session: aiohttp.ClientSession,
     target: Target,
     body: bytes,
@@ -91,10 +91,10 @@ async def ask(
 
     Args:
         session: An open session.
-        target: Who is asked.
+        target: The server and model.
         body: The request, JSON.
-        now_s: Tells the time, s.
-        stream: Takes the answer in; who waits for it may look there how far it has come.
+        now_s: Returns the time, s.
+        stream: Parses the answer; the caller may look there how much of it has arrived.
     """
     headers = {"Content-Type": "application/json"}
     try:

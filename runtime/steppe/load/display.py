@@ -1,4 +1,4 @@
-"""What a load test shows: one moving line, then a table."""
+"""Console output of a load test: a progress line, then a table."""
 
 from __future__ import annotations
 
@@ -36,23 +36,33 @@ _KINDS = ("mean", "median", "p95", "p99")
 
 
 @contextmanager
-def progress_line(console: Console, total: int) -> Iterator[Callable[[ReplayProgress], None]]:
-    """Show a moving line on a terminal, nothing elsewhere; yields what to call with news."""
+def show_progress(
+    console: Console, *, requests: int | None = None, duration_s: float | None = None
+) -> Iterator[Callable[[ReplayProgress], None]]:
+    """Show a progress line on a terminal, nothing elsewhere; yields the function that updates it.
+
+    Args:
+        console: Where to show it.
+        requests: Requests to send, where their number is fixed.
+        duration_s: Length of the load, s, where that is fixed instead.
+    """
     columns = (
-        TextColumn("sent {task.fields[news].sent}/{task.total:.0f}"),
+        TextColumn("sent {task.fields[sent]}"),
         BarColumn(),
-        TextColumn("running {task.fields[news].running}"),
-        TextColumn("done {task.fields[news].completed}"),
-        TextColumn("unserved {task.fields[news].unserved}"),
+        TextColumn("running {task.fields[now].running}"),
+        TextColumn("done {task.fields[now].completed}"),
+        TextColumn("unserved {task.fields[now].unserved}"),
         TextColumn("{task.fields[tps]:.0f} tok/s"),
     )
+    total = duration_s if requests is None else requests
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("load", total=total, news=ReplayProgress(), tps=0.0)
+        task = bar.add_task("load", total=total, now=ReplayProgress(), sent="0", tps=0.0)
 
-        def show(news: ReplayProgress) -> None:
-            ended = news.completed + news.unserved
-            tps = news.output_tokens / max(news.elapsed_s, 1e-9)
-            bar.update(task, completed=ended, news=news, tps=tps)
+        def show(now: ReplayProgress) -> None:
+            ended = now.elapsed_s if requests is None else now.completed + now.unserved
+            sent = f"{now.sent}" if requests is None else f"{now.sent}/{requests}"
+            tps = now.output_tokens / max(now.elapsed_s, 1e-9)
+            bar.update(task, completed=ended, now=now, sent=sent, tps=tps)
 
         yield show
 

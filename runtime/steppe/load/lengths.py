@@ -33,7 +33,7 @@ class LengthComponent:
 
 @dataclass(frozen=True, slots=True)
 class LengthMixture:
-    """Several kinds of request, and the longest that were seen.
+    """Several kinds of request, and the longest of the trace.
 
     Attributes:
         components: The kinds; their weights add up to 1.
@@ -49,7 +49,7 @@ class LengthMixture:
         """Draw prompt and output lengths, tokens, shape (count, 2).
 
         Args:
-            rng: Source of chance.
+            rng: Random number generator.
             count: How many requests.
             length_scale: Factor on both lengths, after the mixture's own cut at `longest`.
             limits: What the scaled lengths are clipped to; never below 1.

@@ -1,4 +1,4 @@
-"""Prompts of a wanted length, made of plain words, for any OpenAI server."""
+"""Prompts of a given length, made of plain words, for any OpenAI server."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def write_prompt(rng: np.random.Generator, tokens: int) -> str:
     """Write a text of about this many tokens: one random common word a token.
 
     The count holds exactly for SmolLM2's tokenizer and nearly for other byte-level BPE
-    tokenizers of English; count tokens from the answer's `usage`. Two prompts share no prefix
-    beyond chance, so a prefix cache gains nothing from them but the chat template.
+    tokenizers of English; the exact count is in the answer's `usage`. Two prompts share a prefix
+    only by chance, so a prefix cache gains nothing from them but the chat template.
 
     Args:
-        rng: Source of chance; the same state gives the same text.
-        tokens: Wanted length; at least one word is written.
+        rng: Random number generator; the same state gives the same text.
+        tokens: Length; at least one word is written.
     """
     chosen = rng.integers(len(WORDS), size=max(1, tokens))
     return " ".join([WORDS[index] for index in chosen.tolist()])

@@ -1,10 +1,12 @@
-"""Send arrivals to a server on time, whatever it answers."""
+"""Send arrivals to a server at their due times, regardless of its answers."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
@@ -12,29 +14,33 @@ import aiohttp
 import numpy as np
 
 from steppe.load.arrivals import Arrival, until
-from steppe.load.client import ChatOptions, Target, ask, open_session
+from steppe.load.client import ChatOptions, Target, open_session, stream_chat
 from steppe.load.prompts import write_prompt
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, RequestRefused
 
-# A server that says "retry at once" is not asked in a busy loop.
 _LEAST_RETRY_S = 0.1
+"""Shortest wait before a retry, s: a `Retry-After: 0` must not make a busy loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLoop:
-    """Requests start when they are due, regardless of answers: what a crowd of users does."""
+    """Requests start when they are due, regardless of answers, as with many independent users."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """So many requests are always outstanding; arrival times are ignored. For saturation.
+    """A fixed number of requests is always outstanding; arrival times are ignored.
 
     Attributes:
         concurrency: Requests outstanding at once.
+        duration_s: How long requests start, s; the arrivals are then repeated from the first as
+            often as needed, and requests outstanding at the end run to their own. If None, each
+            arrival is sent once.
     """
 
     concurrency: int
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,15 @@ class ReplayOptions:
         pacing: When requests start.
         chat: Sampling of every request.
         seed: Seed of the prompts' words; each prompt depends on it and its index alone.
-        template_tokens: Tokens that the server's chat template adds to a prompt; so many
-            fewer words are written (SmolLM2-Instruct: 30, measured).
+        template_tokens: Tokens that the server's chat template adds to a prompt; the prompt has
+            that many fewer words (SmolLM2-Instruct: 30, measured).
         deadline_s: When unfinished requests are cancelled, s after the start; never if None.
-        retry_limit_s: Longest time over which a request's 503s are waited out, s.
-        request_timeout_s: Longest time that one try may take, s.
+        retry_limit_s: Longest time over which a request is retried after 503s, s.
+        request_timeout_s: Time limit of one try, s.
         max_connections: Most connections open at once.
         on_begin: Called when the replay's time begins.
-        on_chunk: Called for each chunk with tokens, as it comes.
-        on_end: Called with each request's result, as it ends.
+        on_chunk: Called for each chunk with tokens, on arrival.
+        on_end: Called with each request's result when it ends.
     """
 
     pacing: OpenLoop | ClosedLoop = OpenLoop()
@@ -71,15 +77,15 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReplayProgress:
-    """Where a replay stands.
+    """Progress of a replay.
 
     Attributes:
         elapsed_s: Time since it began, s.
         sent: Requests sent.
-        running: Requests outstanding, those that wait out a 503 included.
+        running: Requests outstanding, including those waiting to retry after a 503.
         completed: Requests whose whole answer arrived.
-        unserved: Requests that failed, or were rejected or shed at last.
-        retries: 503s waited out.
+        unserved: Requests that failed, or were rejected or shed and not retried.
+        retries: Retries after a 503.
         output_tokens: Tokens of the completed requests.
     """
 
@@ -99,10 +105,10 @@ async def replay(
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     stop: asyncio.Event | None = None,
 ) -> LoadResult:
-    """Send every arrival, wait for the answers, and return what became of them.
+    """Send every arrival, wait for the answers, and return the results.
 
-    When `stop` is set or the deadline passes, nothing more is sent and what is outstanding is
-    cancelled and counted so. Cancelling the caller's task cancels every request.
+    When `stop` is set or the deadline passes, nothing more is sent, and outstanding requests are
+    cancelled and counted as such. Cancelling the caller's task cancels every request.
     """
     async with open_session(options.max_connections, options.request_timeout_s) as session:
         run = _Replay(session, target, options, on_progress)
@@ -126,7 +132,7 @@ async def replay(
 
 @dataclass(slots=True)
 class _Replay:
-    """One replay's moving parts."""
+    """The state of one replay."""
 
     session: aiohttp.ClientSession
     target: Target
@@ -143,34 +149,34 @@ class _Replay:
         return asyncio.get_running_loop().time() - self.start_s
 
     def result(self, arrivals: Sequence[Arrival]) -> LoadResult:
-        """Return what became of the arrivals so far, in their order."""
+        """Return the results so far, in the order of the arrivals."""
         in_order = tuple(sorted(self.results, key=lambda result: result.index))
-        left = arrivals[self.progress.sent :]
+        unsent = arrivals[self.progress.sent :]
+        overdue = 0
         match self.options.pacing:
             case OpenLoop():
-                overdue = len(until(left, self.now_s()))
-            case ClosedLoop():  # a request is due when its turn has come
-                overdue = 0
+                overdue = len(until(unsent, self.now_s()))
+            case ClosedLoop(duration_s=float()):  # it has no fixed number of requests
+                unsent = ()
         return LoadResult(
             model=self.target.model,
             began_epoch_s=self.began_epoch_s,
             duration_s=self.progress.elapsed_s,
             max_running=self.max_running,
             requests=in_order,
-            not_sent=len(left),
+            not_sent=len(unsent),
             overdue=overdue,
         )
 
     async def send_all(self, arrivals: Sequence[Arrival]) -> None:
-        """Send every arrival at its pace and wait for all answers."""
+        """Send the arrivals at the pace of the options and wait for all answers."""
         match self.options.pacing:
             case OpenLoop():
                 await self._send_when_due(arrivals)
-            case ClosedLoop(concurrency=concurrency):
-                turns = iter(enumerate(arrivals))
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(concurrency, len(arrivals))):
-                        group.create_task(self._send_in_turn(turns))
+            case ClosedLoop(concurrency, None):
+                await self._send_in_loop(arrivals, min(concurrency, len(arrivals)), math.inf)
+            case ClosedLoop(concurrency, float(duration_s)):
+                await self._send_in_loop(itertools.cycle(arrivals), concurrency, duration_s)
 
     async def _send_when_due(self, arrivals: Sequence[Arrival]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -178,12 +184,22 @@ class _Replay:
                 await asyncio.sleep(max(0.0, arrival.at_s - self.now_s()))
                 group.create_task(self._send(index, arrival, arrival.at_s))
 
-    async def _send_in_turn(self, turns: enumerate[Arrival]) -> None:
-        for index, arrival in turns:
-            await self._send(index, arrival, self.now_s())
+    async def _send_in_loop(
+        self, arrivals: Iterable[Arrival], concurrency: int, duration_s: float
+    ) -> None:
+        """Keep `concurrency` requests outstanding until the arrivals or the duration end."""
+        queue = enumerate(arrivals)
+
+        async def send_next() -> None:
+            while self.now_s() < duration_s and (entry := next(queue, None)) is not None:
+                await self._send(*entry, self.now_s())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(send_next())
 
     async def _send(self, index: int, arrival: Arrival, due_s: float) -> None:
-        """Carry one request to its end, and write down which."""
+        """Send one request, retry it after 503s, and record its result."""
         sent_s = self.now_s()
         self._note_sent()
         stream = ChatStream(self.options.on_chunk)
@@ -191,11 +207,11 @@ class _Replay:
         retries = 0
         try:
             body = self._body(index, arrival)
-            outcome = await self._ask(body, stream)
+            outcome = await self._request(body, stream)
             while (delay_s := self._retry_delay_s(outcome, sent_s)) is not None:
                 outcome, retries = None, retries + 1
                 await asyncio.sleep(delay_s)
-                outcome = await self._ask(body, stream)
+                outcome = await self._request(body, stream)
         finally:
             outcome = outcome or Cancelled(self.now_s(), stream.first_s)
             result = RequestResult(index, arrival, due_s, sent_s, retries, outcome)
@@ -203,8 +219,8 @@ class _Replay:
             self._note_end(result)
             self.options.on_end(result)
 
-    async def _ask(self, body: bytes, stream: ChatStream) -> Outcome:
-        return await ask(self.session, self.target, body, self.now_s, stream)
+    async def _request(self, body: bytes, stream: ChatStream) -> Outcome:
+        return await stream_chat(self.session, self.target, body, self.now_s, stream)
 
     def _body(self, index: int, arrival: Arrival) -> bytes:
         words = arrival.prompt_tokens - self.options.template_tokens
@@ -212,14 +228,14 @@ class _Replay:
         return self.options.chat.body(self.target.model, prompt, arrival.output_tokens)
 
     def _retry_delay_s(self, outcome: Outcome, sent_s: float) -> float | None:
-        """Return how long to wait before asking again, s; None to take no for an answer."""
+        """Return the wait before the next try, s; None if the outcome stands."""
         match outcome:
             case RequestRefused(
-                status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=float(asked_s)
+                status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after_s=float(retry_after_s)
             ):
-                delay_s = max(_LEAST_RETRY_S, asked_s)
-                again_s = self.now_s() + delay_s - sent_s
-                return delay_s if again_s <= self.options.retry_limit_s else None
+                delay_s = max(_LEAST_RETRY_S, retry_after_s)
+                total_s = self.now_s() + delay_s - sent_s
+                return delay_s if total_s <= self.options.retry_limit_s else None
             case _:
                 return None
 

@@ -1,4 +1,4 @@
-"""What a load test found, under the names of vLLM's `bench serve`."""
+"""Results of a load test, under the names of vLLM's `bench serve`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class RequestResult:
     """One request, as its client saw it; times in s since the load began.
 
     Attributes:
-        index: Its place among the arrivals.
-        asked: The arrival.
-        due_s: When it should have been sent. Latency counts from here, so that neither a slow
-            client nor a wait after a 503 hides.
+        index: Its index among the arrivals.
+        arrival: The arrival.
+        due_s: When it should have been sent. Latency counts from here, so that it includes delays
+            of the client and waits after a 503.
         sent_s: When it was first sent.
-        retries: How often a 503 was waited out.
+        retries: Number of retries after a 503.
         outcome: How it ended.
     """
 
     index: int
-    asked: Arrival
+    arrival: Arrival
     due_s: float
     sent_s: float
     retries: int
@@ -72,15 +72,15 @@ class RequestResult:
                 return "cancelled"
 
     def is_good(self, slo: Slo) -> bool:
-        """Return whether it completed within every SLO; one token has no TPOT to miss."""
+        """Return whether it completed within the SLO; a single token has no TPOT."""
         if self.ttft_s is None:
             return False
         return self.ttft_s <= slo.ttft_s and (self.tpot_s is None or self.tpot_s <= slo.tpot_s)
 
     def is_counted(self, slo: Slo) -> bool:
-        """Return whether it is known to be good or not, as `report.latency` has it.
+        """Return whether it counts for SLO attainment, by the rule of `report.latency`.
 
-        Of a request that we cancelled it is only where its first token was late by then.
+        A request that we cancelled counts only if its first token was late by then.
         """
         match self.outcome:
             case Cancelled(end_s=end_s, first_s=first_s):
@@ -95,8 +95,8 @@ class RequestResult:
             "index": self.index,
             "arrival_s": self.due_s,
             "sent_s": self.sent_s,
-            "asked_prompt_tokens": self.asked.prompt_tokens,
-            "asked_output_tokens": self.asked.output_tokens,
+            "asked_prompt_tokens": self.arrival.prompt_tokens,
+            "asked_output_tokens": self.arrival.output_tokens,
             "prompt_tokens": done.prompt_tokens if done else None,
             "output_tokens": done.output_tokens if done else None,
             "ttft_s": self.ttft_s,
@@ -113,13 +113,13 @@ class LoadResult:
     """A whole load test.
 
     Attributes:
-        model: The model that was asked for.
-        began_epoch_s: When its time began, from which requests are due, s since 1970.
-        duration_s: First due request to the end of the last, s.
+        model: The requested model.
+        began_epoch_s: When the load began, s since 1970; due times count from it.
+        duration_s: Time from the begin to the end of the last request, s.
         max_running: Most requests outstanding at once.
         requests: Every request that was sent, in the order of the arrivals.
-        not_sent: Requests that were asked for and not sent before the end.
-        overdue: Those of them that were due by then.
+        not_sent: Planned requests that were not sent before the end.
+        overdue: The part of `not_sent` that was due by then.
     """
 
     model: str
@@ -132,23 +132,23 @@ class LoadResult:
 
     @property
     def all_completed(self) -> bool:
-        """Whether every request that was asked for was sent and got its whole answer."""
+        """Whether every planned request was sent and got its whole answer."""
         answered = all(isinstance(request.outcome, Completed) for request in self.requests)
         return answered and not self.not_sent
 
     @property
     def errors(self) -> dict[str, int]:
-        """How often each failure happened, most frequent first."""
+        """Number of failures by message, most frequent first."""
         failures = (r.outcome.message for r in self.requests if isinstance(r.outcome, Failed))
         return dict(Counter(failures).most_common())
 
     def summary(self, slo: Slo) -> dict[str, object]:
         """Return totals, rates and latencies, with the keys and units of vLLM's `bench serve`.
 
-        Beyond those: `rejected` (429 at last), `shed` (503 at last), `cancelled` (by us),
-        `not_sent` (the end came first), `retries` (503s waited out), `slo_attainment` (good
-        requests over all that were due, but for those cancelled before their first token was
-        late) and `p99_send_lag_ms`, how late the client itself was.
+        Beyond those: `rejected` (429), `shed` (503, not retried), `cancelled` (by the client),
+        `not_sent` (planned, but the load ended first), `retries` (after 503s), `slo_attainment`
+        (good requests over all that were due, except those cancelled before their first token was
+        late) and `p99_send_lag_ms`, the client's own delay.
         """
         span_s = max(self.duration_s, 1e-9)
         finishes = Counter(request.finish for request in self.requests)

@@ -1,4 +1,4 @@
-"""A file that takes what became of each request as soon as it has ended."""
+"""A file of request results, written as each request ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from steppe.outputs import is_stream
 
 @contextmanager
 def rows_file(path: Path) -> Generator[Callable[[RequestResult], None]]:
-    """Make a new file, or open a device or pipe; yields what writes a request's line in it.
+    """Create a file, or open a device or pipe; yields the function that writes one result to it.
 
-    Each line is on disk at once and as a whole, so a client that is killed loses none of them.
-    What cannot be written, as on a full disk, is left out, and the load goes on. A file without
-    a line is not left behind.
+    Each line is written at once and as a whole, so a client that is killed loses none. A line
+    that cannot be written, for example on a full disk, is skipped, and the load goes on. An empty
+    file is removed.
 
     Raises:
-        UsageError: The file is there already or cannot be made; in the end: lines are missing.
+        UsageError: The file exists or cannot be created; at the end: lines could not be written.
     """
     rows = _Rows(path)
     try:
@@ -35,7 +35,7 @@ def rows_file(path: Path) -> Generator[Callable[[RequestResult], None]]:
 
 
 class _Rows:
-    """The open file, what it could not take, and why not."""
+    """The open file, the number of lines it could not take, and the reason."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._end = path, 0

@@ -1,8 +1,8 @@
-"""How one request ended, and a parser of the event stream that tells.
+"""The outcome of one request, and the parser of its event stream.
 
-A chunk counts as tokens if it carries a choice whose delta is more than the opening role;
-how many tokens there were is taken from `usage` alone. vLLM sends the role together with
-the first token, so the first token is seen when vLLM's own `bench serve` sees it.
+A chunk counts as tokens if it has a choice whose delta is more than the opening role; the number
+of tokens is taken from `usage` alone. vLLM sends the role together with the first token, so the
+first token has the same time here as in vLLM's own `bench serve`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import orjson
 
 _DATA = b"data:"
 _DONE = b"[DONE]"
-# An engine that aborts still ends its stream properly; the text is cut all the same.
-_CUT_SHORT = "abort"
+# An engine that aborts a request still ends its stream properly, although the text is cut.
+_ABORTED = "abort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class RequestRefused:
-    """The server said no before it began.
+    """The server refused the request before it began.
 
     Attributes:
         status: HTTP status, 429 or 503.
-        retry_after_s: When to ask again, s from now; None if the server did not say.
+        retry_after_s: The `Retry-After`, s from now; None without one.
     """
 
     status: int
@@ -56,10 +56,10 @@ class RequestRefused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request came to nothing, or to part of an answer.
+    """The request failed, or its answer broke off.
 
     Attributes:
-        message: Why, in one line.
+        message: The reason, in one line.
     """
 
     message: str
@@ -67,11 +67,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """We gave up: a deadline passed or the user stopped the load.
+    """The client cancelled the request: a deadline passed or the user stopped the load.
 
     Attributes:
-        end_s: Client time at which we did, s.
-        first_s: Client time of the first token, s; None if none had come.
+        end_s: Client time of the cancellation, s.
+        first_s: Client time of the first token, s; None before it.
     """
 
     end_s: float
@@ -82,10 +82,10 @@ Outcome = Completed | RequestRefused | Failed | Cancelled
 
 
 class ChatStream:
-    """Reads the server-sent events of one streamed chat completion, in pieces of any size.
+    """Parses the server-sent events of one streamed chat completion, in pieces of any size.
 
     Attributes:
-        first_s: Time of the first token, s; None until it has come.
+        first_s: Time of the first token, s; None before it.
     """
 
     def __init__(self, on_chunk: Callable[[], None] = lambda: None) -> None:
@@ -94,26 +94,26 @@ class ChatStream:
         self._rest = b""
         self.first_s: float | None = None
         self._last_s = 0.0
-        self._gaps_s = array("f")  # a night of prompts has hundreds of millions
+        self._gaps_s = array("f")  # single precision: a night of requests has hundreds of millions
         self._usage: object = None
         self._finish: object = None
         self._done = False
         self._error: str | None = None
 
     def feed(self, data: bytes, now_s: float) -> None:
-        """Take bytes as they come; `now_s` is when they came."""
+        """Take the next bytes, which arrived at `now_s`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             if line.startswith(_DATA):
                 self._event(line[len(_DATA) :].strip(), now_s)
 
     def end(self) -> Completed | Failed:
-        """Return what the finished stream amounts to."""
+        """Return the outcome of the finished stream."""
         if self._error is not None:
             return Failed(self._error)
         if not self._done:
             return Failed("the stream broke off before [DONE]")
-        if not isinstance(self._finish, str) or self._finish == _CUT_SHORT:
+        if not isinstance(self._finish, str) or self._finish == _ABORTED:
             return Failed(f"asked for a finished answer, found finish reason {self._finish}")
         match self.first_s, self._usage:
             case float(first_s), {"prompt_tokens": int(prompt), "completion_tokens": int(output)}:
@@ -129,7 +129,7 @@ class ChatStream:
             return
         try:
             self._read(orjson.loads(data), now_s)
-        except (ValueError, TypeError, AttributeError):  # no JSON, or that of another protocol
+        except (ValueError, TypeError, AttributeError):  # not JSON, or JSON of another protocol
             self._error = f"asked for the events of a chat completion, found {data[:60]!r}"
 
     def _read(self, event: dict[str, Any], now_s: float) -> None:

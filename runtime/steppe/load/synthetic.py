@@ -21,15 +21,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Burstiness:
-    """How unevenly requests come.
+    """The burstiness of arrivals.
 
-    Requests form a gamma renewal process whose rate wanders: the logarithm of the rate is an
+    Requests form a gamma renewal process with a varying rate: the logarithm of the rate is an
     Ornstein-Uhlenbeck process. Poisson arrivals are `Burstiness(1.0, 0.0, 1.0)`.
 
     Attributes:
         gap_shape: Shape of the gamma-distributed gaps; below 1 is burstier than Poisson.
         rate_variance: Variance of the rate over the square of its mean.
-        rate_memory_s: Time in which the rate forgets, s: its correlation falls to 1/e.
+        rate_memory_s: Correlation time of the rate, s: its autocorrelation falls to 1/e.
     """
 
     gap_shape: float
@@ -52,10 +52,10 @@ class Burstiness:
 
 @dataclass(frozen=True, slots=True)
 class DailyEnvelope:
-    """A rate that rises and falls once a period; the default does not.
+    """A rate that rises and falls once a period; constant by default.
 
     Attributes:
-        depth: How far the rate swings about its mean, share of the mean, 0 to below 1.
+        depth: Amplitude of the rate about its mean, share of the mean, 0 to below 1.
         peak_s: When the rate is highest, s.
         period_s: Length of the period, s.
     """
@@ -96,13 +96,13 @@ _STEP_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SyntheticLoad:
-    """Arrivals that look like the trace's, at a rate and size of one's own.
+    """Arrivals with the statistics of the trace, at any rate and length scale.
 
     Attributes:
         lengths: Prompt and output lengths.
-        burstiness: How unevenly requests come.
-        envelope: Daily rise and fall of the rate; none by default. One hour of trace says
-            nothing about a day, so the depth is the user's own and no part of the fit.
+        burstiness: Burstiness of the arrivals.
+        envelope: Daily rise and fall of the rate; none by default. The trace covers one hour, so
+            the depth is the user's choice and not part of the fit.
     """
 
     lengths: LengthMixture = AZURE_LENGTHS
@@ -120,10 +120,10 @@ class SyntheticLoad:
     ) -> tuple[Arrival, ...]:
         """Draw the arrivals of one run.
 
-        The rate wanders about exactly `rate_rps`; the count of requests still varies by chance.
+        The mean of the varying rate is exactly `rate_rps`; the number of requests is random.
 
         Args:
-            rng: Source of chance; the same generator state gives the same arrivals.
+            rng: Random number generator; the same state gives the same arrivals.
             rate_rps: Mean arrival rate, requests/s.
             duration_s: Length of the run, s; every arrival is due before it.
             length_scale: Factor on prompt and output lengths.
@@ -131,7 +131,7 @@ class SyntheticLoad:
 
         Raises:
             ValueError: A rate, duration or scale is not positive.
-            UsageError: Rate and duration make more arrivals than memory holds.
+            UsageError: There would be more arrivals than memory holds.
         """
         if not rate_rps > 0 or not duration_s > 0:
             raise ValueError(

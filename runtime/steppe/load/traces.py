@@ -1,14 +1,14 @@
 """Request traces as they are published: Azure, BurstGPT and Mooncake.
 
-Each reader takes the file unchanged, gzipped where its name ends with `.gz`. The formats are told
-apart by their first line:
+Files are read unchanged, gzipped if their name ends with `.gz`. The first line determines the
+format:
 
 - Azure LLM inference traces (Azure/AzurePublicDataset, CC-BY 4.0), CSV with
   `TIMESTAMP,ContextTokens,GeneratedTokens`, times of day;
 - BurstGPT (HPMLL/BurstGPT, CC-BY 4.0), CSV with `Timestamp`, `Request tokens` and
   `Response tokens` among its columns, times in s;
 - Mooncake (kvcache-ai/Mooncake, Apache-2.0), JSON lines with `timestamp` in ms,
-  `input_length` and `output_length`.
+  `input_length` and `output_length`; `hash_ids` are not used.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from steppe.errors import TraceError
 from steppe.load.arrivals import Arrival
 
 _MOST_S = 1e12
-"""Times beyond it, and those that are not finite, are no times of a request."""
+"""Larger times, and those that are not finite, are refused, s."""
 _MOST_TOKENS = 10_000_000
-"""No prompt or output of any model is as long."""
+"""Longer prompts and outputs are refused; no model has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CsvFormat:
-    """Which columns of a CSV trace hold what, and how its times read, s."""
+    """The column names of a CSV trace, and the parser of its times, s."""
 
     time: str
     prompt: str
@@ -54,10 +54,10 @@ _BURSTGPT = _CsvFormat("Timestamp", "Request tokens", "Response tokens", float)
 
 
 def read_trace(path: Path) -> tuple[Arrival, ...]:
-    """Read a request trace in any of the known formats, told by its first line.
+    """Read a request trace in any of the known formats.
 
-    Times are counted from the trace's first request. Rows with a length of zero asked for
-    nothing (BurstGPT marks failures so) and are left out.
+    Times are counted from the trace's first request. Rows with a length of zero are left out;
+    BurstGPT marks failed requests so.
 
     Raises:
         TraceError: The file is missing, empty, of no known format, unsorted, or has a bad row.
@@ -67,41 +67,14 @@ def read_trace(path: Path) -> tuple[Arrival, ...]:
     if not first:
         raise TraceError(f"{path}: asked for a request trace, found an empty file")
     if first.startswith("{"):
-        return _finish(path, _mooncake_rows(path, text))
+        return _checked(path, _mooncake_rows(path, text))
     columns = [column.strip() for column in first.split(",")]
     for known in (_AZURE, _BURSTGPT):
         if known.time in columns:
-            return _finish(path, _csv_rows(path, text, known))
+            return _checked(path, _csv_rows(path, text, known))
     raise TraceError(
         f"{path}: asked for Azure or BurstGPT CSV or Mooncake JSON lines, found {first[:80]!r}"
     )
-
-
-def read_azure(path: Path) -> tuple[Arrival, ...]:
-    """Read an Azure LLM inference trace.
-
-    Raises:
-        TraceError: The file is missing, empty, lacks a column, is unsorted, or has a bad row.
-    """
-    return _finish(path, _csv_rows(path, _text_of(path), _AZURE))
-
-
-def read_burstgpt(path: Path) -> tuple[Arrival, ...]:
-    """Read a BurstGPT trace; failed requests (no response tokens) are left out.
-
-    Raises:
-        TraceError: The file is missing, empty, lacks a column, is unsorted, or has a bad row.
-    """
-    return _finish(path, _csv_rows(path, _text_of(path), _BURSTGPT))
-
-
-def read_mooncake(path: Path) -> tuple[Arrival, ...]:
-    """Read a Mooncake trace; its `hash_ids` are not used.
-
-    Raises:
-        TraceError: The file is missing, empty, lacks a key, is unsorted, or has a bad line.
-    """
-    return _finish(path, _mooncake_rows(path, _text_of(path)))
 
 
 def _text_of(path: Path) -> str:
@@ -157,15 +130,15 @@ def _whole(value: object) -> int:
         case float() if value.is_integer():
             return int(value)
         case _:
-            raise ValueError(f"{value!r}, which is no whole number")
+            raise ValueError(f"{value!r}, which is not a whole number")
 
 
 def _bad_row(path: Path, number: int, error: Exception) -> str:
-    said = str(error)[:120]
-    return f"{path}: line {number}: asked for a time and two token counts, found: {said}"
+    problem = str(error)[:120]
+    return f"{path}: line {number}: asked for a time and two token counts, found: {problem}"
 
 
-def _finish(path: Path, rows: Iterator[tuple[int, Arrival]]) -> tuple[Arrival, ...]:
+def _checked(path: Path, rows: Iterator[tuple[int, Arrival]]) -> tuple[Arrival, ...]:
     """Check the rows, drop empty requests, and count time from the first request."""
     kept: list[Arrival] = []
     last_s = float("-inf")
