@@ -52,13 +52,11 @@ def test_azure_times_with_a_zone_and_windows_line_ends_are_read(tmp_path: Path) 
 def test_burstgpt_is_read_without_its_failed_requests(tmp_path: Path) -> None:
     path = written(tmp_path, BURSTGPT)
     assert read_trace(path) == (Arrival(0.0, 472, 18), Arrival(113.0, 417, 276))
-    assert read_burstgpt(path) == read_trace(path)
 
 
 def test_mooncake_is_read_in_milliseconds(tmp_path: Path) -> None:
     path = written(tmp_path, MOONCAKE)
     assert read_trace(path) == (Arrival(0.0, 6758, 500), Arrival(3.5, 7322, 490))
-    assert read_mooncake(path) == read_trace(path)
 
 
 @pytest.mark.parametrize(
