@@ -402,3 +402,64 @@ def test_the_word_of_the_gateway_counts_at_the_first_look_though_it_is_late_then
     seen = scene.fleet.observe(1.0)
     assert seen.waiting == status_of().waiting > 0
     assert seen.outstanding == sum(status_of().outstanding.values()) > 0
+
+
+@pytest.fixture
+def idle_scene(scene: Scene) -> Scene:
+    """A fleet whose second replica has no requests, seen once within a budget of 100 W."""
+    scene.gateway.answers["status"] = status_of(waiting=0)
+    idle = report_of("replica-2", draw_w=10.0, running=0)
+    scene.report(1, report_of("replica-1", draw_w=30.0), idle)
+    scene.fleet.observe(1.0)
+    return scene
+
+
+def test_a_lent_replica_gets_no_requests_and_its_watts_leave_the_budget(idle_scene: Scene) -> None:
+    scene, fleet = idle_scene, idle_scene.fleet
+    assert fleet.lend("replica-2", 50.0)
+    used = report_of("replica-2", draw_w=45.0, running=8, output_tokens=99)
+    scene.report(2, report_of("replica-1", draw_w=30.0), used)
+    observation = fleet.observe(2.0)
+    assert [replica.id for replica in observation.replicas] == ["replica-1"]
+    assert observation.gpu_budget_w == 100.0 - 50.0
+    assert fleet.seen is not None
+    assert fleet.seen.reports["replica-2"][0].output_tokens == 0, "they are no client's tokens"
+    fleet.apply([])
+    fleet.route(None)
+    routes = [args for name, args in scene.gateway.asked if name == "set_routes"][-1][0]
+    assert [route.replica for route in routes] == ["replica-1"]
+    assert not [args for name, args in scene.node.asked if name == "apply"], "no limit is set"
+    fleet.take_back("replica-2")
+    scene.report(3, report_of("replica-1", draw_w=30.0), report_of("replica-2", draw_w=10.0))
+    assert len(fleet.observe(3.0).replicas) == 2
+
+
+def test_a_replica_is_not_lent_beyond_the_budget_or_away_from_its_requests(
+    idle_scene: Scene,
+) -> None:
+    fleet = idle_scene.fleet
+    assert not fleet.lend("replica-2", 61.0), "30 W and 61 W are above nine tenths of 100 W"
+    assert not fleet.lend("replica-1", 20.0), "it has requests"
+    assert not fleet.lend("replica-3", 20.0)
+    assert fleet.lend("replica-2", 60.0)
+    assert not fleet.lend("replica-2", 70.0)
+    assert fleet.is_lent("replica-2"), "the loan stays as it was"
+
+
+def test_a_sleeping_replica_wakes_when_it_is_lent(idle_scene: Scene) -> None:
+    idle_scene.member(2).freeze(1.0)
+    assert idle_scene.fleet.lend("replica-2", 50.0)
+    assert idle_scene.member(2).state == AWAKE
+
+
+@pytest.mark.parametrize(("waiting", "budget_w"), [(1, 100.0), (0, 79.0)])
+def test_a_loan_ends_when_requests_wait_or_the_budget_falls(
+    idle_scene: Scene, waiting: int, budget_w: float
+) -> None:
+    scene = idle_scene
+    assert scene.fleet.lend("replica-2", 50.0)
+    scene.gateway.answers["status"] = status_of(waiting=waiting)
+    scene.budget.budget_w = budget_w
+    scene.report(2, report_of("replica-1", draw_w=30.0), report_of("replica-2", draw_w=45.0))
+    assert len(scene.fleet.observe(2.0).replicas) == 2
+    assert not scene.fleet.is_lent("replica-2")

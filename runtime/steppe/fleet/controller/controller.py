@@ -105,6 +105,7 @@ class Controller:
         self._recorded = self._fleet.mark()
         self._failed = 0
         self._looks = 0
+        self._replicas = 0
 
     def join(self, placements: list[Placement]) -> None:
         """Add replicas, or replace those whose node was lost."""
@@ -147,18 +148,8 @@ class Controller:
             last: How far a controller before this one is known to have come; None at first. What
                 happened since then makes one tick.
         """
-        budget, tpot_s = self._budget, self._config.slo.tpot_s
-        told = (tpot_s, self._config.gateway.max_wait_s)
-        pool = PoolFacts(
-            frontier, replicas, *told, budget.forecast, budget.store, self._config.power.speedup
-        )
-        control = self._config.control
-        policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
-        times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
-        self._fleet.last_step_mhz = frontier.floor.clock_mhz
-        self._loop = ControlLoop(self._fleet, policy, rule, times)
-        points = ShortagePoints.of(frontier, tpot_s)
-        self._lookout = ShortageMonitor(points, budget.forecast)
+        self._replicas = replicas
+        self._decide_on(frontier)
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source)
         self._began_s = began_s
@@ -170,6 +161,25 @@ class Controller:
         self._recorded = self._fleet.mark()
         self._thread = threading.Thread(target=self._tick_for_ever, daemon=True, name="ticks")
         self._thread.start()
+
+    def use_frontier(self, frontier: Frontier) -> None:
+        """Decide on other operating points from the next tick on."""
+        with self._lock:
+            self._decide_on(frontier)
+
+    def lend(self, replica: str, reserve_w: float) -> bool:
+        """Lend a replica to a measurement, see `LiveFleet.lend`."""
+        with self._lock:
+            return self._fleet.lend(replica, reserve_w)
+
+    def is_lent(self, replica: str) -> bool:
+        """Whether a loan still lasts."""
+        return self._fleet.is_lent(replica)
+
+    def take_back(self, replica: str) -> None:
+        """End a loan."""
+        with self._lock:
+            self._fleet.take_back(replica)
 
     def take(self, seen_s: float = 0.0) -> ControllerUpdate:
         """Hand over the ticks after the one at `seen_s`, and forget those up to it.
@@ -186,6 +196,25 @@ class Controller:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10 * self._config.control.period_s)
+
+    def _decide_on(self, frontier: Frontier) -> None:
+        """Make policy, loop and shortage forecast for these operating points."""
+        budget, tpot_s = self._budget, self._config.slo.tpot_s
+        told = (tpot_s, self._config.gateway.max_wait_s)
+        pool = PoolFacts(
+            frontier,
+            self._replicas,
+            *told,
+            budget.forecast,
+            budget.store,
+            self._config.power.speedup,
+        )
+        control = self._config.control
+        policy, rule = make_policy(control, pool), DrainRule(frontier.drain, control.drain_s)
+        times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
+        self._fleet.last_step_mhz = frontier.floor.clock_mhz
+        self._loop = ControlLoop(self._fleet, policy, rule, times)
+        self._lookout = ShortageMonitor(ShortagePoints.of(frontier, tpot_s), budget.forecast)
 
     def _go_on_from(self, last: ControllerStatus) -> None:
         self._fleet.hear_gateway(HEAR_S)  # or replicas that serve would seem to have no work

@@ -22,6 +22,9 @@ from steppe.power.budget import Budget, PowerBudget
 
 Reports = dict[str, list[ReplicaReport]]
 
+LENDING_SHARE = 0.9
+"""Most of the budget that lent replicas and the draw of the others may take when a loan begins."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -121,20 +124,61 @@ class LiveFleet:
         self._demand, self._output_tokens = Demand(), 0
         self._looked_s = 0.0
         self._fenced: frozenset[str] = frozenset()
+        self._lent_w: dict[str, float] = {}
+
+    def lend(self, replica: str, reserve_w: float) -> bool:
+        """Lend a replica without requests to a measurement, or change the watts of a loan.
+
+        A lent replica gets no requests and no limits from plans, and the reserved watts are taken
+        off the budget of the others. The loan ends by itself as soon as requests wait, or the
+        budget no longer holds the reserved watts beside the draw of the others.
+
+        Args:
+            replica: Its name.
+            reserve_w: Most that it is going to draw, W.
+
+        Returns:
+            Whether it is lent.
+        """
+        if self.seen is None or replica not in self.members:
+            return False
+        needs_w = reserve_w + self._others_draw_w(replica)
+        if needs_w > LENDING_SHARE * self.seen.budget.gpu_budget_w:
+            return False
+        if replica not in self._lent_w:
+            if not self._is_spare(replica):
+                return False
+            member = self.members[replica]
+            if member.state == ReplicaState.ASLEEP:
+                member.thaw(self._looked_s)
+        self._lent_w[replica] = reserve_w
+        return True
+
+    def is_lent(self, replica: str) -> bool:
+        """Whether a loan still lasts."""
+        return replica in self._lent_w
+
+    def take_back(self, replica: str) -> None:
+        """End a loan; the next plan counts on the replica again."""
+        self._lent_w.pop(replica, None)
 
     def observe(self, now_s: float) -> Observation:
         """Look at nodes, gateway, replicas and budget."""
         reports = self._ask(now_s)
         for name, told in reports.items():
+            if name in self._lent_w:  # the requests of a measurement are no client's
+                told[:] = [replace(report, output_tokens=0, running=0) for report in told]
             if name in self.members:
                 self.members[name].take(told)
             self._output_tokens += sum(report.output_tokens for report in told)
         for member in self.members.values():
-            member.settle(now_s)
+            if member.name not in self._lent_w:
+                member.settle(now_s)
         draw_w = sum(member.draw_w for member in self.members.values())
-        is_metered = self._is_metered(reports)
         self._budget.settle(now_s, sum(member.assumed_w for member in self.members.values()))
         budget = self._budget.at(now_s)
+        self._end_loans(budget.gpu_budget_w)
+        is_metered = self._is_metered(reports)
         status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
         asked = self._asked(now_s)
         observation = Observation(
@@ -150,7 +194,9 @@ class LiveFleet:
             asleep_w=self._asleep_w() if is_metered else None,
         )
         running = sum(m.report.running for m in self.members.values() if m.report is not None)
-        fenced_w = sum(self.members[name].assumed_w for name in self._fenced)
+        fenced_w = sum(
+            max(self.members[name].assumed_w, self._lent_w.get(name, 0.0)) for name in self._fenced
+        )
         self.seen = Seen(observation, self._fenced, fenced_w, budget, draw_w, running, reports)
         return self._left(self.seen)
 
@@ -167,11 +213,11 @@ class LiveFleet:
         assert self.seen is not None, "apply comes after observe"
         fenced = [
             Sleep(name)
-            for name in sorted(self._fenced)
+            for name in sorted(self._fenced - self._lent_w.keys())
             if self.members[name].state != ReplicaState.ASLEEP
         ]
         changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
-        told = {action.replica for action in actions}
+        told = {action.replica for action in actions} | self._lent_w.keys()
         for member in [m for m in self.members.values() if m.may_rest and m.name not in told]:
             changes[member.placement.node_id].append(SetLimits(member.name, None, 1, member.state))
             member.ends_step = False
@@ -186,9 +232,35 @@ class LiveFleet:
         routes = tuple(
             Route(member.name, member.url, member.batch_limit + QUEUE_PER_REPLICA)
             for member in self.members.values()
-            if member.state == ReplicaState.AWAKE and member.url
+            if member.state == ReplicaState.AWAKE and member.url and member.name not in self._lent_w
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
+
+    def _others_draw_w(self, replica: str) -> float:
+        return sum(m.draw_w for m in self.members.values() if m.name != replica)
+
+    def _is_spare(self, replica: str) -> bool:
+        """Whether a replica has no requests, and the others suffice for what clients send."""
+        status, member = self._status, self.members[replica]
+        if status is None or status.waiting or status.outstanding.get(replica, 0):
+            return False
+        is_up = member.state in (ReplicaState.AWAKE, ReplicaState.ASLEEP) and bool(member.url)
+        if not is_up or member.is_fenced or (member.report is not None and member.report.running):
+            return False
+        others = (m for m in self.members.values() if m.name != replica)
+        serves = any(m.state == ReplicaState.AWAKE for m in others)
+        return serves or not any(status.outstanding.values())
+
+    def _end_loans(self, budget_w: float) -> None:
+        """End the loans that the fleet needs back."""
+        status = self._status
+        waiting = status is not None and status.waiting > 0
+        for name in list(self._lent_w):
+            member = self.members.get(name)
+            draw_w = max(self._lent_w[name], member.assumed_w) if member is not None else 0.0
+            if member is None or waiting or draw_w + self._others_draw_w(name) > budget_w:
+                _log.info("%s: the fleet needs it back", name)
+                del self._lent_w[name]
 
     def hear_gateway(self, longest_s: float) -> None:
         """Wait for the first word of the gateway: before it, nobody seems to ask for anything."""
@@ -220,7 +292,12 @@ class LiveFleet:
 
     def _is_metered(self, reports: Reports) -> bool:
         """Tell whether the draw is known of the very replicas that the last plan was made for."""
-        before, now = self._fenced, frozenset(m.name for m in self.members.values() if m.is_fenced)
+        before, now = (
+            self._fenced,
+            frozenset(
+                m.name for m in self.members.values() if m.is_fenced or m.name in self._lent_w
+            ),
+        )
         self._fenced = now
         told = {m.name for m in self.members.values() if m.report is not None} - now
         known = {name for name, told in reports.items() if mean_draw_w(told) is not None}

@@ -72,6 +72,7 @@ class FleetDriver:
         self._gateway_name = f"steppe-gateway-{self.run_id}"
         self._controller: Any = None
         self._frontier: Frontier | None = None
+        self._rest_w: float | None = None
         self._last: ControllerStatus | None = None
         self._stalls = StallDetector()
         self._books: Bookkeeper
@@ -99,10 +100,7 @@ class FleetDriver:
 
         Where nobody may limit the clocks, only the points at the highest clock are kept.
         """
-        if self.actors.can_limit_clocks:
-            self._frontier = snap_to_supported_clocks(frontier, self.actors.common_clocks_mhz)
-        else:
-            self._frontier = without_clock_limits(frontier, self.actors.rest_w())
+        self._frontier = self._settable(frontier)
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(here()), **ACTOR}
         self._controller = remote.options(**options).remote(self._config, self._gateway_name)
@@ -147,6 +145,22 @@ class FleetDriver:
         self.close_gateway()
         self.actors.stop()
         leave(self._config.ray.address)
+
+    def _settable(self, frontier: Frontier) -> Frontier:
+        """Return the frontier with clocks that every GPU can be limited to."""
+        if self.actors.can_limit_clocks:
+            return snap_to_supported_clocks(frontier, self.actors.common_clocks_mhz)
+        if self._rest_w is None:  # before the first request: later calls find working replicas
+            self._rest_w = self.actors.rest_w()
+        return without_clock_limits(frontier, self._rest_w)
+
+    def _ask_controller(self, call: Any) -> bool:
+        """Return the answer of the controller to a question about a loan; False without one."""
+        try:
+            return bool(ray.get(call, timeout=ANSWER_S))
+        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+            _log.warning("the controller does not answer: %s", error_line(error))
+            return False
 
     def _open_gateway(self) -> None:
         gateway = self._config.gateway
