@@ -238,3 +238,13 @@ class RestWatts:
     loaded_idle_w: float | None = None
     floor_idle_w: float | None = None
     asleep_w: float | None = None
+
+    @property
+    def idle_w(self) -> float:
+        """Best known draw of a loaded replica without requests, W; 0 where nothing is known."""
+        return self.floor_idle_w or self.loaded_idle_w or self.bare_w or 0.0
+
+    @property
+    def frontier_asleep_w(self) -> float:
+        """Draw of a sleeping replica, W; that of an idle one where it was not measured."""
+        return self.idle_w if self.asleep_w is None else self.asleep_w

@@ -1,0 +1,109 @@
+"""The frontier that follows from measured points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
+from steppe.frontier.pareto import Frontier
+from steppe.measure.sweep.result import Phase, PointResult, RestWatts
+from steppe.roofline.point import OperatingPoint
+
+FEWEST_FOR_FIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The operating points that a frontier offers between the measured ones.
+
+    Attributes:
+        clocks_mhz: Clock limits, MHz; empty where the clock cannot be set.
+        largest: Largest batch limit; smaller ones follow in steps of about a quarter.
+        prompt_tokens_per_output: Prompt tokens for each output token of the load.
+    """
+
+    clocks_mhz: tuple[int, ...]
+    largest: int
+    prompt_tokens_per_output: float
+
+    @property
+    def batch_limits(self) -> list[int]:
+        """Batch limits, rising."""
+        return sorted({max(1, round(self.largest * 0.75**i)) for i in range(20)})
+
+
+def fit_points(points: Sequence[PointResult]) -> FrontierFit:
+    """Fit the frontier's curves through measured points, one long window each.
+
+    Raises:
+        InfeasibleError: Fewer than three of them gave tokens.
+    """
+    return fit_frontier([_whole(point) for point in points])
+
+
+def fitted_frontier(fit: FrontierFit, rest: RestWatts, source: str, offer: Offer) -> Frontier:
+    """Return a dense frontier along fitted curves.
+
+    Args:
+        fit: Curves through the measured points.
+        rest: Draw of the replica without work.
+        source: `measured` or `emulated`.
+        offer: Operating points to offer.
+    """
+    points = [
+        fit.point(clock, batch, offer.prompt_tokens_per_output)
+        for clock in offer.clocks_mhz or (0,)
+        for batch in offer.batch_limits
+    ]
+    return Frontier.of(points, asleep_w=rest.frontier_asleep_w, idle_w=rest.idle_w, source=source)
+
+
+def frontier_from(
+    points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
+) -> Frontier:
+    """Return the frontier that a sweep found; only sound mixed points are used.
+
+    Args:
+        points: The measured points.
+        rest: Draw of the replica without work.
+        source: `measured` or `emulated`.
+        offer: Operating points to offer between the measured ones, along fitted curves; None
+            where engine steps were not counted. Then, and with fewer than three points, the
+            measured ones alone are offered.
+
+    Raises:
+        InfeasibleError: No sound point gave tokens.
+    """
+    used = sound_mixed(points)
+    if offer is not None and len(used) >= FEWEST_FOR_FIT:
+        return fitted_frontier(fit_points(used), rest, source, offer)
+    measured = [_as_measured(point) for point in used]
+    return Frontier.of(measured, asleep_w=rest.frontier_asleep_w, idle_w=rest.idle_w, source=source)
+
+
+def sound_mixed(points: Sequence[PointResult]) -> list[PointResult]:
+    """Return the sound points whose load was the mix that a replica serves."""
+    return [p for p in points if p.is_sound and p.setting.phase is Phase.MIXED]
+
+
+def _whole(point: PointResult) -> SweepWindow:
+    windows = point.windows
+    return SweepWindow(
+        clock_mhz=point.setting.clock_mhz,
+        batch_limit=point.setting.batch_limit,
+        duration_s=sum(window.duration_s for window in windows),
+        energy_j=sum(window.energy_j for window in windows),
+        steps=sum(window.steps for window in windows),
+        prompt_tokens=sum(window.prompt_tokens for window in windows),
+        output_tokens=sum(window.output_tokens for window in windows),
+    )
+
+
+def _as_measured(point: PointResult) -> OperatingPoint:
+    whole = _whole(point)
+    output_tps = whole.output_tokens / whole.duration_s
+    batch = point.setting.batch_limit
+    return OperatingPoint(
+        point.setting.clock_mhz, batch, output_tps, whole.draw_w, batch / output_tps
+    )
