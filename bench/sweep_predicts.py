@@ -23,12 +23,13 @@ from rich.table import Table
 
 from steppe.config import load_config
 from steppe.frontier.fit import FrontierFit
-from steppe.measure.sweep.campaign import SweepGrid, fit_of, left_to_do, run_campaign
-from steppe.measure.sweep.fleet_sweep import spread_clocks
+from steppe.measure.sweep.frontier import fit_points, sound_mixed
+from steppe.measure.sweep.grid import SweepGrid, left_to_do, spread_clocks
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.result import Phase, PointResult, Setting
 from steppe.measure.sweep.store import ResultsFile, RunHead
-from steppe.run.sweep_rigs import Ready, fleet_ready
+from steppe.measure.sweep.sweep import run_sweep
+from steppe.run.sweep_rigs import SweepTarget, fleet_target
 
 BATCHES = (1, 2, 4, 8, 12, 16)
 FRESH_BATCHES = (3, 6, 10, 14)
@@ -63,7 +64,7 @@ class Check:
         }
 
 
-def fresh_settings(ready: Ready, grid: SweepGrid) -> list[Setting]:
+def fresh_settings(ready: SweepTarget, grid: SweepGrid) -> list[Setting]:
     """Return points between the swept ones: clocks between two clocks, batches between two."""
     prompt, output = grid.lengths[0]
     swept = sorted(grid.clocks_mhz)
@@ -75,10 +76,10 @@ def fresh_settings(ready: Ready, grid: SweepGrid) -> list[Setting]:
     return [Setting(Phase.MIXED, clock, batch, prompt, output) for clock, batch in pairs]
 
 
-def check(ready: Ready, fit: FrontierFit, grid: SweepGrid, plan: MeasurePlan) -> list[Check]:
+def check(ready: SweepTarget, fit: FrontierFit, grid: SweepGrid, plan: MeasurePlan) -> list[Check]:
     """Measure fresh points and set them beside what the fit says."""
     found: list[PointResult] = []
-    run_campaign(ready.rigs, fresh_settings(ready, grid), plan, found.append)
+    run_sweep(ready.rigs, fresh_settings(ready, grid), plan, found.append)
     checks = []
     for result in found:
         setting = result.setting
@@ -95,13 +96,13 @@ def measure(config: Path, plan: MeasurePlan, out: Path, console: Console) -> dic
     settings = load_config(config)
     section = settings.frontier.sweep
     assert section is not None, "the config has a sweep"
-    with fleet_ready(settings, "all", 0, console) as ready:
+    with fleet_target(settings, "all", 0, console) as ready:
         clocks = spread_clocks(ready.clocks_mhz, CLOCKS, section.lowest_clock_share)
         lengths = ((section.prompt_tokens, section.output_tokens),)
         grid = SweepGrid(clocks, BATCHES, lengths, apart=False)
         points = sweep(ready, grid, plan, out, console)
         sweep_s = sum(spent_s(point) for point in points) / len(ready.rigs)
-        fit = fit_of(points)
+        fit = fit_points(sound_mixed(points))
         checks = check(ready, fit, grid, plan)
     return {
         "sweep_s": sweep_s,
@@ -120,7 +121,7 @@ def measure(config: Path, plan: MeasurePlan, out: Path, console: Console) -> dic
 
 
 def sweep(
-    ready: Ready, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console
+    ready: SweepTarget, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console
 ) -> list[PointResult]:
     """Measure every point that a folder does not hold yet; return all."""
     store = ResultsFile(out)
@@ -132,7 +133,7 @@ def sweep(
         store.add(point)
         console.print(f"{len(points)} of {len(grid.settings)}: {point.setting.key}")
 
-    run_campaign(ready.rigs, left_to_do(grid.settings, store.done), plan, keep)
+    run_sweep(ready.rigs, left_to_do(grid.settings, store.done), plan, keep)
     return points
 
 

@@ -13,7 +13,7 @@ from steppe.measure.provenance import Provenance
 from steppe.measure.serving import FORMULAS
 from steppe.measure.sweep.result import (
     ClientTimes,
-    GpuSeen,
+    GpuSummary,
     MeasuredWindow,
     Phase,
     PointResult,
@@ -194,7 +194,7 @@ def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
             for ripple in (0.99, 1.0, 1.01)
         )
         setting = Setting(Phase.MIXED, 1800, batch, 144, 26)
-        seen, times = GpuSeen(1800.0, 50, 51, (), 1), ClientTimes()
+        seen, times = GpuSummary(1800.0, 50, 51, (), 1), ClientTimes()
         file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, seen, ()))
 
 

@@ -1,33 +1,26 @@
-"""Made-up results, and a replica in virtual time."""
+"""Synthetic results, and a replica in virtual time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fixtures.virtual_replica import VirtualReplica
 
-from steppe.device.gpu import LimitReason
-from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import Provenance
-from steppe.measure.sweep.client_subject import ClientReading
-from steppe.measure.sweep.point import PointTiming
 from steppe.measure.sweep.result import (
     ClientTimes,
     Flag,
-    GpuSeen,
+    GpuSummary,
     MeasuredWindow,
     Phase,
     PointResult,
     RestWatts,
     Setting,
 )
-from steppe.measure.sweep.saturate import Saturation
 from steppe.measure.sweep.store import ResultsFile, RunHead, SweepResults, read_results
-from steppe.measure.sweep.subject import GpuLook, Rig
 
 MakePoint = Callable[..., PointResult]
 
@@ -70,7 +63,7 @@ def _make_point(
         meter_error_j=0.2,
         meter="emulated",
         client=ClientTimes(20, 0.5, 0.1, 0.15, 0.2),
-        gpu=GpuSeen(float(clock), 50, 51, (), 1),
+        gpu=GpuSummary(float(clock), 50, 51, (), 1),
         flags=flags,
     )
 
@@ -90,78 +83,6 @@ def results(tmp_path: Path, provenance: Provenance) -> SweepResults:
             file.add(_make_point(clock, batch))
     file.add(_make_point(2000, 8, Phase.MIXED, Flag.THROTTLED))
     return read_results(tmp_path)
-
-
-@dataclass
-class VirtualReplica:
-    """Steps ten times a second, draws 40 W, and does what its attributes say."""
-
-    now_s: float = 0.0
-    heat_c: float = 50.0
-    heat_per_s: float = 0.0
-    clock_mhz: int = 0
-    batch: int = 1
-    running_share: float = 1.0
-    waiting: int = 2
-    quality: str = "emulated"
-    lag_s: float = 0.05
-    reasons: frozenset[LimitReason] = frozenset()
-    processes: int = 1
-    is_seen: bool = True
-    clock_offset: float = 1.0
-    tokens: int = 0
-    asked: list[tuple[int, int]] = field(default_factory=list)
-    concurrency: int = 0
-    word_seeds: list[int] = field(default_factory=list)
-    ripple: float = 0.0
-
-    def set_point(self, clock_mhz: int, batch_limit: int) -> None:
-        self.clock_mhz, self.batch = clock_mhz, batch_limit
-        self.asked.append((clock_mhz, batch_limit))
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-        rate = 10 * (1 + self.ripple * math.sin(self.now_s / 2))
-        self.tokens += round(rate * seconds * self.batch)
-
-    def reading(self) -> ClientReading:
-        at_s = self.now_s - self.lag_s
-        running = int(self.running_share * self.batch)
-        return ClientReading(
-            time_s=at_s,
-            energy_j=40.0 * at_s,
-            error_j=0.05,
-            quality=self.quality,
-            steps=round(10 * self.now_s),
-            prompt_tokens=5 * self.tokens,
-            output_tokens=self.tokens,
-            running=running,
-            waiting=self.waiting,
-        )
-
-    def look(self) -> GpuLook | None:
-        if not self.is_seen:
-            return None
-        heat_c = round(self.heat_c + self.heat_per_s * self.now_s)
-        clock_mhz = round(self.clock_mhz * self.clock_offset)
-        return GpuLook(clock_mhz, heat_c, self.reasons, self.processes)
-
-    @contextmanager
-    def saturate(
-        self, arrivals: Sequence[Arrival], concurrency: int, seed: int
-    ) -> Generator[Saturation]:
-        assert arrivals
-        self.concurrency = concurrency
-        self.word_seeds.append(seed)
-        yield Saturation(begun_s=self.now_s)
-
-    @property
-    def rig(self) -> Rig:
-        return Rig("replica-1", self, self.look, self.saturate)
-
-    @property
-    def timing(self) -> PointTiming:
-        return PointTiming(lambda: self.now_s, self.sleep)
 
 
 @pytest.fixture

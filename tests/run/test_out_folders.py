@@ -32,7 +32,7 @@ STARTERS = (
     "serve.running_fleet",
     "simulate.arrivals_for",
     "demo.running_fleet",
-    "bench_sweep.fleet_ready",
+    "bench_sweep.fleet_target",
     "bench_serve.run_load",
 )
 

@@ -37,7 +37,8 @@ from steppe.measure.probe.probe import (
     fit_probes,
     probe_windows,
 )
-from steppe.measure.sweep.fleet_sweep import SETTLE_S, spread_clocks
+from steppe.measure.sweep.grid import spread_clocks
+from steppe.measure.sweep.idle import SETTLE_S
 from steppe.measure.sweep.point import THROTTLES
 from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole

@@ -17,17 +17,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steppe.config import RunConfig, load_config
 from steppe.errors import UsageError
-from steppe.measure.sweep.campaign import SweepGrid, left_to_do, run_campaign
-from steppe.measure.sweep.fleet_sweep import Offer, powers_of_two, spread_clocks
+from steppe.measure.sweep.frontier import Offer
+from steppe.measure.sweep.grid import SweepGrid, left_to_do, powers_of_two, spread_clocks
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.result import PointResult
 from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
+from steppe.measure.sweep.sweep import run_sweep
 from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList
 from steppe.run.check_inputs import check_inputs
 from steppe.run.host_meter import see_gpus
 from steppe.run.out_folders import SweepFolder
 from steppe.run.sweep_report import conclude
-from steppe.run.sweep_rigs import Ready, UrlAsked, fleet_ready, url_ready
+from steppe.run.sweep_rigs import ServerOptions, SweepTarget, fleet_target, server_target
 
 DENSE_CLOCKS = 20
 DEFAULT_SLO_S = 0.2
@@ -56,7 +57,7 @@ class SweepAsked:
         for gpu in gpus[:1]:
             _refuse_unknown("--clock", self.clocks or (), gpu.capabilities.sm_clocks_mhz)
 
-    def grid(self, ready: Ready, config: RunConfig | None) -> SweepGrid:
+    def grid(self, ready: SweepTarget, config: RunConfig | None) -> SweepGrid:
         """Return the points to measure.
 
         Raises:
@@ -162,12 +163,12 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
 
 def _ready(
     config: RunConfig | None, values: dict[str, Any], console: Console
-) -> contextlib.AbstractContextManager[Ready]:
+) -> contextlib.AbstractContextManager[SweepTarget]:
     if config is not None:
-        return fleet_ready(config, values["replicas"], values["seed"], console)
+        return fleet_target(config, values["replicas"], values["seed"], console)
     batch, lengths = values["batch"] or (1, 4, 16), (values["prompt"], values["output"])
     longest = 2 * sum(max(numbers) if numbers else 128 for numbers in lengths)
-    server = UrlAsked(
+    server = ServerOptions(
         url=values["url"],
         model=values["model"],
         gpus=values["gpus"],
@@ -175,10 +176,12 @@ def _ready(
         largest_batch=max(batch),
         longest_tokens=longest,
     )
-    return url_ready(server)
+    return server_target(server)
 
 
-def _measure(ready: Ready, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console) -> None:
+def _measure(
+    ready: SweepTarget, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console
+) -> None:
     store = ResultsFile(out)
     store.begin(RunHead(ready.provenance, ready.rest, asdict(plan)))
     left = left_to_do(grid.settings, store.done)
@@ -193,7 +196,7 @@ def _measure(ready: Ready, grid: SweepGrid, plan: MeasurePlan, out: Path, consol
             store.add(point)
             advance(point)
 
-        run_campaign(ready.rigs, left, plan, keep)
+        run_sweep(ready.rigs, left, plan, keep)
 
 
 @contextmanager
@@ -227,7 +230,7 @@ def _line(point: PointResult) -> str:
     )
 
 
-def _offer(ready: Ready, grid: SweepGrid) -> Offer | None:
+def _offer(ready: SweepTarget, grid: SweepGrid) -> Offer | None:
     """Return the points to offer along fitted curves; None without counted steps."""
     if not ready.counts_steps:
         return None

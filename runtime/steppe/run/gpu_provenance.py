@@ -10,7 +10,7 @@ from steppe.energy.gpu_meters import best_quality
 from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
-from steppe.measure.sweep.gpu_watch import GpuWatch
+from steppe.measure.sweep.gpu_sensors import GpuSensors
 from steppe.run.host_meter import counter_period_s
 
 
@@ -25,7 +25,7 @@ def refuse_shared(gpus: Sequence[NvmlGpu], allowed: int = 0) -> None:
         UsageError: More processes are on one of them.
     """
     for gpu in gpus:
-        found = GpuWatch([gpu]).most_processes() or 0
+        found = GpuSensors([gpu]).most_processes() or 0
         if found > allowed:
             raise UsageError(
                 f"GPU {gpu.index}: asked for it alone, found {found} processes on it; "

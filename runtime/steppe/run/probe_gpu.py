@@ -19,7 +19,7 @@ from steppe.errors import ConfigError, InstallError
 from steppe.fleet.stale_runs import gpus_file
 from steppe.measure.probe.gpu_file import Board, Rates, nominal_rates
 from steppe.measure.probe.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
-from steppe.measure.sweep.gpu_watch import GpuWatch
+from steppe.measure.sweep.gpu_sensors import GpuSensors
 from steppe.roofline.files import read_gpu_spec
 from steppe.run.gpu_provenance import refuse_shared
 from steppe.run.need_gpus import needing_gpus
@@ -84,7 +84,7 @@ def opened(index: int, emulated: str | None) -> Generator[ProbeSubject]:
         with needing_gpus("--emulated l4 probes an emulated one"):
             card = choose_gpus([index])[0]
         refuse_shared([card])
-        unseen = GpuWatch([card]).most_processes() is None
+        unseen = GpuSensors([card]).most_processes() is None
         yield ProbeSubject(card, _kernel_probes, None, UNSEEN if unseen else "")
         return
     state = gpus_file(os.getpid())

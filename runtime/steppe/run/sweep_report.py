@@ -14,9 +14,8 @@ from steppe.measure.interchange import write_ml_energy
 from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
 from steppe.measure.page.page_point import Choice, choices, serving
-from steppe.measure.sweep.campaign import frontier_from
 from steppe.measure.sweep.export import PARQUET_FILE, bench_points, write_parquet
-from steppe.measure.sweep.fleet_sweep import Offer
+from steppe.measure.sweep.frontier import Offer, frontier_from
 from steppe.measure.sweep.store import SweepResults
 
 REPORT_FILE = "report.html"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,7 @@ from rich.console import Console
 from steppe.config import RunConfig
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
-from steppe.energy.meter import REST_S, EnergyTotal, choose_gpus
+from steppe.energy.meter import choose_gpus
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.fleet_actors import FleetActors
@@ -24,30 +23,26 @@ from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.client_subject import ClientSubject
-from steppe.measure.sweep.fleet_sweep import SETTLE_S, measure_draw_w, measure_rest
-from steppe.measure.sweep.gpu_watch import GpuWatch
+from steppe.measure.sweep.gpu_sensors import GpuSensors
+from steppe.measure.sweep.idle import SETTLE_S, measure_idle_draw_w, measure_rest
 from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
-from steppe.run.host_meter import (
-    clock_setter,
-    metering,
-    see_gpus,
-)
+from steppe.run.host_meter import clock_setter, metering, see_gpus
 from steppe.run.live import running_fleet, served_name
 
 DEFAULT_LONGEST = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """Everything that a sweep needs of what it measures.
+class SweepTarget:
+    """What a sweep measures, ready to be measured.
 
     Attributes:
         rigs: The replicas, alike.
-        rest: What they draw without work.
-        provenance: What the results rest on.
+        rest: Their draw without work.
+        provenance: Provenance of the results.
         clocks_mhz: SM clocks that can be set, rising, MHz; empty without that knob.
         largest_batch: Largest batch limit that makes sense.
         longest_tokens: Longest prompt and output together, tokens.
@@ -67,26 +62,38 @@ class FleetSubject:
     """One replica of a running fleet."""
 
     def __init__(self, actors: FleetActors, name: str) -> None:
-        self._actors, self._name = actors, name
+        """Take a replica by its name."""
+        self._actors, self.name = actors, name
+
+    @property
+    def clocks_mhz(self) -> tuple[int, ...]:
+        """SM clocks that its GPUs can be limited to, rising, MHz."""
+        return self._actors.clocks_mhz(self.name)
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         """Set the limits and wait until the node has them."""
-        self._actors.set_point(self._name, clock_mhz, batch_limit)
+        self._actors.set_point(self.name, clock_mhz, batch_limit)
 
     def reading(self) -> ReplicaTotals:
         """Return totals and state now."""
-        return self._actors.reading(self._name)
+        return self._actors.reading(self.name)
+
+    def park(self, parked: bool) -> None:
+        """Put the replica to sleep, or wake it, and wait until it is."""
+        self._actors.park(self.name, parked)
 
 
 @contextmanager
-def fleet_ready(config: RunConfig, replicas: str, seed: int, console: Console) -> Generator[Ready]:
-    """Bring up the fleet of a config for a sweep.
+def fleet_target(
+    config: RunConfig, replicas: str, seed: int, console: Console
+) -> Generator[SweepTarget]:
+    """Start the fleet of a config for a sweep.
 
     Args:
         config: The run; its power budget plays no part.
-        replicas: `one`, or `all` to share the points out.
+        replicas: `one`, or `all` to share the points.
         seed: Seed of lengths and prompts.
-        console: Where to say what happens.
+        console: Takes progress messages.
 
     Raises:
         UsageError: Another process is on the GPUs already.
@@ -97,8 +104,10 @@ def fleet_ready(config: RunConfig, replicas: str, seed: int, console: Console) -
     with running_fleet(config, console) as driver:
         names = list(driver.actors.placements)
         names = names[:1] if replicas == "one" else names
-        rest = _rest(driver.actors, names, bare_w, config.fleet.gpus_per_replica)
-        yield Ready(
+        rest = _rest([FleetSubject(driver.actors, name) for name in names])
+        if bare_w is not None:
+            rest = replace(rest, bare_w=bare_w * config.fleet.gpus_per_replica)
+        yield SweepTarget(
             rigs=tuple(_fleet_rig(driver, config, name, gpus) for name in names),
             rest=rest,
             provenance=_fleet_provenance(driver, config, names, gpus, seed),
@@ -113,44 +122,36 @@ def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence
     target = Target(driver.actors.replica_url(name), served_name(config))
     indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
-    watch = GpuWatch(own) if own else None
+    sensors = GpuSensors(own) if own else None
+
+    def saturate(
+        arrivals: Sequence[Arrival], concurrency: int, seed: int
+    ) -> AbstractContextManager[Saturation]:
+        return saturated([target], arrivals, concurrency, ReplayOptions(seed=seed))
+
     return Rig(
         name=name,
         subject=FleetSubject(driver.actors, name),
-        look=watch.look if watch else _see_nothing,
-        saturate=functools.partial(_saturate, target),
-        expected_processes=max(1, (watch.most_processes() or 1) if watch else 1),
+        read_sensors=sensors.read if sensors else no_sensors,
+        saturate=saturate,
+        expected_processes=max(1, (sensors.most_processes() or 1) if sensors else 1),
     )
 
 
-def _saturate(
-    target: Target, arrivals: Sequence[Arrival], concurrency: int, seed: int
-) -> AbstractContextManager[Saturation]:
-    return saturated([target], arrivals, concurrency, ReplayOptions(seed=seed))
+def no_sensors() -> None:
+    """Return no reading: the GPUs are on another host."""
 
 
-def _see_nothing() -> None:
-    """Look at GPUs of another host: nothing can be seen from here."""
-
-
-def _rest(actors: FleetActors, names: list[str], bare_w: float | None, gpus_each: int) -> RestWatts:
+def _rest(replicas: Sequence[FleetSubject]) -> RestWatts:
     """Measure loaded idle at a free clock, then at the lowest, then asleep."""
-    highest = max(actors.clocks_mhz(names[0]), default=0)
-    for name in names:
-        actors.set_point(name, highest, 1)
-    time.sleep(SETTLE_S)
-    loaded_idle_w = measure_draw_w(actors, names, REST_S)
-    low = measure_rest(actors, names)
-    return RestWatts(
-        bare_w=None if bare_w is None else bare_w * gpus_each,
-        loaded_idle_w=loaded_idle_w,
-        floor_idle_w=low.idle_w,
-        asleep_w=low.asleep_w,
-    )
+    clocks_mhz = replicas[0].clocks_mhz
+    loaded_idle_w = measure_idle_draw_w(replicas, max(clocks_mhz, default=0))
+    rest = measure_rest(replicas, min(clocks_mhz, default=0))
+    return replace(rest, loaded_idle_w=loaded_idle_w)
 
 
 def _bare_w(gpus: Sequence[NvmlGpu]) -> float | None:
-    """Return the mean draw of a GPU that nobody uses, W."""
+    """Return the mean draw of a GPU that no process uses, W."""
     if not gpus:
         return None
     with metering(gpus) as meter:
@@ -166,16 +167,16 @@ def _fleet_provenance(
 ) -> Provenance:
     used = {i for name in names for i in driver.actors.placements[name].gpu_indices}
     own = [gpu for gpu in gpus if gpu.index in used]
-    found = provenance_of(own, config.model.name, config.engine.kind, seed)
+    provenance = provenance_of(own, config.model.name, config.engine.kind, seed)
     if own:
-        return found
+        return provenance
     cards = {gpu.name for node in driver.actors.nodes.values() for gpu in node.info.gpus}
     source = "emulated" if driver.actors.energy_source == "emulated" else "measured"
-    return replace(found, gpus=tuple(sorted(cards)), energy_source=source)
+    return replace(provenance, gpus=tuple(sorted(cards)), energy_source=source)
 
 
 @dataclass(frozen=True, slots=True)
-class UrlAsked:
+class ServerOptions:
     """A server to measure from outside.
 
     Attributes:
@@ -196,34 +197,30 @@ class UrlAsked:
 
 
 @contextmanager
-def url_ready(asked: UrlAsked) -> Generator[Ready]:
+def server_target(server: ServerOptions) -> Generator[SweepTarget]:
     """Meter the GPUs here of a server that runs already.
 
-    Its loaded idle is measured; bare and asleep would need it stopped.
+    Its loaded idle draw is measured; bare and asleep would need it stopped.
 
     Raises:
         UsageError: It cannot be reached or lacks the model, or its GPUs are not here.
     """
-    offered = asyncio.run(served_models(asked.url))
-    model = asked.model or (offered[0] if offered else None)
+    offered = asyncio.run(served_models(server.url))
+    model = server.model or (offered[0] if offered else None)
     if model not in offered or model is None:
-        raise UsageError(f"{asked.url}: asked for model {model}, found {', '.join(offered)}")
-    gpus = choose_gpus(asked.gpus)
-    watch = GpuWatch(gpus)
-    expected = max(1, watch.most_processes() or 1)
+        raise UsageError(f"{server.url}: asked for model {model}, found {', '.join(offered)}")
+    gpus = choose_gpus(server.gpus)
+    sensors = GpuSensors(gpus)
+    expected = max(1, sensors.most_processes() or 1)
     with metering(gpus) as meter, clock_setter(gpus) as set_clock:
-        subject = ClientSubject(Target(asked.url, model), meter, set_clock, ReplayOptions())
-        yield Ready(
-            rigs=(Rig("server", subject, watch.look, subject.saturate, expected),),
-            rest=RestWatts(loaded_idle_w=_idle_w(meter)),
-            provenance=provenance_of(gpus, model, asked.url, asked.seed),
+        subject = ClientSubject(Target(server.url, model), meter, set_clock, ReplayOptions())
+        time.sleep(SETTLE_S)
+        yield SweepTarget(
+            rigs=(Rig("server", subject, sensors.read, subject.saturate, expected),),
+            rest=RestWatts(loaded_idle_w=meter.mean_w()),
+            provenance=provenance_of(gpus, model, server.url, server.seed),
             clocks_mhz=gpus[0].capabilities.sm_clocks_mhz if has_admin_capability() else (),
-            largest_batch=asked.largest_batch,
-            longest_tokens=asked.longest_tokens,
+            largest_batch=server.largest_batch,
+            longest_tokens=server.longest_tokens,
             counts_steps=False,
         )
-
-
-def _idle_w(meter: EnergyTotal) -> float:
-    time.sleep(SETTLE_S)
-    return meter.mean_w()

@@ -10,7 +10,7 @@ from steppe.load.client import Target
 from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed, Failed
-from steppe.measure.sweep.client_subject import ClientSubject, TokenTally
+from steppe.measure.sweep.client_subject import ClientSubject, TokenCounts
 
 
 class FakeMeter:
@@ -25,42 +25,42 @@ def ended(chunks: int, tokens: int) -> RequestResult:
 
 
 def test_chunks_are_scaled_to_tokens_by_the_requests_that_ended() -> None:
-    tally = TokenTally()
+    counts = TokenCounts()
     for _ in range(10):
-        tally.on_chunk()
-    tally.on_end(ended(chunks=4, tokens=8))
-    prompt, output, _ = tally.take()
+        counts.on_chunk()
+    counts.on_end(ended(chunks=4, tokens=8))
+    prompt, output, _ = counts.take()
     assert (prompt, output) == (30, 8 + 2 * 6)
 
 
 def test_before_any_request_ended_a_chunk_counts_as_a_token() -> None:
-    tally = TokenTally()
-    tally.on_chunk()
-    assert tally.take() == (0, 1, 0)
+    counts = TokenCounts()
+    counts.on_chunk()
+    assert counts.take() == (0, 1, 0)
 
 
 def test_a_failed_request_gives_no_usage() -> None:
-    tally = TokenTally()
+    counts = TokenCounts()
     failed = RequestResult(0, Arrival(0.0, 1, 1), 0.0, 0.0, 0, Failed("no"))
-    tally.on_end(failed)
-    assert tally.take() == (0, 0, 0)
+    counts.on_end(failed)
+    assert counts.take() == (0, 0, 0)
 
 
 def test_tokens_that_came_stay_counted_when_their_request_fails() -> None:
-    tally = TokenTally()
+    counts = TokenCounts()
     for _ in range(6):
-        tally.on_chunk()
-    tally.on_end(ended(chunks=4, tokens=8))
-    before = tally.take()
-    tally.on_end(RequestResult(1, Arrival(0.0, 30, 8), 0.0, 0.0, 0, Failed("broke off")))
-    assert tally.take()[:2] == before[:2] == (30, 8 + 2 * 2)
+        counts.on_chunk()
+    counts.on_end(ended(chunks=4, tokens=8))
+    before = counts.take()
+    counts.on_end(RequestResult(1, Arrival(0.0, 30, 8), 0.0, 0.0, 0, Failed("broke off")))
+    assert counts.take()[:2] == before[:2] == (30, 8 + 2 * 2)
 
 
 def test_the_hand_over_between_two_requests_is_not_taken_for_an_idle_server() -> None:
-    tally = TokenTally()
+    counts = TokenCounts()
     for running in (8, 7, 8, 7):
-        tally.on_progress(ReplayProgress(running=running))
-    assert [tally.take()[2], tally.take()[2]] == [8, 7]
+        counts.on_progress(ReplayProgress(running=running))
+    assert [counts.take()[2], counts.take()[2]] == [8, 7]
 
 
 def test_readings_join_meter_and_clients_and_the_clock_is_set_only_where_asked() -> None:

@@ -1,10 +1,10 @@
 """Any OpenAI server as the subject of a sweep: tokens are counted by its clients.
 
-A foreign server has no batch limit that we could set, so the number of clients takes its place:
-so many requests are outstanding, always. Chunks with tokens are counted as they come; how many
-tokens a chunk holds is learned from the `usage` of the requests that completed, so the total is
-exact for those and an estimate for the few that still run or failed: the server made their tokens
-too, and an engine that counts for itself counts them.
+Steppe cannot set the batch limit of another server, so the number of clients takes its place: that
+many requests are always outstanding. Chunks with tokens are counted as they arrive. The number of
+tokens in a chunk is learned from the `usage` of completed requests, so the total is exact for those
+and an estimate for requests that still run or failed. The tokens of these count too, as in an
+engine that counts its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class JouleMeter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientReading:
-    """What clients and meter say at one instant; see `SubjectTotals`."""
+    """Totals of clients and meter at one instant; see `SubjectTotals`."""
 
     time_s: float
     energy_j: float
@@ -48,8 +48,8 @@ class ClientReading:
 
 
 @dataclass(slots=True)
-class TokenTally:
-    """Tokens that came, counted over all clients. One thread adds while another reads.
+class TokenCounts:
+    """Tokens received by all clients. One thread adds while another reads.
 
     Attributes:
         chunks: Chunks with tokens.
@@ -57,7 +57,7 @@ class TokenTally:
         completed_tokens: Output tokens of those requests, from `usage`.
         prompt_tokens: Their prompt tokens, from `usage`.
         outstanding: Requests outstanding now.
-        most: Most of them since the last reading.
+        most_outstanding: Most of them since the last reading.
     """
 
     chunks: int = 0
@@ -65,7 +65,7 @@ class TokenTally:
     completed_tokens: int = 0
     prompt_tokens: int = 0
     outstanding: int = 0
-    most: int = 0
+    most_outstanding: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on_chunk(self) -> None:
@@ -74,7 +74,7 @@ class TokenTally:
             self.chunks += 1
 
     def on_end(self, result: RequestResult) -> None:
-        """Take what a request says that completed; one that failed says nothing of its tokens."""
+        """Take the token counts of a completed request; a failed one reports none."""
         match result.outcome:
             case Completed(gaps_s=gaps, output_tokens=output, prompt_tokens=prompt):
                 with self.lock:
@@ -85,22 +85,24 @@ class TokenTally:
                 pass
 
     def on_progress(self, progress: ReplayProgress) -> None:
-        """Take how many requests are outstanding."""
+        """Take the number of outstanding requests."""
         with self.lock:
             self.outstanding = progress.running
-            self.most = max(self.most, progress.running)
+            self.most_outstanding = max(self.most_outstanding, progress.running)
 
     def take(self) -> tuple[int, int, int]:
         """Return prompt tokens, output tokens, and most outstanding since the last call."""
         with self.lock:
-            each = self.completed_tokens / self.completed_chunks if self.completed_chunks else 1.0
-            others = self.chunks - self.completed_chunks
-            most, self.most = self.most, self.outstanding
-            return self.prompt_tokens, self.completed_tokens + round(each * others), most
+            per_chunk = (
+                self.completed_tokens / self.completed_chunks if self.completed_chunks else 1.0
+            )
+            other_chunks = self.chunks - self.completed_chunks
+            most, self.most_outstanding = self.most_outstanding, self.outstanding
+            return self.prompt_tokens, self.completed_tokens + round(per_chunk * other_chunks), most
 
 
 class ClientSubject:
-    """A server under load, with clocks that may be set and GPUs that are metered here."""
+    """A server under load whose GPUs are metered on this host and may have their clocks set."""
 
     def __init__(
         self,
@@ -119,11 +121,11 @@ class ClientSubject:
         """
         self._target, self._meter, self._set_clock = target, meter, set_clock
         self._options = options
-        self._tally = TokenTally()
+        self._counts = TokenCounts()
         self._clients = 1
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
-        """Set the clock, and how many clients the load will have."""
+        """Set the clock limit and the number of clients of the load."""
         self._clients = batch_limit
         if clock_mhz:
             self._set_clock(clock_mhz)
@@ -131,7 +133,7 @@ class ClientSubject:
     def reading(self) -> ClientReading:
         """Return totals and state now."""
         energy = self._meter.read()
-        prompt, output, most = self._tally.take()
+        prompt, output, most = self._counts.take()
         return ClientReading(
             time_s=energy.time_s,
             energy_j=energy.energy_j,
@@ -148,9 +150,9 @@ class ClientSubject:
     def saturate(
         self, arrivals: Sequence[Arrival], concurrency: int, seed: int
     ) -> Generator[Saturation]:
-        """Hold the batch limit's number of requests outstanding inside the block, and no more."""
-        self._tally = tally = TokenTally()
-        options = replace(self._options, seed=seed, on_chunk=tally.on_chunk, on_end=tally.on_end)
+        """Hold as many requests outstanding inside the block as the batch limit, and no more."""
+        self._counts = counts = TokenCounts()
+        options = replace(self._options, seed=seed, on_chunk=counts.on_chunk, on_end=counts.on_end)
         clients = min(concurrency, self._clients)
-        with saturated([self._target], arrivals, clients, options, tally.on_progress) as load:
+        with saturated([self._target], arrivals, clients, options, counts.on_progress) as load:
             yield load

@@ -12,26 +12,26 @@ import numpy as np
 from steppe.device.gpu import LimitReason
 from steppe.energy.span import span_error_j
 from steppe.energy.window import Quality
+from steppe.errors import DeviceError
 from steppe.load.arrivals import Arrival
 from steppe.measure.sweep.result import (
     Estimates,
     Flag,
-    GpuSeen,
+    GpuSummary,
     MeasuredWindow,
     Phase,
     PointResult,
     Setting,
 )
-from steppe.measure.sweep.saturate import Saturation
-from steppe.measure.sweep.subject import GpuLook, Rig, SubjectTotals
+from steppe.measure.sweep.subject import Rig, SensorReading, SubjectTotals
 
 LEAST_QUEUE = 4
 BLOCK, BLOCKS = 8, 125
 SETTLED_C = 1
-"""Most that the temperature may move within `SETTLE_OVER_S` once it has settled, C."""
+"""Most that the temperature may change within `SETTLE_OVER_S` once it has settled, C."""
 SETTLE_OVER_S = 3.0
 STALE_S = 1.0
-"""A meter whose last reading is older stands still: ten periods of the usual counter, s."""
+"""A meter whose last reading is older has stopped, s: ten periods of the usual counter."""
 CLOCK_TOLERANCE = 0.03
 THROTTLED_SHARE = 0.05
 UNSTEADY_SHARE = 0.25
@@ -48,7 +48,7 @@ THROTTLES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PointTiming:
-    """A clock and a way to wait, s; tests bring their own."""
+    """A clock and a way to wait, s."""
 
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -62,15 +62,15 @@ class MeasurePlan:
     """How each point is measured.
 
     Attributes:
-        windows: How many windows.
+        windows: Number of windows.
         window_s: Length of one, s.
         warm_up_s: Least time under load before the first window, s.
         longest_warm_up_s: Longest wait until a mixed batch has turned over once, s.
-        longest_settle_s: Longest further wait until the temperature stands, s.
-        look_s: Time between two looks at counters and sensors, s.
+        longest_settle_s: Longest further wait until the temperature has settled, s.
+        poll_s: Time between two readings of counters and sensors, s.
         seed: Seed of the lengths of requests.
-        prompt_seed: Seed of their words. New for each start, for a server that still runs may
-            hold the words of an earlier one in its prefix cache.
+        prompt_seed: Seed of their words. New for each start, because a server that kept running
+            may hold the words of an earlier start in its prefix cache.
     """
 
     windows: int = 5
@@ -78,13 +78,24 @@ class MeasurePlan:
     warm_up_s: float = 2.0
     longest_warm_up_s: float = 20.0
     longest_settle_s: float = 15.0
-    look_s: float = 0.25
+    poll_s: float = 0.25
     seed: int = 0
     prompt_seed: int = 0
 
+    @property
+    def shortest_point_s(self) -> float:
+        """Time that a point takes if it warms up and settles at once, s."""
+        settle_s = min(SETTLE_OVER_S, self.longest_settle_s)
+        return self.warm_up_s + settle_s + self.windows * self.window_s
+
+    @property
+    def longest_point_s(self) -> float:
+        """Time that a point takes if it uses every wait in full, s."""
+        return self.longest_warm_up_s + self.longest_settle_s + self.windows * self.window_s
+
 
 def lengths_around(setting: Setting, seed: int) -> tuple[Arrival, ...]:
-    """Return requests around a point's mean lengths; were they alike, they would run in lockstep.
+    """Return requests around a point's mean lengths; equal ones would run in lockstep.
 
     Lengths are uniform from 1 to twice the mean less 1; one token stays one token. Every block of
     `BLOCK` requests has one prompt and one output from each equal part of that range (a Latin
@@ -107,7 +118,7 @@ def _stratified(mean: int, rng: np.random.Generator) -> list[int]:
 
 
 def outstanding(setting: Setting) -> int:
-    """Return how many requests to hold outstanding, so that a place that falls free is taken.
+    """Return how many requests to hold outstanding, so that a free place is taken at once.
 
     Prefill alone frees all places of a step at once, so a whole batch must wait behind it.
     """
@@ -117,17 +128,42 @@ def outstanding(setting: Setting) -> int:
 
 
 @dataclass(slots=True)
-class _Notes:
-    """What was seen while the windows ran."""
+class _Observations:
+    """Readings of counters and sensors while the windows ran.
 
-    started: str
-    warm_up_s: float = 0.0
-    since_s: float = 0.0
-    has_settled: bool = False
+    Attributes:
+        readings: Counters.
+        lags_s: Age of each reading's energy, s.
+        sensors: Sensors; None where they cannot be read.
+        edges: Indices of the readings at which windows begin and end.
+    """
+
     readings: list[SubjectTotals] = field(default_factory=list)
     lags_s: list[float] = field(default_factory=list)
-    looks: list[GpuLook | None] = field(default_factory=list)
+    sensors: list[SensorReading | None] = field(default_factory=list)
     edges: list[int] = field(default_factory=list)
+
+    @property
+    def known_sensors(self) -> list[SensorReading]:
+        """The sensor readings that there are."""
+        return [sensors for sensors in self.sensors if sensors is not None]
+
+    @property
+    def quality(self) -> str:
+        """Worst quality of the joules; emulated ones are no worse than a counter's."""
+        order = [Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED]
+        return max((Quality(reading.quality) for reading in self.readings[1:]), key=order.index)
+
+    def windows(self, replica: str) -> tuple[MeasuredWindow, ...]:
+        """Return the windows between the edges.
+
+        Raises:
+            DeviceError: The meter gave no new reading within one.
+        """
+        return tuple(
+            _window(replica, self.readings[begin : end + 1])
+            for begin, end in zip(self.edges, self.edges[1:], strict=False)
+        )
 
 
 def measure_point(
@@ -139,127 +175,113 @@ def measure_point(
         DeviceError: A meter or a knob failed.
         ReplicaError: The replica does not answer.
     """
-    notes = _Notes(datetime.now(UTC).isoformat(timespec="seconds"))
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     rig.subject.set_point(setting.clock_mhz, setting.batch_limit)
     begun_s = timing.now_s()
-    concurrency = outstanding(setting)
-    words = plan.prompt_seed + setting.seed
-    with rig.saturate(lengths_around(setting, plan.seed), concurrency, words) as load:
+    arrivals, words = lengths_around(setting, plan.seed), plan.prompt_seed + setting.seed
+    with rig.saturate(arrivals, outstanding(setting), words) as load:
         _warm_up(rig, setting, plan, timing)
-        notes.has_settled = _settle(rig, plan, timing)
-        notes.since_s = timing.now_s()
-        notes.warm_up_s = notes.since_s - begun_s
-        _watch(rig, plan, timing, notes)
-    return _result(rig, setting, notes, load)
+        has_settled = _settle(rig, plan, timing)
+        since_s = timing.now_s()
+        observed = _observe(rig, plan, timing)
+    windows, error_j = observed.windows(rig.name), _span_error_j(observed.readings)
+    flags = [] if has_settled else [Flag.UNSETTLED]
+    flags += _flags(rig, setting, observed)
+    if _is_unsteady(windows, error_j):
+        flags.append(Flag.UNSTEADY)
+    return PointResult(
+        setting=setting,
+        replica=rig.name,
+        started=started,
+        warm_up_s=since_s - begun_s,
+        windows=windows,
+        meter_error_j=error_j,
+        meter=observed.quality,
+        client=load.client_times(since_s),
+        gpu=_summary(observed.known_sensors),
+        flags=tuple(flags),
+    )
 
 
 def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming) -> None:
-    """Wait until the batch has turned over once: then lengths and ages in it are mixed."""
+    """Wait until the batch has turned over once, so that lengths and ages in it are mixed."""
     begun_s, first = timing.now_s(), rig.subject.reading()
     due = setting.batch_limit * setting.output_tokens if setting.phase is Phase.MIXED else 0
     while (elapsed_s := timing.now_s() - begun_s) < plan.longest_warm_up_s:
-        timing.sleep(plan.look_s)
+        timing.sleep(plan.poll_s)
         has_turned = rig.subject.reading().output_tokens - first.output_tokens >= due
         if has_turned and elapsed_s >= plan.warm_up_s:
             return
 
 
 def _settle(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> bool:
-    """Wait until the temperature stands; tell whether it does. Unseen, it counts as standing."""
+    """Wait until the temperature has settled; return whether it has, or cannot be read."""
     begun_s = timing.now_s()
-    seen: list[tuple[float, int]] = []
+    history: list[tuple[float, int]] = []
     while True:
-        look, now_s = rig.look(), timing.now_s()
-        if look is None or look.temperature_c is None:
+        sensors, now_s = rig.read_sensors(), timing.now_s()
+        if sensors is None or sensors.temperature_c is None:
             return True
-        seen = [(at_s, c) for at_s, c in seen if at_s >= now_s - SETTLE_OVER_S]
-        seen.append((now_s, look.temperature_c))
-        heats = [c for _, c in seen]
-        if now_s - begun_s >= SETTLE_OVER_S and max(heats) - min(heats) <= SETTLED_C:
+        history = [(at_s, c) for at_s, c in history if at_s >= now_s - SETTLE_OVER_S]
+        history.append((now_s, sensors.temperature_c))
+        temperatures = [c for _, c in history]
+        if now_s - begun_s >= SETTLE_OVER_S and max(temperatures) - min(temperatures) <= SETTLED_C:
             return True
         if now_s - begun_s >= plan.longest_settle_s:
             return False
-        timing.sleep(plan.look_s)
+        timing.sleep(plan.poll_s)
 
 
-def _watch(rig: Rig, plan: MeasurePlan, timing: PointTiming, notes: _Notes) -> None:
-    """Look at counters and sensors again and again; note at which looks the windows end."""
-    begun_s = timing.now_s()
-    while len(notes.edges) <= plan.windows:
+def _observe(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> _Observations:
+    """Read counters and sensors again and again until all windows have passed."""
+    begun_s, observed = timing.now_s(), _Observations()
+    while len(observed.edges) <= plan.windows:
         reading = rig.subject.reading()
         now_s = timing.now_s()
-        if now_s - begun_s >= len(notes.edges) * plan.window_s:
-            notes.edges.append(len(notes.readings))
-        notes.readings.append(reading)
-        notes.lags_s.append(now_s - reading.time_s)
-        notes.looks.append(rig.look())
-        if len(notes.edges) <= plan.windows:
-            timing.sleep(plan.look_s)
+        if now_s - begun_s >= len(observed.edges) * plan.window_s:
+            observed.edges.append(len(observed.readings))
+        observed.readings.append(reading)
+        observed.lags_s.append(now_s - reading.time_s)
+        observed.sensors.append(rig.read_sensors())
+        if len(observed.edges) <= plan.windows:
+            timing.sleep(plan.poll_s)
+    return observed
 
 
-def _result(rig: Rig, setting: Setting, notes: _Notes, load: Saturation) -> PointResult:
-    looks = [look for look in notes.looks if look is not None]
-    windows, error_j = _windows(notes), _span_error_j(notes.readings)
-    flags = _flags(rig, setting, notes, looks)
-    if _is_unsteady(windows, error_j):
-        flags.append(Flag.UNSTEADY)
-    return PointResult(
-        setting=setting,
-        replica=rig.name,
-        started=notes.started,
-        warm_up_s=notes.warm_up_s,
-        windows=windows,
-        meter_error_j=error_j,
-        meter=_worst_quality(notes.readings),
-        client=load.client_times(notes.since_s),
-        gpu=_seen(looks),
-        flags=tuple(flags),
+def _window(replica: str, readings: Sequence[SubjectTotals]) -> MeasuredWindow:
+    begin, end = readings[0], readings[-1]
+    if end.time_s <= begin.time_s:
+        raise DeviceError(f"{replica}: asked for the energy of a window, found no new reading")
+    return MeasuredWindow(
+        duration_s=end.time_s - begin.time_s,
+        energy_j=end.energy_j - begin.energy_j,
+        error_j=_span_error_j(readings),
+        steps=end.steps - begin.steps,
+        prompt_tokens=end.prompt_tokens - begin.prompt_tokens,
+        output_tokens=end.output_tokens - begin.output_tokens,
     )
-
-
-def _windows(notes: _Notes) -> tuple[MeasuredWindow, ...]:
-    windows = []
-    for begin, end in zip(notes.edges, notes.edges[1:], strict=False):
-        a, b = notes.readings[begin], notes.readings[end]
-        windows.append(
-            MeasuredWindow(
-                duration_s=b.time_s - a.time_s,
-                energy_j=b.energy_j - a.energy_j,
-                error_j=_span_error_j(notes.readings[begin : end + 1]),
-                steps=b.steps - a.steps,
-                prompt_tokens=b.prompt_tokens - a.prompt_tokens,
-                output_tokens=b.output_tokens - a.output_tokens,
-            )
-        )
-    return tuple(windows)
 
 
 def _span_error_j(readings: Sequence[SubjectTotals]) -> float:
     """Return a bound of the error over a span of readings, J."""
-    return span_error_j((piece.error_j, piece.quality) for piece in readings[1:])
+    return span_error_j((reading.error_j, reading.quality) for reading in readings[1:])
 
 
-def _worst_quality(readings: Sequence[SubjectTotals]) -> str:
-    order = [Quality.COUNTER, Quality.EMULATED, Quality.INTEGRATED, Quality.ESTIMATED]
-    found = {Quality(reading.quality) for reading in readings[1:]}
-    return max(found, key=order.index)
-
-
-def _flags(rig: Rig, setting: Setting, notes: _Notes, looks: Sequence[GpuLook]) -> list[Flag]:
-    flags = [] if notes.has_settled else [Flag.UNSETTLED]
-    is_short = any(r.running < setting.batch_limit and not r.waiting for r in notes.readings)
-    if is_short:
+def _flags(rig: Rig, setting: Setting, observed: _Observations) -> list[Flag]:
+    flags = []
+    if any(r.running < setting.batch_limit and not r.waiting for r in observed.readings):
         flags.append(Flag.UNSATURATED)
-    if max(notes.lags_s) > STALE_S or _worst_quality(notes.readings) == Quality.ESTIMATED:
+    if max(observed.lags_s) > STALE_S or observed.quality == Quality.ESTIMATED:
         flags.append(Flag.STALE)
-    if not looks:
+    sensors = observed.known_sensors
+    if not sensors:
         return [*flags, Flag.UNWATCHED]
-    throttled = sum(bool(look.reasons & THROTTLES) for look in looks)
-    if throttled > THROTTLED_SHARE * len(looks):
+    throttled = sum(bool(reading.reasons & THROTTLES) for reading in sensors)
+    if throttled > THROTTLED_SHARE * len(sensors):
         flags.append(Flag.THROTTLED)
-    if any((look.processes or 0) > rig.expected_processes for look in looks):
+    if any((reading.processes or 0) > rig.expected_processes for reading in sensors):
         flags.append(Flag.SHARED)
-    mean_mhz = sum(look.clock_mhz for look in looks) / len(looks)
+    mean_mhz = sum(reading.clock_mhz for reading in sensors) / len(sensors)
     if setting.clock_mhz and abs(mean_mhz / setting.clock_mhz - 1) > CLOCK_TOLERANCE:
         flags.append(Flag.CLOCK)
     return flags
@@ -272,14 +294,14 @@ def _is_unsteady(windows: Sequence[MeasuredWindow], error_j: float) -> bool:
     return joules.relative_half_width > UNSTEADY_SHARE
 
 
-def _seen(looks: Sequence[GpuLook]) -> GpuSeen:
-    if not looks:
-        return GpuSeen()
-    processes = [look.processes for look in looks if look.processes is not None]
-    return GpuSeen(
-        clock_mhz=sum(look.clock_mhz for look in looks) / len(looks),
-        start_c=looks[0].temperature_c,
-        end_c=looks[-1].temperature_c,
-        reasons=tuple(sorted({str(reason) for look in looks for reason in look.reasons})),
+def _summary(sensors: Sequence[SensorReading]) -> GpuSummary:
+    if not sensors:
+        return GpuSummary()
+    processes = [reading.processes for reading in sensors if reading.processes is not None]
+    return GpuSummary(
+        clock_mhz=sum(reading.clock_mhz for reading in sensors) / len(sensors),
+        start_c=sensors[0].temperature_c,
+        end_c=sensors[-1].temperature_c,
+        reasons=tuple(sorted({str(reason) for reading in sensors for reason in reading.reasons})),
         processes=max(processes, default=None),
     )

@@ -121,7 +121,7 @@ class ClientTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuSeen:
+class GpuSummary:
     """What the GPUs' sensors said while the windows ran; None where they cannot be read.
 
     Attributes:
@@ -164,7 +164,7 @@ class PointResult:
     meter_error_j: float
     meter: str
     client: ClientTimes
-    gpu: GpuSeen
+    gpu: GpuSummary
     flags: tuple[Flag, ...]
 
     @property

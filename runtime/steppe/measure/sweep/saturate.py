@@ -20,28 +20,26 @@ from steppe.measure.sweep.result import ClientTimes
 
 JOIN_S = 30.0
 REQUESTS = 100_000
-"""Most requests that one server gets: more than any sweep needs."""
+"""Most requests sent to one server: more than any sweep needs."""
 FEWEST = 3
-"""Below so many requests a percentile says nothing."""
-
-
+"""Below so many requests a percentile means nothing."""
 _DEFAULTS = ReplayOptions()
 
 
 @dataclass(slots=True)
 class Saturation:
-    """A saturating load; its results are there when its block has ended.
+    """A saturating load; its results exist once its block has ended.
 
     Attributes:
         begun_s: When it began, s of the monotonic clock.
-        results: What the clients saw, one result a server.
+        results: Results of the clients, one for each server.
     """
 
     begun_s: float = field(default_factory=time.monotonic)
     results: list[LoadResult] = field(default_factory=list)
 
     def client_times(self, since_s: float) -> ClientTimes:
-        """Return what the clients saw of requests sent after `since_s` of the monotonic clock."""
+        """Return latencies of requests sent after `since_s` of the monotonic clock."""
         after_s = since_s - self.begun_s
         requests = [r for result in self.results for r in result.requests]
         ended = [r for r in requests if isinstance(r.outcome, Completed) and r.sent_s >= after_s]
@@ -72,10 +70,10 @@ def saturated(
 
     Args:
         targets: The servers.
-        arrivals: Lengths of the requests, used over and over; times do not matter.
+        arrivals: Lengths of the requests, used again and again; their times are ignored.
         concurrency: Requests outstanding at each server.
-        options: How requests are made; their pacing is always the closed loop.
-        on_progress: Takes where each replay stands, in the thread of the load.
+        options: How requests are made; the pacing is always a closed loop.
+        on_progress: Takes the progress of each replay, in the thread of the load.
     """
     loop, stop, load = asyncio.new_event_loop(), asyncio.Event(), Saturation()
     options = replace(options, pacing=ClosedLoop(concurrency))
@@ -85,7 +83,7 @@ def saturated(
         replays = (replay(target, endless, options, on_progress, stop) for target in targets)
         load.results += await asyncio.gather(*replays)
 
-    thread = threading.Thread(target=lambda: _work(loop, run), daemon=True, name="saturate")
+    thread = threading.Thread(target=lambda: _run_loop(loop, run), daemon=True, name="saturate")
     try:
         thread.start()
         yield load
@@ -96,6 +94,8 @@ def saturated(
             loop.close()
 
 
-def _work(loop: asyncio.AbstractEventLoop, run: Callable[[], Coroutine[None, None, None]]) -> None:
+def _run_loop(
+    loop: asyncio.AbstractEventLoop, run: Callable[[], Coroutine[None, None, None]]
+) -> None:
     asyncio.set_event_loop(loop)
     loop.run_until_complete(run())

@@ -1,4 +1,4 @@
-"""What a measurement needs from whom it measures: one replica, its sensors, and its load."""
+"""What a measurement needs of a replica: its limits, its counters, its sensors and its load."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SubjectTotals(Protocol):
 
     @property
     def steps(self) -> int:
-        """Engine steps; 0 where nobody counts them."""
+        """Engine steps; 0 where they are not counted."""
         ...
 
     @property
@@ -74,8 +74,8 @@ class SweepSubject(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GpuLook:
-    """One look at the sensors of a replica's GPUs.
+class SensorReading:
+    """One reading of the sensors of a replica's GPUs.
 
     Attributes:
         clock_mhz: SM clock of the slowest, MHz.
@@ -92,19 +92,19 @@ class GpuLook:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Everything to measure one replica with.
+    """Everything that is needed to measure one replica.
 
     Attributes:
         name: Name of the replica.
         subject: Its knobs and counters.
-        look: Looks at its GPUs; None when their sensors cannot be read from here.
+        read_sensors: Reads the sensors of its GPUs; None where they cannot be read from here.
         saturate: Holds so many requests outstanding at it inside a block; the last argument is
-            the seed of their words, new for each point: a prefix cache must not know them.
+            the seed of their words, new for each point, so that no prefix cache holds them.
         expected_processes: Processes that belong on each of its GPUs.
     """
 
     name: str
     subject: SweepSubject
-    look: Callable[[], GpuLook | None]
+    read_sensors: Callable[[], SensorReading | None]
     saturate: Callable[[Sequence[Arrival], int, int], AbstractContextManager[Saturation]]
     expected_processes: int = 1

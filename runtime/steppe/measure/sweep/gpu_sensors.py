@@ -1,4 +1,4 @@
-"""Look at a replica's GPUs while it is measured: clock, heat, limits, and who else is there."""
+"""Sensors of a replica's GPUs: clock, temperature, limits, and processes on the GPU."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from steppe.device.nvml import NvmlGpu
 from steppe.device.nvml_processes import compute_processes
-from steppe.measure.sweep.subject import GpuLook
+from steppe.measure.sweep.subject import SensorReading
 
 
-class GpuWatch:
+class GpuSensors:
     """The sensors of some GPUs of this host; reads only."""
 
     def __init__(
@@ -17,30 +17,30 @@ class GpuWatch:
         gpus: Sequence[NvmlGpu],
         processes: Callable[[int], frozenset[int] | None] = compute_processes,
     ) -> None:
-        """Watch these GPUs.
+        """Take the GPUs to read.
 
         Args:
             gpus: At least one.
-            processes: Tells the pids on a GPU by its index.
+            processes: Returns the pids on a GPU by its index; None where they are unknown.
         """
         self._gpus, self._processes = tuple(gpus), processes
 
-    def look(self) -> GpuLook:
+    def read(self) -> SensorReading:
         """Read every sensor once.
 
         Raises:
             DeviceError: A GPU does not answer.
         """
         samples = [gpu.sample() for gpu in self._gpus]
-        heats = [s.temperature_c for s in samples if s.temperature_c is not None]
-        return GpuLook(
+        temperatures = [s.temperature_c for s in samples if s.temperature_c is not None]
+        return SensorReading(
             clock_mhz=min(sample.sm_clock_mhz for sample in samples),
-            temperature_c=max(heats, default=None),
+            temperature_c=max(temperatures, default=None),
             reasons=frozenset().union(*(sample.reasons for sample in samples)),
             processes=self.most_processes(),
         )
 
     def most_processes(self) -> int | None:
-        """Return how many processes hold a context on the fullest GPU; None where unknown."""
-        found = [self._processes(gpu.index) for gpu in self._gpus]
-        return max((len(pids) for pids in found if pids is not None), default=None)
+        """Return the most processes that hold a context on one of the GPUs; None if unknown."""
+        known = [self._processes(gpu.index) for gpu in self._gpus]
+        return max((len(pids) for pids in known if pids is not None), default=None)
