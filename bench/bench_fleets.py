@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import scenarios
-from steppe.cli.simulate import arrivals_for, frontier_for
 from steppe.config import RunConfig
 from steppe.frontier.pareto import Frontier
 from steppe.report.records import Slo
-from steppe.run.simulated_fleet import simulated_fleet
+from steppe.run.simulated_fleet import frontier_for, simulated_fleet
+from steppe.run.simulated_load import arrivals_for
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.request import SimulatedArrival
 

@@ -22,8 +22,8 @@ from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
+from steppe.report.record_folder import read_ticks
 from steppe.report.records import TickRecord
-from steppe.report.run import read_ticks
 from steppe.run.fleet_frontier import find_frontier
 from steppe.run.live import LiveRun, RunPlan, running_fleet
 

@@ -49,7 +49,7 @@ from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
 from steppe.report.records import RequestRecord, TickRecord
 from steppe.report.summary import Summary, summarise
-from steppe.sim.run import Failure, Scenario, simulate
+from steppe.sim.run import Failure, Scenario, run_scenario
 
 POLICIES = get_args(PolicyName)
 
@@ -127,7 +127,7 @@ def run_policy(
         failures=tuple(Failure(d.at_s, math.floor(d.share * bench.fleet.replicas)) for d in deaths),
     )
     lines = Lines()
-    totals = simulate(scenario, control.period_s, lines)
+    totals = run_scenario(scenario, control.period_s, lines)
     return summarise(lines.ticks, lines.requests, totals, bench.slo), lines.ticks
 
 

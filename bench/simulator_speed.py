@@ -36,12 +36,12 @@ from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.power.budget import budget_from_config
-from steppe.report.recorder import Recorder
+from steppe.report.record_folder import Recorder
 from steppe.report.records import Slo
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import SimulatedArrival
-from steppe.sim.run import Scenario, simulate
+from steppe.sim.run import Scenario, run_scenario
 from targets import at_most
 
 Result = TypeVar("Result")
@@ -136,7 +136,7 @@ def run_hour(length_scale: float) -> Run:
     scenario, _ = make_scenario(length_scale)
     with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder) / "run") as recorder:
         began_s, began_wall_s = time.process_time(), time.perf_counter()
-        totals = simulate(scenario, 1.0, recorder)
+        totals = run_scenario(scenario, 1.0, recorder)
         done_s, wall_s = time.process_time(), time.perf_counter() - began_wall_s
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         summary = recorder.finish(replace(totals, versions={}), Slo(2.0, 0.2))
@@ -155,7 +155,7 @@ def decision_s(length_scale: float) -> float:
     """Return what one decision of the live controller's policy takes here, s."""
     scenario, frontier = make_scenario(length_scale)
     short = replace(scenario, policy=_timed(frontier), duration_s=20.0)
-    simulate(short, 1.0, _Nobody())
+    run_scenario(short, 1.0, _Nobody())
     assert isinstance(short.policy, Timed)
     return statistics.median(short.policy.times_s)
 

@@ -9,11 +9,17 @@ from steppe.errors import SteppeError
 
 if TYPE_CHECKING:
     from steppe.energy.meter import EnergyMeter
+    from steppe.report.result import RunResult
+    from steppe.run.simulation import simulate
 
-__all__ = ["EnergyMeter", "SteppeError"]
+__all__ = ["EnergyMeter", "RunResult", "SteppeError", "simulate"]
 
 # Modules of the public names that are loaded at first use: `import steppe` stays light.
-_MODULES = {"EnergyMeter": "steppe.energy.meter"}
+_MODULES = {
+    "EnergyMeter": "steppe.energy.meter",
+    "RunResult": "steppe.report.result",
+    "simulate": "steppe.run.simulation",
+}
 
 
 def __getattr__(name: str) -> Any:

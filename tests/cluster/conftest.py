@@ -27,7 +27,7 @@ from steppe.emulator.library import Emulator
 from steppe.fleet.stale_runs import gpus_file, state_folder
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.report.run import RECORD_FILE, read_requests, read_ticks
+from steppe.report.record_folder import RECORD_FILE, read_requests, read_ticks
 from steppe.roofline.point import OperatingPoint
 
 T = TypeVar("T")

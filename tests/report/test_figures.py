@@ -92,5 +92,5 @@ def test_tokens_per_joule_of_a_steady_run_is_its_ratio(made_run: Any) -> None:
 
 
 def test_matplotlib_is_loaded_only_to_draw() -> None:
-    code = "import sys, steppe.report.recorder; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, steppe.report.record_folder; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,8 +12,7 @@ import pytest
 from rich.console import Console
 
 from steppe.report.closing import summary_panel
-from steppe.report.recorder import Recorder
-from steppe.report.run import read_run
+from steppe.report.record_folder import Recorder, read_run
 
 
 @contextmanager

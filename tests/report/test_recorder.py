@@ -10,12 +10,11 @@ from weakref import WeakSet
 
 import pytest
 
-import steppe.report.run as run_module
 from steppe.errors import UsageError
 from steppe.power.battery import Charge
-from steppe.report.recorder import Recorder
+from steppe.report import record_folder
+from steppe.report.record_folder import Recorder, read_run
 from steppe.report.records import RequestRecord, ShortageTick
-from steppe.report.run import read_run
 from steppe.report.summary import Summary
 
 
@@ -139,7 +138,7 @@ def test_requests_are_summed_up_one_by_one(
     with Recorder(tmp_path) as recorder:
         for request in made_run.requests:
             recorder.request(request)
-        monkeypatch.setattr(run_module, "RequestRecord", read)
+        monkeypatch.setattr(record_folder, "RequestRecord", read)
         recorder.finish(made_run.totals, made_run.slo)
     assert len(at_once) == len(made_run.requests)
     assert max(at_once) <= 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from steppe.report.records import ShortageTick
-from steppe.report.shortage_log import QUIET_S, ShortageLog
+from steppe.report.shortages import QUIET_S, ShortageLog
 
 HERE = ShortageTick("demand", 40.0, 0.0, 90.0)
 SOON = ShortageTick("demand", 40.0, 60.0, 90.0)

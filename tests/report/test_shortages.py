@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from steppe.control.shortage_forecast import Shortage, ShortageForecast
 from steppe.report.records import ShortageTick
-from steppe.report.shortages import first_to_tell, shortage_text, shortage_ticks
+from steppe.report.shortages import first_shortage, shortage_text, shortage_ticks
 
 
 def test_an_outlook_is_written_down_without_what_only_the_gateway_needs() -> None:
@@ -15,9 +15,9 @@ def test_an_outlook_is_written_down_without_what_only_the_gateway_needs() -> Non
 def test_what_begins_first_is_told_and_the_floor_before_the_demand() -> None:
     floor, demand = ShortageTick("floor", 5.0, 9.0, None), ShortageTick("demand", 40.0, 9.0, None)
     soon = ShortageTick("demand", 1.0, 8.0, 9.0)
-    assert first_to_tell((demand, floor)) == floor
-    assert first_to_tell((floor, soon)) == soon
-    assert first_to_tell(()) is None
+    assert first_shortage((demand, floor)) == floor
+    assert first_shortage((floor, soon)) == soon
+    assert first_shortage(()) is None
 
 
 def test_the_longest_text_fits_a_line_of_a_terminal() -> None:

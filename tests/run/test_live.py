@@ -15,8 +15,8 @@ from steppe.config import load_config, shipped_config
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import RunUpdate
 from steppe.frontier.pareto import Frontier
+from steppe.report.record_folder import SUMMARY_FILE
 from steppe.report.records import TickRecord
-from steppe.report.run import SUMMARY_FILE
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live
 from steppe.run.live import LiveRun, RunPlan, running_fleet

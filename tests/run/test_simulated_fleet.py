@@ -12,13 +12,7 @@ from steppe.config import RunConfig
 from steppe.errors import ConfigError
 from steppe.roofline.files import read_roofline
 from steppe.run.check_inputs import check_config
-from steppe.run.simulated_fleet import (
-    mean_request,
-    simulated_fleet,
-    swept_as_load,
-    warn_of_lengths,
-)
-from steppe.sim.points import Lengths
+from steppe.run.simulated_fleet import frontier_for, simulated_fleet
 
 
 def config_of(**parts: Any) -> RunConfig:
@@ -39,75 +33,6 @@ def test_memory_holds_as_many_long_requests_as_the_roofline_says() -> None:
     kind = simulated_fleet(config_of(frontier={"sweep": sweep})).kind
     said = read_roofline("gemma-3-27b", "h100", 1).held(1000, 100_000, 211)
     assert kind.engine.kv_tokens / 100_105.5 == pytest.approx(said, rel=0.01)
-
-
-def trace_of(path: Path) -> str:
-    """Write a trace of requests of 200 prompt and 20 output tokens on average."""
-    rows = [f"2023-11-16 18:00:0{at},{prompt},20" for at, prompt in enumerate((100, 300))]
-    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
-    return str(path)
-
-
-def test_without_a_sweep_the_mean_request_is_that_of_the_load(tmp_path: Path) -> None:
-    path = trace_of(tmp_path / "trace.csv")
-    replayed = config_of(load={"trace": path, "length_scale": 2.0})
-    assert mean_request(replayed) == Lengths(400, 40)
-    drawn = mean_request(config_of())
-    assert drawn.prompt_tokens == pytest.approx(1155, rel=0.03)
-    assert drawn.output_tokens == pytest.approx(211, rel=0.03)
-
-
-def test_a_sweep_that_gives_no_lengths_is_simulated_with_those_of_the_load(tmp_path: Path) -> None:
-    drawn = swept_as_load(config_of(frontier={"sweep": {"clocks": 3}}))
-    assert drawn.frontier.sweep is not None
-    assert drawn.frontier.sweep.clocks == 3
-    assert mean_request(drawn).prompt_tokens == pytest.approx(1155, rel=0.03)
-    assert mean_request(drawn).output_tokens == pytest.approx(211, rel=0.03)
-    load = {"trace": trace_of(tmp_path / "trace.csv"), "length_scale": 2.0}
-    assert mean_request(swept_as_load(config_of(frontier={"sweep": {}}, load=load))) == Lengths(
-        400, 40
-    )
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ({"prompt_tokens": 128, "output_tokens": 64}, Lengths(128, 64)),
-        ({"prompt_tokens": 500}, Lengths(500, 64)),
-        ({"output_tokens": 500}, Lengths(128, 500)),
-    ],
-)
-def test_a_sweep_that_gives_lengths_means_them(given: dict[str, int], meant: Lengths) -> None:
-    config = config_of(frontier={"sweep": given})
-    assert mean_request(swept_as_load(config)) == meant
-
-
-def test_a_sweep_of_the_loads_lengths_takes_no_model_that_the_load_fits_for_too_small() -> None:
-    model = {"name": "gemma-3-27b", "max_model_len": 160}
-    check_config(config_of(model=model, frontier={"sweep": {}}))
-
-
-@pytest.mark.parametrize(
-    ("given", "is_told"),
-    [
-        ({}, False),
-        ({"prompt_tokens": 200, "output_tokens": 20}, False),
-        ({"prompt_tokens": 101, "output_tokens": 29}, False),
-        ({"prompt_tokens": 99, "output_tokens": 20}, True),
-        ({"prompt_tokens": 200, "output_tokens": 31}, True),
-    ],
-)
-def test_a_sweep_of_requests_that_are_not_the_loads_is_told_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: dict[str, int], is_told: bool
-) -> None:
-    load = {"trace": trace_of(tmp_path / "trace.csv")}
-    warn_of_lengths(config_of(frontier={"sweep": given}, load=load))
-    said = (
-        "steppe: warning: frontier.sweep: the points and load.utilisation are those of requests of "
-        f"{given.get('prompt_tokens')} prompt and {given.get('output_tokens')} output tokens, the "
-        "load's have 200 and 20 on average\n"
-    )
-    assert capsys.readouterr().err == (said if is_told else "")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +64,13 @@ def test_what_cannot_be_simulated_is_no_valid_config(
         assert result.exit_code == 2, result.output
         assert result.stderr.startswith(f"steppe: {problem}")
         assert result.stderr.count("\n") == 1
+
+
+def test_a_modelled_frontier_has_the_batch_limits_of_the_sweep() -> None:
+    sweep = {"prompt_tokens": 144, "output_tokens": 26, "batch_limits": [4, 12]}
+    config = config_of(frontier={"sweep": sweep})
+    frontier = frontier_for(config, simulated_fleet(config).kind)
+    assert {point.batch_limit for point in frontier.candidates} == {4, 12}
 
 
 def test_a_live_sweep_of_requests_that_the_model_does_not_take_is_no_valid_config() -> None:

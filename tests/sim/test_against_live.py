@@ -16,13 +16,13 @@ import pytest
 from steppe.config import EmulatedSection, RunConfig, load_config
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.power.budget import budget_from_config
+from steppe.report.record_folder import RunRecord, read_run
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
-from steppe.report.run import RunRecord, read_run
 from steppe.report.tracking import track
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import SimulatedArrival
-from steppe.sim.run import simulate
+from steppe.sim.run import run_scenario
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -117,7 +117,9 @@ def simulate_again(config: RunConfig, live: RunRecord) -> tuple[Notes, RunTotals
     budget = budget_from_config(config.power, config.site, started_s=-begun_s)
     duration_s = len(live.ticks) * PERIOD_S + 1.5 * PERIOD_S
     notes = Notes()
-    return notes, simulate(replace(scenario, budget=budget, duration_s=duration_s), PERIOD_S, notes)
+    return notes, run_scenario(
+        replace(scenario, budget=budget, duration_s=duration_s), PERIOD_S, notes
+    )
 
 
 def test_tokens_joules_and_tracking_are_within_three_percent(tmp_path: Path) -> None:

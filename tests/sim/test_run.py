@@ -16,7 +16,7 @@ from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
 from steppe.sim.points import Lengths, modelled_frontier
 from steppe.sim.request import SimulatedArrival
-from steppe.sim.run import Failure, Scenario, simulate
+from steppe.sim.run import Failure, Scenario, run_scenario
 
 REPLICAS, LONG_S = 4, 120.0
 ENOUGH_W = 400.0
@@ -69,7 +69,7 @@ def scenario(config: RunConfig, arrivals: tuple[SimulatedArrival, ...]) -> Scena
 
 def run(made: Scenario) -> tuple[Notes, RunTotals]:
     notes = Notes()
-    return notes, simulate(made, 1.0, notes)
+    return notes, run_scenario(made, 1.0, notes)
 
 
 @pytest.fixture(scope="module")
@@ -195,18 +195,6 @@ def test_a_shortage_is_written_down_before_it_is_here(tmp_path: Path) -> None:
     assert floors[20].begins_in_s == pytest.approx(40.0, abs=5.0)
     assert floors[20].ends_in_s is None
     assert floors[100].begins_in_s == 0.0
-
-
-def test_a_budget_below_the_sleeping_fleet_is_told_of_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    notes, _ = run(scenario(config_of(20.0), ()))
-    floor, demand = notes.ticks[0].shortages
-    assert caplog.messages == [
-        f"0:02: budget {floor.short_w:.1f} W short of the sleeping fleet, no end in the forecast",
-        f"0:02: budget {demand.short_w:.1f} W short of the demand at the SLO, "
-        "no end in the forecast",
-    ]
 
 
 def test_waking_takes_its_time_and_its_joules() -> None:

@@ -11,7 +11,9 @@ from steppe.config import RunConfig, load_config, shipped_config, shipped_runs
 from steppe.errors import UsageError
 from steppe.options import GivenPath
 from steppe.outputs import write_whole
-from steppe.run.check_inputs import check_config, warn_of_early_end
+from steppe.run.check_inputs import check_config
+from steppe.run.check_supply import warn_of_early_end
+from steppe.run.warnings import warn_on_stderr
 
 
 @click.group("config", epilog="Example: steppe config validate configs/demo.yaml")
@@ -25,7 +27,7 @@ def config_group() -> None:
 def validate_command(file: Path, as_json: bool) -> None:
     """Check FILE and the files it names; exit code 2 and one line if something is wrong."""
     config = load_config(file)
-    warn_of_early_end(config.power, check_config(config), config.sim.duration_s)
+    warn_of_early_end(config.power, check_config(config), config.sim.duration_s, warn_on_stderr)
     click.echo(config.model_dump_json() if as_json else f"{file}: ok")
 
 

@@ -16,11 +16,12 @@ from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.power.budget import budget_from_config
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
-from steppe.report.recorder import summary_text
-from steppe.run.check_inputs import warn_of_early_end
+from steppe.report.record_folder import summary_text
+from steppe.run.check_supply import warn_of_early_end
 from steppe.run.fleet_frontier import find_frontier
 from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
+from steppe.run.warnings import warn_on_stderr
 
 
 @click.command(
@@ -39,7 +40,7 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     console = Console(stderr=as_json)
     settings = load_config(config)
     budget = budget_from_config(settings.power, settings.site)
-    warn_of_early_end(settings.power, budget, duration or math.inf)
+    warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
             frontier = find_frontier(driver, settings, console)

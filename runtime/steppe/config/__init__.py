@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ __all__ = [
     "WindSupply",
     "ZeusdSection",
     "load_config",
+    "parse_config",
     "shipped_config",
     "shipped_runs",
 ]
@@ -138,12 +140,25 @@ def load_config(path: Path) -> RunConfig:
         ConfigError: The file is missing or malformed, has an unknown key or a key twice, or a
             value is out of range. The message is one line and names the key.
     """
-    values = read_mapping(path)
+    return parse_config(read_mapping(path), str(path), path.parent)
+
+
+def parse_config(values: Mapping[str, Any], source: str, folder: Path) -> RunConfig:
+    """Return the run configuration of these values.
+
+    Args:
+        values: What a YAML file would hold.
+        source: Name of the source, which an error begins with.
+        folder: Relative paths are relative to it.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is out of range.
+    """
     try:
-        config = RunConfig.model_validate(values)
+        config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_mistake(error, RunConfig)}") from error
-    return _resolve_paths(config, path.parent)
+        raise ConfigError(f"{source}: {first_mistake(error, RunConfig)}") from error
+    return _resolve_paths(config, folder)
 
 
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from steppe.report.latency import Percentiles
 from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
-from steppe.report.run import FIGURE_FILE, RECORD_FILE, REQUESTS_FILE, SUMMARY_FILE
+from steppe.report.record_folder import FIGURE_FILE, RECORD_FILE, REQUESTS_FILE, SUMMARY_FILE
 from steppe.report.shortages import WORDS
 from steppe.report.summary import Summary
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from steppe.power.battery import Charge
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
-from steppe.report.shortages import first_to_tell, shortage_text
+from steppe.report.shortages import first_shortage, shortage_text
 
 WIDEST = 100
 MOST_REPLICAS = 8
@@ -103,7 +103,7 @@ def plain_head(so_far: RunSoFar) -> str:
 
 def plain_line(record: TickRecord) -> str:
     """Return one tick as one line, for output that is not a terminal."""
-    shortage = first_to_tell(record.shortages)
+    shortage = first_shortage(record.shortages)
     return (
         f"{span(record.t_s)}"
         f"  supply {quantity(record.supply_w, 'W')}{' (stale)' if record.stale else ''}"
@@ -256,7 +256,7 @@ def _output(latest: TickRecord, history: Sequence[TickRecord], so_far: RunSoFar)
 
 def _shortage(latest: TickRecord) -> tuple[Text, ...]:
     """Return the line about what the budget is not enough for; none when it is enough."""
-    shortage = first_to_tell(latest.shortages)
+    shortage = first_shortage(latest.shortages)
     if shortage is None:
         return ()
     return (Text(f" {shortage_text(shortage)}", style="red" if shortage.is_here else "yellow"),)

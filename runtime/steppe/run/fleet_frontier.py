@@ -10,6 +10,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.run.check_slo import check_slo
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.quick_sweep import sweep_fleet
+from steppe.run.warnings import warn_on_stderr
 
 
 def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> Frontier:
@@ -24,7 +25,7 @@ def find_frontier(driver: FleetDriver, config: RunConfig, console: Console) -> F
         frontier = configured_frontier(config, gpus)
     else:
         frontier = _measured(driver, config, console)
-    check_slo(config, frontier)
+    check_slo(config, frontier, warn_on_stderr)
     return frontier
 
 

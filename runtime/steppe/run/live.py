@@ -25,7 +25,7 @@ from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.models.store import get_model
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
-from steppe.report.recorder import Recorder
+from steppe.report.record_folder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
@@ -124,7 +124,7 @@ class LiveRun:
             model, each = self._plan.config.model.name, self._plan.config.fleet.gpus_per_replica
             subject = FrontierSubject(model, ", ".join(sorted(cards)), each)
             written = partial(write_frontier, frontier, subject=subject)
-            self._recorder.leave("frontier.yaml", written)
+            self._recorder.add_file("frontier.yaml", written)
         self._driver.begin(frontier)
         before = handle(self.stop)
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from steppe.measure.sweep.store import RESULTS_FILE, read_results
 from steppe.outputs import OutPath, refuse_unwritable
-from steppe.report.recorder import refuse_full_folder
+from steppe.report.record_folder import refuse_full_folder
 
 
 class NewFolder(OutPath):

@@ -1,27 +1,22 @@
-"""The fleet of a simulation, and the requests that its configuration speaks of."""
+"""The fleet of a simulation and its frontier."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import click
 import numpy as np
 
-from steppe.config import EngineSection, ModelledSection, RunConfig
+from steppe.config import EngineSection, RunConfig
 from steppe.errors import ConfigError
-from steppe.load import arrivals as loads
-from steppe.load.arrivals import LengthLimits
-from steppe.load.synthetic import AZURE_LENGTHS
-from steppe.load.traces import read_trace
-from steppe.roofline.files import read_longest_context
+from steppe.frontier.pareto import Frontier
+from steppe.run.frontier_subject import configured_frontier
+from steppe.run.simulated_load import longest_context, mean_request
+from steppe.run.warnings import Warn
 from steppe.sim.build import fleet_of, kind_of, modelled_replica
+from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.fleet import FleetSettings
-from steppe.sim.points import Lengths
+from steppe.sim.points import modelled_frontier
 
-DRAWS = 20_000
-"""Synthetic requests whose mean is taken."""
-FAR_SHARE = 0.5
-"""Lengths of a sweep that differ from the load's by more than this are told of."""
+DENSE_CLOCKS = 20
+"""Clock limits of a modelled frontier, as many as a live sweep offers."""
 
 
 def simulated_fleet(config: RunConfig) -> FleetSettings:
@@ -46,12 +41,12 @@ def check_sweep(config: RunConfig) -> None:
     """Refuse a sweep that the engines cannot take.
 
     Raises:
-        ConfigError: The model is not made for its requests, or a batch limit is too large.
+        ConfigError: A request is longer than the model's context, or a batch limit is too large.
     """
     sweep, most = config.frontier.sweep, config.engine.max_batch_limit
     if sweep is None:
         return
-    longest, whole = sweep.prompt_tokens + sweep.output_tokens, _longest_context(config)
+    longest, whole = sweep.prompt_tokens + sweep.output_tokens, longest_context(config)
     if whole is not None and longest > whole:
         raise ConfigError(
             f"frontier.sweep: asked for requests of {longest} tokens ({sweep.prompt_tokens} in, "
@@ -64,89 +59,26 @@ def check_sweep(config: RunConfig) -> None:
         )
 
 
-def mean_request(config: RunConfig) -> Lengths:
-    """Return the mean request: that of the sweep, or of the load where there is no sweep.
-
-    Raises:
-        TraceError: The request trace cannot be read.
-    """
-    sweep = config.frontier.sweep
-    if sweep is not None:
-        return Lengths(sweep.prompt_tokens, sweep.output_tokens)
-    return _load_request(config)
-
-
-def _load_request(config: RunConfig) -> Lengths:
-    load, limits = config.load, length_limits(config)
-    if load.trace == "synthetic":
-        rng = np.random.default_rng(0)
-        drawn = AZURE_LENGTHS.draw(rng, DRAWS, load.length_scale, limits)
-    else:
-        scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
-        drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
-    return Lengths(*drawn.mean(axis=0).tolist())
-
-
-def swept_as_load(config: RunConfig) -> RunConfig:
-    """Return the configuration with a sweep of the load's mean request, unless it gives lengths.
-
-    Raises:
-        TraceError: The request trace cannot be read.
-    """
-    sweep = config.frontier.sweep
-    if sweep is None or sweep.gives_lengths:
-        return config
-    mean = _load_request(config)
-    prompt, output = (max(1, round(tokens)) for tokens in (mean.prompt_tokens, mean.output_tokens))
-    swept = sweep.model_copy(update={"prompt_tokens": prompt, "output_tokens": output})
-    frontier = config.frontier.model_copy(update={"sweep": swept})
-    return config.model_copy(update={"frontier": frontier})
-
-
-def warn_of_lengths(config: RunConfig) -> None:
-    """Say in one line on stderr when a sweep gives lengths that are far from the load's.
-
-    Raises:
-        TraceError: The request trace cannot be read.
-    """
-    sweep = config.frontier.sweep
-    if sweep is None or not sweep.gives_lengths:
-        return
-    mean = _load_request(config)
-    if (
-        abs(sweep.prompt_tokens - mean.prompt_tokens) > FAR_SHARE * mean.prompt_tokens
-        or abs(sweep.output_tokens - mean.output_tokens) > FAR_SHARE * mean.output_tokens
-    ):
-        click.echo(
-            "steppe: warning: frontier.sweep: the points and load.utilisation are those of "
-            f"requests of {sweep.prompt_tokens} prompt and {sweep.output_tokens} output tokens, "
-            f"the load's have {mean.prompt_tokens:.0f} and {mean.output_tokens:.0f} on average",
-            err=True,
-        )
-
-
-def warn_of_args(engine: EngineSection) -> None:
-    """Say in one line on stderr which arguments of a live engine a simulation goes without."""
+def warn_of_args(engine: EngineSection, warn: Warn) -> None:
+    """Warn of arguments of a live engine that a simulation ignores."""
     if engine.args:
         keys = ", ".join(sorted(engine.args))
-        click.echo(
-            f"steppe: warning: engine.args: only a live engine takes {keys}; "
-            "a simulation goes without",
-            err=True,
-        )
+        warn(f"engine.args: only a live engine takes {keys}; a simulation goes without")
 
 
-def length_limits(config: RunConfig) -> LengthLimits:
-    """Return limits under which prompt and output fit the model together."""
-    whole = _longest_context(config)
-    if whole is None:
-        return loads.UNLIMITED
-    return LengthLimits(max(1, whole // 2), max(1, whole // 4))
+def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
+    """Read the frontier from its file, or compute what a sweep would have measured.
 
-
-def _longest_context(config: RunConfig) -> int | None:
-    """Return how many tokens the model takes, prompt and output; None where it is not said."""
-    whole = config.model.max_model_len
-    if whole is None and isinstance(config.device, ModelledSection):
-        return read_longest_context(config.model.name)
-    return whole
+    Raises:
+        ConfigError: The file does not fit the engines, the model or the GPU.
+    """
+    if config.frontier.file is not None:
+        return configured_frontier(config).unlimited_at(kind.full_clock_mhz)
+    assert config.frontier.sweep is not None, "the config has exactly one of the two"
+    sweep, largest = config.frontier.sweep, config.engine.max_batch_limit
+    full_mhz = kind.full_clock_mhz
+    lowest_mhz = max(kind.lowest_clock_mhz, round(sweep.lowest_clock_share * full_mhz))
+    clocks_mhz = np.linspace(lowest_mhz, full_mhz, DENSE_CLOCKS).round().astype(int)
+    dense = sorted({max(1, round(largest * 0.75**i)) for i in range(20)})
+    batch_limits = sweep.batch_limits or dense
+    return modelled_frontier(kind, clocks_mhz.tolist(), batch_limits, mean_request(config))

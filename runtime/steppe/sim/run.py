@@ -13,7 +13,6 @@ from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
-from steppe.report.shortage_log import ShortageLog
 from steppe.report.shortages import shortage_ticks
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
@@ -26,7 +25,7 @@ METER_LAG_S = 0.05
 
 
 class RunWriter(Protocol):
-    """Takes what a run writes down, as `report.recorder.Recorder` does."""
+    """Takes what a run writes down, as `report.record_folder.Recorder` does."""
 
     def tick(self, record: TickRecord) -> None:
         """Take one tick."""
@@ -77,7 +76,7 @@ class Scenario:
     points: ShortagePoints | None = None
 
 
-def simulate(scenario: Scenario, period_s: float, journal: RunWriter) -> RunTotals:
+def run_scenario(scenario: Scenario, period_s: float, journal: RunWriter) -> RunTotals:
     """Run a scenario in virtual time and write it down.
 
     As live, the first tick sets the first limits and the second is the first to be written
@@ -119,7 +118,6 @@ class _Run:
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         points, forecast = scenario.points, scenario.budget.forecast
         self._lookout = None if points is None else ShortageMonitor(points, forecast)
-        self._shortage_log = ShortageLog()
         self._budget = scenario.budget
         self._last_s = 0.0
         self._last_budget_w: float | None = None
@@ -143,7 +141,6 @@ class _Run:
         if self._last_budget_w is not None:
             window_s = now_s - self._last_s
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
-            self._shortage_log.note(record.shortages, now_s)
             self._journal.tick(record)
         self._last_s, self._last_budget_w = now_s, self.fleet.budget.gpu_budget_w
         self._expect_tick()

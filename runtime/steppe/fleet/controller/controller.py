@@ -24,8 +24,7 @@ from steppe.fleet.messages import Placement, ReplicaReport, mean_draw_w
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
-from steppe.report.shortage_log import ShortageLog
-from steppe.report.shortages import shortage_ticks
+from steppe.report.shortages import ShortageLog, shortage_ticks
 
 PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""

@@ -1,0 +1,280 @@
+"""A record folder: written line by line while a run goes, and read back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import orjson
+
+from steppe.errors import UsageError
+from steppe.power.battery import Charge
+from steppe.report.figures import run_figure
+from steppe.report.records import (
+    ReplicaTick,
+    RequestRecord,
+    RunTotals,
+    ShortageTick,
+    Slo,
+    TickRecord,
+)
+from steppe.report.summary import Summary, summarise
+
+Record = TypeVar("Record")
+
+RECORD_FILE = "record.jsonl"
+REQUESTS_FILE = "requests.jsonl"
+SUMMARY_FILE = "summary.json"
+FIGURE_FILE = "figure.png"
+FRONTIER_FILE = "frontier.yaml"
+
+_log = logging.getLogger(__name__)
+
+
+def refuse_full_folder(folder: Path) -> None:
+    """Check, before a run starts, that it could be recorded in a folder.
+
+    Raises:
+        UsageError: The folder holds something, or is not a folder.
+    """
+    try:
+        is_full = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
+    if is_full:
+        raise UsageError(f"{folder}: asked for a new or empty folder, found a full one")
+
+
+class Recorder:
+    """Writes `record.jsonl` and `requests.jsonl` line by line; a context manager.
+
+    Every line leaves the process at once, so a crash loses at most the last one, and memory
+    does not grow with the run. `finish` adds `summary.json` and `figure.png`. Lines that do not
+    fit a full disk are left out with a warning and counted in the summary; the run goes on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folder and its two files.
+
+        Args:
+            folder: Where to record; must not exist or must be empty.
+
+        Raises:
+            UsageError: The folder holds something, or cannot be written.
+        """
+        self._folder = folder
+        refuse_full_folder(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._ticks = JsonLines(folder / RECORD_FILE)
+            self._requests = JsonLines(folder / REQUESTS_FILE)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def tick(self, record: TickRecord) -> None:
+        """Write one tick."""
+        self._ticks.write(record)
+
+    def request(self, record: RequestRecord) -> None:
+        """Write one request that has ended."""
+        self._requests.write(record)
+
+    def add_file(self, name: str, write: Callable[[Path], object]) -> None:
+        """Add a file that `write` writes; if that fails, warn and leave no part of it."""
+        path = self._folder / name
+        try:
+            write(path)
+        except OSError as error:
+            _log.warning("%s: cannot be written: %s", path, error.strerror)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def finish(self, totals: RunTotals, slo: Slo) -> Summary:
+        """Sum up the lines, and write the summary and the figure.
+
+        Returns:
+            What `summary.json` holds.
+        """
+        self.close()
+        ticks, lost = read_ticks(self._folder), self._ticks.lost + self._requests.lost
+        whole = replace(totals, lost_lines=lost)
+        summary = summarise(ticks, each_request(self._folder), whole, slo)
+        self.conclude(ticks, summary)
+        return summary
+
+    def conclude(self, ticks: Sequence[TickRecord], summary: Summary) -> None:
+        """Write a summary and the figure of these ticks."""
+        text = summary_text(summary)
+        self.add_file(SUMMARY_FILE, lambda path: path.write_text(text))
+        self.add_file(FIGURE_FILE, lambda path: run_figure(ticks, summary, path))
+
+    def close(self) -> None:
+        """Close the two files; closing twice is harmless."""
+        self._ticks.close()
+        self._requests.close()
+
+
+def summary_text(summary: Summary) -> str:
+    """Return a summary as one JSON document."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(summary, option=options).decode()
+
+
+class JsonLines:
+    """A new file of records, one a line, each on disk at once.
+
+    A line that cannot be written, as on a full disk, is counted and left out as a whole; later
+    lines are still written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the file.
+
+        Raises:
+            OSError: It exists already, or cannot be created.
+        """
+        self._path, self._file = path, path.open("xb", buffering=0)
+        self._end = 0
+        self.lost = 0
+        """Lines that could not be written."""
+
+    def write(self, record: TickRecord | RequestRecord) -> None:
+        """Write a line, or count it as lost and warn at the first."""
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+        try:
+            self._cut()
+            left = memoryview(line)
+            while left:
+                left = left[self._file.write(left) :]
+            self._end += len(line)
+        except OSError as error:
+            self.lost += 1
+            if self.lost == 1:
+                _log.warning("%s: lines are lost: %s", self._path, error.strerror)
+            with contextlib.suppress(OSError):
+                self._cut()
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def _cut(self) -> None:
+        """Remove the begin of a line whose end could not be written."""
+        if self._file.tell() != self._end:
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A record folder, read back.
+
+    Attributes:
+        ticks: One record a tick, in time.
+        requests: One record a request, in the order they ended.
+        summary: What the run achieved; None if it never finished.
+    """
+
+    ticks: tuple[TickRecord, ...]
+    requests: tuple[RequestRecord, ...]
+    summary: Summary | None
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a record folder, including one of a run that broke off.
+
+    Raises:
+        UsageError: A file is missing, or a line is not a record; the message names it.
+    """
+    summary_path = folder / SUMMARY_FILE
+    summary = _parsed(summary_path.read_bytes(), summary_path) if summary_path.is_file() else None
+    return RunRecord(
+        ticks=read_ticks(folder),
+        requests=read_requests(folder),
+        summary=cast("Summary | None", summary),
+    )
+
+
+def read_ticks(folder: Path) -> tuple[TickRecord, ...]:
+    """Read the ticks of a record folder.
+
+    Raises:
+        UsageError: The file is missing, or a line is not a tick.
+    """
+    return tuple(_records(folder / RECORD_FILE, _tick))
+
+
+def read_requests(folder: Path) -> tuple[RequestRecord, ...]:
+    """Read the requests of a record folder.
+
+    Raises:
+        UsageError: The file is missing, or a line is not a request.
+    """
+    return tuple(each_request(folder))
+
+
+def each_request(folder: Path) -> Iterator[RequestRecord]:
+    """Read the requests of a record folder one by one: a long run has more than fit in memory.
+
+    Raises:
+        UsageError: The file is missing, or a line is not a request.
+    """
+    return _records(folder / REQUESTS_FILE, lambda values: RequestRecord(**values))
+
+
+def _tick(values: dict[str, Any]) -> TickRecord:
+    replicas = tuple(ReplicaTick(**replica) for replica in values.pop("replicas"))
+    # Older record folders lack these fields.
+    shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
+    battery = values.pop("battery", None)
+    charge = None if battery is None else Charge(**battery)
+    return TickRecord(**values, shortages=shortages, battery=charge, replicas=replicas)
+
+
+def _records(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
+    """Read the complete lines; a crash may have cut the last one short."""
+    for number, line in enumerate(_lines(path), start=1):
+        place = f"{path}: line {number}"
+        values = _parsed(line, place)
+        try:
+            record = record_of(values)
+        except (TypeError, KeyError) as error:
+            raise UsageError(f"{place}: not a record of this file: {error}") from error
+        yield record
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
+def _parsed(text: bytes, place: Path | str) -> dict[str, Any]:
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"{place}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{place}: asked for a mapping, found {type(values).__name__}")
+    return values

@@ -1,0 +1,188 @@
+"""The requests of a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from steppe.config import ModelledSection, RunConfig
+from steppe.load import arrivals as loads
+from steppe.load.arrivals import LengthLimits, offered_rate
+from steppe.load.synthetic import AZURE_LENGTHS, DailyEnvelope, SyntheticLoad
+from steppe.load.traces import read_trace
+from steppe.roofline.files import read_longest_context
+from steppe.run.warnings import Warn
+from steppe.sim.points import Lengths
+from steppe.sim.request import SimulatedArrival
+
+DAY_S = 86_400.0
+DRAWS = 20_000
+"""Synthetic requests whose mean is taken."""
+FAR_SHARE = 0.5
+"""Sweep lengths that differ from those of the load by more than this share cause a warning."""
+QUIET_SHARE = 0.1
+"""A trace that leaves more than this share of a run without requests causes a warning."""
+
+
+def longest_context(config: RunConfig) -> int | None:
+    """Return how many tokens the model takes, prompt and output; None if unknown."""
+    whole = config.model.max_model_len
+    if whole is None and isinstance(config.device, ModelledSection):
+        return read_longest_context(config.model.name)
+    return whole
+
+
+def length_limits(config: RunConfig) -> LengthLimits:
+    """Return limits under which prompt and output fit the model together."""
+    whole = longest_context(config)
+    if whole is None:
+        return loads.UNLIMITED
+    return LengthLimits(max(1, whole // 2), max(1, whole // 4))
+
+
+def mean_request(config: RunConfig) -> Lengths:
+    """Return the mean request: that of the sweep, or of the load if there is no sweep.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    sweep = config.frontier.sweep
+    if sweep is not None:
+        return Lengths(sweep.prompt_tokens, sweep.output_tokens)
+    return _mean_of_load(config)
+
+
+def with_lengths_of_load(config: RunConfig) -> RunConfig:
+    """Return the configuration with a sweep of the load's mean request, unless it gives lengths.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    sweep = config.frontier.sweep
+    if sweep is None or sweep.gives_lengths:
+        return config
+    mean = _mean_of_load(config)
+    prompt, output = (max(1, round(tokens)) for tokens in (mean.prompt_tokens, mean.output_tokens))
+    swept = sweep.model_copy(update={"prompt_tokens": prompt, "output_tokens": output})
+    frontier = config.frontier.model_copy(update={"sweep": swept})
+    return config.model_copy(update={"frontier": frontier})
+
+
+def warn_of_lengths(config: RunConfig, warn: Warn) -> None:
+    """Warn if a sweep gives lengths that are far from those of the load.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
+    sweep = config.frontier.sweep
+    if sweep is None or not sweep.gives_lengths:
+        return
+    mean = _mean_of_load(config)
+    if (
+        abs(sweep.prompt_tokens - mean.prompt_tokens) > FAR_SHARE * mean.prompt_tokens
+        or abs(sweep.output_tokens - mean.output_tokens) > FAR_SHARE * mean.output_tokens
+    ):
+        warn(
+            "frontier.sweep: the points and load.utilisation are those of requests of "
+            f"{sweep.prompt_tokens} prompt and {sweep.output_tokens} output tokens, the load's "
+            f"have {mean.prompt_tokens:.0f} and {mean.output_tokens:.0f} on average"
+        )
+
+
+def arrivals_for(
+    config: RunConfig, capacity_tps: float, warn: Warn = lambda _: None
+) -> tuple[SimulatedArrival, ...]:
+    """Return the requests of a run; there may be none.
+
+    Args:
+        config: The configuration.
+        capacity_tps: Output tokens/s of the whole fleet at full power.
+        warn: Takes what differs from the recorded trace.
+
+    Raises:
+        TraceError: The trace cannot be read, or has no rate to scale.
+    """
+    load, rng = config.load, np.random.default_rng(config.load.seed)
+    if load.trace == "synthetic":
+        arrivals = _synthetic(config, capacity_tps, rng)
+    else:
+        arrivals = _replayed(config, capacity_tps, warn)
+    shares = np.array(
+        [load.priorities.interactive, load.priorities.standard, load.priorities.deferrable]
+    )
+    ranks = rng.choice(len(shares), size=len(arrivals), p=shares / shares.sum()).tolist()
+    return tuple(
+        SimulatedArrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
+        for a, rank in zip(arrivals, ranks, strict=True)
+    )
+
+
+def _mean_of_load(config: RunConfig) -> Lengths:
+    load, limits = config.load, length_limits(config)
+    if load.trace == "synthetic":
+        rng = np.random.default_rng(0)
+        drawn = AZURE_LENGTHS.draw(rng, DRAWS, load.length_scale, limits)
+    else:
+        scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
+        drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
+    return Lengths(*drawn.mean(axis=0).tolist())
+
+
+def _synthetic(
+    config: RunConfig, capacity_tps: float, rng: np.random.Generator
+) -> tuple[loads.Arrival, ...]:
+    load, limits = config.load, length_limits(config)
+    synthetic = SyntheticLoad(envelope=_envelope(config))
+    mean_tokens = synthetic.lengths.mean_output_tokens(load.length_scale, limits)
+    offered_rps = offered_rate(capacity_tps, load.utilisation, mean_tokens)
+    return synthetic.generate(
+        rng,
+        rate_rps=load.rate_rps or offered_rps,
+        duration_s=config.sim.duration_s,
+        length_scale=load.length_scale,
+        limits=limits,
+    )
+
+
+def _replayed(config: RunConfig, capacity_tps: float, warn: Warn) -> tuple[loads.Arrival, ...]:
+    load, duration_s, path = config.load, config.sim.duration_s, Path(config.load.trace)
+    recorded, limits = read_trace(path), length_limits(config)
+    scaled = loads.scale_lengths(recorded, load.length_scale, limits)
+    offered_rps = offered_rate(capacity_tps, load.utilisation, loads.mean_output_tokens(scaled))
+    rate_rps = load.rate_rps or offered_rps
+    at_rate = loads.at_rate(scaled, rate_rps, path)
+    played = loads.until(at_rate, duration_s)
+    unclipped = loads.scale_lengths(recorded[: len(played)], load.length_scale, loads.UNLIMITED)
+    _warn_of_clipped(unclipped, limits, path, warn)
+    ends_s, span_s = at_rate[-1].at_s, recorded[-1].at_s - recorded[0].at_s
+    if span_s > 0 and ends_s < (1 - QUIET_SHARE) * duration_s:
+        warn(
+            f"load.trace: {path} is played at {rate_rps:.4g} requests/s, its own rate is "
+            f"{(len(recorded) - 1) / span_s:.4g}: it ends {ends_s:.4g} s into a run of "
+            f"{duration_s:g} s"
+        )
+    return played
+
+
+def _warn_of_clipped(
+    unclipped: Sequence[loads.Arrival], limits: LengthLimits, path: Path, warn: Warn
+) -> None:
+    clipped = sum(limits.clip(arrival) != arrival for arrival in unclipped)
+    if clipped:
+        warn(
+            f"load.trace: {clipped} of {len(unclipped)} requests of {path} are cut to what the "
+            f"model takes, at most {limits.prompt_tokens} prompt and {limits.output_tokens} output "
+            "tokens"
+        )
+
+
+def _envelope(config: RunConfig) -> DailyEnvelope:
+    """Return the daily swing in run time: a day lasts 24 h over the speed-up."""
+    power, load = config.power, config.load
+    start = power.start or datetime(2000, 1, 1)
+    begin_hour = start.hour + start.minute / 60 + start.second / 3600
+    until_peak_s = (load.daily_peak_hour - begin_hour) % 24 * 3600
+    return DailyEnvelope(load.daily_depth, until_peak_s / power.speedup, DAY_S / power.speedup)
