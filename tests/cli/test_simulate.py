@@ -162,7 +162,7 @@ def test_a_shortage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     floor, demand = read_run(tmp_path / "run").ticks[0].shortages
     assert caplog.messages == [
         f"0:02: budget {floor.short_w:.1f} W short of the sleeping fleet, no end in the forecast",
-        f"0:02: budget {demand.short_w:.1f} W short of the demand at the SLO, "
+        f"0:02: budget {demand.short_w:.0f} W short of the demand at the SLO, "
         "no end in the forecast",
     ]
 
