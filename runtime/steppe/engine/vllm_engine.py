@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
@@ -221,12 +221,41 @@ def _parse(settings: EngineSettings) -> Any:
         "dtype": cpu_dtype() if is_cpu_build() else None,
         **settings.args,
     }
-    command_line = as_flags(values)
     parser = make_arg_parser(FlexibleArgumentParser())
+    parser.error = _refuse  # by itself it prints its usage and ends the process
     try:
-        return parser.parse_args(command_line)
-    except SystemExit as error:
-        raise EngineError(f"vLLM refused its arguments: {' '.join(command_line)}") from error
+        arguments = parser.parse_args(as_flags(values))
+        _check_parsers(arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"vLLM refused its arguments: {error.args[0]}") from error
+    return arguments
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def _check_parsers(arguments: Any) -> None:
+    """Load the plugins and check the parsers of tool calls and reasoning, as `vllm serve` does.
+
+    Raises:
+        KeyError: vLLM has no parser of that name.
+        TypeError: One argument needs another.
+        ValueError: A value is out of range.
+    """
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.entrypoints.launchers.launcher import validate_api_server_args
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    if arguments.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(arguments.tool_parser_plugin)
+    if arguments.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
+    if arguments.reasoning_parser:  # vLLM copies it only when the engine starts
+        arguments.structured_outputs_config.reasoning_parser = arguments.reasoning_parser
+    validate_parsed_serve_args(arguments)
+    validate_api_server_args(arguments)
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
