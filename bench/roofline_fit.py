@@ -22,10 +22,10 @@ from steppe.roofline.coefficients import Coefficients
 from steppe.roofline.gpu_spec import ClockCurve, GpuSpec, Sharding
 from steppe.roofline.host import Host
 from steppe.roofline.residual_model import MOST_RESIDUAL, Context, Floats, Residual, features_of
-from steppe.roofline.saturation import held_sequences, steady_state
+from steppe.roofline.saturation import running_sequences, steady_state
 from steppe.roofline.step_costs import StepLaw
 from steppe.roofline.step_rates import step_rates
-from steppe.roofline.turnover import ENDLESS, Turnover
+from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
 
 ERROR = 0.07
 """Error that counts as usual, as a logarithm."""
@@ -67,7 +67,7 @@ class MeasuredRun:
     fitted: bool
     host: Host
     data_parallel: bool = False
-    turnover: Turnover = ENDLESS
+    turnover: RunProgress = STEADY_SERVICE
 
 
 def stacked(values: Sequence[Any]) -> Any:
@@ -147,7 +147,7 @@ class RooflineFit:
         output: Any = self._output
         rates = step_rates(self._model, self._gpu, self._sharding, fitted, self._host)
         each = self._model.sequence_bytes(prompt + self._turnover.decoded * output)
-        held: Any = held_sequences(self._model, self._gpu, self._sharding, batch, each)
+        held: Any = running_sequences(self._model, self._gpu, self._sharding, batch, each)
         state = steady_state(rates, held, prompt, output, self._turnover)
         law = StepLaw.of(self._gpu, fitted, self.curve)
         decode: Any = law.regulated(state.decode, 1.0)
@@ -215,7 +215,7 @@ def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:
     """Return where a run stands among others."""
     context = prompt_tokens[run.task] + run.turnover.decoded * run.output_tokens
     each = run.model.sequence_bytes(context)
-    held = held_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
+    held = running_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
     return Context(run.model, run.gpu, run.gpus, held, context, run.host, run.data_parallel)
 
 

@@ -13,7 +13,7 @@ from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.files import read_gpu_spec, read_model_shape
 from steppe.roofline.gpu_spec import GpuSpec
 from steppe.roofline.host import Host
-from steppe.roofline.turnover import Turnover
+from steppe.roofline.turnover import RunProgress
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0
@@ -163,6 +163,6 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         fitted=not slow or host.crowding > 0,
         host=host,
         data_parallel=parallel,
-        turnover=Turnover.of_run(requests_of(row) / int(row["max_num_seqs"])),
+        turnover=RunProgress.of_run(requests_of(row) / int(row["max_num_seqs"])),
     )
     return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow)

@@ -69,12 +69,12 @@ class Saturation:
         self._ended = True
 
     def _add(self) -> None:
-        from steppe.engine.transformers_generator import Wanted
+        from steppe.engine.transformers_generator import GeneratorRequest
 
         self._number += 1
         first, plan = self._number * 7919, self._plan
         tokens = [(first + 31 * at) % self._vocabulary for at in range(plan.prompt_tokens)]
-        wanted = Wanted(f"r{self._number}", tokens, plan.output_tokens, ignore_eos=True)
+        wanted = GeneratorRequest(f"r{self._number}", tokens, plan.output_tokens, ignore_eos=True)
         self._generator.add(wanted, self._follow)
 
     def _follow(self, result: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.frontier import slots as slots_module
-from steppe.frontier.group import Group, Want
+from steppe.frontier.group import ReplicaGroup, TokenDemand
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.slots import least_with_slots
@@ -27,15 +27,15 @@ frontiers = st.lists(points, min_size=1, max_size=5).map(
     lambda found: Frontier.of(found, ASLEEP_W, 8, "modelled")
 )
 finite_wants = st.lists(
-    st.builds(Want, value=st.floats(0.1, 10), output_tps=st.floats(10, 2000)), max_size=2
+    st.builds(TokenDemand, value=st.floats(0.1, 10), output_tps=st.floats(10, 2000)), max_size=2
 )
 wants = finite_wants.map(
-    lambda found: [*sorted(found, key=lambda want: -want.value), Want(0.1, math.inf)]
+    lambda found: [*sorted(found, key=lambda want: -want.value), TokenDemand(0.1, math.inf)]
 )
-groups = st.builds(Group.awake_or_asleep, frontiers, st.integers(1, 3), wants)
+groups = st.builds(ReplicaGroup.awake_or_asleep, frontiers, st.integers(1, 3), wants)
 
 
-def totals(group: Group) -> list[tuple[float, float, int]]:
+def totals(group: ReplicaGroup) -> list[tuple[float, float, int]]:
     """Return draw, output and slots of every way to place the replicas."""
     ladder = group.ladder
     places = range(len(ladder.choices))
@@ -46,7 +46,7 @@ def totals(group: Group) -> list[tuple[float, float, int]]:
     ]
 
 
-def exhaustive(found: list[Group], draw_w: float) -> float:
+def exhaustive(found: list[ReplicaGroup], draw_w: float) -> float:
     ways = [[(w, g.worth(tps)) for w, tps, _ in totals(g)] for g in found]
     fitting = [way for way in product(*ways) if sum(w for w, _ in way) <= draw_w]
     return max((sum(worth for _, worth in way) for way in fitting), default=0.0)
@@ -55,7 +55,7 @@ def exhaustive(found: list[Group], draw_w: float) -> float:
 @settings(deadline=None, max_examples=150)
 @given(st.lists(groups, min_size=1, max_size=3), st.floats(0.05, 1.1))
 def test_small_fleets_of_several_pools_reach_what_an_exhaustive_search_does(
-    found: list[Group], share: float
+    found: list[ReplicaGroup], share: float
 ) -> None:
     most_w = sum(g.replicas * float(g.ladder.draws_w[-1]) for g in found)
     draw_w = share * most_w
@@ -76,7 +76,7 @@ def test_small_fleets_of_several_pools_reach_what_an_exhaustive_search_does(
 def test_large_fleets_miss_the_relaxed_optimum_by_less_than_one_replica_of_each_pool(
     pools: list[tuple[Frontier, int]], share: float
 ) -> None:
-    found = [Group.awake_or_asleep(f, n, [Want(1.0, math.inf)]) for f, n in pools]
+    found = [ReplicaGroup.awake_or_asleep(f, n, [TokenDemand(1.0, math.inf)]) for f, n in pools]
     draw_w = share * sum(g.replicas * float(g.ladder.draws_w[-1]) for g in found)
     counts = best_counts(found, draw_w)
     if counts is None:
@@ -85,7 +85,7 @@ def test_large_fleets_miss_the_relaxed_optimum_by_less_than_one_replica_of_each_
     worth = sum(g.output_tps(c) for g, c in zip(found, counts, strict=True))
     one_more = sum(float(g.ladder.gives_tps[-1]) for g in found)
     # A fleet 64 times as large on 64 times the watts loses 64 times less by rounding.
-    many = [Group.awake_or_asleep(f, 64 * n, [Want(1.0, math.inf)]) for f, n in pools]
+    many = [ReplicaGroup.awake_or_asleep(f, 64 * n, [TokenDemand(1.0, math.inf)]) for f, n in pools]
     finer = best_counts(many, 64 * draw_w)
     assert finer is not None
     bound = sum(g.output_tps(c) for g, c in zip(many, finer, strict=True)) / 64
@@ -97,7 +97,7 @@ def test_large_fleets_miss_the_relaxed_optimum_by_less_than_one_replica_of_each_
 def test_the_least_draw_that_covers_a_need_is_found_in_small_fleets(
     frontier: Frontier, replicas: int, share: float, slots: int
 ) -> None:
-    group = Group.awake_or_asleep(frontier, replicas, [Want(1.0, math.inf)])
+    group = ReplicaGroup.awake_or_asleep(frontier, replicas, [TokenDemand(1.0, math.inf)])
     output_tps = share * replicas * frontier.full.output_tps
     counts = least_counts(group, output_tps, slots)
     covering = [w for w, tps, room in totals(group) if tps >= output_tps and room >= slots]
@@ -116,8 +116,8 @@ def test_a_fleet_too_large_to_be_searched_whole_loses_nothing_to_rounding(
 ) -> None:
     corners = ((8, 10.0, 40.0), (16, 18.0, 55.0), (4, 21.0, 60.0), (16, 30.0, 90.0))
     points = tuple(OperatingPoint(600, *corner) for corner in corners)
-    group = Group.awake_or_asleep(
-        Frontier(points, 16.0, 20.0, "modelled"), 16, [Want(1.0, math.inf)]
+    group = ReplicaGroup.awake_or_asleep(
+        Frontier(points, 16.0, 20.0, "modelled"), 16, [TokenDemand(1.0, math.inf)]
     )
     found = least_with_slots(group, output_tps, slots)
     monkeypatch.setattr(slots_module, "SEARCHED", 16)
@@ -132,7 +132,7 @@ def test_a_fleet_too_large_to_be_searched_whole_loses_nothing_to_rounding(
 def test_the_least_draw_in_large_fleets_covers_the_need(
     frontier: Frontier, replicas: int, share: float, seats: float
 ) -> None:
-    group = Group.awake_or_asleep(frontier, replicas, [Want(1.0, math.inf)])
+    group = ReplicaGroup.awake_or_asleep(frontier, replicas, [TokenDemand(1.0, math.inf)])
     output_tps = share * replicas * frontier.full.output_tps
     slots = int(seats * replicas * frontier.full.batch_limit)
     counts = least_counts(group, output_tps, slots)
@@ -145,7 +145,7 @@ def test_the_least_draw_in_large_fleets_covers_the_need(
         within = best_counts([group], group.draw_w(counts) - one_w)
         assert within is None or group.output_tps(within[0]) <= output_tps * 1.001
     # A fleet 64 times as large with 64 times the need loses 64 times less by rounding.
-    many = Group.awake_or_asleep(frontier, 64 * replicas, [Want(1.0, math.inf)])
+    many = ReplicaGroup.awake_or_asleep(frontier, 64 * replicas, [TokenDemand(1.0, math.inf)])
     finer = least_counts(many, 64 * output_tps, 64 * slots)
     assert finer is not None
     assert group.draw_w(counts) <= many.draw_w(finer) / 64 + one_w
@@ -154,7 +154,7 @@ def test_the_least_draw_in_large_fleets_covers_the_need(
 def test_a_demand_that_ends_leaves_watts_unused() -> None:
     point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
     frontier = Frontier.of([point], ASLEEP_W, 8, "modelled")
-    group = Group.awake_or_asleep(frontier, 10, [Want(1.0, 250)])
+    group = ReplicaGroup.awake_or_asleep(frontier, 10, [TokenDemand(1.0, 250)])
     counts = best_counts([group], 1000)
     assert counts is not None
     assert group.points(counts[0]) == (point,) * 3
@@ -163,8 +163,8 @@ def test_a_demand_that_ends_leaves_watts_unused() -> None:
 def test_watts_go_to_the_pool_whose_tokens_are_worth_more() -> None:
     point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
     frontier = Frontier.of([point], ASLEEP_W, 8, "modelled")
-    dear = Group.awake_or_asleep(frontier, 2, [Want(3.0, 100), Want(1.0, math.inf)])
-    cheap = Group.awake_or_asleep(frontier, 2, [Want(2.0, math.inf)])
+    dear = ReplicaGroup.awake_or_asleep(frontier, 2, [TokenDemand(3.0, 100), TokenDemand(1.0, math.inf)])
+    cheap = ReplicaGroup.awake_or_asleep(frontier, 2, [TokenDemand(2.0, math.inf)])
     for awake, expected in ((1, (1, 0)), (2, (1, 1)), (3, (1, 2)), (4, (2, 2))):
         counts = best_counts([dear, cheap], 4 * ASLEEP_W + awake * 45.0)
         assert counts is not None
@@ -174,7 +174,7 @@ def test_watts_go_to_the_pool_whose_tokens_are_worth_more() -> None:
 def test_where_sleeping_draws_more_than_working_nobody_sleeps() -> None:
     point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
     frontier = Frontier.of([point], 60, 70, "modelled")
-    group = Group.awake_or_asleep(frontier, 2, [Want(1.0, math.inf)])
+    group = ReplicaGroup.awake_or_asleep(frontier, 2, [TokenDemand(1.0, math.inf)])
     counts = best_counts([group], 100)
     assert counts is not None
     assert group.points(counts[0]) == (point, point)
@@ -186,5 +186,5 @@ def test_a_mix_of_awake_replicas_is_within_a_percent_of_the_best(
     frontier: Frontier, replicas: int, draw_w: float
 ) -> None:
     mix = best_mix(frontier, replicas, draw_w)
-    best = exhaustive([Group.awake(frontier, replicas)], draw_w)
+    best = exhaustive([ReplicaGroup.awake(frontier, replicas)], draw_w)
     assert sum(p.output_tps for p in mix or ()) >= 0.99 * best

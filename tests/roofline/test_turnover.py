@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.roofline.turnover import ENDLESS, Turnover
+from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
 
 PLACES, RUNS = 256, 60
 
@@ -31,19 +31,19 @@ def _run(rng: np.random.Generator, answers: int) -> tuple[float, float]:
 def test_a_run_shows_what_a_drawn_one_shows(waves: float) -> None:
     rng = np.random.default_rng(1)
     drawn = np.mean([_run(rng, int(PLACES * waves)) for _ in range(RUNS)], axis=0)
-    said = Turnover.of_run(waves)
+    said = RunProgress.of_run(waves)
     assert said.decoded == pytest.approx(drawn[0], rel=0.03)
     assert said.ends == pytest.approx(drawn[1], rel=0.03)
 
 
 @given(waves=st.floats(1.01, 500.0), more=st.floats(1.01, 3.0))
 def test_a_longer_run_is_nearer_to_a_service_without_end(waves: float, more: float) -> None:
-    short, long = Turnover.of_run(waves), Turnover.of_run(waves * more)
-    assert 0.0 < short.decoded < long.decoded < ENDLESS.decoded
-    assert 0.0 < short.ends < long.ends < ENDLESS.ends
+    short, long = RunProgress.of_run(waves), RunProgress.of_run(waves * more)
+    assert 0.0 < short.decoded < long.decoded < STEADY_SERVICE.decoded
+    assert 0.0 < short.ends < long.ends < STEADY_SERVICE.ends
 
 
 def test_a_very_long_run_is_a_service_without_end() -> None:
-    said = Turnover.of_run(10_000.0)
-    assert said.decoded == pytest.approx(ENDLESS.decoded, rel=1e-3)
-    assert said.ends == pytest.approx(ENDLESS.ends, rel=1e-3)
+    said = RunProgress.of_run(10_000.0)
+    assert said.decoded == pytest.approx(STEADY_SERVICE.decoded, rel=1e-3)
+    assert said.ends == pytest.approx(STEADY_SERVICE.ends, rel=1e-3)

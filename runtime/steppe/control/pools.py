@@ -10,7 +10,7 @@ from steppe.control.plan import Plan
 from steppe.control.policy.planner import Planner
 from steppe.control.policy.policies import SPARE_SHARE, Policy
 from steppe.control.state import Observation
-from steppe.frontier.group import Group, Want
+from steppe.frontier.group import ReplicaGroup, TokenDemand
 from steppe.frontier.mix import best_counts
 from steppe.frontier.pareto import Frontier
 
@@ -101,7 +101,7 @@ def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[floa
         for one in pools
     ]
     groups = [
-        Group.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
+        ReplicaGroup.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
         for one, tally in zip(pools, tallies, strict=True)
     ]
     counts = best_counts(groups, gpu_budget_w - sum(others_w))
@@ -116,7 +116,7 @@ def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[floa
     return [draw_w + n * spare_w for draw_w, n in zip(drawn_w, replicas, strict=True)]
 
 
-def wants(one: PoolObservation) -> Iterator[Want]:
+def wants(one: PoolObservation) -> Iterator[TokenDemand]:
     """Yield what a pool is asked for, by falling value, with some capacity to spare.
 
     While requests wait there is no limit to what is asked for at the least value; otherwise
@@ -128,7 +128,7 @@ def wants(one: PoolObservation) -> Iterator[Want]:
     for priority, value in values:
         more_tps = one.demand_tps.get(priority, 0.0) * (1 + SPARE_SHARE)
         wanted_tps += more_tps
-        yield Want(value, more_tps)
+        yield TokenDemand(value, more_tps)
     running_tps = one.observation.outstanding * full.output_tps / full.batch_limit
     left_tps = math.inf if one.observation.work_waits else max(0.0, running_tps - wanted_tps)
-    yield Want(values[-1][1], left_tps)
+    yield TokenDemand(values[-1][1], left_tps)

@@ -12,7 +12,7 @@ from steppe.control.policy.planner import EVERYTHING, LEAST_TPS, Planner
 from steppe.control.policy.policies import at_slo_if_any
 from steppe.control.state import Observation
 from steppe.frontier.exchange import lower_draw
-from steppe.frontier.group import Group
+from steppe.frontier.group import ReplicaGroup
 from steppe.frontier.pareto import Frontier
 
 Forecast = Sequence[tuple[float, float]]
@@ -143,7 +143,7 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
 
 def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
     """Return the least draw that covers a demand, W: what exchanges find, for a search is dear."""
-    group = Group.awake_or_asleep(frontier, replicas, EVERYTHING)
+    group = ReplicaGroup.awake_or_asleep(frontier, replicas, EVERYTHING)
     # The least bit less: a sum of floats must not miss the most by its rounding.
     most_tps = replicas * frontier.full.output_tps * (1 - 1e-9)
     need_tps = max(LEAST_TPS, min(demand_tps, most_tps))

@@ -107,13 +107,13 @@ class TransformersEngine:
         """
         if asked.temperature:
             raise ValueError(f"asked for temperature {asked.temperature:g}, found greedy decoding")
-        from steppe.engine.transformers_generator import Wanted
+        from steppe.engine.transformers_generator import GeneratorRequest
 
         tokens = self._tokens_of(asked)
         room = self._generator.longest - len(tokens) if asked.chat else DEFAULT_OUTPUT_TOKENS
         limit = asked.output_tokens or max(1, room)
         generation = _Generation(len(tokens), limit, Detokenizer(self._tokenizer))
-        wanted = Wanted(request_id, tokens, limit, asked.stream, asked.ignore_eos)
+        wanted = GeneratorRequest(request_id, tokens, limit, asked.stream, asked.ignore_eos)
         generation.give_up = self._generator.add(wanted, generation.results.put_nowait)
         return generation
 

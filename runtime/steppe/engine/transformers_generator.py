@@ -26,7 +26,7 @@ from steppe.engine.seam import Seam
 from steppe.engine.transformers_settings import CACHE_TOKENS, TransformersSettings
 from steppe.engine.transformers_steps import (
     LiveManager,
-    StepBook,
+    StepRecorder,
     TransformersScheduler,
     internal_id,
 )
@@ -39,7 +39,7 @@ STOP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class GeneratorRequest:
     """One request to the generator.
 
     Attributes:
@@ -100,7 +100,7 @@ class Generator:
         self.longest = _longest(model, settings, (pages - 1) * page)
         self._vocabulary: int = model.get_input_embeddings().weight.shape[0]
         own = EngineLimits(settings.max_batch_limit, settings.max_tokens_per_step)
-        self._book = StepBook(ControlBlock(seam.path), seam.make_hook(), own)
+        self._book = StepRecorder(ControlBlock(seam.path), seam.make_hook(), own)
         self._scheduler = f"steppe-{id(self)}"
         SCHEDULER_MAPPING[self._scheduler] = partial(TransformersScheduler, self._book)
         try:
@@ -116,7 +116,7 @@ class Generator:
         with _on_cores(settings.cores):
             self._manager.start()
 
-    def add(self, wanted: Wanted, on_result: Callable[[Any], None]) -> Callable[[], None]:
+    def add(self, wanted: GeneratorRequest, on_result: Callable[[Any], None]) -> Callable[[], None]:
         """Take a request in; call from an event loop, which then calls `on_result`.
 
         Args:
@@ -172,7 +172,7 @@ class Generator:
         self._manager.stop(block=True, timeout=STOP_S, hard_stop=True)
         SCHEDULER_MAPPING.pop(self._scheduler, None)
 
-    def _refuse_what_cannot_be(self, wanted: Wanted) -> None:
+    def _refuse_what_cannot_be(self, wanted: GeneratorRequest) -> None:
         asked = len(wanted.tokens) + wanted.output_tokens
         if not wanted.tokens or asked > self.longest:
             raise ValueError(

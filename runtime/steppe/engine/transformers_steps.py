@@ -41,7 +41,7 @@ def outer_id(internal: str) -> str:
     return internal.rpartition("-")[0]
 
 
-class StepBook:
+class StepRecorder:
     """Reads the limits before each step, tells the hook, and writes down what each step did."""
 
     def __init__(self, block: ControlBlock, hook: StepHook, own: EngineLimits) -> None:
@@ -122,7 +122,7 @@ def _tighter(asked: int, own: int) -> int:
 class TransformersScheduler(FIFOScheduler):
     """First come, first served, within the limits in force."""
 
-    def __init__(self, book: StepBook, **arguments: Any) -> None:
+    def __init__(self, book: StepRecorder, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._book = book
         self._room = 0
@@ -153,7 +153,7 @@ class TransformersScheduler(FIFOScheduler):
 class LiveManager(ContinuousBatchingManager):
     """Runs the steps in a thread, and keeps the book of them."""
 
-    def __init__(self, book: StepBook, **arguments: Any) -> None:
+    def __init__(self, book: StepRecorder, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._book = book
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steppe.frontier.group import ConvexPiece, Counts, Floats, Group, merged
+from steppe.frontier.group import ConvexPiece, Counts, Floats, ReplicaGroup, merged
 
 MOST_SUMS = 400
 """Sums kept of a group; beyond that the best of each of so many equal bins of draw."""
@@ -48,7 +48,7 @@ class Sums:
         return Sums(self.draws_w[order], self.outputs[order], self.counts[order])
 
 
-def sums_of(group: Group, draw_w: float) -> Sums:
+def sums_of(group: ReplicaGroup, draw_w: float) -> Sums:
     """Return what the replicas of a group can reach within `draw_w`, exact to a bin of draw."""
     width = len(group.ladder.choices)
     sums = Sums(np.zeros(1), np.zeros(1), np.zeros((1, width), dtype=np.int64))
@@ -63,7 +63,7 @@ def sums_of(group: Group, draw_w: float) -> Sums:
     return sums
 
 
-def most_worth(groups: Sequence[Group], counts: list[Counts], draw_w: float) -> list[Counts]:
+def most_worth(groups: Sequence[ReplicaGroup], counts: list[Counts], draw_w: float) -> list[Counts]:
     """Return the counts with the most worth within `draw_w`, or those given if none has more.
 
     Group by group; a sum that could not beat `counts` by more than the tolerance, even if the
@@ -95,7 +95,7 @@ def _with_choice(chosen: Counts, choices: int) -> Counts:
     return np.column_stack([rows, np.tile(np.arange(choices), len(chosen))])
 
 
-def _most_of(groups: Sequence[Group], draws_w: Floats) -> Floats:
+def _most_of(groups: Sequence[ReplicaGroup], draws_w: Floats) -> Floats:
     """Return what watts for some groups are worth at most, without rounding."""
     least_w = sum(group.least_w for group in groups)
     least = sum(group.worth(group.least_tps) for group in groups)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steppe.frontier.group import Counts, Floats, Group
+from steppe.frontier.group import Counts, Floats, ReplicaGroup
 
 LEAST_GAIN = 1e-9
 """Share of the total below which a gain is a rounding error."""
@@ -66,7 +66,7 @@ class Moves:
 
 
 def raise_worth(
-    groups: Sequence[Group], counts: list[Counts], draw_w: float, enough: float
+    groups: Sequence[ReplicaGroup], counts: list[Counts], draw_w: float, enough: float
 ) -> list[Counts]:
     """Exchange the points of two replicas at a time for more worth within `draw_w`.
 
@@ -79,7 +79,7 @@ def raise_worth(
     return _improve(groups, counts, _Raise(draw_w, enough))
 
 
-def lower_draw(group: Group, counts: Counts, output_tps: float) -> Counts:
+def lower_draw(group: ReplicaGroup, counts: Counts, output_tps: float) -> Counts:
     """Exchange the points of two replicas at a time for less draw at `output_tps` or more."""
     (lowered,) = _improve([group], [counts], _Lower(output_tps, 0.0))
     return lowered
@@ -92,13 +92,13 @@ class _Raise:
     draw_w: float
     enough: float
 
-    def left(self, groups: Sequence[Group], counts: Sequence[Counts]) -> float:
+    def left(self, groups: Sequence[ReplicaGroup], counts: Sequence[Counts]) -> float:
         return self.draw_w - sum(g.draw_w(c) for g, c in zip(groups, counts, strict=True))
 
-    def total(self, groups: Sequence[Group], counts: Sequence[Counts]) -> float:
+    def total(self, groups: Sequence[ReplicaGroup], counts: Sequence[Counts]) -> float:
         return sum(g.worth(g.output_tps(c)) for g, c in zip(groups, counts, strict=True))
 
-    def moves(self, group: Group, counts: Counts, start: int) -> tuple[Floats, Floats]:
+    def moves(self, group: ReplicaGroup, counts: Counts, start: int) -> tuple[Floats, Floats]:
         output_tps = group.output_tps(counts)
         outputs_tps = output_tps + group.ladder.gives_tps - group.ladder.gives_tps[start]
         gains = group.worths(outputs_tps) - group.worth(output_tps)
@@ -112,18 +112,18 @@ class _Lower:
     output_tps: float
     enough: float
 
-    def left(self, groups: Sequence[Group], counts: Sequence[Counts]) -> float:
+    def left(self, groups: Sequence[ReplicaGroup], counts: Sequence[Counts]) -> float:
         return groups[0].output_tps(counts[0]) - self.output_tps
 
-    def total(self, groups: Sequence[Group], counts: Sequence[Counts]) -> float:
+    def total(self, groups: Sequence[ReplicaGroup], counts: Sequence[Counts]) -> float:
         return -groups[0].draw_w(counts[0])
 
-    def moves(self, group: Group, counts: Counts, start: int) -> tuple[Floats, Floats]:
+    def moves(self, group: ReplicaGroup, counts: Counts, start: int) -> tuple[Floats, Floats]:
         costs = group.ladder.gives_tps[start] - group.ladder.gives_tps
         return costs, group.ladder.draws_w[start] - group.ladder.draws_w
 
 
-def _improve(groups: Sequence[Group], counts: list[Counts], aim: _Raise | _Lower) -> list[Counts]:
+def _improve(groups: Sequence[ReplicaGroup], counts: list[Counts], aim: _Raise | _Lower) -> list[Counts]:
     total = aim.total(groups, counts)
     for _ in range(MOST_PASSES):
         if total >= aim.enough:
@@ -142,7 +142,7 @@ def _improve(groups: Sequence[Group], counts: list[Counts], aim: _Raise | _Lower
     return counts
 
 
-def _moves(groups: Sequence[Group], counts: Sequence[Counts], aim: _Raise | _Lower) -> Moves:
+def _moves(groups: Sequence[ReplicaGroup], counts: Sequence[Counts], aim: _Raise | _Lower) -> Moves:
     costs, gains, sources = [np.zeros(1)], [np.zeros(1)], [np.array([-1])]
     where = [np.zeros((3, 1), dtype=np.int64)]
     alone: list[int] = []

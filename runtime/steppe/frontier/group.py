@@ -16,14 +16,14 @@ from steppe.roofline.point import OperatingPoint
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Choice = OperatingPoint | None
+ReplicaChoice = OperatingPoint | None
 """Where a replica may stand; None is asleep."""
 
 _REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class TokenDemand:
     """Output tokens per second that are asked for, and what each token is worth.
 
     Attributes:
@@ -51,7 +51,7 @@ class ConvexPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class HullEdge:
     """One edge of a hull.
 
     Attributes:
@@ -68,7 +68,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class ReplicaChoices:
     """Where one replica may stand, from the least draw to the most.
 
     Attributes:
@@ -79,22 +79,22 @@ class Ladder:
         edges: The upper convex hull of (draw, output), from the lowest choice up.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[ReplicaChoice, ...]
     draws_w: Floats
     gives_tps: Floats
     batches: Counts
-    edges: tuple[Edge, ...]
+    edges: tuple[HullEdge, ...]
 
 
 @lru_cache(_REMEMBERED)
-def ladder(frontier: Frontier, *, with_sleep: bool) -> Ladder:
+def replica_choices(frontier: Frontier, *, with_sleep: bool) -> ReplicaChoices:
     """Return where a replica may stand; remembered, for frontiers seldom change.
 
     Args:
         frontier: Its operating points.
         with_sleep: Whether it may sleep.
     """
-    choices: list[Choice] = list(frontier.points)
+    choices: list[ReplicaChoice] = list(frontier.points)
     if with_sleep:
         # Where sleeping draws more than working, no plan for watts has a use for it.
         choices = [p for p in frontier.points if p.draw_w > frontier.asleep_w]
@@ -104,10 +104,10 @@ def ladder(frontier: Frontier, *, with_sleep: bool) -> Ladder:
     gives_tps = [0.0 if p is None else p.output_tps for p in choices]
     batches = [0 if p is None else p.batch_limit for p in choices]
     edges = tuple(
-        Edge(a, b, draws_w[b] - draws_w[a], gives_tps[b] - gives_tps[a])
+        HullEdge(a, b, draws_w[b] - draws_w[a], gives_tps[b] - gives_tps[a])
         for a, b in pairwise(_hull(draws_w, gives_tps))
     )
-    return Ladder(tuple(choices), np.array(draws_w), np.array(gives_tps), np.array(batches), edges)
+    return ReplicaChoices(tuple(choices), np.array(draws_w), np.array(gives_tps), np.array(batches), edges)
 
 
 def _hull(draws_w: Sequence[float], gives_tps: Sequence[float]) -> list[int]:
@@ -125,7 +125,7 @@ def _hull(draws_w: Sequence[float], gives_tps: Sequence[float]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ReplicaGroup:
     """Equal replicas that choose among the same points.
 
     Attributes:
@@ -135,30 +135,30 @@ class Group:
         knots_worth: Worth of these outputs; concave, flat after the last.
     """
 
-    ladder: Ladder
+    replica_choices: ReplicaChoices
     replicas: int
     knots_tps: Floats
     knots_worth: Floats
 
     @classmethod
-    def awake(cls, frontier: Frontier, replicas: int) -> Group:
+    def awake(cls, frontier: Frontier, replicas: int) -> ReplicaGroup:
         """Return replicas that all run; each of their tokens is worth 1."""
-        return cls._of(ladder(frontier, with_sleep=False), replicas, [Want(1.0, np.inf)])
+        return cls._of(replica_choices(frontier, with_sleep=False), replicas, [TokenDemand(1.0, np.inf)])
 
     @classmethod
-    def awake_or_asleep(cls, frontier: Frontier, replicas: int, wants: Iterable[Want]) -> Group:
+    def awake_or_asleep(cls, frontier: Frontier, replicas: int, wants: Iterable[TokenDemand]) -> ReplicaGroup:
         """Return replicas that run or sleep; `wants` come by falling value."""
-        return cls._of(ladder(frontier, with_sleep=True), replicas, wants)
+        return cls._of(replica_choices(frontier, with_sleep=True), replicas, wants)
 
     @classmethod
-    def _of(cls, ladder: Ladder, replicas: int, wants: Iterable[Want]) -> Group:
-        tps, worth, most_tps = [0.0], [0.0], replicas * float(ladder.gives_tps[-1])
+    def _of(cls, replica_choices: ReplicaChoices, replicas: int, wants: Iterable[TokenDemand]) -> ReplicaGroup:
+        tps, worth, most_tps = [0.0], [0.0], replicas * float(replica_choices.gives_tps[-1])
         for want in wants:
             more_tps = min(want.output_tps, most_tps - tps[-1])
             if more_tps > 0 and want.value > 0:
                 tps.append(tps[-1] + more_tps)
                 worth.append(worth[-1] + want.value * more_tps)
-        return cls(ladder, replicas, np.array(tps), np.array(worth))
+        return cls(replica_choices, replicas, np.array(tps), np.array(worth))
 
     @property
     def least_w(self) -> float:
@@ -251,7 +251,7 @@ class Group:
             done_tps += self.replicas * edge.output_tps
         return None
 
-    def _on(self, edge: Edge, risen: int) -> Counts:
+    def _on(self, edge: HullEdge, risen: int) -> Counts:
         counts = np.zeros(len(self.ladder.choices), dtype=np.int64)
         counts[edge.high], counts[edge.low] = risen, self.replicas - risen
         return counts
@@ -262,7 +262,7 @@ class Group:
         return counts
 
 
-def merged(groups: Sequence[Group]) -> list[ConvexPiece]:
+def merged(groups: Sequence[ReplicaGroup]) -> list[ConvexPiece]:
     """Return the pieces of all groups by falling rate: the order in which watts buy most."""
     pieces = [piece for index, group in enumerate(groups) for piece in group.pieces(index)]
     return sorted(pieces, key=lambda piece: -piece.per_w)

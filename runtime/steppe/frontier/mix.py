@@ -16,7 +16,7 @@ import numpy as np
 
 from steppe.frontier.exact import TOLERANCE, curve, most_worth, sums_of
 from steppe.frontier.exchange import lower_draw, raise_worth
-from steppe.frontier.group import Counts, Group, merged
+from steppe.frontier.group import Counts, ReplicaGroup, merged
 from steppe.frontier.pareto import Frontier
 from steppe.frontier.slots import least_with_slots
 from steppe.roofline.point import OperatingPoint
@@ -34,12 +34,12 @@ def best_mix(frontier: Frontier, replicas: int, draw_w: float) -> Mix | None:
     Returns:
         One point per replica, the largest draw first; None when even the lowest draws more.
     """
-    group = Group.awake(frontier, replicas)
+    group = ReplicaGroup.awake(frontier, replicas)
     counts = best_counts([group], draw_w)
     return None if counts is None else group.points(counts[0])
 
 
-def best_counts(groups: Sequence[Group], draw_w: float) -> list[Counts] | None:
+def best_counts(groups: Sequence[ReplicaGroup], draw_w: float) -> list[Counts] | None:
     """Return how many replicas of each group stand at each choice for the most worth.
 
     Args:
@@ -62,7 +62,7 @@ def best_counts(groups: Sequence[Group], draw_w: float) -> list[Counts] | None:
     return counts
 
 
-def least_counts(group: Group, output_tps: float, slots: int) -> Counts | None:
+def least_counts(group: ReplicaGroup, output_tps: float, slots: int) -> Counts | None:
     """Return the counts with the least draw that cover an output and some sequences.
 
     Returns:
@@ -74,7 +74,7 @@ def least_counts(group: Group, output_tps: float, slots: int) -> Counts | None:
     return least_with_slots(group, output_tps, slots)
 
 
-def _least_for(group: Group, output_tps: float) -> Counts | None:
+def _least_for(group: ReplicaGroup, output_tps: float) -> Counts | None:
     """Return the counts with the least draw that cover an output; None when none do."""
     counts = group.covering(output_tps)
     if counts is None:
@@ -88,7 +88,7 @@ def _least_for(group: Group, output_tps: float) -> Counts | None:
     return sums.counts[covering[0]] if len(covering) else counts
 
 
-def _relaxed(groups: Sequence[Group], watts: float) -> tuple[list[Counts], float]:
+def _relaxed(groups: Sequence[ReplicaGroup], watts: float) -> tuple[list[Counts], float]:
     """Return whole replicas along each hull, and the worth that no plan exceeds."""
     pieces = merged(groups)
     least = sum(g.worth(g.least_tps) for g in groups)
@@ -102,7 +102,7 @@ def _relaxed(groups: Sequence[Group], watts: float) -> tuple[list[Counts], float
     return counts, bound
 
 
-def _lifted(groups: Sequence[Group], counts: list[Counts], draw_w: float) -> list[Counts]:
+def _lifted(groups: Sequence[ReplicaGroup], counts: list[Counts], draw_w: float) -> list[Counts]:
     """Lift the lowest replica of each group, which the whole numbers left behind."""
     left_w = draw_w - sum(g.draw_w(c) for g, c in zip(groups, counts, strict=True))
     for group, held in zip(groups, counts, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from steppe.frontier.exact import TOLERANCE
-from steppe.frontier.group import Counts, Floats, Group
+from steppe.frontier.group import Counts, Floats, ReplicaGroup
 
 SEARCHED = 12
 """Up to so many replicas are searched whole."""
@@ -20,7 +20,7 @@ FREED = 3
 """Replicas of each choice that are searched anew in a larger fleet."""
 
 
-def least_with_slots(group: Group, output_tps: float, slots: int) -> Counts | None:
+def least_with_slots(group: ReplicaGroup, output_tps: float, slots: int) -> Counts | None:
     """Return the counts with the least draw that cover an output and some sequences.
 
     Returns:

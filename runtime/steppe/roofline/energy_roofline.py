@@ -26,10 +26,10 @@ from steppe.roofline.residual_model import (
     ResidualModel,
     features_of,
 )
-from steppe.roofline.saturation import free_bytes, held_sequences, steady_state
+from steppe.roofline.saturation import free_bytes, running_sequences, steady_state
 from steppe.roofline.step_costs import StepLaw, StepStages
 from steppe.roofline.step_rates import step_rates, with_measured
-from steppe.roofline.turnover import ENDLESS, Turnover
+from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,11 @@ class EnergyRoofline:
         batch_limit: int,
         input_tokens: float,
         output_tokens: float,
-        turnover: Turnover = ENDLESS,
+        turnover: RunProgress = STEADY_SERVICE,
     ) -> float:
         """Return how many sequences of this length decode at once, as far as memory holds them."""
         each = self.model.sequence_bytes(input_tokens + turnover.decoded * output_tokens)
-        return held_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
+        return running_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
 
     def holds(self, tokens: int) -> bool:
         """Tell whether the memory beside the weights holds a request of so many tokens."""
@@ -150,7 +150,7 @@ class EnergyRoofline:
         batch_limit: int,
         input_tokens: float,
         output_tokens: float,
-        turnover: Turnover = ENDLESS,
+        turnover: RunProgress = STEADY_SERVICE,
     ) -> OperatingPoint:
         """Return what the replica does at saturation.
 
@@ -203,7 +203,7 @@ class EnergyRoofline:
         formula = self._knowing(plain)
         said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
         held = self.held(point.batch_limit, input_tokens, output_tokens)
-        place = self._place(held, input_tokens + ENDLESS.decoded * output_tokens)
+        place = self._place(held, input_tokens + STEADY_SERVICE.decoded * output_tokens)
         time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
         return Residual(
             features_of(place),

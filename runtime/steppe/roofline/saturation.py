@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from steppe.roofline.architecture.shape import ModelShape, least
 from steppe.roofline.gpu_spec import GpuSpec, Sharding
 from steppe.roofline.step_costs import StepRates, StepStages
-from steppe.roofline.turnover import Turnover
+from steppe.roofline.turnover import RunProgress
 
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that vLLM takes unless told otherwise."""
@@ -43,7 +43,7 @@ def steady_state(
     sequences: float,
     input_tokens: float,
     output_tokens: float,
-    turnover: Turnover,
+    turnover: RunProgress,
 ) -> SteadyState:
     """Return the steps of a replica that decodes so many sequences of this length."""
     ends = turnover.ends * sequences / output_tokens
@@ -59,7 +59,7 @@ def steady_state(
     )
 
 
-def held_sequences(
+def running_sequences(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, batch_limit: float, context_bytes: float
 ) -> float:
     """Return how many sequences run under a batch limit, as far as memory holds them.

@@ -17,7 +17,7 @@ _PARTS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Turnover:
+class RunProgress:
     """How far the answers of a run have come, on average over it.
 
     Attributes:
@@ -29,7 +29,7 @@ class Turnover:
     ends: float
 
     @classmethod
-    def of_run(cls, waves: float) -> Turnover:
+    def of_run(cls, waves: float) -> RunProgress:
         """Return what a run shows that begins with a full batch and ends when nobody waits.
 
         Args:
@@ -40,7 +40,7 @@ class Turnover:
         return cls(sum(ages) / _PARTS, (waves - 1.0) / end)
 
 
-ENDLESS = Turnover(0.75, 1.0)
+STEADY_SERVICE = RunProgress(0.75, 1.0)
 """A service without end: half of (1 + variance over squared mean) decoded."""
 
 

@@ -30,7 +30,7 @@ from scipy.optimize import linprog
 from steppe.control.horizon.inputs import HorizonInputs, HorizonPlan, HorizonTerms
 from steppe.control.horizon.linear_rows import Floats, Indices, Rows
 from steppe.errors import InfeasibleError
-from steppe.frontier.group import Edge, Ladder, ladder
+from steppe.frontier.group import HullEdge, ReplicaChoices, replica_choices
 
 DEFERRABLE_VALUE = 0.2
 """Worth of a token that may wait; one that somebody waits for is worth 1."""
@@ -82,13 +82,13 @@ class _Program:
 
     terms: HorizonTerms
     ahead: HorizonInputs
-    rungs: Ladder
-    edges: tuple[Edge, ...]
+    rungs: ReplicaChoices
+    edges: tuple[HullEdge, ...]
 
     @classmethod
     def of(cls, terms: HorizonTerms, ahead: HorizonInputs) -> _Program:
         from_idle = replace(terms.frontier, asleep_w=terms.frontier.idle_w)
-        rungs = ladder(from_idle, with_sleep=True)
+        rungs = replica_choices(from_idle, with_sleep=True)
         return cls(terms, ahead, rungs, _few(rungs.edges))
 
     @property
@@ -108,7 +108,7 @@ class _Program:
         """Return the columns of an unknown, one for each step."""
         return np.arange(self.steps) + unknown * self.steps
 
-    def bought(self) -> list[tuple[Indices, Edge]]:
+    def bought(self) -> list[tuple[Indices, HullEdge]]:
         """Return the columns of what is bought of each edge."""
         return [(self.of_each(EDGE_0 + number), edge) for number, edge in enumerate(self.edges)]
 
@@ -213,12 +213,12 @@ class _Program:
         )
 
 
-def _few(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+def _few(edges: tuple[HullEdge, ...]) -> tuple[HullEdge, ...]:
     """Return the edges of the hull, the upper ones merged so that few are left."""
     first, rest = edges[:1], edges[1:]
     parts = np.array_split(np.arange(len(rest)), max(1, min(len(rest), MOST_EDGES - 1)))
     merged = [
-        Edge(
+        HullEdge(
             low=rest[part[0]].low,
             high=rest[part[-1]].high,
             draw_w=sum(rest[i].draw_w for i in part),

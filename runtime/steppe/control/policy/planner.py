@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.state import COMING, Observation, ReplicaCounts, ReplicaState
-from steppe.frontier.group import Counts, Group, Want
+from steppe.frontier.group import Counts, ReplicaGroup, TokenDemand
 from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
 
-EVERYTHING = (Want(1.0, math.inf),)
+EVERYTHING = (TokenDemand(1.0, math.inf),)
 """Every token is worth the same, and there can never be too many."""
 DRAIN_ROOM = 2
 """A replica that drains counts as one with so many times its requests: prompts that it has not
@@ -92,7 +92,7 @@ class Planner:
                 budget is stronger: of more than it holds, as many as it does.
         """
         asleep_w = self.frontier.asleep_w
-        group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
+        group = ReplicaGroup.awake_or_asleep(self.frontier, replicas, EVERYTHING)
         counts = best_counts([group], budget_w)
         if counts is None:
             return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
@@ -114,7 +114,7 @@ class Planner:
 
     def covering(self, need: Need, replicas: int, bounds: AwakeBounds) -> Plan | None:
         """Return the plan with the least draw that covers `need`; None when none does."""
-        group = Group.awake_or_asleep(self.frontier, replicas, EVERYTHING)
+        group = ReplicaGroup.awake_or_asleep(self.frontier, replicas, EVERYTHING)
         # One replica at least: with none, nobody would notice the first request.
         found = least_counts(group, max(need.output_tps, LEAST_TPS), need.slots)
         if found is None:
@@ -123,7 +123,7 @@ class Planner:
         awake = min(replicas, bounds.nearest(len(plan.awake)))
         if awake == len(plan.awake):
             return plan
-        running = Group.awake(self.frontier, awake)
+        running = ReplicaGroup.awake(self.frontier, awake)
         counts = least_counts(running, need.output_tps, need.slots)
         if counts is None:
             return None
@@ -253,5 +253,5 @@ def _worth(goal: Goal, plan: Plan) -> tuple[float, float]:
     return min(plan.output_tps, most_tps), -plan.draw_w
 
 
-def _plan(group: Group, counts: Counts) -> Plan:
+def _plan(group: ReplicaGroup, counts: Counts) -> Plan:
     return Plan(group.points(counts), group.draw_w(counts))

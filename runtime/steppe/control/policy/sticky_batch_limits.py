@@ -10,7 +10,7 @@ from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.policies import BoundedPolicy
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
-from steppe.frontier.group import Group
+from steppe.frontier.group import ReplicaGroup
 from steppe.frontier.mix import Mix, best_counts
 from steppe.frontier.pareto import Frontier
 
@@ -57,7 +57,7 @@ class StickyBatchLimits(BoundedPolicy):
         """Return the best points with so many replicas at each batch limit; none if none fit."""
         of_limit = {limit: at_limit(self.frontier, limit) for limit in held}
         groups = [
-            Group.awake(frontier, held[limit])
+            ReplicaGroup.awake(frontier, held[limit])
             for limit, frontier in of_limit.items()
             if frontier is not None
         ]
