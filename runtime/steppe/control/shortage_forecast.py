@@ -11,8 +11,8 @@ from steppe.control.horizon.bounds import Foresight
 from steppe.control.policy.planner import EVERYTHING, LEAST_TPS, Planner
 from steppe.control.policy.policies import at_slo_if_any
 from steppe.control.state import Observation
-from steppe.frontier.exchange import lower_draw
 from steppe.frontier.group import ReplicaGroup
+from steppe.frontier.mix import lower_draw
 from steppe.frontier.pareto import Frontier
 
 Forecast = Sequence[tuple[float, float]]

@@ -1,4 +1,12 @@
-"""Small fleets: dynamic programming over every sum of points that no other sum beats."""
+"""Exact solutions for small fleets.
+
+For the most worth within some watts: dynamic programming over every sum of points that no other
+sum beats. For the least draw that covers both an output and a number of sequences: an integer
+program, solved by HiGHS through `scipy.optimize.milp`. Without rounding such a plan uses at most
+three choices, because a linear program has as many as rows (output, sequences, replicas). In a
+large fleet only a few replicas of each choice are searched anew; the others stay where the linear
+program puts them. The cost does not depend on the number of replicas.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from steppe.frontier.group import ConvexPiece, Counts, Floats, ReplicaGroup, merged
 
@@ -13,6 +22,10 @@ MOST_SUMS = 400
 """Sums kept of a group; beyond that the best of each of so many equal bins of draw."""
 TOLERANCE = 1e-3
 """Share of the worth within which a plan is taken as the best."""
+SEARCHED = 12
+"""Fleets up to this size are searched whole."""
+FREED = 3
+"""Replicas of each choice that are searched anew in a larger fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +63,16 @@ class Sums:
 
 def sums_of(group: ReplicaGroup, draw_w: float) -> Sums:
     """Return what the replicas of a group can reach within `draw_w`, exact to a bin of draw."""
-    width = len(group.ladder.choices)
+    width = len(group.choices.points)
     sums = Sums(np.zeros(1), np.zeros(1), np.zeros((1, width), dtype=np.int64))
     one_more = np.eye(width, dtype=np.int64)
     for left in range(group.replicas - 1, -1, -1):
         grown = Sums(
-            (sums.draws_w[:, None] + group.ladder.draws_w).ravel(),
-            (sums.outputs[:, None] + group.ladder.gives_tps).ravel(),
+            (sums.draws_w[:, None] + group.choices.draws_w).ravel(),
+            (sums.outputs[:, None] + group.choices.outputs_tps).ravel(),
             (sums.counts[:, None] + one_more).reshape(-1, width),
         )
-        sums = grown.keep(draw_w - left * float(group.ladder.draws_w[0]))
+        sums = grown.keep(draw_w - left * float(group.choices.draws_w[0]))
     return sums
 
 
@@ -108,3 +121,34 @@ def curve(pieces: Sequence[ConvexPiece], least_w: float, least: float) -> tuple[
     watts = np.cumsum([least_w] + [piece.watts for piece in pieces])
     worths = np.cumsum([least] + [piece.watts * piece.per_w for piece in pieces])
     return watts, worths
+
+
+def least_for_sequences(group: ReplicaGroup, output_tps: float, sequences: int) -> Counts | None:
+    """Return the counts with the least draw that cover an output and a number of sequences.
+
+    Returns:
+        Replicas at each choice; None when the whole group does not cover both.
+    """
+    choices = group.choices
+    rows = np.stack([choices.outputs_tps, choices.batch_limits, np.ones(len(choices.points))])
+    needed = np.array([output_tps, sequences, group.replicas])
+    kept = np.zeros(len(choices.points))
+    if group.replicas > SEARCHED:
+        relaxed = _least(choices.draws_w, rows, needed, whole=False)
+        if relaxed is None:
+            return None
+        kept = np.maximum(0.0, np.floor(relaxed) - FREED)
+    few = _least(choices.draws_w, rows, needed - rows @ kept, whole=True)
+    return None if few is None else np.rint(kept + few).astype(np.int64)
+
+
+def _least(draws_w: Floats, rows: Floats, needed: Floats, *, whole: bool) -> Floats | None:
+    """Return how many replicas run each choice for the least draw; the last row is met exactly."""
+    found = milp(
+        draws_w,
+        constraints=LinearConstraint(rows, needed, [np.inf, np.inf, needed[-1]]),
+        bounds=Bounds(0, np.inf),
+        integrality=np.full(len(draws_w), int(whole)),
+        options={"mip_rel_gap": TOLERANCE},
+    )
+    return None if found.x is None else np.asarray(found.x, dtype=np.float64)

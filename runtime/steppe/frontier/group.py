@@ -1,4 +1,4 @@
-"""Equal replicas that choose among the same points, as arrays that a solver can work on."""
+"""Equal replicas with the same operating points, as arrays for a solver."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from steppe.roofline.point import OperatingPoint
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 ReplicaChoice = OperatingPoint | None
-"""Where a replica may stand; None is asleep."""
+"""What one replica may run; None is asleep."""
 
 _REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDemand:
-    """Output tokens per second that are asked for, and what each token is worth.
+    """Output tokens per second that are in demand, and what each token is worth.
 
     Attributes:
         value: Worth of a token; any unit, the same for all groups.
-        output_tps: How many are asked for, tokens/s; `math.inf` for as many as there can be.
+        output_tps: How many are in demand, tokens/s; `math.inf` for no limit.
     """
 
     value: float
@@ -37,12 +37,12 @@ class TokenDemand:
 
 @dataclass(frozen=True, slots=True)
 class ConvexPiece:
-    """Watts that buy worth at one rate.
+    """Watts that add worth at a constant rate.
 
     Attributes:
         group: Index of the group.
-        per_w: Worth for each watt.
-        watts: How many watts buy at this rate, W.
+        per_w: Worth added by each watt.
+        watts: How many watts have this rate, W.
     """
 
     group: int
@@ -52,13 +52,13 @@ class ConvexPiece:
 
 @dataclass(frozen=True, slots=True)
 class HullEdge:
-    """One edge of a hull.
+    """One edge of the upper convex hull of a replica's choices.
 
     Attributes:
-        low: The choice where it begins.
-        high: The choice where it ends.
-        draw_w: How much more a replica draws at its end, W.
-        output_tps: How much more it gives, tokens/s.
+        low: Index of the choice at its start.
+        high: Index of the choice at its end.
+        draw_w: Additional draw at its end, W.
+        output_tps: Additional output at its end, tokens/s.
     """
 
     low: int
@@ -69,55 +69,59 @@ class HullEdge:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaChoices:
-    """Where one replica may stand, from the least draw to the most.
+    """What one replica may run, from the least draw to the most.
 
     Attributes:
-        choices: By rising draw, and so by rising output.
+        points: By rising draw, and so by rising output.
         draws_w: Draw of each choice, W.
-        gives_tps: Output of each choice, tokens/s.
-        batches: Sequences that each choice decodes at once.
+        outputs_tps: Output of each choice, tokens/s.
+        batch_limits: Sequences that each choice decodes at once.
         edges: The upper convex hull of (draw, output), from the lowest choice up.
     """
 
-    choices: tuple[ReplicaChoice, ...]
+    points: tuple[ReplicaChoice, ...]
     draws_w: Floats
-    gives_tps: Floats
-    batches: Counts
+    outputs_tps: Floats
+    batch_limits: Counts
     edges: tuple[HullEdge, ...]
 
 
 @lru_cache(_REMEMBERED)
 def replica_choices(frontier: Frontier, *, with_sleep: bool) -> ReplicaChoices:
-    """Return where a replica may stand; remembered, for frontiers seldom change.
+    """Return what a replica may run; cached, because frontiers rarely change.
 
     Args:
         frontier: Its operating points.
         with_sleep: Whether it may sleep.
     """
-    choices: list[ReplicaChoice] = list(frontier.points)
-    if with_sleep:
-        # Where sleeping draws more than working, no plan for watts has a use for it.
-        choices = [p for p in frontier.points if p.draw_w > frontier.asleep_w]
-        is_least = len(choices) == len(frontier.points)
-        choices = [None, *choices] if is_least else list(frontier.points)
-    draws_w = [frontier.asleep_w if p is None else p.draw_w for p in choices]
-    gives_tps = [0.0 if p is None else p.output_tps for p in choices]
-    batches = [0 if p is None else p.batch_limit for p in choices]
+    points: list[ReplicaChoice] = list(frontier.points)
+    # Where a sleeping replica draws more than a working one, no plan gains from sleep.
+    if with_sleep and frontier.floor.draw_w > frontier.asleep_w:
+        points = [None, *points]
+    draws_w = [frontier.asleep_w if p is None else p.draw_w for p in points]
+    outputs_tps = [0.0 if p is None else p.output_tps for p in points]
+    batch_limits = [0 if p is None else p.batch_limit for p in points]
     edges = tuple(
-        HullEdge(a, b, draws_w[b] - draws_w[a], gives_tps[b] - gives_tps[a])
-        for a, b in pairwise(_hull(draws_w, gives_tps))
+        HullEdge(a, b, draws_w[b] - draws_w[a], outputs_tps[b] - outputs_tps[a])
+        for a, b in pairwise(_hull(draws_w, outputs_tps))
     )
-    return ReplicaChoices(tuple(choices), np.array(draws_w), np.array(gives_tps), np.array(batches), edges)
+    return ReplicaChoices(
+        points=tuple(points),
+        draws_w=np.array(draws_w),
+        outputs_tps=np.array(outputs_tps),
+        batch_limits=np.array(batch_limits),
+        edges=edges,
+    )
 
 
-def _hull(draws_w: Sequence[float], gives_tps: Sequence[float]) -> list[int]:
+def _hull(draws_w: Sequence[float], outputs_tps: Sequence[float]) -> list[int]:
     """Return the indices on the upper convex hull, from the first to the last."""
     hull: list[int] = []
-    for at, (draw_w, give_tps) in enumerate(zip(draws_w, gives_tps, strict=True)):
+    for at, (draw_w, output_tps) in enumerate(zip(draws_w, outputs_tps, strict=True)):
         while len(hull) >= 2:
             a, b = hull[-2], hull[-1]
-            rise = (gives_tps[b] - gives_tps[a]) * (draw_w - draws_w[a])
-            if rise > (give_tps - gives_tps[a]) * (draws_w[b] - draws_w[a]):
+            rise = (outputs_tps[b] - outputs_tps[a]) * (draw_w - draws_w[a])
+            if rise > (output_tps - outputs_tps[a]) * (draws_w[b] - draws_w[a]):
                 break
             hull.pop()
         hull.append(at)
@@ -126,16 +130,16 @@ def _hull(draws_w: Sequence[float], gives_tps: Sequence[float]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaGroup:
-    """Equal replicas that choose among the same points.
+    """Equal replicas with the same choices.
 
     Attributes:
-        ladder: Where each may stand.
-        replicas: How many replicas there are.
+        choices: What each may run.
+        replicas: Number of replicas.
         knots_tps: Total outputs between which a token is worth the same, tokens/s.
         knots_worth: Worth of these outputs; concave, flat after the last.
     """
 
-    replica_choices: ReplicaChoices
+    choices: ReplicaChoices
     replicas: int
     knots_tps: Floats
     knots_worth: Floats
@@ -143,32 +147,37 @@ class ReplicaGroup:
     @classmethod
     def awake(cls, frontier: Frontier, replicas: int) -> ReplicaGroup:
         """Return replicas that all run; each of their tokens is worth 1."""
-        return cls._of(replica_choices(frontier, with_sleep=False), replicas, [TokenDemand(1.0, np.inf)])
+        choices = replica_choices(frontier, with_sleep=False)
+        return cls._of(choices, replicas, [TokenDemand(1.0, np.inf)])
 
     @classmethod
-    def awake_or_asleep(cls, frontier: Frontier, replicas: int, wants: Iterable[TokenDemand]) -> ReplicaGroup:
-        """Return replicas that run or sleep; `wants` come by falling value."""
-        return cls._of(replica_choices(frontier, with_sleep=True), replicas, wants)
+    def awake_or_asleep(
+        cls, frontier: Frontier, replicas: int, demands: Iterable[TokenDemand]
+    ) -> ReplicaGroup:
+        """Return replicas that run or sleep; `demands` come by falling value."""
+        return cls._of(replica_choices(frontier, with_sleep=True), replicas, demands)
 
     @classmethod
-    def _of(cls, replica_choices: ReplicaChoices, replicas: int, wants: Iterable[TokenDemand]) -> ReplicaGroup:
-        tps, worth, most_tps = [0.0], [0.0], replicas * float(replica_choices.gives_tps[-1])
-        for want in wants:
-            more_tps = min(want.output_tps, most_tps - tps[-1])
-            if more_tps > 0 and want.value > 0:
+    def _of(
+        cls, choices: ReplicaChoices, replicas: int, demands: Iterable[TokenDemand]
+    ) -> ReplicaGroup:
+        tps, worth, most_tps = [0.0], [0.0], replicas * float(choices.outputs_tps[-1])
+        for demand in demands:
+            more_tps = min(demand.output_tps, most_tps - tps[-1])
+            if more_tps > 0 and demand.value > 0:
                 tps.append(tps[-1] + more_tps)
-                worth.append(worth[-1] + want.value * more_tps)
-        return cls(replica_choices, replicas, np.array(tps), np.array(worth))
+                worth.append(worth[-1] + demand.value * more_tps)
+        return cls(choices, replicas, np.array(tps), np.array(worth))
 
     @property
     def least_w(self) -> float:
         """Draw with every replica at the lowest choice, W."""
-        return self.replicas * float(self.ladder.draws_w[0])
+        return self.replicas * float(self.choices.draws_w[0])
 
     @property
     def least_tps(self) -> float:
         """Output with every replica at the lowest choice, tokens/s."""
-        return self.replicas * float(self.ladder.gives_tps[0])
+        return self.replicas * float(self.choices.outputs_tps[0])
 
     def worth(self, output_tps: float) -> float:
         """Return what a total output is worth."""
@@ -180,34 +189,34 @@ class ReplicaGroup:
 
     def output_tps(self, counts: Counts) -> float:
         """Return the output of so many replicas at each choice, tokens/s."""
-        return float(counts @ self.ladder.gives_tps)
+        return float(counts @ self.choices.outputs_tps)
 
     def draw_w(self, counts: Counts) -> float:
         """Return the draw of so many replicas at each choice, W."""
-        return float(counts @ self.ladder.draws_w)
+        return float(counts @ self.choices.draws_w)
 
-    def slots(self, counts: Counts) -> int:
+    def batch_limit(self, counts: Counts) -> int:
         """Return how many sequences so many replicas at each choice decode at once."""
-        return int(counts @ self.ladder.batches)
+        return int(counts @ self.choices.batch_limits)
 
     def points(self, counts: Counts) -> tuple[OperatingPoint, ...]:
         """Return the point of each awake replica, the largest draw first."""
         found: list[OperatingPoint] = []
         for at in np.flatnonzero(counts)[::-1].tolist():
-            point = self.ladder.choices[at]
+            point = self.choices.points[at]
             if point is not None:
                 found += [point] * int(counts[at])
         return tuple(found)
 
     def pieces(self, index: int) -> Iterator[ConvexPiece]:
-        """Yield what watts buy beyond the lowest choice, by falling rate.
+        """Yield what watts add beyond the lowest choice, by falling rate.
 
-        Each edge of the hull can be bought by every replica; it is cut where the worth of a
-        token changes. The last piece is the last that buys anything.
+        Every replica can move along each edge of the hull; the edge is cut where the worth of a
+        token changes. Pieces without worth are left out.
         """
         knots_tps, worth = self.knots_tps.tolist(), self.knots_worth.tolist()
         at, done_tps = 0, self.least_tps
-        for edge in self.ladder.edges:
+        for edge in self.choices.edges:
             end_tps = done_tps + self.replicas * edge.output_tps
             while done_tps < end_tps:
                 while at + 1 < len(knots_tps) and knots_tps[at + 1] <= done_tps:
@@ -223,7 +232,7 @@ class ReplicaGroup:
     def along_the_hull(self, watts: float) -> Counts:
         """Return whole replicas along the hull for `watts` beyond the lowest choice."""
         left_w = watts
-        for edge in self.ladder.edges:
+        for edge in self.choices.edges:
             risen = int(left_w / edge.draw_w)
             if risen < self.replicas:
                 return self._on(edge, risen)
@@ -231,9 +240,9 @@ class ReplicaGroup:
         return self._at(-1)
 
     def least_for_w(self, output_tps: float) -> float:
-        """Return the draw that no plan for an output undercuts, W: that without rounding."""
+        """Return the least draw for an output without rounding to whole replicas, W: a bound."""
         draw_w, left_tps = self.least_w, output_tps - self.least_tps
-        for edge in self.ladder.edges:
+        for edge in self.choices.edges:
             taken_tps = min(max(0.0, left_tps), self.replicas * edge.output_tps)
             draw_w += edge.draw_w * taken_tps / edge.output_tps
             left_tps -= taken_tps
@@ -244,7 +253,7 @@ class ReplicaGroup:
         done_tps = self.least_tps
         if done_tps >= output_tps:
             return self._at(0)
-        for edge in self.ladder.edges:
+        for edge in self.choices.edges:
             risen = math.ceil(max(0.0, output_tps - done_tps) / edge.output_tps)
             if risen <= self.replicas:
                 return self._on(edge, risen)
@@ -252,12 +261,12 @@ class ReplicaGroup:
         return None
 
     def _on(self, edge: HullEdge, risen: int) -> Counts:
-        counts = np.zeros(len(self.ladder.choices), dtype=np.int64)
+        counts = np.zeros(len(self.choices.points), dtype=np.int64)
         counts[edge.high], counts[edge.low] = risen, self.replicas - risen
         return counts
 
     def _at(self, choice: int) -> Counts:
-        counts = np.zeros(len(self.ladder.choices), dtype=np.int64)
+        counts = np.zeros(len(self.choices.points), dtype=np.int64)
         counts[choice] = self.replicas
         return counts
 

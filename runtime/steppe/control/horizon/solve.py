@@ -121,7 +121,7 @@ class _Program:
         rows.add([*draws, *exchange], np.array(self.ahead.supply_w) - asleep_w)
         for columns, _ in bought:
             rows.add([(columns, 1.0), (of(AWAKE), -1.0)], 0.0)
-        gives = [(of(AWAKE), -float(self.rungs.gives_tps[0]))]
+        gives = [(of(AWAKE), -float(self.rungs.outputs_tps[0]))]
         gives += [(columns, -edge.output_tps) for columns, edge in bought]
         rows.add([(of(FIRM), 1.0), (of(DEFERRED), 1.0), *gives], 0.0)
         awake, woken = of(AWAKE), of(WOKEN)
