@@ -102,7 +102,7 @@ def run_with(
         bench.slo.tpot_s,
         bench.config.gateway.max_wait_s,
         budget.forecast,
-        budget.store,
+        budget.battery_view,
         bench.config.power.speedup,
     )
     return run_policy(bench, make_policy(control, facts), control, budget, deaths)

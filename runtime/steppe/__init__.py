@@ -9,16 +9,28 @@ from steppe.errors import SteppeError
 
 if TYPE_CHECKING:
     from steppe.energy.meter import EnergyMeter
+    from steppe.power.signal import Fresh, Missing, Reading, Signal, Stale
     from steppe.report.result import RunResult
     from steppe.run.simulation import simulate
 
-__all__ = ["EnergyMeter", "RunResult", "SteppeError", "simulate"]
+__all__ = [
+    "EnergyMeter",
+    "Fresh",
+    "Missing",
+    "Reading",
+    "RunResult",
+    "Signal",
+    "Stale",
+    "SteppeError",
+    "simulate",
+]
 
 # Modules of the public names that are loaded at first use: `import steppe` stays light.
 _MODULES = {
     "EnergyMeter": "steppe.energy.meter",
     "RunResult": "steppe.report.result",
     "simulate": "steppe.run.simulation",
+    **dict.fromkeys(("Fresh", "Missing", "Reading", "Signal", "Stale"), "steppe.power.signal"),
 }
 
 

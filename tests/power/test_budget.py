@@ -51,9 +51,9 @@ def test_the_source_of_a_budget_names_what_offers_power_now() -> None:
     )
     assert budget.at(0.0).source == "constant"
     assert budget.at(5.0).source == "solar+constant"
-    budget.go_on_from(5.0, Charge(1.0, 0.0))
+    budget.resume(5.0, Charge(1.0, 0.0))
     assert budget.at(5.0).source == "solar+constant+battery"
-    budget.steer(-5.0)
+    budget.set_battery(-5.0)
     assert budget.at(5.0).source == "solar+constant"
 
 
@@ -80,34 +80,34 @@ def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
     )
 
 
-def test_a_steered_battery_gives_and_takes_what_it_is_told_to() -> None:
+def test_a_battery_follows_its_setpoint() -> None:
     budget = configured(STEADY, battery=BATTERY, site=SiteSection(pue=1.25))
-    budget.steer(8.0)
+    budget.set_battery(8.0)
     assert (budget.at(0.0).battery_w, budget.at(0.0).gpu_budget_w) == (10.0, 88.0)
-    budget.steer(-4.0)
+    budget.set_battery(-4.0)
     assert (budget.at(0.0).battery_w, budget.at(0.0).gpu_budget_w) == (-5.0, 76.0)
     budget.settle(10.0, draw_w=76.0)
     assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 5.0 * 10.0)
-    budget.steer(None)
+    budget.set_battery(None)
     assert budget.at(10.0).battery_w == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_steered_battery_does_no_more_than_it_can_for_a_minute() -> None:
+def test_a_setpoint_is_limited_to_what_the_battery_can_sustain_for_a_minute() -> None:
     budget = configured(STEADY, battery=BATTERY | {"capacity_wh": 0.2}, speedup=2.0)
-    budget.steer(1000.0)
+    budget.set_battery(1000.0)
     assert budget.at(0.0).battery_w == pytest.approx(360.0 / 120.0)
-    budget.steer(-1000.0)
+    budget.set_battery(-1000.0)
     assert budget.at(0.0).battery_w == pytest.approx(-360.0 / (0.5 * 120.0))
 
 
-def test_the_gpus_see_the_battery_in_their_watts_and_in_time_of_the_run() -> None:
+def test_the_battery_view_is_in_gpu_watts_and_run_time() -> None:
     site = SiteSection(pue=1.25, overhead_w=10.0)
-    store = configured(STEADY, battery=BATTERY, site=site, speedup=60.0).store
-    assert store is not None
-    assert store.stored_j() == pytest.approx(1800.0 / 75.0)
-    assert store.battery == Battery(48.0, 8.0, 16.0, 0.5, 1.0, 60.0)
-    assert store.forecast(3.0, 1.5, 1.0) == ((3.0, 72.0), (4.0, 72.0))
-    assert configured(STEADY).store is None
+    view = configured(STEADY, battery=BATTERY, site=site, speedup=60.0).battery_view
+    assert view is not None
+    assert view.stored_j() == pytest.approx(1800.0 / 75.0)
+    assert view.battery == Battery(48.0, 8.0, 16.0, 0.5, 1.0, 60.0)
+    assert view.forecast(3.0, 1.5, 1.0) == ((3.0, 72.0), (4.0, 72.0))
+    assert configured(STEADY).battery_view is None
 
 
 def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -> None:
@@ -125,7 +125,7 @@ def test_a_deficit_discharges_the_battery() -> None:
     assert budget.at(10.0).curtailed_w == 0.0
 
 
-def test_a_battery_gives_nothing_from_when_nobody_knows_the_supply() -> None:
+def test_a_battery_gives_nothing_once_the_supply_is_unknown() -> None:
     budget = PowerBudget(
         supplies=(TraceReplay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0),),
         clock=TraceClock(0.0, 1.0),
@@ -144,9 +144,9 @@ def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
     assert (budget.stored_j, budget.at(10.0).curtailed_w) == (1800.0, 0.0)
 
 
-def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> None:
+def test_a_deficit_beyond_the_reserve_comes_from_the_battery() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
-    budget.steer(12.0)
+    budget.set_battery(12.0)
     now = budget.at(0.0)
     assert (now.battery_w, now.gpu_budget_w) == (12.0, 82.0)
     budget.settle(10.0, now.gpu_budget_w)
@@ -156,7 +156,7 @@ def test_what_the_supply_lacks_beyond_its_reserve_comes_from_the_battery() -> No
 
 def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=150.0)
-    budget.steer(12.0)
+    budget.set_battery(12.0)
     assert budget.at(0.0).gpu_budget_w == 12.0
 
 
@@ -168,15 +168,15 @@ def test_settling_the_same_moment_twice_changes_nothing() -> None:
     assert (budget.stored_j, budget.at(10.0)) == (stored_j, now)
 
 
-def test_a_budget_that_takes_over_keeps_the_charge_and_settles_only_what_came_since() -> None:
+def test_a_resumed_budget_keeps_the_charge_and_settles_from_then_on() -> None:
     budget = configured(STEADY, battery=BATTERY)
-    budget.go_on_from(14_400.0, Charge(share=0.25, power_w=3.0))
+    budget.resume(14_400.0, Charge(share=0.25, power_w=3.0))
     assert (budget.stored_j, budget.at(14_410.0).charge) == (900.0, Charge(0.25, 0.0))
     budget.settle(14_410.0, draw_w=105.0)
     assert budget.stored_j == pytest.approx(900.0 - 50.0)
 
 
-def test_a_signal_that_goes_stale_falls_back_and_the_battery_rests(tmp_path: Path) -> None:
+def test_a_stale_signal_falls_back_and_the_battery_is_idle(tmp_path: Path) -> None:
     path = tmp_path / "watts"
     path.write_text("80\n")
     os.utime(path, (1000.0, 1000.0))
@@ -211,7 +211,7 @@ def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
     assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, 7.0, "fallback", stale=True)
 
 
-def test_a_budget_ends_with_the_trace_that_ends_first_and_without_one_never(
+def test_a_budget_ends_with_its_first_trace_to_end(
     tmp_path: Path,
 ) -> None:
     for name, end_s in (("short.csv", 60), ("long.csv", 600)):
@@ -231,12 +231,12 @@ def test_the_forecast_of_a_trace_is_its_future() -> None:
 
 
 @pytest.mark.parametrize("watts", [-1.0, float("nan"), float("inf")])
-def test_watts_that_cannot_be_are_refused_by_the_config(watts: float) -> None:
+def test_negative_and_infinite_watts_are_refused_by_the_config(watts: float) -> None:
     with pytest.raises(ValidationError, match="watts"):
         configured({"kind": "constant", "watts": watts})
 
 
-def test_a_day_of_wind_and_sun_swings_between_lull_and_plenty() -> None:
+def test_a_day_of_wind_and_sun_varies_between_low_and_high() -> None:
     budget = configured(
         {"kind": "wind", "rated_w": 90.0, "station": "sand_point"},
         {"kind": "solar", "rated_w": 130.0, "station": "greensboro"},
@@ -253,10 +253,10 @@ def test_a_day_of_wind_and_sun_swings_between_lull_and_plenty() -> None:
     watts=st.lists(st.floats(0.0, 500.0), min_size=2, max_size=8),
     draws_w=st.lists(st.floats(0.0, 500.0), min_size=1, max_size=20),
     stored_share=st.floats(0.0, 1.0),
-    steered_w=st.none() | st.floats(-100.0, 100.0),
+    setpoint_w=st.none() | st.floats(-100.0, 100.0),
 )
-def test_battery_and_budget_keep_within_their_limits_whatever_happens(
-    watts: list[float], draws_w: list[float], stored_share: float, steered_w: float | None
+def test_battery_and_budget_stay_within_their_limits(
+    watts: list[float], draws_w: list[float], stored_share: float, setpoint_w: float | None
 ) -> None:
     trace = SupplyTrace(tuple(60.0 * row for row in range(len(watts))), tuple(watts), None)
     battery = Battery(2000.0, 30.0, 40.0, 0.9, 0.9, 300.0)
@@ -267,7 +267,7 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
         battery=battery,
         stored_j=stored_share * battery.capacity_j,
     )
-    budget.steer(steered_w)
+    budget.set_battery(setpoint_w)
     for tick, draw_w in enumerate(draws_w, start=1):
         budget.settle(float(tick), draw_w)
         now = budget.at(float(tick))
@@ -282,10 +282,10 @@ def test_battery_and_budget_keep_within_their_limits_whatever_happens(
     supply_w=st.floats(0.0, 200.0),
     reserve_w=st.floats(0.0, 300.0),
     overhead_w=st.floats(0.0, 50.0),
-    steered_w=st.none() | st.floats(-50.0, 50.0),
+    setpoint_w=st.none() | st.floats(-50.0, 50.0),
 )
-def test_a_forecast_comes_true_when_the_gpus_draw_all_of_it(
-    supply_w: float, reserve_w: float, overhead_w: float, steered_w: float | None
+def test_a_forecast_is_right_if_the_gpus_draw_all_of_it(
+    supply_w: float, reserve_w: float, overhead_w: float, setpoint_w: float | None
 ) -> None:
     budget = PowerBudget(
         supplies=(Steady(supply_w),),
@@ -294,11 +294,11 @@ def test_a_forecast_comes_true_when_the_gpus_draw_all_of_it(
         battery=Battery(20_000.0, 30.0, 40.0, 0.9, 0.9, 300.0),
         stored_j=10_000.0,
     )
-    budget.steer(steered_w)
+    budget.set_battery(setpoint_w)
     for at_s, ahead_w in budget.forecast(0.0, horizon_s=100.0, step_s=10.0):
         assert budget.at(at_s).gpu_budget_w == pytest.approx(ahead_w)
         budget.settle(at_s + 10.0, ahead_w)
-        budget.steer(None)
+        budget.set_battery(None)
 
 
 @given(supply_w=st.floats(0.0, 200.0), draw_w=st.floats(0.0, 200.0), dt_s=st.floats(0.01, 100.0))

@@ -1,229 +1,157 @@
+"""`steppe.Signal`, used as by a user's own package."""
+
 from __future__ import annotations
 
-import os
+import math
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from steppe.power.signal import Fresh, HeldSignal, Missing, SignalFile, Stale
+import steppe
+from steppe.config import PowerSection, SiteSection
+from steppe.errors import ConfigError
+from steppe.power.budget import PowerBudget, budget_from_config
 
-NOW_S = 1_000_000.0
+MODULE = '''
+import steppe
 
+class Plant:
+    """Full power in the first hour of each day, a tenth after it."""
 
-def write(path: Path, text: str, *, age_s: float = 0.0) -> None:
-    path.write_text(text)
-    os.utime(path, (NOW_S - age_s, NOW_S - age_s))
+    def __init__(self, peak_w: float) -> None:
+        self.peak_w = peak_w
 
+    def at(self, time_s: float) -> steppe.Reading:
+        return steppe.Fresh(self.peak_w if time_s % 86400 < 3600 else self.peak_w / 10)
 
-class Clock:
-    """A clock that a test sets."""
+class Returns:
+    """Returns, from the second call on, what the test puts in `values`; raises exceptions."""
 
-    def __init__(self) -> None:
-        self.now_s = NOW_S
+    values: dict[float, object] = {}
 
-    def __call__(self) -> float:
-        return self.now_s
+    def at(self, time_s: float) -> steppe.Reading:
+        value = self.values.get(time_s, steppe.Fresh(50.0))
+        if isinstance(value, Exception):
+            raise value
+        return value
 
+class NoMethod:
+    pass
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+class Float:
+    def at(self, time_s: float) -> float:
+        return 80.0
 
-
-@pytest.fixture
-def signal(tmp_path: Path, clock: Clock) -> SignalFile:
-    return SignalFile(tmp_path / "watts", stale_s=60.0, wall_s=clock)
-
-
-def test_a_rewritten_number_is_fresh_with_its_age(signal: SignalFile) -> None:
-    write(signal.path, "123.5\n", age_s=7.0)
-    assert signal.read() == Fresh(123.5, 7.0)
-
-
-def test_a_number_is_believed_up_to_the_limit_and_not_beyond(signal: SignalFile) -> None:
-    write(signal.path, "5", age_s=60.0)
-    assert signal.read() == Fresh(5.0, 60.0)
-    write(signal.path, "5", age_s=61.0)
-    assert signal.read() == Stale(61.0)
-
-
-def test_own_use_is_no_supply(signal: SignalFile) -> None:
-    write(signal.path, "-3\n")
-    assert signal.read() == Fresh(0.0, 0.0)
+class Fails:
+    def at(self, time_s: float) -> steppe.Reading:
+        raise KeyError("no such\\nmeter")
+'''
 
 
-def test_a_number_after_a_byte_order_mark_is_read(signal: SignalFile) -> None:
-    write(signal.path, "\ufeff123.5\r\n", age_s=1.0)
-    assert signal.read() == Fresh(123.5, 1.0)
+@pytest.fixture(autouse=True)
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module beside the configuration, in the current directory."""
+    (tmp_path / "my_plant.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_plant", raising=False)
 
 
-NO_NUMBERS = ("", "many", "nan", "inf", "1 2", "9" * 400, "1_50", "1e999", "0x10", "1,5", "\u0663")
+def budget_of(signal: str, *, speedup: float = 1.0, **settings: Any) -> PowerBudget:
+    supply = {"kind": "custom", "signal": signal, "settings": settings}
+    values = {"supply": [supply], "stale_s": 30.0, "fallback_w": 5.0, "speedup": speedup}
+    return budget_from_config(PowerSection.model_validate(values), SiteSection())
 
 
-@pytest.mark.parametrize("text", NO_NUMBERS)
-def test_text_that_is_no_finite_number_is_missing(signal: SignalFile, text: str) -> None:
-    write(signal.path, text)
-    reading = signal.read()
-    assert isinstance(reading, Missing)
-    assert str(signal.path) in reading.reason
+def returning(values: dict[float, object]) -> PowerBudget:
+    """Return the budget of a signal with these values by time; 50 W at others."""
+    budget = budget_of("my_plant:Returns")
+    sys.modules["my_plant"].Returns.values = values
+    return budget
 
 
-@pytest.mark.parametrize("text", ["1e20\n", "9.96921e+36\n", "1000000000001\n"])
-def test_what_stands_for_no_value_is_no_supply_without_end(
-    signal: SignalFile, clock: Clock, text: str
+def test_a_users_class_supplies_the_budget_and_its_forecast() -> None:
+    budget = budget_of("my_plant:Plant", speedup=60.0, peak_w=800)
+    now = budget.at(0.0)
+    assert (now.gpu_budget_w, now.source, now.stale) == (800.0, "my_plant:Plant", False)
+    assert budget.at(60.0).gpu_budget_w == 80.0
+    ahead = budget.forecast(0.0, horizon_s=120.0, step_s=60.0)
+    assert ahead == ((0.0, 800.0), (60.0, 80.0))
+    assert budget.ends_s == math.inf
+
+
+@pytest.mark.parametrize(
+    "absent", [steppe.Missing("no route"), OSError("no route"), steppe.Fresh(math.nan), 80.0]
+)
+def test_a_missing_reading_keeps_the_last_one_until_it_is_stale(absent: object) -> None:
+    budget = returning({10.0: steppe.Fresh(70.0, age_s=5.0), 35.0: absent, 36.0: absent})
+    assert budget.at(10.0).gpu_budget_w == 70.0
+    assert budget.at(35.0).gpu_budget_w == 70.0
+    late = budget.at(36.0)
+    assert (late.gpu_budget_w, late.source, late.stale) == (5.0, "fallback", True)
+    assert budget.at(37.0).gpu_budget_w == 50.0
+
+
+@pytest.mark.parametrize("old", [steppe.Stale(1.0), steppe.Fresh(70.0, age_s=31.0)])
+def test_a_stale_reading_falls_back_at_once(old: object) -> None:
+    budget = returning({10.0: steppe.Fresh(70.0), 11.0: old})
+    assert budget.at(10.0).gpu_budget_w == 70.0
+    assert budget.at(11.0).gpu_budget_w == 5.0
+
+
+def test_a_signal_that_never_had_a_reading_is_never_unlimited() -> None:
+    assert returning({0.0: steppe.Missing("not yet")}).at(0.0).gpu_budget_w == 5.0
+
+
+def test_negative_power_is_no_supply_and_an_endless_number_is_refused() -> None:
+    budget = returning({0.0: steppe.Fresh(-20.0), 1.0: steppe.Fresh(1e20)})
+    assert budget.at(0.0).gpu_budget_w == 0.0
+    assert budget.at(1.0).gpu_budget_w == 0.0
+
+
+def test_a_reading_of_the_forecast_is_not_kept_for_the_present() -> None:
+    budget = returning({10.0: steppe.Fresh(70.0), 20.0: steppe.Missing("lost")})
+    budget.at(10.0)
+    budget.forecast(10.0, horizon_s=5.0, step_s=1.0)
+    assert budget.at(20.0).gpu_budget_w == 70.0
+
+
+def test_a_missing_signal_is_logged_once_with_its_reason(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    held = HeldSignal(signal, Clock())
-    write(signal.path, "180\n", age_s=1.0)
-    assert held.read() == Fresh(180.0, 1.0)
-    write(signal.path, text)
-    reading = signal.read()
-    assert isinstance(reading, Missing)
-    assert reading.reason == f"{signal.path}: asked for at most 1e+12 W, found {text.strip()!r}"
-    assert held.read() == Fresh(180.0, 1.0)
+    budget = returning({10.0: OSError("no route"), 11.0: OSError("no route")})
+    for at_s in (10.0, 11.0, 12.0):
+        budget.at(at_s)
+    reasons = [record.message for record in caplog.records]
+    assert reasons == ["signal my_plant:Returns is missing: OSError: no route"]
 
 
-@pytest.mark.parametrize(("text", "watts"), [("+1.5e2\r\n", 150.0), (".5", 0.5), ("7.", 7.0)])
-def test_numbers_are_written_in_many_ways(signal: SignalFile, text: str, watts: float) -> None:
-    write(signal.path, text, age_s=1.0)
-    assert signal.read() == Fresh(watts, 1.0)
-
-
-def test_what_may_be_half_a_number_is_not_believed_before_it_rests(
-    signal: SignalFile, clock: Clock
+@pytest.mark.parametrize(
+    ("signal", "settings", "message"),
+    [
+        ("nowhere:Plant", {}, "asked for module nowhere, found ModuleNotFoundError: .*"),
+        ("my_plant:Wind", {}, "asked for a class Wind in my_plant, found none"),
+        ("my_plant:Plant", {"peek_w": 1}, "asked for my_plant:Plant, found TypeError: .*peek_w.*"),
+        ("my_plant:NoMethod", {}, "asked for a method `at` of my_plant:NoMethod, found none"),
+        ("my_plant:Float", {}, "my_plant:Float.at: asked for Fresh, Stale or Missing, found float"),
+        ("my_plant:Fails", {}, "my_plant:Fails.at failed: KeyError: .*"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_one_line(
+    signal: str, settings: dict[str, Any], message: str
 ) -> None:
-    held = HeldSignal(signal, Clock())
-    write(signal.path, "180\n", age_s=1.0)
-    assert held.read() == Fresh(180.0, 1.0)
-    write(signal.path, "2")
-    assert held.read() == Fresh(180.0, 1.0)
-    write(signal.path, "200")
-    clock.now_s += 0.0625
-    assert held.read() == Fresh(200.0, 0.0625)
+    with pytest.raises(ConfigError, match=f"^power.supply: {message}$"):
+        budget_of(signal, **settings)
 
 
-def test_a_number_without_a_newline_is_believed_though_its_writer_never_rests(
-    signal: SignalFile,
-) -> None:
-    never_set = Clock()
-    held = HeldSignal(signal, never_set)
-    write(signal.path, "200")
-    assert isinstance(held.read(), Missing)
-    never_set.now_s += 0.0625
-    write(signal.path, "")
-    assert isinstance(held.read(), Missing)
-    write(signal.path, "210", age_s=0.03125)
-    assert held.read() == Fresh(210.0, 0.03125)
-    write(signal.path, "220\n", age_s=1.0)
-    assert held.read() == Fresh(220.0, 1.0)
-    write(signal.path, "23")
-    assert held.read() == Fresh(220.0, 1.0)
+def test_a_class_path_without_a_colon_is_refused_by_the_config() -> None:
+    with pytest.raises(ValueError, match="signal"):
+        budget_of("my_plant.Plant")
 
 
-def test_a_file_that_is_written_by_a_clock_ahead_is_believed_at_once(signal: SignalFile) -> None:
-    write(signal.path, "200", age_s=-0.01)
-    assert signal.read() == Fresh(200.0, 0.0)
-
-
-@pytest.mark.timeout(20)
-def test_what_is_no_file_is_missing_and_blocks_nobody(signal: SignalFile) -> None:
-    os.mkfifo(signal.path)
-    reading = signal.read()
-    assert isinstance(reading, Missing)
-    assert reading.reason == f"{signal.path}: asked for a file, found something else"
-    signal.path.unlink()
-    signal.path.mkdir()
-    assert isinstance(signal.read(), Missing)
-
-
-def test_bytes_that_are_no_text_are_missing(signal: SignalFile) -> None:
-    signal.path.write_bytes(b"\xff\xfe")
-    assert isinstance(signal.read(), Missing)
-
-
-def test_an_absent_file_is_missing(signal: SignalFile) -> None:
-    reading = signal.read()
-    assert isinstance(reading, Missing)
-    assert "No such file" in reading.reason
-
-
-def test_a_file_from_the_far_future_is_missing_and_from_the_near_future_is_fresh(
-    signal: SignalFile,
-) -> None:
-    write(signal.path, "5", age_s=-3600.0)
-    reading = signal.read()
-    assert isinstance(reading, Missing)
-    assert "3600 s in the future" in reading.reason
-    write(signal.path, "5", age_s=-2.0)
-    assert signal.read() == Fresh(5.0, 0.0)
-
-
-def test_an_unreadable_file_keeps_its_last_number_until_that_is_stale(
-    signal: SignalFile, clock: Clock
-) -> None:
-    held = HeldSignal(signal)
-    write(signal.path, "80", age_s=10.0)
-    assert held.read() == Fresh(80.0, 10.0)
-    clock.now_s += 20.0
-    write(signal.path, "")
-    assert held.read() == Fresh(80.0, 30.0)
-    clock.now_s += 31.0
-    assert isinstance(held.read(), Missing)
-
-
-@pytest.mark.parametrize("text", ["", "90"])
-def test_a_held_number_grows_old_although_the_wall_clock_is_set_back(
-    signal: SignalFile, clock: Clock, text: str
-) -> None:
-    never_set = Clock()
-    held = HeldSignal(signal, never_set)
-    write(signal.path, "80", age_s=10.0)
-    assert held.read() == Fresh(80.0, 10.0)
-    write(signal.path, text)
-    clock.now_s -= 3600.0
-    never_set.now_s += 30.0
-    assert held.read() == Fresh(80.0, 40.0)
-    never_set.now_s += 21.0
-    assert isinstance(held.read(), Missing)
-
-
-@pytest.mark.parametrize("set_back_s", [30.0, 3600.0])
-def test_a_file_that_stays_as_it_is_grows_old_although_the_wall_clock_is_set_back(
-    signal: SignalFile, clock: Clock, set_back_s: float
-) -> None:
-    never_set = Clock()
-    held = HeldSignal(signal, never_set)
-    write(signal.path, "80", age_s=10.0)
-    assert held.read() == Fresh(80.0, 10.0)
-    clock.now_s -= set_back_s
-    for _ in range(5):
-        clock.now_s += 10.0
-        never_set.now_s += 10.0
-    assert held.read() == Fresh(80.0, 60.0)
-    never_set.now_s += 1.0
-    assert not isinstance(held.read(), Fresh)
-    write(signal.path, "90\n", age_s=set_back_s - 50.0)
-    assert held.read() == Fresh(90.0, 0.0)
-
-
-def test_a_file_from_the_future_grows_old_before_its_time_comes(
-    signal: SignalFile, clock: Clock
-) -> None:
-    never_set = Clock()
-    held = HeldSignal(signal, never_set)
-    write(signal.path, "80\n", age_s=-3600.0)
-    assert isinstance(held.read(), Missing)
-    never_set.now_s += 61.0
-    clock.now_s += 3600.0
-    assert held.read() == Stale(61.0)
-
-
-def test_a_stale_number_is_not_held(signal: SignalFile, clock: Clock) -> None:
-    held = HeldSignal(signal)
-    write(signal.path, "80\n")
-    assert held.read() == Fresh(80.0, 0.0)
-    clock.now_s += 61.0
-    assert held.read() == Stale(61.0)
-
-
-def test_a_signal_that_was_never_fresh_is_missing(signal: SignalFile) -> None:
-    assert isinstance(HeldSignal(signal).read(), Missing)
+def test_a_users_class_is_a_signal() -> None:
+    budget_of("my_plant:Plant", peak_w=1.0)
+    plant = sys.modules["my_plant"].Plant(800.0)
+    assert isinstance(plant, steppe.Signal)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
+from steppe.config.user_class import ClassPath
 
 
 def _moment(value: Any) -> datetime:
@@ -88,8 +89,19 @@ class SignalSupply(Section):
     """Path of the file; relative to this file."""
 
 
+class CustomSupply(Section):
+    """A signal from your own Python class; see `steppe.Signal`."""
+
+    kind: Literal["custom"]
+    """Selects a class of your own."""
+    signal: ClassPath
+    """The class, `package.module:Class`; Python must be able to import it."""
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Keyword arguments of its constructor."""
+
+
 SupplySection = Annotated[
-    ConstantSupply | TraceSupply | WindSupply | SolarSupply | SignalSupply,
+    ConstantSupply | TraceSupply | WindSupply | SolarSupply | SignalSupply | CustomSupply,
     Field(discriminator="kind"),
 ]
 

@@ -1,4 +1,4 @@
-"""A battery: what it takes, what it gives, what it loses."""
+"""A battery: power limits, losses, and state of charge."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ JOULES_PER_WH = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class BatteryFlow:
-    """What one step did.
+    """Result of charging or discharging for a while.
 
     Attributes:
-        stored_j: Energy in the battery after the step, J.
-        power_w: Mean power at its terminals that it took or gave, W.
+        stored_j: Energy in the battery afterwards, J.
+        power_w: Mean power at its terminals, W.
     """
 
     stored_j: float
@@ -26,11 +26,11 @@ class BatteryFlow:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """How a battery stands.
+    """State of a battery.
 
     Attributes:
-        share: Energy in it, share of its capacity.
-        power_w: What it gave at its terminals lately, on average, W; took, below 0.
+        share: State of charge, share of the capacity.
+        power_w: Mean power at its terminals over the last interval, W; negative while it charges.
     """
 
     share: float
@@ -39,17 +39,17 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Battery:
-    """A battery's limits and losses; how full it is stays with the caller.
+    """A battery's limits and losses; the caller keeps the stored energy.
 
-    Efficiencies are constant, and it does not discharge by itself.
+    Efficiencies are constant, and there is no self-discharge.
 
     Attributes:
         capacity_j: Most energy it stores, J.
-        max_charge_w: Most power it takes, at its terminals, W.
-        max_discharge_w: Most power it gives, at its terminals, W.
+        max_charge_w: Highest charging power, at its terminals, W.
+        max_discharge_w: Highest discharging power, at its terminals, W.
         charge_efficiency: Joules stored for each joule taken.
         discharge_efficiency: Joules given for each joule that leaves the store.
-        sustain_s: How long it must be able to go on giving what it offers, s.
+        sustain_s: How long it can sustain the power that it offers, s.
     """
 
     capacity_j: float
@@ -60,7 +60,7 @@ class Battery:
     sustain_s: float = SUSTAIN_S
 
     def charge(self, stored_j: float, power_w: float, dt_s: float) -> BatteryFlow:
-        """Take up to `power_w` for `dt_s`: less where a limit or the capacity binds."""
+        """Charge with up to `power_w` for `dt_s`; less if a limit or the capacity binds."""
         if dt_s <= 0.0:
             return BatteryFlow(stored_j, 0.0)
         taken_w = max(0.0, min(power_w, self.takes_w(stored_j, dt_s)))
@@ -68,7 +68,7 @@ class Battery:
         return BatteryFlow(min(self.capacity_j, filled_j), taken_w)
 
     def discharge(self, stored_j: float, power_w: float, dt_s: float) -> BatteryFlow:
-        """Give up to `power_w` for `dt_s`: less where a limit or the stored energy binds."""
+        """Discharge up to `power_w` for `dt_s`; less if a limit or the stored energy binds."""
         if dt_s <= 0.0:
             return BatteryFlow(stored_j, 0.0)
         given_w = max(0.0, min(power_w, self.gives_w(stored_j, dt_s)))
@@ -76,36 +76,36 @@ class Battery:
         return BatteryFlow(max(0.0, emptied_j), given_w)
 
     def takes_w(self, stored_j: float, for_s: float) -> float:
-        """Return the most that it can take for so long, W."""
+        """Return the highest power that it can take for `for_s`, W."""
         room_w = (self.capacity_j - stored_j) / (self.charge_efficiency * for_s)
         return min(self.max_charge_w, room_w)
 
     def gives_w(self, stored_j: float, for_s: float) -> float:
-        """Return the most that it can give for so long, W."""
+        """Return the highest power that it can give for `for_s`, W."""
         return min(self.max_discharge_w, stored_j * self.discharge_efficiency / for_s)
 
     def offered_w(self, stored_j: float) -> float:
-        """Return what it offers: what it can sustain for `sustain_s`, W, within its limit.
+        """Return the power that it can sustain for `sustain_s`, W, within its limit.
 
-        Used in full and never recharged, the offer falls exponentially with that time
-        constant: the budget has no cliff where the battery runs empty.
+        If that is drawn all the time and the battery is not recharged, it falls exponentially with
+        the time constant `sustain_s`, so the budget has no step when the battery runs empty.
         """
         return self.gives_w(stored_j, self.sustain_s)
 
 
 NO_BATTERY = Battery(capacity_j=0.0, max_charge_w=0.0, max_discharge_w=0.0)
-"""Takes nothing and gives nothing."""
+"""A battery without capacity."""
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
-    """A battery as the GPUs see it: their watts, and seconds of the run.
+class BatteryView:
+    """A battery in GPU watts and seconds of run time.
 
     Attributes:
         battery: Its limits and losses.
         stored_j: Returns the energy in it now, J.
-        forecast: From now, horizon and step, s, to `(time, watts)` pairs, s and W: what the GPUs
-            may draw without it.
+        forecast: Forecast of the GPU budget without the battery: takes now, horizon and step, s;
+            returns `(time, watts)` pairs, s and W.
     """
 
     battery: Battery
@@ -114,7 +114,7 @@ class Store:
 
 
 def battery_from_config(section: BatterySection) -> tuple[Battery, float]:
-    """Return the battery and the energy that it holds at the start, J."""
+    """Return the battery and its stored energy at the start, J."""
     capacity_j = section.capacity_wh * JOULES_PER_WH
     battery = Battery(
         capacity_j=capacity_j,

@@ -12,16 +12,24 @@ from steppe.power.battery import (
     NO_BATTERY,
     Battery,
     BatteryFlow,
+    BatteryView,
     Charge,
-    Store,
     battery_from_config,
 )
 from steppe.power.signal import Fresh, Missing, Reading, Stale
-from steppe.power.supply import Supply, TraceClock, ends_s, offered, supply_from_config, total
+from steppe.power.supply import (
+    Custom,
+    Supply,
+    TraceClock,
+    ends_s,
+    offered,
+    supply_from_config,
+    total,
+)
 
-STEERED_S = 60.0
-"""A battery that is steered gives and takes no more than it can for so long, s of the run: who
-steers it looks again by then."""
+SETPOINT_S = 60.0
+"""A battery with a setpoint gives and takes no more than it can sustain for this long, s of run
+time; the setpoint is renewed more often than that."""
 
 
 FALLBACK = "fallback"
@@ -57,14 +65,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class SiteTerms:
-    """What lies between the supply and the GPUs.
+    """The conversion from supply to GPU power.
 
     Attributes:
-        reserve_w: Kept back from the supply at all times, W; not from a battery.
-        fallback_w: Site budget while a source is stale or missing, W.
-        stale_s: How long the last value of a source is believed, s of run time.
-        pue: Site watts for each GPU watt, without the fixed overhead.
-        overhead_w: Site watts that do not depend on the GPUs.
+        reserve_w: Part of the supply that is never used, W; the battery has no reserve.
+        fallback_w: Site budget while a supply is stale or missing, W.
+        stale_s: Age at which the last value of a supply counts as stale, s of run time.
+        pue: Site watts per GPU watt, without the fixed overhead.
+        overhead_w: Site power that does not depend on the GPUs, W.
     """
 
     reserve_w: float
@@ -74,26 +82,25 @@ class SiteTerms:
     overhead_w: float
 
     def left_w(self, supply_w: float) -> float:
-        """Return what the site may draw of a supply, W."""
+        """Return the supply less the reserve, W."""
         return max(0.0, supply_w - self.reserve_w)
 
     def gpu_w(self, site_w: float) -> float:
-        """Return what the GPUs may draw when the site may draw `site_w`, W."""
+        """Return the power left for the GPUs when the site may draw `site_w`, W."""
         return max(0.0, (site_w - self.overhead_w) / self.pue)
 
     def site_w(self, gpu_w: float) -> float:
-        """Return what the site draws when the GPUs draw `gpu_w`, W."""
+        """Return the draw of the site when the GPUs draw `gpu_w`, W."""
         return gpu_w * self.pue + self.overhead_w
 
 
 class PowerBudget:
-    """What the GPUs may draw: `(supply - reserve + battery - overhead) / pue`, never below 0.
+    """The power that the GPUs may draw, `(supply - reserve + battery - overhead) / pue` or 0.
 
-    What is left of the supply beyond the reserve is the site's; the battery takes what the site
-    leaves of that and gives what the site lacks. By itself it offers at any time what it can
-    sustain for an hour of trace time; it can be steered instead. While a source is stale or
-    missing the site may draw the fallback, and the battery rests, for nobody knows the surplus.
-    Everything but the battery follows from the time alone.
+    The site draws from the supply less the reserve. The battery charges from what the site leaves
+    and covers what it lacks. Without a setpoint it offers the power it can sustain for an hour of
+    trace time. While a supply is stale or missing, the site budget is the fallback and the battery
+    is idle, because the surplus is not known. All but the battery is a function of time.
     """
 
     def __init__(
@@ -113,13 +120,13 @@ class PowerBudget:
         self._curtailed_w = 0.0
         self._given_w = 0.0
         self._settled_s = clock.started_s
-        self._steered_w: float | None = None
+        self._setpoint_w: float | None = None
 
     @property
     def ends_s(self) -> float:
-        """Run time of the last row of the trace that ends first, s; infinite without a trace.
+        """Run time at which the first trace ends, s; infinite without a trace.
 
-        `stale_s` later the fallback holds for good.
+        `stale_s` later, the budget stays at the fallback.
         """
         return min(ends_s(supply, self._clock) for supply in self._supplies)
 
@@ -129,47 +136,55 @@ class PowerBudget:
         return self._stored_j
 
     @property
-    def store(self) -> Store | None:
-        """The battery as the GPUs see it; None without one."""
+    def battery_view(self) -> BatteryView | None:
+        """The battery in GPU watts and run time; None without one."""
         if self._battery.capacity_j <= 0:
             return None
         pue, speedup = self._terms.pue, self._clock.speedup
-        seen = replace(
+        scaled = replace(
             self._battery,
             capacity_j=self._battery.capacity_j / (pue * speedup),
             max_charge_w=self._battery.max_charge_w / pue,
             max_discharge_w=self._battery.max_discharge_w / pue,
             sustain_s=self._battery.sustain_s / speedup,
         )
-        return Store(seen, lambda: self._stored_j / (pue * speedup), self._without_battery)
+        return BatteryView(scaled, lambda: self._stored_j / (pue * speedup), self._without_battery)
 
-    def go_on_from(self, settled_s: float, charge: Charge | None) -> None:
-        """Take over from a budget that was last settled at `settled_s`, with this charge."""
+    def resume(self, settled_s: float, charge: Charge | None) -> None:
+        """Continue a budget that was last settled at `settled_s`, with this state of charge."""
         self._settled_s = settled_s
         if charge is not None:
             self._stored_j = charge.share * self._battery.capacity_j
 
-    def steer(self, battery_w: float | None) -> None:
-        """Have the battery give so much, W at the GPUs; take, below 0; None for its own rule.
+    def set_battery(self, setpoint_w: float | None) -> None:
+        """Set the power of the battery, W at the GPUs; negative to charge; None for its own rule.
 
-        It gives and takes no more than it can for `STEERED_S` longer.
+        It gives and takes no more than it can sustain for `SETPOINT_S`.
         """
-        self._steered_w = None if battery_w is None else battery_w * self._terms.pue
+        self._setpoint_w = None if setpoint_w is None else setpoint_w * self._terms.pue
 
     def at(self, now_s: float) -> Budget:
-        """Return the budget at `now_s`, with the battery as it was last settled."""
+        """Return the budget at the present time, with the battery as it was last settled."""
+        for each in self._supplies:
+            if isinstance(each, Custom):
+                each.signal.keep(self._clock.since_start_s(now_s))
         readings = self._readings(now_s)
-        supply, battery_w = total(readings), self._battery_w()
-        site_budget_w = self._site_budget_w(supply, battery_w)
-        is_stale = not isinstance(supply, Fresh)
+        match total(readings):
+            case Fresh(watts=supply_w) as supply:
+                battery_w, stale = self._battery_w(), False
+                site_budget_w = self._site_budget_w(supply, battery_w)
+                source = self._source(readings, battery_w)
+            case Stale() | Missing():
+                supply_w = site_budget_w = self._terms.fallback_w
+                battery_w, stale, source = 0.0, True, FALLBACK
         capacity_j = self._battery.capacity_j
         return Budget(
-            supply_w=supply.watts if isinstance(supply, Fresh) else self._terms.fallback_w,
-            battery_w=0.0 if is_stale else battery_w,
+            supply_w=supply_w,
+            battery_w=battery_w,
             site_budget_w=site_budget_w,
             gpu_budget_w=self._terms.gpu_w(site_budget_w),
-            source=FALLBACK if is_stale else self._source(readings, battery_w),
-            stale=is_stale,
+            source=source,
+            stale=stale,
             charge=Charge(self._stored_j / capacity_j, self._given_w) if capacity_j > 0 else None,
             curtailed_w=self._curtailed_w,
         )
@@ -179,10 +194,10 @@ class PowerBudget:
         return self._gpu_budget_w(self._supply(at_s), self._battery_w())
 
     def settle(self, now_s: float, draw_w: float) -> None:
-        """Tell what the GPUs drew, W on average since the last time this was told.
+        """Settle the interval since the last call, in which the GPUs drew `draw_w` W on average.
 
-        The surplus charges the battery, a deficit discharges it, in trace time; surplus that
-        it does not take is curtailed. Supply counts with the mean of the interval's ends.
+        A surplus charges the battery, a deficit discharges it, in trace time; surplus that it does
+        not take is curtailed. The supply of the interval is the mean of its two ends.
         """
         elapsed_s = now_s - self._settled_s
         if elapsed_s <= 0:
@@ -191,17 +206,17 @@ class PowerBudget:
         self._settled_s, self._given_w, self._curtailed_w = now_s, 0.0, 0.0
         match before, after:
             case Fresh(), Fresh():
-                self._exchange((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
+                self._settle((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
 
     def forecast(
         self, now_s: float, horizon_s: float, step_s: float
     ) -> tuple[tuple[float, float], ...]:
         """Return `(time, budget)` pairs, s and W, at the start of each step of the horizon.
 
-        Traces and weather years are known ahead, so this is perfect foresight, which no real
-        forecast has; a live signal keeps its present value (persistence). The GPUs are taken to
-        draw all of it. The battery does in the first step what it does now, then it gives what
-        it offers by itself from what is left.
+        Traces and weather years are known ahead, so their forecast is perfect, unlike a real one;
+        a signal file keeps its present value (persistence). The GPUs are assumed to draw all of
+        the budget. The battery keeps its present power in the first step, then it offers what it
+        can sustain from the charge that is left.
         """
         pairs = []
         stored_j = self._stored_j
@@ -221,18 +236,18 @@ class PowerBudget:
     def _without_battery(
         self, now_s: float, horizon_s: float, step_s: float
     ) -> tuple[tuple[float, float], ...]:
-        """Return the forecast of what the GPUs may draw without the battery, s and W."""
+        """Return the forecast of the GPU budget without the battery, s and W."""
         steps = math.ceil(horizon_s / step_s)
         times_s = [now_s + step * step_s for step in range(steps)]
         return tuple((at_s, self._gpu_budget_w(self._supply(at_s), 0.0)) for at_s in times_s)
 
     def _battery_w(self) -> float:
-        """Return what the battery adds at the site now, W; below 0 where it is to be charged."""
-        if self._steered_w is None:
+        """Return the power that the battery adds at the site now, W; negative while it charges."""
+        if self._setpoint_w is None:
             return self._battery.offered_w(self._stored_j)
-        trace_s = STEERED_S * self._clock.speedup
+        trace_s = SETPOINT_S * self._clock.speedup
         most_w = self._battery.gives_w(self._stored_j, trace_s)
-        return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._steered_w))
+        return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._setpoint_w))
 
     def _readings(self, at_s: float) -> list[Reading]:
         stale_s = self._terms.stale_s
@@ -259,22 +274,22 @@ class PowerBudget:
             names.append("battery")
         return "+".join(dict.fromkeys(names or [supply.name for supply in self._supplies]))
 
-    def _exchange(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
+    def _settle(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
         """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""
-        done = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
-        self._stored_j, self._given_w = done.stored_j, done.power_w
+        flow = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
+        self._stored_j, self._given_w = flow.stored_j, flow.power_w
         surplus_w = self._terms.left_w(supply_w) - self._terms.site_w(draw_w)
-        self._curtailed_w = max(0.0, surplus_w + min(0.0, done.power_w))
+        self._curtailed_w = max(0.0, surplus_w + min(0.0, flow.power_w))
 
     def _balance(
         self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float
     ) -> BatteryFlow:
-        """Return what the battery does meanwhile; its power is below 0 where it takes."""
-        lack_w = self._terms.site_w(draw_w) - self._terms.left_w(supply_w)
+        """Return the battery's flow over an interval; its power is negative while it charges."""
+        deficit_w = self._terms.site_w(draw_w) - self._terms.left_w(supply_w)
         trace_s = elapsed_s * self._clock.speedup
-        if lack_w >= 0.0:
-            return self._battery.discharge(stored_j, lack_w, trace_s)
-        charged = self._battery.charge(stored_j, -lack_w, trace_s)
+        if deficit_w >= 0.0:
+            return self._battery.discharge(stored_j, deficit_w, trace_s)
+        charged = self._battery.charge(stored_j, -deficit_w, trace_s)
         return BatteryFlow(charged.stored_j, 0.0 - charged.power_w)
 
 
@@ -289,13 +304,14 @@ def budget_from_config(
 
     Args:
         power: Supplies, battery, reserve, trace time.
-        site: What the site needs beside the GPUs.
-        started_s: Run time at which the traces begin, on the clock that `now_s` comes from, s.
+        site: Overhead of the site.
+        started_s: Run time at which the traces begin, on the clock of `now_s`, s.
         wall_s: Reads the clock that stamps signal files, s since the epoch.
 
     Raises:
         TraceError: A trace cannot be read.
-        ConfigError: `power.start` does not lie in a trace, or lacks an offset that it needs.
+        ConfigError: `power.start` is outside a trace, or lacks an offset that it needs; or the
+            class of a signal cannot be used.
     """
     battery, stored_j = (
         (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)

@@ -1,182 +1,164 @@
-"""A live supply signal: a file with one number, rewritten by another program."""
+"""Signals: power over time, and what is known of it."""
 
 from __future__ import annotations
 
+import logging
 import math
-import os
-import re
-import stat
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from steppe.config.section import LARGEST
+from steppe.config.user_class import make_object, one_line
+from steppe.errors import ConfigError
 
-_LONGEST_TEXT = 64
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_REST_S = 0.05
-"""A number without a newline may be half a number until its file has rested so long, s."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A supply that can be believed: W, and how long ago it was said, s."""
+    """A reading that is recent enough to use.
+
+    Attributes:
+        watts: Power, W.
+        age_s: Age of the reading, s.
+    """
 
     watts: float
-    age_s: float
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A supply that was said too long ago, s, to be believed."""
+    """A reading that is too old to use.
+
+    Attributes:
+        age_s: Age of the reading, s.
+    """
 
     age_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No supply can be read, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A number just written without a newline: it may be half of one.
+    """There is no reading.
 
     Attributes:
-        fresh: What it says if it is whole.
-        reason: Why it may not be.
+        reason: Why, in one line.
     """
 
-    fresh: Fresh
     reason: str
 
 
 Reading = Fresh | Stale | Missing
 
 
-@dataclass(frozen=True, slots=True)
-class SignalFile:
-    """A file that holds one number, W; its modification time says when it was said.
+@runtime_checkable
+class Signal(Protocol):
+    """Power over time from the user's own code: a plant, a market, a grid operator's limit.
 
-    Attributes:
-        path: The file; its writer should replace it (write, then rename), or end with a newline.
-        stale_s: Oldest age that is believed, s.
-        wall_s: Reads the clock that stamps files, s since the epoch.
+    A class with this method can supply the power budget, live and simulated::
+
+        class Plant:
+            def __init__(self, peak_w: float) -> None:
+                self.peak_w = peak_w
+
+            def at(self, time_s: float) -> steppe.Reading:
+                return steppe.Fresh(self.peak_w * abs(math.sin(math.pi * time_s / 86400)))
+
+        power:
+          supply:
+            - {kind: custom, signal: my_plant:Plant, settings: {peak_w: 800}}
+
+    A `Fresh` reading counts for `power.stale_s`. `Missing`, and an exception, leave the last fresh
+    reading in use until it is that old. After that, and for `Stale`, the site budget is
+    `power.fallback_w`.
     """
 
-    path: Path
-    stale_s: float
-    wall_s: Callable[[], float]
+    def at(self, time_s: float) -> Reading:
+        """Return the power at a time.
 
-    def read(self) -> Reading | Unfinished:
-        """Return what the file says now; a negative number (own use) is 0 W."""
-        return self.look()[0]
+        Called several times per control period, from one thread, so it must not block: read a slow
+        source in a thread of your own and return its last value.
 
-    def look(self) -> tuple[Reading | Unfinished, float | None]:
-        """Return what the file says now and its modification time, s; None where it has none."""
+        Args:
+            time_s: Time since the run began, s, in trace time, which passes `power.speedup` times
+                as fast as run time. The forecast of the budget asks for times ahead: return what is
+                expected then, or the present value.
+        """
+        ...
+
+
+class CheckedSignal:
+    """A user's signal whose readings are checked and whose last fresh one is kept."""
+
+    def __init__(self, signal: Signal, name: str) -> None:
+        """Check nothing yet; `name` is the signal's name in log lines."""
+        self._signal, self._name = signal, name
+        self._kept: tuple[float, Fresh] | None = None
+        self._reason = ""
+
+    def at(self, time_s: float, stale_s: float) -> Reading:
+        """Return the signal's reading, or the kept one where it is missing.
+
+        Args:
+            time_s: As in `Signal.at`.
+            stale_s: Age at which a reading counts as stale, s of trace time.
+        """
+        reading = self._checked(time_s)
+        if isinstance(reading, Missing) and self._kept is not None:
+            kept_s, kept = self._kept
+            reading = Fresh(kept.watts, kept.age_s + max(0.0, time_s - kept_s))
+        if isinstance(reading, Fresh) and reading.age_s > stale_s:
+            return Stale(reading.age_s)
+        return reading
+
+    def keep(self, now_s: float) -> None:
+        """Keep the present reading for times at which the signal is missing."""
+        reading = self._checked(now_s)
+        if isinstance(reading, Fresh):
+            self._kept = now_s, reading
+        reason = reading.reason if isinstance(reading, Missing) else ""
+        if reason and reason != self._reason:
+            _log.warning("signal %s is missing: %s", self._name, reason)
+        self._reason = reason
+
+    def _checked(self, time_s: float) -> Reading:
         try:
-            with open(self.path, encoding="utf-8-sig", opener=_open_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return Missing(f"{self.path}: asked for a file, found something else"), None
-                text = file.read(_LONGEST_TEXT + 1)
-                written_s = os.fstat(file.fileno()).st_mtime
-        except (OSError, UnicodeDecodeError) as error:
-            return Missing(f"{self.path}: {error}"), None
-        age_s = self.wall_s() - written_s
-        if age_s > self.stale_s:
-            return Stale(age_s), written_s
-        if age_s < -self.stale_s:
-            early = f"{self.path}: its time lies {-age_s:.0f} s in the future"
-            return Missing(early), written_s
-        reading = _reading(self.path, text.strip(), max(0.0, age_s))
-        if isinstance(reading, Fresh) and 0.0 <= age_s < _REST_S and not text.endswith("\n"):
-            why = f"{self.path}: {text!r} may go on, it has no newline"
-            return Unfinished(reading, why), written_s
-        return reading, written_s
+            reading: object = self._signal.at(time_s)
+        except Exception as error:  # noqa: BLE001 - the signal is the user's code
+            return Missing(one_line(error))
+        match reading:
+            case Fresh(watts, age_s) if not math.isfinite(watts) or not math.isfinite(age_s):
+                return Missing(f"asked for finite numbers, found {watts:g} W, {age_s:g} s old")
+            case Fresh(watts) if watts > LARGEST:
+                return Missing(f"asked for at most {LARGEST:g} W, found {watts:g}")
+            case Fresh(watts, age_s):
+                return Fresh(max(0.0, watts), max(0.0, age_s))
+            case Stale() | Missing():
+                return reading
+        return Missing(_wrong_type(reading))
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """When a file was written, by two clocks.
+def custom_signal(path: str, settings: dict[str, object]) -> CheckedSignal:
+    """Return the signal of a class `package.module:Class`, after a first reading.
 
-    Attributes:
-        written_s: Its modification time, s since the epoch.
-        seen_s: When it was first seen with that time, s of a clock that is never set.
-        age_s: Its age then, s.
+    Raises:
+        ConfigError: The class cannot be made, has no method `at`, or `at` returns another type.
     """
-
-    written_s: float
-    seen_s: float
-    age_s: float
-
-    def age_at(self, wall_s: float, monotonic_s: float) -> float:
-        """Return its age, s: what the clock says that makes it older."""
-        return max(wall_s - self.written_s, self.age_s + monotonic_s - self.seen_s)
-
-
-class HeldSignal:
-    """A signal file whose last fresh number stands in for an unreadable one until it is stale.
-
-    A writer that truncates and writes leaves an empty file, or half a number, for a moment; that
-    is no lull. Of one that never rests, though, whatever is found is believed. The wall clock may
-    be set back meanwhile, so a number also ages by a clock that never is.
-    """
-
-    def __init__(self, file: SignalFile, monotonic_s: Callable[[], float] = time.monotonic) -> None:
-        """Hold nothing yet; `monotonic_s` reads a clock that is never set, s."""
-        self._file = file
-        self._monotonic_s = monotonic_s
-        self._writing: _Writing | None = None
-        self._held: tuple[float, _Writing] | None = None
-        self._unfinished_s: float | None = None
-
-    def read(self) -> Reading:
-        """Return what the file says, or what it last said where that is young enough."""
-        found, written_s = self._file.look()
-        wall_s, monotonic_s = self._file.wall_s(), self._monotonic_s()
-        reading = self._weigh(found, monotonic_s)
-        writing = self._writing
-        if written_s is not None and (writing is None or writing.written_s != written_s):
-            age_s = max(0.0, wall_s - written_s)
-            self._writing = writing = _Writing(written_s, monotonic_s, age_s)
-        if isinstance(reading, Fresh) and writing is not None:
-            self._held = reading.watts, writing
-        if isinstance(reading, Stale) or self._held is None:
-            return reading
-        watts, said = self._held
-        age_s = said.age_at(wall_s, monotonic_s)
-        if age_s <= self._file.stale_s:
-            return Fresh(watts, age_s)
-        return Stale(age_s) if isinstance(reading, Fresh) else reading
-
-    def _weigh(self, found: Reading | Unfinished, now_s: float) -> Reading:
-        """Take what may be half a number for none, unless no whole one was found for a while."""
-        match found:
-            case Unfinished(fresh, reason):
-                if self._unfinished_s is None:
-                    self._unfinished_s = now_s
-                return fresh if now_s - self._unfinished_s >= _REST_S else Missing(reason)
-            case Fresh() | Stale():
-                self._unfinished_s = None
-        return found
+    key = "power.supply"
+    signal = make_object(path, settings, key)
+    if not isinstance(signal, Signal):
+        raise ConfigError(f"{key}: asked for a method `at` of {path}, found none")
+    try:
+        first: object = signal.at(0.0)
+    except OSError as error:  # its source may appear later
+        first = Missing(one_line(error))
+    except Exception as error:
+        raise ConfigError(f"{key}: {path}.at failed: {one_line(error)}") from error
+    if not isinstance(first, Fresh | Stale | Missing):
+        raise ConfigError(f"{key}: {path}.at: {_wrong_type(first)}")
+    return CheckedSignal(signal, path)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file without waiting; a pipe would wait for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _reading(path: Path, text: str, age_s: float) -> Reading:
-    if len(text) > _LONGEST_TEXT:
-        return Missing(f"{path}: asked for one number, found more than {_LONGEST_TEXT} characters")
-    if not _NUMBER.fullmatch(text):
-        return Missing(f"{path}: asked for a number, found {text!r}")
-    watts = float(text)
-    if not math.isfinite(watts):
-        return Missing(f"{path}: asked for a finite number, found {text!r}")
-    if watts > LARGEST:  # programs write such a number where they have no value
-        return Missing(f"{path}: asked for at most {LARGEST:g} W, found {text!r}")
-    return Fresh(max(0.0, watts), age_s)
+def _wrong_type(reading: object) -> str:
+    return f"asked for Fresh, Stale or Missing, found {type(reading).__name__}"

@@ -1,4 +1,4 @@
-"""What one source offers at a moment of the run."""
+"""Supplies: power offered to the site at a time of the run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import assert_never
 
 from steppe.config import (
     ConstantSupply,
+    CustomSupply,
     PowerSection,
     SignalSupply,
     SolarSupply,
@@ -18,7 +19,8 @@ from steppe.config import (
     WindSupply,
 )
 from steppe.errors import ConfigError
-from steppe.power.signal import Fresh, HeldSignal, Missing, Reading, SignalFile, Stale
+from steppe.power.signal import CheckedSignal, Fresh, Missing, Reading, Stale, custom_signal
+from steppe.power.signal_file import SignalFile, SignalReader
 from steppe.power.solar import solar_trace
 from steppe.power.trace import YEAR_S, SupplyTrace, load_trace
 from steppe.power.wind import wind_trace
@@ -43,7 +45,7 @@ class TraceClock:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """The same watts for ever."""
+    """Constant power, W."""
 
     watts: float
     name: str = "constant"
@@ -51,7 +53,7 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class TraceReplay:
-    """A recorded trace, entered at `offset_s`; it ends, and then grows stale."""
+    """A recorded trace that starts at `offset_s`; after its end it becomes stale."""
 
     trace: SupplyTrace
     offset_s: float
@@ -60,7 +62,7 @@ class TraceReplay:
 
 @dataclass(frozen=True, slots=True)
 class WeatherYear:
-    """A year of supply, entered at `offset_s`; after its end it begins again."""
+    """A year of supply that starts at `offset_s` and repeats."""
 
     trace: SupplyTrace
     offset_s: float
@@ -69,17 +71,25 @@ class WeatherYear:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A signal that is read whenever it is asked for."""
+    """A signal file, read at each call; it has no future, so its present value stands for that."""
 
-    signal: HeldSignal
+    signal: SignalReader
     name: str = "signal"
 
 
-Supply = Steady | TraceReplay | WeatherYear | Live
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A signal of the user's own class."""
+
+    signal: CheckedSignal
+    name: str
+
+
+Supply = Steady | TraceReplay | WeatherYear | Live | Custom
 
 
 def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> Reading:
-    """Return what a source offers at `now_s`; a live one says what it offers at present."""
+    """Return the power that a supply offers at a time of the run."""
     trace_s = clock.since_start_s(now_s)
     match supply:
         case Steady(watts=watts):
@@ -93,23 +103,25 @@ def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> 
             return Fresh(trace.at((trace_s + offset_s) % YEAR_S), 0.0)
         case Live(signal=signal):
             return signal.read()
+        case Custom(signal=signal):
+            return signal.at(trace_s, stale_s * clock.speedup)
         case _:
             assert_never(supply)
 
 
 def ends_s(supply: Supply, clock: TraceClock) -> float:
-    """Return the run time of the last thing that a source says, s; infinite without an end."""
+    """Return the run time at which a supply ends, s; infinite without an end."""
     match supply:
         case TraceReplay(trace=trace, offset_s=offset_s):
             return clock.started_s + (trace.end_s - offset_s) / clock.speedup
-        case Steady() | WeatherYear() | Live():
+        case Steady() | WeatherYear() | Live() | Custom():
             return math.inf
         case _:
             assert_never(supply)
 
 
 def total(readings: Iterable[Reading]) -> Reading:
-    """Return the sum of what sources offer; it is no fresher than its worst part."""
+    """Return the sum of readings, as old as the oldest; stale or missing if one of them is."""
     watts = 0.0
     age_s = 0.0
     for reading in readings:
@@ -125,11 +137,12 @@ def total(readings: Iterable[Reading]) -> Reading:
 def supply_from_config(
     section: SupplySection, power: PowerSection, wall_s: Callable[[], float]
 ) -> Supply:
-    """Return the source that a section describes, entered at `power.start`.
+    """Return the supply that a section describes, starting at `power.start`.
 
     Raises:
         TraceError: A trace cannot be read.
-        ConfigError: `power.start` does not lie in a trace, or lacks an offset that it needs.
+        ConfigError: `power.start` is outside a trace, or lacks an offset that it needs; or the
+            class of a signal cannot be used.
     """
     match section:
         case ConstantSupply():
@@ -144,13 +157,15 @@ def supply_from_config(
             trace = solar_trace(section.station, section.rated_w)
             return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SignalSupply():
-            return Live(HeldSignal(SignalFile(section.path, power.stale_s, wall_s)))
+            return Live(SignalReader(SignalFile(section.path, power.stale_s, wall_s)))
+        case CustomSupply():
+            return Custom(custom_signal(section.signal, section.settings), section.signal)
         case _:
             assert_never(section)
 
 
 def _replay_offset_s(trace: SupplyTrace, start: datetime | None, name: str) -> float:
-    """Return where in a recorded trace the run begins, s; no zone means the trace's own."""
+    """Return the trace time at which the run begins, s; a start without offset is in its zone."""
     if start is None:
         return 0.0
     if trace.start is None:
@@ -168,9 +183,9 @@ def _replay_offset_s(trace: SupplyTrace, start: datetime | None, name: str) -> f
 
 
 def _year_offset_s(start: datetime | None) -> float:
-    """Return where in a weather year the run begins, s; year and zone are ignored.
+    """Return the time in a weather year at which the run begins, s; year and zone are ignored.
 
-    Weather years keep each station's local standard time, so noon is noon everywhere.
+    Weather years are in each station's local standard time.
     """
     if start is None:
         return 0.0

@@ -8,7 +8,8 @@ import time
 from steppe.config import ConstantSupply, PowerSection, SignalSupply
 from steppe.errors import ConfigError
 from steppe.power.budget import PowerBudget
-from steppe.power.signal import Fresh, HeldSignal, Missing, SignalFile, Stale
+from steppe.power.signal import Fresh, Missing, Stale
+from steppe.power.signal_file import SignalFile, SignalReader
 from steppe.run.warnings import Warn
 
 REWRITTEN_S = 0.1
@@ -53,7 +54,7 @@ def with_held_signals(power: PowerSection) -> PowerSection:
 
 
 def _constant_of(supply: SignalSupply, index: int, stale_s: float) -> ConstantSupply:
-    signal = HeldSignal(SignalFile(supply.path, stale_s, time.time))
+    signal = SignalReader(SignalFile(supply.path, stale_s, time.time))
     reading = signal.read()
     if isinstance(reading, Missing):
         time.sleep(REWRITTEN_S)

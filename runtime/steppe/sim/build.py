@@ -135,7 +135,7 @@ def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: Powe
     """Return the policy that the live controller would run."""
     told = (config.slo.tpot_s, config.gateway.max_wait_s)
     facts = PoolFacts(
-        frontier, replicas, *told, budget.forecast, budget.store, config.power.speedup
+        frontier, replicas, *told, budget.forecast, budget.battery_view, config.power.speedup
     )
     return make_policy(config.control, facts)
 

@@ -137,7 +137,7 @@ class _Run:
 
     def _tick(self, now_s: float, _: object) -> None:
         plan = self._loop.tick(now_s)
-        self._budget.steer(plan.battery_w)
+        self._budget.set_battery(plan.battery_w)
         if self._last_budget_w is not None:
             window_s = now_s - self._last_s
             record = self.fleet.record(window_s, self._last_budget_w, self._shortages())

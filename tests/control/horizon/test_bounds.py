@@ -250,16 +250,18 @@ def test_nothing_is_charged_with_watts_that_a_cut_foretold_will_take(
     frontier: Frontier, fleets: Any, lead_s: float
 ) -> None:
     site = Sited(fleets.of([AWAKE] * 4, 400.0))
-    assert site.budget.store is not None
-    terms = HorizonTerms(frontier, 4, 0.0, 60.0, site.budget.store.battery)
-    ahead = HorizonForecast(terms, site.budget.store.forecast, 20, 0.8, site.budget.store.stored_j)
+    assert site.budget.battery_view is not None
+    terms = HorizonTerms(frontier, 4, 0.0, 60.0, site.budget.battery_view.battery)
+    ahead = HorizonForecast(
+        terms, site.budget.battery_view.forecast, 20, 0.8, site.budget.battery_view.stored_j
+    )
     policy = HorizonBounds(FollowBudget(frontier, frontier.floor.draw_w), ahead, every_s=60.0)
     times = TickTimes(site.budget.gpu_budget_at, 1.0, lead_s)
     loop = ControlLoop(site, policy, DrainRule(frontier.drain, 30.0), times)
     now_s, awake = 0.0, []
     while now_s < 40.0:
         plan = loop.tick(now_s)
-        site.budget.steer(plan.battery_w)
+        site.budget.set_battery(plan.battery_w)
         site.drawn_w = plan.draw_w
         awake.append(len(plan.awake))
         now_s = times.after(now_s)

@@ -33,7 +33,7 @@ from steppe.control.policy.policies import (
 from steppe.control.policy.raise_batch_limits import RaiseBatchLimits
 from steppe.control.policy.sticky_batch_limits import StickyBatchLimits
 from steppe.frontier.pareto import Frontier
-from steppe.power.battery import Store
+from steppe.power.battery import BatteryView
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class PoolFacts:
     tpot_s: float
     max_wait_s: float
     forecast: Foresight
-    store: Store | None = None
+    store: BatteryView | None = None
     speedup: float = 1.0
 
 

@@ -205,7 +205,7 @@ class Controller:
             self._replicas,
             *told,
             budget.forecast,
-            budget.store,
+            budget.battery_view,
             self._config.power.speedup,
         )
         control = self._config.control
@@ -219,7 +219,7 @@ class Controller:
         self._fleet.hear_gateway(HEAR_S)  # or replicas that serve would seem to have no work
         self._fleet.nodes.numbers = dict(last.numbers)
         self._last_budget_w, self._last_s = last.budget_w, last.tick.t_s
-        self._budget.go_on_from(last.tick.t_s, last.tick.battery)
+        self._budget.resume(last.tick.t_s, last.tick.battery)
         # The limits held while nobody looked.
         self._budget.settle(self._now_s(), last.tick.draw_w)
 
@@ -256,7 +256,7 @@ class Controller:
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
         plan = self._loop.tick(now_s)
-        self._budget.steer(plan.battery_w)
+        self._budget.set_battery(plan.battery_w)
         seen = self._fleet.seen
         assert seen is not None, "the loop observed the fleet"
         outlook = self._lookout.look(seen.unfenced, seen.fenced_w)
