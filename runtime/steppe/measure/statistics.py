@@ -54,6 +54,10 @@ class Interval:
         """Whether the interval covers a value."""
         return self.low <= truth <= self.high
 
+    def overlaps(self, other: Interval) -> bool:
+        """Whether the intervals have a value in common."""
+        return self.low <= other.high and other.low <= self.high
+
     def widened(self, by: float) -> Interval:
         """Return the interval with a bound of a systematic error added on both sides."""
         return Interval(self.value, self.low - by, self.high + by)

@@ -1,4 +1,4 @@
-"""What follows from the results of a sweep: tables, frontier, report, and a word at the end."""
+"""Tables, frontier, report and recommendations from the results of a sweep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.measure.interchange import write_ml_energy
 from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
-from steppe.measure.page.page_point import Choice, choices, serving
-from steppe.measure.sweep.export import PARQUET_FILE, bench_points, write_parquet
+from steppe.measure.recommend import Recommendation, recommend
 from steppe.measure.sweep.frontier import Offer, frontier_from
-from steppe.measure.sweep.store import SweepResults
+from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.store import SweepResults, write_parquet
+from steppe.measure.sweep.summary import serving, summarize
 
 REPORT_FILE = "report.html"
 FRONTIER_FILE = "frontier.yaml"
@@ -25,18 +26,19 @@ FRONTIER_FILE = "frontier.yaml"
 def conclude(
     results: SweepResults, offer: Offer | None, slo_s: float, console: Console
 ) -> dict[str, Any]:
-    """Write everything that follows from results beside them, and return it as one document.
+    """Write tables, frontier and report beside the results, and return all as one document.
 
     Args:
         results: The sweep.
         offer: Points to offer in the frontier, see `frontier_from`.
-        slo_s: Longest gap between two tokens of the third choice, s.
-        console: Where to say which point to choose.
+        slo_s: Longest gap between two tokens of the third recommendation, s.
+        console: Takes the recommendations.
     """
     out, head = results.path.parent, results.head
-    write_parquet(results, out / PARQUET_FILE)
+    report = report_of(results, slo_s)
+    write_parquet(results)
     write_ml_energy(out / "mlenergy", results, task="steppe-sweep")
-    (out / REPORT_FILE).write_text(bench_page(report_of(results, slo_s)))
+    (out / REPORT_FILE).write_text(bench_page(report))
     try:
         frontier = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
         gpus = ", ".join(sorted(set(head.provenance.gpus)))
@@ -45,28 +47,29 @@ def conclude(
         )
     except InfeasibleError as error:
         console.print(f"[red]no {FRONTIER_FILE}: {error}[/red]")
-    points = bench_points(results)
-    found = choices(serving(points), slo_s) if serving(points) else ()
-    for choice in found:
-        console.print(_line(choice), highlight=False)
+    candidates = serving(report.points)
+    recommendations = recommend(candidates, slo_s, report.settle_s) if candidates else ()
+    for recommendation in recommendations:
+        console.print(_line(recommendation), highlight=False)
     flagged = len(results.points) - len(results.sound)
     console.print(f"{len(results.points)} points, {flagged} of them unsound: {out / REPORT_FILE}")
     return {
         "out": str(out),
         "provenance": asdict(head.provenance),
         "rest": asdict(head.rest),
-        "points": [asdict(point) for point in points],
-        "choices": [asdict(choice) for choice in found],
+        "points": [asdict(point) for point in report.points],
+        "recommendations": [asdict(recommendation) for recommendation in recommendations],
     }
 
 
-def _line(choice: Choice) -> str:
-    found = choice.why if choice.point is None else describe(choice.point)
-    return f"[bold]{choice.letter}[/bold]  for {choice.aim}: {found}"
+def _line(recommendation: Recommendation) -> str:
+    point = recommendation.point
+    text = recommendation.reason if point is None else describe(point)
+    return f"[bold]{recommendation.letter}[/bold]  for {recommendation.aim}: {text}"
 
 
 def report_of(results: SweepResults, slo_s: float) -> BenchReport:
-    """Return what the page shows of a sweep."""
+    """Return the contents of a sweep's page."""
     head = results.head
     cards = ", ".join(sorted(set(head.provenance.gpus))) or "unknown GPU"
     emulated = head.provenance.energy_source == "emulated"
@@ -78,8 +81,9 @@ def report_of(results: SweepResults, slo_s: float) -> BenchReport:
     }
     return BenchReport(
         title=f"{head.provenance.model} on {cards}{' (emulated)' if emulated else ''}",
-        points=bench_points(results),
+        points=summarize(results.points),
         slo_s=slo_s,
+        settle_s=head.plan.get("longest_settle_s", MeasurePlan().longest_settle_s),
         rest_w=rest,
         facts=_facts(results),
         is_emulated=emulated,
@@ -89,7 +93,7 @@ def report_of(results: SweepResults, slo_s: float) -> BenchReport:
 
 def _facts(results: SweepResults) -> Mapping[str, str]:
     provenance, plan = results.head.provenance, results.head.plan
-    heats = [point.gpu.end_c for point in results.points if point.gpu.end_c is not None]
+    temperatures = [p.gpu.end_c for p in results.points if p.gpu.end_c is not None]
     period_s = provenance.counter_period_s
     every = f", updated every {1000 * period_s:.0f} ms" if period_s else ""
     return {
@@ -99,7 +103,9 @@ def _facts(results: SweepResults) -> Mapping[str, str]:
         "GPUs": ", ".join(provenance.gpus),
         "UUIDs": ", ".join(provenance.uuids),
         "driver": provenance.driver,
-        "temperatures": f"{min(heats)} to {max(heats)} °C" if heats else "not seen",
+        "temperatures": (
+            f"{min(temperatures)} to {max(temperatures)} °C" if temperatures else "unknown"
+        ),
         "model": provenance.model,
         "engine": provenance.engine,
         "windows": f"{plan['windows']} of {plan['window_s']:g} s for each point",

@@ -8,27 +8,30 @@ from xml.etree import ElementTree
 import pytest
 
 from steppe.measure.page.page import BenchReport, bench_page
-from steppe.measure.page.page_point import BenchPoint, Span
+from steppe.measure.statistics import Interval
+from steppe.measure.sweep.result import Flag, Phase
+from steppe.measure.sweep.summary import PointSummary
 
 
-def made(clock: int, batch: int, phase: str = "mixed") -> BenchPoint:
+def summary(clock: int, batch: int, phase: Phase = Phase.MIXED) -> PointSummary:
     tps = clock / 100 * batch**0.7
     draw_w = 20 + (clock / 300) ** 2 + batch / 2
 
-    def about(value: float) -> Span:
-        return Span(value, 0.97 * value, 1.03 * value)
+    def about(value: float) -> Interval:
+        return Interval(value, 0.97 * value, 1.03 * value)
 
-    return BenchPoint(
+    return PointSummary(
         phase=phase,
         clock_mhz=clock,
         batch_limit=batch,
         prompt_tokens=144,
-        output_tokens=1 if phase == "prefill" else 26,
+        output_tokens=1 if phase is Phase.PREFILL else 26,
         output_tps=about(tps),
         energy_per_output_token=about(draw_w / tps),
         energy_per_prompt_token=about(draw_w / tps / 50),
         draw_w=about(draw_w),
-        tpot_s=None if phase == "prefill" else batch / tps,
+        window_s=10.0,
+        tpot_s=None if phase is Phase.PREFILL else batch / tps,
         itl_p50_s=batch / tps,
         itl_p99_s=2 * batch / tps,
         flags=(),
@@ -38,13 +41,15 @@ def made(clock: int, batch: int, phase: str = "mixed") -> BenchPoint:
 
 @pytest.fixture
 def report() -> BenchReport:
-    points = [made(clock, batch) for clock in (1000, 1500, 2000) for batch in (1, 4, 16)]
-    points += [made(clock, 16, phase) for clock in (1000, 2000) for phase in ("prefill", "decode")]
-    points.append(replace(made(2000, 8), flags=("throttled",), is_sound=False))
+    points = [summary(clock, batch) for clock in (1000, 1500, 2000) for batch in (1, 4, 16)]
+    apart = (Phase.PREFILL, Phase.DECODE)
+    points += [summary(clock, 16, phase) for clock in (1000, 2000) for phase in apart]
+    points.append(replace(summary(2000, 8), flags=(Flag.THROTTLED,), is_sound=False))
     return BenchReport(
         title="small & <fast> on NVIDIA L4",
         points=tuple(points),
         slo_s=0.2,
+        settle_s=15.0,
         rest_w={"bare": 12.0, "asleep": None},
         facts={"driver": "580"},
         is_emulated=True,
@@ -78,14 +83,14 @@ def test_the_page_is_whole_and_needs_no_network(report: BenchReport) -> None:
     assert not re.search(r"https?://|<script|<link|<img|@import|url\(", page)
 
 
-def test_it_says_which_point_to_choose_for_each_aim(report: BenchReport) -> None:
+def test_the_page_recommends_a_point_for_each_aim(report: BenchReport) -> None:
     page = bench_page(report)
     for aim in ("fewest joules per token", "most tokens per second", "at most 200 ms between"):
         assert aim in page
     assert "2000 MHz, batch limit 16" in page
 
 
-def test_it_says_that_emulated_joules_are_a_model_and_what_they_are_not(
+def test_the_page_says_that_emulated_joules_are_a_model(
     report: BenchReport,
 ) -> None:
     page = bench_page(report)
@@ -124,6 +129,6 @@ def test_without_a_sound_point_the_page_says_so(report: BenchReport) -> None:
 
 
 def test_a_sweep_of_one_point_still_has_its_charts(report: BenchReport) -> None:
-    page = bench_page(replace(report, points=(replace(made(1000, 8), clock_mhz=0),)))
+    page = bench_page(replace(report, points=(replace(summary(1000, 8), clock_mhz=0),)))
     assert page.count("<svg") == 4
     assert "batch limit 8" in page

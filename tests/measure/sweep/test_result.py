@@ -32,41 +32,41 @@ def test_intervals_hold_the_bound_of_the_meters_error(
     assert interval.value - interval.low >= least
 
 
-def test_no_bound_of_two_windows_that_differ_lies_below_zero() -> None:
+def test_no_interval_reaches_below_zero() -> None:
     windows = (
         MeasuredWindow(10.0, 100.0, 1.0, 10, 10, 10),
         MeasuredWindow(10.0, 2000.0, 1.0, 10, 900, 900),
     )
-    found = Estimates.of(windows, 5.0, seed=0)
-    assert found.energy_per_prompt_token is not None
+    estimates = Estimates.of(windows, 5.0, seed=0)
+    assert estimates.energy_per_prompt_token is not None
     lows = [
-        found.energy_per_output_token.low,
-        found.energy_per_prompt_token.low,
-        found.output_tps.low,
-        found.draw_w.low,
+        estimates.energy_per_output_token.low,
+        estimates.energy_per_prompt_token.low,
+        estimates.output_tps.low,
+        estimates.draw_w.low,
     ]
     assert min(lows) == 0.0
-    assert found.output_tps.high > found.output_tps.value
+    assert estimates.output_tps.high > estimates.output_tps.value
 
 
-def test_estimates_read_the_same_each_time(make_point: Callable[..., PointResult]) -> None:
+def test_estimates_are_the_same_each_time(make_point: Callable[..., PointResult]) -> None:
     assert make_point().estimates == make_point().estimates
 
 
 @pytest.mark.parametrize("flag", [Flag.THROTTLED, Flag.SHARED, Flag.STALE, Flag.UNSATURATED])
-def test_a_point_with_a_grave_flag_is_unsound(
+def test_a_point_with_a_flag_that_forbids_its_use_is_unsound(
     make_point: Callable[..., PointResult], flag: Flag
 ) -> None:
     assert not make_point(1800, 8, Phase.MIXED, flag).is_sound
 
 
-def test_a_point_that_had_not_settled_is_flagged_and_used(
+def test_a_point_that_had_not_settled_is_sound(
     make_point: Callable[..., PointResult],
 ) -> None:
     assert make_point(1800, 8, Phase.MIXED, Flag.UNSETTLED).is_sound
 
 
-def test_the_key_tells_points_apart() -> None:
+def test_each_point_has_its_own_key() -> None:
     keys = {Setting(phase, c, b, 8, 9).key for phase in Phase for c in (1, 2) for b in (1, 2)}
     assert len(keys) == 12
     assert Setting(Phase.DECODE, 1200, 4, 1, 128).key == "decode c1200 b4 p1 o128"

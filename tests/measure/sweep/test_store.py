@@ -1,21 +1,25 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.result import PointResult, RestWatts
 from steppe.measure.sweep.store import (
+    PARQUET_FILE,
     RESULTS_FILE,
     ResultsFile,
     RunHead,
     SweepResults,
     read_results,
+    write_parquet,
 )
 
 
@@ -121,3 +125,17 @@ def test_a_bad_number_of_a_point_is_named_in_one_line(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         read_results(tmp_path / "nowhere")
+
+
+def test_parquet_has_a_row_for_each_window_and_the_provenance_in_its_metadata(
+    results: SweepResults,
+) -> None:
+    write_parquet(results)
+    table = parquet.read_table(results.path.parent / PARQUET_FILE)
+    assert table.num_rows == 3 * len(results.points)
+    head = json.loads(table.schema.metadata[b"steppe"])
+    assert head["provenance"]["energy_source"] == "emulated"
+    assert "not a certified wall meter" in head["provenance"]["notice"]
+    row = table.to_pylist()[0]
+    low, high = row["energy_per_output_token_low"], row["energy_per_output_token_high"]
+    assert low < row["energy_per_output_token"] < high

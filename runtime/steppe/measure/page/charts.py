@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from steppe.measure.page.page_point import BenchPoint, Choice, Span, pareto
 from steppe.measure.page.svg import INK, Axis, Chart, factors, spanning
+from steppe.measure.recommend import Recommendation
+from steppe.measure.statistics import Interval
+from steppe.measure.sweep.summary import PointSummary, pareto
 
 FACTORS_FROM = 3.0
-"""From this ratio on, energies are drawn by factors."""
+"""From this ratio on, energies have a logarithmic axis."""
 BADGE, SLO_INK = "#b0241c", "#b0541a"
 # From slow (blue) to fast (orange), readable without colour vision.
 _RAMP = ("#2c5f9e", "#3f8fb5", "#4fae9b", "#9db24a", "#e0a02c", "#d9692a", "#a83a3a", "#6d2a54")
 
-Value = Callable[[BenchPoint], float | None]
+Value = Callable[[PointSummary], float | None]
 
 
 def colours(levels: Sequence[int]) -> dict[int, str]:
@@ -28,7 +30,7 @@ def colours(levels: Sequence[int]) -> dict[int, str]:
     }
 
 
-def energy_chart(points: Sequence[BenchPoint], chosen: Sequence[Choice]) -> str:
+def energy_chart(points: Sequence[PointSummary], chosen: Sequence[Recommendation]) -> str:
     """Return joules per token against tokens per second, with the Pareto set and error bars."""
     tps = [end for p in points for end in _ends(p.output_tps)]
     joules = [end for p in points for end in _ends(p.energy_per_output_token)]
@@ -54,17 +56,17 @@ def energy_chart(points: Sequence[BenchPoint], chosen: Sequence[Choice]) -> str:
     return chart.render("joules per token against tokens per second")
 
 
-def power_by_clock(points: Sequence[BenchPoint]) -> str:
+def power_by_clock(points: Sequence[PointSummary]) -> str:
     """Return draw against the clock limit, a line for each batch limit."""
     return _lines(points, lambda p: p.clock_mhz, "clock limit, MHz", lambda p: p.batch_limit)
 
 
-def power_by_batch(points: Sequence[BenchPoint]) -> str:
+def power_by_batch(points: Sequence[PointSummary]) -> str:
     """Return draw against the batch limit, a line for each clock limit."""
     return _lines(points, lambda p: p.batch_limit, "batch limit", lambda p: p.clock_mhz)
 
 
-def pace_chart(points: Sequence[BenchPoint], slo_s: float) -> str:
+def pace_chart(points: Sequence[PointSummary], slo_s: float) -> str:
     """Return the gap between tokens against the batch limit, with the SLO: median and p99."""
     batches = sorted({p.batch_limit for p in points})
     gaps = [1000 * s for p in points for s in (p.itl_p50_s or p.tpot_s, p.worst_gap_s) if s]
@@ -76,7 +78,7 @@ def pace_chart(points: Sequence[BenchPoint], slo_s: float) -> str:
         chart.note(chart.x.low, 1000 * slo_s, f"SLO {1000 * slo_s:.0f} ms", SLO_INK, "start")
     levels = sorted(palette)
     for place, clock in enumerate(levels):
-        # Side by side, or their error bars would hide each other.
+        # Shifted sideways, so that error bars do not hide each other.
         shift = 1.0 + 0.05 * (place - (len(levels) - 1) / 2)
         row = sorted((p for p in points if p.clock_mhz == clock), key=lambda p: p.batch_limit)
         middle = [(shift * p.batch_limit, 1000 * (p.itl_p50_s or p.tpot_s or 0.0)) for p in row]
@@ -88,20 +90,20 @@ def pace_chart(points: Sequence[BenchPoint], slo_s: float) -> str:
     return chart.render("time between tokens against the batch limit")
 
 
-def describe(point: BenchPoint) -> str:
+def describe(point: PointSummary) -> str:
     """Return a point in one line."""
     return (
-        f"{point.clock_mhz} MHz, batch limit {point.batch_limit}: "
+        f"{point.name}: "
         f"{point.energy_per_output_token.value:.3g} J/token, "
         f"{point.output_tps.value:.3g} tokens/s, {point.draw_w.value:.3g} W"
     )
 
 
 def _lines(
-    points: Sequence[BenchPoint],
-    across: Callable[[BenchPoint], int],
+    points: Sequence[PointSummary],
+    across: Callable[[PointSummary], int],
     label: str,
-    group: Callable[[BenchPoint], int],
+    group: Callable[[PointSummary], int],
 ) -> str:
     places = sorted({across(p) for p in points})
     watts = [end for p in points for end in _ends(p.draw_w)]
@@ -126,19 +128,21 @@ def _batch_axis(batches: Sequence[int]) -> Axis:
 
 def _mark(
     chart: Chart,
-    chosen: Sequence[Choice],
-    place: Callable[[BenchPoint], tuple[float, float]],
+    chosen: Sequence[Recommendation],
+    place: Callable[[PointSummary], tuple[float, float]],
 ) -> None:
-    """Ring the chosen points; those that coincide share one ring and show all letters."""
+    """Ring the recommended points; equal ones share one ring and show all letters."""
     letters: dict[tuple[float, float], str] = {}
-    for choice in chosen:
-        if choice.point is not None:
-            spot = place(choice.point)
-            letters[spot] = letters.get(spot, "") + choice.letter
+    for recommendation in chosen:
+        if recommendation.point is not None:
+            spot = place(recommendation.point)
+            letters[spot] = letters.get(spot, "") + recommendation.letter
     for (x, y), text in letters.items():
         chart.badge(x, y, ", ".join(text), BADGE)
 
 
-def _ends(span: Span) -> tuple[float, float]:
-    """Return the ends of an interval; no rate or draw is below 0."""
-    return (max(0.0, span.low), span.high) if span.is_bounded else (span.value, span.value)
+def _ends(interval: Interval) -> tuple[float, float]:
+    """Return the ends of an interval; twice its value where it has none."""
+    if not interval.is_bounded:
+        return interval.value, interval.value
+    return interval.low, interval.high

@@ -13,8 +13,10 @@ from steppe.measure.page.charts import (
     power_by_batch,
     power_by_clock,
 )
-from steppe.measure.page.page_point import BenchPoint, Choice, Span, choices, pareto, serving
-from steppe.measure.page.style import STYLE
+from steppe.measure.recommend import Recommendation, recommend
+from steppe.measure.statistics import Interval
+from steppe.measure.sweep.result import Phase
+from steppe.measure.sweep.summary import PointSummary, pareto, serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,18 @@ class BenchReport:
     Attributes:
         title: Model and GPU.
         points: Every measured point.
-        slo_s: Longest gap between two tokens that the third choice allows, s.
-        rest_w: Watts without work, by what the GPU was doing.
+        slo_s: Longest gap between two tokens that the third recommendation allows, s.
+        settle_s: Longest wait for the temperature, s.
+        rest_w: Draw without work by state of the GPU, W.
         facts: Provenance: label and text.
         is_emulated: Whether the joules are modelled.
-        notice: What the numbers must not be taken for.
+        notice: What the numbers are not.
     """
 
     title: str
-    points: tuple[BenchPoint, ...]
+    points: tuple[PointSummary, ...]
     slo_s: float
+    settle_s: float
     rest_w: Mapping[str, float | None]
     facts: Mapping[str, str]
     is_emulated: bool
@@ -45,7 +49,7 @@ def bench_page(report: BenchReport) -> str:
     points = serving(report.points)
     body = [_heading(report)]
     if points:
-        chosen = choices(points, report.slo_s)
+        chosen = recommend(points, report.slo_s, report.settle_s)
         body += [_advice(chosen, points), _charts(points, chosen, report.slo_s)]
     else:
         body.append("<p class=warn>No sound point was measured; see the flags below.</p>")
@@ -70,9 +74,9 @@ def _heading(report: BenchReport) -> str:
     return f"<h1>Tokens per joule: {escape(report.title)}</h1>{badge}"
 
 
-def _advice(chosen: Sequence[Choice], points: Sequence[BenchPoint]) -> str:
+def _advice(chosen: Sequence[Recommendation], points: Sequence[PointSummary]) -> str:
     sample = points[0]
-    cards = "".join(_card(choice) for choice in chosen)
+    cards = "".join(_card(recommendation) for recommendation in chosen)
     return (
         "<h2>Which operating point should I choose?</h2>"
         f"<p>For prompts of about {sample.prompt_tokens} and outputs of about "
@@ -81,30 +85,29 @@ def _advice(chosen: Sequence[Choice], points: Sequence[BenchPoint]) -> str:
     )
 
 
-def _card(choice: Choice) -> str:
-    letter = f"<b class=letter>{choice.letter}</b>"
-    point = choice.point
+def _card(recommendation: Recommendation) -> str:
+    letter = f"<b class=letter>{recommendation.letter}</b>"
+    point, aim, reason = recommendation.point, recommendation.aim, escape(recommendation.reason)
     if point is None:
-        return f"<div class=card><h3>{letter} For {choice.aim}</h3><p>{choice.why}</p></div>"
-    knob = f"{point.clock_mhz} MHz, " if point.clock_mhz else ""
+        return f"<div class=card><h3>{letter} For {aim}</h3><p>{reason}</p></div>"
     pace = "" if point.tpot_s is None else f", a token every {1000 * point.tpot_s:.0f} ms"
     return (
-        f"<div class=card><h3>{letter} For {choice.aim}, run at</h3>"
-        f"<p class=knobs>{knob}batch limit {point.batch_limit}</p>"
+        f"<div class=card><h3>{letter} For {aim}, run at</h3>"
+        f"<p class=knobs>{point.name}</p>"
         f"<p>{_with_error(point.energy_per_output_token)} J per token<br>"
         f"{_with_error(point.output_tps)} tokens/s{pace}<br>"
-        f"{_with_error(point.draw_w)} W</p><p class=why>{choice.why}</p></div>"
+        f"{_with_error(point.draw_w)} W</p><p class=reason>{reason}</p></div>"
     )
 
 
-def _charts(points: Sequence[BenchPoint], chosen: Sequence[Choice], slo_s: float) -> str:
+def _charts(points: Sequence[PointSummary], chosen: Sequence[Recommendation], slo_s: float) -> str:
     by_clock = _legend("clock limit", "MHz", colours([p.clock_mhz for p in points]))
     by_batch = _legend("batch limit", "", colours([p.batch_limit for p in points]))
     figures = (
         (
             "Energy against speed",
-            "Right is faster, down is leaner. On the dashed line lie the points that no other "
-            "beats on both; everything off it wastes energy or time. Crosses: 95 % intervals.",
+            "Right is faster, down is leaner. The dashed line joins the points that no other beats "
+            "on both; every other point wastes energy or time. Crosses: 95 % intervals.",
             energy_chart(points, chosen),
             by_clock,
         ),
@@ -132,17 +135,17 @@ def _legend(name: str, unit: str, palette: Mapping[int, str]) -> str:
     return f"<p class=legend>{name}{', ' + unit if unit else ''}: {swatches}</p>"
 
 
-def _phases(points: Sequence[BenchPoint]) -> str:
+def _phases(points: Sequence[PointSummary]) -> str:
     """Show prefill alone and decode alone, side by side."""
-    rows: dict[tuple[int, int], dict[str, BenchPoint]] = {}
+    rows: dict[tuple[int, int], dict[Phase, PointSummary]] = {}
     for point in points:
-        if point.phase != "mixed" and point.is_sound:
+        if point.phase is not Phase.MIXED and point.is_sound:
             rows.setdefault((point.clock_mhz, point.batch_limit), {})[point.phase] = point
     if not rows:
         return ""
     lines = ""
-    for (clock, batch), found in sorted(rows.items(), reverse=True):
-        prefill, decode = found.get("prefill"), found.get("decode")
+    for (clock, batch), phases in sorted(rows.items(), reverse=True):
+        prefill, decode = phases.get(Phase.PREFILL), phases.get(Phase.DECODE)
         per_prompt = prefill.energy_per_prompt_token if prefill else None
         cells = (
             str(clock or "free"),
@@ -169,7 +172,7 @@ def _rest(rest_w: Mapping[str, float | None]) -> str:
     return f"<h2>Without work</h2>{_rows(('GPU', 'W'), lines)}"
 
 
-def _table(points: Sequence[BenchPoint]) -> str:
+def _table(points: Sequence[PointSummary]) -> str:
     best = {id(point) for point in pareto(serving(points))}
     settings = ("phase", "clock, MHz", "batch", "prompt", "output")
     heads = (*settings, "tokens/s", "J/token", "W", "p50 ms", "p99 ms", "flags")
@@ -190,8 +193,8 @@ def _table(points: Sequence[BenchPoint]) -> str:
         row = f"<td class=text>{p.phase}</td>" + "".join(f"<td>{cell}</td>" for cell in cells)
         lines += f"<tr class='{css}'>{row}<td class=text>{escape(', '.join(p.flags))}</td></tr>"
     text = (
-        "Bold: no other point beats it. Struck out: a flag forbids its use, and it is used nowhere "
-        "above. Other flags only warn."
+        "Bold: no other point beats it. Struck out: a flag forbids its use, and nothing above uses "
+        "it. Ranges: 95 % intervals. Other flags only warn."
     )
     return f"<h2>Every point</h2><p>{text}</p>{_rows(heads, lines)}"
 
@@ -199,8 +202,8 @@ def _table(points: Sequence[BenchPoint]) -> str:
 def _method() -> str:
     return (
         "<h2>How it was measured</h2><p>Each point was warmed up under a saturating load until "
-        "its batch had turned over and the temperature stood, then metered in windows back to "
-        "back. J per token is joules over output tokens of all windows; joules come from the "
+        "its batch had turned over and the temperature had settled, then metered in windows back "
+        "to back. J per token is joules over output tokens of all windows; joules come from the "
         "energy counters of the GPUs. Intervals: percentile bootstrap over the windows, stretched "
         "for their small number, plus the bound of the meter's error. A point is refused when the "
         "GPU throttled or was shared, its clock was not held, its meter stood still, or fewer "
@@ -214,7 +217,7 @@ def _facts(report: BenchReport) -> str:
         for name, text in report.facts.items()
     )
     table = f"<table class=facts>{lines}</table>"
-    return f"<h2>What it rests on</h2><p><b>{escape(report.notice)}</b></p>{table}"
+    return f"<h2>Provenance</h2><p><b>{escape(report.notice)}</b></p>{table}"
 
 
 def _rows(heads: Sequence[str], lines: str) -> str:
@@ -222,11 +225,37 @@ def _rows(heads: Sequence[str], lines: str) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _with_error(span: Span) -> str:
-    if not span.is_bounded:
-        return f"{span.value:.3g}"
-    return f"{span.value:.3g} <small>± {(span.high - span.low) / 2:.2g}</small>"
+def _with_error(interval: Interval) -> str:
+    if not interval.is_bounded:
+        return f"{interval.value:.3g}"
+    return f"{interval.value:.3g} <small>{interval.low:.3g}–{interval.high:.3g}</small>"
 
 
 def _milliseconds(seconds: float | None) -> str:
     return "–" if seconds is None else f"{1000 * seconds:.0f}"
+
+
+STYLE = """
+body{margin:0;background:#f6f7f9;color:#1f2933;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
+main{max-width:1180px;margin:0 auto;padding:24px 28px 60px;background:white}
+h1{font-size:26px;margin:8px 0 14px}h2{font-size:19px;margin:34px 0 8px}
+h3{font-size:15px;margin:0 0 4px}p{margin:4px 0 10px}
+.warn{background:#ffe9b8;color:#6b4300;padding:9px 14px;border-radius:6px}
+.cards{display:grid;grid-template-columns:repeat(3,1fr);gap:16px}
+.card{border:1px solid #d5dbe1;border-radius:8px;padding:14px 16px}
+.letter{color:#b0241c;font-size:19px;margin-right:4px}
+.knobs{font-size:20px;font-weight:700;margin:2px 0 6px}.reason{color:#5d6b78;font-size:13.5px}
+.figures{display:grid;grid-template-columns:1fr 1fr;gap:26px 30px;margin-top:30px}
+figure{margin:0}figcaption{color:#5d6b78;font-size:13.5px}
+svg{width:100%;height:auto;font-family:inherit}
+.legend{color:#5d6b78;font-size:13px;margin:2px 0}
+.legend span{margin-left:10px;white-space:nowrap}
+.legend i{display:inline-block;width:10px;height:10px;border-radius:50%;margin-right:4px}
+table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums}
+th,td{padding:3px 11px;text-align:right;border-bottom:1px solid #e4e8ec}
+th{color:#5d6b78;font-weight:600}td.text,th:first-child{text-align:left}
+small{color:#5d6b78}tr.best td{font-weight:700}
+tr.bad td{color:#98a2ad;text-decoration:line-through}
+tr.bad td:last-child{text-decoration:none;color:#b0241c}
+@media(max-width:800px){.cards,.figures{grid-template-columns:1fr}}
+"""

@@ -15,6 +15,7 @@ from steppe.energy.window import Quality
 from steppe.errors import DeviceError
 from steppe.load.arrivals import Arrival
 from steppe.measure.sweep.result import (
+    UNSTEADY_SHARE,
     Estimates,
     Flag,
     GpuSummary,
@@ -34,7 +35,6 @@ STALE_S = 1.0
 """A meter whose last reading is older has stopped, s: ten periods of the usual counter."""
 CLOCK_TOLERANCE = 0.03
 THROTTLED_SHARE = 0.05
-UNSTEADY_SHARE = 0.25
 THROTTLES = frozenset(
     {
         LimitReason.POWER_LIMIT,

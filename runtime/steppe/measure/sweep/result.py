@@ -17,15 +17,19 @@ class Phase(enum.StrEnum):
     """What the load of a point consists of."""
 
     MIXED = "mixed"
-    """Prompts and outputs as asked: what a replica serves."""
+    """Prompts and outputs of the given lengths: what a replica serves."""
     PREFILL = "prefill"
     """Prompts with one output token each: joules per prompt token."""
     DECODE = "decode"
     """Prompts of a few tokens with long outputs: joules per output token alone."""
 
 
+UNSTEADY_SHARE = 0.25
+"""Half-width of the interval of J/token from which windows count as different, share."""
+
+
 class Flag(enum.StrEnum):
-    """Why a point must not be taken at its word."""
+    """What was wrong when a point was measured."""
 
     THROTTLED = "throttled"
     """Heat, the board power limit or the power supply held the clock down."""
@@ -34,16 +38,16 @@ class Flag(enum.StrEnum):
     STALE = "stale meter"
     """The energy counter stood still, or part of its window is estimated."""
     UNSATURATED = "not saturated"
-    """At some look fewer sequences ran than the batch limit, and none waited."""
+    """At some reading fewer sequences ran than the batch limit, and none waited."""
     UNSTEADY = "windows differ"
-    """The windows disagree by so much that the interval is wider than 25 % either way: something
-    else, such as a busy host, had a hand in it."""
+    """The windows differ so much that the interval is wider than 25 % either way: something else,
+    such as a busy host, disturbed the measurement."""
     UNSETTLED = "not settled"
     """The temperature still moved when the windows began."""
     CLOCK = "clock not held"
-    """The GPU's mean clock lay away from the limit."""
+    """The GPU's mean clock differed from the limit."""
     UNWATCHED = "GPU not watched"
-    """Its sensors cannot be read from here, so throttling and sharing would go unseen."""
+    """Its sensors cannot be read from here, so throttling and sharing would not be noticed."""
 
 
 REFUSED = frozenset({Flag.THROTTLED, Flag.SHARED, Flag.STALE, Flag.UNSATURATED, Flag.CLOCK})
@@ -88,7 +92,7 @@ class MeasuredWindow:
         duration_s: Length, s.
         energy_j: Energy of its GPUs, J.
         error_j: Bound of the meter's error, J.
-        steps: Engine steps; 0 where nobody counts them.
+        steps: Engine steps; 0 where they are not counted.
         prompt_tokens: Prompt tokens computed.
         output_tokens: Tokens sampled.
     """
@@ -103,10 +107,10 @@ class MeasuredWindow:
 
 @dataclass(frozen=True, slots=True)
 class ClientTimes:
-    """What the clients saw while the windows ran, s; None where too few requests ended.
+    """Latencies at the clients while the windows ran, s; None where too few requests ended.
 
     Attributes:
-        requests: Requests that these times stem from.
+        requests: Requests behind these times.
         ttft_p50_s: Median time to the first token; waiting for a place is part of it.
         itl_p50_s: Median gap between two chunks with tokens.
         itl_p95_s: 95th percentile of it.
@@ -122,13 +126,13 @@ class ClientTimes:
 
 @dataclass(frozen=True, slots=True)
 class GpuSummary:
-    """What the GPUs' sensors said while the windows ran; None where they cannot be read.
+    """Readings of the GPUs' sensors while the windows ran; None where they cannot be read.
 
     Attributes:
         clock_mhz: Mean SM clock of the slowest GPU, MHz.
         start_c: Temperature of the warmest GPU at the beginning, degrees Celsius.
         end_c: The same at the end.
-        reasons: Why a clock was not at its highest, each seen at least once.
+        reasons: Reasons for a clock below its highest, each read at least once.
         processes: Most processes that held memory on one GPU.
     """
 
@@ -145,15 +149,15 @@ class PointResult:
 
     Attributes:
         setting: What was set.
-        replica: Who was measured.
+        replica: Name of the measured replica.
         started: When, ISO 8601 with zone.
         warm_up_s: Time under load before the first window, s.
         windows: Back to back.
         meter_error_j: Bound of the meter's error over all windows together, J: inner ends cancel.
         meter: Quality of the joules: counter, integrated, estimated or emulated.
-        client: What the clients saw.
-        gpu: What the sensors said.
-        flags: Why the point must not be taken at its word; empty when it may.
+        client: Latencies at the clients.
+        gpu: Readings of the sensors.
+        flags: What was wrong; empty when nothing was.
     """
 
     setting: Setting
@@ -184,7 +188,8 @@ class PointResult:
 class Estimates:
     """Rates over windows, each with its 95 % confidence interval.
 
-    Intervals of energies hold the bound of the meter's error besides.
+    Intervals of energies also contain the bound of the meter's error. None reaches below 0: where
+    windows differ much, the stretched bootstrap interval would, although no rate or energy can.
 
     Attributes:
         energy_per_output_token: J.
@@ -231,7 +236,7 @@ class RestWatts:
         bare_w: Before any engine held a GPU.
         loaded_idle_w: An engine is loaded, no request, the clock free.
         floor_idle_w: The same at the lowest clock limit.
-        asleep_w: The engine is parked at the lowest clock limit.
+        asleep_w: The engine sleeps at the lowest clock limit.
     """
 
     bare_w: float | None = None

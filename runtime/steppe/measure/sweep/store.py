@@ -21,8 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.result import PointResult, RestWatts
+from steppe.measure.sweep.summary import window_rows
 
 RESULTS_FILE = "results.jsonl"
+PARQUET_FILE = "results.parquet"
 _POINT: TypeAdapter[PointResult] = TypeAdapter(PointResult)
 _PROVENANCE, _REST = TypeAdapter(Provenance), TypeAdapter(RestWatts)
 
@@ -142,6 +144,20 @@ def read_results(path: Path) -> SweepResults:
     if head is None:
         raise UsageError(f"{file}: asked for sweep results, found no start of a sweep")
     return SweepResults(file, head, tuple(points.values()))
+
+
+def write_parquet(results: SweepResults) -> None:
+    """Write one row for each window beside the results, with its point's settings and estimates.
+
+    The file's metadata hold provenance and rest watts as JSON under the key `steppe`.
+    """
+    from pyarrow import Table, parquet
+
+    rows = [row for point in results.points for row in window_rows(point)]
+    table = Table.from_pylist(rows)
+    head = orjson.dumps(dataclasses.asdict(results.head))
+    table = table.replace_schema_metadata({b"steppe": head})
+    parquet.write_table(table, results.path.parent / PARQUET_FILE)
 
 
 def _values(line: bytes) -> dict[str, Any] | None:
