@@ -24,7 +24,7 @@ NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 LOWEST_CLOCK = 0.5
 """Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
-fitted (`roofline/gpu_spec.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
+fitted (`roofline/hardware.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
 them out."""
 FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},

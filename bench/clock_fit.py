@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from steppe.errors import TraceError
-from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.hardware import ClockCurve
 from steppe.roofline.residual_model import Floats
 
 LOWEST = 0.6

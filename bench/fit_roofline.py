@@ -35,7 +35,7 @@ from roofline_priors import PRIORS
 from run_table import TableRow, read_run_table
 from steppe.measure.provenance import source_commit
 from steppe.roofline.files import read_gpu_spec
-from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.hardware import ClockCurve
 from steppe.roofline.residual_model import Floats
 
 DEFAULT_DATA = Path("../shared/data/calibration")

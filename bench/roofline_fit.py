@@ -17,15 +17,12 @@ from scipy.optimize import least_squares
 
 from roofline_priors import PRIORS, PROMPT_TOKENS
 from steppe.roofline.architecture.shape import ModelShape
-from steppe.roofline.calibration import Calibration
-from steppe.roofline.coefficients import Coefficients
-from steppe.roofline.gpu_spec import ClockCurve, GpuSpec, Sharding
-from steppe.roofline.host import Host
+from steppe.roofline.calibration import Calibration, Coefficients
+from steppe.roofline.hardware import ClockCurve, GpuSpec, Host, Sharding
 from steppe.roofline.residual_model import MOST_RESIDUAL, Context, Floats, Residual, features_of
-from steppe.roofline.saturation import running_sequences, steady_state
-from steppe.roofline.step_costs import StepLaw
+from steppe.roofline.saturation import STEADY_SERVICE, RunProgress, running_sequences, steady_state
+from steppe.roofline.step_law import StepLaw
 from steppe.roofline.step_rates import step_rates
-from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
 
 ERROR = 0.07
 """Error that counts as usual, as a logarithm."""

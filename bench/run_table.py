@@ -11,9 +11,8 @@ from roofline_fit import MeasuredRun
 from steppe.errors import TraceError
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.files import read_gpu_spec, read_model_shape
-from steppe.roofline.gpu_spec import GpuSpec
-from steppe.roofline.host import Host
-from steppe.roofline.turnover import RunProgress
+from steppe.roofline.hardware import GpuSpec, Host
+from steppe.roofline.saturation import RunProgress
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0

@@ -18,8 +18,7 @@ from run_table import (
 )
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_calibration, read_gpu_spec, read_roofline
-from steppe.roofline.gpu_spec import ClockCurve
-from steppe.roofline.host import Host
+from steppe.roofline.hardware import ClockCurve, Host
 from steppe.roofline.residual_model import Floats
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"

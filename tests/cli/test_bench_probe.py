@@ -12,7 +12,7 @@ from steppe.cli import main
 from steppe.cli.bench_probe import Hands, ProbePlan, probe_gpu
 from steppe.measure.probe.gpu_file import Probed, Sourced, gpu_document, gpu_text
 from steppe.roofline.files import read_gpu_spec, read_roofline
-from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.hardware import GpuSpec
 from steppe.run.probe_gpu import EMULATED_RATES, ProbeSubject, emulated_loads, emulated_rates
 
 # The emulated L4 (profiles.c), and the rates of its namesake in configs/gpus.

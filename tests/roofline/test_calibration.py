@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from steppe.roofline.calibration import Calibration
-from steppe.roofline.gpu_spec import ClockCurve
+from steppe.roofline.hardware import ClockCurve
 from steppe.roofline.residual_model import Residual
 
 

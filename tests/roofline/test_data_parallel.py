@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import UsageError
 from steppe.roofline.files import read_calibration, read_gpu_spec, read_roofline
-from steppe.roofline.gpu_spec import Sharding
+from steppe.roofline.hardware import Sharding
 from steppe.roofline.step_rates import step_rates
 
 NAME, GPU, GPUS = "qwen3-235b-a22b-instruct-2507", "b200", 8

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import ConfigError, UsageError
 from steppe.roofline.architecture.config_json import shape_of
+from steppe.roofline.calibration import with_measured
 from steppe.roofline.energy_roofline import EnergyRoofline, StepWork
 from steppe.roofline.files import (
     read_calibration,
@@ -17,9 +18,8 @@ from steppe.roofline.files import (
     read_model_shape,
     read_roofline,
 )
-from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.hardware import GpuSpec
 from steppe.roofline.point import OperatingPoint
-from steppe.roofline.step_rates import with_measured
 
 ROOFLINES = {
     "dense": read_roofline("llama-3.1-8b", "h100", 1),

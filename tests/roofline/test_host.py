@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
-from steppe.roofline.host import ALONE, Host
+from steppe.roofline.hardware import ALONE, Host
 
 PLAIN = read_roofline("qwen3-8b", "b200", 1)
 

@@ -5,10 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from steppe.roofline.correction import BATCHES, Correction
 from steppe.roofline.files import read_gpu_spec, read_model_shape
-from steppe.roofline.host import ALONE
-from steppe.roofline.residual_model import Context, Residual, ResidualModel, features_of
+from steppe.roofline.hardware import ALONE
+from steppe.roofline.residual_model import (
+    BATCHES,
+    Context,
+    Correction,
+    Residual,
+    ResidualModel,
+    features_of,
+)
 
 PLACE = Context(read_model_shape("llama-3.1-8b"), read_gpu_spec("h100"), 1, 32, 600, ALONE)
 OTHER = Context(read_model_shape("deepseek-v3"), read_gpu_spec("b200"), 8, 512, 9000, ALONE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
+from steppe.roofline.saturation import STEADY_SERVICE, RunProgress
 
 PLACES, RUNS = 256, 60
 

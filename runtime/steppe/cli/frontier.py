@@ -19,7 +19,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.options import GivenText, NumberList
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_longest_context, read_roofline
-from steppe.roofline.gpu_spec import GpuSpec
+from steppe.roofline.hardware import GpuSpec
 from steppe.roofline.point import OperatingPoint
 from steppe.run.frontier_subject import refuse_another
 

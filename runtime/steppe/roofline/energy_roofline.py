@@ -13,23 +13,27 @@ from math import log
 
 from steppe.errors import UsageError
 from steppe.roofline.architecture.shape import ModelShape
-from steppe.roofline.calibration import Calibration
-from steppe.roofline.correction import Correction
-from steppe.roofline.gpu_spec import GpuSpec, Sharding
-from steppe.roofline.host import ALONE, Host
+from steppe.roofline.calibration import Calibration, with_measured
+from steppe.roofline.hardware import ALONE, GpuSpec, Host, Sharding
 from steppe.roofline.point import OperatingPoint
 from steppe.roofline.residual_model import (
     MOST_RESIDUAL,
     OWN_NOISE,
     Context,
+    Correction,
     Residual,
     ResidualModel,
     features_of,
 )
-from steppe.roofline.saturation import free_bytes, running_sequences, steady_state
-from steppe.roofline.step_costs import StepLaw, StepStages
-from steppe.roofline.step_rates import step_rates, with_measured
-from steppe.roofline.turnover import STEADY_SERVICE, RunProgress
+from steppe.roofline.saturation import (
+    STEADY_SERVICE,
+    RunProgress,
+    free_bytes,
+    running_sequences,
+    steady_state,
+)
+from steppe.roofline.step_law import StepLaw, StepStages
+from steppe.roofline.step_rates import step_rates
 
 
 @dataclass(frozen=True, slots=True)

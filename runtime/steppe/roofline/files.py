@@ -5,25 +5,47 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from steppe.config import shipped_config
+from steppe.config.mistake import unknown_key
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
 from steppe.roofline.architecture.config_json import longest_context_of, shape_of
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.architecture.weight_precision import modelopt_quantisation
-from steppe.roofline.calibration import Calibration
-from steppe.roofline.coefficients import Coefficients
+from steppe.roofline.calibration import Calibration, Coefficients
 from steppe.roofline.energy_roofline import EnergyRoofline
-from steppe.roofline.gpu_file import gpu_spec_of
-from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
-from steppe.roofline.host import Host
+from steppe.roofline.hardware import ClockCurve, GpuSpec, Host
 from steppe.roofline.residual_model import Context, Residual, features_of
+
+_FOR_PEOPLE = ("energy_source", "by_clock", "provenance")
+"""Further keys of a file that `steppe bench probe` wrote."""
+_TEXTS = ("name", "coefficients")
+_RATE, _KNOB, _DRAW, _ENERGY = (1e6, 1e21), (1e-3, 1e6), (0.0, 1e6), (0.0, 1.0)
+_RANGES = {
+    "memory_bytes": _RATE,
+    "bandwidth_bps": _RATE,
+    "half_flops": _RATE,
+    "fp8_flops": _RATE,
+    "link_bps": _RATE,
+    "power_limit_w": _KNOB,
+    "lowest_mhz": _KNOB,
+    "highest_mhz": _KNOB,
+    "step_mhz": _KNOB,
+    "bare_w": _DRAW,
+    "context_w": _DRAW,
+    "static_w": _DRAW,
+    "joules_per_byte": _ENERGY,
+    "joules_per_flop": _ENERGY,
+}
+"""Least and largest value of a key, where a GPU that has another cannot be."""
+_WHOLE = ("lowest_mhz", "highest_mhz")
 
 
 def read_roofline(
@@ -76,6 +98,27 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
         return gpu_spec_of(read_mapping(path))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def gpu_spec_of(values: Mapping[Any, Any]) -> GpuSpec:
+    """Return a GPU from the keys and values of its file.
+
+    Raises:
+        ValueError: A key is missing or unknown, or a value cannot be; the message names the key.
+    """
+    known = {field.name: field for field in fields(GpuSpec)}
+    for key in values:
+        if key not in known and key not in _FOR_PEOPLE:
+            raise ValueError(unknown_key([], str(key), known))
+    for name, field in known.items():
+        if field.default is MISSING and name not in values:
+            raise ValueError(f"{name}: missing")
+    spec = GpuSpec(**{name: _found(name, values[name]) for name in known if name in values})
+    if spec.lowest_mhz > spec.highest_mhz:
+        raise ValueError(
+            f"lowest_mhz: asked for at most highest_mhz {spec.highest_mhz}, found {spec.lowest_mhz}"
+        )
+    return spec
 
 
 @cache
@@ -185,3 +228,25 @@ def _json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: asked for a mapping, found {type(values).__name__}")
     return values
+
+
+def _found(name: str, entry: Any) -> Any:
+    """Return a value, which may stand beside its source, if it can be."""
+    if isinstance(entry, Mapping):
+        if "value" not in entry:
+            raise ValueError(f"{name}.value: missing")
+        entry = entry["value"]
+    if name in _TEXTS:
+        if not isinstance(entry, str) or not entry:
+            raise ValueError(f"{name}: asked for a text, found {entry!r}")
+        return entry
+    kinds = (int,) if name in _WHOLE else (int, float)
+    if type(entry) not in kinds or not -math.inf < entry < math.inf:
+        kind = "whole" if name in _WHOLE else "finite"
+        raise ValueError(f"{name}: asked for a {kind} number, found {entry!r}")
+    if name == "link_bps" and entry == 0:
+        return 0.0
+    least, most = _RANGES[name]
+    if not least <= entry <= most:
+        raise ValueError(f"{name}: asked for a number from {least:g} to {most:g}, found {entry!r}")
+    return entry

@@ -1,24 +1,61 @@
-"""What a replica does when requests always wait: the mix of steps that it settles into.
+"""The mix of engine steps that a replica settles into when requests always wait.
 
-Each sequence brings one prompt for its whole answer. While fewer requests end than steps go by,
+Each sequence brings one prompt for its whole output. While fewer requests end than steps go by,
 a share of the steps prefills one whole prompt and the others only decode; beyond that, every
-step prefills a part. Plain arithmetic, for floats and arrays alike.
+step prefills a part. All numbers may be floats or arrays.
+
+In a service without end, a running sequence has decoded more than half of its output, because
+long outputs are met more often. A benchmark begins with a full batch and ends when no request
+waits: the fewer requests it sends for each place in the batch, the shorter the mean context, and
+the fewer outputs end. Output lengths are assumed to follow an Erlang distribution of two stages
+(standard deviation 0.71 of the mean), whose renewal function has a closed form (Cox, Renewal
+Theory, 1962, section 4.5).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 
 from steppe.roofline.architecture.shape import ModelShape, least
-from steppe.roofline.gpu_spec import GpuSpec, Sharding
-from steppe.roofline.step_costs import StepRates, StepStages
-from steppe.roofline.turnover import RunProgress
+from steppe.roofline.hardware import GpuSpec, Sharding
+from steppe.roofline.step_law import StepStages
+from steppe.roofline.step_rates import StepRates
 
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that vLLM takes unless told otherwise."""
 WORKSPACE_BYTES = 3e9
 """Activations, graphs and libraries on each GPU, bytes: what the KV-bound rows of ML.ENERGY
 leave beside weights and cache."""
+_PARTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far the answers of a run have come, on average over it.
+
+    Attributes:
+        decoded: Tokens that a running sequence has decoded, over the mean answer.
+        ends: Answers that end in a step, over those that end in a service without end.
+    """
+
+    decoded: float
+    ends: float
+
+    @classmethod
+    def of_run(cls, waves: float) -> RunProgress:
+        """Return what a run shows that begins with a full batch and ends when nobody waits.
+
+        Args:
+            waves: Answers that it asks for, over those that decode at once; above 1.
+        """
+        end = _end(waves - 1.0)
+        ages = [_age((part + 0.5) / _PARTS * end) for part in range(_PARTS)]
+        return cls(sum(ages) / _PARTS, (waves - 1.0) / end)
+
+
+STEADY_SERVICE = RunProgress(0.75, 1.0)
+"""A service without end: half of (1 + variance over squared mean) decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +120,25 @@ def free_bytes(model: ModelShape, gpu: GpuSpec, sharding: Sharding) -> float:
     dense = model.weight_bytes - model.expert_bytes
     weights = dense / sharding.dense_split + model.expert_bytes / sharding.gpus
     return MEMORY_SHARE * gpu.memory_bytes - weights - WORKSPACE_BYTES
+
+
+def _end(ended: float) -> float:
+    """Return after how many mean answers each place in the batch has seen so many end."""
+    low, high = 0.0, ended + 0.25
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        has_more = middle - 0.25 + 0.25 * exp(-4.0 * middle) > ended
+        low, high = (low, middle) if has_more else (middle, high)
+    return high
+
+
+def _age(time: float) -> float:
+    """Return the mean tokens decoded by who runs at a time, both over the mean answer.
+
+    Who began with the run, `t S(t)`, and who came `a` ago, the integral of `a S(a) u(t - a)`, with
+    `S(a) = (1 + 2 a) exp(-2 a)` still running and `u(t) = 1 - exp(-4 t)` coming.
+    """
+    began = time * (1.0 + 2.0 * time) * exp(-2.0 * time)
+    came = 0.75 - exp(-2.0 * time) * (time * time + 1.5 * time + 0.75)
+    early = exp(-2.0 * time) * (time * time - 0.5 * time + 0.25) - 0.25 * exp(-4.0 * time)
+    return began + came - early

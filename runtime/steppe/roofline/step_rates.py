@@ -1,21 +1,126 @@
-"""What each byte, FLOP, layer and sequence of a model costs on some GPUs.
+"""The cost of each byte, FLOP, layer and sequence of a model on some GPUs.
 
-Plain arithmetic, for floats and for arrays alike: a model without experts, windows or states has
-zeros there.
+All numbers may be floats or arrays; a model without experts, windows or states has zeros there.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from steppe.roofline.architecture.shape import ModelShape, least
-from steppe.roofline.coefficients import Coefficients
-from steppe.roofline.gpu_spec import GpuSpec, Sharding
-from steppe.roofline.host import Host
-from steppe.roofline.step_costs import StepRates
+from steppe.roofline.calibration import Coefficients
+from steppe.roofline.hardware import GpuSpec, Host, Sharding
+from steppe.roofline.step_law import StepStages
 
 _EVEN_EXPERTS = 8.0
 """So few experts are taken to be chosen evenly (Mixtral has as many)."""
+LENGTH_SPREAD = 1.0
+"""Standard deviation of prompt lengths over their mean; assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRates:
+    """Seconds, and energy over the power limit, for each thing that a step does.
+
+    Attributes ending in `_s` are times at the highest clock, those in `_energy` energies of one
+    GPU over its power limit (so seconds, too); `step_rates` derives them all.
+    """
+
+    dense_stream_s: float
+    dense_stream_energy: float
+    dense_token_s: float
+    head_sequence_s: float
+    pair_s: float
+    dense_energy: float
+    local_experts: float
+    miss: float
+    miss_power: float
+    spread: float
+    expert_s: float
+    expert_energy: float
+    expert_token_s: float
+    expert_token_energy: float
+    cache_token_s: float
+    window_token_s: float
+    window_tokens: float
+    state_s: float
+    cache_energy: float
+    layers_s: float
+    scales_s: float
+    prefill_layers_s: float
+    token_s: float
+    sequence_s: float
+    launch_energy: float
+    scales_energy: float
+    meeting_s: float
+    exchange_token_s: float
+    exchange_energy: float
+    host_step_s: float
+    host_sequence_s: float
+    ranks: float
+    padding_skew: float
+
+    def stages(
+        self,
+        prefill_tokens: float,
+        sequences: float,
+        context_tokens: float,
+        padding: float = 0.0,
+    ) -> StepStages:
+        """Return the stages of a step.
+
+        Args:
+            prefill_tokens: Prompt tokens that it computes.
+            sequences: Sequences that decode one token each.
+            context_tokens: Tokens that these attend to, summed over them.
+            padding: Tokens that it computes for nothing; see `padded`.
+        """
+        prefill_tokens = prefill_tokens + padding
+        tokens = prefill_tokens + sequences
+        mean_context = context_tokens / (sequences + 1e-9)
+        dense_s = self.dense_token_s * tokens + self.head_sequence_s * sequences
+        dense_s += self.pair_s * prefill_tokens * 0.5 * mean_context
+        hit = 1.0 - self.miss ** (tokens * self.miss_power)
+        mean_hit = self.local_experts * hit
+        most_hit = mean_hit + self.spread * (mean_hit * (1.0 - hit)) ** 0.5
+        expert_s = self.expert_s * least(self.local_experts, most_hit)
+        routed_s = self.expert_token_s * (tokens + padding * (self.padding_skew - 1.0))
+        cache_s = self._cache_s(sequences, context_tokens, mean_context)
+        launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
+        launch_s += self.prefill_layers_s * least(prefill_tokens, 1.0)
+        exchange_s = self.meeting_s + self.exchange_token_s * tokens
+        core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
+        core += self._overhead_energy(launch_s, exchange_s)
+        stream = self.dense_stream_energy + self.expert_energy * mean_hit
+        stream += self.cache_energy * cache_s
+        host_s = self.host_step_s + self.host_sequence_s * sequences
+        gpu = (self.dense_stream_s, dense_s, expert_s, routed_s, cache_s)
+        return StepStages(*gpu, launch_s + self.scales_s, exchange_s, host_s, core, stream)
+
+    def padded(self, prompts: float) -> float:
+        """Return how many prompts a step costs as much as that computes these.
+
+        Data-parallel ranks step together, and each computes as many tokens as the fullest has
+        (vLLM pads them: `coordinate_batch_across_dp`). Of prompts that come at random, with
+        lengths that spread as much as their mean, the fullest has so many deviations more than
+        the others, and one prompt at least. Without ranks it is what there is.
+        """
+        each = prompts / self.ranks
+        variance = (1.0 + LENGTH_SPREAD**2) * each * (1.0 - 1.0 / self.ranks)
+        fullest = each + self.spread * variance**0.5
+        padded: float = self.ranks * (fullest + 1.0 - least(fullest, 1.0))
+        return padded
+
+    def _overhead_energy(self, launch_s: float, exchange_s: float) -> float:
+        """Return the energy of everything but streaming and multiplying, over the limit, s."""
+        overhead = self.launch_energy * launch_s + self.exchange_energy * exchange_s
+        return overhead + self.scales_energy * self.scales_s
+
+    def _cache_s(self, sequences: float, context_tokens: float, mean_context: float) -> float:
+        """Return the time of streaming keys, values and states, s."""
+        window = least(self.window_tokens, mean_context) * sequences
+        cached_s = self.cache_token_s * context_tokens + self.window_token_s * window
+        return cached_s + self.state_s * sequences
 
 
 def step_rates(
@@ -43,44 +148,6 @@ def step_rates(
         padding_skew=_padding_skew(model, sharding),
         host_step_s=fitted.host_s + fitted.crowd_s * host.crowding,
         host_sequence_s=fitted.sequence_s,
-    )
-
-
-def with_measured(fitted: Coefficients, gpu: GpuSpec) -> Coefficients:
-    """Return coefficients whose energies are those that probes measured on a GPU, as far as any.
-
-    The fitted ones say that a byte of dense weights costs `weight_energy * limit / bandwidth`, a
-    FLOP on them `dense_energy * limit / rate`, and a GPU that is merely busy `bare + context +
-    busy * limit`. A measured number takes the place of its formula; the bytes of experts and
-    caches and the FLOPs on experts keep their ratio to those of dense weights.
-    """
-    limit_w = gpu.power_limit_w
-    if gpu.joules_per_byte is not None:
-        nominal_j = fitted.weight_energy * limit_w / gpu.bandwidth_bps
-        fitted = _streaming_scaled(fitted, gpu.joules_per_byte / nominal_j)
-    if gpu.joules_per_flop is not None:
-        nominal_j = fitted.dense_energy * limit_w / gpu.half_flops
-        fitted = _computing_scaled(fitted, gpu.joules_per_flop / nominal_j)
-    if gpu.static_w is not None:
-        busy_w = gpu.static_w - gpu.bare_w - gpu.context_w
-        fitted = replace(fitted, busy=busy_w / limit_w)
-    return fitted
-
-
-def _streaming_scaled(fitted: Coefficients, times: float) -> Coefficients:
-    return replace(
-        fitted,
-        weight_energy=fitted.weight_energy * times,
-        expert_energy=fitted.expert_energy * times,
-        cache_energy=fitted.cache_energy * times,
-    )
-
-
-def _computing_scaled(fitted: Coefficients, times: float) -> Coefficients:
-    return replace(
-        fitted,
-        dense_energy=fitted.dense_energy * times,
-        expert_compute_energy=fitted.expert_compute_energy * times,
     )
 
 

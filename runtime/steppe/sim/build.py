@@ -15,7 +15,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
-from steppe.roofline.gpu_spec import Sharding
+from steppe.roofline.hardware import Sharding
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile

@@ -5,9 +5,9 @@
     step  = (GPU^h + host^h)^(1/h)                      the host prepares one step ahead
 
 with c the clock over the highest and g the slowdown of memory at that clock. Energy is the idle
-and busy draw over the step, and a share for every byte streamed and FLOP computed, which falls
-with the square of the voltage. Everything here is plain arithmetic on numbers that may be floats
-(serving, simulating) or arrays (fitting, where each model and GPU is one element).
+and busy draw over the step, plus a share for every byte streamed and FLOP computed, which falls
+with the square of the voltage. All numbers may be floats (serving, simulating) or arrays
+(fitting: one element for each run).
 """
 
 from __future__ import annotations
@@ -15,16 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.roofline.architecture.shape import least
-from steppe.roofline.coefficients import Coefficients
-from steppe.roofline.gpu_spec import ClockCurve, GpuSpec
+from steppe.roofline.calibration import Coefficients
+from steppe.roofline.hardware import ClockCurve, GpuSpec
 
 MEMORY_CHIP_SHARE = 0.25
 """Share of the energy of streaming that the memory chips draw whatever the voltage of the GPU:
 about 30 pJ/byte of HBM3 against what a byte costs in all. Assumed."""
-
-
-LENGTH_SPREAD = 1.0
-"""Standard deviation of prompt lengths over their mean; assumed."""
 REGULATED = 0.985
 """Where the draw settles under the power limit, share of it: 690 W of 700 in ML.ENERGY."""
 _SOFTNESS = 12.0
@@ -60,111 +56,6 @@ class StepStages:
     host_s: float
     core_energy: float
     stream_energy: float
-
-
-@dataclass(frozen=True, slots=True)
-class StepRates:
-    """Seconds, and energy over the power limit, for each thing that a step does.
-
-    Attributes ending in `_s` are times at the highest clock, those in `_energy` energies of one
-    GPU over its power limit (so seconds, too); `step_rates` derives them all.
-    """
-
-    dense_stream_s: float
-    dense_stream_energy: float
-    dense_token_s: float
-    head_sequence_s: float
-    pair_s: float
-    dense_energy: float
-    local_experts: float
-    miss: float
-    miss_power: float
-    spread: float
-    expert_s: float
-    expert_energy: float
-    expert_token_s: float
-    expert_token_energy: float
-    cache_token_s: float
-    window_token_s: float
-    window_tokens: float
-    state_s: float
-    cache_energy: float
-    layers_s: float
-    scales_s: float
-    prefill_layers_s: float
-    token_s: float
-    sequence_s: float
-    launch_energy: float
-    scales_energy: float
-    meeting_s: float
-    exchange_token_s: float
-    exchange_energy: float
-    host_step_s: float
-    host_sequence_s: float
-    ranks: float
-    padding_skew: float
-
-    def stages(
-        self,
-        prefill_tokens: float,
-        sequences: float,
-        context_tokens: float,
-        padding: float = 0.0,
-    ) -> StepStages:
-        """Return the stages of a step.
-
-        Args:
-            prefill_tokens: Prompt tokens that it computes.
-            sequences: Sequences that decode one token each.
-            context_tokens: Tokens that these attend to, summed over them.
-            padding: Tokens that it computes for nothing; see `padded`.
-        """
-        prefill_tokens = prefill_tokens + padding
-        tokens = prefill_tokens + sequences
-        mean_context = context_tokens / (sequences + 1e-9)
-        dense_s = self.dense_token_s * tokens + self.head_sequence_s * sequences
-        dense_s += self.pair_s * prefill_tokens * 0.5 * mean_context
-        hit = 1.0 - self.miss ** (tokens * self.miss_power)
-        mean_hit = self.local_experts * hit
-        most_hit = mean_hit + self.spread * (mean_hit * (1.0 - hit)) ** 0.5
-        expert_s = self.expert_s * least(self.local_experts, most_hit)
-        routed_s = self.expert_token_s * (tokens + padding * (self.padding_skew - 1.0))
-        cache_s = self._cache_s(sequences, context_tokens, mean_context)
-        launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
-        launch_s += self.prefill_layers_s * least(prefill_tokens, 1.0)
-        exchange_s = self.meeting_s + self.exchange_token_s * tokens
-        core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
-        core += self._overhead_energy(launch_s, exchange_s)
-        stream = self.dense_stream_energy + self.expert_energy * mean_hit
-        stream += self.cache_energy * cache_s
-        host_s = self.host_step_s + self.host_sequence_s * sequences
-        gpu = (self.dense_stream_s, dense_s, expert_s, routed_s, cache_s)
-        return StepStages(*gpu, launch_s + self.scales_s, exchange_s, host_s, core, stream)
-
-    def padded(self, prompts: float) -> float:
-        """Return how many prompts a step costs as much as that computes these.
-
-        Data-parallel ranks step together, and each computes as many tokens as the fullest has
-        (vLLM pads them: `coordinate_batch_across_dp`). Of prompts that come at random, with
-        lengths that spread as much as their mean, the fullest has so many deviations more than
-        the others, and one prompt at least. Without ranks it is what there is.
-        """
-        each = prompts / self.ranks
-        variance = (1.0 + LENGTH_SPREAD**2) * each * (1.0 - 1.0 / self.ranks)
-        fullest = each + self.spread * variance**0.5
-        padded: float = self.ranks * (fullest + 1.0 - least(fullest, 1.0))
-        return padded
-
-    def _overhead_energy(self, launch_s: float, exchange_s: float) -> float:
-        """Return the energy of everything but streaming and multiplying, over the limit, s."""
-        overhead = self.launch_energy * launch_s + self.exchange_energy * exchange_s
-        return overhead + self.scales_energy * self.scales_s
-
-    def _cache_s(self, sequences: float, context_tokens: float, mean_context: float) -> float:
-        """Return the time of streaming keys, values and states, s."""
-        window = least(self.window_tokens, mean_context) * sequences
-        cached_s = self.cache_token_s * context_tokens + self.window_token_s * window
-        return cached_s + self.state_s * sequences
 
 
 @dataclass(frozen=True, slots=True)
