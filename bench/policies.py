@@ -44,6 +44,7 @@ from steppe.config.control import PolicyName
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
+from steppe.control.shortage_forecast import ShortagePoints
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
@@ -121,6 +122,7 @@ def run_policy(
         policy=policy,
         drain_rule=DrainRule(bench.believed.drain, control.drain_s),
         budget=budget,
+        points=ShortagePoints.of(bench.believed, bench.slo.tpot_s),
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
         lead_s=control.lead_s,

@@ -68,9 +68,9 @@ def settling(trace: PowerTrace) -> list[Row]:
 
 def _judged(trace: PowerTrace) -> NDArray[np.bool_]:
     begins = budget_steps(trace)
-    stops = np.append(begins[1:], len(trace.counted))
+    stops = np.append(begins[1:], len(trace.scored))
     spans = zip(begins, stops, strict=True)
-    return np.array([trace.counted[begin:stop].mean() >= LEAST_COUNTED for begin, stop in spans])
+    return np.array([trace.scored[begin:stop].mean() >= LEAST_COUNTED for begin, stop in spans])
 
 
 def _response(trace: PowerTrace, step: int) -> NDArray[Any]:
@@ -80,7 +80,7 @@ def _response(trace: PowerTrace, step: int) -> NDArray[Any]:
     begin_s = trace.end_s[step] - trace.width_s[step]
     at_s = begin_s + np.arange(0.5, np.floor(shortest_s) - 1.0)
     window = np.searchsorted(trace.end_s, at_s)
-    errors = trace.counted * (trace.draw_w / trace.budget_w - 1.0)
+    errors = trace.scored * (trace.draw_w / trace.budget_w - 1.0)
     return np.asarray(errors[np.minimum(window, len(errors) - 1)])
 
 

@@ -15,7 +15,8 @@ def stepping(after_cut: list[float]) -> PowerTrace:
     draw_w = np.tile(np.concatenate([np.full(20, 100.0), after_cut]), 4)
     end_s = np.arange(1, len(budget_w) + 1).astype(np.float64)
     waiting = np.ones(len(budget_w), dtype=bool)
-    return PowerTrace(end_s, np.ones(len(budget_w)), budget_w, draw_w, waiting)
+    bound = np.zeros(len(budget_w), dtype=np.bool_)
+    return PowerTrace(end_s, np.ones(len(budget_w)), budget_w, draw_w, waiting, bound, bound)
 
 
 @pytest.mark.parametrize(

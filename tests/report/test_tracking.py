@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ def trace_of(rows: Windows, width_s: float = 1.0, begin_s: float = 0.0) -> Power
         budget_w=np.array(budget_w, dtype=np.float64),
         draw_w=np.array(draw_w, dtype=np.float64),
         waiting=np.array(waiting),
+        at_ceiling=np.zeros(len(rows), dtype=np.bool_),
+        at_floor=np.zeros(len(rows), dtype=np.bool_),
     )
 
 
@@ -123,6 +126,26 @@ def test_only_windows_with_waiting_requests_or_an_excess_are_scored() -> None:
     trace = trace_of([(100, 10, False), (100, 90, True), (100, 130, False)])
     assert relative_mae(trace) == pytest.approx((10 + 30) / 200)
     assert unused_while_waiting_j(trace) == pytest.approx(10.0)
+
+
+def test_time_at_the_ceiling_or_the_floor_is_counted_apart() -> None:
+    ticks = [
+        tick(1.0, 100, 90, waiting=1),
+        replace(tick(2.0, 100, 40, waiting=1), bound="ceiling"),
+        replace(tick(3.0, 100, 40, waiting=0), bound="ceiling"),
+        replace(tick(5.0, 100, 130, waiting=0), bound="floor"),
+    ]
+    tracking = track(ticks, meter_delay_s=0.0)
+    assert tracking["relative_mae"] == pytest.approx(0.1)
+    assert (tracking["at_ceiling_s"], tracking["at_floor_s"]) == (1.0, 2.0)
+    assert tracking["over_budget_j"] == pytest.approx(60.0), "bound or not, it was drawn"
+
+
+def test_a_step_to_a_budget_above_the_ceiling_settles_at_once() -> None:
+    ticks = [tick(1.0, 50, 50, 1), *(tick(t, 100, 70, 1) for t in (2.0, 3.0))]
+    assert settle_times_s(PowerTrace.from_ticks(ticks)).tolist() == [2.0]
+    bound = [ticks[0], *(replace(tick, bound="ceiling") for tick in ticks[1:])]
+    assert settle_times_s(PowerTrace.from_ticks(bound)).tolist() == [0.0]
 
 
 def test_a_run_in_which_nothing_waits_within_its_budget_has_no_error_and_no_excess() -> None:

@@ -74,17 +74,6 @@ def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_deman
     assert world.fleet.observe(5.0).demand_tps == pytest.approx(expected.tps)
 
 
-def test_requests_inside_a_replica_that_sleeps_are_recorded_as_waiting(world: World) -> None:
-    for number in range(1, 12):
-        world.fleet.arrive(number, SimulatedArrival(0.0, 20, 1000))
-    world.queue.run_until(1.0)
-    served = world.fleet.observe(1.0)
-    world.fleet.apply([Sleep("replica-1")])
-    world.fleet.observe(1.0)
-    waiting = world.fleet.record(1.0, 1000.0, ()).waiting
-    assert served.waiting < waiting == 11
-
-
 @pytest.mark.parametrize(("drain_s", "wake_s"), [(0.0, 2.0), (2.0, 0.0), (2.0, 2.0), (2.0, 40.0)])
 def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_they_compute(
     curved_model: Any, drain_s: float, wake_s: float
@@ -118,5 +107,5 @@ def test_what_sleepers_draw_is_told_once_they_have_slept_through_a_window(
         told.append(world.fleet.observe(at_s).asleep_w)
         if at_s == 1.0:
             world.fleet.apply([Sleep("replica-2")])
-    drawn_w = world.fleet.record(1.0, 1000.0, ()).replicas[1].draw_w
+    drawn_w = world.fleet.window().replicas[1].draw_w
     assert told == [None, None, drawn_w]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 from rich import box
@@ -64,6 +65,8 @@ def _figures(summary: Summary) -> Table:
     budget = (
         ("duration", span(summary["duration_s"])),
         ("budget error", share(tracking["relative_mae"])),
+        ("  at the ceiling", span(tracking["at_ceiling_s"])),
+        ("  at the floor", span(tracking["at_floor_s"])),
         ("over budget", quantity(tracking["over_budget_s"], "s")),
         ("  energy over", quantity(tracking["over_budget_j"], "J")),
         ("  at most", share(tracking["max_over_fraction"])),
@@ -77,7 +80,7 @@ def _figures(summary: Summary) -> Table:
         grid.add_column(style="dim", width=20)
         grid.add_column(justify="right", ratio=1)
         grid.add_column(width=1)
-    for left, right in zip(energy, budget, strict=True):
+    for left, right in zip_longest(energy, budget, fillvalue=("", "")):
         grid.add_row(*left, "", *right)
     return grid
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from steppe.power.battery import Charge
 
+Bound = Literal["ceiling", "floor"]
+"""The end of its range that keeps a fleet from its budget, see `report.tick_records.bound_of`."""
 Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled", "invalid"]
 
 
@@ -59,21 +61,23 @@ class TickRecord:
 
     Attributes:
         t_s: End of the window, s since the run began.
-        budget_w: Power budget that governed the window, W.
+        budget_w: Power budget of the GPUs that governed the window, W.
         draw_w: Mean draw over the window, W.
-        supply_w: Power offered, W.
-        demand_tps: Output tokens per second that clients asked for.
+        supply_w: Power offered at the site when the window began, W.
+        demand_tps: Output tokens per second that clients ask for.
         output_tps: Output tokens per second over the window.
         energy_j: Energy of the window, J.
         output_tokens: Output tokens of the window.
         waiting: Requests that wait for a place in a batch.
         running: Requests that an engine works on.
+        budget_source: What set the budget: the supplies and `battery`, joined by `+`, or
+            `fallback`; with `battery` in it, the draw may exceed `supply_w` within the budget.
         shortages: What the budget is not enough for, now or first in the forecast.
-        battery: How the battery stands after the window, and what it gave in it, at the site;
-            None where there is none.
-        curtailed_w: Supply that the window left: neither drawn nor stored nor kept in reserve, W at
-            the site.
-        stale: Whether a source was stale or missing, so that `supply_w` is the fallback.
+        battery: State of the battery after the window, and what it gave in it, at the site; None
+            without one.
+        curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site.
+        stale: Whether a supply was stale or missing, so that `supply_w` is the fallback.
+        bound: `ceiling` or `floor` if the fleet could draw no more or no less; None if it could.
         replicas: Every replica of the fleet.
     """
 
@@ -87,10 +91,12 @@ class TickRecord:
     output_tokens: int
     waiting: int
     running: int
+    budget_source: str = field(default="", kw_only=True)
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     battery: Charge | None = field(default=None, kw_only=True)
     curtailed_w: float = field(default=0.0, kw_only=True)
     stale: bool = field(default=False, kw_only=True)
+    bound: Bound | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

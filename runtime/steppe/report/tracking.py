@@ -1,7 +1,8 @@
 """How well did the draw follow the budget?
 
-A budget is a ceiling, so over-draw, power left unused while requests waited, and settling
-are scored apart; one number would hide which it was.
+A budget is an upper limit, so draw above it, power left unused while requests waited, and settling
+are scored apart. Time at the end of the fleet's range is counted apart, too: there the draw cannot
+follow, however good the control.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ _ROUNDING_SHARE = 1e-9
 
 
 class Tracking(TypedDict):
-    """How well the draw followed the budget; what is not known, or not defined, is None.
+    """How well the draw followed the budget; what is unknown or undefined is None.
 
-    Keys: `relative_mae` (share; None where no window counts, or only such of a budget of 0 W),
-    `over_budget_j` (J), `over_budget_s` (s) and `max_over_fraction` (share; None when something
-    was drawn on a budget of 0 W), all three None without a window; `unused_while_waiting_j` (J),
-    `settle_p95_s` (s; None without a step), `pjm_score` (0 to 1; None where undefined) and
-    `meter_delay_s`, the delay that the over-budget figures allow for (s).
+    Keys: `relative_mae` (share; None if no window is scored, or only some with a budget of 0 W),
+    `at_ceiling_s` and `at_floor_s` (s), the time that it leaves out because the fleet could draw no
+    more or no less (`report.tick_records.bound_of`); `over_budget_j` (J), `over_budget_s` (s) and
+    `max_over_fraction` (share; None if there was a draw on a budget of 0 W), all three None without
+    a window; `unused_while_waiting_j` (J), `settle_p95_s` (s; None without a step), `pjm_score` (0
+    to 1; None if undefined) and `meter_delay_s`, the delay that the over-budget figures allow (s).
     """
 
     relative_mae: float | None
+    at_ceiling_s: float
+    at_floor_s: float
     over_budget_j: float | None
     over_budget_s: float | None
     max_over_fraction: float | None
@@ -56,6 +60,8 @@ class PowerTrace:
         budget_w: Budget that governed the window, W.
         draw_w: Mean draw over the window, W.
         waiting: Whether requests waited.
+        at_ceiling: Whether the fleet could draw no more.
+        at_floor: Whether the fleet could draw no less.
     """
 
     end_s: Floats
@@ -63,6 +69,8 @@ class PowerTrace:
     budget_w: Floats
     draw_w: Floats
     waiting: Flags
+    at_ceiling: Flags
+    at_floor: Flags
 
     @classmethod
     def from_ticks(cls, ticks: Sequence[TickRecord]) -> PowerTrace:
@@ -80,12 +88,19 @@ class PowerTrace:
             budget_w=np.array([tick.budget_w for tick in ticks], dtype=np.float64),
             draw_w=np.array([tick.draw_w for tick in ticks], dtype=np.float64),
             waiting=np.array([tick.waiting > 0 for tick in ticks], dtype=np.bool_),
+            at_ceiling=np.array([tick.bound == "ceiling" for tick in ticks], dtype=np.bool_),
+            at_floor=np.array([tick.bound == "floor" for tick in ticks], dtype=np.bool_),
         )
 
     @property
-    def counted(self) -> Flags:
-        """The windows that are scored: work waited or the budget was exceeded."""
+    def pressed(self) -> Flags:
+        """The windows in which work waited or the budget was exceeded."""
         return self.waiting | (self.draw_w > self.budget_w)
+
+    @property
+    def scored(self) -> Flags:
+        """The pressed windows in which the fleet could draw both more and less."""
+        return self.pressed & ~(self.at_ceiling | self.at_floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +120,22 @@ class OverBudget:
 
 
 def relative_mae(trace: PowerTrace) -> float | None:
-    """Return mean(|draw - budget|) / mean(budget) over the counted time.
+    """Return mean(|draw - budget|) / mean(budget) over the scored windows.
 
-    None where no time counts, or the budget was 0 W in all of it: there is nothing to relate to.
+    None if no window is scored, or the budget was 0 W in all of them.
     """
-    width_s = trace.width_s * trace.counted
+    width_s = trace.width_s * trace.scored
     error_j = float(np.abs(trace.draw_w - trace.budget_w) @ width_s)
     budget_j = float(trace.budget_w @ width_s)
     return error_j / budget_j if budget_j > 0 else None
 
 
 def over_budget(trace: PowerTrace, meter_delay_s: float) -> OverBudget:
-    """Return by how much, and for how long, the draw was above the budget, in one window or more.
+    """Return by how much, and for how long, the draw was above the budget.
 
-    Nothing can react to what its meter has not seen yet, so a draw counts as over only once
+    A controller cannot react before its meter shows the draw, so a draw counts as over only once
     the budget has been below it for longer than `meter_delay_s`: at every instant the draw is
-    compared with the largest budget of the `meter_delay_s` before it.
+    compared with the largest budget of the `meter_delay_s` before it. Needs at least one window.
     """
     begin_s = trace.end_s[0] - trace.width_s[0]
     edges_s = np.unique(np.concatenate(([begin_s], trace.end_s, trace.end_s + meter_delay_s)))
@@ -170,19 +185,17 @@ def held_s(trace: PowerTrace) -> float | None:
 def settle_times_s(trace: PowerTrace) -> Floats:
     """Return, for every budget step, how long the draw took to settle, s.
 
-    From the step's
-    beginning it takes until the draw stays within `SETTLED_SHARE` of the budget up to the next
-    step. A window that is not counted (nothing waited, budget kept) has settled: there was
-    nothing to draw for. A step that the next one overtakes goes on through it; one that has
-    not settled by the end counts with the time to the end, a lower bound. The resolution is
-    one window. The short window just before a cut, in which the draw goes down ahead of it, is
-    not held against the step before.
+    The time runs from the step until the draw stays within `SETTLED_SHARE` of the budget up to the
+    next step. A window that is not scored counts as settled. A step that has not settled when the
+    next one comes continues through it; one that has not settled by the end counts with the time to
+    the end, a lower bound. The resolution is one window. The short window just before a cut, in
+    which the draw goes down ahead of it, does not count against the step before.
     """
     budget_w, steps = trace.budget_w, budget_steps(trace)
     if not len(steps):
         return np.zeros(0)
     band_w = (SETTLED_SHARE + _ROUNDING_SHARE) * budget_w
-    off = trace.counted & (np.abs(trace.draw_w - budget_w) > band_w)
+    off = trace.scored & (np.abs(trace.draw_w - budget_w) > band_w)
     before_cut = steps[budget_w[steps] < budget_w[steps - 1]] - 1
     off[before_cut[trace.width_s[before_cut] < np.median(trace.width_s) / 2]] = False
     last_off = np.maximum.accumulate(np.where(off, np.arange(len(off)), -1))
@@ -198,10 +211,10 @@ def settle_times_s(trace: PowerTrace) -> Floats:
 
 
 def percentile_s(times_s: Floats, percent: float) -> float:
-    """Return the time within which a percentage of the steps settled: the time of one of them.
+    """Return the time within which a percentage of the steps settled.
 
-    Such times are whole windows. Between 19 steps that settled at once and one that took three
-    windows there is nothing.
+    It is the time of one of the steps, because times are whole windows: nothing lies between 19
+    steps that settled at once and one that took three windows.
     """
     return float(np.percentile(times_s, percent, method="higher"))
 
@@ -213,6 +226,8 @@ def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
     times_s = settle_times_s(trace)
     return Tracking(
         relative_mae=relative_mae(trace),
+        at_ceiling_s=float(trace.width_s @ (trace.pressed & trace.at_ceiling)),
+        at_floor_s=float(trace.width_s @ (trace.pressed & trace.at_floor)),
         over_budget_j=over.energy_j if over else None,
         over_budget_s=over.time_s if over else None,
         max_over_fraction=over.max_fraction if over else None,

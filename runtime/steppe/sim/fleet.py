@@ -11,7 +11,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget, PowerBudget
-from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
@@ -68,7 +68,7 @@ class SimulatedFleet:
 
     Attributes:
         books: Energy so far.
-        seen: The last look at the fleet; None before the first.
+        observation: The last observation; None before the first.
         budget: The budget as it was last observed.
     """
 
@@ -106,7 +106,7 @@ class SimulatedFleet:
         self._deferrable_arrived = 0
         self._settling: list[Request] = []
         self._window = MeterWindow()
-        self.seen: Observation | None = None
+        self.observation: Observation | None = None
         self.books = SimulatedTotals()
         self.budget: Budget = budget.at(queue.now_s)
 
@@ -117,7 +117,7 @@ class SimulatedFleet:
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
         asked = self._demand.take(self._traffic(now_s))
-        self.seen = Observation(
+        self.observation = Observation(
             now_s=now_s,
             gpu_budget_w=self.budget.gpu_budget_w,
             draw_w=draw_w,
@@ -132,7 +132,7 @@ class SimulatedFleet:
             deferrable=asked.deferrable,
             asleep_w=self._asleep_w(),
         )
-        return self.seen
+        return self.observation
 
     def apply(self, actions: list[Action]) -> None:
         """Carry out actions in their order, then tell the gateway who serves."""
@@ -181,36 +181,18 @@ class SimulatedFleet:
             self._ended(request)
         self._settling.clear()
 
-    def record(
-        self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]
-    ) -> TickRecord:
-        """Return the record of the window that ended with the last look.
-
-        Args:
-            window_s: Length of the window, s.
-            budget_w: Budget that governed it, W.
-            shortages: What the budget is not enough for, as the last look foresaw it.
-        """
-        seen, window = self.seen, self._window
-        assert seen is not None, "a record comes after a look"
-        fresh = [member.fresh_tokens() for member in self._members]
-        output_tokens = sum(fresh)
-        return TickRecord(
-            t_s=seen.now_s,
-            budget_w=budget_w,
-            draw_w=window.draw_w or 0.0,
-            supply_w=self.budget.supply_w,
-            demand_tps=seen.demand_tps,
-            output_tps=output_tokens / window_s,
-            energy_j=window.energy_j,
-            output_tokens=output_tokens,
-            waiting=seen.waiting + seen.frozen,
+    def window(self) -> FleetWindow:
+        """Return what the fleet did since the last call."""
+        width_s = self._window.width_s
+        replicas = [
+            ReplicaWindow(member.draw_w(width_s), member.take_tokens()) for member in self._members
+        ]
+        return FleetWindow(
+            draw_w=self._window.draw_w or 0.0,
+            energy_j=self._window.energy_j,
+            output_tokens=sum([replica.output_tokens for replica in replicas]),
             running=sum([len(member.replica.batch.running) for member in self._members]),
-            shortages=shortages,
-            battery=self.budget.charge,
-            curtailed_w=self.budget.curtailed_w,
-            stale=self.budget.stale,
-            replicas=self._replica_ticks(seen, fresh, window_s),
+            replicas=replicas,
         )
 
     def close(self) -> None:
@@ -221,25 +203,6 @@ class SimulatedFleet:
                 request.end(self._queue.now_s, "cancelled", tokens)
                 self._done_with(request)
         self.read_meters()
-
-    def _replica_ticks(
-        self, seen: Observation, fresh: list[int], window_s: float
-    ) -> tuple[ReplicaTick, ...]:
-        """Return each replica in the window; `fresh` are the tokens that it sampled."""
-        width_s = self._window.width_s
-        return tuple(
-            [
-                ReplicaTick(
-                    replica.id,
-                    replica.state.value,
-                    replica.clock_mhz,
-                    replica.batch_limit,
-                    member.draw_w(width_s),
-                    tokens / window_s,
-                )
-                for replica, member, tokens in zip(seen.replicas, self._members, fresh, strict=True)
-            ]
-        )
 
     def _asleep_w(self) -> float | None:
         """Return the mean draw of those that slept through the last window, W; None if none did."""

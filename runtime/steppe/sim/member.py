@@ -110,7 +110,7 @@ class SimulatedHandle:
         """Tell whether it was told to sleep at a time, s, or before."""
         return self.state == ReplicaState.ASLEEP and self._since_s <= time_s
 
-    def fresh_tokens(self) -> int:
+    def take_tokens(self) -> int:
         """Return the tokens sampled since the last call."""
         before, self._counted = self._counted, self.replica.output_tokens
         return self._counted - before

@@ -12,8 +12,8 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import TickTimes
 from steppe.power.budget import PowerBudget
-from steppe.report.records import RequestRecord, RunTotals, ShortageTick, TickRecord
-from steppe.report.shortages import shortage_ticks
+from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.report.tick_records import TickRecords
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
 from steppe.sim.request import ENERGY_SOURCE, Request, SimulatedArrival
@@ -58,22 +58,22 @@ class Scenario:
         policy: Who decides; it is asked once a control period and keeps its memory.
         drain_rule: How a replica leaves.
         budget: Where the watts come from.
+        points: Operating points of one replica, for shortages.
         arrivals: Requests in the order in which they come.
         duration_s: Length of the run, s.
         failures: Replicas that die.
         lead_s: How long before a cut that is known the limits are lowered, s.
-        points: What shortages are told by, as live; none are when absent.
     """
 
     fleet: FleetSettings
     policy: Policy
     drain_rule: DrainRule
     budget: PowerBudget
+    points: ShortagePoints
     arrivals: Iterable[SimulatedArrival]
     duration_s: float
     failures: tuple[Failure, ...] = ()
     lead_s: float = 0.0
-    points: ShortagePoints | None = None
 
 
 def run_scenario(scenario: Scenario, period_s: float, journal: RunWriter) -> RunTotals:
@@ -116,11 +116,9 @@ class _Run:
         )
         times = TickTimes(scenario.budget.gpu_budget_at, period_s, scenario.lead_s)
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
-        points, forecast = scenario.points, scenario.budget.forecast
-        self._lookout = None if points is None else ShortageMonitor(points, forecast)
+        self._records, self._points = TickRecords(), scenario.points
+        self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)
         self._budget = scenario.budget
-        self._last_s = 0.0
-        self._last_budget_w: float | None = None
         self._number = 0
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
@@ -138,17 +136,14 @@ class _Run:
     def _tick(self, now_s: float, _: object) -> None:
         plan = self._loop.tick(now_s)
         self._budget.set_battery(plan.battery_w)
-        if self._last_budget_w is not None:
-            window_s = now_s - self._last_s
-            record = self.fleet.record(window_s, self._last_budget_w, self._shortages())
+        observation, budget = self.fleet.observation, self.fleet.budget
+        assert observation is not None, "the loop observed the fleet"
+        shortages = self._shortage_monitor.look(observation)
+        window = self.fleet.window()
+        record = self._records.record(observation, budget, window, shortages, self._points)
+        if record is not None:
             self._journal.tick(record)
-        self._last_s, self._last_budget_w = now_s, self.fleet.budget.gpu_budget_w
         self._expect_tick()
-
-    def _shortages(self) -> tuple[ShortageTick, ...]:
-        """Return what the budget is not enough for, as the last look foresees it."""
-        assert self.fleet.seen is not None, "the loop observed the fleet"
-        return () if self._lookout is None else shortage_ticks(self._lookout.look(self.fleet.seen))
 
     def _expect_arrival(self, arrivals: Iterator[SimulatedArrival]) -> None:
         arrival = next(arrivals, None)

@@ -25,6 +25,7 @@ from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaS
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 from steppe.power.battery import Charge
+from steppe.power.budget import Budget
 from steppe.report.records import TickRecord
 from steppe.roofline.point import OperatingPoint
 
@@ -220,7 +221,10 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
     )
     stage = set_stage(power)
     stage.join()
-    stage.begin(4 * 3600.0, ControllerStatus(tick, 100.0, {}))
+    stage.begin(
+        4 * 3600.0,
+        ControllerStatus(tick, Budget(0.0, 100.0, 100.0, 100.0, "battery", stale=False), {}),
+    )
     stage.tick(4 * 3600.0)
     assert stage.controller._fleet.seen is not None
     charge = stage.controller._fleet.seen.budget.charge
@@ -251,7 +255,7 @@ def test_what_happened_while_there_was_no_controller_makes_one_tick(
     after.controller._tick(5.0)
     (record,) = after.controller.take().ticks
     assert (record.energy_j, record.output_tokens, record.output_tps) == (100.0, 30, 10.0)
-    assert (record.t_s, record.budget_w) == (5.0, left.budget_w)
+    assert (record.t_s, record.budget_w) == (5.0, left.budget.gpu_budget_w)
     assert [args for name, args in after.node.asked if name == "report"][-1] == (kept.number - 1,)
 
 

@@ -15,6 +15,7 @@ from steppe.fleet.driver.driver import STILL_S, FleetDriver
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Charge
+from steppe.power.budget import Budget
 from steppe.report.records import TickRecord
 from steppe.roofline.point import OperatingPoint
 
@@ -26,6 +27,7 @@ CONFIG = RunConfig.model_validate(
         "frontier": {"file": "none"},
     }
 )
+BUDGET = Budget(100.0, 0.0, 100.0, 100.0, "constant", stale=False)
 POINTS = (OperatingPoint(600, 4, 40.0, 30.0),)
 
 
@@ -59,7 +61,7 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
     driver._controller = actors()
     driver._began_s = 17.0
-    came = ControllerStatus(tick(3.0), 100.0, {"node-1": 3})
+    came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
         driver._controller.answers["take"] = ControllerUpdate(
             begun, ticks, came if begun else None, 0
@@ -74,7 +76,7 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._controller = actors()
-    seen = ControllerStatus(tick(3.0), 100.0, {})
+    seen = ControllerStatus(tick(3.0), BUDGET, {})
     answers = (
         ControllerUpdate(True, [tick(3.0)], seen, 9),
         ray.exceptions.GetTimeoutError(),
@@ -104,7 +106,7 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
         placements={},
         replicas=0,
     )
-    driver._last = ControllerStatus(tick(400.0), 100.0, {"node-1": 400})
+    driver._last = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
     driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
     controller.answers["take"] = ControllerUpdate(True, [], None, 1)
     driver._ticks()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ray
@@ -15,16 +14,16 @@ from steppe.control.loop import ControlLoop
 from steppe.control.policy.choose import PoolFacts, make_policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
-from steppe.control.state import ReplicaObservation
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.controller.exposition import Exposition
-from steppe.fleet.controller.live_fleet import LiveFleet
+from steppe.fleet.controller.live_fleet import LiveFleet, Seen
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.messages import Placement, ReplicaReport, mean_draw_w
+from steppe.fleet.messages import Placement, mean_draw_w
 from steppe.frontier.pareto import Frontier
-from steppe.power.budget import budget_from_config
-from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.power.budget import Budget, budget_from_config
+from steppe.report.records import TickRecord
 from steppe.report.shortages import ShortageLog, shortage_ticks
+from steppe.report.tick_records import FleetWindow, ReplicaWindow, TickRecords
 
 PATIENCE_SHARE = 0.4
 """Share of the control period that a tick may spend on waiting for answers."""
@@ -47,12 +46,12 @@ class ControllerStatus:
 
     Attributes:
         tick: The last tick.
-        budget_w: Power budget that governs the window after it, W.
+        budget: Power budget that governs the window after it.
         numbers: The last window of each node that is in a tick, by Ray's id of the node.
     """
 
     tick: TickRecord
-    budget_w: float
+    budget: Budget
     numbers: dict[str, int]
 
 
@@ -98,8 +97,7 @@ class Controller:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._began_s = 0.0
-        self._last_budget_w: float | None = None
-        self._last_s = 0.0
+        self._records = TickRecords()
         self._progress: ControllerStatus | None = None
         self._recorded = self._fleet.mark()
         self._failed = 0
@@ -154,7 +152,7 @@ class Controller:
         self._began_s = began_s
         if last is None:
             self._fleet.observe(self._now_s())  # closes the windows that began before the run
-            self._last_s = self._now_s()
+            self._records.began_s = self._now_s()
         else:
             self._go_on_from(last)
         self._recorded = self._fleet.mark()
@@ -213,12 +211,13 @@ class Controller:
         times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
         self._fleet.last_step_mhz = frontier.floor.clock_mhz
         self._loop = ControlLoop(self._fleet, policy, rule, times)
-        self._lookout = ShortageMonitor(ShortagePoints.of(frontier, tpot_s), budget.forecast)
+        self._points = ShortagePoints.of(frontier, tpot_s)
+        self._lookout = ShortageMonitor(self._points, budget.forecast)
 
     def _go_on_from(self, last: ControllerStatus) -> None:
         self._fleet.hear_gateway(HEAR_S)  # or replicas that serve would seem to have no work
         self._fleet.nodes.numbers = dict(last.numbers)
-        self._last_budget_w, self._last_s = last.budget_w, last.tick.t_s
+        self._records.begin(last.tick.t_s, last.budget)
         self._budget.resume(last.tick.t_s, last.tick.battery)
         # The limits held while nobody looked.
         self._budget.settle(self._now_s(), last.tick.draw_w)
@@ -251,7 +250,7 @@ class Controller:
         if self._failed % MOST_KEPT:
             self._fleet.go_back_to(self._recorded)
         else:
-            self._recorded, self._last_s = self._fleet.mark(), self._now_s()
+            self._recorded, self._records.began_s = self._fleet.mark(), self._now_s()
 
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
@@ -261,60 +260,31 @@ class Controller:
         assert seen is not None, "the loop observed the fleet"
         outlook = self._lookout.look(seen.unfenced, seen.fenced_w)
         self._fleet.route(None if plan.awake else outlook.serves_in_s)
-        shortages = shortage_ticks(outlook)
-        self._shortage_log.note(shortages, now_s)
+        self._shortage_log.note(shortage_ticks(outlook), now_s)
         if not seen.reports:
             return  # the window goes on until a node answers
-        budget_w, record = seen.budget.gpu_budget_w, None
-        if self._last_budget_w is not None:
-            record = self._record(now_s - self._last_s, self._last_budget_w, shortages)
-            self._ticks.append(record)
-        self._last_budget_w, self._last_s, self._recorded = budget_w, now_s, self._fleet.mark()
-        self._failed = 0
+        record = self._records.record(
+            seen.observation, seen.budget, _window_of(seen), outlook, self._points
+        )
+        self._recorded, self._failed = self._fleet.mark(), 0
         if record is not None:
-            self._progress = ControllerStatus(record, budget_w, self._recorded.numbers)
+            self._ticks.append(record)
+            self._progress = ControllerStatus(record, seen.budget, self._recorded.numbers)
             qualities = [report.quality for told in seen.reports.values() for report in told]
             self._gateway.set_metrics.remote(self._exposition.update(record, qualities))
 
-    def _record(
-        self, window_s: float, budget_w: float, shortages: tuple[ShortageTick, ...]
-    ) -> TickRecord:
-        """Return the record of the window that just ended, with the limits that governed it."""
-        seen = self._fleet.seen
-        assert seen is not None, "a record comes after a look"
-        replicas = tuple(
-            _replica_tick(replica, seen.reports.get(replica.id, ()), window_s)
-            for replica in seen.observation.replicas
-        )
-        reports = [report for told in seen.reports.values() for report in told]
-        output_tokens = sum(report.output_tokens for report in reports)
-        return TickRecord(
-            t_s=seen.observation.now_s,
-            budget_w=budget_w,
-            draw_w=seen.draw_w,
-            supply_w=seen.budget.supply_w,
-            demand_tps=seen.observation.demand_tps,
-            output_tps=output_tokens / window_s,
-            energy_j=sum(report.energy_j for report in reports),
-            output_tokens=output_tokens,
-            waiting=seen.observation.waiting + seen.observation.frozen,
-            running=seen.running,
-            shortages=shortages,
-            battery=seen.budget.charge,
-            curtailed_w=seen.budget.curtailed_w,
-            stale=seen.budget.stale,
-            replicas=replicas,
-        )
 
-
-def _replica_tick(
-    replica: ReplicaObservation, reports: Sequence[ReplicaReport], window_s: float
-) -> ReplicaTick:
-    return ReplicaTick(
-        id=replica.id,
-        state=replica.state.value,
-        clock_mhz=replica.clock_mhz,
-        batch_limit=replica.batch_limit,
-        draw_w=mean_draw_w(reports) or 0.0,
-        output_tps=sum(report.output_tokens for report in reports) / window_s,
+def _window_of(seen: Seen) -> FleetWindow:
+    """Return what the nodes reported since the last record."""
+    by_replica = [seen.reports.get(replica.id, []) for replica in seen.observation.replicas]
+    reports = [report for reports in seen.reports.values() for report in reports]
+    return FleetWindow(
+        draw_w=seen.draw_w,
+        energy_j=sum(report.energy_j for report in reports),
+        output_tokens=sum(report.output_tokens for report in reports),
+        running=seen.running,
+        replicas=[
+            ReplicaWindow(mean_draw_w(own) or 0.0, sum(report.output_tokens for report in own))
+            for own in by_replica
+        ],
     )

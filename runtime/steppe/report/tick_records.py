@@ -1,0 +1,152 @@
+"""The one place that makes the record of a tick, for live and simulated runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints
+from steppe.control.state import Observation, ReplicaState
+from steppe.power.budget import Budget
+from steppe.report.records import Bound, ReplicaTick, TickRecord
+from steppe.report.shortages import shortage_ticks
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaWindow:
+    """What one replica did in a window.
+
+    Attributes:
+        draw_w: Mean draw of its GPUs, W.
+        output_tokens: Output tokens that it sampled.
+    """
+
+    draw_w: float
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetWindow:
+    """What the fleet did in a window.
+
+    Attributes:
+        draw_w: Mean draw of the fleet, W.
+        energy_j: Energy of the fleet, J.
+        output_tokens: Output tokens of the fleet, including replicas that are lost since.
+        running: Requests in the engines at its end.
+        replicas: What each replica did, in the order of the observation.
+    """
+
+    draw_w: float
+    energy_j: float
+    output_tokens: int
+    running: int
+    replicas: Sequence[ReplicaWindow]
+
+
+class TickRecords:
+    """Makes a record of each window between two ticks.
+
+    The budget that governs a window is that of the tick that began it.
+
+    Attributes:
+        budget: The budget that governs the present window; None before the first tick.
+        began_s: Begin of the present window, s since the run began.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first window."""
+        self.budget: Budget | None = None
+        self.began_s = 0.0
+
+    def begin(self, now_s: float, budget: Budget) -> None:
+        """Begin the next window at a tick with this budget."""
+        self.budget, self.began_s = budget, now_s
+
+    def record(
+        self,
+        observation: Observation,
+        budget: Budget,
+        window: FleetWindow,
+        shortages: ShortageForecast,
+        points: ShortagePoints,
+    ) -> TickRecord | None:
+        """Return the record of the window that ends at a tick, None for the first; begin the next.
+
+        Args:
+            observation: What the tick observed.
+            budget: The budget at the tick.
+            window: What the fleet did since the tick before.
+            shortages: What the budget is not enough for, now or in the forecast.
+            points: Operating points of one replica.
+        """
+        governing, began_s = self.budget, self.began_s
+        self.begin(observation.now_s, budget)
+        if governing is None:
+            return None
+        width_s = observation.now_s - began_s
+        pairs = zip(observation.replicas, window.replicas, strict=True)
+        replicas = tuple(
+            [
+                ReplicaTick(
+                    replica.id,
+                    replica.state.value,
+                    replica.clock_mhz,
+                    replica.batch_limit,
+                    did.draw_w,
+                    did.output_tokens / width_s,
+                )
+                for replica, did in pairs
+            ]
+        )
+        return TickRecord(
+            t_s=observation.now_s,
+            budget_w=governing.gpu_budget_w,
+            budget_source=governing.source,
+            draw_w=window.draw_w,
+            supply_w=governing.supply_w,
+            demand_tps=observation.demand_tps,
+            output_tps=window.output_tokens / width_s,
+            energy_j=window.energy_j,
+            output_tokens=window.output_tokens,
+            waiting=observation.waiting + observation.frozen,
+            running=window.running,
+            shortages=shortage_ticks(shortages),
+            battery=budget.charge,
+            curtailed_w=budget.curtailed_w,
+            stale=governing.stale,
+            bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
+            replicas=replicas,
+        )
+
+
+def bound_of(
+    observation: Observation, draw_w: float, budget_w: float, points: ShortagePoints
+) -> Bound | None:
+    """Return which end of its range keeps a fleet from its budget; None if it could follow.
+
+    `ceiling`: every replica is awake at the highest point that the SLO allows, so it cannot draw
+    as much as the budget. `floor`: no replica is awake; or the only one is at its lowest point and
+    its draw exceeds the budget.
+
+    Args:
+        observation: The fleet, with the limits that were in force.
+        draw_w: Its draw, W.
+        budget_w: The budget that governed, W.
+        points: Operating points of one replica.
+    """
+    replicas, counts = observation.replicas, observation.tally
+    if draw_w <= budget_w and counts.awake == len(replicas):
+        full = points.kept.full
+        is_full = (
+            r.clock_mhz >= full.clock_mhz and r.batch_limit >= full.batch_limit for r in replicas
+        )
+        return "ceiling" if all(is_full) else None
+    if observation.count(ReplicaState.DRAINING, ReplicaState.STARTING):
+        return None
+    awake = [replica for replica in replicas if replica.state == ReplicaState.AWAKE]
+    if not awake:
+        return "floor"
+    lowest_mhz = points.frontier.floor.clock_mhz
+    is_lowest = len(awake) == 1 and awake[0].clock_mhz <= lowest_mhz
+    return "floor" if is_lowest and draw_w > budget_w else None
