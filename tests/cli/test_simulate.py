@@ -14,6 +14,7 @@ from steppe.errors import UsageError
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.report.record_folder import read_run
+from steppe.report.shortages import shortage_text
 from steppe.roofline.point import OperatingPoint
 
 REPOSITORY = Path(__file__).parents[2]
@@ -160,11 +161,7 @@ def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:
 def test_a_shortage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     simulate(tmp_path, power={"supply": [{"kind": "constant", "watts": 20}]})
     floor, demand = read_run(tmp_path / "run").ticks[0].shortages
-    assert caplog.messages == [
-        f"0:02: budget {floor.short_w:.1f} W short of the sleeping fleet, no end in the forecast",
-        f"0:02: budget {demand.short_w:.0f} W short of the demand at the SLO, "
-        "no end in the forecast",
-    ]
+    assert caplog.messages == [f"0:02: {shortage_text(short)}" for short in (floor, demand)]
 
 
 @pytest.mark.parametrize(("rows", "requests"), [([], 0), (["2023-11-16 18:00:00,100,20"], 1)])
