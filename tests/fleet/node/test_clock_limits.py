@@ -48,7 +48,7 @@ class FakeClient:
             raise self.problem
         return {"GPU-1": 900}
 
-    def call(self) -> None:
+    def check(self) -> None:
         if self.problem is not None:
             raise self.problem
 
