@@ -1,14 +1,14 @@
-"""Confidence intervals of ratios over a few windows. Values in, values out.
+"""Confidence intervals of ratios over a few windows.
 
 Energy per token is a ratio of sums, so we resample whole windows (joules and tokens together) and
 take the ratio of the sums each time: the percentile bootstrap (Efron 1979). With few windows its
-intervals are too narrow, for the resampled spread is that of n - 1 degrees of freedom. We stretch
-them about the estimate by `sqrt(n / (n - 1)) t / z`, with the quantiles of Student and of Gauss.
-Hesterberg (The American Statistician 69, 2015, section 3.3) widens the level by the same factor;
-we widen the interval, since the bootstrap of three windows has no levels left to widen.
+intervals are too narrow, because the resampled spread has n - 1 degrees of freedom. We stretch
+them about the estimate by `sqrt(n / (n - 1)) t / z`, with quantiles of Student's t and of the
+normal distribution. Hesterberg (The American Statistician 69, 2015, section 3.3) widens the level
+by the same factor; we widen the interval, since a bootstrap of three windows has no higher levels.
 
-A resample without a token has an infinite ratio and counts as that. Where such resamples fill a
-tail, the interval has no end on that side.
+A resample without a token has an infinite ratio. Where such resamples fill a tail, the interval has
+no end on that side.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Interval:
         return Interval(self.value, self.low - by, self.high + by)
 
     def above_zero(self) -> Interval:
-        """Return the interval of a quantity that is never below 0: few windows know no bound."""
+        """Return the interval of a quantity that is never below 0, clipped there.
+
+        The stretch and a meter's error bound can carry the lower end below 0.
+        """
         return Interval(self.value, max(0.0, self.low), self.high)
 
     def inverse(self) -> Interval:
@@ -85,7 +88,7 @@ def ratio_interval(
     Args:
         numerators: One number a window, such as J.
         denominators: One number a window, such as tokens; their sum is positive.
-        rng: Source of chance of the bootstrap.
+        rng: Random numbers of the bootstrap.
         confidence: Share of repeated experiments whose interval covers the truth.
 
     Raises:
@@ -103,17 +106,6 @@ def ratio_interval(
     return _stretched(value, _resampled(above, below, rng), len(above), confidence)
 
 
-def mean_interval(
-    values: Sequence[float], rng: np.random.Generator, confidence: float = CONFIDENCE
-) -> Interval:
-    """Return a mean with its interval, by the same bootstrap.
-
-    Raises:
-        ValueError: There is no value.
-    """
-    return ratio_interval(values, np.ones(len(values)).tolist(), rng, confidence)
-
-
 def log_ratio_interval(
     first: tuple[Sequence[float], Sequence[float]],
     second: tuple[Sequence[float], Sequence[float]],
@@ -125,7 +117,7 @@ def log_ratio_interval(
     Args:
         first: Numerators and denominators of the first run's windows.
         second: Those of the second run's.
-        rng: Source of chance of the bootstrap.
+        rng: Random numbers of the bootstrap.
         confidence: As in `ratio_interval`.
 
     Raises:
