@@ -24,8 +24,9 @@ from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
 from steppe.report.record_folder import read_ticks
 from steppe.report.records import TickRecord
-from steppe.run.fleet_frontier import find_frontier
 from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.quick_sweep import sweep_fleet
+from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 REPLICAS, LARGEST = 8, 8
 PERIOD_S, MARGIN_SHARE = 1.0, 0.014
@@ -96,7 +97,9 @@ def frontier_of(folder: Path, duration_s: float, console: Console) -> Frontier:
         write_supply(folder, scenarios.ample(1.0, duration_s))
         config = config_of(folder, None, duration_s)
         with running_fleet(config, console) as driver:
-            write_frontier(find_frontier(driver, config, console), path)
+            assert config.frontier.sweep is not None, "the config names no frontier file"
+            frontier, _ = sweep_fleet(driver.actors, config, config.frontier.sweep)
+            write_frontier(frontier, path)
     return read_frontier(path)
 
 
@@ -161,7 +164,7 @@ class Stage:
 
     def _run(self, plan: RunPlan, finished: Callable[[], bool] = lambda: False) -> None:
         run = LiveRun(self._driver, plan, self._console)
-        run.follow(self._frontier, finished)
+        run.follow(StartingFrontier(self._frontier, FrontierSource.FILE), finished)
         run.close_books()
         if run.is_stopped:
             raise SystemExit("told to stop before the last happening was over")

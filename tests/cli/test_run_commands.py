@@ -12,7 +12,7 @@ from steppe.cli import main
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.errors import UsageError
 from steppe.report.live import RunSoFar
-from steppe.run.live import RunPlan, running_fleet, served_name, versions
+from steppe.run.live import RunPlan, running_fleet, versions
 
 CONFIG = """
 model: {name: no-such-model/nowhere}
@@ -95,9 +95,11 @@ class BriefRun:
 def brief_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `steppe serve` end at once, without a fleet."""
     monkeypatch.setattr(
-        "steppe.cli.serve.running_fleet", lambda *_: nullcontext(SimpleNamespace(url="u"))
+        "steppe.cli.serve.running_fleet",
+        lambda *_: nullcontext(SimpleNamespace(url="u", actors=None)),
     )
-    monkeypatch.setattr("steppe.cli.serve.find_frontier", lambda *_: None)
+    start = SimpleNamespace(explanation="")
+    monkeypatch.setattr("steppe.cli.serve.starting_frontier", lambda *_: start)
     monkeypatch.setattr("steppe.cli.serve.LiveRun", BriefRun)
 
 
@@ -158,9 +160,9 @@ def test_a_trace_that_ends_before_the_run_is_told_of_at_its_start(
 
 def test_clients_ask_for_the_name_in_the_config_or_that_of_the_model(config: Path) -> None:
     settings = load_config(config)
-    assert served_name(settings) == "nowhere"
+    assert settings.model.client_name == "nowhere"
     model = settings.model.model_copy(update={"served_name": "mine"})
-    assert served_name(settings.model_copy(update={"model": model})) == "mine"
+    assert model.client_name == "mine"
 
 
 def test_the_releases_of_what_runs_are_told() -> None:

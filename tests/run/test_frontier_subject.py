@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import yaml
 from click.testing import CliRunner
-from rich.console import Console
 
 from steppe.cli import main
 from steppe.config import RunConfig, shipped_config
@@ -20,7 +17,6 @@ from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.files import read_model_shape
 from steppe.roofline.point import OperatingPoint
-from steppe.run.fleet_frontier import find_frontier
 from steppe.run.frontier_subject import configured_frontier, subject_of
 
 FRONTIER = Frontier.of([OperatingPoint(1200, 16, 900.0, 500.0)], 70.0, 80.0, "modelled")
@@ -100,17 +96,6 @@ def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
     assert configured_frontier(config) == FRONTIER
     with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
         configured_frontier(config, {"NVIDIA L4"})
-
-
-def test_a_live_fleet_of_other_gpus_refuses_the_file(tmp_path: Path) -> None:
-    subject = FrontierSubject("llama-3.1-8b", "NVIDIA H100 80GB HBM3", 1)
-    config = _config(tmp_path, subject, device={"kind": "nvml"})
-    info = SimpleNamespace(gpus=[SimpleNamespace(name="NVIDIA L4")])
-    driver = Mock(actors=Mock(nodes={"host": SimpleNamespace(info=info)}))
-    with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
-        find_frontier(driver, config, Console())
-    info.gpus[0].name = "NVIDIA H100 80GB HBM3"
-    assert find_frontier(driver, config, Console()) == FRONTIER
 
 
 def test_a_gpu_that_nobody_knows_takes_a_frontier_of_any(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from steppe.report.records import TickRecord
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live
 from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
+START = StartingFrontier(FRONTIER, FrontierSource.FILE)
 
 
 class FullLog(io.StringIO):
@@ -57,7 +59,7 @@ def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> No
     log = FullLog()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None)
     run = LiveRun(driver, plan, Console(file=log))
-    run.follow(FRONTIER, finished=lambda: driver.ticks == 5)
+    run.follow(START, finished=lambda: driver.ticks == 5)
     assert (driver.ticks, log.refused) == (5, 5)
 
 
@@ -109,7 +111,7 @@ def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
     config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
     with running_fleet(config, console) as driver:
         run = LiveRun(driver, RunPlan(config, None, None), console)
-        run.follow(FRONTIER, finished=partial(told, number))
+        run.follow(START, finished=partial(told, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
     assert fleet.done == ["close_gateway", "end", "stop", "stop"], "again, what is down stays down"

@@ -30,7 +30,7 @@ WRITERS = (
 )
 STARTERS = (
     "serve.running_fleet",
-    "simulate.arrivals_for",
+    "simulate.record_simulation",
     "demo.running_fleet",
     "bench_sweep.fleet_target",
     "bench_serve.run_load",

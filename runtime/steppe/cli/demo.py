@@ -13,14 +13,16 @@ import click
 from rich.console import Console
 
 from steppe.config import RunConfig, load_config, shipped_config
+from steppe.frontier.cache import frontier_cache
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
-from steppe.run.fleet_frontier import find_frontier
 from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
+from steppe.run.starting_frontier import starting_frontier
+from steppe.run.warnings import warn_on_stderr
 
 DAY_S = 86_400.0
 QUIET_S = 15.0
@@ -45,17 +47,18 @@ def demo_command(config: Path | None, record: Path | None, duration: float | Non
     NewFolder().refuse(folder)
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
-        frontier = find_frontier(driver, settings, console)
+        start = starting_frontier(driver.actors, settings, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
-        rate_rps = _rate(settings, frontier, len(driver.actors.placements))
+        rate_rps = _rate(settings, start.frontier, len(driver.actors.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
-            f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}"
+            f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; "
+            f"{start.explanation}"
         )
         with _load(settings, driver.url, rate_rps, day_s) as client:
             begun_s = time.monotonic()
             run.follow(
-                frontier,
+                start,
                 lambda: client.poll() is not None and time.monotonic() - begun_s >= day_s,
             )
         summary = run.close()

@@ -12,15 +12,16 @@ import click
 from rich.console import Console
 
 from steppe.config import load_config
+from steppe.frontier.cache import frontier_cache
 from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.power.budget import budget_from_config
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.record_folder import summary_text
 from steppe.run.check_supply import warn_of_early_end
-from steppe.run.fleet_frontier import find_frontier
 from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
+from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
 
 
@@ -43,10 +44,10 @@ def serve_command(config: Path, record: Path | None, duration: float | None, as_
     warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
-            frontier = find_frontier(driver, settings, console)
+            start = starting_frontier(driver.actors, settings, frontier_cache(), warn_on_stderr)
             run = LiveRun(driver, RunPlan(settings, folder, duration), console)
-            console.print(f"serving on {driver.url}")
-            run.follow(frontier)
+            console.print(f"serving on {driver.url}; {start.explanation}")
+            run.follow(start)
             summary = run.close()
         if as_json and summary is not None:
             click.echo(summary_text(summary), nl=False)

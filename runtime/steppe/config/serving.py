@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -21,6 +22,11 @@ class ModelSection(Section):
     """Name under which clients request the model; the last part of `name` if absent."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
     """Longest prompt and output together, tokens; the model's own limit if absent."""
+
+    @property
+    def client_name(self) -> str:
+        """Name under which clients request the model."""
+        return self.served_name or Path(self.name).name
 
 
 class EngineSection(Section):

@@ -24,12 +24,14 @@ class GpuInfo:
         name: What the vendor calls it.
         clocks_mhz: SM clocks that can be set, rising, MHz; empty when it has no such knob, or
             when nobody on its node may turn it.
+        power_limit_w: Highest board power limit, W; None where NVML does not say.
     """
 
     index: int
     uuid: str
     name: str
     clocks_mhz: tuple[int, ...]
+    power_limit_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

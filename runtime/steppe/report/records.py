@@ -176,6 +176,10 @@ class RunTotals:
         versions: Releases of what ran, by name.
         lost_lines: Ticks and requests that could not be written down.
         gateway_restarts: How often the gateway was seen to have started again.
+        frontier_source: Where the operating points come from: `file`, `cached`, `modelled`,
+            `assumed` or `measured`.
+        frontier_measured_at_s: When the run had measured them itself, s since it began; None if it
+            did not.
     """
 
     duration_s: float
@@ -189,6 +193,8 @@ class RunTotals:
     versions: dict[str, str]
     lost_lines: int = 0
     gateway_restarts: int = 0
+    frontier_source: str = "modelled"
+    frontier_measured_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Summary(TypedDict):
     requests: RequestCounts
     lost_lines: int
     gateway_restarts: int
+    frontier_source: str
+    frontier_measured_at_s: float | None
     versions: dict[str, str]
 
 
@@ -122,6 +124,8 @@ def summarise(
         requests=ended.counts,
         lost_lines=totals.lost_lines,
         gateway_restarts=totals.gateway_restarts,
+        frontier_source=totals.frontier_source,
+        frontier_measured_at_s=totals.frontier_measured_at_s,
         versions=totals.versions,
     )
 

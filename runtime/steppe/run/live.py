@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +22,26 @@ from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver, RunUpdate
 from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
-from steppe.frontier.file import FrontierSubject, write_frontier
+from steppe.frontier.cache import frontier_cache
+from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.models.store import get_model
 from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
-from steppe.report.record_folder import Recorder
+from steppe.report.record_folder import FRONTIER_FILE, Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
 from steppe.run.leave_signals import handle, leaving_on_signals, restore, staying
+from steppe.run.refinement import FrontierRefiner, fleet_refiner
+from steppe.run.start_progress import StartProgress, start_times
+from steppe.run.starting_frontier import (
+    FrontierSource,
+    StartingFrontier,
+    frontier_key,
+    frontier_subject,
+)
+
+_log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -51,34 +63,37 @@ class RunPlan:
     duration_s: float | None
 
 
-def served_name(config: RunConfig) -> str:
-    """Return the name that clients ask for."""
-    return config.model.served_name or Path(config.model.name).name
-
-
 @contextmanager
 def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]:
     """Bring a fleet up, ready to begin; take it down whatever happens in the block."""
-
-    def say(line: str) -> None:
-        console.print(f"[dim]{line}[/dim]")
-
     remove_stale_runs(state_folder())
     check_inputs(config)
-    if config.engine.kind == "vllm":
-        get_model(config.model.name, progress=say)
-    state = _emulate(config)
-    driver = FleetDriver(config, served_name(config), say)
+    progress = StartProgress(console, _start_kind(config), start_times())
     with leaving_on_signals():
+        state: Path | None = None
+        driver: FleetDriver | None = None
         try:
-            driver.start()
+            with progress.shown():
+                if config.engine.kind == "vllm":
+                    progress.begin(f"getting the model {config.model.name}")
+                    get_model(config.model.name, progress=progress.begin)
+                state = _emulate(config)
+                driver = FleetDriver(config, config.model.client_name, progress.begin)
+                driver.start()
             yield driver
         finally:
             with staying():
-                driver.stop()
+                if driver is not None:
+                    driver.stop()
                 if state is not None:
                     remove_state(state)
                 remove_stale_runs(state_folder(), ended=os.getpid())
+
+
+def _start_kind(config: RunConfig) -> str:
+    """Return what decides how long a start takes."""
+    replicas = f"{config.fleet.replicas} x {config.fleet.gpus_per_replica} GPUs"
+    return f"{config.model.name}, {config.engine.kind}, {replicas}, {config.device.kind}"
 
 
 def _emulate(config: RunConfig) -> Path | None:
@@ -95,6 +110,8 @@ class LiveRun:
 
     Attributes:
         so_far: What it has achieved.
+        frontier_source: Where its operating points come from now.
+        frontier_measured_at_s: When this run had measured them, s since it began; None before.
     """
 
     def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
@@ -105,6 +122,9 @@ class LiveRun:
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
         self._plain_s = 0.0
+        self._refiner: FrontierRefiner | None = None
+        self.frontier_source = FrontierSource.FILE
+        self.frontier_measured_at_s: float | None = None
 
     def stop(self, *_: object) -> None:
         """End the run soon."""
@@ -115,17 +135,14 @@ class LiveRun:
         """Whether it was told to end before its time."""
         return self._stop.is_set()
 
-    def follow(self, frontier: Frontier, finished: Callable[[], bool] = lambda: False) -> None:
+    def follow(self, start: StartingFrontier, finished: Callable[[], bool] = lambda: False) -> None:
         """Run until the duration is over, `finished` says so, or a signal comes."""
-        if self._recorder is not None:
-            cards = {
-                gpu.name for node in self._driver.actors.nodes.values() for gpu in node.info.gpus
-            }
-            model, each = self._plan.config.model.name, self._plan.config.fleet.gpus_per_replica
-            subject = FrontierSubject(model, ", ".join(sorted(cards)), each)
-            written = partial(write_frontier, frontier, subject=subject)
-            self._recorder.add_file("frontier.yaml", written)
-        self._driver.begin(frontier)
+        self.frontier_source = start.source
+        self._record_frontier(start.frontier)
+        self._driver.begin(start.frontier)
+        if start.is_provisional and self._plan.config.frontier.refine:
+            self._refiner = fleet_refiner(self._driver, self._plan.config, start.frontier)
+            self._refiner.start()
         before = handle(self.stop)
         try:
             with self._view() as show:
@@ -144,6 +161,8 @@ class LiveRun:
             The summary when the run was recorded.
         """
         with staying():
+            if self._refiner is not None:
+                self._refiner.stop()
             self._driver.close_gateway()
             books = self._end()
             self._driver.stop()
@@ -163,12 +182,18 @@ class LiveRun:
         if self._recorder is None:
             return None
         slo = self._plan.config.slo
-        return self._recorder.finish(_totals(books), Slo(slo.ttft_s, slo.tpot_s))
+        totals = replace(
+            _totals(books),
+            frontier_source=self.frontier_source,
+            frontier_measured_at_s=self.frontier_measured_at_s,
+        )
+        return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
 
     def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
             self._write_down(self._driver.poll())
+            self._use_refined()
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show()
             elapsed_s = time.monotonic() - begun_s
@@ -176,6 +201,30 @@ class LiveRun:
                 return
             if finished():
                 return
+
+    def _use_refined(self) -> None:
+        """Decide on the measured frontier as soon as it is there, and cache it."""
+        refined = self._refiner.take() if self._refiner is not None else None
+        if refined is None:
+            return
+        self._driver.use_frontier(refined.frontier)
+        self.frontier_source = FrontierSource.MEASURED
+        self.frontier_measured_at_s = self._latest.t_s if self._latest is not None else 0.0
+        self._record_frontier(refined.frontier)
+        key = frontier_key(self._driver.actors, self._plan.config)
+        try:
+            path = frontier_cache().save(key, refined.frontier, refined.provenance)
+        except OSError as error:
+            _log.warning("the measured frontier is not cached: %s", error)
+        else:
+            self._console.print(f"[dim]frontier measured while serving; cached in {path}[/dim]")
+
+    def _record_frontier(self, frontier: Frontier) -> None:
+        if self._recorder is not None:
+            subject = frontier_subject(self._driver.actors, self._plan.config)
+            self._recorder.add_file(
+                FRONTIER_FILE, partial(write_frontier, frontier, subject=subject)
+            )
 
     def _write_down(self, taken: RunUpdate) -> None:
         for tick in taken.ticks:

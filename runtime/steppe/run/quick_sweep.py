@@ -25,12 +25,11 @@ from steppe.measure.sweep.point import (
     lengths_around,
     outstanding,
 )
-from steppe.measure.sweep.result import PointResult
+from steppe.measure.sweep.result import PointResult, Setting
 from steppe.measure.sweep.saturate import saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.measure.sweep.sweep import run_sweep
-from steppe.run.live import served_name
-from steppe.run.sweep_rigs import FleetSubject, no_sensors
+from steppe.run.fleet_subject import FleetSubject, no_sensors
 
 WARM_UP_S = 4.0
 DENSE_CLOCKS = 20
@@ -62,51 +61,71 @@ def sweep_fleet(
     """
     largest = config.engine.max_batch_limit
     replicas = [FleetSubject(actors, name) for name in actors.placements]
-    supported, lowest_share = replicas[0].clocks_mhz, section.lowest_clock_share
-    grid = SweepGrid(
-        clocks_mhz=spread_clocks(supported, section.clocks, lowest_share),
-        batch_limits=section.batch_limits or powers_of_two(largest),
-        lengths=((section.prompt_tokens, section.output_tokens),),
-        apart=False,
-    )
+    supported = replicas[0].clocks_mhz
     points = _measure(
         replicas,
-        [Target(actors.replica_url(name), served_name(config)) for name in actors.placements],
-        grid,
+        [Target(actors.replica_url(name), config.model.client_name) for name in actors.placements],
+        quick_settings(supported, section, largest),
         window_s=section.window_s,
         on_progress=on_progress,
         timing=timing,
     )
     fit = fit_points(points)
     rest = measure_rest(replicas, min(supported, default=0), timing.sleep)
-    offer = Offer(
-        clocks_mhz=spread_clocks(supported, DENSE_CLOCKS, lowest_share),
+    source = "emulated" if actors.energy_source == "emulated" else "measured"
+    return fitted_frontier(fit, rest, source, dense_offer(supported, section, largest)), fit
+
+
+def quick_settings(
+    supported_mhz: Sequence[int], section: SweepSection, largest: int
+) -> list[Setting]:
+    """Return the points to measure, the fastest first.
+
+    Args:
+        supported_mhz: Clocks that the GPUs can be limited to, rising, MHz.
+        section: How many clocks, which batch limits, and the lengths of the requests.
+        largest: Largest batch limit.
+    """
+    grid = SweepGrid(
+        clocks_mhz=spread_clocks(supported_mhz, section.clocks, section.lowest_clock_share),
+        batch_limits=section.batch_limits or powers_of_two(largest),
+        lengths=((section.prompt_tokens, section.output_tokens),),
+        apart=False,
+    )
+    return grid.settings
+
+
+def dense_offer(supported_mhz: Sequence[int], section: SweepSection, largest: int) -> Offer:
+    """Return the points that a computed frontier offers; arguments as `quick_settings`."""
+    return Offer(
+        clocks_mhz=spread_clocks(supported_mhz, DENSE_CLOCKS, section.lowest_clock_share),
         largest=largest,
         prompt_tokens_per_output=section.prompt_tokens / section.output_tokens,
     )
-    source = "emulated" if actors.energy_source == "emulated" else "measured"
-    return fitted_frontier(fit, rest, source, offer), fit
 
 
-def _measure(
-    replicas: Sequence[FleetSubject],
-    targets: Sequence[Target],
-    grid: SweepGrid,
-    *,
-    window_s: float,
-    on_progress: Callable[[int, int], None],
-    timing: PointTiming,
-) -> list[PointResult]:
-    """Measure every point; the largest batch comes first, so that later ones only hold requests."""
-    settings = grid.settings
-    plan = MeasurePlan(
+def quick_plan(window_s: float) -> MeasurePlan:
+    """Return how a point is measured under a load that runs throughout: in one window."""
+    return MeasurePlan(
         windows=1,
         window_s=window_s,
         warm_up_s=SETTLE_S,
         longest_warm_up_s=SETTLE_S,
         longest_settle_s=0.0,
     )
-    first = settings[0]
+
+
+def _measure(
+    replicas: Sequence[FleetSubject],
+    targets: Sequence[Target],
+    settings: Sequence[Setting],
+    *,
+    window_s: float,
+    on_progress: Callable[[int, int], None],
+    timing: PointTiming,
+) -> list[PointResult]:
+    """Measure every point; the largest batch comes first, so that later ones only hold requests."""
+    plan, first = quick_plan(window_s), settings[0]
     points: list[PointResult] = []
 
     def keep(point: PointResult) -> None:

@@ -16,8 +16,6 @@ from steppe.device.nvml import NvmlGpu
 from steppe.energy.meter import choose_gpus
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
-from steppe.fleet.driver.fleet_actors import FleetActors
-from steppe.fleet.messages import ReplicaTotals
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target, served_models
 from steppe.load.replay import ReplayOptions
@@ -28,9 +26,10 @@ from steppe.measure.sweep.idle import SETTLE_S, measure_idle_draw_w, measure_res
 from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
+from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
 from steppe.run.host_meter import clock_setter, metering, see_gpus
-from steppe.run.live import running_fleet, served_name
+from steppe.run.live import running_fleet
 
 DEFAULT_LONGEST = 2048
 
@@ -56,31 +55,6 @@ class SweepTarget:
     largest_batch: int
     longest_tokens: int
     counts_steps: bool
-
-
-class FleetSubject:
-    """One replica of a running fleet."""
-
-    def __init__(self, actors: FleetActors, name: str) -> None:
-        """Take a replica by its name."""
-        self._actors, self.name = actors, name
-
-    @property
-    def clocks_mhz(self) -> tuple[int, ...]:
-        """SM clocks that its GPUs can be limited to, rising, MHz."""
-        return self._actors.clocks_mhz(self.name)
-
-    def set_point(self, clock_mhz: int, batch_limit: int) -> None:
-        """Set the limits and wait until the node has them."""
-        self._actors.set_point(self.name, clock_mhz, batch_limit)
-
-    def reading(self) -> ReplicaTotals:
-        """Return totals and state now."""
-        return self._actors.reading(self.name)
-
-    def park(self, parked: bool) -> None:
-        """Put the replica to sleep, or wake it, and wait until it is."""
-        self._actors.park(self.name, parked)
 
 
 @contextmanager
@@ -119,7 +93,7 @@ def fleet_target(
 
 
 def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence[NvmlGpu]) -> Rig:
-    target = Target(driver.actors.replica_url(name), served_name(config))
+    target = Target(driver.actors.replica_url(name), config.model.client_name)
     indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
     sensors = GpuSensors(own) if own else None
@@ -136,10 +110,6 @@ def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence
         saturate=saturate,
         expected_processes=max(1, (sensors.most_processes() or 1) if sensors else 1),
     )
-
-
-def no_sensors() -> None:
-    """Return no reading: the GPUs are on another host."""
 
 
 def _rest(replicas: Sequence[FleetSubject]) -> RestWatts:

@@ -110,6 +110,23 @@ class FleetDriver:
         self._books.skip(self.actors.node_actors)
         self._brief_controller()
 
+    def use_frontier(self, frontier: Frontier) -> None:
+        """Decide on other operating points from the next tick on."""
+        self._frontier = self._settable(frontier)
+        self._controller.use_frontier.remote(self._frontier)
+
+    def lend(self, replica: str, reserve_w: float) -> bool:
+        """Lend a spare replica to a measurement, see `LiveFleet.lend`; False if it is needed."""
+        return self._ask_controller(self._controller.lend.remote(replica, reserve_w))
+
+    def is_lent(self, replica: str) -> bool:
+        """Whether a loan still lasts; the controller may have ended it."""
+        return self._ask_controller(self._controller.is_lent.remote(replica))
+
+    def take_back(self, replica: str) -> None:
+        """End a loan."""
+        self._controller.take_back.remote(replica)
+
     def poll(self) -> RunUpdate:
         """Return what happened since the last call."""
         ticks = self._ticks()

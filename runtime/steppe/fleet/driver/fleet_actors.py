@@ -14,7 +14,14 @@ from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConf
 from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
-from steppe.fleet.messages import NodeInfo, NodeSettings, Placement, ReplicaTotals, SetLimits
+from steppe.fleet.messages import (
+    NodeInfo,
+    NodeSettings,
+    Placement,
+    ReplicaStatus,
+    ReplicaTotals,
+    SetLimits,
+)
 from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
@@ -23,6 +30,8 @@ START_S = 600.0
 PLACE_S = 120.0
 """Longest wait for an actor of a replica that lost its node, s: another job may hold the GPUs."""
 LEASE_S = 5.0
+CALL_S = 60.0
+"""Longest wait for a replica or its node in a sweep, s."""
 REST_S = 1.5
 """How long the draw of idle replicas is measured, s."""
 ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
@@ -178,17 +187,18 @@ class FleetActors:
         for actor in [*(place.actor for place in self.placements.values()), *coming]:
             ray.kill(actor)
 
-    # What a sweep needs, see `steppe.measure.sweep.fleet_sweep.Bench`
+    # What a sweep needs, see `steppe.run.fleet_subject.FleetSubject`
 
     def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
         """Set the limits of a replica and wait until its node has them."""
-        place = self.placements[replica]
+        place = self._placement(replica)
         limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
-        ray.get(place.node.apply.remote([limits], time.monotonic()), timeout=30)
+        answer(place.node.apply.remote([limits], time.monotonic()), replica, CALL_S)
 
     def reading(self, replica: str) -> ReplicaTotals:
         """Return running totals of a replica."""
-        reading: ReplicaTotals = ray.get(self.placements[replica].node.reading.remote(replica))
+        call = self._placement(replica).node.reading.remote(replica)
+        reading: ReplicaTotals = answer(call, replica, CALL_S)
         return reading
 
     def rest_w(self) -> float:
@@ -205,13 +215,20 @@ class FleetActors:
 
     def park(self, replica: str, parked: bool) -> None:
         """Freeze or thaw a replica and wait until it is."""
-        actor = self.placements[replica].actor
-        ray.get((actor.freeze if parked else actor.thaw).remote(), timeout=60)
+        actor = self._placement(replica).actor
+        answer((actor.freeze if parked else actor.thaw).remote(), replica, CALL_S)
 
     def replica_url(self, replica: str) -> str:
         """Return where a replica's own HTTP app listens."""
-        url: str = ray.get(self.placements[replica].actor.status.remote()).url
-        return url
+        status: ReplicaStatus = answer(
+            self._placement(replica).actor.status.remote(), replica, CALL_S
+        )
+        return status.url
+
+    def _placement(self, replica: str) -> Placement:
+        if replica not in self.placements:
+            raise ReplicaError(f"{replica}: its node is lost")
+        return self.placements[replica]
 
     def _fill(self, machine: Machine) -> None:
         """Ask for as many unplaced replicas on a machine as have room; for its node before."""

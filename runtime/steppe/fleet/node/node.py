@@ -112,6 +112,7 @@ class Node:
                 uuid,
                 gpu.capabilities.name,
                 gpu.capabilities.sm_clocks_mhz if self._has_clocks else (),
+                gpu.capabilities.power_limit_range_w and gpu.capabilities.power_limit_range_w[1],
             )
             for uuid, gpu in self._gpus.items()
         )

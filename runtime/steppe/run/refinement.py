@@ -1,0 +1,281 @@
+"""Measure the frontier of a fleet while it serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from steppe.config import RunConfig, SweepSection
+from steppe.errors import SteppeError
+from steppe.fleet.driver.driver import FleetDriver
+from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival
+from steppe.load.client import Target
+from steppe.measure.sweep.frontier import fit_points, fitted_frontier, sound_mixed
+from steppe.measure.sweep.idle import ParkableSubject, measure_rest
+from steppe.measure.sweep.point import (
+    REAL_TIME,
+    PointTiming,
+    lengths_around,
+    measure_point,
+    outstanding,
+)
+from steppe.measure.sweep.result import PointResult, RestWatts, Setting
+from steppe.measure.sweep.saturate import Saturation, saturated
+from steppe.measure.sweep.subject import Rig
+from steppe.run.fleet_subject import FleetSubject, no_sensors
+from steppe.run.quick_sweep import WARM_UP_S, dense_offer, quick_plan, quick_settings
+
+RESERVE = 1.15
+"""Watts reserved for a point, over those that the provisional frontier says."""
+RETRY_S = 2.0
+"""Time between two attempts to borrow a replica, s."""
+CHECK_S = 0.25
+"""Time between two looks at whether a loan still lasts, s."""
+JOIN_S = 60.0
+"""Longest wait for a measurement to end, s."""
+
+_log = logging.getLogger(__name__)
+
+
+class Lender(Protocol):
+    """Lends the replicas of a serving fleet; `FleetDriver` is one."""
+
+    def lend(self, replica: str, reserve_w: float) -> bool:
+        """Lend a replica without requests, and reserve watts for it; whether it is lent."""
+        ...
+
+    def is_lent(self, replica: str) -> bool:
+        """Whether a loan still lasts."""
+        ...
+
+    def take_back(self, replica: str) -> None:
+        """End a loan."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpareReplica:
+    """A replica that may be borrowed.
+
+    Attributes:
+        subject: Its knobs and counters.
+        saturate: Holds so many requests of these lengths outstanding at it inside a block.
+    """
+
+    subject: ParkableSubject
+    saturate: Callable[[Sequence[Arrival], int], AbstractContextManager[Saturation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """A measured frontier.
+
+    Attributes:
+        frontier: The operating points.
+        provenance: How they were measured, JSON values.
+    """
+
+    frontier: Frontier
+    provenance: Mapping[str, Any]
+
+
+class _LoanEndedError(SteppeError):
+    """The fleet needs the replica back, or the run ends."""
+
+
+class FrontierRefiner:
+    """Measures the points of a sweep one by one on replicas that the fleet can spare.
+
+    A replica is borrowed with watts reserved for the point; the controller takes it back when
+    requests wait or the budget falls. The points that are left are measured with the next loan.
+    """
+
+    def __init__(
+        self,
+        lender: Lender,
+        replicas: Callable[[], Sequence[SpareReplica]],
+        config: RunConfig,
+        provisional: Frontier,
+        *,
+        clocks_mhz: tuple[int, ...],
+        source: str,
+        timing: PointTiming = REAL_TIME,
+    ) -> None:
+        """Prepare; nothing is measured before `start`.
+
+        Args:
+            lender: Lends the replicas.
+            replicas: Returns the replicas that may be borrowed.
+            config: The run.
+            provisional: The frontier that the run started on; it tells what a point may draw.
+            clocks_mhz: SM clocks that the GPUs can be limited to, rising, MHz.
+            source: `measured` or `emulated`.
+            timing: A clock and a way to wait.
+        """
+        assert config.frontier.sweep is not None, "a frontier file is not refined"
+        self._section: SweepSection = config.frontier.sweep
+        self._lender, self._replicas, self._provisional = lender, replicas, provisional
+        self._clocks_mhz, self._source = clocks_mhz, source
+        self._largest = config.engine.max_batch_limit
+        self._window_s, self._timing = self._section.window_s, timing
+        self._todo = quick_settings(clocks_mhz, self._section, self._largest)
+        self._fastest = self._todo[0]
+        self._points: list[PointResult] = []
+        self._rest: RestWatts | None = None
+        self._refined: Refined | None = None
+        self._borrowed: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="refine")
+
+    def start(self) -> None:
+        """Begin in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End a measurement that is under way, give its replica back, and wait until it is done."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_S)
+
+    def measure_once(self) -> None:
+        """Measure as much as the fleet lends its replicas for now.
+
+        Raises:
+            SteppeError: A replica or a meter failed, or too few points are sound.
+        """
+        for replica in self._replicas():
+            self._measure_on(replica)
+        if not self._todo and self._rest is not None:
+            self._refined = self._fit(self._rest)
+
+    def take(self) -> Refined | None:
+        """Return the measured frontier once, as soon as it is there."""
+        refined, self._refined = self._refined, None
+        return refined
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set() and self._refined is None:
+                self.measure_once()
+                self._stop.wait(RETRY_S)
+        except SteppeError as error:
+            _log.warning("the frontier stays as it was: %s", error)
+
+    def _measure_on(self, replica: SpareReplica) -> None:
+        """Borrow a replica, and measure with it until nothing is left or the loan ends."""
+        name = replica.subject.name
+        try:
+            if self._todo:
+                first = self._borrow(name)
+                if first is not None:
+                    self._measure_points(replica, first)
+            elif self._rest is None and self._lender.lend(name, RESERVE * self._provisional.idle_w):
+                self._borrowed = name
+                self._rest = self._measure_rest(replica.subject)
+        except _LoanEndedError:
+            _log.info("%s is needed; %d points are left", name, len(self._todo))
+        finally:
+            if self._borrowed is not None:
+                self._lender.take_back(name)
+                self._borrowed = None
+
+    def _measure_points(self, replica: SpareReplica, first: Setting) -> None:
+        name, subject = replica.subject.name, replica.subject
+        timing, plan = PointTiming(self._timing.now_s, self._sleep), quick_plan(self._window_s)
+        subject.set_point(first.clock_mhz, first.batch_limit)
+        with replica.saturate(lengths_around(self._fastest, 0), outstanding(self._fastest)) as load:
+            self._sleep(WARM_UP_S)
+            rig = Rig(name, subject, no_sensors, lambda *_: nullcontext(load))
+            while (setting := self._borrow(name)) is not None:
+                point = measure_point(rig, setting, plan, timing)
+                self._sleep(0.0)  # drops the point if the controller has set other limits
+                self._points.append(point)
+                self._todo.remove(setting)
+
+    def _measure_rest(self, subject: ParkableSubject) -> RestWatts:
+        try:
+            return measure_rest([subject], min(self._clocks_mhz, default=0), self._sleep)
+        except _LoanEndedError:
+            subject.park(False)
+            raise
+
+    def _borrow(self, name: str) -> Setting | None:
+        """Borrow a replica, or keep it, for the fastest point that is left and that it is lent for.
+
+        Returns:
+            The point; None if there is none.
+        """
+        for setting in self._todo:
+            if self._lender.lend(name, self._reserve_w(setting)):
+                self._borrowed = name
+                return setting
+        return None
+
+    def _reserve_w(self, setting: Setting) -> float:
+        """Return the most that a point may draw by the provisional frontier, W."""
+        candidates = self._provisional.candidates
+        slower = [p.draw_w for p in candidates if p.clock_mhz <= setting.clock_mhz]
+        return RESERVE * max(slower, default=self._provisional.full.draw_w)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait while the loan lasts.
+
+        Raises:
+            _LoanEndedError: It has ended.
+        """
+        until_s = self._timing.now_s() + seconds
+        while True:
+            is_over = self._stop.is_set() or self._borrowed is None
+            if is_over or not self._lender.is_lent(self._borrowed or ""):
+                raise _LoanEndedError
+            left_s = until_s - self._timing.now_s()
+            if left_s <= 0:
+                return
+            self._timing.sleep(min(CHECK_S, left_s))
+
+    def _fit(self, rest: RestWatts) -> Refined:
+        """Return the frontier through the measured points.
+
+        Raises:
+            InfeasibleError: Fewer than three of them are sound.
+        """
+        sound = sound_mixed(self._points)
+        fit = fit_points(sound)
+        offer = dense_offer(self._clocks_mhz, self._section, self._largest)
+        provenance = {
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "points": len(sound),
+            "window_s": self._window_s,
+            "time_error": round(fit.time_error, 4),
+            "draw_error": round(fit.draw_error, 4),
+        }
+        return Refined(fitted_frontier(fit, rest, self._source, offer), provenance)
+
+
+def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier) -> FrontierRefiner:
+    """Return the refiner of a fleet that serves."""
+    actors = driver.actors
+
+    def replicas() -> list[SpareReplica]:
+        return [SpareReplica(FleetSubject(actors, n), load_on(n)) for n in list(actors.placements)]
+
+    def load_on(name: str) -> Callable[..., AbstractContextManager[Saturation]]:
+        def saturate(
+            arrivals: Sequence[Arrival], concurrency: int
+        ) -> AbstractContextManager[Saturation]:
+            target = Target(actors.replica_url(name), config.model.client_name)
+            return saturated([target], arrivals, concurrency)
+
+        return saturate
+
+    clocks_mhz = actors.common_clocks_mhz if actors.can_limit_clocks else ()
+    source = "emulated" if actors.energy_source == "emulated" else "measured"
+    return FrontierRefiner(
+        driver, replicas, config, provisional, clocks_mhz=clocks_mhz, source=source
+    )

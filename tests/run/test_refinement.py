@@ -1,0 +1,134 @@
+"""The frontier is measured on replicas that a serving fleet lends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from tests.fixtures.virtual_replica import VirtualReplica
+
+from steppe.config import RunConfig
+from steppe.frontier.pareto import Frontier
+from steppe.measure.sweep.point import PointTiming
+from steppe.roofline.point import OperatingPoint
+from steppe.run.refinement import RESERVE, FrontierRefiner, Refined, SpareReplica
+
+PROVISIONAL = Frontier.of(
+    [OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 4, 60.0, 60.0)], 8.0, 12.0, "modelled"
+)
+SWEEP = {"clocks": 2, "batch_limits": [2, 4], "window_s": 2.0}
+
+
+@dataclass
+class FakeLender:
+    """Lends one replica within some watts, and takes it back at given times."""
+
+    replica: VirtualReplica
+    spare_w: float = 1000.0
+    ends_at_s: list[float] = field(default_factory=list)
+    lent: str | None = None
+    reserved_w: list[float] = field(default_factory=list)
+
+    def lend(self, replica: str, reserve_w: float) -> bool:
+        if reserve_w > self.spare_w:
+            return False
+        self.lent = replica
+        self.reserved_w.append(reserve_w)
+        return True
+
+    def is_lent(self, replica: str) -> bool:
+        if self.ends_at_s and self.replica.now_s >= self.ends_at_s[0]:
+            self.ends_at_s.pop(0)
+            self.lent = None
+        return self.lent == replica
+
+    def take_back(self, replica: str) -> None:
+        self.lent = None
+
+
+@pytest.fixture
+def lender() -> FakeLender:
+    return FakeLender(VirtualReplica())
+
+
+def measured_frontier(refiner: FrontierRefiner) -> Refined | None:
+    """Measure until the frontier is there; each round is one loan."""
+    for _ in range(5):
+        refiner.measure_once()
+        if (refined := refiner.take()) is not None:
+            return refined
+    return None
+
+
+def refiner_of(lender: FakeLender) -> FrontierRefiner:
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "none"},
+            "engine": {"kind": "synthetic", "max_batch_limit": 4},
+            "device": {"kind": "emulated"},
+            "power": {"supply": [{"kind": "constant", "watts": 100}]},
+            "frontier": {"sweep": SWEEP},
+        }
+    )
+    replica = lender.replica
+    spare = SpareReplica(replica, lambda arrivals, number: replica.saturate(arrivals, number, 0))
+    return FrontierRefiner(
+        lender,
+        lambda: [spare],
+        config,
+        PROVISIONAL,
+        clocks_mhz=(600, 1200),
+        source="emulated",
+        timing=PointTiming(lambda: replica.now_s, replica.sleep),
+    )
+
+
+def test_a_lent_replica_is_measured_at_every_point(lender: FakeLender) -> None:
+    refiner = refiner_of(lender)
+    refined = measured_frontier(refiner)
+    assert refined is not None
+    assert refined.frontier.source == "emulated"
+    assert refined.frontier.idle_w == pytest.approx(40.0)
+    assert refined.frontier.asleep_w == pytest.approx(10.0)
+    assert refined.provenance["points"] == 4
+    assert set(lender.replica.settings) >= {(1200, 4), (1200, 2), (600, 4), (600, 2)}
+    assert lender.lent is None, "the replica is given back"
+    assert refiner.take() is None, "it is handed over once"
+
+
+def test_the_watts_of_a_point_are_reserved_before_it_is_set(lender: FakeLender) -> None:
+    lender.spare_w = RESERVE * 30.0
+    refiner = refiner_of(lender)
+    refiner.measure_once()
+    assert {clock for clock, _ in lender.replica.settings} == {600}, "1200 MHz needs more watts"
+    assert max(lender.reserved_w) == RESERVE * 30.0
+    lender.spare_w = RESERVE * 60.0
+    refiner.measure_once()
+    assert {clock for clock, _ in lender.replica.settings} == {600, 1200}
+
+
+def test_a_loan_that_ends_early_is_continued_with_the_next(lender: FakeLender) -> None:
+    lender.ends_at_s = [8.0, 20.0]
+    refiner = refiner_of(lender)
+    refiner.measure_once()
+    assert lender.replica.now_s < 9.0, "the measurement ends with the loan"
+    assert lender.lent is None
+    refined = measured_frontier(refiner)
+    assert refined is not None
+    assert refined.provenance["points"] == 4
+
+
+def test_a_replica_that_is_needed_while_it_sleeps_is_woken(lender: FakeLender) -> None:
+    refiner = refiner_of(lender)
+    refiner.measure_once()  # the points
+    lender.ends_at_s = [lender.replica.now_s + 2.5]
+    refiner.measure_once()  # the rest, cut short while the replica is parked
+    assert not lender.replica.parked
+
+
+def test_a_refinement_that_is_stopped_gives_its_replica_back(lender: FakeLender) -> None:
+    refiner = refiner_of(lender)
+    refiner.stop()
+    refiner.measure_once()
+    assert lender.lent is None
+    assert refiner.take() is None
