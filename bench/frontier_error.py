@@ -85,7 +85,7 @@ def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float])
         run.batch_limit,
         prompt_tokens[run.task],
         run.output_tokens,
-        run.turnover,
+        run.progress,
     )
     energy = said.joules_per_token / (run.draw_w / run.output_tps) - 1
     return Errors(abs(energy), abs(said.output_tps / run.output_tps - 1))

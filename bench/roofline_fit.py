@@ -49,7 +49,7 @@ class MeasuredRun:
         fitted: Whether the fit may use it.
         host: What else kept its host busy.
         data_parallel: Whether attention ran data-parallel.
-        turnover: How far the answers had come.
+        progress: How far the outputs had come.
     """
 
     model: ModelShape
@@ -64,7 +64,7 @@ class MeasuredRun:
     fitted: bool
     host: Host
     data_parallel: bool = False
-    turnover: RunProgress = STEADY_SERVICE
+    progress: RunProgress = STEADY_SERVICE
 
 
 def stacked(values: Sequence[Any]) -> Any:
@@ -107,7 +107,7 @@ class RooflineFit:
         self._gpu = stacked([run.gpu for run in runs])
         self._sharding = stacked([_sharding(run) for run in runs])
         self._host = stacked([run.host for run in runs])
-        self._turnover = stacked([run.turnover for run in runs])
+        self._progress = stacked([run.progress for run in runs])
         self._batch = np.array([run.batch_limit for run in runs], dtype=float)
         self._output = np.array([run.output_tokens for run in runs])
         self._tps = np.array([run.output_tps for run in runs])
@@ -143,9 +143,9 @@ class RooflineFit:
         batch: Any = self._batch
         output: Any = self._output
         rates = step_rates(self._model, self._gpu, self._sharding, fitted, self._host)
-        each = self._model.sequence_bytes(prompt + self._turnover.decoded * output)
+        each = self._model.sequence_bytes(prompt + self._progress.decoded_share * output)
         held: Any = running_sequences(self._model, self._gpu, self._sharding, batch, each)
-        state = steady_state(rates, held, prompt, output, self._turnover)
+        state = steady_state(rates, held, prompt, output, self._progress)
         law = StepLaw.of(self._gpu, fitted, self.curve)
         decode: Any = law.regulated(state.decode, 1.0)
         mixed: Any = law.regulated(state.mixed, 1.0)
@@ -210,7 +210,7 @@ class RooflineFit:
 
 def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:
     """Return where a run stands among others."""
-    context = prompt_tokens[run.task] + run.turnover.decoded * run.output_tokens
+    context = prompt_tokens[run.task] + run.progress.decoded_share * run.output_tokens
     each = run.model.sequence_bytes(context)
     held = running_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)
     return Context(run.model, run.gpu, run.gpus, held, context, run.host, run.data_parallel)

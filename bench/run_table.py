@@ -162,6 +162,6 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         fitted=not slow or host.crowding > 0,
         host=host,
         data_parallel=parallel,
-        turnover=RunProgress.of_run(requests_of(row) / int(row["max_num_seqs"])),
+        progress=RunProgress.of_run(requests_of(row) / int(row["max_num_seqs"])),
     )
     return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow)

@@ -5,7 +5,8 @@ SteppeError
 │   ├── ConfigError     a config file is missing, malformed or out of range
 │   ├── TraceError      a supply or request trace is missing, unsorted or has a gap
 │   ├── ModelError      a model cannot be found or converted
-│   └── InstallError    a compiler, an extra or a library is missing, or two exclude each other
+│   ├── InstallError    a compiler, an extra or a library is missing, or two exclude each other
+│   └── StartError      Ray or an actor of the run could not be started on this host or cluster
 ├── InfeasibleError     no operating point fits the power budget
 ├── DeviceError         a GPU or a meter refused a reading or a setting
 │   ├── NotSupportedError        this GPU lacks the function: hide the knob
@@ -44,6 +45,10 @@ class ModelError(UsageError):
 
 class InstallError(UsageError):
     """A compiler, an extra or a library is missing, or two of them exclude each other."""
+
+
+class StartError(UsageError):
+    """Ray or an actor of the run could not be started on this host or cluster."""
 
 
 class InfeasibleError(SteppeError):

@@ -59,7 +59,9 @@ def test_waiting_for_each_others_prompts_costs_tokens_and_joules(batch: int, pro
 
 
 def test_each_rank_keeps_the_sequences_that_are_its_own() -> None:
-    assert RANKS.held(100_000, 8000, 500) > 1.5 * SPLIT.held(100_000, 8000, 500)
+    assert RANKS.running_sequences(100_000, 8000, 500) > 1.5 * SPLIT.running_sequences(
+        100_000, 8000, 500
+    )
 
 
 def test_a_dense_model_does_not_become_smaller_by_ranks() -> None:

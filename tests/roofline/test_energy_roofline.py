@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import ConfigError, UsageError
 from steppe.roofline.architecture.config_json import shape_of
-from steppe.roofline.calibration import with_measured
+from steppe.roofline.calibration import with_probed_energies
 from steppe.roofline.energy_roofline import EnergyRoofline, StepWork
 from steppe.roofline.files import (
     read_calibration,
@@ -95,9 +95,9 @@ def test_energy_per_token_is_least_between_the_lowest_and_the_highest_clock() ->
 
 
 def test_memory_bounds_how_many_sequences_run() -> None:
-    held = ROOFLINES["dense"].held(4096, 1000, 8000)
+    held = ROOFLINES["dense"].running_sequences(4096, 1000, 8000)
     assert held < 200
-    assert ROOFLINES["dense"].held(8, 1000, 8000) == pytest.approx(8, rel=1e-3)
+    assert ROOFLINES["dense"].running_sequences(8, 1000, 8000) == pytest.approx(8, rel=1e-3)
 
 
 def test_sleeping_draws_no_more_than_idling() -> None:
@@ -130,7 +130,7 @@ def test_a_sweep_of_ones_own_pulls_the_curve_to_it() -> None:
 def test_what_memory_bounds_is_learned_whatever_the_batch_limit(batch_limit: int) -> None:
     roofline = read_roofline("llama-3.1-8b", "h100", 1)
     said = roofline.point(1980, batch_limit, 8000, 1000)
-    assert roofline.held(batch_limit, 8000, 1000) < 50
+    assert roofline.running_sequences(batch_limit, 8000, 1000) < 50
     true = replace(said, output_tps=0.75 * said.output_tps)
     found = roofline.refitted([true], 8000, 1000).point(1980, batch_limit, 8000, 1000)
     assert found.output_tps == pytest.approx(true.output_tps, rel=0.05)
@@ -157,7 +157,7 @@ def test_unknown_coefficients_are_named() -> None:
 def test_a_gpu_without_measured_energies_keeps_the_fitted_ones(name: str) -> None:
     gpu = read_gpu_spec(name)
     fitted = read_calibration().of(gpu)
-    assert with_measured(fitted, gpu) is fitted
+    assert with_probed_energies(fitted, gpu) is fitted
 
 
 @given(name=ANY, batch=st.integers(1, 500), share=st.floats(0.4, 1.0))
@@ -185,7 +185,7 @@ def test_a_measured_byte_and_flop_of_dense_weights_cost_what_was_measured(
 ) -> None:
     gpu = replace(read_gpu_spec("l4"), joules_per_byte=per_byte, joules_per_flop=per_flop)
     before = read_calibration().of(gpu)
-    after = with_measured(before, gpu)
+    after = with_probed_energies(before, gpu)
     byte_w, flop_w = gpu.power_limit_w / gpu.bandwidth_bps, gpu.power_limit_w / gpu.half_flops
     assert after.weight_energy * byte_w == pytest.approx(per_byte)
     assert after.dense_energy * flop_w == pytest.approx(per_flop)

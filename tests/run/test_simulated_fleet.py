@@ -31,7 +31,7 @@ def config_of(**parts: Any) -> RunConfig:
 def test_memory_holds_as_many_long_requests_as_the_roofline_says() -> None:
     sweep = {"prompt_tokens": 100_000, "output_tokens": 211}
     kind = simulated_fleet(config_of(frontier={"sweep": sweep})).kind
-    said = read_roofline("gemma-3-27b", "h100", 1).held(1000, 100_000, 211)
+    said = read_roofline("gemma-3-27b", "h100", 1).running_sequences(1000, 100_000, 211)
     assert kind.engine.kv_tokens / 100_105.5 == pytest.approx(said, rel=0.01)
 
 

@@ -82,7 +82,7 @@ def test_windows_and_states_let_more_sequences_in_the_longer_they_are() -> None:
     for lengths in (Lengths(12_000, 500), Lengths(100_000, 211)):
         context = lengths.prompt_tokens + lengths.output_tokens / 2
         kind = kind_of(config, modelled_replica(config, lengths))
-        said = roofline.held(1_000_000, lengths.prompt_tokens, lengths.output_tokens)
+        said = roofline.running_sequences(1_000_000, lengths.prompt_tokens, lengths.output_tokens)
         assert kind.engine.kv_tokens / context == pytest.approx(said, rel=0.02)
 
 

@@ -158,7 +158,7 @@ def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:
             f"asked for requests of {longest} tokens ({wanted.input_tokens} in, "
             f"{wanted.output_tokens} out), found a longest context of {context} in {name}"
         )
-    if not roofline.holds(longest):
+    if not roofline.fits(longest):
         raise UsageError(
             f"asked for requests of {longest} tokens, found no room for one beside the weights of "
             f"{name} on {wanted.tp} x {roofline.gpu.name}"
@@ -211,7 +211,7 @@ def _rows(
 ) -> Sequence[_Row]:
     lengths = wanted.input_tokens, wanted.output_tokens
     best = _best(Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled"))
-    return [_Row(p, roofline.held(p.batch_limit, *lengths), p in best) for p in points]
+    return [_Row(p, roofline.running_sequences(p.batch_limit, *lengths), p in best) for p in points]
 
 
 def _best(frontier: Frontier) -> Sequence[OperatingPoint]:

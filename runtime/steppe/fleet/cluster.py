@@ -1,17 +1,21 @@
-"""The Ray cluster: start or join one, find places for replicas on its nodes, and leave it."""
+"""The Ray cluster: start or join one, place replicas on its nodes, call its actors, leave it."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from steppe.errors import ReplicaError, UsageError
+from steppe.errors import ConfigError, ReplicaError, StartError, UsageError
 from steppe.fleet.orphan_processes import end_orphan_processes, processes_of
 
 _log = logging.getLogger(__name__)
@@ -21,13 +25,15 @@ LOOPBACK = "127.0.0.1"
 # A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
 # and an engine would wait behind whatever else runs on the machine, its clients included.
 OWN_CLUSTER = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
-PATIENCE_S = 5.0
+SHUTDOWN_S = 5.0
 """How long the processes of our own cluster may take to end once it is shut down, s."""
+PROBE_S = 5.0
+"""Longest wait for a TCP connection to a cluster, s: Ray itself would retry for ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One node of the cluster as Ray sees it.
+    """One node of the cluster as Ray reports it.
 
     Attributes:
         id: Ray's id of the node.
@@ -41,34 +47,72 @@ class Machine:
 
 
 def connect(address: str) -> None:
-    """Start a cluster for this run, or join a running one.
+    """Start a cluster for this run, or join a running one; a failed attempt is repeated once.
 
     Raises:
-        UsageError: There is no cluster at `address`, or it does not let us in.
+        UsageError: `address` is malformed, or the cluster requires another token.
+        StartError: Ray did not start, or no cluster answers at `address`.
     """
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    own: dict[str, Any] = OWN_CLUSTER if address == LOCAL else {}
-    ours = signal.getsignal(signal.SIGTERM)
+    sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **own, **quiet)
-    except ConnectionError as error:
-        raise UsageError(f"ray.address: asked for the cluster {address!r}, found none") from error
+        _init(address)
+    except StartError as error:
+        _log.warning("%s; trying once more", error)
+        _init(address)
+    signal.signal(signal.SIGTERM, sigterm)  # Ray's own handler ends the process on the spot
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _init(address: str) -> None:
+    own: dict[str, Any] = OWN_CLUSTER if address == LOCAL else {}
+    if address != LOCAL:
+        _probe(address)
+    try:
+        # At ERROR, Ray would log the traceback of what it raises as well.
+        ray.init(address=address, logging_level="CRITICAL", log_to_driver=False, **own)
     except ray.exceptions.AuthenticationError as error:
-        raise UsageError(f"ray.address: {address!r} asks for another token: {error}") from error
-    except RuntimeError as error:
+        raise UsageError(f"ray.address: {address!r} requires another token: {error}") from error
+    except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when a node is late
+        folder = _end_failed_session()
+        logs = f"; see {folder / 'logs'}" if folder is not None else ""
         if address == LOCAL:
-            raise
-        asked = f"asked for a machine that is a node of the cluster {address!r}"
-        raise UsageError(f"ray.address: {asked}, found {error_line(error)}") from error
-    signal.signal(signal.SIGTERM, ours)  # Ray's own handler ends the process on the spot
+            raise StartError(f"Ray did not start: {error_line(error)}{logs}") from error
+        asked = f"ray.address: asked for the cluster {address!r} with a node on this host"
+        raise StartError(f"{asked}, found {error_line(error)}{logs}") from error
 
 
-def leave(address: str, patience_s: float = PATIENCE_S) -> None:
+def _probe(address: str) -> None:
+    """Check that a server listens at `host:port`; other forms of an address are left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StartError(
+            f"ray.address: asked for the cluster {address!r}, found none: {why}"
+        ) from error
+
+
+def _end_failed_session() -> Path | None:
+    """End what a failed start left running; return its session folder, None if it made none."""
+    ray.shutdown()
+    root = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
+    # Ray ends the name of a session with the process id of the driver that started it.
+    sessions = sorted(root.glob(f"session_*_{os.getpid()}"))
+    if not sessions:
+        return None
+    end_orphan_processes(sessions[-1].name, frozenset(), patience_s=0.0)
+    return sessions[-1]
+
+
+def leave(address: str, patience_s: float = SHUTDOWN_S) -> None:
     """Leave the cluster; one that was started for this run ends, with all its processes here.
 
     Args:
-        address: What was connected to.
-        patience_s: How long these processes may take, s; who stays longer is killed.
+        address: The address that `connect` got.
+        patience_s: How long these processes may take, s; later they are killed.
     """
     if address != LOCAL:
         ray.shutdown()
@@ -78,11 +122,11 @@ def leave(address: str, patience_s: float = PATIENCE_S) -> None:
     ray.shutdown()
     killed = end_orphan_processes(session, known, patience_s)
     if killed:
-        _log.warning("killed what stayed of our Ray cluster after its end, processes: %d", killed)
+        _log.warning("killed %d processes that outlived the Ray cluster of this run", killed)
 
 
-def machines(local: bool) -> list[Machine]:
-    """Return the nodes that live and have GPUs, in a fixed order."""
+def gpu_machines(local: bool) -> list[Machine]:
+    """Return the nodes that are alive and have GPUs, in a fixed order."""
     found = [
         Machine(
             node["NodeID"],
@@ -98,16 +142,16 @@ def machines(local: bool) -> list[Machine]:
 def spread(
     wanted: int | str, gpus_per_replica: int, free_gpus: Iterable[tuple[Machine, int]]
 ) -> list[Machine]:
-    """Return the machine of each new replica, in turn over the machines with free GPUs.
+    """Return the machine of each new replica, round-robin over the machines with free GPUs.
 
     Raises:
-        ReplicaError: The machines cannot hold as many replicas as were asked for.
+        ConfigError: The machines cannot hold as many replicas as were asked for.
     """
     room = {machine: gpus // gpus_per_replica for machine, gpus in free_gpus}
     total = sum(room.values())
     count = total if wanted == "all" else int(wanted)
     if count > total or not count:
-        raise ReplicaError(
+        raise ConfigError(
             f"fleet.replicas: asked for {wanted} with {gpus_per_replica} GPU each, "
             f"found room for {total}"
         )
@@ -132,30 +176,51 @@ def on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
 
 
-def here() -> str:
+def local_node_id() -> str:
     """Return Ray's id of the node that this process runs on."""
     node_id: str = ray.get_runtime_context().get_node_id()
     return node_id
 
 
-def error_line(error: Exception) -> str:
-    """Return in one line why a call to an actor failed, without Ray's frame around it."""
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    lines = str(cause).splitlines() or [type(cause).__name__]
-    return lines[0]
+def session_logs() -> Path | None:
+    """Return where Ray writes the logs of this cluster's actors; None without a cluster here."""
+    if not ray.is_initialized():
+        return None
+    root = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
+    logs = root / ray.get_runtime_context().get_session_name() / "logs"
+    return logs if logs.is_dir() else None
 
 
-def answer(call: Any, who: str, within_s: float) -> Any:
-    """Wait for an actor's answer, so long at most.
+def error_line(error: BaseException) -> str:
+    """Return in one line why Ray or a call to an actor failed, without Ray's text around it."""
+    match error:
+        case ray.exceptions.RayTaskError():
+            return error_line(error.cause)
+        case ray.exceptions.RayActorError(actor_init_failed=True):
+            # The text of an actor that failed in its constructor ends with the cause.
+            return str(error).strip().splitlines()[-1]
+        case _:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return lines[0]
+
+
+def call_result(call: Any, name: str, timeout_s: float) -> Any:
+    """Wait for the result of a call to an actor.
+
+    Args:
+        call: What `remote` returned.
+        name: The actor, for the message.
+        timeout_s: Longest wait, s.
 
     Raises:
-        ReplicaError: It failed, died or did not answer in time.
+        UsageError: The call failed with this error.
+        ReplicaError: The call failed otherwise, the actor died, or there was no result in time.
     """
     try:
-        return ray.get(call, timeout=within_s)
+        return ray.get(call, timeout=timeout_s)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UsageError):
             raise type(error.cause)(str(error.cause)) from error
-        raise ReplicaError(f"{who}: {error.cause}") from error
-    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-        raise ReplicaError(f"{who}: {error_line(error)}") from error
+        raise ReplicaError(f"{name}: {error.cause}") from error
+    except ray.exceptions.RayError as error:  # GetTimeoutError is one
+        raise ReplicaError(f"{name}: {error_line(error)}") from error

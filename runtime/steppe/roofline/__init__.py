@@ -1,1 +1,1 @@
-"""What would this GPU give this model? A prediction for what nobody measured, with its error."""
+"""What would this GPU give this model? A prediction without a measurement, with its error."""

@@ -12,7 +12,7 @@ from steppe.roofline.residual_model import Residual
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """What `bench/fit_roofline.py` fits to measurements; one set per GPU.
+    """The numbers that `bench/fit_roofline.py` fits to measurements; one set per GPU.
 
     Times are seconds at the highest clock. "Times ideal" is measured time over that of the data
     sheet's rate. Energies are shares of the power limit during the ideal time of their cause.
@@ -36,7 +36,7 @@ class Coefficients:
         block_layer_s: More for a layer with block-scaled fp8 weights, s.
         block_expert_s: More for an expert layer with block-scaled fp8 weights, s.
         scaled_layer_s: More for a layer with fp8 weights of one scale, s.
-        shard_layer_s: Meeting of the GPUs in one layer, s.
+        shard_layer_s: Synchronising the GPUs in one layer, s.
         prefill_attention_s: More for an attention layer in a step that also prefills, s.
         prefill_expert_s: More for an expert layer in such a step, s.
         prefill_state_s: More for a layer with a state in such a step, s.
@@ -48,8 +48,8 @@ class Coefficients:
         vocabulary_s: Sampling one entry of the vocabulary for one sequence, s.
         host_s: Host time of a step, s.
         sequence_s: Host time for each sequence of a step, s.
-        crowd_s: More host time of a step for each token of `Host.crowding`, s; it shows how many
-            CPUs the hosts of these measurements had for a GPU.
+        crowd_s: More host time of a step for each token of `Host.crowding`, s; it depends on the
+            number of CPU cores for each GPU on the measured hosts.
         host_overlap: Exponent with which host and GPU overlap.
         busy: Draw while anything runs beyond the idle draw, share of the limit.
         weight_energy: Of streaming dense weights.
@@ -58,8 +58,8 @@ class Coefficients:
         dense_energy: Of multiplying dense weights.
         expert_compute_energy: Of multiplying experts.
         launch_energy: While launching and sampling, share of the limit.
-        shard_energy: While GPUs meet, share of the limit.
-        block_energy: While fp8 scales are worked on, share of the limit.
+        shard_energy: While GPUs synchronise, share of the limit.
+        block_energy: While fp8 scales are computed, share of the limit.
     """
 
     weight_stream: float
@@ -106,12 +106,12 @@ class Coefficients:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Fitted numbers, and what they miss.
+    """Fitted numbers and their residuals.
 
     Attributes:
-        coefficients: By name, as `GpuSpec.coefficients` calls them.
+        coefficients: By name, as in `GpuSpec.coefficients`.
         curve: How time and draw follow the clock.
-        residuals: What the formula missed of each measured run.
+        residuals: Difference between each measured run and the formula.
     """
 
     coefficients: Mapping[str, Coefficients]
@@ -119,10 +119,10 @@ class Calibration:
     residuals: tuple[Residual, ...]
 
     def of(self, gpu: GpuSpec) -> Coefficients:
-        """Return the coefficients that hold for a GPU.
+        """Return the coefficients of a GPU.
 
         Raises:
-            ConfigError: There are none of that name.
+            ConfigError: There is no set of that name.
         """
         try:
             return self.coefficients[gpu.coefficients]
@@ -132,18 +132,14 @@ class Calibration:
                 f"{gpu.name}: coefficients: asked for {gpu.coefficients}, found {known}"
             ) from error
 
-    def with_residuals(self, more: tuple[Residual, ...]) -> Calibration:
-        """Return a calibration that also knows these."""
-        return Calibration(self.coefficients, self.curve, self.residuals + more)
 
+def with_probed_energies(fitted: Coefficients, gpu: GpuSpec) -> Coefficients:
+    """Return coefficients with the energies that probes measured on a GPU, where there are any.
 
-def with_measured(fitted: Coefficients, gpu: GpuSpec) -> Coefficients:
-    """Return coefficients whose energies are those that probes measured on a GPU, as far as any.
-
-    The fitted ones say that a byte of dense weights costs `weight_energy * limit / bandwidth`, a
-    FLOP on them `dense_energy * limit / rate`, and a GPU that is merely busy `bare + context +
-    busy * limit`. A measured number takes the place of its formula; the bytes of experts and
-    caches and the FLOPs on experts keep their ratio to those of dense weights.
+    In the fitted ones a byte of dense weights costs `weight_energy * limit / bandwidth`, a
+    FLOP on them `dense_energy * limit / rate`, and a GPU that is only busy draws
+    `bare + context + busy * limit`. A measured number replaces its formula; the bytes of experts
+    and caches and the FLOPs on experts keep their ratio to those of dense weights.
     """
     limit_w = gpu.power_limit_w
     if gpu.joules_per_byte is not None:

@@ -1,19 +1,20 @@
-"""The energy roofline: tokens per second and watts of a model on a GPU, before anyone measured it.
+"""The energy roofline: a model's tokens per second and watts on a GPU, without a measurement.
 
-Time and energy of an engine step follow from what it streams and computes (`step_costs`); what
-that misses is learnt from models that resemble this one (`likeness`). Modelled, never measured:
-`bench/frontier_error.py` says how far it is from public measurements.
+Time and energy of an engine step follow from what it streams and computes (`step_rates`,
+`step_law`). What that misses is learnt from models that resemble this one (`residual_model`).
+The result is modelled, never measured: `bench/frontier_error.py` compares it with public
+measurements, and `expected_error` holds the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from steppe.errors import UsageError
 from steppe.roofline.architecture.shape import ModelShape
-from steppe.roofline.calibration import Calibration, with_measured
+from steppe.roofline.calibration import Calibration, with_probed_energies
 from steppe.roofline.hardware import ALONE, GpuSpec, Host, Sharding
 from steppe.roofline.point import OperatingPoint
 from steppe.roofline.residual_model import (
@@ -38,12 +39,12 @@ from steppe.roofline.step_rates import step_rates
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """What one engine step computes.
+    """The work of one engine step.
 
     Attributes:
-        prefill_tokens: Prompt tokens, of all requests together.
+        prefill_tokens: Prompt tokens, summed over all requests.
         decode_sequences: Sequences that decode one token each.
-        context_tokens: Tokens whose keys and values these read, summed over them.
+        context_tokens: Tokens whose keys and values these sequences read, summed over them.
     """
 
     prefill_tokens: int
@@ -53,10 +54,10 @@ class StepWork:
 
 @dataclass(frozen=True, slots=True)
 class TokenEnergy:
-    """What a token costs in a busy replica at full clock.
+    """The energy of a token in a busy replica at full clock.
 
     Attributes:
-        sequence_j: A sequence's share of what a step costs whoever is in it, J.
+        sequence_j: A sequence's share of the fixed energy of a step, J.
         prompt_j: One prompt token, J.
         decode_j: One decoded token, J.
     """
@@ -72,15 +73,15 @@ class EnergyRoofline:
     Args:
         model: The model.
         gpu: Each of its GPUs.
-        tp: How many: dense weights are split over them, experts spread.
-        calibration: What measurements taught.
-        host: What else keeps its host busy.
-        data_parallel: Whether attention runs data-parallel instead; see `Sharding`. One
-            model on B200 taught that.
+        tp: Number of GPUs: dense weights are split over them, experts spread.
+        calibration: Fitted coefficients and their residuals.
+        host: Other load on its host.
+        data_parallel: Whether attention runs data-parallel instead; see `Sharding`. The
+            measurements of that are of one model on B200.
 
     Raises:
         UsageError: The GPUs cannot split the heads, or do not hold the weights.
-        ConfigError: No coefficients hold for this GPU.
+        ConfigError: There are no coefficients for this GPU.
     """
 
     def __init__(
@@ -97,11 +98,11 @@ class EnergyRoofline:
         self.calibration, self.host = calibration, host
         self.data_parallel = data_parallel
         self._sharding = _sharding(model, gpu, tp, data_parallel)
-        fitted = with_measured(calibration.of(gpu), gpu)
+        fitted = with_probed_energies(calibration.of(gpu), gpu)
         self._rates = step_rates(model, gpu, self._sharding, fitted, host)
         self._law = StepLaw.of(gpu, fitted, calibration.curve)
-        likeness = ResidualModel.of(calibration.residuals)
-        self._correction = Correction.of(likeness, self._place(1.0, 1.0), self._plain_s)
+        residual_model = ResidualModel.of(calibration.residuals)
+        self._correction = Correction.of(residual_model, self._context(1.0, 1.0), self._plain_s)
 
     def step(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
         """Return time (s) and mean draw over all GPUs (W) of a step under a clock limit."""
@@ -129,22 +130,22 @@ class EnergyRoofline:
 
     @property
     def limit_w(self) -> float:
-        """Power limit of all GPUs together, W."""
+        """Sum of the power limits of all GPUs, W."""
         return self.gpu.power_limit_w * self.tp
 
-    def held(
+    def running_sequences(
         self,
         batch_limit: int,
         input_tokens: float,
         output_tokens: float,
-        turnover: RunProgress = STEADY_SERVICE,
+        progress: RunProgress = STEADY_SERVICE,
     ) -> float:
-        """Return how many sequences of this length decode at once, as far as memory holds them."""
-        each = self.model.sequence_bytes(input_tokens + turnover.decoded * output_tokens)
+        """Return how many sequences of this length decode at once, limited by batch and memory."""
+        each = self.model.sequence_bytes(input_tokens + progress.decoded_share * output_tokens)
         return running_sequences(self.model, self.gpu, self._sharding, batch_limit, each)
 
-    def holds(self, tokens: int) -> bool:
-        """Tell whether the memory beside the weights holds a request of so many tokens."""
+    def fits(self, tokens: int) -> bool:
+        """Return whether the memory beside the weights holds one request of this length."""
         free = free_bytes(self.model, self.gpu, self._sharding) * self._sharding.kv_split
         return self.model.sequence_bytes(tokens) <= free
 
@@ -154,7 +155,7 @@ class EnergyRoofline:
         batch_limit: int,
         input_tokens: float,
         output_tokens: float,
-        turnover: RunProgress = STEADY_SERVICE,
+        progress: RunProgress = STEADY_SERVICE,
     ) -> OperatingPoint:
         """Return what the replica does at saturation.
 
@@ -163,11 +164,11 @@ class EnergyRoofline:
             batch_limit: Most sequences decoded at once.
             input_tokens: Mean prompt of a request, tokens.
             output_tokens: Mean output of a request, tokens.
-            turnover: How far the answers have come.
+            progress: How far the outputs have come.
         """
-        sequences = self.held(batch_limit, input_tokens, output_tokens, turnover)
-        state = steady_state(self._rates, sequences, input_tokens, output_tokens, turnover)
-        context = sequences * (input_tokens + turnover.decoded * output_tokens)
+        sequences = self.running_sequences(batch_limit, input_tokens, output_tokens, progress)
+        state = steady_state(self._rates, sequences, input_tokens, output_tokens, progress)
+        context = sequences * (input_tokens + progress.decoded_share * output_tokens)
         decode_s, decode_w = self._corrected(state.decode, sequences, context, clock_mhz)
         mixed_s, mixed_w = self._corrected(state.mixed, sequences, context, clock_mhz)
         share = state.mixed_share
@@ -178,7 +179,7 @@ class EnergyRoofline:
         )
 
     def token_weights(self, sequences: int = 32, context_tokens: int = 1024) -> TokenEnergy:
-        """Return what tokens cost at full clock beside some sequences of a mean context."""
+        """Return the energy of tokens at full clock beside other sequences of a mean context."""
         full = self.gpu.highest_mhz
         base_j = self._step_j(StepWork(0, sequences, sequences * context_tokens), full)
         prompt = StepWork(256, sequences, sequences * context_tokens)
@@ -190,35 +191,45 @@ class EnergyRoofline:
     def refitted(
         self, measured: Iterable[OperatingPoint], input_tokens: float, output_tokens: float
     ) -> EnergyRoofline:
-        """Return a roofline that also knows some measured points of this very model and GPU."""
+        """Return a roofline that is also fitted to measured points of this very model and GPU."""
         residuals = tuple(self._residual(p, input_tokens, output_tokens) for p in measured)
-        known = self.calibration.with_residuals(residuals)
-        return self._knowing(known)
+        return self._with(
+            replace(self.calibration, residuals=self.calibration.residuals + residuals)
+        )
 
-    def _knowing(self, known: Calibration) -> EnergyRoofline:
+    def _with(self, calibration: Calibration) -> EnergyRoofline:
         return EnergyRoofline(
-            self.model, self.gpu, self.tp, known, self.host, data_parallel=self.data_parallel
+            self.model, self.gpu, self.tp, calibration, self.host, data_parallel=self.data_parallel
         )
 
     def _residual(
         self, point: OperatingPoint, input_tokens: float, output_tokens: float
     ) -> Residual:
-        plain = Calibration(self.calibration.coefficients, self.calibration.curve, ())
-        formula = self._knowing(plain)
-        said = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
-        held = self.held(point.batch_limit, input_tokens, output_tokens)
-        place = self._place(held, input_tokens + STEADY_SERVICE.decoded * output_tokens)
-        time, draw = log(said.output_tps / point.output_tps), log(point.draw_w / said.draw_w)
+        formula = self._with(replace(self.calibration, residuals=()))
+        modelled = formula.point(point.clock_mhz, point.batch_limit, input_tokens, output_tokens)
+        sequences = self.running_sequences(point.batch_limit, input_tokens, output_tokens)
+        context = self._context(
+            sequences, input_tokens + STEADY_SERVICE.decoded_share * output_tokens
+        )
+        time = log(modelled.output_tps / point.output_tps)
+        draw = log(point.draw_w / modelled.draw_w)
         return Residual(
-            features_of(place),
+            features_of(context),
             min(max(time, -MOST_RESIDUAL), MOST_RESIDUAL),
             min(max(draw, -MOST_RESIDUAL), MOST_RESIDUAL),
             OWN_NOISE,
         )
 
-    def _place(self, batch: float, context_tokens: float) -> Context:
-        shared = self.model, self.gpu, self.tp, batch, context_tokens, self.host
-        return Context(*shared, self.data_parallel)
+    def _context(self, batch: float, context_tokens: float) -> Context:
+        return Context(
+            model=self.model,
+            gpu=self.gpu,
+            gpus=self.tp,
+            batch=batch,
+            context_tokens=context_tokens,
+            host=self.host,
+            data_parallel=self.data_parallel,
+        )
 
     def _relative(self, clock_mhz: float) -> float:
         return min(max(clock_mhz, self.gpu.lowest_mhz), self.gpu.highest_mhz) / (
@@ -249,7 +260,7 @@ def _sharding(model: ModelShape, gpu: GpuSpec, tp: int, data_parallel: bool) -> 
     if tp < 1 or (heads % tp and not data_parallel):
         raise UsageError(f"asked for tp {tp}, found {heads} attention heads in {model.name}")
     kv_heads = model.attention.kv_heads
-    if kv_heads % tp and tp % kv_heads and not data_parallel:  # as vLLM's attention layers ask
+    if kv_heads % tp and tp % kv_heads and not data_parallel:  # as vLLM's attention layers require
         raise UsageError(f"asked for tp {tp}, found {kv_heads} key/value heads in {model.name}")
     if tp > 1 and not gpu.link_bps:
         raise UsageError(f"asked for tp {tp}, found link_bps 0: no link between two {gpu.name}")

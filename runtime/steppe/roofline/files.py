@@ -25,7 +25,7 @@ from steppe.roofline.hardware import ClockCurve, GpuSpec, Host
 from steppe.roofline.residual_model import Context, Residual, features_of
 
 _FOR_PEOPLE = ("energy_source", "by_clock", "provenance")
-"""Further keys of a file that `steppe bench probe` wrote."""
+"""Further keys of the files that `steppe bench probe` writes."""
 _TEXTS = ("name", "coefficients")
 _RATE, _KNOB, _DRAW, _ENERGY = (1e6, 1e21), (1e-3, 1e6), (0.0, 1e6), (0.0, 1.0)
 _RANGES = {
@@ -44,7 +44,7 @@ _RANGES = {
     "joules_per_byte": _ENERGY,
     "joules_per_flop": _ENERGY,
 }
-"""Least and largest value of a key, where a GPU that has another cannot be."""
+"""Smallest and largest plausible value of a key."""
 _WHOLE = ("lowest_mhz", "highest_mhz")
 
 
@@ -68,16 +68,18 @@ def read_model_shape(model: str | Path) -> ModelShape:
     Raises:
         ModelError: Neither a folder nor a known name, or a `config.json` that lacks something.
     """
-    return shape_of(*_named_config(model))
+    name, config = _named_config(model)
+    return shape_of(name, config)
 
 
 def read_longest_context(model: str | Path) -> int | None:
-    """Return how many tokens a model was made for, prompt and output; None where it is not said.
+    """Return the longest context of a model, prompt and output, tokens; None if not stated.
 
     Raises:
         ModelError: As of `read_model_shape`.
     """
-    return longest_context_of(*_named_config(model))
+    name, config = _named_config(model)
+    return longest_context_of(name, config)
 
 
 def read_gpu_spec(gpu: str | Path) -> GpuSpec:
@@ -140,7 +142,7 @@ def read_calibration() -> Calibration:
 
 
 def read_residuals(path: Path) -> tuple[Residual, ...]:
-    """Return what the formula missed of each measured run.
+    """Return the difference between the formula and each measured run.
 
     Raises:
         ConfigError: The file is missing or malformed.
@@ -158,10 +160,16 @@ def read_residuals(path: Path) -> tuple[Residual, ...]:
 
 def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residual:
     host = Host(int(row["neighbours"]), float(row["parsed_tokens"]))
-    sequences, context_tokens = float(row["sequences"]), float(row["context_tokens"])
-    shared = model, gpu, int(row["gpus"]), sequences, context_tokens, host
-    place = Context(*shared, row["data_parallel"] == "True")
-    return Residual(features_of(place), float(row["log_time"]), float(row["log_draw"]))
+    context = Context(
+        model=model,
+        gpu=gpu,
+        gpus=int(row["gpus"]),
+        batch=float(row["sequences"]),
+        context_tokens=float(row["context_tokens"]),
+        host=host,
+        data_parallel=row["data_parallel"] == "True",
+    )
+    return Residual(features_of(context), float(row["log_time"]), float(row["log_draw"]))
 
 
 def _coefficients(part: Mapping[str, Any]) -> Coefficients:

@@ -10,10 +10,10 @@ class GpuSpec:
     """One GPU; its file says where each number comes from.
 
     `configs/gpus/` has some; `steppe bench probe --out` writes one for the GPU at hand, with the
-    energies that it measured. Without these, the fitted coefficients stand for them.
+    energies that it measured. Without these, the fitted coefficients are used.
 
     Attributes:
-        name: How people call it.
+        name: Its common name.
         memory_bytes: Its memory, bytes.
         bandwidth_bps: Memory bandwidth, bytes/s.
         half_flops: Dense 16-bit rate, FLOP/s.
@@ -25,7 +25,7 @@ class GpuSpec:
         lowest_mhz: Lowest SM clock, MHz.
         highest_mhz: Highest SM clock, MHz.
         step_mhz: Distance of two clocks, MHz.
-        coefficients: Which fitted coefficients hold for it.
+        coefficients: Name of its set of fitted coefficients.
         joules_per_byte: Measured energy of a byte between memory and chip, J.
         joules_per_flop: Measured energy of a 16-bit FLOP at the highest clock, J.
         static_w: Measured draw of a busy GPU that moves and computes nothing, at the highest
@@ -92,18 +92,18 @@ class Sharding:
     """How one replica's GPUs share the model.
 
     Dense weights are split by tensor parallelism and experts spread over the GPUs (expert
-    parallelism), as the fitted measurements had them; or attention runs data-parallel (vLLM's
+    parallelism), as in the fitted measurements; or attention runs data-parallel (vLLM's
     `--data-parallel-size` with `--enable-expert-parallel`): each GPU is a rank with all dense
-    weights and sequences of its own, and the ranks step together, for they share the experts.
+    weights and sequences of its own, and the ranks step together because they share the experts.
 
     Attributes:
         gpus: GPUs of the replica.
-        split: 1 where there are several, else 0.
-        dense_split: Into how many parts the dense weights fall.
-        kv_split: Into how many parts the keys and values fall.
+        split: 1 with several GPUs, else 0.
+        dense_split: Number of parts of the dense weights.
+        kv_split: Number of parts of the keys and values.
         ranks: Data-parallel ranks; 1 without.
         spread: Expected maximum of as many standard normal variables as there are GPUs: the
-            fullest GPU of a step has so many deviations more experts to stream than the mean.
+            fullest GPU of a step streams that many deviations more experts than the mean.
     """
 
     gpus: int
@@ -115,7 +115,7 @@ class Sharding:
 
     @classmethod
     def over(cls, gpus: int, kv_heads: int, *, data_parallel: bool = False) -> Sharding:
-        """Return the sharding over some GPUs of a model with so many key/value heads."""
+        """Return the sharding of a model with this number of key/value heads."""
         split, spread = int(gpus > 1), _SPREAD.get(gpus, _SPREAD[8])
         if data_parallel:
             return cls(gpus, split, 1, gpus, gpus, spread)
@@ -128,19 +128,19 @@ _SPREAD = {1: 0.0, 2: 0.564, 3: 0.846, 4: 1.029, 5: 1.163, 6: 1.267, 7: 1.352, 8
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What else keeps the host of an engine busy.
+    """Other load on the host of an engine.
 
-    A step waits for the CPU where other engines keep it busy, and what keeps it busy most is
-    streaming long answers through a reasoning parser: for each token vLLM puts together, and lets
-    the parser read, the text and the token ids of the whole answer so far
+    A step waits for the CPU when other engines load it. The largest load is streaming long answers
+    through a reasoning parser: for each token, vLLM concatenates the text and the token ids of the
+    whole answer so far and parses them
     (`vllm/entrypoints/openai/serving_chat.py`: `current_token_ids = previous_token_ids + ...`).
-    Without a parser it does not, nor for harmony (gpt-oss), which is parsed token by token
+    It does not without a parser, nor for harmony (gpt-oss), which is parsed token by token
     (`and not self.use_harmony`). That this is the cause is inferred, not measured: ML.ENERGY's runs
     on B200 are slow where such neighbours are many.
 
     Attributes:
-        neighbours: Other engines on the host, which serve the same sort of answers.
-        parsed_tokens: Mean answer that a parser reads anew for each of its tokens, tokens; 0
+        neighbours: Other engines on the host, with the same kind of requests.
+        parsed_tokens: Mean answer that a parser reads again for each token of it, tokens; 0
             without such a parser.
     """
 
@@ -149,9 +149,9 @@ class Host:
 
     @property
     def crowding(self) -> float:
-        """Tokens of an answer that the neighbours' parsers read anew, over all neighbours."""
+        """Tokens of an answer that the neighbours' parsers read again, summed over neighbours."""
         return self.neighbours * self.parsed_tokens
 
 
 ALONE = Host(0, 0.0)
-"""One engine that has the host for itself."""
+"""No other engine on the host."""

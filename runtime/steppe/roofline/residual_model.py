@@ -20,34 +20,34 @@ from steppe.roofline.hardware import GpuSpec, Host
 Floats = NDArray[np.float64]
 
 AMPLITUDE = 0.12
-"""Standard deviation of what the formula misses, as a logarithm."""
+"""Standard deviation of the formula's error, as a logarithm."""
 MOST_RESIDUAL = 0.4
-"""A residual beyond this is taken for another machine and counts as this, as a logarithm."""
+"""Residuals are clipped to this, as logarithms: larger ones stem from a faulty machine."""
 NOISE = 0.08
-"""Standard deviation between two runs of the same thing on different machines."""
+"""Standard deviation between equal runs on different machines, as a logarithm."""
 
 OWN_NOISE = 0.02
-"""The same between two runs on one's own machine."""
+"""Standard deviation between equal runs on one machine, as a logarithm."""
 BATCHES = 13
 """Powers of two from 1 to 4096."""
 _FIRST_CONTEXT = 6
 CONTEXTS = 11
 """Powers of two from 64 to 65536 tokens."""
 PREFILLED = 16.0
-"""Prompt tokens for each output token up to which a larger batch must give more tokens."""
+"""Prompt tokens for each output token up to which a larger batch must yield more tokens/s."""
 
 Rows = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """How far the formula was from one measurement.
+    """Difference between one measurement and the formula.
 
     Attributes:
-        features: Where it stands; see `features_of`.
+        features: The features of its context; see `features_of`.
         log_time: Logarithm of measured over modelled time per token.
         log_draw: Logarithm of measured over modelled draw.
-        noise: Standard deviation with which another machine would repeat it, as a logarithm.
+        noise: Standard deviation of a repetition on another machine, as a logarithm.
     """
 
     features: tuple[float, ...]
@@ -58,15 +58,15 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a measurement, or a question, stands.
+    """What a measurement or a prediction is of.
 
     Attributes:
         model: The model.
         gpu: Each GPU.
-        gpus: How many share the model.
+        gpus: Number of GPUs that share the model.
         batch: Sequences that decode at once.
         context_tokens: Mean context of one of them.
-        host: What else keeps their host busy.
+        host: Other load on their host.
         data_parallel: Whether attention runs data-parallel.
     """
 
@@ -79,36 +79,36 @@ class Context:
     data_parallel: bool = False
 
 
-def features_of(place: Context) -> tuple[float, ...]:
-    """Return where something stands among others, in units of likeness.
+def features_of(context: Context) -> tuple[float, ...]:
+    """Return the features by which contexts resemble each other.
 
-    Two places one apart (Euclidean) share exp(-1/2) of what the formula misses.
+    Two contexts at a Euclidean distance of 1 share exp(-1/2) of the formula's error.
     """
-    model, gpus = place.model, place.gpus
-    precision, experts = model.precision.on(place.gpu.has_fp8), model.experts
+    model, gpus = context.model, context.gpus
+    precision, experts = model.precision.on(context.gpu.has_fp8), model.experts
     routed = experts.layers * experts.per_token * experts.params
     return (
-        math.log(place.batch) / 1.5,
-        math.log(place.context_tokens) / 2.0,
+        math.log(context.batch) / 1.5,
+        math.log(context.context_tokens) / 2.0,
         math.log((model.dense_params + routed) / gpus),
         math.log(model.weight_bytes / gpus) / 1.5,
         0.9 * (experts.layers > 0),
         0.7 * (gpus > 1),
-        0.8 * math.log(place.gpu.bandwidth_bps / 3.35e12),
+        0.8 * math.log(context.gpu.bandwidth_bps / 3.35e12),
         1.0 * (precision.dense_fp8 > 0) + 0.5 * precision.expert_fp8,
         0.9 * (model.states.layers > 0),
         model.attention.extra_norms / 3.0,
         math.log(model.hidden) / 1.2,
         math.log(model.layers) / 1.0,
         1.0 * precision.expert_fp4,
-        place.host.crowding / 56e3,
-        1.5 * (place.data_parallel and gpus > 1),
+        context.host.crowding / 56e3,
+        1.5 * (context.data_parallel and gpus > 1),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ResidualModel:
-    """The residuals that are known, ready to be asked.
+    """A Gaussian process over known residuals.
 
     Attributes:
         features: One row each.
@@ -122,7 +122,7 @@ class ResidualModel:
 
     @classmethod
     def of(cls, residuals: Sequence[Residual]) -> ResidualModel:
-        """Learn from residuals; none leaves the plain formula."""
+        """Learn from residuals; without any the formula stays as it is."""
         if not residuals:
             return cls(np.empty((0, 0)), np.empty(0), np.empty(0))
         features = np.array([r.features for r in residuals], dtype=float)
@@ -159,32 +159,35 @@ class Correction:
 
     @classmethod
     def of(
-        cls, likeness: ResidualModel, place: Context, step_s: Callable[[float, float, float], float]
+        cls,
+        residual_model: ResidualModel,
+        context: Context,
+        step_s: Callable[[float, float, float], float],
     ) -> Correction:
-        """Tabulate what likeness says, no further than batching stays worth while.
+        """Tabulate the corrections, limited so that a larger batch always yields more tokens/s.
 
         Args:
-            likeness: What is known.
-            place: The model and its GPUs; its batch and context do not count.
+            residual_model: The known residuals.
+            context: The model and its GPUs; its batch and context length are not used.
             step_s: Uncorrected time of a step, s, by sequences, mean context, and prompt tokens
                 for each sequence.
         """
-        places = [
-            replace(place, batch=2.0**i, context_tokens=2.0 ** (_FIRST_CONTEXT + j))
+        grid = [
+            replace(context, batch=2.0**i, context_tokens=2.0 ** (_FIRST_CONTEXT + j))
             for i in range(BATCHES)
             for j in range(CONTEXTS)
         ]
-        log_time, log_draw = likeness.corrections([features_of(p) for p in places])
+        log_time, log_draw = residual_model.corrections([features_of(c) for c in grid])
         shape = (BATCHES, CONTEXTS)
         lightest, heaviest = (
-            np.array([step_s(p.batch, p.context_tokens, each) for p in places]).reshape(shape)
-            for each in (0.0, PREFILLED)
+            np.array([step_s(c.batch, c.context_tokens, prompts) for c in grid]).reshape(shape)
+            for prompts in (0.0, PREFILLED)
         )
         time = _rising(lightest, heaviest, np.exp(log_time).reshape(shape))
         return cls(_rows(time), _rows(np.exp(log_draw).reshape(shape)))
 
     def factors(self, sequences: float, context_tokens: float) -> tuple[float, float]:
-        """Return the factors on time and draw for sequences of this context in all."""
+        """Return the factors on time and draw for sequences with this context, summed over them."""
         x = math.log2(sequences) if sequences > 1 else 0.0
         mean = context_tokens / sequences if sequences > 0 else 0.0
         y = math.log2(mean) - _FIRST_CONTEXT if mean > 64.0 else 0.0
@@ -202,13 +205,13 @@ def _between(table: Rows, i: int, j: int, right: float, down: float) -> float:
 
 
 def _rising(lightest: Floats, heaviest: Floats, factors: Floats) -> Floats:
-    """Hold the factors to what physics allows: a larger batch takes longer, less per sequence."""
-    held = factors.copy()
-    for i in range(1, len(held)):
-        least = held[i - 1] * lightest[i - 1] / lightest[i]
-        most = 1.99 * held[i - 1] * heaviest[i - 1] / heaviest[i]
-        held[i] = np.clip(held[i], least, most)
-    return held
+    """Limit the factors: a step with a larger batch takes longer, but less for each sequence."""
+    limited = factors.copy()
+    for i in range(1, len(limited)):
+        least = limited[i - 1] * lightest[i - 1] / lightest[i]
+        most = 1.99 * limited[i - 1] * heaviest[i - 1] / heaviest[i]
+        limited[i] = np.clip(limited[i], least, most)
+    return limited
 
 
 def _rows(table: Floats) -> Rows:

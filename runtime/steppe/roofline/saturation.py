@@ -23,7 +23,7 @@ from steppe.roofline.step_law import StepStages
 from steppe.roofline.step_rates import StepRates
 
 MEMORY_SHARE = 0.9
-"""Share of a GPU's memory that vLLM takes unless told otherwise."""
+"""Share of a GPU's memory that vLLM takes by default (`gpu_memory_utilization`)."""
 WORKSPACE_BYTES = 3e9
 """Activations, graphs and libraries on each GPU, bytes: what the KV-bound rows of ML.ENERGY
 leave beside weights and cache."""
@@ -32,25 +32,25 @@ _PARTS = 200
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far the answers of a run have come, on average over it.
+    """How far the outputs of a run have come, on average over the run.
 
     Attributes:
-        decoded: Tokens that a running sequence has decoded, over the mean answer.
-        ends: Answers that end in a step, over those that end in a service without end.
+        decoded_share: Tokens that a running sequence has decoded, over the mean output.
+        completion_share: Outputs that end in a step, over those in a service without end.
     """
 
-    decoded: float
-    ends: float
+    decoded_share: float
+    completion_share: float
 
     @classmethod
     def of_run(cls, waves: float) -> RunProgress:
-        """Return what a run shows that begins with a full batch and ends when nobody waits.
+        """Return the progress of a run that begins with a full batch and ends with an empty queue.
 
         Args:
-            waves: Answers that it asks for, over those that decode at once; above 1.
+            waves: Its requests over those that decode at once; above 1.
         """
-        end = _end(waves - 1.0)
-        ages = [_age((part + 0.5) / _PARTS * end) for part in range(_PARTS)]
+        end = _end_time(waves - 1.0)
+        ages = [_mean_age((part + 0.5) / _PARTS * end) for part in range(_PARTS)]
         return cls(sum(ages) / _PARTS, (waves - 1.0) / end)
 
 
@@ -80,14 +80,14 @@ def steady_state(
     sequences: float,
     input_tokens: float,
     output_tokens: float,
-    turnover: RunProgress,
+    progress: RunProgress,
 ) -> SteadyState:
-    """Return the steps of a replica that decodes so many sequences of this length."""
-    ends = turnover.ends * sequences / output_tokens
+    """Return the steps of a replica that decodes these sequences."""
+    ends = progress.completion_share * sequences / output_tokens
     mixed_share = least(ends, 1.0)
     prompts = ends / mixed_share
     padding = input_tokens * (rates.padded(prompts) - prompts)
-    context = sequences * (input_tokens + turnover.decoded * output_tokens)
+    context = sequences * (input_tokens + progress.decoded_share * output_tokens)
     return SteadyState(
         sequences=sequences,
         mixed_share=mixed_share,
@@ -99,44 +99,45 @@ def steady_state(
 def running_sequences(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, batch_limit: float, context_bytes: float
 ) -> float:
-    """Return how many sequences run under a batch limit, as far as memory holds them.
+    """Return how many sequences run at once: a smooth minimum of the batch limit and memory.
 
     Args:
         model: The model.
         gpu: Each of the replica's GPUs.
         sharding: How they share the model.
-        batch_limit: Most sequences wanted.
+        batch_limit: Most sequences decoded at once.
         context_bytes: Keys, values and states of one sequence, over all key/value heads, bytes.
     """
     free = free_bytes(model, gpu, sharding)
     free = 0.5 * (free + abs(free)) + 1.0
     fitting = free * sharding.kv_split / context_bytes
-    held: float = (batch_limit**-16.0 + fitting**-16.0) ** (-1.0 / 16.0)
-    return held
+    running: float = (batch_limit**-16.0 + fitting**-16.0) ** (-1.0 / 16.0)
+    return running
 
 
 def free_bytes(model: ModelShape, gpu: GpuSpec, sharding: Sharding) -> float:
-    """Return what weights and workspace leave of one GPU's memory, bytes; below 0: too little."""
+    """Return the memory of one GPU beside weights and workspace, bytes; below 0: too little."""
     dense = model.weight_bytes - model.expert_bytes
     weights = dense / sharding.dense_split + model.expert_bytes / sharding.gpus
     return MEMORY_SHARE * gpu.memory_bytes - weights - WORKSPACE_BYTES
 
 
-def _end(ended: float) -> float:
-    """Return after how many mean answers each place in the batch has seen so many end."""
-    low, high = 0.0, ended + 0.25
+def _end_time(completions: float) -> float:
+    """Return when each place in the batch has had this many completions, in mean outputs."""
+    low, high = 0.0, completions + 0.25
     for _ in range(60):
         middle = 0.5 * (low + high)
-        has_more = middle - 0.25 + 0.25 * exp(-4.0 * middle) > ended
+        has_more = middle - 0.25 + 0.25 * exp(-4.0 * middle) > completions
         low, high = (low, middle) if has_more else (middle, high)
     return high
 
 
-def _age(time: float) -> float:
-    """Return the mean tokens decoded by who runs at a time, both over the mean answer.
+def _mean_age(time: float) -> float:
+    """Return the mean tokens decoded by running sequences; both are over the mean output.
 
-    Who began with the run, `t S(t)`, and who came `a` ago, the integral of `a S(a) u(t - a)`, with
-    `S(a) = (1 + 2 a) exp(-2 a)` still running and `u(t) = 1 - exp(-4 t)` coming.
+    Sequences that began with the run, `t S(t)`, and those that began `a` ago, the integral of
+    `a S(a) u(t - a)`, with `S(a) = (1 + 2 a) exp(-2 a)` still running and `u(t) = 1 - exp(-4 t)`
+    the renewal density.
     """
     began = time * (1.0 + 2.0 * time) * exp(-2.0 * time)
     came = 0.75 - exp(-2.0 * time) * (time * time + 1.5 * time + 0.75)

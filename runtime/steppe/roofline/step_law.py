@@ -19,10 +19,10 @@ from steppe.roofline.calibration import Coefficients
 from steppe.roofline.hardware import ClockCurve, GpuSpec
 
 MEMORY_CHIP_SHARE = 0.25
-"""Share of the energy of streaming that the memory chips draw whatever the voltage of the GPU:
-about 30 pJ/byte of HBM3 against what a byte costs in all. Assumed."""
+"""Share of the streaming energy that the memory chips draw, independent of the GPU's voltage:
+about 30 pJ/byte of HBM3 over the total energy of a byte. Assumed."""
 REGULATED = 0.985
-"""Where the draw settles under the power limit, share of it: 690 W of 700 in ML.ENERGY."""
+"""Draw of a board at its power limit, share of the limit: 690 W of 700 in ML.ENERGY."""
 _SOFTNESS = 12.0
 _CLOCK_BY_DRAW = 0.6
 """A fixed-point step: the draw rises with about the 1.6th power of the clock."""
@@ -80,10 +80,16 @@ class StepLaw:
 
     @classmethod
     def of(cls, gpu: GpuSpec, fitted: Coefficients, curve: ClockCurve) -> StepLaw:
-        """Return the law of a GPU."""
+        """Return the law of one GPU."""
         limit_w = gpu.power_limit_w
-        shares = gpu.bare_w / limit_w, gpu.context_w / limit_w, fitted.busy
-        return cls(curve, fitted.overlap, fitted.host_overlap, *shares)
+        return cls(
+            curve=curve,
+            overlap=fitted.overlap,
+            host_overlap=fitted.host_overlap,
+            bare=gpu.bare_w / limit_w,
+            context=gpu.context_w / limit_w,
+            busy=fitted.busy,
+        )
 
     def step_s(self, stages: StepStages, clock: float) -> float:
         """Return the time of a step at a clock, a share of the highest, s."""
@@ -107,8 +113,8 @@ class StepLaw:
     def regulated(self, stages: StepStages, clock: float) -> tuple[float, float]:
         """Return time and draw of a step under a clock limit and the power limit.
 
-        Near the power limit the board lowers its clock by itself, and the closer the more often:
-        it settles at `(draw^-12 + limit^-12)^(-1/12)`, at the clock that draws so much.
+        Near the power limit the board lowers its clock by itself, more often the closer it is. It
+        settles at `(draw^-12 + limit^-12)^(-1/12)`, at the clock with that draw.
         """
         step_s = self.step_s(stages, clock)
         draw = self.draw(stages, clock, step_s)

@@ -13,17 +13,17 @@ from steppe.roofline.hardware import GpuSpec, Host, Sharding
 from steppe.roofline.step_law import StepStages
 
 _EVEN_EXPERTS = 8.0
-"""So few experts are taken to be chosen evenly (Mixtral has as many)."""
+"""Up to this many experts are assumed to be chosen evenly (Mixtral has as many)."""
 LENGTH_SPREAD = 1.0
 """Standard deviation of prompt lengths over their mean; assumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRates:
-    """Seconds, and energy over the power limit, for each thing that a step does.
+    """Seconds, and energy over the power limit, of each part of a step.
 
     Attributes ending in `_s` are times at the highest clock, those in `_energy` energies of one
-    GPU over its power limit (so seconds, too); `step_rates` derives them all.
+    GPU over its power limit (so also seconds); `step_rates` derives them all.
     """
 
     dense_stream_s: float
@@ -52,7 +52,7 @@ class StepRates:
     sequence_s: float
     launch_energy: float
     scales_energy: float
-    meeting_s: float
+    sync_s: float
     exchange_token_s: float
     exchange_energy: float
     host_step_s: float
@@ -72,8 +72,8 @@ class StepRates:
         Args:
             prefill_tokens: Prompt tokens that it computes.
             sequences: Sequences that decode one token each.
-            context_tokens: Tokens that these attend to, summed over them.
-            padding: Tokens that it computes for nothing; see `padded`.
+            context_tokens: Tokens that they attend to, summed over them.
+            padding: Padding tokens that it also computes; see `padded`.
         """
         prefill_tokens = prefill_tokens + padding
         tokens = prefill_tokens + sequences
@@ -88,22 +88,31 @@ class StepRates:
         cache_s = self._cache_s(sequences, context_tokens, mean_context)
         launch_s = self.layers_s + self.token_s * tokens + self.sequence_s * sequences
         launch_s += self.prefill_layers_s * least(prefill_tokens, 1.0)
-        exchange_s = self.meeting_s + self.exchange_token_s * tokens
+        exchange_s = self.sync_s + self.exchange_token_s * tokens
         core = self.dense_energy * dense_s + self.expert_token_energy * routed_s
         core += self._overhead_energy(launch_s, exchange_s)
         stream = self.dense_stream_energy + self.expert_energy * mean_hit
         stream += self.cache_energy * cache_s
-        host_s = self.host_step_s + self.host_sequence_s * sequences
-        gpu = (self.dense_stream_s, dense_s, expert_s, routed_s, cache_s)
-        return StepStages(*gpu, launch_s + self.scales_s, exchange_s, host_s, core, stream)
+        return StepStages(
+            dense_stream_s=self.dense_stream_s,
+            dense_compute_s=dense_s,
+            expert_stream_s=expert_s,
+            expert_compute_s=routed_s,
+            cache_s=cache_s,
+            launch_s=launch_s + self.scales_s,
+            exchange_s=exchange_s,
+            host_s=self.host_step_s + self.host_sequence_s * sequences,
+            core_energy=core,
+            stream_energy=stream,
+        )
 
     def padded(self, prompts: float) -> float:
-        """Return how many prompts a step costs as much as that computes these.
+        """Return how many prompts a step effectively computes, padding included.
 
-        Data-parallel ranks step together, and each computes as many tokens as the fullest has
-        (vLLM pads them: `coordinate_batch_across_dp`). Of prompts that come at random, with
-        lengths that spread as much as their mean, the fullest has so many deviations more than
-        the others, and one prompt at least. Without ranks it is what there is.
+        Data-parallel ranks step together, and each computes as many tokens as the fullest rank
+        (vLLM pads them: `coordinate_batch_across_dp`). With random arrivals and prompt lengths
+        whose deviation is their mean, the fullest rank has `spread` deviations more than the
+        mean, and at least one prompt. Without ranks there is no padding.
         """
         each = prompts / self.ranks
         variance = (1.0 + LENGTH_SPREAD**2) * each * (1.0 - 1.0 / self.ranks)
@@ -128,7 +137,7 @@ def step_rates(
 ) -> StepRates:
     """Return the costs of a model on `sharding.gpus` GPUs that share it."""
     model = replace(model, precision=model.precision.on(gpu.has_fp8))
-    meeting_s, exchange_token_s = _exchange(model, gpu, sharding, fitted)
+    sync_s, exchange_token_s = _exchange(model, gpu, sharding, fitted)
     layers_s, scales_s, prefill_s = _layers(model, fitted)
     return StepRates(
         **_dense(model, gpu, sharding, fitted),
@@ -141,7 +150,7 @@ def step_rates(
         sequence_s=fitted.sample_s + fitted.vocabulary_s * model.vocabulary,
         launch_energy=fitted.launch_energy,
         scales_energy=fitted.block_energy,
-        meeting_s=meeting_s,
+        sync_s=sync_s,
         exchange_token_s=exchange_token_s,
         exchange_energy=fitted.shard_energy,
         ranks=sharding.ranks,
@@ -197,10 +206,10 @@ def _experts(
 
 
 def _padding_skew(model: ModelShape, sharding: Sharding) -> float:
-    """Return how much more padding the fullest GPU computes with its experts than the mean one.
+    """Return how much more padding the experts of the fullest GPU compute than the mean.
 
-    Padding is alike, so it chooses the same experts: as many as one token chooses, and they lie
-    on GPUs at random. The others wait, and draw as much.
+    Padding tokens are equal, so they choose the same experts: as many as one token chooses, on
+    random GPUs. The other GPUs wait, and draw as much.
     """
     ranks, chosen = sharding.ranks, model.experts.per_token + 1e-9
     skew = 1.0 + sharding.spread * ((1.0 - 1.0 / ranks) * ranks / chosen) ** 0.5
@@ -242,12 +251,12 @@ def _layers(model: ModelShape, fitted: Coefficients) -> tuple[float, float, floa
 def _exchange(
     model: ModelShape, gpu: GpuSpec, sharding: Sharding, fitted: Coefficients
 ) -> tuple[float, float]:
-    """Return the exchange between GPUs of a step, and more for each token, s."""
+    """Return the synchronisation time of a step, and the exchange time of each token, s."""
     link_bps = gpu.link_bps + (1 - sharding.split)  # a GPU alone may have no link
     hidden_s = sharding.split * 4.0 * model.hidden / link_bps
-    meeting_s = sharding.split * model.layers * fitted.shard_layer_s
+    sync_s = sharding.split * model.layers * fitted.shard_layer_s
     wide = model.layers * fitted.link + model.experts.layers * fitted.expert_link
-    return meeting_s, hidden_s * wide
+    return sync_s, hidden_s * wide
 
 
 def _activations(model: ModelShape, fitted: Coefficients) -> float:

@@ -82,7 +82,7 @@ def roofline_replica(roofline: EnergyRoofline, lengths: Lengths) -> ModelledRepl
     """
     token = roofline.token_weights()
     context_tokens = lengths.prompt_tokens + lengths.output_tokens / 2
-    fitting = roofline.held(_UNLIMITED, context_tokens, 0)
+    fitting = roofline.running_sequences(_UNLIMITED, context_tokens, 0)
     model = roofline.model
     sharding = Sharding.over(roofline.tp, model.attention.kv_heads)
     return ModelledReplica(

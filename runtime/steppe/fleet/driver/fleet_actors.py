@@ -1,4 +1,4 @@
-"""The nodes and replicas of a fleet: open, seat, start, let go, place anew."""
+"""The node actors and replica actors of a fleet: create, place, start, replace, stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import ray
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, UsageError
-from steppe.fleet.cluster import Machine, answer, on_node, share_of_cores, spread
+from steppe.fleet.cluster import Machine, call_result, on_node, share_of_cores, spread
 from steppe.fleet.messages import (
     NodeInfo,
     NodeSettings,
@@ -26,13 +26,14 @@ from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
 
-START_S = 600.0
-PLACE_S = 120.0
-"""Longest wait for an actor of a replica that lost its node, s: another job may hold the GPUs."""
+START_TIMEOUT_S = 600.0
+PLACE_TIMEOUT_S = 120.0
+"""Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
+STOP_TIMEOUT_S = 15.0
 LEASE_S = 5.0
-CALL_S = 60.0
+CALL_TIMEOUT_S = 60.0
 """Longest wait for a replica or its node in a sweep, s."""
-REST_S = 1.5
+IDLE_WINDOW_S = 1.5
 """How long the draw of idle replicas is measured, s."""
 ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
 
@@ -50,34 +51,40 @@ class RunningNode:
 
 @dataclass(frozen=True, slots=True)
 class _PendingNode:
-    """A node actor that has not told yet what it found."""
+    """A node actor whose first call has not returned yet."""
 
     machine: Machine
     actor: Any
     call: Any
-    asked_s: float
+    called_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class _PendingReplica:
-    """A replica's actor that has not told yet which GPUs it has, one of several on its machine."""
+    """A replica actor whose GPUs are not known yet, one of `on_machine` on its machine."""
 
     name: str
     on_machine: int
     machine: Machine
     actor: Any
     call: Any
-    asked_s: float
+    called_s: float
 
 
 class FleetActors:
-    """Owns the node actors and the replica actors."""
+    """Owns the node actors and the replica actors.
+
+    Attributes:
+        nodes: The open nodes, by Ray's id.
+        placements: Where the replicas run, by name.
+        unplaced: Names of the replicas that lost their node.
+    """
 
     def __init__(self, config: RunConfig, served_name: str, run_id: str) -> None:
         """Remember what to run."""
         self._config, self._served_name, self._run_id = config, served_name, run_id
         self.nodes: dict[str, RunningNode] = {}
-        self._node_actors: list[Any] = []  # also of nodes that are just being opened
+        self._node_actors: list[Any] = []  # also of nodes that are still opening
         self.placements: dict[str, Placement] = {}
         self.unplaced: list[str] = []
         self._pending: list[_PendingNode | _PendingReplica] = []
@@ -91,14 +98,14 @@ class FleetActors:
 
     @property
     def energy_source(self) -> str:
-        """How well the meters of all GPUs find joules while all goes well."""
+        """Worst energy quality of all GPUs while no meter fails."""
         return worst(node.info.energy_source for node in self.nodes.values())
 
     @property
     def replicas(self) -> int:
-        """How many replicas the fleet has, those that lost their node included."""
-        coming = sum(isinstance(new, _PendingReplica) for new in self._pending)
-        return len(self.placements) + len(self.unplaced) + coming
+        """Size of the fleet, replicas that lost their node included."""
+        pending = sum(isinstance(new, _PendingReplica) for new in self._pending)
+        return len(self.placements) + len(self.unplaced) + pending
 
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
@@ -113,44 +120,46 @@ class FleetActors:
 
     @property
     def common_clocks_mhz(self) -> tuple[int, ...]:
-        """SM clocks that every GPU can be limited to, rising, MHz; some fleets have none."""
+        """SM clocks that every GPU can be limited to, ascending, MHz; empty if there are none."""
         gpus = [gpu for node in self.nodes.values() for gpu in node.info.gpus]
         return tuple(sorted(set.intersection(*(set(gpu.clocks_mhz) for gpu in gpus))))
 
-    def open_nodes(self, found: list[Machine]) -> None:
-        """Open every machine and place all replicas.
+    def open_nodes(self, machines: list[Machine]) -> None:
+        """Open the GPUs of every machine and place all replicas.
 
         Raises:
-            ReplicaError: There is no room for the replicas, or a node does not open.
+            UsageError: The configuration cannot be run on these machines.
+            ReplicaError: A node does not open.
         """
-        for machine in found:
-            self._take_node(self._ask_node(machine), START_S)
+        for machine in machines:
+            self._finish_node(self._create_node(machine), START_TIMEOUT_S)
         places = spread(
             self._config.fleet.replicas,
             self._config.fleet.gpus_per_replica,
             [(node.machine, len(node.info.gpus)) for node in self.nodes.values()],
         )
         for number, machine in enumerate(places, start=1):
-            asked = self._ask_replica(f"replica-{number}", machine, places.count(machine))
-            self._take_replica(asked, START_S)
+            new = self._create_replica(f"replica-{number}", machine, places.count(machine))
+            self._finish_replica(new, START_TIMEOUT_S)
 
     def start(self) -> None:
         """Start the engines of all replicas and wait for them.
 
         Raises:
-            ReplicaError: One cannot start.
+            UsageError: The configuration cannot be run by an engine.
+            ReplicaError: An engine cannot start.
         """
         calls = []
         for name, place in self.placements.items():
             status = place.actor.status.remote()
-            seat = place.node.seat.remote(name, place.gpu_indices, place.cores, status)
-            calls.append((name, place.actor.start.remote(seat)))
+            assignment = place.node.assign.remote(name, place.gpu_indices, place.cores, status)
+            calls.append((name, place.actor.start.remote(assignment)))
         for name, call in calls:
-            answer(call, name, START_S)
+            call_result(call, name, START_TIMEOUT_S)
         self._has_started = True
 
-    def lose(self, node_id: str) -> None:
-        """Let go of a node that the cluster lost, and of the replicas on it."""
+    def remove_node(self, node_id: str) -> None:
+        """Remove a node that the cluster lost; the replicas on it become unplaced."""
         _log.warning("node %s is lost", node_id[:8])
         del self.nodes[node_id]
         names = [name for name, p in self.placements.items() if p.node_id == node_id]
@@ -159,70 +168,68 @@ class FleetActors:
         self.unplaced += names
 
     def place_unplaced(self, alive: list[Machine]) -> list[Placement]:
-        """Ask for room for replicas that lost their node, and return those that found it.
+        """Request room for unplaced replicas, and return those that have found it.
 
-        They are not started yet. Nothing waits: what has not answered is looked at next time.
+        They are not started yet. This does not wait: a pending actor is checked at the next call.
         """
         for machine in sorted(alive, key=lambda machine: self._failures[machine.id]):
             self._fill(machine)
         placed: list[Placement] = []
         for new in tuple(self._pending):
             done, _ = ray.wait([new.call], timeout=0)
-            if done or time.monotonic() - new.asked_s > PLACE_S:
+            if done or time.monotonic() - new.called_s > PLACE_TIMEOUT_S:
                 self._pending.remove(new)
-                placed += self._settle(new)
+                placed += self._finish(new)
         return placed
 
     def stop(self) -> None:
-        """End every engine, undo every limit, leave no file."""
-        # An engine that is just starting would hear it only afterwards.
+        """Stop every engine, undo every limit, and remove every file."""
+        # An engine that is still starting would handle the call only afterwards.
         running = list(self.placements.values()) if self._has_started else []
-        calls = [place.actor.stop.remote() for place in running]
-        if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=15)
-        closing = [actor.close.remote() for actor in self._node_actors]
-        if closing:
-            ray.wait(closing, num_returns=len(closing), timeout=15)
-        coming = [new.actor for new in self._pending if isinstance(new, _PendingReplica)]
-        for actor in [*(place.actor for place in self.placements.values()), *coming]:
+        for calls in (
+            [place.actor.stop.remote() for place in running],
+            [actor.close.remote() for actor in self._node_actors],
+        ):
+            if calls:
+                ray.wait(calls, num_returns=len(calls), timeout=STOP_TIMEOUT_S)
+        pending = [new.actor for new in self._pending if isinstance(new, _PendingReplica)]
+        for actor in [*(place.actor for place in self.placements.values()), *pending]:
             ray.kill(actor)
 
     # What a sweep needs, see `steppe.run.fleet_subject.FleetSubject`
 
     def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
         """Set the limits of a replica and wait until its node has them."""
-        place = self._placement(replica)
         limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
-        answer(place.node.apply.remote([limits], time.monotonic()), replica, CALL_S)
+        call = self._placement(replica).node.apply.remote([limits], time.monotonic())
+        call_result(call, replica, CALL_TIMEOUT_S)
 
     def reading(self, replica: str) -> ReplicaTotals:
         """Return running totals of a replica."""
         call = self._placement(replica).node.reading.remote(replica)
-        reading: ReplicaTotals = answer(call, replica, CALL_S)
+        reading: ReplicaTotals = call_result(call, replica, CALL_TIMEOUT_S)
         return reading
 
-    def rest_w(self) -> float:
-        """Measure what an idle replica draws under the limits that it has, W: the largest."""
+    def measure_idle_w(self) -> float:
+        """Measure what an idle replica draws under its present limits, W: the largest."""
         before = {name: self.reading(name) for name in self.placements}
-        time.sleep(REST_S)
-        drawn_w = [0.0]
-        for name, begun in before.items():
-            ended = self.reading(name)
-            if ended.time_s > begun.time_s:
-                joules = ended.energy_j - begun.energy_j
-                drawn_w.append(joules / (ended.time_s - begun.time_s))
-        return max(drawn_w)
+        time.sleep(IDLE_WINDOW_S)
+        draws_w = [0.0]
+        for name, start in before.items():
+            end = self.reading(name)
+            if end.time_s > start.time_s:
+                draws_w.append((end.energy_j - start.energy_j) / (end.time_s - start.time_s))
+        return max(draws_w)
 
     def park(self, replica: str, parked: bool) -> None:
-        """Freeze or thaw a replica and wait until it is."""
+        """Freeze or thaw a replica and wait until that is done."""
         actor = self._placement(replica).actor
-        answer((actor.freeze if parked else actor.thaw).remote(), replica, CALL_S)
+        call_result((actor.freeze if parked else actor.thaw).remote(), replica, CALL_TIMEOUT_S)
 
     def replica_url(self, replica: str) -> str:
         """Return where a replica's own HTTP app listens."""
-        status: ReplicaStatus = answer(
-            self._placement(replica).actor.status.remote(), replica, CALL_S
-        )
+        call = self._placement(replica).actor.status.remote()
+        status: ReplicaStatus = call_result(call, replica, CALL_TIMEOUT_S)
         return status.url
 
     def _placement(self, replica: str) -> Placement:
@@ -231,26 +238,26 @@ class FleetActors:
         return self.placements[replica]
 
     def _fill(self, machine: Machine) -> None:
-        """Ask for as many unplaced replicas on a machine as have room; for its node before."""
-        coming = sum(new.machine.id == machine.id for new in self._pending)
+        """Create as many unplaced replicas on a machine as it has room for; first its node."""
+        pending = sum(new.machine.id == machine.id for new in self._pending)
         if machine.id in self.nodes:
             room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
             taken = sum(place.node_id == machine.id for place in self.placements.values())
-            for name in self.unplaced[: max(0, room - taken - coming)]:
+            for name in self.unplaced[: max(0, room - taken - pending)]:
                 self.unplaced.remove(name)
-                self._pending.append(self._ask_replica(name, machine, room))
-        elif self.unplaced and not coming:
-            self._pending.append(self._ask_node(machine))
+                self._pending.append(self._create_replica(name, machine, room))
+        elif self.unplaced and not pending:
+            self._pending.append(self._create_node(machine))
 
-    def _settle(self, new: _PendingNode | _PendingReplica) -> list[Placement]:
-        """Take what an actor answered; end one that cannot, for it to be asked for elsewhere."""
+    def _finish(self, new: _PendingNode | _PendingReplica) -> list[Placement]:
+        """Take the result of a pending actor; kill one that failed, to try another machine."""
         try:
             match new:
                 case _PendingNode():
-                    self._take_node(new, 0.0)
+                    self._finish_node(new, 0.0)
                     return []
                 case _PendingReplica():
-                    return [self._take_replica(new, 0.0)]
+                    return [self._finish_replica(new, 0.0)]
         except (ReplicaError, UsageError) as error:
             _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
         self._failures[new.machine.id] += 1
@@ -259,15 +266,15 @@ class FleetActors:
             self.unplaced.append(new.name)
         return []
 
-    def _ask_node(self, machine: Machine) -> _PendingNode:
+    def _create_node(self, machine: Machine) -> _PendingNode:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
         actor = remote.options(**options).remote(self._node_settings())
         self._node_actors.append(actor)
         return _PendingNode(machine, actor, actor.info.remote(), time.monotonic())
 
-    def _take_node(self, new: _PendingNode, within_s: float) -> None:
-        info: NodeInfo = answer(new.call, f"node {new.machine.address}", within_s)
+    def _finish_node(self, new: _PendingNode, timeout_s: float) -> None:
+        info: NodeInfo = call_result(new.call, f"node {new.machine.address}", timeout_s)
         self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
     def _node_settings(self) -> NodeSettings:
@@ -281,8 +288,8 @@ class FleetActors:
             case ModelledSection():
                 raise ConfigError("device.kind: asked to serve on modelled GPUs")
 
-    def _ask_replica(self, name: str, machine: Machine, on_machine: int) -> _PendingReplica:
-        """Make a replica's actor on a machine; Ray chooses its GPUs."""
+    def _create_replica(self, name: str, machine: Machine, on_machine: int) -> _PendingReplica:
+        """Create a replica's actor on a machine; Ray chooses its GPUs."""
         remote: Any = ray.remote(ReplicaActor)
         options = {
             "num_gpus": self._config.fleet.gpus_per_replica,
@@ -295,16 +302,20 @@ class FleetActors:
         call = actor.gpu_indices.remote()
         return _PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 
-    def _take_replica(self, new: _PendingReplica, within_s: float) -> Placement:
-        gpus: list[int] = answer(new.call, new.name, within_s)
+    def _finish_replica(self, new: _PendingReplica, timeout_s: float) -> Placement:
+        gpus: list[int] = call_result(new.call, new.name, timeout_s)
         if new.machine.id not in self.nodes:
             raise ReplicaError(f"{new.name}: its node is lost")
         node = self.nodes[new.machine.id]
-        here_already = [p for p in self.placements.values() if p.node_id == node.machine.id]
-        cores = share_of_cores(node.info.cores, len(here_already), max(new.on_machine, 1))
-        limits_clocks = all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus)
+        on_node_already = sum(p.node_id == new.machine.id for p in self.placements.values())
         place = Placement(
-            new.name, new.actor, node.machine.id, node.actor, gpus, cores, limits_clocks
+            replica=new.name,
+            actor=new.actor,
+            node_id=new.machine.id,
+            node=node.actor,
+            gpu_indices=gpus,
+            cores=share_of_cores(node.info.cores, on_node_already, max(new.on_machine, 1)),
+            limits_clocks=all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus),
         )
         self.placements[new.name] = place
         return place

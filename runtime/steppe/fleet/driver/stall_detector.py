@@ -1,4 +1,4 @@
-"""Notices a controller whose loop stands still."""
+"""Detects a controller whose loop has stalled."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StallDetector:
-    """How long the loop of one controller has stood still, by how often it looked at the budget.
+    """Measures how long a controller's loop has stalled, from how often it has read the budget.
 
-    That begins with the first question that found it so: who asks may have been paused, too.
+    A stall begins with the first call that found no progress, not with the last progress: the
+    calling process may have been paused, too.
     """
 
-    _looks: int | None = None
+    _budget_reads: int | None = None
     _since_s: float | None = None
 
-    def still_s(self, looks: int | None, asked_s: float, now_s: float) -> float:
-        """Take an answer, and return how long there was none with other looks, s.
+    def stalled_s(self, budget_reads: int | None, called_s: float, now_s: float) -> float:
+        """Take the result of a call, and return for how long there has been no progress, s.
 
         Args:
-            looks: How often the loop has looked; None for no answer, which tells nothing of a
-                loop that was never seen.
-            asked_s: When it was asked, s on the monotonic clock.
+            budget_reads: How often the loop has read the budget; None if the call had no result,
+                which shows no stall before the first result.
+            called_s: When the call was made, s on the monotonic clock.
             now_s: Now, s on the same clock.
         """
-        if looks not in (None, self._looks):
-            self._looks, self._since_s = looks, None
-        elif self._looks is not None and self._since_s is None:
-            self._since_s = asked_s
+        if budget_reads not in (None, self._budget_reads):
+            self._budget_reads, self._since_s = budget_reads, None
+        elif self._budget_reads is not None and self._since_s is None:
+            self._since_s = called_s
         return 0.0 if self._since_s is None else now_s - self._since_s
