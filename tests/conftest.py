@@ -19,6 +19,7 @@ from steppe.energy.counter import CounterHistory
 pytest_plugins = [
     "tests.fixtures.emulated_node",
     "tests.fixtures.openai_server",
+    "tests.fixtures.ray_actors",
     "tests.fixtures.synthetic_server",
 ]
 

@@ -214,13 +214,13 @@ class World:
         self.loop = ControlLoop(self.fleet, policy, DrainRule(frontier.floor, 8.0), times)
 
     def _add(self, name: str, index: int) -> None:
-        seat = self.node.seat(name, [index], (), ReplicaStatus("", False, 1))
+        seat = self.node.assign(name, [index], (), ReplicaStatus("", False, 1))
         engine = Engine(index, self.emulator, ControlBlock(Path(seat.control_block)))
         self.engines.append(engine)
         self.begun_s = self.node._seats[name].seen_s
         place = Placement(name, Actor(engine), "node-1", Actor(self.node), [index], ())
-        self.fleet.members[name] = ReplicaHandle(place)
-        self.fleet.members[name].adopt(engine.status(), 0.0)
+        self.fleet.handles[name] = ReplicaHandle(place)
+        self.fleet.handles[name].adopt(engine.status(), 0.0)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds / POLL_S)):
@@ -261,7 +261,7 @@ class World:
             self._booked_to = report.number
 
     def fenced(self) -> list[str]:
-        return [name for name, member in self.fleet.members.items() if member.is_fenced]
+        return [name for name, handle in self.fleet.handles.items() if handle.is_fenced]
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def _init(address: str) -> None:
         ray.init(address=address, logging_level="CRITICAL", log_to_driver=False, **own)
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(f"ray.address: {address!r} requires another token: {error}") from error
-    except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when a node is late
+    except Exception as error:
         folder = _end_failed_session()
         logs = f"; see {folder / 'logs'}" if folder is not None else ""
         if address == LOCAL:

@@ -1,4 +1,4 @@
-"""What travels between driver, controller, nodes and replicas: frozen values only."""
+"""What driver, controller, nodes and replicas send each other: frozen values only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steppe.config import EmulatedSection, NvmlSection
+from steppe.power.budget import Budget
+from steppe.report.records import TickRecord
 from steppe.roofline.architecture.shape import ModelShape
 
 CHANGE_S = 30.0
@@ -20,11 +22,11 @@ class GpuInfo:
 
     Attributes:
         index: Its NVML index, PCI order.
-        uuid: Its name for ever.
-        name: What the vendor calls it.
-        clocks_mhz: SM clocks that can be set, rising, MHz; empty when it has no such knob, or
-            when nobody on its node may turn it.
-        power_limit_w: Highest board power limit, W; None where NVML does not say.
+        uuid: Its NVML UUID.
+        name: The vendor's product name.
+        clocks_mhz: SM clocks that can be set, ascending, MHz; empty if the clock of this GPU cannot
+            be limited, or not by a process on its node.
+        power_limit_w: Highest board power limit, W; None where NVML does not report one.
     """
 
     index: int
@@ -42,13 +44,32 @@ class NodeInfo:
         id: Ray's id of the node.
         gpus: Its GPUs.
         cores: CPU cores that this process may use.
-        energy_source: How well its meters find joules while all goes well.
+        energy_source: Worst energy quality of its GPUs while no meter fails.
     """
 
     id: str
     gpus: tuple[GpuInfo, ...]
     cores: tuple[int, ...]
     energy_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """How to make a node actor.
+
+    Attributes:
+        run_id: Name of the run, part of every file it leaves.
+        device: Its GPUs.
+        lease_s: The agent undoes our limits after so long without a heartbeat, s.
+        model: What its replicas serve, for attribution; None where its shape is not known.
+        gpus_per_replica: GPUs of each replica.
+    """
+
+    run_id: str
+    device: NvmlSection | EmulatedSection
+    lease_s: float
+    model: ModelShape | None
+    gpus_per_replica: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +82,12 @@ class SeamHook:
 
 @dataclass(frozen=True, slots=True)
 class GpuAssignment:
-    """A replica's place on its node.
+    """What a replica needs from its node to start an engine.
 
     Attributes:
         replica: Its name.
         control_block: Path of the file it shares with the node.
-        block_id: Tells that file from a later one in its place.
+        block_id: Distinguishes that file from a later one at the same path.
         hook: The step hook of its engine.
         cores: CPU cores of its engine.
     """
@@ -106,10 +127,11 @@ class SetLimits:
     """New limits of one replica.
 
     Attributes:
-        clock_mhz: SM clock limit of its GPUs, MHz; None: the lowest there is. Who is put to sleep
-            may get that of its last step first.
+        replica: Its name.
+        clock_mhz: SM clock limit of its GPUs, MHz; None: the lowest there is. A replica that is put
+            to sleep may first get the limit of its last step.
         batch_limit: Most sequences decoded at once.
-        phase: How its energy counts from now on when no step explains it.
+        phase: The replica's state: how energy counts from now on that no step explains.
     """
 
     replica: str
@@ -120,7 +142,7 @@ class SetLimits:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """What a node says about a replica in one window.
+    """One replica in one window of its node.
 
     Attributes:
         replica: Its name.
@@ -129,7 +151,7 @@ class ReplicaReport:
         draw_w: Mean draw of its GPUs over the window, W; None when one has no reading in it.
         energy_j: Energy of its GPUs over the window, J.
         error_j: Bound of the error of `energy_j`, J.
-        quality: How the energy was found, of the window and of what was shared out after it.
+        quality: Worst energy quality of the window and of the energy attributed after it.
         running: Requests that hold KV cache.
         waiting: Requests that the engine has not admitted.
         output_tokens: Tokens sampled in the window.
@@ -137,10 +159,10 @@ class ReplicaReport:
         tokens: Prompt and output tokens of requests, by key.
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starting, uJ.
-        rest_w: The most it was seen to draw without work, W; None before it ever rested.
-        obeys: Whether its GPUs are there and keep the clock limit that was asked for. One that
-            does not may draw more than was planned, so it has to sleep.
-        stepping: Whether a step may be under way, as far as its engine has told, or has ended
+        max_idle_w: The largest draw metered without work, W; None before it was ever idle.
+        controllable: Whether its GPUs are reachable and keep their clock limit. A replica that is
+            not controllable may draw more than planned, so it has to sleep.
+        stepping: Whether a step may be in progress, as far as its engine has reported, or has ended
             after the window.
         wrong_inside: Whether the error lies not at the ends of the window alone.
     """
@@ -159,8 +181,8 @@ class ReplicaReport:
     tokens: dict[int, tuple[int, int]]
     idle_uj: int
     transition_uj: int
-    rest_w: float | None = None
-    obeys: bool = True
+    max_idle_w: float | None = None
+    controllable: bool = True
     stepping: bool = False
     wrong_inside: bool = False
 
@@ -204,7 +226,7 @@ class ReplicaTotals:
         prompt_tokens: Prompt tokens computed since then.
         steps: Engine steps since then.
         error_j: Bound of the error of the energy since the last reading, J.
-        quality: How the energy since the last reading was found.
+        quality: Energy quality since the last reading.
         running: Requests that hold KV cache, or did in the latest step.
         waiting: Requests that the engine has not admitted.
     """
@@ -222,11 +244,11 @@ class ReplicaTotals:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """What a replica says about itself.
+    """The state of a replica actor.
 
     Attributes:
         url: Where its HTTP app listens; empty before it was started.
-        frozen: Whether it is parked.
+        frozen: Whether its engine is frozen.
         pid: Its process.
         block_id: Which control block its engine maps, or will when it has started; 0 for none.
     """
@@ -238,19 +260,32 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """What a node actor is told.
+class ControllerStatus:
+    """How far a controller came, so that a restarted one can continue from there.
 
     Attributes:
-        run_id: Name of the run, part of every file it leaves.
-        device: Its GPUs.
-        lease_s: The agent undoes our limits when it has heard nothing for so long, s.
-        model: What its replicas serve, for attribution; None where its shape is not known.
-        gpus_per_replica: GPUs of each replica.
+        tick: The last tick.
+        budget: Power budget of the window after it.
+        numbers: The last window of each node that is part of a tick, by Ray's id of the node.
     """
 
-    run_id: str
-    device: NvmlSection | EmulatedSection
-    lease_s: float
-    model: ModelShape | None
-    gpus_per_replica: int
+    tick: TickRecord
+    budget: Budget
+    numbers: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerUpdate:
+    """What the driver has not received yet.
+
+    Attributes:
+        begun: False in a controller that restarted.
+        ticks: Ticks that the driver has not acknowledged.
+        status: How far the controller came; None before its first tick.
+        budget_reads: How often its loop has read the budget; constant while it stalls.
+    """
+
+    begun: bool
+    ticks: list[TickRecord]
+    status: ControllerStatus | None
+    budget_reads: int

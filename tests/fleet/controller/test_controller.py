@@ -15,13 +15,15 @@ from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller.controller import (
-    MOST_KEPT,
-    Controller,
+from steppe.fleet.controller.controller import MOST_KEPT, Controller
+from steppe.fleet.messages import (
     ControllerStatus,
     ControllerUpdate,
+    NodeReport,
+    Placement,
+    ReplicaReport,
+    ReplicaStatus,
 )
-from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaStatus
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 from steppe.power.battery import Charge
@@ -54,7 +56,9 @@ class Stage:
         self.controller, self.number = make(self.gateway), 0
 
     def join(self) -> None:
-        self.controller.join([Placement("replica-1", self.replica, "node-1", self.node, [0], ())])
+        self.controller.add_replicas(
+            [Placement("replica-1", self.replica, "node-1", self.node, [0], ())]
+        )
 
     def begin(self, began_ago_s: float = 0.0, last: ControllerStatus | None = None) -> None:
         self.report()
@@ -110,7 +114,7 @@ def set_stage(
 
         def make(gateway: Any) -> Controller:
             monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
-            return Controller(config, "door")
+            return Controller(config, "tiny", "gateway")
 
         made.append(Stage(actors, make))
         return made[-1]
@@ -142,7 +146,7 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     stage.tick(1.0)
     stage.gateway.answers["status"] = GatewayStatus(1, {}, 5, 0, 0, 0, 0)  # that is 1000 tokens
     stage.tick(6.0)
-    (record,) = stage.controller.take().ticks
+    (record,) = stage.controller.poll().ticks
     found = {shortage.of: shortage for shortage in record.shortages}
     assert found["floor"].short_w == 5.0
     assert found["floor"].ends_in_s == pytest.approx(NIGHT_S - 6, abs=5.0)
@@ -169,12 +173,12 @@ def test_a_tick_steers_the_battery_as_planned(
 def test_ticks_are_handed_over_until_the_caller_has_seen_them(stage: Stage) -> None:
     for second in (1.0, 2.0, 3.0):
         stage.tick(second)
-    lost = stage.controller.take()
+    lost = stage.controller.poll()
     assert [tick.t_s for tick in lost.ticks] == [2.0, 3.0]
     stage.tick(4.0)
-    assert [tick.t_s for tick in stage.controller.take().ticks] == [2.0, 3.0, 4.0]
-    assert [tick.t_s for tick in stage.controller.take(3.0).ticks] == [4.0]
-    assert stage.controller.take(4.0).ticks == []
+    assert [tick.t_s for tick in stage.controller.poll().ticks] == [2.0, 3.0, 4.0]
+    assert [tick.t_s for tick in stage.controller.poll(3.0).ticks] == [4.0]
+    assert stage.controller.poll(4.0).ticks == []
 
 
 def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stage) -> None:
@@ -184,7 +188,7 @@ def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stag
     stage.report(draw_w=150.0, energy_j=75.0, output_tokens=25)
     stage.node.answers["report"].insert(0, late)
     stage.controller._tick(2.5)
-    (record,) = stage.controller.take().ticks
+    (record,) = stage.controller.poll().ticks
     assert (record.energy_j, record.output_tokens, record.output_tps) == (475.0, 75, 50.0)
     assert record.draw_w == pytest.approx(475.0 / 1.5)
     (replica,) = record.replicas
@@ -226,8 +230,8 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
         ControllerStatus(tick, Budget(0.0, 100.0, 100.0, 100.0, "battery", stale=False), {}),
     )
     stage.tick(4 * 3600.0)
-    assert stage.controller._fleet.seen is not None
-    charge = stage.controller._fleet.seen.budget.charge
+    assert stage.controller._fleet.snapshot is not None
+    charge = stage.controller._fleet.snapshot.budget.charge
     assert charge is not None
     assert charge.share == pytest.approx(0.25 - 1.0 / 1000.0, abs=1e-5)
 
@@ -242,7 +246,7 @@ def test_what_happened_while_there_was_no_controller_makes_one_tick(
     before.begin()
     for second in (1.0, 2.0):
         before.tick(second)
-    left = before.controller.take().progress
+    left = before.controller.poll().status
     assert left is not None
     after.node = before.node
     before.report(energy_j=70.0, draw_w=35.0, output_tokens=20)
@@ -253,7 +257,7 @@ def test_what_happened_while_there_was_no_controller_makes_one_tick(
     after.report(energy_j=30.0, draw_w=30.0, output_tokens=10)
     after.node.answers["report"].insert(0, kept)
     after.controller._tick(5.0)
-    (record,) = after.controller.take().ticks
+    (record,) = after.controller.poll().ticks
     assert (record.energy_j, record.output_tokens, record.output_tps) == (100.0, 30, 10.0)
     assert (record.t_s, record.budget_w) == (5.0, left.budget.gpu_budget_w)
     assert [args for name, args in after.node.asked if name == "report"][-1] == (kept.number - 1,)
@@ -271,13 +275,13 @@ def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others
     stage: Stage,
 ) -> None:
     place = Placement("replica-2", stage.replica, "node-1", stage.node, [1], ())
-    stage.controller.join([place])
-    stage.tick(NIGHT_S + 1.0, draw_w=20.0, obeys=False)
-    stage.tick(NIGHT_S + 6.0, draw_w=20.0, obeys=False)
+    stage.controller.add_replicas([place])
+    stage.tick(NIGHT_S + 1.0, draw_w=20.0, controllable=False)
+    stage.tick(NIGHT_S + 6.0, draw_w=20.0, controllable=False)
     routes, retry_after_s = stage.told("set_routes")
     assert routes == ()
     assert retry_after_s == pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)
-    found = {shortage.of: shortage for shortage in stage.controller.take().ticks[-1].shortages}
+    found = {shortage.of: shortage for shortage in stage.controller.poll().ticks[-1].shortages}
     assert found["demand"].short_w == 5.0
 
 
@@ -301,7 +305,7 @@ def test_ticks_go_on_while_a_replica_that_joins_is_silent(
 
     def get_slowly(call: Any, **how: Any) -> Any:
         if call.answer is silent.answers["status"]:
-            ticking = threading.Thread(target=lambda: handed_over.append(stage.controller.take()))
+            ticking = threading.Thread(target=lambda: handed_over.append(stage.controller.poll()))
             ticking.start()
             ticking.join(5.0)
             raise ray.exceptions.GetTimeoutError
@@ -309,16 +313,16 @@ def test_ticks_go_on_while_a_replica_that_joins_is_silent(
 
     silent = type(stage.replica)({"status": ReplicaStatus("", False, 0)})
     monkeypatch.setattr(ray, "get", get_slowly)
-    stage.controller.join([Placement("replica-2", silent, "node-1", stage.node, [1], ())])
+    stage.controller.add_replicas([Placement("replica-2", silent, "node-1", stage.node, [1], ())])
     assert len(handed_over) == 1
-    assert set(stage.controller._fleet.members) == {"replica-1", "replica-2"}
+    assert set(stage.controller._fleet.handles) == {"replica-1", "replica-2"}
 
 
 class FewLooks:
     """Lets a loop look so often, and then stops it."""
 
-    def __init__(self, looks: int) -> None:
-        self.left = looks
+    def __init__(self, budget_reads: int) -> None:
+        self.left = budget_reads
 
     def wait(self, timeout: float) -> bool:
         self.left -= 1
@@ -333,19 +337,19 @@ def test_a_budget_that_cannot_be_told_fails_a_tick_and_not_the_loop(
 ) -> None:
     controller: Any = stage.controller
     controller.end()
-    looks = controller.take().looks
+    looks = controller.poll().budget_reads
 
     def budget_w(_: float) -> float:
-        if controller.take().looks == looks + 2:
+        if controller.poll().budget_reads == looks + 2:
             raise ValueError("it is gone")
         return 100.0
 
     times = TickTimes(budget_w, 60.0, 0.0)
     controller._loop = SimpleNamespace(times=times)
     controller._stop = FewLooks(5)  # a failed one takes two
-    controller._tick_for_ever()
+    controller._run_loop()
     assert "it is gone" in caplog.text
-    assert controller.take().looks == looks + 4
+    assert controller.poll().budget_reads == looks + 4
 
 
 class VirtualStop:
@@ -391,11 +395,11 @@ def test_the_record_after_a_tick_that_failed_takes_in_its_window(
     controller: Any = stage.controller
     controller.end()
     virtual, loop = VirtualStop(6.5), FailingLoop(stage, fails_at=[3])
-    monkeypatch.setattr("steppe.fleet.controller.controller.time", virtual)
     controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
+    controller._clock = virtual.monotonic
     controller._last_s = 0.0
-    controller._tick_for_ever()
-    records = controller.take().ticks
+    controller._run_loop()
+    records = controller.poll().ticks
     assert [record.t_s for record in records] == pytest.approx([2.0, 4.1, 5.0, 6.0], abs=0.2)
     assert [record.energy_j for record in records] == [11.0, 12.0 + 13.0, 14.0, 15.0]
     assert [record.output_tokens for record in records] == [2, 3 + 4, 5, 6]
@@ -416,11 +420,11 @@ def test_ticks_that_fail_for_long_do_not_fill_the_nodes_for_ever(
     controller.end()
     failing = range(2, MOST_KEPT + 5)
     virtual, loop = VirtualStop(60.0), FailingLoop(stage, fails_at=failing)
-    monkeypatch.setattr("steppe.fleet.controller.controller.time", virtual)
     controller._loop, controller._stop, controller._began_s = loop, virtual, 0.0
+    controller._clock = virtual.monotonic
     controller._last_s = 0.0
-    controller._tick_for_ever()
-    after, later = controller.take().ticks[:2]
+    controller._run_loop()
+    after, later = controller.poll().ticks[:2]
     assert after.energy_j == sum(9.0 + tick for tick in range(MOST_KEPT + 2, MOST_KEPT + 6))
     assert after.output_tps == pytest.approx(after.output_tokens / 4.0, rel=0.1)
     assert later.energy_j == 9.0 + MOST_KEPT + 6
@@ -440,6 +444,6 @@ def test_a_record_that_nobody_can_be_told_of_is_not_made_twice(
         with pytest.raises(ValueError, match="no metrics"):
             stage.tick(2.0, energy_j=30.0)
     stage.tick(3.0, energy_j=40.0, output_tokens=8)
-    records = controller.take().ticks
+    records = controller.poll().ticks
     assert [(record.t_s, record.energy_j) for record in records] == [(2.0, 30.0), (3.0, 40.0)]
     assert records[1].output_tps == 8.0

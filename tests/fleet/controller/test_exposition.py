@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
+from tests.fixtures.fleet_messages import replica_report
 
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
@@ -24,6 +26,11 @@ TICK = TickRecord(
         ReplicaTick("replica-2", "asleep", 600, 1, 20.0, 0.0),
     ),
 )
+REPORT = replica_report(requests_uj={1: 20_000_000, 2: 30_000_000}, idle_uj=10_000_000)
+
+
+def exposition(energy_source: str = "emulated") -> Exposition:
+    return Exposition(energy_source, "tiny")
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
@@ -35,15 +42,8 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
     }
 
 
-def test_a_battery_is_told_of_where_there_is_one() -> None:
-    names = {"steppe_battery_charge_ratio": 0.4, "steppe_battery_watts": -30.0}
-    found = samples(Exposition("emulated").update(replace(TICK, battery=Charge(0.4, -30.0))))
-    assert {name: found[name, "site"] for name in names} == names
-    assert not any(name in names for name, _ in samples(Exposition("emulated").update(TICK)))
-
-
-def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
-    found = samples(Exposition("emulated").update(TICK))
+def test_a_tick_is_exposed_in_base_units() -> None:
+    found = samples(exposition().update(TICK))
     assert found["steppe_power_supply_watts", ""] == 120.0
     assert found["steppe_power_budget_watts", ""] == 90.0
     assert found["steppe_power_watts", "replica-1,emulated"] == 60.0
@@ -53,54 +53,82 @@ def test_a_tick_becomes_base_units_with_the_source_of_every_joule() -> None:
     assert found["steppe_replicas", "gone"] == 0.0
     assert found["steppe_requests_running", ""] == 5.0
     assert found["steppe_budget_feasible", ""] == 1.0
-    assert found["steppe_energy_joules_total", "emulated"] == 80.0
     assert found["steppe_output_tokens_total", ""] == 40.0
 
 
-def test_the_source_of_a_tick_is_the_worst_of_its_windows() -> None:
-    exposition = Exposition("counter")
-    exposition.update(TICK, ["counter", "counter"])
-    found = samples(exposition.update(TICK, ["counter", "estimated"]))
-    assert found["steppe_energy_joules_total", "counter"] == 80.0
-    assert found["steppe_energy_joules_total", "estimated"] == 80.0
+def test_energy_is_counted_by_model_replica_and_kind() -> None:
+    made = exposition()
+    made.update(TICK, [REPORT, replica_report("replica-2", transition_uj=5_000_000)])
+    found = samples(made.update(TICK, [REPORT]))
+    energy = {
+        labels: value for (name, labels), value in found.items() if "energy_joules_total" in name
+    }
+    assert energy == {
+        "request,tiny,replica-1,emulated": 100.0,
+        "idle,tiny,replica-1,emulated": 20.0,
+        "transition,tiny,replica-1,emulated": 0.0,
+        "request,tiny,replica-2,emulated": 0.0,
+        "idle,tiny,replica-2,emulated": 0.0,
+        "transition,tiny,replica-2,emulated": 5.0,
+    }
+
+
+def test_every_joule_has_the_worst_of_its_sources() -> None:
+    made = exposition("counter")
+    made.update(TICK, [replace(REPORT, quality="counter")])
+    found = samples(made.update(TICK, [replace(REPORT, quality="estimated")]))
+    assert found["steppe_energy_joules_total", "idle,tiny,replica-1,counter"] == 10.0
+    assert found["steppe_energy_joules_total", "idle,tiny,replica-1,estimated"] == 10.0
     assert found["steppe_power_watts", "replica-1,estimated"] == 60.0
-    emulated = samples(Exposition("emulated").update(TICK, ["estimated"]))
-    assert emulated["steppe_energy_joules_total", "emulated"] == 80.0
+    assert found["steppe_power_watts", "replica-2,counter"] == 20.0
+    emulated = samples(exposition().update(TICK, [replace(REPORT, quality="estimated")]))
+    assert emulated["steppe_energy_joules_total", "idle,tiny,replica-1,emulated"] == 10.0
 
 
-def test_a_supply_that_is_not_known_is_told() -> None:
-    exposition = Exposition("emulated")
+def test_the_build_is_exposed_with_its_versions_and_counters_without_creation_times() -> None:
+    text = exposition().update(TICK, [REPORT]).decode()
+    (build,) = (f for f in text_string_to_metric_families(text) if f.name == "steppe_build_info")
+    assert build.samples[0].value == 1.0
+    assert build.samples[0].labels["ray"] == importlib.metadata.version("ray")
+    assert set(build.samples[0].labels) == {"version", "vllm", "ray", "torch"}
+    assert "_created" not in text
+
+
+def test_a_battery_is_exposed_where_there_is_one() -> None:
+    names = {"steppe_battery_charge_ratio": 0.4, "steppe_battery_watts": -30.0}
+    found = samples(exposition().update(replace(TICK, battery=Charge(0.4, -30.0))))
+    assert {name: found[name, "site"] for name in names} == names
+    assert not any(name in names for name, _ in samples(exposition().update(TICK)))
+
+
+def test_stale_and_curtailed_supply_is_exposed() -> None:
+    made = exposition()
     for stale in (False, True, False):
-        found = samples(exposition.update(replace(TICK, stale=stale)))
+        found = samples(made.update(replace(TICK, stale=stale, curtailed_w=12.5)))
         assert found["steppe_power_supply_stale", ""] == stale
-
-
-def test_supply_that_nobody_took_is_told() -> None:
-    found = samples(Exposition("emulated").update(replace(TICK, curtailed_w=12.5)))
-    assert found["steppe_power_curtailed_watts", ""] == 12.5
+        assert found["steppe_power_curtailed_watts", ""] == 12.5
 
 
 def test_counters_add_up_and_gauges_do_not() -> None:
-    exposition = Exposition("emulated")
-    exposition.update(TICK)
-    quiet = replace(TICK, energy_j=30.0, output_tokens=0, running=0, budget_w=10.0)
-    found = samples(exposition.update(quiet))
-    assert found["steppe_energy_joules_total", "emulated"] == 110.0
-    assert found["steppe_output_tokens_total", ""] == 40.0
+    made = exposition()
+    made.update(TICK)
+    found = samples(made.update(replace(TICK, output_tokens=2, running=0, budget_w=10.0)))
+    assert found["steppe_output_tokens_total", ""] == 42.0
     assert found["steppe_requests_running", ""] == 0.0
+    assert found["steppe_power_budget_watts", ""] == 10.0
 
 
-def test_a_replica_that_left_is_told_of_no_more() -> None:
-    exposition = Exposition("emulated")
-    exposition.update(TICK)
-    found = samples(exposition.update(replace(TICK, replicas=TICK.replicas[:1])))
+def test_a_removed_replica_has_no_gauges_left() -> None:
+    made = exposition()
+    made.update(TICK)
+    found = samples(made.update(replace(TICK, replicas=TICK.replicas[:1])))
     assert ("steppe_power_watts", "replica-1,emulated") in found
     assert ("steppe_power_watts", "replica-2,emulated") not in found
 
 
-def test_a_shortage_is_told_with_its_watts_and_its_times() -> None:
+def test_a_shortage_is_exposed_with_its_watts_and_its_times() -> None:
     shortages = (ShortageTick("floor", 5.0, 60.0, None), ShortageTick("demand", 40.0, 0.0, 90.0))
-    found = samples(Exposition("emulated").update(replace(TICK, shortages=shortages)))
+    found = samples(exposition().update(replace(TICK, shortages=shortages)))
     assert found["steppe_shortage_watts", "floor"] == 5.0
     assert found["steppe_shortage_watts", "demand"] == 40.0
     assert found["steppe_shortage_begins_seconds", "floor"] == 60.0
@@ -112,13 +140,13 @@ def test_a_shortage_is_told_with_its_watts_and_its_times() -> None:
 
 def test_a_budget_below_the_floor_is_not_feasible() -> None:
     short = replace(TICK, shortages=(ShortageTick("floor", 5.0, 0.0, 60.0),))
-    assert samples(Exposition("emulated").update(short))["steppe_budget_feasible", ""] == 0.0
+    assert samples(exposition().update(short))["steppe_budget_feasible", ""] == 0.0
 
 
 def test_a_shortage_that_is_over_leaves_no_watts_and_no_times() -> None:
-    exposition = Exposition("emulated")
-    exposition.update(replace(TICK, shortages=(ShortageTick("demand", 40.0, 0.0, 90.0),)))
-    found = samples(exposition.update(TICK))
+    made = exposition()
+    made.update(replace(TICK, shortages=(ShortageTick("demand", 40.0, 0.0, 90.0),)))
+    found = samples(made.update(TICK))
     assert found["steppe_shortage_watts", "demand"] == 0.0
     assert found["steppe_budget_feasible", ""] == 1.0
     assert not [key for key in found if "seconds" in key[0]]

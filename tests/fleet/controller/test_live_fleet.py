@@ -11,7 +11,7 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.live_fleet import LiveFleet
-from steppe.fleet.controller.replica_handle import REST_MARGIN, ReplicaHandle
+from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
@@ -42,8 +42,8 @@ class Scene:
     budget: FakeBudget
     replicas: dict[str, Any]
 
-    def member(self, number: int = 1) -> ReplicaHandle:
-        return self.fleet.members[f"replica-{number}"]
+    def handle(self, number: int = 1) -> ReplicaHandle:
+        return self.fleet.handles[f"replica-{number}"]
 
     def report(self, number: int, *replicas: ReplicaReport) -> None:
         """Let the node answer the next calls with one more report."""
@@ -79,15 +79,15 @@ def status_of(**changes: Any) -> GatewayStatus:
 def scene(actors: Callable[..., Any]) -> Scene:
     gateway, node, budget = actors({"status": status_of()}), actors(), FakeBudget()
     node.answers["report"] = []
-    fleet: Any = LiveFleet(gateway, budget, patience_s=0.4)  # type: ignore[arg-type]
+    fleet: Any = LiveFleet(gateway, budget, timeout_s=0.4)  # type: ignore[arg-type]
     fleet.nodes.actors["node-1"] = node
     replicas = {}
     for number in (1, 2):
         name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
         replicas[name] = actors({"status": ReplicaStatus(url, False, 7)})
-        member = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
-        member.adopt(ReplicaStatus(url, False, 7), 0.0)
-        fleet.members[name] = member
+        handle = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
+        handle.adopt(ReplicaStatus(url, False, 7), 0.0)
+        fleet.handles[name] = handle
     return Scene(fleet, gateway, node, budget, replicas)
 
 
@@ -101,8 +101,8 @@ def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None
         ("replica-2", AWAKE, 600, 0),
     ]
     assert scene.budget.settled == [(1.0, 65.0)]
-    assert scene.fleet.seen is not None
-    assert scene.fleet.seen.running == 6
+    assert scene.fleet.snapshot is not None
+    assert scene.fleet.snapshot.running == 6
 
 
 def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> None:
@@ -179,7 +179,7 @@ def test_actions_become_limits_in_their_order(scene: Scene) -> None:
         SetLimits("replica-1", 1200, 8, "awake"),
     ]
     assert scene.replicas["replica-2"].names() == ["status", "freeze"]
-    assert scene.member(2).state == ASLEEP
+    assert scene.handle(2).state == ASLEEP
 
 
 def limits_of(scene: Scene) -> list[list[SetLimits]]:
@@ -230,7 +230,7 @@ def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: S
 
 
 def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) -> None:
-    scene.member().adopt(ReplicaStatus("http://there", True, 7), 0.0)
+    scene.handle().adopt(ReplicaStatus("http://there", True, 7), 0.0)
     scene.report(1, report_of("replica-1"), report_of("replica-2"))
     scene.fleet.observe(1.0)
     for _ in range(2):
@@ -245,7 +245,7 @@ def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) 
         ({"draw_w": None}, None),
         ({"draw_w": 40.0, "stepping": True}, None),
         ({"draw_w": 40.0, "tokens": {7: (0, 1)}}, None),
-        ({"draw_w": 12.0, "obeys": False}, None),
+        ({"draw_w": 12.0, "controllable": False}, None),
     ],
 )
 def test_what_sleepers_draw_is_told_once_a_window_held_no_step(
@@ -278,7 +278,7 @@ def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) 
     scene.fleet.apply([Sleep("replica-1")])
     scene.fleet.apply([Wake("replica-1", 900, 4)])
     assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
-    assert scene.member(1).state == AWAKE
+    assert scene.handle(1).state == AWAKE
 
 
 def test_a_frozen_replica_thaws_to_finish_its_requests_and_gets_no_more(scene: Scene) -> None:
@@ -289,7 +289,7 @@ def test_a_frozen_replica_thaws_to_finish_its_requests_and_gets_no_more(scene: S
     ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
     assert [route.replica for route in routes] == ["replica-2"]
     assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
-    assert scene.member(1).state == DRAINING
+    assert scene.handle(1).state == DRAINING
 
 
 def test_the_gateway_may_send_a_few_requests_beyond_the_batch_limit(scene: Scene) -> None:
@@ -313,35 +313,35 @@ def test_a_replica_whose_actor_died_is_gone_and_gets_started_again(scene: Scene)
     scene.replicas["replica-1"].answers["status"] = ray.exceptions.RayActorError()
     scene.fleet.observe(2.0)
     scene.fleet.observe(3.0)
-    assert scene.member(1).state == GONE
+    assert scene.handle(1).state == GONE
     scene.replicas["replica-1"].answers["start"] = ReplicaStatus("http://new", False, 8)
     scene.fleet.apply([Start("replica-1")])
-    assert scene.member(1).state == ReplicaState.STARTING
+    assert scene.handle(1).state == ReplicaState.STARTING
     scene.fleet.observe(4.0)
-    assert (scene.member(1).state, scene.member(1).url) == (AWAKE, "http://new")
+    assert (scene.handle(1).state, scene.handle(1).url) == (AWAKE, "http://new")
 
 
 def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     scene: Scene,
 ) -> None:
-    scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0, obeys=False))
+    scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0, controllable=False))
     seen = scene.fleet.observe(1.0)
     assert [r.id for r in seen.replicas] == ["replica-1"]
     assert seen.gpu_budget_w == 30.0
     assert seen.draw_w is None, "the last plan was made for both"
-    assert scene.fleet.seen is not None
-    assert [r.id for r in scene.fleet.seen.observation.replicas] == ["replica-1", "replica-2"]
-    assert scene.fleet.seen.observation.gpu_budget_w == 100.0
+    assert scene.fleet.snapshot is not None
+    assert [r.id for r in scene.fleet.snapshot.observation.replicas] == ["replica-1", "replica-2"]
+    assert scene.fleet.snapshot.observation.gpu_budget_w == 100.0
     scene.fleet.apply([Retune("replica-1", 600, 4)])
     (sent,) = [args for name, args in scene.node.asked if name == "apply"]
     assert sent[0][0] == SetLimits("replica-2", None, 1, "asleep")
-    assert scene.member(2).state == ASLEEP
+    assert scene.handle(2).state == ASLEEP
 
 
 def test_a_replica_that_obeys_again_is_counted_on_again(scene: Scene) -> None:
     scene.replicas["replica-2"].answers["status"] = ReplicaStatus("http://127.0.0.1:9002", True, 7)
     for number, obeys in ((1, False), (2, False), (3, True)):
-        scene.report(number, report_of("replica-1"), report_of("replica-2", obeys=obeys))
+        scene.report(number, report_of("replica-1"), report_of("replica-2", controllable=obeys))
         seen = scene.fleet.observe(float(number))
         scene.fleet.apply([])
     assert scene.replicas["replica-2"].names().count("freeze") == 1
@@ -351,18 +351,18 @@ def test_a_replica_that_obeys_again_is_counted_on_again(scene: Scene) -> None:
 def test_a_lost_gpu_leaves_the_draw_of_the_others_known(scene: Scene) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0))
     scene.fleet.observe(1.0)
-    lost = report_of("replica-2", draw_w=None, rest_w=20.0, obeys=False)
+    lost = report_of("replica-2", draw_w=None, max_idle_w=20.0, controllable=False)
     scene.report(2, report_of("replica-1"), lost)
     assert scene.fleet.observe(2.0).draw_w is None
     scene.fleet.apply([])
     scene.report(3, report_of("replica-1"), lost)
     seen = scene.fleet.observe(3.0)
-    assert (seen.gpu_budget_w, seen.draw_w) == (100.0 - REST_MARGIN * 20.0, 40.0)
+    assert (seen.gpu_budget_w, seen.draw_w) == (100.0 - IDLE_MARGIN * 20.0, 40.0)
 
 
 def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: Scene) -> None:
-    scene.member(2).move(GONE, 0.0)
-    scene.report(1, report_of("replica-1"), report_of("replica-2", obeys=False))
+    scene.handle(2).enter(GONE, 0.0)
+    scene.report(1, report_of("replica-1"), report_of("replica-2", controllable=False))
     seen = scene.fleet.observe(1.0)
     assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", GONE)]
 
@@ -373,18 +373,18 @@ def test_a_replica_that_does_not_answer_is_ended_and_started_again(scene: Scene)
     actor.calls[-1].ready = False
     for tenth in range(0, 100 + 1, 5):
         scene.fleet.observe(tenth / 10)
-    assert (scene.member(1).state, actor.names()) == (AWAKE, ["status"])
+    assert (scene.handle(1).state, actor.names()) == (AWAKE, ["status"])
     scene.fleet.observe(10.5)
     scene.fleet.observe(11.0)
-    assert (scene.member(1).state, actor.names()) == (GONE, ["status", "kill"])
-    assert scene.member(2).state == AWAKE
+    assert (scene.handle(1).state, actor.names()) == (GONE, ["status", "kill"])
+    assert scene.handle(2).state == AWAKE
     scene.fleet.route(None)
     ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
     assert [route.replica for route in routes] == ["replica-2"]
     actor.answers["start"] = ReplicaStatus("http://new", False, 8)
     scene.fleet.apply([Start("replica-1")])
     scene.fleet.observe(12.0)
-    assert (scene.member(1).state, scene.member(1).url) == (AWAKE, "http://new")
+    assert (scene.handle(1).state, scene.handle(1).url) == (AWAKE, "http://new")
 
 
 def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> None:
@@ -397,7 +397,7 @@ def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> 
 def test_the_word_of_the_gateway_counts_at_the_first_look_though_it_is_late_then(
     scene: Scene,
 ) -> None:
-    scene.fleet.hear_gateway(longest_s=1.0)
+    scene.fleet.await_gateway(timeout_s=1.0)
     scene.gateway.ready = False
     seen = scene.fleet.observe(1.0)
     assert seen.waiting == status_of().waiting > 0
@@ -422,8 +422,8 @@ def test_a_lent_replica_gets_no_requests_and_its_watts_leave_the_budget(idle_sce
     observation = fleet.observe(2.0)
     assert [replica.id for replica in observation.replicas] == ["replica-1"]
     assert observation.gpu_budget_w == 100.0 - 50.0
-    assert fleet.seen is not None
-    assert fleet.seen.reports["replica-2"][0].output_tokens == 0, "they are no client's tokens"
+    assert fleet.snapshot is not None
+    assert fleet.snapshot.reports["replica-2"][0].output_tokens == 0, "they are no client's tokens"
     fleet.apply([])
     fleet.route(None)
     routes = [args for name, args in scene.gateway.asked if name == "set_routes"][-1][0]
@@ -447,9 +447,9 @@ def test_a_replica_is_not_lent_beyond_the_budget_or_away_from_its_requests(
 
 
 def test_a_sleeping_replica_wakes_when_it_is_lent(idle_scene: Scene) -> None:
-    idle_scene.member(2).freeze(1.0)
+    idle_scene.handle(2).freeze(1.0)
     assert idle_scene.fleet.lend("replica-2", 50.0)
-    assert idle_scene.member(2).state == AWAKE
+    assert idle_scene.handle(2).state == AWAKE
 
 
 @pytest.mark.parametrize(("waiting", "budget_w"), [(1, 100.0), (0, 79.0)])

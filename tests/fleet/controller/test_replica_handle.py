@@ -37,7 +37,7 @@ REPORT = ReplicaReport(
 class Scene:
     """A replica that is awake; every answer of its actor can be changed."""
 
-    member: ReplicaHandle
+    handle: ReplicaHandle
     actor: Any
     node: Any
 
@@ -45,117 +45,117 @@ class Scene:
 @pytest.fixture
 def scene(actors: Callable[..., Any]) -> Scene:
     actor, node = actors({"status": STEPPING}), actors()
-    member = ReplicaHandle(Placement("replica-1", actor, "node-1", node, [1], ()))
-    member.adopt(STEPPING, 0.0)
-    return Scene(member, actor, node)
+    handle = ReplicaHandle(Placement("replica-1", actor, "node-1", node, [1], ()))
+    handle.adopt(STEPPING, 0.0)
+    return Scene(handle, actor, node)
 
 
 def test_a_replica_that_was_restarted_without_its_engine_is_gone(scene: Scene) -> None:
     scene.actor.answers["status"] = ReplicaStatus("", False, 9)
     for now_s in (1.0, 2.0):
-        scene.member.settle(now_s)
-    assert (scene.member.state, scene.member.url) == (GONE, "")
+        scene.handle.update(now_s)
+    assert (scene.handle.state, scene.handle.url) == (GONE, "")
     assert "kill" not in scene.actor.names()
 
 
 def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
-    member.move(GONE, 0.0)
+    handle, actor = scene.handle, scene.actor
+    handle.enter(GONE, 0.0)
     actor.answers["start"] = ray.exceptions.RayActorError()
-    member.start(10.0)
-    member.settle(10.5)
-    assert member.state == GONE
-    member.start(10.6)
-    assert member.state == GONE
-    member.start(11.5)
+    handle.start(10.0)
+    handle.update(10.5)
+    assert handle.state == GONE
+    handle.start(10.6)
+    assert handle.state == GONE
+    handle.start(11.5)
     assert actor.names().count("start") == 2
 
 
 def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
-    scene.member.move(GONE, 0.0)
-    scene.member.start(1.0)
-    (seated,) = [args for name, args in scene.node.asked if name == "seat"]
+    scene.handle.enter(GONE, 0.0)
+    scene.handle.start(1.0)
+    (seated,) = [args for name, args in scene.node.asked if name == "assign"]
     assert seated[-1].answer == STEPPING
 
 
 def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
-    member.freeze(1.0)
+    handle, actor = scene.handle, scene.actor
+    handle.freeze(1.0)
     for now_s in (2.0, 3.0):
-        member.settle(now_s)
+        handle.update(now_s)
     assert actor.names() == ["freeze", "status", "freeze"]
     actor.answers["status"] = FROZEN
     for now_s in (4.0, 5.0, 6.0):
-        member.settle(now_s)
+        handle.update(now_s)
     assert actor.names()[3:] == ["status", "status", "status"]
-    assert member.state == ASLEEP
+    assert handle.state == ASLEEP
 
 
 def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.answers["status"] = FROZEN
     for now_s in (1.0, 2.0):
-        member.settle(now_s)
+        handle.update(now_s)
     assert actor.names() == ["status", "thaw"]
-    assert member.state == AWAKE
+    assert handle.state == AWAKE
 
 
 def test_a_pause_of_the_whole_machine_is_not_held_against_a_replica(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.ready = False
-    member.settle(1.0)
-    member.settle(500.0)
+    handle.update(1.0)
+    handle.update(500.0)
     actor.calls[0].ready = True
-    member.settle(500.5)
-    assert (member.state, actor.names()) == (AWAKE, ["status", "status"])
+    handle.update(500.5)
+    assert (handle.state, actor.names()) == (AWAKE, ["status", "status"])
 
 
 @pytest.mark.parametrize("change", ["freeze", "thaw"])
 def test_a_replica_that_does_not_come_to_rest_or_back_is_ended(scene: Scene, change: str) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.ready = False
-    getattr(member, change)(1.0)
+    getattr(handle, change)(1.0)
     for now_s in range(2, 32):
-        member.settle(float(now_s))
-    assert (member.state, actor.names()) == (ASLEEP if change == "freeze" else AWAKE, [change])
-    member.settle(32.0)
-    member.settle(33.0)
-    assert (member.state, actor.names()) == (GONE, [change, "kill"])
+        handle.update(float(now_s))
+    assert (handle.state, actor.names()) == (ASLEEP if change == "freeze" else AWAKE, [change])
+    handle.update(32.0)
+    handle.update(33.0)
+    assert (handle.state, actor.names()) == (GONE, [change, "kill"])
 
 
 @pytest.mark.parametrize("state", [AWAKE, ReplicaState.DRAINING])
 def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene, state: ReplicaState) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.answers["status"] = FROZEN
-    member.move(ASLEEP, 0.0)
+    handle.enter(ASLEEP, 0.0)
     actor.ready = False
-    member.thaw(1.0)
-    member.move(state, 1.0)
-    member.settle(8.0)
-    assert member.seen(outstanding=3).is_waking
+    handle.thaw(1.0)
+    handle.enter(state, 1.0)
+    handle.update(8.0)
+    assert handle.observation(outstanding=3).is_waking
     actor.answers["status"] = STEPPING
     actor.ready = True
     for call in actor.calls:
         call.ready = True
-    member.settle(9.0)
-    ready = member.seen(outstanding=3)
+    handle.update(9.0)
+    ready = handle.observation(outstanding=3)
     assert (ready.is_waking, ready.since_s) == (False, 8.0)
     assert ready.is_finishing is (state != AWAKE)
 
 
 def test_a_replica_that_drains_after_it_served_is_not_one_that_finishes(scene: Scene) -> None:
-    scene.member.move(ReplicaState.DRAINING, 1.0)
-    assert not scene.member.seen(outstanding=3).is_finishing
+    scene.handle.enter(ReplicaState.DRAINING, 1.0)
+    assert not scene.handle.observation(outstanding=3).is_finishing
 
 
 def test_a_start_may_take_its_time(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
-    member.move(GONE, 0.0)
+    handle, actor = scene.handle, scene.actor
+    handle.enter(GONE, 0.0)
     actor.ready = False
-    member.start(1.0)
+    handle.start(1.0)
     for now_s in range(2, 1800):
-        member.settle(float(now_s))
-    assert member.state == ReplicaState.STARTING
+        handle.update(float(now_s))
+    assert handle.state == ReplicaState.STARTING
     assert "kill" not in actor.names()
 
 
@@ -164,52 +164,52 @@ def task_error(message: str) -> ray.exceptions.RayTaskError:
 
 
 def test_a_plan_is_told_what_a_replica_draws_only_while_no_limit_holds_it(scene: Scene) -> None:
-    scene.member.take([REPORT])
-    assert scene.member.seen(outstanding=0).starting_w == 0.0
-    scene.member.move(ReplicaState.STARTING, 1.0)
-    assert scene.member.seen(outstanding=0).starting_w == REPORT.draw_w
+    scene.handle.add_reports([REPORT])
+    assert scene.handle.observation(outstanding=0).starting_w == 0.0
+    scene.handle.enter(ReplicaState.STARTING, 1.0)
+    assert scene.handle.observation(outstanding=0).starting_w == REPORT.draw_w
 
 
 def test_a_replica_that_cannot_do_as_it_is_told_is_ended(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.answers["freeze"] = task_error("cannot pause")
-    member.freeze(1.0)
-    member.settle(2.0)
-    assert (member.state, actor.names()) == (GONE, ["freeze", "kill"])
+    handle.freeze(1.0)
+    handle.update(2.0)
+    assert (handle.state, actor.names()) == (GONE, ["freeze", "kill"])
 
 
 def test_a_replica_that_cannot_start_is_left_as_it_is(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
-    member.move(GONE, 0.0)
+    handle, actor = scene.handle, scene.actor
+    handle.enter(GONE, 0.0)
     actor.answers["start"] = task_error("no weights")
-    member.start(1.0)
-    member.settle(2.0)
-    assert member.state == GONE
+    handle.start(1.0)
+    handle.update(2.0)
+    assert handle.state == GONE
     assert "kill" not in actor.names()
 
 
 def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: Scene) -> None:
-    member, actor = scene.member, scene.actor
+    handle, actor = scene.handle, scene.actor
     actor.ready = False
-    member.settle(1.0)
-    member.freeze(1.5)
+    handle.update(1.0)
+    handle.freeze(1.5)
     for call in actor.calls:
         call.ready = True
-    member.settle(2.0)
+    handle.update(2.0)
     assert actor.names() == ["status", "freeze", "status"]
 
 
 def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
-    scene.member.adopt(FROZEN, 5.0)
-    assert scene.member.state == ASLEEP
+    scene.handle.adopt(FROZEN, 5.0)
+    assert scene.handle.state == ASLEEP
 
 
 def test_a_replica_whose_clock_nobody_limits_is_told_apart_by_its_batch_limit_only(
     scene: Scene,
 ) -> None:
-    member = scene.member
-    member.placement = replace(member.placement, limits_clocks=False)
-    member.clock_mhz, member.batch_limit = 2040, 8
-    member.take([replace(REPORT, clock_mhz=0, batch_limit=4)])
-    seen = member.seen(0)
+    handle = scene.handle
+    handle.placement = replace(handle.placement, limits_clocks=False)
+    handle.clock_mhz, handle.batch_limit = 2040, 8
+    handle.add_reports([replace(REPORT, clock_mhz=0, batch_limit=4)])
+    seen = handle.observation(0)
     assert (seen.clock_mhz, seen.batch_limit) == (2040, 4)

@@ -10,8 +10,8 @@ import ray
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
-from steppe.fleet.controller.controller import ControllerStatus, ControllerUpdate
-from steppe.fleet.driver.driver import STILL_S, FleetDriver
+from steppe.fleet.driver.driver import STALL_S, FleetDriver
+from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Charge
@@ -63,7 +63,7 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
-        driver._controller.answers["take"] = ControllerUpdate(
+        driver._controller.answers["poll"] = ControllerUpdate(
             begun, ticks, came if begun else None, 0
         )
         assert driver._ticks() == ticks
@@ -83,9 +83,9 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
         ControllerUpdate(True, [], seen, 10),
     )
     for answer in answers:
-        driver._controller.answers["take"] = answer
+        driver._controller.answers["poll"] = answer
         driver._ticks()
-    assert driver._controller.asked == [("take", (0.0,)), ("take", (3.0,)), ("take", (3.0,))]
+    assert driver._controller.asked == [("poll", (0.0,)), ("poll", (3.0,)), ("poll", (3.0,))]
 
 
 def test_another_run_of_a_fleet_goes_on_from_nothing(
@@ -94,7 +94,7 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
     controller = actors()
     placed = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: controller))
     monkeypatch.setattr(ray, "remote", lambda _: placed)
-    for name in ("here", "on_node"):
+    for name in ("local_node_id", "on_node"):
         monkeypatch.setattr(driver_module, name, lambda *_: "here")
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._gateway = actors()
@@ -106,12 +106,12 @@ def test_another_run_of_a_fleet_goes_on_from_nothing(
         placements={},
         replicas=0,
     )
-    driver._last = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
+    driver._status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
     driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
-    controller.answers["take"] = ControllerUpdate(True, [], None, 1)
+    controller.answers["poll"] = ControllerUpdate(True, [], None, 1)
     driver._ticks()
     assert controller.asked[-2][1][-1] is None
-    assert controller.asked[-1] == ("take", (0.0,))
+    assert controller.asked[-1] == ("poll", (0.0,))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def followed(actors: Callable[..., Any], clock: SimpleNamespace) -> Any:
     """A driver whose controller has begun, and has looked at the budget once."""
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
-    driver._controller = actors({"take": ControllerUpdate(True, [], None, 1)})
+    driver._controller = actors({"poll": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver
 
@@ -139,24 +139,24 @@ def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_tim
     followed: Any, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
     controller = followed._controller
-    controller.answers["take"] = answer
+    controller.answers["poll"] = answer
     begun_s = clock.now_s
-    for after_s in (0.0, STILL_S / 2, STILL_S - 0.1):
+    for after_s in (0.0, STALL_S / 2, STALL_S - 0.1):
         clock.now_s = begun_s + after_s
         followed._ticks()
         assert "kill" not in controller.names()
-    clock.now_s = begun_s + STILL_S
+    clock.now_s = begun_s + STALL_S
     followed._ticks()
     assert controller.names()[-1] == "kill"
-    assert "the controller has stood still for 30 s" in caplog.text
-    controller.answers["take"] = ray.exceptions.ActorUnavailableError("it starts", None)
+    assert "the controller has stalled for 30 s" in caplog.text
+    controller.answers["poll"] = ray.exceptions.ActorUnavailableError("it starts", None)
     for _ in range(9):
-        clock.now_s += STILL_S
+        clock.now_s += STALL_S
         followed._ticks()
     for looks, begun in ((0, False), (0, True), (0, True), (1, True)):
-        controller.answers["take"] = ControllerUpdate(begun, [], None, looks)
+        controller.answers["poll"] = ControllerUpdate(begun, [], None, looks)
         followed._ticks()
-        clock.now_s += STILL_S
+        clock.now_s += STALL_S
     assert controller.names().count("kill") == 1
 
 
@@ -164,7 +164,7 @@ def test_a_controller_whose_loop_comes_round_is_left_alone_though_it_has_no_tick
     followed: Any, clock: SimpleNamespace
 ) -> None:
     for looks in range(2, 9):
-        clock.now_s += STILL_S
-        followed._controller.answers["take"] = ControllerUpdate(True, [], None, looks)
+        clock.now_s += STALL_S
+        followed._controller.answers["poll"] = ControllerUpdate(True, [], None, looks)
         followed._ticks()
     assert "kill" not in followed._controller.names()

@@ -95,7 +95,7 @@ def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
     for name, node in (("replica-1", "a"), ("replica-2", "b")):
         fleet.placements[name] = Placement(name, actors(), node, actors(), [0], ())
         fleet.nodes[node] = node_of((600,))
-    fleet.lose("b")
+    fleet.remove_node("b")
     assert (fleet.unplaced, fleet.replicas) == (["replica-2"], 2)
 
 
@@ -161,7 +161,7 @@ def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
     fleet, remote, killed = unplaced
     busy, other = fleet.nodes["n"].machine, Machine("other", "-", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(fleet_actors, "PLACE_S", -1.0)
+        patch.setattr(fleet_actors, "PLACE_TIMEOUT_S", -1.0)
         patch.setattr(ray, "get", fail_in_time)
         assert fleet.place_unplaced([busy]) == []
     assert (fleet.unplaced, killed) == (["replica-1"], remote.actors)
@@ -218,5 +218,5 @@ def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(
         fleet.placements[name] = Placement(name, actors(), "n", node, [0], ())
     readings = iter([reading(1.0, 0.0), reading(1.0, 0.0), reading(3.0, 70.0), reading(1.0, 0.0)])
     monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
-    monkeypatch.setattr(fleet_actors, "REST_S", 0.0)
-    assert fleet.rest_w() == 35.0
+    monkeypatch.setattr(fleet_actors, "IDLE_WINDOW_S", 0.0)
+    assert fleet.measure_idle_w() == 35.0

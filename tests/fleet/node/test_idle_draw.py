@@ -38,7 +38,7 @@ def test_under_steady_light_traffic_the_draw_is_learned_between_the_steps() -> N
     for at_s, done in enumerate(steps):
         idle.learn([done], at_s, at_s + 1.0, gpu.window)
     assert idle.idle_w == pytest.approx(IDLE_W)
-    assert idle.rest_w is None
+    assert idle.max_idle_w is None
 
 
 def test_pauses_that_are_too_short_for_a_meter_teach_nothing() -> None:
@@ -62,10 +62,10 @@ def test_what_is_skipped_counts_as_work() -> None:
     idle.skip(20.0)
     idle.learn([], 19.0, 21.0, gpu.window)
     assert idle.idle_w == pytest.approx(IDLE_W)
-    assert idle.rest_w is None
+    assert idle.max_idle_w is None
     for begun_s in (20.0 + SETTLED_S, 21.0 + SETTLED_S):
         idle.learn([], begun_s, begun_s + 1.0, gpu.window)
-    assert idle.rest_w == pytest.approx(IDLE_W)
+    assert idle.max_idle_w == pytest.approx(IDLE_W)
 
 
 def test_a_window_without_energy_teaches_nothing() -> None:
@@ -73,4 +73,4 @@ def test_a_window_without_energy_teaches_nothing() -> None:
     idle.learn(
         [], 5.0, 6.0, lambda start_s, end_s: EnergyWindow(start_s, end_s, 0, 0, Quality.ESTIMATED)
     )
-    assert (idle.idle_w, idle.rest_w) == (0.0, None)
+    assert (idle.idle_w, idle.max_idle_w) == (0.0, None)

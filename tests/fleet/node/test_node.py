@@ -114,10 +114,10 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
 ) -> None:
     node = make_node(NVML)
     assert [gpu.clocks_mhz for gpu in node.info().gpus] == [(), ()]
-    node.seat("replica-1", [0], (), FRESH)
+    node.assign("replica-1", [0], (), FRESH)
     node.apply([SetLimits("replica-1", 900, 8, "awake")], 1.0)
     ((report,),) = [r.replicas for r in node.report(0)]
-    assert (report.clock_mhz, report.batch_limit, report.obeys) == (0, 8, True)
+    assert (report.clock_mhz, report.batch_limit, report.controllable) == (0, 8, True)
     node.close()
 
 
@@ -161,10 +161,10 @@ def test_an_engine_that_runs_keeps_its_seat_when_its_replica_is_started_again(
     make_node: Callable[[NvmlSection], Any],
 ) -> None:
     node = make_node(NVML)
-    seat = node.seat("replica-1", [0], (), FRESH)
+    seat = node.assign("replica-1", [0], (), FRESH)
     engine = ControlBlock(Path(seat.control_block))
     serving = ReplicaStatus("http://there", False, 7, seat.block_id)
-    assert node.seat("replica-1", [0], (), serving) == seat
+    assert node.assign("replica-1", [0], (), serving) == seat
     node.apply([SetLimits("replica-1", None, 3, "awake")], 1.0)
     news = engine.read_limits(-1)
     assert news is not None
@@ -181,9 +181,9 @@ def test_a_replica_without_an_engine_on_its_block_is_seated_anew(
     make_node: Callable[[NvmlSection], Any], block_id: int
 ) -> None:
     node = make_node(NVML)
-    seat = node.seat("replica-1", [0], (), FRESH)
+    seat = node.assign("replica-1", [0], (), FRESH)
     engine = ControlBlock(Path(seat.control_block))  # as long as it is mapped, its id is taken
-    assert node.seat("replica-1", [0], (), replace(FRESH, block_id=block_id)) != seat
+    assert node.assign("replica-1", [0], (), replace(FRESH, block_id=block_id)) != seat
     engine.close()
     node.close()
 
@@ -203,12 +203,12 @@ def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
     section = ZeusdSection(socket=Path(str(zeusd.server_address)))
     node = make_node(NvmlSection(kind="nvml", zeusd=section))
     assert len(node.info().gpus[0].clocks_mhz) > 100
-    node.seat("replica-1", [1], (), FRESH)
+    node.assign("replica-1", [1], (), FRESH)
     node.apply([SetLimits("replica-1", 907, 8, "awake")], 1.0)
     emulator.tick(0.5)
     assert emulator.snapshot(1).clock_lock_mhz == (210, 900)
     ((report,),) = [r.replicas for r in node.report(0)]
-    assert (report.clock_mhz, report.obeys) == (900, True)
+    assert (report.clock_mhz, report.controllable) == (900, True)
     node.close()
     emulator.tick(0.5)
     assert emulator.snapshot(1).clock_lock_mhz is None
@@ -243,7 +243,7 @@ def slow_node(make_node: Callable[[NvmlSection], Any]) -> Iterator[tuple[Any, Sl
     node, slow = make_node(NVML), SlowLimits()
     node._limits, node._has_clocks = slow, True
     for index, name in enumerate(("replica-1", "replica-2")):
-        node.seat(name, [index], (), FRESH)
+        node.assign(name, [index], (), FRESH)
     yield node, slow
     node.close()
 

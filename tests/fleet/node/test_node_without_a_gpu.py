@@ -81,18 +81,18 @@ def test_replicas_on_the_other_gpus_go_on_and_nobody_counts_on_the_one_without(
     make_node: Callable[[], Any], emulator: Emulator, gpus_of_one: list[int]
 ) -> None:
     first = make_node()
-    first.seat("replica-1", gpus_of_one, (), FRESH)
-    first.seat("replica-2", [1], (), FRESH)
+    first.assign("replica-1", gpus_of_one, (), FRESH)
+    first.assign("replica-2", [1], (), FRESH)
     first.apply([SetLimits(f"replica-{i}", 900, 8, "awake") for i in (1, 2)], 1.0)
     read(first, emulator)
-    assert [report.obeys for report in reports(first).values()] == [True, True]
+    assert [report.controllable for report in reports(first).values()] == [True, True]
     emulator.set_alive(0, False)
     for life in range(2):  # it starts again and again
         node = make_node()
         node.apply([SetLimits(f"replica-{i}", 1200 + life, 8, "awake") for i in (1, 2)], 2.0 + life)
         read(node, emulator)
         found = reports(node)
-        assert [report.obeys for report in found.values()] == [False, True]
+        assert [report.controllable for report in found.values()] == [False, True]
         one = found["replica-1"]
         assert (one.draw_w, one.quality) == (None, Quality.ESTIMATED)
         assert found["replica-2"].draw_w is not None

@@ -297,18 +297,18 @@ def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Benc
         (13.0, 1500, frozenset(), False),
     ):
         bench.seat.look_at_clocks({"GPU-1": confirmed_mhz}, lost, now_s)
-        assert bench.report(100.0 + now_s).obeys == obeys
+        assert bench.report(100.0 + now_s).controllable == obeys
     assert bench.report(120.0).clock_mhz == 1500  # what holds, so that it is asked for anew
 
 
 def test_a_seat_knows_what_it_drew_at_rest(tmp_path: Path) -> None:
     bench = bench_in(tmp_path, "asleep")
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 102.0  # what the last step left
-    assert [bench.report(until_s).rest_w for until_s in (101.0, 104.0)] == [None, None]
-    assert bench.report(105.0).rest_w == 20.0
+    assert [bench.report(until_s).max_idle_w for until_s in (101.0, 104.0)] == [None, None]
+    assert bench.report(105.0).max_idle_w == 20.0
     bench.step(105.0, 105.5, decode(7))
     bench.meter.busy_from_s, bench.meter.busy_until_s = 105.0, 107.0
-    assert [bench.report(until_s).rest_w for until_s in (106.0, 107.0, 110.0)] == [20.0] * 3
+    assert [bench.report(until_s).max_idle_w for until_s in (106.0, 107.0, 110.0)] == [20.0] * 3
 
 
 def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
@@ -319,7 +319,7 @@ def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
     for until_s in range(101, 110):
         bench.report(float(until_s))
     bench.seat.enter("awake", 109.6)
-    assert bench.report(110.0).rest_w is None
+    assert bench.report(110.0).max_idle_w is None
     bench.step(110.4, 110.5, decode(7))
     bench.meter.busy_from_s, bench.meter.busy_until_s = 110.4, 110.5
     assert bench.report(111.0).requests_uj == {7: pytest.approx(6_000_000, abs=1)}

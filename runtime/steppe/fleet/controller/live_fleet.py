@@ -30,52 +30,52 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Nodes:
-    """The node actors, and how far their reports were seen."""
+    """The node actors, and the number of the last report read from each."""
 
     actors: dict[str, Any] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
 
-    def ask(self) -> dict[Any, str]:
-        """Ask every node for its reports; return the calls with the node of each."""
+    def request_reports(self) -> dict[Any, str]:
+        """Call every node for its new reports; return the calls with the node of each."""
         return {
             actor.report.remote(self.numbers.get(node, 0)): node
             for node, actor in self.actors.items()
         }
 
-    def take(self, call: Any, node: str) -> list[NodeReport]:
-        """Return the fresh reports of a call that has an answer; none if its node is gone."""
+    def read(self, call: Any, node: str) -> list[NodeReport]:
+        """Return the new reports of a finished call; none if it failed."""
         try:
             reports: list[NodeReport] = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("node %s does not answer: %s", node[:8], error_line(error))
             return []
-        seen = self.numbers.get(node, 0)
-        fresh = [report for report in reports if report.number > seen]
-        if fresh:
-            self.numbers[node] = fresh[-1].number
-        return fresh
+        last = self.numbers.get(node, 0)
+        new = [report for report in reports if report.number > last]
+        if new:
+            self.numbers[node] = new[-1].number
+        return new
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a fleet was read: the last window of each node, and the tokens up to there."""
+class ReadPosition:
+    """How far the nodes were read: the last report of each, and the output tokens up to there."""
 
     numbers: dict[str, int]
     output_tokens: int
 
 
 @dataclass(slots=True)
-class Seen:
-    """What one look at the fleet brought beside the observation.
+class FleetSnapshot:
+    """One observation and what it was made from.
 
     Attributes:
-        observation: All that was seen.
-        fenced: Names of the replicas that no plan counts on.
-        fenced_w: What they draw, as far as it must be reckoned with, W.
-        budget: Where its budget comes from.
-        draw_w: Draw of the fleet; the last one known of a replica that was not metered, W.
+        observation: All replicas and their surroundings.
+        fenced: Names of the replicas that plans leave out.
+        fenced_w: Draw to deduct for them, W.
+        budget: The power budget.
+        draw_w: Draw of the fleet, W; a replica without a reading counts with its last one.
         running: Requests in the engines.
-        reports: What the nodes said, by replica; where a tick got no answer the next gets two.
+        reports: The new reports by replica; two or more where a node answered late before.
     """
 
     observation: Observation
@@ -88,50 +88,153 @@ class Seen:
 
     @property
     def unfenced(self) -> Observation:
-        """What was seen without the fenced replicas; the budget is still that of all."""
-        counted_on = (r for r in self.observation.replicas if r.id not in self.fenced)
-        return replace(self.observation, replicas=tuple(counted_on))
+        """The observation without the fenced replicas; the budget is still that of all."""
+        replicas = (r for r in self.observation.replicas if r.id not in self.fenced)
+        return replace(self.observation, replicas=tuple(replicas))
+
+    @property
+    def all_reports(self) -> list[ReplicaReport]:
+        """The new reports of all replicas."""
+        return [report for reports in self.reports.values() for report in reports]
 
 
 class LiveFleet:
-    """Implements the control loop's `Fleet` over Ray actors; no call waits for long.
+    """Implements the control loop's `Fleet` over Ray actors; no call blocks for long.
 
-    A replica whose GPUs do not obey is fenced: it is frozen, no plan counts on it, and what it
-    draws is taken off the budget of the others, until it obeys again.
+    A replica whose GPUs are unreachable or exceed their clock limit is fenced: it is frozen, plans
+    leave it out, and its draw is deducted from the budget of the others, until it recovers.
 
     Attributes:
-        members: The replicas, by name.
+        handles: The replicas, by name.
         nodes: The nodes.
-        seen: The last look; None before the first.
-        last_step_mhz: SM clock at which replicas end the step in which they are put to sleep, MHz:
-            at the lowest clock, which None stands for, it would take several times as long.
+        snapshot: The latest observation; None before the first.
+        last_step_mhz: SM clock limit for the step in which a replica is put to sleep, MHz: at the
+            lowest clock, which None stands for, that step would take several times as long.
     """
 
-    def __init__(self, gateway: Any, budget: PowerBudget, patience_s: float) -> None:
+    def __init__(self, gateway: Any, budget: PowerBudget, timeout_s: float) -> None:
         """Begin without replicas.
 
         Args:
             gateway: Ray handle of the gateway's actor.
-            budget: Where the watts come from.
-            patience_s: Longest wait for the answers of one look, s.
+            budget: The power budget.
+            timeout_s: Longest wait for the actors in one observation, s.
         """
-        self.members: dict[str, ReplicaHandle] = {}
+        self.handles: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
-        self.seen: Seen | None = None
+        self.snapshot: FleetSnapshot | None = None
         self.last_step_mhz: int | None = None
-        self._gateway, self._budget, self._patience_s = gateway, budget, patience_s
+        self._gateway, self._budget, self._timeout_s = gateway, budget, timeout_s
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
-        self._looked_s = 0.0
+        self._observed_s = 0.0
         self._fenced: frozenset[str] = frozenset()
         self._lent_w: dict[str, float] = {}
+
+    def observe(self, now_s: float) -> Observation:
+        """Return what plans may use: replicas that are not fenced, and the budget left for them."""
+        reports = self._poll_actors(now_s)
+        for name, new in reports.items():
+            if name in self._lent_w:  # requests of a measurement are not those of clients
+                new[:] = [replace(report, output_tokens=0, running=0) for report in new]
+            if name in self.handles:
+                self.handles[name].add_reports(new)
+            self._output_tokens += sum(report.output_tokens for report in new)
+        for handle in self.handles.values():
+            if handle.name not in self._lent_w:
+                handle.update(now_s)
+        draw_w = sum(handle.draw_w for handle in self.handles.values())
+        self._budget.settle(now_s, sum(handle.assumed_w for handle in self.handles.values()))
+        budget = self._budget.at(now_s)
+        self._end_loans(budget.gpu_budget_w)
+        is_metered = self._update_fences(reports)
+        status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
+        load = self._offered_load(now_s)
+        observation = Observation(
+            now_s=now_s,
+            gpu_budget_w=budget.gpu_budget_w,
+            draw_w=draw_w if is_metered else None,
+            demand_tps=load.tps,
+            waiting=status.waiting,
+            replicas=tuple(
+                handle.observation(status.outstanding.get(handle.name, 0))
+                for handle in self.handles.values()
+            ),
+            deferrable=load.deferrable,
+            asleep_w=self._asleep_w() if is_metered else None,
+        )
+        self.snapshot = FleetSnapshot(
+            observation=observation,
+            fenced=self._fenced,
+            fenced_w=sum(
+                max(self.handles[name].assumed_w, self._lent_w.get(name, 0.0))
+                for name in self._fenced
+            ),
+            budget=budget,
+            draw_w=draw_w,
+            running=sum(h.report.running for h in self.handles.values() if h.report is not None),
+            reports=reports,
+        )
+        return self._plannable(self.snapshot)
+
+    def position(self) -> ReadPosition:
+        """Return how far the nodes were read."""
+        return ReadPosition(dict(self.nodes.numbers), self._output_tokens)
+
+    def rewind(self, position: ReadPosition) -> None:
+        """Have the next observation read the reports after `position` again; nodes keep them."""
+        self.nodes.numbers, self._output_tokens = dict(position.numbers), position.output_tokens
+
+    def apply(self, actions: list[Action]) -> None:
+        """Freeze fenced replicas, and carry out the actions in their order."""
+        assert self.snapshot is not None, "apply comes after observe"
+        fenced = [
+            Sleep(name)
+            for name in sorted(self._fenced - self._lent_w.keys())
+            if self.handles[name].state != ReplicaState.ASLEEP
+        ]
+        changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
+        skipped = {action.replica for action in actions} | self._lent_w.keys()
+        for handle in self.handles.values():
+            if handle.can_lower_clock and handle.name not in skipped:
+                limits = SetLimits(handle.name, None, 1, handle.state)
+                changes[handle.placement.node_id].append(limits)
+                handle.in_last_step = False
+        for action in [*fenced, *actions]:
+            handle = self.handles[action.replica]
+            changes[handle.placement.node_id].append(self._carry_out(action, handle))
+        for node, limits_of_node in changes.items():
+            self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
+
+    def route(self, retry_after_s: float | None) -> None:
+        """Send the gateway the replicas that serve.
+
+        Args:
+            retry_after_s: When a replica is expected to serve again, s; None while one does or
+                where that is not known.
+        """
+        routes = tuple(
+            Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA)
+            for handle in self.handles.values()
+            if handle.state == ReplicaState.AWAKE and handle.url and handle.name not in self._lent_w
+        )
+        self._gateway.set_routes.remote(routes, retry_after_s)
+
+    def await_gateway(self, timeout_s: float) -> None:
+        """Wait for the first status of the gateway: without it, there seem to be no requests."""
+        status = self._gateway.status.remote()
+        done, _ = ray.wait([status], timeout=timeout_s)
+        for call in done:
+            self._read_gateway(call)
+
+    # Loans to measurements
 
     def lend(self, replica: str, reserve_w: float) -> bool:
         """Lend a replica without requests to a measurement, or change the watts of a loan.
 
-        A lent replica gets no requests and no limits from plans, and the reserved watts are taken
-        off the budget of the others. The loan ends by itself as soon as requests wait, or the
-        budget no longer holds the reserved watts beside the draw of the others.
+        A lent replica gets no requests and no limits from plans, and the reserved watts are
+        deducted from the budget of the others. The loan ends by itself as soon as requests wait,
+        or the budget no longer covers the reserved watts and the draw of the others.
 
         Args:
             replica: Its name.
@@ -140,17 +243,17 @@ class LiveFleet:
         Returns:
             Whether it is lent.
         """
-        if self.seen is None or replica not in self.members:
+        if self.snapshot is None or replica not in self.handles:
             return False
         needs_w = reserve_w + self._others_draw_w(replica)
-        if needs_w > LENDING_SHARE * self.seen.budget.gpu_budget_w:
+        if needs_w > LENDING_SHARE * self.snapshot.budget.gpu_budget_w:
             return False
         if replica not in self._lent_w:
             if not self._is_spare(replica):
                 return False
-            member = self.members[replica]
-            if member.state == ReplicaState.ASLEEP:
-                member.thaw(self._looked_s)
+            handle = self.handles[replica]
+            if handle.state == ReplicaState.ASLEEP:
+                handle.thaw(self._observed_s)
         self._lent_w[replica] = reserve_w
         return True
 
@@ -159,200 +262,127 @@ class LiveFleet:
         return replica in self._lent_w
 
     def take_back(self, replica: str) -> None:
-        """End a loan; the next plan counts on the replica again."""
+        """End a loan; the next plan includes the replica again."""
         self._lent_w.pop(replica, None)
 
-    def observe(self, now_s: float) -> Observation:
-        """Look at nodes, gateway, replicas and budget."""
-        reports = self._ask(now_s)
-        for name, told in reports.items():
-            if name in self._lent_w:  # the requests of a measurement are no client's
-                told[:] = [replace(report, output_tokens=0, running=0) for report in told]
-            if name in self.members:
-                self.members[name].take(told)
-            self._output_tokens += sum(report.output_tokens for report in told)
-        for member in self.members.values():
-            if member.name not in self._lent_w:
-                member.settle(now_s)
-        draw_w = sum(member.draw_w for member in self.members.values())
-        self._budget.settle(now_s, sum(member.assumed_w for member in self.members.values()))
-        budget = self._budget.at(now_s)
-        self._end_loans(budget.gpu_budget_w)
-        is_metered = self._is_metered(reports)
-        status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
-        asked = self._asked(now_s)
-        observation = Observation(
-            now_s=now_s,
-            gpu_budget_w=budget.gpu_budget_w,
-            draw_w=draw_w if is_metered else None,
-            demand_tps=asked.tps,
-            waiting=status.waiting,
-            replicas=tuple(
-                m.seen(status.outstanding.get(m.name, 0)) for m in self.members.values()
-            ),
-            deferrable=asked.deferrable,
-            asleep_w=self._asleep_w() if is_metered else None,
-        )
-        running = sum(m.report.running for m in self.members.values() if m.report is not None)
-        fenced_w = sum(
-            max(self.members[name].assumed_w, self._lent_w.get(name, 0.0)) for name in self._fenced
-        )
-        self.seen = Seen(observation, self._fenced, fenced_w, budget, draw_w, running, reports)
-        return self._left(self.seen)
-
-    def mark(self) -> Mark:
-        """Return how far the nodes were read."""
-        return Mark(dict(self.nodes.numbers), self._output_tokens)
-
-    def go_back_to(self, mark: Mark) -> None:
-        """Have the next look take in again what nodes told since: they keep what is not seen."""
-        self.nodes.numbers, self._output_tokens = dict(mark.numbers), mark.output_tokens
-
-    def apply(self, actions: list[Action]) -> None:
-        """Freeze what is fenced, and carry out actions in their order."""
-        assert self.seen is not None, "apply comes after observe"
-        fenced = [
-            Sleep(name)
-            for name in sorted(self._fenced - self._lent_w.keys())
-            if self.members[name].state != ReplicaState.ASLEEP
-        ]
-        changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
-        told = {action.replica for action in actions} | self._lent_w.keys()
-        for member in [m for m in self.members.values() if m.may_rest and m.name not in told]:
-            changes[member.placement.node_id].append(SetLimits(member.name, None, 1, member.state))
-            member.ends_step = False
-        for action in [*fenced, *actions]:
-            member = self.members[action.replica]
-            changes[member.placement.node_id].append(self._carry_out(action, member))
-        for node, limits_of_node in changes.items():
-            self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
-
-    def route(self, retry_after_s: float | None) -> None:
-        """Tell the gateway which replicas serve."""
-        routes = tuple(
-            Route(member.name, member.url, member.batch_limit + QUEUE_PER_REPLICA)
-            for member in self.members.values()
-            if member.state == ReplicaState.AWAKE and member.url and member.name not in self._lent_w
-        )
-        self._gateway.set_routes.remote(routes, retry_after_s)
-
     def _others_draw_w(self, replica: str) -> float:
-        return sum(m.draw_w for m in self.members.values() if m.name != replica)
+        return sum(handle.draw_w for name, handle in self.handles.items() if name != replica)
 
     def _is_spare(self, replica: str) -> bool:
-        """Whether a replica has no requests, and the others suffice for what clients send."""
-        status, member = self._status, self.members[replica]
+        """Whether a replica has no requests, and the others suffice for those that clients send."""
+        status, handle = self._status, self.handles[replica]
         if status is None or status.waiting or status.outstanding.get(replica, 0):
             return False
-        is_up = member.state in (ReplicaState.AWAKE, ReplicaState.ASLEEP) and bool(member.url)
-        if not is_up or member.is_fenced or (member.report is not None and member.report.running):
+        is_up = handle.state in (ReplicaState.AWAKE, ReplicaState.ASLEEP) and bool(handle.url)
+        if not is_up or handle.is_fenced or (handle.report is not None and handle.report.running):
             return False
-        others = (m for m in self.members.values() if m.name != replica)
-        serves = any(m.state == ReplicaState.AWAKE for m in others)
+        others = (handle for name, handle in self.handles.items() if name != replica)
+        serves = any(handle.state == ReplicaState.AWAKE for handle in others)
         return serves or not any(status.outstanding.values())
 
     def _end_loans(self, budget_w: float) -> None:
-        """End the loans that the fleet needs back."""
+        """End the loans whose replicas the fleet needs."""
         status = self._status
         waiting = status is not None and status.waiting > 0
         for name in list(self._lent_w):
-            member = self.members.get(name)
-            draw_w = max(self._lent_w[name], member.assumed_w) if member is not None else 0.0
-            if member is None or waiting or draw_w + self._others_draw_w(name) > budget_w:
-                _log.info("%s: the fleet needs it back", name)
+            handle = self.handles.get(name)
+            draw_w = max(self._lent_w[name], handle.assumed_w) if handle is not None else 0.0
+            if handle is None or waiting or draw_w + self._others_draw_w(name) > budget_w:
+                _log.info("%s: the measurement ends, the fleet needs the replica", name)
                 del self._lent_w[name]
 
-    def hear_gateway(self, longest_s: float) -> None:
-        """Wait for the first word of the gateway: before it, nobody seems to ask for anything."""
-        status = self._gateway.status.remote()
-        done, _ = ray.wait([status], timeout=longest_s)
-        for call in done:
-            self._take_status(call)
+    # Observing
 
-    def _asked(self, now_s: float) -> OfferedLoad:
-        """Return what clients ask for; nothing before the gateway has told its totals."""
-        status = self._status
-        if status is None:
-            return OfferedLoad(0.0, NONE_DEFERRABLE)
-        totals = (status.arrived, status.answered, self._output_tokens)
-        deferrable = (status.deferrable_arrived, status.deferrable_waiting)
-        return self._demand.take(Traffic(now_s, *totals, *deferrable))
-
-    def _asleep_w(self) -> float | None:
-        """Return the mean draw of those that sleep, W: just after work a GPU is hot."""
-        obey = (m for name, m in self.members.items() if name not in self._fenced)
-        rests_w = [m.rests_w for m in obey if m.rests_w is not None]
-        return sum(rests_w) / len(rests_w) if rests_w else None
-
-    def _step_mhz(self, member: ReplicaHandle) -> int | None:
-        """Return the clock of who is put to sleep now, MHz; None: the lowest there is."""
-        if not member.ends_step or self.last_step_mhz is None:
-            return None
-        return min(member.clock_mhz, self.last_step_mhz) or None
-
-    def _is_metered(self, reports: Reports) -> bool:
-        """Tell whether the draw is known of the very replicas that the last plan was made for."""
-        before, now = (
-            self._fenced,
-            frozenset(
-                m.name for m in self.members.values() if m.is_fenced or m.name in self._lent_w
-            ),
-        )
-        self._fenced = now
-        told = {m.name for m in self.members.values() if m.report is not None} - now
-        known = {name for name, told in reports.items() if mean_draw_w(told) is not None}
-        return bool(reports) and before == now and told <= known
-
-    def _left(self, seen: Seen) -> Observation:
-        """Return what is left for plans beside the fenced replicas."""
-        left, metered_w = seen.unfenced, sum(self.members[name].draw_w for name in seen.fenced)
-        return replace(
-            left,
-            gpu_budget_w=max(0.0, left.gpu_budget_w - seen.fenced_w),
-            draw_w=None if left.draw_w is None else left.draw_w - metered_w,
-        )
-
-    def _carry_out(self, action: Action, member: ReplicaHandle) -> SetLimits:
-        now_s = self._looked_s
-        match action:
-            case Start(name):
-                member.start(now_s)
-                return SetLimits(name, None, 1, member.state)
-            case Sleep(name):
-                member.freeze(now_s)
-                return SetLimits(name, self._step_mhz(member), 1, member.state)
-            case Drain(name, clock_mhz, batch_limit):
-                if member.state == ReplicaState.ASLEEP:
-                    member.thaw(now_s)
-                member.move(ReplicaState.DRAINING, now_s)
-            case Wake(name, clock_mhz, batch_limit):
-                member.thaw(now_s)
-            case Retune(name, clock_mhz, batch_limit):
-                member.move(ReplicaState.AWAKE, now_s)
-        member.clock_mhz, member.batch_limit = clock_mhz, batch_limit
-        return SetLimits(name, clock_mhz, batch_limit, member.state)
-
-    def _ask(self, now_s: float) -> Reports:
-        """Ask nodes and gateway at once and take what comes back in time."""
-        self._looked_s = now_s
-        of_nodes = self.nodes.ask()
+    def _poll_actors(self, now_s: float) -> Reports:
+        """Call nodes and gateway at once and read what comes back in time."""
+        self._observed_s = now_s
+        of_nodes = self.nodes.request_reports()
         of_gateway = self._gateway.status.remote()
         calls = [*of_nodes, of_gateway]
-        done, late = ray.wait(calls, num_returns=len(calls), timeout=self._patience_s)
+        done, late = ray.wait(calls, num_returns=len(calls), timeout=self._timeout_s)
         if late:
-            _log.warning("%d of %d answers came too late", len(late), len(calls))
+            _log.warning("%d of %d actors answered too late", len(late), len(calls))
         reports: Reports = {}
         for call in done:
             if call is of_gateway:
-                self._take_status(call)
+                self._read_gateway(call)
                 continue
-            for window in self.nodes.take(call, of_nodes[call]):
+            for window in self.nodes.read(call, of_nodes[call]):
                 for report in window.replicas:
                     reports.setdefault(report.replica, []).append(report)
         return reports
 
-    def _take_status(self, call: Any) -> None:
+    def _read_gateway(self, call: Any) -> None:
         try:
             self._status = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("the gateway does not answer: %s", error_line(error))
+
+    def _offered_load(self, now_s: float) -> OfferedLoad:
+        """Return the demand of clients; none before the first status of the gateway."""
+        status = self._status
+        if status is None:
+            return OfferedLoad(0.0, NONE_DEFERRABLE)
+        traffic = Traffic(
+            now_s=now_s,
+            arrived=status.arrived,
+            answered=status.answered,
+            output_tokens=self._output_tokens,
+            deferrable_arrived=status.deferrable_arrived,
+            deferrable_waiting=status.deferrable_waiting,
+        )
+        return self._demand.take(traffic)
+
+    def _asleep_w(self) -> float | None:
+        """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""
+        unfenced = (handle for name, handle in self.handles.items() if name not in self._fenced)
+        asleep_w = [handle.asleep_w for handle in unfenced if handle.asleep_w is not None]
+        return sum(asleep_w) / len(asleep_w) if asleep_w else None
+
+    def _update_fences(self, reports: Reports) -> bool:
+        """Update the fences; return whether all replicas of the last plan have a draw reading."""
+        before = self._fenced
+        self._fenced = frozenset(
+            name for name, h in self.handles.items() if h.is_fenced or name in self._lent_w
+        )
+        planned = {name for name, h in self.handles.items() if h.report is not None} - self._fenced
+        metered = {name for name, new in reports.items() if mean_draw_w(new) is not None}
+        return bool(reports) and before == self._fenced and planned <= metered
+
+    def _plannable(self, snapshot: FleetSnapshot) -> Observation:
+        """Return the observation without the fenced replicas and their draw."""
+        unfenced = snapshot.unfenced
+        metered_w = sum(self.handles[name].draw_w for name in snapshot.fenced)
+        return replace(
+            unfenced,
+            gpu_budget_w=max(0.0, unfenced.gpu_budget_w - snapshot.fenced_w),
+            draw_w=None if unfenced.draw_w is None else unfenced.draw_w - metered_w,
+        )
+
+    # Acting
+
+    def _step_mhz(self, handle: ReplicaHandle) -> int | None:
+        """Return the clock limit of a replica that goes to sleep now, MHz; None: the lowest."""
+        if not handle.in_last_step or self.last_step_mhz is None:
+            return None
+        return min(handle.clock_mhz, self.last_step_mhz) or None
+
+    def _carry_out(self, action: Action, handle: ReplicaHandle) -> SetLimits:
+        now_s = self._observed_s
+        match action:
+            case Start(name):
+                handle.start(now_s)
+                return SetLimits(name, None, 1, handle.state)
+            case Sleep(name):
+                handle.freeze(now_s)
+                return SetLimits(name, self._step_mhz(handle), 1, handle.state)
+            case Drain(name, clock_mhz, batch_limit):
+                if handle.state == ReplicaState.ASLEEP:
+                    handle.thaw(now_s)
+                handle.enter(ReplicaState.DRAINING, now_s)
+            case Wake(name, clock_mhz, batch_limit):
+                handle.thaw(now_s)
+            case Retune(name, clock_mhz, batch_limit):
+                handle.enter(ReplicaState.AWAKE, now_s)
+        handle.clock_mhz, handle.batch_limit = clock_mhz, batch_limit
+        return SetLimits(name, clock_mhz, batch_limit, handle.state)

@@ -16,35 +16,51 @@ from steppe.fleet.messages import CHANGE_S, Placement, ReplicaReport, ReplicaSta
 RETRY_S = 1.0
 """Time between two attempts to start a replica, s."""
 STATUS_S = 10.0
-"""Longest time until a replica says how it is, s; it may share few cores with much else."""
+"""Longest time of a status call, s; the replica may share few cores with other processes."""
 LONGEST_START_S = 3600.0
 """Longest time of a start, s; its node may have to fetch the weights first."""
 
-REST_MARGIN = 1.3
-"""Most that a GPU draws at rest at its highest clock, over that at its lowest: 1.2 to 1.3 on the
-emulated L4, A100 and H100; an allowance, not a measured number."""
+IDLE_MARGIN = 1.3
+"""Most idle draw of a GPU at its highest clock, over that at its lowest: 1.2 to 1.3 on the emulated
+L4, A100 and H100; an allowance, not a measured number."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A call to an actor, and when its answer is due, s."""
+class _PendingCall:
+    """A call to an actor, and when its result is due, s."""
 
     call: Any
     due_s: float
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the call has a result; does not wait."""
+        done, _ = ray.wait([self.call], timeout=0)
+        return bool(done)
+
 
 @dataclass(slots=True)
 class ReplicaHandle:
-    """One replica; `settle` brings its state up to date without waiting.
+    """One replica; `update` brings its state up to date without waiting.
 
-    A replica that lives but does not answer, or cannot do as it is told, is ended: Ray starts its
-    actor again, and it counts as gone until then.
+    A replica that is alive but does not answer, or cannot carry out a call, is killed: Ray
+    restarts its actor, and it counts as gone until then.
 
     Attributes:
-        ends_step: Whether it was put to sleep in a step, and its clock is still that of the step.
-        rests_w: What it draws asleep, as last metered without any step, W; None before.
+        placement: Where it runs.
+        state: Where it is in its life.
+        since_s: When it came into that state, s.
+        url: Where its HTTP app listens; empty while it has no engine.
+        clock_mhz: SM clock limit that is set, MHz.
+        batch_limit: Batch limit that is set.
+        report: The latest report of its node; None before the first.
+        draw_w: The last draw that was metered, W.
+        peak_w: The largest draw that was metered, W.
+        is_finishing: Whether it drains and was waking when that began.
+        in_last_step: Whether it was put to sleep during a step, and has the clock limit of it.
+        asleep_w: Draw while asleep, as last metered in a window without a step, W; None before.
     """
 
     placement: Placement
@@ -55,13 +71,13 @@ class ReplicaHandle:
     batch_limit: int = 0
     report: ReplicaReport | None = None
     draw_w: float = 0.0
-    most_w: float = 0.0
+    peak_w: float = 0.0
     is_finishing: bool = False
-    ends_step: bool = False
-    rests_w: float | None = None
-    _changes: list[_Asked] = field(default_factory=list)
-    _starting: _Asked | None = None
-    _status: _Asked | None = None
+    in_last_step: bool = False
+    asleep_w: float | None = None
+    _changes: list[_PendingCall] = field(default_factory=list)
+    _starting: _PendingCall | None = None
+    _status: _PendingCall | None = None
     _is_overdue: bool = False
     _retry_s: float = 0.0
 
@@ -72,106 +88,107 @@ class ReplicaHandle:
 
     @property
     def is_fenced(self) -> bool:
-        """Whether no plan may count on it, because its GPUs do not obey."""
+        """Whether plans must leave it out, because its draw is not under control."""
         usable = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP)
-        return usable and self.report is not None and not self.report.obeys
+        return usable and self.report is not None and not self.report.controllable
 
     @property
     def assumed_w(self) -> float:
         """Draw to reckon with, W.
 
-        While its meter is silent that is the most it was ever seen to draw; once it is asleep,
-        the most it was seen to draw at rest and a margin, or else the last draw known.
+        Without a meter reading that is the largest draw ever metered; once the replica is asleep,
+        the largest idle draw and a margin, or else the last draw.
         """
         match self.report, self.state:
-            case ReplicaReport(draw_w=None, rest_w=float(rest_w)), ReplicaState.ASLEEP:
-                return REST_MARGIN * rest_w
+            case ReplicaReport(draw_w=None, max_idle_w=float(idle_w)), ReplicaState.ASLEEP:
+                return IDLE_MARGIN * idle_w
             case ReplicaReport(draw_w=None), state if state != ReplicaState.ASLEEP:
-                return self.most_w
+                return self.peak_w
             case _:
                 return self.draw_w
 
     @property
-    def may_rest(self) -> bool:
-        """Whether the step has ended in which it was put to sleep: its clock may fall."""
-        return self.ends_step and self.report is not None and not self.report.stepping
+    def can_lower_clock(self) -> bool:
+        """Whether the step has ended during which it was put to sleep."""
+        return self.in_last_step and self.report is not None and not self.report.stepping
 
     @property
     def is_waking(self) -> bool:
-        """Whether it was told to serve or to finish and has not come back yet."""
+        """Whether it was called to serve or to drain and the call has not returned yet."""
         called = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING)
         return called and bool(self._changes)
 
-    def take(self, reports: Sequence[ReplicaReport]) -> None:
-        """Take what its node says of one window or more; its draw stays the last one known.
+    def add_reports(self, reports: Sequence[ReplicaReport]) -> None:
+        """Add the reports of one window or more; without a reading the last draw stays.
 
-        A clock that nobody limits stays the one of its plan, or it would never seem to be followed.
+        Where clocks cannot be limited, the clock of the plan stays, or a plan would never seem to
+        be carried out.
         """
         self.report = last = reports[-1]
         self.batch_limit = last.batch_limit
         if self.placement.limits_clocks:
             self.clock_mhz = last.clock_mhz
-        self.most_w = max(self.most_w, *(report.draw_w or 0.0 for report in reports))
+        self.peak_w = max(self.peak_w, *(report.draw_w or 0.0 for report in reports))
         draw_w = mean_draw_w(reports)
         self.draw_w = self.draw_w if draw_w is None else draw_w
-        still = [report for report in reports if not (report.stepping or report.tokens)]
-        if self.state == ReplicaState.ASLEEP and still:
-            self.rests_w = mean_draw_w(still)
+        without_step = [report for report in reports if not (report.stepping or report.tokens)]
+        if self.state == ReplicaState.ASLEEP and without_step:
+            self.asleep_w = mean_draw_w(without_step)
 
-    def move(self, state: ReplicaState, now_s: float) -> None:
-        """Come to a state."""
+    def enter(self, state: ReplicaState, now_s: float) -> None:
+        """Change to a state."""
         if state != self.state:
             _log.info("%s: %s -> %s", self.name, self.state, state)
             self.is_finishing = self.is_waking and state == ReplicaState.DRAINING
-            self.ends_step, self.rests_w = False, None
+            self.in_last_step, self.asleep_w = False, None
             self.state, self.since_s = state, now_s
 
     def adopt(self, status: ReplicaStatus, now_s: float) -> None:
-        """Take over a replica that runs already."""
+        """Take the state from a replica that may be running already."""
         self.url = status.url
         if status.url:
-            self.move(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
-            self.ends_step = status.frozen  # nobody knows whether its clock has fallen
+            self.enter(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
+            self.in_last_step = status.frozen  # its clock limit may still be that of its last step
 
     def start(self, now_s: float) -> None:
-        """Ask for a start; a replica that cannot is asked again a little later."""
+        """Start its engine, at most once per `RETRY_S`."""
         if now_s < self._retry_s:
             return
         self._retry_s = now_s + RETRY_S
         place = self.placement
-        # An actor that Ray started again may have other GPUs than before.
+        # An actor that Ray has restarted may have other GPUs than before.
         gpus = place.actor.gpu_indices.remote()
         status = place.actor.status.remote()
-        seat = place.node.seat.remote(place.replica, gpus, place.cores, status)
-        self._starting = _Asked(place.actor.start.remote(seat), now_s + LONGEST_START_S)
-        self.move(ReplicaState.STARTING, now_s)
+        assignment = place.node.assign.remote(place.replica, gpus, place.cores, status)
+        self._starting = _PendingCall(place.actor.start.remote(assignment), now_s + LONGEST_START_S)
+        self.enter(ReplicaState.STARTING, now_s)
 
     def freeze(self, now_s: float) -> None:
-        """Park it."""
+        """Put it to sleep."""
         self._change(self.placement.actor.freeze, now_s)
-        self.move(ReplicaState.ASLEEP, now_s)
-        self.ends_step = self.report is not None and self.report.running > 0
+        self.enter(ReplicaState.ASLEEP, now_s)
+        self.in_last_step = self.report is not None and self.report.running > 0
 
     def thaw(self, now_s: float) -> None:
-        """Bring it back."""
+        """Wake it."""
         self._change(self.placement.actor.thaw, now_s)
-        self.move(ReplicaState.AWAKE, now_s)
+        self.enter(ReplicaState.AWAKE, now_s)
 
-    def settle(self, now_s: float) -> None:
-        """Look at what has come back, and ask again how it is."""
+    def update(self, now_s: float) -> None:
+        """Take the results of finished calls, and request its status again."""
         try:
             self._finish_start(now_s)
-            for change in [change for change in self._changes if _is_ready(change)]:
+            for change in [change for change in self._changes if change.is_done]:
                 self._changes.remove(change)
                 ray.get(change.call)
-            self._ask_status(now_s)
-            self._look_at_silence(now_s)
+            self._update_status(now_s)
+            self._check_deadlines(now_s)
             self.since_s = now_s if self.is_waking else self.since_s
         except ray.exceptions.RayError as error:
             self._lose(error, now_s)
 
-    def seen(self, outstanding: int) -> ReplicaObservation:
-        """Return what a policy sees."""
+    def observation(self, outstanding: int) -> ReplicaObservation:
+        """Return what a policy gets; `outstanding` are its requests at the gateway."""
         return ReplicaObservation(
             id=self.name,
             state=self.state,
@@ -185,50 +202,49 @@ class ReplicaHandle:
         )
 
     def _finish_start(self, now_s: float) -> None:
-        if self._starting is None or not _is_ready(self._starting):
+        if self._starting is None or not self._starting.is_done:
             return
         status: ReplicaStatus = ray.get(self._starting.call)
         self._starting = None
         self.adopt(status, now_s)
 
     def _change(self, method: Any, now_s: float) -> None:
-        self._changes.append(_Asked(method.remote(), now_s + CHANGE_S))
-        self._status = None  # an answer from before the change says nothing
+        self._changes.append(_PendingCall(method.remote(), now_s + CHANGE_S))
+        self._status = None  # a status from before the change is out of date
 
-    def _ask_status(self, now_s: float) -> None:
+    def _update_status(self, now_s: float) -> None:
         if self.state in (ReplicaState.STARTING, ReplicaState.GONE) or self._changes:
             return
         if self._status is not None:
-            if not _is_ready(self._status):
+            if not self._status.is_done:
                 return
             status: ReplicaStatus = ray.get(self._status.call)
             if not status.url:
-                raise ray.exceptions.ActorUnavailableError("its engine is not there", None)
+                raise ray.exceptions.ActorUnavailableError("it has no engine", None)
             if status.frozen != (self.state == ReplicaState.ASLEEP):
-                self._insist(status, now_s)
+                self._repeat_change(status, now_s)
                 return
-        self._status = _Asked(self.placement.actor.status.remote(), now_s + STATUS_S)
+        self._status = _PendingCall(self.placement.actor.status.remote(), now_s + STATUS_S)
 
-    def _insist(self, status: ReplicaStatus, now_s: float) -> None:
-        """Ask again for what it should have done."""
+    def _repeat_change(self, status: ReplicaStatus, now_s: float) -> None:
         found = "frozen" if status.frozen else "stepping"
         _log.warning("%s: asked to be %s, found %s", self.name, self.state, found)
         actor = self.placement.actor
         self._change(actor.thaw if status.frozen else actor.freeze, now_s)
 
-    def _look_at_silence(self, now_s: float) -> None:
-        """Refuse an answer that is overdue at two looks in a row.
+    def _check_deadlines(self, now_s: float) -> None:
+        """Raise if a result is overdue at two updates in a row.
 
-        At the first, the whole machine may just have come out of a pause, we with it.
+        At the first, the whole machine may just have been paused, and this process with it.
         """
         before = self._is_overdue
-        asked = [*self._changes, self._starting, self._status]
-        self._is_overdue = any(one is not None and one.due_s < now_s for one in asked)
+        pending = [*self._changes, self._starting, self._status]
+        self._is_overdue = any(call is not None and call.due_s < now_s for call in pending)
         if before and self._is_overdue:
             raise ray.exceptions.GetTimeoutError(f"it does not answer, {self.state}")
 
     def _lose(self, error: ray.exceptions.RayError, now_s: float) -> None:
-        """Count it as gone, and end it if it lives: nobody would tell its engine what to do."""
+        """Count it as gone, and kill it if it is alive, so that no engine runs uncontrolled."""
         _log.warning("%s is gone: %s", self.name, error_line(error))
         match error, self.state:
             case ray.exceptions.RayTaskError(), ReplicaState.STARTING:
@@ -238,10 +254,4 @@ class ReplicaHandle:
         self._changes, self._starting, self._status = [], None, None
         self._is_overdue = False
         self.url = ""
-        self.move(ReplicaState.GONE, now_s)
-
-
-def _is_ready(asked: _Asked) -> bool:
-    """Tell whether a call has an answer, without waiting."""
-    done, _ = ray.wait([asked.call], timeout=0)
-    return bool(done)
+        self.enter(ReplicaState.GONE, now_s)

@@ -126,7 +126,9 @@ class FleetDriver:
         self._frontier = self._settable(frontier)
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
-        self._controller = remote.options(**options).remote(self._config, self._gateway_name)
+        self._controller = remote.options(**options).remote(
+            self._config, self._served_name, self._gateway_name
+        )
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
         self._began_s, self._status = time.monotonic(), None

@@ -36,7 +36,7 @@ class ClockLimitMonitor:
     """
 
     confirmed_mhz: int | None = None
-    obeys: bool = True
+    keeps_limit: bool = True
     _doubted_s: float | None = None
     _missed_s: float | None = None
     _believed_s: float = -math.inf
@@ -64,11 +64,11 @@ class ClockLimitMonitor:
         while len(self._requests) > 1 and self._requests[1].since_s <= now_s - GRACE_S:
             del self._requests[0]
         keeps = self._keeps_limit(now_s)
-        if self.obeys and not keeps:
+        if self.keeps_limit and not keeps:
             self._distrust(now_s)
         elif keeps and confirmed_mhz is not None and now_s >= self._distrusted_until_s:
-            self._believed_s = self._believed_s if self.obeys else now_s
-            self.obeys = True
+            self._believed_s = self._believed_s if self.keeps_limit else now_s
+            self.keeps_limit = True
 
     def note_unreachable(self, now_s: float) -> None:
         """Note that there was nobody to ask; that is no reason to distrust the GPU afterwards."""
@@ -76,7 +76,7 @@ class ClockLimitMonitor:
         if self._missed_s is None:
             self._missed_s = now_s
         if self._requests and now_s - self._missed_s > GRACE_S:
-            self.obeys = False
+            self.keeps_limit = False
 
     def is_overdue(self, now_s: float) -> bool:
         """Tell whether the limit that is asked for had its time and does not hold."""
@@ -102,4 +102,4 @@ class ClockLimitMonitor:
         """Believe nothing for a while; twice as long when it was believed for no longer."""
         relapses = now_s - self._believed_s <= self._distrust_s
         self._distrust_s = min(2 * self._distrust_s, LONGEST_DISTRUST_S) if relapses else DISTRUST_S
-        self.obeys, self._distrusted_until_s = False, now_s + self._distrust_s
+        self.keeps_limit, self._distrusted_until_s = False, now_s + self._distrust_s

@@ -119,7 +119,7 @@ class Node:
         source = worst(best_quality(gpu.capabilities) for gpu in self._gpus.values())
         return NodeInfo(self._id, gpus, tuple(sorted(os.sched_getaffinity(0))), source)
 
-    def seat(
+    def assign(
         self,
         replica: str,
         gpu_indices: list[int],

@@ -57,7 +57,7 @@ class ReplicaMeter:
         self.clock_mhz = 0
         self.batch_limit = 0
         self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
-        self.obeys = True
+        self.controllable = True
         self.missing: tuple[int, ...] = ()
         self._lost: Set[str] = frozenset()
         if since_s is None:
@@ -101,10 +101,14 @@ class ReplicaMeter:
             self.clock_mhz = max(clock.confirmed_mhz or 0 for clock in self.clocks.values())
         self._lost = lost & self.gpus.keys()
         is_there = not self._lost and not self.missing
-        obeys = is_there and all(clock.obeys for clock in self.clocks.values())
-        if obeys != self.obeys:
-            _log.warning("%s: its GPUs %s", self.replica, "obey again" if obeys else "do not obey")
-        self.obeys = obeys
+        controllable = is_there and all(clock.keeps_limit for clock in self.clocks.values())
+        if controllable != self.controllable:
+            _log.warning(
+                "%s: its GPUs %s",
+                self.replica,
+                "are controllable again" if controllable else "are not",
+            )
+        self.controllable = controllable
 
     def reading(self) -> ReplicaTotals:
         """Return the running totals since the first call, up to the last reading of the meters."""
@@ -204,8 +208,8 @@ class ReplicaMeter:
             tokens=_tokens_of(batch.steps),
             idle_uj=shares.idle_uj,
             transition_uj=shares.transition_uj,
-            rest_w=self._idle.rest_w,
-            obeys=self.obeys,
+            max_idle_w=self._idle.max_idle_w,
+            controllable=self.controllable,
             stepping=stepping,
             wrong_inside=seen.wrong_inside,
         )
