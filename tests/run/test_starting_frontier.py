@@ -49,7 +49,7 @@ class FakeActors:
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         return CLOCKS_MHZ if self.can_limit_clocks else ()
 
-    def rest_w(self) -> float:
+    def measure_idle_w(self) -> float:
         return 15.0
 
 

@@ -202,7 +202,7 @@ def _assumed(fleet: FleetActors, config: RunConfig) -> Frontier:
             "measure one with `steppe bench sweep`"
         )
     limit_w = max(limits_w) * config.fleet.gpus_per_replica
-    idle_w = fleet.rest_w()
+    idle_w = fleet.measure_idle_w()
     points = _bounded_points(_offer(fleet, config), limit_w, ASSUMED_TPOT_SHARE * config.slo.tpot_s)
     return Frontier.of(points, min(idle_w, 0.9 * points[0].draw_w), idle_w, "modelled")
 
