@@ -1,0 +1,216 @@
+"""A sweep from options to results on disk, with its estimated duration and its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from steppe.config import RunConfig
+from steppe.errors import UsageError
+from steppe.measure.sweep.frontier import Offer
+from steppe.measure.sweep.grid import SweepGrid, left_to_do, powers_of_two, spread_clocks
+from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.result import PointResult
+from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
+from steppe.measure.sweep.sweep import run_sweep
+from steppe.run.check_inputs import check_inputs
+from steppe.run.host_meter import see_gpus
+from steppe.run.sweep_report import conclude
+from steppe.run.sweep_rigs import ServerOptions, SweepTarget, server_target
+
+DENSE_CLOCKS = 20
+DEFAULT_SLO_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class GridOptions:
+    """Which points to measure; None: as the config or the GPU has it.
+
+    Attributes:
+        clocks: Clock limits, MHz.
+        clock_count: Without them and without a config: how many clock limits to spread.
+        batch: Batch limits.
+        prompt: Mean prompt lengths, tokens.
+        output: Mean output lengths, tokens.
+        apart: Also measure prefill alone and decode alone.
+    """
+
+    clocks: tuple[int, ...] | None
+    clock_count: int
+    batch: tuple[int, ...] | None
+    prompt: tuple[int, ...] | None
+    output: tuple[int, ...] | None
+    apart: bool
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse, before a fleet starts, what its replicas cannot do.
+
+        Raises:
+            UsageError: They lack a clock or a batch limit, or the config cannot be served.
+        """
+        check_inputs(config)
+        _refuse_large(self.batch or (), config.engine.max_batch_limit)
+        gpus = see_gpus(config) if self.clocks else ()
+        for gpu in gpus[:1]:
+            _refuse_unknown(self.clocks or (), gpu.capabilities.sm_clocks_mhz)
+
+    def grid(self, target: SweepTarget, config: RunConfig | None) -> SweepGrid:
+        """Return the points to measure.
+
+        Raises:
+            UsageError: The replica lacks a clock or a batch limit.
+        """
+        section = config.frontier.sweep if config is not None else None
+        lowest_share = section.lowest_clock_share if section else 0.5
+        clocks = self.clocks
+        if clocks is None:
+            count = section.clocks if section else self.clock_count
+            clocks = spread_clocks(target.clocks_mhz, count, lowest_share)
+        _refuse_unknown(clocks, target.clocks_mhz)
+        batch = self.batch or (section.batch_limits if section else None)
+        batch = batch or powers_of_two(target.largest_batch)
+        _refuse_large(batch, target.largest_batch)
+        prompts = self.prompt or (section.prompt_tokens if section else 128,)
+        outputs = self.output or (section.output_tokens if section else 64,)
+        lengths = tuple((p, o) for p in prompts for o in outputs)
+        return SweepGrid(clocks, batch, lengths, self.apart, target.longest_tokens)
+
+
+def _refuse_large(batch: tuple[int, ...], largest: int) -> None:
+    if max(batch, default=0) > largest:
+        raise UsageError(f"--batch: asked for {max(batch)}, found a replica of at most {largest}")
+
+
+def _refuse_unknown(clocks: tuple[int, ...], known: tuple[int, ...]) -> None:
+    unknown = [clock for clock in clocks if clock not in known]
+    if unknown:
+        near = min(known, key=lambda clock: abs(clock - unknown[0])) if known else "no clock knob"
+        raise UsageError(f"--clock: asked for {unknown[0]} MHz, found {near} as the nearest")
+
+
+def sweep_server(
+    url: str, model: str | None, gpus: tuple[int, ...], seed: int, options: GridOptions
+) -> AbstractContextManager[SweepTarget]:
+    """Meter the GPUs here of a server that runs already.
+
+    Args:
+        url: Its address.
+        model: Model to ask for; its first if None.
+        gpus: Indices of its GPUs on this host; all if empty.
+        seed: Seed of lengths and prompts.
+        options: Points to measure.
+    """
+    longest = 2 * sum(max(lengths or (128,)) for lengths in (options.prompt, options.output))
+    server = ServerOptions(
+        url=url,
+        model=model,
+        gpus=gpus,
+        seed=seed,
+        largest_batch=max(options.batch or (1, 4, 16)),
+        longest_tokens=longest,
+    )
+    return server_target(server)
+
+
+def measure(
+    target: SweepTarget, grid: SweepGrid, plan: MeasurePlan, out: Path, console: Console
+) -> None:
+    """Measure the points that the results in a folder lack; results grow there meanwhile.
+
+    Raises:
+        UsageError: The folder holds results of something else.
+        SteppeError: A replica or a meter failed.
+    """
+    store = ResultsFile(out)
+    store.begin(RunHead(target.provenance, target.rest, asdict(plan)))
+    settings = grid.settings
+    left = left_to_do(settings, store.done)
+    if len(left) < len(settings):
+        console.print(f"{len(settings) - len(left)} of {len(settings)} points are measured already")
+    if not left:
+        return
+    console.print(duration_line(len(left), len(target.rigs), plan), highlight=False)
+    with _progress(console, len(left)) as advance:
+
+        def keep(point: PointResult) -> None:
+            store.add(point)
+            advance(point)
+
+        run_sweep(target.rigs, left, plan, keep)
+
+
+def report(
+    target: SweepTarget, grid: SweepGrid, out: Path, slo_s: float, console: Console
+) -> dict[str, Any]:
+    """Write what follows from the results in a folder, and return it as one document."""
+    return conclude(read_results(out), _offer(target, grid), slo_s, console)
+
+
+def duration_line(points: int, replicas: int, plan: MeasurePlan) -> str:
+    """Return the estimated duration of a sweep, in words."""
+    rounds = -(-points // replicas)
+    shortest, longest = rounds * plan.shortest_point_s, rounds * plan.longest_point_s
+    share = f" on {replicas} replicas" if replicas > 1 else ""
+    return f"{points} points{share}: about {in_words(shortest)} to {in_words(longest)}"
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration for people: seconds below two minutes, minutes below two hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Generator[Callable[[PointResult], None]]:
+    """Print each point as it is measured; on a terminal also show a bar."""
+    columns = (
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    begun_s = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring", total=total)
+        done = 0
+
+        def advance(point: PointResult) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, advance=1, description=point.setting.key)
+            left_s = (time.monotonic() - begun_s) / done * (total - done)
+            eta = "" if console.is_terminal else f" ({done}/{total}, {in_words(left_s)} left)"
+            console.print(_line(point) + eta, highlight=False)
+
+        yield advance
+
+
+def _line(point: PointResult) -> str:
+    estimates = point.estimates
+    flags = f" [red]{', '.join(point.flags)}[/red]" if point.flags else ""
+    if estimates is None:
+        return f"{point.setting.key}: no token{flags}"
+    joules = estimates.energy_per_output_token
+    return (
+        f"{point.setting.key}: {joules.value:.3g} J/token ({joules.low:.3g} to {joules.high:.3g}), "
+        f"{estimates.output_tps.value:.3g} tokens/s, {estimates.draw_w.value:.3g} W{flags}"
+    )
+
+
+def _offer(target: SweepTarget, grid: SweepGrid) -> Offer | None:
+    """Return the points to offer along fitted curves; None where steps are not counted."""
+    if not target.counts_steps:
+        return None
+    prompt, output = grid.lengths[0]
+    lowest, highest = min(grid.clocks_mhz, default=0), max(grid.clocks_mhz, default=0)
+    within = [clock for clock in target.clocks_mhz if lowest <= clock <= highest]
+    clocks = spread_clocks(within, DENSE_CLOCKS) if grid.clocks_mhz else ()
+    return Offer(clocks, max(grid.batch_limits), prompt / output)
