@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -72,3 +73,13 @@ SEED = click.IntRange(0, (1 << 63) - 1)
 EMULATED = click.Choice(("a100", "b200", "h100", "h200", "l4", "p40", "v100"))
 """The GPUs of the emulator."""
 NOT_NEGATIVE = click.IntRange(min=0)
+
+
+def log_format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--log-format` to a command that follows a live run."""
+    text = (
+        "How to show each tick: text (a live table on a terminal, a line elsewhere) or json (an "
+        "object a line on stdout, all else on stderr)."
+    )
+    choice = click.Choice(("text", "json"))
+    return click.option("--log-format", type=choice, default="text", help=text)(command)

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.made_run import MadeRun, make_run
 
 from steppe.power.battery import Charge
 from steppe.report.figures import run_figure
@@ -18,24 +17,20 @@ from steppe.report.summary import summarise
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def drawn(run: Any, path: Path) -> bytes:
+def drawn(run: MadeRun, path: Path) -> bytes:
     summary = summarise(run.ticks, run.requests, run.totals, run.slo)
     run_figure(run.ticks, summary, path)
     return path.read_bytes()
 
 
-def test_a_fleet_too_large_for_single_lines_is_drawn(
-    tmp_path: Path, run_maker: Callable[..., Any]
-) -> None:
-    image = drawn(run_maker(60, 12), tmp_path / "figure.png")
+def test_a_fleet_too_large_for_single_lines_is_drawn(tmp_path: Path) -> None:
+    image = drawn(make_run(60, 12), tmp_path / "figure.png")
     assert image.startswith(PNG)
     assert len(image) > 10_000
 
 
-def test_a_large_fleet_in_which_nobody_was_ever_awake_is_drawn(
-    tmp_path: Path, run_maker: Callable[..., Any]
-) -> None:
-    run = run_maker(60, 12)
+def test_a_large_fleet_that_is_always_asleep_is_drawn(tmp_path: Path) -> None:
+    run = make_run(60, 12)
     ticks = [
         replace(tick, replicas=tuple(replace(r, state="asleep") for r in tick.replicas))
         for tick in run.ticks
@@ -44,14 +39,14 @@ def test_a_large_fleet_in_which_nobody_was_ever_awake_is_drawn(
     assert image.startswith(PNG)
 
 
-def test_a_run_without_ticks_is_drawn(tmp_path: Path, made_run: Any) -> None:
+def test_a_run_without_ticks_is_drawn(tmp_path: Path, made_run: MadeRun) -> None:
     summary = summarise([], [], made_run.totals, made_run.slo)
     run_figure([], summary, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(PNG)
 
 
-def test_thinning_keeps_the_mean_and_the_worst_excess(run_maker: Callable[..., Any]) -> None:
-    ticks = run_maker(4 * MOST_POINTS, 2).ticks
+def test_thinning_keeps_the_mean_and_the_worst_excess() -> None:
+    ticks = make_run(4 * MOST_POINTS, 2).ticks
     series = series_of(ticks)
     worst_w = max(tick.draw_w - tick.budget_w for tick in ticks)
     assert series.ticks_per_point == 4
@@ -60,7 +55,7 @@ def test_thinning_keeps_the_mean_and_the_worst_excess(run_maker: Callable[..., A
     assert series.over_w.max() == pytest.approx(worst_w)
 
 
-def test_a_figure_shows_what_a_battery_gave_and_took(tmp_path: Path, made_run: Any) -> None:
+def test_a_figure_shows_what_a_battery_gave_and_took(tmp_path: Path, made_run: MadeRun) -> None:
     ticks = [
         replace(tick, battery=Charge(0.5, 20.0 if tick.t_s < 100 else -20.0))
         for tick in made_run.ticks
@@ -71,7 +66,7 @@ def test_a_figure_shows_what_a_battery_gave_and_took(tmp_path: Path, made_run: A
     assert drawn(replace(made_run, ticks=tuple(ticks)), tmp_path / "with.png") != without
 
 
-def test_a_figure_shades_where_the_supply_was_stale(tmp_path: Path, made_run: Any) -> None:
+def test_a_figure_shades_where_the_supply_was_stale(tmp_path: Path, made_run: MadeRun) -> None:
     ticks = tuple(replace(tick, stale=tick.t_s > 100) for tick in made_run.ticks)
     series = series_of(ticks)
     assert (series.stale[0], series.stale[-1]) == (0.0, 1.0)
@@ -79,13 +74,13 @@ def test_a_figure_shades_where_the_supply_was_stale(tmp_path: Path, made_run: An
     assert drawn(replace(made_run, ticks=ticks), tmp_path / "with.png") != without
 
 
-def test_a_replica_asleep_has_no_clock(made_run: Any) -> None:
+def test_a_replica_asleep_has_no_clock(made_run: MadeRun) -> None:
     series = series_of(made_run.ticks)
     asleep = [tick.replicas[1].state == "asleep" for tick in made_run.ticks]
     assert np.isnan(series.clocks_mhz["replica-1"]).tolist() == asleep
 
 
-def test_tokens_per_joule_of_a_steady_run_is_its_ratio(made_run: Any) -> None:
+def test_tokens_per_joule_of_a_steady_run_is_its_ratio(made_run: MadeRun) -> None:
     steady = [made_run.ticks[0]]
     series = series_of(steady)
     assert series.tokens_per_joule[0] == pytest.approx(steady[0].output_tokens / steady[0].energy_j)

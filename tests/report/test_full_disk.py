@@ -6,10 +6,10 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.fixtures.made_run import MadeRun
 
 from steppe.report.closing import summary_panel
 from steppe.report.record_folder import Recorder, read_run
@@ -26,8 +26,8 @@ def files_no_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_a_full_disk_does_not_take_is_left_out_and_counted(
-    tmp_path: Path, made_run: Any, caplog: pytest.LogCaptureFixture
+def test_lines_that_do_not_fit_a_full_disk_are_counted(
+    tmp_path: Path, made_run: MadeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
@@ -49,8 +49,8 @@ def test_what_a_full_disk_does_not_take_is_left_out_and_counted(
     ]
 
 
-def test_a_run_whose_disk_stays_full_still_says_what_it_achieved(
-    tmp_path: Path, made_run: Any, caplog: pytest.LogCaptureFixture
+def test_a_run_whose_disk_stays_full_still_has_a_summary(
+    tmp_path: Path, made_run: MadeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
@@ -62,7 +62,7 @@ def test_a_run_whose_disk_stays_full_still_says_what_it_achieved(
     assert any("summary.json: cannot be written" in line for line in caplog.messages)
 
 
-def test_a_run_that_lost_no_line_says_so(tmp_path: Path, made_run: Any) -> None:
+def test_a_run_that_lost_no_line_says_so(tmp_path: Path, made_run: MadeRun) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
         recorder.finish(made_run.totals, made_run.slo)
@@ -70,8 +70,8 @@ def test_a_run_that_lost_no_line_says_so(tmp_path: Path, made_run: Any) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 1234])
-def test_the_end_of_a_run_tells_how_much_of_its_record_is_lost(
-    tmp_path: Path, made_run: Any, lost: int
+def test_the_end_of_a_run_says_how_many_lines_are_lost(
+    tmp_path: Path, made_run: MadeRun, lost: int
 ) -> None:
     with Recorder(tmp_path) as recorder:
         summary = recorder.finish(made_run.totals, made_run.slo)

@@ -48,7 +48,7 @@ def test_an_unknown_share_is_a_gap() -> None:
     assert share(0.0341) == "3.4 %"
 
 
-def test_what_is_not_metered_is_called_so() -> None:
+def test_an_energy_source_that_is_not_metered_says_so() -> None:
     assert source_text("emulated") == "emulated (modelled, not measured)"
     assert source_text("estimated") == "estimated (not all of it metered)"
     assert source_text("counter") == "counter"

@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
+from tests.fixtures.made_run import MadeRun
 
 from steppe.errors import UsageError
 from steppe.power.battery import Charge
@@ -19,14 +20,14 @@ from steppe.report.summary import Summary
 
 
 class Read(RequestRecord):
-    """A request of which it can be told whether somebody holds it still."""
+    """A request that a weak set can count."""
 
 
 CHECK_RUN = Path(__file__).parents[3] / "shared" / "tools" / "check_run.py"
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory, made_run: Any) -> tuple[Path, Summary]:
+def recorded(tmp_path_factory: pytest.TempPathFactory, made_run: MadeRun) -> tuple[Path, Summary]:
     folder = tmp_path_factory.mktemp("runs") / "made"
     with Recorder(folder) as recorder:
         for tick in made_run.ticks:
@@ -36,7 +37,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, made_run: Any) -> tuple[P
         return folder, recorder.finish(made_run.totals, made_run.slo)
 
 
-def test_a_run_reads_back_as_it_was_written(recorded: tuple[Path, Summary], made_run: Any) -> None:
+def test_a_run_reads_back_as_it_was_written(
+    recorded: tuple[Path, Summary], made_run: MadeRun
+) -> None:
     folder, summary = recorded
     run = read_run(folder)
     assert run.ticks == made_run.ticks
@@ -47,13 +50,13 @@ def test_a_run_reads_back_as_it_was_written(recorded: tuple[Path, Summary], made
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    rest = "running budget_source shortages battery curtailed_w stale bound replicas"
+    rest = "running budget_source shortages battery curtailed_w stale bound one_awake_w replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps"
     assert list(line["replicas"][0]) == replica_keys.split()
 
 
-def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) -> None:
+def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRun) -> None:
     shortages = (ShortageTick("floor", 5.0, 60.0, None), ShortageTick("demand", 40.0, 0.0, 90.0))
     tick = replace(made_run.ticks[0], shortages=shortages)
     with Recorder(tmp_path) as recorder:
@@ -68,7 +71,7 @@ def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) 
     }
 
 
-def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) -> None:
+def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRun) -> None:
     tick = replace(made_run.ticks[0], battery=Charge(0.25, -40.0))
     with Recorder(tmp_path) as recorder:
         recorder.tick(tick)
@@ -78,7 +81,7 @@ def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: Any) -
 
 
 def test_a_record_from_before_shortages_and_batteries_has_none(
-    tmp_path: Path, made_run: Any
+    tmp_path: Path, made_run: MadeRun
 ) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
@@ -105,7 +108,7 @@ def test_the_record_check_accepts_the_folder(recorded: tuple[Path, Summary]) -> 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_every_line_is_on_disk_before_the_run_ends(tmp_path: Path, made_run: Any) -> None:
+def test_every_line_is_on_disk_before_the_run_ends(tmp_path: Path, made_run: MadeRun) -> None:
     with Recorder(tmp_path / "run") as recorder:
         recorder.tick(made_run.ticks[0])
         recorder.request(made_run.requests[0])
@@ -115,7 +118,7 @@ def test_every_line_is_on_disk_before_the_run_ends(tmp_path: Path, made_run: Any
     assert run.summary is None
 
 
-def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path, made_run: Any) -> None:
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path, made_run: MadeRun) -> None:
     with Recorder(tmp_path) as recorder:
         recorder.tick(made_run.ticks[0])
     with (tmp_path / "record.jsonl").open("ab") as file:
@@ -124,7 +127,7 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path, made_run: Any) 
 
 
 def test_requests_are_summed_up_one_by_one(
-    tmp_path: Path, made_run: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, made_run: MadeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: WeakSet[Read] = WeakSet()
     at_once = []

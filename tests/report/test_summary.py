@@ -3,12 +3,12 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tests.fixtures.made_run import MadeRun
 
 from steppe.report.closing import summary_panel
 from steppe.report.records import RequestRecord, RunTotals, ShortageTick, Slo
@@ -77,9 +77,9 @@ def test_every_request_and_token_is_counted_once(rows: list[tuple[str, int, int]
     assert summary["output_tokens_per_joule"] == pytest.approx(summary["output_tokens"] / 100)
 
 
-def test_the_joules_of_a_made_run_add_up(made_run: Any) -> None:
+def test_the_joules_of_a_made_run_add_up(made_run: MadeRun) -> None:
     summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
-    charged_j = sum(request.energy_j for request in made_run.requests)
+    charged_j = sum(request.energy_j or 0.0 for request in made_run.requests)
     parts_j = charged_j + summary["idle_energy_j"] + summary["transition_energy_j"]
     assert parts_j == pytest.approx(summary["energy_j"])
     assert summary["energy_j"] == pytest.approx(sum(tick.energy_j for tick in made_run.ticks))
@@ -87,7 +87,7 @@ def test_the_joules_of_a_made_run_add_up(made_run: Any) -> None:
 
 
 @given(st.lists(st.tuples(finishes, st.floats(0, 1e6) | st.none())))
-def test_what_broken_requests_cost_is_a_part_of_what_all_were_charged(
+def test_the_energy_of_requests_that_did_not_complete_is_part_of_what_all_were_charged(
     rows: list[tuple[str, float | None]],
 ) -> None:
     ended = [replace(request(finish, 1, 1), energy_j=energy_j) for finish, energy_j in rows]
@@ -99,25 +99,25 @@ def test_what_broken_requests_cost_is_a_part_of_what_all_were_charged(
     assert summary["wasted_energy_j"] + completed_j == pytest.approx(sum(charged_j.values()))
 
 
-def test_a_run_whose_requests_all_complete_wastes_nothing(made_run: Any) -> None:
+def test_a_run_whose_requests_all_complete_wastes_nothing(made_run: MadeRun) -> None:
     summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
     assert summary["wasted_energy_j"] == 0.0
 
 
-def test_every_agreed_key_is_there(made_run: Any) -> None:
+def test_every_agreed_key_is_there(made_run: MadeRun) -> None:
     summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
     assert set(summary) >= DESIGN_KEYS
     assert set(summary["latency"]) == {"ttft_s", "tpot_s", "e2e_s"}
     assert set(summary["latency"]["ttft_s"]) == {"p50", "p95", "p99"}
 
 
-def test_curtailed_watts_are_summed_over_their_windows(made_run: Any) -> None:
+def test_curtailed_watts_are_summed_over_their_windows(made_run: MadeRun) -> None:
     ticks = tuple(replace(tick, curtailed_w=5.0 * (tick.t_s > 200)) for tick in made_run.ticks)
     summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
     assert summary["curtailed_j"] == 200.0
 
 
-def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:
+def test_the_summary_has_the_time_on_the_fallback(made_run: MadeRun) -> None:
     ticks = tuple(replace(tick, stale=tick.t_s > 200) for tick in made_run.ticks)
     summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
     assert summary["stale_s"] == 40.0
@@ -126,7 +126,9 @@ def test_the_time_on_the_fallback_is_told(made_run: Any) -> None:
     assert "the supply was not known for 0:40: the fallback held" in said.getvalue()
 
 
-def test_what_the_budget_was_short_of_is_told_with_its_time_and_its_worst(made_run: Any) -> None:
+def test_the_summary_has_the_time_and_the_worst_of_each_shortage(
+    made_run: MadeRun,
+) -> None:
     here, worse = ShortageTick("floor", 90.0, 0.0, None), ShortageTick("floor", 110.0, 0.0, None)
     coming = ShortageTick("demand", 500.0, 30.0, None)
     ticks = tuple(
@@ -143,7 +145,7 @@ def test_what_the_budget_was_short_of_is_told_with_its_time_and_its_worst(made_r
     assert "short of the demand" not in said.getvalue()
 
 
-def test_the_longest_line_about_a_shortage_fits_the_panel(made_run: Any) -> None:
+def test_the_longest_line_about_a_shortage_fits_the_panel(made_run: MadeRun) -> None:
     summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
     assert summary["shortages"] == {}
     summary["shortages"] = {"demand": {"time_s": 359_999.0, "most_w": 9.99e6}}
@@ -154,9 +156,7 @@ def test_the_longest_line_about_a_shortage_fits_the_panel(made_run: Any) -> None
 
 
 @pytest.mark.parametrize("restarts", [0, 2])
-def test_it_is_told_that_a_gateway_died_with_what_it_had_in_hand(
-    made_run: Any, restarts: int
-) -> None:
+def test_the_end_of_a_run_says_how_often_the_gateway_died(made_run: MadeRun, restarts: int) -> None:
     whole = replace(made_run.totals, gateway_restarts=restarts)
     summary = summarise(made_run.ticks, made_run.requests, whole, made_run.slo)
     said = io.StringIO()
@@ -166,7 +166,7 @@ def test_it_is_told_that_a_gateway_died_with_what_it_had_in_hand(
     )
 
 
-def test_tokens_per_joule_and_joules_per_token_are_inverse(made_run: Any) -> None:
+def test_tokens_per_joule_and_joules_per_token_are_inverse(made_run: MadeRun) -> None:
     summary = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
     per_joule, per_token_j = summary["output_tokens_per_joule"], summary["energy_per_output_token"]
     assert per_joule is not None

@@ -29,6 +29,7 @@ def replica(
 
 AWAKE = replica(ReplicaState.AWAKE)
 AT_LOWEST = replica(ReplicaState.AWAKE, 600, 4)
+STARTING = replica(ReplicaState.STARTING)
 ASLEEP = replica(ReplicaState.ASLEEP, 210, 1)
 
 
@@ -91,6 +92,21 @@ def test_a_fleet_at_the_end_of_its_range_is_bound(
     replicas: tuple[ReplicaObservation, ...], draw_w: float, bound: str | None
 ) -> None:
     assert bound_of(observation(1.0, *replicas), draw_w, 100.0, POINTS) == bound
+
+
+@pytest.mark.parametrize(
+    ("replicas", "one_awake_w"),
+    [((ASLEEP, ASLEEP), 10.0 + 30.0), ((AWAKE, ASLEEP), None), ((ASLEEP, STARTING), None)],
+)
+def test_a_record_says_what_one_awake_replica_would_draw_while_all_are_asleep(
+    replicas: tuple[ReplicaObservation, ...], one_awake_w: float | None
+) -> None:
+    records = TickRecords()
+    records.begin(0.0, WIND)
+    did = window(*(ReplicaWindow(10.0, 0) for _ in replicas))
+    record = records.record(observation(1.0, *replicas), WIND, did, NO_SHORTAGE, POINTS)
+    assert record is not None
+    assert record.one_awake_w == one_awake_w
 
 
 def test_the_ceiling_is_the_highest_point_that_keeps_the_slo() -> None:

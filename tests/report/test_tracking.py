@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.made_run import MadeRun, make_run
 
 from steppe.report.records import TickRecord
 from steppe.report.tracking import (
@@ -203,7 +203,7 @@ def test_going_down_ahead_of_a_cut_is_not_held_against_the_step_before() -> None
     assert times_s.tolist() == pytest.approx([0.0, 0.1, 0.0])
 
 
-def test_settling_is_told_in_whole_windows() -> None:
+def test_settling_takes_whole_windows() -> None:
     at_once = [(b, b) for b in [100.0, 70.0] * 9]
     late = [(100.0, 100.0), (70.0, 90.0), (70.0, 80.0), (70.0, 72.0), (70.0, 70.0)]
     rows = enumerate([*at_once, *late], start=1)
@@ -228,7 +228,7 @@ def test_a_run_without_ticks_has_nothing_to_score() -> None:
     assert tracking["pjm_score"] is None
 
 
-def test_a_made_run_is_scored_within_its_noise(made_run: Any) -> None:
+def test_a_made_run_is_scored_within_its_noise(made_run: MadeRun) -> None:
     tracking = track(made_run.ticks, meter_delay_s=1.0)
     assert tracking["relative_mae"] == pytest.approx(0.03, abs=0.02)
     assert tracking["meter_delay_s"] == 1.0
@@ -236,10 +236,8 @@ def test_a_made_run_is_scored_within_its_noise(made_run: Any) -> None:
     assert tracking["pjm_score"] > 0.9
 
 
-def test_a_run_is_scored_like_the_sum_of_its_halves(
-    run_maker: Callable[..., Any],
-) -> None:
-    ticks = run_maker(600, 2).ticks
+def test_a_run_is_scored_like_the_sum_of_its_halves() -> None:
+    ticks = make_run(600, 2).ticks
     whole = track(ticks, 0.0)
     parts = [track(ticks[:300], 0.0), track(ticks[300:], 0.0)]
     joules = sum(part["over_budget_j"] or 0.0 for part in parts)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from steppe.report.record_folder import SUMMARY_FILE
 from steppe.report.records import TickRecord
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
@@ -61,6 +62,29 @@ def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> No
     run = LiveRun(driver, plan, Console(file=log))
     run.follow(START, finished=lambda: driver.ticks == 5)
     assert (driver.ticks, log.refused) == (5, 5)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_log_has_one_line_a_tick_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    monkeypatch.setattr(live, "POLL_S", 0.0)
+    driver: Any = Driver()
+    log = io.StringIO()
+    plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None, log_format)
+    LiveRun(driver, plan, Console(file=log, width=40)).follow(
+        START, finished=lambda: driver.ticks == 3
+    )
+    lines = (log.getvalue() + capsys.readouterr().out).splitlines()
+    if log_format == "json":
+        found = [json.loads(line) for line in lines]
+        assert [(tick["t_s"], tick["energy_source"]) for tick in found] == [
+            (20.0, "emulated"),
+            (40.0, "emulated"),
+            (60.0, "emulated"),
+        ]
+    else:
+        assert [line.split("  ")[0] for line in lines[1:]] == ["0:20", "0:40", "1:00"]
 
 
 CTRL_C = signal.SIGINT

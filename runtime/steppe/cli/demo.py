@@ -17,9 +17,9 @@ from steppe.frontier.cache import frontier_cache
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS
-from steppe.options import FiniteRange
+from steppe.options import FiniteRange, log_format_option
 from steppe.report.closing import summary_panel
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
@@ -39,21 +39,25 @@ GRACE_S = 45.0
     type=FiniteRange(min=30),
     help="Seconds; one day of the trace at the config's speedup by default.",
 )
-def demo_command(config: Path | None, record: Path | None, duration: float | None) -> None:
+@log_format_option
+def demo_command(
+    config: Path | None, record: Path | None, duration: float | None, log_format: LogFormat
+) -> None:
     """Serve a small real model on one day of wind and sun, compressed; ends with a figure."""
-    console = Console()
+    console = Console(stderr=log_format == "json")
     settings = load_config(config or shipped_config("demo.yaml"))
     folder = record or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     NewFolder().refuse(folder)
     day_s = duration or DAY_S / settings.power.speedup
     with running_fleet(settings, console) as driver:
         start = starting_frontier(driver.actors, settings, frontier_cache(), warn_on_stderr)
-        run = LiveRun(driver, RunPlan(settings, folder, day_s + GRACE_S), console)
+        run = LiveRun(driver, RunPlan(settings, folder, day_s + GRACE_S, log_format), console)
         rate_rps = _rate(settings, start.frontier, len(driver.actors.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
             f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; "
-            f"{start.explanation}"
+            f"{start.explanation}",
+            soft_wrap=True,
         )
         with _load(settings, driver.url, rate_rps, day_s) as client:
             begun_s = time.monotonic()

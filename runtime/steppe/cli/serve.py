@@ -13,13 +13,13 @@ from rich.console import Console
 
 from steppe.config import load_config
 from steppe.frontier.cache import frontier_cache
-from steppe.options import ABOVE_ZERO, GivenPath
+from steppe.options import ABOVE_ZERO, GivenPath, log_format_option
 from steppe.power.budget import budget_from_config
 from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.record_folder import summary_text
 from steppe.run.check_supply import warn_of_early_end
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.out_folders import NewFolder
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
@@ -35,18 +35,21 @@ from steppe.run.warnings import warn_on_stderr
     type=ABOVE_ZERO,
     help="Seconds to serve; until Ctrl-C by default.",
 )
+@log_format_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
-def serve_command(config: Path, record: Path | None, duration: float | None, as_json: bool) -> None:
+def serve_command(
+    config: Path, record: Path | None, duration: float | None, log_format: LogFormat, as_json: bool
+) -> None:
     """Serve the model of CONFIG and keep its draw on the power budget."""
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json or log_format == "json")
     settings = load_config(config)
     budget = budget_from_config(settings.power, settings.site)
     warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
             start = starting_frontier(driver.actors, settings, frontier_cache(), warn_on_stderr)
-            run = LiveRun(driver, RunPlan(settings, folder, duration), console)
-            console.print(f"serving on {driver.url}; {start.explanation}")
+            run = LiveRun(driver, RunPlan(settings, folder, duration, log_format), console)
+            console.print(f"serving on {driver.url}; {start.explanation}", soft_wrap=True)
             run.follow(start)
             summary = run.close()
         if as_json and summary is not None:

@@ -1,10 +1,11 @@
-"""A run as it goes, in a terminal: power, replicas, tokens."""
+"""A run as it goes: a view for a terminal, one line a tick for a log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
+import orjson
 from rich import box
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -91,31 +92,52 @@ def live_view(
     if latest is None:
         return Constrain(Group(head, Text("waiting for the first tick", style="dim")), WIDEST)
     parts = (head, _power(latest, history), _replicas(latest), _output(latest, history, so_far))
-    return Constrain(Group(*parts, *_shortage(latest)), WIDEST)
+    return Constrain(Group(*parts, *_power_line(latest)), WIDEST)
 
 
 def plain_head(so_far: RunSoFar) -> str:
-    """Return the line to print once before any `plain_line`: what the joules rest on."""
+    """Return the line to print once before any `plain_line`: where the joules come from."""
     length = "until stopped" if so_far.duration_s is None else f"for {span(so_far.duration_s)}"
     source = source_text(so_far.energy_source)
     return f"running {length}; energy {source}, boundary {so_far.boundary}"
 
 
 def plain_line(record: TickRecord) -> str:
-    """Return one tick as one line, for output that is not a terminal."""
+    """Return one tick as one line of a log."""
+    supply = f"{quantity(record.supply_w, 'W')}{' (stale)' if record.stale else ''}"
+    parts = [
+        span(record.t_s),
+        f"supply {supply}",
+        f"budget {quantity(record.budget_w, 'W')}",
+        f"draw {quantity(record.draw_w, 'W')}",
+        f"{record.output_tps:.0f} tokens/s",
+        _per_joule(record.output_tokens, record.energy_j),
+        f"awake {len(record.awake)}/{len(record.replicas)}",
+        f"running {record.running}",
+        f"waiting {record.waiting}",
+    ]
+    if record.battery is not None:
+        parts.insert(2, battery_text(record.battery))
+    power = power_text(record)
+    return "  ".join(parts if power is None else [*parts, power])
+
+
+def json_line(record: TickRecord, energy_source: str) -> str:
+    """Return one tick as one JSON object: the line of `record.jsonl` and the energy source."""
+    tick = asdict(record) | {"energy_source": energy_source}
+    return orjson.dumps(tick, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def power_text(record: TickRecord) -> str | None:
+    """Return what the budget is not enough for, now or in the forecast; None if it is enough."""
+    if record.one_awake_w is not None:
+        margin = " and the safety margin" if record.budget_w >= record.one_awake_w else ""
+        return (
+            f"all replicas asleep: {quantity(record.budget_w, 'W')} available, one awake needs "
+            f"{quantity(record.one_awake_w, 'W')}{margin}"
+        )
     shortage = first_shortage(record.shortages)
-    return (
-        f"{span(record.t_s)}"
-        f"  supply {quantity(record.supply_w, 'W')}{' (stale)' if record.stale else ''}"
-        f"{'' if record.battery is None else f'  {battery_text(record.battery)}'}"
-        f"  budget {quantity(record.budget_w, 'W')}"
-        f"  draw {quantity(record.draw_w, 'W')}"
-        f"  {record.output_tps:.0f} tokens/s"
-        f"  {_per_joule(record.output_tokens, record.energy_j)}"
-        f"  awake {len(record.awake)}/{len(record.replicas)}"
-        f"  running {record.running}  waiting {record.waiting}"
-        f"{'' if shortage is None else f'  {shortage_text(shortage)}'}"
-    )
+    return None if shortage is None else shortage_text(shortage)
 
 
 def plain_end(so_far: RunSoFar) -> str:
@@ -129,7 +151,7 @@ def plain_end(so_far: RunSoFar) -> str:
 
 
 def battery_text(battery: Charge) -> str:
-    """Return how a battery stands, such as `battery 53 % gives 1.20 kW`."""
+    """Return the state of a battery, such as `battery 53 % gives 1.20 kW`."""
     does = "rests"
     if battery.power_w:
         verb = "gives" if battery.power_w > 0 else "takes"
@@ -254,12 +276,13 @@ def _output(latest: TickRecord, history: Sequence[TickRecord], so_far: RunSoFar)
     return _panel(grid, "output", Text(spent, style="dim"))
 
 
-def _shortage(latest: TickRecord) -> tuple[Text, ...]:
-    """Return the line about what the budget is not enough for; none when it is enough."""
-    shortage = first_shortage(latest.shortages)
-    if shortage is None:
+def _power_line(latest: TickRecord) -> tuple[Text, ...]:
+    """Return the line about what the budget is not enough for; none if it is enough."""
+    text = power_text(latest)
+    if text is None:
         return ()
-    return (Text(f" {shortage_text(shortage)}", style="red" if shortage.is_here else "yellow"),)
+    is_here = latest.one_awake_w is not None or any(s.is_here for s in latest.shortages)
+    return (Text(f" {text}", style="red" if is_here else "yellow"),)
 
 
 def _panel(content: RenderableType, title: str, subtitle: Text) -> Panel:

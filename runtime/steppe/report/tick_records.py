@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints
+from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaState
 from steppe.power.budget import Budget
 from steppe.report.records import Bound, ReplicaTick, TickRecord
@@ -116,6 +116,7 @@ class TickRecords:
             curtailed_w=budget.curtailed_w,
             stale=governing.stale,
             bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
+            one_awake_w=_one_awake_w(observation, points),
             replicas=replicas,
         )
 
@@ -150,3 +151,10 @@ def bound_of(
     lowest_mhz = points.frontier.floor.clock_mhz
     is_lowest = len(awake) == 1 and awake[0].clock_mhz <= lowest_mhz
     return "floor" if is_lowest and draw_w > budget_w else None
+
+
+def _one_awake_w(observation: Observation, points: ShortagePoints) -> float | None:
+    """Return the draw with one replica awake, W, if every replica is asleep."""
+    if observation.count(ReplicaState.ASLEEP) < len(observation.replicas):
+        return None
+    return power_needs(observation, points).serving_w

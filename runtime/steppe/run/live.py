@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -26,7 +28,7 @@ from steppe.frontier.cache import frontier_cache
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.models.store import get_model
-from steppe.report.live import RunSoFar, live_view, plain_head, plain_line
+from steppe.report.live import RunSoFar, json_line, live_view, plain_head, plain_line
 from steppe.report.record_folder import FRONTIER_FILE, Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
@@ -44,8 +46,11 @@ from steppe.run.starting_frontier import (
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-PLAIN_EVERY_S = 10.0
 HISTORY_TICKS = 240
+
+LogFormat = Literal["text", "json"]
+ShowTicks = Callable[[Sequence[TickRecord]], None]
+"""Shows the ticks since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,14 @@ class RunPlan:
         config: What to run.
         record: Folder to write down the run in; None: nowhere.
         duration_s: How long, s; None: until it is stopped.
+        log_format: `text`: a live table on a terminal, elsewhere a line a tick; `json`: a JSON
+            object a tick on stdout.
     """
 
     config: RunConfig
     record: Path | None
     duration_s: float | None
+    log_format: LogFormat = "text"
 
 
 @contextmanager
@@ -121,7 +129,6 @@ class LiveRun:
         self.so_far = RunSoFar(plan.duration_s, driver.actors.energy_source, "gpu")
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
-        self._plain_s = 0.0
         self._refiner: FrontierRefiner | None = None
         self.frontier_source = FrontierSource.FILE
         self.frontier_measured_at_s: float | None = None
@@ -189,13 +196,14 @@ class LiveRun:
         )
         return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
 
-    def _follow(self, show: Callable[[], None], finished: Callable[[], bool]) -> None:
+    def _follow(self, show: ShowTicks, finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
-            self._write_down(self._driver.poll())
+            update = self._driver.poll()
+            self._write_down(update)
             self._use_refined()
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
-                show()
+                show(update.ticks)
             elapsed_s = time.monotonic() - begun_s
             if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
                 return
@@ -238,26 +246,42 @@ class LiveRun:
                 self._recorder.request(request)
 
     @contextmanager
-    def _view(self) -> Generator[Callable[[], None]]:
-        """Show a live table on a terminal, a line now and then elsewhere."""
-        if not self._console.is_terminal:
-            self._console.print(plain_head(self.so_far))
-            yield self._show_plain
-            return
+    def _view(self) -> Generator[ShowTicks]:
+        """Show a live table on a terminal; elsewhere, or as JSON, one line a tick."""
+        match self._plan.log_format, self._console.is_terminal:
+            case "json", _:
+                yield self._print_json
+            case _, False:
+                self._print(plain_head(self.so_far))
+                yield self._print_plain
+            case _:
+                with self._live_table() as show:
+                    yield show
+
+    @contextmanager
+    def _live_table(self) -> Generator[ShowTicks]:
         live = Live(console=self._console, auto_refresh=False)
         live.start()
         try:
-            yield lambda: live.update(
+            yield lambda _: live.update(
                 live_view(self._latest, self._history, self.so_far), refresh=True
             )
         finally:
             with suppress(OSError):  # the terminal may have closed
                 live.stop()
 
-    def _show_plain(self) -> None:
-        if self._latest is not None and self._latest.t_s - self._plain_s >= PLAIN_EVERY_S:
-            self._plain_s = self._latest.t_s
-            self._console.print(plain_line(self._latest))
+    def _print_plain(self, ticks: Sequence[TickRecord]) -> None:
+        for tick in ticks:
+            self._print(plain_line(tick))
+
+    def _print_json(self, ticks: Sequence[TickRecord]) -> None:
+        for tick in ticks:
+            sys.stdout.write(f"{json_line(tick, self.so_far.energy_source)}\n")
+        sys.stdout.flush()
+
+    def _print(self, line: str) -> None:
+        """Print a line as it is: a log has no width to wrap to."""
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     @property
     def _latest(self) -> TickRecord | None:
