@@ -131,7 +131,10 @@ def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
     config.write_text(f"{text}{kind}fleet: {fleet}\n")
     monkeypatch.setattr("steppe.run.live.FleetDriver", None)
     result = CliRunner().invoke(main, ["serve", str(config)])
-    assert (result.exit_code, result.stderr) == (2, f"steppe: fleet.replicas: {said}\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"steppe: fleet.replicas: {said} on 2 emulated GPUs (device.count)\n",
+    )
 
 
 def test_the_demo_has_a_config_that_is_valid() -> None:

@@ -22,7 +22,7 @@ CONFIG = """
 model: {name: none}
 engine: {kind: synthetic, max_batch_limit: 16}
 fleet: {replicas: 3}
-device: {kind: emulated, profile: l4}
+device: {kind: emulated, profile: l4, count: 3}
 power: {supply: [{kind: constant, watts: 90}]}
 frontier: {sweep: {prompt_tokens: 144, output_tokens: 26}}
 load:
@@ -120,7 +120,7 @@ def test_a_duration_that_is_no_time_is_refused(tmp_path: Path, duration: str) ->
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"fleet": {"replicas": "all", "gpus_per_replica": 2}}, "asked for 2 GPUs a replica"),
+        ({"fleet": {"replicas": "all", "gpus_per_replica": 4}}, "asked for 4 GPUs a replica"),
         ({"frontier": {"file": "points.yaml"}}, "found engine.max_batch_limit: 16"),
         (
             {"frontier": {"sweep": {"prompt_tokens": 900, "output_tokens": 200}}},

@@ -31,6 +31,8 @@ _ASKED = {
     "tuple_type": "a list",
 }
 """What was asked for where an error of pydantic's has this type."""
+_SYNONYMS = {"path": "file", "file": "path", "type": "kind", "count": "replicas", "name": "gpu"}
+"""Keys that stand for another one in other sections or tools."""
 _TAG = "kind"
 """The key that says which section of several stands in a place."""
 _LONGEST = 60
@@ -135,7 +137,10 @@ def unknown_key(keys: Sequence[int | str], key: str, known: Iterable[str]) -> st
         key: The key.
         known: Those that may stand there.
     """
-    near = "".join(f", did you mean {each}?" for each in get_close_matches(key, known, 1))
+    known = tuple(known)
+    close = get_close_matches(key, known, 1)
+    close = close or [word for word in (_SYNONYMS.get(key),) if word in known]
+    near = "".join(f", did you mean {each}?" for each in close)
     return f"{_dotted([*keys, key])}: unknown key{near}"
 
 

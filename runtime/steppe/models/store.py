@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +21,8 @@ Progress = Callable[[str], None]
 
 HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
 """What vLLM needs of a repository: not the same weights again in another format."""
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,34 @@ def get_model(name: str, *, progress: Progress) -> Path:
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder.resolve()
-    if folder.is_dir():
+    _refuse_folder(name)
+    return _from_hub(name, progress)
+
+
+def refuse_unknown_model(name: str) -> None:
+    """Refuse a name that `get_model` cannot find, as far as that is known without a network.
+
+    Raises:
+        ModelError: It is no known name, no model folder and no Hugging Face id.
+    """
+    if name in known_models() or (Path(name).expanduser() / "config.json").is_file():
+        return
+    _refuse_folder(name)
+    if not _HUB_ID.fullmatch(name):
+        known = ", ".join(known_models())
+        near = "".join(f"; did you mean {n}?" for n in get_close_matches(name, known_models(), 1))
+        raise ModelError(
+            f"asked for {name!r}, found no known name [{known}], no folder and no Hugging Face id "
+            f"(ORGANISATION/MODEL){near}"
+        )
+
+
+def _refuse_folder(name: str) -> None:
+    """Refuse a folder without a model, and a path without a folder."""
+    if Path(name).expanduser().is_dir():
         raise ModelError(f"{name}: asked for a model folder, found no config.json in it")
     if name.startswith(("/", "./", "../", "~")):
         raise ModelError(f"{name}: asked for a model folder, found no such folder")
-    return _from_hub(name, progress)
 
 
 def make_once(known: KnownModel, store: Path, progress: Progress) -> Path:

@@ -1,18 +1,16 @@
-"""What can be known of a run before anything of it is started."""
+"""Check a run configuration before anything starts, for `serve` and `config validate`."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
-from steppe.config import (
-    EmulatedSection,
-    ModelledSection,
-    RunConfig,
-)
+from steppe.config import EmulatedSection, ModelledSection, RunConfig
 from steppe.engine.vllm_engine import is_cpu_build
-from steppe.errors import ConfigError
+from steppe.errors import ConfigError, ModelError
 from steppe.gateway.server import refuse_port_in_use
 from steppe.load.traces import read_trace
+from steppe.models.store import refuse_unknown_model
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.simulated_fleet import check_sweep, simulated_fleet
@@ -20,10 +18,11 @@ from steppe.run.simulated_load import with_lengths_of_load
 
 
 def check_inputs(config: RunConfig) -> None:
-    """Look at what a live run needs.
+    """Check what a live run needs: the configuration, and this machine.
 
     Raises:
-        ConfigError: The frontier file cannot be read, or the GPUs are only modelled or too few.
+        ConfigError: See `check_config`; or the GPUs are only modelled.
+        ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
         InstallError: There is no usable vLLM.
         UsageError: The gateway's port is in use.
@@ -32,38 +31,69 @@ def check_inputs(config: RunConfig) -> None:
         is_cpu_build()
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
-    if isinstance(config.device, EmulatedSection) and config.ray.address == "local":
-        _refuse_too_few(config, config.device.count)
     check_config(config)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
 def check_config(config: RunConfig) -> PowerBudget:
-    """Read every file that a run of the configuration will need; return its budget.
+    """Check a configuration and every file that it names, and return its budget.
 
     Raises:
-        ConfigError: The frontier file cannot be read or is of another model or GPU, the engines
-            cannot take its sweep, or the fleet of modelled GPUs cannot be simulated.
-        ModelError: A model on a modelled GPU is not known.
+        ConfigError: There are more replicas than the GPUs hold, the frontier file cannot be read
+            or is of another model or GPU, the engines cannot take its sweep, or the fleet of
+            modelled GPUs cannot be simulated.
+        ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
     """
+    _check_gpu_count(config)
     budget = budget_from_config(config.power, config.site)
     if config.frontier.file is not None:
+        _check_frontier_file(config.frontier.file)
         configured_frontier(config)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
         simulated_fleet(with_lengths_of_load(config))
-    else:
-        check_sweep(config)
+        return budget
+    check_sweep(config)
+    if config.engine.kind != "synthetic":
+        _check_model(config.model.name)
     return budget
 
 
-def _refuse_too_few(config: RunConfig, gpus: int) -> None:
-    """Refuse more replicas than some GPUs have room for."""
-    wanted, each = config.fleet.replicas, config.fleet.gpus_per_replica
-    room = gpus // each
-    if not room or (wanted != "all" and wanted > room):
+def _check_gpu_count(config: RunConfig) -> None:
+    """Refuse more replicas than the emulated GPUs of this machine hold.
+
+    The number of real GPUs, and of machines of a cluster, is known only when they are there.
+
+    Raises:
+        ConfigError: There is no room for the replicas.
+    """
+    if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
+        return
+    replicas, each = config.fleet.replicas, config.fleet.gpus_per_replica
+    room = config.device.count // each
+    if not room or (replicas != "all" and replicas > room):
         raise ConfigError(
-            f"fleet.replicas: asked for {wanted} with {each} GPU each, found room for {room}"
+            f"fleet.replicas: asked for {replicas} with {each} GPU each, found room for {room} on "
+            f"{config.device.count} emulated GPUs (device.count)"
         )
+
+
+def _check_model(name: str) -> None:
+    try:
+        refuse_unknown_model(name)
+    except ModelError as error:
+        raise ModelError(f"model.name: {error}") from error
+
+
+def _check_frontier_file(path: Path) -> None:
+    """Refuse a frontier file that does not exist, and name one beside it that may be meant."""
+    if path.exists():
+        return
+    beside = [file.name for file in sorted(path.parent.glob("*.yaml"))]
+    near = "".join(f"; did you mean {name}?" for name in get_close_matches(path.name, beside, 1))
+    raise ConfigError(
+        f"frontier.file: {path}: No such file (a relative path is relative to the folder of the "
+        f"configuration){near}"
+    )
