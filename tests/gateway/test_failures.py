@@ -6,8 +6,21 @@ import time
 from typing import Any
 
 import pytest
+from tests.gateway.site import Cut, Site, SiteFactory
 
-from steppe.gateway import listener
+VLLM_DEAD = b'{"error":{"message":"engine dead","type":"Internal Server Error","code":500}}'
+DEAD = {
+    "message": "engine dead",
+    "type": "server_error",
+    "param": None,
+    "code": "internal_server_error",
+}
+TOO_LONG = {
+    "message": "too long",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": "bad_request",
+}
 
 
 def _error(body: bytes) -> dict[str, Any]:
@@ -16,8 +29,8 @@ def _error(body: bytes) -> dict[str, Any]:
     return error
 
 
-async def test_a_hang_up_mid_stream_frees_the_place_and_reaches_the_replica(
-    site: Any, chat_stream: bytes
+async def test_a_disconnect_mid_stream_frees_the_slot_and_reaches_the_replica(
+    site: Site, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
     site.route(replica)
@@ -28,23 +41,23 @@ async def test_a_hang_up_mid_stream_frees_the_place_and_reaches_the_replica(
     before_s = time.monotonic()
     answer.close()
     async with asyncio.timeout(1):
-        await replica.hung_up.wait()
+        await replica.disconnected.wait()
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
     assert time.monotonic() - before_s < 1
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status) == ("cancelled", 499)
 
 
-async def test_a_client_that_takes_nothing_of_its_stream_loses_its_place(
-    site: Any, chat_stream: bytes, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_that_reads_nothing_of_its_stream_is_disconnected(
+    open_site: SiteFactory, chat_stream: bytes
 ) -> None:
-    monkeypatch.setattr(listener, "PATIENCE_S", 0.05)
+    site = await open_site(write_timeout_s=0.05)
     replica = await site.replica("r0")
     replica.stream = [chat_stream[:250] + bytes(1 << 20) + b"\n\n"] * 32
     site.route(replica)
     reader, writer = await asyncio.open_connection(*site.url.removeprefix("http://").split(":"))
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
-    await site.until(lambda: bool(replica.seen))
+    await site.until(lambda: bool(replica.received))
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status) == ("cancelled", 499)
@@ -53,18 +66,18 @@ async def test_a_client_that_takes_nothing_of_its_stream_loses_its_place(
     await writer.wait_closed()
 
 
-async def test_a_hang_up_during_prefill_frees_the_place(site: Any) -> None:
-    replica = await site.replica("r0", ready=False)
+async def test_a_disconnect_during_prefill_frees_the_slot(site: Site) -> None:
+    replica = await site.replica("r0", answers=False)
     site.route(replica)
     task = asyncio.create_task(site.post())
-    await site.until(lambda: bool(replica.seen))
+    await site.until(lambda: bool(replica.received))
     task.cancel()
     async with asyncio.timeout(1):
-        await replica.hung_up.wait()
+        await replica.disconnected.wait()
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
 
 
-async def test_a_hang_up_while_waiting_leaves_the_queue(site: Any) -> None:
+async def test_a_disconnect_while_waiting_leaves_the_queue(site: Site) -> None:
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)
     task.cancel()
@@ -73,21 +86,21 @@ async def test_a_hang_up_while_waiting_leaves_the_queue(site: Any) -> None:
     assert (ended.finish, ended.replica) == ("cancelled", None)
 
 
-async def test_a_replica_that_dies_before_the_first_byte_is_replaced_unseen(
-    site: Any, chat_stream: bytes, cut: Any
+async def test_a_replica_that_dies_before_the_first_byte_is_replaced_without_an_error(
+    site: Site, chat_stream: bytes
 ) -> None:
     dying, healthy = await site.replica("r0"), await site.replica("r1")
-    dying.stream, healthy.stream = [cut], [chat_stream]
+    dying.stream, healthy.stream = [Cut()], [chat_stream]
     site.route(dying, healthy)
     for _ in range(2):
         status, headers, body = await site.post()
         assert (status, headers["X-Replica"], body) == (200, "r1", chat_stream)
-    assert len(dying.seen) == 1, "a suspect was asked again"
+    assert len(dying.received) == 1, "a suspect was asked again"
     assert [ended.replica for ended in site.gateway.drain_finished()] == ["r1", "r1"]
 
 
-async def test_a_replica_that_is_gone_costs_no_try_and_the_request_waits_for_another(
-    site: Any,
+async def test_an_unreachable_replica_costs_no_try_and_the_request_waits_for_another(
+    site: Site,
 ) -> None:
     gone = await site.replica("r0")
     await gone.stop()
@@ -100,30 +113,30 @@ async def test_a_replica_that_is_gone_costs_no_try_and_the_request_waits_for_ano
     assert (status, headers["X-Replica"]) == (200, "r1")
 
 
-async def test_a_server_error_is_tried_again_and_passed_on_if_it_stays(site: Any) -> None:
+async def test_a_server_error_is_retried_and_passed_on_if_it_persists(site: Site) -> None:
     broken, healthy = await site.replica("r0"), await site.replica("r1")
-    broken.status, broken.body = 500, b'{"error":{"message":"engine dead"}}'
+    broken.status, broken.body = 500, VLLM_DEAD
     site.route(broken, healthy)
     assert (await site.post())[0] == 200
     site.route(broken)
-    broken.seen.clear()
+    broken.received.clear()
     status, _, body = await site.post()
-    assert (status, body, len(broken.seen)) == (500, broken.body, 3)
+    assert (status, _error(body), len(broken.received)) == (500, DEAD, 3)
     assert [ended.finish for ended in site.gateway.drain_finished()] == ["length", "error"]
 
 
-async def test_a_request_that_two_replicas_failed_is_not_let_loose_on_a_third(site: Any) -> None:
+async def test_a_request_that_two_replicas_failed_is_not_sent_to_a_third(site: Site) -> None:
     replicas = [await site.replica(f"r{number}") for number in range(3)]
     for replica in replicas:
-        replica.status, replica.body = 500, b'{"error":{"message":"engine dead"}}'
+        replica.status, replica.body = 500, VLLM_DEAD
     site.route(*replicas)
     status, _, body = await site.post()
-    assert (status, body) == (500, replicas[0].body)
-    assert [len(replica.seen) for replica in replicas] == [1, 1, 0]
+    assert (status, _error(body)) == (500, DEAD)
+    assert [len(replica.received) for replica in replicas] == [1, 1, 0]
 
 
-async def test_a_stream_that_begins_with_a_server_error_is_tried_again(
-    site: Any, chat_stream: bytes
+async def test_a_stream_that_begins_with_a_server_error_is_retried(
+    site: Site, chat_stream: bytes
 ) -> None:
     dead, healthy = await site.replica("r0"), await site.replica("r1")
     dead.stream = [b'data: {"error": {"message": "engine dead", "code": 500}}\n\ndata: [DONE]\n\n']
@@ -131,38 +144,41 @@ async def test_a_stream_that_begins_with_a_server_error_is_tried_again(
     site.route(dead, healthy)
     status, headers, body = await site.post()
     assert (status, headers["X-Replica"], body) == (200, "r1", chat_stream)
-    assert len(dead.seen) == 1
+    assert len(dead.received) == 1
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.replica) == ("stop", "r1")
 
 
-async def test_a_stream_that_begins_with_the_client_s_own_error_is_passed_on(site: Any) -> None:
+async def test_a_stream_that_begins_with_a_client_error_is_passed_on(site: Site) -> None:
     replica = await site.replica("r0")
-    replica.stream = [b'data: {"error": {"message": "too long", "code": 400}}\n\ndata: [DONE]\n\n']
+    too_long = b'{"message": "too long", "type": "BadRequestError", "code": 400}'
+    replica.stream = [b'data: {"error": ' + too_long + b"}\n\ndata: [DONE]\n\n"]
     site.route(replica)
     _, _, body = await site.post()
-    assert (body, len(replica.seen)) == (replica.stream[0], 1)
+    event, rest = body.removeprefix(b"data: ").split(b"\n\n", 1)
+    assert (_error(event), rest) == (TOO_LONG, b"data: [DONE]\n\n")
+    assert len(replica.received) == 1
 
 
-async def test_a_request_that_kills_each_replica_is_given_up(site: Any, cut: Any) -> None:
+async def test_a_request_that_kills_each_replica_fails_after_three_tries(site: Site) -> None:
     replicas = [await site.replica(f"r{number}") for number in range(4)]
     for replica in replicas:
-        replica.stream = [cut]
+        replica.stream = [Cut()]
     site.route(*replicas)
     status, headers, body = await site.post()
     assert status == 502
     assert _error(body)["code"] == "replica_lost"
-    assert sum(len(replica.seen) for replica in replicas) == 3
+    assert sum(len(replica.received) for replica in replicas) == 3
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status, ended.id) == ("error", 502, headers["X-Request-Id"])
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
-    site: Any, chat_stream: bytes, cut: Any
+    site: Site, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
     site.route(replica)
-    replica.stream = [chat_stream[:250], cut]
+    replica.stream = [chat_stream[:250], Cut()]
     status, _, body = await site.post()
     assert status == 200
     whole, error, rest = body.rsplit(b"\n\n", 2)
@@ -178,10 +194,10 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
 
 @pytest.mark.parametrize("ends_with", ["a broken connection", "our stop"])
 async def test_a_stream_that_ends_after_done_is_whole(
-    site: Any, chat_stream: bytes, cut: Any, ends_with: str
+    site: Site, chat_stream: bytes, ends_with: str
 ) -> None:
     replica, die = await site.replica("r0"), asyncio.Event()
-    replica.stream = [chat_stream, die, cut]
+    replica.stream = [chat_stream, die, Cut()]
     site.route(replica)
     async with site.client.post(f"{site.url}/v1/chat/completions", data=b"{}") as answer:
         body = await answer.content.readuntil(b"[DONE]\n\n")
@@ -197,12 +213,12 @@ async def test_a_stream_that_ends_after_done_is_whole(
     assert (ended.finish, ended.status, ended.output_tokens) == ("stop", 200, 3)
 
 
-async def test_a_stream_from_a_replica_that_was_started_anew_elsewhere_ends_with_an_error(
-    site: Any, chat_stream: bytes
+async def test_a_stream_from_a_replica_that_restarted_elsewhere_ends_with_an_error(
+    site: Site, chat_stream: bytes
 ) -> None:
-    vanished, successor = await site.replica("r0"), await site.replica("r0")
-    vanished.stream = [chat_stream[:250], asyncio.Event()]
-    site.route(vanished, limit=1)
+    lost, successor = await site.replica("r0"), await site.replica("r0")
+    lost.stream = [chat_stream[:250], asyncio.Event()]
+    site.route(lost, limit=1)
     async with site.client.post(f"{site.url}/v1/chat/completions", data=b"{}") as answer:
         await answer.content.readany()  # until then, the request would go to the successor
         async with asyncio.timeout(5):
@@ -213,36 +229,35 @@ async def test_a_stream_from_a_replica_that_was_started_anew_elsewhere_ends_with
     assert site.gateway.status().outstanding == {"r0": 0}
 
 
-async def test_a_request_that_a_vanished_replica_has_not_answered_goes_to_its_successor(
-    site: Any,
+async def test_a_request_without_response_from_a_lost_replica_goes_to_its_successor(
+    site: Site,
 ) -> None:
-    vanished, successor = await site.replica("r0", ready=False), await site.replica("r0")
-    site.route(vanished, limit=1)
+    lost, successor = await site.replica("r0", answers=False), await site.replica("r0")
+    site.route(lost, limit=1)
     task = asyncio.create_task(site.post())
-    await site.until(lambda: bool(vanished.seen))
+    await site.until(lambda: bool(lost.received))
     site.route(successor, limit=1)
     async with asyncio.timeout(1):
         assert (await task)[0] == 200
-    assert len(successor.seen) == 1
+    assert len(successor.received) == 1
 
 
-async def test_a_whole_answer_that_breaks_is_tried_again(
-    site: Any, chat_body: bytes, cut: Any
-) -> None:
+async def test_a_whole_response_that_breaks_is_retried(site: Site, chat_body: bytes) -> None:
     breaking, healthy = await site.replica("r0"), await site.replica("r1")
-    breaking.stream, breaking.content_type = [chat_body[:40], cut], "application/json"
+    breaking.stream, breaking.content_type = [chat_body[:40], Cut()], "application/json"
     site.route(breaking, healthy)
     status, headers, body = await site.post()
     assert (status, headers["X-Replica"], body) == (200, "r1", chat_body)
-    assert len(breaking.seen) == 1
+    assert len(breaking.received) == 1
 
 
-async def test_a_client_error_is_the_clients(site: Any) -> None:
+async def test_a_client_error_is_not_retried(site: Site) -> None:
     replica = await site.replica("r0")
     site.route(replica)
-    replica.status, replica.body = 400, b'{"error":{"message":"too long"}}'
+    replica.status = 400
+    replica.body = b'{"error":{"message":"too long","type":"Bad Request","code":400}}'
     status, _, body = await site.post()
-    assert (status, body, len(replica.seen)) == (400, replica.body, 1)
+    assert (status, _error(body), len(replica.received)) == (400, TOO_LONG, 1)
     (ended,) = site.gateway.drain_finished()
     assert ended.finish == "invalid"
     assert site.gateway.status().failed == 0
@@ -252,8 +267,8 @@ async def test_a_client_error_is_the_clients(site: Any) -> None:
     ("found", "message"),
     [(b'{"detail":"Not Found"}', "Not Found"), (b"no route", "no route"), (b"[1]", "[1]")],
 )
-async def test_an_error_of_another_shape_is_told_in_openai_shape(
-    site: Any, found: bytes, message: str
+async def test_an_error_of_another_shape_is_translated(
+    site: Site, found: bytes, message: str
 ) -> None:
     replica = await site.replica("r0")
     site.route(replica)
@@ -263,15 +278,15 @@ async def test_an_error_of_another_shape_is_told_in_openai_shape(
     assert (_error(body)["message"], _error(body)["code"]) == (message, "not_found")
 
 
-async def test_a_draining_replica_finishes_what_it_has_and_gets_no_more(
-    site: Any, chat_stream: bytes
+async def test_a_draining_replica_finishes_its_requests_and_gets_no_more(
+    site: Site, chat_stream: bytes
 ) -> None:
     draining, awake = await site.replica("r0"), await site.replica("r1")
     finish = asyncio.Event()
     draining.stream = [chat_stream[:250], finish, chat_stream[250:]]
     site.route(draining)
     task = asyncio.create_task(site.post())
-    await site.until(lambda: bool(draining.seen))
+    await site.until(lambda: bool(draining.received))
     site.route(awake)
     for _ in range(3):
         assert (await site.post())[1]["X-Replica"] == "r1"
@@ -279,30 +294,30 @@ async def test_a_draining_replica_finishes_what_it_has_and_gets_no_more(
     finish.set()
     assert (await task)[2] == chat_stream
     assert site.gateway.status().outstanding == {"r1": 0}
-    assert len(draining.seen) == 1
+    assert len(draining.received) == 1
 
 
-async def test_the_idler_replica_is_next(site: Any) -> None:
-    slow, quick = await site.replica("r0", ready=False), await site.replica("r1")
+async def test_the_least_loaded_replica_is_next(site: Site) -> None:
+    slow, quick = await site.replica("r0", answers=False), await site.replica("r1")
     site.route(slow, quick)
     task = asyncio.create_task(site.post())
-    await site.until(lambda: bool(slow.seen))
+    await site.until(lambda: bool(slow.received))
     for _ in range(5):
         assert (await site.post())[1]["X-Replica"] == "r1"
-    slow.gate.set()
+    slow.may_answer.set()
     assert (await task)[0] == 200
 
 
 @pytest.mark.parametrize("is_served", [False, True])
-async def test_stopping_refuses_those_who_wait_and_those_who_have_no_answer_in_time(
-    site: Any, is_served: bool
+async def test_stopping_refuses_waiting_requests_and_those_without_a_response_in_time(
+    site: Site, is_served: bool
 ) -> None:
-    replica = await site.replica("r0", ready=False)
+    replica = await site.replica("r0", answers=False)
     if is_served:
         site.route(replica)
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().arrived == 1)
-    await site.until(lambda: bool(replica.seen) or not is_served)
+    await site.until(lambda: bool(replica.received) or not is_served)
     await site.gateway.stop()
     status, headers, body = await task
     assert (status, _error(body)["code"], "Retry-After" in headers) == (503, "stopping", True)
@@ -311,7 +326,7 @@ async def test_stopping_refuses_those_who_wait_and_those_who_have_no_answer_in_t
 
 
 async def test_stopping_ends_a_stream_with_an_error_event_and_no_done(
-    site: Any, chat_stream: bytes
+    site: Site, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
     site.route(replica)

@@ -27,7 +27,7 @@ async def _wait_at(gate: AdmissionGate, *tickets: Ticket) -> list[asyncio.Task[R
     return tasks
 
 
-async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
+async def test_a_free_slot_is_given_at_once_even_if_no_request_may_wait() -> None:
     gate = AdmissionGate(max_waiting=0)
     gate.set_routes((ONE,), None)
     assert (await gate.enter(Ticket(1, 1), _far())).route == ONE
@@ -36,7 +36,7 @@ async def test_a_free_place_is_given_at_once_even_if_nobody_may_wait() -> None:
     assert refused.value.code == "queue_full"
 
 
-async def test_places_go_to_the_most_urgent_first() -> None:
+async def test_slots_go_to_the_most_urgent_class_first() -> None:
     gate, served = AdmissionGate(max_waiting=10), list[asyncio.Task[ReplicaSlot]]()
     tickets = [Ticket(2, 1), Ticket(1, 2), Ticket(0, 3), Ticket(1, 4)]
     tasks = await _wait_at(gate, *tickets)
@@ -48,32 +48,32 @@ async def test_places_go_to_the_most_urgent_first() -> None:
     assert [tickets[tasks.index(task)].number for task in served] == [3, 2, 4, 1]
 
 
-async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+async def test_a_new_request_does_not_overtake_waiting_ones() -> None:
     gate = AdmissionGate(max_waiting=10)
     gate.set_routes((ONE,), None)
-    place = await gate.enter(Ticket(1, 1), _far())
+    slot = await gate.enter(Ticket(1, 1), _far())
     (first,) = await _wait_at(gate, Ticket(1, 2))
-    gate.leave(place)
+    gate.leave(slot)
     (second,) = await _wait_at(gate, Ticket(1, 3))
-    place = await first
-    assert place.route == ONE
+    slot = await first
+    assert slot.route == ONE
     assert not second.done()
-    gate.leave(place)
+    gate.leave(slot)
     assert (await second).route == ONE
 
 
-async def test_who_can_still_be_in_time_goes_before_who_is_late() -> None:
+async def test_requests_that_can_still_keep_the_slo_go_before_late_ones() -> None:
     gate, now_s = AdmissionGate(max_waiting=10), time.monotonic()
-    late, timely = Ticket(1, 1, now_s - 1.0), Ticket(1, 2, now_s + 60.0)
-    first, second = await _wait_at(gate, late, timely)
+    late, in_time = Ticket(1, 1, now_s - 1.0), Ticket(1, 2, now_s + 60.0)
+    first, second = await _wait_at(gate, late, in_time)
     gate.set_routes((ONE,), None)
-    place = await second
+    slot = await second
     assert not first.done()
-    gate.leave(place)
+    gate.leave(slot)
     assert (await first).route == ONE
 
 
-async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
+async def test_a_request_cancelled_while_waiting_leaves_the_queue_at_once() -> None:
     gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     task.cancel()
@@ -83,7 +83,7 @@ async def test_who_hangs_up_while_waiting_leaves_the_queue_at_once() -> None:
     assert gate.table.outstanding("r0") == 0
 
 
-async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
+async def test_a_slot_assigned_to_a_cancelled_request_goes_to_the_next() -> None:
     gate = AdmissionGate(max_waiting=10)
     first, second = await _wait_at(gate, Ticket(1, 1), Ticket(1, 2))
     gate.set_routes((ONE,), None)
@@ -93,7 +93,7 @@ async def test_a_place_given_to_one_who_just_hung_up_goes_to_the_next() -> None:
     assert gate.table.outstanding("r0") == 1
 
 
-async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
+async def test_a_slot_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
     gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.set_routes((ONE,), None)
@@ -106,7 +106,7 @@ async def test_a_place_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
     assert (await task).route == other
 
 
-async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
+async def test_the_refusal_after_a_long_wait_names_the_forecast() -> None:
     gate = AdmissionGate(max_waiting=10)
     gate.set_routes((), time.monotonic() + 12)
     with pytest.raises(RefusedError, match="capacity is forecast in 12 s") as refused:
@@ -115,14 +115,14 @@ async def test_who_waited_too_long_is_told_when_capacity_is_forecast() -> None:
     assert gate.waiting == 0
 
 
-async def test_who_has_to_wait_again_is_not_refused_by_a_full_queue() -> None:
+async def test_a_retry_is_not_refused_by_a_full_queue() -> None:
     gate = AdmissionGate(max_waiting=1)
     (other,) = await _wait_at(gate, Ticket(1, 2))
-    again = asyncio.create_task(gate.enter(Ticket(1, 1), _far(), again=True))
+    retry = asyncio.create_task(gate.enter(Ticket(1, 1), _far(), is_retry=True))
     while gate.waiting < 2:
         await asyncio.sleep(0)
     gate.set_routes((ONE,), None)
-    assert (await again).route == ONE
+    assert (await retry).route == ONE
     assert not other.done()
     other.cancel()
 
@@ -143,7 +143,7 @@ async def test_when_the_queue_is_full_the_last_of_a_lower_class_gives_way() -> N
     assert (await first).route == ONE
 
 
-async def test_who_hangs_up_makes_room_in_a_full_queue() -> None:
+async def test_a_cancelled_request_makes_room_in_a_full_queue() -> None:
     gate = AdmissionGate(max_waiting=1)
     (leaving,) = await _wait_at(gate, Ticket(2, 1))
     leaving.cancel()
@@ -153,7 +153,7 @@ async def test_who_hangs_up_makes_room_in_a_full_queue() -> None:
     assert (await urgent).route == ONE
 
 
-async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() -> None:
+async def test_a_request_counts_as_without_first_token_until_begin_or_leave() -> None:
     gate = AdmissionGate(max_waiting=10)
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
     first, second = [await gate.enter(Ticket(1, n), _far()) for n in (1, 2)]
@@ -161,12 +161,12 @@ async def test_a_request_waits_for_its_first_token_until_it_is_told_or_leaves() 
     gate.begin(first)  # told twice, counted once
     third = await gate.enter(Ticket(1, 3), _far())
     assert third.route == first.route
-    for place in (first, second, third):
-        gate.leave(place)
+    for slot in (first, second, third):
+        gate.leave(slot)
     assert gate.table.all_outstanding() == {"r0": 0, "r1": 0}
 
 
-async def test_a_whole_answer_that_has_left_counts_as_fresh_no_more() -> None:
+async def test_a_whole_response_that_left_no_longer_counts_as_without_first_token() -> None:
     gate = AdmissionGate(max_waiting=10)
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
     for number in (1, 2):
@@ -179,7 +179,7 @@ async def test_a_whole_answer_that_has_left_counts_as_fresh_no_more() -> None:
     assert (await gate.enter(Ticket(1, 5), _far())).route == whole.route
 
 
-async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
+async def test_closing_refuses_waiting_and_new_requests() -> None:
     gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.close()
@@ -189,7 +189,7 @@ async def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
         assert refused.value.code == "stopping"
 
 
-async def test_closing_refuses_who_has_to_wait_again_for_its_place_was_gone() -> None:
+async def test_closing_refuses_a_request_whose_slot_disappeared() -> None:
     gate = AdmissionGate(max_waiting=10)
     (task,) = await _wait_at(gate, Ticket(1, 1))
     gate.set_routes((ONE,), None)

@@ -7,10 +7,11 @@ from typing import Any
 
 import openai
 import pytest
+from tests.gateway.site import Cut, Site, SiteFactory
 
 
 @pytest.fixture
-async def client(site: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+async def client(site: Site) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(
         base_url=site.url + "/v1", api_key="none", max_retries=0
     ) as client:
@@ -20,14 +21,14 @@ async def client(site: Any) -> AsyncIterator[openai.AsyncOpenAI]:
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 
 
-async def test_the_official_client_lists_models(site: Any, client: openai.AsyncOpenAI) -> None:
+async def test_the_official_client_lists_models(site: Site, client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["m"]
     site.route(await site.replica("r0"))
     assert [model.id async for model in client.models.list()] == ["m"]
 
 
 async def test_the_official_client_reads_a_whole_answer(
-    site: Any, client: openai.AsyncOpenAI
+    site: Site, client: openai.AsyncOpenAI
 ) -> None:
     replica = await site.replica("r0")
     site.route(replica)
@@ -35,11 +36,11 @@ async def test_the_official_client_reads_a_whole_answer(
     assert answer.choices[0].message.content == "Hi"
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 2
-    assert json.loads(replica.seen[0].body) == {"model": "m", "messages": MESSAGES}
+    assert json.loads(replica.received[0].body) == {"model": "m", "messages": MESSAGES}
 
 
 async def test_the_official_client_reads_a_stream(
-    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes
+    site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
     replica.stream = [chat_stream]
@@ -55,63 +56,62 @@ async def test_the_official_client_reads_a_stream(
 
 
 async def test_the_official_client_that_leaves_mid_stream_frees_its_place(
-    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes
+    site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
-    replica.stream = [chat_stream[:500], type(replica.gate)()]
+    replica.stream = [chat_stream[:500], asyncio.Event()]
     site.route(replica)
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     async for _ in stream:
         break
     await stream.close()
-    await site.until(replica.hung_up.is_set)
+    await site.until(replica.disconnected.is_set)
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
     assert site.gateway.status().outstanding == {"r0": 0}
 
 
 async def test_the_official_client_raises_when_a_stream_breaks(
-    site: Any, client: openai.AsyncOpenAI, chat_stream: bytes, cut: Any
+    site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")
-    replica.stream = [chat_stream[:500], cut]
+    replica.stream = [chat_stream[:500], Cut()]
     site.route(replica)
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
-    with pytest.raises(openai.APIError, match="r0 broke off its answer"):
+    with pytest.raises(openai.APIError, match="r0 broke off its response"):
         _ = [chunk async for chunk in stream]
 
 
 async def test_the_official_client_raises_when_a_response_breaks_inside_an_event(
-    site: Any, client: openai.AsyncOpenAI, cut: Any
+    site: Site, client: openai.AsyncOpenAI
 ) -> None:
     replica, die = await site.replica("r0"), asyncio.Event()
     delta = b'event: %s\ndata: {"type":"%s","delta":"hi"}\n\n'
     name = b"response.output_text.delta"
-    replica.stream = [delta % (name, name), b"event: " + name + b"\n", die, cut]
+    replica.stream = [delta % (name, name), b"event: " + name + b"\n", die, Cut()]
     site.route(replica)
     stream = await client.responses.create(model="m", input="Hello", stream=True)
     events = aiter(stream)
     assert (await anext(events)).type == name.decode()
     die.set()
-    with pytest.raises(openai.APIError, match="r0 broke off its answer"):
+    with pytest.raises(openai.APIError, match="r0 broke off its response"):
         await anext(events)
 
 
-async def test_the_client_of_the_messages_api_raises_when_a_stream_breaks(
-    site: Any, cut: Any
-) -> None:
+@pytest.mark.slow  # importing its client takes 5 s
+async def test_the_client_of_the_messages_api_raises_when_a_stream_breaks(site: Site) -> None:
     anthropic = pytest.importorskip("anthropic")
     replica = await site.replica("r0")
-    replica.stream = [b'event: ping\ndata: {"type": "ping"}\n\nevent: content_block_delta\n', cut]
+    replica.stream = [b'event: ping\ndata: {"type": "ping"}\n\nevent: content_block_delta\n', Cut()]
     site.route(replica)
     said: Any = [{"role": "user", "content": "Hello"}]
     async with anthropic.AsyncAnthropic(base_url=site.url, api_key="none", max_retries=0) as client:
         stream = await client.messages.create(model="m", max_tokens=9, messages=said, stream=True)
-        with pytest.raises(anthropic.APIStatusError, match="r0 broke off its answer"):
+        with pytest.raises(anthropic.APIStatusError, match="r0 broke off its response"):
             _ = [event async for event in stream]
 
 
 async def test_the_official_client_understands_a_refusal(
-    open_site: Any,
+    open_site: SiteFactory,
 ) -> None:
     site = await open_site(max_waiting=0)
     async with openai.AsyncOpenAI(

@@ -12,16 +12,16 @@ from steppe.gateway.stream import (
     StreamScanner,
     Usage,
     find_error_status,
-    read_answer,
+    summarize,
 )
 
 
 def read_usage(text: bytes) -> Usage | None:
-    return read_answer(text).usage
+    return summarize(text).usage
 
 
 def read_finish(text: bytes) -> str | None:
-    return read_answer(text).finish
+    return summarize(text).finish
 
 
 def _cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -217,7 +217,7 @@ def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
     assert read_finish(b'{"choices": [{"finish_reason": null}]}') is None
     assert read_finish(b'{"stop_reason": "max_tokens", "stop_sequence": null}') == "length"
     assert read_finish(b'{"incomplete_details": {"reason": "max_output_tokens"}}') == "length"
-    assert read_answer(b"no JSON") == ResponseSummary()
+    assert summarize(b"no JSON") == ResponseSummary()
 
 
 ECHO = (
@@ -238,13 +238,13 @@ def test_what_a_response_echoes_of_the_client_tells_nothing() -> None:
     scanner.feed(b'event: response.completed\ndata: {"response": %s}\n\n' % ended, 3.0)
     assert (scanner.first_text_s, scanner.outcome) == (2.0, "stop")
     assert scanner.usage == Usage(7, None, 3)
-    assert read_answer(ended) == ResponseSummary("stop", Usage(7, None, 3))
+    assert summarize(ended) == ResponseSummary("stop", Usage(7, None, 3))
 
 
 def test_the_input_of_a_tool_tells_nothing_of_the_message_that_calls_it() -> None:
     block = b'{"type": "tool_use", "name": "f", "input": %s}' % ECHO
     whole = b'{"content": [%s], "stop_reason": "tool_use", "usage": {"input_tokens": 7}}' % block
-    assert read_answer(whole) == ResponseSummary("tool_calls", Usage(7, None, 0))
+    assert summarize(whole) == ResponseSummary("tool_calls", Usage(7, None, 0))
 
 
 def test_a_finish_that_is_not_known_is_another() -> None:

@@ -1,16 +1,27 @@
-"""Who waits for a place, for how long, and what it is told when there is none."""
+"""Waiting for a slot, and the refusals where there is none."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
-import pytest
+from tests.gateway.site import Cut, Site, SiteFactory
 
-from steppe.gateway import application, generation
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def is_waiting(site: Site, count: int) -> bool:
+    return site.gateway.status().waiting == count
 
 
 def _error(body: bytes) -> dict[str, Any]:
@@ -18,7 +29,7 @@ def _error(body: bytes) -> dict[str, Any]:
     return error
 
 
-async def test_a_request_waits_until_a_replica_wakes(site: Any) -> None:
+async def test_a_request_waits_until_a_replica_wakes(site: Site) -> None:
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)
     site.route(await site.replica("r0"))
@@ -26,20 +37,22 @@ async def test_a_request_waits_until_a_replica_wakes(site: Any) -> None:
     assert status == 200
 
 
-async def test_the_urgent_are_served_first(open_site: Any) -> None:
+async def test_urgent_classes_are_served_first(open_site: SiteFactory) -> None:
     site = await open_site()
     replica = await site.replica("r0")
     tasks = []
     for number, priority in enumerate(("deferrable", "standard", "interactive")):
         tasks.append(asyncio.create_task(site.post(X_Steppe_Priority=priority)))
-        await site.until(lambda number=number: site.gateway.status().waiting == number + 1)
+        await site.until(partial(is_waiting, site, number + 1))
     site.route(replica, limit=1)
     await asyncio.gather(*tasks)
-    order = [seen.headers["x-steppe-priority"] for seen in replica.seen]
+    order = [seen.headers["x-steppe-priority"] for seen in replica.received]
     assert order == ["interactive", "standard", "deferrable"]
 
 
-async def test_one_too_many_gets_a_503_with_the_forecast(open_site: Any) -> None:
+async def test_a_request_beyond_max_waiting_gets_a_503_with_the_forecast(
+    open_site: SiteFactory,
+) -> None:
     site = await open_site(max_waiting=1)
     site.gateway.set_routes((), 41.5)
     task = asyncio.create_task(site.post())
@@ -53,7 +66,9 @@ async def test_one_too_many_gets_a_503_with_the_forecast(open_site: Any) -> None
     assert (ended.finish, ended.status) == ("rejected", 503)
 
 
-async def test_who_gives_way_to_a_more_urgent_request_is_shed(open_site: Any) -> None:
+async def test_a_request_that_gives_way_to_a_more_urgent_one_is_shed(
+    open_site: SiteFactory,
+) -> None:
     site = await open_site(max_waiting=1)
     deferred = asyncio.create_task(site.post(X_Steppe_Priority="deferrable"))
     await site.until(lambda: site.gateway.status().waiting == 1)
@@ -66,7 +81,7 @@ async def test_who_gives_way_to_a_more_urgent_request_is_shed(open_site: Any) ->
     assert (await urgent)[0] == 200
 
 
-async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
+async def test_a_request_that_waits_too_long_gets_a_503(open_site: SiteFactory) -> None:
     site = await open_site(max_wait_s=0.02)
     status, headers, body = await site.post()
     assert (status, _error(body)["code"]) == (503, "waited_too_long")
@@ -75,41 +90,36 @@ async def test_who_waits_too_long_gets_a_503(open_site: Any) -> None:
     assert ended.finish == "shed"
 
 
-async def test_light_requests_without_a_replica_get_a_503(site: Any) -> None:
+async def test_light_requests_without_a_replica_get_a_503(site: Site) -> None:
     status, headers, body = await site.post("/v1/tokenize")
     assert (status, _error(body)["code"]) == (503, "no_replica")
     assert "Retry-After" in headers
 
 
-async def test_who_was_served_longer_than_allowed_to_wait_may_wait_still(
-    open_site: Any, cut: Any, monkeypatch: pytest.MonkeyPatch
+async def test_time_at_a_replica_that_failed_does_not_count_as_waiting(
+    open_site: SiteFactory,
 ) -> None:
-    served_s, now_s = 60.0, [0.0]
-    arrival = SimpleNamespace(monotonic=lambda: time.monotonic() - served_s)
-    monkeypatch.setattr(application, "time", arrival)
-    monkeypatch.setattr(generation, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
-    site = await open_site(max_wait_s=served_s / 2)
+    clock = Clock()
+    site = await open_site(max_wait_s=30.0, now_s=clock)
     dying, die = await site.replica("r0"), asyncio.Event()
-    dying.stream = [die, cut]
+    dying.stream = [die, Cut()]
     site.route(dying)
     task = asyncio.create_task(site.post())
-    await site.until(lambda: bool(dying.seen))
-    now_s[0] = served_s
+    await site.until(lambda: bool(dying.received))
+    clock.now_s += 60.0
     die.set()
     await site.until(lambda: site.gateway.status().waiting == 1 or task.done())
     site.route(await site.replica("r1"))
     assert (await task)[0] == 200
 
 
-async def test_who_lost_its_replica_waits_again_though_the_queue_is_full(
-    open_site: Any, cut: Any
-) -> None:
+async def test_a_retry_waits_again_even_if_the_queue_is_full(open_site: SiteFactory) -> None:
     site = await open_site(max_waiting=1)
     dying, die = await site.replica("r0"), asyncio.Event()
-    dying.stream = [die, cut]
+    dying.stream = [die, Cut()]
     site.route(dying, limit=1)
     lost = asyncio.create_task(site.post())
-    await site.until(lambda: bool(dying.seen))
+    await site.until(lambda: bool(dying.received))
     other = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)
     die.set()
@@ -118,26 +128,26 @@ async def test_who_lost_its_replica_waits_again_though_the_queue_is_full(
     assert [(await task)[0] for task in (lost, other)] == [200, 200]
 
 
-async def test_a_refusal_says_when_those_who_wait_will_be_served_at_the_rate_of_late(
-    open_site: Any, monkeypatch: pytest.MonkeyPatch
+async def test_without_a_forecast_retry_after_is_the_queue_over_the_recent_rate(
+    open_site: SiteFactory,
 ) -> None:
-    later_s = time.monotonic() + 100.0  # so that the rate is that of ten whole seconds
-    monkeypatch.setattr(application, "time", SimpleNamespace(monotonic=lambda: later_s))
-    site = await open_site(max_waiting=2)
+    clock = Clock()
+    site = await open_site(max_waiting=2, now_s=clock)
+    clock.now_s += 100.0  # the rate is that of ten whole seconds
     site.route(await site.replica("r0"))
     for _ in range(5):
         await site.post()
     site.route()
     tasks = [asyncio.create_task(site.post()) for _ in range(2)]
     await site.until(lambda: site.gateway.status().waiting == 2)
-    for _ in range(20):  # those who are refused make the queue look no quicker
+    for _ in range(20):  # refusals do not raise the rate
         status, headers, _ = await site.post()
         assert (status, headers["Retry-After"]) == (503, "4")
     for task in tasks:
         task.cancel()
 
 
-async def test_nobody_is_told_to_try_again_in_no_time(open_site: Any) -> None:
+async def test_retry_after_is_at_least_a_second(open_site: SiteFactory) -> None:
     site = await open_site(max_waiting=0)
     site.gateway.set_routes((), 0.0)
     status, headers, _ = await site.post()

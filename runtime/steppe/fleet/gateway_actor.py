@@ -35,7 +35,7 @@ class GatewayActor:
     async def drain(self, closing: bool = False) -> list[FinishedRequest]:
         """Return the requests that ended since the last call; at the last one, the others, too."""
         await self.open()
-        unfinished = self._gateway.cut_short() if closing else []
+        unfinished = self._gateway.unfinished() if closing else []
         return self._gateway.drain_finished() + unfinished
 
     async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:

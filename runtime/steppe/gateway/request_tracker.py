@@ -1,4 +1,4 @@
-"""What became of each request, and how many there are."""
+"""Tracks requests from arrival to end, and counts them."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from steppe.gateway.stream import StreamScanner, Usage
 FAILED = frozenset({"error", "abort"})
 REFUSED = frozenset({"rejected", "shed"})
 
-ID_RESTS_S = 90.0
-"""An id that a replica has had is given again so long after its end, s: its last steps may be told
-of later, and by then they are settled."""
+ID_REUSE_S = 90.0
+"""An id that a replica had is not used again for this long after its end, s: its last steps may be
+reported late, and are charged by then."""
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RATE_WINDOW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and how urgently.
+class ClientHeaders:
+    """The headers of a request that the gateway uses.
 
     Attributes:
-        tenant: Header `x-steppe-tenant`, or `default`.
-        priority: Header `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
-        wanted_id: Header `x-request-id`, if there was one.
+        tenant: `x-steppe-tenant`, or `default`.
+        priority: `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
+        request_id: `x-request-id`, or an empty text.
     """
 
     tenant: str
     priority: str
-    wanted_id: str
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """What became of one request.
+    """The result of one request.
 
     Attributes:
-        id: Its id, unique among the outstanding and those that ended of late; vLLM's own is
-            `chatcmpl-<id>` or `cmpl-<id>`.
-        tenant: Who asked.
+        id: Its id, unique among outstanding and recent requests; vLLM's own is `chatcmpl-<id>` or
+            `cmpl-<id>`.
+        tenant: The tenant.
         priority: One of `PRIORITIES`.
-        arrival_s: When its headers had come, s since the gateway started (monotonic).
+        arrival_s: When its headers arrived, s since the gateway started (monotonic).
         arrival_epoch_s: The same, s since the Unix epoch.
-        ttft_s: From arrival to the first streamed event with generated text (if none has text: with
-            a finish reason), waiting included; nothing when it was not streamed.
-        e2e_s: From arrival to the last byte, s.
-        prompt_tokens: From the replica's `usage`; nothing when none passed. So the next two.
-        cached_tokens: Those of the prompt tokens that came from the prefix cache.
+        ttft_s: Arrival to the first streamed event with generated text (or, without text, with a
+            finish reason), waiting included; None if the response was not a stream.
+        e2e_s: Arrival to the last byte, s.
+        prompt_tokens: From the replica's `usage`; None without one. The next two also.
+        cached_tokens: Prompt tokens found in the prefix cache.
         output_tokens: Tokens generated.
-        finish: `stop`, `length`, `tool_calls`... as the replica said, `other` where its word is not
-            known; `cancelled`: the client hung up, or the gateway stopped; `invalid`: answered with
-            a 4xx; `abort`: the engine gave it up; `error`: the replica failed; `rejected`: refused
-            on arrival; `shed`: refused after waiting.
-        status: HTTP status sent; 499 when the client hung up.
-        replica: Who answered last.
-        streamed: Whether the answer was an event stream.
+        finish: The replica's finish reason, `other` if it is unknown; `cancelled`: the client
+            disconnected, or the gateway stopped; `invalid`: a 4xx response; `abort`: aborted by
+            the engine; `error`: the replica failed; `rejected`: refused on arrival; `shed`:
+            refused after waiting.
+        status: HTTP status sent; 499 if the client disconnected.
+        replica: The last replica that had it; None if none did.
+        streamed: Whether the client asked for an event stream.
     """
 
     id: str
@@ -81,18 +81,18 @@ class FinishedRequest:
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatus:
-    """What a controller wants to know each tick.
+    """The gateway's counts for the controller.
 
     Attributes:
-        waiting: Requests that wait for a place at a replica.
-        outstanding: Requests that each replica has, those still draining included.
+        waiting: Requests that wait for a slot at a replica.
+        outstanding: Requests of each replica, draining ones included.
         arrived: Requests so far; `arrived - finished` are waiting or outstanding.
-        finished: Requests that ended so far, in whatever way.
-        failed: Those of them that a replica failed (`error`, `abort`).
-        refused: Those of them that got a 503 (`rejected`, `shed`).
-        answered: Those of the finished that a replica had.
-        deferrable_arrived: Those of the requests so far that are of class `deferrable`.
-        deferrable_waiting: Those of the waiting that are.
+        finished: Requests that ended so far, in any way.
+        failed: Finished requests that a replica failed (`error`, `abort`).
+        refused: Finished requests with a 503 (`rejected`, `shed`).
+        answered: Finished requests that a replica had.
+        deferrable_arrived: Requests so far of class `deferrable`.
+        deferrable_waiting: Waiting requests of class `deferrable`.
     """
 
     waiting: int
@@ -108,37 +108,49 @@ class GatewayStatus:
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request while it lives; times are `time.monotonic`, s.
+    """One open request; times are `time.monotonic`, s.
 
-    `began` is to be called when the first generated text has passed; `failed_at` are the replicas
-    that answered with a 5xx; `in_vain_s` is the time at replicas that failed, in which it did not
-    wait.
+    Attributes:
+        id: Its id.
+        headers: The headers that the gateway uses.
+        ticket: Its position in the queue.
+        arrival_s: When its headers arrived, s.
+        wants_stream: Whether the client asked for an event stream.
+        replica: The last replica that had it; None before the first.
+        status: HTTP status to record.
+        finish: How it ended, as in `FinishedRequest`.
+        usage: The replica's `usage`, if any.
+        scanner: The scanner of its event stream, if any.
+        on_first_text: Called when the first generated text has passed.
+        failed_at: Replicas that answered it with a 5xx.
+        failed_s: Time spent at replicas that failed, s; it does not count as waiting.
     """
 
     id: str
-    caller: Caller
+    headers: ClientHeaders
     ticket: Ticket
     arrival_s: float
+    wants_stream: bool = False
     replica: str | None = None
     status: int = 500
     finish: str = "error"
     usage: Usage | None = None
     scanner: StreamScanner | None = None
-    began: Callable[[], None] = lambda: None
+    on_first_text: Callable[[], None] = lambda: None
     failed_at: set[str] = field(default_factory=set)
-    in_vain_s: float = 0.0
+    failed_s: float = 0.0
 
     def end_stream(self, scanner: StreamScanner) -> None:
-        """Note how a stream ended by what passed of it."""
+        """Record the usage and the outcome of a stream."""
         self.usage = scanner.usage
         self.finish = scanner.outcome
 
-    def hang_up(self) -> None:
-        """Note that the client has gone; after `[DONE]` that changes nothing."""
-        self.cut_off(499)
+    def disconnect(self) -> None:
+        """Record that the client disconnected; no effect after `[DONE]`."""
+        self.cancel(499)
 
-    def cut_off(self, status: int) -> None:
-        """Note that the answer ends here, no replica's fault; nothing changes after `[DONE]`."""
+    def cancel(self, status: int) -> None:
+        """Record that the response ends here, no replica's fault; no effect after `[DONE]`."""
         if self.scanner is not None:
             self.end_stream(self.scanner)
             if self.scanner.is_done:
@@ -148,14 +160,14 @@ class RequestContext:
 
 
 class RateWindow:
-    """How often something happened over the last 10 s."""
+    """The rate of an event over the last 10 s."""
 
     def __init__(self, started_s: float) -> None:
         self._started_s = started_s
         self._times_s: deque[float] = deque()
 
     def add(self, now_s: float) -> None:
-        """Note that it happened."""
+        """Record one event."""
         self._times_s.append(now_s)
         self._forget(now_s)
 
@@ -170,19 +182,19 @@ class RateWindow:
 
 
 class RequestTracker:
-    """Counts requests and keeps what became of them until it is fetched.
+    """Counts requests, and keeps finished ones until they are fetched.
 
     Attributes:
-        ends: Rate of ends of what replicas had: each gives its place to one who waits.
+        ends: Rate of ends of requests that a replica had; each frees a slot.
     """
 
     def __init__(self, started_s: float, started_epoch_s: float, ttft_s: float) -> None:
         """Start counting.
 
         Args:
-            started_s: Now, s on the monotonic clock.
-            started_epoch_s: Now, s since the Unix epoch.
-            ttft_s: The SLO's longest time to the first token, s.
+            started_s: The present time, s on the monotonic clock.
+            started_epoch_s: The present time, s since the Unix epoch.
+            ttft_s: Longest time to the first token of the SLO, s.
         """
         self.ends = RateWindow(started_s)
         self._started_s = started_s
@@ -190,54 +202,56 @@ class RequestTracker:
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = 0
         self._open: dict[str, RequestContext] = {}
-        self._ended_s: dict[str, float] = {}  # of ids that rest, in this order
-        self._fresh: list[FinishedRequest] = []
+        self._ended_s: dict[str, float] = {}  # of ids not to use again yet, oldest first
+        self._unfetched: list[FinishedRequest] = []
 
-    def open(self, caller: Caller, now_s: float) -> RequestContext:
-        """Take in a request; it keeps the id it wants if that is sane and free."""
+    def open(
+        self, headers: ClientHeaders, now_s: float, *, wants_stream: bool = False
+    ) -> RequestContext:
+        """Start tracking a request; it keeps the id of its headers if that is valid and unused."""
         self._arrived += 1
-        id_ = request_id(caller.wanted_id)
-        if id_ in self._open or self._rests(id_, now_s):
+        id_ = request_id(headers.request_id)
+        if id_ in self._open or self._is_recent(id_, now_s):
             id_ = uuid.uuid4().hex
-        rank = PRIORITIES.index(caller.priority)
+        rank = PRIORITIES.index(headers.priority)
         self._deferrable_arrived += rank == DEFERRABLE
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
-        exchange = RequestContext(id=id_, caller=caller, ticket=ticket, arrival_s=now_s)
-        self._open[id_] = exchange
-        return exchange
+        context = RequestContext(id_, headers, ticket, now_s, wants_stream)
+        self._open[id_] = context
+        return context
 
-    def close(self, exchange: RequestContext, now_s: float) -> FinishedRequest:
-        """Note the end of a request."""
-        self._open.pop(exchange.id, None)
-        if exchange.replica is not None:
-            self._ended_s[exchange.id] = now_s
-        ended = self._record(exchange, now_s)
-        is_refused, is_answered = ended.finish in REFUSED, ended.replica is not None
+    def close(self, context: RequestContext, now_s: float) -> FinishedRequest:
+        """Record the end of a request."""
+        self._open.pop(context.id, None)
+        if context.replica is not None:
+            self._ended_s[context.id] = now_s
+        finished = self._finish(context, now_s)
+        is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None
         self._finished += 1
-        self._failed += ended.finish in FAILED
+        self._failed += finished.finish in FAILED
         self._refused += is_refused
         self._answered += is_answered
         if is_answered and not is_refused:
             self.ends.add(now_s)
-        self._fresh.append(ended)
-        return ended
+        self._unfetched.append(finished)
+        return finished
 
     def drain(self) -> list[FinishedRequest]:
-        """Return what ended since the last call."""
-        fresh, self._fresh = self._fresh, []
-        return fresh
+        """Return the requests that finished since the last call."""
+        finished, self._unfetched = self._unfetched, []
+        return finished
 
-    def cut_short(self, now_s: float) -> list[FinishedRequest]:
-        """Return what has no end yet as cancelled, for who writes no further; it goes on here."""
+    def unfinished(self, now_s: float) -> list[FinishedRequest]:
+        """Return the open requests as cancelled, for a record that ends now; they go on."""
         return [
-            self._record(replace(exchange, finish="cancelled", status=499), now_s)
-            for exchange in self._open.values()
+            self._finish(replace(context, finish="cancelled", status=499), now_s)
+            for context in self._open.values()
         ]
 
     def status(
         self, waiting: int, deferrable_waiting: int, outstanding: dict[str, int]
     ) -> GatewayStatus:
-        """Return what a controller wants to know."""
+        """Return the counts for the controller."""
         return GatewayStatus(
             waiting=waiting,
             outstanding=outstanding,
@@ -250,36 +264,34 @@ class RequestTracker:
             deferrable_waiting=deferrable_waiting,
         )
 
-    def _rests(self, id_: str, now_s: float) -> bool:
-        """Tell whether an id ended too short a time ago to be given again."""
-        while self._ended_s and next(iter(self._ended_s.values())) <= now_s - ID_RESTS_S:
+    def _is_recent(self, id_: str, now_s: float) -> bool:
+        """Return whether an id ended less than `ID_REUSE_S` ago."""
+        while self._ended_s and next(iter(self._ended_s.values())) <= now_s - ID_REUSE_S:
             del self._ended_s[next(iter(self._ended_s))]
         return id_ in self._ended_s
 
-    def _record(self, exchange: RequestContext, now_s: float) -> FinishedRequest:
-        usage, scanner = exchange.usage, exchange.scanner
-        e2e_s = now_s - exchange.arrival_s
+    def _finish(self, context: RequestContext, now_s: float) -> FinishedRequest:
+        usage, scanner = context.usage, context.scanner
         first_s = None if scanner is None else scanner.first_text_s
-        ttft_s = None if first_s is None else first_s - exchange.arrival_s
-        arrival_s = exchange.arrival_s - self._started_s
+        arrival_s = context.arrival_s - self._started_s
         return FinishedRequest(
-            id=exchange.id,
-            tenant=exchange.caller.tenant,
-            priority=exchange.caller.priority,
+            id=context.id,
+            tenant=context.headers.tenant,
+            priority=context.headers.priority,
             arrival_s=arrival_s,
             arrival_epoch_s=self._started_epoch_s + arrival_s,
-            ttft_s=ttft_s,
-            e2e_s=e2e_s,
+            ttft_s=None if first_s is None else first_s - context.arrival_s,
+            e2e_s=now_s - context.arrival_s,
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             cached_tokens=None if usage is None else usage.cached_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
-            finish=exchange.finish,
-            status=exchange.status,
-            replica=exchange.replica,
-            streamed=scanner is not None,
+            finish=context.finish,
+            status=context.status,
+            replica=context.replica,
+            streamed=context.wants_stream or scanner is not None,
         )
 
 
 def request_id(wanted: str) -> str:
-    """Return the wanted id if it is sane (letters, digits, `._:-`, at most 128), else a new one."""
-    return wanted if _SANE_ID.fullmatch(wanted) else uuid.uuid4().hex
+    """Return the id if it is valid (letters, digits, `._:-`, at most 128), else a new one."""
+    return wanted if _VALID_ID.fullmatch(wanted) else uuid.uuid4().hex

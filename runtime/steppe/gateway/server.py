@@ -1,4 +1,4 @@
-"""The HTTP door: an OpenAI-compatible streaming gateway over the awake replicas."""
+"""The gateway: an OpenAI-compatible streaming HTTP server in front of the awake replicas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,10 +15,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from steppe.errors import UsageError
 from steppe.gateway.application import Handlers, build_application
+from steppe.gateway.client_stream import WRITE_TIMEOUT_S
+from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
-from steppe.gateway.generation import RequestForwarder
 from steppe.gateway.metrics import GatewayMetrics
-from steppe.gateway.proxy import open_session
+from steppe.gateway.replica_client import open_session
 from steppe.gateway.request_tracker import FinishedRequest, GatewayStatus, RequestTracker
 from steppe.gateway.routing import Route
 
@@ -30,10 +32,10 @@ __all__ = [
     "refuse_port_in_use",
 ]
 
-_LAST_WORDS_S = 1.0
-"""How long a request that was told to end may take to tell its client so."""
+_STOP_ERROR_S = 1.0
+"""Time for a cancelled request to send its error to the client at the stop, s."""
 _MAX_FIELD_BYTES = 64 << 10
-"""Largest header, a signed token with many claims included."""
+"""Largest header, such as a signed token with many claims, bytes."""
 
 _log = logging.getLogger(__name__)
 _log.addFilter(lambda record: not _is_bad_request(record))
@@ -46,16 +48,18 @@ class GatewaySettings:
     Attributes:
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        max_waiting: Requests that may wait for a place; of more, the last of the lowest class gets
-            a 503.
-        max_wait_s: How long a request of any class may wait for a place, s; then it gets a 503.
-        ttft_s: The SLO's longest time to the first token, s: who can still keep it goes first.
-        models: Names under which the model is served, told when no replica is awake.
-        retry_delays_s: Pauses before each further try of a request that a replica failed
-            before its first byte, s.
-        connect_timeout_s: Longest wait for a replica to take a connection, s.
+        max_waiting: Most requests that may wait for a slot; beyond it, the last of the lowest class
+            gets a 503.
+        max_wait_s: Longest time a request of any class may wait for a slot, s; then it gets a 503.
+        ttft_s: Longest time to the first token of the SLO, s; requests that can still keep it go
+            first.
+        models: Names of the served model, for `/v1/models` while no replica is awake.
+        retry_delays_s: Pauses before each retry of a request that a replica failed before its
+            first byte, s.
+        connect_timeout_s: Time limit for a connection to a replica, s.
+        write_timeout_s: A client that reads nothing of its stream for this long is disconnected, s.
         stop_timeout_s: How long `stop` lets outstanding requests go on, s.
-        max_body_bytes: Largest request body.
+        max_body_bytes: Largest request body, bytes.
     """
 
     host: str
@@ -66,21 +70,26 @@ class GatewaySettings:
     models: tuple[str, ...]
     retry_delays_s: tuple[float, ...] = (0.2, 1.0)
     connect_timeout_s: float = 5.0
+    write_timeout_s: float = WRITE_TIMEOUT_S
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
 
 
 class Gateway:
-    """Takes requests, finds each a replica, streams its answer back, and counts.
+    """Admits requests, routes each to a replica, streams its response back, and counts.
 
     Start, use and stop it on one event loop; its methods are not safe from other threads.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(
+        self, settings: GatewaySettings, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create a gateway that does not listen yet; `now_s` reads the monotonic clock, s."""
         self._settings = settings
-        self._gate = AdmissionGate(settings.max_waiting)
+        self._now_s = now_s
+        self._gate = AdmissionGate(settings.max_waiting, now_s)
         self._metrics = GatewayMetrics()
-        self._door: Handlers | None = None
+        self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -94,83 +103,87 @@ class Gateway:
         """
         settings = self._settings
         session = open_session(settings.connect_timeout_s)
-        self._door = Handlers(
+        self._handlers = Handlers(
             gate=self._gate,
-            tally=RequestTracker(time.monotonic(), time.time(), self._settings.ttft_s),
+            tracker=RequestTracker(self._now_s(), time.time(), settings.ttft_s),
             metrics=self._metrics,
             session=session,
-            generation=RequestForwarder(
-                self._gate, session, settings.max_wait_s, settings.retry_delays_s
+            forwarder=RequestForwarder(
+                self._gate,
+                session,
+                settings.max_wait_s,
+                settings.retry_delays_s,
+                write_timeout_s=settings.write_timeout_s,
+                now_s=self._now_s,
             ),
             models=settings.models,
+            now_s=self._now_s,
         )
         self._runner = web.AppRunner(
-            build_application(self._door, settings.max_body_bytes),
-            handler_cancellation=True,  # a client that hangs up ends its request at once
+            build_application(self._handlers, settings.max_body_bytes),
+            handler_cancellation=True,  # a disconnected client ends its request at once
             access_log=None,
             logger=_log,
             max_field_size=_MAX_FIELD_BYTES,
-            auto_decompress=False,  # a body passes as it is, with its Content-Encoding
-            shutdown_timeout=settings.stop_timeout_s + _LAST_WORDS_S,
+            auto_decompress=False,  # bodies pass unchanged, with their Content-Encoding
+            shutdown_timeout=settings.stop_timeout_s + _STOP_ERROR_S,
         )
         await self._runner.setup()
         try:
             return await self._listen(self._runner)
         except UsageError:
-            await self._take_down()
+            await self._clean_up()
             raise
 
     async def stop(self) -> None:
-        """Refuse those who wait, let outstanding requests go on for a while, then end them.
+        """Refuse waiting requests, let outstanding ones go on for a while, then cancel them.
 
-        Each is told so: a stream by an error event, a whole answer by a 503.
+        A cancelled stream ends with an error event, another response is a 503.
         """
         self._gate.close()
-        loop, patience_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
-        end = loop.call_later(patience_s, self._gate.clear)
-        await self._take_down()
-        end.cancel()
+        loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
+        timer = loop.call_later(timeout_s, self._gate.cancel_all)
+        await self._clean_up()
+        timer.cancel()
 
     def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
-        """Route to these replicas only, from now on.
+        """Replace the routing table.
 
         Args:
             routes: The awake replicas.
-            retry_after_s: Time until there will be more capacity, s, from the forecast of the
-                power budget; nothing when it is not known.
+            retry_after_s: Time until more capacity is forecast, s; None if unknown.
         """
-        now_s = time.monotonic()
-        capacity_s = None if retry_after_s is None else now_s + retry_after_s
+        capacity_s = None if retry_after_s is None else self._now_s() + retry_after_s
         self._gate.set_routes(routes, capacity_s)
 
     def set_metrics(self, text: bytes) -> None:
-        """Show another Prometheus exposition after our own; it must not repeat our names."""
-        self._started.foreign_metrics = text
+        """Set the controller's exposition, shown after the gateway's; names must not repeat."""
+        self._started.controller_metrics = text
 
     def drain_finished(self) -> list[FinishedRequest]:
-        """Return the requests that ended since the last call; kept until it is called."""
-        return self._started.tally.drain()
+        """Return the requests that finished since the last call."""
+        return self._started.tracker.drain()
 
-    def cut_short(self) -> list[FinishedRequest]:
-        """Return the requests without an end as cancelled now; they go on."""
-        return self._started.tally.cut_short(time.monotonic())
+    def unfinished(self) -> list[FinishedRequest]:
+        """Return the open requests as cancelled, for a record that ends now; they go on."""
+        return self._started.tracker.unfinished(self._now_s())
 
     def status(self) -> GatewayStatus:
-        """Return what a controller wants to know each tick."""
+        """Return the counts for the controller."""
         table = self._gate.table
         gate, outstanding = self._gate, table.all_outstanding()
-        return self._started.tally.status(gate.waiting, gate.deferrable, outstanding)
+        return self._started.tracker.status(gate.waiting, gate.deferrable, outstanding)
 
     @property
     def _started(self) -> Handlers:
-        assert self._door is not None, "the gateway was not started"
-        return self._door
+        assert self._handlers is not None, "the gateway was not started"
+        return self._handlers
 
-    async def _take_down(self) -> None:
+    async def _clean_up(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._door is not None:
-            await self._door.session.close()
+        if self._handlers is not None:
+            await self._handlers.session.close()
 
     async def _listen(self, runner: web.AppRunner) -> str:
         host, port = self._settings.host, self._settings.port
@@ -184,10 +197,10 @@ class Gateway:
 
 
 def refuse_port_in_use(host: str, port: int) -> None:
-    """Make sure, before anything is started, that a gateway could listen there.
+    """Check, before anything is started, that a gateway can listen there.
 
     Raises:
-        UsageError: It could not, for instance because the port is in use.
+        UsageError: It cannot, for instance because the port is in use.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -200,7 +213,7 @@ def refuse_port_in_use(host: str, port: int) -> None:
 
 
 def _authority(host: str, port: int) -> str:
-    """Return host and port as they stand in a URL (RFC 3986, 3.2.2)."""
+    """Return host and port as written in a URL (RFC 3986, 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -212,5 +225,5 @@ def _cannot_listen(host: str, port: int, error: OSError) -> UsageError:
 
 
 def _is_bad_request(record: logging.LogRecord) -> bool:
-    """Tell whether a client sent what is no HTTP: its answer says so, a trace would not help."""
+    """Return whether a client sent invalid HTTP: the response says so, no traceback is needed."""
     return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)

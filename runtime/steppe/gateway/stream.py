@@ -1,10 +1,10 @@
-r"""What a response tells while it passes: first token, usage, how it ended.
+r"""Scans responses as they pass: first token, usage, finish reason, errors.
 
 Streams are not parsed as JSON on the way. The patterns cannot match inside generated text, because
 JSON escapes the quotes there (`\"usage\"`). They could match in objects that echo the client's own
 JSON, such as the tools and the metadata of the responses API. So of named events (responses and
-messages) they see deltas alone, which echo nothing. What echoes is decoded, once a request: the
-whole answers and the events that tell the end.
+messages) only deltas are searched, which echo nothing. Whole responses, and the events with the
+final state, are decoded once per request.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
+
+from steppe.gateway.openai_error import translate_events
 
 _TEXT = re.compile(
     rb'"(?:content|reasoning|reasoning_content|text|delta|thinking|arguments|partial_json)"'
@@ -35,7 +37,7 @@ _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _DATA = b"data:"
 _NAMED = re.compile(rb"^event:[ \t]*([a-z_.]+)[ \t]*\r?\ndata:(.*)", re.MULTILINE)
 _DELTAS = (b".delta", b"_delta")
-_TELLING = frozenset(
+_STATE_EVENTS = frozenset(
     {
         b"message_start",
         b"message_delta",
@@ -59,11 +61,11 @@ _LONGEST_END_BYTES = len(b"\n\r\n")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the replica says a request used.
+    """Tokens of a request, as the replica reports them.
 
     Attributes:
         prompt_tokens: Tokens of the prompt, cached ones included.
-        cached_tokens: Prompt tokens found in the prefix cache; nothing when not told.
+        cached_tokens: Prompt tokens found in the prefix cache; None if not reported.
         output_tokens: Tokens generated.
     """
 
@@ -74,35 +76,35 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ResponseSummary:
-    """What an answer tells of itself.
+    """Finish reason and usage of a response.
 
     Attributes:
-        finish: Why it ended, in the words of the chat API; `other` for a word that is not known,
-            so that there are few of them; nothing when not told.
-        usage: Nothing when not told, as by `"usage": null`.
+        finish: The finish reason in the terms of the chat API; `other` for an unknown one, so that
+            there are few; None without one.
+        usage: None without one, as with `"usage": null`.
     """
 
     finish: str | None = None
     usage: Usage | None = None
 
 
-def read_answer(text: bytes) -> ResponseSummary:
-    """Return what a whole answer tells, or an event of the messages or the responses API."""
+def summarize(text: bytes) -> ResponseSummary:
+    """Return the summary of a whole response, or of an event of the messages or responses API."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
         return ResponseSummary()
     match found:
-        case {"response": dict(answer)} | {"message": dict(answer)}:  # the event wraps it
-            return ResponseSummary(_finish_of(answer), _usage_of(answer))
+        case {"response": dict(response)} | {"message": dict(response)}:  # inside an event
+            return ResponseSummary(_finish_of(response), _usage_of(response))
         case _:
             return ResponseSummary(_finish_of(found), _usage_of(found))
 
 
 def find_error_status(first: bytes) -> int | None:
-    """Return the status in an error event that a stream begins with; nothing when it does not.
+    """Return the status of the error event that a stream begins with; None if it does not.
 
-    vLLM answers 200 before an engine has said anything, so a dead engine shows only here.
+    vLLM sends status 200 before the engine has started, so a dead engine shows only here.
     """
     if not _ERROR.match(first):
         return None
@@ -111,11 +113,11 @@ def find_error_status(first: bytes) -> int | None:
 
 
 class StreamScanner:
-    """Reads a server-sent event stream as it passes, at any chunk boundaries.
+    """Scans a server-sent event stream as it passes, at any chunk boundaries.
 
-    It lets whole events through and holds an unfinished one back, so that a stream that breaks
-    can still end with an event that a client can read. An unfinished event is of no use to a
-    client, so nothing arrives later for it.
+    It passes whole events on and holds a partial one back, so that a stream that breaks can still
+    end with a readable event. A client cannot use a partial event, so this delays nothing. Error
+    events of the replica are translated to OpenAI's shape.
 
     Attributes:
         first_text_s: When the first event passed that carries generated text, reasoning or tool
@@ -123,81 +125,81 @@ class StreamScanner:
             carries none, so it does not count.
         finish: The last finish reason that passed.
         is_done: Whether `[DONE]` passed, or the last event of the messages or the responses API.
-        has_error: Whether an error event passed, the replica's or ours.
+        has_error: Whether an error event passed, from the replica or the gateway.
     """
 
-    def __init__(self, began: Callable[[], None] = lambda: None) -> None:
-        """Begin without a byte; `began` is called when `first_text_s` is known."""
+    def __init__(self, on_first_text: Callable[[], None] = lambda: None) -> None:
+        """Start without a byte; `on_first_text` is called when `first_text_s` is known."""
         self.first_text_s: float | None = None
-        self._began = began
+        self._on_first_text = on_first_text
         self.finish: str | None = None
         self.is_done = False
         self.has_error = False
-        self._tells_usage = b""
-        self._held = bytearray()
+        self._usage_data = b""
+        self._partial = bytearray()
 
     def feed(self, chunk: bytes, now_s: float) -> bytes:
         """Take the next bytes from the replica; return those that may go to the client."""
-        searched = max(0, len(self._held) + 1 - _LONGEST_END_BYTES)
-        self._held += chunk
-        cut = _after_last_event(self._held, searched)
-        if not cut:
+        start = max(0, len(self._partial) + 1 - _LONGEST_END_BYTES)
+        self._partial += chunk
+        end = _after_last_event(self._partial, start)
+        if not end:
             return b""
-        whole = bytes(self._held[:cut])
-        del self._held[:cut]
-        self._scan(whole, now_s)
-        return whole
+        whole = bytes(self._partial[:end])
+        del self._partial[:end]
+        return self._scan(whole, now_s)
 
     def end(self, now_s: float) -> bytes:
-        """Return what was held back, now that the replica has ended the stream well."""
-        rest = bytes(self._held)
-        self._held.clear()
-        if rest:
-            self._scan(rest, now_s)
-        return rest
+        """Return the bytes held back, after the replica has ended the stream properly."""
+        rest = bytes(self._partial)
+        self._partial.clear()
+        return self._scan(rest, now_s) if rest else b""
 
     def break_off(self, event: bytes) -> bytes:
-        """Return the bytes that end a broken stream with `event`; what was held back is lost."""
-        self._held.clear()
+        """Return the bytes that end a broken stream with `event`; a partial event is dropped."""
+        self._partial.clear()
         self.has_error = True
         return event
 
     @property
     def outcome(self) -> str:
-        """The finish reason; `error` after an error event, and when no end of any kind passed."""
+        """The finish reason; `error` after an error event, and if no end passed."""
         if self.has_error:
             return "error"
         return self.finish or ("stop" if self.is_done else "error")
 
     @property
     def usage(self) -> Usage | None:
-        """The last usage that passed; decoded when asked."""
-        return read_answer(self._tells_usage).usage
+        """The last usage that passed; decoded at each call."""
+        return summarize(self._usage_data).usage
 
-    def _scan(self, lines: bytes, now_s: float) -> None:
-        is_named = b"event:" in lines  # lines are looked at one by one only where it may help
+    def _scan(self, lines: bytes, now_s: float) -> bytes:
+        """Scan whole events; return them, with error events translated."""
+        is_named = b"event:" in lines  # a cheap test before the patterns that go line by line
         plain = _NAMED.sub(self._read_named, lines) if is_named else lines
         reasons = _FINISH.findall(plain)
         if reasons:
-            self.finish = _in_words_of_chat(reasons[-1].decode())
+            self.finish = _chat_reason(reasons[-1].decode())
         if self.first_text_s is None and (self.finish or _TEXT.search(plain)):
             self.first_text_s = now_s
-            self._began()
+            self._on_first_text()
         if b'"usage"' in plain:
             self._keep_usage(plain)
-        if (is_named or b'"error"' in lines) and _ERROR.search(lines):
-            self.has_error = True
         if (is_named or b"[DONE]" in lines) and _DONE.search(lines):
             self.is_done = True
+        if (is_named or b'"error"' in lines) and _ERROR.search(lines):
+            self.has_error = True
+            return translate_events(lines)
+        return lines
 
     def _read_named(self, event: re.Match[bytes]) -> bytes:
-        """Take what a named event tells; return what of it may be searched for text."""
+        """Read the state of a named event; return the part of it to search for text."""
         name, data = event.groups()
-        if name in _TELLING:
-            told = read_answer(data)
-            self.finish = told.finish or self.finish
-            if told.usage is not None:
-                self._tells_usage = data
+        if name in _STATE_EVENTS:
+            summary = summarize(data)
+            self.finish = summary.finish or self.finish
+            if summary.usage is not None:
+                self._usage_data = data
             return b""
         return data if name.endswith(_DELTAS) else b""
 
@@ -206,37 +208,37 @@ class StreamScanner:
         if starts:
             start = lines.rfind(b"\n", 0, starts[-1]) + 1
             line = lines[start : lines.find(b"\n", starts[-1]) + 1 or None]
-            self._tells_usage = line.removeprefix(_DATA)
+            self._usage_data = line.removeprefix(_DATA)
 
 
 def _after_last_event(text: bytearray, start: int) -> int:
-    """Return where the last event ends that ends after `start`; 0 when none does."""
-    if text.endswith(b"\n\n"):  # nearly always
+    """Return the end of the last event that ends after `start`; 0 if none does."""
+    if text.endswith(b"\n\n"):  # the usual case
         return len(text)
     plain, crlf = text.rfind(b"\n\n", start), text.rfind(b"\n\r\n", start)
     return max(plain + 2 if plain >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
 
 
-def _finish_of(answer: object) -> str | None:
-    match answer:
+def _finish_of(response: object) -> str | None:
+    match response:
         case {"choices": [*_, {"finish_reason": str(reason)}]}:
-            return _in_words_of_chat(reason)
+            return _chat_reason(reason)
         case {"stop_reason": str(reason)} | {"delta": {"stop_reason": str(reason)}}:
-            return _in_words_of_chat(reason)
+            return _chat_reason(reason)
         case {"incomplete_details": {"reason": str(reason)}}:
-            return _in_words_of_chat(reason)
+            return _chat_reason(reason)
         case {"status": "completed"}:
             return "stop"
         case _:
             return None
 
 
-def _in_words_of_chat(reason: str) -> str:
+def _chat_reason(reason: str) -> str:
     return reason if reason in _FINISHES else _SAME_FINISH.get(reason, "other")
 
 
-def _usage_of(answer: object) -> Usage | None:
-    match answer:
+def _usage_of(response: object) -> Usage | None:
+    match response:
         case {"usage": {"prompt_tokens": int(prompt), **rest}}:
             cached = _count(rest.get("prompt_tokens_details"), "cached_tokens")
             return Usage(prompt, cached, _count(rest, "completion_tokens") or 0)

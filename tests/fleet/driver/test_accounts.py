@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from steppe.engine.control_block import request_key
 from steppe.fleet.driver.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
-from steppe.gateway.request_tracker import ID_RESTS_S
+from steppe.gateway.request_tracker import ID_REUSE_S
 from steppe.gateway.server import FinishedRequest
 from steppe.report.latency import within_slo
 from steppe.report.records import Slo
@@ -182,7 +182,7 @@ def test_joules_that_were_waited_for_in_vain_are_an_estimate() -> None:
 
 
 def test_a_request_is_written_down_before_its_id_is_given_again() -> None:
-    assert LONGEST_SETTLE_S < ID_RESTS_S
+    assert LONGEST_SETTLE_S < ID_REUSE_S
 
 
 def test_a_request_that_no_replica_had_is_written_down_at_once() -> None:

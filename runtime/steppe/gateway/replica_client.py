@@ -1,4 +1,4 @@
-"""Ask a replica and hear its answer, byte for byte; knows nothing of queues or records."""
+"""The HTTP client of replicas; passes requests and responses on byte for byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from steppe.gateway.routing import Route
 
 EVENT_STREAM = "text/event-stream"
 
-# RFC 9110, 7.6.1: these end at each hop. Lengths are set anew, with the same value.
+# RFC 9110, 7.6.1: headers of one hop. Lengths are set again, with the same value.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -36,27 +36,27 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_NOT_OURS_TO_ADD = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-# vLLM closes idle connections after 5 s; leave first, or a request may meet a closed one.
+_NO_DEFAULT_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# vLLM closes idle connections after 5 s; close them earlier, so that no request meets a closed one.
 _KEEPALIVE_S = 2.0
-# A host that answers no TCP probe for so long has vanished: nothing else tells while it is silent.
 _SILENT_HOST_S = 20
+"""A host that answers no TCP keep-alive probe for this long is lost, s."""
 _PROBE_EVERY_S = 5
 
 Headers = CIMultiDict[str]
 
 
 class ReplicaLostError(ReplicaError):
-    """A replica took a request and its connection broke before the answer was complete."""
+    """The connection to a replica broke before its response was complete."""
 
 
 class ReplicaUnreachableError(ReplicaError):
-    """A replica took no connection, so it never saw the request."""
+    """A replica took no connection, so it never received the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """A client's request, as a replica will see it.
+    """A client's request, as it is sent to a replica.
 
     Attributes:
         method: HTTP method.
@@ -72,34 +72,34 @@ class ProxyRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class WholeAnswer:
-    """An answer that was read to its end."""
+class WholeResponse:
+    """A response that was read to its end."""
 
     status: int
     headers: Headers
     body: bytes
 
 
-class ByteSource:
-    """The body of an answer, as it comes."""
+class BodyReader:
+    """Reads the body of a response as it arrives."""
 
-    def __init__(self, response: aiohttp.ClientResponse, replica: str, cord: CancelScope) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, replica: str, scope: CancelScope) -> None:
         self._content = response.content
         self._replica = replica
-        self._cord = cord
+        self._scope = scope
 
     async def read(self) -> bytes:
         """Return the next bytes as soon as there are any; none at the end.
 
         Raises:
             ReplicaLostError: The connection broke before the end.
-            SteppeError: The cord was pulled.
+            SteppeError: The scope was cancelled.
         """
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            lost = ReplicaLostError(f"{self._replica} broke off its answer: {error!r}")
-            raise self._cord.why or lost from error
+            lost = ReplicaLostError(f"{self._replica} broke off its response: {error!r}")
+            raise self._scope.error or lost from error
 
     async def read_all(self) -> bytes:
         """Return all the bytes up to the end; raises as `read` does."""
@@ -110,27 +110,27 @@ class ByteSource:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamedAnswer:
-    """A server-sent event stream whose first bytes have come.
+class StreamedResponse:
+    """A server-sent event stream whose first bytes have arrived.
 
     Attributes:
         status: HTTP status.
         headers: End-to-end headers.
         first: The first bytes.
-        rest: Where the bytes after them come from.
+        rest: Reads the bytes after them.
     """
 
     status: int
     headers: Headers
     first: bytes
-    rest: ByteSource
+    rest: BodyReader
 
 
-Answer = WholeAnswer | StreamedAnswer
+ReplicaResponse = WholeResponse | StreamedResponse
 
 
 def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
-    """Return the headers that are meant for the other end (RFC 9110, 7.6.1)."""
+    """Return the end-to-end headers (RFC 9110, 7.6.1)."""
     named = _named_by_connection(headers.getall("Connection", ()))
     return CIMultiDict(
         (name, value)
@@ -140,10 +140,10 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
 
 
 def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
-    """Return a client that adds nothing to a request, decodes nothing and never gives up.
+    """Return a client that adds no headers, decodes no body and has no total time limit.
 
-    Generation may take as long as it takes; only connecting has a time limit, and a host that
-    vanishes is noticed.
+    Only connecting has a time limit, because generation may take long. TCP keep-alive finds a host
+    that is lost.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -152,46 +152,46 @@ def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         auto_decompress=False,
-        skip_auto_headers=_NOT_OURS_TO_ADD,
+        skip_auto_headers=_NO_DEFAULT_HEADERS,
     )
 
 
 @contextlib.asynccontextmanager
-async def ask(
-    session: aiohttp.ClientSession, route: Route, question: ProxyRequest, cord: CancelScope
-) -> AsyncIterator[Answer]:
-    """Send a question to a replica; leaving the block early closes the connection at once.
+async def send_request(
+    session: aiohttp.ClientSession, route: Route, request: ProxyRequest, scope: CancelScope
+) -> AsyncIterator[ReplicaResponse]:
+    """Send a request to a replica; leaving the block early closes the connection at once.
 
     Args:
         session: From `open_session`.
-        route: The way to the replica.
-        question: What to send.
-        cord: Whoever pulls it ends the wait for the answer and for each part of it.
+        route: The route to the replica.
+        request: The request.
+        scope: Cancelling it ends the wait for the response and for each part of it.
 
     Raises:
         ReplicaUnreachableError: No connection could be made.
-        ReplicaLostError: The connection broke before the answer was complete, or, when it is a
-            stream, before its first byte.
-        SteppeError: The cord was pulled.
+        ReplicaLostError: The connection broke before a whole response was complete, or before the
+            first byte of a stream.
+        SteppeError: The scope was cancelled.
     """
-    response = await cord.hold(partial(_send, session, route, question))
-    cord.tie(response.close)
+    response = await scope.run(partial(_send, session, route, request))
+    scope.on_cancel(response.close)
     try:
         headers = end_to_end(response.headers)
-        _lead_back(headers, route)
-        source = ByteSource(response, route.replica, cord)
+        _rewrite_redirect(headers, route)
+        body = BodyReader(response, route.replica, scope)
         if response.content_type == EVENT_STREAM:
-            yield StreamedAnswer(response.status, headers, await source.read(), source)
+            yield StreamedResponse(response.status, headers, await body.read(), body)
         else:
-            yield WholeAnswer(response.status, headers, await source.read_all())
+            yield WholeResponse(response.status, headers, await body.read_all())
     finally:
-        response.close()  # changes nothing once the answer was read to its end
+        response.close()  # no effect on a response that was read to its end
 
 
-def _lead_back(headers: Headers, route: Route) -> None:
-    """Have a redirect within a replica lead to the gateway, and not around it.
+def _rewrite_redirect(headers: Headers, route: Route) -> None:
+    """Make a redirect to the replica itself one to the gateway.
 
-    FastAPI answers a path with a slash too many by the right one, at its own address.
+    FastAPI redirects a path with an extra slash to the right path at its own address.
     """
     target = headers.get("Location", "").removeprefix(route.url)
     if target.startswith("/"):
@@ -210,14 +210,14 @@ def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 async def _send(
-    session: aiohttp.ClientSession, route: Route, question: ProxyRequest
+    session: aiohttp.ClientSession, route: Route, request: ProxyRequest
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(
-            question.method,
-            URL(route.url + question.target, encoded=True),
-            headers=question.headers,
-            data=io.BytesIO(question.body) if question.body else None,
+            request.method,
+            URL(route.url + request.target, encoded=True),
+            headers=request.headers,
+            data=io.BytesIO(request.body) if request.body else None,
             allow_redirects=False,
         )
     except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:

@@ -1,0 +1,165 @@
+"""A gateway in this process, and the fake replicas and the client of its tests."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from steppe.gateway.server import Gateway, Route
+
+CHAT_BODY = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"Hi"},"finish_reason":"length"}],"usage":'
+    b'{"prompt_tokens":11,"total_tokens":13,"completion_tokens":2,'
+    b'"prompt_tokens_details":{"cached_tokens":8}}}'
+)
+MODELS_BODY = (
+    b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm"}]}'
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The replica dies here."""
+
+
+Step = bytes | Cut | asyncio.Event
+
+
+@dataclass
+class ReceivedRequest:
+    method: str
+    target: str
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+@dataclass
+class FakeReplica:
+    """Answers with a whole body, or with a stream that is a list of steps."""
+
+    name: str
+    url: str = ""
+    status: int = 200
+    body: bytes = CHAT_BODY
+    content_type: str = "text/event-stream; charset=utf-8"
+    location: str = ""
+    stream: Sequence[Step] = ()
+    received: list[ReceivedRequest] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: web.AppRunner | None = None
+
+    def route(self, limit: int = 8) -> Route:
+        return Route(self.name, self.url, limit)
+
+    async def start(self) -> None:
+        application = web.Application(client_max_size=64 << 20)
+        application.router.add_route("*", "/{tail:.*}", self.answer)
+        self.runner = web.AppRunner(
+            application,
+            handler_cancellation=True,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
+            max_field_size=64 << 10,
+        )
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.received.append(
+            ReceivedRequest(request.method, request.raw_path, request.headers, body)
+        )
+        try:
+            await self.may_answer.wait()
+            if self.stream:
+                return await self._streamed(request)
+        except asyncio.CancelledError:
+            self.disconnected.set()
+            raise
+        body = MODELS_BODY if request.path == "/v1/models" else self.body
+        headers = {"Content-Type": "application/json", "X-Replica": self.name}
+        if self.location:
+            headers["Location"] = self.location
+        return web.Response(status=self.status, body=body, headers=headers)
+
+    async def _streamed(self, request: web.Request) -> web.StreamResponse:
+        headers = {"Content-Type": self.content_type, "X-Replica": self.name}
+        response = web.StreamResponse(status=self.status, headers=headers)
+        await response.prepare(request)
+        for step in self.stream:
+            match step:
+                case bytes():
+                    await response.write(step)
+                    await asyncio.sleep(0)
+                case asyncio.Event():
+                    await step.wait()
+                case Cut():
+                    assert request.transport is not None
+                    request.transport.abort()
+        return response
+
+
+@dataclass
+class Site:
+    """A gateway, its fake replicas, and a client that reads raw bytes."""
+
+    stack: AsyncExitStack
+    client: aiohttp.ClientSession
+    gateway: Gateway
+    url: str = ""
+
+    async def replica(self, name: str, *, answers: bool = True) -> FakeReplica:
+        replica = FakeReplica(name)
+        if answers:
+            replica.may_answer.set()
+        await replica.start()
+        self.stack.push_async_callback(replica.stop)
+        return replica
+
+    def route(self, *replicas: FakeReplica, limit: int = 8) -> None:
+        self.gateway.set_routes(tuple(replica.route(limit) for replica in replicas), None)
+
+    async def get(self, path: str) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        async with self.client.get(self.url + path) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+    async def post(
+        self, path: str = "/v1/chat/completions", body: bytes = b"{}", **headers: str
+    ) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        url, data = URL(self.url + path, encoded=True), io.BytesIO(body)
+        async with self.client.post(url, data=data, headers=sent) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+class SiteFactory(Protocol):
+    async def __call__(
+        self,
+        max_waiting: int = 10,
+        max_wait_s: float = 30.0,
+        max_body_bytes: int = 64 << 20,
+        write_timeout_s: float = 60.0,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> Site: ...
