@@ -63,13 +63,24 @@ def test_a_closed_loop_gives_vllms_keys_and_says_that_nothing_was_metered(
     }  # fmt: skip
 
 
-def test_what_was_measured_is_printed_before_it_is_written(
+def test_a_closed_loop_runs_for_a_duration(url: str) -> None:
+    options = ["--concurrency", "3", "--duration", "0.6", "--prompt", "8", "--output", "5"]
+    result = invoke("serve", "--url", url, *options, "--meter", "none", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["max_concurrency"] == 3
+    assert found["completed"] > 3  # more than one for each user
+    assert (found["failed"], found["not_sent"]) == (0, 0)
+    assert 0.6 <= found["duration"] < 5.0
+
+
+def test_results_are_printed_before_they_are_written(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("steppe.cli.bench_serve.write_aiperf", full)
+    monkeypatch.setattr("steppe.run.serve_load.write_aiperf", full)
     options = ["--concurrency", "1", "--requests", "1", "--prompt", "8", "--output", "2"]
     out = ["--meter", "none", "--json", "--out", str(tmp_path / "new")]
     result = invoke("serve", "--url", url, *options, *out)
@@ -104,12 +115,14 @@ def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> 
     trace = tmp_path / "trace"
     trace.write_text('{"timestamp": 0, "input_length": 1, "output_length": 1}\n')
     for options, said in (
-        (("--duration", "1"), "asked for 1,000 requests, found 3 within 1 s"),
-        (("--trace", str(trace)), f"asked for 1,000 requests, found 1 in {trace}"),
+        (("--rate", "3", "--duration", "1"), "asked for 1,000 requests, found 2 within 1 s"),
+        (
+            ("--concurrency", "2", "--trace", str(trace)),
+            f"asked for 1,000 requests, found 1 in {trace}",
+        ),
     ):
         result = invoke(
-            "serve", "--url", url, "--concurrency", "2", "--requests", "1000", *options,
-            "--meter", "none",
+            "serve", "--url", url, "--requests", "1000", *options, "--meter", "none",
         )  # fmt: skip
         assert isinstance(result.exception, UsageError)
         assert str(result.exception).startswith(said)
@@ -122,7 +135,10 @@ def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> 
         (("serve", "--rate", "1", "--prompt", "3"), "both of --prompt and --output"),
         (("serve", "--rate", "1", *FIXED, "--trace", "x"), "or a --trace, not both"),
         (("serve", "--rate", "1", *FIXED, "--length-scale", "9"), "--length-scale with a --trace"),
-        (("serve", "--concurrency", "1", *FIXED, "--duration", "9"), "--requests, not --duration"),
+        (
+            ("serve", "--concurrency", "1", "--requests", "5", "--duration", "9"),
+            "--requests or --duration with --concurrency, not both",
+        ),
         (("serve", "--concurrency", "1000000000000", *FIXED), "asked for 10,000,000,000,000 requ"),
         (("serve", "--concurrency", "1", "--requests", "1000000000000", *FIXED), "room for 50,0"),
         (("sweep", "--out", "x"), "exactly one of CONFIG and --url"),

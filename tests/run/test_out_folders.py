@@ -33,7 +33,7 @@ STARTERS = (
     "simulate.record_simulation",
     "demo.running_fleet",
     "bench_sweep.fleet_target",
-    "bench_serve.run_load",
+    "bench_serve.measure_load",
 )
 
 

@@ -13,8 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from steppe.cli import bench_serve
-from steppe.cli.bench_compare import SERVE_FILE
 from steppe.cli.bench_serve import serve_command
 from steppe.energy.window import EnergyReading, Quality
 from steppe.errors import DeviceError, UsageError
@@ -25,7 +23,9 @@ from steppe.load.replay import ClosedLoop, ReplayOptions
 from steppe.load.results import LoadResult
 from steppe.measure.interchange import AIPERF_RECORDS
 from steppe.measure.provenance import Provenance
-from steppe.run.energy_log import EnergyLog
+from steppe.measure.result_files import SERVE_FILE
+from steppe.run import serve_load
+from steppe.run.serve_load import EnergyLog
 
 
 class FakeMeter:
@@ -47,8 +47,8 @@ def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
     with log.running():
         result: Any = run_load(plan, Console(quiet=True))
     energy = log.energy(result)
-    assert energy.energy_j == 50.0 * (len(log.cuts) - 1)
-    assert energy.error_j == 0.5 * min(2, len(log.cuts) - 1)
+    assert energy.energy_j == 50.0 * (len(log.readings) - 1)
+    assert energy.error_j == 0.5 * min(2, len(log.readings) - 1)
     assert sum(piece.output_tokens for piece in energy.slices) == pytest.approx(120)
 
 
@@ -57,14 +57,14 @@ class SteadyMeter:
         return EnergyReading(at_s, 50.0 * at_s, 0.5, Quality.COUNTER)
 
 
-def test_what_is_drawn_before_a_load_begins_is_not_its_energy() -> None:
+def test_energy_before_a_load_begins_is_left_out() -> None:
     now = [0.0]
     log = EnergyLog(SteadyMeter(), every_s=1000.0, clock=lambda: now[0])
     with log.running():
         now[0] = 10.0
         log.begin()
         now[0] = 14.0
-    assert [cut.time_s for cut in log.cuts] == [10.0, 14.0]
+    assert [cut.time_s for cut in log.readings] == [10.0, 14.0]
     assert log.energy(LoadResult("m", 0.0, 4.0, 0, ())).energy_j == 50.0 * 4.0
 
 
@@ -84,7 +84,7 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
         ready_s.append(time.monotonic())
         return arrivals
 
-    monkeypatch.setattr(bench_serve, "_metered", lambda _: nullcontext((Meter(), provenance)))
+    monkeypatch.setattr(serve_load, "metered", lambda *_: nullcontext((Meter(), provenance)))
     monkeypatch.setattr(load_plan, "plan_arrivals", prepare)
     options = ("--concurrency", "2", "--requests", "4", "--prompt", "3", "--output", "3", "--json")
     document = json.loads(CliRunner().invoke(serve_command, ["--url", url, *options]).stdout)
@@ -122,13 +122,13 @@ class BusyMeter(SteadyMeter):
         return super().read_at(at_s)
 
 
-def test_a_reading_that_fails_within_a_load_is_left_out_and_others_follow() -> None:
+def test_a_reading_that_fails_during_a_load_is_left_out() -> None:
     log = EnergyLog(meter := BusyMeter(2, 3), every_s=0.01)
     with log.running():
         log.begin()
         _wait_for(lambda: meter.asked > 4)
-    assert len(log.cuts) == meter.asked - 2
-    span_s = log.cuts[-1].time_s - log.cuts[0].time_s
+    assert len(log.readings) == meter.asked - 2
+    span_s = log.readings[-1].time_s - log.readings[0].time_s
     assert log.energy(LoadResult("m", 0.0, span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
 
 
@@ -150,14 +150,14 @@ def bench(
 
     def run(meter: SteadyMeter, *options: str) -> Result:
         metered = nullcontext((meter, provenance))
-        monkeypatch.setattr(bench_serve, "_metered", lambda _: metered)
+        monkeypatch.setattr(serve_load, "metered", lambda *_: metered)
         return CliRunner().invoke(serve_command, ["--url", url, *two, *options])
 
     return run
 
 
 @pytest.mark.parametrize(("refused", "when"), [(1, "beginning"), (2, "end")])
-def test_a_load_whose_meter_fails_keeps_what_its_clients_saw(
+def test_a_load_whose_meter_fails_keeps_the_results_of_its_clients(
     refused: int, when: str, bench: Callable[..., Result], tmp_path: Path
 ) -> None:
     new = tmp_path / "new"
