@@ -1,24 +1,26 @@
-"""How wrong is the energy roofline about a model that it has never seen?
+"""How wrong is the energy roofline about a model that it was not fitted to?
 
-Leaves out every row of one model (on both GPUs), fits the rest, and asks for the left-out rows
-with nothing but the model's config.json, the GPU, the batch limit, the lengths of the task (the
-mean output length of the row, and the prompt length that the fit gave for the task), how many
-engines share the host and parse their answers (`run_table.host_of`), and how many
-requests the run served (`requests_of`). Batch limits 8 to 512. A second table leaves out all
-siblings of an architecture together.
+Leaves out every row of one model (on both GPUs), fits the rest, and predicts the left-out rows from
+the model's config.json, the GPU, the batch limit, the lengths of the task (the mean output length
+of the row, and the fitted prompt length of the task), how many engines share the host and parse
+their answers (`run_table.host_of`), and how many requests the run served (`requests_of`). Batch
+limits 8 to 512. A second table leaves out all siblings of an architecture together.
 
-The last table says how far the table is from itself: each row as a smooth curve (a parabola in the
-logarithm of the batch limit, near batch limits first) through all other rows of the same model,
-task and GPUs has it. What nobody can tell from a model's own other rows, nobody tells without.
+The last table is the spread of the measurements themselves: each row against a smooth curve (a
+parabola in the logarithm of the batch limit, near batch limits first) through all other rows of the
+same model, task and GPUs. No prediction without these rows can be expected to be closer.
 
     python bench/frontier_error.py ../shared/data/calibration
 
+With `--write` it also writes `configs/roofline/expected_error.csv`, the errors that `steppe
+frontier` prints beside each point (see `expected_error_table`).
+
 Truth: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation, free clocks; data card Apache-2.0). No
-row is dropped from the targets. Further lines show the same without rows that show a busy host
-instead of the GPU (see `run_table.host_bound`), and without those that the fit
-may not use: what a busy host explains no more. The form of the roofline and the few numbers of its
-priors and of likeness were chosen with this very table in view: expect somewhat more elsewhere.
-That holds most for data-parallel attention, which only one model has.
+row is dropped from the targets. Further lines show the same without rows in which a busy host kept
+the GPU waiting (see `run_table.host_bound`), and without rows that the fit may not use because a
+busy host does not explain them either. The form of the roofline and the few numbers of its priors
+and of the residual model were chosen with this table in view: expect somewhat larger errors
+elsewhere, most of all with data-parallel attention, which only one measured model has.
 """
 
 from __future__ import annotations
@@ -40,15 +42,18 @@ from rich.progress import track
 from rich.table import Table
 
 from clock_fit import fit_clock_curve, read_clock_sweep
+from expected_error_table import LeftOutRun, expected_errors, write_expected_errors
 from roofline_fit import RooflineFit
 from run_table import TableRow, read_run_table
 from steppe.measure.provenance import source_commit
 from steppe.roofline.calibration import Calibration
 from steppe.roofline.energy_roofline import EnergyRoofline
+from steppe.roofline.expected_error import ModelKind
 from steppe.roofline.files import read_gpu_spec
 from targets import at_most
 
 DEFAULT_DATA = Path("../shared/data/calibration")
+TABLE = Path("configs/roofline/expected_error.csv")
 SMALLEST, LARGEST = 8, 512
 ENERGY_TARGET, TOKENS_TARGET, TAIL_TARGET = 0.08, 0.10, 0.20
 LEAST_OTHERS, NEAR_DOUBLINGS = 3, 1.5
@@ -74,21 +79,21 @@ class Errors:
     tokens: float
 
 
-def asked(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float]) -> Errors:
-    """Return how far the roofline is from a row."""
+def error_of(row: TableRow, known: Calibration, prompt_tokens: Mapping[str, float]) -> Errors:
+    """Return the relative errors of the roofline for a row."""
     run = row.run
     roofline = EnergyRoofline(
         run.model, run.gpu, run.gpus, known, run.host, data_parallel=run.data_parallel
     )
-    said = roofline.point(
+    modelled = roofline.point(
         run.gpu.highest_mhz,
         run.batch_limit,
         prompt_tokens[run.task],
         run.output_tokens,
         run.progress,
     )
-    energy = said.joules_per_token / (run.draw_w / run.output_tps) - 1
-    return Errors(abs(energy), abs(said.output_tps / run.output_tps - 1))
+    energy = modelled.joules_per_token / (run.draw_w / run.output_tps) - 1
+    return Errors(abs(energy), abs(modelled.output_tps / run.output_tps - 1))
 
 
 class LeftOut(NamedTuple):
@@ -117,7 +122,7 @@ def left_out(fit: RooflineFit, rows: Sequence[TableRow], group: Group) -> LeftOu
         known, prompts = fit.calibration(x, used), fit.prompt_tokens(x)
         formula = Calibration(known.coefficients, known.curve, ())
         for i in np.flatnonzero(~used).tolist():
-            whole[i], plain[i] = (asked(rows[i], c, prompts) for c in (known, formula))
+            whole[i], plain[i] = (error_of(rows[i], c, prompts) for c in (known, formula))
     return LeftOut(*([found[i] for i in range(len(rows))] for found in (whole, plain)))
 
 
@@ -154,6 +159,21 @@ def by_model(rows: Sequence[TableRow], errors: Sequence[Errors]) -> list[dict[st
 
         tables.append({"model": model, "gpu": gpu, **summary(rows, errors, belongs)})
     return tables
+
+
+def left_out_runs(rows: Sequence[TableRow], errors: Sequence[Errors]) -> list[LeftOutRun]:
+    """Return the rows that show the GPU's pace, with their errors."""
+    return [
+        LeftOutRun(
+            model=row.model_id,
+            kind=ModelKind.of(row.run.model, row.run.gpus),
+            batch_limit=row.run.batch_limit,
+            joules_per_token=error.energy,
+            output_tps=error.tokens,
+        )
+        for row, error in zip(rows, errors, strict=True)
+        if not row.host_bound
+    ]
 
 
 def own_rows(rows: Sequence[TableRow]) -> list[Errors | None]:
@@ -206,8 +226,8 @@ def show(title: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
     Console(width=110).print(table)
 
 
-def measure(data: Path) -> dict[str, Any]:
-    """Return all tables."""
+def measure(data: Path, table: Path | None) -> dict[str, Any]:
+    """Return all tables, and write that of the expected errors to a path."""
     sweep = data / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv"
     bare_w = read_gpu_spec("v100").bare_w
     clock = fit_clock_curve(read_clock_sweep(sweep), "inference_memory_bound", bare_w)
@@ -218,6 +238,8 @@ def measure(data: Path) -> dict[str, Any]:
     for name, errors in found.items():
         results[name] = _each_choice(rows, errors.whole)
         show(f"Error with one {name} left out", results[name])
+    if table is not None:
+        write_expected_errors(table, expected_errors(left_out_runs(rows, found["model"].whole)))
     results["by_model"] = by_model(rows, found["model"].whole)
     lines = {f"{r['model']} {r['gpu']}": r for r in results["by_model"]}
     show("The same for each model left out, host-bound rows included", lines)
@@ -238,8 +260,9 @@ def main() -> None:
     """Measure, print tables, and then one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path, nargs="?", default=DEFAULT_DATA)
-    begun_s = time.perf_counter()
-    results = measure(parser.parse_args().data)
+    parser.add_argument("--write", type=Path, nargs="?", const=TABLE, help=f"write {TABLE}")
+    begun_s, arguments = time.perf_counter(), parser.parse_args()
+    results = measure(arguments.data, arguments.write)
     results["took_s"] = time.perf_counter() - begun_s
     document = {
         "bench": "frontier_error",

@@ -12,6 +12,10 @@ from steppe.config import shipped_config
 from steppe.roofline.files import read_longest_context
 
 ASK = ["frontier", "--model", "llama-3.1-8b", "--gpu", "h100"]
+BASIS = (
+    "90th percentile of {} runs of 6 models (dense, 16-bit weights, one GPU) left out of the fit, "
+    "on H100 and B200 at their highest clocks"
+)
 SCOUT = ["--model", "llama-4-scout", "--tp", "4"]
 
 
@@ -35,9 +39,15 @@ def test_the_json_document_keeps_its_contract() -> None:
         "source": "modelled",
         "corrected_by": None,
         "corrected_source": None,
+        "assumed": [],
+        "error_basis": [
+            {"up_to_batch": 31, "runs": BASIS.format(30)},
+            {"up_to_batch": 127, "runs": BASIS.format(36)},
+        ],
     }
     wanted = {"clock_mhz", "batch_limit", "output_tps", "draw_w"}
     wanted |= {"joules_per_token", "tpot_s", "sequences", "pareto"}
+    wanted |= {"joules_per_token_error", "output_tps_error"}
     assert all(set(point) == wanted for point in document["points"])
     for point in document["points"]:
         assert point["joules_per_token"] == pytest.approx(point["draw_w"] / point["output_tps"])
@@ -84,7 +94,7 @@ def test_longer_outputs_cost_more_each() -> None:
     assert long["joules_per_token"] > short["joules_per_token"]
 
 
-def _write_model(folder: Path, **more: int) -> None:
+def _write_model(folder: Path, **more: object) -> None:
     config: dict[str, object] = {"model_type": "newcomer", "hidden_size": 3072}
     config |= {"num_hidden_layers": 30, "num_attention_heads": 24}
     config |= {"num_key_value_heads": 8, "intermediate_size": 9000, "vocab_size": 64000}
@@ -172,6 +182,34 @@ def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: 
     assert result.exit_code == 2
     assert said in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_each_point_has_its_expected_error() -> None:
+    moe = ["frontier", "--model", "gpt-oss-20b", "--gpu", "h100", "--batch", "8,256", "--json"]
+    dense, experts = _points("--batch", "8,256"), json.loads(CliRunner().invoke(main, moe).output)
+    for plain, harder in zip(dense, experts["points"], strict=True):
+        assert 0.0 < plain["joules_per_token_error"] < harder["joules_per_token_error"] < 0.5
+        assert 0.0 < plain["output_tps_error"] < harder["output_tps_error"] < 0.5
+    table = CliRunner().invoke(main, [*ASK, "--batch", "8"]).output
+    assert f"{dense[0]['joules_per_token_error']:.0%}" in table
+    assert f"{dense[0]['output_tps_error']:.0%}" in table
+
+
+def test_what_a_config_leaves_open_is_assumed_and_said(tmp_path: Path) -> None:
+    quantised: dict[str, object] = {"quant_method": "fp8"}
+    _write_model(tmp_path, quantization_config=quantised)
+    command = ["frontier", "--model", str(tmp_path), "--gpu", "h100", "--batch", "8", "--json"]
+    result = CliRunner().invoke(main, command)
+    line = (
+        f"config of {tmp_path.name}: quantization_config.weight_block_size: "
+        "not stated, assumed none"
+    )
+    assert result.stderr == f"steppe: note: {line}\n"
+    assert json.loads(result.stdout)["assumed"] == [line]
+    _write_model(tmp_path, quantization_config={**quantised, "weight_block_size": [128, 128]})
+    result = CliRunner().invoke(main, command)
+    assert result.stderr == ""
+    assert json.loads(result.stdout)["assumed"] == []
 
 
 @pytest.mark.parametrize("missing", ["--model", "--gpu"])

@@ -3,9 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
+from steppe.config import shipped_config
 from steppe.errors import ModelError
-from steppe.roofline.architecture.weight_precision import weight_precision
+from steppe.roofline.architecture.weight_precision import (
+    weight_assumptions,
+    weight_precision,
+)
+from steppe.roofline.files import read_assumptions
 
 CONFIG: dict[str, Any] = {"num_hidden_layers": 10}
 
@@ -131,3 +137,48 @@ def test_a_plain_weight_has_16_bits_in_memory_whatever_its_file_has(
 ) -> None:
     precision = weight_precision({**CONFIG, key: dtype}, 4000, 1000)
     assert (precision.dense_bytes, precision.expert_bytes) == (2.0, 2.0)
+
+
+WEIGHTS = {"num_bits": 8, "type": "float", "strategy": "channel"}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "assumed"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, []),
+        ({"quant_method": "fp8"}, ["weight_block_size"]),
+        ({"quant_method": "gptq", "bits": 4}, []),
+        ({"quant_method": "awq"}, ["bits"]),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, []),
+        ({"quant_method": "bitsandbytes"}, ["load_in_4bit"]),
+        ({"quant_method": "compressed-tensors"}, ["config_groups"]),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": WEIGHTS}}},
+            [],
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {}}}},
+            [f"config_groups.weights.{name}" for name in ("num_bits", "type", "strategy")],
+        ),
+    ],
+)
+def test_each_value_that_a_config_leaves_open_is_named(
+    quantisation: dict[str, Any], assumed: list[str]
+) -> None:
+    config = {**CONFIG, "quantization_config": quantisation}
+    lines = weight_assumptions(config)
+    assert [line.split(": ")[0] for line in lines] == [f"quantization_config.{a}" for a in assumed]
+
+
+def test_no_shipped_model_leaves_its_precision_open() -> None:
+    models = yaml.safe_load(shipped_config("models.yaml").read_text())["models"]
+    assert not [line for name in models for line in read_assumptions(name)]
+
+
+def test_compressed_tensors_may_have_a_scale_for_each_block() -> None:
+    for strategy, scaled in (("channel", 0), ("block", 1)):
+        weights = {**WEIGHTS, "strategy": strategy}
+        groups = {"group_0": {"weights": weights}}
+        quantisation = {"quant_method": "compressed-tensors", "config_groups": groups}
+        config = {**CONFIG, "quantization_config": quantisation}
+        assert weight_precision(config, 4000, 1000).block_scaled == scaled

@@ -1,4 +1,4 @@
-"""`steppe frontier`: what each watt buys for a model on a GPU, before anyone measured it."""
+"""`steppe frontier`: what each watt buys for a model on a GPU, without a measurement."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from steppe.cli.frontier_cache import list_command, remove_command, show_command
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
 from steppe.options import GivenText, NumberList
 from steppe.roofline.energy_roofline import EnergyRoofline
-from steppe.roofline.files import read_longest_context, read_roofline
+from steppe.roofline.expected_error import ExpectedError, expected_error
+from steppe.roofline.files import read_assumptions, read_longest_context, read_roofline
 from steppe.roofline.hardware import GpuSpec
 from steppe.roofline.point import OperatingPoint
 from steppe.run.frontier_subject import refuse_another
@@ -28,12 +28,12 @@ LOWEST_SHARE = 0.3
 CLOCKS = 8
 """Clocks of `--clock all`."""
 LEAST_GAIN = 0.001
-"""Share by which a point must give more tokens than one that draws less, to be worth a mark."""
+"""Share by which a marked point must give more tokens than one that draws less."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """The options, as they were given."""
+class _Options:
+    """The options as given."""
 
     model: str
     gpu: str
@@ -99,49 +99,97 @@ class _ClockList(click.ParamType[Any]):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def frontier_group(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Print tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run."""
+    """Print tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run.
+
+    Beside each point stands its expected error: 90 % of the measured runs of similar models, left
+    out of the fit, were within it. What a config.json leaves open is assumed and said on stderr.
+    """
     if ctx.invoked_subcommand is not None:
         return
     for param in ctx.command.params:
         if param.name in ("model", "gpu") and options[param.name] is None:
             raise click.MissingParameter(ctx=ctx, param=param)
-    wanted = _Asked(**options)
+    prediction = _predict(_Options(**options))
+    for line in prediction.assumed:
+        click.echo(f"steppe: note: {line}", err=True)
+    if as_json:
+        click.echo(json.dumps(_document(prediction)))
+    else:
+        _show(_table(prediction))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One predicted point.
+
+    Attributes:
+        point: The point.
+        sequences: Sequences that run at once, limited by the batch limit and memory.
+        pareto: Whether no other point gives as many tokens for as few watts.
+        error: How far it may be off.
+    """
+
+    point: OperatingPoint
+    sequences: float
+    pareto: bool
+    error: ExpectedError
+
+
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """The points, and what they are of.
+
+    Attributes:
+        options: The options.
+        roofline: The model on its GPUs.
+        rows: The points.
+        corrected_source: Source of the measured points that correct the model; None without any.
+        assumed: What was assumed because the model's config does not state it.
+    """
+
+    options: _Options
+    roofline: EnergyRoofline
+    rows: tuple[_Row, ...]
+    corrected_source: str | None
+    assumed: tuple[str, ...]
+
+
+def _predict(options: _Options) -> _Prediction:
     roofline = read_roofline(
-        wanted.model, wanted.gpu, wanted.tp, data_parallel=wanted.data_parallel
+        options.model, options.gpu, options.tp, data_parallel=options.data_parallel
     )
     corrected_source = None
-    if wanted.measured is not None:
-        known, subject = read_frontier_and_subject(wanted.measured)
-        refuse_another(
-            wanted.measured, subject, FrontierSubject(wanted.model, roofline.gpu.name, wanted.tp)
+    if options.measured is not None:
+        measured = _read_measured(options, options.measured, roofline.gpu)
+        corrected_source = measured.source
+        roofline = roofline.refitted(
+            measured.candidates, options.input_tokens, options.output_tokens
         )
-        known = known.unlimited_at(roofline.gpu.highest_mhz)
-        _refuse_unmeasured(wanted.measured, known, roofline.gpu)
-        corrected_source = known.source
-        roofline = roofline.refitted(known.candidates, wanted.input_tokens, wanted.output_tokens)
-    _refuse_too_long(wanted, roofline)
-    clocks = _clocks(wanted.clock, roofline.gpu)
+    _refuse_too_long(options, roofline)
     points = [
-        roofline.point(mhz, limit, wanted.input_tokens, wanted.output_tokens)
-        for limit in wanted.batch
-        for mhz in clocks
+        roofline.point(mhz, limit, options.input_tokens, options.output_tokens)
+        for limit in options.batch
+        for mhz in _clocks(options.clock, roofline.gpu)
     ]
-    rows = _rows(wanted, roofline, points)
-    if as_json:
-        click.echo(json.dumps(_document(wanted, roofline, rows, corrected_source)))
-    else:
-        _show(_table(_title(wanted, roofline, corrected_source), rows))
+    rows = _rows(options, roofline, points)
+    assumed = read_assumptions(options.model)
+    return _Prediction(options, roofline, rows, corrected_source, assumed)
 
 
-for command in (list_command, show_command, remove_command):
-    frontier_group.add_command(command)
+def _read_measured(options: _Options, path: Path, gpu: GpuSpec) -> Frontier:
+    """Read measured points of this model and GPU."""
+    measured, subject = read_frontier_and_subject(path)
+    refuse_another(path, subject, FrontierSubject(options.model, gpu.name, options.tp))
+    measured = measured.unlimited_at(gpu.highest_mhz)
+    _refuse_unmeasured(path, measured, gpu)
+    return measured
 
 
-def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
-    """Refuse points that were computed, or that this GPU cannot have run at."""
-    if known.source == "modelled":
+def _refuse_unmeasured(path: Path, measured: Frontier, gpu: GpuSpec) -> None:
+    """Refuse points that were computed, or that this GPU cannot run."""
+    if measured.source == "modelled":
         raise ConfigError(f"{path}: source: asked for measured points, found modelled ones")
-    for point in known.candidates:
+    for point in measured.candidates:
         if not gpu.lowest_mhz <= point.clock_mhz <= gpu.highest_mhz:
             raise ConfigError(
                 f"{path}: clock_mhz: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on "
@@ -149,75 +197,69 @@ def _refuse_unmeasured(path: Path, known: Frontier, gpu: GpuSpec) -> None:
             )
 
 
-def _refuse_too_long(wanted: _Asked, roofline: EnergyRoofline) -> None:
-    """Refuse requests that the model was not made for, or for which there is no memory."""
-    longest, name = wanted.input_tokens + wanted.output_tokens, roofline.model.name
-    context = read_longest_context(wanted.model)
+def _refuse_too_long(options: _Options, roofline: EnergyRoofline) -> None:
+    """Refuse requests beyond the context of the model, or beyond the memory."""
+    longest, name = options.input_tokens + options.output_tokens, roofline.model.name
+    context = read_longest_context(options.model)
     if context is not None and longest > context:
         raise UsageError(
-            f"asked for requests of {longest} tokens ({wanted.input_tokens} in, "
-            f"{wanted.output_tokens} out), found a longest context of {context} in {name}"
+            f"asked for requests of {longest} tokens ({options.input_tokens} in, "
+            f"{options.output_tokens} out), found a longest context of {context} in {name}"
         )
     if not roofline.fits(longest):
         raise UsageError(
             f"asked for requests of {longest} tokens, found no room for one beside the weights of "
-            f"{name} on {wanted.tp} x {roofline.gpu.name}"
+            f"{name} on {options.tp} x {roofline.gpu.name}"
         )
 
 
-def _clocks(asked: tuple[int, ...] | Literal["all"] | None, gpu: GpuSpec) -> Sequence[int]:
-    """Return the clock limits that were asked for, as far as the GPU has them."""
-    if asked is None:
+def _clocks(option: tuple[int, ...] | Literal["all"] | None, gpu: GpuSpec) -> Sequence[int]:
+    """Return the clock limits of the option; UsageError where the GPU does not have one."""
+    if option is None:
         return [gpu.highest_mhz]
-    if asked == "all":
+    if option == "all":
         lowest = max(LOWEST_SHARE * gpu.highest_mhz, gpu.lowest_mhz)
         gap = (gpu.highest_mhz - lowest) / (CLOCKS - 1)
         steps = [round(gap * i / gpu.step_mhz) * gpu.step_mhz for i in range(CLOCKS)]
         return [round(gpu.highest_mhz - step) for step in reversed(steps)]
-    for mhz in asked:
+    for mhz in option:
         if not gpu.lowest_mhz <= mhz <= gpu.highest_mhz:
             raise UsageError(
                 f"--clock: asked for {gpu.lowest_mhz} to {gpu.highest_mhz} MHz on {gpu.name}, "
                 f"found {mhz}"
             )
-    return asked
+    return option
 
 
 def _show(table: Table) -> None:
-    """Print a table as wide as its numbers, also where the terminal is narrower."""
+    """Print a table as wide as its numbers, even in a narrower terminal."""
     console = Console()
-    whole = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.width = max(console.width, whole)
+    width = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.width = max(console.width, width)
     console.print(table)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One point of the answer.
-
-    Attributes:
-        point: The point.
-        sequences: Sequences that memory holds under its batch limit.
-        pareto: Whether no other point gives as many tokens for as few watts.
-    """
-
-    point: OperatingPoint
-    sequences: float
-    pareto: bool
-
-
 def _rows(
-    wanted: _Asked, roofline: EnergyRoofline, points: Sequence[OperatingPoint]
-) -> Sequence[_Row]:
-    lengths = wanted.input_tokens, wanted.output_tokens
+    options: _Options, roofline: EnergyRoofline, points: Sequence[OperatingPoint]
+) -> tuple[_Row, ...]:
     best = _best(Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled"))
-    return [_Row(p, roofline.running_sequences(p.batch_limit, *lengths), p in best) for p in points]
+    return tuple(
+        _Row(
+            point=point,
+            sequences=roofline.running_sequences(
+                point.batch_limit, options.input_tokens, options.output_tokens
+            ),
+            pareto=point in best,
+            error=expected_error(roofline.model, roofline.tp, point.batch_limit),
+        )
+        for point in points
+    )
 
 
 def _best(frontier: Frontier) -> Sequence[OperatingPoint]:
-    """Return the points whose tokens are more than those of any that draws less, not just as many.
+    """Return the points that give more tokens than any point with less draw.
 
-    Where memory holds fewer sequences than the batch limit, a larger one changes nothing.
+    Where memory holds fewer sequences than the batch limit, a larger limit changes nothing.
     """
     best = [frontier.floor]
     for point in frontier.points:
@@ -226,61 +268,68 @@ def _best(frontier: Frontier) -> Sequence[OperatingPoint]:
     return best
 
 
-def _document(
-    wanted: _Asked,
-    roofline: EnergyRoofline,
-    rows: Sequence[_Row],
-    corrected_source: str | None,
-) -> dict[str, object]:
+def _document(prediction: _Prediction) -> dict[str, object]:
+    options, roofline = prediction.options, prediction.roofline
+    errors = dict.fromkeys(row.error for row in prediction.rows)
     return {
         "points": [
             {
                 **asdict(row.point),
                 "joules_per_token": row.point.joules_per_token,
+                "joules_per_token_error": row.error.joules_per_token,
+                "output_tps_error": row.error.output_tps,
                 "sequences": row.sequences,
                 "pareto": row.pareto,
             }
-            for row in rows
+            for row in prediction.rows
         ],
         "gpu": roofline.gpu.name,
         "model": roofline.model.name,
         "tp": roofline.tp,
         "data_parallel": roofline.data_parallel,
-        "input_tokens": wanted.input_tokens,
-        "output_tokens": wanted.output_tokens,
+        "input_tokens": options.input_tokens,
+        "output_tokens": options.output_tokens,
         "source": "modelled",
-        "corrected_by": None if wanted.measured is None else str(wanted.measured),
-        "corrected_source": corrected_source,
+        "corrected_by": None if options.measured is None else str(options.measured),
+        "corrected_source": prediction.corrected_source,
+        "assumed": list(prediction.assumed),
+        "error_basis": [
+            {"up_to_batch": error.up_to_batch, "runs": error.basis} for error in errors
+        ],
     }
 
 
-def _title(wanted: _Asked, roofline: EnergyRoofline, corrected_source: str | None) -> str:
-    """Say what the points are of, and what they rest on."""
-    rests_on = "modelled"
-    if wanted.measured is not None:
-        rests_on += f", corrected by {wanted.measured}"
-    if corrected_source == "emulated":
-        rests_on += " (emulated)"
-    return f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} ({rests_on})"
+def _title(prediction: _Prediction) -> str:
+    """Return a title with the model, the GPUs and the source of the points."""
+    roofline, options = prediction.roofline, prediction.options
+    source = "modelled"
+    if options.measured is not None:
+        source += f", corrected by {options.measured}"
+    if prediction.corrected_source == "emulated":
+        source += " (emulated)"
+    return f"{roofline.model.name} on {roofline.tp} x {roofline.gpu.name} ({source})"
 
 
-def _table(title: str, rows: Sequence[_Row]) -> Table:
+def _table(prediction: _Prediction) -> Table:
     table = Table(
-        title=title,
-        caption="* no other point gives as many tokens (within 0.1 %) for as few watts",
+        title=_title(prediction),
+        caption="* no other point gives as many tokens (within 0.1 %) for as few watts\n"
+        "± expected error: 90 % of the measured runs of similar models were within it",
     )
-    knobs, rest = ("clock MHz", "batch limit"), ("W", "J/token", "TPOT ms", "Pareto")
-    for heading in (*knobs, "sequences", "tokens/s", *rest):
+    knobs, rest = ("clock MHz", "batch limit"), ("W", "J/token", "±", "TPOT ms", "Pareto")
+    for heading in (*knobs, "sequences", "tokens/s", "±", *rest):
         table.add_column(heading, justify="right")
-    for row in rows:
+    for row in prediction.rows:
         point = row.point
         table.add_row(
             f"{point.clock_mhz}",
             f"{point.batch_limit}",
             f"{row.sequences:.0f}",
             f"{point.output_tps:.0f}",
+            f"{row.error.output_tps:.0%}",
             f"{point.draw_w:.0f}",
             f"{point.joules_per_token:.3g}",
+            f"{row.error.joules_per_token:.0%}",
             f"{point.tpot_s * 1e3:.1f}",
             "*" if row.pareto else "",
         )

@@ -16,7 +16,7 @@ from steppe.config import shipped_config
 from steppe.config.mistake import unknown_key
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
-from steppe.roofline.architecture.config_json import longest_context_of, shape_of
+from steppe.roofline.architecture.config_json import assumptions_of, longest_context_of, shape_of
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.architecture.weight_precision import modelopt_quantisation
 from steppe.roofline.calibration import Calibration, Coefficients
@@ -80,6 +80,16 @@ def read_longest_context(model: str | Path) -> int | None:
     """
     name, config = _named_config(model)
     return longest_context_of(name, config)
+
+
+def read_assumptions(model: str | Path) -> tuple[str, ...]:
+    """Return what is assumed about a model because its `config.json` does not state it.
+
+    Raises:
+        ModelError: As of `read_model_shape`.
+    """
+    name, config = _named_config(model)
+    return assumptions_of(name, config)
 
 
 def read_gpu_spec(gpu: str | Path) -> GpuSpec:

@@ -8,7 +8,7 @@ from typing import Any
 from steppe.errors import ModelError
 from steppe.roofline.architecture.check import check_model
 from steppe.roofline.architecture.shape import AttentionShape, ExpertShape, ModelShape, StateShape
-from steppe.roofline.architecture.weight_precision import weight_precision
+from steppe.roofline.architecture.weight_precision import weight_assumptions, weight_precision
 from steppe.roofline.architecture.windows import windows_of
 
 Config = Mapping[str, Any]
@@ -63,6 +63,16 @@ def shape_of(name: str, config: Config) -> ModelShape:
         raise ModelError(f"config of {name}: {error.args[0]}: missing") from error
     except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ModelError(f"config of {name}: {error}") from error
+
+
+def assumptions_of(name: str, config: Config) -> tuple[str, ...]:
+    """Return what `shape_of` assumes because a `config.json` does not state it, one line each.
+
+    Raises:
+        ModelError: As of `shape_of`.
+    """
+    shape_of(name, config)
+    return tuple(f"config of {name}: {line}" for line in weight_assumptions(_whole(config)))
 
 
 def longest_context_of(name: str, config: Config) -> int | None:
