@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHES := meter_accuracy interval_coverage decision_time simulator_speed gateway_overhead deadman
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean style install install-dev
+.PHONY: help demo test check docs docs-serve bench format clean style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,13 +13,19 @@ help: ## this list
 demo: install ## install, then follow one compressed day of wind and sun
 	$(BIN)/steppe demo
 
-test: style ## install what is missing, then all the checks and all the tests
+test: style docs ## install what is missing, then all the checks and all the tests
 	$(BIN)/pytest -q -n 2
 	$(BIN)/pytest -q -n 2 --dist loadfile --durations=15 -m "(cluster or slow) and not alone and not gpu"
 	$(BIN)/pytest -q -m alone
 
-check: style ## what must be green before a commit: format, lint, types, imports, fast tests
+check: style docs ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q
+
+docs: install-dev ## build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+
+docs-serve: docs ## build the documentation and show it on http://127.0.0.1:8080
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8080
 
 bench: install-dev ## benchmarks of a few minutes in all; others need data, a GPU or hours: see bench/
 	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python "bench/$$name.py"; done
@@ -29,7 +35,7 @@ format: install-dev ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and every cache in this folder; records in runs/ stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 style: install-dev
@@ -42,4 +48,4 @@ install: ## install only (EXTRAS=cuda for NVIDIA GPUs)
 	@install/install.sh $(EXTRAS)
 
 install-dev:
-	@install/install.sh $(EXTRAS),dev,kernels
+	@install/install.sh $(EXTRAS),dev,docs,kernels

@@ -63,7 +63,13 @@ _ENERGY_ROWS = (
 @click.option(
     "--trace", type=GivenText(), help="A trace file in place of fixed lengths, or `synthetic`."
 )
-@click.option("--length-scale", type=LENGTH_SCALE, default=1.0, show_default=True)
+@click.option(
+    "--length-scale",
+    type=LENGTH_SCALE,
+    default=1.0,
+    show_default=True,
+    help="Factor on prompt and output lengths.",
+)
 @click.option(
     "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."
 )
@@ -84,8 +90,20 @@ _ENERGY_ROWS = (
     show_default=True,
     help="Time slices for the interval, s.",
 )
-@click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
-@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
+@click.option(
+    "--slo-ttft",
+    type=ABOVE_ZERO,
+    default=2.0,
+    show_default=True,
+    help="Longest time to the first token of a good request, s.",
+)
+@click.option(
+    "--slo-tpot",
+    type=ABOVE_ZERO,
+    default=0.2,
+    show_default=True,
+    help="Longest mean time per output token of a good request, s.",
+)
 @click.option(
     "--seed", type=SEED, default=0, show_default=True, help="Seed of arrivals and lengths."
 )

@@ -50,7 +50,13 @@ from steppe.run.sweep_rigs import SweepTarget, fleet_target
     show_default=True,
     help="Share the points over all replicas, which are alike.",
 )
-@click.option("--windows", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option(
+    "--windows",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Measured windows of each point.",
+)
 @click.option("--window", type=ABOVE_ZERO, default=10.0, show_default=True, help="Its length, s.")
 @click.option(
     "--settle",
@@ -60,7 +66,13 @@ from steppe.run.sweep_rigs import SweepTarget, fleet_target
     help="Longest wait for the temperature to settle, s.",
 )
 @click.option("--slo-tpot", type=ABOVE_ZERO, help="Longest gap between tokens, s; the config's.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Seed of arrivals and lengths.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
     """Measure one replica of CONFIG over batch limits, clock limits and lengths.

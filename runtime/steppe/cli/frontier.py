@@ -89,8 +89,20 @@ class _ClockList(click.ParamType[Any]):
 @click.option(
     "--clock", type=_ClockList(), help="SM clock limits, MHz, or `all`; the highest by default."
 )
-@click.option("--input-tokens", type=click.IntRange(1, 10_000_000), default=400, show_default=True)
-@click.option("--output-tokens", type=click.IntRange(1, 10_000_000), default=512, show_default=True)
+@click.option(
+    "--input-tokens",
+    type=click.IntRange(1, 10_000_000),
+    default=400,
+    show_default=True,
+    help="Mean prompt length.",
+)
+@click.option(
+    "--output-tokens",
+    type=click.IntRange(1, 10_000_000),
+    default=512,
+    show_default=True,
+    help="Mean output length.",
+)
 @click.option(
     "--measured",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

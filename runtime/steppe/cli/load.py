@@ -52,18 +52,42 @@ LENGTH_SCALE = FiniteRange(0, 1_000_000, min_open=True)
     help="Open loop: send only requests due before it, s. Closed loop: start requests for so "
     "long, s, repeating the trace.",
 )
-@click.option("--length-scale", type=LENGTH_SCALE, default=1.0, show_default=True)
+@click.option(
+    "--length-scale",
+    type=LENGTH_SCALE,
+    default=1.0,
+    show_default=True,
+    help="Factor on prompt and output lengths.",
+)
 @click.option("--max-prompt", type=LENGTH, default=1_000_000, help="Longest prompt, tokens.")
 @click.option("--max-output", type=LENGTH, default=1_000_000, help="Longest output, tokens.")
 @click.option("--concurrency", type=_AT_LEAST_ONE, help="Closed loop: requests outstanding.")
-@click.option("--slo-ttft", type=ABOVE_ZERO, default=2.0, show_default=True, help="s")
-@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.2, show_default=True, help="s")
+@click.option(
+    "--slo-ttft",
+    type=ABOVE_ZERO,
+    default=2.0,
+    show_default=True,
+    help="Longest time to the first token of a good request, s.",
+)
+@click.option(
+    "--slo-tpot",
+    type=ABOVE_ZERO,
+    default=0.2,
+    show_default=True,
+    help="Longest mean time per output token of a good request, s.",
+)
 @click.option("--deadline", type=ABOVE_ZERO, help="Cancel unfinished requests after it, s.")
 @click.option(
     "--template-tokens", type=NOT_NEGATIVE, default=0, help="Tokens that the chat template adds."
 )
 @click.option("--ignore-eos/--respect-eos", default=True, help="Exact output lengths (vLLM).")
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Seed of arrivals, lengths and words.",
+)
 @click.option(
     "--requests", type=NewFile(), help="New file to write a JSON line in as each request ends."
 )

@@ -1,0 +1,1 @@
+"""Which reference pages can be derived from the code?"""

@@ -1,0 +1,132 @@
+"""The metrics reference, from an exposition in which every metric has a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from generators.markdown import NOTICE, page, table
+from steppe.fleet.controller.exposition import Exposition
+from steppe.fleet.messages import ReplicaReport
+from steppe.gateway.metrics import GatewayMetrics
+from steppe.gateway.request_tracker import FinishedRequest
+from steppe.power.battery import Charge
+from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+
+INTRODUCTION = """
+The gateway answers Prometheus at `/metrics`, on the port of the API. Units are base units (watts,
+joules, seconds, hertz) and counters end in `_total`. Energy carries the label `source`: `counter`,
+`integrated`, `estimated` or `emulated` (see [energy](../energy.md)). Values of the fleet are those
+of the last tick.
+"""
+QUERIES = (
+    ("mean draw of the fleet", "sum(steppe_power_watts)"),
+    ("its budget", "steppe_power_budget_watts"),
+    (
+        "output tokens per joule, last 5 minutes",
+        "sum(rate(steppe_output_tokens_total[5m])) / sum(rate(steppe_energy_joules_total[5m]))",
+    ),
+    (
+        "95th percentile of the time to the first token",
+        "histogram_quantile(0.95, rate(steppe_time_to_first_token_seconds_bucket[5m]))",
+    ),
+    ("refusals per second, by reason", "rate(steppe_rejections_total[5m])"),
+    ("the budget is below what a sleeping fleet draws", "steppe_budget_feasible == 0"),
+)
+
+
+def metrics_page() -> str:
+    """Return the page."""
+    return page(
+        NOTICE,
+        "# Metrics",
+        INTRODUCTION,
+        "## Fleet",
+        _rows(fleet_exposition()),
+        "## Gateway",
+        _rows(gateway_exposition()),
+        "## Queries",
+        table(("question", "query"), [(question, f"`{query}`") for question, query in QUERIES]),
+    )
+
+
+def fleet_exposition() -> str:
+    """Return what the controller publishes after a tick that has everything."""
+    replica = ReplicaTick("r0", "awake", 1980, 8, 300.0, 100.0)
+    shortage = ShortageTick("demand", 10.0, 0.0, 60.0)
+    tick = TickRecord(
+        t_s=1.0,
+        budget_w=300.0,
+        draw_w=300.0,
+        supply_w=400.0,
+        demand_tps=100.0,
+        output_tps=100.0,
+        energy_j=300.0,
+        output_tokens=100,
+        waiting=1,
+        running=8,
+        shortages=(shortage,),
+        battery=Charge(0.5, 10.0),
+        replicas=(replica,),
+    )
+    report = ReplicaReport(
+        replica="r0",
+        clock_mhz=1980,
+        batch_limit=8,
+        draw_w=300.0,
+        energy_j=300.0,
+        error_j=1.0,
+        quality="counter",
+        running=8,
+        waiting=0,
+        output_tokens=100,
+        requests_uj={},
+        tokens={},
+        idle_uj=0,
+        transition_uj=0,
+    )
+    return Exposition("counter", "llama").update(tick, [report]).decode()
+
+
+def gateway_exposition() -> str:
+    """Return what the gateway publishes after one request and one refusal."""
+    metrics = GatewayMetrics()
+    metrics.count(
+        FinishedRequest(
+            id="1",
+            tenant="default",
+            priority="standard",
+            arrival_s=0.0,
+            arrival_epoch_s=0.0,
+            ttft_s=0.1,
+            e2e_s=1.0,
+            prompt_tokens=10,
+            cached_tokens=0,
+            output_tokens=10,
+            finish="stop",
+            status=200,
+            replica="r0",
+            streamed=True,
+        )
+    )
+    metrics.reject("queue_full")
+    return metrics.exposition(0, {"r0": 1}).decode()
+
+
+def _rows(exposition: str) -> str:
+    families: Iterable[Metric] = text_string_to_metric_families(exposition)
+    rows = []
+    for family in families:
+        suffix = "_total" if family.type == "counter" else ""
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        rows.append(
+            (
+                f"`{family.name}{suffix}`",
+                family.type,
+                ", ".join(f"`{label}`" for label in labels) or "–",
+                family.documentation,
+            )
+        )
+    return table(("metric", "type", "labels", "meaning"), rows)

@@ -1,0 +1,144 @@
+"""The commands of README and docs: each is one that `steppe` knows, and does what it should."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from tests.docs.blocks import COMMANDS, ROOT, Block, all_blocks, steppe_commands
+
+from steppe.cli import main
+from steppe.config import RunConfig
+
+BLOCKS = all_blocks()
+BY_HAND = {
+    "by hand, needs root",
+    "by hand, needs a GPU",
+    "by hand, needs systemd",
+    "by hand, needs a cluster",
+    "by hand, needs a model hub",
+    "by hand, needs an installation",
+}
+"""Every reason for which a block is not run."""
+MARKERS = {"", "slow", "fleet", *BY_HAND}
+FASTEST = ("README.md",)
+"""The pages whose quick commands run in the fast suite."""
+
+
+def runnable(*markers: str) -> list[Block]:
+    languages = (COMMANDS, "python")
+    return [block for block in BLOCKS if block.language in languages and block.marker in markers]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return an environment in which `steppe` and `python` are those of this interpreter."""
+    tools = Path(sys.executable).parent
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("STEPPE_")}
+    path = f"{tools}:{os.environ['PATH']}"
+    return kept | {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "120"}
+
+
+def working_folder(folder: Path) -> Path:
+    """Return a folder that looks like a fresh clone to the commands of a page."""
+    shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
+    return folder
+
+
+def run_block(block: Block, folder: Path, within_s: float) -> None:
+    """Run a block; fail with its place and its output when it fails."""
+    program = ["bash", "-euo", "pipefail", "-c"] if block.language == COMMANDS else ["python", "-c"]
+    result = subprocess.run(
+        [*program, block.text],
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=within_s,
+    )
+    where = f"{block.page}:{block.line}"
+    assert result.returncode == 0, f"{where} ended with {result.returncode}:\n{result.stdout}"
+
+
+def run_page(page: str, markers: tuple[str, ...], folder: Path) -> None:
+    """Run the blocks of a page with one of these markers, in their order, in one folder."""
+    working_folder(folder)
+    for block in runnable(*markers):
+        if block.page == page:
+            run_block(block, folder, within_s=300)
+
+
+def parse(command: click.Command, name: str, arguments: tuple[str, ...]) -> None:
+    """Parse arguments, down to the last subcommand, without running anything."""
+    remaining, context = list(arguments), None
+    while True:
+        context = command.make_context(name, remaining, parent=context, resilient_parsing=False)
+        remaining = [*context._protected_args, *context.args]
+        if not isinstance(command, click.Group) or not remaining:
+            return
+        found_name, found, remaining = command.resolve_command(context, remaining)
+        assert found_name is not None
+        assert found is not None
+        name, command = found_name, found
+
+
+def test_commands_are_found_in_a_line_of_shell() -> None:
+    line = "VAR=1 .venv/bin/steppe gpus --json | python -m json.tool && steppe model list # both"
+    assert list(steppe_commands(line)) == [("gpus", "--json"), ("model", "list")]
+
+
+def test_every_marker_is_one_that_the_tests_know() -> None:
+    assert {block.marker for block in BLOCKS} <= MARKERS
+
+
+def test_what_is_not_run_says_why() -> None:
+    by_hand = [block for block in BLOCKS if block.marker in BY_HAND]
+    assert {block.language for block in by_hand} <= {COMMANDS, "python"}
+
+
+def test_every_block_has_a_language() -> None:
+    nameless = [f"{block.page}:{block.line}" for block in BLOCKS if not block.language]
+    assert nameless == []
+
+
+@pytest.mark.parametrize("block", runnable(*MARKERS), ids=lambda b: f"{b.page}:{b.line}")
+def test_steppe_has_every_command_and_option_of_a_block(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(working_folder(tmp_path))
+    for arguments in block.steppe_commands:
+        if {"--help", "--version"} & set(arguments):
+            continue
+        parse(main, "steppe", arguments)
+
+
+@pytest.mark.parametrize("page", FASTEST)
+def test_the_quick_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    run_page(page, ("",), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in runnable("", "slow")))
+def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    run_page(page, ("", "slow"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.language == "yaml"],
+    ids=lambda b: f"{b.page}:{b.line}",
+)
+def test_a_piece_of_configuration_fits_into_a_run(block: Block) -> None:
+    whole: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
+    piece = yaml.safe_load(block.text)
+    RunConfig.model_validate(whole | piece)
