@@ -112,7 +112,7 @@ def gateway_exposition() -> str:
         )
     )
     metrics.reject("queue_full")
-    return metrics.exposition(is_ready=True, waiting=0, outstanding={"r0": 1}).decode()
+    return metrics.exposition(ready=True, waiting=0, outstanding={"r0": 1}).decode()
 
 
 def _rows(exposition: str) -> str:

@@ -36,7 +36,7 @@ async def test_metrics_are_those_of_the_gateway_and_the_controller(site: Site) -
     assert "_created" not in text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     (build,) = families["steppe_build_info"].samples
-    assert (build.value, set(build.labels)) == (1.0, {"version", "python", "vllm", "ray"})
+    assert (build.value, set(build.labels)) == (1.0, {"version", "python", "vllm", "ray", "torch"})
 
 
 async def test_the_metrics_of_engines_have_the_label_replica(site: Site) -> None:

