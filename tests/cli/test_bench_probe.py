@@ -9,11 +9,18 @@ import pytest
 from click.testing import CliRunner
 
 from steppe.cli import main
-from steppe.cli.bench_probe import Hands, ProbePlan, probe_gpu
 from steppe.measure.probe.gpu_file import Probed, Sourced, gpu_document, gpu_text
 from steppe.roofline.files import read_gpu_spec, read_roofline
 from steppe.roofline.hardware import GpuSpec
-from steppe.run.probe_gpu import EMULATED_RATES, ProbeSubject, emulated_loads, emulated_rates
+from steppe.run.probe_gpu import (
+    EMULATED_RATES,
+    ProbeControls,
+    ProbePlan,
+    ProbeSubject,
+    emulated_loads,
+    emulated_rates,
+    probe_gpu,
+)
 
 # The emulated L4 (profiles.c), and the rates of its namesake in configs/gpus.
 IDLE_W, CONTEXT_W, STATIC_W, CORE_W, MEM_W = 12, 6, 10, 46, 6
@@ -25,8 +32,8 @@ def probe(card: Any, *clocks_mhz: int) -> Probed:
     """Probe a GPU in virtual time."""
     rates = emulated_rates("l4")
     loads = partial(emulated_loads, card.emulator, rates, sleep=card.sleep)
-    hands = Hands(card, card.sleep, card.gpu.set_clock_limit)
-    return probe_gpu(ProbeSubject(card.gpu, loads, rates), hands, ProbePlan(clocks_mhz, 4.0))
+    controls = ProbeControls(card, card.sleep, card.gpu.set_clock_limit)
+    return probe_gpu(ProbeSubject(card.gpu, loads, rates), controls, ProbePlan(clocks_mhz, 4.0))
 
 
 def _written(probed: Probed, path: Path) -> GpuSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_a_command_that_starts_no_fleet_needs_no_extra(
     (tmp_path / "run.yaml").write_text(SIMULATED)
     run = steppe(tmp_path, *arguments)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.slow
+def test_a_load_test_runs_without_an_extra(tmp_path: Path, url: str) -> None:
+    load = ("--concurrency", "2", "--requests", "4", "--prompt", "3", "--output", "3")
+    run = steppe(tmp_path, "bench", "serve", "--url", url, *load, "--meter", "none", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["completed"] == 4
 
 
 @pytest.mark.parametrize("command", [("serve", "run.yaml"), ("bench", "sweep", "--help")])

@@ -1,4 +1,4 @@
-"""What `steppe bench probe` runs on: a real GPU with kernels, or an emulated one with shares."""
+"""Probe a GPU for `steppe bench probe`: a real one with kernels, or an emulated one with loads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,36 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu
 from steppe.emulator.environment import activate, remove_state
 from steppe.emulator.library import Emulator
-from steppe.energy.meter import choose_gpus
+from steppe.energy.meter import EnergyTotal, choose_gpus
 from steppe.errors import ConfigError, InstallError
 from steppe.fleet.stale_runs import gpus_file
-from steppe.measure.probe.gpu_file import Board, Rates, nominal_rates
-from steppe.measure.probe.probe import EMULATED_LOADS, EmulatedProbe, ProbeLoad
+from steppe.measure.probe.gpu_file import (
+    REST_S,
+    Board,
+    Probed,
+    Rates,
+    RestDraw,
+    measured_rates,
+    nominal_rates,
+)
+from steppe.measure.probe.probe import (
+    EMULATED_LOADS,
+    EmulatedProbe,
+    ProbeLoad,
+    ProbeMeter,
+    ProbeWindow,
+    fit_probes,
+    probe_windows,
+)
+from steppe.measure.probe.probe import SETTLE_S as LOAD_S
 from steppe.measure.sweep.gpu_sensors import GpuSensors
+from steppe.measure.sweep.grid import spread_clocks
+from steppe.measure.sweep.idle import SETTLE_S
+from steppe.measure.sweep.point import THROTTLES
 from steppe.roofline.files import read_gpu_spec
 from steppe.run.gpu_provenance import refuse_shared
 from steppe.run.need_gpus import needing_gpus
@@ -27,10 +48,12 @@ from steppe.run.need_gpus import needing_gpus
 INTENSITIES = (32.0, 512.0)
 """FLOP for each byte of the matmul probes: one is bound by memory, one by the matrix units."""
 EMULATED_RATES = (1e12, 1e14, 1e14)
-"""Bytes/s, 16-bit and fp8 FLOP/s of an emulated GPU that `configs/gpus` does not know."""
-UNSEEN = "; NVML does not tell whether somebody else was on it"
+"""Bytes/s, 16-bit and fp8 FLOP/s of an emulated GPU that `configs/gpus` lacks."""
+LOWEST_SHARE = 0.4
+"""Lowest clock limit to probe, share of the highest."""
+UNSEEN = "; NVML does not list the processes on it, so another may have been there"
 CONTEXT_BYTES = 1 << 29
-"""Memory of a CUDA context: about what torch takes for one, bytes."""
+"""Memory of a CUDA context, about as much as torch takes, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +76,8 @@ class KernelProbe:
 
 
 @dataclass(frozen=True, slots=True)
-class Loads:
-    """What runs on a GPU that holds a context: the probes of the fit, and those in fp8."""
+class ProbeLoads:
+    """Probes on a GPU that holds a context: those of the fit, and those in fp8."""
 
     half: Sequence[ProbeLoad]
     fp8: Sequence[ProbeLoad]
@@ -62,24 +85,33 @@ class Loads:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSubject:
-    """A GPU that nobody uses.
+    """A GPU that no other process uses.
 
     Attributes:
         card: The GPU.
-        make_loads: Makes a context that stays, and the probes, those in fp8 if told so.
+        make_loads: Makes a context that stays, and the probes; the argument asks for fp8, too.
         nominal: The rates of an emulated GPU; None where the probes measure them.
-        caveat: Why its bare draw may be somebody's, for people; empty when it cannot.
+        caveat: Why its bare draw may be that of another process; empty when it cannot.
     """
 
     card: NvmlGpu
-    make_loads: Callable[[bool], Loads]
+    make_loads: Callable[[bool], ProbeLoads]
     nominal: Rates | None
     caveat: str = ""
 
 
 @contextmanager
-def opened(index: int, emulated: str | None) -> Generator[ProbeSubject]:
-    """Open a GPU that nobody uses."""
+def open_subject(index: int, emulated: str | None) -> Generator[ProbeSubject]:
+    """Open a GPU that no other process uses.
+
+    Args:
+        index: Its NVML index.
+        emulated: Profile of a new emulated GPU to open instead.
+
+    Raises:
+        UsageError: Another process uses it, or it is not here.
+        BackendUnavailableError: This host has no GPU driver.
+    """
     if emulated is None:
         with needing_gpus("--emulated l4 probes an emulated one"):
             card = choose_gpus([index])[0]
@@ -97,7 +129,7 @@ def opened(index: int, emulated: str | None) -> Generator[ProbeSubject]:
 
 
 def emulated_rates(profile: str) -> Rates:
-    """Return the rates that an emulated GPU is said to have: those of its namesake in `configs`."""
+    """Return the nominal rates of an emulated GPU: those of its namesake in `configs`."""
     try:
         gpu = read_gpu_spec(profile)
     except ConfigError:
@@ -109,10 +141,10 @@ def emulated_rates(profile: str) -> Rates:
 
 def emulated_loads(
     emulator: Emulator, rates: Rates, fp8: bool, sleep: Callable[[float], None] = time.sleep
-) -> Loads:
+) -> ProbeLoads:
     """Hold a context on the first GPU of an emulator; return its probes, at nominal rates.
 
-    Its shares of time know no precision: nothing runs in fp8, asked or not.
+    Shares of time have no precision, so nothing runs in fp8.
     """
     emulator.set_context(0, os.getpid(), CONTEXT_BYTES)
     peak = rates.bandwidth_bps.value, rates.half_flops.value
@@ -127,10 +159,10 @@ def emulated_loads(
         EmulatedProbe(name, core, mem, peak, set_load, speed, sleep)
         for name, core, mem in EMULATED_LOADS
     ]
-    return Loads(probes, ())
+    return ProbeLoads(probes, ())
 
 
-def _kernel_probes(fp8: bool) -> Loads:
+def _kernel_probes(fp8: bool) -> ProbeLoads:
     try:
         from steppe_kernels.matmul import fp8_workload, matmul_workload
         from steppe_kernels.paged_decode import decode_workload
@@ -141,14 +173,14 @@ def _kernel_probes(fp8: bool) -> Loads:
     matmuls = [matmul_workload(flop_per_byte) for flop_per_byte in INTENSITIES]
     made = (spin_workload(), copy_workload(), *matmuls, decode_workload())
     fastest = [KernelProbe(fp8_workload(INTENSITIES[-1]))] if fp8 else []
-    return Loads([KernelProbe(workload) for workload in made], fastest)
+    return ProbeLoads([KernelProbe(workload) for workload in made], fastest)
 
 
 def board_of(card: NvmlGpu) -> Board:
-    """Return what NVML tells of a GPU for its file.
+    """Return a GPU's data from NVML for its file.
 
     Raises:
-        NotSupportedError: It tells of no board power limit.
+        NotSupportedError: It has no board power limit.
     """
     can, (memory_bytes, architecture) = card.capabilities, card.board()
     enforced_w = card.enforced_power_limit_w()
@@ -161,3 +193,111 @@ def board_of(card: NvmlGpu) -> Board:
         enforced_w=enforced_w,
         clocks_mhz=can.sm_clocks_mhz,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """How to probe.
+
+    Attributes:
+        clocks_mhz: Clock limits to set, MHz; empty where they cannot be set.
+        window_s: Length of a metered window, s.
+    """
+
+    clocks_mhz: tuple[int, ...]
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeControls:
+    """The clock limit of a GPU under probes, its meter, and a way to wait.
+
+    Attributes:
+        meter: Meter of the GPU.
+        sleep: Waits, s.
+        set_clock: Sets the clock limit, MHz.
+    """
+
+    meter: ProbeMeter
+    sleep: Callable[[float], None]
+    set_clock: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProbeMeter:
+    """Meter of one GPU of this host while probes run on it.
+
+    Attributes:
+        card: The GPU.
+        joules: Its energy since the meter began.
+    """
+
+    card: NvmlGpu
+    joules: EnergyTotal
+
+    def now_s(self) -> float:
+        """Return the time, s."""
+        return time.monotonic()
+
+    def energy_j(self, at_s: float) -> float:
+        """Return the energy until an instant just past, J; waits for the counter to cover it."""
+        return self.joules.read_at(at_s).energy_j
+
+    def throttled(self) -> bool:
+        """Return whether heat or the board power limit holds the clock down now."""
+        return bool(self.card.sample().reasons & THROTTLES)
+
+
+def probe_clocks(card: NvmlGpu, count: int) -> tuple[int, ...]:
+    """Return the clock limits to probe, MHz; none where they cannot be set, one is the highest."""
+    clocks = card.capabilities.sm_clocks_mhz if has_admin_capability() else ()
+    return clocks[-1:] if count == 1 else spread_clocks(clocks, count, LOWEST_SHARE)
+
+
+def probe_gpu(subject: ProbeSubject, controls: ProbeControls, plan: ProbePlan) -> Probed:
+    """Measure a GPU without work, then without and with each load, at every clock.
+
+    Raises:
+        DeviceError: It does not answer, or has no board power limit.
+        InfeasibleError: Too few probes ran without being throttled.
+    """
+    board = board_of(subject.card)
+    bare_w = _rest_w(controls)
+    loads = subject.make_loads(board.has_fp8)
+    controls.sleep(LOAD_S)
+    context_w = max(0.0, _rest_w(controls) - bare_w)
+    rest = RestDraw(bare_w, context_w, subject.card.sm_clock_mhz(), subject.caveat)
+    windows, fp8_windows = _windows(subject.card, loads, controls, plan)
+    fit = fit_probes(windows)
+    highest_mhz = (board.clocks_mhz or fit.clocks_mhz)[-1]
+    rates = subject.nominal or measured_rates(windows, fp8_windows, highest_mhz)
+    return Probed(board, rest, rates, fit)
+
+
+def _windows(
+    card: NvmlGpu, loads: ProbeLoads, controls: ProbeControls, plan: ProbePlan
+) -> tuple[list[ProbeWindow], list[ProbeWindow]]:
+    """Meter the probes of the fit and those in fp8 at every clock."""
+    half, fp8 = [], []
+    for clock_mhz in plan.clocks_mhz or (0,):
+        if clock_mhz:
+            controls.set_clock(clock_mhz)
+            controls.sleep(SETTLE_S)
+        at_mhz = clock_mhz or _busy_clock_mhz(card, loads.half[0])
+        half += probe_windows(loads.half, at_mhz, controls.meter, plan.window_s)
+        fp8 += probe_windows(loads.fp8, at_mhz, controls.meter, plan.window_s)
+    return half, fp8
+
+
+def _rest_w(controls: ProbeControls) -> float:
+    begin_s = controls.meter.now_s()
+    controls.sleep(REST_S)
+    end_s = controls.meter.now_s()
+    begin_j, end_j = controls.meter.energy_j(begin_s), controls.meter.energy_j(end_s)
+    return (end_j - begin_j) / (end_s - begin_s)
+
+
+def _busy_clock_mhz(card: NvmlGpu, load: ProbeLoad) -> int:
+    """Return the clock of a GPU at work without a limit, MHz; idle, it may be lower."""
+    load.run(LOAD_S)
+    return card.sm_clock_mhz()
