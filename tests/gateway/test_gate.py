@@ -158,7 +158,7 @@ async def test_a_request_counts_as_without_first_token_until_begin_or_leave() ->
     gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
     first, second = [await gate.enter(Ticket(1, n), _far()) for n in (1, 2)]
     gate.begin(first)
-    gate.begin(first)  # told twice, counted once
+    gate.begin(first)  # called twice, counted once
     third = await gate.enter(Ticket(1, 3), _far())
     assert third.route == first.route
     for slot in (first, second, third):

@@ -27,7 +27,7 @@ async def test_the_official_client_lists_models(site: Site, client: openai.Async
     assert [model.id async for model in client.models.list()] == ["m"]
 
 
-async def test_the_official_client_reads_a_whole_answer(
+async def test_the_official_client_reads_a_whole_response(
     site: Site, client: openai.AsyncOpenAI
 ) -> None:
     replica = await site.replica("r0")
@@ -55,7 +55,7 @@ async def test_the_official_client_reads_a_stream(
     assert (ended.finish, ended.output_tokens) == ("stop", 3)
 
 
-async def test_the_official_client_that_leaves_mid_stream_frees_its_place(
+async def test_the_official_client_that_leaves_mid_stream_frees_its_slot(
     site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
     replica = await site.replica("r0")

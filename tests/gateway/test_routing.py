@@ -24,7 +24,7 @@ def _acquire(table: RoutingTable, count: int) -> list[str | None]:
 
 
 def _leave(table: RoutingTable, replica: str) -> None:
-    """Give a place back, of a request that has not got its first token."""
+    """Give back the slot of a request without its first token."""
     table.begin(_route(replica))
     table.release(_route(replica))
 
@@ -39,20 +39,20 @@ def test_ties_rotate() -> None:
 
 def test_ties_rotate_when_requests_come_one_at_a_time() -> None:
     table = _table(4, 4)
-    seen = []
+    names = []
     for _ in range(4):
         route = table.acquire()
         assert route is not None
-        seen.append(route.replica)
+        names.append(route.replica)
         _leave(table, route.replica)
-    assert seen == ["r0", "r1", "r0", "r1"]
+    assert names == ["r0", "r1", "r0", "r1"]
 
 
 def test_the_replica_with_the_least_outstanding_for_its_limit_is_next() -> None:
     assert _acquire(_table(2, 8), 5).count("r1") == 4
 
 
-def test_a_replica_that_has_just_woken_does_not_get_all_that_comes() -> None:
+def test_a_replica_that_just_woke_does_not_get_all_new_requests() -> None:
     table = _table(64, 64)
     for replica in _acquire(table, 40):
         assert replica is not None
@@ -62,7 +62,7 @@ def test_a_replica_that_has_just_woken_does_not_get_all_that_comes() -> None:
     assert got == {"r2": 4, "r0": 3, "r1": 2}
 
 
-def test_a_full_fleet_has_no_route_until_a_place_is_released() -> None:
+def test_a_full_fleet_has_no_route_until_a_slot_is_released() -> None:
     table = _table(1, 1)
     _acquire(table, 2)
     assert table.acquire() is None
@@ -70,7 +70,7 @@ def test_a_full_fleet_has_no_route_until_a_place_is_released() -> None:
     assert _acquire(table, 1) == ["r1"]
 
 
-def test_a_lower_limit_holds_back_requests_until_the_surplus_has_left() -> None:
+def test_a_lower_limit_holds_requests_back_until_the_excess_has_left() -> None:
     table = _table(3)
     _acquire(table, 3)
     table.replace((Route("r0", "http://r0", 1),))
@@ -81,7 +81,7 @@ def test_a_lower_limit_holds_back_requests_until_the_surplus_has_left() -> None:
     assert _acquire(table, 1) == ["r0"]
 
 
-def test_a_replica_that_left_the_table_gets_nothing_but_stays_counted() -> None:
+def test_a_replica_that_left_the_table_gets_no_requests_but_stays_counted() -> None:
     table = _table(4, 4)
     _acquire(table, 2)
     table.replace((Route("r1", "http://r1", 4),))
@@ -89,7 +89,7 @@ def test_a_replica_that_left_the_table_gets_nothing_but_stays_counted() -> None:
     assert table.all_outstanding() == {"r0": 1, "r1": 3}
 
 
-def test_a_replica_that_was_started_anew_elsewhere_has_all_its_places() -> None:
+def test_a_replica_that_restarted_elsewhere_has_all_its_slots() -> None:
     table = _table(2)
     _acquire(table, 2)
     moved = Route("r0", "http://elsewhere", 2)
@@ -97,7 +97,7 @@ def test_a_replica_that_was_started_anew_elsewhere_has_all_its_places() -> None:
     table.replace((moved,))
     assert table.has_moved(_route("r0"))
     assert not table.has_moved(moved)
-    table.suspect(_route("r0"))  # who was at the old address tells late that it is lost
+    table.suspect(_route("r0"))  # a late report about the old address
     assert _acquire(table, 3) == ["r0", "r0", None]
     assert table.all_outstanding() == {"r0": 4}
     _leave(table, "r0")
@@ -105,7 +105,7 @@ def test_a_replica_that_was_started_anew_elsewhere_has_all_its_places() -> None:
     assert table.outstanding("r0") == 3
 
 
-def test_a_suspect_gets_nothing_until_the_next_table() -> None:
+def test_a_suspect_gets_no_requests_until_the_next_table() -> None:
     table = _table(4, 4)
     table.suspect(_route("r0"))
     assert _acquire(table, 2) == ["r1", "r1"]

@@ -31,10 +31,10 @@ async def test_a_whole_response_passes_byte_for_byte(site: Site, chat_body: byte
     assert (status, body) == (200, chat_body)
     assert headers["X-Replica"] == "r0"
     assert headers["Content-Type"] == "application/json"
-    (seen,) = replica.received
-    assert (seen.method, seen.target) == ("POST", "/v1/chat/completions?a=%20b&a=%2F")
-    assert seen.body == b'{"x": "\xc3\xbc"}'
-    assert seen.headers["X-Other"] == "kept"
+    (received,) = replica.received
+    assert (received.method, received.target) == ("POST", "/v1/chat/completions?a=%20b&a=%2F")
+    assert received.body == b'{"x": "\xc3\xbc"}'
+    assert received.headers["X-Other"] == "kept"
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.replica, ended.streamed) == ("length", "r0", False)
     assert (ended.prompt_tokens, ended.cached_tokens, ended.output_tokens) == (11, 8, 2)
@@ -78,19 +78,19 @@ async def test_hop_by_hop_headers_are_not_forwarded(site: Site) -> None:
     await site.post(
         Connection="X-Hop, keep-alive", X_Hop="1", TE="trailers", Expect="100-continue", X_End="2"
     )
-    (seen,) = replica.received
-    assert {"X-Hop", "TE", "Te", "Expect"}.isdisjoint(seen.headers)
-    assert seen.headers["X-End"] == "2"
-    assert seen.headers["Host"] in replica.url
+    (received,) = replica.received
+    assert {"X-Hop", "TE", "Te", "Expect"}.isdisjoint(received.headers)
+    assert received.headers["X-End"] == "2"
+    assert received.headers["Host"] in replica.url
 
 
 async def test_the_replica_and_the_client_get_the_request_id(site: Site) -> None:
     replica = await site.replica("r0")
     site.route(replica)
     _, kept, _ = await site.post(X_Request_Id="mine-1")
-    _, fresh, _ = await site.post(X_Request_Id="not valid")
-    ids = [seen.headers["X-Request-Id"] for seen in replica.received]
-    assert ids == [kept["X-Request-Id"], fresh["X-Request-Id"]]
+    _, made, _ = await site.post(X_Request_Id="not valid")
+    ids = [received.headers["X-Request-Id"] for received in replica.received]
+    assert ids == [kept["X-Request-Id"], made["X-Request-Id"]]
     assert ids[0] == "mine-1"
     assert ids[1] != "not valid"
     assert [ended.id for ended in site.gateway.drain_finished()] == ids
@@ -108,7 +108,7 @@ async def test_tenant_and_priority_are_kept_and_an_unknown_priority_is_refused(s
     assert (ended.tenant, ended.priority) == ("lab", "deferrable")
 
 
-async def test_models_come_from_a_replica_or_from_the_settings_when_none_is_awake(
+async def test_models_are_those_of_a_replica_or_of_the_settings_if_none_is_awake(
     site: Site,
 ) -> None:
     async def ask() -> dict[str, Any]:
@@ -146,11 +146,11 @@ async def test_light_requests_need_no_slot(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/../sleep", "/v1/%2e%2e/sleep", "/v1//x", "/v1/a%2Fb"])
-async def test_a_path_is_never_normalised_on_the_way(site: Site, path: str) -> None:
+async def test_a_path_is_not_normalised(site: Site, path: str) -> None:
     replica = await site.replica("r0")
     site.route(replica)
     await site.post(path)
-    assert [seen.target for seen in replica.received] == [path]
+    assert [received.target for received in replica.received] == [path]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_unknown_paths_are_refused_in_openai_shape(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_redirect_leads_back_to_the_gateway_and_not_around_it(
+async def test_a_redirect_to_the_replica_becomes_one_to_the_gateway(
     site: Site, method: str
 ) -> None:
     replica = await site.replica("r0")
@@ -198,8 +198,8 @@ async def test_a_compressed_body_passes_unchanged(site: Site) -> None:
     site.route(replica)
     body = gzip.compress(b'{"model":"m"}')
     status, _, _ = await site.post(body=body, Content_Encoding="gzip")
-    (seen,) = replica.received
-    assert (status, seen.body, seen.headers["Content-Encoding"]) == (200, body, "gzip")
+    (received,) = replica.received
+    assert (status, received.body, received.headers["Content-Encoding"]) == (200, body, "gzip")
 
 
 async def test_a_port_in_use_is_one_line_that_names_it(site: Site) -> None:

@@ -31,7 +31,7 @@ def _cut(data: bytes, places: list[int]) -> list[bytes]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.integers(0, 10_000), max_size=30), crlf=st.booleans())
-def test_any_chunk_boundaries_give_the_same_bytes_and_the_same_facts(
+def test_chunk_boundaries_change_neither_the_bytes_nor_the_summary(
     chat_stream: bytes, places: list[int], crlf: bool
 ) -> None:
     data = chat_stream.replace(b"\n", b"\r\n") if crlf else chat_stream
@@ -103,7 +103,7 @@ def test_each_api_has_its_first_token(event: bytes) -> None:
     assert scanner.first_text_s == 2.0
 
 
-def test_usage_null_is_no_usage() -> None:
+def test_a_null_usage_is_ignored() -> None:
     scanner = StreamScanner()
     scanner.feed(b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n', 0.0)
     scanner.feed(b'data: {"usage":null}\n\n', 0.0)
@@ -123,14 +123,14 @@ def test_usage_is_read_from_each_api() -> None:
     assert read_usage(embedding) == Usage(5, None, 0)
 
 
-def test_the_prompt_of_a_message_counts_with_what_the_cache_read_and_kept_of_it() -> None:
-    told = (
+def test_prompt_tokens_of_a_message_include_cache_reads_and_writes() -> None:
+    usage = (
         b'{"usage": {"input_tokens": 5, "cache_read_input_tokens": 32,'
         b' "cache_creation_input_tokens": 16, "output_tokens": 2}}'
     )
-    assert read_usage(told) == Usage(53, 32, 2)
+    assert read_usage(usage) == Usage(53, 32, 2)
     scanner = StreamScanner()
-    scanner.feed(b"event: message_delta\ndata: " + told + b"\n\n", 0.0)
+    scanner.feed(b"event: message_delta\ndata: " + usage + b"\n\n", 0.0)
     assert scanner.usage == Usage(53, 32, 2)
     assert read_usage(b'{"usage": {"input_tokens": 5, "cache_read_input_tokens": null}}') == (
         Usage(5, None, 0)
@@ -144,12 +144,12 @@ def test_the_last_usage_counts_when_each_event_carries_one() -> None:
     assert scanner.usage == Usage(9, None, 3)
 
 
-def test_a_broken_usage_object_is_no_usage() -> None:
+def test_a_broken_usage_object_is_ignored() -> None:
     assert read_usage(b'{"usage": {"prompt_tokens": 5, ') is None
     assert read_usage(b'{"usage": {"cost": 5}}') is None
 
 
-def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
+def test_an_error_event_is_found_and_one_inside_text_is_not() -> None:
     scanner = StreamScanner()
     scanner.feed(
         rb'data: {"choices":[{"delta":{"content":"\"error\" data: [DONE]"}}]}' + b"\n\n", 0
@@ -160,7 +160,7 @@ def test_an_error_event_of_the_replica_is_seen_and_one_in_text_is_not() -> None:
     assert scanner.has_error
 
 
-def test_an_event_whose_data_is_still_out_is_held_back_with_its_name() -> None:
+def test_an_event_name_without_its_data_is_held_back() -> None:
     scanner = StreamScanner()
     assert scanner.feed(b"event: ping\ndata: {}\n\nevent: response.created\n", 0.0) == (
         b"event: ping\ndata: {}\n\n"
@@ -204,7 +204,7 @@ NAMED = "event: {0}\ndata: {1}\n\n"
         ("", "error"),
     ],
 )
-def test_each_api_ends_in_its_own_way_and_a_stream_without_an_end_is_an_error(
+def test_the_end_of_each_api_has_an_outcome_and_a_stream_without_one_is_an_error(
     stream: str, outcome: str
 ) -> None:
     scanner = StreamScanner()
@@ -212,7 +212,7 @@ def test_each_api_ends_in_its_own_way_and_a_stream_without_an_end_is_an_error(
     assert scanner.outcome == outcome
 
 
-def test_the_finish_reason_of_a_whole_answer_is_found(chat_body: bytes) -> None:
+def test_the_finish_reason_of_a_whole_response_is_found(chat_body: bytes) -> None:
     assert read_finish(chat_body) == "length"
     assert read_finish(b'{"choices": [{"finish_reason": null}]}') is None
     assert read_finish(b'{"stop_reason": "max_tokens", "stop_sequence": null}') == "length"
@@ -226,7 +226,7 @@ ECHO = (
 )
 
 
-def test_what_a_response_echoes_of_the_client_tells_nothing() -> None:
+def test_client_json_echoed_in_a_response_is_ignored() -> None:
     shown = b'{"tools": [%s], "metadata": %s, "status": "%%s", "usage": %%s}' % (ECHO, ECHO)
     scanner = StreamScanner()
     for name in (b"created", b"in_progress"):
@@ -241,20 +241,20 @@ def test_what_a_response_echoes_of_the_client_tells_nothing() -> None:
     assert summarize(ended) == ResponseSummary("stop", Usage(7, None, 3))
 
 
-def test_the_input_of_a_tool_tells_nothing_of_the_message_that_calls_it() -> None:
+def test_the_input_of_a_tool_call_is_ignored() -> None:
     block = b'{"type": "tool_use", "name": "f", "input": %s}' % ECHO
     whole = b'{"content": [%s], "stop_reason": "tool_use", "usage": {"input_tokens": 7}}' % block
     assert summarize(whole) == ResponseSummary("tool_calls", Usage(7, None, 0))
 
 
-def test_a_finish_that_is_not_known_is_another() -> None:
+def test_an_unknown_finish_reason_is_other() -> None:
     assert read_finish(b'{"stop_reason": "made_up"}') == "other"
     scanner = StreamScanner()
     scanner.feed(b'data: {"choices":[{"finish_reason":"made_up"}]}\n\n', 0.0)
     assert scanner.outcome == "other"
 
 
-def test_named_events_leave_those_without_a_name_between_them_to_be_read() -> None:
+def test_events_without_a_name_are_read_between_named_ones() -> None:
     scanner = StreamScanner()
     scanner.feed(
         b"event: ping\ndata: {}\n\n"
@@ -277,7 +277,7 @@ def test_named_events_leave_those_without_a_name_between_them_to_be_read() -> No
         (b"", None),
     ],
 )
-def test_only_an_error_that_comes_first_gives_a_stream_a_status(
+def test_only_an_error_as_first_event_gives_a_stream_a_status(
     first: bytes, status: int | None
 ) -> None:
     assert find_error_status(first) == status

@@ -46,7 +46,7 @@ async def test_urgent_classes_are_served_first(open_site: SiteFactory) -> None:
         await site.until(partial(is_waiting, site, number + 1))
     site.route(replica, limit=1)
     await asyncio.gather(*tasks)
-    order = [seen.headers["x-steppe-priority"] for seen in replica.received]
+    order = [received.headers["x-steppe-priority"] for received in replica.received]
     assert order == ["interactive", "standard", "deferrable"]
 
 

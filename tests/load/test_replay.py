@@ -228,10 +228,10 @@ async def test_a_closed_loop_with_a_duration_that_is_stopped_has_nothing_unsent(
 
 
 async def test_progress_adds_up_at_the_end(server: FakeOpenAI) -> None:
-    seen: list[ReplayProgress] = []
+    updates: list[ReplayProgress] = []
     server.refusals = [(503, {"Retry-After": "0"}), (500, {})]
-    await replay(Target(server.url, "small"), every(0.0, 3), on_progress=seen.append)
-    last = seen[-1]
+    await replay(Target(server.url, "small"), every(0.0, 3), on_progress=updates.append)
+    last = updates[-1]
     assert (last.sent, last.running, last.completed, last.unserved) == (3, 0, 2, 1)
     assert (last.retries, last.output_tokens) == (1, 8)
 

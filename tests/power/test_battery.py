@@ -18,13 +18,13 @@ BATTERY = Battery(
 steps = st.lists(st.tuples(st.booleans(), st.floats(0.0, 50.0), st.floats(0.0, 500.0)), max_size=30)
 
 
-def test_charging_stores_what_the_losses_leave() -> None:
+def test_charging_stores_the_energy_less_losses() -> None:
     step = BATTERY.charge(0.0, 5.0, 100.0)
     assert step.power_w == 5.0
     assert step.stored_j == pytest.approx(450.0)
 
 
-def test_discharging_takes_the_losses_from_the_store() -> None:
+def test_discharging_losses_come_from_the_stored_energy() -> None:
     step = BATTERY.discharge(1000.0, 4.0, 100.0)
     assert step.power_w == 4.0
     assert step.stored_j == pytest.approx(500.0)
@@ -41,13 +41,13 @@ def test_a_full_battery_takes_only_what_fits_and_an_empty_one_gives_nothing() ->
     assert BATTERY.discharge(0.0, 10.0, 10.0).power_w == 0.0
 
 
-def test_the_offer_shrinks_with_the_charge_so_that_the_budget_has_no_cliff() -> None:
+def test_the_sustainable_power_falls_with_the_charge() -> None:
     assert BATTERY.offered_w(3600.0) == 20.0
     assert BATTERY.offered_w(1000.0) == pytest.approx(8.0)
     assert BATTERY.offered_w(0.0) == 0.0
 
 
-def test_no_battery_takes_and_gives_nothing() -> None:
+def test_a_battery_without_capacity_takes_and_gives_nothing() -> None:
     assert NO_BATTERY.charge(0.0, 10.0, 1.0).power_w == 0.0
     assert NO_BATTERY.discharge(0.0, 10.0, 1.0).power_w == 0.0
     assert NO_BATTERY.offered_w(0.0) == 0.0

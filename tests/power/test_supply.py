@@ -29,7 +29,7 @@ RAMP = SupplyTrace((0.0, 7200.0), (0.0, 72.0), None)
 
 
 def offered_w(supply: Supply, now_s: float) -> float:
-    """Return what a source offers that must be fresh, W."""
+    """Return the power of a supply whose reading is fresh, W."""
     reading = offered(supply, now_s, CLOCK, stale_s=1.0)
     assert isinstance(reading, Fresh)
     return reading.watts

@@ -49,13 +49,13 @@ def test_a_damaged_compressed_csv_is_read_or_refused(tmp_path: Path) -> None:
     assert refused > len(whole) / 2
 
 
-def test_days_in_eight_digits_are_dates_and_not_seconds(write_trace: WriteTrace) -> None:
+def test_eight_digit_days_are_read_as_dates(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace("20240130,1", "20240131,2", "20240201,3"))
     assert trace.start == datetime(2024, 1, 30, tzinfo=UTC)
     assert trace.times_s == (0.0, 86400.0, 2 * 86400.0)
 
 
-def test_seconds_in_eight_digits_stay_seconds(write_trace: WriteTrace) -> None:
+def test_eight_digit_seconds_are_read_as_seconds(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace("20240100,1", "20240700,2", "20241300,3"))
     assert (trace.start, trace.times_s) == (None, (0.0, 600.0, 1200.0))
 
@@ -68,7 +68,7 @@ def test_seconds_in_eight_digits_stay_seconds(write_trace: WriteTrace) -> None:
     ],
     ids=["float", "date32"],
 )
-def test_a_column_of_days_is_dates_whatever_its_type(tmp_path: Path, days: pa.Array) -> None:
+def test_a_column_of_days_is_read_as_dates_in_any_type(tmp_path: Path, days: pa.Array) -> None:
     path = tmp_path / "trace.parquet"
     parquet.write_table(pa.table({"time_utc": days, "p_kw": [1.0, 2.0, 3.0]}), path)
     trace = load_trace(TraceSupply(kind="trace", path=path))
@@ -90,7 +90,7 @@ def test_a_column_of_days_is_dates_whatever_its_type(tmp_path: Path, days: pa.Ar
         ),
     ],
 )
-def test_numbers_that_are_hardly_seconds_are_refused_with_what_to_write(
+def test_numbers_that_cannot_be_seconds_are_refused_with_a_hint(
     write_trace: WriteTrace, first: str, second: str, instead: str
 ) -> None:
     section = write_trace(f"{first},1", f"{second},2")
@@ -101,7 +101,7 @@ def test_numbers_that_are_hardly_seconds_are_refused_with_what_to_write(
     assert "\n" not in str(refusal.value)
 
 
-def test_seconds_since_1970_stay_seconds(write_trace: WriteTrace) -> None:
+def test_seconds_since_1970_are_read_as_seconds(write_trace: WriteTrace) -> None:
     rows = [f"{1_893_455_999 + 3600 * hour},1" for hour in range(48)]
     assert load_trace(write_trace(*rows)).times_s == tuple(3600.0 * hour for hour in range(48))
 
@@ -122,7 +122,7 @@ def test_a_parquet_trace_reads_like_a_csv_trace(
 @pytest.mark.parametrize(
     "turn", [datetime(2024, 3, 31, tzinfo=UTC), datetime(2024, 10, 27, tzinfo=UTC)]
 )
-def test_the_clocks_of_a_named_zone_change_and_the_trace_goes_on(
+def test_a_trace_is_continuous_across_daylight_saving_changes(
     tmp_path: Path, turn: datetime
 ) -> None:
     quarters = [turn + timedelta(minutes=15 * quarter) for quarter in range(16)]
@@ -146,7 +146,7 @@ def test_dates_without_an_offset_are_utc(write_trace: WriteTrace) -> None:
     assert trace.start == datetime(2014, 1, 1, tzinfo=UTC)
 
 
-def test_own_use_is_read_as_no_supply(write_trace: WriteTrace) -> None:
+def test_negative_power_is_read_as_zero(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace(f"{HOURS[0]},-0.05", f"{HOURS[1]},2"))
     assert trace.watts == (0.0, 2000.0)
 
@@ -192,7 +192,7 @@ def test_a_bad_trace_is_refused_in_one_line_that_names_the_row(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_space_of_three_spacings_is_no_gap(write_trace: WriteTrace) -> None:
+def test_three_spacings_are_not_a_gap(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace(*(f"{HOURS[hour]},1" for hour in (0, 1, 2, 5))))
     assert trace.end_s == 5 * 3600.0
 
@@ -208,7 +208,7 @@ def test_a_missing_column_is_refused_with_those_found(write_trace: WriteTrace) -
         load_trace(section.model_copy(update={"power_column": "p_w"}))
 
 
-def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time_utc,p_kw,p_kw\n0,1,5\n1,1,5\n")
     columns = [pa.array([0.0, 1.0])] * 3
     table = pa.Table.from_arrays(columns, names=["time_utc", "p_kw", "p_kw"])
@@ -226,7 +226,7 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     ],
     ids=["unknown zone", "beyond the year 9999"],
 )
-def test_times_that_python_cannot_have_are_refused(
+def test_times_out_of_range_are_refused(
     tmp_path: Path, times: list[int], kind: pa.DataType
 ) -> None:
     path = tmp_path / "trace.parquet"
@@ -235,7 +235,7 @@ def test_times_that_python_cannot_have_are_refused(
         load_trace(TraceSupply(kind="trace", path=path))
 
 
-def test_an_ending_may_be_in_capitals(write_trace: WriteTrace) -> None:
+def test_an_upper_case_file_extension_is_accepted(write_trace: WriteTrace) -> None:
     trace = load_trace(write_trace(f"{HOURS[0]},1", f"{HOURS[1]},1", name="trace.CSV"))
     assert trace.end_s == 3600.0
 
@@ -253,7 +253,7 @@ def test_a_trace_of_zeros_cannot_be_scaled(write_trace: WriteTrace) -> None:
 
 
 @pytest.mark.parametrize("trace_s", [-1.0, 61.0, float("nan")])
-def test_a_trace_says_nothing_outside_its_rows(trace_s: float) -> None:
+def test_times_outside_a_trace_are_refused(trace_s: float) -> None:
     with pytest.raises(TraceError, match="the trace covers 0 to 60 s"):
         SupplyTrace((0.0, 60.0), (1.0, 2.0), None).at(trace_s)
 
@@ -272,7 +272,7 @@ def test_a_value_between_two_rows_lies_between_theirs(watts: list[float], share:
 
 
 @pytest.mark.parametrize("first_s", [1800.0, 3600.0])
-def test_the_end_of_a_year_meets_its_start(first_s: float) -> None:
+def test_a_year_trace_ends_with_its_first_value(first_s: float) -> None:
     trace = year_trace(first_s, [float(hour % 24) for hour in range(8760)])
     assert trace.times_s[0] == 0.0
     assert trace.end_s == YEAR_S

@@ -12,7 +12,7 @@ from steppe.power.wind import hub_speed_mps, power_share, wind_trace
     ("hub_mps", "share"),
     [(0.0, 0.0), (3.0, 0.0), (12.0, 1.0), (20.0, 1.0), (25.0, 0.5), (27.0, 0.0), (40.0, 0.0)],
 )
-def test_the_power_curve_passes_its_corners(hub_mps: float, share: float) -> None:
+def test_the_power_curve_has_its_known_points(hub_mps: float, share: float) -> None:
     assert power_share(hub_mps) == pytest.approx(share)
 
 
@@ -23,11 +23,11 @@ def test_more_wind_below_a_storm_is_never_less_power(slow: float, fast: float) -
 
 
 @given(hub_mps=st.floats(0.0, 60.0))
-def test_the_power_curve_has_no_cliff(hub_mps: float) -> None:
+def test_the_power_curve_is_continuous(hub_mps: float) -> None:
     assert abs(power_share(hub_mps + 0.01) - power_share(hub_mps)) < 0.005
 
 
-def test_wind_grows_with_height() -> None:
+def test_wind_speed_increases_with_height() -> None:
     assert hub_speed_mps(5.0) == pytest.approx(5.0 * 8 ** (1 / 7))
 
 

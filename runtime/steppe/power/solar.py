@@ -1,4 +1,4 @@
-"""The weather of pvlib's stations, and what a photovoltaic plant makes of it.
+"""Photovoltaic power in the weather of pvlib's stations.
 
 pvlib's wheel carries two typical meteorological years (NREL TMY3): Greensboro, North Carolina,
 and Sand Point, Alaska. Weather is measured; the plant is modelled.
@@ -16,7 +16,7 @@ _FILES: dict[Station, str] = {"greensboro": "723170TYA.CSV", "sand_point": "7031
 _POWER_PER_KELVIN = -0.0047
 """PVWatts' temperature coefficient of a standard module, 1/K."""
 _MID_HOUR_S = 1800.0
-"""TMY3 gives the mean irradiance of the hour that ends at the label: it stands for mid-hour."""
+"""TMY3 gives the mean irradiance of the hour that ends at the label; it is used at mid-hour."""
 
 
 def station_wind_mps(station: Station) -> tuple[float, ...]:
@@ -33,30 +33,37 @@ def solar_trace(station: Station, rated_w: float) -> SupplyTrace:
 
     The plant faces the equator at latitude tilt. Irradiance on its plane after Hay and Davies,
     cell temperature after SAPM (open rack), module, 14 % losses and inverter after PVWatts V5
-    (Dobos 2014, NREL/TP-6A20-62641), all as pvlib has them.
+    (Dobos 2014, NREL/TP-6A20-62641), as implemented in pvlib.
 
     Args:
-        station: Whose weather.
+        station: The weather station.
         rated_w: DC power of the modules under standard test conditions, W.
     """
-    weather, place = _read_station(station)
-    return _plant_trace(weather, place, rated_w)
+    from pvlib import inverter, irradiance, pvsystem, temperature
 
-
-def clear_sky_trace(station: Station, rated_w: float) -> SupplyTrace:
-    """Return what the plant of `solar_trace` would give under a cloudless sky.
-
-    Irradiance after the simplified Solis model (Ineichen 2008) with pvlib's default aerosols
-    and water; air temperature and wind as measured.
-    """
-    weather, place = _read_station(station)
-    beyond = _extraterrestrial(weather)
-    clear = place.get_clearsky(weather.index, model="simplified_solis", dni_extra=beyond)
-    return _plant_trace(weather.assign(**{name: clear[name] for name in clear}), place, rated_w)
+    weather, location = _read_station(station)
+    sun = location.get_solarposition(weather.index)
+    plane = irradiance.get_total_irradiance(
+        surface_tilt=abs(location.latitude),
+        surface_azimuth=180.0 if location.latitude >= 0 else 0.0,
+        solar_zenith=sun["apparent_zenith"],
+        solar_azimuth=sun["azimuth"],
+        dni=weather["dni"],
+        ghi=weather["ghi"],
+        dhi=weather["dhi"],
+        dni_extra=_extraterrestrial(weather),
+        model="haydavies",
+    )["poa_global"].fillna(0.0)
+    rack = temperature.TEMPERATURE_MODEL_PARAMETERS["sapm"]["open_rack_glass_polymer"]
+    cell = temperature.sapm_cell(plane, weather["temp_air"], weather["wind_speed"], **rack)
+    dc_w = pvsystem.pvwatts_dc(plane, cell, rated_w, _POWER_PER_KELVIN)
+    dc_w = dc_w * (1.0 - pvsystem.pvwatts_losses() / 100.0)
+    ac_w = inverter.pvwatts(dc_w, rated_w).clip(lower=0.0)
+    return year_trace(_MID_HOUR_S, [float(watts) for watts in ac_w])
 
 
 def _read_station(station: Station) -> tuple[Any, Any]:
-    """Return a station's weather, indexed by mid-hour of one calendar year, and its place."""
+    """Return a station's weather, indexed by mid-hour of one calendar year, and its location."""
     from importlib.resources import as_file, files
 
     from pandas import Timedelta
@@ -75,27 +82,3 @@ def _extraterrestrial(weather: Any) -> Any:
 
     # Days, not dates: from dates pvlib 0.16 derives the day in a way that pandas 3 deprecates.
     return get_extra_radiation(weather.index.day_of_year.to_numpy())
-
-
-def _plant_trace(weather: Any, place: Any, rated_w: float) -> SupplyTrace:
-    """Return the plant's power in the given weather."""
-    from pvlib import inverter, irradiance, pvsystem, temperature
-
-    sun = place.get_solarposition(weather.index)
-    plane = irradiance.get_total_irradiance(
-        surface_tilt=abs(place.latitude),
-        surface_azimuth=180.0 if place.latitude >= 0 else 0.0,
-        solar_zenith=sun["apparent_zenith"],
-        solar_azimuth=sun["azimuth"],
-        dni=weather["dni"],
-        ghi=weather["ghi"],
-        dhi=weather["dhi"],
-        dni_extra=_extraterrestrial(weather),
-        model="haydavies",
-    )["poa_global"].fillna(0.0)
-    rack = temperature.TEMPERATURE_MODEL_PARAMETERS["sapm"]["open_rack_glass_polymer"]
-    cell = temperature.sapm_cell(plane, weather["temp_air"], weather["wind_speed"], **rack)
-    dc_w = pvsystem.pvwatts_dc(plane, cell, rated_w, _POWER_PER_KELVIN)
-    dc_w = dc_w * (1.0 - pvsystem.pvwatts_losses() / 100.0)
-    ac_w = inverter.pvwatts(dc_w, rated_w).clip(lower=0.0)
-    return year_trace(_MID_HOUR_S, [float(watts) for watts in ac_w])

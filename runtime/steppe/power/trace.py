@@ -1,4 +1,4 @@
-"""A supply over time: a file of timed watts, or one year of them."""
+"""Supply traces: watts over time from a file, or a year of hourly values."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from steppe.errors import TraceError
 HOUR_S = 3600.0
 YEAR_S = 8760 * HOUR_S
 MAX_GAP_SPACINGS = 3.0
-"""A wider space between two rows than this many median spacings is a gap."""
+"""Rows further apart than this many median spacings are a gap."""
 LARGEST_S = 1e11
-"""Larger times are no seconds, but milliseconds or less since 1970."""
+"""Larger times are not seconds but milliseconds, or less, since 1970."""
 _HOURS_IN_DIGITS = ("%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S")
 _LIKELY_YEARS = range(1900, 2200)
 
 
 @dataclass(frozen=True, slots=True)
 class SupplyTrace:
-    """Watts at rising times, linear between them.
+    """Watts at increasing times, linear between them.
 
     Attributes:
-        times_s: Seconds since the trace's start, rising, at least two.
+        times_s: Seconds since the trace's start, increasing, at least two.
         watts: Supply at those times, W, never negative.
         start: Calendar time of second 0, UTC; None for a file of plain seconds and for a weather
-            year, which stands for any year.
-        zone: Zone that all rows of a file share; None where they have several, or no dates.
+            year, which applies to any year.
+        zone: Time zone of all rows; None if they have several, or no dates.
     """
 
     times_s: tuple[float, ...]
@@ -60,7 +60,7 @@ class SupplyTrace:
         """Return the supply at a time of the trace, W.
 
         Raises:
-            TraceError: The time lies outside the trace, which says nothing about it.
+            TraceError: The time is outside the trace.
         """
         if not self.times_s[0] <= trace_s <= self.end_s:
             covered = f"{self.times_s[0]:g} to {self.end_s:g} s"
@@ -73,7 +73,7 @@ class SupplyTrace:
 
 
 def year_trace(first_s: float, hourly_w: Sequence[float]) -> SupplyTrace:
-    """Return a year of hourly values as a trace whose end meets its start.
+    """Return a year of hourly values as a trace with equal first and last value.
 
     Args:
         first_s: Time of the first value, s after the turn of the year, more than 0 and at
@@ -95,12 +95,12 @@ def year_trace(first_s: float, hourly_w: Sequence[float]) -> SupplyTrace:
 def load_trace(section: TraceSupply) -> SupplyTrace:
     """Read a supply trace from `.csv`, `.csv.gz` or `.parquet`.
 
-    Times are ISO 8601 (UTC where no offset is given) or plain seconds; a column of days such as
-    20240131 holds dates, not seconds; one of hours such as 2024013123 is refused. Negative power
-    is a plant's own use while it stands still; it offers nothing then, so it is read as 0 W.
+    Times are ISO 8601 (UTC without an offset) or plain seconds. A column of days such as 20240131
+    is read as dates, not seconds; one of hours such as 2024013123 is refused. Negative power, a
+    plant's own use at standstill, is read as 0 W.
 
     Raises:
-        TraceError: The file or a column is missing, a value is no time or no finite number,
+        TraceError: The file or a column is missing, a value is not a time or not a finite number,
             times are unsorted or repeated, or there is a gap. The message is one line.
     """
     rows = _read_rows(section)
@@ -148,7 +148,7 @@ def _parquet_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
         columns = [table.column(name) for name in (section.time_column, section.power_column)]
         return list(zip(*(column.to_pylist() for column in columns), strict=True))
     except (OSError, ArrowException, LookupError, OverflowError, ValueError) as error:
-        # Beside its own errors, those of a zone that nobody knows and of dates beyond Python's.
+        # Also raised for unknown time zones and for dates out of Python's range.
         problem = " ".join(str(error).split())
         raise TraceError(f"{section.path}: cannot be read: {problem}") from error
 
@@ -166,7 +166,7 @@ def _check_columns(section: TraceSupply, found: Sequence[str]) -> None:
 def _times(
     section: TraceSupply, raw: Sequence[Any]
 ) -> tuple[datetime | None, tzinfo | None, list[float]]:
-    """Return the calendar start and the zone, where there are any, and the seconds since then."""
+    """Return the calendar start and the zone, if any, and the seconds since the start."""
     moments = [_moment(section, row, value) for row, value in enumerate(_days(raw), start=1)]
     seconds = [moment for moment in moments if isinstance(moment, float)]
     dates = [moment for moment in moments if isinstance(moment, datetime)]
@@ -175,7 +175,7 @@ def _times(
     if seconds:
         _check_seconds(section, seconds)
         return None, None, [second - seconds[0] for second in seconds]
-    # Within one zone Python subtracts what the clocks on the wall show.
+    # Within one zone Python subtracts local times, which is wrong across daylight saving.
     in_utc = [_in_utc(section, row, date) for row, date in enumerate(dates, start=1)]
     zones = {date.tzinfo for date in dates}
     zone = zones.pop() if len(zones) == 1 else None
@@ -183,12 +183,12 @@ def _times(
 
 
 def _days(raw: Sequence[Any]) -> Sequence[Any]:
-    """Return times that are all days in eight digits, 20240131, as dates; others as they are."""
+    """Return eight-digit days, such as 20240131, as dates; other times unchanged."""
     return _stamps(raw, "%Y%m%d") or raw
 
 
 def _stamps(raw: Sequence[Any], pattern: str) -> list[datetime] | None:
-    """Return numbers that are all dates without separators as such; None where one is not."""
+    """Return numbers that are all dates without separators as dates; None if one is not."""
     stamps: list[datetime] = []
     for number in map(_number, raw):
         try:
@@ -202,21 +202,21 @@ def _stamps(raw: Sequence[Any], pattern: str) -> list[datetime] | None:
 
 
 def _check_seconds(section: TraceSupply, seconds: Sequence[float]) -> None:
-    """Refuse plain seconds that must be something else: dates in digits, or smaller units."""
+    """Refuse plain seconds that must be dates in digits, or smaller units."""
     asked = f"asked for an ISO 8601 time or seconds in {section.time_column}"
     for pattern in _HOURS_IN_DIGITS:
         stamps = _stamps(seconds, pattern)
         if stamps and all(stamp.year in _LIKELY_YEARS for stamp in stamps):
-            instead = f"found {seconds[0]:.0f}; write {stamps[0].isoformat()}"
-            raise TraceError(f"{section.path}: row 1: {asked}, {instead}")
+            found = f"found {seconds[0]:.0f}; write {stamps[0].isoformat()}"
+            raise TraceError(f"{section.path}: row 1: {asked}, {found}")
     for row, second in enumerate(seconds, start=1):
         if abs(second) > LARGEST_S:
-            instead = f"found {second:.0f}; write seconds, at most {LARGEST_S:g}"
-            raise TraceError(f"{section.path}: row {row}: {asked}, {instead}")
+            found = f"found {second:.0f}; write seconds, at most {LARGEST_S:g}"
+            raise TraceError(f"{section.path}: row {row}: {asked}, {found}")
 
 
 def _moment(section: TraceSupply, row: int, value: Any) -> datetime | float:
-    """Return a date, in UTC where it names no other zone, or plain seconds."""
+    """Return a date, in UTC if it has no zone, or plain seconds."""
     try:
         if isinstance(value, datetime):
             return value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -252,7 +252,7 @@ def _power_w(section: TraceSupply, row: int, value: Any) -> float:
 
 
 def _number(value: Any) -> float | None:
-    """Return a cell as a number, or None where it is none."""
+    """Return a cell as a number; None if it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -275,7 +275,7 @@ def _check_spacing(path: Path, times_s: Sequence[float], raw: Sequence[Any]) -> 
 
 
 def _scaled(section: TraceSupply, watts: Sequence[float]) -> Sequence[float]:
-    """Return the watts with their largest value at the rated power, where one is asked for."""
+    """Return the watts scaled so that their largest value is the rated power, if one is set."""
     if section.rated_w is None:
         return watts
     peak_w = max(watts)

@@ -1,4 +1,4 @@
-"""What a wind turbine makes of a station's wind. The wind is measured; the turbine is modelled."""
+"""Power of a modelled wind turbine in the measured wind of a station."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def power_share(hub_mps: float) -> float:
     Cubic between cut-in (3 m/s) and rated speed (12 m/s): Carrillo et al., Renewable and
     Sustainable Energy Reviews 21 (2013) 572. Around the cut-out speed of 25 m/s it falls
     linearly from 23 to 27 m/s (assumed): in gusts turbines stop and start one by one, so an
-    hourly value is smeared (Norgaard and Holttinen, A Multi-Turbine Power Curve Approach, 2004).
+    hourly value is spread out (Norgaard and Holttinen, A Multi-Turbine Power Curve Approach, 2004).
     """
     if hub_mps <= CUT_IN_MPS or hub_mps >= STORM_END_MPS:
         return 0.0
