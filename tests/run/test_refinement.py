@@ -132,3 +132,16 @@ def test_a_refinement_that_is_stopped_gives_its_replica_back(lender: FakeLender)
     refiner.measure_once()
     assert lender.lent is None
     assert refiner.take() is None
+
+
+def test_a_refinement_in_its_thread_is_over_once_the_frontier_is_measured(
+    lender: FakeLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steppe.run.refinement.RETRY_S", 0.0)
+    refiner = refiner_of(lender)
+    refiner.start()
+    refiner.wait()
+    loans = len(lender.reserved_w)
+    assert refiner.take() is not None
+    assert len(lender.reserved_w) == loans, "nothing is measured again"
+    refiner.stop()

@@ -225,7 +225,8 @@ class LiveRun:
         except OSError as error:
             _log.warning("the measured frontier is not cached: %s", error)
         else:
-            self._console.print(f"[dim]frontier measured while serving; cached in {path}[/dim]")
+            line = f"frontier measured while serving; cached in {path}"
+            self._console.print(line, style="dim", soft_wrap=True)
 
     def _record_frontier(self, frontier: Frontier) -> None:
         if self._recorder is not None:

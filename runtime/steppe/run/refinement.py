@@ -129,6 +129,7 @@ class FrontierRefiner:
         self._points: list[PointResult] = []
         self._rest: RestWatts | None = None
         self._refined: Refined | None = None
+        self._is_done = False
         self._borrowed: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="refine")
@@ -140,6 +141,10 @@ class FrontierRefiner:
     def stop(self) -> None:
         """End a measurement that is under way, give its replica back, and wait until it is done."""
         self._stop.set()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the thread is done, for `JOIN_S` at most."""
         if self._thread.is_alive():
             self._thread.join(JOIN_S)
 
@@ -152,7 +157,7 @@ class FrontierRefiner:
         for replica in self._replicas():
             self._measure_on(replica)
         if not self._todo and self._rest is not None:
-            self._refined = self._fit(self._rest)
+            self._refined, self._is_done = self._fit(self._rest), True
 
     def take(self) -> Refined | None:
         """Return the measured frontier once, as soon as it is there."""
@@ -161,9 +166,9 @@ class FrontierRefiner:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set() and self._refined is None:
+            while not self._stop.is_set() and not self._is_done:
                 self.measure_once()
-                self._stop.wait(RETRY_S)
+                self._stop.wait(0.0 if self._is_done else RETRY_S)
         except SteppeError as error:
             _log.warning("the frontier stays as it was: %s", error)
 
