@@ -1,9 +1,9 @@
-"""What Steppe does when GPUs fail in mid-run: the budget is still obeyed, and no joule invented.
+"""When GPUs fail during a run, the draw still follows the budget, and no joule is invented.
 
-Judged is the true draw of the emulated GPUs. The budget falls while the fault lasts, and again
-after it. After a fall, and after the fault begins, the draw has `DELAY_S` to obey: the grace in
-which a clock limit must show, a tick to see that it does not, and one more until it sleeps. The
-fleet must be whole again at the end, for which no GPU is distrusted longer than `DISTRUST_S`.
+The tests compare the true draw of the emulated GPUs with the budget, which falls while the fault
+lasts, and again after it. After a fall, and after the fault begins, the draw has `DELAY_S` to
+follow: the grace time of a clock limit, a tick to find that it does not hold, and one more until
+the replica sleeps. The fleet must be whole again at the end, within `DISTRUST_S` of the fault.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pynvml
 import pytest
+from tests.fixtures.virtual_fleet import PACE, World, virtual_world
 
 from steppe.config import PaceSection
 from steppe.fleet.node.clock_limit_monitor import GRACE_S
@@ -32,9 +32,6 @@ DELAY_S = GRACE_S + 2.0
 TOLERANCE = 1.02
 FAULT_FROM_S, FAULT_UNTIL_S, END_S = 16, 40, 60
 SET_CLOCKS = "nvmlDeviceSetGpuLockedClocks"
-
-World = Any
-"""See `virtual_fleet.py`."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,8 @@ BUDGET = SteppedBudget({0: 300.0, 6: 1700.0, 20: 900.0, 32: 1500.0, 46: 800.0})
 
 
 @pytest.fixture
-def world(
-    virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
-    known = frontier(virtual_fleet.PACE)
-    with virtual_fleet.virtual_world(tmp_path, monkeypatch, BUDGET, known) as made:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with virtual_world(tmp_path, monkeypatch, BUDGET, frontier(PACE)) as made:
         yield made
 
 
@@ -111,14 +105,14 @@ def refuse(code: int, index: int | None) -> Fault:
     return fault
 
 
-def rest_low(world: World, on: bool) -> None:
+def ignore_while_idle(world: World, on: bool) -> None:
     """Let the driver ignore limits of a GPU whose clock falls by itself whenever it idles."""
     world.emulator.clear_context(0, os.getpid())
     ignore(world, on)
 
 
 def ignore(world: World, on: bool) -> None:
-    """Let the driver say yes to a clock limit of the first GPU and do nothing."""
+    """Let the driver accept a clock limit of the first GPU and do nothing."""
     set_clocks = getattr(pynvml, SET_CLOCKS)
 
     def set_some(handle: Any, lowest_mhz: int, highest_mhz: int) -> None:
@@ -140,7 +134,7 @@ FAULTS: dict[str, Fault] = {
     "no permission": refuse(pynvml.NVML_ERROR_NO_PERMISSION, 0),
     "no permission at all": refuse(pynvml.NVML_ERROR_NO_PERMISSION, None),
     "ignored": ignore,
-    "ignored but at rest": rest_low,
+    "ignored but while idle": ignore_while_idle,
     "time-outs": refuse(pynvml.NVML_ERROR_TIMEOUT, 0),
 }
 
@@ -150,10 +144,10 @@ FENCED = {
     "no permission": ["replica-0"],
     "no permission at all": ["replica-0", "replica-1", "replica-2"],
     "ignored": ["replica-0"],
-    "ignored but at rest": ["replica-0"],
+    "ignored but while idle": ["replica-0"],
     "time-outs": ["replica-0"],
 }
-"""Who sleeps, and is counted on by no plan, while the fault lasts: who does not obey."""
+"""The replicas that are fenced while the fault lasts."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -161,21 +155,21 @@ def test_the_draw_stays_within_the_budget_and_the_books_within_their_bound(
     world: World, name: str
 ) -> None:
     begin, end = (functools.partial(FAULTS[name], world, on) for on in (True, False))
-    seen: list[list[str]] = []
+    fenced: list[list[str]] = []
     world.serve(
         END_S,
         {
             FAULT_FROM_S: begin,
-            FAULT_UNTIL_S - 1: lambda: seen.append(world.fenced()),
+            FAULT_UNTIL_S - 1: lambda: fenced.append(world.fenced()),
             FAULT_UNTIL_S: end,
         },
     )
     assert over_budget(world) == []
-    assert (seen, world.fenced()) == ([FENCED.get(name, [])], [])
-    for index, (replica, seat) in enumerate(world.node._seats.items()):
+    assert (fenced, world.fenced()) == ([FENCED.get(name, [])], [])
+    for index, (replica, meter) in enumerate(world.node._replicas.items()):
         reports = [report for report in world.reports if report.replica == replica]
-        booked_j = sum(report.energy_j for report in reports)
-        true_j = world.true_j(index, seat.seen_s) - world.true_j(index, world.begun_s)
-        assert abs(booked_j - true_j) <= sum(report.error_j for report in reports)
+        metered_j = sum(report.energy_j for report in reports)
+        true_j = world.true_j(index, meter.reported_s) - world.true_j(index, world.begun_s)
+        assert abs(metered_j - true_j) <= sum(report.error_j for report in reports)
         parts_uj = sum(sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in reports)
-        assert parts_uj == pytest.approx(booked_j * 1e6, abs=len(reports))
+        assert parts_uj == pytest.approx(metered_j * 1e6, abs=len(reports))

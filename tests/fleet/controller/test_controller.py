@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.fleet_messages import node_report, replica_report
+from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
@@ -21,7 +23,6 @@ from steppe.fleet.messages import (
     ControllerUpdate,
     NodeReport,
     Placement,
-    ReplicaReport,
     ReplicaStatus,
 )
 from steppe.frontier.pareto import Frontier
@@ -47,12 +48,12 @@ BATTERY = {
 
 
 class Stage:
-    """A controller over one fake replica; its thread never ticks, the test does."""
+    """A controller over one fake replica; the test ticks instead of its thread."""
 
-    def __init__(self, actors: Callable[..., Any], make: Callable[[Any], Controller]) -> None:
-        self.gateway = actors({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
-        self.node = actors()
-        self.replica = actors({"status": ReplicaStatus("http://there", False, 7)})
+    def __init__(self, make: Callable[[FakeActor], Controller]) -> None:
+        self.gateway = FakeActor({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
+        self.node = FakeActor()
+        self.replica = FakeActor({"status": ReplicaStatus("http://there", False, 7)})
         self.controller, self.number = make(self.gateway), 0
 
     def join(self) -> None:
@@ -66,38 +67,21 @@ class Stage:
 
     def report(self, **changes: Any) -> None:
         self.number += 1
-        replica = ReplicaReport(
-            replica="replica-1",
-            clock_mhz=600,
-            batch_limit=4,
-            draw_w=10.0,
-            energy_j=10.0,
-            error_j=0.1,
-            quality="emulated",
-            running=0,
-            waiting=0,
-            output_tokens=0,
-            requests_uj={},
-            tokens={},
-            idle_uj=0,
-            transition_uj=0,
-        )
-        replica = dataclasses.replace(replica, **changes)
-        self.node.answers["report"] = [NodeReport("node-1", self.number, (replica,))]
+        replica = replica_report(clock_mhz=600, draw_w=10.0, energy_j=10.0)
+        report = node_report(self.number, dataclasses.replace(replica, **changes))
+        self.node.answers["report"] = [report]
 
     def tick(self, now_s: float, **changes: Any) -> None:
         self.report(**changes)
         self.controller._tick(now_s)
 
-    def told(self, method: str) -> Any:
-        """Return what the gateway was told last."""
-        return [args for name, args in self.gateway.asked if name == method][-1]
+    def sent(self, method: str) -> tuple[Any, ...]:
+        """Return the arguments of the last call of a method of the gateway."""
+        return self.gateway.args(method)[-1]
 
 
 @pytest.fixture
-def set_stage(
-    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Stage]]:
+def set_stage(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
     """Return a function that sets a stage with a supply; what it began ends with the test."""
     made: list[Stage] = []
 
@@ -112,11 +96,11 @@ def set_stage(
             }
         )
 
-        def make(gateway: Any) -> Controller:
+        def make(gateway: FakeActor) -> Controller:
             monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
             return Controller(config, "tiny", "gateway")
 
-        made.append(Stage(actors, make))
+        made.append(Stage(make))
         return made[-1]
 
     yield set_it
@@ -152,7 +136,7 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     assert found["floor"].ends_in_s == pytest.approx(NIGHT_S - 6, abs=5.0)
     assert found["demand"].short_w == 55.0
     assert found["demand"].ends_in_s == pytest.approx(DAY_S - 6, abs=5.0)
-    (metrics,) = stage.told("set_metrics")
+    (metrics,) = stage.sent("set_metrics")
     assert b'steppe_shortage_watts{of="demand"} 55.0' in metrics
     assert b"steppe_budget_feasible 0.0" in metrics
 
@@ -197,11 +181,11 @@ def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stag
 
 def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
     stage.tick(1.0)
-    routes, retry_after_s = stage.told("set_routes")
+    routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
     assert retry_after_s == pytest.approx(NIGHT_S - 1, abs=5.0)
     stage.tick(DAY_S + 1.0)
-    routes, retry_after_s = stage.told("set_routes")
+    routes, retry_after_s = stage.sent("set_routes")
     assert ([route.replica for route in routes], retry_after_s) == (["replica-1"], None)
 
 
@@ -260,7 +244,7 @@ def test_what_happened_while_there_was_no_controller_makes_one_tick(
     (record,) = after.controller.poll().ticks
     assert (record.energy_j, record.output_tokens, record.output_tps) == (100.0, 30, 10.0)
     assert (record.t_s, record.budget_w) == (5.0, left.budget.gpu_budget_w)
-    assert [args for name, args in after.node.asked if name == "report"][-1] == (kept.number - 1,)
+    assert after.node.args("report")[-1] == (kept.number - 1,)
 
 
 def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -278,7 +262,7 @@ def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others
     stage.controller.add_replicas([place])
     stage.tick(NIGHT_S + 1.0, draw_w=20.0, controllable=False)
     stage.tick(NIGHT_S + 6.0, draw_w=20.0, controllable=False)
-    routes, retry_after_s = stage.told("set_routes")
+    routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
     assert retry_after_s == pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)
     found = {shortage.of: shortage for shortage in stage.controller.poll().ticks[-1].shortages}
@@ -293,7 +277,7 @@ def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is
     empty_stage.join()
     for second in range(DAY_S, DAY_S + 10):
         empty_stage.tick(float(second))
-    routes, _ = empty_stage.told("set_routes")
+    routes, _ = empty_stage.sent("set_routes")
     assert [route.replica for route in routes] == ["replica-1"]
 
 

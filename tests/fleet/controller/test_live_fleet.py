@@ -1,18 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.fleet_messages import node_report, replica_report
+from tests.fixtures.ray_actors import FakeActor
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.live_fleet import LiveFleet
 from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
-from steppe.fleet.messages import NodeReport, Placement, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
 
@@ -37,10 +38,10 @@ class Scene:
     """A live fleet of one node and two awake replicas; every answer can be changed."""
 
     fleet: LiveFleet
-    gateway: Any
-    node: Any
+    gateway: FakeActor
+    node: FakeActor
     budget: FakeBudget
-    replicas: dict[str, Any]
+    replicas: dict[str, FakeActor]
 
     def handle(self, number: int = 1) -> ReplicaHandle:
         return self.fleet.handles[f"replica-{number}"]
@@ -48,27 +49,11 @@ class Scene:
     def report(self, number: int, *replicas: ReplicaReport) -> None:
         """Let the node answer the next calls with one more report."""
         old = self.node.answers.get("report") or []
-        self.node.answers["report"] = [*old, NodeReport("node-1", number, replicas)]
+        self.node.answers["report"] = [*old, node_report(number, *replicas)]
 
 
 def report_of(replica: str, **changes: Any) -> ReplicaReport:
-    made = ReplicaReport(
-        replica=replica,
-        clock_mhz=900,
-        batch_limit=4,
-        draw_w=40.0,
-        energy_j=40.0,
-        error_j=1.0,
-        quality="emulated",
-        running=3,
-        waiting=0,
-        output_tokens=10,
-        requests_uj={},
-        tokens={},
-        idle_uj=0,
-        transition_uj=0,
-    )
-    return replace(made, **changes)
+    return replica_report(replica, **{"running": 3, "output_tokens": 10} | changes)
 
 
 def status_of(**changes: Any) -> GatewayStatus:
@@ -76,15 +61,15 @@ def status_of(**changes: Any) -> GatewayStatus:
 
 
 @pytest.fixture
-def scene(actors: Callable[..., Any]) -> Scene:
-    gateway, node, budget = actors({"status": status_of()}), actors(), FakeBudget()
+def scene(fake_ray: None) -> Scene:
+    gateway, node, budget = FakeActor({"status": status_of()}), FakeActor(), FakeBudget()
     node.answers["report"] = []
     fleet: Any = LiveFleet(gateway, budget, timeout_s=0.4)  # type: ignore[arg-type]
     fleet.nodes.actors["node-1"] = node
     replicas = {}
     for number in (1, 2):
         name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
-        replicas[name] = actors({"status": ReplicaStatus(url, False, 7)})
+        replicas[name] = FakeActor({"status": ReplicaStatus(url, False, 7)})
         handle = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
         handle.adopt(ReplicaStatus(url, False, 7), 0.0)
         fleet.handles[name] = handle
@@ -154,12 +139,12 @@ def test_a_node_that_answers_late_makes_the_draw_unknown(scene: Scene) -> None:
 
 def test_a_node_is_asked_for_what_comes_after_the_last_report_that_was_seen(scene: Scene) -> None:
     for number in (1, 2):
-        scene.node.answers["report"] = [NodeReport("node-1", number, (report_of("replica-1"),))]
+        scene.node.answers["report"] = [node_report(number, report_of("replica-1"))]
         scene.fleet.observe(float(number))
     scene.node.answers["report"] = ray.exceptions.RayActorError()
     scene.fleet.observe(3.0)
     scene.fleet.observe(4.0)
-    assert [args for name, args in scene.node.asked if name == "report"] == [(0,), (1,), (2,), (2,)]
+    assert scene.node.args("report") == [(0,), (1,), (2,), (2,)]
 
 
 def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
@@ -173,7 +158,7 @@ def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
 def test_actions_become_limits_in_their_order(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-2"), Retune("replica-1", 1200, 8)])
-    (sent,) = [args for name, args in scene.node.asked if name == "apply"]
+    (sent,) = scene.node.args("apply")
     assert sent[0] == [
         SetLimits("replica-2", None, 1, "asleep"),
         SetLimits("replica-1", 1200, 8, "awake"),
@@ -273,7 +258,7 @@ def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) 
     scene.fleet.observe(1.0)
     scene.fleet.apply([Drain("replica-1", 600, 2)])
     scene.fleet.route(None)
-    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    ((routes, _),) = scene.gateway.args("set_routes")
     assert [route.replica for route in routes] == ["replica-2"]
     scene.fleet.apply([Sleep("replica-1")])
     scene.fleet.apply([Wake("replica-1", 900, 4)])
@@ -286,7 +271,7 @@ def test_a_frozen_replica_thaws_to_finish_its_requests_and_gets_no_more(scene: S
     scene.fleet.apply([Sleep("replica-1")])
     scene.fleet.apply([Drain("replica-1", 600, 2)])
     scene.fleet.route(None)
-    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    ((routes, _),) = scene.gateway.args("set_routes")
     assert [route.replica for route in routes] == ["replica-2"]
     assert scene.replicas["replica-1"].names()[-2:] == ["freeze", "thaw"]
     assert scene.handle(1).state == DRAINING
@@ -333,7 +318,7 @@ def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     assert [r.id for r in scene.fleet.snapshot.observation.replicas] == ["replica-1", "replica-2"]
     assert scene.fleet.snapshot.observation.gpu_budget_w == 100.0
     scene.fleet.apply([Retune("replica-1", 600, 4)])
-    (sent,) = [args for name, args in scene.node.asked if name == "apply"]
+    (sent,) = scene.node.args("apply")
     assert sent[0][0] == SetLimits("replica-2", None, 1, "asleep")
     assert scene.handle(2).state == ASLEEP
 
@@ -379,7 +364,7 @@ def test_a_replica_that_does_not_answer_is_ended_and_started_again(scene: Scene)
     assert (scene.handle(1).state, actor.names()) == (GONE, ["status", "kill"])
     assert scene.handle(2).state == AWAKE
     scene.fleet.route(None)
-    ((routes, _),) = [args for name, args in scene.gateway.asked if name == "set_routes"]
+    ((routes, _),) = scene.gateway.args("set_routes")
     assert [route.replica for route in routes] == ["replica-2"]
     actor.answers["start"] = ReplicaStatus("http://new", False, 8)
     scene.fleet.apply([Start("replica-1")])
@@ -426,9 +411,9 @@ def test_a_lent_replica_gets_no_requests_and_its_watts_leave_the_budget(idle_sce
     assert fleet.snapshot.reports["replica-2"][0].output_tokens == 0, "they are no client's tokens"
     fleet.apply([])
     fleet.route(None)
-    routes = [args for name, args in scene.gateway.asked if name == "set_routes"][-1][0]
+    routes = scene.gateway.args("set_routes")[-1][0]
     assert [route.replica for route in routes] == ["replica-1"]
-    assert not [args for name, args in scene.node.asked if name == "apply"], "no limit is set"
+    assert not scene.node.args("apply"), "no limit is set"
     fleet.take_back("replica-2")
     scene.report(3, report_of("replica-1", draw_w=30.0), report_of("replica-2", draw_w=10.0))
     assert len(fleet.observe(3.0).replicas) == 2

@@ -1,36 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.fleet_messages import replica_report
+from tests.fixtures.ray_actors import FakeActor
 
 from steppe.control.state import ReplicaState
 from steppe.errors import EngineError
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus
+from steppe.fleet.messages import Placement, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 STEPPING, FROZEN = ReplicaStatus("http://there", False, 7), ReplicaStatus("http://there", True, 7)
 
-REPORT = ReplicaReport(
-    replica="replica-1",
-    clock_mhz=900,
-    batch_limit=8,
-    draw_w=40.0,
-    energy_j=40.0,
-    error_j=1.0,
-    quality="counter",
-    running=0,
-    waiting=0,
-    output_tokens=0,
-    requests_uj={},
-    tokens={},
-    idle_uj=0,
-    transition_uj=0,
-)
+REPORT = replica_report(batch_limit=8, quality="counter")
 
 
 @dataclass
@@ -38,13 +23,13 @@ class Scene:
     """A replica that is awake; every answer of its actor can be changed."""
 
     handle: ReplicaHandle
-    actor: Any
-    node: Any
+    actor: FakeActor
+    node: FakeActor
 
 
 @pytest.fixture
-def scene(actors: Callable[..., Any]) -> Scene:
-    actor, node = actors({"status": STEPPING}), actors()
+def scene(fake_ray: None) -> Scene:
+    actor, node = FakeActor({"status": STEPPING}), FakeActor()
     handle = ReplicaHandle(Placement("replica-1", actor, "node-1", node, [1], ()))
     handle.adopt(STEPPING, 0.0)
     return Scene(handle, actor, node)
@@ -74,7 +59,7 @@ def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
 def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
     scene.handle.enter(GONE, 0.0)
     scene.handle.start(1.0)
-    (seated,) = [args for name, args in scene.node.asked if name == "assign"]
+    (seated,) = scene.node.args("assign")
     assert seated[-1].answer == STEPPING
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixtures.fleet_messages import finished_request, replica_report
 
 from steppe.engine.control_block import request_key
 from steppe.fleet.driver.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.request_tracker import ID_REUSE_S
-from steppe.gateway.server import FinishedRequest
 from steppe.report.latency import within_slo
 from steppe.report.records import Slo
 
@@ -23,42 +23,13 @@ uj = st.integers(0, 10**9)
 def report_of(
     requests_uj: dict[str, int], idle_uj: int = 0, transition_uj: int = 0, **changes: Any
 ) -> ReplicaReport:
-    whole = sum(requests_uj.values()) + idle_uj + transition_uj
-    made = ReplicaReport(
-        replica="replica-1",
-        clock_mhz=0,
-        batch_limit=0,
-        draw_w=0.0,
-        energy_j=whole / 1e6,
+    whole_uj = sum(requests_uj.values()) + idle_uj + transition_uj
+    made = replica_report(
+        energy_j=whole_uj / 1e6,
         error_j=0.0,
-        quality="emulated",
-        running=0,
-        waiting=0,
-        output_tokens=0,
         requests_uj={request_key(name): energy for name, energy in requests_uj.items()},
-        tokens={},
         idle_uj=idle_uj,
         transition_uj=transition_uj,
-    )
-    return replace(made, **changes)
-
-
-def finished(name: str, **changes: Any) -> FinishedRequest:
-    made = FinishedRequest(
-        id=name,
-        tenant="default",
-        priority="standard",
-        arrival_s=1.0,
-        arrival_epoch_s=1010.0,
-        ttft_s=0.1,
-        e2e_s=0.5,
-        prompt_tokens=7,
-        cached_tokens=0,
-        output_tokens=5,
-        finish="length",
-        status=200,
-        replica="replica-1",
-        streamed=True,
     )
     return replace(made, **changes)
 
@@ -81,7 +52,7 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     records = []
     for tick, (came, ended, forgets) in enumerate(happened):
         accounts.add(came)
-        accounts.finish([finished(name) for name in ended])
+        accounts.finish([finished_request(name) for name in ended])
         records += accounts.close_tick(20.0 * tick)
         if forgets:
             accounts.forget()
@@ -116,7 +87,7 @@ UNDER_WAY = [report_of({}, stepping=True)] * 20
 def test_a_request_is_written_down_once_its_last_steps_have_been_metered() -> None:
     accounts = Accounts("emulated", 1000.0)
     accounts.add([report_of({"a": 3_000_000})])
-    accounts.finish([finished("a")])
+    accounts.finish([finished_request("a")])
     accounts.close_tick(0.0)
     assert settle(accounts, *QUIET[1:], step_of("a", 1_000_000), *QUIET[1:]) == []
     accounts.add(QUIET[:1])
@@ -131,7 +102,7 @@ def test_a_request_that_was_cut_off_waits_for_the_step_that_it_was_in(
     told: list[ReplicaReport],
 ) -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", finish="cancelled")])
+    accounts.finish([finished_request("a", finish="cancelled")])
     assert settle(accounts, *told) == []
     assert settle(accounts, step_of("a", 5_000_000), *QUIET) == [5.0]
 
@@ -142,7 +113,7 @@ def test_where_no_step_ends_any_more_a_first_one_is_waited_for_the_longest(
 ) -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([step_of("a" if seen else "b", 3_000_000)])
-    accounts.finish([finished("a", finish="cancelled")])
+    accounts.finish([finished_request("a", finish="cancelled")])
     accounts.add(QUIET)
     assert accounts.close_tick(waits_s - 0.1) == []
     assert len(accounts.close_tick(waits_s)) == 1
@@ -150,7 +121,7 @@ def test_where_no_step_ends_any_more_a_first_one_is_waited_for_the_longest(
 
 def test_a_request_is_written_down_while_others_go_on_in_long_steps() -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", finish="cancelled")])
+    accounts.finish([finished_request("a", finish="cancelled")])
     told = [step_of("a", 5_000_000), *UNDER_WAY, step_of("b"), *UNDER_WAY, step_of("b")]
     assert settle(accounts, *told) == []
     assert settle(accounts, *UNDER_WAY, step_of("b")) == [5.0]
@@ -158,14 +129,14 @@ def test_a_request_is_written_down_while_others_go_on_in_long_steps() -> None:
 
 def test_steps_of_another_replica_say_nothing_about_a_request() -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a")])
+    accounts.finish([finished_request("a")])
     assert settle(accounts, *[replace(QUIET[0], replica="replica-2")] * 20) == []
 
 
 def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.close_tick(5.0)
-    accounts.finish([finished("a", finish="error")])
+    accounts.finish([finished_request("a", finish="error")])
     assert accounts.close_tick(LONGEST_SETTLE_S + 4.9) == []
     assert [record.id for record in accounts.close_tick(LONGEST_SETTLE_S + 5.0)] == ["a"]
 
@@ -173,8 +144,10 @@ def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
 def test_joules_that_were_waited_for_in_vain_are_an_estimate() -> None:
     accounts = Accounts("counter", 0.0)
     accounts.add([replace(step_of("a", 3_000_000), quality="counter")])
-    silent = finished("c", replica="replica-2", finish="cancelled")
-    accounts.finish([finished("a"), finished("b", finish="shed", replica=None), silent])
+    silent = finished_request("c", replica="replica-2", finish="cancelled")
+    accounts.finish(
+        [finished_request("a"), finished_request("b", finish="shed", replica=None), silent]
+    )
     accounts.add([replace(QUIET[0], replica="replica-2", quality="counter")] * QUIET_REPORTS)
     records = accounts.close_tick(LONGEST_SETTLE_S)
     told = [(record.id, record.energy_j, record.energy_source) for record in records]
@@ -187,14 +160,14 @@ def test_a_request_is_written_down_before_its_id_is_given_again() -> None:
 
 def test_a_request_that_no_replica_had_is_written_down_at_once() -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", finish="shed", replica=None)])
+    accounts.finish([finished_request("a", finish="shed", replica=None)])
     assert [record.id for record in accounts.close_tick(1.0)] == ["a"]
 
 
 def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 2_000_000, "b": 1_000_000}, idle_uj=5)])
-    accounts.finish([finished("a")])
+    accounts.finish([finished_request("a")])
     (record,) = accounts.close()
     assert record.energy_j == 2.0
     assert accounts.idle_uj == 1_000_005
@@ -207,7 +180,7 @@ def test_what_nobody_claims_is_idle_and_forgotten_once_it_gets_nothing_more() ->
     assert (accounts.idle_uj, accounts.parts_uj) == (0, 2_000_000)
     accounts.forget()
     assert (accounts.idle_uj, accounts.parts_uj) == (2_000_000, 2_000_000)
-    accounts.finish([finished("a", prompt_tokens=None)])
+    accounts.finish([finished_request("a", prompt_tokens=None)])
     (record,) = accounts.close()
     assert (record.energy_j, record.prompt_tokens) == (0.0, 0)
 
@@ -217,7 +190,7 @@ def test_a_request_that_goes_on_or_has_just_ended_is_not_forgotten() -> None:
     for _ in range(3):
         accounts.add([report_of({"long": 1_000_000})])
         accounts.forget()
-    accounts.finish([finished("long")])
+    accounts.finish([finished_request("long")])
     accounts.forget()
     (record,) = accounts.close()
     assert record.energy_j == 3.0
@@ -227,7 +200,7 @@ def test_a_request_cut_short_is_charged_for_the_tokens_that_ran() -> None:
     accounts = Accounts("emulated", 0.0)
     for _ in range(2):
         accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])
-    cut = finished("a", prompt_tokens=None, output_tokens=None, finish="cancelled")
+    cut = finished_request("a", prompt_tokens=None, output_tokens=None, finish="cancelled")
     accounts.finish([cut])
     (record,) = accounts.close()
     assert (record.prompt_tokens, record.output_tokens) == (40, 6)
@@ -237,7 +210,7 @@ def test_a_stream_that_told_no_usage_has_the_times_and_tokens_that_its_steps_say
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({}, tokens={request_key("a"): (7, 5)})])
     untold: dict[str, None] = dict.fromkeys(("prompt_tokens", "cached_tokens", "output_tokens"))
-    accounts.finish([finished("a", finish="stop", **untold), finished("b")])
+    accounts.finish([finished_request("a", finish="stop", **untold), finished_request("b")])
     (silent, told) = accounts.close()
     assert silent.output_tokens == 5
     assert silent.tpot_s == told.tpot_s == pytest.approx(0.1)
@@ -249,21 +222,21 @@ def test_a_stream_that_told_no_usage_has_the_times_and_tokens_that_its_steps_say
 @pytest.mark.parametrize("changes", [{"output_tokens": 1}, {"ttft_s": None}])
 def test_one_token_or_no_stream_has_no_time_per_output_token(changes: dict[str, Any]) -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", **changes)])
+    accounts.finish([finished_request("a", **changes)])
     assert [record.tpot_s for record in accounts.close()] == [None]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_record_says_whether_the_answer_was_streamed(streamed: bool) -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", streamed=streamed)])
+    accounts.finish([finished_request("a", streamed=streamed)])
     assert [record.streamed for record in accounts.close()] == [streamed]
 
 
 def test_what_usage_says_goes_before_what_the_steps_say() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])
-    accounts.finish([finished("a", prompt_tokens=24, output_tokens=0)])
+    accounts.finish([finished_request("a", prompt_tokens=24, output_tokens=0)])
     (record,) = accounts.close()
     assert (record.prompt_tokens, record.output_tokens) == (24, 0)
 
@@ -283,7 +256,7 @@ def test_what_usage_says_goes_before_what_the_steps_say() -> None:
 )
 def test_every_end_has_an_outcome(finish: str, written: str) -> None:
     accounts = Accounts("emulated", 0.0)
-    accounts.finish([finished("a", finish=finish)])
+    accounts.finish([finished_request("a", finish=finish)])
     (record,) = accounts.close()
     assert record.outcome == written
 
@@ -293,7 +266,7 @@ def test_a_record_carries_the_worst_quality_of_its_joules_and_the_run_that_of_al
     accounts.add([report_of({"a": 5, "b": 5}, quality="counter")])
     accounts.add([report_of({"a": 5}, quality="estimated")])
     accounts.add([report_of({"a": 5, "c": 5}, quality="integrated")])
-    accounts.finish([finished(name) for name in ("a", "b", "c", "d")])
+    accounts.finish([finished_request(name) for name in ("a", "b", "c", "d")])
     sources = [record.energy_source for record in accounts.close()]
     assert sources == ["estimated", "counter", "integrated", "counter"]
     assert accounts.energy_source == "estimated"
@@ -302,7 +275,7 @@ def test_a_record_carries_the_worst_quality_of_its_joules_and_the_run_that_of_al
 def test_an_emulated_run_stays_emulated_whatever_its_sensors_do() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 5}, quality="estimated")])
-    accounts.finish([finished("a"), finished("b")])
+    accounts.finish([finished_request("a"), finished_request("b")])
     assert {record.energy_source for record in accounts.close()} == {"emulated"}
     assert accounts.energy_source == "emulated"
 

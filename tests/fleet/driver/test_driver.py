@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.fleet_messages import tick_record
+from tests.fixtures.ray_actors import FakeActor
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
@@ -32,20 +33,7 @@ POINTS = (OperatingPoint(600, 4, 40.0, 30.0),)
 
 
 def tick(t_s: float) -> TickRecord:
-    return TickRecord(
-        t_s=t_s,
-        budget_w=100.0,
-        draw_w=90.0,
-        supply_w=100.0,
-        demand_tps=0.0,
-        output_tps=0.0,
-        energy_j=90.0,
-        output_tokens=0,
-        waiting=0,
-        running=0,
-        battery=Charge(share=1.0 / t_s, power_w=0.0),
-        replicas=(),
-    )
+    return tick_record(t_s, battery=Charge(share=1.0 / t_s, power_w=0.0))
 
 
 def test_two_runs_have_no_folder_in_common_though_their_drivers_have_one_number() -> None:
@@ -55,11 +43,11 @@ def test_two_runs_have_no_folder_in_common_though_their_drivers_have_one_number(
 
 
 def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
-    actors: Callable[..., Any],
+    fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
-    driver._controller = actors()
+    driver._controller = FakeActor()
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
@@ -72,10 +60,10 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
 
 
 def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
-    actors: Callable[..., Any],
+    fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._controller = actors()
+    driver._controller = FakeActor()
     seen = ControllerStatus(tick(3.0), BUDGET, {})
     answers = (
         ControllerUpdate(True, [tick(3.0)], seen, 9),
@@ -89,15 +77,15 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
 
 
 def test_another_run_of_a_fleet_goes_on_from_nothing(
-    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    controller = actors()
+    controller = FakeActor()
     placed = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: controller))
     monkeypatch.setattr(ray, "remote", lambda _: placed)
     for name in ("local_node_id", "on_node"):
         monkeypatch.setattr(driver_module, name, lambda *_: "here")
     driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._gateway = actors()
+    driver._gateway = FakeActor()
     driver.actors = SimpleNamespace(
         can_limit_clocks=True,
         common_clocks_mhz=(600,),
@@ -123,11 +111,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def followed(actors: Callable[..., Any], clock: SimpleNamespace) -> Any:
+def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
     """A driver whose controller has begun, and has looked at the budget once."""
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
-    driver._controller = actors({"poll": ControllerUpdate(True, [], None, 1)})
+    driver._controller = FakeActor({"poll": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError, UsageError
@@ -89,11 +89,11 @@ def test_a_fleet_can_be_set_to_the_clocks_that_all_its_gpus_know() -> None:
 
 
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
-    actors: Callable[..., Any],
+    fake_ray: None,
 ) -> None:
     fleet = fleet_of(kind="nvml")
     for name, node in (("replica-1", "a"), ("replica-2", "b")):
-        fleet.placements[name] = Placement(name, actors(), node, actors(), [0], ())
+        fleet.placements[name] = Placement(name, FakeActor(), node, FakeActor(), [0], ())
         fleet.nodes[node] = node_of((600,))
     fleet.remove_node("b")
     assert (fleet.unplaced, fleet.replicas) == (["replica-2"], 2)
@@ -103,8 +103,7 @@ def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
 class FakeRemote:
     """Makes a fake actor where Ray would make one."""
 
-    make: Callable[..., Any]
-    actors: list[Any] = field(default_factory=list)
+    actors: list[FakeActor] = field(default_factory=list)
 
     def __call__(self, _: type) -> Any:
         return self
@@ -113,7 +112,7 @@ class FakeRemote:
         return self
 
     def remote(self, *_: Any) -> Any:
-        self.actors.append(self.make({"gpu_indices": [0, 1]}, ready=False))
+        self.actors.append(FakeActor({"gpu_indices": [0, 1]}, ready=False))
         return self.actors[-1]
 
 
@@ -129,10 +128,10 @@ def fail_in_time(_: Any, *, timeout: float) -> None:
 
 @pytest.fixture
 def unplaced(
-    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[FleetActors, FakeRemote, list[Any]]:
     """Return a fleet with a free node and a replica without one, its actors, and those killed."""
-    fleet, remote, killed = fleet_of(kind="nvml"), FakeRemote(actors), list[Any]()
+    fleet, remote, killed = fleet_of(kind="nvml"), FakeRemote(), list[Any]()
     fleet.nodes["n"], fleet.unplaced = node_of((600,), (600,)), ["replica-1"]
     monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray, "kill", killed.append)
@@ -210,12 +209,12 @@ def test_a_replica_that_has_no_place_yet_ends_with_the_run(
 
 
 def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(
-    actors: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = fleet_of(kind="nvml")
-    node = actors()
+    node = FakeActor()
     for name in ("replica-1", "replica-2"):
-        fleet.placements[name] = Placement(name, actors(), "n", node, [0], ())
+        fleet.placements[name] = Placement(name, FakeActor(), "n", node, [0], ())
     readings = iter([reading(1.0, 0.0), reading(1.0, 0.0), reading(3.0, 70.0), reading(1.0, 0.0)])
     monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
     monkeypatch.setattr(fleet_actors, "IDLE_WINDOW_S", 0.0)

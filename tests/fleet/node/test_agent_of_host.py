@@ -24,7 +24,7 @@ LEASE_S = 5.0
 
 
 class Host:
-    """A host with one GPU and an agent that goes down to 300 MHz when it loses its holder."""
+    """A host with one GPU and an agent that goes down to 300 MHz when its lease ends."""
 
     def __init__(self, folder: Path) -> None:
         self.emulator = Emulator.attach(build_library(), folder / "gpus", "h100x1")
@@ -78,7 +78,7 @@ def test_a_node_without_privilege_limits_clocks_through_the_agent_of_its_host(ho
     assert (list(host.run.iterdir()), host.agent.poll()) == ([], None)
 
 
-def test_a_node_that_is_gone_leaves_its_gpus_as_the_site_wants_them(host: Host) -> None:
+def test_the_loss_policy_applies_to_the_gpus_of_a_dead_node(host: Host) -> None:
     limits = ClockLimits(host.run, LEASE_S, host.socket)
     limits.set(host.gpu.uuid, 907)
     assert limits._client is not None
@@ -87,11 +87,11 @@ def test_a_node_that_is_gone_leaves_its_gpus_as_the_site_wants_them(host: Host) 
     host.wait(lambda: host.limit_mhz() == 300)
 
 
-def test_without_the_agent_of_its_host_a_node_starts_one(
+def test_a_node_without_an_agent_on_its_host_starts_one(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
-    limits = ClockLimits(host.run, LEASE_S, host.run / "nobody.sock")
+    limits = ClockLimits(host.run, LEASE_S, host.run / "missing.sock")
     assert limits.set(host.gpu.uuid, 907) == 900
     assert (host.run / "lease.json").exists()
     limits.close()

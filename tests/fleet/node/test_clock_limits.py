@@ -16,7 +16,7 @@ from steppe.errors import (
     TransientDeviceError,
 )
 from steppe.fleet.node import clock_limits
-from steppe.fleet.node.clock_limits import REFUSED_S, ClockLimits, ZeusdLimits
+from steppe.fleet.node.clock_limits import NO_PERMISSION_S, ClockLimits, ZeusdLimits
 
 HOST = Path("host.sock")
 
@@ -59,7 +59,7 @@ class FakeClient:
 
 @dataclass
 class Time:
-    """Stands for the module `time`."""
+    """A clock that a test sets forward."""
 
     now_s: float = 0.0
 
@@ -69,13 +69,13 @@ class Time:
 
 @dataclass
 class Site:
-    """What starting an agent brings: the problems first, then agents."""
+    """What starting an agent results in: first these problems, then agents."""
 
     client: FakeClient = field(default_factory=FakeClient)
     problems: list[Exception] = field(default_factory=list)
     agents: list[FakeAgent] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
-    """What taking a lease brings first."""
+    """What taking a lease results in first."""
 
     def start(self, *_: Any, **__: Any) -> FakeAgent:
         if self.problems:
@@ -100,8 +100,13 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 @pytest.fixture
-def limits(site: Site, tmp_path: Path) -> Callable[[], ClockLimits]:
-    return lambda: ClockLimits(tmp_path, 5.0, None)
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def limits(site: Site, time: Time, tmp_path: Path) -> Callable[[], ClockLimits]:
+    return lambda: ClockLimits(tmp_path, 5.0, None, time.monotonic)
 
 
 @pytest.fixture
@@ -109,13 +114,13 @@ def limits_of_host(site: Site, tmp_path: Path) -> Callable[[], ClockLimits]:
     return lambda: ClockLimits(tmp_path, 5.0, HOST)
 
 
-def test_a_limit_is_answered_with_the_clock_that_was_taken(
+def test_setting_a_limit_returns_the_clock_that_was_set(
     site: Site, limits: Callable[[], ClockLimits]
 ) -> None:
     assert limits().set("GPU-1", 907) == 900
 
 
-def test_an_agent_that_a_dead_predecessor_left_is_waited_for(
+def test_the_agent_of_a_dead_node_actor_is_waited_for(
     site: Site, limits: Callable[[], ClockLimits]
 ) -> None:
     site.problems = [AgentError("a running agent owns it"), AgentError("another agent listens")]
@@ -123,26 +128,25 @@ def test_an_agent_that_a_dead_predecessor_left_is_waited_for(
     assert site.problems == []
 
 
-def test_without_permission_a_gpu_is_asked_again_only_after_a_while_and_said_so_once(
+def test_a_limit_without_permission_is_tried_again_after_a_while_and_logged_once(
     site: Site,
     limits: Callable[[], ClockLimits],
-    monkeypatch: pytest.MonkeyPatch,
+    time: Time,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made, time = limits(), Time()
-    monkeypatch.setattr(clock_limits, "time", time)
+    made = limits()
     site.client.problem = NoPermissionError("only root")
     assert [made.set("GPU-1", 900), made.set("GPU-1", 600)] == [None, None]
     assert site.client.asked == [("GPU-1", 900)]
-    time.now_s = REFUSED_S
+    time.now_s = NO_PERMISSION_S
     assert made.set("GPU-1", 600) is None
     assert caplog.messages == ["clock limit of GPU-1: asked for 900 MHz: only root"]
-    time.now_s, site.client.problem = 2 * REFUSED_S, None
+    time.now_s, site.client.problem = 2 * NO_PERMISSION_S, None
     assert made.set("GPU-1", 600) == 600
 
 
 @pytest.mark.parametrize("problem", [NoPermissionError("not this one"), NotSupportedError("old")])
-def test_a_gpu_that_refuses_keeps_no_other_from_its_limit(
+def test_a_gpu_that_refuses_a_limit_does_not_affect_another(
     site: Site, limits: Callable[[], ClockLimits], problem: DeviceError
 ) -> None:
     made = limits()
@@ -152,17 +156,17 @@ def test_a_gpu_that_refuses_keeps_no_other_from_its_limit(
     assert made.set("GPU-2", 900) == 900
 
 
-def test_only_what_the_agent_vouches_for_is_confirmed(
+def test_limits_are_confirmed_by_the_agent_only(
     site: Site, limits: Callable[[], ClockLimits], caplog: pytest.LogCaptureFixture
 ) -> None:
     made = limits()
     assert made.confirmed_mhz() == {"GPU-1": 900}
     site.client.problem = AgentError("gone")
     assert [made.confirmed_mhz(), made.confirmed_mhz()] == [None, None]
-    assert caplog.messages == ["no word about the clock limits: gone"]
+    assert caplog.messages == ["clock limits cannot be read: gone"]
 
 
-def test_a_node_whose_agent_cannot_limit_clocks_says_so(
+def test_without_an_agent_no_clock_can_be_limited(
     site: Site, limits: Callable[[], ClockLimits]
 ) -> None:
     assert limits().can_set
@@ -172,7 +176,7 @@ def test_a_node_whose_agent_cannot_limit_clocks_says_so(
     assert (made.set("GPU-1", 900), made.confirmed_mhz()) == (None, None)
 
 
-def test_zeusd_takes_limits_and_is_asked_to_undo_them() -> None:
+def test_zeusd_sets_limits_and_undoes_them() -> None:
     client: Any = FakeClient()
     made = ZeusdLimits(client)
     made.require()
@@ -181,7 +185,7 @@ def test_zeusd_takes_limits_and_is_asked_to_undo_them() -> None:
     made.close()
 
 
-def test_a_zeusd_that_is_not_there_is_a_mistake_in_the_configuration(
+def test_a_missing_zeusd_is_a_configuration_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client: Any = FakeClient(problem=AgentError("/run/zeusd.sock: zeusd does not answer"))
@@ -193,7 +197,7 @@ def test_a_zeusd_that_is_not_there_is_a_mistake_in_the_configuration(
 
 
 @pytest.mark.parametrize("problem", [AgentError("gone"), TransientDeviceError("busy")])
-def test_what_may_pass_is_tried_again(
+def test_a_transient_error_is_tried_again_at_once(
     site: Site, limits: Callable[[], ClockLimits], problem: DeviceError
 ) -> None:
     made = limits()
@@ -203,7 +207,7 @@ def test_what_may_pass_is_tried_again(
     assert made.set("GPU-1", 900) == 900
 
 
-def test_an_agent_that_dies_is_replaced_and_its_limits_must_be_set_anew(
+def test_an_agent_that_dies_is_replaced_and_its_limits_are_set_again(
     site: Site, limits: Callable[[], ClockLimits]
 ) -> None:
     made = limits()
@@ -216,7 +220,7 @@ def test_an_agent_that_dies_is_replaced_and_its_limits_must_be_set_anew(
     assert not made.were_undone()
 
 
-def test_closing_ends_the_agent_even_when_it_does_not_answer(
+def test_closing_ends_an_agent_that_does_not_answer(
     site: Site, limits: Callable[[], ClockLimits]
 ) -> None:
     made = limits()
@@ -225,7 +229,7 @@ def test_closing_ends_the_agent_even_when_it_does_not_answer(
     assert site.agents[0].stopped
 
 
-def test_the_agent_of_the_host_is_used_where_there_is_one(
+def test_the_agent_of_the_host_is_used_if_it_runs(
     site: Site, limits_of_host: Callable[[], ClockLimits]
 ) -> None:
     made = limits_of_host()
@@ -236,7 +240,7 @@ def test_the_agent_of_the_host_is_used_where_there_is_one(
 
 
 @pytest.mark.parametrize("host", [None, HOST])
-def test_a_lease_that_a_dead_predecessor_holds_is_waited_for(
+def test_the_lease_of_a_dead_node_actor_is_waited_for(
     site: Site, tmp_path: Path, host: Path | None
 ) -> None:
     site.refusals = [AgentError("process 1 holds the lease"), AgentError("process 1 holds it")]
@@ -244,20 +248,20 @@ def test_a_lease_that_a_dead_predecessor_holds_is_waited_for(
     assert (site.refusals, len(site.agents)) == ([], 1 if host is None else 0)
 
 
-def test_where_another_run_holds_the_lease_of_the_host_no_second_agent_fights_it(
+def test_no_second_agent_starts_while_another_run_holds_the_lease(
     site: Site,
     limits_of_host: Callable[[], ClockLimits],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(clock_limits, "PATIENCE_LEASES", 0)
+    monkeypatch.setattr(clock_limits, "RETRY_LEASES", 0)
     site.refusals = [AgentError("process 1 holds the lease")]
     assert not limits_of_host().can_set
     assert site.agents == []
     assert caplog.messages == ["no clock limits on this node: process 1 holds the lease"]
 
 
-def test_an_agent_of_the_host_that_may_not_set_limits_is_passed_over(
+def test_an_agent_is_started_if_that_of_the_host_has_no_permission(
     site: Site, limits_of_host: Callable[[], ClockLimits]
 ) -> None:
     site.refusals = [NoPermissionError("only root")]
@@ -266,7 +270,7 @@ def test_an_agent_of_the_host_that_may_not_set_limits_is_passed_over(
 
 
 @pytest.mark.parametrize("why", [FileNotFoundError(), PermissionError()])
-def test_who_may_not_use_the_agent_of_the_host_starts_one_and_says_so(
+def test_an_agent_is_started_if_that_of_the_host_cannot_be_used(
     site: Site,
     limits_of_host: Callable[[], ClockLimits],
     monkeypatch: pytest.MonkeyPatch,
@@ -280,5 +284,5 @@ def test_who_may_not_use_the_agent_of_the_host_starts_one_and_says_so(
     assert limits_of_host().can_set
     assert len(site.agents) == 1
     silent = isinstance(why, FileNotFoundError)
-    says = "the agent of this host is not for us: no agent answers"
+    says = "the agent of this host cannot be used: no agent answers"
     assert caplog.messages == ([] if silent else [says])

@@ -5,27 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fixtures.fleet_messages import node_report, replica_report
 
-from steppe.fleet.messages import NodeReport, ReplicaReport
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 
-REPORT = ReplicaReport(
-    replica="replica-1",
-    clock_mhz=900,
-    batch_limit=4,
+REPORT = replica_report(
     draw_w=None,
-    energy_j=40.25,
     error_j=math.inf,
     quality="estimated",
-    running=3,
-    waiting=0,
-    output_tokens=10,
     requests_uj={2**62: 5, 17: 6},
     tokens={17: (3, 4)},
-    idle_uj=1,
-    transition_uj=2,
 )
-SEAT = AssignmentRecord(
+REPLICA = AssignmentRecord(
     replica="replica-1",
     gpu_indices=(0, 1),
     phase="awake",
@@ -33,7 +24,7 @@ SEAT = AssignmentRecord(
     batch_limit=4,
     read_to=12345,
     output_tokens=99,
-    seen_s=17.5,
+    reported_s=17.5,
     owed_j=0.125,
     counters_j={"GPU-1": 1000.0, "GPU-2": 2000.0},
 )
@@ -44,9 +35,9 @@ def test_a_node_without_a_past_remembers_nothing(tmp_path: Path) -> None:
 
 
 def test_a_successor_reads_exactly_what_was_written(tmp_path: Path) -> None:
-    memory = NodeRecord(7, (NodeReport("node-1", 6, (REPORT,)),), (SEAT,))
-    NodeJournal(tmp_path / "journal.json").write(memory)
-    assert NodeJournal(tmp_path / "journal.json").read() == memory
+    record = NodeRecord(7, (node_report(6, REPORT),), (REPLICA,))
+    NodeJournal(tmp_path / "journal.json").write(record)
+    assert NodeJournal(tmp_path / "journal.json").read() == record
 
 
 def test_the_last_write_counts_and_leaves_no_draft(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class Stuck:
         self.meter = CounterHistory(700.0, capacity=round(MEMORY_S / 2))
         self.now_s = 0
         self.meter.add(0.0, 0.0)
-        self.seat = ReplicaMeter("replica-1", ControlBlock(path), {"GPU-1": self.meter}, 0.0)
-        self.seat.phase = "awake"
+        self.replica = ReplicaMeter("replica-1", ControlBlock(path), {"GPU-1": self.meter}, 0.0)
+        self.replica.phase = "awake"
         self.reports: list[ReplicaReport] = []
 
     def draw_for(self, seconds: int) -> None:
@@ -35,7 +35,7 @@ class Stuck:
             self.meter.add(self.now_s, DRAW_W * self.now_s)
 
     def report(self, *, is_last: bool = False) -> ReplicaReport:
-        self.reports.append(self.seat.report(TokenWeights(), is_last=is_last))
+        self.reports.append(self.replica.report(TokenWeights(), is_last=is_last))
         return self.reports[-1]
 
     def wait(self, seconds: int) -> None:
@@ -57,7 +57,7 @@ def stuck(tmp_path: Path) -> Iterator[Stuck]:
     made = Stuck(tmp_path / "replica-1.block")
     yield made
     made.engine.close()
-    made.seat.block.close()
+    made.replica.block.close()
 
 
 def test_a_step_that_takes_longer_than_meters_remember_is_paid_for_in_full(stuck: Stuck) -> None:
@@ -78,7 +78,7 @@ def test_a_run_that_ends_within_a_long_step_leaves_no_joule_over(stuck: Stuck) -
 
 def test_a_step_in_which_a_replica_is_put_to_sleep_is_paid_for_when_it_ends(stuck: Stuck) -> None:
     stuck.wait(5)
-    stuck.seat.enter("asleep", 6.0)
+    stuck.replica.enter("asleep", 6.0)
     stuck.wait(20)
     assert stuck.reports[-1].stepping
     stuck.end_step()
@@ -92,7 +92,7 @@ def test_a_step_in_which_a_replica_is_put_to_sleep_is_paid_for_when_it_ends(stuc
 
 def test_no_step_is_waited_for_longer_than_a_freeze_may_take(stuck: Stuck) -> None:
     stuck.wait(5)
-    stuck.seat.enter("asleep", 5.0)
+    stuck.replica.enter("asleep", 5.0)
     stuck.wait(int(CHANGE_S))
     for slept_s in (CHANGE_S + 10, 10):
         stuck.draw_for(10)
@@ -104,10 +104,10 @@ def test_no_step_is_waited_for_longer_than_a_freeze_may_take(stuck: Stuck) -> No
 
 def test_a_step_that_outlives_its_node_actor_is_paid_for_when_it_ends(stuck: Stuck) -> None:
     stuck.wait(60)
-    memory = stuck.seat.memory((0,), {})
+    record = stuck.replica.record((0,), {})
     gpus = {"GPU-1": stuck.meter}
-    stuck.seat = ReplicaMeter("replica-1", stuck.seat.block, gpus, memory.seen_s)
-    stuck.seat.resume(memory, {0})
+    stuck.replica = ReplicaMeter("replica-1", stuck.replica.block, gpus, record.reported_s)
+    stuck.replica.resume(record, {0})
     stuck.wait(60)
     stuck.end_step()
     assert stuck.report().requests_uj == {7: pytest.approx(120 * DRAW_W * 1e6)}

@@ -145,16 +145,16 @@ def test_a_successor_goes_on_from_a_counter_that_went_backwards_and_loses_no_jou
     node.serve(2.0)
     node.emulator.reset_counter(H100)
     node.serve(2.0)
-    seen_s = node.meters[H100].history.covered_until_s
-    seen_j = node.meters[H100].counter_j(seen_s) or 0.0
+    reported_s = node.meters[H100].history.covered_until_s
+    seen_j = node.meters[H100].counter_j(reported_s) or 0.0
     assert seen_j == pytest.approx(node.emulator.snapshot(H100).counter_j, abs=100.0)
-    heir = GpuMeter(open_gpus()[H100], node.monotonic)
-    heir.resume_from(seen_s, seen_j)
+    successor = GpuMeter(open_gpus()[H100], node.monotonic)
+    successor.resume_from(reported_s, seen_j)
     node.meters.clear()  # nobody reads for a while
     node.serve(5.0)
-    node.meters.append(heir)
+    node.meters.append(successor)
     node.serve(2.0)
-    found, true_j = node.window(H100, seen_s, 10.5)
+    found, true_j = node.window(H100, reported_s, 10.5)
     assert found.energy_j == pytest.approx(true_j, rel=0.02)
     assert abs(found.energy_j - true_j) <= found.error_j
 
@@ -198,15 +198,15 @@ def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")
     gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
-    seat = ReplicaMeter("replica-1", block, gpus)
-    start_s = seat.reading().time_s
+    replica = ReplicaMeter("replica-1", block, gpus)
+    start_s = replica.reading().time_s
     node.emulator.set_alive(H100, False)
     node.serve(3.0)
-    lost = seat.report(TokenWeights())
+    lost = replica.report(TokenWeights())
     assert (lost.energy_j, lost.draw_w) == (0.0, None)
     node.emulator.set_alive(H100, True)
     node.serve(2.0)
-    back = seat.report(TokenWeights())
+    back = replica.report(TokenWeights())
     true_j = sum(node.window(index, start_s, node.now_s - 0.1)[1] for index in (H100, SPARE))
     assert back.energy_j == pytest.approx(true_j, rel=0.05)
     assert back.idle_uj + back.transition_uj == pytest.approx(back.energy_j * 1e6, abs=1)
@@ -221,20 +221,20 @@ def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_repo
     node.serve(2.0)
     block = ControlBlock.create(tmp_path / "replica-1.block")
     gpus = {str(index): node.meters[index].history for index in (H100, SPARE)}
-    seat = ReplicaMeter("replica-1", block, gpus)
+    replica = ReplicaMeter("replica-1", block, gpus)
     node.emulator.set_alive(H100, False)
     node.serve(8.0)
-    lost = seat.report(TokenWeights())
+    lost = replica.report(TokenWeights())
     assert (lost.energy_j, lost.draw_w, lost.quality) == (0.0, None, Quality.ESTIMATED)
-    assert node.meters[SPARE].counter_j(seat.seen_s) is None
+    assert node.meters[SPARE].counter_j(replica.reported_s) is None
     node.emulator.set_alive(H100, True)
     node.serve(1.0)
-    back = seat.report(TokenWeights())
+    back = replica.report(TokenWeights())
     assert (back.energy_j, back.draw_w) == (0.0, None)
-    back_s = seat.seen_s
+    back_s = replica.reported_s
     node.serve(1.0)
-    true_j = sum(node.window(index, back_s, seat.seen_s + 1.0)[1] for index in (H100, SPARE))
-    assert seat.report(TokenWeights()).energy_j == pytest.approx(true_j, rel=0.05)
+    true_j = sum(node.window(index, back_s, replica.reported_s + 1.0)[1] for index in (H100, SPARE))
+    assert replica.report(TokenWeights()).energy_j == pytest.approx(true_j, rel=0.05)
     block.close()
 
 

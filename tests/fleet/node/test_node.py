@@ -1,4 +1,4 @@
-"""A node actor's class in this process, on emulated GPUs that it takes for real ones."""
+"""The node actor without Ray, on emulated GPUs configured as real ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import ray
+from tests.fixtures.virtual_fleet import meters_of, run_node_in_process
 
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.nvml import open_gpus
@@ -26,6 +25,7 @@ from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
 from steppe.fleet.node.clock_limits import ClockLimits
+from steppe.fleet.node.node import Node
 from steppe.fleet.stale_runs import remove_stale_runs
 from steppe.roofline.files import read_model_shape, read_roofline
 
@@ -36,7 +36,7 @@ FRESH = ReplicaStatus("", False, 7)
 
 
 class Zeusd(socketserver.ThreadingUnixStreamServer):
-    """Locks the clocks of the emulated GPUs as it is asked to."""
+    """Locks the clocks of the emulated GPUs."""
 
     daemon_threads = True
 
@@ -83,34 +83,30 @@ def emulator(make_emulator: Callable[[str], Emulator]) -> Emulator:
     return make_emulator("h100x2")
 
 
-@pytest.fixture
-def make_node(
-    emulator: Emulator, virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[NvmlSection], Any]:
-    """Return a function that makes a node whose meters only the test reads; it has no agent."""
+MakeNode = Callable[[NvmlSection | EmulatedSection], Node]
 
-    def refuse(*_: Any, **__: Any) -> None:
+
+@pytest.fixture
+def make_node(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeNode:
+    """Return a function that makes a node that has no agent and whose meters only tests read."""
+
+    def refuse(*_: object, **__: object) -> None:
         raise NoPermissionError("only root may")
 
-    monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
+    run_node_in_process(monkeypatch, tmp_path)
     monkeypatch.setattr(clock_limits, "start_agent", refuse)
-    monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
-    monkeypatch.setattr(node_module, "remove_stale_runs", lambda *_: ())
-    monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
-    monkeypatch.setattr(node_module, "GpuMeters", virtual_fleet.HandMeters)
-    monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
 
-    def make(device: NvmlSection) -> Any:
-        made: Any = node_module.Node(NodeSettings("run", device, 5.0, MODEL, 1))
+    def make(device: NvmlSection | EmulatedSection) -> Node:
+        made = Node(NodeSettings("run", device, 5.0, MODEL, 1))
         emulator.tick(0.2)
-        made._meters.read()
+        meters_of(made).read()
         return made
 
     return make
 
 
-def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
-    make_node: Callable[[NvmlSection], Any],
+def test_a_node_without_permission_to_limit_clocks_lists_none_and_serves(
+    make_node: MakeNode,
 ) -> None:
     node = make_node(NVML)
     assert [gpu.clocks_mhz for gpu in node.info().gpus] == [(), ()]
@@ -121,8 +117,8 @@ def test_a_node_that_nobody_lets_limit_clocks_hides_the_knob_and_serves(
     node.close()
 
 
-def test_nobody_sweeps_the_folder_of_a_node_that_lives(
-    make_node: Callable[[NvmlSection], Any], tmp_path: Path
+def test_the_folder_of_a_live_node_is_not_removed_as_stale(
+    make_node: MakeNode, tmp_path: Path
 ) -> None:
     node = make_node(NVML)
     swept, processes = tmp_path / "swept", tmp_path / "proc"
@@ -135,18 +131,18 @@ def test_nobody_sweeps_the_folder_of_a_node_that_lives(
 
 
 @pytest.mark.parametrize(
-    ("device", "looks_at"), [(NVML, NVML.agent_socket), (EmulatedSection(kind="emulated"), None)]
+    ("device", "uses"), [(NVML, NVML.agent_socket), (EmulatedSection(kind="emulated"), None)]
 )
-def test_only_for_real_gpus_a_node_looks_for_the_agent_of_its_host(
-    make_node: Callable[[Any], Any],
+def test_a_node_uses_the_agent_of_its_host_for_real_gpus_only(
+    make_node: MakeNode,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     device: NvmlSection | EmulatedSection,
-    looks_at: Path | None,
+    uses: Path | None,
 ) -> None:
     asked: list[Path | None] = []
 
-    def limit(folder: Path, lease_s: float, host_agent: Path | None) -> ClockLimits:
+    def limit(folder: Path, lease_s: float, host_agent: Path | None, _: object) -> ClockLimits:
         asked.append(host_agent)
         return ClockLimits(folder, lease_s, None)
 
@@ -154,17 +150,17 @@ def test_only_for_real_gpus_a_node_looks_for_the_agent_of_its_host(
     monkeypatch.setattr(node_module, "activate", lambda *_: None)
     monkeypatch.setattr(node_module, "ClockLimits", limit)
     make_node(device).close()
-    assert asked == [looks_at]
+    assert asked == [uses]
 
 
-def test_an_engine_that_runs_keeps_its_seat_when_its_replica_is_started_again(
-    make_node: Callable[[NvmlSection], Any],
+def test_a_running_engine_keeps_its_control_block_when_its_replica_is_assigned_again(
+    make_node: MakeNode,
 ) -> None:
     node = make_node(NVML)
-    seat = node.assign("replica-1", [0], (), FRESH)
-    engine = ControlBlock(Path(seat.control_block))
-    serving = ReplicaStatus("http://there", False, 7, seat.block_id)
-    assert node.assign("replica-1", [0], (), serving) == seat
+    assignment = node.assign("replica-1", [0], (), FRESH)
+    engine = ControlBlock(Path(assignment.control_block))
+    serving = ReplicaStatus("http://there", False, 7, assignment.block_id)
+    assert node.assign("replica-1", [0], (), serving) == assignment
     node.apply([SetLimits("replica-1", None, 3, "awake")], 1.0)
     news = engine.read_limits(-1)
     assert news is not None
@@ -177,19 +173,19 @@ def test_an_engine_that_runs_keeps_its_seat_when_its_replica_is_started_again(
 
 
 @pytest.mark.parametrize("block_id", [0, 1])
-def test_a_replica_without_an_engine_on_its_block_is_seated_anew(
-    make_node: Callable[[NvmlSection], Any], block_id: int
+def test_a_replica_without_an_engine_on_its_block_gets_a_new_one(
+    make_node: MakeNode, block_id: int
 ) -> None:
     node = make_node(NVML)
-    seat = node.assign("replica-1", [0], (), FRESH)
-    engine = ControlBlock(Path(seat.control_block))  # as long as it is mapped, its id is taken
-    assert node.assign("replica-1", [0], (), replace(FRESH, block_id=block_id)) != seat
+    assignment = node.assign("replica-1", [0], (), FRESH)
+    engine = ControlBlock(Path(assignment.control_block))  # keeps its id in use
+    assert node.assign("replica-1", [0], (), replace(FRESH, block_id=block_id)) != assignment
     engine.close()
     node.close()
 
 
-def test_tokens_on_a_real_h100_weigh_as_the_roofline_says(
-    make_node: Callable[[NvmlSection], Any],
+def test_tokens_on_a_real_h100_have_the_weights_of_the_roofline(
+    make_node: MakeNode,
 ) -> None:
     token = read_roofline("llama-3.1-8b", "h100", 1).token_weights()
     node = make_node(NVML)
@@ -197,8 +193,8 @@ def test_tokens_on_a_real_h100_weigh_as_the_roofline_says(
     node.close()
 
 
-def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
-    make_node: Callable[[NvmlSection], Any], emulator: Emulator, zeusd: Zeusd
+def test_clock_limits_are_set_through_the_configured_zeusd(
+    make_node: MakeNode, emulator: Emulator, zeusd: Zeusd
 ) -> None:
     section = ZeusdSection(socket=Path(str(zeusd.server_address)))
     node = make_node(NvmlSection(kind="nvml", zeusd=section))
@@ -216,7 +212,7 @@ def test_clock_limits_go_through_the_zeusd_that_the_configuration_names(
 
 
 class SlowLimits:
-    """Takes its time over the first limit, until it is let go."""
+    """Blocks in the first limit until `go` is set."""
 
     can_set = True
 
@@ -238,46 +234,49 @@ class SlowLimits:
 
 
 @pytest.fixture
-def slow_node(make_node: Callable[[NvmlSection], Any]) -> Iterator[tuple[Any, SlowLimits]]:
-    """Return a node with two replicas, and who sets its limits."""
+def slow_node(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Node, SlowLimits]]:
+    """Return a node with two replicas, and its slow limits."""
     node, slow = make_node(NVML), SlowLimits()
-    node._limits, node._has_clocks = slow, True
+    monkeypatch.setattr(node, "_limits", slow)
+    monkeypatch.setattr(node, "_has_clocks", True)
     for index, name in enumerate(("replica-1", "replica-2")):
         node.assign(name, [index], (), FRESH)
     yield node, slow
     node.close()
 
 
-def test_limits_of_a_later_tick_are_the_last_ones_though_a_gpu_takes_its_time(
-    slow_node: tuple[Any, SlowLimits],
+def test_limits_of_a_later_tick_win_although_a_gpu_is_slow(
+    slow_node: tuple[Node, SlowLimits],
 ) -> None:
     node, slow = slow_node
     changes = {
-        1.0: [SetLimits(name, 900, 8, "awake") for name in node._seats],
-        2.0: [SetLimits(name, None, 1, "asleep") for name in node._seats],
+        1.0: [SetLimits(name, 900, 8, "awake") for name in node._replicas],
+        2.0: [SetLimits(name, None, 1, "asleep") for name in node._replicas],
     }
     calls = [threading.Thread(target=node.apply, args=(changes[at_s], at_s)) for at_s in changes]
     calls[0].start()
     assert slow.is_in.wait(10)
     calls[1].start()
-    while node._asked_s["replica-2"] < 2.0:
+    while node._requested_s["replica-2"] < 2.0:
         calls[1].join(0.01)
     slow.go.set()
     for call in calls:
         call.join()
-    seats = node._seats.values()
-    assert [(seat.phase, seat.batch_limit, seat.clock_mhz) for seat in seats] == [
+    meters = node._replicas.values()
+    assert [(meter.phase, meter.batch_limit, meter.clock_mhz) for meter in meters] == [
         ("asleep", 1, 210),
         ("asleep", 1, 210),
     ]
     assert set(slow.set_mhz.values()) == {210}
 
 
-def test_a_limit_that_is_asked_for_again_does_not_undo_a_later_one(
-    slow_node: tuple[Any, SlowLimits],
+def test_a_limit_that_is_set_again_does_not_undo_a_later_one(
+    slow_node: tuple[Node, SlowLimits],
 ) -> None:
     node, slow = slow_node
-    ((uuid, clock),) = node._seats["replica-1"].clocks.items()
+    ((uuid, clock),) = node._replicas["replica-1"].clocks.items()
     clock.request(1500, 0.0)
     looking = threading.Thread(target=node.report, args=(0,))
     looking.start()
@@ -285,15 +284,15 @@ def test_a_limit_that_is_asked_for_again_does_not_undo_a_later_one(
     lower = [SetLimits("replica-1", 900, 8, "awake")]
     lowering = threading.Thread(target=node.apply, args=(lower, 1.0))
     lowering.start()
-    lowering.join(0.2)  # it has to wait, or the old limit comes after it
+    lowering.join(0.2)  # it must wait, or the old limit is set after it
     slow.go.set()
     looking.join()
     lowering.join()
-    assert (slow.set_mhz[uuid], node._seats["replica-1"].clock_mhz) == (900, 900)
+    assert (slow.set_mhz[uuid], node._replicas["replica-1"].clock_mhz) == (900, 900)
 
 
-def test_a_report_does_not_wait_for_limits_that_are_being_applied(
-    slow_node: tuple[Any, SlowLimits],
+def test_a_report_does_not_wait_while_limits_are_applied(
+    slow_node: tuple[Node, SlowLimits],
 ) -> None:
     node, slow = slow_node
     changes = [SetLimits("replica-1", 900, 8, "awake")]
@@ -306,11 +305,9 @@ def test_a_report_does_not_wait_for_limits_that_are_being_applied(
     applying.join()
 
 
-def test_a_zeusd_that_is_not_there_is_told_before_anything_is_started(
-    make_node: Callable[[NvmlSection], Any], tmp_path: Path
-) -> None:
-    section = ZeusdSection(socket=tmp_path / "nobody.sock")
+def test_a_missing_zeusd_is_an_error_of_the_first_call(make_node: MakeNode, tmp_path: Path) -> None:
+    section = ZeusdSection(socket=tmp_path / "missing.sock")
     node = make_node(NvmlSection(kind="nvml", zeusd=section))
-    with pytest.raises(ConfigError, match=r"^device\.zeusd: .*nobody\.sock: zeusd does not answer"):
+    with pytest.raises(ConfigError, match=r"^device\.zeusd: .*\.sock: zeusd does not answer"):
         node.info()
     node.close()

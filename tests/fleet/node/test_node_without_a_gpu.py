@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
-import ray
+from tests.fixtures.virtual_fleet import FakeAgent, meters_of, run_node_in_process
 
 from steppe.config import NvmlSection
 from steppe.emulator.library import Emulator
 from steppe.energy.window import Quality
 from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
-from steppe.fleet.node import node as node_module
+from steppe.fleet.node.node import Node
 
 FRESH = ReplicaStatus("", False, 7)
 
@@ -27,21 +25,16 @@ def emulator(make_emulator: Callable[[str], Emulator]) -> Emulator:
 
 @pytest.fixture
 def make_node(
-    emulator: Emulator, virtual_fleet: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], Any]:
-    """Return a function that makes the node anew; only the test reads its meters."""
-    monkeypatch.setattr(ray, "get_runtime_context", virtual_fleet.FakeContext)
-    monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: virtual_fleet.FakeAgent())
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Node]:
+    """Return a function that makes the node again; only the test reads its meters."""
+    run_node_in_process(monkeypatch, tmp_path)
+    monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: FakeAgent())
     monkeypatch.setattr(clock_limits, "AgentClient", lambda *_: FakeClient())
-    monkeypatch.setattr(node_module, "run_folder", lambda *_: tmp_path / "run")
-    monkeypatch.setattr(node_module, "remove_stale_runs", lambda *_: ())
-    monkeypatch.setattr(node_module, "wait_for_first_tick", lambda *_: None)
-    monkeypatch.setattr(node_module, "GpuMeters", virtual_fleet.HandMeters)
-    monkeypatch.setattr(node_module.Node, "_close_windows", lambda _: None)
 
-    def make() -> Any:
+    def make() -> Node:
         device = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
-        made: Any = node_module.Node(NodeSettings("run", device, 5.0, None, 1))
+        made = Node(NodeSettings("run", device, 5.0, None, 1))
         read(made, emulator)
         return made
 
@@ -49,7 +42,7 @@ def make_node(
 
 
 class FakeClient:
-    """Sets every limit that it is asked for."""
+    """Sets every limit."""
 
     leases_taken = 1
 
@@ -66,19 +59,19 @@ class FakeClient:
     def release(self) -> None: ...
 
 
-def read(node: Any, emulator: Emulator) -> None:
+def read(node: Node, emulator: Emulator) -> None:
     for _ in range(10):
         emulator.tick(0.05)
-        node._meters.read()
+        meters_of(node).read()
 
 
-def reports(node: Any) -> dict[str, ReplicaReport]:
+def reports(node: Node) -> dict[str, ReplicaReport]:
     return {report.replica: report for report in node.report(0)[-1].replicas}
 
 
 @pytest.mark.parametrize("gpus_of_one", [[0], [0, 2]])
-def test_replicas_on_the_other_gpus_go_on_and_nobody_counts_on_the_one_without(
-    make_node: Callable[[], Any], emulator: Emulator, gpus_of_one: list[int]
+def test_a_restarted_node_keeps_the_replicas_of_lost_gpus_out_of_plans_and_meters_the_others(
+    make_node: Callable[[], Node], emulator: Emulator, gpus_of_one: list[int]
 ) -> None:
     first = make_node()
     first.assign("replica-1", gpus_of_one, (), FRESH)
@@ -87,7 +80,7 @@ def test_replicas_on_the_other_gpus_go_on_and_nobody_counts_on_the_one_without(
     read(first, emulator)
     assert [report.controllable for report in reports(first).values()] == [True, True]
     emulator.set_alive(0, False)
-    for life in range(2):  # it starts again and again
+    for life in range(2):
         node = make_node()
         node.apply([SetLimits(f"replica-{i}", 1200 + life, 8, "awake") for i in (1, 2)], 2.0 + life)
         read(node, emulator)

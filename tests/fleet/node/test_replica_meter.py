@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +20,6 @@ from steppe.engine.control_block import (
     Telemetry,
 )
 from steppe.fleet.messages import ReplicaReport
-from steppe.fleet.node import replica_meter
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 
 WEIGHTS = TokenWeights()
@@ -61,9 +59,9 @@ class RestlessMeter:
 
 @dataclass
 class Bench:
-    """A seat with one meter, and its engine's side of the block."""
+    """A replica with one meter, and its engine's side of the block."""
 
-    seat: ReplicaMeter
+    replica: ReplicaMeter
     meter: FakeMeter
     engine: ControlBlock
 
@@ -74,15 +72,15 @@ class Bench:
     def report(self, until_s: float, running: int = 0, *, is_last: bool = False) -> ReplicaReport:
         self.engine.write_telemetry(Telemetry(running=running))
         self.meter.covered_until_s = until_s
-        return self.seat.report(WEIGHTS, is_last=is_last)
+        return self.replica.report(WEIGHTS, is_last=is_last)
 
 
 def bench_in(folder: Path, phase: str = "awake", covered_until_s: float = 100.0) -> Bench:
     block = ControlBlock.create(block_path(folder, "replica-1"))
     meter = FakeMeter(covered_until_s)
-    seat = ReplicaMeter("replica-1", block, {"GPU-1": meter})
-    seat.phase = phase
-    return Bench(seat, meter, ControlBlock(block.path))
+    replica = ReplicaMeter("replica-1", block, {"GPU-1": meter}, clock=lambda: 100.0)
+    replica.phase = phase
+    return Bench(replica, meter, ControlBlock(block.path))
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = bench_in(tmp_path)
     yield made
     made.engine.close()
-    made.seat.block.close()
+    made.replica.block.close()
 
 
 def decode(key: int) -> RequestWork:
@@ -104,9 +102,8 @@ def test_a_window_without_work_is_idle_energy(bench: Bench) -> None:
 
 
 def test_a_seat_whose_meter_was_not_read_yet_meters_on_from_when_it_was_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(replica_meter, "time", SimpleNamespace(monotonic=lambda: 100.0))
     bench = bench_in(tmp_path, covered_until_s=-math.inf)
     first = bench.report(-math.inf, running=1)
     bench.step(100.2, 100.7, decode(7))
@@ -120,7 +117,7 @@ def test_the_next_window_begins_where_the_last_one_ended(bench: Bench) -> None:
     assert [bench.report(end_s).energy_j for end_s in (101.0, 101.5, 104.0)] == [20, 10, 50]
 
 
-def test_the_energy_of_steps_goes_to_their_requests(bench: Bench) -> None:
+def test_the_energy_of_steps_goes_to_tsuccessor_requests(bench: Bench) -> None:
     bench.report(101.0)
     bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 102.0
     bench.step(101.0, 101.5, decode(7))
@@ -202,8 +199,8 @@ def test_a_frozen_replica_with_requests_is_idle(tmp_path: Path) -> None:
 
 
 def test_a_meter_that_moves_while_a_report_is_made_adds_nothing_to_it(bench: Bench) -> None:
-    bench.seat.gpus = {"GPU-1": RestlessMeter()}
-    for report in (bench.seat.report(WEIGHTS), bench.seat.report(WEIGHTS)):
+    bench.replica.gpus = {"GPU-1": RestlessMeter()}
+    for report in (bench.replica.report(WEIGHTS), bench.replica.report(WEIGHTS)):
         assert report.idle_uj == report.energy_j * 1e6 > 0
 
 
@@ -244,7 +241,7 @@ def test_what_a_replica_draws_in_lost_steps_is_not_its_draw_without_work(bench: 
 def test_over_a_run_the_parts_sum_to_the_metered_energy(
     tmp_path_factory: pytest.TempPathFactory, windows: list[tuple[float, int, bool]]
 ) -> None:
-    bench = bench_in(tmp_path_factory.mktemp("seat"))
+    bench = bench_in(tmp_path_factory.mktemp("replica"))
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 1000.0
     now_s, reports = 100.0, []
     for length_s, steps, still_busy in windows:
@@ -279,7 +276,7 @@ class HoledMeter(FakeMeter):
 
 def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> None:
     bench.meter = HoledMeter()
-    bench.seat.gpus = {"GPU-1": bench.meter}
+    bench.replica.gpus = {"GPU-1": bench.meter}
     before, within = bench.report(101.0), bench.report(102.0, running=1)
     bench.step(101.0, 102.5, decode(7))
     paid, after = bench.report(103.0), bench.report(104.0)
@@ -287,16 +284,16 @@ def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> 
     assert (paid.quality, list(paid.requests_uj), after.quality) == ("estimated", [7], "counter")
 
 
-def test_a_seat_obeys_while_its_gpus_are_there_and_keep_their_clocks(bench: Bench) -> None:
-    bench.seat.clock_mhz = 900
-    bench.seat.clocks["GPU-1"].request(900, 0.0)
+def test_a_seat_obeys_while_its_gpus_are_there_and_keep_tsuccessor_clocks(bench: Bench) -> None:
+    bench.replica.clock_mhz = 900
+    bench.replica.clocks["GPU-1"].request(900, 0.0)
     for now_s, confirmed_mhz, lost, obeys in (
         (10.0, 900, frozenset(), True),
         (11.0, 900, frozenset({"GPU-1"}), False),
         (12.0, 900, frozenset({"GPU-2"}), True),
         (13.0, 1500, frozenset(), False),
     ):
-        bench.seat.look_at_clocks({"GPU-1": confirmed_mhz}, lost, now_s)
+        bench.replica.check_clocks({"GPU-1": confirmed_mhz}, lost, now_s)
         assert bench.report(100.0 + now_s).controllable == obeys
     assert bench.report(120.0).clock_mhz == 1500  # what holds, so that it is asked for anew
 
@@ -318,7 +315,7 @@ def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 109.5
     for until_s in range(101, 110):
         bench.report(float(until_s))
-    bench.seat.enter("awake", 109.6)
+    bench.replica.enter("awake", 109.6)
     assert bench.report(110.0).max_idle_w is None
     bench.step(110.4, 110.5, decode(7))
     bench.meter.busy_from_s, bench.meter.busy_until_s = 110.4, 110.5
@@ -326,29 +323,29 @@ def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
 
 
 def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:
-    bench.seat.set_batch_limit(8)
+    bench.replica.set_batch_limit(8)
     news = bench.engine.read_limits(-1)
     assert news is not None
     assert (news[1].batch_limit, news[1].hold) == (8, True)
-    bench.seat.set_batch_limit(8)
+    bench.replica.set_batch_limit(8)
     assert bench.engine.read_limits(news[0]) is None
 
 
 def test_readings_count_from_the_first_and_never_twice(bench: Bench) -> None:
-    first = bench.seat.reading()
+    first = bench.replica.reading()
     bench.engine.write_telemetry(Telemetry(steps=3, prompt_tokens=9, output_tokens=4))
     bench.meter.covered_until_s = 103.0
-    second = bench.seat.reading()
+    second = bench.replica.reading()
     assert second.energy_j - first.energy_j == pytest.approx(60.0)
     assert second.time_s - first.time_s == pytest.approx(3.0)
     assert (second.steps, second.prompt_tokens, second.output_tokens) == (3, 9, 4)
 
 
 def test_tokens_are_those_since_the_last_report(bench: Bench) -> None:
-    for total, fresh in ((5, 5), (12, 7), (3, 0)):  # a restarted engine counts from 0
+    for total, new in ((5, 5), (12, 7), (3, 0)):  # a restarted engine counts from 0
         bench.engine.write_telemetry(Telemetry(output_tokens=total))
         bench.meter.covered_until_s += 1.0
-        assert bench.seat.report(WEIGHTS).output_tokens == fresh
+        assert bench.replica.report(WEIGHTS).output_tokens == new
 
 
 def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
@@ -359,21 +356,21 @@ def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
     old.step(101.0, 101.8, decode(1))
     old.step(101.8, 103.0, decode(1))  # its node dies before the meters have seen it
     first = old.report(102.0, running=1)
-    memory = old.seat.memory((0,), {"GPU-1": 0.0})
-    block = ControlBlock(old.seat.block.path)
+    record = old.replica.record((0,), {"GPU-1": 0.0})
+    block = ControlBlock(old.replica.block.path)
     old.meter.covered_until_s = 104.0
-    heir = ReplicaMeter("replica-1", block, {"GPU-1": old.meter}, memory.seen_s)
-    heir.resume(memory, {0})
+    successor = ReplicaMeter("replica-1", block, {"GPU-1": old.meter}, record.reported_s)
+    successor.resume(record, {0})
     old.engine.write_telemetry(Telemetry(running=0))
-    second = heir.report(WEIGHTS)
+    second = successor.report(WEIGHTS)
     assert first.energy_j + second.energy_j == 20.0 + 3 * 60.0
     parts_uj = sum(
         sum(r.requests_uj.values()) + r.idle_uj + r.transition_uj for r in (first, second)
     )
     assert parts_uj == 200_000_000
     assert [r.tokens[1] for r in (first, second)] == [(0, 1), (0, 1)]
-    assert heir.phase == "awake"
-    for open_block in (old.engine, old.seat.block, block):
+    assert successor.phase == "awake"
+    for open_block in (old.engine, old.replica.block, block):
         open_block.close()
 
 
@@ -382,8 +379,8 @@ def test_a_seat_that_closes_counts_all_up_to_now_and_leaves_nothing_open(tmp_pat
     made.step(100.0, 100.5, decode(1))
     made.engine.write_telemetry(Telemetry(running=1))
     made.meter.covered_until_s = 103.0
-    last = made.seat.close(WEIGHTS)
+    last = made.replica.close(WEIGHTS)
     assert last.energy_j == 60.0
     assert sum(last.requests_uj.values()) + last.transition_uj == 60_000_000
-    assert (last.idle_uj, made.seat.seen_s) == (0, 103.0)
+    assert (last.idle_uj, made.replica.reported_s) == (0, 103.0)
     made.engine.close()

@@ -26,7 +26,7 @@ class Pair:
         self.meters = {f"GPU-{index}": CounterHistory(MAX_W) for index in (1, 2)}
         self.ticks = -1
         self.tick()
-        self.seat = ReplicaMeter("replica-1", self.block, self.meters)
+        self.replica = ReplicaMeter("replica-1", self.block, self.meters)
 
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
@@ -37,14 +37,14 @@ class Pair:
 
     def lose_second(self, ticks: int) -> None:
         """Let the second fall off the bus, and the first tick so often."""
-        self.seat.look_at_clocks(None, {"GPU-2"}, 100.0)
+        self.replica.check_clocks(None, {"GPU-2"}, 100.0)
         for tick in range(1, ticks + 1):
             at_s = 100.0 + PERIOD_S * (self.ticks + tick)
             counter_j = 5.0 + DRAW_W * PERIOD_S * (self.ticks + tick)
             self.meters["GPU-1"].add(at_s, counter_j)
 
     def report(self) -> ReplicaReport:
-        return self.seat.report(TokenWeights())
+        return self.replica.report(TokenWeights())
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_a_seat_begins_when_the_last_of_its_meters_has_begun(pair: Pair) -> None:
-    assert (pair.report().energy_j, pair.seat.seen_s) == (0.0, 100.0 + LATE_S)
-    assert pair.seat.reading().energy_j == 0.0
+    assert (pair.report().energy_j, pair.replica.reported_s) == (0.0, 100.0 + LATE_S)
+    assert pair.replica.reading().energy_j == 0.0
     pair.tick(10)
     assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
 
@@ -65,7 +65,7 @@ def test_a_seat_waits_for_the_slowest_of_its_meters(pair: Pair) -> None:
     pair.tick(10)
     pair.meters["GPU-1"].add(102.0, 5.0 + 2 * DRAW_W)
     assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
-    assert pair.seat.seen_s == pair.meters["GPU-2"].covered_until_s
+    assert pair.replica.reported_s == pair.meters["GPU-2"].covered_until_s
 
 
 def test_a_gpu_that_is_lost_takes_the_joules_of_the_others_not_out_of_the_books(
@@ -85,5 +85,5 @@ def test_a_gpu_that_is_lost_takes_the_joules_of_the_others_not_out_of_the_books(
 def test_a_replica_all_of_whose_gpus_are_lost_waits_for_them(pair: Pair) -> None:
     pair.tick(10)
     pair.report()
-    pair.seat.look_at_clocks(None, {"GPU-1", "GPU-2"}, 100.0)
+    pair.replica.check_clocks(None, {"GPU-1", "GPU-2"}, 100.0)
     assert (pair.report().energy_j, pair.report().draw_w) == (0.0, None)

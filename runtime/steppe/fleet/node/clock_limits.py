@@ -1,4 +1,4 @@
-"""The clock limits of one node, through an agent or zeusd; a node without either only meters."""
+"""The clock limits of one node, set by an agent or zeusd; a node without either only meters."""
 
 from __future__ import annotations
 
@@ -18,144 +18,158 @@ from steppe.agent.zeusd_client import ZeusdClient
 from steppe.errors import AgentError, ConfigError, NoPermissionError, SteppeError
 from steppe.fleet.stale_runs import LEASE_FILE
 
-PATIENCE_LEASES = 2
-"""What our predecessor holds, an agent or its lease, is free after so many leases."""
-REFUSED_S = 10.0
-"""Who was not permitted to set a limit asks again after this time, s."""
+RETRY_LEASES = 2
+"""An agent or a lease of a node actor that died is free after so many lease times."""
+NO_PERMISSION_S = 10.0
+"""Time until a limit is requested again that this process had no permission to set, s."""
 _RETRY_S = 0.2
 
-_Taken = TypeVar("_Taken")
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
 
 class LimitSetter(Protocol):
-    """Who sets clock limits for us."""
+    """Sets clock limits."""
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
-        """Limit the SM clock of a GPU; return the supported clock that is taken, MHz."""
+        """Limit the SM clock of a GPU; return the supported clock that was set, MHz."""
         ...
 
     def confirmed_mhz(self) -> dict[str, int]:
-        """Return the clock limits that the GPUs have been seen to obey, by UUID, MHz."""
+        """Return the clock limits that the GPUs were observed to keep, by UUID, MHz."""
         ...
 
 
-class Asking:
-    """Asks for limits, and takes a refusal for an answer: nothing here raises."""
+class LoggedSetter:
+    """Calls a setter, and logs an error once until it changes instead of raising it."""
 
-    def __init__(self) -> None:
-        """Begin without a refusal."""
-        self._refused_s: dict[str, float] = {}
+    def __init__(self, setter: LimitSetter, clock: Callable[[], float]) -> None:
+        """Begin without an error.
+
+        Args:
+            setter: Sets the limits.
+            clock: Returns monotonic time, s.
+        """
+        self._setter, self._clock = setter, clock
+        self._no_permission_s: dict[str, float] = {}
         self._failing: set[str] = set()
-        self._is_silent = False
+        self._is_unreachable = False
 
-    def set(self, setter: LimitSetter, uuid: str, clock_mhz: int) -> int | None:
-        """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
-        if time.monotonic() - self._refused_s.get(uuid, -math.inf) < REFUSED_S:
+    def set(self, uuid: str, clock_mhz: int) -> int | None:
+        """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
+        if self._clock() - self._no_permission_s.get(uuid, -math.inf) < NO_PERMISSION_S:
             return None
         try:
-            taken_mhz = setter.set_clock_limit(uuid, clock_mhz)
+            set_mhz = self._setter.set_clock_limit(uuid, clock_mhz)
         except (SteppeError, OSError) as error:
             if isinstance(error, NoPermissionError):
-                self._refused_s[uuid] = time.monotonic()
+                self._no_permission_s[uuid] = self._clock()
             if uuid not in self._failing:
                 _log.warning("clock limit of %s: asked for %d MHz: %s", uuid, clock_mhz, error)
             self._failing.add(uuid)
             return None
         self._failing.discard(uuid)
-        return taken_mhz
+        return set_mhz
 
-    def confirmed_mhz(self, setter: LimitSetter) -> dict[str, int] | None:
-        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
+    def confirmed_mhz(self) -> dict[str, int] | None:
+        """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
         try:
-            found = setter.confirmed_mhz()
+            found = self._setter.confirmed_mhz()
         except (SteppeError, OSError) as error:
-            if not self._is_silent:
-                _log.warning("no word about the clock limits: %s", error)
-            self._is_silent = True
+            if not self._is_unreachable:
+                _log.warning("clock limits cannot be read: %s", error)
+            self._is_unreachable = True
             return None
-        self._is_silent = False
+        self._is_unreachable = False
         return found
 
 
 class ClockLimits:
-    """Holds the lease of the host's agent; where there is none for us, of an agent of our own.
+    """Holds the lease of the host's agent, or starts an agent where that is not available.
 
-    One of our own is started again when it dies.
+    An agent that was started here is started again when it dies.
     """
 
-    def __init__(self, folder: Path, lease_s: float, host_agent: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lease_s: float,
+        host_agent: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take the lease.
 
         Args:
-            folder: Where the socket, lease file and log of an agent of our own go.
-            lease_s: Limits are lost when the agent has heard nothing for so long, s. What
-                becomes of them an agent of the host decides; one of our own undoes them.
-            host_agent: Where the agent of this host may listen; None: do not look for it.
+            folder: Where the socket, lease file and log of an agent that is started here go.
+            lease_s: Limits are lost after so long without a heartbeat, s. The host's agent then
+                applies its loss policy; an agent that was started here undoes them.
+            host_agent: Where the agent of this host may listen; None: do not use one.
+            clock: Returns monotonic time, s.
         """
-        self._folder, self._lease_s = folder, lease_s
+        self._folder, self._lease_s, self._clock = folder, lease_s, clock
         self._agent: AgentProcess | None = None
         self._client: AgentClient | None = None
+        self._setter: LoggedSetter | None = None
         self._leases = 0
-        self._asking = Asking()
         try:
             self._client = None if host_agent is None else self._join(host_agent)
             if self._client is None:
-                self._agent = self._patiently(self._start)
-                self._client = self._patiently(partial(AgentClient, self._agent.socket, lease_s))
+                self._agent = self._retry(self._start)
+                self._client = self._retry(partial(AgentClient, self._agent.socket, lease_s))
+            self._setter = LoggedSetter(self._client, clock)
             self._leases = self._client.leases_taken
         except (SteppeError, OSError) as error:
             _log.warning("no clock limits on this node: %s", error)
 
     @property
     def can_set(self) -> bool:
-        """Whether there is somebody to ask."""
+        """Whether there is an agent."""
         return self._client is not None
 
     def set(self, uuid: str, clock_mhz: int) -> int | None:
-        """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
-        return None if self._client is None else self._asking.set(self._client, uuid, clock_mhz)
+        """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
+        return None if self._setter is None else self._setter.set(uuid, clock_mhz)
 
     def confirmed_mhz(self) -> dict[str, int] | None:
-        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
-        return None if self._client is None else self._asking.confirmed_mhz(self._client)
+        """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
+        return None if self._setter is None else self._setter.confirmed_mhz()
 
     def were_undone(self) -> bool:
-        """Tell whether limits must be set anew, because the lease was lost and taken again."""
+        """Return whether limits must be set again, because the lease was lost and taken again."""
         if self._client is None:
             return False
         if self._agent is not None and self._agent.has_ended:
-            _log.warning("the agent died; another one is started")
+            _log.warning("the agent died; starting another")
             with contextlib.suppress(SteppeError, OSError):
                 self._agent = self._start()
         leases, self._leases = self._leases, self._client.leases_taken
         return leases != self._leases
 
     def close(self) -> None:
-        """Undo every limit, give the lease back and end an agent of our own."""
+        """Undo every limit, release the lease, and end an agent that was started here."""
         if self._client is not None:
             try:
                 self._client.release()
             except AgentError as error:
-                _log.warning("%s; it undoes our limits by itself", error)
+                _log.warning("%s; the agent undoes the limits when the lease ends", error)
         if self._agent is not None:
             self._agent.stop()
 
     def _join(self, socket: Path) -> AgentClient | None:
-        """Take the lease of the host's agent; None where there is none for us.
+        """Take the lease of the host's agent; None where it cannot be used.
 
         Raises:
-            AgentError: Somebody else holds the lease: an agent of our own would fight theirs.
+            AgentError: Another run holds the lease: a second agent would fight the first.
         """
         try:
             ask_status(socket)
         except AgentError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
-                _log.warning("the agent of this host is not for us: %s", error)
+                _log.warning("the agent of this host cannot be used: %s", error)
             return None
         try:
-            return self._patiently(partial(AgentClient, socket, self._lease_s))
+            return self._retry(partial(AgentClient, socket, self._lease_s))
         except NoPermissionError as error:
             _log.warning("the agent of this host sets no limits: %s", error)
             return None
@@ -168,30 +182,30 @@ class ClockLimits:
             lease_s=self._lease_s,
         )
 
-    def _patiently(self, take: Callable[[], _Taken]) -> _Taken:
-        """Take what a predecessor may still hold, a lease file or a lease, once it is free."""
-        give_up_s = time.monotonic() + PATIENCE_LEASES * self._lease_s
+    def _retry(self, call: Callable[[], _Result]) -> _Result:
+        """Call until what a node actor that died may still hold is free: a file or a lease."""
+        give_up_s = self._clock() + RETRY_LEASES * self._lease_s
         while True:
             try:
-                return take()
+                return call()
             except AgentError:
-                if time.monotonic() >= give_up_s:
+                if self._clock() >= give_up_s:
                     raise
                 time.sleep(_RETRY_S)
 
 
 class ZeusdLimits:
-    """Has a running zeusd set the limits; what it set it undoes on `close`."""
+    """Sets limits through a running zeusd, and undoes them on `close`."""
 
-    def __init__(self, client: ZeusdClient) -> None:
-        """Take the client; nobody is asked yet."""
-        self._client, self._asking = client, Asking()
+    def __init__(self, client: ZeusdClient, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the client; this calls no daemon yet."""
+        self._client, self._setter = client, LoggedSetter(client, clock)
 
     def require(self) -> None:
-        """Make sure that the daemon is there.
+        """Make sure that the daemon answers.
 
         Raises:
-            ConfigError: It is not.
+            ConfigError: It does not.
         """
         try:
             self._client.check()
@@ -200,23 +214,23 @@ class ZeusdLimits:
 
     @property
     def can_set(self) -> bool:
-        """Whether there is somebody to ask."""
+        """Whether limits can be set: the configuration requires it."""
         return True
 
     def set(self, uuid: str, clock_mhz: int) -> int | None:
-        """Limit the SM clock of a GPU; return the clock it took, MHz; None when it took none."""
-        return self._asking.set(self._client, uuid, clock_mhz)
+        """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
+        return self._setter.set(uuid, clock_mhz)
 
     def confirmed_mhz(self) -> dict[str, int] | None:
-        """Return the clock limits that are known to hold, by UUID, MHz; None: nobody can tell."""
-        return self._asking.confirmed_mhz(self._client)
+        """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
+        return self._setter.confirmed_mhz()
 
     def were_undone(self) -> bool:
-        """Tell whether limits must be set anew: never, for there is no lease to lose."""
+        """Return whether limits must be set again: never, for there is no lease to lose."""
         return False
 
     def close(self) -> None:
-        """Undo every limit of ours."""
+        """Undo every limit that was set here."""
         try:
             self._client.release()
         except SteppeError as error:

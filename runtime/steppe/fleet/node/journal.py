@@ -1,7 +1,7 @@
-"""What a node actor remembers across its own death: a file in memory, replaced at each change.
+"""What a node actor keeps for the next one: a file in memory, replaced at each change.
 
-An actor that Ray starts again finds its seats, its limits and the windows that nobody has
-acknowledged yet, and meters on from where its predecessor closed its last window.
+An actor that Ray restarts finds its replicas, their limits and the windows that were not
+acknowledged yet, and continues to meter where the last window was closed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from steppe.fleet.messages import NodeReport
 
 @dataclass(frozen=True, slots=True)
 class AssignmentRecord:
-    """One replica's seat at the end of its last window.
+    """One replica on its node, at the end of its last window.
 
     Attributes:
         replica: Its name.
         gpu_indices: NVML indices of its GPUs.
-        phase: How its energy counts when no step explains it.
+        phase: Its state: how energy counts that no step explains.
         clock_mhz: SM clock limit that was set, MHz; 0 for none.
         batch_limit: Batch limit that was set.
         read_to: How far the step records of its control block were read.
-        output_tokens: Tokens that its engine had sampled.
-        seen_s: End of the window, s, on the monotonic clock of the machine.
-        owed_j: Energy of the window that no step or pause accounts for yet, J.
-        counters_j: What the energy counters showed then, by UUID, J.
+        output_tokens: Tokens that its engine has sampled.
+        reported_s: End of the window, s, on the monotonic clock of the machine.
+        owed_j: Energy of the window that is not attributed yet, J.
+        counters_j: Energy counters at that end, by UUID, J.
     """
 
     replica: str
@@ -40,7 +40,7 @@ class AssignmentRecord:
     batch_limit: int
     read_to: int
     output_tokens: int
-    seen_s: float
+    reported_s: float
     owed_j: float
     counters_j: dict[str, float]
 
@@ -52,17 +52,17 @@ class NodeRecord:
     Attributes:
         number: Number of its last report.
         reports: Reports that were not acknowledged.
-        seats: Its replicas.
+        replicas: Its replicas.
     """
 
     number: int = 0
     reports: tuple[NodeReport, ...] = ()
-    seats: tuple[AssignmentRecord, ...] = ()
+    replicas: tuple[AssignmentRecord, ...] = ()
 
 
 _log = logging.getLogger(__name__)
 
-_MEMORY = TypeAdapter(NodeRecord)
+_RECORD = TypeAdapter(NodeRecord)
 
 
 class NodeJournal:
@@ -70,23 +70,23 @@ class NodeJournal:
 
     def __init__(self, path: Path) -> None:
         """Name the file."""
-        self._path, self._is_kept = path, True
+        self._path, self._is_written = path, True
 
     def read(self) -> NodeRecord:
-        """Return what was written last; nothing when this is the first life of the node."""
+        """Return what was written last; an empty record for the first actor of the node."""
         try:
-            return _MEMORY.validate_json(self._path.read_bytes())
+            return _RECORD.validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return NodeRecord()
 
-    def write(self, memory: NodeRecord) -> None:
-        """Replace the content; a death in between leaves the old one, as does a full memory."""
+    def write(self, record: NodeRecord) -> None:
+        """Replace the content; if that is interrupted or memory is full, the old one stays."""
         draft = self._path.with_name(self._path.name + ".draft")
-        kept, self._is_kept = self._is_kept, True
+        was_written, self._is_written = self._is_written, True
         try:
-            draft.write_text(json.dumps(_MEMORY.dump_python(memory)))
+            draft.write_text(json.dumps(_RECORD.dump_python(record)))
             draft.replace(self._path)
         except OSError as error:
-            self._is_kept = False
-            if kept:
+            self._is_written = False
+            if was_written:
                 _log.warning("%s: cannot be written: %s", self._path, error.strerror)

@@ -1,4 +1,4 @@
-"""One machine: meters its GPUs, seats its replicas, and carries out what the controller says."""
+"""The node actor: meters the GPUs of one machine and sets the limits of its replicas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import ray
@@ -51,22 +51,27 @@ from steppe.fleet.stale_runs import (
 
 COUPLING = "steppe.emulator.coupling:couple"
 LONGEST_WINDOW_S = 60.0
+"""A window that is not read is closed after so long, s: meters keep some minutes only."""
 
 
 class Node:
     """The node actor: every call returns at once."""
 
-    def __init__(self, settings: NodeSettings) -> None:
-        """Open the GPUs, start the meters and the agent; go on where a dead predecessor ended.
+    def __init__(self, settings: NodeSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open the GPUs, start the meters and the agent; resume from a node actor that died.
+
+        Args:
+            settings: How to make it.
+            clock: Returns monotonic time, s.
 
         Raises:
             BackendUnavailableError: There is no GPU driver.
             InstallError: The emulated GPUs cannot be built here.
         """
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._id = str(ray.get_runtime_context().get_node_id())
         self._folder = run_folder(settings.run_id, self._id)
-        if not self._folder.exists():  # the first life of this node
+        if not self._folder.exists():  # the first actor of this node
             remove_stale_runs(state_folder())
         self._held = hold(self._folder)
         self._state: Path | None = None
@@ -78,46 +83,42 @@ class Node:
         self._weights = token_weights(
             settings.device, names, settings.model, settings.gpus_per_replica
         )
-        self._meters = GpuMeters(self._gpus)
-        self._seats: dict[str, ReplicaMeter] = {}
+        self._meters = GpuMeters(self._gpus, clock=clock)
+        self._replicas: dict[str, ReplicaMeter] = {}
         self._journal = NodeJournal(self._folder / "journal.json")
-        memory = self._journal.read()
-        self._number, self._reports = memory.number, list(memory.reports)
-        self._looked_to, self._reported_s = 0, 0.0
+        record = self._journal.read()
+        self._number, self._reports = record.number, list(record.reports)
+        self._read_to, self._reported_s = 0, 0.0
         self._lock, self._applying = threading.Lock(), threading.Lock()
-        self._asked_s: defaultdict[str, float] = defaultdict(float)
-        for seat in memory.seats:
-            self._meters.resume_from(seat.seen_s, seat.counters_j)
+        self._requested_s: defaultdict[str, float] = defaultdict(float)
+        for replica in record.replicas:
+            self._meters.resume_from(replica.reported_s, replica.counters_j)
         self._meters.start()
         self._limits = self._open_limits()
-        # Clocks that a dead predecessor could limit are no less loose for our having nobody to ask.
-        self._has_clocks = self._limits.can_set or any(seat.clock_mhz for seat in memory.seats)
+        # Clocks that the actor before could limit still count as limited, even without an agent.
+        self._has_clocks = self._limits.can_set or any(r.clock_mhz for r in record.replicas)
         wait_for_first_tick(tuple(self._meters.histories.values()))
-        for seat in memory.seats:
-            self._resume(seat)
+        for replica in record.replicas:
+            self._resume(replica)
         self._is_closed = threading.Event()
         threading.Thread(target=self._close_windows, daemon=True, name="windows").start()
 
     def info(self) -> NodeInfo:
-        """Return what the controller needs to know about this machine.
+        """Return what the driver needs to know about this machine.
 
         Raises:
-            ConfigError: The zeusd that was asked for is not there.
+            ConfigError: The zeusd that is configured does not answer.
         """
         if isinstance(self._limits, ZeusdLimits):
             self._limits.require()
-        gpus = tuple(
-            GpuInfo(
-                gpu.index,
-                uuid,
-                gpu.capabilities.name,
-                gpu.capabilities.sm_clocks_mhz if self._has_clocks else (),
-                gpu.capabilities.power_limit_range_w and gpu.capabilities.power_limit_range_w[1],
-            )
-            for uuid, gpu in self._gpus.items()
-        )
+        gpus = []
+        for uuid, gpu in self._gpus.items():
+            found = gpu.capabilities
+            clocks_mhz = found.sm_clocks_mhz if self._has_clocks else ()
+            limit_w = found.power_limit_range_w and found.power_limit_range_w[1]
+            gpus.append(GpuInfo(gpu.index, uuid, found.name, clocks_mhz, limit_w))
         source = worst(best_quality(gpu.capabilities) for gpu in self._gpus.values())
-        return NodeInfo(self._id, gpus, tuple(sorted(os.sched_getaffinity(0))), source)
+        return NodeInfo(self._id, tuple(gpus), tuple(sorted(os.sched_getaffinity(0))), source)
 
     def assign(
         self,
@@ -128,10 +129,10 @@ class Node:
     ) -> GpuAssignment:
         """Give a replica its control block and begin to meter it.
 
-        One whose engine runs on the block that it has keeps it; any other is seated anew.
+        A replica whose engine runs on its present block keeps it; any other gets a new one.
 
         Raises:
-            DeviceError: It asks for a GPU that is not here.
+            DeviceError: A GPU is not on this node.
         """
         found = {gpu.index: uuid for uuid, gpu in self._gpus.items()}
         missing = [index for index in gpu_indices if index not in found]
@@ -140,68 +141,72 @@ class Node:
         meters = {found[i]: self._meters.histories[found[i]] for i in gpu_indices}
         path = block_path(self._folder, replica)
         with self._lock:
-            if replica not in self._seats or self._seats[replica].block.id != status.block_id:
-                since_s = self._unseat(replica, meters)
+            meter = self._replicas.get(replica)
+            if meter is None or meter.block.id != status.block_id:
+                since_s = self._close_meter(replica, meters)
                 path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
-                block = ControlBlock.create(path)
-                self._seats[replica] = ReplicaMeter(replica, block, meters, since_s)
-                self._write_down()
-            block_id = self._seats[replica].block.id
-        return GpuAssignment(replica, str(path), block_id, self._hook(gpu_indices), cores)
+                meter = ReplicaMeter(
+                    replica, ControlBlock.create(path), meters, since_s, clock=self._clock
+                )
+                self._replicas[replica] = meter
+                self._write_journal()
+        hook = self._hook(gpu_indices)
+        return GpuAssignment(replica, str(path), meter.block.id, hook, cores)
 
-    def apply(self, changes: list[SetLimits], asked_s: float) -> None:
-        """Set limits; what lowers the draw comes first in the list and is done first.
+    def apply(self, changes: list[SetLimits], requested_s: float) -> None:
+        """Set limits; those that lower the draw come first in the list and are set first.
 
-        Calls of several ticks may be here at once, for a GPU can take its time: what a later one
-        asks of a replica goes before what an earlier one does.
+        Calls of several ticks may overlap, for a GPU can be slow: of two changes of one replica
+        only the one that was requested later is made.
 
         Args:
             changes: New limits.
-            asked_s: When they were asked for, s on the monotonic clock of the driver's host, which
-                runs on from one run of a fleet to the next; compared with each other only.
+            requested_s: When they were requested, s on the monotonic clock of the driver's host,
+                which runs on from one run of a fleet to the next; only compared with each other.
         """
         with self._lock:
             for change in changes:
-                self._asked_s[change.replica] = max(self._asked_s[change.replica], asked_s)
+                latest_s = self._requested_s[change.replica]
+                self._requested_s[change.replica] = max(latest_s, requested_s)
         with self._applying:
             for change in changes:
-                seat = self._seats.get(change.replica)
-                if seat is not None and self._asked_s[change.replica] <= asked_s:
-                    seat.enter(change.phase, time.monotonic())
-                    seat.set_batch_limit(change.batch_limit)
-                    self._limit_clocks(seat, change.clock_mhz)
+                meter = self._replicas.get(change.replica)
+                if meter is not None and self._requested_s[change.replica] <= requested_s:
+                    meter.enter(change.phase, self._clock())
+                    meter.set_batch_limit(change.batch_limit)
+                    self._limit_clocks(meter, change.clock_mhz)
         with self._lock:
-            self._write_down()
+            self._write_journal()
 
     def report(self, after: int, is_last: bool = False) -> list[NodeReport]:
-        """Close a window and return it, with those before it that are kept and come `after`.
+        """Close a window and return it, with the kept ones before it that come after `after`.
 
-        The last one of a run also takes in the beginning of each step that is under way.
+        The last one of a run also includes the beginning of each step that is in progress.
         """
-        self._look_at_clocks()
+        self._check_clocks()
         with self._lock:
-            self._looked_to, self._reported_s = after, time.monotonic()
-            seats = self._seats.values()
-            self._keep(tuple(seat.report(self._weights, is_last=is_last) for seat in seats))
-            self._write_down()
+            self._read_to, self._reported_s = after, self._clock()
+            meters = self._replicas.values()
+            self._keep(tuple(meter.report(self._weights, is_last=is_last) for meter in meters))
+            self._write_journal()
             return [report for report in self._reports if report.number > after]
 
     def settle(self, acknowledged: int) -> list[NodeReport]:
-        """Return the windows that come after `acknowledged`; those before it are in the books.
+        """Return the windows after `acknowledged`, the last one in the driver's accounts.
 
-        A window is forgotten once it is in the books and the controller has seen it.
+        A window is dropped once it is in these accounts and the controller has read it.
         """
         with self._lock:
-            done = min(acknowledged, self._looked_to)
+            done = min(acknowledged, self._read_to)
             self._reports = [report for report in self._reports if report.number > done]
             return [report for report in self._reports if report.number > acknowledged]
 
     def reading(self, replica: str) -> ReplicaTotals:
         """Return running totals of a replica, for sweeps."""
-        return self._seats[replica].reading()
+        return self._replicas[replica].reading()
 
     def close(self) -> None:
-        """Undo our limits and leave nothing behind."""
+        """Undo the limits and remove every file."""
         self._is_closed.set()
         self._limits.close()
         self._meters.stop()
@@ -211,91 +216,95 @@ class Node:
         remove_stale_runs(state_folder())
 
     def _close_windows(self) -> None:
-        """Close windows that nobody asks for: meters remember some minutes only."""
         while not self._is_closed.wait(LONGEST_WINDOW_S):
-            if time.monotonic() - self._reported_s > LONGEST_WINDOW_S:
-                self.report(self._looked_to)
+            if self._clock() - self._reported_s > LONGEST_WINDOW_S:
+                self.report(self._read_to)
 
-    def _resume(self, memory: AssignmentRecord) -> None:
-        """Take over the seat of an engine that runs on."""
-        path = block_path(self._folder, memory.replica)
+    def _resume(self, record: AssignmentRecord) -> None:
+        """Meter an engine that kept running while its node actor was dead."""
+        path = block_path(self._folder, record.replica)
         if not path.exists():
-            return  # its actor was about to be seated anew, and asks again
-        uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in memory.gpu_indices]
+            return  # its actor was about to get a new block, and calls again
+        uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in record.gpu_indices]
         meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
-        since_s = memory.seen_s if memory.counters_j or not meters else None
-        seat = ReplicaMeter(memory.replica, ControlBlock(path), meters, since_s)
-        seat.resume(memory, {gpu.index for gpu in self._gpus.values()})
-        self._seats[memory.replica] = seat
-        if memory.clock_mhz:
-            self._limit_clocks(seat, memory.clock_mhz)
+        since_s = record.reported_s if record.counters_j or not meters else None
+        block = ControlBlock(path)
+        meter = ReplicaMeter(record.replica, block, meters, since_s, clock=self._clock)
+        meter.resume(record, {gpu.index for gpu in self._gpus.values()})
+        self._replicas[record.replica] = meter
+        if record.clock_mhz:
+            self._limit_clocks(meter, record.clock_mhz)
 
-    def _unseat(self, replica: str, meters: Mapping[str, EnergyHistory]) -> float | None:
-        """Close the books of a replica that comes anew; return when, if its GPUs stay the same."""
-        old = self._seats.pop(replica, None)
+    def _close_meter(self, replica: str, gpus: Mapping[str, EnergyHistory]) -> float | None:
+        """Close the meter of a replica that restarts; return when, if its GPUs stay the same."""
+        old = self._replicas.pop(replica, None)
         if old is None:
             return None
         self._keep((old.close(self._weights),))
-        return old.seen_s if set(old.gpus) == set(meters) else None
+        return old.reported_s if set(old.gpus) == set(gpus) else None
 
     def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
         """Keep a window until it is acknowledged."""
         self._number += 1
         self._reports.append(NodeReport(self._id, self._number, replicas))
 
-    def _write_down(self) -> None:
-        """Note what a successor of this actor must know."""
-        seats = []
-        for seat in self._seats.values():
-            indices = tuple(self._gpus[uuid].index for uuid in seat.gpus) + seat.missing
-            seats.append(seat.memory(indices, self._meters.counters_j(seat.gpus, seat.seen_s)))
-        self._journal.write(NodeRecord(self._number, tuple(self._reports), tuple(seats)))
+    def _write_journal(self) -> None:
+        """Write what the next actor of this node needs if this one dies."""
+        replicas = []
+        for meter in self._replicas.values():
+            indices = tuple(self._gpus[uuid].index for uuid in meter.gpus) + meter.missing
+            counters_j = self._meters.counters_j(meter.gpus, meter.reported_s)
+            replicas.append(meter.record(indices, counters_j))
+        self._journal.write(NodeRecord(self._number, tuple(self._reports), tuple(replicas)))
 
-    def _limit_clocks(self, seat: ReplicaMeter, clock_mhz: int | None) -> None:
-        accepted: list[int] = []
-        for uuid in seat.gpus:
+    def _limit_clocks(self, meter: ReplicaMeter, clock_mhz: int | None) -> None:
+        set_mhz: list[int] = []
+        for uuid in meter.gpus:
             gpu = self._gpus[uuid].capabilities
             if gpu.has_clock_limit and self._has_clocks:
                 lowest_mhz = gpu.sm_clocks_mhz[0]
-                wanted_mhz = gpu.nearest_clock_mhz(lowest_mhz if clock_mhz is None else clock_mhz)
-                seat.clocks[uuid].request(wanted_mhz, time.monotonic())
-                taken = self._limits.set(uuid, wanted_mhz)
-                accepted += [] if taken is None else [taken]
-        if accepted and len(accepted) == len(seat.gpus):
-            seat.clock_mhz = min(accepted)
+                requested_mhz = gpu.nearest_clock_mhz(
+                    lowest_mhz if clock_mhz is None else clock_mhz
+                )
+                meter.clocks[uuid].request(requested_mhz, self._clock())
+                found_mhz = self._limits.set(uuid, requested_mhz)
+                set_mhz += [] if found_mhz is None else [found_mhz]
+        if set_mhz and len(set_mhz) == len(meter.gpus):
+            meter.clock_mhz = min(set_mhz)
 
-    def _look_at_clocks(self) -> None:
-        """See which GPUs keep their clock limits, and ask again where one does not hold.
+    def _check_clocks(self) -> None:
+        """Check which GPUs keep their clock limits, and set again those that do not hold.
 
-        While limits are applied nothing is asked again, or an older wish might be the last word.
+        While limits are being applied none is set again, or an older one might be set last.
         """
         undone = self._limits.were_undone()
         confirmed_mhz = None if undone else self._limits.confirmed_mhz()
         lost = frozenset(self._meters.lost)
-        for seat in tuple(self._seats.values()):
-            seat.look_at_clocks(confirmed_mhz, lost, time.monotonic())
+        for meter in tuple(self._replicas.values()):
+            meter.check_clocks(confirmed_mhz, lost, self._clock())
         if self._applying.acquire(blocking=False):
             try:
-                self._ask_again(confirmed_mhz or {})
+                self._set_again(confirmed_mhz or {})
             finally:
                 self._applying.release()
 
-    def _ask_again(self, confirmed_mhz: Mapping[str, int]) -> None:
-        for seat in tuple(self._seats.values()):
-            for uuid, clock in seat.clocks.items():
+    def _set_again(self, confirmed_mhz: Mapping[str, int]) -> None:
+        for meter in tuple(self._replicas.values()):
+            for uuid, clock in meter.clocks.items():
                 requested_mhz = clock.requested_mhz
                 if requested_mhz is not None and confirmed_mhz.get(uuid) != requested_mhz:
                     self._limits.set(uuid, requested_mhz)
 
     def _open_limits(self) -> ClockLimits | ZeusdLimits:
-        """Find who sets clock limits here."""
+        """Return what sets clock limits on this machine."""
+        folder, lease_s = self._folder, self._settings.lease_s
         match self._settings.device:
             case NvmlSection(zeusd=ZeusdSection(socket=socket, token_file=token_file)):
-                return ZeusdLimits(ZeusdClient(socket, self._gpus, token_file))
+                return ZeusdLimits(ZeusdClient(socket, self._gpus, token_file), self._clock)
             case NvmlSection(agent_socket=socket):
-                return ClockLimits(self._folder, self._settings.lease_s, socket)
+                return ClockLimits(folder, lease_s, socket, self._clock)
             case EmulatedSection():  # the agent of the host is there for its real GPUs
-                return ClockLimits(self._folder, self._settings.lease_s, None)
+                return ClockLimits(folder, lease_s, None, self._clock)
 
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:

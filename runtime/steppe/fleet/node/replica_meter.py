@@ -1,4 +1,4 @@
-"""One replica as its node sees it: limits that go in, steps and joules that come out."""
+"""The limits, telemetry and energy of one replica."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
 
 _SERVING = ("awake", "draining")
-LONGEST_LOOK_BACK_S = 30.0
-"""Joules of a step that takes longer are noted down, s: meters forget after a minute or more."""
+LONGEST_STEP_S = 30.0
+"""The energy of a longer step is noted as it comes, s: meters keep a minute or more."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +30,21 @@ _log = logging.getLogger(__name__)
 class ReplicaMeter:
     """Limits, telemetry and energy of one replica.
 
-    Its energy is attributed up to the end of its last step while it is busy, and up to the
-    last reading of its meters while it is not, so that no step is cut in two. A step that ended
-    after that reading waits for the next one: its joules are not known yet.
+    While the replica is busy, its energy is attributed up to the end of its last step; otherwise
+    up to the last reading of its meters. So no step is cut in two. A step that ended after that
+    reading waits for the next one: its energy is not known yet.
+
+    Attributes:
+        replica: Its name.
+        block: The file shared with its engine.
+        gpus: Meters of its GPUs, by UUID.
+        phase: Its state: how energy counts that no step explains.
+        clock_mhz: SM clock limit that is set, MHz; 0 for none.
+        batch_limit: Batch limit that is set.
+        clocks: Whether each GPU keeps its clock limit, by UUID.
+        controllable: Whether all its GPUs are reachable and keep their clock limits.
+        missing: NVML indices of its GPUs that could not be opened.
+        reported_s: End of the last window, s.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class ReplicaMeter:
         block: ControlBlock,
         gpus: Mapping[str, EnergyHistory],
         since_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to meter.
 
@@ -49,7 +62,8 @@ class ReplicaMeter:
             block: The file shared with its engine.
             gpus: Meters of its GPUs, by UUID.
             since_s: From when on, s; when absent, from the first instant that all meters cover, or
-                from now on where none was read yet.
+                from now on where none has a reading yet.
+            clock: Returns monotonic time, s.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
         self.phase = "starting"
@@ -62,14 +76,14 @@ class ReplicaMeter:
         self._lost: Set[str] = frozenset()
         if since_s is None:
             first_s = max(meter.covered_until_s for meter in gpus.values())
-            since_s = first_s if math.isfinite(first_s) else time.monotonic()
-        self.seen_s = self._attributed_s = self._read_s = since_s
+            since_s = first_s if math.isfinite(first_s) else clock()
+        self.reported_s = self._attributed_s = self._read_s = since_s
         self._read_j = self._owed_j = 0.0
         self._idle = IdleDraw(since_s)
         self._tokens = block.read_telemetry().output_tokens
 
     def enter(self, phase: str, now_s: float) -> None:
-        """Count energy by another phase; put to sleep, its engine goes on to the end of a step."""
+        """Change the phase; an engine that is put to sleep still ends its present step."""
         if phase == "asleep" and self.phase in _SERVING:
             self._freezing_s = now_s
         if self.phase == "starting":
@@ -82,32 +96,30 @@ class ReplicaMeter:
             self.batch_limit = batch_limit
             self.block.write_limits(EngineLimits(batch_limit=batch_limit))
 
-    def look_at_clocks(
+    def check_clocks(
         self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
     ) -> None:
-        """Judge whether the GPUs are there and keep their clock limits.
+        """Update whether the GPUs are reachable and keep their clock limits.
 
         Args:
-            confirmed_mhz: Clock limits that are known to hold, by UUID, MHz; None: nobody can tell.
+            confirmed_mhz: Clock limits that hold, by UUID, MHz; None: they cannot be read.
             lost: GPUs that fell off the bus.
             now_s: Time on the node's clock, s.
         """
-        for uuid, clock in self.clocks.items():
+        for uuid, monitor in self.clocks.items():
             if confirmed_mhz is None:
-                clock.note_unreachable(now_s)
+                monitor.unreachable(now_s)
             else:
-                clock.look(confirmed_mhz.get(uuid), now_s)
-        if any(clock.is_overdue(now_s) for clock in self.clocks.values()):
-            self.clock_mhz = max(clock.confirmed_mhz or 0 for clock in self.clocks.values())
+                monitor.confirm(confirmed_mhz.get(uuid), now_s)
+        if any(monitor.is_overdue(now_s) for monitor in self.clocks.values()):
+            # Report what holds, so that the plan sets its limit again.
+            self.clock_mhz = max(monitor.confirmed_mhz or 0 for monitor in self.clocks.values())
         self._lost = lost & self.gpus.keys()
         is_there = not self._lost and not self.missing
-        controllable = is_there and all(clock.keeps_limit for clock in self.clocks.values())
+        controllable = is_there and all(monitor.keeps_limit for monitor in self.clocks.values())
         if controllable != self.controllable:
-            _log.warning(
-                "%s: its GPUs %s",
-                self.replica,
-                "are controllable again" if controllable else "are not",
-            )
+            state = "under control again" if controllable else "lost or exceed their clock limit"
+            _log.warning("%s: its GPUs are %s", self.replica, state)
         self.controllable = controllable
 
     def reading(self) -> ReplicaTotals:
@@ -128,29 +140,30 @@ class ReplicaMeter:
             waiting=telemetry.waiting,
         )
 
-    def resume(self, memory: AssignmentRecord, here: Set[int]) -> None:
-        """Go on where the seat of a dead node actor ended.
+    def resume(self, record: AssignmentRecord, opened: Set[int]) -> None:
+        """Continue from where the meter of a dead node actor ended.
 
         Args:
-            memory: How it ended.
-            here: NVML indices of the GPUs that its successor could open; the others are missing.
+            record: Its end.
+            opened: NVML indices of the GPUs that this node actor could open; others are missing.
         """
-        self.missing = tuple(index for index in memory.gpu_indices if index not in here)
-        self.phase, self.clock_mhz = memory.phase, memory.clock_mhz
-        self._freezing_s = self.seen_s
-        self.batch_limit = memory.batch_limit
-        self.block.read_to, self._tokens = memory.read_to, memory.output_tokens
-        self._owed_j = memory.owed_j
+        self.missing = tuple(index for index in record.gpu_indices if index not in opened)
+        self.phase, self.clock_mhz = record.phase, record.clock_mhz
+        self._freezing_s = self.reported_s
+        self.batch_limit = record.batch_limit
+        self.block.read_to, self._tokens = record.read_to, record.output_tokens
+        self._owed_j = record.owed_j
 
-    def memory(
+    def record(
         self, gpu_indices: tuple[int, ...], counters_j: dict[str, float]
     ) -> AssignmentRecord:
-        """Return what a successor needs to go on from the last report.
+        """Return what the next node actor needs to continue from the last report.
 
         Args:
             gpu_indices: NVML indices of its GPUs.
-            counters_j: What their counters showed at `seen_s`, by UUID, J.
+            counters_j: Their energy counters at `reported_s`, by UUID, J.
         """
+        owed = self._window(self._attributed_s, self.reported_s)
         return AssignmentRecord(
             replica=self.replica,
             gpu_indices=gpu_indices,
@@ -159,13 +172,13 @@ class ReplicaMeter:
             batch_limit=self.batch_limit,
             read_to=self.block.read_to,
             output_tokens=self._tokens,
-            seen_s=self.seen_s,
-            owed_j=self._owed_j + self._window(self._attributed_s, self.seen_s).energy_j,
+            reported_s=self.reported_s,
+            owed_j=self._owed_j + owed.energy_j,
             counters_j=counters_j,
         )
 
     def close(self, weights: TokenWeights) -> ReplicaReport:
-        """Return the last report: its engine is dead, and what is left of its energy lost."""
+        """Return the last report: its engine is dead, so energy without a step is transition."""
         self.phase = "gone"
         report = self.report(weights, is_last=True)
         self.block.close()
@@ -176,34 +189,35 @@ class ReplicaMeter:
 
         Args:
             weights: What tokens cost.
-            is_last: Attribute all up to now, the beginning of a step under way included, to all
-                steps so far.
+            is_last: Attribute all energy up to now to the steps so far, the beginning of a step in
+                progress included.
         """
-        seen = self._window(self.seen_s, self._covered_s(self.seen_s))
+        window = self._window(self.reported_s, self._covered_s(self.reported_s))
         telemetry = self.block.read_telemetry()  # first, or a step that ends now is in neither
-        batch = self.block.read_steps(math.inf if is_last else seen.end_s)
+        batch = self.block.read_steps(math.inf if is_last else window.end_s)
         if batch.lost:
-            self._idle.skip(seen.end_s)
-        stepping = telemetry.running > 0 and self._may_step(batch.steps, seen.end_s)
+            self._idle.skip(window.end_s)
+        stepping = telemetry.running > 0 and self._may_step(batch.steps, window.end_s)
         stepping, since_s = stepping or batch.has_later, self._attributed_s
-        attribute = self._attribute_ended if stepping and not is_last else self._attribute
-        shares = attribute(batch.steps, seen.end_s, weights)
-        shared = self._window(since_s, self._attributed_s)
-        fresh = telemetry.output_tokens - self._tokens
-        self._tokens, self.seen_s = telemetry.output_tokens, seen.end_s
-        span_s = seen.end_s - seen.start_s
-        is_read = seen.energy_j > 0 and span_s > 0 and not self._lost and not self.missing
+        attribute_steps = self._attribute_ended if stepping and not is_last else self._attribute
+        shares = attribute_steps(batch.steps, window.end_s, weights)
+        attributed = self._window(since_s, self._attributed_s)
+        new_tokens = telemetry.output_tokens - self._tokens
+        self._tokens, self.reported_s = telemetry.output_tokens, window.end_s
+        span_s = window.end_s - window.start_s
+        is_metered = window.energy_j > 0 and span_s > 0 and not self._lost and not self.missing
+        quality = worst((window.quality, attributed.quality))
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
             batch_limit=self.batch_limit,
-            draw_w=seen.energy_j / span_s if is_read else None,
-            energy_j=seen.energy_j,
-            error_j=seen.error_j,
-            quality=Quality.ESTIMATED if batch.lost else worst((seen.quality, shared.quality)),
+            draw_w=window.energy_j / span_s if is_metered else None,
+            energy_j=window.energy_j,
+            error_j=window.error_j,
+            quality=Quality.ESTIMATED if batch.lost else quality,
             running=telemetry.running,
             waiting=telemetry.waiting,
-            output_tokens=max(0, fresh),
+            output_tokens=max(0, new_tokens),
             requests_uj=dict(shares.requests_uj),
             tokens=_tokens_of(batch.steps),
             idle_uj=shares.idle_uj,
@@ -211,11 +225,11 @@ class ReplicaMeter:
             max_idle_w=self._idle.max_idle_w,
             controllable=self.controllable,
             stepping=stepping,
-            wrong_inside=seen.wrong_inside,
+            wrong_inside=window.wrong_inside,
         )
 
     def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
-        """Tell whether a step may be under way: also the one in which it was put to sleep."""
+        """Return whether a step may be in progress, such as the last before it fell asleep."""
         if self.phase != "asleep" or self._freezing_s is None:
             return self.phase in _SERVING
         if now_s > self._freezing_s + CHANGE_S or any(
@@ -225,14 +239,14 @@ class ReplicaMeter:
         return self._freezing_s is not None
 
     def _attribute_ended(
-        self, steps: Sequence[StepRecord], seen_s: float, weights: TokenWeights
+        self, steps: Sequence[StepRecord], until_s: float, weights: TokenWeights
     ) -> Shares:
-        """Attribute up to the end of the last step: another one began since."""
+        """Attribute up to the end of the last step: another one has begun since."""
         if steps:
             return self._attribute(steps, steps[-1].end_s, weights)
-        if seen_s - self._attributed_s > LONGEST_LOOK_BACK_S:
-            self._owed_j += self._window(self._attributed_s, seen_s).energy_j
-            self._attributed_s = seen_s
+        if until_s - self._attributed_s > LONGEST_STEP_S:
+            self._owed_j += self._window(self._attributed_s, until_s).energy_j
+            self._attributed_s = until_s
         return Shares()
 
     def _attribute(
@@ -242,22 +256,22 @@ class ReplicaMeter:
         window = self._window(self._attributed_s, until_s)
         self._attributed_s = until_s
         span_s = window.end_s - window.start_s
-        done = [_busy_step(step, weights) for step in steps]
+        busy = [_busy_step(step, weights) for step in steps]
         if self.phase == "starting":
             self._idle.skip(until_s)
         else:
             self._idle.learn(steps, window.start_s, until_s, self._window)
-        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle.idle_w, done)
+        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle.idle_w, busy)
         self._owed_j = 0.0
         if self.phase in ("starting", "gone"):
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
 
     def _window(self, start_s: float, end_s: float) -> EnergyWindow:
-        """Return the energy between two instants; none where its meters do not reach so far back.
+        """Return the energy between two instants; 0 J where its meters do not reach so far back.
 
-        They forget after some minutes, in which one of them was silent. Joules that nobody
-        remembers are left out of the books: better than to make them up.
+        Meters keep some minutes, and one of them had no reading in that time. The energy is left
+        out of the accounts rather than invented.
         """
         try:
             window = window_over(tuple(self.gpus.values()), start_s, end_s)
@@ -268,9 +282,9 @@ class ReplicaMeter:
             return EnergyWindow(start_s, end_s, 0.0, 0.0, Quality.ESTIMATED)
 
     def _covered_s(self, since_s: float) -> float:
-        """Return until when all meters cover its energy, s; `since_s` where none does yet.
+        """Return until when all meters have readings, s; at least `since_s`.
 
-        Nobody waits for a GPU that is lost: what it may have drawn is part of the error.
+        A GPU that is lost is left out: what it may have drawn is part of the error.
         """
         covered_s = [m.covered_until_s for uuid, m in self.gpus.items() if uuid not in self._lost]
         return max(since_s, min(covered_s, default=since_s))
