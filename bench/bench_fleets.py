@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import scenarios
 from steppe.config import RunConfig
 from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival
 from steppe.report.records import Slo
 from steppe.run.simulated_fleet import frontier_for, simulated_fleet
 from steppe.run.simulated_load import arrivals_for
 from steppe.sim.fleet import FleetSettings
-from steppe.sim.request import SimulatedArrival
 
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 """Less is left free than by default, and as much may be above a budget as the target allows."""
@@ -53,7 +53,7 @@ class Bench:
     config: RunConfig
     fleet: FleetSettings
     frontier: Frontier
-    arrivals: tuple[SimulatedArrival, ...]
+    arrivals: tuple[Arrival, ...]
     gpus: int
     believed_share: float = 1.0
 

@@ -21,7 +21,7 @@ from policy_table import DAYS, FULL, NO_BUDGET
 from steppe.control.plan import AwakeBounds
 from steppe.control.policy.planner import Need, Planner
 from steppe.control.policy.policies import at_slo
-from steppe.sim.request import SimulatedArrival
+from steppe.load.arrivals import Arrival
 
 if TYPE_CHECKING:
     from bench_fleets import Bench
@@ -100,9 +100,7 @@ def _planner(bench: Bench) -> Planner:
     return Planner(kept, kept.drain.draw_w)
 
 
-def _demand_tps(
-    arrivals: Sequence[SimulatedArrival], duration_s: float, bin_s: float
-) -> list[float]:
+def _demand_tps(arrivals: Sequence[Arrival], duration_s: float, bin_s: float) -> list[float]:
     """Return the output tokens per second that are asked for in each bin of so many seconds."""
     edges = np.arange(0.0, duration_s + bin_s, bin_s)
     times_s = [arrival.at_s for arrival in arrivals]

@@ -34,13 +34,13 @@ from steppe.config import EmulatedSection, PaceSection, PowerSection, RunConfig
 from steppe.control.plan import Plan
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import source_commit
 from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import Recorder
 from steppe.report.records import Slo
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Scenario, run_scenario
 from targets import at_most
 
@@ -124,7 +124,7 @@ def make_scenario(length_scale: float) -> tuple[Scenario, Frontier]:
     prompts = rng.gamma(1.0, PROMPT, REQUESTS).clip(1, 14_000).astype(int).tolist()
     outputs = rng.gamma(1.5, length_scale * OUTPUT / 1.5, REQUESTS).clip(1, 8_000)
     arrivals = tuple(
-        SimulatedArrival(at_s, prompt, output)
+        Arrival(at_s, prompt, output)
         for at_s, prompt, output in zip(times_s, prompts, outputs.astype(int).tolist(), strict=True)
     )
     scenario = scenario_of(config, fleet_of(config, kind), frontier, arrivals, EvenSplit(frontier))

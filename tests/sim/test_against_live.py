@@ -15,13 +15,13 @@ import pytest
 
 from steppe.config import EmulatedSection, RunConfig, load_config
 from steppe.frontier.file import read_frontier, write_frontier
+from steppe.load.arrivals import Arrival
 from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import RunRecord, read_run
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.report.tracking import track
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import run_scenario
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
@@ -105,8 +105,7 @@ def simulate_again(config: RunConfig, live: RunRecord) -> tuple[Notes, RunTotals
     """Simulate the requests of a live run, from the moment at which its controller began."""
     begun_s = live.ticks[0].t_s - 2 * PERIOD_S
     arrivals = [
-        SimulatedArrival(r.arrival_s - begun_s, r.prompt_tokens, r.output_tokens)
-        for r in live.requests
+        Arrival(r.arrival_s - begun_s, r.prompt_tokens, r.output_tokens) for r in live.requests
     ]
     arrivals.sort(key=lambda arrival: arrival.at_s)
     assert isinstance(config.device, EmulatedSection)

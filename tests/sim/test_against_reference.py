@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
+from steppe.load.arrivals import Arrival
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
-from steppe.sim.gate import Patience, SimulatedGateway
-from steppe.sim.request import Request, SimulatedArrival
+from steppe.sim.gateway import GatewayLimits, SimulatedGateway
+from steppe.sim.request import Request
 
 FULL_MHZ = 1200
 END_S = 60.0
@@ -39,10 +40,10 @@ class Fleet:
             SimulatedReplica(kind, self.queue, FULL_MHZ, self._stepper(i)) for i in range(replicas)
         ]
         self.table = [0] * replicas
-        patience = Patience(1000, 1000.0, 2.0)
+        patience = GatewayLimits(1000, 1000.0, 2.0)
         self.gate = SimulatedGateway(replicas, patience, self.queue, self._send, lambda _: None)
 
-    def run(self, arrivals: list[SimulatedArrival], commands: list[Command]) -> None:
+    def run(self, arrivals: list[Arrival], commands: list[Command]) -> None:
         for command in commands:
             self.queue.at(command[0], self._obey, command)
         for arrival in arrivals:
@@ -63,7 +64,7 @@ class Fleet:
         request.replica = index
         self.replicas[index].offer(request)
 
-    def _arrive(self, now_s: float, arrival: SimulatedArrival) -> None:
+    def _arrive(self, now_s: float, arrival: Arrival) -> None:
         request = Request(len(self.requests) + 1, arrival)
         self.requests.append(request)
         self.gate.submit(request)
@@ -101,7 +102,7 @@ class Script:
     """A small workload, and what is done to the two replicas meanwhile."""
 
     engine: BatchLimits
-    arrivals: list[SimulatedArrival]
+    arrivals: list[Arrival]
     commands: list[Command]
 
 
@@ -114,7 +115,7 @@ def write_script(rng: Random) -> Script:
     )
     longest, busy_s = min(kv_tokens // 2, 500), rng.uniform(0.5, 20.0)
     arrivals = [
-        SimulatedArrival(
+        Arrival(
             rng.uniform(0.01, busy_s),
             rng.randint(1, longest),
             rng.randint(1, longest),

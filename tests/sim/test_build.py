@@ -9,11 +9,11 @@ import pytest
 from steppe.config import RunConfig
 from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
+from steppe.load.arrivals import Arrival
 from steppe.roofline.files import read_roofline
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Scenario
 
 EMULATED = {"kind": "emulated", "profile": "l4"}
@@ -33,7 +33,7 @@ def config_of(**parts: Any) -> RunConfig:
     )
 
 
-def scenario(config: RunConfig, *arrivals: SimulatedArrival) -> Scenario:
+def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
     kind = kind_of(config, modelled_replica(config, LENGTHS))
     frontier = modelled_frontier(kind, (1020, 2040), (4, 16), LENGTHS)
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
@@ -109,7 +109,7 @@ def test_all_replicas_are_as_many_as_the_emulated_gpus_hold() -> None:
 )
 def test_what_cannot_be_simulated_names_the_key(parts: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        scenario(config_of(**parts), SimulatedArrival(1.0, 100, 50))
+        scenario(config_of(**parts), Arrival(1.0, 100, 50))
 
 
 def test_modelled_gpus_need_a_known_model() -> None:

@@ -8,6 +8,7 @@ from steppe.control.demand import Demand, Traffic
 from steppe.control.plan import Plan
 from steppe.control.reconcile import DrainRule, Sleep, Start, Wake, reconcile
 from steppe.control.state import ReplicaState
+from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.roofline.point import OperatingPoint
@@ -15,8 +16,8 @@ from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
-from steppe.sim.gate import Patience
-from steppe.sim.request import Request, SimulatedArrival
+from steppe.sim.gateway import GatewayLimits
+from steppe.sim.request import Request
 
 START_S = 10.0
 
@@ -33,7 +34,7 @@ class World:
             terms=SiteTerms(0.0, 0.0, 5.0, 1.0, 0.0),
         )
         self.queue, self.ended = EventQueue(), list[Request]()
-        settings = FleetSettings(replicas, kind, Patience(100, 100.0, 2.0), 0.0)
+        settings = FleetSettings(replicas, kind, GatewayLimits(100, 100.0, 2.0), 0.0)
         self.fleet = SimulatedFleet(settings, budget, self.queue, self.ended.append)
         self.fleet.apply([Wake(f"replica-{1 + index}", 1200, 8) for index in range(replicas)])
 
@@ -64,7 +65,7 @@ def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_deman
     asked.take(Traffic(0.0, 0, 0, 0))
     world.fleet.observe(0.0)
     for number in range(1, 6):
-        world.fleet.arrive(number, SimulatedArrival(0.0, 20, 1000))
+        world.fleet.arrive(number, Arrival(0.0, 20, 1000))
     world.queue.run_until(5.0)
     world.fleet.fail(0)
     world.fleet.read_meters()
@@ -82,7 +83,7 @@ def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_t
     plan, rule = Plan((serving,), 200.0, draining=1), DrainRule(serving, drain_s)
     world.queue.run_until(wake_s)
     for number in range(1, 60):
-        world.fleet.arrive(number, SimulatedArrival(wake_s, 20, 600))
+        world.fleet.arrive(number, Arrival(wake_s, 20, 600))
     world.fleet.apply([Sleep("replica-2")])
     seen = world.fleet.observe(wake_s)
     frozen, sleeps = seen.replicas[1].outstanding, 0

@@ -11,6 +11,7 @@ import pytest
 
 from steppe.config import PaceSection
 from steppe.errors import InfeasibleError
+from steppe.load.arrivals import Arrival
 from steppe.roofline.files import read_roofline
 from steppe.sim.build import roofline_replica
 from steppe.sim.engine.batch import BatchLimits
@@ -19,7 +20,7 @@ from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
 from steppe.sim.points import Lengths, modelled_frontier, modelled_point
-from steppe.sim.request import Request, SimulatedArrival
+from steppe.sim.request import Request
 
 MEASURED_S, WARM_UP_S = 300.0, 100.0
 LENGTHS, MOST = Lengths(300, 100), 20_000
@@ -55,7 +56,7 @@ def saturate(
 
     def offer() -> None:
         number, (prompt, output) = next(lengths)
-        replica.offer(Request(number, SimulatedArrival(queue.now_s, prompt, output)))
+        replica.offer(Request(number, Arrival(queue.now_s, prompt, output)))
 
     def follow(begun: int, ended: list[Request]) -> None:
         for _ in ended:

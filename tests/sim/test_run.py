@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from steppe.config import HorizonSection, PowerSection, RunConfig
+from steppe.load.arrivals import Arrival
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Failure, Scenario, run_scenario
 
 REPLICAS, LONG_S = 4, 120.0
@@ -51,17 +51,17 @@ def config_of(watts: float = ENOUGH_W, **sim: Any) -> RunConfig:
     )
 
 
-def poisson(rate_rps: float, output_tokens: int = 30) -> tuple[SimulatedArrival, ...]:
+def poisson(rate_rps: float, output_tokens: int = 30) -> tuple[Arrival, ...]:
     rng = np.random.default_rng(3)
     times_s = np.cumsum(rng.exponential(1 / rate_rps, int(LONG_S * rate_rps)))
     return tuple(
-        SimulatedArrival(at_s, int(rng.integers(1, 200)), int(rng.integers(1, 2 * output_tokens)))
+        Arrival(at_s, int(rng.integers(1, 200)), int(rng.integers(1, 2 * output_tokens)))
         for at_s in times_s.tolist()
         if at_s < LONG_S
     )
 
 
-def scenario(config: RunConfig, arrivals: tuple[SimulatedArrival, ...]) -> Scenario:
+def scenario(config: RunConfig, arrivals: tuple[Arrival, ...]) -> Scenario:
     kind = kind_of(config, emulated_replica(config.device, 1))  # type: ignore[arg-type]
     frontier = modelled_frontier(kind, range(1020, 2041, 60), (4, 8, 12, 16), Lengths(100, 30))
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
@@ -143,7 +143,7 @@ def test_the_same_run_twice_is_the_same_to_the_last_digit(
 
 
 def test_requests_without_an_end_are_cancelled_with_what_they_had() -> None:
-    made = scenario(config_of(), (SimulatedArrival(1.0, 100, 100_000),))
+    made = scenario(config_of(), (Arrival(1.0, 100, 100_000),))
     notes, totals = run(made)
     (request,) = notes.requests
     assert request.outcome == "cancelled"
@@ -153,7 +153,7 @@ def test_requests_without_an_end_are_cancelled_with_what_they_had() -> None:
 
 
 def test_requests_fail_with_their_replica_unless_no_token_came_yet() -> None:
-    arrivals = tuple(SimulatedArrival(at_s, 20, 400) for at_s in (2.0, 2.1, 2.2, 2.3, 9.99))
+    arrivals = tuple(Arrival(at_s, 20, 400) for at_s in (2.0, 2.1, 2.2, 2.3, 9.99))
     made = scenario(config_of(start_s=20.0), arrivals)
     failures = tuple(Failure(10.0, replica) for replica in range(REPLICAS))
     notes, totals = run(replace(made, failures=failures))
@@ -198,7 +198,7 @@ def test_a_shortage_is_written_down_before_it_is_here(tmp_path: Path) -> None:
 
 
 def test_waking_takes_its_time_and_its_joules() -> None:
-    arrivals = (*poisson(0.2)[:3], *(SimulatedArrival(60.0 + i / 50, 50, 60) for i in range(400)))
+    arrivals = (*poisson(0.2)[:3], *(Arrival(60.0 + i / 50, 50, 60) for i in range(400)))
     slow, quick = (run(scenario(config_of(wake_s=s), arrivals)) for s in (6.0, 0.0))
     assert slow[1].transition_energy_j > 50
     assert quick[1].transition_energy_j == 0
@@ -249,7 +249,7 @@ def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> No
     events = count_events(monkeypatch)
     counts, tokens = [], []
     for length in (20, 1000):
-        arrivals = tuple(SimulatedArrival(1.0 + i, 20, length) for i in range(20))
+        arrivals = tuple(Arrival(1.0 + i, 20, length) for i in range(20))
         before = events[0]
         notes, _ = run(scenario(config_of(), arrivals))
         counts.append(events[0] - before)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from steppe.control.placing import load_of
+from steppe.control.placing import ReplicaSlots
+
+Address = tuple[str, str]
+"""Name and URL of a replica. A replica that restarted elsewhere keeps its name only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class Route:
     limit: int
 
     @property
-    def address(self) -> tuple[str, str]:
-        """Name and URL: a replica that restarted elsewhere keeps its name only."""
+    def address(self) -> Address:
+        """Name and URL."""
         return self.replica, self.url
 
 
@@ -39,10 +41,9 @@ class RoutingTable:
     def __init__(self) -> None:
         self._routes: tuple[Route, ...] = ()
         self._urls: dict[str, str] = {}
-        self._outstanding: Counter[tuple[str, str]] = Counter()
-        self._prefilling: Counter[tuple[str, str]] = Counter()
-        self._suspects: set[tuple[str, str]] = set()
-        self._next_index = 0
+        self._indices: dict[Address, int] = {}
+        self._slots = ReplicaSlots(())
+        self._suspects: set[Address] = set()
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -51,8 +52,20 @@ class RoutingTable:
 
     def replace(self, routes: tuple[Route, ...]) -> None:
         """Replace the table and clear all suspects, because the controller checks its replicas."""
-        self._routes, self._urls = routes, {route.replica: route.url for route in routes}
+        self._urls = {route.replica: route.url for route in routes}
         assert len(self._urls) == len(routes), "a replica is listed twice"
+        before, indices = self._slots, self._indices
+        addresses = [route.address for route in routes]
+        # What drains keeps its count, at a limit of 0.
+        draining = [address for address, i in indices.items() if before.outstanding[i]]
+        addresses += [address for address in draining if address not in addresses]
+        limits = [route.limit for route in routes] + [0] * (len(addresses) - len(routes))
+        self._slots = ReplicaSlots(limits, before.next)
+        for index, address in enumerate(addresses):
+            if address in indices:
+                self._slots.occupy(index, *before.occupied(indices[address]))
+        self._routes = routes
+        self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
 
     def acquire(self) -> Route | None:
@@ -62,19 +75,12 @@ class RoutingTable:
             The route, to be given back with `release`; None if every replica is full. Until
             `begin`, the request counts as one without its first token.
         """
-        free = [route for route in self._rotated() if self._has_room(route)]
-        if not free:
-            return None
-        best = min(free, key=self._load)
-        self._next_index = self._routes.index(best) + 1
-        self._outstanding[best.address] += 1
-        self._prefilling[best.address] += 1
-        return best
+        index = self._slots.acquire()
+        return None if index is None else self._routes[index]
 
     def begin(self, route: Route) -> None:
         """Note that a request has its first token."""
-        assert self._prefilling[route.address] > 0, f"no request without a first token at {route}"
-        self._prefilling[route.address] -= 1
+        self._slots.begin(self._indices[route.address])
 
     def contains(self, route: Route) -> bool:
         """Return whether the table has this replica at this address; its limit may differ."""
@@ -86,20 +92,21 @@ class RoutingTable:
 
     def candidates(self) -> tuple[Route, ...]:
         """Return the awake replicas that are not suspects, least outstanding first."""
-        usable = [route for route in self._rotated() if route.address not in self._suspects]
-        return tuple(sorted(usable, key=lambda route: self._outstanding[route.address]))
+        first = self._slots.next % len(self._routes) if self._routes else 0
+        rotated = self._routes[first:] + self._routes[:first]
+        usable = [route for route in rotated if route.address not in self._suspects]
+        outstanding = self._slots.outstanding
+        return tuple(sorted(usable, key=lambda route: outstanding[self._indices[route.address]]))
 
     def release(self, route: Route) -> None:
         """Give back a slot taken by `acquire`, after `begin`."""
-        address = route.address
-        assert self._outstanding[address] > 0, f"no outstanding request at {route}"
-        self._outstanding[address] -= 1
-        if not self._outstanding[address]:
-            del self._outstanding[address], self._prefilling[address]
+        self._slots.release(self._indices[route.address])
 
     def suspect(self, route: Route) -> None:
         """Stop routing to a replica that does not respond, until the next `replace`."""
         self._suspects.add(route.address)
+        if route.address in self._indices:
+            self._slots.limit(self._indices[route.address], 0)
 
     def outstanding(self, replica: str) -> int:
         """Return the outstanding requests of a replica, in the table or not, at any address."""
@@ -108,18 +115,7 @@ class RoutingTable:
     def all_outstanding(self) -> dict[str, int]:
         """Return the outstanding requests of every replica in the table, and of draining ones."""
         counts = {route.replica: 0 for route in self._routes}
-        for (replica, _), count in self._outstanding.items():
-            counts[replica] = counts.get(replica, 0) + count
+        for (replica, _), index in self._indices.items():
+            if count := self._slots.outstanding[index]:
+                counts[replica] = counts.get(replica, 0) + count
         return counts
-
-    def _rotated(self) -> tuple[Route, ...]:
-        first = self._next_index % len(self._routes) if self._routes else 0
-        return self._routes[first:] + self._routes[:first]
-
-    def _load(self, route: Route) -> float:
-        address = route.address
-        return load_of(self._outstanding[address], self._prefilling[address], route.limit)
-
-    def _has_room(self, route: Route) -> bool:
-        taken = self._outstanding[route.address]
-        return taken < route.limit and route.address not in self._suspects

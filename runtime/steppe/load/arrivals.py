@@ -22,11 +22,14 @@ class Arrival:
         at_s: When it is due, s after the load begins.
         prompt_tokens: Prompt length, tokens.
         output_tokens: Requested output length, tokens.
+        rank: Index of its class in `control.admission.PRIORITIES`, for simulations; standard by
+            default.
     """
 
     at_s: float
     prompt_tokens: int
     output_tokens: int
+    rank: int = 1
 
 
 @dataclass(frozen=True, slots=True)

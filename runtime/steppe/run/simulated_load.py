@@ -10,13 +10,12 @@ import numpy as np
 
 from steppe.config import ModelledSection, RunConfig
 from steppe.load import arrivals as loads
-from steppe.load.arrivals import LengthLimits, offered_rate
+from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS, DailyEnvelope, SyntheticLoad
 from steppe.load.traces import read_trace
 from steppe.roofline.files import read_longest_context
 from steppe.run.warnings import Warn
 from steppe.sim.points import Lengths
-from steppe.sim.request import SimulatedArrival
 
 DAY_S = 86_400.0
 DRAWS = 20_000
@@ -94,7 +93,7 @@ def warn_of_lengths(config: RunConfig, warn: Warn) -> None:
 
 def arrivals_for(
     config: RunConfig, capacity_tps: float, warn: Warn = lambda _: None
-) -> tuple[SimulatedArrival, ...]:
+) -> tuple[Arrival, ...]:
     """Return the requests of a run; there may be none.
 
     Args:
@@ -115,7 +114,7 @@ def arrivals_for(
     )
     ranks = rng.choice(len(shares), size=len(arrivals), p=shares / shares.sum()).tolist()
     return tuple(
-        SimulatedArrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
+        Arrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
         for a, rank in zip(arrivals, ranks, strict=True)
     )
 
@@ -133,7 +132,7 @@ def _mean_of_load(config: RunConfig) -> Lengths:
 
 def _synthetic(
     config: RunConfig, capacity_tps: float, rng: np.random.Generator
-) -> tuple[loads.Arrival, ...]:
+) -> tuple[Arrival, ...]:
     load, limits = config.load, length_limits(config)
     synthetic = SyntheticLoad(envelope=_envelope(config))
     mean_tokens = synthetic.lengths.mean_output_tokens(load.length_scale, limits)
@@ -147,7 +146,7 @@ def _synthetic(
     )
 
 
-def _replayed(config: RunConfig, capacity_tps: float, warn: Warn) -> tuple[loads.Arrival, ...]:
+def _replayed(config: RunConfig, capacity_tps: float, warn: Warn) -> tuple[Arrival, ...]:
     load, duration_s, path = config.load, config.sim.duration_s, Path(config.load.trace)
     recorded, limits = read_trace(path), length_limits(config)
     scaled = loads.scale_lengths(recorded, load.length_scale, limits)
@@ -168,7 +167,7 @@ def _replayed(config: RunConfig, capacity_tps: float, warn: Warn) -> tuple[loads
 
 
 def _warn_of_clipped(
-    unclipped: Sequence[loads.Arrival], limits: LengthLimits, path: Path, warn: Warn
+    unclipped: Sequence[Arrival], limits: LengthLimits, path: Path, warn: Warn
 ) -> None:
     clipped = sum(limits.clip(arrival) != arrival for arrival in unclipped)
     if clipped:

@@ -12,6 +12,7 @@ from steppe.control.shortage_forecast import ShortagePoints
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
+from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
@@ -21,9 +22,8 @@ from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.step_model import StepModel
 from steppe.sim.fleet import FleetSettings
-from steppe.sim.gate import Patience
+from steppe.sim.gateway import GatewayLimits
 from steppe.sim.points import Lengths
-from steppe.sim.request import SimulatedArrival
 from steppe.sim.run import Failure, Scenario
 
 SYNTHETIC_CHUNK_TOKENS = 256
@@ -160,15 +160,15 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         if part.replica > replicas:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
     gateway = config.gateway
-    patience = Patience(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
-    return FleetSettings(replicas, kind, patience, config.sim.clock_latency_s)
+    limits = GatewayLimits(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
+    return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s)
 
 
 def scenario_of(
     config: RunConfig,
     fleet: FleetSettings,
     frontier: Frontier,
-    arrivals: tuple[SimulatedArrival, ...],
+    arrivals: tuple[Arrival, ...],
     policy: Policy | None = None,
 ) -> Scenario:
     """Return the run that a configuration describes.
@@ -199,7 +199,7 @@ def scenario_of(
     )
 
 
-def _require_room(engine: BatchLimits, arrivals: tuple[SimulatedArrival, ...]) -> None:
+def _require_room(engine: BatchLimits, arrivals: tuple[Arrival, ...]) -> None:
     largest = max((a.prompt_tokens + a.output_tokens for a in arrivals), default=0)
     if largest > engine.kv_tokens:
         raise ConfigError(f"sim.kv_tokens: a request needs {largest}, found {engine.kv_tokens}")

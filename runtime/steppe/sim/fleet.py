@@ -10,33 +10,34 @@ from steppe.control.demand import Demand, Traffic
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
+from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
-from steppe.sim.gate import Patience, SimulatedGateway
-from steppe.sim.member import SimulatedHandle
-from steppe.sim.request import Request, SimulatedArrival
+from steppe.sim.gateway import GatewayLimits, SimulatedGateway
+from steppe.sim.replica_handle import SimulatedHandle
+from steppe.sim.request import Request
 
 FROZEN_S = 0.5
-"""Windows tell what a sleeper draws that begin so long after it was told to sleep, s."""
+"""A window shows the draw of a sleeping replica if it begins this long after the sleep, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """How large the fleet is, and how soon it obeys.
+    """Size and kind of a simulated fleet.
 
     Attributes:
-        replicas: Replicas of the one pool.
-        kind: What each is.
-        patience: When the gateway refuses.
-        clock_latency_s: From a new clock limit to the new clock, s.
+        replicas: Number of replicas.
+        kind: What all replicas have in common.
+        gateway: How many requests may wait, and for how long.
+        clock_latency_s: Time from a new clock limit to the new clock, s.
     """
 
     replicas: int
     kind: ReplicaKind
-    patience: Patience
+    gateway: GatewayLimits
     clock_latency_s: float
 
 
@@ -51,7 +52,7 @@ class SimulatedTotals:
 
 @dataclass(slots=True)
 class MeterWindow:
-    """The window that the meters closed last: when, how long, how much."""
+    """The last window of the meters."""
 
     end_s: float = 0.0
     width_s: float = 0.0
@@ -67,9 +68,9 @@ class SimulatedFleet:
     """Implements the control loop's `Fleet` over replicas in virtual time.
 
     Attributes:
-        books: Energy so far.
+        totals: Energy so far.
         observation: The last observation; None before the first.
-        budget: The budget as it was last observed.
+        budget: The budget of the last observation.
     """
 
     def __init__(
@@ -82,14 +83,14 @@ class SimulatedFleet:
         """Begin with every replica awake, without limits and without work.
 
         Args:
-            settings: What the fleet is.
-            budget: Where the watts come from.
+            settings: Size and kind of the fleet.
+            budget: The power budget.
             queue: Virtual time.
             ended: Takes each request that has ended, once its energy is complete.
         """
         self._settings, self._power, self._queue, self._ended = settings, budget, queue, ended
         kind = settings.kind
-        self._members = [
+        self._handles = [
             SimulatedHandle(
                 f"replica-{index + 1}",
                 SimulatedReplica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
@@ -98,84 +99,84 @@ class SimulatedFleet:
             )
             for index in range(settings.replicas)
         ]
-        self._by_name = {member.name: member for member in self._members}
-        self._gate = SimulatedGateway(
-            settings.replicas, settings.patience, queue, self._send, self._done_with
+        self._by_name = {handle.name: handle for handle in self._handles}
+        self._settling: list[Request] = []
+        self._gateway = SimulatedGateway(
+            settings.replicas, settings.gateway, queue, self._send, self._settling.append
         )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived = 0
-        self._settling: list[Request] = []
         self._window = MeterWindow()
         self.observation: Observation | None = None
-        self.books = SimulatedTotals()
+        self.totals = SimulatedTotals()
         self.budget: Budget = budget.at(queue.now_s)
 
     def observe(self, now_s: float) -> Observation:
-        """Look at meters, gateway, replicas and budget."""
-        draw_w, outstanding = self._window.draw_w, self._gate.outstanding
+        """Observe meters, gateway, replicas and budget."""
+        draw_w, outstanding = self._window.draw_w, self._gateway.slots.outstanding
         width_s = self._window.width_s
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
-        asked = self._demand.take(self._traffic(now_s))
+        load = self._demand.take(self._traffic(now_s))
         self.observation = Observation(
             now_s=now_s,
             gpu_budget_w=self.budget.gpu_budget_w,
             draw_w=draw_w,
-            demand_tps=asked.tps,
-            waiting=self._gate.waiting,
+            demand_tps=load.tps,
+            waiting=self._gateway.waiting,
             replicas=tuple(
                 [
-                    m.seen(taken, width_s)
-                    for m, taken in zip(self._members, outstanding, strict=True)
+                    handle.observe(taken, width_s)
+                    for handle, taken in zip(self._handles, outstanding, strict=True)
                 ]
             ),
-            deferrable=asked.deferrable,
+            deferrable=load.deferrable,
             asleep_w=self._asleep_w(),
         )
         return self.observation
 
     def apply(self, actions: list[Action]) -> None:
-        """Carry out actions in their order, then tell the gateway who serves."""
+        """Carry out actions in their order, then give the gateway the awake replicas."""
         for action in actions:
             self._carry_out(action, self._by_name[action.replica])
-        self._gate.route(
+        self._gateway.route(
             [
-                member.batch_limit + QUEUE_PER_REPLICA if member.state == ReplicaState.AWAKE else 0
-                for member in self._members
+                handle.batch_limit + QUEUE_PER_REPLICA if handle.state == ReplicaState.AWAKE else 0
+                for handle in self._handles
             ]
         )
 
-    def arrive(self, number: int, arrival: SimulatedArrival) -> None:
+    def arrive(self, number: int, arrival: Arrival) -> None:
         """Let a client send a request."""
         self._arrived += 1
         self._deferrable_arrived += arrival.rank == DEFERRABLE
-        self._gate.submit(Request(number, arrival))
+        self._gateway.submit(Request(number, arrival))
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others."""
-        member = self._members[index]
-        if member.state in (ReplicaState.GONE, ReplicaState.STARTING):
+        handle = self._handles[index]
+        if handle.state in (ReplicaState.GONE, ReplicaState.STARTING):
             return
-        member.move(ReplicaState.GONE)
-        self._gate.release_all(index)
-        for request, tokens in member.replica.fail():
+        handle.move(ReplicaState.GONE)
+        self._gateway.release_all(index)
+        for request, tokens in handle.replica.fail():
             if request.first_s is None:
-                self._gate.submit_again(request)
+                self._gateway.submit_again(request)
             else:
                 self._answered += 1
                 request.end(self._queue.now_s, "failed", tokens)
-                self._done_with(request)
+                self._settling.append(request)
 
     def read_meters(self) -> None:
         """Close a window of every meter, and hand over the requests that ended in it."""
-        now_s, books, window_j = self._queue.now_s, self.books, 0.0
-        for member in self._members:
-            reading = member.replica.read_meter()
-            member.drawn_j = reading.energy_j
+        now_s, totals, window_j = self._queue.now_s, self.totals, 0.0
+        for handle in self._handles:
+            reading = handle.replica.read_meter()
+            handle.drawn_j = reading.energy_j
             window_j += reading.energy_j
-            books.idle_j += reading.idle_j
-            books.transition_j += reading.transition_j
-        books.energy_j += window_j
+            totals.idle_j += reading.idle_j
+            totals.transition_j += reading.transition_j
+        totals.energy_j += window_j
         self._window = MeterWindow(now_s, now_s - self._window.end_s, window_j)
         for request in self._settling:
             self._ended(request)
@@ -185,74 +186,76 @@ class SimulatedFleet:
         """Return what the fleet did since the last call."""
         width_s = self._window.width_s
         replicas = [
-            ReplicaWindow(member.draw_w(width_s), member.take_tokens()) for member in self._members
+            ReplicaWindow(handle.draw_w(width_s), handle.take_tokens()) for handle in self._handles
         ]
         return FleetWindow(
             draw_w=self._window.draw_w or 0.0,
             energy_j=self._window.energy_j,
             output_tokens=sum([replica.output_tokens for replica in replicas]),
-            running=sum([len(member.replica.batch.running) for member in self._members]),
+            running=sum([len(handle.replica.batch.running) for handle in self._handles]),
             replicas=replicas,
         )
 
     def close(self) -> None:
-        """End the run: clients leave, and what is drawn is charged."""
-        self._gate.close()
-        for member in self._members:
-            for request, tokens in member.replica.fail():
+        """End the run: cancel what is outstanding, and read the meters."""
+        self._gateway.close()
+        for handle in self._handles:
+            for request, tokens in handle.replica.fail():
                 request.end(self._queue.now_s, "cancelled", tokens)
-                self._done_with(request)
+                self._settling.append(request)
         self.read_meters()
 
     def _asleep_w(self) -> float | None:
-        """Return the mean draw of those that slept through the last window, W; None if none did."""
+        """Return the mean draw of the replicas that slept all through the last window, W."""
         width_s = self._window.width_s
         latest_s = self._window.end_s - width_s - FROZEN_S
-        slept_w = [m.draw_w(width_s) for m in self._members if m.has_slept_since(latest_s)]
+        slept_w = [m.draw_w(width_s) for m in self._handles if m.has_slept_since(latest_s)]
         return sum(slept_w) / len(slept_w) if slept_w else None
 
     def _traffic(self, now_s: float) -> Traffic:
-        tokens = sum([member.replica.output_tokens for member in self._members])
-        deferrable = (self._deferrable_arrived, self._gate.deferrable)
-        return Traffic(now_s, self._arrived, self._answered, tokens, *deferrable)
+        return Traffic(
+            now_s=now_s,
+            arrived=self._arrived,
+            answered=self._answered,
+            output_tokens=sum([handle.replica.output_tokens for handle in self._handles]),
+            deferrable_arrived=self._deferrable_arrived,
+            deferrable_waiting=self._gateway.deferrable,
+        )
 
-    def _carry_out(self, action: Action, member: SimulatedHandle) -> None:
+    def _carry_out(self, action: Action, handle: SimulatedHandle) -> None:
         lowest_mhz = self._settings.kind.lowest_clock_mhz
         match action:
             case Start():
-                member.move(ReplicaState.STARTING)
-                member.limit(lowest_mhz, 1)
-                member.replica.start(lambda now_s, _: member.move(ReplicaState.AWAKE))
+                handle.move(ReplicaState.STARTING)
+                handle.set_limits(lowest_mhz, 1)
+                handle.replica.start(lambda now_s, _: handle.move(ReplicaState.AWAKE))
             case Sleep():
-                member.replica.freeze()
-                member.move(ReplicaState.ASLEEP)
-                member.limit(lowest_mhz, 1)
+                handle.replica.freeze()
+                handle.move(ReplicaState.ASLEEP)
+                handle.set_limits(lowest_mhz, 1)
             case Drain(_, clock_mhz, batch_limit):
-                member.limit(clock_mhz, batch_limit)
-                if member.state == ReplicaState.ASLEEP:
-                    member.replica.thaw()
-                member.move(ReplicaState.DRAINING)
+                handle.set_limits(clock_mhz, batch_limit)
+                if handle.state == ReplicaState.ASLEEP:
+                    handle.replica.thaw()
+                handle.move(ReplicaState.DRAINING)
             case Wake(_, clock_mhz, batch_limit):
-                member.limit(clock_mhz, batch_limit)
-                member.replica.thaw()
-                member.move(ReplicaState.AWAKE)
+                handle.set_limits(clock_mhz, batch_limit)
+                handle.replica.thaw()
+                handle.move(ReplicaState.AWAKE)
             case Retune(_, clock_mhz, batch_limit):
-                member.move(ReplicaState.AWAKE)
-                member.limit(clock_mhz, batch_limit)
+                handle.move(ReplicaState.AWAKE)
+                handle.set_limits(clock_mhz, batch_limit)
 
     def _send(self, index: int, request: Request) -> None:
         request.replica = index
-        self._members[index].replica.offer(request)
+        self._handles[index].replica.offer(request)
 
     def _stepper(self, index: int) -> Stepped:
         def stepped(begun: int, ended: list[Request]) -> None:
-            self._gate.begin(index, begun)
+            self._gateway.begin(index, begun)
             self._answered += len(ended)
             for request in ended:
                 self._settling.append(request)
-                self._gate.release(index)
+                self._gateway.release(index)
 
         return stepped
-
-    def _done_with(self, request: Request) -> None:
-        self._settling.append(request)

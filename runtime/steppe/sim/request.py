@@ -1,45 +1,28 @@
-"""A request on its way through the simulated fleet."""
+"""A request in the simulated fleet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from steppe.control.admission import PRIORITIES
+from steppe.load.arrivals import Arrival
+from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
 ENERGY_SOURCE = "modelled"
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedArrival:
-    """A request that a client will send.
-
-    Attributes:
-        at_s: When, s since the run began.
-        prompt_tokens: Prompt length, tokens.
-        output_tokens: Tokens it asks for, and gets unless it is cut short.
-        rank: Index of its class in `PRIORITIES`.
-    """
-
-    at_s: float
-    prompt_tokens: int
-    output_tokens: int
-    rank: int = 1
-
-
 class Request:
-    """One request while it lives.
+    """One request from its arrival to its end.
 
     Attributes:
         number: Its arrival number, from 1.
         arrival: What the client sent.
-        first_s: When its first token came, s; None before.
+        first_s: Time of its first token, s; None before.
         computed_tokens: Most tokens that an engine held of it while it computed its prompt.
-        output_tokens: Tokens that it got, known when it ends.
-        energy_j: What it was charged so far, J.
+        output_tokens: Output tokens, known when it ends.
+        energy_j: Energy charged so far, J.
         replica: Index of the replica that has it, or had it last; None before.
-        end_s: When it ended, s.
-        finish: How it ended.
+        end_s: Time of its end, s.
+        finish: Finish reason.
     """
 
     __slots__ = (
@@ -54,7 +37,7 @@ class Request:
         "replica",
     )
 
-    def __init__(self, number: int, arrival: SimulatedArrival) -> None:
+    def __init__(self, number: int, arrival: Arrival) -> None:
         self.number = number
         self.arrival = arrival
         self.first_s: float | None = None
@@ -65,25 +48,22 @@ class Request:
         self.finish = ""
 
     def end(self, now_s: float, finish: str, output_tokens: int) -> None:
-        """Note the end."""
+        """Record the end."""
         self.end_s, self.finish, self.output_tokens = now_s, finish, output_tokens
 
     def record(self) -> RequestRecord:
-        """Return what is written down of a request that has ended."""
-        arrival, first_s, tokens = self.arrival, self.first_s, self.output_tokens
-        at_s = arrival.at_s
-        ttft_s = None if first_s is None else first_s - at_s
-        tpot_s = None
-        if first_s is not None and tokens >= 2:
-            tpot_s = (self.end_s - first_s) / (tokens - 1)
+        """Return the record of a request that has ended."""
+        arrival, at_s, tokens = self.arrival, self.arrival.at_s, self.output_tokens
+        ttft_s = None if self.first_s is None else self.first_s - at_s
+        e2e_s = self.end_s - at_s
         return RequestRecord(
             id=f"request-{self.number}",
             tenant="default",
             priority=PRIORITIES[arrival.rank],
             arrival_s=at_s,
             ttft_s=ttft_s,
-            e2e_s=self.end_s - at_s,
-            tpot_s=tpot_s,
+            e2e_s=e2e_s,
+            tpot_s=None if ttft_s is None else tpot_s(ttft_s, e2e_s, tokens),
             prompt_tokens=min(self.computed_tokens, arrival.prompt_tokens),
             cached_tokens=0,
             output_tokens=tokens,

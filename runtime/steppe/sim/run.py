@@ -1,4 +1,4 @@
-"""One simulated run, from the first arrival to the books."""
+"""One simulated run, from the first arrival to the totals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from steppe.control.policy.policies import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import TickTimes
+from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.report.tick_records import TickRecords
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
-from steppe.sim.request import ENERGY_SOURCE, Request, SimulatedArrival
+from steppe.sim.request import ENERGY_SOURCE, Request
 
 METER_PERIOD_S = 0.1
 """An energy counter shows a change at its next tick, s."""
@@ -70,13 +71,13 @@ class Scenario:
     drain_rule: DrainRule
     budget: PowerBudget
     points: ShortagePoints
-    arrivals: Iterable[SimulatedArrival]
+    arrivals: Iterable[Arrival]
     duration_s: float
     failures: tuple[Failure, ...] = ()
     lead_s: float = 0.0
 
 
-def run_scenario(scenario: Scenario, period_s: float, journal: RunWriter) -> RunTotals:
+def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunTotals:
     """Run a scenario in virtual time and write it down.
 
     As live, the first tick sets the first limits and the second is the first to be written
@@ -86,19 +87,19 @@ def run_scenario(scenario: Scenario, period_s: float, journal: RunWriter) -> Run
     Args:
         scenario: What happens.
         period_s: Control period, s.
-        journal: Takes ticks and requests as they come; memory does not grow with the run.
+        writer: Takes ticks and requests as they come; memory does not grow with the run.
     """
-    run = _Run(scenario, period_s, journal)
+    run = _Run(scenario, period_s, writer)
     run.queue.run_until(scenario.duration_s)
     run.fleet.close()
-    books = run.fleet.books
+    totals = run.fleet.totals
     return RunTotals(
         duration_s=scenario.duration_s,
         energy_source=ENERGY_SOURCE,
         boundary="gpu",
-        energy_j=books.energy_j,
-        idle_energy_j=books.idle_j,
-        transition_energy_j=books.transition_j,
+        energy_j=totals.energy_j,
+        idle_energy_j=totals.idle_j,
+        transition_energy_j=totals.transition_j,
         meter_delay_s=METER_PERIOD_S,
         energy_error_j=0.0,
         versions={},
@@ -108,9 +109,9 @@ def run_scenario(scenario: Scenario, period_s: float, journal: RunWriter) -> Run
 class _Run:
     """The events that come from outside the fleet: arrivals, ticks, meters, failures."""
 
-    def __init__(self, scenario: Scenario, period_s: float, journal: RunWriter) -> None:
+    def __init__(self, scenario: Scenario, period_s: float, writer: RunWriter) -> None:
         self.queue = EventQueue()
-        self._journal = journal
+        self._writer = writer
         self.fleet = SimulatedFleet(
             scenario.fleet, scenario.budget, self.queue, self._write_request
         )
@@ -142,17 +143,15 @@ class _Run:
         window = self.fleet.window()
         record = self._records.record(observation, budget, window, shortages, self._points)
         if record is not None:
-            self._journal.tick(record)
+            self._writer.tick(record)
         self._expect_tick()
 
-    def _expect_arrival(self, arrivals: Iterator[SimulatedArrival]) -> None:
+    def _expect_arrival(self, arrivals: Iterator[Arrival]) -> None:
         arrival = next(arrivals, None)
         if arrival is not None:
             self.queue.at(arrival.at_s, self._arrive, (arrival, arrivals))
 
-    def _arrive(
-        self, now_s: float, subject: tuple[SimulatedArrival, Iterator[SimulatedArrival]]
-    ) -> None:
+    def _arrive(self, now_s: float, subject: tuple[Arrival, Iterator[Arrival]]) -> None:
         arrival, arrivals = subject
         self._number += 1
         self.fleet.arrive(self._number, arrival)
@@ -162,4 +161,4 @@ class _Run:
         self.fleet.fail(replica)
 
     def _write_request(self, request: Request) -> None:
-        self._journal.request(request.record())
+        self._writer.request(request.record())

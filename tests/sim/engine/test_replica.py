@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from steppe.load.arrivals import Arrival
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
-from steppe.sim.request import Request, SimulatedArrival
+from steppe.sim.request import Request
 
 
 @pytest.mark.parametrize("at_s", [0.005, 0.08, 0.5])
@@ -20,7 +21,7 @@ def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
     read, unread = (SimulatedReplica(kind, queue, 1200, lambda _, __: None) for _ in range(2))
     for replica in (read, unread):
         replica.limit_batch(4)
-        replica.offer(Request(1, SimulatedArrival(0.0, 100, 1000)))
+        replica.offer(Request(1, Arrival(0.0, 100, 1000)))
     queue.run_until(at_s)
     alive_j = read.read_meter().energy_j
     assert alive_j > 0
@@ -37,7 +38,7 @@ def test_of_a_request_that_is_cut_off_in_its_prompt_what_was_computed_counts(
     limits, times = BatchLimits(chunk_tokens=100), Transitions(0.0, 0.0, 0.0, 0.0)
     kind = ReplicaKind(curved_model, limits, 600, 1200, times)
     replica = SimulatedReplica(kind, queue, 1200, lambda _, __: None)
-    request = Request(1, SimulatedArrival(0.0, 1000, 10))
+    request = Request(1, Arrival(0.0, 1000, 10))
     replica.offer(request)
     queue.run_until(0.035)
     ((cut_off, tokens),) = replica.fail()

@@ -1,0 +1,172 @@
+"""The gateway in virtual time: the order of the live one, and its choice of a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from steppe.control.admission import AdmissionQueue, Ticket
+from steppe.control.placing import ReplicaSlots
+from steppe.sim.events import EventQueue
+from steppe.sim.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """How many requests may wait, and for how long.
+
+    Attributes:
+        max_waiting: Requests that may wait; beyond it, the last of the lowest class is refused.
+        max_wait_s: Longest wait, s; then a request is shed.
+        ttft_s: The SLO's longest time to the first token, s.
+    """
+
+    max_waiting: int
+    max_wait_s: float
+    ttft_s: float
+
+
+class SimulatedGateway:
+    """Sends requests to replicas; requests that find no slot wait.
+
+    Attributes:
+        slots: The slots of each replica.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_ended",
+        "_limits",
+        "_order",
+        "_queue",
+        "_send",
+        "_waiting",
+        "slots",
+    )
+
+    def __init__(
+        self,
+        replicas: int,
+        limits: GatewayLimits,
+        queue: EventQueue,
+        send: Callable[[int, Request], None],
+        ended: Callable[[Request], None],
+    ) -> None:
+        """Begin with no replica in the table.
+
+        Args:
+            replicas: Number of replicas.
+            limits: When to refuse.
+            queue: Virtual time.
+            send: Gives a request to a replica.
+            ended: Takes a request that was refused.
+        """
+        self.slots = ReplicaSlots([0] * replicas)
+        self._limits, self._queue = limits, queue
+        self._send, self._ended = send, ended
+        self._order = AdmissionQueue()
+        self._waiting: dict[int, Request] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait."""
+        return len(self._waiting)
+
+    @property
+    def deferrable(self) -> int:
+        """Number of waiting requests of class `deferrable`."""
+        return self._order.deferrable
+
+    def submit(self, request: Request) -> None:
+        """Take a new request in."""
+        if not self._waiting:
+            replica = self.slots.acquire()
+            if replica is not None:
+                self._send(replica, request)
+                return
+        if len(self._waiting) < self._limits.max_waiting or self._make_room(request):
+            self._wait(request)
+        else:
+            self._refuse(request, "rejected")
+
+    def submit_again(self, request: Request) -> None:
+        """Take back a request whose replica died before its first token."""
+        self._wait(request)
+        self._send_waiting()
+
+    def begin(self, replica: int, requests: int) -> None:
+        """Note that requests have got their first token."""
+        if requests:
+            self.slots.begin(replica, requests)
+
+    def release(self, replica: int) -> None:
+        """Return a slot."""
+        self.slots.release(replica)
+        if self._waiting:
+            self._send_waiting()
+
+    def release_all(self, replica: int) -> None:
+        """Return all slots of a replica that is lost; nothing more goes there."""
+        self.slots.clear(replica)
+
+    def route(self, limits: list[int]) -> None:
+        """Take a new table: most requests outstanding at each replica; 0 where none may go."""
+        if limits != self.slots.limits:
+            for replica, limit in enumerate(limits):
+                self.slots.limit(replica, limit)
+        self._send_waiting()
+
+    def close(self) -> None:
+        """Cancel the requests that wait: the run is over, and the clients leave."""
+        for request in self._waiting.values():
+            request.end(self._queue.now_s, "cancelled", 0)
+            self._ended(request)
+        self._waiting.clear()
+
+    def _make_room(self, newcomer: Request) -> bool:
+        """Shed the last request of a lower class; return whether there was one."""
+        last = self._order.outranked_by(self._ticket(newcomer))
+        if last is None:
+            return False
+        self._order.leave(last)
+        self._refuse(self._waiting.pop(last.number), "shed")
+        return True
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            replica = self.slots.acquire()
+            if replica is None:
+                return
+            ticket = self._order.pop(self._queue.now_s)
+            assert ticket is not None, "every waiting request has a ticket"
+            self._send(replica, self._waiting.pop(ticket.number))
+
+    def _wait(self, request: Request) -> None:
+        self._waiting[request.number] = request
+        self._order.join(self._ticket(request))
+        deadline_s = request.arrival.at_s + self._limits.max_wait_s
+        heappush(self._deadlines, (deadline_s, request.number))
+        if self._deadlines[0] == (deadline_s, request.number):
+            self._queue.at(max(deadline_s, self._queue.now_s), self._shed)
+
+    def _shed(self, now_s: float, _: object) -> None:
+        """Refuse the requests whose deadline has passed, and come back at the next deadline."""
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][0] <= now_s or deadlines[0][1] not in self._waiting):
+            deadline_s, number = heappop(deadlines)
+            if deadline_s <= now_s and number in self._waiting:
+                request = self._waiting.pop(number)
+                self._order.leave(self._ticket(request))
+                self._refuse(request, "shed")
+        if deadlines:
+            self._queue.at(deadlines[0][0], self._shed)
+
+    def _ticket(self, request: Request) -> Ticket:
+        arrival = request.arrival
+        return Ticket.of(arrival.rank, request.number, arrival.at_s, self._limits.ttft_s)
+
+    def _refuse(self, request: Request, finish: str) -> None:
+        request.end(self._queue.now_s, finish, 0)
+        self._ended(request)

@@ -1,0 +1,131 @@
+"""The fleet's view of one simulated replica: its state and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from steppe.control.state import COMING, ReplicaObservation, ReplicaState
+from steppe.sim.engine.replica import SimulatedReplica
+from steppe.sim.events import EventQueue
+
+CHANGE_PERIOD_S = 1.0
+"""The clock limit of a GPU changes at most once in this time, s, as on a live node."""
+
+
+@dataclass(slots=True)
+class PendingClock:
+    """A clock limit on its way to the GPU.
+
+    Attributes:
+        clock_mhz: The limit, MHz; until it is set a newer one replaces it.
+        set_s: When it is set, s; the clock follows a latency later.
+    """
+
+    clock_mhz: int
+    set_s: float
+
+
+class SimulatedHandle:
+    """One replica of the fleet.
+
+    Attributes:
+        name: Stable name.
+        replica: The replica.
+        state: State in its life cycle.
+        clock_mhz: SM clock limit of the last action, MHz.
+        batch_limit: Batch limit of the last action.
+        drawn_j: Energy of the last window, J.
+    """
+
+    __slots__ = (
+        "_clock_latency_s",
+        "_counted_tokens",
+        "_is_finishing",
+        "_pending",
+        "_queue",
+        "_since_s",
+        "batch_limit",
+        "clock_mhz",
+        "drawn_j",
+        "name",
+        "replica",
+        "state",
+    )
+
+    def __init__(
+        self, name: str, replica: SimulatedReplica, queue: EventQueue, clock_latency_s: float
+    ) -> None:
+        self.name, self.replica = name, replica
+        self._queue, self._clock_latency_s = queue, clock_latency_s
+        self.state = ReplicaState.AWAKE
+        self.clock_mhz = replica.clock_mhz
+        self.batch_limit = replica.batch.limit
+        self.drawn_j = 0.0
+        self._since_s, self._counted_tokens = queue.now_s, 0
+        self._is_finishing = False
+        self._pending = PendingClock(self.clock_mhz, -inf)
+
+    def move(self, state: ReplicaState) -> None:
+        """Change the state."""
+        if state != self.state:
+            had_slept = self.state == ReplicaState.ASLEEP or self._is_waking
+            self._is_finishing = had_slept and state == ReplicaState.DRAINING
+            self.state, self._since_s = state, self._queue.now_s
+
+    def set_limits(self, clock_mhz: int, batch_limit: int) -> None:
+        """Set both limits; the clock follows after its latency."""
+        self.batch_limit = batch_limit
+        self.replica.limit_batch(batch_limit)
+        if clock_mhz == self.clock_mhz:
+            return
+        self.clock_mhz = clock_mhz
+        if self._pending.set_s >= self._queue.now_s:
+            self._pending.clock_mhz = clock_mhz
+            return
+        set_s = max(self._queue.now_s, self._pending.set_s + CHANGE_PERIOD_S)
+        self._pending = PendingClock(clock_mhz, set_s)
+        self._queue.at(set_s + self._clock_latency_s, self._take_clock, self._pending)
+
+    def observe(self, outstanding: int, window_s: float) -> ReplicaObservation:
+        """Return what a policy observes.
+
+        Args:
+            outstanding: Requests that the replica has.
+            window_s: Length of the window of `drawn_j`, s.
+        """
+        is_waking = self._is_waking
+        if is_waking:
+            self._since_s = self._queue.now_s
+        return ReplicaObservation(
+            id=self.name,
+            state=self.state,
+            since_s=self._since_s,
+            clock_mhz=self.clock_mhz,
+            batch_limit=self.batch_limit,
+            outstanding=outstanding,
+            is_waking=is_waking,
+            starting_w=self.draw_w(window_s) if self.state in COMING else 0.0,
+            is_finishing=self._is_finishing,
+        )
+
+    @property
+    def _is_waking(self) -> bool:
+        called = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING)
+        return called and not self.replica.is_ready
+
+    def draw_w(self, window_s: float) -> float:
+        """Return the mean draw of the last window, W; 0 before the first."""
+        return self.drawn_j / window_s if window_s > 0 else 0.0
+
+    def has_slept_since(self, time_s: float) -> bool:
+        """Return whether it was put to sleep at a time, s, or before."""
+        return self.state == ReplicaState.ASLEEP and self._since_s <= time_s
+
+    def take_tokens(self) -> int:
+        """Return the tokens sampled since the last call."""
+        before, self._counted_tokens = self._counted_tokens, self.replica.output_tokens
+        return self._counted_tokens - before
+
+    def _take_clock(self, now_s: float, pending: PendingClock) -> None:
+        self.replica.limit_clock(pending.clock_mhz)
