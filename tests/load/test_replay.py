@@ -95,6 +95,15 @@ async def test_other_refusals_end_the_request_and_are_counted(
     assert not result.all_completed
 
 
+@pytest.mark.parametrize(("status", "attainment"), [(400, 1.0), (500, 0.5)])
+async def test_only_server_errors_count_for_attainment(
+    server: FakeOpenAI, status: int, attainment: float
+) -> None:
+    server.refusals = [(status, {})]
+    summary = (await run(server, every(0.0, 2))).summary(Slo(ttft_s=60.0, tpot_s=60.0))
+    assert (summary["failed"], summary["slo_attainment"]) == (1, attainment)
+
+
 async def test_an_error_body_that_is_not_utf8_is_decoded_with_replacements(
     server: FakeOpenAI,
 ) -> None:

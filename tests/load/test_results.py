@@ -68,6 +68,11 @@ def test_a_cancelled_request_misses_the_slo_if_its_first_token_was_late_by_then(
     assert summary["cancelled"] == 1
 
 
+def test_client_errors_have_failed_but_do_not_count_for_attainment() -> None:
+    summary = result(answer(0.5, 0.8), Failed("status 400: no", is_client_error=True)).summary(SLO)
+    assert (summary["failed"], summary["slo_attainment"]) == (1, 1.0)
+
+
 def test_unsent_requests_count_once_they_were_due() -> None:
     found = replace(result(answer(0.5, 0.8)), not_sent=9, overdue=3)
     assert not found.all_completed

@@ -52,6 +52,26 @@ def test_a_simulation_returns_ticks_replicas_and_requests_as_frames(
     assert result.warnings == ()
 
 
+def test_a_users_own_signal_supplies_a_simulated_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_plant.py").write_text(
+        "import steppe\n"
+        "class Plant:\n"
+        "    def __init__(self, high_w: float) -> None:\n"
+        "        self.high_w = high_w\n"
+        "    def at(self, time_s: float) -> steppe.Reading:\n"
+        "        return steppe.Fresh(self.high_w if time_s < 15 else 60.0)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    supply = {"kind": "custom", "signal": "my_plant:Plant", "settings": {"high_w": 90.0}}
+    ticks = steppe.simulate({**CONFIG, "power": {"supply": [supply]}}).ticks
+    assert set(ticks["budget_source"]) == {"my_plant:Plant"}
+    assert set(ticks["supply_w"][ticks["t_s"] < 15]) == {90.0}
+    assert set(ticks["supply_w"][ticks["t_s"] > 16]) == {60.0}
+
+
 def test_a_saved_result_is_a_record_folder(result: steppe.RunResult, tmp_path: Path) -> None:
     result.save(tmp_path / "run")
     run = read_run(tmp_path / "run")

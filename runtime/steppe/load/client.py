@@ -149,7 +149,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> RequestRefused | Failed:
         await response.read()
         return RequestRefused(response.status, _retry_after_s(response.headers.get("Retry-After")))
     text = " ".join((await response.text(errors="replace")).split())
-    return Failed(f"status {response.status}: {text[:200]}")
+    return Failed(f"status {response.status}: {text[:200]}", 400 <= response.status < 500)
 
 
 def _retry_after_s(header: str | None) -> float | None:

@@ -192,7 +192,8 @@ class _Replay:
 
         async def send_next() -> None:
             while self.now_s() < duration_s and (entry := next(queue, None)) is not None:
-                await self._send(*entry, self.now_s())
+                index, arrival = entry
+                await self._send(index, arrival, self.now_s())
 
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):

@@ -80,11 +80,14 @@ class RequestResult:
     def is_counted(self, slo: Slo) -> bool:
         """Return whether it counts for SLO attainment, by the rule of `report.latency`.
 
-        A request that we cancelled counts only if its first token was late by then.
+        A request that we cancelled counts only if its first token was late by then; one with a 4xx
+        never.
         """
         match self.outcome:
             case Cancelled(end_s=end_s, first_s=first_s):
                 return (end_s if first_s is None else first_s) - self.due_s > slo.ttft_s
+            case Failed(is_client_error=True):
+                return False
             case _:
                 return True
 
@@ -147,8 +150,8 @@ class LoadResult:
 
         Beyond those: `rejected` (429), `shed` (503, not retried), `cancelled` (by the client),
         `not_sent` (planned, but the load ended first), `retries` (after 503s), `slo_attainment`
-        (good requests over all that were due, except those cancelled before their first token was
-        late) and `p99_send_lag_ms`, the client's own delay.
+        (good requests over all that were due, except 4xx, and those cancelled before their first
+        token was late) and `p99_send_lag_ms`, the client's own delay.
         """
         span_s = max(self.duration_s, 1e-9)
         finishes = Counter(request.finish for request in self.requests)

@@ -60,9 +60,11 @@ class Failed:
 
     Attributes:
         message: The reason, in one line.
+        is_client_error: Whether the server answered with a 4xx; then no SLO judges the request.
     """
 
     message: str
+    is_client_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

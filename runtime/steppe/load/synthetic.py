@@ -141,8 +141,10 @@ class SyntheticLoad:
         times_s = self._times(rng, rate_rps, duration_s)
         lengths = self.lengths.draw(rng, len(times_s), length_scale, limits)
         return tuple(
-            Arrival(at_s, *tokens)
-            for at_s, tokens in zip(times_s.tolist(), lengths.tolist(), strict=True)
+            Arrival(at_s, prompt_tokens, output_tokens)
+            for at_s, (prompt_tokens, output_tokens) in zip(
+                times_s.tolist(), lengths.tolist(), strict=True
+            )
         )
 
     def _times(self, rng: np.random.Generator, rate_rps: float, duration_s: float) -> Floats:
