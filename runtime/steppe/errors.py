@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree.
+"""The exceptions of steppe, as one tree.
 
 SteppeError
-├── UsageError          the user asked for something that cannot be: exit code 2
+├── UsageError          the request cannot be fulfilled: exit code 2
 │   ├── ConfigError     a config file is missing, malformed or out of range
 │   ├── TraceError      a supply or request trace is missing, unsorted or has a gap
 │   ├── ModelError      a model cannot be found or converted
@@ -11,7 +11,7 @@ SteppeError
 ├── DeviceError         a GPU or a meter refused a reading or a setting
 │   ├── NotSupportedError        this GPU lacks the function: hide the knob
 │   ├── NoPermissionError        this process may not change limits: meter only
-│   ├── OutOfRangeError          a value was not clamped before the call: our bug
+│   ├── OutOfRangeError          a value was not clamped before the call: a bug
 │   ├── TransientDeviceError     timeout, busy, unknown: retry a few times
 │   ├── DeviceLostError          the GPU fell off the bus: fence its replica
 │   └── BackendUnavailableError  no driver, no library, or versions that do not match
@@ -24,11 +24,11 @@ from __future__ import annotations
 
 
 class SteppeError(Exception):
-    """Base of every error that steppe raises on purpose."""
+    """Base of all errors that steppe raises on purpose."""
 
 
 class UsageError(SteppeError):
-    """The user asked for something that cannot be; the command ends with exit code 2."""
+    """The request cannot be fulfilled; the command ends with exit code 2."""
 
 
 class ConfigError(UsageError):
@@ -68,7 +68,7 @@ class NoPermissionError(DeviceError):
 
 
 class OutOfRangeError(DeviceError):
-    """A value was not clamped before the call: a bug of ours."""
+    """A value was not clamped before the call: a bug in steppe."""
 
 
 class TransientDeviceError(DeviceError):

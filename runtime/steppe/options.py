@@ -1,4 +1,4 @@
-"""What may an option be? Types that the commands share."""
+"""Click types that several commands share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 LARGEST = 10_000_000
-"""Largest batch limit, clock limit, MHz, or length, tokens, in a list of them."""
+"""Largest number in a list of batch limits, clock limits (MHz) or lengths (tokens)."""
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without infinity and without `nan`."""
+    """A range of finite numbers."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number, or fail with one line that says what was found."""
+        """Return the number; fail if it is not finite."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
@@ -26,14 +26,14 @@ class FiniteRange(click.FloatRange):
 
 
 class NumberList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them, such as `1,4,16`; each counts once."""
+    """Whole numbers separated by commas, such as `1,4,16`; duplicates are dropped."""
 
     name = "n,n,..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Return the numbers, all above 0 and none beyond `LARGEST`."""
+        """Return the numbers; fail unless all are from 1 to `LARGEST`."""
         if isinstance(value, tuple):
             return value
         try:
@@ -48,30 +48,30 @@ class NumberList(click.ParamType[tuple[int, ...]]):
 
 
 class GivenText(click.ParamType[str]):
-    """A text that is not empty, such as a variable of a script that nobody set would leave it."""
+    """A text that is not empty; an unset variable of a shell script gives an empty one."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or fail where there is none."""
+        """Return the text; fail if it is empty."""
         if not str(value).strip():
             self.fail("asked for a text that is not empty, found ''", param, ctx)
         return str(value)
 
 
 class GivenPath(click.Path):
-    """A path that is not empty: an empty one would be the folder where one stands."""
+    """A path that is not empty: an empty one would be the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or fail where there is none."""
+        """Return the path; fail if it is empty."""
         return super().convert(GivenText().convert(value, param, ctx), param, ctx)
 
 
 ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 SEED = click.IntRange(0, (1 << 63) - 1)
-"""A seed that numpy takes, and a server in a request."""
+"""A seed that numpy and the seed of an OpenAI request accept."""
 EMULATED = click.Choice(("a100", "b200", "h100", "h200", "l4", "p40", "v100"))
-"""The GPUs of the emulator."""
+"""GPU types of the emulator."""
 NOT_NEGATIVE = click.IntRange(min=0)
 
 

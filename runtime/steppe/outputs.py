@@ -1,4 +1,4 @@
-"""Where may a command write? What exists stays; what cannot be is said before anything starts."""
+"""Output paths: checked before a command starts, and never overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 class OutPath(click.ParamType[Path]):
-    """A path to write at; empty text names none."""
+    """A path to write to; not empty."""
 
     name = "path"
 
@@ -28,7 +28,7 @@ class OutPath(click.ParamType[Path]):
         """Return the path.
 
         Raises:
-            UsageError: Nothing can be written there.
+            UsageError: The path cannot be written.
         """
         if not str(value):
             self.fail("asked for a path, found an empty one", param, ctx)
@@ -40,21 +40,21 @@ class OutPath(click.ParamType[Path]):
         return path
 
     def refuse(self, path: Path) -> None:
-        """Refuse what may not be written, see the kinds of paths."""
+        """Refuse a path that must not be written; subclasses decide."""
         raise NotImplementedError
 
 
 class NewFile(OutPath):
-    """A file that is not there yet, in a folder that is; or a device or pipe."""
+    """A file that does not exist, in a folder that does; or a device or pipe."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; one that ends in a slash, which `Path` forgets, is that of a folder."""
+        """Return the path; refuse one that ends with a slash, which `Path` would drop."""
         if str(value).endswith("/"):
             raise UsageError(f"{value}: asked for a new file, found the name of a folder")
         return super().convert(value, param, ctx)
 
     def refuse(self, path: Path) -> None:
-        """Refuse a file that exists, and a folder that takes none."""
+        """Refuse a file that exists, and a folder that cannot be written."""
         if is_stream(path):
             return
         if path.exists():
@@ -65,15 +65,15 @@ class NewFile(OutPath):
 
 
 def is_stream(path: Path) -> bool:
-    """Tell a device or a pipe, which keeps nothing, from a file."""
+    """Whether a path is a device or a pipe."""
     return path.is_char_device() or path.is_fifo()
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Make sure that a folder, which need not be there yet, takes files; leaves nothing behind.
+    """Check that a folder, which need not exist yet, can be written; leaves nothing behind.
 
     Raises:
-        UsageError: It cannot be made, or takes none.
+        UsageError: It cannot be made or written.
     """
     made: list[Path] = []
     try:
@@ -90,7 +90,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def write_whole(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file that is either whole or not there.
+    """Write a file completely or not at all.
 
     Raises:
         UsageError: It cannot be written.

@@ -11,7 +11,7 @@ from steppe.agent.loss_policy import parse_loss
 from steppe.agent.server import AgentOptions, run_agent
 from steppe.config import AGENT_SOCKET
 from steppe.options import ABOVE_ZERO
-from steppe.run.need_gpus import needing_gpus
+from steppe.run.missing_gpus import explaining_missing_gpus
 
 
 @click.command("agent", epilog="Example: sudo steppe agent --loss hold=30s,floor=210MHz")
@@ -52,5 +52,5 @@ def agent_command(
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     options = AgentOptions(allowed_uids=frozenset(allow_uid))
-    with needing_gpus("`steppe demo` emulates some, and their agent"):
+    with explaining_missing_gpus("`steppe demo` emulates some, and their agent"):
         run_agent(socket, lease_file, parse_loss(loss), lease_s, options)

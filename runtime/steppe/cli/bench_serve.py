@@ -24,7 +24,7 @@ from steppe.load.synthetic import SyntheticLoad
 from steppe.measure.serving import FORMULAS
 from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
 from steppe.report.records import Slo
-from steppe.run.out_folders import NewFolder
+from steppe.run.output_folders import NewFolder
 from steppe.run.serve_load import measure_load, write_load
 
 _AT_LEAST_ONE = click.IntRange(min=1)

@@ -16,7 +16,7 @@ from steppe.errors import UsageError
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList
 from steppe.run import sweep
-from steppe.run.out_folders import SweepFolder
+from steppe.run.output_folders import SweepFolder
 from steppe.run.sweep import DEFAULT_SLO_S, GridOptions
 from steppe.run.sweep_rigs import SweepTarget, fleet_target
 

@@ -20,7 +20,7 @@ from steppe.load.synthetic import AZURE_LENGTHS
 from steppe.options import FiniteRange, log_format_option
 from steppe.report.closing import summary_panel
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
-from steppe.run.out_folders import NewFolder
+from steppe.run.output_folders import NewFolder
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
 

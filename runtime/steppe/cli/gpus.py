@@ -23,8 +23,8 @@ from steppe.emulator.environment import activate, remove_state
 from steppe.errors import AgentError
 from steppe.options import EMULATED, FiniteRange
 from steppe.outputs import NewFile, write_whole
-from steppe.run.need_gpus import needing_gpus
-from steppe.run.own_agent import LEASE_S, own_agent
+from steppe.run.missing_gpus import explaining_missing_gpus
+from steppe.run.temporary_agent import LEASE_S, temporary_agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _limits(socket: Path) -> Iterator[AgentClient]:
     try:
         ask_status(socket)
     except AgentError:
-        with own_agent() as client:
+        with temporary_agent() as client:
             yield client
     else:
         with AgentClient(socket, LEASE_S) as client:
@@ -116,7 +116,7 @@ def _limits(socket: Path) -> Iterator[AgentClient]:
 def _driver(host: _Host) -> Iterator[None]:
     """Answer for NVML with the real driver, or with fresh emulated GPUs."""
     if host.emulated is None:
-        with needing_gpus("`steppe gpus --emulated l4` has emulated ones"):
+        with explaining_missing_gpus("`steppe gpus --emulated l4` has emulated ones"):
             yield
         return
     with tempfile.TemporaryDirectory(prefix="steppe-") as folder:

@@ -20,7 +20,7 @@ from steppe.report.live import plain_end
 from steppe.report.record_folder import summary_text
 from steppe.run.check_supply import warn_of_early_end
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
-from steppe.run.out_folders import NewFolder
+from steppe.run.output_folders import NewFolder
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
 

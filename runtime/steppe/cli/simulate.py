@@ -12,7 +12,7 @@ from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
 from steppe.report.record_folder import summary_text
-from steppe.run.out_folders import NewFolder
+from steppe.run.output_folders import NewFolder
 from steppe.run.simulation import prepare, record_simulation, with_options
 from steppe.run.warnings import warn_on_stderr
 

@@ -18,8 +18,8 @@ from steppe.config.device import (
     PaceSection,
     ZeusdSection,
 )
+from steppe.config.error_message import first_error
 from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
-from steppe.config.mistake import first_mistake
 from steppe.config.power import (
     SUSTAIN_S,
     BatterySection,
@@ -159,7 +159,7 @@ def parse_config(values: Mapping[str, Any], source: str, folder: Path) -> RunCon
     try:
         config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {first_mistake(error, RunConfig)}") from error
+        raise ConfigError(f"{source}: {first_error(error, RunConfig)}") from error
     return _resolve_paths(config, folder)
 
 

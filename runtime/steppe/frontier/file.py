@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from steppe.config.mistake import first_mistake
+from steppe.config.error_message import first_error
 from steppe.config.section import NonNegative, Positive, Section
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
@@ -117,7 +117,7 @@ def read_frontier_and_subject(
     try:
         said = _FrontierSection.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_mistake(error, _FrontierSection)}") from error
+        raise ConfigError(f"{path}: {first_error(error, _FrontierSection)}") from error
     points = [OperatingPoint(**point.model_dump()) for point in said.points]
     _refuse_twice(path, points)
     frontier = Frontier.of(points, said.asleep_w, said.idle_w, said.source)

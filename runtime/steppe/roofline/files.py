@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steppe.config import shipped_config
-from steppe.config.mistake import unknown_key
+from steppe.config.error_message import unknown_key_error
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError, ModelError
 from steppe.roofline.architecture.config_json import assumptions_of, longest_context_of, shape_of
@@ -121,7 +121,7 @@ def gpu_spec_of(values: Mapping[Any, Any]) -> GpuSpec:
     known = {field.name: field for field in fields(GpuSpec)}
     for key in values:
         if key not in known and key not in _FOR_PEOPLE:
-            raise ValueError(unknown_key([], str(key), known))
+            raise ValueError(unknown_key_error([], str(key), known))
     for name, field in known.items():
         if field.default is MISSING and name not in values:
             raise ValueError(f"{name}: missing")

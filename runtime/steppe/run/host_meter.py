@@ -13,7 +13,7 @@ from steppe.emulator.environment import activate
 from steppe.energy.meter import EnergyMeter, EnergyTotal
 from steppe.errors import UsageError
 from steppe.fleet.stale_runs import gpus_file
-from steppe.run.own_agent import own_agent
+from steppe.run.temporary_agent import temporary_agent
 
 
 def see_gpus(config: RunConfig) -> tuple[NvmlGpu, ...]:
@@ -46,7 +46,7 @@ def clock_setter(gpus: Sequence[NvmlGpu]) -> Generator[Callable[[int], None]]:
     if not has_admin_capability():
         yield _refuse
         return
-    with own_agent() as client:
+    with temporary_agent() as client:
 
         def set_clock(clock_mhz: int) -> None:
             for gpu in gpus:

@@ -33,8 +33,8 @@ from steppe.report.record_folder import FRONTIER_FILE, Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
-from steppe.run.leave_signals import handle, leaving_on_signals, restore, staying
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
+from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
 from steppe.run.start_progress import StartProgress, start_times
 from steppe.run.starting_frontier import (
     FrontierSource,
@@ -77,7 +77,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
     remove_stale_runs(state_folder())
     check_inputs(config)
     progress = StartProgress(console, _start_kind(config), start_times())
-    with leaving_on_signals():
+    with exiting_on_signals():
         state: Path | None = None
         driver: FleetDriver | None = None
         try:
@@ -90,7 +90,7 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
                 driver.start()
             yield driver
         finally:
-            with staying():
+            with ignoring_signals():
                 if driver is not None:
                     driver.stop()
                 if state is not None:
@@ -150,13 +150,13 @@ class LiveRun:
         if start.is_provisional and self._plan.config.frontier.refine:
             self._refiner = fleet_refiner(self._driver, self._plan.config, start.frontier)
             self._refiner.start()
-        before = handle(self.stop)
+        before = set_handler(self.stop)
         try:
             with self._view() as show:
                 self._follow(show, finished)
         finally:
             if not self.is_stopped:  # a run that was told to end is not told again
-                restore(before)
+                restore_handlers(before)
 
     def close(self) -> Summary | None:
         """Shut the door, close the books, take the fleet down, and sum up; no signal ends this.
@@ -167,7 +167,7 @@ class LiveRun:
         Returns:
             The summary when the run was recorded.
         """
-        with staying():
+        with ignoring_signals():
             if self._refiner is not None:
                 self._refiner.stop()
             self._driver.close_gateway()
@@ -177,7 +177,7 @@ class LiveRun:
 
     def close_books(self) -> Summary | None:
         """Close the books of a fleet that another run goes on with; else like `close`."""
-        with staying():
+        with ignoring_signals():
             return self._sum_up(self._end())
 
     def _end(self) -> EnergyTotals:

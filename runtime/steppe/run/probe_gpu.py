@@ -43,7 +43,7 @@ from steppe.measure.sweep.idle import SETTLE_S
 from steppe.measure.sweep.point import THROTTLES
 from steppe.roofline.files import read_gpu_spec
 from steppe.run.gpu_provenance import refuse_shared
-from steppe.run.need_gpus import needing_gpus
+from steppe.run.missing_gpus import explaining_missing_gpus
 
 INTENSITIES = (32.0, 512.0)
 """FLOP for each byte of the matmul probes: one is bound by memory, one by the matrix units."""
@@ -113,7 +113,7 @@ def open_subject(index: int, emulated: str | None) -> Generator[ProbeSubject]:
         BackendUnavailableError: This host has no GPU driver.
     """
     if emulated is None:
-        with needing_gpus("--emulated l4 probes an emulated one"):
+        with explaining_missing_gpus("--emulated l4 probes an emulated one"):
             card = choose_gpus([index])[0]
         refuse_shared([card])
         unseen = GpuSensors([card]).most_processes() is None

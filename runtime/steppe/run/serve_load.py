@@ -29,7 +29,7 @@ from steppe.measure.result_files import SERVE_FILE
 from steppe.measure.serving import LoadEnergy, energy_keys, slices_of
 from steppe.run.gpu_provenance import provenance_of
 from steppe.run.host_meter import metering
-from steppe.run.need_gpus import needing_gpus
+from steppe.run.missing_gpus import explaining_missing_gpus
 
 
 class JouleReader(Protocol):
@@ -180,7 +180,7 @@ def metered(
             source = replace(bare, energy_source=endpoint.source, meter="counter")
             yield endpoint, replace(source, counter_period_s=TICK_S)
         case _:
-            with needing_gpus("--meter endpoint and --meter none need none"):
+            with explaining_missing_gpus("--meter endpoint and --meter none need none"):
                 opened = choose_gpus(gpus)
             with metering(opened) as total:
                 yield total, provenance_of(opened, model, url, seed)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from steppe.config import RunConfig, load_config, parse_config
-from steppe.config.mistake import first_mistake
+from steppe.config.error_message import first_error
 from steppe.config.section import Section
 from steppe.errors import ConfigError
 from steppe.frontier.file import FrontierSubject, write_frontier
@@ -27,7 +27,7 @@ from steppe.report.summary import Summary, summarise
 from steppe.run.check_slo import check_slo, warn_of_slow_fleet
 from steppe.run.check_supply import warn_of_early_end, with_held_signals
 from steppe.run.frontier_subject import subject_of
-from steppe.run.leave_signals import leaving_on_signals
+from steppe.run.signals import exiting_on_signals
 from steppe.run.simulated_fleet import frontier_for, simulated_fleet, warn_of_args
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
 from steppe.run.warnings import Warn, say_on_stderr
@@ -175,7 +175,7 @@ def _with(section: S, name: str, changes: dict[str, object]) -> S:
     try:
         return type(section).model_validate(section.model_dump() | changes)
     except ValidationError as error:
-        raise ConfigError(f"{name}.{first_mistake(error, type(section))}") from error
+        raise ConfigError(f"{name}.{first_error(error, type(section))}") from error
 
 
 def record_simulation(
@@ -202,7 +202,7 @@ def record_simulation(
 def _whole_or_none(folder: Path) -> Generator[Recorder]:
     """Delete a partial record, because the next run would refuse the folder."""
     existed = folder.exists()
-    with leaving_on_signals(), ExitStack() as undo, Recorder(folder) as recorder:
+    with exiting_on_signals(), ExitStack() as undo, Recorder(folder) as recorder:
         undo.callback(_delete, folder, existed)
         try:
             yield recorder

@@ -1,4 +1,4 @@
-"""What a person is told about a mistake in a run configuration."""
+"""One-line messages for errors in a run configuration."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ _ASKED = {
     "too_short": "a list of at least {min_length}",
     "tuple_type": "a list",
 }
-"""What was asked for where an error of pydantic's has this type."""
+"""What the configuration asks for, by type of pydantic's error."""
 _SYNONYMS = {"path": "file", "file": "path", "type": "kind", "count": "replicas", "name": "gpu"}
-"""Keys that stand for another one in other sections or tools."""
+"""Keys of other sections, and the key that they may mean."""
 _TAG = "kind"
-"""The key that says which section of several stands in a place."""
+"""The key that selects one of several sections."""
 _LONGEST = 60
-"""Most characters of what was found that are shown."""
+"""Most characters shown of a value."""
 
 
-def first_mistake(error: ValidationError, whole: type[Section]) -> str:
-    """Return one line on one mistake: its key, what was asked and what was found.
+def first_error(error: ValidationError, whole: type[Section]) -> str:
+    """Return one line for the first error: its key, what was asked and what was found.
 
-    A key that nothing knows comes first, for it may be why another one is missing.
+    An unknown key comes first: it may be the reason why another key is missing.
 
     Args:
-        error: All the mistakes.
-        whole: The section that was to be read.
+        error: All errors.
+        whole: The section that was validated.
     """
-    mistakes = error.errors(include_url=False)
-    first = min(mistakes, key=lambda each: each["type"] not in _UNKNOWN)
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
     keys, sections = _place(first["loc"], whole)
     found = first["input"]
     match first["type"]:
         case "extra_forbidden" | "invalid_key":
             keys, sections = _place(first["loc"][:-1], whole)
             known = [key for section in sections for key in section.model_fields]
-            return unknown_key(keys, str(first["loc"][-1]), known)
+            return unknown_key_error(keys, str(first["loc"][-1]), known)
         case "missing":
             return f"{_dotted(keys)}: missing"
         case "union_tag_not_found":
@@ -64,12 +64,12 @@ def first_mistake(error: ValidationError, whole: type[Section]) -> str:
         case "union_tag_invalid":
             tag = _shown(found[_TAG])
             return f"{_dotted([*keys, _TAG])}: asked for {_kinds(sections)}, found {tag}"
-    alike = [each for each in mistakes if _place(each["loc"], whole)[0] == keys]
+    alike = [each for each in errors if _place(each["loc"], whole)[0] == keys]
     return _value(keys, alike)
 
 
 def _value(keys: Sequence[int | str], alike: Sequence[ErrorDetails]) -> str:
-    """Return what is wrong with one value; each kind of value that may stand there is a mistake."""
+    """Return the message for one value; `alike` has an error for each type that it may have."""
     found, said = alike[0]["input"], alike[0]["msg"].removeprefix("Value error, ")
     wanted = [
         _ASKED[each["type"]].format(**each.get("ctx", {}))
@@ -85,9 +85,9 @@ def _value(keys: Sequence[int | str], alike: Sequence[ErrorDetails]) -> str:
 def _place(
     location: Sequence[int | str], whole: type[Section]
 ) -> tuple[list[int | str], list[type[Section]]]:
-    """Return the keys of the file that lead to a place, and the sections that may stand there.
+    """Return the keys of the file that lead to a location, and the sections allowed there.
 
-    Pydantic names the member of a union beside them, which is no key of the file.
+    Pydantic also puts the member of a union into the location, which is no key of the file.
     """
     keys: list[int | str] = []
     sections = [whole]
@@ -125,17 +125,17 @@ def _no_tag(
     keys: Sequence[int | str], found: Mapping[Any, Any], sections: Iterable[type[Section]]
 ) -> str:
     for key in get_close_matches(_TAG, map(str, found), 1):
-        return unknown_key(keys, key, [_TAG])
+        return unknown_key_error(keys, key, [_TAG])
     return f"{_dotted([*keys, _TAG])}: missing: asked for {_kinds(sections)}"
 
 
-def unknown_key(keys: Sequence[int | str], key: str, known: Iterable[str]) -> str:
-    """Return what is wrong with a key that nothing knows, and which it may stand for.
+def unknown_key_error(keys: Sequence[int | str], key: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown key, with the known key that it may mean.
 
     Args:
-        keys: The keys that lead to where it stands.
-        key: The key.
-        known: Those that may stand there.
+        keys: The keys that lead to its section.
+        key: The unknown key.
+        known: The known keys of that section.
     """
     known = tuple(known)
     close = get_close_matches(key, known, 1)

@@ -1,4 +1,4 @@
-"""An agent for the time of a command, which undoes every limit, whatever happens."""
+"""An agent that lives as long as one command, and undoes every limit when it ends."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from steppe.agent.client import AgentClient
 from steppe.agent.loss_policy import Restore
 from steppe.errors import AgentError
 from steppe.fleet.stale_runs import LEASE_FILE, remove_run
-from steppe.run.leave_signals import leaving_on_signals, staying
+from steppe.run.signals import exiting_on_signals, ignoring_signals
 
 LEASE_S = 5.0
-"""Age of the last sign of life at which the agent undoes what was set, s."""
+"""Time without a heartbeat after which the agent undoes the limits, s."""
 
 
 @contextmanager
-def own_agent() -> Generator[AgentClient]:
-    """Hold the lease of an agent of our own inside a block; a signal ends it with its cleanup.
+def temporary_agent() -> Generator[AgentClient]:
+    """Hold the lease of an agent inside the block; a signal ends the block with its cleanup.
 
     Raises:
         AgentError: A limit could not be undone; the message names the lease file, which stays.
     """
     undo = ExitStack()
-    with leaving_on_signals():
+    with exiting_on_signals():
         try:
             yield _start(undo)
         finally:
-            with staying():
+            with ignoring_signals():
                 undo.close()
 
 
 def _start(undo: ExitStack) -> AgentClient:
-    """Start an agent and take its lease; `undo` ends both, and leaves no file."""
+    """Start an agent and take its lease; `undo` ends both and removes their files."""
     folder = Path(tempfile.mkdtemp(prefix="steppe-"))
     undo.callback(_remove, folder)
     socket, lease_file = folder / "agent.sock", folder / LEASE_FILE
@@ -46,7 +46,7 @@ def _start(undo: ExitStack) -> AgentClient:
 
 
 def _release(client: AgentClient) -> None:
-    with suppress(AgentError):  # what it cannot undo its lease file tells
+    with suppress(AgentError):  # the lease file keeps what could not be undone
         client.release()
 
 

@@ -11,7 +11,7 @@ from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.store import ResultsFile, RunHead
-from steppe.run.out_folders import NewFolder, SweepFolder
+from steppe.run.output_folders import NewFolder, SweepFolder
 
 CONFIG = """
 model: {name: none}

@@ -1,4 +1,4 @@
-"""What a person is told where a command needs GPUs and this host has none."""
+"""The error of a command that needs GPUs on a host without any."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from steppe.errors import BackendUnavailableError
 
 
 @contextmanager
-def needing_gpus(otherwise: str) -> Generator[None]:
-    """Say that a block asks for the GPUs of this host, where there are none, and what does not.
+def explaining_missing_gpus(alternative: str) -> Generator[None]:
+    """Add to the error of a missing GPU driver what works without one.
 
     Args:
-        otherwise: What works without them.
+        alternative: What works without GPUs.
 
     Raises:
         BackendUnavailableError: There is no driver, no library, or they do not match.
@@ -22,5 +22,6 @@ def needing_gpus(otherwise: str) -> Generator[None]:
         yield
     except BackendUnavailableError as error:
         raise BackendUnavailableError(
-            f"asked for the GPUs of this host, found no driver that answers ({error}); {otherwise}"
+            f"asked for the GPUs of this host, found no driver that answers ({error}); "
+            f"{alternative}"
         ) from error

@@ -1,4 +1,4 @@
-"""Folders that a command writes in: new ones, or that of a sweep that goes on."""
+"""Options for output folders: a new one, or that of a sweep to continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class NewFolder(OutPath):
     """A folder that is new or empty."""
 
     def refuse(self, path: Path) -> None:
-        """Refuse a folder that holds something, or cannot be written."""
+        """Refuse a folder that is not empty or cannot be written."""
         refuse_full_folder(path)
         refuse_unwritable(path)
 
@@ -22,7 +22,7 @@ class SweepFolder(OutPath):
     """A folder that is new or empty, or holds a sweep."""
 
     def refuse(self, path: Path) -> None:
-        """Refuse a folder that holds something else, or cannot be written."""
+        """Refuse a folder that holds anything but a sweep, or cannot be written."""
         if (path / RESULTS_FILE).is_file():
             read_results(path)
         else:

@@ -17,8 +17,8 @@ from steppe.emulator.library import Emulator
 
 COMMAND = """
 import time
-from steppe.run.own_agent import own_agent
-with own_agent() as client:
+from steppe.run.temporary_agent import temporary_agent
+with temporary_agent() as client:
     client.set_clock_limit(client.status().gpus[0].uuid, 900)
     print("set", flush=True)
     time.sleep(60)
