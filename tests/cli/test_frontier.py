@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -228,3 +230,23 @@ def test_attention_can_run_data_parallel() -> None:
         for more in ([], ["--data-parallel"])
     )
     assert 0 < ranks["output_tps"] < split["output_tps"]
+
+
+WITHOUT_ENGINES = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ray", "vllm", "torch", "transformers", "triton", "pynvml"}:
+            raise ModuleNotFoundError(f"not installed: {name}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+from steppe.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_frontier_needs_neither_ray_nor_an_engine() -> None:
+    command = [sys.executable, "-c", WITHOUT_ENGINES, *ASK, "--batch", "8", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(json.loads(run.stdout)["points"]) == 1

@@ -1,4 +1,4 @@
-"""Start vLLM as a replica does, ask it over HTTP, and print what was seen, as one JSON line.
+"""Start vLLM as a replica does, send requests over HTTP, and print the results as one JSON line.
 
 A program of its own: vLLM and its environment variables stay out of the test's process.
 Arguments: the folder of the tiny model, and a folder for the control block.
@@ -14,22 +14,42 @@ from typing import Any
 
 import aiohttp
 
+from steppe.config import shipped_config
+from steppe.config.yaml_file import read_mapping
 from steppe.engine.control_block import ControlBlock, request_key
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_engine import EngineSettings, VllmEngine, start_vllm
 
+REASONING = {"reasoning_parser": "qwen3"}
 CHAT = {"messages": [{"role": "user", "content": "wind"}]}
-ASKED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("chat-1", "chat/completions", CHAT),
     ("chat-two.samples", "chat/completions", {**CHAT, "n": 2, "seed": 1}),
     ("text-1", "completions", {"prompt": "wind"}),
     ("text-0-deadbeef", "completions", {"prompt": ["wind", "sun"], "n": 2}),
     ("response_1", "responses", {"input": "wind", "max_output_tokens": 9}),
 )
+TOOL = {
+    "name": "set_clock",
+    "parameters": {
+        "type": "object",
+        "properties": {"level": {"enum": ["low", "high"]}},
+        "required": ["level"],
+        "additionalProperties": False,
+    },
+}
+TOOL_CHAT: dict[str, Any] = {
+    **CHAT,
+    "model": "tiny",
+    "max_tokens": 64,
+    "tools": [{"type": "function", "function": TOOL}],
+    "tool_choice": "required",
+    "chat_template_kwargs": {"enable_thinking": False},
+}
 _NAMES = ("prompt_tokens", "completion_tokens")
 
 
-async def ask(
+async def usage_of(
     client: aiohttp.ClientSession, engine: VllmEngine, name: str, path: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     whole = {"model": "tiny", "max_tokens": 9, "ignore_eos": True, **body}
@@ -41,33 +61,48 @@ async def ask(
     return {name: usage[given] for name, given in zip(_NAMES, names, strict=True)}
 
 
+async def message(
+    client: aiohttp.ClientSession, engine: VllmEngine, body: dict[str, Any]
+) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{engine.port}/v1/chat/completions"
+    async with client.post(url, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        found: dict[str, Any] = (await answer.json())["choices"][0]["message"]
+    return found
+
+
 async def run(model: str, folder: str) -> dict[str, Any]:
+    example = read_mapping(shipped_config("tool_calls.yaml"))
     block = ControlBlock.create(Path(folder) / "block")
     settings = EngineSettings(
         model=model,
         served_name="tiny",
-        max_model_len=256,
+        max_model_len=1024,
         max_batch_limit=8,
         max_tokens_per_step=64,
         kv_cache_bytes=64 << 20,
         cores=(0,),
-        args={"enforce_eager": True, "enable_prefix_caching": False},
+        args={**example["engine"]["args"], **REASONING, "enable_prefix_caching": False},
     )
     engine = await start_vllm(settings, Seam(str(block.path)), "127.0.0.1")
     async with aiohttp.ClientSession() as client:
         usage = {}
-        for name, path, body in ASKED:
-            usage[name] = await ask(client, engine, name, path, body)
+        for name, path, body in REQUESTS:
+            usage[name] = await usage_of(client, engine, name, path, body)
+        messages = {
+            "reasoning": await message(client, engine, {**CHAT, "model": "tiny", "max_tokens": 9}),
+            "tool_call": await message(client, engine, TOOL_CHAT),
+        }
         await engine.freeze()
         before = block.read_telemetry().steps
-        late = asyncio.create_task(ask(client, engine, "late", "chat/completions", CHAT))
+        late = asyncio.create_task(usage_of(client, engine, "late", "chat/completions", CHAT))
         done, _ = await asyncio.wait([late], timeout=0.5)
         frozen_steps = block.read_telemetry().steps - before
         await engine.thaw()
         usage["late"] = await late
         await engine.check()
     steps = block.read_steps().steps
-    told = {
+    step_tokens = {
         name: [
             sum(w.prompt_tokens for s in steps for w in s.work if w.key == request_key(name)),
             sum(w.output_tokens for s in steps for w in s.work if w.key == request_key(name)),
@@ -76,7 +111,7 @@ async def run(model: str, folder: str) -> dict[str, Any]:
     }
     await engine.stop()
     frozen = {"done": len(done), "steps": frozen_steps}
-    return {"usage": usage, "told": told, "frozen": frozen}
+    return {"usage": usage, "step_tokens": step_tokens, "frozen": frozen, **messages}
 
 
 if __name__ == "__main__":

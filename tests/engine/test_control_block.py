@@ -22,7 +22,7 @@ from steppe.engine.control_block import (
 )
 
 SMALL_RING = 256
-SPARE = 70
+GUARD = 70
 HEAD_WORD = 16
 
 counts = st.integers(0, 2**31 - 1)
@@ -59,7 +59,7 @@ def engine(node: ControlBlock) -> Iterator[ControlBlock]:
 def shrink(patch: pytest.MonkeyPatch, ring_words: int = SMALL_RING) -> None:
     """Make blocks from now on small, so that a few steps fill them."""
     patch.setattr(control_block, "RING_WORDS", ring_words)
-    patch.setattr(control_block, "SPARE_WORDS", SPARE)
+    patch.setattr(control_block, "GUARD_WORDS", GUARD)
     patch.setattr(control_block, "FILE_BYTES", (control_block.RING_AT + ring_words) * WORD_BYTES)
 
 
@@ -162,7 +162,7 @@ def test_a_reader_gets_every_step_or_is_told_that_some_are_lost(
             if not batch.lost:
                 assert batch.steps == tuple(written)
             words = sum(5 + 3 * size for size in sizes)
-            assert batch.lost == (words > SMALL_RING - SPARE)
+            assert batch.lost == (words > SMALL_RING - GUARD)
         engine.close()
         node.close()
 
@@ -226,7 +226,7 @@ def test_another_process_sees_the_same_words(node: ControlBlock) -> None:
 def test_seconds_of_the_largest_steps_fit_the_ring() -> None:
     largest_batch, steps_per_s, late_s = 1024, 50, 3
     words = (5 + 3 * largest_batch) * steps_per_s * late_s
-    assert words <= control_block.RING_WORDS - control_block.SPARE_WORDS
+    assert words <= control_block.RING_WORDS - control_block.GUARD_WORDS
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ IN_PARTS = [
 def test_a_prompt_is_messages_a_text_or_token_ids(
     body: dict[str, Any], prompt: Prompt, words: str
 ) -> None:
-    asked = EngineRequest.read(json.dumps(body).encode())
-    assert (asked.prompt, asked.prompt.words) == (prompt, words)
-    assert asked.chat == isinstance(prompt, ChatPrompt)
-    assert (asked.output_tokens, asked.stream, asked.temperature) == (None, False, None)
+    request = EngineRequest.read(json.dumps(body).encode())
+    assert (request.prompt, request.prompt.words) == (prompt, words)
+    assert request.chat == isinstance(prompt, ChatPrompt)
+    assert (request.output_tokens, request.stream, request.temperature) == (None, False, None)
 
 
 @pytest.mark.parametrize("prompt", [[], ["a", "b"], [[1], [2]], [1, "a"], [True], 7, {"a": 1}])
@@ -51,12 +51,12 @@ def test_several_prompts_and_none_are_refused(prompt: object) -> None:
 @pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens"])
 def test_the_number_of_tokens_has_two_names(key: str) -> None:
     body = {"messages": MESSAGES, key: 9, "ignore_eos": True, "temperature": 0}
-    asked = EngineRequest.read(json.dumps(body).encode())
-    assert (asked.output_tokens, asked.ignore_eos, asked.temperature) == (9, True, 0.0)
+    request = EngineRequest.read(json.dumps(body).encode())
+    assert (request.output_tokens, request.ignore_eos, request.temperature) == (9, True, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "unasked"),
+    ("key", "value", "default"),
     [
         ("n", 2, 1),
         ("stop", ["a"], []),
@@ -73,18 +73,16 @@ def test_the_number_of_tokens_has_two_names(key: str) -> None:
         ("response_format", {"type": "json_object"}, {"type": "text"}),
     ],
 )
-def test_what_our_engines_do_not_do_is_refused_and_not_left_out(
-    key: str, value: object, unasked: object
-) -> None:
-    EngineRequest.read(json.dumps({"messages": MESSAGES, key: unasked}).encode())
+def test_an_unsupported_parameter_is_refused(key: str, value: object, default: object) -> None:
+    EngineRequest.read(json.dumps({"messages": MESSAGES, key: default}).encode())
     with pytest.raises(ValueError, match=f"asked for {key} "):
         EngineRequest.read(json.dumps({"messages": MESSAGES, key: value}).encode())
 
 
-@pytest.mark.parametrize("wanted", ["-5", "0", "2.5", "true", '"many"', "Infinity", "1e999"])
-def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
+@pytest.mark.parametrize("given", ["-5", "0", "2.5", "true", '"many"', "Infinity", "1e999"])
+def test_an_invalid_number_of_tokens_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match=r"asked for at least 1 output token|unexpected|number"):
-        EngineRequest.read(b'{"prompt": "a", "max_tokens": %s}' % wanted.encode())
+        EngineRequest.read(b'{"prompt": "a", "max_tokens": %s}' % given.encode())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_a_number_of_tokens_that_cannot_be_is_refused(wanted: str) -> None:
         ({"temperature": "0"}, "temperature as a number, found '0'"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(values: dict[str, Any], asked: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused(values: dict[str, Any], asked: str) -> None:
     with pytest.raises(ValueError, match=f"^asked for {asked}$"):
         EngineRequest.read(json.dumps({"messages": MESSAGES, **values}).encode())
 

@@ -51,7 +51,7 @@ class Site:
         assert events[-2:] == ["data: [DONE]", ""]
         return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
 
-    async def check_for_ever(self) -> None:
+    async def check_forever(self) -> None:
         async with asyncio.timeout(5):
             while True:
                 await self.engine.check()
@@ -156,7 +156,7 @@ async def test_a_stream_has_one_chunk_a_token_and_ends_with_the_usage(site: Site
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 4)
 
 
-async def test_a_stream_tells_its_usage_only_if_asked(site: Site) -> None:
+async def test_a_stream_ends_with_its_usage_only_if_requested(site: Site) -> None:
     role, *chunks = await site.stream({**chat(3, 2), "stream_options": None})
     assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == [" synthetic"] * 2
@@ -174,17 +174,21 @@ async def test_another_model_is_not_found(site: Site) -> None:
     body = {**chat(3, 2), "model": "another"}
     async with site.client.post(site.url + CHAT, json=body) as answer:
         error = (await answer.json())["error"]
-        assert (answer.status, error["code"]) == (404, 404)
+        assert (answer.status, error["code"]) == (404, "model_not_found")
         assert error["message"] == "asked for model 'another', found 'm'"
 
 
-async def test_a_path_that_is_none_is_refused_in_openai_shape(site: Site) -> None:
+async def test_an_unknown_path_is_refused_in_openai_shape(site: Site) -> None:
     async with site.client.get(f"{site.url}/v1/nothing") as answer:
         error = (await answer.json())["error"]
-        assert (answer.status, error["message"], error["code"]) == (404, "404: Not Found", 404)
+        assert (answer.status, error["message"], error["code"]) == (
+            404,
+            "404: Not Found",
+            "not_found",
+        )
 
 
-async def test_a_body_may_be_as_large_as_the_app_says(
+async def test_a_body_may_be_as_large_as_the_limit_of_the_app(
     open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = GatewaySettings("127.0.0.1", 0, 1, 1.0, 1.0, ("m",))
@@ -193,7 +197,7 @@ async def test_a_body_may_be_as_large_as_the_app_says(
     site = await open_site()
     async with site.client.post(site.url + TEXT, data=b"a" * 1001) as refused:
         assert refused.status == 413
-        assert (await refused.json())["error"]["code"] == 413
+        assert (await refused.json())["error"]["code"] == "request_entity_too_large"
 
 
 async def test_telemetry_counts_what_usage_says(site: Site) -> None:
@@ -297,11 +301,11 @@ async def test_telemetry_tells_of_a_step_from_its_begin_to_its_end_even_after_a_
     await site.until(lambda: site.block.read_telemetry().running == 1)
     task.cancel()
     (sequence,) = site.engine._running
-    await site.until(lambda: sequence.gone)
+    await site.until(lambda: sequence.cancelled)
     assert (site.block.read_telemetry().running, site.block.read_telemetry().steps) == (1, 0)
 
 
-async def test_a_step_takes_as_long_as_its_pace_says(
+async def test_a_step_takes_the_time_of_its_pace(
     open_site: Callable[..., Awaitable[Site]],
 ) -> None:
     site = await open_site(weights_s=0.004, decode_s=0.002, prefill_s=0.001)
@@ -317,14 +321,37 @@ async def test_a_long_prompt_is_computed_in_chunks(site: Site) -> None:
     assert [(w.prompt_tokens, w.output_tokens) for w in work] == [(256, 0), (256, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"{}", b'{"prompt": "a", "max_tokens": "many"}'])
-async def test_a_body_that_makes_no_sense_is_refused(site: Site, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"a": 1,', "asked for JSON, found unexpected end of data: line 1 column 9 (char 8)"),
+        (b"[]", "asked for a JSON object, found []"),
+        (b"{}", "asked for a list of messages or a prompt, found neither"),
+        (b'{"messages": 3}', "asked for a list of messages or a prompt, found messages 3"),
+        (
+            b'{"prompt": "a", "stream_options": 3}',
+            "asked for stream_options as an object, found 3",
+        ),
+        (
+            b'{"prompt": "a", "max_tokens": "many"}',
+            "asked for at least 1 output token, found 'many'",
+        ),
+    ],
+)
+async def test_an_invalid_body_is_refused_with_its_reason(
+    site: Site, body: bytes, message: str
+) -> None:
     async with site.client.post(site.url + CHAT, data=body) as answer:
         assert answer.status == 400
-        assert (await answer.json())["error"]["type"] == "invalid_request_error"
+        assert (await answer.json())["error"] == {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "bad_request",
+        }
 
 
-async def test_the_model_and_the_health_are_told(site: Site) -> None:
+async def test_the_app_serves_the_model_and_its_health(site: Site) -> None:
     async with site.client.get(f"{site.url}/v1/models") as answer:
         (model,) = (await answer.json())["data"]
         assert (model["id"], model["object"], type(model["created"])) == ("m", "model", int)
@@ -333,14 +360,14 @@ async def test_the_model_and_the_health_are_told(site: Site) -> None:
     await site.engine.check()
 
 
-async def test_an_engine_whose_steps_fail_says_so(
+async def test_the_health_check_fails_when_the_steps_fail(
     open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steppe.engine.seam.StopsAt", StopsAt, raising=False)
     site = await open_site("steppe.engine.seam:StopsAt")
     task = asyncio.create_task(site.ask(chat(3, 50)))
     with pytest.raises(EngineError, match="the emulated GPU is gone"):
-        await site.check_for_ever()
+        await site.check_forever()
     task.cancel()
 
 

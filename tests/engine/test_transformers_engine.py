@@ -280,7 +280,7 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) 
         ({"prompt": [-1, 5]}, "asked for token -1, found"),
     ],
 )
-async def test_what_cannot_be_is_refused(asking: Client, change: Body, message: str) -> None:
+async def test_an_invalid_request_is_refused(asking: Client, change: Body, message: str) -> None:
     status, text = await asking.post({**chat(3, 2), **change})
     error = json.loads(text)["error"]
     assert (status, error["type"]) == (400, "invalid_request_error")
@@ -303,7 +303,7 @@ async def _unwell(client: aiohttp.ClientSession, url: str) -> None:
 
 
 @pytest.mark.slow
-async def test_telemetry_tells_of_a_step_when_it_begins(
+async def test_telemetry_shows_a_step_when_it_begins(
     tmp_path: Path, client: aiohttp.ClientSession
 ) -> None:
     notes = tmp_path / "notes"
@@ -314,7 +314,7 @@ async def test_telemetry_tells_of_a_step_when_it_begins(
 
 
 @pytest.mark.slow
-async def test_an_engine_whose_steps_fail_says_so_to_everybody(
+async def test_each_request_fails_when_the_steps_fail(
     tmp_path: Path, client: aiohttp.ClientSession
 ) -> None:
     hook = {"hook": "transformers_server:StopsAt", "hook_arguments": {"step": 3}}
@@ -326,5 +326,5 @@ async def test_an_engine_whose_steps_fail_says_so_to_everybody(
         error = json.loads(broken.removeprefix("data: "))["error"]
         assert "the emulated GPU is gone" in error["message"]
         status, text = await asking.post(chat(3, 2))
-        assert (status, json.loads(text)["error"]["type"]) == (500, "internal_server_error")
+        assert (status, json.loads(text)["error"]["type"]) == (500, "server_error")
         await asyncio.wait_for(_unwell(client, server.url), timeout=10)

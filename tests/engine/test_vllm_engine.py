@@ -35,6 +35,15 @@ for args in json.loads(sys.argv[2]):
 """
 
 
+PLUGIN = """
+from vllm.tool_parsers import ToolParser, ToolParserManager
+
+@ToolParserManager.register_module(["of_a_plugin"])
+class OfAPlugin(ToolParser):
+    pass
+"""
+
+
 def installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
     found = {name.replace("_", "-"): version for name, version in versions.items()}
 
@@ -97,26 +106,37 @@ def test_settings_take_the_folder_and_the_cores_of_their_node() -> None:
 @pytest.mark.timeout(240)
 def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN)
     cases: list[dict[str, Any]] = [
         {"enforce_eager": True, "enable_prefix_caching": False},
         {"compilation_config": {"mode": 0}, "dtype": "bfloat16"},
         {"no_such_argument": 1},
+        {"enable_auto_tool_choice": True},
+        {"enable_auto_tool_choice": True, "tool_call_parser": "no_such_parser"},
+        {"reasoning_parser": "no_such_parser"},
+        {"tool_parser_plugin": str(plugin), "tool_call_parser": "of_a_plugin"},
     ]
     command = [sys.executable, "-c", PARSE, str(tmp_path), json.dumps(cases)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
-    flags, objects, unknown = (json.loads(line) for line in run.stdout.splitlines()[-3:])
+    found = [json.loads(line) for line in run.stdout.splitlines()[-len(cases) :]]
+    flags, objects, unknown, no_parser, tool_parser, reasoning_parser, plugged = found
     assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
     assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
     assert "--no-such-argument 1" in unknown["error"]
-    assert flags["dtype"] == "float32", "as the CPU would have it"
-    assert objects["dtype"] == "bfloat16", "what is asked for goes before what suits the CPU"
+    assert flags["dtype"] == "float32", "the default on this CPU"
+    assert objects["dtype"] == "bfloat16", "a given dtype takes precedence"
+    assert "--enable-auto-tool-choice requires --tool-call-parser" in no_parser["error"]
+    assert "invalid tool call parser: no_such_parser" in tool_parser["error"]
+    assert "invalid reasoning parser: no_such_parser" in reasoning_parser["error"]
+    assert "error" not in plugged
 
 
 @pytest.fixture(scope="module")
 def engine_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return what `engine_run.py` saw of a vLLM that was started as a replica starts it."""
+    """Return the results of `engine_run.py`: a vLLM started as a replica starts it."""
     pytest.importorskip("vllm")
     folder = tmp_path_factory.mktemp("engine")
     write_tiny_model(folder / "model", 0)
@@ -134,7 +154,7 @@ def test_step_records_know_each_request_by_the_id_it_came_with(engine_run: dict[
     samples = {"chat-two.samples": 2, "text-0-deadbeef": 2}  # each computes the prompt anew
     for name, usage in engine_run["usage"].items():
         prompt = usage["prompt_tokens"] * samples.get(name, 1)
-        assert engine_run["told"][name] == [prompt, usage["completion_tokens"]]
+        assert engine_run["step_tokens"][name] == [prompt, usage["completion_tokens"]]
 
 
 @pytest.mark.cluster
@@ -144,3 +164,20 @@ def test_a_frozen_engine_steps_no_more_and_answers_after_the_thaw(
 ) -> None:
     assert engine_run["frozen"] == {"done": 0, "steps": 0}
     assert engine_run["usage"]["late"]["completion_tokens"] == 9
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_the_shipped_example_answers_with_a_tool_call(engine_run: dict[str, Any]) -> None:
+    (call,) = engine_run["tool_call"]["tool_calls"]
+    assert call["type"] == "function"
+    assert call["id"]
+    assert call["function"]["name"] == "set_clock"
+    assert json.loads(call["function"]["arguments"])["level"] in ("low", "high")
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_reasoning_parser_separates_reasoning_from_content(engine_run: dict[str, Any]) -> None:
+    assert engine_run["reasoning"]["reasoning"]
+    assert not engine_run["reasoning"]["content"]

@@ -29,8 +29,8 @@ WORD_BYTES = 8
 RING_AT = 32
 RING_WORDS = 1 << 20
 """6 s of 50 steps/s with 1024 requests each; the file is sparse until they come."""
-SPARE_WORDS = 1 << 14
-"""A step that is just being written may already have overwritten so much of the oldest ones."""
+GUARD_WORDS = 1 << 14
+"""Words of the oldest records that a write in progress may already have overwritten."""
 FILE_BYTES = (RING_AT + RING_WORDS) * WORD_BYTES
 
 _LIMITS_AT = 1
@@ -49,13 +49,13 @@ def request_key(request_id: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What the controller asks of an engine, from its next step on.
+    """Limits that the controller sets; they apply from the next step on.
 
     Attributes:
         batch_limit: Most sequences decoded at once; 0: the engine's own limit.
         tokens_per_step: Most tokens in one step; 0: the engine's own limit.
-        hold: Also applies to requests that already run: those beyond the batch limit keep
-            their KV cache and wait, in turn.
+        hold: Whether the batch limit also applies to running requests: those beyond it keep
+            their KV cache and wait, in turns.
     """
 
     batch_limit: int = 0
@@ -88,7 +88,7 @@ class Telemetry:
     scheduled: int = 0
 
     def after(self, step: StepRecord) -> Telemetry:
-        """Return the counters once a step has ended, but for who runs and waits then."""
+        """Return the counters after a step; running and waiting requests are unchanged."""
         return replace(
             self,
             steps=self.steps + 1,
@@ -102,7 +102,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class RequestWork:
-    """What one step did for one request.
+    """The work of one step for one request.
 
     Attributes:
         key: `request_key` of its id.
@@ -119,7 +119,7 @@ class RequestWork:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One engine step: when it ran (CLOCK_MONOTONIC, ns) and for whom."""
+    """One engine step: its time (CLOCK_MONOTONIC, ns) and its requests."""
 
     start_ns: int
     end_ns: int
@@ -142,8 +142,8 @@ class StepBatch:
 
     Attributes:
         steps: The steps, in the order in which they ended.
-        lost: Whether the reader came too late for some.
-        has_later: Whether there are more, left for the next time.
+        lost: Whether some were overwritten before they were read.
+        has_later: Whether later steps were left in the ring.
     """
 
     steps: tuple[StepRecord, ...]
@@ -164,11 +164,11 @@ class ControlBlock:
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), FILE_BYTES)
             self.id = os.fstat(file.fileno()).st_ino
-            """Tells the file from a later one in its place, as long as anybody maps it."""
+            """Distinguishes the file from a later one at its path, while it is mapped."""
         # A word of a cast view is stored whole; struct.pack_into stores byte by byte.
         self._words = memoryview(self._map).cast("q")
         self.read_to = self._words[_RING_HEAD]
-        """How far this side has read the ring, words; set it to read some again."""
+        """Position in the ring up to which this side has read, words; set it to read again."""
 
     @classmethod
     def create(cls, path: Path) -> ControlBlock:
@@ -191,17 +191,17 @@ class ControlBlock:
         words[at + 2] = int(limits.hold)
         words[0] = writing + 1
 
-    def read_limits(self, seen_version: int) -> tuple[int, EngineLimits] | None:
-        """Return version and limits; None when there is nothing new to act on."""
+    def read_limits(self, known_version: int) -> tuple[int, EngineLimits] | None:
+        """Return version and limits; None if they have not changed."""
         words, at = self._words, _LIMITS_AT
         version = words[0]
-        if version == seen_version or version % 2:
+        if version == known_version or version % 2:
             return None
         limits = EngineLimits(words[at], words[at + 1], bool(words[at + 2]))
         return (version, limits) if words[0] == version else None
 
     def write_telemetry(self, telemetry: Telemetry) -> None:
-        """Publish the counters: when a step begins, when it ends, when a request is gone."""
+        """Publish the counters: when a step begins or ends, and when a request ends."""
         self._words[_TELEMETRY_AT : _TELEMETRY_AT + 8] = memoryview(
             array(
                 "q",
@@ -219,7 +219,7 @@ class ControlBlock:
         )
 
     def read_telemetry(self) -> Telemetry:
-        """Return the counters; they may stem from two neighbouring steps."""
+        """Return the counters; they may mix two consecutive steps."""
         return Telemetry(*self._words[_TELEMETRY_AT : _TELEMETRY_AT + 8].tolist())
 
     def append_step(self, step: StepRecord) -> None:
@@ -240,10 +240,10 @@ class ControlBlock:
         self.read_to = head
         if head < at:
             at = 0  # a restarted engine began a new file
-        if head - at > RING_WORDS - SPARE_WORDS:
+        if head - at > RING_WORDS - GUARD_WORDS:
             return StepBatch((), lost=True)
         flat = self._copy_out(at % RING_WORDS, head - at)
-        if self._words[_RING_HEAD] - at > RING_WORDS - SPARE_WORDS:
+        if self._words[_RING_HEAD] - at > RING_WORDS - GUARD_WORDS:
             return StepBatch((), lost=True)
         batch, taken = _parse(flat, until_s)
         if batch.has_later:

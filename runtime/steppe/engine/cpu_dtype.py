@@ -1,12 +1,12 @@
-"""Which numbers a CPU computes fast with."""
+"""The dtype that a CPU computes fast."""
 
 from __future__ import annotations
 
 
 def cpu_dtype() -> str | None:
-    """Return the dtype to compute in on this CPU; None for the model's own.
+    """Return the dtype for this CPU; None for the model's own.
 
-    A CPU that has no instructions for bfloat16 multiplies it some 50 times slower than float32
+    A CPU without bfloat16 instructions multiplies it about 50 times slower than float32
     (144 x 576 by 576 x 1536 on AVX2: 208 ms for 4 ms).
     """
     import torch

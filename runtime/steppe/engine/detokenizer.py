@@ -14,7 +14,7 @@ class Detokenizer:
 
     Attributes:
         tokenizer: Has `decode`.
-        settled: Tokens whose text was given out.
+        settled: Tokens whose text was returned.
     """
 
     tokenizer: Any
@@ -22,7 +22,7 @@ class Detokenizer:
     _context: int = 0
 
     def more(self, tokens: list[int], *, is_last: bool) -> str:
-        """Return the text that new tokens added; nothing while a character is incomplete."""
+        """Return the text of new tokens; empty while a character is incomplete."""
         # The tokens of the text before stay in front: some tokenizers strip a leading space.
         before = self._decode(tokens[self._context : self.settled])
         text = self._decode(tokens[self._context :])

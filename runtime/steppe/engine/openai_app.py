@@ -1,7 +1,7 @@
-"""The OpenAI-shaped HTTP app of the engines that bring none of their own.
+"""The OpenAI-shaped HTTP app of the engines that have no app of their own.
 
-A stream ends with the usage, if that was asked for, and `[DONE]`; one that breaks ends with an
-error event and without both.
+A stream ends with the usage, if requested, and `[DONE]`; a broken one ends with an error event and
+without both.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Protocol
 
 from aiohttp import web
 
-from steppe.engine.openai_shape import Answer, EngineRequest, OutputChunk, failure, refusal
+from steppe.engine.openai_shape import Answer, EngineRequest, OutputChunk, error_body
 from steppe.errors import EngineError
 
 STOP_S = 0.5
-"""How long a stop waits for outstanding requests; without steps they never end."""
+"""How long a stop waits for outstanding requests: a stopped engine never finishes them."""
 MAX_BODY_BYTES = 64 << 20
-"""Largest request body; as much as the gateway lets through."""
+"""Largest request body; the same as at the gateway."""
 MAX_FIELD_BYTES = 64 << 10
-"""Largest header; likewise."""
+"""Largest header; the same as at the gateway."""
 
 
 class TokenStream(Protocol):
@@ -33,39 +33,39 @@ class TokenStream(Protocol):
         """Tokens of its prompt."""
         ...
 
-    async def next_piece(self) -> OutputChunk:
-        """Wait for more of the answer; raise EngineError when none will come."""
+    async def next_chunk(self) -> OutputChunk:
+        """Wait for more of the answer; raise EngineError if the engine fails."""
         ...
 
-    def drop(self) -> None:
-        """Nobody waits any longer; also called when it is finished."""
+    def cancel(self) -> None:
+        """Free its place; called once the client is gone or the answer is complete."""
         ...
 
 
-class Served(Protocol):
+class AppEngine(Protocol):
     """The engine behind the app."""
 
-    def begin(self, asked: EngineRequest, request_id: str) -> TokenStream:
-        """Take a request in; raise ValueError for one that cannot be."""
+    def begin(self, request: EngineRequest, request_id: str) -> TokenStream:
+        """Accept a request; raise ValueError for an invalid one."""
         ...
 
     async def check(self) -> None:
-        """Return if the engine lives; raise EngineError otherwise."""
+        """Return if the engine is alive; raise EngineError otherwise."""
         ...
 
 
 class OpenAiApp:
     """Chat and text completions, the model's name and the engine's health, over HTTP."""
 
-    def __init__(self, served_name: str, engine: Served) -> None:
-        """Remember whom to ask; `listen` opens the door."""
+    def __init__(self, served_name: str, engine: AppEngine) -> None:
+        """Make the app; `listen` starts it."""
         self._served_name, self._engine = served_name, engine
         self._created_s = int(time.time())
         self._runner: web.AppRunner | None = None
 
     async def listen(self, host: str) -> int:
         """Serve on a free port of `host`, and return it."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_in_openai_shape])
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_in_openai_shape])
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
@@ -83,41 +83,38 @@ class OpenAiApp:
         return port
 
     async def close(self) -> None:
-        """Close the door."""
+        """Stop serving."""
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
-        request_id = request.headers.get("X-Request-Id", uuid.uuid4().hex)
+    async def _complete(self, http: web.Request) -> web.StreamResponse:
+        request_id = http.headers.get("X-Request-Id", uuid.uuid4().hex)
         try:
-            asked = EngineRequest.read(await request.read())
-            self._refuse_other_models(asked)
-            generation = self._engine.begin(asked, request_id)
-        except _MEANINGLESS as error:
-            return _refuse(f"{type(error).__name__}: {error}", 400)
+            request = EngineRequest.read(await http.read())
+            if request.model not in (None, self._served_name):
+                message = f"asked for model {request.model!r:.80}, found {self._served_name!r}"
+                return _error(message, 404, "model_not_found")
+            tokens = self._engine.begin(request, request_id)
+        except (ValueError, web.RequestPayloadError) as error:
+            return _error(str(error), 400)
         except EngineError as error:
-            return web.json_response(failure(str(error)), status=500)
+            return _error(str(error), 500)
         answer = Answer(
             id=request_id,
             model=self._served_name,
-            chat=asked.chat,
-            include_usage=asked.include_usage,
-            prompt_tokens=generation.prompt_tokens,
+            chat=request.chat,
+            include_usage=request.include_usage,
+            prompt_tokens=tokens.prompt_tokens,
             created_s=int(time.time()),
         )
         try:
-            if asked.stream:
-                return await _stream(request, generation, answer)
-            return await _whole(generation, answer)
+            if request.stream:
+                return await _stream(http, tokens, answer)
+            return await _whole(tokens, answer)
         finally:
-            generation.drop()
+            tokens.cancel()
 
-    def _refuse_other_models(self, asked: EngineRequest) -> None:
-        if asked.model not in (None, self._served_name):
-            text = f"asked for model {asked.model!r:.80}, found {self._served_name!r}"
-            raise web.HTTPNotFound(text=text)
-
-    async def _models(self, request: web.Request) -> web.Response:
+    async def _models(self, http: web.Request) -> web.Response:
         model = {
             "id": self._served_name,
             "object": "model",
@@ -126,58 +123,53 @@ class OpenAiApp:
         }
         return web.json_response({"object": "list", "data": [model]})
 
-    async def _health(self, request: web.Request) -> web.Response:
+    async def _health(self, http: web.Request) -> web.Response:
         try:
             await self._engine.check()
         except EngineError as error:
-            return web.json_response(failure(str(error)), status=503)
+            return _error(str(error), 503)
         return web.Response()
 
 
 @web.middleware
-async def _in_openai_shape(
+async def _errors_in_openai_shape(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _refuse(str(error.text), error.status)
+        return _error(str(error.text), error.status)
 
 
-_MEANINGLESS = (ValueError, KeyError, TypeError, AttributeError, web.RequestPayloadError)
+def _error(message: str, status: int, code: str | None = None) -> web.Response:
+    return web.json_response(error_body(message, status, code), status=status)
 
 
-def _refuse(message: str, status: int) -> web.Response:
-    return web.json_response(refusal(message, status), status=status)
-
-
-async def _whole(generation: TokenStream, answer: Answer) -> web.Response:
-    text, tokens, finish = "", 0, None
+async def _whole(tokens: TokenStream, answer: Answer) -> web.Response:
+    text, output_tokens, finish = "", 0, None
     while finish is None:
         try:
-            piece = await generation.next_piece()
+            chunk = await tokens.next_chunk()
         except EngineError as error:
-            return web.json_response(failure(str(error)), status=500)
-        text, tokens, finish = text + piece.text, tokens + piece.tokens, piece.finish
-    return web.json_response(answer.whole(text, tokens, finish))
+            return _error(str(error), 500)
+        text, output_tokens, finish = text + chunk.text, output_tokens + chunk.tokens, chunk.finish
+    return web.json_response(answer.whole(text, output_tokens, finish))
 
 
-async def _stream(
-    request: web.Request, generation: TokenStream, answer: Answer
-) -> web.StreamResponse:
+async def _stream(http: web.Request, tokens: TokenStream, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    tokens, finish, opening = 0, None, answer.opening()
+    await response.prepare(http)
+    output_tokens, finish, opening = 0, None, answer.opening()
     while finish is None:
         try:
-            piece = await generation.next_piece()
+            chunk = await tokens.next_chunk()
         except EngineError as error:
-            await _send(response, failure(str(error)))
+            await _send(response, error_body(str(error), 500))
             return response
-        tokens, finish = tokens + piece.tokens, piece.finish
-        await _send(response, *opening, answer.chunk(piece))
+        output_tokens, finish = output_tokens + chunk.tokens, chunk.finish
+        await _send(response, *opening, answer.chunk(chunk))
         opening = []
-    await _send(response, *answer.closing(tokens))
+    await _send(response, *answer.closing(output_tokens))
     await response.write(b"data: [DONE]\n\n")
     return response
 

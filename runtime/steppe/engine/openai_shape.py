@@ -1,13 +1,14 @@
-"""What an engine of ours is asked and what it answers, in OpenAI's shapes."""
+"""Requests to and answers of our own engines, in OpenAI's shapes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 
-_UNASKED: dict[str, tuple[object, ...]] = {
+_DEFAULTS: dict[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "stop": ("", []),
@@ -26,32 +27,32 @@ _UNASKED: dict[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
     "structured_outputs": ({},),
 }
-"""What our engines do not do, and the values that do not ask for it; null never does."""
+"""Parameters that our engines do not support, and the values that leave them off; so does null."""
 
 
-def _asks(value: object, unasked: tuple[object, ...]) -> bool:
-    """Tell whether a value asks for something; 0 and 1 are no truth values (logprobs: 0 asks)."""
-    is_truth = isinstance(value, bool)
+def _is_set(value: object, defaults: tuple[object, ...]) -> bool:
+    """Return whether a value differs from the defaults; 0 is not False (`logprobs: 0` is set)."""
+    is_bool = isinstance(value, bool)
     return value is not None and not any(
-        value == other and isinstance(other, bool) == is_truth for other in unasked
+        value == other and isinstance(other, bool) == is_bool for other in defaults
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """Messages of a chat, each with its role and its content, a text."""
+    """Messages of a chat, each with a role and a text."""
 
     messages: list[dict[str, Any]]
 
     @property
     def words(self) -> str:
-        """The contents, one after the other."""
+        """The texts of all messages."""
         return " ".join(message["content"] for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
 class TextPrompt:
-    """A text to go on from."""
+    """A text to continue."""
 
     text: str
 
@@ -63,13 +64,13 @@ class TextPrompt:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrompt:
-    """A text to go on from, as token ids."""
+    """A text to continue, as token ids."""
 
     tokens: list[int]
 
     @property
     def words(self) -> str:
-        """The ids, as a stand-in for a text."""
+        """The ids, in place of a text."""
         return " ".join(map(str, self.tokens))
 
 
@@ -78,15 +79,15 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What one request asks for.
+    """One request.
 
     Attributes:
-        prompt: What to answer, or to go on from.
-        output_tokens: Most tokens to make; None when the request does not say.
-        stream: Whether they are sent one by one.
-        ignore_eos: Whether to go on after the end of the text.
-        temperature: Sampling temperature; None when the request does not say.
-        model: Name of the model; None when the request does not say.
+        prompt: The messages to answer, or the text to continue.
+        output_tokens: Most output tokens; None if the request does not set it.
+        stream: Whether tokens are sent as they come.
+        ignore_eos: Whether to continue after the end-of-text token.
+        temperature: Sampling temperature; None if the request does not set it.
+        model: Name of the model; None if the request does not set it.
         include_usage: Whether a stream ends with the usage.
     """
 
@@ -108,35 +109,45 @@ class EngineRequest:
         """Read the JSON body of a chat completion or a text completion.
 
         Raises:
-            ValueError: It is not JSON, a value is none of its kind, or it asks for what our engines
-                do not do.
-            KeyError: It has neither a prompt nor messages.
-            TypeError: A part has another type than it should.
-            AttributeError: The same, where an object should be.
+            ValueError: It is not a JSON object, a value has the wrong type, or a parameter is not
+                supported by our engines.
         """
-        values = orjson.loads(body)
-        for name, unasked in _UNASKED.items():
+        values = _read_object("a JSON object", _read_json(body))
+        for name, defaults in _DEFAULTS.items():
             value = values.get(name)
-            if _asks(value, unasked):
+            if _is_set(value, defaults):
                 raise ValueError(f"asked for {name} {value!r:.40}, found an engine without it")
-        options = values.get("stream_options") or {}
+        options = _read_object("stream_options as an object", values.get("stream_options") or {})
         return cls(
             prompt=_read_prompt(values),
             output_tokens=_read_output_tokens(values),
-            stream=_read_truth(values, "stream"),
-            ignore_eos=_read_truth(values, "ignore_eos"),
+            stream=_read_bool(values, "stream"),
+            ignore_eos=_read_bool(values, "ignore_eos"),
             temperature=_read_temperature(values),
             model=values.get("model"),
-            include_usage=_read_truth(options, "include_usage"),
+            include_usage=_read_bool(options, "include_usage"),
         )
 
 
-def _read_truth(values: dict[str, Any], name: str) -> bool:
+def _read_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"asked for JSON, found {error}") from error
+
+
+def _read_object(wanted: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"asked for {wanted}, found {value!r:.40}")
+    return value
+
+
+def _read_bool(values: dict[str, Any], name: str) -> bool:
     match values.get(name):
         case None:
             return False
-        case bool() as truth:
-            return truth
+        case bool() as flag:
+            return flag
         case other:
             raise ValueError(f"asked for {name} true or false, found {other!r:.40}")
 
@@ -153,12 +164,12 @@ def _read_temperature(values: dict[str, Any]) -> float | None:
 
 def _read_output_tokens(values: dict[str, Any]) -> int | None:
     named = (values.get(name) for name in ("max_completion_tokens", "max_tokens"))
-    wanted = next((value for value in named if value is not None), None)
-    match wanted:
+    given = next((value for value in named if value is not None), None)
+    match given:
         case None:
             return None
-        case int() if wanted >= 1 and not isinstance(wanted, bool):
-            return wanted
+        case int() if given >= 1 and not isinstance(given, bool):
+            return given
         case other:
             raise ValueError(f"asked for at least 1 output token, found {other!r:.40}")
 
@@ -166,7 +177,7 @@ def _read_output_tokens(values: dict[str, Any]) -> int | None:
 def _read_prompt(values: dict[str, Any]) -> Prompt:
     match values.get("prompt"):
         case None | "":
-            return ChatPrompt([_read_message(message) for message in values["messages"]])
+            return ChatPrompt(_read_messages(values.get("messages")))
         case str() as text:
             return TextPrompt(text)
         case [str() as text]:
@@ -177,8 +188,15 @@ def _read_prompt(values: dict[str, Any]) -> Prompt:
             raise ValueError(f"asked for one prompt, found {type(other).__name__} of {other!r:.40}")
 
 
+def _read_messages(messages: Any) -> list[dict[str, Any]]:
+    if not isinstance(messages, list):
+        found = "neither" if messages is None else f"messages {messages!r:.40}"
+        raise ValueError(f"asked for a list of messages or a prompt, found {found}")
+    return [_read_message(message) for message in messages]
+
+
 def _read_message(message: Any) -> dict[str, Any]:
-    """Return a message whose content is one text; its parts go below each other, as in vLLM."""
+    """Return a message whose content is one text; parts become lines of it, as in vLLM."""
     match message:
         case {"role": str(), "content": str()}:
             return dict(message)
@@ -198,12 +216,12 @@ def _read_part(part: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OutputChunk:
-    """Some more of an answer.
+    """A part of an answer.
 
     Attributes:
-        text: What was added.
-        tokens: Output tokens in it.
-        finish: OpenAI's reason when it is the last one, `stop` or `length`.
+        text: Its text.
+        tokens: Its output tokens.
+        finish: OpenAI's finish reason in the last chunk, `stop` or `length`; else None.
     """
 
     text: str
@@ -216,12 +234,12 @@ class Answer:
     """The shape of one answer.
 
     Attributes:
-        id: The id that came in as X-Request-Id.
+        id: The id of the request, from X-Request-Id.
         model: Name that clients ask for.
         chat: Whether it is a chat completion, and not a text completion.
         include_usage: Whether a stream ends with the usage.
         prompt_tokens: Tokens of the prompt.
-        created_s: When it was begun, whole s since the Unix epoch.
+        created_s: Start of the answer, whole s since the Unix epoch.
     """
 
     id: str
@@ -232,21 +250,21 @@ class Answer:
     created_s: int
 
     def opening(self) -> list[dict[str, object]]:
-        """Return the chunks that go before the first piece: in a chat, who speaks."""
+        """Return the chunks before the first text: in a chat, the role."""
         if not self.chat:
             return []
         delta = {"role": "assistant", "content": ""}
         choice: dict[str, object] = {"index": 0, "finish_reason": None, "delta": delta}
         return [self._around(self._chunk_kind, [choice])]
 
-    def chunk(self, piece: OutputChunk) -> dict[str, object]:
+    def chunk(self, part: OutputChunk) -> dict[str, object]:
         """Return one streamed chunk."""
-        part = {"delta": {"content": piece.text}} if self.chat else {"text": piece.text}
-        choice: dict[str, object] = {"index": 0, "finish_reason": piece.finish, **part}
+        text = {"delta": {"content": part.text}} if self.chat else {"text": part.text}
+        choice: dict[str, object] = {"index": 0, "finish_reason": part.finish, **text}
         return self._around(self._chunk_kind, [choice])
 
     def closing(self, output_tokens: int) -> list[dict[str, object]]:
-        """Return the chunks that go after the last piece: the usage, if that was asked for."""
+        """Return the chunks after the last text: the usage, if requested."""
         if not self.include_usage:
             return []
         return [{**self._around(self._chunk_kind, []), "usage": self._usage(output_tokens)}]
@@ -281,13 +299,18 @@ class Answer:
         }
 
 
-def refusal(message: str, code: int = 400) -> dict[str, object]:
-    """Return the answer to a request that asks for what cannot be; the code is its status."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return {"error": error}
+def error_body(message: str, status: int, code: str | None = None) -> dict[str, object]:
+    """Return an error in OpenAI's shape.
 
-
-def failure(message: str) -> dict[str, object]:
-    """Return the answer to a request that the engine cannot finish (status 500)."""
-    error = {"message": message, "type": "internal_server_error", "param": None, "code": 500}
+    Args:
+        message: What was asked for and what was found.
+        status: The HTTP status; it decides the type.
+        code: The reason, for programs; by default the phrase of the status, as `bad_request`.
+    """
+    error = {
+        "message": message,
+        "type": "invalid_request_error" if status < 500 else "server_error",
+        "param": None,
+        "code": code or HTTPStatus(status).phrase.lower().replace(" ", "_"),
+    }
     return {"error": error}

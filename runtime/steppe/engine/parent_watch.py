@@ -1,4 +1,4 @@
-"""End this process when the process that started it is gone.
+"""End this process when its parent process ends.
 
 vLLM runs its engine core in a child process. When the parent is killed with SIGKILL the
 child stays, and keeps its memory and its GPU. A scheduler class is loaded inside that

@@ -20,14 +20,14 @@ VARIABLE = "STEPPE_ENGINE_SEAM"
 
 
 class StepHook(Protocol):
-    """Told of every step; the emulated GPU couples its load and its pace here."""
+    """Called at every step; the emulated GPU couples its load and its pace here."""
 
     def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
         """A step with this work starts now."""
         ...
 
     def end(self) -> None:
-        """The step's result is there; may wait until the device would have finished."""
+        """The step's result is ready; may wait until the device would have finished."""
         ...
 
     def idle(self) -> None:
@@ -36,7 +36,7 @@ class StepHook(Protocol):
 
 
 class NoHook:
-    """The hook of a real GPU: it feels its load and keeps its own pace."""
+    """The hook of a real GPU, which has its own load and pace."""
 
     def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
         """Do nothing."""
@@ -50,7 +50,7 @@ class NoHook:
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """What an engine process is told beside its own arguments.
+    """Settings of an engine process beside its own arguments.
 
     Attributes:
         control_block: Path of the shared file.
@@ -65,7 +65,7 @@ class Seam:
     watch_parent: bool = True
 
     def publish(self) -> None:
-        """Leave this seam to the processes that this one starts from now on."""
+        """Pass this seam to the processes that this one starts from now on."""
         os.environ[VARIABLE] = json.dumps(asdict(self))
 
     @property

@@ -1,8 +1,8 @@
-"""An engine without a model: the same limits, telemetry and HTTP shape, made-up text.
+"""An engine without a model: the same limits, telemetry and HTTP shape, with placeholder text.
 
-It batches continuously, honours batch limit and hold, and takes as long per step as its
-step hook says (the emulated GPU) or as its own pace. Used where many replicas must run on
-few cores; its tokens are not those of a language model, and it says so in every answer.
+It batches continuously and respects the batch limit and hold. A step takes as long as its step
+hook (the emulated GPU) or its own pace requires. It is used where many replicas run on few cores.
+Every word of its answers is "synthetic".
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _WORD = " synthetic"
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSettings:
-    """How a synthetic engine behaves.
+    """Settings of a synthetic engine.
 
     Attributes:
-        served_name: Name that clients ask for.
+        served_name: Model name in requests.
         max_batch_limit: Largest batch limit.
         weights_s: Time of a step without work, s.
         decode_s: More time for each decoding sequence, s.
@@ -60,33 +60,33 @@ class _Sequence:
     prompt_left: int
     output_left: int
     tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
-    gone: bool = False
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Generation:
-    """What the app knows of a sequence; a word of the prompt counts as a token."""
+class _SequenceTokens:
+    """The tokens of one sequence for the app; a word of the prompt counts as a token."""
 
     sequence: _Sequence
     prompt_tokens: int
-    forget: Callable[[_Sequence], None]
+    on_cancel: Callable[[_Sequence], None]
 
-    async def next_piece(self) -> OutputChunk:
+    async def next_chunk(self) -> OutputChunk:
         """Wait for the tokens of the next step that has some."""
         tokens = await self.sequence.tokens.get()
         ended = self.sequence.output_left <= 0 and self.sequence.tokens.empty()
         return OutputChunk(_WORD * tokens, tokens, "length" if ended else None)
 
-    def drop(self) -> None:
-        """Give its place free."""
-        self.forget(self.sequence)
+    def cancel(self) -> None:
+        """Free its place."""
+        self.on_cancel(self.sequence)
 
 
 class SyntheticEngine:
     """Runs steps over its sequences in a task, and serves an OpenAI-shaped app."""
 
     def __init__(self, settings: SyntheticSettings, seam: Seam) -> None:
-        """Open the seam; `listen` starts it."""
+        """Open the control block; `listen` starts the engine."""
         self._settings = settings
         self._block = ControlBlock(seam.path)
         self._hook: StepHook = seam.make_hook()
@@ -103,29 +103,29 @@ class SyntheticEngine:
         self.port = 0
 
     async def listen(self, host: str) -> None:
-        """Serve on a free port of `host` and begin to step."""
+        """Serve on a free port of `host` and start stepping."""
         self.port = await self._app.listen(host)
-        self._stepping = asyncio.create_task(self._step_for_ever())
+        self._stepping = asyncio.create_task(self._step_forever())
 
-    def begin(self, asked: EngineRequest, request_id: str) -> _Generation:
-        """Take a request in."""
-        prompt_tokens = max(1, len(asked.prompt.words.split()))
-        output_tokens = asked.output_tokens or DEFAULT_OUTPUT_TOKENS
+    def begin(self, request: EngineRequest, request_id: str) -> _SequenceTokens:
+        """Accept a request."""
+        prompt_tokens = max(1, len(request.prompt.words.split()))
+        output_tokens = request.output_tokens or DEFAULT_OUTPUT_TOKENS
         sequence = _Sequence(request_key(request_id), prompt_tokens, output_tokens)
         self._waiting.append(sequence)
         self._work.set()
-        return _Generation(sequence, prompt_tokens, self._drop)
+        return _SequenceTokens(sequence, prompt_tokens, self._cancel)
 
     async def freeze(self) -> None:
         """Stop stepping after the step that runs."""
         self._awake.clear()
 
     async def thaw(self) -> None:
-        """Go on stepping."""
+        """Continue stepping."""
         self._awake.set()
 
     async def check(self) -> None:
-        """Return if the stepping task lives.
+        """Return if the stepping task is alive.
 
         Raises:
             EngineError: It ended.
@@ -141,7 +141,7 @@ class SyntheticEngine:
         await self._app.close()
         self._hook.idle()
 
-    async def _step_for_ever(self) -> None:
+    async def _step_forever(self) -> None:
         while True:
             if not self._awake.is_set():
                 self._hook.idle()
@@ -160,7 +160,7 @@ class SyntheticEngine:
         decodes = sum(1 for w in work if w.decode_tokens)
         start_ns = time.monotonic_ns()
         self._stepped = batch
-        self._tell(self._totals)
+        self._publish(self._totals)
         self._hook.begin(prompt, decodes)
         pace = self._settings
         await asyncio.sleep(pace.weights_s + pace.decode_s * decodes + pace.prefill_s * prompt)
@@ -168,13 +168,13 @@ class SyntheticEngine:
         self._finish(batch, work)
         done = StepRecord(start_ns, time.monotonic_ns(), tuple(work))
         self._block.append_step(done)
-        self._tell(self._totals.after(done))
+        self._publish(self._totals.after(done))
 
     def _choose(self) -> list[_Sequence]:
         """Return the sequences of the next step, admitting waiting ones below the limit."""
-        news = self._block.read_limits(self._version)
-        if news is not None:
-            self._version, self._limits = news
+        changed = self._block.read_limits(self._version)
+        if changed is not None:
+            self._version, self._limits = changed
         own = self._settings.max_batch_limit
         limit = min(self._limits.batch_limit or own, own)
         while self._waiting and len(self._running) < limit:
@@ -190,28 +190,28 @@ class SyntheticEngine:
             sequence.output_left -= done.output_tokens
             if done.output_tokens:
                 sequence.tokens.put_nowait(done.output_tokens)
-            if sequence.output_left <= 0 or sequence.gone:
+            if sequence.output_left <= 0 or sequence.cancelled:
                 self._running.remove(sequence)
         self._stepped = []
 
-    def _tell(self, totals: Telemetry) -> None:
-        """Publish the counters, with the requests that are there now."""
+    def _publish(self, totals: Telemetry) -> None:
+        """Publish the counters, with the current numbers of requests."""
         counts = {"running": len(self._running), "waiting": len(self._waiting)}
         self._totals = replace(totals, **counts)
         self._block.write_telemetry(self._totals)
 
-    def _drop(self, sequence: _Sequence) -> None:
-        """Forget a request; one in the step that runs stays until it ends."""
-        sequence.gone = True
+    def _cancel(self, sequence: _Sequence) -> None:
+        """Remove a request; one in the running step stays until the step ends."""
+        sequence.cancelled = True
         if sequence in self._waiting:
             self._waiting.remove(sequence)
         if sequence in self._running and sequence not in self._stepped:
             self._running.remove(sequence)
-        self._tell(self._totals)
+        self._publish(self._totals)
 
 
 def _work_of(sequence: _Sequence) -> RequestWork:
-    """Return what the next step does for a sequence."""
+    """Return the work of the next step for a sequence."""
     if sequence.prompt_left > CHUNK_TOKENS:
         return RequestWork(sequence.key, CHUNK_TOKENS, 0, 0)
     if sequence.prompt_left:

@@ -1,7 +1,7 @@
-"""transformers as the engine of one replica: any model it knows, on a CPU or one GPU, no vLLM.
+"""transformers as the engine of one replica: any model it supports, on a CPU or one GPU, no vLLM.
 
-Same limits, telemetry and HTTP shape as the other engines. It decodes greedily, so a request that
-asks for another temperature than 0 is refused, and one that asks for none gets 0.
+Same limits, telemetry and HTTP shape as the other engines. It decodes greedily, so a request with
+a temperature other than 0 is refused, and one without a temperature gets 0.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ if TYPE_CHECKING:
     from steppe.engine.transformers_generator import Generator
 
 DEFAULT_OUTPUT_TOKENS = 16
-"""Of a text completion that names no number, as in OpenAI's API; a chat gets what room is left."""
+"""Output limit of a text completion without one, as in OpenAI's API; a chat fills the context."""
 
 
 @dataclass(slots=True)
-class _Generation:
-    """One request: results come from the engine's thread by way of the event loop."""
+class _RequestTokens:
+    """The tokens of one request: results come from the engine's thread through the event loop."""
 
     prompt_tokens: int
     output_limit: int
     detokenizer: Detokenizer
     results: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    give_up: Callable[[], None] = lambda: None
-    _told: int = 0
+    on_cancel: Callable[[], None] = lambda: None
+    _sent: int = 0
     _ended: bool = False
 
-    async def next_piece(self) -> OutputChunk:
+    async def next_chunk(self) -> OutputChunk:
         """Wait for more of the answer."""
         result = await self.results.get()
         while not self.results.empty():  # each result holds all the tokens so far
             result = self.results.get_nowait()
         self._ended = result.is_finished()
         if result.error is not None:
-            raise EngineError(f"the engine gave the request up: {result.error}")
+            raise EngineError(f"the engine failed the request: {result.error}")
         tokens = result.generated_tokens
         text = self.detokenizer.more(tokens, is_last=self._ended)
         finish = "length" if len(tokens) >= self.output_limit else "stop"
-        fresh, self._told = len(tokens) - self._told, len(tokens)
-        return OutputChunk(text, fresh, finish if self._ended else None)
+        new_tokens, self._sent = len(tokens) - self._sent, len(tokens)
+        return OutputChunk(text, new_tokens, finish if self._ended else None)
 
-    def drop(self) -> None:
-        """Give its place free."""
+    def cancel(self) -> None:
+        """Free its place."""
         if not self._ended:
-            self.give_up()
+            self.on_cancel()
 
 
 class TransformersEngine:
     """One model with its generator and its HTTP app, in this process."""
 
     def __init__(self, generator: Generator, tokenizer: Any, served_name: str) -> None:
-        """Hold what `start_transformers` made; `listen` opens the door."""
+        """Wrap what `start_transformers` made; `listen` starts the app."""
         self._generator, self._tokenizer = generator, tokenizer
         self._app = OpenAiApp(served_name, self)
         self.port = 0
@@ -82,11 +82,11 @@ class TransformersEngine:
         self._generator.freeze()
 
     async def thaw(self) -> None:
-        """Go on stepping."""
+        """Continue stepping."""
         self._generator.thaw()
 
     async def check(self) -> None:
-        """Return if the engine lives.
+        """Return if the engine is alive.
 
         Raises:
             EngineError: Its steps ended.
@@ -98,27 +98,35 @@ class TransformersEngine:
         await asyncio.to_thread(self._generator.stop)
         await self._app.close()
 
-    def begin(self, asked: EngineRequest, request_id: str) -> _Generation:
-        """Take a request in.
+    def begin(self, request: EngineRequest, request_id: str) -> _RequestTokens:
+        """Accept a request.
 
         Raises:
-            ValueError: It is too long, or asks for what this engine cannot do.
+            ValueError: It is too long, or uses what this engine does not support.
             EngineError: The engine died.
         """
-        if asked.temperature:
-            raise ValueError(f"asked for temperature {asked.temperature:g}, found greedy decoding")
+        if request.temperature:
+            raise ValueError(
+                f"asked for temperature {request.temperature:g}, found greedy decoding"
+            )
         from steppe.engine.transformers_generator import GeneratorRequest
 
-        tokens = self._tokens_of(asked)
-        room = self._generator.longest - len(tokens) if asked.chat else DEFAULT_OUTPUT_TOKENS
-        limit = asked.output_tokens or max(1, room)
-        generation = _Generation(len(tokens), limit, Detokenizer(self._tokenizer))
-        wanted = GeneratorRequest(request_id, tokens, limit, asked.stream, asked.ignore_eos)
-        generation.give_up = self._generator.add(wanted, generation.results.put_nowait)
-        return generation
+        tokens = self._tokens_of(request)
+        room = self._generator.longest - len(tokens) if request.chat else DEFAULT_OUTPUT_TOKENS
+        limit = request.output_tokens or max(1, room)
+        answer = _RequestTokens(len(tokens), limit, Detokenizer(self._tokenizer))
+        job = GeneratorRequest(
+            request_id=request_id,
+            tokens=tokens,
+            output_tokens=limit,
+            stream=request.stream,
+            ignore_eos=request.ignore_eos,
+        )
+        answer.on_cancel = self._generator.add(job, answer.results.put_nowait)
+        return answer
 
-    def _tokens_of(self, asked: EngineRequest) -> list[int]:
-        match asked.prompt:
+    def _tokens_of(self, request: EngineRequest) -> list[int]:
+        match request.prompt:
             case TokenPrompt(tokens):
                 return tokens
             case TextPrompt(text):
@@ -134,7 +142,7 @@ def _chat_tokens(tokenizer: Any, messages: list[dict[str, Any]]) -> list[int]:
         tokens = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=False
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:
         raise ValueError(f"the model's chat template refuses the messages: {error}") from error
     return list(tokens)
 

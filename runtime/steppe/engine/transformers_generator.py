@@ -1,7 +1,7 @@
 """Continuous batching by transformers, without HTTP: token ids in, token ids out.
 
-Written for transformers 5.19. The KV cache is always bounded: left to itself, transformers takes
-90 % of the memory that is free (on a CPU: of the machine's).
+Written for transformers 5.19. The KV cache is always bounded: by default transformers takes 90 % of
+the free memory (on a CPU: of the machine's).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from steppe.engine.transformers_steps import (
 from steppe.errors import EngineError
 
 CPU_PAGE, GPU_PAGE = 16, 256
-"""Tokens of a cache page; the decode path of flash attention wants multiples of 256."""
+"""Tokens of a cache page; flash attention's decode path needs multiples of 256."""
 STOP_S = 10.0
-"""How long a stop waits for the step that runs."""
+"""How long a stop waits for the running step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class GeneratorRequest:
     """One request to the generator.
 
     Attributes:
-        request_id: The id that came in; need not be unique.
+        request_id: The id of the client; need not be unique.
         tokens: Token ids of the prompt.
-        output_tokens: Most tokens to make.
-        stream: Whether `on_result` hears of each step, or only of the last.
-        ignore_eos: Whether to go on after the end of the text.
+        output_tokens: Most output tokens.
+        stream: Whether `on_result` is called for each step, or only for the last.
+        ignore_eos: Whether to continue after the end-of-text token.
     """
 
     request_id: str
@@ -58,7 +58,7 @@ class GeneratorRequest:
 
 
 def load_model(settings: TransformersSettings) -> Any:
-    """Load a model onto the GPU, or the CPU where there is none, in numbers that it is fast with.
+    """Load a model onto the GPU, or the CPU if there is none, in a dtype that it computes fast.
 
     Raises:
         EngineError: transformers cannot load it.
@@ -100,12 +100,12 @@ class Generator:
         self.longest = _longest(model, settings, (pages - 1) * page)
         self._vocabulary: int = model.get_input_embeddings().weight.shape[0]
         own = EngineLimits(settings.max_batch_limit, settings.max_tokens_per_step)
-        self._book = StepRecorder(ControlBlock(seam.path), seam.make_hook(), own)
+        self._recorder = StepRecorder(ControlBlock(seam.path), seam.make_hook(), own)
         self._scheduler = f"steppe-{id(self)}"
-        SCHEDULER_MAPPING[self._scheduler] = partial(TransformersScheduler, self._book)
+        SCHEDULER_MAPPING[self._scheduler] = partial(TransformersScheduler, self._recorder)
         try:
             self._manager = LiveManager(
-                self._book,
+                self._recorder,
                 model=model,
                 generation_config=_greedy(model),
                 continuous_batching_config=self._batching(settings, page, pages),
@@ -116,48 +116,50 @@ class Generator:
         with _on_cores(settings.cores):
             self._manager.start()
 
-    def add(self, wanted: GeneratorRequest, on_result: Callable[[Any], None]) -> Callable[[], None]:
-        """Take a request in; call from an event loop, which then calls `on_result`.
+    def add(
+        self, request: GeneratorRequest, on_result: Callable[[Any], None]
+    ) -> Callable[[], None]:
+        """Accept a request; call it in an event loop, which then calls `on_result`.
 
         Args:
-            wanted: The request.
-            on_result: Gets each `GenerationOutput`, the last one with `is_finished()`.
+            request: The request.
+            on_result: Called with each `GenerationOutput`; the last one `is_finished()`.
 
         Returns:
-            A function that gives the request up.
+            A function that cancels the request.
 
         Raises:
-            ValueError: The request is longer than the model, or than the cache, allows, or has a
-                token that the model does not know.
+            ValueError: The request is longer than the model or the cache allows, or has a token
+                outside the vocabulary.
             EngineError: The engine died.
         """
-        self._refuse_what_cannot_be(wanted)
+        self._refuse_invalid(request)
         self.check()
-        name = internal_id(wanted.request_id, next(self._numbers))
+        name = internal_id(request.request_id, next(self._numbers))
         self._manager.register_result_handler(name, on_result)
-        taken = self._manager.add_request(
-            wanted.tokens,
+        accepted = self._manager.add_request(
+            request.tokens,
             request_id=name,
-            max_new_tokens=wanted.output_tokens,
-            streaming=wanted.stream,
-            eos_token_id=-1 if wanted.ignore_eos else None,
+            max_new_tokens=request.output_tokens,
+            streaming=request.stream,
+            eos_token_id=-1 if request.ignore_eos else None,
         )
-        if taken is None:
+        if accepted is None:
             raise EngineError("the transformers engine is stopping")
         return partial(self._manager.forget, name)
 
     def freeze(self) -> None:
         """Stop stepping after the step that runs; requests keep their place."""
-        self._book.awake.clear()
+        self._recorder.awake.clear()
         self._manager.wake()
 
     def thaw(self) -> None:
-        """Go on stepping."""
-        self._book.awake.set()
+        """Continue stepping."""
+        self._recorder.awake.set()
         self._manager.wake()
 
     def check(self) -> None:
-        """Return if the steps can go on.
+        """Return if the steps can continue.
 
         Raises:
             EngineError: They ended.
@@ -172,20 +174,20 @@ class Generator:
         self._manager.stop(block=True, timeout=STOP_S, hard_stop=True)
         SCHEDULER_MAPPING.pop(self._scheduler, None)
 
-    def _refuse_what_cannot_be(self, wanted: GeneratorRequest) -> None:
-        asked = len(wanted.tokens) + wanted.output_tokens
-        if not wanted.tokens or asked > self.longest:
+    def _refuse_invalid(self, request: GeneratorRequest) -> None:
+        whole = len(request.tokens) + request.output_tokens
+        if not request.tokens or whole > self.longest:
             raise ValueError(
-                f"asked for {len(wanted.tokens)} prompt and {wanted.output_tokens} output tokens,"
+                f"asked for {len(request.tokens)} prompt and {request.output_tokens} output tokens,"
                 f" found room for 1 to {self.longest} together"
             )
-        # The step that looks up an unknown token ends, and with it every other request.
-        unknown = [token for token in wanted.tokens if not 0 <= token < self._vocabulary]
+        # A step with an unknown token fails, and with it every other request.
+        unknown = [token for token in request.tokens if not 0 <= token < self._vocabulary]
         if unknown:
             raise ValueError(f"asked for token {unknown[0]}, found {self._vocabulary} tokens known")
 
     def _batching(self, settings: TransformersSettings, page: int, pages: int) -> Any:
-        # Without block sharing every prompt token is computed, and the books balance with usage.
+        # Without block sharing every prompt token is computed, so step tokens equal the usage.
         return ContinuousBatchingConfig(
             page_size=page,
             num_blocks=pages,
@@ -200,14 +202,13 @@ class Generator:
 
 
 def _has_flash_attention() -> bool:
-    """Tell whether a kernel is installed; transformers would also fetch one from a hub."""
+    """Return whether a kernel is installed; transformers would also download one from a hub."""
     return any(find_spec(name) is not None for name in ("flash_attn", "flash_attn_interface"))
 
 
 def _longest(model: Any, settings: TransformersSettings, cache_tokens: int) -> int:
     own = getattr(model.config.get_text_config(), "max_position_embeddings", cache_tokens)
-    asked = settings.max_model_len or own
-    longest = min(asked, own, cache_tokens)
+    longest = min(settings.max_model_len or own, own, cache_tokens)
     if longest < 2 or settings.max_tokens_per_step < 1:
         raise EngineError(
             f"asked for a KV cache of {settings.kv_cache_bytes} bytes,"
@@ -228,7 +229,7 @@ def _greedy(model: Any) -> GenerationConfig:
 
 @contextmanager
 def _on_cores(cores: tuple[int, ...]) -> Iterator[None]:
-    """Let a thread that starts inside, and the threads it starts, run on these cores only."""
+    """Restrict a thread started inside, and the threads it starts, to these cores."""
     if not cores:
         yield
         return

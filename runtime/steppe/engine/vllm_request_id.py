@@ -1,4 +1,4 @@
-"""The request id that the gateway gave, inside the id that vLLM 0.32 makes of it."""
+"""The request id of the gateway, inside the id that vLLM 0.32 makes of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 # "chatcmpl-ID-1a2b3c4d", "cmpl-ID-0-1a2b3c4d" (0: the first prompt of the request), and
 # "2_chatcmpl-ID-1a2b3c4d" for the third of n samples. A response has "resp_ID_0-1a2b3c4d" (0: its
-# first turn; each tool that the server calls begins another). Each step of a beam search asks anew
-# for each beam, as "chatcmpl-ID-1a2b3c4d5e6f7a8b-beam-3-1a2b3c4d"; a text that is too long to embed
-# goes in as "embd-ID-prompt-0-chunk-1-1a2b3c4d".
+# first turn; each tool that the server calls begins another). Each step of a beam search makes a
+# request for each beam, as "chatcmpl-ID-1a2b3c4d5e6f7a8b-beam-3-1a2b3c4d"; a text that is too
+# long to embed has "embd-ID-prompt-0-chunk-1-1a2b3c4d".
 _TAIL = r"(?:-[0-9a-f]{16}-beam-\d+)?-[0-9a-f]{8}"
 _WHOLE_ID = re.compile(rf"(?:\d+_)?(?:chatcmpl|generate-tokens|decision)-(.+?){_TAIL}")
 _PROMPT_ID = re.compile(
@@ -20,9 +20,9 @@ _RESPONSE_ID = re.compile(r"resp_(.+)_\d+-[0-9a-f]{8}")
 
 
 def outer_request_id(engine_id: str) -> str:
-    """Return the id that came in as X-Request-Id, from the id that vLLM made of it.
+    """Return the X-Request-Id of a request, from the id that vLLM made of it.
 
-    An id of another shape (of another route) is returned as it is.
+    An id of another form (of another route) is returned unchanged.
     """
     for shape in (_WHOLE_ID, _PROMPT_ID, _RESPONSE_ID):
         if found := shape.fullmatch(engine_id):
@@ -31,12 +31,10 @@ def outer_request_id(engine_id: str) -> str:
 
 
 def name_responses(state: Any) -> None:
-    """Let X-Request-Id name the requests of `/v1/responses`, too.
-
-    vLLM takes their id from the body alone.
+    """Make `/v1/responses` use X-Request-Id; vLLM only takes the id from the body.
 
     Args:
-        state: What vLLM's app serves with; a model that makes no text has no such route.
+        state: State of vLLM's app; a model that does not generate text has no such route.
     """
     serving = getattr(state, "openai_serving_responses", None)
     if serving is None:

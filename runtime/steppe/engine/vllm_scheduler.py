@@ -28,7 +28,7 @@ from steppe.engine.seam import NoHook, StepHook, read_seam
 from steppe.engine.vllm_request_id import outer_request_id
 
 ROTATE_STEPS = 8
-"""A held request gets its turn after this many steps."""
+"""Held requests take turns after this many steps."""
 
 
 class _Step:
@@ -42,7 +42,7 @@ class _Step:
 
 
 class LiveScheduler(AsyncScheduler):
-    """Reads limits before each step, tells the step hook, and writes down what each step did."""
+    """Reads limits before each step, calls the step hook, and records the work of each step."""
 
     running: list[Any]
     max_num_active_reqs: int
@@ -68,50 +68,50 @@ class LiveScheduler(AsyncScheduler):
         if self._block is None:
             return super().schedule(*args, **kwargs)
         self._take_limits(self._block)
-        held = self._hide_excess()
+        held = self._hold_excess()
         try:
             output = super().schedule(*args, **kwargs)
         finally:
-            # In place of what was hidden: the base class may have replaced the list.
+            # Put the held requests back; the base class may have replaced the list.
             self.running = self.running + held if held else self.running
         self._begin(self._block, output)
         return output
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """Take a step's result once the device would have had it, and write the step down."""
+        """Take a step's result once the device would have finished it, and record the step."""
         step = self._steps.pop(id(scheduler_output), None)
         if step is not None:
             self._hook.end()
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if self._block is not None and step is not None:
-            self._write_down(self._block, step, outputs)
-        self._rest_if_idle()
+            self._record(self._block, step, outputs)
+        self._idle_if_empty()
         return outputs
 
     def finish_requests(self, *args: Any, **kwargs: Any) -> Any:
-        """End requests from outside, as when a client hangs up."""
+        """End requests from outside, as when a client disconnects."""
         finished = super().finish_requests(*args, **kwargs)
         if self._block is not None:
-            self._tell(self._block, self._totals)
+            self._publish(self._block, self._totals)
         self._forget_finished(list(self._keys))
-        self._rest_if_idle()
+        self._idle_if_empty()
         return finished
 
     def set_pause_state(self, pause_state: Any) -> None:
-        """Stop or go on stepping."""
+        """Stop or continue stepping."""
         super().set_pause_state(pause_state)
-        self._rest_if_idle()
+        self._idle_if_empty()
 
     def _take_limits(self, block: ControlBlock) -> None:
-        news = block.read_limits(self._version)
-        if news is None:
+        changed = block.read_limits(self._version)
+        if changed is None:
             return
-        self._version, self._limits = news
+        self._version, self._limits = changed
         self.max_num_active_reqs = _tighter(self._limits.batch_limit, self._own_active)
         self.max_num_scheduled_tokens = _tighter(self._limits.tokens_per_step, self._own_tokens)
 
-    def _hide_excess(self) -> list[Any]:
-        """Take the requests beyond the batch limit out of this step, and return them."""
+    def _hold_excess(self) -> list[Any]:
+        """Remove the requests beyond the batch limit from this step, and return them."""
         limit = self.max_num_active_reqs
         if not self._limits.hold or len(self.running) <= limit:
             return []
@@ -127,10 +127,10 @@ class LiveScheduler(AsyncScheduler):
             for engine_id, tokens in output.num_scheduled_tokens.items()
         }
         if not work:
-            self._rest_if_idle()
+            self._idle_if_empty()
             return
         self._steps[id(output)] = _Step(work, time.monotonic_ns())
-        self._tell(block, self._totals)
+        self._publish(block, self._totals)
         prefill = sum(prompt for prompt, _ in work.values())
         self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode))
 
@@ -141,7 +141,7 @@ class LiveScheduler(AsyncScheduler):
         prompt = min(tokens, max(0, request.num_prompt_tokens - computed_before))
         return prompt, tokens - prompt
 
-    def _write_down(self, block: ControlBlock, step: _Step, outputs: Any) -> None:
+    def _record(self, block: ControlBlock, step: _Step, outputs: Any) -> None:
         sampled = {
             output.request_id: len(output.new_token_ids)
             for outputs_of_client in outputs.values()
@@ -156,11 +156,11 @@ class LiveScheduler(AsyncScheduler):
         )
         done = StepRecord(start_ns, end_ns, work)
         block.append_step(done)
-        self._tell(block, self._totals.after(done))
+        self._publish(block, self._totals.after(done))
         self._forget_finished(step.work)
 
-    def _tell(self, block: ControlBlock, totals: Telemetry) -> None:
-        """Publish the counters, with the requests that are there now or in a step under way."""
+    def _publish(self, block: ControlBlock, totals: Telemetry) -> None:
+        """Publish the counters, with the current requests and those in a running step."""
         running = {request.request_id for request in self.running}
         running = running.union(*(step.work for step in self._steps.values()))
         self._totals = replace(totals, running=len(running), waiting=len(self.waiting))
@@ -177,10 +177,10 @@ class LiveScheduler(AsyncScheduler):
             if engine_id not in self.requests:
                 self._keys.pop(engine_id, None)
 
-    def _rest_if_idle(self) -> None:
+    def _idle_if_empty(self) -> None:
         if not self._steps and self.get_num_unfinished_requests() == 0:
             self._hook.idle()
 
 
-def _tighter(asked: int, own: int) -> int:
-    return min(asked, own) if asked > 0 else own
+def _tighter(limit: int, own: int) -> int:
+    return min(limit, own) if limit > 0 else own
