@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from steppe.config import ModelledSection, RunConfig, load_config, shipped_config
+from steppe.config.serving import EngineSection
 from steppe.errors import ConfigError
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -263,5 +264,12 @@ def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
 
 
 def test_all_shipped_configurations_load() -> None:
-    for name in ("demo.yaml", "windy_day.yaml"):
+    for name in ("demo.yaml", "tool_calls.yaml", "windy_day.yaml"):
         assert load_config(shipped_config(name)).power.supply
+
+
+def test_automatic_tool_calls_need_a_parser() -> None:
+    args = {"enable_auto_tool_choice": True}
+    with pytest.raises(ValueError, match=r"needs args\.tool_call_parser, found none"):
+        EngineSection(args=args)
+    assert EngineSection(args={**args, "tool_call_parser": "hermes"}).args

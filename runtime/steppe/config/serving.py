@@ -44,12 +44,18 @@ class EngineSection(Section):
     transformers, 16384 tokens. `steppe simulate` uses it on modelled GPUs only: see
     `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed through unchanged; `steppe simulate` ignores them."""
+    """Further arguments of vLLM's engine and of its OpenAI server, passed through unchanged;
+    `steppe simulate` ignores them. Tool calls need `enable_auto_tool_choice: true` and a
+    `tool_call_parser`, such as `hermes`; `reasoning_parser`, such as `qwen3`, separates reasoning
+    from content. `tool_parser_plugin`, `reasoning_parser_plugin` and `chat_template` work too.
+    Example: `configs/tool_calls.yaml`."""
 
     @model_validator(mode="after")
     def _args_need_vllm(self) -> EngineSection:
         if self.args and self.kind != "vllm":
             raise ValueError(f"args are passed on to vLLM, and kind is {self.kind}")
+        if self.args.get("enable_auto_tool_choice") and not self.args.get("tool_call_parser"):
+            raise ValueError("args.enable_auto_tool_choice needs args.tool_call_parser, found none")
         return self
 
 
