@@ -27,7 +27,6 @@ def gpu(**capabilities: bool) -> Any:
 def test_provenance_names_the_meter_of_the_worst_gpu(
     gpus: list[Any], meter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_provenance, "measure_periods", lambda _: ())
-    monkeypatch.setattr(gpu_provenance, "counter_period_s", lambda _: 0.1)
+    monkeypatch.setattr(gpu_provenance, "measure_periods", lambda _: {"GPU-1": 0.1})
     found = provenance_of(gpus, "tiny", "vllm", 1)
     assert (found.meter, found.energy_source == "emulated") == (meter, meter == "emulated")

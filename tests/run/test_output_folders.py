@@ -90,7 +90,7 @@ def test_a_point_that_the_replicas_cannot_take_is_refused_before_they_start(
     options: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = SimpleNamespace(capabilities=SimpleNamespace(sm_clocks_mhz=(210, 225)))
-    monkeypatch.setattr("steppe.run.sweep.see_gpus", lambda config: (gpu,))
+    monkeypatch.setattr("steppe.run.sweep.config_gpus", lambda config: (gpu,))
     assert said in refused("bench", "sweep", "run.yaml", "--out", "new", *options)
 
 

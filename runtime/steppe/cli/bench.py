@@ -10,17 +10,17 @@ METHOD = """Measure tokens per joule.
 
 \b
 The method, in seven rules:
-1. Say what is inside. Joules are those of the GPU boards, by their own
-   energy counters, never by adding up power readings. Idle watts are part.
-2. Know the floor. Watts bare, with an engine loaded, and asleep come first.
-3. Saturate, and look. Requests are outstanding beyond the batch limit; a
-   point counts only if the batch was full, or some waited, at every look.
+1. State the boundary. Joules are those of the GPU boards, by their own energy
+   counters, never by adding up power readings. Idle watts are part of them.
+2. Measure the floor. Watts bare, with an engine loaded, and asleep come first.
+3. Saturate. More requests are outstanding than the batch limit; a point
+   counts only if the batch was full, or some waited, at every reading.
 4. Be in a steady state. Each point runs until its batch has turned over and
-   its temperature stands; then windows of 10 s follow back to back.
+   its temperature has settled; then windows of 10 s follow back to back.
 5. Change one knob at a time: batch limit, clock limit, lengths. Prefill and
-   decode are measured apart, for they cost differently.
+   decode are also measured apart, because they cost differently.
 6. Show the error. 95 % intervals by bootstrap over the windows, plus the
-   bound of the meter's own error. `compare` says whether two results differ.
+   bound of the meter's own error. `compare` shows whether two results differ.
 7. Refuse bad points: throttled, shared GPU, stale meter, clock not held.
 
 \b

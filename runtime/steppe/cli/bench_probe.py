@@ -77,8 +77,8 @@ from steppe.run.probe_gpu import (
 def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
     """Run small kernels that hold one resource at a known rate, and fit what each costs.
 
-    Probes move bytes only, compute only, both, or spin; their draw at several clocks tells
-    joules per byte, joules per FLOP and static watts apart. With the rates that they reach and
+    Probes move bytes only, compute only, both, or spin; their draw at several clocks
+    separates joules per byte, joules per FLOP and static watts. With the rates that they reach and
     what the GPU draws without work, these are the GPU file of the energy roofline (--out).
     """
     link_bps, coefficients = values["link"], values["coefficients"]
@@ -115,15 +115,15 @@ def _check(out: Path | None, link_bps: float | None, coefficients: str | None) -
         raise UsageError(f"--coefficients: asked for {coefficients}, found {', '.join(known)}")
 
 
-def _link(asked_bps: float | None) -> Sourced[float]:
-    if asked_bps is not None:
-        return Sourced(asked_bps, "given: --link")
+def _link(option_bps: float | None) -> Sourced[float]:
+    if option_bps is not None:
+        return Sourced(option_bps, "given: --link")
     return Sourced(ASSUMED_LINK_BPS, "assumed: PCIe 4.0 x16, one direction; not measured")
 
 
-def _coefficients(asked: str | None, board: Board) -> Sourced[str]:
-    if asked is not None:
-        return Sourced(asked, "given: --coefficients")
+def _coefficients(option: str | None, board: Board) -> Sourced[str]:
+    if option is not None:
+        return Sourced(option, "given: --coefficients")
     return Sourced(board.coefficients, "nearest architecture; not fitted to this GPU")
 
 

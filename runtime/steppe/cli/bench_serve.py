@@ -110,7 +110,7 @@ _ENERGY_ROWS = (
 @click.option(
     "--prompt-seed",
     type=SEED,
-    help="Seed of the words; new each time if absent, so that no prefix cache knows them.",
+    help="Seed of the words; new each time if absent, so that no prefix cache holds them.",
 )
 @click.option("--out", type=NewFolder(), help="New folder for results and exports.")
 @click.option("--explain", is_flag=True, help="Print the formula of every key, and end.")

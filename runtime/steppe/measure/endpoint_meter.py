@@ -1,4 +1,4 @@
-"""Joules that a server counts itself and publishes in Prometheus's text format."""
+"""The energy counter that a server publishes in Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steppe.errors import UsageError
 METRIC = "steppe_energy_joules_total"
 TIMEOUT_S = 5.0
 TICK_S = 1.0
-"""Steppe's controller publishes once a control period, 1 s by default."""
+"""Steppe's controller publishes once every control period, 1 s by default."""
 
 _LINE = re.compile(rf"^{METRIC}(?:\{{(?P<labels>[^}}]*)\}})? (?P<value>\S+)", re.MULTILINE)
 
@@ -22,7 +22,7 @@ _SOURCE = re.compile(r'\bsource="(?P<quality>[^"]*)"')
 
 
 def read_text(url: str) -> str:
-    """Return what a URL answers.
+    """Return the text behind a URL.
 
     Raises:
         UsageError: It cannot be reached, is no address, or does not answer as HTTP does.
@@ -48,7 +48,7 @@ class EndpointMeter:
         Args:
             url: Address of the server, with or without `/v1`.
             fetch: Returns the text behind a URL.
-            clock: Tells the time, s.
+            clock: Returns the time, s.
 
         Raises:
             UsageError: The server publishes no joules.
@@ -66,22 +66,22 @@ class EndpointMeter:
     def read_at(self, at_s: float) -> EnergyReading:
         """Return the energy since the meter began.
 
-        The error is what may have been drawn in a control period at each end, at the mean draw.
-        A counter that fell began anew at 0. What it counted last is lost: the error holds as much
-        as the time would have taken at the draw before, and the quality is `estimated`.
+        The error is the energy of one control period at each end, at the mean draw. A counter that
+        fell has restarted at 0. What it counted last is lost, so the error also contains the energy
+        of the whole time at the draw before, and the quality is `estimated`.
 
         Raises:
-            UsageError: The server does not answer any more.
+            UsageError: The server no longer answers.
         """
         before, self._counters_j = self._counters_j, self._read()
         rise_j = sum(_rise_j(before.get(key, 0.0), j) for key, j in self._counters_j.items())
-        is_anew = any(self._counters_j.get(key, 0.0) < j for key, j in before.items())
+        has_restarted = any(self._counters_j.get(key, 0.0) < j for key, j in before.items())
         span_s = max(at_s - self._last_s, 1e-9)
-        lost_j = self._mean_w * span_s if is_anew else 0.0
+        lost_j = self._mean_w * span_s if has_restarted else 0.0
         self._mean_w = rise_j / span_s
         self._last_s, self._energy_j = at_s, self._energy_j + rise_j
         quality = self._quality()
-        if is_anew and quality is not Quality.EMULATED:
+        if has_restarted and quality is not Quality.EMULATED:
             quality = Quality.ESTIMATED
         error_j = 2 * TICK_S * self._mean_w + lost_j
         return EnergyReading(at_s, self._energy_j, error_j, quality)
@@ -94,7 +94,7 @@ class EndpointMeter:
         return {line["labels"] or "": float(line["value"]) for line in lines}
 
     def _quality(self) -> Quality:
-        """Return the worst that the labels name; a counter without a source is a counter."""
+        """Return the worst quality in the labels; without a `source` label it is a counter."""
         found = [_SOURCE.search(labels) for labels in self._counters_j]
         named = [source["quality"] for source in found if source is not None]
         order = (Quality.EMULATED, Quality.ESTIMATED, Quality.INTEGRATED)

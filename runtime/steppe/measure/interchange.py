@@ -5,7 +5,7 @@ percentiles, and `profile_export.jsonl`, one line a request. Its pydantic models
 (`aiperf.common.models`) accept both; `bench/against_aiperf.py` checks it.
 
 ML.ENERGY's data toolkit 0.4 (`mlenergy-data`): `runs/llm.parquet`, one row a run, which
-`LLMRuns.from_directory` reads. What we do not know (parameters, parallelism) is left empty.
+`LLMRuns.from_directory` reads. Unknown values (parameters, parallelism) stay empty.
 """
 
 from __future__ import annotations

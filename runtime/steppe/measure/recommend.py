@@ -1,9 +1,9 @@
-"""Which measured operating point to choose, or why the measurements cannot tell.
+"""Which measured operating point to choose, or why the measurements do not show it.
 
 A point is recommended only when it is reliable and its 95 % interval overlaps that of no other
 point. Otherwise the reason says how to measure again: the half-widths of intervals over windows
 shrink with the square root of the measured time, so two points whose half-widths add up to `h`
-and whose values differ by `d` are told apart by windows `(h / d)^2` times as long.
+and whose values differ by `d` are separated by windows `(h / d)^2` times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from steppe.measure.sweep.result import UNSTEADY_SHARE, Flag
 from steppe.measure.sweep.summary import PointSummary
 
 LONGEST_WINDOW_S = 600.0
-"""Points that only longer windows would tell apart count as equal, s."""
+"""Points that only longer windows would separate count as equal, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _doubt(
     spread = max(abs(quantity(p).value / quantity(best).value - 1) for p in rivals)
     return (
         f"{head} They lie within {spread:.1%} of each other, and even windows of "
-        f"{LONGEST_WINDOW_S:.0f} s would not tell them apart. Choose any of them."
+        f"{LONGEST_WINDOW_S:.0f} s would not separate them. Choose any of them."
     )
 
 

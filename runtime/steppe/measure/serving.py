@@ -115,7 +115,7 @@ def energy_keys(
 
     Args:
         summary: `LoadResult.summary`.
-        energy: What the GPUs drew; None where nobody metered.
+        energy: Energy of the GPUs; None where nothing was metered.
         concurrency: Users of a closed loop; None for an open one.
     """
     joules = None if energy is None else energy.energy_j
@@ -139,7 +139,7 @@ def energy_keys(
 
 
 def _finite(bound_j: float | None) -> float | None:
-    """Return a bound, J; None where there is none, for JSON knows no infinity."""
+    """Return a bound, J; None where there is none, because JSON has no infinity."""
     return bound_j if bound_j is not None and math.isfinite(bound_j) else None
 
 

@@ -11,7 +11,6 @@ from steppe.energy.window import worst
 from steppe.errors import UsageError
 from steppe.measure.provenance import Provenance, host_name, installed_versions, source_commit
 from steppe.measure.sweep.gpu_sensors import GpuSensors
-from steppe.run.host_meter import counter_period_s
 
 
 def refuse_shared(gpus: Sequence[NvmlGpu], allowed: int = 0) -> None:
@@ -40,7 +39,7 @@ def provenance_of(gpus: Sequence[NvmlGpu], model: str, engine: str, seed: int) -
         boundary="gpu",
         energy_source="emulated" if emulated else "measured",
         meter=worst(best_quality(gpu.capabilities) for gpu in gpus),
-        counter_period_s=counter_period_s(measure_periods(gpus)) if gpus else None,
+        counter_period_s=max(measure_periods(gpus).values(), default=None),
         gpus=tuple(gpu.capabilities.name for gpu in gpus),
         uuids=tuple(gpu.uuid for gpu in gpus),
         driver=gpus[0].capabilities.driver if gpus else "unknown",

@@ -1,4 +1,4 @@
-"""GPUs of this host for a benchmark: see them, meter them, limit their clocks."""
+"""GPUs of this host for a benchmark: open them, meter them, limit their clocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steppe.fleet.stale_runs import gpus_file
 from steppe.run.temporary_agent import temporary_agent
 
 
-def see_gpus(config: RunConfig) -> tuple[NvmlGpu, ...]:
+def config_gpus(config: RunConfig) -> tuple[NvmlGpu, ...]:
     """Open the GPUs that a config's replicas will use here; none when they are elsewhere."""
     if config.ray.address != "local":
         return ()
@@ -37,7 +37,7 @@ def metering(gpus: Sequence[NvmlGpu]) -> Generator[EnergyTotal]:
 
 @contextmanager
 def clock_setter(gpus: Sequence[NvmlGpu]) -> Generator[Callable[[int], None]]:
-    """Set the clock limit of GPUs inside a block, through an agent that undoes it whatever happens.
+    """Set the clock limit of GPUs inside a block, through an agent that undoes it in any case.
 
     Raises:
         UsageError: A clock is asked for and this process may not set one.
@@ -57,8 +57,3 @@ def clock_setter(gpus: Sequence[NvmlGpu]) -> Generator[Callable[[int], None]]:
 
 def _refuse(clock_mhz: int) -> None:
     raise UsageError(f"asked for a clock limit of {clock_mhz} MHz, which needs CAP_SYS_ADMIN")
-
-
-def counter_period_s(periods_s: dict[str, float]) -> float | None:
-    """Return the longest of the measured counter periods, s; None without any."""
-    return max(periods_s.values(), default=None)

@@ -21,7 +21,7 @@ from steppe.measure.sweep.result import PointResult
 from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep.sweep import run_sweep
 from steppe.run.check_inputs import check_inputs
-from steppe.run.host_meter import see_gpus
+from steppe.run.host_meter import config_gpus
 from steppe.run.sweep_report import conclude
 from steppe.run.sweep_rigs import ServerOptions, SweepTarget, server_target
 
@@ -57,7 +57,7 @@ class GridOptions:
         """
         check_inputs(config)
         _refuse_large(self.batch or (), config.engine.max_batch_limit)
-        gpus = see_gpus(config) if self.clocks else ()
+        gpus = config_gpus(config) if self.clocks else ()
         for gpu in gpus[:1]:
             _refuse_unknown(self.clocks or (), gpu.capabilities.sm_clocks_mhz)
 

@@ -28,7 +28,7 @@ from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
-from steppe.run.host_meter import clock_setter, metering, see_gpus
+from steppe.run.host_meter import clock_setter, config_gpus, metering
 from steppe.run.live import running_fleet
 
 DEFAULT_LONGEST = 2048
@@ -72,7 +72,7 @@ def fleet_target(
     Raises:
         UsageError: Another process is on the GPUs already.
     """
-    gpus = see_gpus(config)
+    gpus = config_gpus(config)
     refuse_shared(gpus)
     bare_w = _bare_w(gpus)
     with running_fleet(config, console) as driver:

@@ -44,7 +44,7 @@ def test_exact_windows_give_the_costs_back(per_byte: float, per_flop: float, sta
 @pytest.mark.parametrize("loads", [[], [(0.0, 0.0), (1e12, 0.0)], [(1e12, 1e12)] * 5])
 def test_probes_that_tell_nothing_apart_are_refused(loads: list[tuple[float, float]]) -> None:
     windows = [ProbeWindow("x", 1000, b, f, 50.0) for b, f in loads]
-    with pytest.raises(InfeasibleError, match="do not tell them apart"):
+    with pytest.raises(InfeasibleError, match="do not separate them"):
         fit_probes(windows)
 
 

@@ -80,7 +80,7 @@ def test_results_of_another_model_are_not_mixed_in(
     tmp_path: Path, results: SweepResults, other_model: Provenance
 ) -> None:
     assert results.points
-    with pytest.raises(UsageError, match="asked to go on with another, found results of small"):
+    with pytest.raises(UsageError, match="asked to continue with another, found results of small"):
         ResultsFile(tmp_path).begin(RunHead(other_model, RestWatts(), {}))
 
 
@@ -88,8 +88,11 @@ def test_results_of_another_model_are_not_mixed_in(
     ("text", "message"),
     [
         ("", "no start of a sweep"),
-        ('{"kind": "point", "key": "x"}\n', "line 1: no line of a sweep: meter_error_j: missing"),
-        ('{"kind": "run", "provenance": 3}\n', "line 1: no line of a sweep: "),
+        (
+            '{"kind": "point", "key": "x"}\n',
+            "line 1: not a line of a sweep: meter_error_j: missing",
+        ),
+        ('{"kind": "run", "provenance": 3}\n', "line 1: not a line of a sweep: "),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -117,7 +120,7 @@ def test_a_bad_number_of_a_point_is_named_in_one_line(
     file = tmp_path / RESULTS_FILE
     begin, rest = file.read_text().split(number, 1)
     file.write_text(f"{begin}{number}{bad},{rest.split(',', 1)[1]}")
-    with pytest.raises(UsageError, match=f"line 1: no line of a sweep: {message}") as caught:
+    with pytest.raises(UsageError, match=f"line 1: not a line of a sweep: {message}") as caught:
         read_results(tmp_path)
     assert "\n" not in str(caught.value)
 

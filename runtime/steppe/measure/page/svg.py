@@ -134,7 +134,7 @@ class Chart:
         self.parts.append(_text(a, b - 5, text, colour, anchor=anchor))
 
     def render(self, label: str) -> str:
-        """Return the SVG element; `label` says to those who cannot see it what it shows."""
+        """Return the SVG element; `label` describes it for screen readers."""
         return (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
             + "".join(self.parts)

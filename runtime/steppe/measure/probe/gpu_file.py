@@ -1,9 +1,9 @@
 """The GPU file of the energy roofline, from probes: what `configs/gpus/` has for known GPUs.
 
 Every number stands beside its source. Rates are the best that a probe reached, scaled to the
-highest clock where it ran below; a data sheet's, to which the roofline's coefficients were fitted,
-are somewhat higher, so tokens/s come out low by as much. An emulated GPU has shares and no rates:
-its rates are nominal, and so are its joules per byte and per FLOP.
+highest clock where it ran below. Data sheets, to which the roofline's coefficients were fitted,
+give somewhat higher rates, so predicted tokens/s are low by the same share. An emulated GPU has
+shares of time and no rates: its rates are nominal, and so are its joules per byte and per FLOP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from steppe.measure.probe.probe import ProbeFit, ProbeWindow
 
 REST_S = 3.0
 ASSUMED_LINK_BPS = 32e9
-"""PCIe 4.0 x16, one direction, bytes/s: what a GPU has that has nothing faster."""
+"""PCIe 4.0 x16, one direction, bytes/s: the link of a GPU without a faster one."""
 _ADA, _BLACKWELL, _UNKNOWN = 8, 10, 0xFFFFFFFF
 """Architectures as `nvml.h` numbers them."""
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sourced(Generic[T]):
-    """A value, and where it comes from."""
+    """A value and its source."""
 
     value: T
     source: str
@@ -36,13 +36,13 @@ class Sourced(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What NVML tells of a GPU.
+    """Data of a GPU from NVML.
 
     Attributes:
         card: Marketing name.
         energy_source: `measured` or `emulated`.
         memory_bytes: Its memory, bytes.
-        architecture: As `nvml.h` numbers it; None where NVML does not tell.
+        architecture: As `nvml.h` numbers it; None where NVML does not report it.
         power_limit_w: Board power limit after a driver load, W.
         enforced_w: Board power limit in force, W.
         clocks_mhz: SM clocks that can be asked for, rising, MHz; empty where it cannot.
@@ -58,7 +58,7 @@ class Board:
 
     @property
     def has_fp8(self) -> bool:
-        """Whether its matrix units know fp8: Ada and newer."""
+        """Whether its matrix units support fp8: Ada and newer."""
         return _ADA <= (self.architecture or 0) < _UNKNOWN
 
     @property
@@ -78,13 +78,13 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class RestDraw:
-    """What a GPU draws without work.
+    """Draw of a GPU without work.
 
     Attributes:
         bare_w: Without a CUDA context, W.
         context_w: More with one, W.
         clock_mhz: SM clock with a context, MHz.
-        caveat: What may be wrong with it, for people; empty when nothing may.
+        caveat: What may be wrong with it; empty when nothing may.
     """
 
     bare_w: float
@@ -95,13 +95,13 @@ class RestDraw:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """All that was found of one GPU.
+    """Everything measured of one GPU.
 
     Attributes:
-        board: What NVML tells.
-        rest: What it draws without work.
-        rates: What it reaches.
-        fit: What its work costs.
+        board: Its data from NVML.
+        rest: Its draw without work.
+        rates: The rates it reaches.
+        fit: The cost of its work.
     """
 
     board: Board
@@ -128,13 +128,13 @@ def measured_rates(
 
 
 def nominal_rates(bandwidth_bps: float, half_flops: float, fp8_flops: float, of: str) -> Rates:
-    """Return rates that an emulated GPU is said to have.
+    """Return the nominal rates of an emulated GPU.
 
     Args:
         bandwidth_bps: Memory bandwidth, bytes/s.
         half_flops: Dense 16-bit rate, FLOP/s.
         fp8_flops: Dense fp8 rate, FLOP/s.
-        of: Whose they are.
+        of: Name of the source.
     """
     source = f"nominal: {of}; an emulated GPU has no rates"
     return Rates(*(Sourced(value, source) for value in (bandwidth_bps, half_flops, fp8_flops)))
@@ -143,13 +143,13 @@ def nominal_rates(bandwidth_bps: float, half_flops: float, fp8_flops: float, of:
 def gpu_document(
     name: str, probed: Probed, link: Sourced[float], coefficients: Sourced[str]
 ) -> dict[str, Any]:
-    """Return what `read_gpu_spec` reads, and more for people.
+    """Return a GPU file: what `read_gpu_spec` reads, and details for the reader.
 
     Args:
-        name: How people call the GPU; the name of an emulated one says so.
+        name: Name of the GPU; that of an emulated one gets a suffix.
         probed: What was found.
         link: Bandwidth to the other GPUs of its node, one direction, bytes/s.
-        coefficients: Which fitted coefficients it leans on.
+        coefficients: Fitted coefficients to use.
     """
     source, fit = probed.board.energy_source, probed.fit
     figures = {
@@ -179,12 +179,12 @@ def gpu_document(
 
 
 def gpu_text(document: Mapping[str, Any], card: str) -> str:
-    """Return the document as the text of a file, with what it must not be taken for."""
-    said = [f"# {card}, written by `steppe bench probe`; `steppe frontier --gpu` reads it."]
+    """Return the document as the text of a file, with a warning if it is of an emulated GPU."""
+    lines = [f"# {card}, written by `steppe bench probe`; `steppe frontier --gpu` reads it."]
     if document["energy_source"] == "emulated":
-        said.append("# Emulated: nothing here says anything about hardware, and rates are nominal.")
+        lines.append("# Emulated: the numbers do not describe hardware, and the rates are nominal.")
     body = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=None, width=1000)
-    return "\n".join([*said, body])
+    return "\n".join([*lines, body])
 
 
 def _board_figures(board: Board, probed_mhz: int) -> dict[str, Sourced[float]]:
@@ -192,16 +192,16 @@ def _board_figures(board: Board, probed_mhz: int) -> dict[str, Sourced[float]]:
     limit = f"{nvml}: default limit"
     if board.enforced_w != board.power_limit_w:
         limit += f"; {board.enforced_w:.0f} W in force during the probes"
-    clocks, told = board.clocks_mhz, nvml
+    clocks, source = board.clocks_mhz, nvml
     if not clocks:
-        clocks, told = (probed_mhz,), "the clock of the probes: NVML has no table of clocks"
+        clocks, source = (probed_mhz,), "the clock of the probes: NVML has no table of clocks"
     step_mhz = (clocks[-1] - clocks[0]) / (len(clocks) - 1) if len(clocks) > 1 else 1.0
     return {
         "memory_bytes": Sourced(board.memory_bytes, nvml),
         "power_limit_w": Sourced(board.power_limit_w, limit),
-        "lowest_mhz": Sourced(clocks[0], told),
-        "highest_mhz": Sourced(clocks[-1], told),
-        "step_mhz": Sourced(step_mhz, told),
+        "lowest_mhz": Sourced(clocks[0], source),
+        "highest_mhz": Sourced(clocks[-1], source),
+        "step_mhz": Sourced(step_mhz, source),
     }
 
 
@@ -235,5 +235,5 @@ def _best_flops(windows: Sequence[ProbeWindow], highest_mhz: int) -> Sourced[flo
 
 
 def _short(value: float) -> float:
-    """Return a number with as many digits as it deserves."""
+    """Return a number rounded to six digits."""
     return value if isinstance(value, int) else float(f"{value:.6g}")

@@ -4,11 +4,11 @@ At one SM clock a GPU that is kept busy draws
 
     draw = static(f) + e_byte * bytes/s + e_flop(f) * FLOP/s
 
-Memory has its own clock, so a byte costs the same at every SM clock; a FLOP costs what the voltage
-at that clock makes of it. Probes that move bytes only, compute only, both, and neither (a spin)
-tell the three apart. Least squares of the relative error, no coefficient below 0. This is the
+Memory has its own clock, so a byte costs the same at every SM clock; the cost of a FLOP depends on
+the voltage at that clock. Probes that move bytes only, compute only, both, and neither (a spin)
+separate the three terms. Least squares of the relative error, no coefficient below 0. This is the
 energy roofline of Choi et al. (IPDPS 2013) with a static draw and an energy per FLOP for each
-clock. The heat of a probe raises the leakage a little, which is counted as the probe's own.
+clock. A probe warms the GPU, which raises leakage a little; that is counted as the probe's draw.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from steppe.errors import InfeasibleError
 
 SETTLE_S = 2.0
 WINDOW_S = 5.0
-LOOK_S = 0.1
-"""Time between two looks at a GPU while a probe runs, s."""
+CHECK_S = 0.1
+"""Time between two checks for throttling while a probe runs, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ProbeWindow:
 
 @dataclass(frozen=True, slots=True)
 class ProbeFit:
-    """What a GPU's work costs.
+    """Energy cost of a GPU's work.
 
     Attributes:
         joules_per_byte: J for a byte between memory and chip.
@@ -77,11 +77,11 @@ class ProbeFit:
 
 
 class ProbeLoad(Protocol):
-    """A load that holds one resource at a known rate."""
+    """A load that uses one resource at a known rate."""
 
     @property
     def name(self) -> str:
-        """What runs, for people and records."""
+        """Name of the load."""
         ...
 
     def run(self, seconds: float) -> tuple[float, float]:
@@ -90,7 +90,7 @@ class ProbeLoad(Protocol):
 
 
 class ProbeMeter(Protocol):
-    """What is seen of a GPU while probes run on it."""
+    """Readings of a GPU while probes run on it."""
 
     def now_s(self) -> float:
         """Return the time, s."""
@@ -99,57 +99,57 @@ class ProbeMeter(Protocol):
     def energy_j(self, at_s: float) -> float:
         """Return the energy until an instant just past, J; may wait until it is known.
 
-        Later calls ask for later instants.
+        Instants must not decrease from call to call.
         """
         ...
 
     def throttled(self) -> bool:
-        """Tell whether heat or the board power limit holds the clock down now."""
+        """Return whether heat or the board power limit holds the clock down now."""
         ...
 
 
 def probe_windows(
     loads: Sequence[ProbeLoad], clock_mhz: int, meter: ProbeMeter, window_s: float = WINDOW_S
 ) -> list[ProbeWindow]:
-    """Run every probe at the present clock and meter it; leave out those that throttle it.
+    """Run every probe at the present clock and meter it; leave out those that throttle the GPU.
 
     Args:
         loads: The probes.
         clock_mhz: The SM clock that was set, MHz.
-        meter: Sees the GPU.
+        meter: Meter of the GPU.
         window_s: Length of a metered window, s.
 
     Raises:
         DeviceError: The GPU does not answer.
     """
-    found = []
+    windows = []
     for load in loads:
         load.run(SETTLE_S)
-        with _watched(meter) as throttled:
+        with _watching_throttles(meter) as throttled:
             begin_s = meter.now_s()
             bytes_per_s, flop_per_s = load.run(window_s)
             end_s = meter.now_s()
-        # The GPU rests while the meter waits: both ends are asked for after the load.
+        # Read both ends after the load: the GPU would rest while the meter waits.
         begin_j, end_j = meter.energy_j(begin_s), meter.energy_j(end_s)
         if not throttled.result():
             draw_w = (end_j - begin_j) / (end_s - begin_s)
-            found.append(ProbeWindow(load.name, clock_mhz, bytes_per_s, flop_per_s, draw_w))
-    return found
+            windows.append(ProbeWindow(load.name, clock_mhz, bytes_per_s, flop_per_s, draw_w))
+    return windows
 
 
 @contextmanager
-def _watched(meter: ProbeMeter) -> Generator[Future[bool]]:
-    """Look at the GPU inside a block; in the end tell whether its clock was held down."""
+def _watching_throttles(meter: ProbeMeter) -> Generator[Future[bool]]:
+    """Check the GPU inside a block; the result is whether its clock was held down."""
     is_over = threading.Event()
 
-    def look() -> bool:
+    def check() -> bool:
         is_throttled = False
-        while not is_over.wait(LOOK_S):
+        while not is_over.wait(CHECK_S):
             is_throttled = meter.throttled() or is_throttled
         return is_throttled
 
     with ThreadPoolExecutor(1) as pool:
-        throttled = pool.submit(look)
+        throttled = pool.submit(check)
         try:
             yield throttled
         finally:
@@ -160,8 +160,8 @@ def fit_probes(windows: Sequence[ProbeWindow]) -> ProbeFit:
     """Fit the energy roofline.
 
     Raises:
-        InfeasibleError: At some clock fewer than three probes ran, or their rates do not tell
-            bytes, FLOP and static draw apart.
+        InfeasibleError: At some clock fewer than three probes ran, or their rates do not
+            separate bytes, FLOP and static draw.
     """
     clocks = sorted({window.clock_mhz for window in windows})
     terms = np.zeros((len(windows), 1 + 2 * len(clocks)))
@@ -176,26 +176,26 @@ def fit_probes(windows: Sequence[ProbeWindow]) -> ProbeFit:
     if not len(windows) or np.linalg.matrix_rank(terms) < terms.shape[1]:
         raise InfeasibleError(
             f"asked for joules per byte and per FLOP at {len(clocks)} clocks, "
-            f"found {len(windows)} probes that do not tell them apart"
+            f"found {len(windows)} probes that do not separate them"
         )
     weighted = terms / draws[:, None]
-    found, _ = nnls(weighted, np.ones(len(windows)))
+    solution, _ = nnls(weighted, np.ones(len(windows)))
     count = len(clocks)
     return ProbeFit(
-        joules_per_byte=float(found[0]) / scale_b,
+        joules_per_byte=float(solution[0]) / scale_b,
         clocks_mhz=tuple(clocks),
-        joules_per_flop=tuple((found[1 : 1 + count] / scale_f).tolist()),
-        static_w=tuple(found[1 + count :].tolist()),
-        error=float(np.max(np.abs(weighted @ found - 1))),
+        joules_per_flop=tuple((solution[1 : 1 + count] / scale_f).tolist()),
+        static_w=tuple(solution[1 + count :].tolist()),
+        error=float(np.max(np.abs(weighted @ solution - 1))),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatedProbe:
-    """A load of an emulated GPU, set instead of run: shares of its compute and memory time.
+    """A load of an emulated GPU, which is set, not run: shares of compute and memory time.
 
     Attributes:
-        name: What it stands for.
+        name: The kernel that it stands for.
         core: Share of compute time in use, 0 to 1.
         mem: Share of memory-bandwidth time in use, 0 to 1.
         peak: Bytes/s and FLOP/s of the emulated GPU at its highest clock.
@@ -213,10 +213,7 @@ class EmulatedProbe:
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, seconds: float) -> tuple[float, float]:
-        """Hold the load, as long as kernels would run, and return its rates.
-
-        The core computes as fast as its clock is.
-        """
+        """Hold the load for so long, and return its rates; compute scales with the clock."""
         self.set_load(self.core, self.mem)
         self.sleep(seconds)
         rates = self.mem * self.peak[0], self.core * self.speed() * self.peak[1]
@@ -225,7 +222,7 @@ class EmulatedProbe:
 
 
 SPIN = 1e-6
-"""Share of the core that an emulated spin uses: it is busy, and counts for nothing."""
+"""Share of the core that an emulated spin uses: busy, but almost without a rate."""
 EMULATED_LOADS = (
     ("spin", SPIN, 0.0),
     ("stream copy", SPIN, 1.0),

@@ -34,9 +34,9 @@ class RunHead:
     """One start of a sweep.
 
     Attributes:
-        provenance: What the results rest on.
-        rest: What the GPUs draw without work.
-        plan: The settings of the measurement, for the reader.
+        provenance: Provenance of the results.
+        rest: Draw of the GPUs without work.
+        plan: Settings of the measurement.
     """
 
     provenance: Provenance
@@ -65,7 +65,7 @@ class SweepResults:
 
 
 class ResultsFile:
-    """A results file that is being written; also knows what it holds already."""
+    """A results file that grows; it may hold earlier points."""
 
     def __init__(self, folder: Path) -> None:
         """Open or begin the file in a folder, which is made.
@@ -82,7 +82,7 @@ class ResultsFile:
 
     @property
     def done(self) -> frozenset[str]:
-        """Keys of the points that are measured and sound; the flagged ones are due again."""
+        """Keys of the points that are measured and sound; unsound ones are measured again."""
         points = self.earlier.points if self.earlier else ()
         return frozenset(point.setting.key for point in points if point.is_sound)
 
@@ -97,7 +97,7 @@ class ResultsFile:
             for old, new in zip(before, now, strict=True):
                 if old != new:
                     raise UsageError(
-                        f"{self.path}: asked to go on with {new}, found results of {old}; "
+                        f"{self.path}: asked to continue with {new}, found results of {old}; "
                         "choose another folder"
                     )
         self._append({"kind": "run", **dataclasses.asdict(head)})
@@ -119,7 +119,7 @@ def read_results(path: Path) -> SweepResults:
     """Read a results file, or the one in a folder.
 
     Raises:
-        UsageError: It is missing, holds no start, or a line of it is none of ours.
+        UsageError: It is missing, holds no start, or a line of it is malformed.
     """
     file = path / RESULTS_FILE if path.is_dir() else path
     try:
@@ -139,7 +139,7 @@ def read_results(path: Path) -> SweepResults:
                 points[values["key"]] = _point(values)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
-                f"{file}: line {number}: no line of a sweep: {_mistake(error)}"
+                f"{file}: line {number}: not a line of a sweep: {_mistake(error)}"
             ) from error
     if head is None:
         raise UsageError(f"{file}: asked for sweep results, found no start of a sweep")
@@ -172,7 +172,7 @@ def _values(line: bytes) -> dict[str, Any] | None:
 
 
 def _mistake(error: Exception) -> str:
-    """Return one line on what is wrong; pydantic writes several."""
+    """Return one line about what is wrong; pydantic has several."""
     match error:
         case ValidationError():
             first = error.errors(include_url=False)[0]
@@ -195,7 +195,7 @@ def _point(values: dict[str, Any]) -> PointResult:
 
 
 def _bound_j(value: float | None) -> float:
-    """Return a bound of an error, J; JSON knows no infinity, and has null where there is none."""
+    """Return a bound of an error, J; JSON has null in place of infinity."""
     return math.inf if value is None else value
 
 
