@@ -10,9 +10,9 @@ METHOD = """Measure tokens per joule.
 
 \b
 The method, in seven rules:
-1. State the boundary. Joules are those of the GPU boards, by their own energy
+1. State the boundary. Joules are those of the GPU boards, by their own
    counters, never by adding up power readings. Idle watts are part of them.
-2. Measure the floor. Watts bare, with an engine loaded, and asleep come first.
+2. Measure the floor first: watts bare, with an engine loaded, and asleep.
 3. Saturate. More requests are outstanding than the batch limit; a point
    counts only if the batch was full, or some waited, at every reading.
 4. Be in a steady state. Each point runs until its batch has turned over and
