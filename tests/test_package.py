@@ -82,8 +82,8 @@ def test_an_installed_wheel_copies_a_config_predicts_and_simulates(
     options = ("--model", "llama-3.1-8b", "--gpu", "h100", "--batch", "8", "--json")
     points = json.loads(run(steppe, "frontier", *options, folder=tmp_path))["points"]
     assert points[0]["output_tps"] > 0
-    options = ("--record", "run", "--duration", "10", "--json")
-    summary = json.loads(run(steppe, "simulate", "mine.yaml", *options, folder=tmp_path))
+    record = ("--record", "run", "--duration", "10", "--json")
+    summary = json.loads(run(steppe, "simulate", "mine.yaml", *record, folder=tmp_path))
     assert summary["energy_source"] == "modelled"
     assert summary["output_tokens"] > 0
     assert (tmp_path / "run" / "figure.png").stat().st_size > 0
@@ -97,7 +97,7 @@ def test_an_installed_wheel_measures_a_server(steppe: Path, url: str, tmp_path: 
 
 def test_an_installed_wheel_without_ray_says_what_to_install(steppe: Path, tmp_path: Path) -> None:
     run(steppe, "config", "copy", "demo.yaml", folder=tmp_path)
-    command = [steppe, "serve", "demo.yaml"]
+    command = [str(steppe), "serve", "demo.yaml"]
     result = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, check=False, env={}
     )
