@@ -90,7 +90,7 @@ def steppe_commands(line: str) -> Iterator[tuple[str, ...]]:
             arguments = None
         elif arguments is not None:
             arguments.append(word)
-        elif word == "steppe" or word.endswith("/steppe"):
+        elif word == "steppe" or word.endswith("bin/steppe"):
             arguments = []
     if arguments is not None:
         yield tuple(arguments)
