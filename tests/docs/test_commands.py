@@ -107,3 +107,12 @@ def test_a_piece_of_configuration_fits_into_a_run(block: Block) -> None:
     whole: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
     piece = yaml.safe_load(block.text)
     RunConfig.model_validate(whole | piece)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.language == "python"],
+    ids=lambda b: f"{b.page}:{b.line}",
+)
+def test_a_python_example_compiles(block: Block) -> None:
+    compile(block.text, f"{block.page}:{block.line}", "exec")
