@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"<!-- docs-test: (.+?) -->")
 FENCE = re.compile(r"(`{3,})(\S*).*")
+HERE_DOCUMENT = re.compile(r"<<'(\w+)'\n.*?^\1$", re.DOTALL | re.MULTILINE)
 SUBSTITUTION = re.compile(r"\$\([^)]*\)")
 COMMANDS = "bash"
 
@@ -43,7 +44,7 @@ class Block:
         """The arguments of every `steppe` command in the block."""
         if self.language != COMMANDS:
             return ()
-        whole = self.text.replace("\\\n", " ")
+        whole = HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
         return tuple(command for line in whole.splitlines() for command in steppe_commands(line))
 
 
