@@ -20,8 +20,6 @@ from steppe.sim.fleet import FleetSettings
 
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 """Less is left free than by default, and as much may be above a budget as the target allows."""
-NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
-"""Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
 LOWEST_CLOCK = 0.5
 """Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
 fitted (`roofline/hardware.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
@@ -142,8 +140,6 @@ def _config_of(size: Size) -> RunConfig:
                 "period_s": PERIOD_S,
                 "margin_share": size.margin_share,
                 "over_share": size.over_share,
-                "nameplate_w": NAMEPLATE_W * gpus,
-                "least_cap_w": LEAST_CAP_W * gpus,
             },
             "gateway": {"max_waiting": 20_000},
             "slo": {"ttft_s": 2.0, "tpot_s": what["tpot_s"]},

@@ -5,8 +5,8 @@ observation of every replica to how many run at which operating point. The fleet
 to 100,000 replicas; half of the pools have work waiting, the others a demand. One process, one
 thread; the time is that of the CPU, which a busy machine does not change. Beside it what else a
 tick computes: the actions that lead there, for every replica; the decision in one pool with all
-that a run has around it (feedback, ramp, dwell, loosened limits); and, once in a while, the
-horizon's linear program over a day.
+the stages of a run around it; and the horizon's linear program over a day, which is solved now and
+then.
 
     python bench/decision_time.py
 """
@@ -32,8 +32,9 @@ from rich.table import Table
 from steppe.config import ControlSection
 from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
-from steppe.control.policy.choose import PoolFacts, make_policy
-from steppe.control.policy.policies import FollowBudget
+from steppe.control.policy.goals import FollowBudget
+from steppe.control.policy.make import make_policy
+from steppe.control.policy.policy import PoolFacts
 from steppe.control.pools import Pool, PoolObservation, ShareBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
@@ -132,7 +133,7 @@ def time_run(replicas: int, repeats: int) -> dict[str, Any]:
         ReplicaObservation(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
         for i in range(replicas)
     )
-    policy = make_policy(ControlSection(), PoolFacts(found, replicas, 1.0, 300.0, lambda *_: ()))
+    policy = make_policy(PoolFacts(found, replicas, 1, ControlSection(), 1.0, 300.0, lambda *_: ()))
     full_w, ticks = replicas * found.full.draw_w, itertools.count()
 
     def decide() -> None:
@@ -147,15 +148,14 @@ def time_horizon(repeats: int) -> dict[str, Any]:
     rng = random.Random(SEED)
     found = frontier(rng)
     battery = Battery(3.6e8, 2e4, 2e4, 0.95, 0.95)
-    terms = HorizonTerms(found, replicas=64, wake_j=20e3, step_s=600.0, battery=battery)
-    ahead = HorizonInputs(
+    terms = HorizonTerms(found, replicas=64, step_s=600.0, battery=battery)
+    inputs = HorizonInputs(
         supply_w=[rng.uniform(5e3, 4e4) for _ in range(STEPS)],
         demand_tps=[32 * found.full.output_tps] * STEPS,
         work=(Deferrable(STEPS // 2, 3e8), Deferrable(STEPS - 1, 3e8)),
-        awake=8,
         stored_j=1.8e8,
     )
-    taken = time_s(lambda: plan_horizon(terms, ahead), repeats)
+    taken = time_s(lambda: plan_horizon(terms, inputs), repeats)
     return _row(f"horizon, {STEPS} steps of 600 s", taken)
 
 

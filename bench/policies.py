@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -41,8 +41,8 @@ from bench_fleets import (
 )
 from steppe.config import ControlSection
 from steppe.config.control import PolicyName
-from steppe.control.policy.choose import PoolFacts, make_policy
-from steppe.control.policy.policies import Policy
+from steppe.control.policy.make import make_policy
+from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
 from steppe.power.battery import NO_BATTERY, Battery
@@ -52,7 +52,16 @@ from steppe.report.records import RequestRecord, TickRecord
 from steppe.report.summary import Summary, summarise
 from steppe.sim.run import Failure, Scenario, run_scenario
 
-POLICIES = get_args(PolicyName)
+RIVALS = {
+    "power_cap": "rival_policies:PowerCap",
+    "clocks": "rival_policies:Clocks",
+    "replicas": "rival_policies:Replicas",
+    "clocks_and_replicas": "rival_policies:ClocksAndReplicas",
+    "nameplate": "rival_policies:Nameplate",
+    "reactive": "rival_policies:Reactive",
+}
+"""What others do, by the name in the table: classes for `control.policy`."""
+POLICIES = (*get_args(PolicyName), *RIVALS)
 
 
 @dataclass(slots=True)
@@ -86,7 +95,7 @@ def run(
     bench: Bench, policy: str, happening: scenarios.Happening
 ) -> tuple[Summary, list[TickRecord]]:
     """Put a policy through a happening."""
-    control = bench.config.control.model_copy(update={"policy": policy})
+    control = bench.config.control.model_copy(update={"policy": RIVALS.get(policy, policy)})
     return run_with(bench, control, budget_of(happening), happening.deaths)
 
 
@@ -97,16 +106,13 @@ def run_with(
     deaths: Sequence[scenarios.Death] = (),
 ) -> tuple[Summary, list[TickRecord]]:
     """Let a control section follow a budget, while replicas die."""
-    facts = PoolFacts(
-        bench.believed,
-        bench.fleet.replicas,
-        bench.slo.tpot_s,
-        bench.config.gateway.max_wait_s,
-        budget.forecast,
-        budget.battery_view,
-        bench.config.power.speedup,
-    )
-    return run_policy(bench, make_policy(control, facts), control, budget, deaths)
+    return run_policy(bench, make_policy(facts_of(bench, control, budget)), control, budget, deaths)
+
+
+def facts_of(bench: Bench, control: ControlSection, budget: PowerBudget) -> PoolFacts:
+    """Return what a policy is given."""
+    facts = PoolFacts.of(bench.config, bench.believed, bench.fleet.replicas, budget)
+    return replace(facts, control=control)
 
 
 def run_policy(

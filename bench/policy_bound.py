@@ -19,8 +19,8 @@ import numpy as np
 import scenarios
 from policy_table import DAYS, FULL, NO_BUDGET
 from steppe.control.plan import AwakeBounds
+from steppe.control.policy.goals import at_slo
 from steppe.control.policy.planner import Need, Planner
-from steppe.control.policy.policies import at_slo
 from steppe.load.arrivals import Arrival
 
 if TYPE_CHECKING:

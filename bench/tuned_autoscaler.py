@@ -1,10 +1,10 @@
-"""Is `save_energy` more than an autoscaler that was tuned to the day?
+"""Does `save_energy` save more than an autoscaler that was tuned to the day?
 
-Where no budget binds, somebody who knows the day beforehand may lock the clock that suits it, and
-tune an ordinary autoscaler (`reactive`) that decides how many replicas are awake: how full it keeps
-them. This bench tries every clock of the frontier with several fills, on both days without a budget
-of the scoreboard, and puts `save_energy`, which is told nothing of the day, beside the cheapest
-pair whose users are served as well as by full clocks (within half a point of SLO attainment).
+Where no budget binds, an operator who knows the day beforehand can lock the clock that suits it and
+tune an ordinary autoscaler (`reactive`): how full it keeps the awake replicas. This bench tries
+every clock of the frontier with several fills, on both days without a budget, and compares
+`save_energy`, which knows nothing of the day, with the cheapest pair that serves its users as well
+as full clocks do (within half a point of SLO attainment).
 Simulated, energy modelled.
 
     python bench/tuned_autoscaler.py --fleet 70b
@@ -28,8 +28,7 @@ import policies
 import policy_table
 import scenarios
 from bench_fleets import FLEETS, Bench, Size, make_bench
-from steppe.control.policy.baselines import Reactive
-from steppe.control.policy.damping import ScaleDownDelay
+from rival_policies import Reactive
 from steppe.frontier.pareto import Frontier
 from steppe.report.summary import Summary
 from steppe.roofline.point import OperatingPoint
@@ -66,7 +65,7 @@ def rows_of(
 
 def _tuned(bench: Bench, fill: float, happening: scenarios.Happening) -> Summary:
     control, budget = bench.config.control, policies.budget_of(happening)
-    policy = ScaleDownDelay(Reactive(bench.frontier, fill), control.dwell_s)
+    policy = Reactive(policies.facts_of(bench, control, budget), fill)
     return policies.run_policy(bench, policy, control, budget)[0]
 
 

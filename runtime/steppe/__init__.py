@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from steppe.errors import SteppeError
 
 if TYPE_CHECKING:
+    from steppe.control.plan import Plan
+    from steppe.control.policy.policy import Policy, PoolFacts
+    from steppe.control.state import Observation
     from steppe.energy.meter import EnergyMeter
     from steppe.power.signal import Fresh, Missing, Reading, Signal, Stale
     from steppe.report.result import RunResult
@@ -17,6 +20,10 @@ __all__ = [
     "EnergyMeter",
     "Fresh",
     "Missing",
+    "Observation",
+    "Plan",
+    "Policy",
+    "PoolFacts",
     "Reading",
     "RunResult",
     "Signal",
@@ -31,6 +38,10 @@ _MODULES = {
     "RunResult": "steppe.report.result",
     "simulate": "steppe.run.simulation",
     **dict.fromkeys(("Fresh", "Missing", "Reading", "Signal", "Stale"), "steppe.power.signal"),
+    "Observation": "steppe.control.state",
+    "Plan": "steppe.control.plan",
+    "Policy": "steppe.control.policy.policy",
+    "PoolFacts": "steppe.control.policy.policy",
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,29 @@ def test_a_frontier_without_clock_limits_is_simulated_at_the_highest_clock(tmp_p
     assert result.exit_code == 0, result.output
     awake = [r for tick in read_run(tmp_path / "run").ticks for r in tick.awake]
     assert {replica.clock_mhz for replica in awake} == {2040}
+
+
+def test_a_policy_of_ones_own_runs_from_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = REPOSITORY / "tests" / "fixtures" / "own_policy.py"
+    (tmp_path / "my_policies.py").write_text(own.read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    result = simulate(tmp_path, control={"policy": "my_policies:EqualShares"})
+    assert result.exit_code == 0, result.output
+    ticks = read_run(tmp_path / "run").ticks
+    limits = [{(r.clock_mhz, r.batch_limit) for r in tick.replicas} for tick in ticks]
+    assert all(len(found) == 1 for found in limits[2:])
+
+
+def test_a_policy_that_cannot_be_imported_is_an_error_of_one_line(tmp_path: Path) -> None:
+    result = simulate(tmp_path, control={"policy": "nowhere_at_all:Best"})
+    assert result.exit_code != 0
+    message = "control.policy: asked for nowhere_at_all:Best, found: No module named"
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_folder_is_refused(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.loop import ControlLoop, while_clocks_rest
-from steppe.control.policy.damping import Ramp, ScaleDownDelay
-from steppe.control.policy.draw_feedback import DrawFeedback
-from steppe.control.policy.margin import Margin
-from steppe.control.policy.policies import FollowBudget
+from steppe.control.policy.feedback import FeedbackSettings
+from steppe.control.policy.goals import FollowBudget
+from steppe.control.policy.keep_awake import KeepAwakeSettings
+from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes
@@ -66,16 +67,17 @@ class Plant:
 
 
 def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
-    follow = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
-    damped = Ramp(ScaleDownDelay(follow, dwell_s=5.0), 0.5 * frontier.full.draw_w, period_s=1.0)
+    goal = FollowBudget(frontier, drain_w=frontier.floor.draw_w)
+    feedback = FeedbackSettings(frontier.asleep_w, 0.0, margin_share=0.02, over_share=2e-4)
+    keep_awake = KeepAwakeSettings(frontier.floor, frontier.asleep_w, wake_j=0.0)
+    policy = PolicyPipeline(goal, feedback, keep_awake, dwell_s=5.0)
     times = TickTimes(lambda _: plant.budget_w, 1.0, 0.0)
-    corrected = DrawFeedback(damped, Margin(0.02, 2e-4), frontier.asleep_w)
     rule = DrainRule(frontier.floor, DRAIN_S)
-    return ControlLoop(plant, corrected, rule, times)
+    return ControlLoop(plant, policy, rule, times)
 
 
-def test_while_clocks_rest_what_needs_no_new_clock_goes_on(fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
+def test_while_clocks_rest_what_needs_no_new_clock_goes_on() -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
     clock, batch, back = (
         Retune("replica-0", 1200, 4),
         Retune("replica-1", 600, 16),
@@ -85,8 +87,8 @@ def test_while_clocks_rest_what_needs_no_new_clock_goes_on(fleets: Any) -> None:
     assert while_clocks_rest(observation, [*others, clock]) == others
 
 
-def test_while_the_cut_of_a_clock_rests_nothing_rises(fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
+def test_while_the_cut_of_a_clock_rests_nothing_rises() -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
     fast = replace(observation.replicas[0], clock_mhz=1800, batch_limit=4)
     observation = replace(observation, replicas=(fast, *observation.replicas[1:]))
     cut, lower = Retune("replica-0", 1200, 4), Retune("replica-1", 600, 1)
@@ -134,9 +136,9 @@ def random_walk(rng: np.random.Generator, low_w: float, high_w: float, ticks: in
 
 
 @pytest.fixture
-def plant(frontier: Frontier, fleets: Any) -> Callable[..., Plant]:
+def plant(frontier: Frontier) -> Callable[..., Plant]:
     def make(replicas: int, seed: int, **settings: float) -> Plant:
-        fleet = fleets.of([ReplicaState.AWAKE] * replicas, 0.0)
+        fleet = FakeFleet.of([ReplicaState.AWAKE] * replicas, 0.0)
         return Plant(fleet, frontier, np.random.default_rng(seed), **settings)  # type: ignore[arg-type]
 
     return make

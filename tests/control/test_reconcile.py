@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.plan import Plan
-from steppe.control.policy.decode_only_draw import full_share
 from steppe.control.reconcile import (
     LEAST_TURN_S,
     Action,
@@ -67,12 +67,11 @@ def carry_out(fleet: Any, plan: Plan, rule: DrainRule) -> list[Action]:
 @given(states, st.lists(points, max_size=6), st.integers(0, 3))
 def test_a_plan_that_holds_yields_nothing_more(
     frontier: Frontier,
-    fleets: Any,
     found: list[ReplicaState],
     mix: list[OperatingPoint],
     draining: int,
 ) -> None:
-    fleet = fleets.of(found, 0.0)
+    fleet = FakeFleet.of(found, 0.0)
     plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     carry_out(fleet, plan, rule_of(frontier))
     again = reconcile(fleet.observation, plan, rule_of(frontier))
@@ -83,12 +82,11 @@ def test_a_plan_that_holds_yields_nothing_more(
 @given(states, st.lists(points, max_size=6), st.integers(0, 3))
 def test_the_actions_lead_to_the_plan(
     frontier: Frontier,
-    fleets: Any,
     found: list[ReplicaState],
     mix: list[OperatingPoint],
     draining: int,
 ) -> None:
-    fleet = fleets.of(found, 0.0)
+    fleet = FakeFleet.of(found, 0.0)
     plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     carry_out(fleet, plan, rule_of(frontier))
     observation = fleet.observation
@@ -104,12 +102,11 @@ def test_the_actions_lead_to_the_plan(
 @given(states, st.lists(points, max_size=6), st.integers(0, 3))
 def test_what_lowers_the_draw_comes_first(
     frontier: Frontier,
-    fleets: Any,
     found: list[ReplicaState],
     mix: list[OperatingPoint],
     draining: int,
 ) -> None:
-    fleet = fleets.of(found, 0.0)
+    fleet = FakeFleet.of(found, 0.0)
     plan = plan_of(*mix[: fleet.observation.count(*USABLE)], draining=draining)
     order = {Sleep: 0, Drain: 1, Retune: 2, Wake: 3, Start: 4}
     kinds = [
@@ -118,8 +115,8 @@ def test_what_lowers_the_draw_comes_first(
     assert kinds == sorted(kinds)
 
 
-def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 4, 0.0).observation
+def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 4, 0.0).observation
     observation = with_limits(observation, (1200, 4), (1200, 4), (1800, 16), (600, 1))
     mix = (
         OperatingPoint(1800, 16, 4.0, 90.0),
@@ -132,11 +129,9 @@ def test_cuts_of_clock_and_batch_come_before_rises(frontier: Frontier, fleets: A
     assert batches == [(1200, 1), (600, 4), (1200, 16)]
 
 
-def test_a_draining_replica_serves_again_rather_than_that_another_wakes(
-    frontier: Frontier, fleets: Any
-) -> None:
+def test_a_draining_replica_serves_again_rather_than_that_another_wakes(frontier: Frontier) -> None:
     states = [ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING]
-    fleet = fleets.of(states, 0.0)
+    fleet = FakeFleet.of(states, 0.0)
     small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (600, 1200))
     plan = plan_of(small, large, draining=1)
     fleet.apply(actions := reconcile(fleet.observation, plan, rule_of(frontier)))
@@ -144,20 +139,16 @@ def test_a_draining_replica_serves_again_rather_than_that_another_wakes(
     assert reconcile(fleet.observation, plan, rule_of(frontier)) == []
 
 
-def test_a_draining_replica_that_is_not_wanted_goes_on_draining(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
+def test_a_draining_replica_that_is_not_wanted_goes_on_draining(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
     plan = plan_of(OperatingPoint(600, 1, 1.0, 30.0), draining=1)
     assert reconcile(observation, plan, rule_of(frontier)) == []
 
 
 @settings(deadline=None)
 @given(st.floats(0, 20))
-def test_a_drain_that_took_too_long_ends_in_sleep(
-    frontier: Frontier, fleets: Any, waited_s: float
-) -> None:
-    observation = fleets.of([ReplicaState.DRAINING] * 2, 0.0).observe(waited_s)
+def test_a_drain_that_took_too_long_ends_in_sleep(frontier: Frontier, waited_s: float) -> None:
+    observation = FakeFleet.of([ReplicaState.DRAINING] * 2, 0.0).observe(waited_s)
     busy = replace(observation.replicas[1], outstanding=3)
     actions = reconcile(
         replace(observation, replicas=(busy,)), plan_of(draining=1), rule_of(frontier)
@@ -167,33 +158,33 @@ def test_a_drain_that_took_too_long_ends_in_sleep(
     assert reconcile(quiet, plan_of(draining=1), rule_of(frontier)) == []
 
 
-def test_a_replica_without_requests_sleeps_at_once(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
+def test_a_replica_without_requests_sleeps_at_once(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 0.0).observation
     idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
     actions = reconcile(replace(observation, replicas=idle), plan_of(draining=2), rule_of(frontier))
     assert actions == [Sleep("replica-1"), Sleep("replica-0")]
 
 
 def test_without_room_to_drain_a_busy_replica_is_frozen_with_its_requests(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
-    observation = fleets.of([ReplicaState.AWAKE], 0.0).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE], 0.0).observation
     busy = (replace(observation.replicas[0], outstanding=5),)
     actions = reconcile(replace(observation, replicas=busy), plan_of(), rule_of(frontier))
     assert actions == [Sleep("replica-0")]
 
 
-def test_the_replica_with_the_fewest_requests_leaves(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 3, 0.0).observation  # 1, 2 and 3 outstanding
+def test_the_replica_with_the_fewest_requests_leaves(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 3, 0.0).observation  # 1, 2 and 3 outstanding
     point = OperatingPoint(600, 1, 1.0, 20.0)
     actions = reconcile(observation, plan_of(point, point, draining=1), rule_of(frontier))
     assert actions == [Drain("replica-0", frontier.floor.clock_mhz, frontier.floor.batch_limit)]
 
 
 def test_a_sleeping_replica_with_requests_takes_the_place_of_an_awake_one_without(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).observation
     plan = plan_of(OperatingPoint(600, 1, 1.0, 20.0))
     busy, frozen = observation.replicas[0], replace(observation.replicas[1], outstanding=1)
     assert reconcile(replace(observation, replicas=(busy, frozen)), plan, rule_of(frontier)) == []
@@ -202,12 +193,10 @@ def test_a_sleeping_replica_with_requests_takes_the_place_of_an_awake_one_withou
     assert actions == [Sleep("replica-0"), Wake("replica-1", 600, 1)]
 
 
-def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(
-    frontier: Frontier, fleets: Any
-) -> None:
+def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(frontier: Frontier) -> None:
     small, large, full = (OperatingPoint(c, 16, c, c / 20) for c in (600, 1200, 1800))
     observation = with_limits(
-        fleets.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 16), (1200, 16)
+        FakeFleet.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 16), (1200, 16)
     )
     assert reconcile(observation, plan_of(large, small), rule_of(frontier)) == []
     actions = reconcile(observation, plan_of(full, small), rule_of(frontier))
@@ -215,11 +204,11 @@ def test_the_larger_points_go_to_replicas_that_run_larger_ones_already(
 
 
 def test_of_replicas_at_the_same_point_the_fuller_keeps_the_larger_limit(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
     small, large = (OperatingPoint(600, batch, batch, batch / 2) for batch in (100, 200))
     observation = with_limits(
-        fleets.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 200), (600, 200)
+        FakeFleet.of([ReplicaState.AWAKE] * 2, 0.0).observation, (600, 200), (600, 200)
     )
     held = [
         replace(replica, outstanding=outstanding)
@@ -227,24 +216,21 @@ def test_of_replicas_at_the_same_point_the_fuller_keeps_the_larger_limit(
     ]
     observation, plan = replace(observation, replicas=tuple(held)), plan_of(large, small)
     assert reconcile(observation, plan, rule_of(frontier)) == [Retune("replica-0", 600, 100)]
-    assert full_share(observation, plan) == 0.0
 
 
-def test_a_replica_that_is_gone_is_started(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).observation
+def test_a_replica_that_is_gone_is_started(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.GONE, ReplicaState.STARTING], 0.0).observation
     assert reconcile(observation, plan_of(), rule_of(frontier)) == [Start("replica-0")]
 
 
-def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation: Observation = fleets.of([ReplicaState.ASLEEP], 0.0).observation
+def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(frontier: Frontier) -> None:
+    observation: Observation = FakeFleet.of([ReplicaState.ASLEEP], 0.0).observation
     assert isinstance(observation.replicas[0], ReplicaObservation)
     assert reconcile(observation, plan_of(), rule_of(frontier)) == []
 
 
-def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, fleets: Any) -> None:
-    both = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
+def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier) -> None:
+    both = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
     rule = rule_of(frontier)
     plan = Plan((frontier.floor,), frontier.floor.draw_w + frontier.asleep_w)
@@ -254,10 +240,8 @@ def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier, f
     assert reconcile(late, plan, rule) == [Sleep(both.replicas[0].id)]
 
 
-def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
-    frontier: Frontier, fleets: Any
-) -> None:
-    fleet = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
+def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(frontier: Frontier) -> None:
+    fleet = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
     busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.observation.replicas)
     fleet.observation = replace(fleet.observation, now_s=LEAST_TURN_S, replicas=(busy, frozen))
     rule = rule_of(frontier)
@@ -267,10 +251,8 @@ def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(
     assert reconcile(fleet.observation, plan_of(frontier.floor), rule) == [wake]
 
 
-def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
-    frontier: Frontier, fleets: Any
-) -> None:
-    fleet = fleets.of([ReplicaState.AWAKE] * 3, 0.0)  # 1, 2 and 3 outstanding
+def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(frontier: Frontier) -> None:
+    fleet = FakeFleet.of([ReplicaState.AWAKE] * 3, 0.0)  # 1, 2 and 3 outstanding
     small, large = (OperatingPoint(clock, 1, 1.0, clock / 20) for clock in (900, 1200))
     plan, rule = plan_of(large, small), rule_of(frontier)
     fleet.apply(first := reconcile(fleet.observation, plan, rule))
@@ -279,16 +261,16 @@ def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(
 
 
 def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
     states = [ReplicaState.AWAKE] * 2 + [ReplicaState.ASLEEP] * 2
-    observation = fleets.of(states, 1000.0).observation
+    observation = FakeFleet.of(states, 1000.0).observation
     since_s = (0.0, 0.0, 5.0, 1.0)
     replicas = tuple(
         replace(r, outstanding=3, since_s=s)
         for r, s in zip(observation.replicas, since_s, strict=True)
     )
-    fleet = fleets.of(states, 1000.0)
+    fleet = FakeFleet.of(states, 1000.0)
     fleet.observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=replicas)
     rule = rule_of(frontier)
     actions = carry_out(fleet, plan_of(frontier.floor, frontier.floor), rule)
@@ -297,8 +279,8 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
     assert sum(isinstance(action, Sleep) for action in actions) == 1
 
 
-def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
+def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     just_woken = replace(observation.replicas[0], outstanding=3, since_s=15.0)
     frozen = replace(observation.replicas[1], outstanding=3, since_s=0.0)
     observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=(just_woken, frozen))

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.shortage_forecast import (
     LOOK_EVERY_S,
@@ -84,12 +84,10 @@ def test_a_replica_serves_again_before_the_whole_demand_is_served() -> None:
     assert found.demand == Shortage(50.0, 0.0, 20.0)
 
 
-def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(
-    points: ShortagePoints, fleets: Any
-) -> None:
+def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(points: ShortagePoints) -> None:
     full = points.frontier.full
     observation = replace(
-        fleets.of([AWAKE, ASLEEP], 0.0).observation, demand_tps=2 * full.output_tps
+        FakeFleet.of([AWAKE, ASLEEP], 0.0).observation, demand_tps=2 * full.output_tps
     )
     found = power_needs(observation, points)
     assert found.floor_w == 2 * points.frontier.asleep_w
@@ -97,23 +95,23 @@ def test_a_fleet_needs_its_sleep_then_one_replica_then_the_demand(
     assert found.demand_w == pytest.approx(2 * full.draw_w)
 
 
-def test_what_no_watts_could_serve_is_no_need_of_power(points: ShortagePoints, fleets: Any) -> None:
-    observation = replace(fleets.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
+def test_what_no_watts_could_serve_is_no_need_of_power(points: ShortagePoints) -> None:
+    observation = replace(FakeFleet.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
     assert power_needs(observation, points).demand_w == pytest.approx(
         2 * points.frontier.full.draw_w
     )
-    nobody = replace(fleets.of([GONE] * 2, 0.0).observation, demand_tps=1e9)
+    nobody = replace(FakeFleet.of([GONE] * 2, 0.0).observation, demand_tps=1e9)
     idle_w = 2 * points.frontier.idle_w
     assert power_needs(nobody, points) == PowerNeeds(idle_w, idle_w, idle_w)
 
 
-def test_without_a_demand_one_replica_is_needed(points: ShortagePoints, fleets: Any) -> None:
-    quiet = replace(fleets.of([ASLEEP] * 3, 0.0).observation, demand_tps=0.0)
+def test_without_a_demand_one_replica_is_needed(points: ShortagePoints) -> None:
+    quiet = replace(FakeFleet.of([ASLEEP] * 3, 0.0).observation, demand_tps=0.0)
     found = power_needs(quiet, points)
     assert found.demand_w == found.serving_w > found.floor_w
 
 
-def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fleets: Any) -> None:
+def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier) -> None:
     timed = Frontier(
         tuple(replace(p, tpot_s=p.batch_limit / p.output_tps) for p in frontier.points),
         frontier.asleep_w,
@@ -124,7 +122,7 @@ def test_the_demand_is_served_at_points_that_keep_the_slo(frontier: Frontier, fl
     strict, loose = ShortagePoints.of(timed, tpots_s[0]), ShortagePoints.of(timed, tpots_s[-1])
     assert {point.tpot_s for point in strict.kept.points} == {tpots_s[0]}
     assert loose.kept.points == timed.points
-    observation = replace(fleets.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
+    observation = replace(FakeFleet.of([AWAKE] * 2, 0.0).observation, demand_tps=1e9)
     assert power_needs(observation, strict).floor_w == power_needs(observation, loose).floor_w
     assert power_needs(observation, strict).serving_w == power_needs(observation, loose).serving_w
 
@@ -134,52 +132,44 @@ def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> Non
     assert ShortagePoints.of(slow, 1.0).kept == slow
 
 
-def test_the_forecast_is_asked_for_once_in_a_while(points: ShortagePoints, fleets: Any) -> None:
+def test_the_forecast_is_asked_for_once_in_a_while(points: ShortagePoints) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
     lookout = ShortageMonitor(points, weather.ahead)
-    observation = fleets.of([AWAKE] * 2, 1000.0).observation
+    observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
     for tick in range(11):
         lookout.look(replace(observation, now_s=float(tick)))
     assert sorted(set(weather.asked_s)) == [0.0, LOOK_EVERY_S, 2 * LOOK_EVERY_S]
 
 
-def test_the_time_until_a_shortage_runs_down_between_two_forecasts(
-    points: ShortagePoints, fleets: Any
-) -> None:
+def test_the_time_until_a_shortage_runs_down_between_two_forecasts(points: ShortagePoints) -> None:
     lookout = ShortageMonitor(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
-    observation = fleets.of([AWAKE] * 2, 1000.0).observation
+    observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
     found = [lookout.look(replace(observation, now_s=float(tick))).floor for tick in range(4)]
     assert [shortage and shortage.begins_in_s for shortage in found] == [600.0, 599.0, 598.0, 597.0]
 
 
-def test_a_budget_that_fails_without_warning_is_forecast_anew(
-    points: ShortagePoints, fleets: Any
-) -> None:
+def test_a_budget_that_fails_without_warning_is_forecast_anew(points: ShortagePoints) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
     lookout = ShortageMonitor(points, weather.ahead)
-    observation = fleets.of([AWAKE] * 2, 1000.0).observation
+    observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
     lookout.look(observation)
     weather.watts = weather.later_w = 10.0
     found = lookout.look(replace(observation, now_s=1.0, gpu_budget_w=10.0))
     assert found.floor == Shortage(2 * points.frontier.asleep_w - 10.0, 0.0, None)
 
 
-def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(
-    points: ShortagePoints, fleets: Any
-) -> None:
+def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(points: ShortagePoints) -> None:
     lookout = ShortageMonitor(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
-    found = lookout.look(fleets.of([ASLEEP] * 2, 10.0).observation)
+    found = lookout.look(FakeFleet.of([ASLEEP] * 2, 10.0).observation)
     assert found.serves_in_s == 35.0
 
 
-def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(
-    points: ShortagePoints, fleets: Any
-) -> None:
+def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(points: ShortagePoints) -> None:
     serving_w = points.frontier.asleep_w + points.frontier.floor.draw_w
     lookout = ShortageMonitor(
         points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead
     )
-    found = lookout.look(fleets.of([ASLEEP] * 2, serving_w + 29.0).observation, taken_w=30.0)
+    found = lookout.look(FakeFleet.of([ASLEEP] * 2, serving_w + 29.0).observation, taken_w=30.0)
     assert (found.serving, found.serves_in_s) == (Shortage(1.0, 0.0, 100.0), 100.0)
 
 

@@ -26,20 +26,20 @@ def test_another_budget_changes_nothing_else_of_what_is_seen(
 ) -> None:
     observation = Observation(1.0, 700.0, 650.0, 9.0, 2, seen_replicas)
     if is_counted:
-        assert observation.tally.awake <= len(seen_replicas)
+        assert observation.counts.awake <= len(seen_replicas)
     other = observation.with_budget(500.0)
     assert (observation.gpu_budget_w, other) == (700.0, replace(observation, gpu_budget_w=500.0))
     fresh = replace(other)
-    assert (other.tally, other.frozen) == (fresh.tally, fresh.frozen)
+    assert (other.counts, other.frozen) == (fresh.counts, fresh.frozen)
     assert other.outstanding == sum(replica.outstanding for replica in seen_replicas)
 
 
 def test_what_is_counted_is_that_of_the_replicas_that_are_seen() -> None:
     asleep = ReplicaObservation("a", ReplicaState.ASLEEP, 0.0, 900, 8, 3)
     observation = Observation(1.0, 700.0, None, 0.0, 0, (asleep,))
-    assert (observation.frozen, observation.tally.asleep) == (3, 1)
+    assert (observation.frozen, observation.counts.asleep) == (3, 1)
     woken = replace(observation, replicas=(replace(asleep, state=ReplicaState.AWAKE),))
-    assert (woken.frozen, woken.tally.asleep, woken.tally.awake) == (0, 0, 1)
+    assert (woken.frozen, woken.counts.asleep, woken.counts.awake) == (0, 0, 1)
 
 
 def test_equal_frontiers_have_equal_hashes() -> None:

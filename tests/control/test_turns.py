@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy.goals import FollowBudget
 from steppe.control.policy.planner import FINISHING_SHARE
-from steppe.control.policy.policies import FollowBudget
 from steppe.control.reconcile import (
     LEAST_TURN_S,
     Action,
@@ -32,9 +32,9 @@ AWAKE, DRAINING, ASLEEP = ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaStat
 
 
 @pytest.fixture
-def observation(fleets: Any) -> Observation:
+def observation() -> Observation:
     """Return one that serves, one that drains, and one frozen with requests for long."""
-    observation: Observation = fleets.of([AWAKE, DRAINING, ASLEEP], 0.0).observe(2 * LONGEST_S)
+    observation: Observation = FakeFleet.of([AWAKE, DRAINING, ASLEEP], 0.0).observe(2 * LONGEST_S)
     frozen = replace(observation.replicas[2], outstanding=3)
     draining = replace(observation.replicas[1], since_s=observation.now_s - 1.0)
     return replace(observation, replicas=(observation.replicas[0], draining, frozen))
@@ -64,10 +64,8 @@ def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
 
 
-def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation = fleets.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
+def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(frontier: Frontier) -> None:
+    observation = FakeFleet.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
     frozen = replace(observation.replicas[2], outstanding=3)
     busy = replace(observation, replicas=(*observation.replicas[:2], frozen))
     one = Plan((frontier.floor,), frontier.floor.draw_w)
@@ -80,9 +78,9 @@ def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(
 
 @given(budget_w=st.floats(20.0, 400.0), frozen=st.integers(0, 3), requests=st.integers(1, 40))
 def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
-    frontier: Frontier, fleets: Any, budget_w: float, frozen: int, requests: int
+    frontier: Frontier, budget_w: float, frozen: int, requests: int
 ) -> None:
-    observation = fleets.of([AWAKE] * 3 + [ASLEEP] * 3, budget_w).observation
+    observation = FakeFleet.of([AWAKE] * 3 + [ASLEEP] * 3, budget_w).observation
     asleep = (replace(r, outstanding=requests) for r in observation.replicas[3 : 3 + frozen])
     observation = replace(
         observation,
@@ -90,7 +88,7 @@ def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
     )
     nobody = replace(observation, replicas=tuple(_emptied(r) for r in observation.replicas))
     policy, bounds = FollowBudget(frontier, frontier.floor.draw_w), AwakeBounds(0, 3)
-    plan, without = (policy.decide_among(s, bounds) for s in (observation, nobody))
+    plan, without = (policy.best_plan(s, budget_w, bounds) for s in (observation, nobody))
     assert len(plan.awake) == len(without.awake)
     if plan.draining > without.draining:
         assert frozen
@@ -99,16 +97,16 @@ def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
 
 @pytest.mark.parametrize(("drain", "finish"), [(0, 2), (1, 1), (2, 0), (3, 0)])
 def test_those_that_drain_count_among_the_few_that_may_finish_at_once(
-    frontier: Frontier, fleets: Any, drain: int, finish: int
+    frontier: Frontier, drain: int, finish: int
 ) -> None:
     assert math.ceil(FINISHING_SHARE * 32) == 2
     states = [AWAKE] * 20 + [DRAINING] * drain + [ASLEEP] * (12 - drain)
-    observation = fleets.of(states, 32 * frontier.full.draw_w, waiting=0).observation
+    observation = FakeFleet.of(states, 32 * frontier.full.draw_w, waiting=0).observation
     frozen = tuple(
         replace(r, outstanding=1) if r.state == ASLEEP else r for r in observation.replicas
     )
-    plan = FollowBudget(frontier, frontier.floor.draw_w).decide_among(
-        replace(observation, replicas=frozen), AwakeBounds(20, 20)
+    plan = FollowBudget(frontier, frontier.floor.draw_w).best_plan(
+        replace(observation, replicas=frozen), observation.gpu_budget_w, AwakeBounds(20, 20)
     )
     assert plan.draining == drain + finish
 
@@ -118,9 +116,9 @@ def _emptied(replica: ReplicaObservation) -> ReplicaObservation:
 
 
 def test_who_waited_for_those_that_were_called_back_comes_next(
-    frontier: Frontier, fleets: Any, observation: Observation
+    frontier: Frontier, observation: Observation
 ) -> None:
-    fleet = fleets(observation)
+    fleet = FakeFleet(observation)
     fleet.apply(actions_for(fleet.observation, frontier, draining=0))
     actions = actions_for(fleet.observe(observation.now_s + 1.0), frontier, draining=0)
     assert Sleep("replica-0") in actions
@@ -128,9 +126,9 @@ def test_who_waited_for_those_that_were_called_back_comes_next(
 
 @pytest.mark.parametrize("drain_s", [0.0, 2.0])
 def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
-    frontier: Frontier, fleets: Any, drain_s: float
+    frontier: Frontier, drain_s: float
 ) -> None:
-    fleet = fleets.of([AWAKE, ASLEEP], 0.0)
+    fleet = FakeFleet.of([AWAKE, ASLEEP], 0.0)
     frozen = replace(fleet.observation.replicas[1], outstanding=3)
     fleet.observation = replace(fleet.observation, replicas=(fleet.observation.replicas[0], frozen))
     rule, plan = DrainRule(frontier.floor, drain_s), Plan((frontier.floor,), 0.0)
@@ -142,10 +140,8 @@ def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
     assert all(b - a > LEAST_TURN_S for a, b in pairwise(woken_s))
 
 
-def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation = fleets.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
+def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(frontier: Frontier) -> None:
+    observation = FakeFleet.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
     plan = Plan((), 0.0, draining=1)
     actions = reconcile(observation, plan, DrainRule(frontier.floor, LONGEST_S))
     assert actions == [Sleep("replica-1"), Sleep("replica-0")]
@@ -153,9 +149,9 @@ def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(
 
 @given(budget_w=st.floats(40.0, 200.0), requests=st.integers(0, 40), full=st.integers(1, 16))
 def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
-    frontier: Frontier, fleets: Any, budget_w: float, requests: int, full: int
+    frontier: Frontier, budget_w: float, requests: int, full: int
 ) -> None:
-    fleet = fleets.of([DRAINING, AWAKE, ASLEEP], budget_w)
+    fleet = FakeFleet.of([DRAINING, AWAKE, ASLEEP], budget_w)
     held = (0, full, requests)
     replicas = (
         replace(r, outstanding=n) for r, n in zip(fleet.observation.replicas, held, strict=True)
@@ -174,9 +170,9 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
 
 @pytest.mark.parametrize(("finishing", "time_s"), [(False, 2.0), (True, LEAST_TURN_S)])
 def test_who_woke_to_finish_what_it_holds_has_a_whole_turn_for_it(
-    frontier: Frontier, fleets: Any, finishing: bool, time_s: float
+    frontier: Frontier, finishing: bool, time_s: float
 ) -> None:
-    observation = fleets.of([AWAKE, DRAINING], 0.0).observation
+    observation = FakeFleet.of([AWAKE, DRAINING], 0.0).observation
     drains = replace(observation.replicas[1], is_finishing=finishing)
     observation = replace(observation, replicas=(observation.replicas[0], drains))
     plan, rule = Plan((frontier.floor,), 0.0, draining=1), DrainRule(frontier.floor, 2.0)

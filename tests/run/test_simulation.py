@@ -181,10 +181,10 @@ def test_the_frontier_of_a_sweep_without_lengths_is_that_of_the_load() -> None:
     ("policy", "slo", "given"),
     [
         ("follow_budget", {"tpot_s": 0.05, "ttft_s": 0.05}, ("133.6", "the SLO of 0.05 s")),
-        ("clocks_and_replicas", {"tpot_s": 0.05}, ("133.6", "the SLO of 0.05 s")),
+        ("follow_budget", {"tpot_s": 0.05}, ("133.6", "the SLO of 0.05 s")),
         ("save_energy", {"tpot_s": 0.06}, ("171.8", "0.9 of the SLO of 0.06 s")),
         ("follow_budget", {"tpot_s": 0.15}, None),
-        ("reactive", {"tpot_s": 0.05}, None),
+        ("full_clocks", {"tpot_s": 0.05}, None),
     ],
 )
 def test_a_fleet_too_slow_for_its_load_at_the_slo_causes_a_warning(

@@ -125,6 +125,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _horizon_has_a_battery(self) -> RunConfig:
+        if self.control.horizon is not None and self.power.battery is None:
+            raise ValueError("control.horizon: it plans power.battery, found none")
+        return self
+
+    @model_validator(mode="after")
     def _ticks_a_battery_sustains(self) -> RunConfig:
         tick_s = self.power.speedup * self.control.period_s
         if self.power.battery is not None and tick_s > SUSTAIN_S:

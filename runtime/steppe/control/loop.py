@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.control.plan import Plan
-from steppe.control.policy.policies import Policy
+from steppe.control.policy.policy import Policy
 from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Wake, reconcile
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from steppe.control.plan import Plan
+from steppe.control.policy.goals import SPARE_SHARE
 from steppe.control.policy.planner import Planner
-from steppe.control.policy.policies import SPARE_SHARE, Policy
+from steppe.control.policy.policy import Policy
 from steppe.control.state import Observation
 from steppe.frontier.group import ReplicaGroup, TokenDemand
 from steppe.frontier.mix import best_counts
@@ -95,14 +96,14 @@ class ShareBudget:
 
 def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[float]:
     """Return what each pool may draw, W; below their floor they share in its proportion."""
-    tallies = [one.observation.tally for one in pools]
+    tallies = [one.observation.counts for one in pools]
     others_w = [
         Planner(one.pool.frontier, one.pool.drain_w).others_w(one.observation, may_drain=True)
         for one in pools
     ]
     groups = [
-        ReplicaGroup.awake_or_asleep(one.pool.frontier, tally.usable, wants(one))
-        for one, tally in zip(pools, tallies, strict=True)
+        ReplicaGroup.awake_or_asleep(one.pool.frontier, counts.usable, wants(one))
+        for one, counts in zip(pools, tallies, strict=True)
     ]
     counts = best_counts(groups, gpu_budget_w - sum(others_w))
     if counts is None:

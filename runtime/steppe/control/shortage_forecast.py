@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from steppe.control.horizon.bounds import Foresight
+from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.planner import EVERYTHING, LEAST_TPS, Planner
-from steppe.control.policy.policies import at_slo_if_any
+from steppe.control.policy.policy import Foresight
 from steppe.control.state import Observation
 from steppe.frontier.group import ReplicaGroup
 from steppe.frontier.mix import lower_draw
@@ -129,8 +129,8 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
         observation: The fleet; the budget in it is not read.
         points: What one replica can do.
     """
-    tally, asleep_w = observation.tally, points.frontier.asleep_w
-    usable = tally.usable
+    counts, asleep_w = observation.counts, points.frontier.asleep_w
+    usable = counts.usable
     others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(
         observation, may_drain=False
     )

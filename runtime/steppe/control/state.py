@@ -154,7 +154,7 @@ class Observation:
         return sum([replica.outstanding for replica in self.replicas])
 
     @cached_property
-    def tally(self) -> ReplicaCounts:
+    def counts(self) -> ReplicaCounts:
         """How many replicas are in which state."""
         found = [replica.state for replica in self.replicas]
         draining = found.count(ReplicaState.DRAINING)

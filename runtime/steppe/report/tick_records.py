@@ -136,7 +136,7 @@ def bound_of(
         budget_w: The budget that governed, W.
         points: Operating points of one replica.
     """
-    replicas, counts = observation.replicas, observation.tally
+    replicas, counts = observation.replicas, observation.counts
     if draw_w <= budget_w and counts.awake == len(replicas):
         full = points.kept.full
         is_full = (

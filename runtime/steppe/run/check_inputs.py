@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from steppe.config import EmulatedSection, ModelledSection, RunConfig
+from steppe.control.policy.policy import load_policy
 from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError, ModelError
 from steppe.gateway.server import refuse_port_in_use
@@ -40,13 +41,15 @@ def check_config(config: RunConfig) -> PowerBudget:
 
     Raises:
         ConfigError: There are more replicas than the GPUs hold, the frontier file cannot be read
-            or is of another model or GPU, the engines cannot take its sweep, or the fleet of
-            modelled GPUs cannot be simulated.
+            or is of another model or GPU, the engines cannot take its sweep, the fleet of modelled
+            GPUs cannot be simulated, or the class of `control.policy` cannot be loaded.
         ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
     """
     _check_gpu_count(config)
     budget = budget_from_config(config.power, config.site)
+    if ":" in config.control.policy:
+        load_policy(config.control.policy)
     if config.frontier.file is not None:
         _check_frontier_file(config.frontier.file)
         configured_frontier(config)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from steppe.config import RunConfig
-from steppe.control.policy.policies import SLO_SHARE, at_slo
+from steppe.control.policy.goals import SLO_SHARE, at_slo
 from steppe.errors import ConfigError, InfeasibleError
 from steppe.frontier.pareto import Frontier
 from steppe.run.warnings import Warn
 
-KEEPS_SLO = ("follow_budget", "clocks_and_replicas", "save_energy")
+KEEPS_SLO = ("follow_budget", "save_energy")
 """Policies that use only points that keep the SLO, if there are any."""
 
 

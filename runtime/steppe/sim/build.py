@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
-from steppe.control.policy.choose import PoolFacts, make_policy
-from steppe.control.policy.policies import Policy
+from steppe.control.policy.make import make_policy
+from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
 from steppe.energy.attribution import TokenWeights
@@ -133,11 +133,7 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
 
 def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Policy:
     """Return the policy that the live controller would run."""
-    told = (config.slo.tpot_s, config.gateway.max_wait_s)
-    facts = PoolFacts(
-        frontier, replicas, *told, budget.forecast, budget.battery_view, config.power.speedup
-    )
-    return make_policy(config.control, facts)
+    return make_policy(PoolFacts.of(config, frontier, replicas, budget))
 
 
 def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:

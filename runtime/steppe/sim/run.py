@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.control.loop import ControlLoop
-from steppe.control.policy.policies import Policy
+from steppe.control.policy.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import TickTimes

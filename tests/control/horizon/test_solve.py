@@ -14,8 +14,8 @@ STEP_S, REPLICAS = 600.0, 4
 battery = Battery(3.6e5, 100.0, 80.0, 0.9, 0.95)
 
 
-def terms_of(frontier: Frontier, wake_j: float = 0.0, store: Battery = battery) -> HorizonTerms:
-    return HorizonTerms(frontier, REPLICAS, wake_j, STEP_S, store)
+def terms_of(frontier: Frontier, store: Battery = battery) -> HorizonTerms:
+    return HorizonTerms(frontier, REPLICAS, STEP_S, store)
 
 
 def served(plan: HorizonPlan) -> float:
@@ -31,7 +31,6 @@ def expectations(draw: st.DrawFn) -> HorizonInputs:
         supply_w,
         [draw(st.floats(0, 1000))] * steps,
         (Deferrable(steps // 2, tokens), Deferrable(min(comes + 2, steps - 1), more, comes)),
-        draw(st.integers(0, REPLICAS)),
         draw(st.floats(0, 1)) * battery.capacity_j,
     )
 
@@ -39,38 +38,38 @@ def expectations(draw: st.DrawFn) -> HorizonInputs:
 @settings(deadline=None)
 @given(expectations())
 def test_energy_balances_and_the_battery_is_never_below_empty_or_above_full(
-    frontier: Frontier, ahead: HorizonInputs
+    frontier: Frontier, inputs: HorizonInputs
 ) -> None:
-    plan = plan_horizon(terms_of(frontier), ahead)
-    supply_w, tokens = np.array(ahead.supply_w), sum(work.tokens for work in ahead.work)
+    plan = plan_horizon(terms_of(frontier), inputs)
+    supply_w, tokens = np.array(inputs.supply_w), sum(work.tokens for work in inputs.work)
     draw, charged, given_w = map(np.array, (plan.draw_w, plan.charge_w, plan.discharge_w))
     assert (draw + charged <= supply_w + given_w + plan.short_w + 1e-4).all()
-    before = np.array([ahead.stored_j, *plan.stored_j[:-1]])
+    before = np.array([inputs.stored_j, *plan.stored_j[:-1]])
     moved = (battery.charge_efficiency * charged - given_w / battery.discharge_efficiency) * STEP_S
     assert np.array(plan.stored_j) == pytest.approx(before + moved, abs=1.0)
     assert all(-1e-6 <= stored <= battery.capacity_j + 1e-3 for stored in plan.stored_j)
     assert all(0 <= n <= REPLICAS + 1e-6 for n in plan.awake)
-    assert all(tps <= ahead.demand_tps[0] + 1e-6 for tps in plan.firm_tps)
+    assert all(tps <= inputs.demand_tps[0] + 1e-6 for tps in plan.firm_tps)
     assert sum(plan.deferred_tps) * STEP_S <= tokens + 1.0
 
 
 @settings(deadline=None)
 @given(expectations())
 def test_deferrable_work_runs_after_it_comes_and_what_is_not_late_before_it_is_due(
-    frontier: Frontier, ahead: HorizonInputs
+    frontier: Frontier, inputs: HorizonInputs
 ) -> None:
-    plan, steps = plan_horizon(terms_of(frontier), ahead), range(len(ahead.supply_w))
+    plan, steps = plan_horizon(terms_of(frontier), inputs), range(len(inputs.supply_w))
     ran = np.cumsum(plan.deferred_tps) * STEP_S
-    come = [sum(one.tokens for one in ahead.work if one.from_step <= step) for step in steps]
-    due = [sum(one.tokens for one in ahead.work if one.due_step <= step) for step in steps]
+    come = [sum(one.tokens for one in inputs.work if one.from_step <= step) for step in steps]
+    due = [sum(one.tokens for one in inputs.work if one.due_step <= step) for step in steps]
     assert (ran <= np.array(come) + 1.0).all()
     assert (ran >= np.array(due) - plan.late_tokens - 1.0).all()
 
 
 def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -> None:
     floor_w = REPLICAS * frontier.asleep_w
-    ahead = HorizonInputs([floor_w - 5.0, floor_w], [100.0, 100.0])
-    plan = plan_horizon(terms_of(frontier), ahead)
+    inputs = HorizonInputs([floor_w - 5.0, floor_w], [100.0, 100.0])
+    plan = plan_horizon(terms_of(frontier), inputs)
     assert plan.short_w == pytest.approx((5.0, 0.0), abs=1e-6)
     assert plan.firm_tps == pytest.approx((0.0, 0.0), abs=1e-6)
 
@@ -78,8 +77,8 @@ def test_only_a_sleeping_fleet_that_cannot_be_fed_is_short(frontier: Frontier) -
 @pytest.mark.parametrize("stored_j", [500.0, 1500.0, 4000.0])
 def test_what_is_short_is_short_as_late_as_can_be(frontier: Frontier, stored_j: float) -> None:
     battery = Battery(4320.0, 160.0, 160.0, 0.95, 0.95)
-    ahead = HorizonInputs([0.0] * 15, [0.0] * 15, (), 0, stored_j)
-    short_w = plan_horizon(terms_of(frontier, store=battery), ahead).short_w
+    inputs = HorizonInputs([0.0] * 15, [0.0] * 15, (), stored_j)
+    short_w = plan_horizon(terms_of(frontier, store=battery), inputs).short_w
     assert list(short_w) == sorted(short_w)
     assert short_w[0] < short_w[-1]
 
@@ -100,11 +99,11 @@ def test_deferrable_work_waits_for_the_sun_and_meets_its_time(frontier: Frontier
     lull_w, sun_w = REPLICAS * frontier.asleep_w, REPLICAS * frontier.full.draw_w
     tokens = 0.5 * REPLICAS * frontier.full.output_tps * STEP_S
     terms = terms_of(frontier, store=Battery(0, 0, 0))
-    ahead = HorizonInputs([lull_w, lull_w, sun_w, lull_w], [0.0] * 4, (Deferrable(3, tokens),))
-    plan = plan_horizon(terms, ahead)
+    inputs = HorizonInputs([lull_w, lull_w, sun_w, lull_w], [0.0] * 4, (Deferrable(3, tokens),))
+    plan = plan_horizon(terms, inputs)
     assert plan.deferred_tps[2] * STEP_S == pytest.approx(tokens)
     assert plan.late_tokens == pytest.approx(0.0, abs=1e-3)
-    late = plan_horizon(terms, HorizonInputs(ahead.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
+    late = plan_horizon(terms, HorizonInputs(inputs.supply_w, [0.0] * 4, (Deferrable(1, tokens),)))
     assert late.late_tokens == pytest.approx(tokens)
 
 
@@ -113,27 +112,3 @@ def test_deferrable_work_runs_as_soon_as_there_are_watts(frontier: Frontier) -> 
     terms, sun_w = terms_of(frontier, store=Battery(0, 0, 0)), REPLICAS * frontier.full.draw_w
     plan = plan_horizon(terms, HorizonInputs([sun_w] * 4, [0.0] * 4, (Deferrable(4, tokens),)))
     assert plan.deferred_tps[0] * STEP_S == pytest.approx(tokens)
-
-
-@pytest.mark.parametrize(("lull_steps", "warm"), [(1, True), (8, False)])
-def test_a_replica_stays_warm_through_a_lull_shorter_than_its_break_even(
-    frontier: Frontier, lull_steps: int, *, warm: bool
-) -> None:
-    kept_w = frontier.idle_w - frontier.asleep_w
-    wake_j = 4 * STEP_S * kept_w
-    one = frontier.full.output_tps
-    demand_tps = [0.0] * lull_steps + [one]
-    supply_w = [1000.0] * len(demand_tps)
-    plan = plan_horizon(terms_of(frontier, wake_j), HorizonInputs(supply_w, demand_tps, awake=4))
-    assert (plan.bounds.most >= 1) is warm
-    cold = plan_horizon(terms_of(frontier), HorizonInputs(supply_w, demand_tps, awake=4))
-    assert cold.bounds.most == 0
-
-
-def test_the_bounds_are_the_whole_numbers_around_the_first_step(frontier: Frontier) -> None:
-    for share in (0.0, 0.3, 1.0):
-        tps = share * REPLICAS * frontier.full.output_tps
-        plan = plan_horizon(terms_of(frontier), HorizonInputs([1000.0], [tps]))
-        assert plan.bounds.least <= plan.awake[0] + 1e-6
-        assert plan.bounds.most >= plan.awake[0] - 1e-6
-        assert plan.bounds.most - plan.bounds.least <= 1

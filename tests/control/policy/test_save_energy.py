@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.fixtures.fake_fleet import DelayedScaleDown, FakeFleet
 
-from steppe.control.policy.damping import ScaleDownDelay
-from steppe.control.policy.policies import SaveEnergy, at_slo
+from steppe.control.policy.goals import SaveEnergy, at_slo
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
@@ -22,8 +21,8 @@ def policy_of(frontier: Frontier) -> SaveEnergy:
     return SaveEnergy(frontier, frontier.floor.draw_w, utilisation=0.8)
 
 
-def asking(fleets: Any, replicas: int, demand_tps: float, waiting: int = 0) -> Observation:
-    observation: Observation = fleets.of([AWAKE] * replicas, 1e6, waiting).observation
+def asking(replicas: int, demand_tps: float, waiting: int = 0) -> Observation:
+    observation: Observation = FakeFleet.of([AWAKE] * replicas, 1e6, waiting).observation
     idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
     return replace(observation, replicas=idle, demand_tps=demand_tps)
 
@@ -31,33 +30,31 @@ def asking(fleets: Any, replicas: int, demand_tps: float, waiting: int = 0) -> O
 @settings(deadline=None)
 @given(st.integers(1, 20), st.floats(0, 1))
 def test_the_plan_covers_the_demand_at_its_utilisation_for_the_least_draw(
-    frontier: Frontier, fleets: Any, replicas: int, share: float
+    frontier: Frontier, replicas: int, share: float
 ) -> None:
     most_tps = replicas * frontier.full.output_tps
     demand_tps = 0.8 * share * most_tps * (1 - 1e-9)
-    plan = policy_of(frontier).decide(asking(fleets, replicas, demand_tps))
+    plan = policy_of(frontier).decide(asking(replicas, demand_tps))
     assert plan.output_tps >= demand_tps / 0.8 * (1 - 1e-9)
     all_alike = [p for p in frontier.points if replicas * p.output_tps >= demand_tps / 0.8]
     drained_w = (replicas - len(plan.awake)) * (frontier.floor.draw_w - frontier.asleep_w)
     assert plan.draw_w - drained_w <= replicas * all_alike[0].draw_w + 1e-6
 
 
-def test_a_demand_beyond_the_fleet_gets_all_there_is(frontier: Frontier, fleets: Any) -> None:
-    plan = policy_of(frontier).decide(asking(fleets, 3, 1e9))
+def test_a_demand_beyond_the_fleet_gets_all_there_is(frontier: Frontier) -> None:
+    plan = policy_of(frontier).decide(asking(3, 1e9))
     assert plan.awake == (frontier.full,) * 3
 
 
-def test_requests_that_wait_raise_the_plan_until_they_have_a_place(
-    frontier: Frontier, fleets: Any
-) -> None:
+def test_requests_that_wait_raise_the_plan_until_they_have_a_place(frontier: Frontier) -> None:
     policy = policy_of(frontier)
-    quiet, queue = (policy.decide(asking(fleets, 3, 1.0, waiting)) for waiting in (0, 20))
+    quiet, queue = (policy.decide(asking(3, 1.0, waiting)) for waiting in (0, 20))
     assert quiet.slots < 20 <= queue.slots
     assert queue.draw_w < 3 * frontier.full.draw_w
 
 
-def test_the_budget_is_a_ceiling(frontier: Frontier, fleets: Any) -> None:
-    observation = replace(asking(fleets, 3, 1e9), gpu_budget_w=100.0)
+def test_the_budget_is_a_ceiling(frontier: Frontier) -> None:
+    observation = replace(asking(3, 1e9), gpu_budget_w=100.0)
     assert policy_of(frontier).decide(observation).draw_w <= 100.0
 
 
@@ -96,15 +93,15 @@ def test_points_that_break_the_slo_are_dropped(frontier: Frontier) -> None:
 
 
 def test_requests_inside_a_sleeping_replica_go_on_as_soon_as_the_budget_holds_it(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
-    fleet = fleets.of([AWAKE] + [ReplicaState.ASLEEP] * 3, 1e6, waiting=0)
+    fleet = FakeFleet.of([AWAKE] + [ReplicaState.ASLEEP] * 3, 1e6, waiting=0)
     held = tuple(
         replace(replica, outstanding=4 if number < 2 else 0)
         for number, replica in enumerate(fleet.observation.replicas)
     )
     fleet.observation = replace(fleet.observation, replicas=held, demand_tps=20.0)
-    policy, rule = ScaleDownDelay(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
+    policy, rule = DelayedScaleDown(policy_of(frontier), 10.0), DrainRule(frontier.drain, 30.0)
     for tick in range(100):
         observation = fleet.observe(float(tick))
         fleet.apply(reconcile(observation, policy.decide(observation), rule))

@@ -1,1 +1,1 @@
-"""Which operating points should run now? Stages, each a function of the observation."""
+"""Which operating points should run now? The stages are in `pipeline.py`."""

@@ -1,4 +1,4 @@
-"""From watts or from a need to a plan for one pool, whatever its replicas are doing now."""
+"""From watts, or from a need, to a plan for one pool, whatever its replicas do now."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from steppe.frontier.mix import best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
 
 EVERYTHING = (TokenDemand(1.0, math.inf),)
-"""Every token is worth the same, and there can never be too many."""
+"""Every token has the same value, without a limit."""
 DRAIN_ROOM = 2
-"""A replica that drains counts as one with so many times its requests: prompts that it has not
+"""A draining replica counts as one with this many times its requests: prompts that it has not
 computed yet draw more than the mean."""
 FINISHING_SHARE = 1 / 16
-"""Share of a fleet that may finish frozen requests at once, beside those that serve."""
+"""Share of a fleet that may finish frozen requests at once, besides the replicas that serve."""
 LEAST_TPS = 1e-9
-"""An output that no sleeping fleet gives, tokens/s."""
+"""An output above that of a sleeping fleet, tokens/s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a pool should be able to do.
+    """What a pool should be able to serve.
 
     Attributes:
         output_tps: Output tokens per second at saturation.
@@ -38,12 +38,12 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class Target:
     """What a plan should reach.
 
     Attributes:
-        need: What must be covered at the least draw; None for as many tokens as there can be.
-        bounds: How many replicas may be awake, if the budget allows.
+        need: What must be covered at the least draw; None for as many tokens as possible.
+        bounds: How many replicas may be awake, if the watts cover that many.
     """
 
     need: Need | None
@@ -62,60 +62,56 @@ class Planner:
     frontier: Frontier
     drain_w: float
 
-    def plan(self, observation: Observation, goal: Goal) -> Plan:
+    def plan(self, observation: Observation, usable_w: float, target: Target) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
-        tally = observation.tally
-        plan, returning = (
-            self._draining(observation, tally, goal),
-            self._returning(observation, tally, goal),
-        )
-        if returning is not None and _worth(goal, returning) >= _worth(goal, plan):
-            plan = returning
-        return self._finishing(observation, tally, plan) or plan
+        plan = self._drains_continue(observation, usable_w, target)
+        serving_again = self._drains_serve_again(observation, usable_w, target)
+        if serving_again is not None and _worth(target, serving_again) >= _worth(target, plan):
+            plan = serving_again
+        return self._with_frozen_finishing(observation, usable_w, plan) or plan
 
     def others_w(self, observation: Observation, *, may_drain: bool) -> float:
         """Return the draw of the replicas that cannot serve, W.
 
         Args:
             observation: The fleet.
-            may_drain: Whether those that drain go on; otherwise they sleep.
+            may_drain: Whether draining replicas continue; otherwise they sleep.
         """
-        return self._others_w(observation, observation.tally, may_drain=may_drain)
+        counts = observation.counts
+        drains_w = counts.draining * self.frontier.asleep_w
+        if may_drain and counts.draining:
+            drains_w = self._drains_w(observation)
+        return drains_w + self._coming_w(observation, counts)
 
-    def within(self, budget_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
-        """Return the plan with the most tokens whose draw is at most `budget_w`.
+    def within(self, usable_w: float, replicas: int, bounds: AwakeBounds) -> Plan:
+        """Return the plan with the most tokens whose draw is at most `usable_w`.
 
         Args:
-            budget_w: Watts for all `replicas`, the sleeping ones included.
+            usable_w: Watts for all `replicas`, the sleeping ones included.
             replicas: Replicas that may be awake or asleep.
-            bounds: How many of them may be awake, at least so many of those there are; the
-                budget is stronger: of more than it holds, as many as it does.
+            bounds: How many of them may be awake. The watts are stronger: where they do not cover
+                the least number, as many are awake as they cover.
         """
         asleep_w = self.frontier.asleep_w
         group = ReplicaGroup.awake_or_asleep(self.frontier, replicas, EVERYTHING)
-        counts = best_counts([group], budget_w)
+        counts = best_counts([group], usable_w)
         if counts is None:
-            return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= budget_w)
+            return Plan((), replicas * asleep_w, feasible=replicas * asleep_w <= usable_w)
         plan = _plan(group, counts[0])
         awake = min(replicas, bounds.nearest(len(plan.awake)))
-        awake = min(awake, max(len(plan.awake), self._most_awake(budget_w, replicas)))
+        awake = min(awake, max(len(plan.awake), self._most_awake(usable_w, replicas)))
         if awake == len(plan.awake):
             return plan
         sleeping_w = (replicas - awake) * asleep_w
-        mix = best_mix(self.frontier, awake, budget_w - sleeping_w)
+        mix = best_mix(self.frontier, awake, usable_w - sleeping_w)
         if mix is None:
             return plan
         return Plan(mix, sum(point.draw_w for point in mix) + sleeping_w)
 
-    def _most_awake(self, budget_w: float, replicas: int) -> int:
-        """Return how many of the replicas may be awake at the least point."""
-        each_w = self.frontier.floor.draw_w - self.frontier.asleep_w
-        return math.floor((budget_w - replicas * self.frontier.asleep_w) / each_w)
-
     def covering(self, need: Need, replicas: int, bounds: AwakeBounds) -> Plan | None:
-        """Return the plan with the least draw that covers `need`; None when none does."""
+        """Return the plan with the least draw that covers `need`; None if none does."""
         group = ReplicaGroup.awake_or_asleep(self.frontier, replicas, EVERYTHING)
-        # One replica at least: with none, nobody would notice the first request.
+        # At least one replica stays awake, or the first request would have to wait for a wake.
         found = least_counts(group, max(need.output_tps, LEAST_TPS), need.slots)
         if found is None:
             return None
@@ -130,26 +126,23 @@ class Planner:
         sleeping_w = (replicas - awake) * self.frontier.asleep_w
         return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
 
-    def _others_w(
-        self, observation: Observation, tally: ReplicaCounts, *, may_drain: bool
-    ) -> float:
-        drains_w = tally.draining * self.frontier.asleep_w
-        if may_drain and tally.draining:
-            drains_w = self._drains_w(observation)
-        return drains_w + self._coming_w(observation, tally)
+    def _most_awake(self, usable_w: float, replicas: int) -> int:
+        """Return how many of the replicas may be awake at the lowest point."""
+        each_w = self.frontier.floor.draw_w - self.frontier.asleep_w
+        return math.floor((usable_w - replicas * self.frontier.asleep_w) / each_w)
 
-    def _coming_w(self, observation: Observation, tally: ReplicaCounts) -> float:
-        """Return the draw of those that start or are gone: what an idle one draws at least, W."""
-        if not tally.coming:
+    def _coming_w(self, observation: Observation, counts: ReplicaCounts) -> float:
+        """Return the draw of replicas that start or are gone, at least that of idle ones, W."""
+        if not counts.coming:
             return 0.0
         coming = (r for r in observation.replicas if r.state in COMING)
         return sum(max(self.frontier.idle_w, replica.starting_w) for replica in coming)
 
     def _drains_w(self, observation: Observation) -> float:
-        """Return the draw of those that drain, each at the least point that holds its requests."""
-        # Counted by what they hold: a decision must not cost more on a larger fleet.
-        drain = (r for r in observation.replicas if r.state == ReplicaState.DRAINING)
-        held = Counter(r.outstanding for r in drain if r.outstanding)
+        """Return the draw of draining replicas, each at the lowest point with enough places."""
+        # Grouped by their requests: a decision must not cost more on a larger fleet.
+        draining = (r for r in observation.replicas if r.state == ReplicaState.DRAINING)
+        held = Counter(r.outstanding for r in draining if r.outstanding)
         return sum(number * self._drain_w(requests) for requests, number in held.items())
 
     def _drain_w(self, requests: int) -> float:
@@ -157,24 +150,46 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _draining(self, observation: Observation, tally: ReplicaCounts, goal: Goal) -> Plan:
-        """Return the plan in which replicas that drain go on, if there is power for it."""
-        drain = _Others(
-            tally.usable, self._others_w(observation, tally, may_drain=True), tally.draining
-        )
-        plan = self._beside(drain, observation.gpu_budget_w, goal)
+    def _drains_continue(self, observation: Observation, usable_w: float, target: Target) -> Plan:
+        """Return the plan in which draining replicas continue, if the watts cover them."""
+        counts = observation.counts
+        others_w = self.others_w(observation, may_drain=True)
+        others = _Others(counts.usable, others_w, counts.draining)
+        plan = self._beside(others, usable_w, target)
         if plan.draining and not plan.feasible:
-            sleep = _Others(tally.usable, self._others_w(observation, tally, may_drain=False), 0)
-            return self._beside(sleep, observation.gpu_budget_w, goal)
-        leaving = tally.awake - len(plan.awake)
-        return self._with_room(drain, observation.gpu_budget_w, plan, leaving) or plan
+            asleep_w = self.others_w(observation, may_drain=False)
+            return self._beside(_Others(counts.usable, asleep_w, 0), usable_w, target)
+        leaving = counts.awake - len(plan.awake)
+        return self._with_room(others, usable_w, plan, leaving) or plan
 
-    def _finishing(self, observation: Observation, tally: ReplicaCounts, plan: Plan) -> Plan | None:
-        """Return the plan beside which frozen replicas finish their requests, a few at a time.
+    def _drains_serve_again(
+        self, observation: Observation, usable_w: float, target: Target
+    ) -> Plan | None:
+        """Return the plan in which draining replicas serve again, if more are needed.
 
-        None where nobody is frozen, where they wake to serve, or where there is no power for it.
+        The others of them continue to drain. None if no more are needed than serve now, or if
+        the others would have no watts to drain.
         """
-        if not plan.awake or len(plan.awake) > tally.awake or not tally.asleep:
+        counts = observation.counts
+        if not counts.draining:
+            return None
+        coming_w = self._coming_w(observation, counts)
+        others = _Others(counts.usable + counts.draining, coming_w, 0)
+        plan = self._beside(others, usable_w, target)
+        if len(plan.awake) <= counts.awake:
+            return None
+        leaving = counts.awake + counts.draining - len(plan.awake)
+        return self._with_room(others, usable_w, plan, leaving)
+
+    def _with_frozen_finishing(
+        self, observation: Observation, usable_w: float, plan: Plan
+    ) -> Plan | None:
+        """Return the plan beside which a few frozen replicas finish their requests.
+
+        None if none is frozen, if more replicas wake to serve, or if the watts do not cover it.
+        """
+        counts = observation.counts
+        if not plan.awake or len(plan.awake) > counts.awake or not counts.asleep:
             return None
         asleep = (
             r for r in observation.replicas if r.state == ReplicaState.ASLEEP and r.outstanding
@@ -183,49 +198,33 @@ class Planner:
         frozen = heapq.nsmallest(max(0, few), asleep, key=lambda r: r.since_s)
         if not frozen:
             return None
-        asleep_w = self.frontier.asleep_w
-        beside_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
-        beside_w += sum(self._drain_w(r.outstanding) - asleep_w for r in frozen)
-        mix = best_mix(self.frontier, len(plan.awake), observation.gpu_budget_w - beside_w)
+        others_w = plan.draw_w - sum(point.draw_w for point in plan.awake)
+        others_w += sum(self._drain_w(r.outstanding) - self.frontier.asleep_w for r in frozen)
+        mix = best_mix(self.frontier, len(plan.awake), usable_w - others_w)
         if mix is None:
             return None
-        draw_w = beside_w + sum(point.draw_w for point in mix)
+        draw_w = others_w + sum(point.draw_w for point in mix)
         return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
-    def _returning(self, observation: Observation, tally: ReplicaCounts, goal: Goal) -> Plan | None:
-        """Return the plan in which replicas that drain serve again, where more are wanted.
-
-        The others among them go on draining. None where no more are wanted than serve, or
-        where they would have no room to drain.
-        """
-        if not tally.draining:
-            return None
-        others = _Others(tally.usable + tally.draining, self._coming_w(observation, tally), 0)
-        plan = self._beside(others, observation.gpu_budget_w, goal)
-        if len(plan.awake) <= tally.awake:
-            return None
-        leaving = tally.awake + tally.draining - len(plan.awake)
-        return self._with_room(others, observation.gpu_budget_w, plan, leaving)
-
-    def _beside(self, others: _Others, budget_w: float, goal: Goal) -> Plan:
-        """Return the best plan beside those that cannot serve."""
+    def _beside(self, others: _Others, usable_w: float, target: Target) -> Plan:
+        """Return the best plan beside the replicas that cannot serve."""
         plan = None
-        if goal.need is not None:
-            plan = self.covering(goal.need, others.usable, goal.bounds)
-        if plan is None or plan.draw_w + others.draw_w > budget_w:
-            plan = self.within(budget_w - others.draw_w, others.usable, goal.bounds)
+        if target.need is not None:
+            plan = self.covering(target.need, others.usable, target.bounds)
+        if plan is None or plan.draw_w + others.draw_w > usable_w:
+            plan = self.within(usable_w - others.draw_w, others.usable, target.bounds)
         return replace(plan, draw_w=plan.draw_w + others.draw_w, draining=others.draining)
 
-    def _with_room(self, others: _Others, budget_w: float, plan: Plan, leaving: int) -> Plan | None:
-        """Lower a plan so that those that must leave can finish; None where that is impossible."""
+    def _with_room(self, others: _Others, usable_w: float, plan: Plan, leaving: int) -> Plan | None:
+        """Lower a plan so that replicas that leave can finish; None if that is impossible."""
         if leaving <= 0 or not plan.awake:
             return plan
         room_w = leaving * (self.drain_w - self.frontier.asleep_w)
         draining = plan.draining + leaving
-        if plan.draw_w + room_w <= budget_w:
+        if plan.draw_w + room_w <= usable_w:
             return replace(plan, draw_w=plan.draw_w + room_w, draining=draining)
         awake = AwakeBounds(len(plan.awake), len(plan.awake))
-        lower = self.within(budget_w - others.draw_w - room_w, others.usable, awake)
+        lower = self.within(usable_w - others.draw_w - room_w, others.usable, awake)
         if len(lower.awake) != len(plan.awake):
             return None
         draw_w = lower.draw_w + others.draw_w + room_w
@@ -234,12 +233,12 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class _Others:
-    """What a plan is made beside.
+    """The replicas beside which a plan is made.
 
     Attributes:
         usable: Replicas that the plan may have awake or asleep.
-        draw_w: Draw of the others, W.
-        draining: Those of the others that drain.
+        draw_w: Draw of the other replicas, W.
+        draining: How many of the others drain.
     """
 
     usable: int
@@ -247,9 +246,9 @@ class _Others:
     draining: int
 
 
-def _worth(goal: Goal, plan: Plan) -> tuple[float, float]:
-    """Return what is better the larger it is: tokens as far as they are needed, then less draw."""
-    most_tps = math.inf if goal.need is None else goal.need.output_tps
+def _worth(target: Target, plan: Plan) -> tuple[float, float]:
+    """Return the order of plans: needed tokens first, then less draw."""
+    most_tps = math.inf if target.need is None else target.need.output_tps
     return min(plan.output_tps, most_tps), -plan.draw_w
 
 

@@ -11,7 +11,8 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
-from steppe.control.policy.choose import PoolFacts, make_policy
+from steppe.control.policy.make import make_policy
+from steppe.control.policy.policy import PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
@@ -177,19 +178,11 @@ class Controller:
     def _set_frontier(self, frontier: Frontier) -> None:
         """Create policy, loop and shortage forecast for these operating points."""
         budget, control, tpot_s = self._budget, self._config.control, self._config.slo.tpot_s
-        pool = PoolFacts(
-            frontier=frontier,
-            replicas=self._replicas,
-            tpot_s=tpot_s,
-            max_wait_s=self._config.gateway.max_wait_s,
-            forecast=budget.forecast,
-            store=budget.battery_view,
-            speedup=self._config.power.speedup,
-        )
+        policy = make_policy(PoolFacts.of(self._config, frontier, self._replicas, budget))
         rule = DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
         self._fleet.last_step_mhz = frontier.floor.clock_mhz
-        self._loop = ControlLoop(self._fleet, make_policy(control, pool), rule, times)
+        self._loop = ControlLoop(self._fleet, policy, rule, times)
         self._points = ShortagePoints.of(frontier, tpot_s)
         self._shortage_monitor = ShortageMonitor(self._points, budget.forecast)
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.policies import SPARE_SHARE, FollowBudget
+from steppe.control.policy.goals import SPARE_SHARE, FollowBudget
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
@@ -101,34 +101,30 @@ def test_a_plan_counts_only_on_replicas_that_can_serve(
 
 @pytest.mark.parametrize("waiting", [0, 9])
 def test_a_budget_of_zero_puts_all_to_sleep_and_says_that_it_cannot_be(
-    frontier: Frontier, fleets: Any, waiting: int
+    frontier: Frontier, waiting: int
 ) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 2, 0.0, waiting).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 2, 0.0, waiting).observation
     plan = policy_of(frontier).decide(observation)
     assert (plan.awake, plan.feasible) == ((), False)
 
 
-def test_a_budget_that_just_holds_a_sleeping_fleet_is_feasible(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation = fleets.of([ReplicaState.AWAKE] * 2, 2 * frontier.asleep_w).observation
+def test_a_budget_that_just_holds_a_sleeping_fleet_is_feasible(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 2, 2 * frontier.asleep_w).observation
     plan = policy_of(frontier).decide(observation)
     assert (plan.awake, plan.feasible) == ((), True)
 
 
-def test_a_large_budget_runs_every_replica_at_the_full_point(
-    frontier: Frontier, fleets: Any
-) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
+def test_a_large_budget_runs_every_replica_at_the_full_point(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     assert policy_of(frontier).decide(observation).awake == (frontier.full, frontier.full)
 
 
 @settings(deadline=None)
 @given(st.floats(0, 200), st.floats(0, 1200))
 def test_without_a_queue_the_plan_covers_the_demand_and_little_more(
-    frontier: Frontier, fleets: Any, budget_w: float, demand_tps: float
+    frontier: Frontier, budget_w: float, demand_tps: float
 ) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], budget_w).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], budget_w).observation
     most = policy_of(frontier).decide(observation)
     asked = Observation(0.0, budget_w, None, demand_tps, 0, observation.replicas)
     plan = policy_of(frontier).decide(asked)
@@ -136,8 +132,8 @@ def test_without_a_queue_the_plan_covers_the_demand_and_little_more(
     assert plan.draw_w <= most.draw_w + 1e-6
 
 
-def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier, fleets: Any) -> None:
-    full = fleets.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).observation
+def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier) -> None:
+    full = FakeFleet.of([ReplicaState.AWAKE] * 3, 1000.0, waiting=0).observation
     quiet = tuple(replace(replica, outstanding=0) for replica in full.replicas)
     observation = Observation(0.0, 1000.0, None, 0.0, 0, quiet)
     assert policy_of(frontier).decide(observation).awake == (frontier.floor,)
@@ -145,42 +141,40 @@ def test_without_any_demand_one_replica_waits_at_the_floor(frontier: Frontier, f
 
 @given(st.integers(0, 40))
 def test_requests_that_run_are_not_held_while_nothing_waits(
-    frontier: Frontier, fleets: Any, outstanding: int
+    frontier: Frontier, outstanding: int
 ) -> None:
-    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
+    both = FakeFleet.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
     busy = (replace(both.replicas[0], outstanding=outstanding), both.replicas[1])
     plan = policy_of(frontier).decide(Observation(0.0, 1000.0, None, 0.0, 0, busy))
     most = 2 * frontier.full.batch_limit
     assert plan.slots >= min(most, outstanding + both.replicas[1].outstanding)
 
 
-def test_requests_inside_a_sleeping_replica_wake_it(frontier: Frontier, fleets: Any) -> None:
-    observation = fleets.of([ReplicaState.ASLEEP], 1000.0, waiting=0).observation
+def test_requests_inside_a_sleeping_replica_wake_it(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.ASLEEP], 1000.0, waiting=0).observation
     frozen = (replace(observation.replicas[0], outstanding=1),)
     assert policy_of(frontier).decide(replace(observation, replicas=frozen)).awake == (
         frontier.full,
     )
 
 
-def test_room_is_left_for_replicas_that_start_or_are_about_to(
-    frontier: Frontier, fleets: Any
-) -> None:
-    alone = fleets.of([ReplicaState.AWAKE], 100.0).observation
+def test_room_is_left_for_replicas_that_start_or_are_about_to(frontier: Frontier) -> None:
+    alone = FakeFleet.of([ReplicaState.AWAKE], 100.0).observation
     policy = policy_of(frontier)
     for state in (ReplicaState.STARTING, ReplicaState.GONE):
-        observation = fleets.of([ReplicaState.AWAKE, state], 100.0).observation
+        observation = FakeFleet.of([ReplicaState.AWAKE, state], 100.0).observation
         assert policy.decide(observation).draw_w >= frontier.idle_w + frontier.floor.draw_w
         tight_w = frontier.idle_w + frontier.floor.draw_w - 1
-        tight = fleets.of([ReplicaState.AWAKE, state], tight_w).observation
+        tight = FakeFleet.of([ReplicaState.AWAKE, state], tight_w).observation
         assert policy.decide(tight).awake == ()
     assert policy.decide(alone).awake == (frontier.full,)
 
 
 @pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.GONE])
 def test_a_replica_that_starts_counts_with_what_it_draws(
-    frontier: Frontier, fleets: Any, state: ReplicaState
+    frontier: Frontier, state: ReplicaState
 ) -> None:
-    observation = fleets.of([ReplicaState.AWAKE, state], 1000.0).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE, state], 1000.0).observation
     awake, coming = observation.replicas
     draws_w = [
         policy_of(frontier)
@@ -193,9 +187,9 @@ def test_a_replica_that_starts_counts_with_what_it_draws(
 
 
 def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
-    both = fleets.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
+    both = FakeFleet.of([ReplicaState.AWAKE] * 2, 1000.0, waiting=0).observation
     wide = Observation(0.0, 1000.0, None, 0.0, 0, both.replicas)
     plan = policy_of(frontier).decide(wide)
     assert (len(plan.awake), plan.draining) == (1, 1)
@@ -204,36 +198,34 @@ def test_replicas_that_must_leave_get_room_to_finish_where_there_is_some(
     assert (len(plan.awake), plan.draining) == (1, 0)
 
 
-def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others(fleets: Any) -> None:
+def test_a_replica_that_has_almost_drained_leaves_its_watts_to_others() -> None:
     one, full, fast = (
         OperatingPoint(600, 2, 10.0, 30.0),
         OperatingPoint(600, 16, 40.0, 60.0),
         OperatingPoint(900, 16, 80.0, 110.0),
     )
     frontier = Frontier.of([one, full, fast], asleep_w=10.0, idle_w=15.0, source="modelled")
-    observation = fleets.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 140.0).observation
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.DRAINING], 140.0).observation
     serving, leaving = observation.replicas
     plans = []
     for held in (16, 1):
         replicas = (serving, replace(leaving, outstanding=held))
         draining, one_serves = replace(observation, replicas=replicas), AwakeBounds(1, 1)
-        plans.append(FollowBudget(frontier, 60.0).decide_among(draining, one_serves))
+        plans.append(FollowBudget(frontier, 60.0).best_plan(draining, 140.0, one_serves))
     assert plans == [Plan((full,), 120.0, draining=1), Plan((fast,), 140.0, draining=1)]
 
 
 def test_replicas_that_drain_serve_again_as_soon_as_there_is_power_for_them(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
     policy, states = policy_of(frontier), [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
-    plan = policy.decide(fleets.of(states, 4 * frontier.full.draw_w).observation)
+    plan = policy.decide(FakeFleet.of(states, 4 * frontier.full.draw_w).observation)
     assert (plan.awake, plan.draining) == ((frontier.full,) * 4, 0)
 
 
-def test_of_replicas_that_drain_no_more_serve_again_than_are_wanted(
-    frontier: Frontier, fleets: Any
-) -> None:
+def test_of_replicas_that_drain_no_more_serve_again_than_are_wanted(frontier: Frontier) -> None:
     states = [ReplicaState.AWAKE] + [ReplicaState.DRAINING] * 3
-    fleet = fleets.of(states, 4 * frontier.full.draw_w, waiting=0)
+    fleet = FakeFleet.of(states, 4 * frontier.full.draw_w, waiting=0)
     observation = replace(fleet.observation, demand_tps=1.3 * frontier.full.output_tps)
     plan = policy_of(frontier).decide(observation)
     assert (len(plan.awake), plan.draining) == (3, 1)
@@ -246,10 +238,10 @@ def test_of_replicas_that_drain_no_more_serve_again_than_are_wanted(
 
 
 def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is_infeasible(
-    frontier: Frontier, fleets: Any
+    frontier: Frontier,
 ) -> None:
     states = [ReplicaState.ASLEEP, ReplicaState.DRAINING]
-    observation = fleets.of(states, 2 * frontier.asleep_w + 1).observation
+    observation = FakeFleet.of(states, 2 * frontier.asleep_w + 1).observation
     plan = policy_of(frontier).decide(observation)
     assert (plan.feasible, plan.draining) == (True, 0)
 
@@ -266,9 +258,9 @@ def test_drains_that_the_budget_no_longer_holds_are_given_up_before_the_fleet_is
     165.1,
 )
 def test_calling_replicas_back_never_costs_tokens(
-    frontier: Frontier, fleets: Any, states: list[ReplicaState], held: list[int], budget_w: float
+    frontier: Frontier, states: list[ReplicaState], held: list[int], budget_w: float
 ) -> None:
-    observation = fleets.of(states, budget_w).observation
+    observation = FakeFleet.of(states, budget_w).observation
     replicas = tuple(
         replace(replica, outstanding=requests)
         for replica, requests in zip(observation.replicas, held, strict=False)
@@ -276,6 +268,6 @@ def test_calling_replicas_back_never_costs_tokens(
     observation = replace(observation, replicas=replicas)
     as_they_are = AwakeBounds(0, observation.count(ReplicaState.AWAKE))
     policy = FollowBudget(frontier, frontier.drain.draw_w)
-    plan, kept = policy.decide(observation), policy.decide_among(observation, as_they_are)
+    plan, kept = policy.decide(observation), policy.best_plan(observation, budget_w, as_they_are)
     assert plan.output_tps >= kept.output_tps * (1 - 1e-9)
     assert plan.draw_w <= budget_w * (1 + 1e-9) or not plan.feasible

@@ -1,0 +1,102 @@
+"""From the configuration to a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.control.horizon.battery import HorizonForecast
+from steppe.control.horizon.inputs import HorizonTerms
+from steppe.control.plan import Plan
+from steppe.control.policy.feedback import FeedbackSettings
+from steppe.control.policy.goals import (
+    SLO_SHARE,
+    FollowBudget,
+    Goal,
+    SaveEnergy,
+    at_slo,
+    at_slo_if_any,
+)
+from steppe.control.policy.keep_awake import SLEEP_AND_WAKE_S, KeepAwakeSettings
+from steppe.control.policy.pipeline import PolicyPipeline
+from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
+from steppe.control.state import Observation
+from steppe.frontier.pareto import Frontier
+
+
+def make_policy(pool: PoolFacts) -> Policy:
+    """Return the policy that `control.policy` names.
+
+    Raises:
+        InfeasibleError: No operating point keeps the SLO of `save_energy`.
+        ConfigError: A class of one's own cannot be loaded.
+    """
+    frontier, control = pool.frontier, pool.control
+    drain_w = frontier.drain.draw_w
+    match control.policy:
+        case "follow_budget":
+            kept = at_slo_if_any(frontier, pool.tpot_s)
+            return _complete(pool, FollowBudget(kept, drain_w), kept)
+        case "save_energy":
+            kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
+            return _complete(pool, SaveEnergy(kept, drain_w, control.utilisation), kept)
+        case "full_clocks":
+            return FullClocks(frontier)
+        case name:
+            return CheckedPolicy(load_policy(name)(pool), name)
+
+
+def pipeline(
+    pool: PoolFacts, goal: Goal, *, wake_j: float = 0.0, horizon: HorizonForecast | None = None
+) -> PolicyPipeline:
+    """Return the stages around a goal, with the settings of the `control` section.
+
+    Args:
+        pool: What the policy is given.
+        goal: What the best plan is.
+        wake_j: Energy to put a replica to sleep and wake it, J; 0 to let the last one sleep.
+        horizon: Plans the day for the battery, if any.
+    """
+    frontier, control = pool.frontier, pool.control
+    feedback = FeedbackSettings(
+        frontier.asleep_w, frontier.floor.draw_w, control.margin_share, control.over_share
+    )
+    keep_awake = KeepAwakeSettings(frontier.floor, frontier.asleep_w, wake_j)
+    return PolicyPipeline(goal, feedback, keep_awake, control.dwell_s, horizon)
+
+
+@dataclass(frozen=True, slots=True)
+class FullClocks:
+    """Every replica awake at the full point, whatever the budget: no power control."""
+
+    frontier: Frontier
+
+    def decide(self, observation: Observation) -> Plan:
+        """Return the plan to hold until the next tick."""
+        counts, full = observation.counts, self.frontier.full
+        coming_w = counts.coming * self.frontier.idle_w
+        awake = (full,) * counts.usable
+        return Plan(awake, len(awake) * full.draw_w + coming_w, counts.draining)
+
+
+def _complete(pool: PoolFacts, goal: Goal, kept: Frontier) -> PolicyPipeline:
+    """Return the stages with all that the `control` section asks for."""
+    wake_j = pool.control.wake_j
+    if wake_j is None:
+        wake_j = SLEEP_AND_WAKE_S * pool.frontier.idle_w
+    return pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
+
+
+def _horizon(pool: PoolFacts, kept: Frontier) -> HorizonForecast | None:
+    """Return the plan of the day, in steps of run time; None where none is configured."""
+    section, store = pool.control.horizon, pool.store
+    if section is None or store is None:
+        return None
+    terms = HorizonTerms(
+        frontier=kept,
+        replicas=pool.replicas,
+        step_s=section.step_s / pool.speedup,
+        battery=store.battery,
+        patience_s=pool.max_wait_s,
+    )
+    every_s = max(pool.control.period_s, section.every_s / pool.speedup)
+    return HorizonForecast(terms, store.forecast, section.steps, every_s, store.stored_j)
