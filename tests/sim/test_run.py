@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.config import HorizonSection, PowerSection, RunConfig
+from steppe.config import ControlSection, HorizonSection, PowerSection, RunConfig
 from steppe.load.arrivals import Arrival
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
@@ -248,10 +248,12 @@ def test_supply_that_nobody_drew_is_curtailed() -> None:
 def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     events = count_events(monkeypatch)
     counts, tokens = [], []
+    # A policy that moves no limits: each move ends a step early, which is an event.
+    config = config_of().model_copy(update={"control": ControlSection(policy="full_clocks")})
     for length in (20, 1000):
         arrivals = tuple(Arrival(1.0 + i, 20, length) for i in range(20))
         before = events[0]
-        notes, _ = run(scenario(config_of(), arrivals))
+        notes, _ = run(scenario(config, arrivals))
         counts.append(events[0] - before)
         tokens.append(sum(request.output_tokens for request in notes.requests))
     assert tokens[1] > 20 * tokens[0]
