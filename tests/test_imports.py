@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = {
     "aiohttp", "fastapi", "matplotlib", "pvlib", "pyarrow", "pynvml", "ray", "torch",
@@ -22,3 +24,13 @@ def test_importing_steppe_loads_no_heavy_library() -> None:
 def test_deciding_loads_no_heavy_library() -> None:
     decisions = "import steppe.control.loop, steppe.frontier.file"
     assert modules_after(decisions) & HEAVY == set()
+
+
+def test_no_benchmark_imports_a_command() -> None:
+    importing = [
+        path.name
+        for path in (Path(__file__).parents[1] / "bench").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("steppe.cli")
+    ]
+    assert importing == []

@@ -31,7 +31,7 @@ WRITERS = (
 STARTERS = (
     "serve.running_fleet",
     "simulate.record_simulation",
-    "demo.running_fleet",
+    "demo.run_day",
     "bench_sweep.fleet_target",
     "bench_serve.measure_load",
 )

@@ -1,4 +1,4 @@
-"""`steppe agent`: the privileged process of one host that sets and undoes limits."""
+"""`steppe agent`: the privileged process of a host that sets and undoes GPU limits."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from steppe.run.missing_gpus import explaining_missing_gpus
     type=click.Path(path_type=Path),
     default=AGENT_SOCKET,
     show_default=True,
-    help="Where to listen.",
+    help="Unix socket to listen on.",
 )
 @click.option(
     "--lease-file",
     type=click.Path(path_type=Path),
     default="/run/steppe/lease.json",
     show_default=True,
-    help="Where to write down what is set.",
+    help="File that keeps the limits that are set.",
 )
 @click.option(
     "--loss",
     default="restore",
     show_default=True,
-    help="When the holder of the lease is gone: restore, floor=200W, hold=30s,floor=210MHz.",
+    help="Action when the lease expires: restore, floor=200W, hold=30s,floor=210MHz.",
 )
 @click.option(
     "--lease-s",
     type=ABOVE_ZERO,
     default=2.0,
     show_default=True,
-    help="Longest silence of the holder, s.",
+    help="Time without a heartbeat after which the lease expires, s.",
 )
-@click.option("--allow-uid", type=int, multiple=True, help="A user beside root that may connect.")
+@click.option("--allow-uid", type=int, multiple=True, help="User id that may connect beside root.")
 def agent_command(
     socket: Path, lease_file: Path, loss: str, lease_s: float, allow_uid: tuple[int, ...]
 ) -> None:
-    """Own the limits of this host's GPUs until told to stop, and undo them then.
+    """Set limits of this host's GPUs on behalf of a run, and undo them at the end.
 
-    Needs CAP_SYS_ADMIN to set limits. Undoes first what an agent that died has left.
+    Needs CAP_SYS_ADMIN to set limits. At its start it undoes what a killed agent has left.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     options = AgentOptions(allowed_uids=frozenset(allow_uid))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import orjson
 from rich.console import Console
 from rich.table import Table
@@ -194,8 +193,8 @@ def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...
         if count > MOST_ARRIVALS:
             raise UsageError(f"asked for {count:,} requests, found room for {MOST_ARRIVALS:,}")
         return (each,) * count
-    rng, duration_s = np.random.default_rng(values["seed"]), values["duration"]
-    return poisson(each, values["rate"], duration_s or DEFAULT_DURATION_S, rng)
+    duration_s = values["duration"] or DEFAULT_DURATION_S
+    return poisson(each, values["rate"], duration_s, values["seed"])
 
 
 def _energy_table(document: dict[str, Any]) -> Table:

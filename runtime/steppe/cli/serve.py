@@ -29,7 +29,7 @@ from steppe.run.warnings import warn_on_stderr
     "serve", epilog="Example: steppe serve configs/demo.yaml --record runs/today --duration 600"
 )
 @click.argument("config", type=GivenPath(path_type=Path))
-@click.option("--record", type=NewFolder(), help="New folder to write the run down in.")
+@click.option("--record", type=NewFolder(), help="New folder to record the run in.")
 @click.option(
     "--duration",
     type=ABOVE_ZERO,
@@ -40,7 +40,7 @@ from steppe.run.warnings import warn_on_stderr
 def serve_command(
     config: Path, record: Path | None, duration: float | None, log_format: LogFormat, as_json: bool
 ) -> None:
-    """Serve the model of CONFIG and keep its draw on the power budget."""
+    """Serve the model of CONFIG within its power budget."""
     console = Console(stderr=as_json or log_format == "json")
     settings = load_config(config)
     budget = budget_from_config(settings.power, settings.site)
@@ -62,7 +62,7 @@ def serve_command(
 
 @contextmanager
 def _folder(record: Path | None, as_json: bool) -> Generator[Path | None]:
-    """Give the folder to record in: a passing one for a summary that no record is kept of."""
+    """Return the folder to record in; a temporary one if only the summary is wanted."""
     if record is not None or not as_json:
         yield record
         return

@@ -152,16 +152,14 @@ def offered_rate(capacity_tps: float, utilisation: float, mean_output_tokens: fl
     return capacity_tps * utilisation / mean_output_tokens
 
 
-def poisson(
-    each: Arrival, rate_rps: float, duration_s: float, rng: np.random.Generator
-) -> tuple[Arrival, ...]:
+def poisson(each: Arrival, rate_rps: float, duration_s: float, seed: int) -> tuple[Arrival, ...]:
     """Return copies of one arrival at the times of a Poisson process.
 
     Args:
         each: The arrival whose lengths all copies have.
         rate_rps: Mean arrival rate, requests/s.
         duration_s: All are due before it, s.
-        rng: Random number generator.
+        seed: Seed of the times.
 
     Raises:
         ValueError: Rate or duration is not positive.
@@ -170,6 +168,7 @@ def poisson(
     _require_positive("a rate", rate_rps)
     _require_positive("a duration", duration_s)
     refuse_too_many(rate_rps, duration_s)
+    rng = np.random.default_rng(seed)
     times_s = np.sort(rng.uniform(0.0, duration_s, size=rng.poisson(rate_rps * duration_s)))
     return tuple(replace(each, at_s=at_s) for at_s in times_s.tolist())
 
