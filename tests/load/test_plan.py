@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 from tests.fixtures.openai_server import FakeOpenAI
@@ -81,4 +80,4 @@ def test_a_load_too_large_for_memory_is_refused() -> None:
         with pytest.raises(UsageError, match="found room for"):
             plan_arrivals(LoadPlan(url="", rate_rps=rate_rps, duration_s=duration_s))
     with pytest.raises(UsageError, match="found room for"):
-        poisson(Arrival(0.0, 1, 1), 1e300, 1.0, np.random.default_rng(0))
+        poisson(Arrival(0.0, 1, 1), 1e300, 1.0, seed=0)
