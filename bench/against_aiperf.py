@@ -1,14 +1,14 @@
 """Does `steppe bench serve` agree with NVIDIA's AIPerf on TTFT, ITL and token counts?
 
 Both measure the same server in turn, several rounds, closed loop; medians over the rounds are
-compared. The server answers at a fixed speed from a process of its own, so that nothing but the
-clients can differ; or it is any server behind `--url`, whose own spread then counts as well. AIPerf
+compared. The server answers at a fixed speed from a process of its own, so that only the
+clients can differ; or it is any server behind `--url`, whose own spread then counts too. AIPerf
 lives in a virtual environment of its own, which the first call makes in the user's cache:
 
     python bench/against_aiperf.py
     python bench/against_aiperf.py --url http://127.0.0.1:8000 --model smollm2-135m --rounds 3
 
-Also hands our exports to AIPerf's own models, which must accept them.
+Also validates our exports with AIPerf's own models.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ print(len([MetricRecordInfo.model_validate_json(line) for line in lines]))
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What both put on the server.
+    """The load of both clients.
 
     Attributes:
         url: The server.
@@ -88,7 +88,7 @@ class Load:
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    """Stream as many tokens as were asked for, one a chunk, at times fixed by the first byte."""
+    """Stream the requested number of tokens, one a chunk, at fixed times after the request."""
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
     body = await request.json()
@@ -128,7 +128,7 @@ async def _serve(pipe: Connection) -> None:
     await runner.cleanup()
 
 
-def _serve_for_ever(pipe: Connection) -> None:
+def _run_server(pipe: Connection) -> None:
     asyncio.run(_serve(pipe))
 
 
@@ -137,7 +137,7 @@ def fixed_server() -> Generator[str]:
     """Serve at a fixed speed from a process of its own; yields its URL."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_for_ever, args=(theirs,))
+    process = context.Process(target=_run_server, args=(theirs,))
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
@@ -170,7 +170,7 @@ def run_ours(load: Load, folder: Path) -> dict[str, float]:
 def run_aiperf(aiperf: Path, load: Load, folder: Path) -> dict[str, float]:
     """Measure with AIPerf, at the lowest priority.
 
-    Its timing manager spins on a core, which a server on the same machine cannot do without.
+    Its timing manager spins on a core, which would slow a server on the same machine.
     """
     command = ["nice", "-n", "19", str(aiperf), "profile", "--model", load.model, "--url", load.url]
     command += ["--endpoint-type", "chat", "--streaming", "--tokenizer", load.tokenizer]
@@ -221,7 +221,7 @@ def compare(aiperf: Path, load: Load, rounds: int) -> dict[str, Any]:
 
 
 def _accepted(aiperf: Path, folder: Path) -> int:
-    """Return how many of our records AIPerf's own models accept; it must be all."""
+    """Return how many of our records AIPerf's own models accept."""
     python = aiperf.parent / "python"
     command = [str(python), "-c", CHECK, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -51,7 +51,7 @@ _fork = multiprocessing.get_context("fork")
 
 
 class Site:
-    """An emulated GPU, its agent, and the controllers that come and go."""
+    """An emulated GPU, its agent, and its controllers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Site:
 
     @contextlib.contextmanager
     def agent(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run an agent that stays when its holder is gone."""
+        """Run an agent that keeps running when its lease holder is gone."""
         command = [sys.executable, "-m", "steppe.agent.server", "--lease-s", str(LEASE_S)]
         command += ["--socket", str(self.socket), "--lease-file", str(self.lease_file)]
         with (self.folder / "agent.log").open("ab") as log:
@@ -73,7 +73,7 @@ class Site:
             agent.wait()
 
     def answers(self) -> bool:
-        """Whether the agent is there."""
+        """Whether the agent answers."""
         try:
             ask_status(self.socket)
         except AgentError:
@@ -82,7 +82,7 @@ class Site:
 
     @contextlib.contextmanager
     def controller(self) -> Iterator[ForkProcess]:
-        """Run a controller that limits the GPU and lives on."""
+        """Run a controller that limits the GPU and keeps its lease."""
         ours, theirs = _fork.Pipe()
         process = _fork.Process(target=_control, args=(self.socket, theirs), daemon=True)
         process.start()

@@ -1,4 +1,4 @@
-"""The last line of a simulated benchmark, and what every benchmark says of how it was asked."""
+"""The last line of a simulated benchmark, and the arguments that every benchmark records."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def arguments_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of a command; where files lie says nothing about a result."""
-    return {name: found for name, found in vars(arguments).items() if not isinstance(found, Path)}
+    """Return the arguments of a command without paths, which do not affect a result."""
+    return {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)}
 
 
 def simulated(
@@ -28,7 +28,7 @@ def simulated(
     rows: Sequence[dict[str, Any]],
     targets: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the result of fleets in virtual time, each told by `fleet_of`."""
+    """Return the result of fleets in virtual time, each described by `fleet_of`."""
     return {
         "bench": name,
         "commit": source_commit(),
@@ -43,10 +43,9 @@ def simulated(
 
 
 def fleet_of(bench: Bench) -> dict[str, Any]:
-    """Return what was simulated, for how long, under which load and SLO, and its control.
+    """Return fleet, duration, load (share of full power), SLO and control of a simulation.
 
-    The load is a share of full power. Which policy it was is said elsewhere, for there may be
-    several.
+    The policy is not part of it, because there may be several.
     """
     config = bench.config
     lowest_mhz = min(point.clock_mhz for point in bench.frontier.candidates)

@@ -1,9 +1,10 @@
 """How much latency does the gateway add to a request, and how many tokens get through?
 
-The same client asks the same fake engine directly and through the gateway, in turns. The engine
-waits instead of computing: first token after 20 ms, then one every 10 ms, each in an event of its
-own, so whatever differs is the gateway's. Engine, gateway and client are three processes; closed
-loop, one warm-up request per level, the median over the rounds and the spread between them.
+The same client sends requests to the same fake engine, directly and through the gateway, in turns.
+The engine waits instead of computing: first token after 20 ms, then one every 10 ms, each in its
+own event, so every difference is due to the gateway. Engine, gateway and client are three
+processes; closed loop, one warm-up request per level, the median over the rounds and the spread
+between them.
 
     python bench/gateway_overhead.py --rounds 5 --seconds 2
 """
@@ -43,7 +44,7 @@ WHOLE = b'{"choices":[{"text":"a","finish_reason":"stop"}],"usage":{"prompt_toke
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a client saw at one concurrency, in one round.
+    """Latency and throughput at one concurrency, in one round.
 
     Attributes:
         ttft_p50_s: Request sent to first event, median, s.
@@ -88,13 +89,13 @@ async def engine(ready: Connection) -> None:
 
 async def gateway(ready: Connection) -> None:
     """Serve the gateway over one replica, and forget finished requests each second."""
-    door = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, 2.0, ("fake",)))
-    ready.send(await door.start())
-    door.set_routes((Route("r0", ready.recv(), 1000),), None)
+    server = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, 2.0, ("fake",)))
+    ready.send(await server.start())
+    server.set_routes((Route("r0", ready.recv(), 1000),), None)
     ready.send("routed")
     while True:
         await asyncio.sleep(1)
-        door.drain_finished()
+        server.drain_finished()
 
 
 def run(main: Callable[[Connection], Coroutine[Any, Any, None]], ready: Connection) -> None:
@@ -177,7 +178,7 @@ async def hang_up_s(session: aiohttp.ClientSession, url: str) -> float:
 
 
 async def measure(rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure both ways in turns; returns medians over the rounds."""
+    """Measure both ways in turns; return medians over the rounds."""
     wholes: dict[str, list[float]] = {"direct": [], "gateway": []}
     levels: dict[tuple[str, int], list[Level]] = {}
     hang_ups_s = []
@@ -190,17 +191,17 @@ async def measure(rounds: int, seconds: float) -> dict[str, Any]:
                     wholes[way].append(await whole_p50_s(session, url))
                 for concurrency in CONCURRENCIES:
                     for way, url in urls.items():
-                        seen = await level(
+                        measured = await level(
                             session, url, concurrency=concurrency, seconds=seconds, pid=pid
                         )
-                        levels.setdefault((way, concurrency), []).append(seen)
+                        levels.setdefault((way, concurrency), []).append(measured)
                 hang_ups_s.append(await hang_up_s(session, gateway_url))
     return {
         "whole_p50_s": {way: _spread(times_s) for way, times_s in wholes.items()},
         "levels": [
             {"way": way, "concurrency": c}
-            | {k: _spread([asdict(s)[k] for s in seen]) for k in KEYS}
-            for (way, c), seen in levels.items()
+            | {k: _spread([asdict(one)[k] for one in runs]) for k in KEYS}
+            for (way, c), runs in levels.items()
         ],
         "hang_up_s": _spread(hang_ups_s),
     }

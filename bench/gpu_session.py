@@ -1,10 +1,11 @@
 """What does one GPU draw at idle, per byte, per FLOP and per token, and how good is its counter?
 
-One command, under 10 minutes, for a machine that is lent once. It changes no setting of the GPU and
-needs only torch, triton, transformers and numpy; NVML is read through ctypes. Each section runs in
-a process of its own, so that one that fails costs no other. Windows run from a tick of the energy
-counter to another: what is left of its error is the polling, a few ms of draw. The language model
-has the shape of Llama-3.2-1B and random weights: its joules are a model's, its text is noise.
+One command, under 10 minutes, for a machine that is available once. It changes no setting of the
+GPU and needs only torch, triton, transformers and numpy; NVML is read through ctypes. Each section
+runs in a process of its own, so that a failure does not affect the others. Windows run from a tick
+of the energy counter to another: what is left of its error is the polling, a few ms of draw. The
+language model has the shape of Llama-3.2-1B and random weights: its joules are a model's, its text
+is noise.
 
     python bench/gpu_session.py              (--dry-run: tiny sizes, no GPU, an emulated counter)
 """
@@ -42,7 +43,7 @@ SECTIONS: dict[str, tuple[Callable[[Meter, Plan], Iterator[Row]], float]] = {
     "probes": (probes, 200.0),
     "decode": (decode, 230.0),
 }
-"""What to measure, and the time after which it is given up, s: 590 s in all."""
+"""What to measure, and the time limit of each, s: 590 s in all."""
 PACKAGES = ("torch", "triton", "transformers", "numpy")
 FIND_GPU = """
 import torch
@@ -70,14 +71,14 @@ def start_section(name: str, options: list[str], environment: dict[str, str]) ->
         out.seek(0)
         log.seek(0)
         rows = [json.loads(line) for line in out if line.startswith("{")]
-        last = ([line.strip() for line in log if line.strip()] or ["nothing said"])[-1]
+        last = ([line.strip() for line in log if line.strip()] or ["no message"])[-1]
     return {"rows": rows} if code == 0 else {"rows": rows, "error": f"exit {code}: {last}"}
 
 
 def find_gpu() -> str | None:
     """Return the NVML id of the GPU that CUDA counts first; None without one.
 
-    Asked in a child process, so that the bare idle is measured without a CUDA context.
+    Runs in a child process, so that the bare idle draw is measured without a CUDA context.
     """
     found = subprocess.run(
         [sys.executable, "-c", FIND_GPU], capture_output=True, text=True, check=False
@@ -103,7 +104,7 @@ def measure(options: list[str], environment: dict[str, str]) -> Row:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what was measured with."""
+    """Return the versions of the packages in use."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -177,8 +178,8 @@ def session(*, dry: bool) -> Row:
         environment = {**os.environ, **added}
         results = measure(options, environment)
         names = [sys.executable, __file__, "--names", *options]
-        told = subprocess.run(names, capture_output=True, text=True, check=True, env=environment)
-    card = json.loads(told.stdout)
+        named = subprocess.run(names, capture_output=True, text=True, check=True, env=environment)
+    card = json.loads(named.stdout)
     show(results)
     return document(results, card, time.monotonic() - start_s, dry=dry)
 
@@ -190,13 +191,13 @@ def main() -> None:
     for internal in ("--section", "--uuid"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.section:
-        run_section(asked.section, TINY if asked.dry_run else FULL, asked.uuid)
-    elif asked.names:
-        print(json.dumps(Meter(asked.uuid).names()))
-    elif asked.dry_run or find_gpu():
-        print(json.dumps(session(dry=asked.dry_run)))
+    arguments = parser.parse_args()
+    if arguments.section:
+        run_section(arguments.section, TINY if arguments.dry_run else FULL, arguments.uuid)
+    elif arguments.names:
+        print(json.dumps(Meter(arguments.uuid).names()))
+    elif arguments.dry_run or find_gpu():
+        print(json.dumps(session(dry=arguments.dry_run)))
     else:
         print("no GPU that torch can use: nothing measured (--dry-run needs none)")
         print(json.dumps({"bench": "gpu_session", "hardware": "no GPU", "results": None}))

@@ -57,10 +57,10 @@ QUANTITIES = ("energy_per_output_token", "output_tps", "draw_w")
 
 
 class VirtualReplica:
-    """A batching engine on an emulated GPU, both in virtual time; has the shape of a `Subject`."""
+    """A batching engine on an emulated GPU, both in virtual time; a `SweepSubject`."""
 
     def __init__(self, emulator: Emulator, gpu: NvmlGpu, seed: int) -> None:
-        """Rest until the counter has ticked a few times."""
+        """Wait until the counter has ticked a few times."""
         self.emulator, self.gpu = emulator, gpu
         self.rng = np.random.default_rng(seed)
         self.counter = CounterHistory(gpu.capabilities.max_w, source=Quality.EMULATED)

@@ -1,4 +1,4 @@
-"""What the machine under a live benchmark was able to do: its load, and how late it was."""
+"""Load and scheduling delays of the machine under a live benchmark."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 NAP_S = 0.02
-"""Length of a nap whose end tells how late threads of this machine get their turn, s."""
+"""Length of a sleep whose end shows how late threads of this machine are scheduled, s."""
 _STAT, _INFO = Path("/proc/stat"), Path("/proc/cpuinfo")
 
 
 class Machine:
-    """Watches the machine from a thread of its own."""
+    """Observes the machine from a thread of its own."""
 
     def __init__(self) -> None:
-        """Begin to watch with `watched`."""
+        """Prepare; `watched` starts and ends the thread."""
         self._late_s: list[float] = []
         self._busy, self._all = _ticks()
         self._stop = threading.Event()
@@ -30,8 +30,8 @@ class Machine:
         self._stop.set()
         self.thread.join()
 
-    def seen(self) -> dict[str, float]:
-        """Return the share of its cores that were busy so far, and how late naps ended, s."""
+    def summary(self) -> dict[str, float]:
+        """Return the share of busy core time so far, and how late sleeps ended, s."""
         busy, whole = _ticks()
         late_s = np.percentile(self._late_s, (50, 99)).tolist()
         return {
@@ -59,7 +59,7 @@ def watched() -> Generator[Machine]:
 
 
 def processor() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's model name."""
     lines = _INFO.read_text().splitlines() if _INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else "unknown processor"

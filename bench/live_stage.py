@@ -32,16 +32,16 @@ REPLICAS, LARGEST = 8, 8
 PERIOD_S, MARGIN_SHARE = 1.0, 0.014
 PACE = {"weights_s": 0.03, "decode_s": 0.009, "prefill_s": 0.0001}
 """With a full batch steps take 100 ms at the full clock and twice that at half: two cores keep up
-with eight replicas, and a step that runs on into a cut is over within the meter's delay or two."""
+with eight replicas, and a step under way at a cut ends within two delays of the meter."""
 LEAD_S = 15.0
-"""Before a happening its first budget is held, so that queue and draw are there, s."""
+"""The first budget is held for so long before a happening, so that queue and draw build up, s."""
 DRAIN_S = 300.0
-"""Longest time after a happening for what is still outstanding, with watts for everybody, s."""
+"""Longest time after a happening for outstanding requests, with ample power, s."""
 GRID_S = 0.25
-"""Spacing of the supply file, s; what steps in between is a row of its own."""
+"""Spacing of the supply file, s; steps in between have rows of their own."""
 LENGTH_SCALE, LONGEST = 0.3, LengthLimits(600, 240)
 BURST = REPLICAS * (LARGEST + 8)
-"""Requests that come at once at first: a full batch everywhere, and a queue."""
+"""Requests that arrive at once at the start: a full batch on each replica, and a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Played:
 
     Attributes:
         ticks: Its ticks; times count from its beginning.
-        requests: How many were sent.
-        answer: What the client says of them.
-        machine: What the machine was able to do.
+        requests: Number of requests sent.
+        answer: Result of the client.
+        machine: Load and delays of the machine.
     """
 
     ticks: tuple[TickRecord, ...]
@@ -62,7 +62,7 @@ class Played:
 
 
 def config_of(folder: Path, frontier: Frontier | None, duration_s: float) -> RunConfig:
-    """Return the fleet: with a frontier that was found before, or to sweep one."""
+    """Return the config of the fleet: with a frontier found before, or to sweep one."""
     supply = {"kind": "trace", "path": str(_supply(folder)), "watts_per_unit": 1}
     full_w = 0.0 if frontier is None else full_draw_w(frontier)
     sweep = {"window_s": 4.0, "batch_limits": [2, 4, 6, LARGEST], **_mean_lengths()}
@@ -142,23 +142,23 @@ class Stage:
         self._console = Console(stderr=True)
 
     def play(self, happening: scenarios.Happening, duration_s: float, record: Path) -> Played:
-        """Put the fleet through a happening, write it down, and let it finish every request."""
+        """Run the fleet through a happening, record it, and let every request finish."""
         write_supply(self._folder, happening)
         with _client(self._driver.url, _load(self._folder)) as client:
             with live_machine.watched() as machine:
                 self._run(RunPlan(self._config, record, LEAD_S + duration_s))
-                seen = machine.seen()
+                machine_load = machine.summary()
             self._drain(client)
-            client.terminate()  # one that has ended does not mind
+            client.terminate()  # no effect on one that has ended
             answer = json.loads(client.communicate(timeout=30)[0])
         ticks = tuple(
             replace(tick, t_s=tick.t_s - LEAD_S) for tick in read_ticks(record) if tick.t_s > LEAD_S
         )
-        asked = len(_load(self._folder).read_text().splitlines())
-        return Played(ticks, asked, answer, seen)
+        requests = len(_load(self._folder).read_text().splitlines())
+        return Played(ticks, requests, answer, machine_load)
 
     def _drain(self, client: subprocess.Popen[str]) -> None:
-        """Offer more watts than the fleet can draw, until the last answer is out."""
+        """Offer more watts than the fleet can draw, until the last request has finished."""
         write_supply(self._folder, scenarios.ample(full_draw_w(self._frontier), DRAIN_S))
         self._run(RunPlan(self._config, None, DRAIN_S), lambda: client.poll() is not None)
 
@@ -167,12 +167,12 @@ class Stage:
         run.follow(StartingFrontier(self._frontier, FrontierSource.FILE), finished)
         run.close_books()
         if run.is_stopped:
-            raise SystemExit("told to stop before the last happening was over")
+            raise SystemExit("stopped before the last happening was over")
 
 
 @contextmanager
 def _client(url: str, trace: Path) -> Generator[subprocess.Popen[str]]:
-    """Put a load on, from a process of its own; end it with the block."""
+    """Run the load from a process of its own; end it with the block."""
     command = [sys.executable, "-m", "steppe.cli", "load", "--url", url, "--trace", str(trace)]
     client = subprocess.Popen(
         [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -3,9 +3,9 @@
 Eight synthetic replicas on emulated H100s under a real Ray, behind the real gateway, controller,
 meters and agents, go through the happenings of `scenarios.py`, one after the other. The load comes
 from a process of its own, open loop, with the lengths of the Azure conversation trace, and is
-more than the budgets can serve, so that watts are what is scarce. The supply is a trace file.
-Every joule is emulated; what is real is the time that everything takes. How late the machine
-itself was is told beside the results: a tick that comes late is a draw that is late.
+more than the budgets can serve, so that power is the limit. The supply is a trace file.
+Energy is emulated; time is real. The results contain how late the machine itself was: a late tick
+makes a late draw.
 
     python bench/live_tracking.py --folder runs/live
     python bench/live_tracking.py --folder runs/live --happening forty_steps --duration 60
@@ -63,13 +63,13 @@ from steppe.run.live import running_fleet, versions
 from targets import at_most, worst_mae
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)
-"""Where replicas die, streams are lost by nature: `tests/cluster` looks at what becomes of them.
-Where watts are ample there is nothing to follow."""
+"""Where replicas die, streams break, which `tests/cluster` covers. Where watts are ample there is
+nothing to follow."""
 PLAYED = tuple(make for make in scenarios.HAPPENINGS if make not in NOT_PLAYED)
 
 
 def play(arguments: argparse.Namespace, folder: Path, frontier: Frontier) -> list[dict[str, Any]]:
-    """Put one fleet through the happenings that are asked for, and return a row for each."""
+    """Run one fleet through the selected happenings, and return a row for each."""
     duration_s, full_w = arguments.duration, full_draw_w(frontier)
     write_load(folder, frontier, arguments.utilisation, duration_s)
     write_supply(folder, scenarios.ample(full_w, duration_s))
@@ -88,8 +88,8 @@ def play(arguments: argparse.Namespace, folder: Path, frontier: Frontier) -> lis
 def row_of(name: str, played: Played) -> dict[str, Any]:
     """Return what the table shows of a happening.
 
-    `over_budget_*` is judged as in a simulation, `over_allowance_*` by what the meters can tell.
-    A step that settles is looked at until the next one, `held_s` after it or later.
+    `over_budget_*` is computed as in a simulation, `over_allowance_*` within the resolution of the
+    meters. A step that settles is followed until the next one, `held_s` after it or later.
     """
     ticks, answer = played.ticks, played.answer
     tracking, trace = track(ticks, METER_DELAY_S), PowerTrace.from_ticks(ticks)
@@ -136,12 +136,11 @@ def tick_late_s(before: TickRecord, tick: TickRecord) -> float:
 def over_allowance_j(ticks: Sequence[TickRecord]) -> float:
     """Return the energy of the windows above what each was allowed, J.
 
-    A window may draw its budget, and the budget of the one before for the meter's delay; finer
-    than its windows no meter tells. Its budget is that of its beginning: where the tick that ends
-    it came late, by more than that delay, and the budget is lower then, the lower one held in
-    that time. `over_budget_j`, which stands beside it, takes the mean draw of a window for that
-    of every instant of it: what was drawn in the delay counts as over in all the rest of the
-    window, too.
+    A window may draw its budget, and for the meter's delay the budget of the window before; a
+    meter resolves nothing finer than its windows. The budget of a window is that at its beginning.
+    Where the tick that ends it came late by more than the delay, and the budget is lower by then,
+    the lower budget applies to that time. `over_budget_j` instead takes the mean draw of a window
+    as that of every instant, so energy drawn in the delay counts as over in the whole window.
     """
     over_j = 0.0
     ends = (*ticks[2:], *ticks[-1:])
@@ -155,7 +154,7 @@ def over_allowance_j(ticks: Sequence[TickRecord]) -> float:
 
 
 def targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the results are held against."""
+    """Return the targets."""
     over_j, lost = (max(row[key] for row in rows) for key in ("over_allowance_j", "lost"))
     return [
         *worst_mae(rows, 0.03),

@@ -1,11 +1,11 @@
 """How wrong is the energy of a window, and does the stated bound hold?
 
 Emulated GPUs in virtual time under a load that changes like a serving engine's (prefill, decode,
-pauses), read every 10 ms with jitter. The truth is the emulator's own integral. Beside the
-counter that is interpolated between its ticks (Steppe's) stand three common ways: the difference
-of two counter readings, and the trapezoid rule over instant power and over NVML's GetPowerUsage.
-The load changes in steps, which suits our interpolation, and the emulated power sensor keeps step
-with the counter: it says how well such sensors can be read, not how good a real one is.
+pauses), read every 10 ms with jitter. The truth is the emulator's own integral. Beside the counter
+that is interpolated between its ticks (Steppe's) stand three common ways: the difference of two
+counter readings, and the trapezoid rule over instant power and over NVML's GetPowerUsage. The load
+changes in steps, which suits our interpolation, and the emulated power sensor updates in step with
+the counter: the result shows how well such sensors can be read, not how good a real one is.
 
     python bench/meter_accuracy.py
 """
@@ -47,7 +47,7 @@ PHASES, WEIGHTS = (PREFILL, DECODE, PAUSE), (4, 5, 1)
 
 @dataclass(slots=True)
 class Run:
-    """What one run saw: the truth, and the four meters."""
+    """One run: the truth, and the four meters."""
 
     counter: CounterHistory
     instant: PowerHistory
@@ -72,7 +72,7 @@ class Run:
 
 
 def drive(emulator: Emulator, gpu: NvmlGpu, seconds: float, seed: int) -> Run:
-    """Put a load on GPU 0 for some virtual time, and read every meter."""
+    """Load GPU 0 for some virtual time, and read every meter."""
     rng, max_w = random.Random(seed), gpu.capabilities.max_w
     polls = round(seconds / POLL_S)
     run = Run(CounterHistory(max_w), PowerHistory(max_w, polls), PowerHistory(max_w, polls))

@@ -1,11 +1,11 @@
 """How long does the simulator take for an hour of 64 replicas and 100,000 requests?
 
 The fleet follows a compressed day of wind and sun: replicas sleep and wake, clocks and batch
-limits change every second. The policy is a cheap one of this file's own, so that the time is the
-simulator's; what a decision of the live controller's policy takes is printed beside it. Every
-run is a process of its own with one thread. Times are CPU time, so that what else the machine
-does counts for nothing; the wall time is printed too. Memory is the peak of the process, with
-outputs of the usual length and with four times as many tokens for as many requests.
+limits change every second. The policy is a cheap one in this file, so that the time is that of the
+simulator; the time of one decision of the live policy is printed beside it. Every run is a process
+of its own with one thread. Times are CPU time, so that other work of the machine does not count;
+the wall time is printed too. Memory is the peak of the process, with outputs of the usual length
+and with four times as many tokens for the same number of requests.
 
     python bench/simulator_speed.py --rounds 3
 """
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 REPLICAS, REQUESTS, HOUR_S = 64, 100_000, 3600.0
 PROMPT, OUTPUT = 1155, 211
 TARGET_S = 10.0
-# Nobody measured these: they are of the order of an 8-billion-parameter model on an H100.
+# Not measured: of the order of an 8-billion-parameter model on an H100.
 PACE = PaceSection(weights_s=0.0055, decode_s=0.00009, prefill_s=0.00003)
 DAY = {
     "supply": [
@@ -64,14 +64,14 @@ DAY = {
 
 @dataclass(frozen=True, slots=True)
 class EvenSplit:
-    """As many replicas as can run at half draw, all at the best point that fits."""
+    """Runs as many replicas as fit at half draw, all at the best point that fits."""
 
     frontier: Frontier
 
-    def decide(self, seen: Observation) -> Plan:
+    def decide(self, observation: Observation) -> Plan:
         """Return the plan for this budget."""
-        frontier, replicas = self.frontier, len(seen.replicas)
-        spare_w = seen.gpu_budget_w - replicas * frontier.asleep_w
+        frontier, replicas = self.frontier, len(observation.replicas)
+        spare_w = observation.gpu_budget_w - replicas * frontier.asleep_w
         half_w = (frontier.floor.draw_w + frontier.full.draw_w) / 2 - frontier.asleep_w
         awake = max(1, min(replicas, int(spare_w / half_w)))
         each_w = frontier.asleep_w + spare_w / awake
@@ -83,7 +83,7 @@ class EvenSplit:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took.
+    """Time and memory of one run.
 
     Attributes:
         simulate_s: Simulating, lines written, s of CPU.
@@ -155,7 +155,7 @@ def decision_s(length_scale: float) -> float:
     """Return what one decision of the live controller's policy takes here, s."""
     scenario, frontier = make_scenario(length_scale)
     short = replace(scenario, policy=_timed(frontier), duration_s=20.0)
-    run_scenario(short, 1.0, _Nobody())
+    run_scenario(short, 1.0, _NoRecorder())
     assert isinstance(short.policy, Timed)
     return statistics.median(short.policy.times_s)
 
@@ -167,10 +167,10 @@ class Timed:
     inner: Any
     times_s: list[float]
 
-    def decide(self, seen: Observation) -> Plan:
-        """Ask the inner policy."""
+    def decide(self, observation: Observation) -> Plan:
+        """Return the inner policy's plan, and note how long it took."""
         began_s = time.process_time()
-        plan: Plan = self.inner.decide(seen)
+        plan: Plan = self.inner.decide(observation)
         self.times_s.append(time.process_time() - began_s)
         return plan
 
@@ -188,12 +188,12 @@ def _timed(frontier: Frontier) -> Timed:
     return Timed(policy_of(config, frontier, REPLICAS, budget), [])
 
 
-class _Nobody:
+class _NoRecorder:
     def tick(self, record: object) -> None:
-        """Take nothing down."""
+        """Record nothing."""
 
     def request(self, record: object) -> None:
-        """Take nothing down."""
+        """Record nothing."""
 
 
 def apart(call: Callable[[float], Result], argument: float) -> Result:

@@ -1,4 +1,4 @@
-"""What a benchmark is held against: one entry of `targets` in its document."""
+"""Targets of a benchmark: entries of `targets` in its document."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def at_least(name: str, value: float, unit: str, target: float) -> dict[str, Any
 
 
 def worst_mae(rows: Sequence[dict[str, Any]], target: float) -> list[dict[str, Any]]:
-    """Return the target of the worst error of the draw; none where no row knows one."""
+    """Return the target of the worst error of the draw; none where no row has one."""
     known = [row["relative_mae"] for row in rows if row["relative_mae"] is not None]
     return [at_most("worst relative_mae", max(known), "share", target)] if known else []

@@ -22,7 +22,7 @@ def decode(meter: Meter, plan: Plan) -> Iterator[Row]:
     from steppe.engine.transformers_settings import TransformersSettings
 
     model, most = _random_model(plan), max(plan.batches)
-    # The page of 256 tokens that a sequence has begun is its own.
+    # Each sequence also holds a page of 256 tokens that is only partly used.
     room = 2 * most * (plan.prompt_tokens + plan.output_tokens + 256)
     settings = TransformersSettings(
         model="random",
@@ -52,7 +52,7 @@ class Saturation:
     """Keeps requests outstanding at a generator: one that ends is followed by another."""
 
     def __init__(self, generator: Any, plan: Plan) -> None:
-        """Remember whom to ask."""
+        """Take the generator and the sizes of requests."""
         self._generator, self._plan = generator, plan
         self._vocabulary = {**LLAMA_1B, **plan.model}["vocab_size"]
         self._number, self._outstanding = 0, 0
@@ -74,8 +74,8 @@ class Saturation:
         self._number += 1
         first, plan = self._number * 7919, self._plan
         tokens = [(first + 31 * at) % self._vocabulary for at in range(plan.prompt_tokens)]
-        wanted = GeneratorRequest(f"r{self._number}", tokens, plan.output_tokens, ignore_eos=True)
-        self._generator.add(wanted, self._follow)
+        request = GeneratorRequest(f"r{self._number}", tokens, plan.output_tokens, ignore_eos=True)
+        self._generator.add(request, self._follow)
 
     def _follow(self, result: Any) -> None:
         if not self._ended and result.error is None:

@@ -16,14 +16,14 @@ Row = dict[str, Any]
 
 
 def bare(meter: Meter, plan: Plan) -> Iterator[Row]:
-    """Measure the draw while nothing of ours is on the GPU, W."""
+    """Measure the draw while no process of ours is on the GPU, W."""
     with window(meter) as row:
         time.sleep(plan.idle_s)
     yield row
 
 
 def with_context(meter: Meter, plan: Plan) -> Iterator[Row]:
-    """Measure the draw while a CUDA context is there and does nothing, W."""
+    """Measure the draw with an idle CUDA context, W."""
     import torch
 
     kept = torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -34,7 +34,7 @@ def with_context(meter: Meter, plan: Plan) -> Iterator[Row]:
 
 
 def counter(meter: Meter, plan: Plan) -> Iterator[Row]:
-    """Watch the counter's ticks under a steady copy, beside the driver's own power reading."""
+    """Record the counter's ticks under a steady copy, beside the driver's own power reading."""
     from steppe_kernels.stream_copy import copy_workload
 
     # The power reading is a mean over a second on most GPUs: let it fill first.

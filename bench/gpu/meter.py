@@ -1,4 +1,4 @@
-"""One GPU's meters, read through NVML by ctypes: no package needed, and nothing is ever set."""
+"""One GPU's meters, read through NVML by ctypes: no package needed, and no setting is changed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TICK_TIMEOUT_S = 2.0
 
 
 class NvmlError(Exception):
-    """The driver has no answer."""
+    """NVML failed."""
 
 
 class Meter:
-    """The first GPU that CUDA sees, read through NVML; nothing is ever set."""
+    """The first GPU of CUDA, read through NVML; no setting is changed."""
 
     def __init__(self, uuid: str | None) -> None:
         try:

@@ -14,9 +14,9 @@ from gpu.meter import Meter, window
 from gpu.plan import Plan
 
 TICK_S = 0.25
-"""More than a period of any counter that is known: 0.1 s."""
+"""More than the period of any known counter, 0.1 s."""
 WEIGHTS = 4
-"""Matrices that a product takes in turn: 512 MB at the full width, far more than an L2 cache."""
+"""Matrices that a product uses in turn: 512 MB at the full width, far more than an L2 cache."""
 
 
 def probes(meter: Meter, plan: Plan) -> Iterator[dict[str, Any]]:
