@@ -73,7 +73,7 @@ def test_the_view_says_when_the_budget_is_exceeded(made_run: MadeRun) -> None:
 
 def test_the_view_says_how_the_battery_stands(made_run: MadeRun) -> None:
     totals, tick = so_far(made_run, 1), made_run.ticks[0]
-    for power_w, text in ((30.0, "gives 30.0 W"), (-30.0, "takes 30.0 W"), (0.0, "rests")):
+    for power_w, text in ((30.0, "gives 30.0 W"), (-30.0, "takes 30.0 W"), (0.0, "idle")):
         with_battery = replace(tick, battery=Charge(0.53, power_w))
         assert f"battery 53 % {text}" in shown(live_view(with_battery, [with_battery], totals))
         assert f"battery 53 % {text}" in plain_line(with_battery)

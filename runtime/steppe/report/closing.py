@@ -22,7 +22,7 @@ WIDTH = 80
 
 
 def summary_panel(summary: Summary, folder: Path) -> RenderableType:
-    """Return the end of a run: energy, tracking, latency, requests and where it is recorded.
+    """Return the end of a run: energy, tracking, latency, requests and its record folder.
 
     Args:
         summary: What the run achieved.
@@ -127,16 +127,16 @@ def _requests(summary: Summary) -> RenderableType:
         )
         parts.append(Text.assemble(("deferred  ", "dim"), done))
     if summary["stale_s"] > 0:
-        stale = f"the supply was not known for {span(summary['stale_s'])}: the fallback held"
+        stale = f"a supply was stale for {span(summary['stale_s'])}: the fallback applied"
         parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))
     parts.extend(_shortages(summary))
     if summary["lost_lines"]:
         lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
     if summary["gateway_restarts"]:
-        deaths = count(summary["gateway_restarts"])
-        died = f"gateway deaths: {deaths}; what it had in hand then is in no sum"
-        parts.append(Text.assemble(("died      ", "dim"), (died, "red")))
+        restarts = count(summary["gateway_restarts"])
+        restarted = f"gateway restarts: {restarts}; requests outstanding then are in no sum"
+        parts.append(Text.assemble(("gateway   ", "dim"), (restarted, "red")))
     return Group(*parts)
 
 

@@ -135,7 +135,7 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
 
 
 def _draw_stale(axes: Any, edges: Floats, series: RunSeries) -> None:
-    """Shade, over the whole height, where no source was believed and the fallback held."""
+    """Shade the time in which a supply was stale and the fallback applied."""
     stale = series.stale > 0
     if np.any(stale):
         high = np.where(stale, 1.0, np.nan)
@@ -146,7 +146,7 @@ def _draw_stale(axes: Any, edges: Floats, series: RunSeries) -> None:
 
 
 def _draw_battery(axes: Any, edges: Floats, series: RunSeries) -> Floats:
-    """Draw what a battery gave above the supply, and what it took of it; return the sum, W."""
+    """Draw what a battery gave above the supply and took from it; return the sum, W."""
     supply_w = series.supply_w
     given_w: Floats = supply_w + np.maximum(0.0, series.battery_w)
     left_w = supply_w + np.minimum(0.0, series.battery_w)

@@ -106,7 +106,7 @@ def _is_in_time(request: RequestRecord, slo: Slo) -> bool:
 
 
 def _is_too_late(request: RequestRecord, slo: Slo) -> bool:
-    """Tell whether the first token, or without a stream the whole answer, was late."""
+    """Return whether the first token, or without a stream the whole answer, was late."""
     if request.ttft_s is not None:
         return request.ttft_s > slo.ttft_s
     most_s = slo.ttft_s + (0 if request.streamed else request.output_tokens * slo.tpot_s)

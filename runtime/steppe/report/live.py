@@ -152,7 +152,7 @@ def plain_end(so_far: RunSoFar) -> str:
 
 def battery_text(battery: Charge) -> str:
     """Return the state of a battery, such as `battery 53 % gives 1.20 kW`."""
-    does = "rests"
+    does = "idle"
     if battery.power_w:
         verb = "gives" if battery.power_w > 0 else "takes"
         does = f"{verb} {quantity(abs(battery.power_w), 'W')}"

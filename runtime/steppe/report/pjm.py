@@ -22,12 +22,12 @@ def pjm_score(width_s: Floats, signal_w: Floats, response_w: Floats) -> float | 
     """Return the mean performance score over the run's whole five-minute windows.
 
     A run of one to five minutes is one window of its own length. Windows in which the signal
-    is constant ask for no regulation and are left out.
+    is constant require no regulation and are left out.
 
     Args:
         width_s: Length of each sample, s.
-        signal_w: What was asked, W.
-        response_w: What was done, W.
+        signal_w: The signal, W.
+        response_w: The response, W.
 
     Returns:
         The score, 0 to 1; None for a run below one minute or a signal that never moves.
@@ -45,7 +45,7 @@ def pjm_score(width_s: Floats, signal_w: Floats, response_w: Floats) -> float | 
 
 
 def _resampled(width_s: Floats, values: Floats) -> Floats:
-    """Return the means over consecutive spans of `SAMPLE_S`; a shorter rest is left out."""
+    """Return the means over consecutive spans of `SAMPLE_S`, without a shorter remainder."""
     ends_s = np.concatenate(([0.0], np.cumsum(width_s)))
     integral = np.concatenate(([0.0], np.cumsum(values * width_s)))
     count = int((ends_s[-1] + 1e-6) // SAMPLE_S)
@@ -59,17 +59,17 @@ def _window_score(signal_w: Floats, response_w: Floats, window: slice) -> float:
     window within the run. A response that never follows has neither correlation nor delay
     score.
     """
-    asked_w = signal_w[window]
+    wanted_w = signal_w[window]
     correlations = []
     for lag in range(WINDOW_SAMPLES + 1):
-        done_w = response_w[window.start + lag : window.stop + lag]
-        if len(done_w) * 2 >= len(asked_w):
-            correlations.append(_correlation(asked_w[: len(done_w)], done_w))
+        drawn_w = response_w[window.start + lag : window.stop + lag]
+        if len(drawn_w) * 2 >= len(wanted_w):
+            correlations.append(_correlation(wanted_w[: len(drawn_w)], drawn_w))
     lag = int(np.argmax(correlations))
     correlation = max(0.0, correlations[lag])
     delay = (WINDOW_SAMPLES - lag) / WINDOW_SAMPLES if correlation > 0 else 0.0
-    error_w = np.abs(response_w[window] - asked_w).mean()
-    precision = max(0.0, 1 - float(error_w / np.abs(asked_w).mean()))
+    error_w = np.abs(response_w[window] - wanted_w).mean()
+    precision = max(0.0, 1 - float(error_w / np.abs(wanted_w).mean()))
     return (correlation + delay + precision) / 3
 
 

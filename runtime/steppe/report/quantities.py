@@ -1,4 +1,4 @@
-"""How numbers are shown to people: three digits, a unit, and what they rest on."""
+"""Numbers as text: three digits, a unit, and an energy source."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def span(duration_s: float) -> str:
 
 
 def source_text(energy_source: str) -> str:
-    """Return an energy source with what a reader must know about it."""
+    """Return an energy source, and whether it is modelled."""
     match energy_source:
         case "emulated":
             return "emulated (modelled, not measured)"

@@ -16,7 +16,7 @@ from steppe.report.tracking import PowerTrace, Tracking, track
 
 
 class RequestCounts(TypedDict):
-    """How many requests ended in which way."""
+    """Number of requests by how they ended; `invalid` had a client error (4xx)."""
 
     completed: int
     failed: int
@@ -34,10 +34,9 @@ class SloTargets(TypedDict):
 
 
 class ShortOf(TypedDict):
-    """How much the budget was short of one need.
+    """A shortage of the budget over the run.
 
-    Keys: `time_s`, for how long (s); `most_w`, how much more the need was at its worst, as it was
-    foreseen then (W).
+    Keys: `time_s`, its duration (s); `most_w`, its largest size in any forecast (W).
     """
 
     time_s: float
@@ -49,17 +48,18 @@ class Summary(TypedDict):
 
     Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`.
     `wasted_energy_j` is the energy charged to requests that did not complete (failed, cancelled,
-    rejected, shed): a part of what all requests were charged, not a line beside it. Tokens are
-    the sums over all requests, whatever their end. `output_tokens_per_joule` and
+    rejected, shed): part of what all requests were charged, not a line beside it. Tokens are sums
+    over all requests, whatever their end. `output_tokens_per_joule` and
     `energy_per_output_token` (J) divide them by the whole run's energy, idle and transition
     included; None where that divides by zero. `request_goodput` is in requests per second.
-    `curtailed_j` is supply that was neither drawn nor stored nor kept in reserve, at the site.
-    `stale_s` is for how long the supply was stale or missing, so that the fallback held, s.
-    `shortages` tells what the budget was too small for: `floor`, the sleeping fleet, or `demand`,
-    the demand at the SLO; only those that were here, not those that were foreseen and did not come.
-    `lost_lines` counts the ticks and requests that could not be written down, on a full disk: all
-    sums over them lack these, the energy does not. `gateway_restarts` counts the deaths of the
-    gateway after which another one had requests: those that the dead one had in hand are in no sum.
+    `slo_attainment` and `request_goodput` follow `report.latency.within_slo`; `deferrable` is the
+    line of the requests that no SLO judges. `curtailed_j` is supply that was neither drawn nor
+    stored nor kept in reserve, at the site. `stale_s` is the time in which a supply was stale or
+    missing, so that the fallback applied. `shortages` has what the budget was too small for:
+    `floor`, the sleeping fleet, or `demand`, the demand at the SLO; only shortages that came.
+    `lost_lines` counts the ticks and requests that a full disk did not take: all sums over them
+    lack these, the energy does not. `gateway_restarts` counts restarts of the gateway: requests
+    that it had outstanding then are in no sum.
     """
 
     duration_s: float
@@ -94,7 +94,7 @@ class Summary(TypedDict):
 def summarise(
     ticks: Sequence[TickRecord], requests: Iterable[RequestRecord], totals: RunTotals, slo: Slo
 ) -> Summary:
-    """Return what a run achieved; the docstrings of `Summary` and its parts give the units."""
+    """Return the summary of a run."""
     ended, service = _Ended(), Service(slo)
     for request in requests:
         ended.add(request)
@@ -131,7 +131,7 @@ def summarise(
 
 
 class _Ended:
-    """What requests that ended took: tokens, and the joules of each that did not complete."""
+    """Sums over the requests: tokens, and the joules of those that did not complete."""
 
     def __init__(self) -> None:
         self.prompt_tokens = self.output_tokens = 0

@@ -20,7 +20,7 @@ from steppe.roofline.hardware import Sharding
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
-from steppe.sim.engine.step_model import StepModel
+from steppe.sim.engine.step_table import StepModel
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gateway import GatewayLimits
 from steppe.sim.points import Lengths
@@ -33,15 +33,14 @@ _UNLIMITED = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class ModelledReplica:
-    """A step model and what else it knows of its GPUs.
+    """A step model, and what else is known of its GPUs.
 
     Attributes:
         model: Time and draw of its steps.
         clocks_mhz: Lowest and highest SM clock, MHz.
-        weights: What a token costs, for attribution.
-        kv_tokens: Tokens that its memory holds beside the weights; None where nobody knows.
-        token_bytes: Keys and values of one token on each of its GPUs, bytes; None where nobody
-            knows.
+        weights: Cost of a token, for attribution.
+        kv_tokens: Tokens that its memory holds beside the weights; None if unknown.
+        token_bytes: Keys and values of one token on each of its GPUs, bytes; None if unknown.
     """
 
     model: StepModel
@@ -56,11 +55,11 @@ def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
 
     Args:
         config: The configuration.
-        lengths: The mean request that they serve.
+        lengths: The mean request.
 
     Raises:
-        ConfigError: Its GPUs are real, or are not known.
-        ModelError: The energy roofline needs a model that is not known.
+        ConfigError: Its GPUs are real or unknown.
+        ModelError: The energy roofline does not know the model.
     """
     gpus = config.fleet.gpus_per_replica
     match config.device:
@@ -77,8 +76,8 @@ def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
 def roofline_replica(roofline: EnergyRoofline, lengths: Lengths) -> ModelledReplica:
     """Return the replicas of an energy roofline.
 
-    A token of a long sequence takes less memory where layers look back no further than a window,
-    or keep a state; it counts as one of a mean request that is half way through its output.
+    A token of a long sequence takes less memory if layers have a sliding window or a state; it
+    counts as a token of a mean request that is half way through its output.
     """
     token = roofline.token_weights()
     context_tokens = lengths.prompt_tokens + lengths.output_tokens / 2
@@ -140,7 +139,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
     """Return the fleet of a configuration.
 
     Raises:
-        ConfigError: It does not say how many replicas there are, or one that fails is not there.
+        ConfigError: The number of replicas is not given, or one that is to fail does not exist.
     """
     match config.fleet.replicas, config.device:
         case int(replicas), _:
@@ -150,8 +149,8 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         case found, _:
             raise ConfigError(f"fleet.replicas: a simulation needs a number, found {found!r}")
     if replicas < 1:
-        asked = config.fleet.gpus_per_replica
-        raise ConfigError(f"device.count: asked for {asked} GPUs a replica, found fewer GPUs")
+        each = config.fleet.gpus_per_replica
+        raise ConfigError(f"device.count: asked for {each} GPUs a replica, found fewer GPUs")
     for part in config.sim.failures:
         if part.replica > replicas:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
@@ -174,7 +173,7 @@ def scenario_of(
         fleet: Its fleet.
         frontier: Operating points of one replica.
         arrivals: The load.
-        policy: Who decides; the one of the live controller by default.
+        policy: The policy; the one of the live controller by default.
 
     Raises:
         ConfigError: A request is larger than the KV cache.
@@ -202,7 +201,7 @@ def _require_room(engine: BatchLimits, arrivals: tuple[Arrival, ...]) -> None:
 
 
 def _kv_tokens(config: RunConfig, replica: ModelledReplica) -> int | None:
-    """Return the tokens that a replica's KV cache holds; None where it is without end."""
+    """Return the tokens that a replica's KV cache holds; None if it is unlimited."""
     size, token_bytes = config.engine.kv_cache_bytes, replica.token_bytes
     if config.sim.kv_tokens is None and size is not None and token_bytes is not None:
         return int(size / token_bytes)

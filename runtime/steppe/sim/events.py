@@ -1,4 +1,4 @@
-"""Virtual time: what happens next."""
+"""Virtual time: a queue of events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Act = Callable[[float, Any], None]
 
 
 class EventQueue:
-    """Events in the order of their time; those of one instant in the order of their insertion.
+    """Events in the order of their time; events of one instant in the order of their insertion.
 
-    Runs are deterministic: nothing else decides the order.
+    Nothing else decides the order, so runs are deterministic.
 
     Attributes:
         now_s: The present, s since the run began.
@@ -31,7 +31,7 @@ class EventQueue:
         heapq.heappush(self._heap, (when_s, self._number, act, subject))
 
     def run_until(self, end_s: float) -> None:
-        """Let everything happen that is due by `end_s`, which is the present afterwards."""
+        """Process all events that are due by `end_s`, and set the present to it."""
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= end_s:
             self.now_s, _, act, subject = pop(heap)

@@ -1,4 +1,4 @@
-"""The frontier of a modelled replica: what each operating point gives under a saturating load."""
+"""The frontier of a modelled replica under a saturating load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.point import OperatingPoint
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.step_model import StepModel
+from steppe.sim.engine.step_table import StepModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def modelled_frontier(
     batch_limits: Iterable[int],
     lengths: Lengths,
 ) -> Frontier:
-    """Return the efficient operating points of a replica, from its step model alone."""
+    """Return the efficient operating points of a replica, from its step model."""
     limits = tuple(batch_limits)
     points = [
         modelled_point(kind, clock_mhz, batch_limit, lengths)
@@ -46,14 +46,14 @@ def modelled_frontier(
 def modelled_point(
     kind: ReplicaKind, clock_mhz: int, batch_limit: int, lengths: Lengths
 ) -> OperatingPoint:
-    """Return what a saturated replica gives at an operating point.
+    """Return output and draw of a saturated replica at an operating point.
 
-    A request spends some steps on its prompt and one on each further token. Each of a full
-    batch is somewhere in that life, so every step computes prompts with a fixed probability
-    (or, above 1, several of them), and the others of the batch decode meanwhile; time and
-    energy are the means of steps with and without.
-    Where prompts would need more tokens than a step has, as many requests end as it has room for.
-    No more run than the KV cache holds whole; what preempted ones compute again is not counted.
+    A request spends some steps on its prompt and one on each further token. The requests of a full
+    batch are spread evenly over that life, so every step computes prompts with a fixed probability
+    (or, above 1, several of them), and the others of the batch decode meanwhile. Time and energy
+    are the means of steps with and without prompts. If prompts need more tokens than a step has,
+    as many requests end as it has room for. No more requests run than the KV cache holds whole;
+    recomputation after preemption is not counted.
     """
     chunk, ending = _chunk_tokens(kind.engine, lengths), _ending(kind.engine, batch_limit, lengths)
     prompts = ending * lengths.prompt_tokens / chunk

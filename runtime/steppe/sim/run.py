@@ -22,11 +22,11 @@ from steppe.sim.request import ENERGY_SOURCE, Request
 METER_PERIOD_S = 0.1
 """An energy counter shows a change at its next tick, s."""
 METER_LAG_S = 0.05
-"""The last tick of the counters lies so long before a control tick, s: their mean lag."""
+"""Mean time from the last tick of the counters to a control tick, s."""
 
 
 class RunWriter(Protocol):
-    """Takes what a run writes down, as `report.record_folder.Recorder` does."""
+    """Takes the records of a run, as `report.record_folder.Recorder` does."""
 
     def tick(self, record: TickRecord) -> None:
         """Take one tick."""
@@ -39,10 +39,10 @@ class RunWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A replica that dies.
+    """A replica that fails.
 
     Attributes:
-        at_s: When, s since the run began.
+        at_s: Time of the failure, s since the run began.
         replica: Index of the replica.
     """
 
@@ -52,18 +52,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What happens to a fleet, once: policy, budget and arrivals keep a memory.
+    """Everything that happens to a fleet in one run. Good for one run: parts have a memory.
 
     Attributes:
         fleet: The fleet.
-        policy: Who decides; it is asked once a control period and keeps its memory.
+        policy: The policy that decides once a control period.
         drain_rule: How a replica leaves.
-        budget: Where the watts come from.
+        budget: The power budget.
         points: Operating points of one replica, for shortages.
-        arrivals: Requests in the order in which they come.
+        arrivals: Requests in the order of their arrival.
         duration_s: Length of the run, s.
-        failures: Replicas that die.
-        lead_s: How long before a cut that is known the limits are lowered, s.
+        failures: Replicas that fail.
+        lead_s: Time before a known cut of the budget at which limits are lowered, s.
     """
 
     fleet: FleetSettings
@@ -78,14 +78,14 @@ class Scenario:
 
 
 def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunTotals:
-    """Run a scenario in virtual time and write it down.
+    """Run a scenario in virtual time.
 
-    As live, the first tick sets the first limits and the second is the first to be written
-    down. Requests without an end when the run ends are written down as cancelled, with the
-    tokens and joules that they had.
+    As in a live run, the first tick sets the first limits, and the second is the first to be
+    recorded. Requests that are outstanding at the end are recorded as cancelled, with the tokens
+    and joules that they had.
 
     Args:
-        scenario: What happens.
+        scenario: The scenario.
         period_s: Control period, s.
         writer: Takes ticks and requests as they come; memory does not grow with the run.
     """

@@ -1,11 +1,11 @@
-"""What one engine computes next: continuous batching within limits that change while it runs.
+"""The next step of one engine: continuous batching within limits that change while it runs.
 
-As vLLM's scheduler under `engine/vllm_scheduler.py` does: sequences that run come first, those
-that decode before prompts; prompts are computed in chunks within the tokens of a step; whoever
-does not fit into the KV cache is preempted, the last to come first, and computes everything
-again; then waiting ones are admitted below the batch limit. When the limit has fallen below
-what runs, those beyond it are held: they keep their KV and take turns. The KV cache is counted
-in tokens, not in blocks.
+The rules are those of vLLM's scheduler under `engine/vllm_scheduler.py`. Running sequences come
+first, those that decode before prompts. Prompts are computed in chunks within the tokens of a step.
+If the KV cache is full, the sequence that came last is preempted and computes everything again.
+Then waiting sequences are admitted below the batch limit. If the limit has fallen below the number
+of running sequences, those beyond it are held: they keep their KV and take turns. The KV cache is
+counted in tokens, not in blocks.
 """
 
 from __future__ import annotations
@@ -14,27 +14,64 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from steppe.sim.engine.account import Account
-from steppe.sim.engine.sequence import Sequence
+from steppe.sim.engine.energy import EnergyShares
 from steppe.sim.request import Request
 
 ROTATE_STEPS = 8
-"""A held sequence gets its turn after this many steps, as in the live scheduler."""
+"""Held sequences take turns after this many steps, as in the live scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What an engine was started with.
+    """The fixed limits of an engine.
 
     Attributes:
         tokens_per_step: Most tokens computed in one step; no less than any batch limit.
         chunk_tokens: Most prompt tokens of one sequence in one step.
-        kv_tokens: Tokens that the KV cache holds; no less than any request needs.
+        kv_tokens: Tokens that the KV cache holds; enough for any request.
     """
 
     tokens_per_step: int = 1 << 60
     chunk_tokens: int = 1 << 60
     kv_tokens: int = 1 << 60
+
+
+class Sequence:
+    """One request inside an engine.
+
+    Attributes:
+        request: The request.
+        prompt_left: Tokens to compute before it can decode: its prompt, or all of its tokens after
+            a preemption.
+        output_left: Remaining output tokens; out of date while it decodes.
+        finish_at: Step count of its last token, while it decodes.
+        cached: Tokens in the KV cache; out of date once it decodes.
+        most_cached: Tokens in the KV cache at its end.
+        active: Whether the next step includes it.
+        joined_j: Joules of the shares when it began to decode, J.
+    """
+
+    __slots__ = (
+        "active",
+        "cached",
+        "finish_at",
+        "joined_j",
+        "most_cached",
+        "output_left",
+        "prompt_left",
+        "request",
+    )
+
+    def __init__(self, request: Request) -> None:
+        arrival = request.arrival
+        self.request = request
+        self.prompt_left = arrival.prompt_tokens
+        self.output_left = arrival.output_tokens
+        self.finish_at = 0
+        self.cached = 0
+        self.most_cached = arrival.prompt_tokens + arrival.output_tokens - 1
+        self.active = False
+        self.joined_j = 0.0
 
 
 class Batch:
@@ -43,23 +80,23 @@ class Batch:
     Attributes:
         limit: Batch limit in force.
         running: Sequences with KV, in the engine's order.
-        waiting: Sequences that the engine has not admitted, in order.
-        held: Whether some of those that run are not stepped.
+        waiting: Sequences that are not admitted yet, in order.
+        held: Whether some running sequences are not stepped.
         chunks: Prompts of the next step, with the tokens computed of each.
         decodes: Sequences that decode in the next step.
-        context: Tokens in their KV, all together.
-        cached: Tokens in the KV of all that run.
+        context: Tokens in the KV of the decoding sequences.
+        cached: Tokens in the KV of all running sequences.
         steps: Steps so far.
         output_tokens: Tokens sampled so far.
-        begun: Requests that have got their first token so far.
+        begun: Requests with their first token so far.
     """
 
     __slots__ = (
-        "_account",
         "_due",
         "_engine",
         "_preempted",
         "_prompts",
+        "_shares",
         "begun",
         "cached",
         "chunks",
@@ -73,7 +110,7 @@ class Batch:
         "waiting",
     )
 
-    def __init__(self, engine: BatchLimits, limit: int, account: Account) -> None:
+    def __init__(self, engine: BatchLimits, limit: int, shares: EnergyShares) -> None:
         self.limit = limit
         self.running: list[Sequence] = []
         self.waiting: deque[Sequence] = deque()
@@ -81,7 +118,7 @@ class Batch:
         self.chunks: list[tuple[Sequence, int]] = []
         self.decodes = self.context = self.cached = self.steps = self.output_tokens = 0
         self.begun = 0
-        self._engine, self._account = engine, account
+        self._engine, self._shares = engine, shares
         self._due: list[tuple[int, int, Sequence]] = []
         self._prompts: list[Sequence] = []
         self._preempted = False
@@ -93,7 +130,7 @@ class Batch:
 
     @property
     def uniform_steps(self) -> int:
-        """How many steps will be like the next one, if nobody comes or changes a limit."""
+        """Number of steps like the next one, if no request comes and no limit changes."""
         if self.chunks or self._preempted:
             return 1
         steps = min(
@@ -103,9 +140,9 @@ class Batch:
         return min(steps, ROTATE_STEPS - self.steps % ROTATE_STEPS) if self.held else steps
 
     def plan(self) -> bool:
-        """Choose who is in the next step; return False when there is nobody."""
+        """Choose the sequences of the next step; return False if there are none."""
         while True:
-            self._deal()
+            self._hold()
             self._preempted = self._fit()
             if not self.held and not self._preempted:
                 self._admit()
@@ -128,24 +165,24 @@ class Batch:
             sequence = heappop(self._due)[2]
             self.decodes -= 1
             self.context -= sequence.most_cached
-            self._account.leave(sequence.request, sequence.receipt)
+            self._shares.leave(sequence.request, sequence.joined_j)
             self._finish(sequence, now_s, finished)
         if self.chunks:
             self._take_chunks(now_s, finished)
         return finished
 
     def drop_all(self) -> list[tuple[Request, int]]:
-        """Forget everything; return each request with the tokens that it had."""
+        """Drop all sequences; return each request with its output tokens."""
         for sequence in self.running:
             if sequence.active and not sequence.prompt_left:
                 self._stop_decoding(sequence)
-        everybody = [*self.running, *self.waiting]
+        sequences = [*self.running, *self.waiting]
         self.running.clear()
         self.waiting.clear()
         self._due.clear()
         self._prompts, self.chunks, self.held = [], [], False
         self.cached = 0
-        return [(s.request, s.request.arrival.output_tokens - s.output_left) for s in everybody]
+        return [(s.request, s.request.arrival.output_tokens - s.output_left) for s in sequences]
 
     def _take_chunks(self, now_s: float, finished: list[Request]) -> None:
         for sequence, tokens in self.chunks:
@@ -176,8 +213,8 @@ class Batch:
         request.end(now_s, "length", request.arrival.output_tokens)
         finished.append(request)
 
-    def _deal(self) -> None:
-        """Part those that run into active and held ones."""
+    def _hold(self) -> None:
+        """Hold the running sequences beyond the limit."""
         running, limit = self.running, self.limit
         held = len(running) > limit
         if not held and not self.held:
@@ -207,13 +244,13 @@ class Batch:
         sequence.finish_at = self.steps + sequence.output_left
         self.decodes += 1
         self.context += sequence.most_cached - sequence.output_left
-        sequence.receipt = self._account.join(sequence.request)
+        sequence.joined_j = self._shares.join(sequence.request)
 
     def _stop_decoding(self, sequence: Sequence) -> None:
         sequence.output_left = sequence.finish_at - self.steps
         self.decodes -= 1
         self.context -= sequence.most_cached - sequence.output_left
-        self._account.leave(sequence.request, sequence.receipt)
+        self._shares.leave(sequence.request, sequence.joined_j)
 
     def _fit(self) -> bool:
         """Cut the prompts into chunks, and preempt until the step fits into the KV cache."""
@@ -234,7 +271,7 @@ class Batch:
             preempted = True
 
     def _preempt(self) -> None:
-        """Throw the last active sequence back to the head of those that wait."""
+        """Move the last active sequence to the head of the waiting ones."""
         sequence = next(s for s in reversed(self.running) if s.active)
         if sequence.prompt_left:
             self.cached -= sequence.cached
@@ -249,7 +286,7 @@ class Batch:
         self._sort_active()
 
     def _admit(self) -> None:
-        """Let waiting sequences in while there is room."""
+        """Admit waiting sequences while there is room."""
         if not self.waiting or len(self.running) >= self.limit:
             return
         used = self.decodes + self.chunk_tokens

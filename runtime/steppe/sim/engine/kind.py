@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 
 from steppe.energy.attribution import TokenWeights
 from steppe.sim.engine.batch import BatchLimits
-from steppe.sim.engine.step_model import StepModel
-from steppe.sim.engine.step_table import StepTable
+from steppe.sim.engine.step_table import StepModel, StepTable
 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """What starting, waking and going to sleep take.
+    """Time and draw of starting, waking and going to sleep.
 
     Attributes:
         start_s: From nothing to serving, s.
         wake_s: From asleep to the next step, s.
         sleep_s: From the last step to asleep, s.
-        draw_w: Draw meanwhile, W.
+        draw_w: Draw during a transition, W.
     """
 
     start_s: float
@@ -33,12 +32,12 @@ class ReplicaKind:
 
     Attributes:
         model: Time and draw of its steps.
-        engine: What its engine was started with.
+        engine: Fixed limits of its engine.
         lowest_clock_mhz: SM clock of a replica that sleeps, MHz.
         full_clock_mhz: SM clock without a limit, MHz.
-        transitions: What its changes of state take.
+        transitions: Time and draw of its transitions.
         weights: What a token costs, for attribution.
-        table: The model, looked up; shared by all replicas.
+        table: Lookup table of the model; shared by all replicas.
     """
 
     model: StepModel

@@ -1,15 +1,13 @@
-"""One replica in virtual time: its steps, its rests, its joules."""
+"""One replica in virtual time: its steps, its transitions, its energy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steppe.sim.engine.account import Account
-from steppe.sim.engine.batch import Batch
-from steppe.sim.engine.idle_energy import IdleEnergy, IdleState
+from steppe.sim.engine.batch import Batch, Sequence
+from steppe.sim.engine.energy import EnergyShares, IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.sequence import Sequence
 from steppe.sim.engine.step_run import StepRun
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
@@ -17,12 +15,12 @@ from steppe.sim.request import Request
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReading:
-    """What one replica drew in one window.
+    """The energy of one replica in one window.
 
     Attributes:
         energy_j: Energy of the window, J.
-        idle_j: The part of it without a step, J.
-        transition_j: The part of it that changes of state cost, J.
+        idle_j: Part of it without a step, J.
+        transition_j: Part of it in transitions, J.
     """
 
     energy_j: float
@@ -36,8 +34,7 @@ Stepped = Callable[[int, list[Request]], None]
 class SimulatedReplica:
     """Runs steps, as many at once as are alike.
 
-    A step goes on to its end as it began: new limits, a new clock, a freeze and new requests
-    count from the next step on.
+    New limits, a new clock, a freeze and new requests take effect with the next step.
 
     Attributes:
         batch: Its sequences.
@@ -45,19 +42,19 @@ class SimulatedReplica:
     """
 
     __slots__ = (
-        "_account",
         "_busy_j",
         "_busy_s",
         "_closed",
         "_epoch",
         "_frozen",
+        "_idle",
         "_kind",
         "_queue",
         "_read_j",
         "_ready",
-        "_rests",
         "_run",
         "_run_number",
+        "_shares",
         "_stepped",
         "batch",
         "clock_mhz",
@@ -73,22 +70,22 @@ class SimulatedReplica:
         """Begin awake and without work.
 
         Args:
-            kind: What it is.
+            kind: What all replicas have in common.
             queue: Virtual time.
-            clock_mhz: SM clock to begin with, MHz.
-            stepped: Takes how many requests got their first token by a step, and which ended
-                with it, before the next step is chosen.
+            clock_mhz: Initial SM clock, MHz.
+            stepped: Takes the number of requests that got their first token in a step, and those
+                that ended with it, before the next step is chosen.
         """
         self._kind, self._queue, self._stepped = kind, queue, stepped
-        self._account = Account()
-        self.batch = Batch(kind.engine, 1, self._account)
+        self._shares = EnergyShares()
+        self.batch = Batch(kind.engine, 1, self._shares)
         self.clock_mhz = clock_mhz
         self._run: StepRun | None = None
         self._run_number = self._epoch = 0
         self._frozen, self._ready = False, True
         self._busy_s = self._busy_j = self._read_j = 0.0
         self._closed = (0.0, 0.0)
-        self._rests = IdleEnergy(queue.now_s, kind.table.idle_w(clock_mhz))
+        self._idle = IdleEnergy(queue.now_s, kind.table.idle_w(clock_mhz))
 
     def offer(self, request: Request) -> None:
         """Take a request in."""
@@ -105,49 +102,47 @@ class SimulatedReplica:
             self._cut_run()
 
     def limit_clock(self, clock_mhz: int) -> None:
-        """Let the SM clock be this."""
+        """Set the SM clock."""
         if clock_mhz == self.clock_mhz:
             return
         self.clock_mhz = clock_mhz
         if self._run is not None:
             self._cut_run()
         elif self._ready and not self._frozen:
-            self._rests.become(
-                IdleState.IDLE, self._queue.now_s, self._kind.table.idle_w(clock_mhz)
-            )
+            self._idle.change(IdleState.IDLE, self._queue.now_s, self._kind.table.idle_w(clock_mhz))
 
     def freeze(self) -> None:
-        """Stop stepping after the step that runs; requests keep their place."""
+        """Stop stepping after the present step; requests keep their state."""
         self._frozen = True
         self._cut_run()
         if self._run is None:
             self._fall_asleep()
 
     def thaw(self) -> None:
-        """Go on stepping once awake."""
+        """Step again once awake."""
         self._frozen = False
         if self._run is None:
             self._change(self._kind.transitions.wake_s)
 
     def fail(self) -> list[tuple[Request, int]]:
-        """Die; return every request with the tokens that it had."""
+        """Lose the engine; return every request with its output tokens."""
         now_s, run = self._queue.now_s, self._run
         if run is not None:
             done = min(self._done(run), run.steps - 1)
             partial_j = run.drawn_by(now_s, done) - run.energy_j(done)
             if done:
-                self._book(run, done)
+                self._add(run, done)
                 self.batch.advance(done, now_s)
             self._run = None
-            self._rests.begin(now_s)
-            self._rests.add_idle(partial_j)
+            self._idle.begin(now_s)
+            self._idle.add_idle(partial_j)
         self._epoch += 1
         self._ready = False
-        self._rests.become(IdleState.IDLE, self._queue.now_s, self._kind.model.asleep_w)
+        self._idle.change(IdleState.IDLE, self._queue.now_s, self._kind.model.asleep_w)
         return self.batch.drop_all()
 
     def start(self, done: Callable[[float, object], None]) -> None:
-        """Come back from nothing, and say so."""
+        """Start the engine; call `done` when it serves."""
         self._frozen = False
         self._change(self._kind.transitions.start_s)
         self._queue.at(self._queue.now_s + self._kind.transitions.start_s, done, self._epoch)
@@ -159,17 +154,17 @@ class SimulatedReplica:
 
     @property
     def output_tokens(self) -> int:
-        """How many tokens it has sampled."""
+        """Output tokens sampled so far."""
         run, tokens = self._run, self.batch.output_tokens
         return tokens if run is None else tokens + self.batch.decodes * self._done(run)
 
     def read_meter(self) -> ReplicaReading:
-        """Close a window: charge the steps that ended in it, and return what was drawn."""
+        """Close a window: charge the steps that ended in it, and return its energy."""
         now_s, run = self._queue.now_s, self._run
-        busy_s, busy_j, share_s = self._busy_s, self._busy_j, self._account.share_s
+        busy_s, busy_j, share_s = self._busy_s, self._busy_j, self._shares.share_s
         partial_j = 0.0
         if run is None:
-            self._rests.book(now_s)
+            self._idle.add_until(now_s)
         else:
             done = self._done(run)
             span_s, ended_j = run.span_s(done), run.energy_j(done)
@@ -178,39 +173,41 @@ class SimulatedReplica:
             if done:
                 share_s += span_s / self.batch.decodes
         closed_s, closed_j = self._closed
-        self._account.close(busy_j - closed_j, busy_s - closed_s, share_s)
+        self._shares.close(busy_j - closed_j, busy_s - closed_s, share_s)
         self._closed = (busy_s, busy_j)
-        idle_j, transition_j = self._rests.take()
+        idle_j, transition_j = self._idle.take()
         read_j = busy_j + partial_j
         energy_j = read_j - self._read_j + idle_j + transition_j
         self._read_j = read_j
         return ReplicaReading(energy_j, idle_j, transition_j)
 
     def _done(self, run: StepRun) -> int:
-        """Return how many steps of the run have ended; one that takes prompts ends by its event."""
+        """Return the number of ended steps of the run; one with prompts ends by its event."""
         return 0 if self.batch.chunks else run.done_by(self._queue.now_s)
 
     def _go_on(self) -> None:
-        """Begin the next steps, or rest."""
+        """Begin the next steps, if there is work."""
         if self._frozen or not self._ready:
             return
         kind, batch, clock_mhz = self._kind, self.batch, self.clock_mhz
         if not batch.plan():
-            self._rests.become(IdleState.IDLE, self._queue.now_s, kind.table.idle_w(clock_mhz))
+            self._idle.change(IdleState.IDLE, self._queue.now_s, kind.table.idle_w(clock_mhz))
             return
         now_s, decodes = self._queue.now_s, batch.decodes
-        self._rests.book(now_s)
+        self._idle.add_until(now_s)
         if batch.chunks:
             step_s, step_j = kind.table.mixed(clock_mhz, batch.chunk_tokens, decodes, batch.context)
-            run = StepRun(now_s, 1, (step_s, 0.0), (step_j, 0.0))
+            run = StepRun(now_s, 1, first_s=step_s, first_j=step_j)
         else:
             line = kind.table.decode(clock_mhz, decodes, batch.context)
             into, left = batch.context - line.start, line.end - batch.context
             run = StepRun(
                 now_s,
                 min(batch.uniform_steps, -(-left // decodes)),
-                (line.first_s + line.slope_s * into, line.slope_s * decodes),
-                (line.first_j + line.slope_j * into, line.slope_j * decodes),
+                first_s=line.first_s + line.slope_s * into,
+                slope_s=line.slope_s * decodes,
+                first_j=line.first_j + line.slope_j * into,
+                slope_j=line.slope_j * decodes,
             )
         self._run = run
         self._expect_end(run)
@@ -220,7 +217,7 @@ class SimulatedReplica:
         self._queue.at(run.start_s + run.span_s(run.steps), self._end_run, self._run_number)
 
     def _cut_run(self) -> None:
-        """Let the run end with the step that runs, for the next one may differ."""
+        """End the run with its present step, because the next one may differ."""
         run = self._run
         if run is None or run.steps == 1:
             return
@@ -233,41 +230,41 @@ class SimulatedReplica:
         run = self._run
         if number != self._run_number or run is None:
             return
-        self._book(run, run.steps)
+        self._add(run, run.steps)
         begun = self.batch.begun
         ended = self.batch.advance(run.steps, now_s)
         begun = self.batch.begun - begun
         if begun or ended:
             self._stepped(begun, ended)
         self._run = None
-        self._rests.begin(now_s)
+        self._idle.begin(now_s)
         if self._frozen:
             self._fall_asleep()
         else:
             self._go_on()
 
-    def _book(self, run: StepRun, steps: int) -> None:
-        """Note the time and energy of steps, and who shares them."""
+    def _add(self, run: StepRun, steps: int) -> None:
+        """Add the time and energy of steps, and the shares of their requests."""
         span_s, batch = run.span_s(steps), self.batch
         self._busy_s += span_s
         self._busy_j += run.energy_j(steps)
         if not batch.chunks:
-            self._account.share_s += span_s / batch.decodes
+            self._shares.share_s += span_s / batch.decodes
             return
         weights = self._kind.weights
         of_decode = weights.sequence + weights.decode
         of_prompts = [weights.sequence + weights.prompt * tokens for _, tokens in batch.chunks]
         per_weight_s = span_s / (batch.decodes * of_decode + sum(of_prompts))
-        self._account.share_s += per_weight_s * of_decode
+        self._shares.share_s += per_weight_s * of_decode
         for (sequence, _), weight in zip(batch.chunks, of_prompts, strict=True):
-            self._account.charge(sequence.request, per_weight_s * weight)
+            self._shares.charge(sequence.request, per_weight_s * weight)
 
     def _change(self, duration_s: float) -> None:
         """Be ready to step after a transition."""
         self._epoch += 1
         if duration_s > 0:
             self._ready = False
-            self._rests.become(
+            self._idle.change(
                 IdleState.TRANSITION, self._queue.now_s, self._kind.transitions.draw_w
             )
             self._queue.at(self._queue.now_s + duration_s, self._become_ready, self._epoch)
@@ -283,11 +280,11 @@ class SimulatedReplica:
         self._epoch += 1
         transitions = self._kind.transitions
         if transitions.sleep_s > 0:
-            self._rests.become(IdleState.TRANSITION, self._queue.now_s, transitions.draw_w)
+            self._idle.change(IdleState.TRANSITION, self._queue.now_s, transitions.draw_w)
             self._queue.at(self._queue.now_s + transitions.sleep_s, self._sleep, self._epoch)
         else:
             self._sleep(self._queue.now_s, self._epoch)
 
     def _sleep(self, now_s: float, epoch: int) -> None:
         if epoch == self._epoch:
-            self._rests.become(IdleState.IDLE, now_s, self._kind.model.asleep_w)
+            self._idle.change(IdleState.IDLE, now_s, self._kind.model.asleep_w)

@@ -6,17 +6,17 @@ from math import sqrt
 
 
 class StepRun:
-    """Steps that follow on one another without a change.
+    """Consecutive steps of the same sequences.
 
-    Step `i`, from 0, takes `first_s + slope_s i` and `first_j + slope_j i`.
+    Step `i`, from 0, takes `first_s + slope_s i` seconds and `first_j + slope_j i` joules.
 
     Attributes:
-        start_s: When the first begins, s.
-        steps: How many there are.
+        start_s: Begin of the first step, s.
+        steps: Number of steps.
         first_s: Time of the first step, s.
-        slope_s: What each step takes more than the one before, s.
+        slope_s: Increase of the time from step to step, s.
         first_j: Energy of the first step, J.
-        slope_j: What each step costs more than the one before, J.
+        slope_j: Increase of the energy from step to step, J.
     """
 
     __slots__ = ("first_j", "first_s", "slope_j", "slope_s", "start_s", "steps")
@@ -25,24 +25,26 @@ class StepRun:
         self,
         start_s: float,
         steps: int,
-        step_s: tuple[float, float],
-        step_j: tuple[float, float],
+        *,
+        first_s: float,
+        first_j: float,
+        slope_s: float = 0.0,
+        slope_j: float = 0.0,
     ) -> None:
-        self.start_s = start_s
-        self.steps = steps
-        self.first_s, self.slope_s = step_s
-        self.first_j, self.slope_j = step_j
+        self.start_s, self.steps = start_s, steps
+        self.first_s, self.slope_s = first_s, slope_s
+        self.first_j, self.slope_j = first_j, slope_j
 
     def span_s(self, steps: int) -> float:
-        """Return how long the first so many steps take, s."""
+        """Return the time of the first `steps` steps, s."""
         return steps * (self.first_s + self.slope_s * (steps - 1) / 2)
 
     def energy_j(self, steps: int) -> float:
-        """Return what the first so many steps cost, J."""
+        """Return the energy of the first `steps` steps, J."""
         return steps * (self.first_j + self.slope_j * (steps - 1) / 2)
 
     def done_by(self, now_s: float) -> int:
-        """Return how many steps have ended by a time."""
+        """Return the number of steps that have ended by a time."""
         elapsed_s = now_s - self.start_s
         if self.steps == 1:
             return 1 if elapsed_s >= self.first_s else 0

@@ -1,20 +1,40 @@
-"""Steps looked up: piecewise linear in context and prompt, so that runs of them have closed sums.
+"""Time and energy of steps, looked up, so that runs of them have closed sums.
 
-Step time and step energy are linear in the mean context of a sequence and in the prompt tokens
-of the step between knots, and the model is asked only there: at 1, 2, 3, 4, 6, 8, 12, 16, ...
-prompt tokens, and at 0 and as many times 32 tokens of context. A model that is itself linear
-between the knots is met exactly.
+Between knots, both are linear in the mean context of a sequence and in the prompt tokens of the
+step. The model is evaluated only at the knots: at 1, 2, 3, 4, 6, 8, 12, 16, ... prompt tokens, and
+at 0 and 32 times as many tokens of context. A model that is linear between the knots is exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from steppe.roofline.energy_roofline import StepWork
-from steppe.sim.engine.step_model import StepModel
 
 KNOT_TOKENS = 32
 """The first knot of the mean context above 0, tokens."""
+
+
+class StepModel(Protocol):
+    """Time and draw of one replica: all its GPUs together, as `EnergyRoofline` gives them."""
+
+    def step_s(self, work: StepWork, clock_mhz: int) -> float:
+        """Return how long a step takes at this SM clock, s."""
+        ...
+
+    def step_draw_w(self, work: StepWork, clock_mhz: int) -> float:
+        """Return the mean draw over the step, W."""
+        ...
+
+    def idle_w(self, clock_mhz: int) -> float:
+        """Return the draw of an awake replica without work under this clock limit, W."""
+        ...
+
+    @property
+    def asleep_w(self) -> float:
+        """Draw of a frozen replica at the lowest clock, W."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +119,15 @@ class StepTable:
     def _segment(self, clock_mhz: int, prompt_tokens: int, decodes: int, rung: int) -> Segment:
         start = decodes * KNOT_TOKENS * _knot(rung)
         end = decodes * KNOT_TOKENS * _knot(rung + 1)
-        first_s, first_j = self._ask(StepWork(prompt_tokens, decodes, start), clock_mhz)
+        first_s, first_j = self._evaluate(StepWork(prompt_tokens, decodes, start), clock_mhz)
         if start == end:
             return Segment(start, end, first_s, 0.0, first_j, 0.0)
-        last_s, last_j = self._ask(StepWork(prompt_tokens, decodes, end), clock_mhz)
+        last_s, last_j = self._evaluate(StepWork(prompt_tokens, decodes, end), clock_mhz)
         width = end - start
         slope_s, slope_j = (last_s - first_s) / width, (last_j - first_j) / width
         return Segment(start, end, first_s, slope_s, first_j, slope_j)
 
-    def _ask(self, work: StepWork, clock_mhz: int) -> tuple[float, float]:
+    def _evaluate(self, work: StepWork, clock_mhz: int) -> tuple[float, float]:
         step_s = self._model.step_s(work, clock_mhz)
         return step_s, step_s * self._model.step_draw_w(work, clock_mhz)
 
