@@ -62,6 +62,43 @@ def test_the_source_of_a_budget_of_zero_names_every_supply() -> None:
     assert configured(nothing, nothing).at(0.0).source == "constant"
 
 
+def limited(*limits: dict[str, Any], **power: Any) -> PowerBudget:
+    """Return a budget of 100 W with limits."""
+    return configured(STEADY, limits=limits, **power)
+
+
+def test_the_lowest_limit_caps_the_site_budget() -> None:
+    site = SiteSection(pue=1.25, overhead_w=10.0)
+    low, high = {"kind": "constant", "watts": 60.0}, {"kind": "constant", "watts": 80.0}
+    budget = limited(high, low, site=site)
+    assert budget.at(0.0) == Budget(100.0, 0.0, 60.0, 40.0, "constant", stale=False)
+    assert budget.gpu_budget_at(0.0) == 40.0
+    assert budget.forecast(0.0, 1.0, 1.0) == ((0.0, 40.0),)
+    assert limited({"kind": "constant", "watts": 200.0}).at(0.0).site_budget_w == 100.0
+
+
+def test_a_limit_applies_to_supply_and_battery_together() -> None:
+    full = BATTERY | {"capacity_wh": 1000.0}
+    budget = limited({"kind": "constant", "watts": 110.0}, battery=full)
+    assert (budget.at(0.0).battery_w, budget.at(0.0).site_budget_w) == (20.0, 110.0)
+    view = budget.battery_view
+    assert view is not None
+    assert view.forecast(0.0, 1.0, 1.0) == ((0.0, 100.0),)
+
+
+def test_a_missing_limit_is_the_fallback_and_never_unlimited(tmp_path: Path) -> None:
+    absent = {"kind": "signal", "path": str(tmp_path / "absent")}
+    now = limited(absent, fallback_w=30.0).at(0.0)
+    assert (now.supply_w, now.site_budget_w, now.source) == (100.0, 30.0, "fallback")
+    assert limited(absent, fallback_w=300.0).at(0.0).site_budget_w == 100.0
+
+
+def test_a_fresh_limit_caps_the_fallback_of_a_missing_supply(tmp_path: Path) -> None:
+    absent = {"kind": "signal", "path": str(tmp_path / "absent")}
+    limit = {"kind": "constant", "watts": 20.0}
+    assert configured(absent, limits=[limit], fallback_w=50.0).at(0.0).site_budget_w == 20.0
+
+
 def test_reserve_overhead_and_pue_come_off_before_the_gpus() -> None:
     site = SiteSection(pue=1.25, overhead_w=10.0)
     assert configured(STEADY, site=site, reserve_w=15.0).at(0.0).gpu_budget_w == pytest.approx(60.0)

@@ -82,6 +82,15 @@ def test_a_users_class_supplies_the_budget_and_its_forecast() -> None:
     assert budget.ends_s == math.inf
 
 
+def test_a_users_class_limits_the_budget() -> None:
+    plant = {"kind": "custom", "signal": "my_plant:Plant", "settings": {"peak_w": 800}}
+    values = {"supply": [{"kind": "constant", "watts": 500.0}], "limits": [plant]}
+    budget = budget_from_config(PowerSection.model_validate(values), SiteSection())
+    assert (budget.at(0.0).site_budget_w, budget.at(0.0).source) == (500.0, "constant")
+    late = budget.at(4000.0)
+    assert (late.site_budget_w, late.source) == (80.0, "my_plant:Plant")
+
+
 @pytest.mark.parametrize(
     "absent", [steppe.Missing("no route"), OSError("no route"), steppe.Fresh(math.nan), 80.0]
 )

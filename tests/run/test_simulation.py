@@ -52,6 +52,14 @@ def test_a_simulation_returns_ticks_replicas_and_requests_as_frames(
     assert result.warnings == ()
 
 
+def test_a_limit_file_is_read_once_from_the_folder_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text("55\n")
+    power = CONFIG["power"] | {"limits": [{"kind": "signal", "path": "limit"}]}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(CONFIG | {"power": power}))
+    ticks = steppe.simulate(tmp_path / "run.yaml").ticks
+    assert (set(ticks["supply_w"]), set(ticks["budget_w"])) == ({90.0}, {55.0})
+
+
 def test_a_users_own_signal_supplies_a_simulated_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,13 +170,16 @@ def parse_config(values: Mapping[str, Any], source: str, folder: Path) -> RunCon
 
 
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
-    sources = tuple(
-        source.model_copy(update={"path": folder / source.path})
-        if isinstance(source, TraceSupply | SignalSupply)
-        else source
-        for source in config.power.supply
-    )
-    power = config.power.model_copy(update={"supply": sources})
+    sources = {
+        key: tuple(
+            source.model_copy(update={"path": folder / source.path})
+            if isinstance(source, TraceSupply | SignalSupply)
+            else source
+            for source in parts
+        )
+        for key, parts in (("supply", config.power.supply), ("limits", config.power.limits))
+    }
+    power = config.power.model_copy(update=sources)
     updates: dict[str, Any] = {"power": power}
     if config.load.trace != "synthetic":
         trace = str(folder / config.load.trace)

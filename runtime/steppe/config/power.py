@@ -137,6 +137,9 @@ class PowerSection(Section):
 
     supply: Annotated[tuple[SupplySection, ...], Field(min_length=1, strict=False)]
     """Supplies; their watts add up."""
+    limits: Annotated[tuple[SupplySection, ...], Field(strict=False)] = ()
+    """Sources that cap the site budget, such as a grid connection; the lowest applies. One that is
+    stale or missing counts as `fallback_w`."""
     battery: BatterySection | None = None
     """A battery between supply and site; none if absent."""
     reserve_w: NonNegative = 0.0

@@ -33,7 +33,7 @@ time; the setpoint is renewed more often than that."""
 
 
 FALLBACK = "fallback"
-"""`Budget.source` while a supply is stale or missing."""
+"""`Budget.source` while a supply or limit is stale or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,11 @@ class Budget:
     Attributes:
         supply_w: Sum of the supplies at the site, W; the fallback while one is stale or missing.
         battery_w: Power that the battery adds at the site, W; negative while it charges.
-        site_budget_w: Power that the site may draw, W: supply less reserve, plus battery.
+        site_budget_w: Power that the site may draw, W: supply less reserve, plus battery, within
+            the limits.
         gpu_budget_w: Power that the GPUs may draw, W: the site budget less overhead, over PUE.
-        source: What set the budget: the supplies that offer power, by name, then `battery` if it
-            adds power, joined by `+`, such as `wind+solar+battery`; or `fallback`.
+        source: What set the site budget: the supplies that offer power, by name, then `battery` if
+            it adds power, joined by `+`, such as `wind+solar+battery`; or a limit; or `fallback`.
         stale: Whether a supply is stale or missing, so that the fallback applies.
         charge: State of the battery; None without one.
         curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
@@ -100,7 +101,9 @@ class PowerBudget:
     The site draws from the supply less the reserve. The battery charges from what the site leaves
     and covers what it lacks. Without a setpoint it offers the power it can sustain for an hour of
     trace time. While a supply is stale or missing, the site budget is the fallback and the battery
-    is idle, because the surplus is not known. All but the battery is a function of time.
+    is idle, because the surplus is not known. Limits, such as that of a grid connection, cap the
+    site budget; the fallback stands for one that is stale or missing. All but the battery is a
+    function of time.
     """
 
     def __init__(
@@ -111,8 +114,10 @@ class PowerBudget:
         terms: SiteTerms,
         battery: Battery = NO_BATTERY,
         stored_j: float = 0.0,
+        limits: tuple[Supply, ...] = (),
     ) -> None:
         self._supplies = supplies
+        self._limits = limits
         self._clock = clock
         self._terms = terms
         self._battery = battery
@@ -128,7 +133,7 @@ class PowerBudget:
 
         `stale_s` later, the budget stays at the fallback.
         """
-        return min(ends_s(supply, self._clock) for supply in self._supplies)
+        return min(ends_s(source, self._clock) for source in self._supplies + self._limits)
 
     @property
     def stored_j(self) -> float:
@@ -165,18 +170,22 @@ class PowerBudget:
 
     def at(self, now_s: float) -> Budget:
         """Return the budget at the present time, with the battery as it was last settled."""
-        for each in self._supplies:
+        for each in self._supplies + self._limits:
             if isinstance(each, Custom):
                 each.signal.keep(self._clock.since_start_s(now_s))
-        readings = self._readings(now_s)
+        readings = [self._reading(supply, now_s) for supply in self._supplies]
         match total(readings):
-            case Fresh(watts=supply_w) as supply:
+            case Fresh(watts=supply_w):
                 battery_w, stale = self._battery_w(), False
-                site_budget_w = self._site_budget_w(supply, battery_w)
+                site_budget_w = max(0.0, self._terms.left_w(supply_w) + battery_w)
                 source = self._source(readings, battery_w)
             case Stale() | Missing():
                 supply_w = site_budget_w = self._terms.fallback_w
                 battery_w, stale, source = 0.0, True, FALLBACK
+        for limit in self._limits:
+            limit_w, name = self._limit(limit, now_s)
+            if limit_w < site_budget_w:
+                site_budget_w, source = limit_w, name
         capacity_j = self._battery.capacity_j
         return Budget(
             supply_w=supply_w,
@@ -191,7 +200,7 @@ class PowerBudget:
 
     def gpu_budget_at(self, at_s: float) -> float:
         """Return the power that the GPUs may draw at a time, as known now, W."""
-        return self._gpu_budget_w(self._supply(at_s), self._battery_w())
+        return self._gpu_budget_w(self._supply(at_s), self._battery_w(), at_s)
 
     def settle(self, now_s: float, draw_w: float) -> None:
         """Settle the interval since the last call, in which the GPUs drew `draw_w` W on average.
@@ -225,7 +234,7 @@ class PowerBudget:
             at_s = now_s + step * step_s
             battery_w = self._battery.offered_w(stored_j) if step else self._battery_w()
             supply = self._supply(at_s)
-            gpu_budget_w = self._gpu_budget_w(supply, battery_w)
+            gpu_budget_w = self._gpu_budget_w(supply, battery_w, at_s)
             pairs.append((at_s, gpu_budget_w))
             match supply:
                 case Fresh(watts=supply_w):
@@ -239,7 +248,7 @@ class PowerBudget:
         """Return the forecast of the GPU budget without the battery, s and W."""
         steps = math.ceil(horizon_s / step_s)
         times_s = [now_s + step * step_s for step in range(steps)]
-        return tuple((at_s, self._gpu_budget_w(self._supply(at_s), 0.0)) for at_s in times_s)
+        return tuple((at_s, self._gpu_budget_w(self._supply(at_s), 0.0, at_s)) for at_s in times_s)
 
     def _battery_w(self) -> float:
         """Return the power that the battery adds at the site now, W; negative while it charges."""
@@ -249,22 +258,28 @@ class PowerBudget:
         most_w = self._battery.gives_w(self._stored_j, trace_s)
         return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._setpoint_w))
 
-    def _readings(self, at_s: float) -> list[Reading]:
-        stale_s = self._terms.stale_s
-        return [offered(supply, at_s, self._clock, stale_s) for supply in self._supplies]
+    def _reading(self, source: Supply, at_s: float) -> Reading:
+        return offered(source, at_s, self._clock, self._terms.stale_s)
 
     def _supply(self, at_s: float) -> Reading:
-        return total(self._readings(at_s))
+        return total(self._reading(supply, at_s) for supply in self._supplies)
 
-    def _site_budget_w(self, supply: Reading, battery_w: float) -> float:
+    def _limit(self, limit: Supply, at_s: float) -> tuple[float, str]:
+        """Return a limit of the site budget, W, and its name; the fallback if it is not fresh."""
+        match self._reading(limit, at_s):
+            case Fresh(watts=watts):
+                return watts, limit.name
+            case Stale() | Missing():
+                return self._terms.fallback_w, FALLBACK
+
+    def _gpu_budget_w(self, supply: Reading, battery_w: float, at_s: float) -> float:
         match supply:
             case Fresh(watts=supply_w):
-                return max(0.0, self._terms.left_w(supply_w) + battery_w)
+                site_w = self._terms.left_w(supply_w) + battery_w
             case Stale() | Missing():
-                return self._terms.fallback_w
-
-    def _gpu_budget_w(self, supply: Reading, battery_w: float) -> float:
-        return self._terms.gpu_w(self._site_budget_w(supply, battery_w))
+                site_w = self._terms.fallback_w
+        limits_w = (self._limit(limit, at_s)[0] for limit in self._limits)
+        return self._terms.gpu_w(min((site_w, *limits_w)))
 
     def _source(self, readings: Sequence[Reading], battery_w: float) -> str:
         """Return the names of what offers power now; of all supplies if none does."""
@@ -303,7 +318,7 @@ def budget_from_config(
     """Return the budget that a configuration describes.
 
     Args:
-        power: Supplies, battery, reserve, trace time.
+        power: Supplies, limits, battery, reserve, trace time.
         site: Overhead of the site.
         started_s: Run time at which the traces begin, on the clock of `now_s`, s.
         wall_s: Reads the clock that stamps signal files, s since the epoch.
@@ -318,6 +333,7 @@ def budget_from_config(
     )
     return PowerBudget(
         supplies=tuple(supply_from_config(part, power, wall_s) for part in power.supply),
+        limits=tuple(supply_from_config(part, power, wall_s) for part in power.limits),
         clock=TraceClock(started_s, power.speedup),
         terms=SiteTerms(
             reserve_w=power.reserve_w,

@@ -56,7 +56,8 @@ Reading = Fresh | Stale | Missing
 class Signal(Protocol):
     """Power over time from the user's own code: a plant, a market, a grid operator's limit.
 
-    A class with this method can supply the power budget, live and simulated::
+    A class with this method can be a supply (`power.supply`) or a limit (`power.limits`) of the
+    power budget, live and simulated::
 
         class Plant:
             def __init__(self, peak_w: float) -> None:
@@ -68,6 +69,8 @@ class Signal(Protocol):
         power:
           supply:
             - {kind: custom, signal: my_plant:Plant, settings: {peak_w: 800}}
+
+    Steppe creates one object to check the configuration and, live, another one in the controller.
 
     A `Fresh` reading counts for `power.stale_s`. `Missing`, and an exception, leave the last fresh
     reading in use until it is that old. After that, and for `Stale`, the site budget is

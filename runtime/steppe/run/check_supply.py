@@ -37,7 +37,7 @@ def warn_of_early_end(
 
 
 def with_held_signals(power: PowerSection) -> PowerSection:
-    """Read live signals once and return them as constant supplies, for a simulation.
+    """Read signal files once and return them as constant sources, for a simulation.
 
     A live run may begin without them, on `fallback_w`, and reads them again and again. A
     simulation would be over before its signal came, and how often it is rewritten in a second
@@ -46,20 +46,25 @@ def with_held_signals(power: PowerSection) -> PowerSection:
     Raises:
         ConfigError: A signal cannot be read, or is stale.
     """
-    supply = tuple(
-        _constant_of(part, index, power.stale_s) if isinstance(part, SignalSupply) else part
-        for index, part in enumerate(power.supply)
-    )
-    return power.model_copy(update={"supply": supply})
+    held = {
+        key: tuple(
+            _constant_of(part, f"power.{key}.{index}", power.stale_s)
+            if isinstance(part, SignalSupply)
+            else part
+            for index, part in enumerate(parts)
+        )
+        for key, parts in (("supply", power.supply), ("limits", power.limits))
+    }
+    return power.model_copy(update=held)
 
 
-def _constant_of(supply: SignalSupply, index: int, stale_s: float) -> ConstantSupply:
+def _constant_of(supply: SignalSupply, key: str, stale_s: float) -> ConstantSupply:
     signal = SignalReader(SignalFile(supply.path, stale_s, time.time))
     reading = signal.read()
     if isinstance(reading, Missing):
         time.sleep(REWRITTEN_S)
         reading = signal.read()
-    head = f"power.supply.{index}.path: a simulation needs a signal from its start"
+    head = f"{key}.path: a simulation needs a signal from its start"
     match reading:
         case Fresh(watts):
             return ConstantSupply(kind="constant", watts=watts)
