@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,13 @@ class Fails:
 
 
 @pytest.fixture(autouse=True)
-def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A module beside the configuration, in the current directory."""
     (tmp_path / "my_plant.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_plant", raising=False)
+    yield
+    sys.modules.pop("my_plant", None)
 
 
 def budget_of(signal: str, *, speedup: float = 1.0, **settings: Any) -> PowerBudget:

@@ -63,9 +63,9 @@ def test_a_limit_file_is_read_once_from_the_folder_of_the_configuration(tmp_path
 def test_a_users_own_signal_supplies_a_simulated_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "my_plant.py").write_text(
+    (tmp_path / "two_steps.py").write_text(
         "import steppe\n"
-        "class Plant:\n"
+        "class TwoSteps:\n"
         "    def __init__(self, high_w: float) -> None:\n"
         "        self.high_w = high_w\n"
         "    def at(self, time_s: float) -> steppe.Reading:\n"
@@ -73,9 +73,9 @@ def test_a_users_own_signal_supplies_a_simulated_run(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    supply = {"kind": "custom", "signal": "my_plant:Plant", "settings": {"high_w": 90.0}}
+    supply = {"kind": "custom", "signal": "two_steps:TwoSteps", "settings": {"high_w": 90.0}}
     ticks = steppe.simulate({**CONFIG, "power": {"supply": [supply]}}).ticks
-    assert set(ticks["budget_source"]) == {"my_plant:Plant"}
+    assert set(ticks["budget_source"]) == {"two_steps:TwoSteps"}
     assert set(ticks["supply_w"][ticks["t_s"] < 15]) == {90.0}
     assert set(ticks["supply_w"][ticks["t_s"] > 16]) == {60.0}
 
