@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roofline_fit import MeasuredRun
+from run_progress import progress_of_run
 from steppe.errors import TraceError
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.files import read_gpu_spec, read_model_shape
 from steppe.roofline.hardware import GpuSpec, Host
-from steppe.roofline.saturation import RunProgress
 
 _CROWDED = ("B200", "gpqa", "1")
 _CROWDED_FACTOR = 2.0
@@ -162,6 +162,6 @@ def _table_row(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec, slow: bo
         fitted=not slow or host.crowding > 0,
         host=host,
         data_parallel=parallel,
-        progress=RunProgress.of_run(requests_of(row) / int(row["max_num_seqs"])),
+        progress=progress_of_run(requests_of(row) / int(row["max_num_seqs"])),
     )
     return TableRow(row["model_id"], architecture_of(row["model_id"]), run, slow)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from gpu.data_sheets import data_sheet
 from gpu.meter import Meter, window
 from gpu.plan import Plan
 
@@ -23,35 +24,38 @@ def probes(meter: Meter, plan: Plan) -> Iterator[dict[str, Any]]:
     """Run each probe; its row has the achieved rates, their shares of the peak, and the draw."""
     import torch
 
-    from steppe_kernels.peaks import data_sheet
-
     sheet = data_sheet(meter.names()["gpu"])
     for make, bits in _workloads(plan):
         workload = make()
-        with under_load(workload, 1.5 * plan.probe_s, sheet.peak(bits) if sheet else None) as load:
+        with under_load(workload, 1.5 * plan.probe_s) as load:
             time.sleep(plan.probe_s / 2)
             with window(meter) as row:
                 time.sleep(plan.probe_s)
         found = load.result()
-        row |= {**asdict(found), "of_bandwidth": found.share_of_bandwidth}
-        yield {**row, "of_compute": found.share_of_compute}
+        peak = sheet.flop_per_s(bits) if sheet else None
+        yield {
+            **row,
+            **asdict(found),
+            "of_bandwidth": found.bytes_per_s / sheet.bytes_per_s if sheet else None,
+            "of_compute": found.flop_per_s / peak if peak else None,
+        }
         del workload
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 @contextmanager
-def under_load(workload: Any, seconds: float, peak: Any = None) -> Iterator[Future[Any]]:
-    """Probe a workload in a thread for so many seconds and the wait for two ticks.
+def under_load(workload: Any, seconds: float) -> Iterator[Future[Any]]:
+    """Probe a workload in a thread for some seconds and two ticks more.
 
-    The window inside then begins and ends under load; its result is there after the block.
+    A window inside then begins and ends under load; the result is ready after the block.
     """
     from steppe_kernels.probe import probe
 
     workload.launch()  # compiles it
     workload.wait()
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(probe, workload, seconds + 2 * TICK_S, peak)
+        yield pool.submit(probe, workload, seconds + 2 * TICK_S)
 
 
 def _workloads(plan: Plan) -> list[tuple[Callable[[], Any], int]]:

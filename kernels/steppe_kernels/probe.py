@@ -1,7 +1,7 @@
-"""Run one kernel for a set time and tell the rates it reached.
+"""Run one kernel for a set time and return the rates that it reached.
 
-Bytes and floating-point operations are counted from the shapes, as the kernel files say; the
-time is the host's, from an idle device to an idle device.
+Bytes and floating-point operations are counted from the shapes, as documented in the kernel files;
+the time is the host's, from an idle device to an idle device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 BURST_S = 0.05
-"""The host waits for the device this often: the gap, some 20 us, then does not count."""
+"""How often the host waits for the device; the gap of about 20 us is then negligible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Workload:
     """A kernel with its tensors, ready to be launched any number of times.
 
     Attributes:
-        name: Kernel and shape, for people and records.
+        name: Kernel and shape.
         launch: Queue one launch.
-        wait: Return when all that was queued is done.
+        wait: Wait until all queued launches are done.
         bytes_per_launch: Bytes that one launch moves between memory and chip.
         flop_per_launch: Floating-point operations of one launch.
     """
@@ -36,21 +36,8 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
-    """What a device can do at most.
-
-    Attributes:
-        bytes_per_s: Memory bandwidth, bytes/s.
-        flop_per_s: Dense rate of the matrix units for the dtype at hand, FLOP/s.
-    """
-
-    bytes_per_s: float
-    flop_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Achieved:
-    """What a probe measured.
+    """The result of a probe.
 
     Attributes:
         name: Name of the workload.
@@ -58,7 +45,6 @@ class Achieved:
         elapsed_s: Measured time, s.
         bytes_per_s: Achieved bytes/s.
         flop_per_s: Achieved FLOP/s.
-        peak: What the device can do; None when unknown.
     """
 
     name: str
@@ -66,40 +52,25 @@ class Achieved:
     elapsed_s: float
     bytes_per_s: float
     flop_per_s: float
-    peak: Peak | None = None
-
-    @property
-    def share_of_bandwidth(self) -> float | None:
-        """Achieved bytes/s over the peak; None when the peak is unknown."""
-        return None if self.peak is None else self.bytes_per_s / self.peak.bytes_per_s
-
-    @property
-    def share_of_compute(self) -> float | None:
-        """Achieved FLOP/s over the peak; None when the peak is unknown."""
-        return None if self.peak is None else self.flop_per_s / self.peak.flop_per_s
 
 
 def probe(
-    workload: Workload,
-    seconds: float,
-    peak: Peak | None = None,
-    clock_s: Callable[[], float] = time.monotonic,
+    workload: Workload, seconds: float, clock_s: Callable[[], float] = time.monotonic
 ) -> Achieved:
-    """Launch a workload again and again for some time.
+    """Launch a workload repeatedly for some time.
 
-    Two launches come first, unmeasured: they compile the kernel and give the length of a burst.
+    Two launches come first, unmeasured: they compile the kernel and set the length of a burst.
 
     Args:
-        workload: What to launch.
+        workload: The workload.
         seconds: Least time to measure, s; ends with the burst that crosses it.
-        peak: What the device can do at most.
         clock_s: A clock, s.
 
     Raises:
         ValueError: `seconds` is not positive.
     """
     if seconds <= 0:
-        raise ValueError(f"asked for a probe of {seconds} s, which is no time")
+        raise ValueError(f"asked for a probe longer than 0 s, found {seconds} s")
     burst = _burst(workload, clock_s)
     launches, elapsed_s, start_s = 0, 0.0, clock_s()
     while elapsed_s < seconds:
@@ -110,11 +81,11 @@ def probe(
         elapsed_s = clock_s() - start_s
     rate = launches / elapsed_s
     moved, computed = rate * workload.bytes_per_launch, rate * workload.flop_per_launch
-    return Achieved(workload.name, launches, elapsed_s, moved, computed, peak)
+    return Achieved(workload.name, launches, elapsed_s, moved, computed)
 
 
 def _burst(workload: Workload, clock_s: Callable[[], float]) -> int:
-    """Return how many launches take about `BURST_S`."""
+    """Return the number of launches that take about `BURST_S`."""
     workload.launch()
     workload.wait()
     start_s = clock_s()
@@ -125,6 +96,6 @@ def _burst(workload: Workload, clock_s: Callable[[], float]) -> int:
 
 
 def wait_for_device() -> None:
-    """Return when the current GPU has done all that was queued; at once without one."""
+    """Wait until the current GPU has done all queued work; return at once without a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,6 +1,6 @@
-"""What NVIDIA's data sheets promise of a GPU: the peaks that probes are compared with.
+"""Peak rates from NVIDIA's data sheets, to compare probes with.
 
-Dense rates (half of those that data sheets give "with sparsity"), of the data sheets of A100
+Dense rates (half of those given "with sparsity"), from the data sheets of A100
 80GB (June 2021), H100 (2023), H200, L4 and of the Blackwell architecture's technical brief (B200,
 HGX).
 """
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe_kernels.probe import Peak
-
 
 @dataclass(frozen=True, slots=True)
 class DataSheet:
-    """Promises of one GPU.
+    """Peak rates of one GPU.
 
     Attributes:
         bytes_per_s: Memory bandwidth, bytes/s.
@@ -26,13 +24,12 @@ class DataSheet:
     bf16_flop_per_s: float
     fp8_flop_per_s: float | None
 
-    def peak(self, bits: int) -> Peak | None:
-        """Return the peak for operands of 16 or 8 bits; None where the GPU has none."""
-        rate = self.fp8_flop_per_s if bits == 8 else self.bf16_flop_per_s
-        return None if rate is None else Peak(self.bytes_per_s, rate)
+    def flop_per_s(self, bits: int) -> float | None:
+        """Return the dense rate for operands of 16 or 8 bits; None where the GPU has none."""
+        return self.fp8_flop_per_s if bits == 8 else self.bf16_flop_per_s
 
 
-# The first entry whose words are all in the card's name, in capitals, counts: the special ones
+# The first entry whose words are all in the card's name (in capitals) counts, so specific names
 # come first.
 _SHEETS: tuple[tuple[tuple[str, ...], DataSheet], ...] = (
     (("H100", "NVL"), DataSheet(3.9e12, 835e12, 1671e12)),
@@ -49,6 +46,6 @@ _SHEETS: tuple[tuple[tuple[str, ...], DataSheet], ...] = (
 
 
 def data_sheet(card: str) -> DataSheet | None:
-    """Return the data sheet of a card by its NVML name; None when it is not known here."""
+    """Return the data sheet of a card by its NVML name; None if it is unknown."""
     words = set(card.upper().replace("-", " ").split())
-    return next((sheet for wanted, sheet in _SHEETS if words.issuperset(wanted)), None)
+    return next((sheet for name, sheet in _SHEETS if words.issuperset(name)), None)
