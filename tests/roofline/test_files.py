@@ -14,6 +14,7 @@ from steppe.roofline.files import (
     read_gpu_spec,
     read_model_shape,
     read_residuals,
+    spec_name,
 )
 
 GPUS = sorted(path.stem for path in shipped_config("gpus").glob("*.yaml"))
@@ -221,3 +222,25 @@ def test_a_quantisation_beside_another_file_is_not_its_own(tmp_path: Path) -> No
     _write_modelopt(tmp_path, {"quant_algo": "FP8"})
     other = (tmp_path / "config.json").rename(tmp_path / "other.json")
     assert read_model_shape(other).precision.dense_bytes == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("Tesla V100-SXM2-32GB", "v100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA L4", "l4"),
+    ],
+)
+def test_a_gpu_is_known_by_the_name_that_nvml_reports(name: str, spec: str) -> None:
+    assert spec_name(name) == spec
+
+
+@pytest.mark.parametrize("name", ["NVIDIA L40S", "NVIDIA GH200 480GB", "NVIDIA RTX A1000", ""])
+def test_a_name_that_only_resembles_a_known_one_is_unknown(name: str) -> None:
+    with pytest.raises(ConfigError, match="found a100, b200, h100"):
+        spec_name(name)

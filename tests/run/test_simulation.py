@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -246,3 +247,19 @@ def test_a_signal_holds_for_the_whole_run(tmp_path: Path) -> None:
     path.unlink()
     budget = simulation.scenario.budget
     assert {budget.at(t_s).supply_w for t_s in (0.0, 1.0, 100.0)} == {80.0}
+
+
+def test_what_a_models_config_leaves_open_causes_a_warning(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 3072, "num_hidden_layers": 30, "num_attention_heads": 24}
+    sizes |= {"num_key_value_heads": 8, "intermediate_size": 9000, "vocab_size": 64000}
+    quantisation = {"quant_method": "fp8"}
+    config = {"model_type": "llama", **sizes, "quantization_config": quantisation}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    _, warnings = prepared(
+        model={"name": str(tmp_path), "max_model_len": 4096},
+        engine={"max_batch_limit": 16},
+        device={"kind": "modelled", "gpu": "h100"},
+        power={"supply": [{"kind": "constant", "watts": 2000}]},
+    )
+    key = "quantization_config.weight_block_size"
+    assert warnings == [f"config of {tmp_path.name}: {key}: not stated, assumed none"]

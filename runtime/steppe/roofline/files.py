@@ -6,6 +6,7 @@ import csv
 import difflib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
@@ -110,6 +111,23 @@ def read_gpu_spec(gpu: str | Path) -> GpuSpec:
         return gpu_spec_of(read_mapping(path))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def spec_name(gpu_name: str) -> str:
+    """Return the name in `configs/gpus` of a GPU by its NVML name.
+
+    `NVIDIA H100 80GB HBM3` and `NVIDIA H100 PCIe` are both an `h100`: their bandwidth and their
+    rates differ, but the cost ratio of two tokens hardly does.
+
+    Raises:
+        ConfigError: There is no such GPU.
+    """
+    words = re.split(r"[^a-z0-9]+", gpu_name.lower())
+    known = sorted(path.stem for path in shipped_config("gpus").glob("*.yaml"))
+    found = [name for name in known if name in words]
+    if not found:
+        raise ConfigError(f"asked for the GPU {gpu_name!r}, found {', '.join(known)}")
+    return found[0]
 
 
 def gpu_spec_of(values: Mapping[Any, Any]) -> GpuSpec:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.errors import ConfigError, ModelError
-from steppe.fleet.node.token_weights import spec_name
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.architecture.shape import ModelShape
-from steppe.roofline.files import read_gpu_spec, read_model_shape
+from steppe.roofline.files import read_gpu_spec, read_model_shape, spec_name
 
 
 def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontier:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from steppe.config import EngineSection, RunConfig
+from steppe.config import EngineSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
+from steppe.roofline.files import read_assumptions
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.simulated_load import longest_context, mean_request
 from steppe.run.warnings import Warn
@@ -64,6 +65,13 @@ def warn_of_args(engine: EngineSection, warn: Warn) -> None:
     if engine.args:
         keys = ", ".join(sorted(engine.args))
         warn(f"engine.args: only a live engine takes {keys}; a simulation goes without")
+
+
+def warn_of_assumptions(config: RunConfig, warn: Warn) -> None:
+    """Warn of what is assumed about the model because its `config.json` does not state it."""
+    if isinstance(config.device, ModelledSection):
+        for line in read_assumptions(config.model.name):
+            warn(line)
 
 
 def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:

@@ -28,7 +28,12 @@ from steppe.run.check_slo import check_slo, warn_of_slow_fleet
 from steppe.run.check_supply import warn_of_early_end, with_held_signals
 from steppe.run.frontier_subject import subject_of
 from steppe.run.signals import exiting_on_signals
-from steppe.run.simulated_fleet import frontier_for, simulated_fleet, warn_of_args
+from steppe.run.simulated_fleet import (
+    frontier_for,
+    simulated_fleet,
+    warn_of_args,
+    warn_of_assumptions,
+)
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
 from steppe.run.warnings import Warn, say_on_stderr
 from steppe.sim.build import scenario_of
@@ -128,6 +133,7 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
     frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier, warn)
     warn_of_args(given.engine, warn)
+    warn_of_assumptions(given, warn)
     warn_of_lengths(given, warn)
     arrivals = arrivals_for(settings, frontier.full.output_tps * fleet.replicas, warn)
     offered_tps = sum(arrival.output_tokens for arrival in arrivals) / settings.sim.duration_s

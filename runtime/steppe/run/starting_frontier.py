@@ -11,11 +11,11 @@ from typing import Any
 from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
 from steppe.errors import ConfigError, ModelError
 from steppe.fleet.driver.fleet_actors import FleetActors
-from steppe.fleet.node.token_weights import spec_name
 from steppe.frontier.cache import FrontierCache, FrontierKey
 from steppe.frontier.file import FrontierSubject
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import Offer
+from steppe.roofline.files import spec_name
 from steppe.roofline.point import OperatingPoint
 from steppe.run.check_slo import check_slo
 from steppe.run.frontier_subject import configured_frontier

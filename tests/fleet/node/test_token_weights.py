@@ -9,12 +9,11 @@ from tests.models.tiny_model import write_tiny_model
 
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
-from steppe.errors import ConfigError, ModelError
+from steppe.errors import ModelError
 from steppe.fleet.node import token_weights as token_weights_module
 from steppe.fleet.node.token_weights import (
     estimated_weights,
     shape_of_served,
-    spec_name,
     token_weights,
 )
 from steppe.roofline.energy_roofline import StepWork
@@ -43,28 +42,6 @@ def run_config(**changes: Any) -> RunConfig:
 
 def decode_over_prompt(found: TokenWeights) -> float:
     return (found.sequence + found.decode) / found.prompt
-
-
-@pytest.mark.parametrize(
-    ("name", "spec"),
-    [
-        (H100, "h100"),
-        ("NVIDIA H100 PCIe", "h100"),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("Tesla V100-SXM2-32GB", "v100"),
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA B200", "b200"),
-        ("NVIDIA L4", "l4"),
-    ],
-)
-def test_a_gpu_is_known_by_the_name_that_nvml_reports(name: str, spec: str) -> None:
-    assert spec_name(name) == spec
-
-
-@pytest.mark.parametrize("name", ["NVIDIA L40S", "NVIDIA GH200 480GB", "NVIDIA RTX A1000", ""])
-def test_a_name_that_only_resembles_a_known_one_is_unknown(name: str) -> None:
-    with pytest.raises(ConfigError, match="found a100, b200, h100"):
-        spec_name(name)
 
 
 def test_prompt_and_decode_tokens_weigh_what_the_roofline_says(

@@ -9,16 +9,15 @@ model, all tokens weigh alike. Whatever the weights, the parts sum to what was m
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
-from steppe.config import EmulatedSection, NvmlSection, RunConfig, shipped_config
+from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import TokenWeights
-from steppe.errors import ConfigError, ModelError, UsageError
+from steppe.errors import ModelError, UsageError
 from steppe.models.store import get_model
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.energy_roofline import EnergyRoofline
-from steppe.roofline.files import read_calibration, read_gpu_spec, read_model_shape
+from steppe.roofline.files import read_calibration, read_gpu_spec, read_model_shape, spec_name
 
 SEQUENCES, CONTEXT_TOKENS = 32, 1024
 """The step for which the estimate holds: as `EnergyRoofline.token_weights` has it."""
@@ -73,23 +72,6 @@ def shape_of_served(config: RunConfig) -> ModelShape | None:
     except UsageError as error:
         _log.warning("%s", error)
         return None
-
-
-def spec_name(gpu_name: str) -> str:
-    """Return the name in `configs/gpus` of a GPU by what NVML calls it.
-
-    `NVIDIA H100 80GB HBM3` and `NVIDIA H100 PCIe` are both an `h100`: their bandwidth and their
-    rates differ, but what one token costs against another hardly does.
-
-    Raises:
-        ConfigError: There is no such GPU.
-    """
-    words = re.split(r"[^a-z0-9]+", gpu_name.lower())
-    known = sorted(path.stem for path in shipped_config("gpus").glob("*.yaml"))
-    found = [name for name in known if name in words]
-    if not found:
-        raise ConfigError(f"asked for the GPU {gpu_name!r}, found {', '.join(known)}")
-    return found[0]
 
 
 def _by_roofline(model: ModelShape, gpu: str, gpus: int) -> TokenWeights:
