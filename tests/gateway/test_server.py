@@ -130,8 +130,9 @@ async def test_each_model_can_be_requested_by_name(site: Site, awake: bool) -> N
     async with site.client.get(site.url + "/v1/models/m") as answer:
         assert ((await answer.json())["id"], answer.status) == ("m", 200)
     async with site.client.get(site.url + "/v1/models/org/other") as answer:
-        message = (await answer.json())["error"]["message"]
-        assert (message, answer.status) == ("GET /v1/models/org/other: Not Found", 404)
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (404, "model_not_found")
+        assert error["message"] == "asked for model org/other, found m"
     for path, status in (("", 200), ("/m", 200), ("/org/other", 404)):
         async with site.client.head(site.url + "/v1/models" + path) as answer:
             assert (answer.status, await answer.read()) == (status, b"")

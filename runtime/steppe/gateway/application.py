@@ -145,10 +145,11 @@ class Handlers:
         if response.status != 200:
             return response
         name = request.match_info["name"]
-        for model in orjson.loads(str(response.text))["data"]:
-            if model["id"] == name:
-                return _json(model)
-        raise web.HTTPNotFound
+        models = {model["id"]: model for model in orjson.loads(str(response.text))["data"]}
+        if name in models:
+            return _json(models[name])
+        message = f"asked for model {name}, found {', '.join(models)}"
+        return _error(404, message, type_="invalid_request_error", code="model_not_found")
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Forward a request; one that generates needs a slot at a replica and is recorded."""
