@@ -12,16 +12,12 @@ author = "The Steppe authors"
 project_copyright = author
 version = release = _PROJECT["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
-nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-
-autodoc_typehints = "description"
-autodoc_member_order = "bysource"
 
 html_theme = "furo"
 html_title = f"Steppe {version}"

@@ -19,8 +19,7 @@ BY_HAND = {
     "by hand, needs root",
     "by hand, needs a GPU",
     "by hand, needs systemd",
-    "by hand, needs a cluster",
-    "by hand, needs a model hub",
+    "by hand, needs a fleet of its own",
     "by hand, needs an installation",
 }
 """Every reason for which a block is not run."""
