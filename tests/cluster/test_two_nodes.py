@@ -14,25 +14,33 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.serving import (
+    START_S,
+    Load,
+    Serving,
+    assert_books_balance,
+    free_port,
+    wait_until,
+)
 
 from steppe.fleet.stale_runs import state_folder
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
-# Ray notices a lost node after 5 missed checks, 3 s apart; a test need not wait so long. Nor
-# need its engines wait behind everything else that runs.
+# Ray reports a lost node after 5 missed checks, 3 s apart; this test need not wait so long. Nor
+# need its replicas wait behind other processes.
 RAY = {
     "health_check_period_ms": 1000,
     "health_check_failure_threshold": 5,
     "worker_niceness": 0,
 }
 
-# What a replica runs in; an engine keeps the command that spawned it now and then.
-SERVERS = ("ray::Replica", "VLLM::EngineCore", "multiprocessing.spawn import spawn_main")
+REPLICA = "ray::Replica"
 
 
 @dataclass
@@ -85,26 +93,23 @@ class RayCluster:
             node.terminate()
         for node in self.nodes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                node.wait(30)
+                node.wait(START_S)
             for pid in self.pids(node, ""):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            node.wait(10)
+            node.wait(START_S)
 
 
 @pytest.fixture
-def cluster(
-    wait_until: Callable[..., Any], port: int, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RayCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
     # Not below pytest's folder: Ray's sockets need a short path.
-    made = RayCluster(tempfile.mkdtemp(prefix="ray-"), f"127.0.0.1:{port}")
+    made = RayCluster(tempfile.mkdtemp(prefix="ray-"), f"127.0.0.1:{free_port()}")
     try:
-        made.add()
-        wait_until(lambda: made.has_joined(0), 90, "the head node")
-        made.add()
-        wait_until(lambda: made.has_joined(1), 90, "the second node")
+        for number in range(2):
+            made.add()
+            wait_until(partial(made.has_joined, number), f"node {number}", START_S)
         yield made
     finally:
         made.stop()
@@ -116,59 +121,42 @@ def node_files() -> set[str]:
     return {path.name for path in state_folder().glob("steppe-gpus-node-*")}
 
 
-def test_a_fleet_on_two_nodes_outlives_one_of_them_and_takes_in_a_new_one(
+def test_a_fleet_on_two_nodes_survives_the_loss_of_one_and_uses_a_new_one(
     cluster: RayCluster,
-    serve: Callable[..., Any],
-    make_load: Callable[..., Any],
-    wait_until: Callable[..., Any],
+    serve: Callable[..., Serving],
+    one_gpu: dict[str, Any],
+    synthetic: dict[str, Any],
 ) -> None:
     files_before = node_files()
-    device = {
-        "kind": "emulated",
-        "profile": "l4",
-        "count": 1,
-        "pace": {"weights_s": 0.05, "decode_s": 0.004, "prefill_s": 0.0005},
-    }
-    fleet = serve(device=device, ray={"address": cluster.address})
+    fleet = serve(device=one_gpu["device"], ray={"address": cluster.address}, **synthetic)
     fleet.wait_for_words("opening the GPUs of 2 nodes")
     fleet.wait_for_words("running")
-    wait_until(fleet.has_ticks, 30, "a tick")
+    wait_until(fleet.has_ticks, "a tick")
     assert len(node_files() - files_before) == 2, "each node has GPUs of its own"
-
-    def replicas_of(answers: list[Any]) -> set[str]:
-        ids = {answer.id for answer in answers}
-        wait_until(lambda: ids <= set(fleet.requests()), 30, "the answers in the record")
-        return {fleet.requests()[id_].replica for id_ in ids}
-
-    with make_load(fleet, 12) as load:
+    with Load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
-        load.wait_for(12)
-        load.wait_for(12)
-        assert replicas_of(load.completed[-12:]) == {"replica-1", "replica-2"}
+        load.wait_for(24)
+        assert load.replicas(last=12) == {"replica-1", "replica-2"}
         (raylet,) = cluster.pids(cluster.nodes[1], "raylet/raylet")
-        assert len(cluster.pids(cluster.nodes[1], *SERVERS)) == 2, "a replica and its engine"
+        assert len(cluster.pids(cluster.nodes[1], REPLICA)) == 1
         os.kill(raylet, signal.SIGKILL)
-        wait_until(lambda: not cluster.pids(cluster.nodes[1], *SERVERS), 30, "its replica ends")
+        wait_until(lambda: not cluster.pids(cluster.nodes[1], REPLICA), "its replica ends")
         lost_epoch_s = time.time()
         load.wait_for(12)
-        fleet.wait_for_states("awake", within_s=60)
+        fleet.wait_for_states("awake")
         cluster.add()
-        wait_until(lambda: cluster.has_joined(2), 120, "the third node")
-        fleet.wait_for_states("awake", "awake", within_s=180)
+        wait_until(lambda: cluster.has_joined(2), "the third node", START_S)
+        fleet.wait_for_states("awake", "awake")
         load.wait_for(24)
-        assert replicas_of(load.completed[-24:]) == {"replica-1", "replica-2"}
+        assert load.replicas(last=24) == {"replica-1", "replica-2"}
     assert all(a.tokens > 0 for a in load.failed), load.failed
     assert all(a.sent_epoch_s < lost_epoch_s for a in load.failed), (lost_epoch_s, load.failed)
 
     assert fleet.end(signal.SIGINT) == 0
-    wait_until(lambda: not fleet.alive(), 15, "no process of the run is left")
-    for node in cluster.nodes:
-        wait_until(lambda node=node: not cluster.pids(node, "ray::Replica"), 15, "no replica")
+    wait_until(lambda: not fleet.alive(), "no process of the run is left")
+    wait_until(
+        lambda: not any(cluster.pids(node, REPLICA) for node in cluster.nodes), "no replica is left"
+    )
     assert fleet.files() == []
     assert node_files() <= files_before
-    summary = json.loads((fleet.record / "summary.json").read_text())
-    requests = fleet.requests().values()
-    assert sum(r.output_tokens for r in requests) == summary["output_tokens"]
-    parts_j = summary["idle_energy_j"] + summary["transition_energy_j"]
-    parts_j += sum(r.energy_j for r in requests)
-    assert parts_j == pytest.approx(summary["energy_j"], rel=0.01)
+    assert_books_balance(fleet)
