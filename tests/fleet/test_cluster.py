@@ -253,7 +253,7 @@ def test_an_actor_that_hangs_in_its_exit_does_not_outlive_our_cluster(
             time.sleep(0.05)
         (hanging,) = (p for p in processes_of(session) if p.number == number)
     finally:
-        leave(LOCAL, patience_s=1.0)
+        leave(LOCAL, wait_s=1.0)
     assert not hanging.is_alive
     assert processes_of(session) == frozenset()
     assert "outlived the Ray cluster of this run" in caplog.text

@@ -38,7 +38,7 @@ def output(tmp_path: Path, session: str) -> Path:
 
 @pytest.fixture
 def start(output: Path) -> Iterator[Start]:
-    """Return a function that starts a child, and returns once it has said a line in its file."""
+    """Return a function that starts a child, and returns once it has printed a line to its file."""
     children: list[Child] = []
 
     def begin(code: str = WAITS, to: Path = output, own_session: bool = False) -> Child:
@@ -64,7 +64,9 @@ def numbers(session: str) -> set[int]:
     return {process.number for process in processes_of(session)}
 
 
-def test_who_prints_to_the_folder_of_a_session_belongs_to_it(start: Start, session: str) -> None:
+def test_a_process_that_prints_to_the_folder_of_a_session_belongs_to_it(
+    start: Start, session: str
+) -> None:
     child = start()
     assert numbers(session) == {child.pid}
 
@@ -85,7 +87,7 @@ def test_a_process_of_another_session_does_not_belong_to_it(
     assert processes_of(session) == frozenset()
 
 
-def test_who_only_reads_in_the_folder_does_not_belong_to_it(
+def test_a_process_that_only_reads_in_the_folder_does_not_belong_to_it(
     start: Start, session: str, output: Path, tmp_path: Path
 ) -> None:
     output.touch()
@@ -97,13 +99,11 @@ def test_an_agent_in_a_kernel_session_of_its_own_is_left_to_undo_its_limits(
     start: Start, session: str
 ) -> None:
     agent = start(own_session=True)
-    assert end_orphan_processes(session, processes_of(session), patience_s=0.0) == 0
+    assert end_orphan_processes(session, processes_of(session), wait_s=0.0) == 0
     assert agent.poll() is None
 
 
-def test_the_dead_do_not_belong_to_it_although_nobody_has_waited_for_them(
-    start: Start, session: str
-) -> None:
+def test_a_zombie_does_not_belong_to_it(start: Start, session: str) -> None:
     child = start()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -111,15 +111,17 @@ def test_the_dead_do_not_belong_to_it_although_nobody_has_waited_for_them(
     assert processes_of(session) == frozenset()
 
 
-def test_who_stays_is_killed_with_its_descendants_and_counted(start: Start, session: str) -> None:
+def test_a_process_that_stays_is_killed_with_its_descendants_and_counted(
+    start: Start, session: str
+) -> None:
     stays = start(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {HAS_A_CHILD}")
     family = processes_of(session)
-    assert end_orphan_processes(session, frozenset(), patience_s=0.0) == 2
+    assert end_orphan_processes(session, frozenset(), wait_s=0.0) == 2
     assert stays.wait(0) == -9
     assert not any(process.is_alive for process in family)
 
 
-def test_who_was_known_is_killed_although_nothing_tells_it_from_others_any_more(
+def test_a_known_process_is_killed_although_it_can_no_longer_be_identified(
     start: Start, session: str, output: Path
 ) -> None:
     parent = start(HAS_A_CHILD)
@@ -129,22 +131,22 @@ def test_who_was_known_is_killed_although_nothing_tells_it_from_others_any_more(
     (orphan,) = (process for process in family if process.is_alive)
     assert orphan.number == int(output.read_text())
     assert processes_of(session) == frozenset()
-    assert end_orphan_processes(session, family, patience_s=0.0) == 1
+    assert end_orphan_processes(session, family, wait_s=0.0) == 1
     assert not orphan.is_alive
 
 
-def test_who_leaves_by_itself_is_not_killed(start: Start, session: str) -> None:
+def test_a_process_that_ends_by_itself_is_not_killed(start: Start, session: str) -> None:
     leaves = start()
     known = processes_of(session)
     assert leaves.stdin is not None
     leaves.stdin.close()
-    assert end_orphan_processes(session, known, patience_s=50.0) == 0
+    assert end_orphan_processes(session, known, wait_s=50.0) == 0
     assert leaves.wait(0) == 0
 
 
 @pytest.mark.timeout(20)
-def test_a_cluster_that_is_gone_takes_no_patience(session: str) -> None:
-    assert end_orphan_processes(session, frozenset(), patience_s=1000.0) == 0
+def test_a_cluster_that_is_gone_takes_no_time(session: str) -> None:
+    assert end_orphan_processes(session, frozenset(), wait_s=1000.0) == 0
 
 
 def test_a_later_process_with_the_same_number_is_not_killed(
@@ -153,5 +155,5 @@ def test_a_later_process_with_the_same_number_is_not_killed(
     child = start(to=tmp_path / "elsewhere")
     earlier = Process(child.pid, started_ticks=0)
     assert not earlier.is_alive
-    assert end_orphan_processes(session, frozenset({earlier}), patience_s=0.0) == 0
+    assert end_orphan_processes(session, frozenset({earlier}), wait_s=0.0) == 0
     assert child.poll() is None

@@ -35,7 +35,7 @@ class SlowEngine:
 @dataclass
 class Scene:
     replica: ReplicaActor
-    seat: GpuAssignment
+    assignment: GpuAssignment
     engines: list[SlowEngine] = field(default_factory=list)
 
 
@@ -46,8 +46,8 @@ async def _some_turns() -> None:
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    seat = GpuAssignment("replica-1", "no such file", 11, SeamHook(), ())
-    made = Scene(ReplicaActor(SyntheticSettings("tiny", 4), "127.0.0.1"), seat)
+    assignment = GpuAssignment("replica-1", "no such file", 11, SeamHook(), ())
+    made = Scene(ReplicaActor(SyntheticSettings("tiny", 4), "127.0.0.1"), assignment)
 
     async def start(*_: object) -> SlowEngine:
         await _some_turns()
@@ -60,14 +60,14 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 async def test_two_starts_at_once_make_one_engine(scene: Scene) -> None:
     first, second = await asyncio.gather(
-        scene.replica.start(scene.seat), scene.replica.start(scene.seat)
+        scene.replica.start(scene.assignment), scene.replica.start(scene.assignment)
     )
     assert len(scene.engines) == 1
     assert first.url == second.url == "http://127.0.0.1:9001"
 
 
 async def test_a_freeze_that_comes_while_it_thaws_is_carried_out_after_it(scene: Scene) -> None:
-    await scene.replica.start(scene.seat)
+    await scene.replica.start(scene.assignment)
     await scene.replica.freeze()
     _, last = await asyncio.gather(scene.replica.thaw(), scene.replica.freeze())
     assert last.frozen
@@ -75,39 +75,39 @@ async def test_a_freeze_that_comes_while_it_thaws_is_carried_out_after_it(scene:
 
 
 async def test_a_thaw_that_comes_while_it_freezes_is_carried_out_after_it(scene: Scene) -> None:
-    await scene.replica.start(scene.seat)
+    await scene.replica.start(scene.assignment)
     _, last = await asyncio.gather(scene.replica.freeze(), scene.replica.thaw())
     assert not last.frozen
     assert scene.engines[0].stepping
 
 
-async def test_a_replica_says_that_it_is_frozen_once_nothing_steps(scene: Scene) -> None:
-    await scene.replica.start(scene.seat)
+async def test_a_replica_is_frozen_once_its_engine_has_stopped_stepping(scene: Scene) -> None:
+    await scene.replica.start(scene.assignment)
     freezing = asyncio.ensure_future(scene.replica.freeze())
     await asyncio.sleep(0)
     assert not (await scene.replica.status()).frozen
     assert (await freezing).frozen
 
 
-async def test_a_replica_says_which_block_its_engine_maps_even_while_that_starts(
+async def test_the_status_has_the_control_block_even_while_the_engine_starts(
     scene: Scene,
 ) -> None:
     assert (await scene.replica.status()).block_id == 0
-    starting = asyncio.ensure_future(scene.replica.start(scene.seat))
+    starting = asyncio.ensure_future(scene.replica.start(scene.assignment))
     await asyncio.sleep(0)
     status = await scene.replica.status()
     assert (status.url, status.block_id) == ("", 11)
     assert (await starting).block_id == 11
 
 
-async def test_an_engine_that_is_cut_off_from_its_seat_ends_with_its_process(
+async def test_an_engine_on_another_control_block_ends_with_its_process(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def leave(code: int) -> None:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
-    await scene.replica.start(scene.seat)
-    assert (await scene.replica.start(scene.seat)).url
+    await scene.replica.start(scene.assignment)
+    assert (await scene.replica.start(scene.assignment)).url
     with pytest.raises(SystemExit, match=str(EXIT_ENGINE_DIED)):
-        await scene.replica.start(replace(scene.seat, block_id=12))
+        await scene.replica.start(replace(scene.assignment, block_id=12))

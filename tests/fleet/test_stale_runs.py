@@ -20,7 +20,7 @@ DEAD, ALIVE = "1111", "2222"
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Path:
-    """Return a kernel's list with one process, which uses nothing of ours."""
+    """Return a kernel's list with one process, which uses none of these files."""
     process = tmp_path / "proc" / ALIVE
     process.mkdir(parents=True)
     (process / "maps").write_text("7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/libc.so.6\n")
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         (made / f"steppe-gpus-{pid}").write_text("state")
         (made / f"steppe-run-{pid}-a1b2c3d4").mkdir()
         (made / f"steppe-run-{pid}-a1b2c3d4" / "replica-1.block").write_text("block")
-    (made / "psm_1111").write_text("somebody else's")
+    (made / "psm_1111").write_text("of another program")
     return made
 
 
@@ -82,7 +82,7 @@ def test_what_a_process_maps_is_in_use(folder: Path, processes: Path) -> None:
     assert names(folder) == {"steppe-gpus-2222", "steppe-run-2222-a1b2c3d4", "psm_1111"}
 
 
-def test_gpus_of_a_dead_run_go_even_while_a_helper_of_ray_lingers_on_them(
+def test_gpus_of_a_dead_run_are_removed_even_while_a_helper_of_ray_maps_them(
     folder: Path, processes: Path
 ) -> None:
     state = folder / "steppe-gpus-1111"
@@ -98,16 +98,14 @@ def test_a_folder_on_a_command_line_is_in_use(folder: Path, processes: Path) -> 
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
 
 
-def test_a_run_that_is_over_leaves_nothing_even_while_its_process_lives(
+def test_a_run_that_is_over_leaves_nothing_even_while_its_process_is_alive(
     folder: Path, processes: Path
 ) -> None:
     remove_stale_runs(folder, processes, ended=int(ALIVE))
     assert names(folder) == {"psm_1111"}
 
 
-def test_a_semaphore_that_nobody_maps_was_left_by_a_killed_engine(
-    folder: Path, processes: Path
-) -> None:
+def test_a_semaphore_that_no_process_maps_is_removed(folder: Path, processes: Path) -> None:
     for name in ("sem.mp-dead", "sem.mp-used"):
         (folder / name).write_text("semaphore")
     (processes / ALIVE / "maps").write_text(f"7f00-7f01 rw-s 0 00:18 6 {folder / 'sem.mp-used'}\n")
@@ -140,7 +138,7 @@ def test_the_folder_of_a_run_stays_while_limits_that_it_names_cannot_be_undone(
     leave_limit(folder, "GPU-elsewhere")
     remove_stale_runs(folder, processes)
     assert "steppe-run-1111-a1b2c3d4" in names(folder)
-    assert "limits of a dead run stay" in caplog.text
+    assert "limits of a dead run stay set" in caplog.text
 
 
 def test_limits_of_emulated_gpus_that_are_gone_keep_no_folder(
@@ -165,13 +163,13 @@ def test_a_run_of_another_container_that_shares_our_memory_is_in_use(
     assert not run.exists()
 
 
-def test_a_process_that_cannot_be_read_is_passed_over(folder: Path, processes: Path) -> None:
+def test_a_process_that_cannot_be_read_is_skipped(folder: Path, processes: Path) -> None:
     (processes / "3333").mkdir()  # ended between the list and the look
     remove_stale_runs(folder, processes)
     assert "steppe-gpus-1111" not in names(folder)
 
 
-def test_what_somebody_else_removes_meanwhile_is_passed_over(
+def test_a_file_that_is_removed_meanwhile_is_skipped(
     folder: Path, processes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [*folder.iterdir(), folder / "sem.mp-gone"]
@@ -179,7 +177,7 @@ def test_what_somebody_else_removes_meanwhile_is_passed_over(
     assert folder / "steppe-gpus-1111" in remove_stale_runs(folder, processes)
 
 
-def test_nothing_of_a_living_process_is_touched_on_the_real_list(tmp_path: Path) -> None:
+def test_files_of_a_live_process_stay_on_the_real_process_list(tmp_path: Path) -> None:
     mine = tmp_path / f"steppe-gpus-{os.getpid()}"
     mine.write_text("state")
     assert remove_stale_runs(tmp_path) == ()

@@ -1,1 +1,1 @@
-"""Who carries out the plan? Ray actors: replica, node, controller; and their driver."""
+"""What carries out the plan? Ray actors (replica, node, controller, gateway) and their driver."""

@@ -103,16 +103,16 @@ def _end_failed_session() -> Path | None:
     sessions = sorted(root.glob(f"session_*_{os.getpid()}"))
     if not sessions:
         return None
-    end_orphan_processes(sessions[-1].name, frozenset(), patience_s=0.0)
+    end_orphan_processes(sessions[-1].name, frozenset(), wait_s=0.0)
     return sessions[-1]
 
 
-def leave(address: str, patience_s: float = SHUTDOWN_S) -> None:
+def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:
     """Leave the cluster; one that was started for this run ends, with all its processes here.
 
     Args:
         address: The address that `connect` got.
-        patience_s: How long these processes may take, s; later they are killed.
+        wait_s: How long these processes may take, s; later they are killed.
     """
     if address != LOCAL:
         ray.shutdown()
@@ -120,7 +120,7 @@ def leave(address: str, patience_s: float = SHUTDOWN_S) -> None:
     session: str = ray.get_runtime_context().get_session_name()
     known = processes_of(session)
     ray.shutdown()
-    killed = end_orphan_processes(session, known, patience_s)
+    killed = end_orphan_processes(session, known, wait_s)
     if killed:
         _log.warning("killed %d processes that outlived the Ray cluster of this run", killed)
 

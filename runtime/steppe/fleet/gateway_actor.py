@@ -28,12 +28,12 @@ class GatewayActor:
         return self._url
 
     async def status(self) -> GatewayStatus:
-        """Return what a controller wants to know; a gateway that was restarted listens again."""
+        """Return the totals for the controller; a gateway that has restarted listens again."""
         await self.open()
         return self._gateway.status()
 
     async def drain(self, closing: bool = False) -> list[FinishedRequest]:
-        """Return the requests that ended since the last call; at the last one, the others, too."""
+        """Return the requests that ended since the last call; if `closing`, also the unfinished."""
         await self.open()
         unfinished = self._gateway.unfinished() if closing else []
         return self._gateway.drain_finished() + unfinished
@@ -43,10 +43,10 @@ class GatewayActor:
         self._gateway.set_routes(routes, retry_after_s)
 
     async def set_metrics(self, text: bytes) -> None:
-        """Show the controller's numbers beside the gateway's own."""
+        """Add the controller's metrics to the gateway's own."""
         await self.open()
         self._gateway.set_metrics(text)
 
     async def close(self) -> None:
-        """Refuse those who wait and stop to listen."""
+        """Refuse the waiting requests and stop listening."""
         await self._gateway.stop()

@@ -1,8 +1,7 @@
-"""Processes of a Ray cluster on this host: which they are, and an end for those that stay.
+"""Finds the processes of a Ray cluster on this host, and ends those that outlive it.
 
-An actor that leaves in peace takes its leave of Ray's server first and runs the exit of its
-interpreter then. Where that exit hangs, nobody ends the process any more, and it outlives its
-cluster.
+An actor that exits disconnects from Ray's server first and then runs the exit of its interpreter.
+If that hangs, Ray no longer ends the process, and it outlives its cluster.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _KILLED_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this host, told from a later one that got the same number.
+    """A process of this host, as distinct from a later one with the same id.
 
     Attributes:
-        number: What the kernel calls it.
+        number: Its process id.
         started_ticks: When it started, clock ticks after the host did.
     """
 
@@ -36,15 +35,15 @@ class Process:
     def is_alive(self) -> bool:
         """Whether it still runs."""
         try:
-            seen = _look_at(self.number)
+            found = _stat(self.number)
         except OSError:
             return False
-        return seen.process == self and seen.is_alive
+        return found.process == self and found.is_alive
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the kernel says about a process."""
+class _ProcessStat:
+    """The kernel's status of a process."""
 
     process: Process
     is_alive: bool
@@ -55,33 +54,32 @@ class _Seen:
 def processes_of(session: str) -> frozenset[Process]:
     """Return the living processes of the cluster that this process started.
 
-    Ray sends what its server and its actors print to the folder of their session, which is
-    named by the microsecond: that tells them from those of any other cluster. Their descendants
-    belong to it, too. Environments tell less, for a process that gives itself a title writes
-    over its own. Who opened a kernel session, as agents do, ends in its own way and time: it is
-    left alone, as are the processes of other users.
+    Ray redirects the output of its server and its actors to the folder of their session, which is
+    named by the microsecond: that identifies them and their descendants. Environment variables do
+    not, because a process that sets its title overwrites them. Processes with a kernel session of
+    their own, such as agents, end by themselves and are left alone, as are those of other users.
 
     Args:
         session: Ray's name of the session.
     """
-    near = tuple(_near())
-    found = {seen.process.number for seen in near if _prints_to(session, seen.process.number)}
+    found_near = tuple(_same_session())
+    numbers = {p.process.number for p in found_near if _prints_to(session, p.process.number)}
     size = 0
-    while size < len(found):
-        size = len(found)
-        found |= {seen.process.number for seen in near if seen.parent in found}
-    return frozenset(seen.process for seen in near if seen.process.number in found)
+    while size < len(numbers):
+        size = len(numbers)
+        numbers |= {p.process.number for p in found_near if p.parent in numbers}
+    return frozenset(p.process for p in found_near if p.process.number in numbers)
 
 
-def end_orphan_processes(session: str, known: frozenset[Process], patience_s: float) -> int:
+def end_orphan_processes(session: str, known: frozenset[Process], wait_s: float) -> int:
     """Wait until a cluster is gone, kill what stays, and return how many that were.
 
     Args:
         session: Ray's name of the session.
         known: Processes of it that may no longer be told from others, now that it has ended.
-        patience_s: Longest time in which they may end by themselves, s.
+        wait_s: Longest time in which they may end by themselves, s.
     """
-    give_up_s = time.monotonic() + patience_s
+    give_up_s = time.monotonic() + wait_s
     while (left := _alive(known | processes_of(session))) and time.monotonic() < give_up_s:
         time.sleep(_POLL_S)
     for process in left:
@@ -97,20 +95,20 @@ def _alive(processes: frozenset[Process]) -> frozenset[Process]:
     return frozenset(process for process in processes if process.is_alive)
 
 
-def _near() -> Iterator[_Seen]:
-    """Yield the living processes of this user in our kernel session, but for this one."""
+def _same_session() -> Iterator[_ProcessStat]:
+    """Yield the other live processes of this user in this kernel session."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            seen, owner = _look_at(int(folder.name)), folder.stat().st_uid
+            found, owner = _stat(int(folder.name)), folder.stat().st_uid
         except OSError:
             continue  # it has ended
-        is_near = seen.kernel_session == os.getsid(0) and owner == os.geteuid()
-        if is_near and seen.is_alive and seen.process.number != os.getpid():
-            yield seen
+        is_same = found.kernel_session == os.getsid(0) and owner == os.geteuid()
+        if is_same and found.is_alive and found.process.number != os.getpid():
+            yield found
 
 
-def _look_at(number: int) -> _Seen:
-    """Return what the kernel says about a process, see proc_pid_stat(5).
+def _stat(number: int) -> _ProcessStat:
+    """Return the kernel's status of a process, see proc_pid_stat(5).
 
     Raises:
         OSError: There is none.
@@ -118,11 +116,11 @@ def _look_at(number: int) -> _Seen:
     # A name may hold blanks and brackets; the fields after it are numbers.
     fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
     process = Process(number, int(fields[19]))
-    return _Seen(process, fields[0] not in "ZX", int(fields[1]), int(fields[3]))
+    return _ProcessStat(process, fields[0] not in "ZX", int(fields[1]), int(fields[3]))
 
 
 def _prints_to(session: str, number: int) -> bool:
-    """Tell whether the standard output of a process goes to a file of a session."""
+    """Return whether the standard output of a process goes to a file of a session."""
     try:
         return session in Path(os.readlink(f"/proc/{number}/fd/1")).parts
     except OSError:

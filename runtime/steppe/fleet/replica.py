@@ -25,7 +25,7 @@ Settings = EngineSettings | TransformersSettings | SyntheticSettings
 
 
 def settings_from_config(config: RunConfig, served_name: str) -> Settings:
-    """Return what a replica of a run starts."""
+    """Return the engine settings of a run."""
     engine, model = config.engine, config.model
     if engine.kind == "synthetic":
         return SyntheticSettings(served_name, engine.max_batch_limit)
@@ -63,11 +63,11 @@ class Engine(Protocol):
         ...
 
     async def thaw(self) -> None:
-        """Go on stepping."""
+        """Continue stepping."""
         ...
 
     async def check(self) -> None:
-        """Return if it lives; raise EngineError otherwise."""
+        """Return if it is alive; raise EngineError otherwise."""
         ...
 
     async def stop(self) -> None:
@@ -76,10 +76,10 @@ class Engine(Protocol):
 
 
 class ReplicaActor:
-    """Starts one engine on the GPUs that Ray gave it, parks it and brings it back.
+    """Starts one engine on the GPUs that Ray assigned, freezes and thaws it.
 
-    Starts, freezes and thaws happen one after the other, in the order in which they were asked
-    for. When its engine dies the actor ends its own process, so that Ray starts it afresh.
+    Starts, freezes and thaws happen one after the other, in the order of the calls. When its
+    engine dies the actor ends its own process, so that Ray restarts it.
     """
 
     def __init__(self, settings: Settings, host: str) -> None:
@@ -94,33 +94,34 @@ class ReplicaActor:
         """Return the NVML indices of the GPUs that Ray gave this actor.
 
         Raises:
-            UsageError: CUDA_VISIBLE_DEVICES names something that is no whole GPU of this host.
+            UsageError: CUDA_VISIBLE_DEVICES names something that is not a whole GPU of this host.
         """
         names = [str(name).strip() for name in ray.get_gpu_ids()]
         if all(name.isdecimal() for name in names):
             return [int(name) for name in names]
         return _indices(names, {gpu.uuid: gpu.index for gpu in open_gpus()})
 
-    async def start(self, seat: GpuAssignment) -> ReplicaStatus:
-        """Start the engine, once; it begins frozen-free and ready to serve.
+    async def start(self, assignment: GpuAssignment) -> ReplicaStatus:
+        """Start the engine, once; it begins awake.
 
-        An engine that runs on another control block can be told nothing any more: it ends with
+        An engine that runs on another control block cannot be controlled any more: it ends with
         the process.
 
         Raises:
             EngineError: It could not start.
         """
         async with self._changing:
-            if self._engine is not None and seat.block_id != self._block_id:
+            if self._engine is not None and assignment.block_id != self._block_id:
                 os._exit(EXIT_ENGINE_DIED)
             if self._engine is None:
-                self._block_id = seat.block_id
-                seam = Seam(seat.control_block, seat.hook.hook, seat.hook.arguments)
-                self._engine = await self._start_engine(seam, seat.cores)
+                self._block_id = assignment.block_id
+                hook = assignment.hook
+                seam = Seam(assignment.control_block, hook.hook, hook.arguments)
+                self._engine = await self._start_engine(seam, assignment.cores)
             return await self.status()
 
     async def status(self) -> ReplicaStatus:
-        """Check the engine and tell where it listens."""
+        """Check the engine and return where it listens."""
         if self._engine is None:
             return ReplicaStatus("", False, os.getpid(), self._block_id)
         try:
@@ -131,7 +132,7 @@ class ReplicaActor:
         return ReplicaStatus(url, self._frozen, os.getpid(), self._block_id)
 
     async def freeze(self) -> ReplicaStatus:
-        """Park the engine: nothing steps, requests keep their place."""
+        """Stop stepping; requests keep their place."""
         async with self._changing:
             if self._engine is not None and not self._frozen:
                 await self._engine.freeze()
@@ -139,7 +140,7 @@ class ReplicaActor:
             return await self.status()
 
     async def thaw(self) -> ReplicaStatus:
-        """Bring the engine back."""
+        """Continue stepping."""
         async with self._changing:
             if self._engine is not None and self._frozen:
                 await self._engine.thaw()
@@ -179,8 +180,8 @@ def _indices(names: list[str], found: dict[str, int]) -> list[int]:
 
 
 async def _folder(model: str) -> str:
-    return str(await asyncio.to_thread(get_model, model, progress=_say_nothing))
+    return str(await asyncio.to_thread(get_model, model, progress=_discard))
 
 
-def _say_nothing(line: str) -> None:
-    """Take a progress line and keep it to ourselves: an actor's output is nobody's."""
+def _discard(line: str) -> None:
+    """Discard a progress line: the output of an actor is not shown."""

@@ -1,4 +1,4 @@
-"""Files in memory: where those of a run go, and what dead runs have left there."""
+"""The files of a run in memory, and the removal of those that dead runs left there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steppe.agent.lease_file import read_lease_file
 from steppe.errors import AgentError
 
 LEASE_FILE = "lease.json"
-"""Where, in the folder of a run, its agent writes down the limits that it sets."""
+"""Name, in the folder of a run, of the file in which its agent records the limits it sets."""
 UNDO_S = 10.0
 """How long undoing the limits of a dead run may take, s."""
 
@@ -38,19 +38,19 @@ def gpus_file(process: int) -> Path:
 
 
 def gpus_file_of_node(node_id: str) -> Path:
-    """Return the state file of emulated GPUs of a node that a process elsewhere may drive."""
+    """Return the state file of emulated GPUs of a node whose driver may run on another host."""
     return state_folder() / f"{_GPUS_OF_NODE}{node_id[:8]}"
 
 
 def run_folder(run_id: str, node_id: str) -> Path:
-    """Return the folder of a run on a node; its name begins with the process that drives it."""
+    """Return the folder of a run on a node; its name begins with the id of the driver's process."""
     return state_folder() / f"{_RUN}{run_id}-{node_id[:8]}"
 
 
 def hold(folder: Path) -> int:
-    """Make the folder of a run, and keep it from being swept while this process lives.
+    """Make the folder of a run, and protect it from removal while this process is alive.
 
-    Who shares our memory from another container sees no process of ours, but this lock.
+    Processes in another container that shares this memory cannot see this process, but its lock.
     Returns the open folder.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -64,37 +64,37 @@ def remove_stale_runs(
 ) -> tuple[Path, ...]:
     """Remove what runs left that could not clean up, and return what was removed.
 
-    Nothing is removed whose name has a process that lives, nor the folder of a node that lives, be
-    it in another container. Beyond that, emulated GPUs of a process of this host are over with
-    it; all else is in use while a process has it mapped or on its command line, as engines, node
-    actors and agents do. A killed engine also leaves named semaphores of Python's multiprocessing,
-    which its like have mapped.
+    Files whose name has the id of a live process stay, as does the folder of a live node, even in
+    another container. State files of emulated GPUs on this host are stale as soon as their process
+    is dead; all other files are in use while a process has them mapped or on its command line, as
+    engines, node actors and agents do. A killed engine also leaves named semaphores of Python's
+    multiprocessing, which live engines have mapped.
 
-    A run that was killed with its agent left its limits on the GPUs. They are undone first; its
-    folder stays while they cannot be.
+    A run that was killed with its agent left its limits on the GPUs. They are undone first; if
+    that fails, its folder stays.
 
     Args:
         folder: Where files in memory go.
         processes: Where the kernel lists processes.
-        ended: A process that lives although its run is over.
+        ended: A process that is alive although its run is over.
     """
-    orphans = [
+    candidates = [
         path
         for path in folder.iterdir()
         if path.name.startswith((_GPUS, _RUN, _SEMAPHORE))
         and _is_ours(path)
         and not _is_owned(path, processes, ended)
     ]
-    if not orphans:
+    if not candidates:
         return ()
-    in_use = "".join(_what_is_used(processes))
-    over = [path for path in orphans if _ends_with_its_owner(path) or str(path) not in in_use]
-    # Emulated GPUs go before the folder of their run, for their limits are void without them.
-    return tuple(path for path in sorted(over) if _remove(path))
+    in_use = "".join(_used_files(processes))
+    stale = [path for path in candidates if _ends_with_its_owner(path) or str(path) not in in_use]
+    # Emulated GPUs first: without them, the limits in the folder of their run need no undoing.
+    return tuple(path for path in sorted(stale) if _remove(path))
 
 
 def remove_run(folder: Path) -> bool:
-    """Remove the folder of a run; tell whether it is gone, for limits that it names may stay."""
+    """Remove the folder of a run unless its limits cannot be undone; return whether it is gone."""
     if not _are_undone(folder / LEASE_FILE):
         return False
     shutil.rmtree(folder, ignore_errors=True)
@@ -109,26 +109,26 @@ def _remove(path: Path) -> bool:
 
 
 def _are_undone(lease_file: Path) -> bool:
-    """Undo what a dead agent left, and tell whether nothing is left.
+    """Undo the limits of a dead agent, and return whether none is left.
 
-    Another process does it: one that has asked the real driver can see no emulated GPUs any more.
+    Another process does it: one that has loaded the real driver cannot load emulated GPUs.
     """
     undo = [sys.executable, "-m", "steppe.agent.server", "--undo", "--lease-file", str(lease_file)]
     try:
         if not read_lease_file(lease_file):
             return True
-        said = subprocess.run(undo, capture_output=True, text=True, timeout=UNDO_S, check=False)
+        result = subprocess.run(undo, capture_output=True, text=True, timeout=UNDO_S, check=False)
         if not read_lease_file(lease_file):
             return True
-        why = " ".join(said.stderr.split())[-500:]
+        why = " ".join(result.stderr.split())[-500:]
     except (AgentError, OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
-    _log.warning("limits of a dead run stay, see %s: %s", lease_file, why)
+    _log.warning("limits of a dead run stay set, see %s: %s", lease_file, why)
     return False
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell whether a file is of this user and still there: others sweep, too."""
+    """Return whether a file belongs to this user and still exists."""
     try:
         return path.stat().st_uid == os.geteuid()
     except FileNotFoundError:
@@ -136,7 +136,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
-    """Tell whether the process in the name of a file or folder still needs it."""
+    """Return whether the process in the name of a file or folder still needs it."""
     if not path.name.startswith((_GPUS, _RUN)):
         return False
     owner = path.name.split("-")[2]
@@ -144,11 +144,11 @@ def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """Tell whether a node of any container holds a folder."""
+    """Return whether a node of any container holds a folder."""
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        return False  # it is a file, or somebody else has removed it
+        return False  # it is a file, or was removed meanwhile
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -162,11 +162,11 @@ def _ends_with_its_owner(path: Path) -> bool:
     return path.name.startswith(_GPUS) and not path.name.startswith(_GPUS_OF_NODE)
 
 
-def _what_is_used(processes: Path) -> Iterator[str]:
-    """Yield the mapped files and the command line of each process that we may look at."""
+def _used_files(processes: Path) -> Iterator[str]:
+    """Yield the mapped files and the command line of each readable process."""
     for process in processes.glob("[0-9]*"):
         for name in ("maps", "cmdline"):
             try:
                 yield (process / name).read_text(errors="replace")
             except OSError:
-                continue  # it has ended, or it belongs to somebody else
+                continue  # it has ended, or belongs to another user

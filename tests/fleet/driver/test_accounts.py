@@ -50,17 +50,17 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
 ) -> None:
     accounts = Accounts("emulated", 1000.0)
     records = []
-    for tick, (came, ended, forgets) in enumerate(happened):
+    for tick, (came, ended, drops) in enumerate(happened):
         accounts.add(came)
         accounts.finish([finished_request(name) for name in ended])
         records += accounts.close_tick(20.0 * tick)
-        if forgets:
-            accounts.forget()
+        if drops:
+            accounts.drop_unclaimed()
         assert accounts.parts_uj == accounts.energy_uj
     records += accounts.close()
     assert accounts.parts_uj == accounts.energy_uj
-    told = sum(round((record.energy_j or 0) * 1e6) for record in records)
-    assert told + accounts.idle_uj + accounts.transition_uj == accounts.energy_uj
+    reported = sum(round((record.energy_j or 0) * 1e6) for record in records)
+    assert reported + accounts.idle_uj + accounts.transition_uj == accounts.energy_uj
     assert Counter(r.id for r in records) == Counter(
         name for _, names, _ in happened for name in names
     )
@@ -71,10 +71,10 @@ def step_of(name: str, energy_uj: int = 0) -> ReplicaReport:
     return report_of({name: energy_uj}, tokens={request_key(name): (0, 1)}, stepping=True)
 
 
-def settle(accounts: Accounts, *told: ReplicaReport) -> list[float | None]:
-    """Report once a tick, and return the joules of what is written down."""
+def settle(accounts: Accounts, *reported: ReplicaReport) -> list[float | None]:
+    """Report once a tick, and return the joules of what is recorded."""
     records = []
-    for number, report in enumerate(told):
+    for number, report in enumerate(reported):
         accounts.add([report])
         records += accounts.close_tick(float(number))
     return [record.energy_j for record in records]
@@ -84,7 +84,7 @@ QUIET = [report_of({})] * QUIET_REPORTS
 UNDER_WAY = [report_of({}, stepping=True)] * 20
 
 
-def test_a_request_is_written_down_once_its_last_steps_have_been_metered() -> None:
+def test_a_request_is_recorded_once_its_last_steps_have_been_metered() -> None:
     accounts = Accounts("emulated", 1000.0)
     accounts.add([report_of({"a": 3_000_000})])
     accounts.finish([finished_request("a")])
@@ -97,18 +97,18 @@ def test_a_request_is_written_down_once_its_last_steps_have_been_metered() -> No
     assert accounts.close() == []
 
 
-@pytest.mark.parametrize("told", [UNDER_WAY, [report_of({})] * 20])
+@pytest.mark.parametrize("reported", [UNDER_WAY, [report_of({})] * 20])
 def test_a_request_that_was_cut_off_waits_for_the_step_that_it_was_in(
-    told: list[ReplicaReport],
+    reported: list[ReplicaReport],
 ) -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.finish([finished_request("a", finish="cancelled")])
-    assert settle(accounts, *told) == []
+    assert settle(accounts, *reported) == []
     assert settle(accounts, step_of("a", 5_000_000), *QUIET) == [5.0]
 
 
 @pytest.mark.parametrize(("seen", "waits_s"), [(True, SILENT_S), (False, LONGEST_SETTLE_S)])
-def test_where_no_step_ends_any_more_a_first_one_is_waited_for_the_longest(
+def test_the_wait_without_any_step_is_longest_for_the_first_step_of_a_request(
     seen: bool, waits_s: float
 ) -> None:
     accounts = Accounts("emulated", 0.0)
@@ -119,15 +119,15 @@ def test_where_no_step_ends_any_more_a_first_one_is_waited_for_the_longest(
     assert len(accounts.close_tick(waits_s)) == 1
 
 
-def test_a_request_is_written_down_while_others_go_on_in_long_steps() -> None:
+def test_a_request_is_recorded_while_others_continue_in_long_steps() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.finish([finished_request("a", finish="cancelled")])
-    told = [step_of("a", 5_000_000), *UNDER_WAY, step_of("b"), *UNDER_WAY, step_of("b")]
-    assert settle(accounts, *told) == []
+    reported = [step_of("a", 5_000_000), *UNDER_WAY, step_of("b"), *UNDER_WAY, step_of("b")]
+    assert settle(accounts, *reported) == []
     assert settle(accounts, *UNDER_WAY, step_of("b")) == [5.0]
 
 
-def test_steps_of_another_replica_say_nothing_about_a_request() -> None:
+def test_reports_of_another_replica_do_not_settle_a_request() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.finish([finished_request("a")])
     assert settle(accounts, *[replace(QUIET[0], replica="replica-2")] * 20) == []
@@ -141,7 +141,7 @@ def test_a_request_whose_replica_is_lost_does_not_wait_for_ever() -> None:
     assert [record.id for record in accounts.close_tick(LONGEST_SETTLE_S + 5.0)] == ["a"]
 
 
-def test_joules_that_were_waited_for_in_vain_are_an_estimate() -> None:
+def test_energy_after_the_longest_wait_is_an_estimate() -> None:
     accounts = Accounts("counter", 0.0)
     accounts.add([replace(step_of("a", 3_000_000), quality="counter")])
     silent = finished_request("c", replica="replica-2", finish="cancelled")
@@ -150,21 +150,21 @@ def test_joules_that_were_waited_for_in_vain_are_an_estimate() -> None:
     )
     accounts.add([replace(QUIET[0], replica="replica-2", quality="counter")] * QUIET_REPORTS)
     records = accounts.close_tick(LONGEST_SETTLE_S)
-    told = [(record.id, record.energy_j, record.energy_source) for record in records]
-    assert told == [("a", 3.0, "estimated"), ("b", 0.0, "counter"), ("c", 0.0, "counter")]
+    reported = [(record.id, record.energy_j, record.energy_source) for record in records]
+    assert reported == [("a", 3.0, "estimated"), ("b", 0.0, "counter"), ("c", 0.0, "counter")]
 
 
-def test_a_request_is_written_down_before_its_id_is_given_again() -> None:
+def test_a_request_is_recorded_before_its_id_can_be_reused() -> None:
     assert LONGEST_SETTLE_S < ID_REUSE_S
 
 
-def test_a_request_that_no_replica_had_is_written_down_at_once() -> None:
+def test_a_request_that_no_replica_had_is_recorded_at_once() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.finish([finished_request("a", finish="shed", replica=None)])
     assert [record.id for record in accounts.close_tick(1.0)] == ["a"]
 
 
-def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:
+def test_energy_that_no_request_claims_is_idle_at_the_end() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 2_000_000, "b": 1_000_000}, idle_uj=5)])
     accounts.finish([finished_request("a")])
@@ -173,25 +173,25 @@ def test_energy_that_nobody_claims_is_idle_in_the_end() -> None:
     assert accounts.idle_uj == 1_000_005
 
 
-def test_what_nobody_claims_is_idle_and_forgotten_once_it_gets_nothing_more() -> None:
+def test_unclaimed_energy_that_stops_growing_becomes_idle() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 2_000_000}, tokens={request_key("a"): (20, 3)})])
-    accounts.forget()
+    accounts.drop_unclaimed()
     assert (accounts.idle_uj, accounts.parts_uj) == (0, 2_000_000)
-    accounts.forget()
+    accounts.drop_unclaimed()
     assert (accounts.idle_uj, accounts.parts_uj) == (2_000_000, 2_000_000)
     accounts.finish([finished_request("a", prompt_tokens=None)])
     (record,) = accounts.close()
     assert (record.energy_j, record.prompt_tokens) == (0.0, 0)
 
 
-def test_a_request_that_goes_on_or_has_just_ended_is_not_forgotten() -> None:
+def test_the_energy_of_a_running_or_just_finished_request_is_kept() -> None:
     accounts = Accounts("emulated", 0.0)
     for _ in range(3):
         accounts.add([report_of({"long": 1_000_000})])
-        accounts.forget()
+        accounts.drop_unclaimed()
     accounts.finish([finished_request("long")])
-    accounts.forget()
+    accounts.drop_unclaimed()
     (record,) = accounts.close()
     assert record.energy_j == 3.0
 
@@ -206,17 +206,17 @@ def test_a_request_cut_short_is_charged_for_the_tokens_that_ran() -> None:
     assert (record.prompt_tokens, record.output_tokens) == (40, 6)
 
 
-def test_a_stream_that_told_no_usage_has_the_times_and_tokens_that_its_steps_say() -> None:
+def test_a_stream_without_usage_has_the_times_and_tokens_of_its_steps() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({}, tokens={request_key("a"): (7, 5)})])
-    untold: dict[str, None] = dict.fromkeys(("prompt_tokens", "cached_tokens", "output_tokens"))
-    accounts.finish([finished_request("a", finish="stop", **untold), finished_request("b")])
-    (silent, told) = accounts.close()
+    unreported: dict[str, None] = dict.fromkeys(("prompt_tokens", "cached_tokens", "output_tokens"))
+    accounts.finish([finished_request("a", finish="stop", **unreported), finished_request("b")])
+    (silent, reported) = accounts.close()
     assert silent.output_tokens == 5
-    assert silent.tpot_s == told.tpot_s == pytest.approx(0.1)
+    assert silent.tpot_s == reported.tpot_s == pytest.approx(0.1)
     slo = Slo(ttft_s=1.0, tpot_s=0.2)
     assert within_slo(silent, slo)
-    assert within_slo(told, slo)
+    assert within_slo(reported, slo)
 
 
 @pytest.mark.parametrize("changes", [{"output_tokens": 1}, {"ttft_s": None}])
@@ -233,7 +233,7 @@ def test_a_record_says_whether_the_answer_was_streamed(streamed: bool) -> None:
     assert [record.streamed for record in accounts.close()] == [streamed]
 
 
-def test_what_usage_says_goes_before_what_the_steps_say() -> None:
+def test_usage_takes_precedence_over_the_tokens_of_steps() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({}, tokens={request_key("a"): (20, 3)})])
     accounts.finish([finished_request("a", prompt_tokens=24, output_tokens=0)])
@@ -295,7 +295,7 @@ def test_the_errors_of_emulated_windows_with_holes_add_up_too() -> None:
 
 
 @pytest.mark.parametrize("quality", ["estimated", "integrated"])
-def test_the_errors_of_windows_that_are_wrong_inside_add_up(quality: str) -> None:
+def test_the_errors_inside_windows_add_up(quality: str) -> None:
     accounts = Accounts("counter", 0.0)
     for wrong_inside in (False, True, True, False):
         report = report_of({}, replica="r1", error_j=9.0 if wrong_inside else 1.0)

@@ -8,7 +8,7 @@ from tests.fixtures.fleet_messages import finished_request, node_report, replica
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.engine.control_block import request_key
-from steppe.fleet.driver.bookkeeper import FORGET_S, Bookkeeper
+from steppe.fleet.driver.bookkeeper import KEEP_S, Bookkeeper
 from steppe.fleet.messages import NodeReport
 
 
@@ -58,7 +58,7 @@ def test_what_happened_before_the_run_is_left_out(
     assert (totals.energy_j, requests) == (1.0, [])
 
 
-def test_requests_that_are_handed_over_late_are_not_lost(
+def test_requests_of_a_late_result_are_not_lost(
     scene: Scene,
 ) -> None:
     books, gateway, node = scene
@@ -71,7 +71,7 @@ def test_requests_that_are_handed_over_late_are_not_lost(
     assert {request.id for request in requests} == {"slow", "quick"}
 
 
-def test_energy_that_nobody_claims_within_hours_is_idle(
+def test_energy_that_no_request_claims_for_hours_is_idle(
     scene: Scene,
 ) -> None:
     books, gateway, node = scene
@@ -79,15 +79,15 @@ def test_energy_that_nobody_claims_within_hours_is_idle(
     stray = replace(of_replica, idle_uj=0, requests_uj={request_key("late"): 10_000_000})
     node.answers["settle"] = [node_report(1, stray)]
     books.collect({"node-1": node})
-    for now_s in (1.0, FORGET_S, 2 * FORGET_S):
+    for now_s in (1.0, KEEP_S, 2 * KEEP_S):
         books.close_tick(now_s)
     gateway.answers["drain"] = [finished_request("late")]
     books.collect({"node-1": node})
-    totals, (late,) = books.close(2 * FORGET_S)
+    totals, (late,) = books.close(2 * KEEP_S)
     assert (totals.energy_j, totals.idle_j, late.energy_j) == (10.0, 10.0, 0.0)
 
 
-def test_windows_that_come_with_a_request_may_have_closed_before_its_end(
+def test_windows_of_the_same_poll_do_not_settle_a_request(
     scene: Scene,
 ) -> None:
     books, gateway, node = scene
@@ -101,7 +101,7 @@ def test_windows_that_come_with_a_request_may_have_closed_before_its_end(
     assert [record.id for record in books.close_tick(2.0)] == ["a"]
 
 
-def test_an_actor_that_died_costs_only_its_answer(
+def test_an_actor_that_died_does_not_affect_later_calls(
     scene: Scene,
 ) -> None:
     books, gateway, node = scene
@@ -114,7 +114,7 @@ def test_an_actor_that_died_costs_only_its_answer(
     assert [request.id for request in requests] == ["a"]
 
 
-def test_the_requests_tell_how_often_the_gateway_started_again(
+def test_restarts_of_the_gateway_are_counted_from_its_requests(
     scene: Scene,
 ) -> None:
     books, gateway, _ = scene
@@ -124,14 +124,14 @@ def test_the_requests_tell_how_often_the_gateway_started_again(
     again = [
         replace(finished_request("b"), arrival_s=s, arrival_epoch_s=1009 + s) for s in (0.1, 0.7)
     ]
-    for handed_over in (first, [], first, again, again):
-        gateway.answers["drain"] = handed_over
+    for drained in (first, [], first, again, again):
+        gateway.answers["drain"] = drained
         books.collect({})
     totals, _ = books.close(60.0)
     assert totals.gateway_restarts == 1
 
 
-def test_only_the_last_call_asks_for_requests_without_an_end(
+def test_only_the_last_call_includes_unfinished_requests(
     scene: Scene,
 ) -> None:
     books, gateway, node = scene
@@ -140,7 +140,7 @@ def test_only_the_last_call_asks_for_requests_without_an_end(
     assert gateway.args("drain") == [(False,), (True,)]
 
 
-def test_closing_takes_the_windows_that_are_still_open_up_to_the_step_under_way(
+def test_the_last_call_closes_the_open_windows_including_a_step_in_progress(
     scene: Scene,
 ) -> None:
     books, _, node = scene

@@ -15,7 +15,7 @@ POINTS = tuple(
 )
 
 
-def test_only_the_highest_clock_is_left_and_rest_costs_what_it_does_there(
+def test_without_clock_limits_only_the_highest_clock_and_its_idle_draw_are_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
@@ -27,13 +27,13 @@ def test_only_the_highest_clock_is_left_and_rest_costs_what_it_does_there(
     ]
 
 
-def test_a_frontier_that_knows_one_clock_only_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_frontier_of_one_clock_is_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     frontier = Frontier.of(POINTS[2:], asleep_w=40.0, idle_w=40.0, source="measured")
     assert without_clock_limits(frontier, 31.0) == frontier
     assert caplog.messages == []
 
 
-def test_a_batch_that_only_lower_clocks_beat_is_left_to_choose() -> None:
+def test_points_that_only_lower_clocks_beat_come_back_without_these() -> None:
     points = (
         OperatingPoint(900, 8, 85.0, 88.0, tpot_s=0.09),
         OperatingPoint(1500, 4, 80.0, 90.0, tpot_s=0.05),
@@ -45,7 +45,7 @@ def test_a_batch_that_only_lower_clocks_beat_is_left_to_choose() -> None:
     assert found.quicker == ()
 
 
-def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixture) -> None:
+def test_points_move_to_supported_clocks(caplog: pytest.LogCaptureFixture) -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
     assert (
         snap_to_supported_clocks(frontier, (210, 900, 1500))
@@ -65,7 +65,7 @@ def test_points_move_to_clocks_that_the_gpus_know(caplog: pytest.LogCaptureFixtu
     ]
 
 
-def test_a_point_whose_clock_nobody_limited_is_one_at_the_highest(
+def test_a_point_without_a_clock_limit_is_one_at_the_highest_clock(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frontier = Frontier.of([replace(p, clock_mhz=0) for p in POINTS[2:]], 20.0, 25.0, "measured")
@@ -76,7 +76,7 @@ def test_a_point_whose_clock_nobody_limited_is_one_at_the_highest(
     assert caplog.messages == []
 
 
-def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() -> None:
+def test_of_points_that_move_to_one_clock_the_largest_draw_stays() -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
     found = snap_to_supported_clocks(frontier, (800,))
     assert [(p.clock_mhz, p.batch_limit, p.draw_w) for p in found.points] == [
@@ -85,22 +85,22 @@ def test_of_points_that_move_to_one_clock_the_largest_draw_is_reckoned_with() ->
     ]
 
 
-def test_no_point_is_kept_below_the_lowest_clock_for_there_it_would_draw_more_than_it_says(
+def test_points_below_the_lowest_supported_clock_are_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
     assert snap_to_supported_clocks(frontier, (1000, 1500)).points == frontier.points[2:]
     assert caplog.messages == [
         "frontier: 2 of 4 operating points are left out, those below 1000 MHz, the lowest clock "
-        "that all GPUs know"
+        "that all GPUs support"
     ]
 
 
-def test_a_frontier_that_is_all_below_the_lowest_clock_is_refused() -> None:
+def test_a_frontier_below_the_lowest_supported_clock_is_refused() -> None:
     frontier = Frontier.of(POINTS, asleep_w=20.0, idle_w=25.0, source="measured")
     with pytest.raises(UsageError) as caught:
         snap_to_supported_clocks(frontier, (1600, 1700))
     assert str(caught.value) == (
-        "frontier: asked for clocks of 1500 MHz at most, found GPUs that know 1600 MHz at least: "
-        "measure one on these"
+        "frontier: asked for clocks of 1500 MHz at most, found GPUs with 1600 MHz at least: "
+        "measure a frontier on these"
     )

@@ -44,7 +44,7 @@ def decode_over_prompt(found: TokenWeights) -> float:
     return (found.sequence + found.decode) / found.prompt
 
 
-def test_prompt_and_decode_tokens_weigh_what_the_roofline_says(
+def test_tokens_have_the_weights_of_the_roofline(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = token_weights(NVML, [H100], read_model_shape("llama-3.1-8b"), 1)
@@ -62,7 +62,7 @@ def test_prompt_and_decode_tokens_weigh_what_the_roofline_says(
     assert caplog.records == []
 
 
-def test_gpus_that_share_a_model_weigh_as_the_roofline_says_for_all_of_them() -> None:
+def test_tokens_on_several_gpus_have_the_weights_of_their_roofline() -> None:
     shape = read_model_shape("llama-3.1-70b")
     token = read_roofline("llama-3.1-70b", "h100", 4).token_weights()
     found = token_weights(NVML, [H100] * 4, shape, 4)
@@ -78,40 +78,42 @@ def test_gpus_that_share_a_model_weigh_as_the_roofline_says_for_all_of_them() ->
         ([H100], "llama-3.1-8b", 3, "asked for tp 3, found 32 attention heads"),
     ],
 )
-def test_what_the_roofline_cannot_say_is_estimated_from_the_model_and_logged_once(
+def test_without_a_roofline_weights_are_estimated_from_the_model_and_logged_once(
     caplog: pytest.LogCaptureFixture, names: list[str], model: str, gpus: int, says: str
 ) -> None:
     shape = read_model_shape(model)
     assert token_weights(NVML, names, shape, gpus) == estimated_weights(shape)
     (line,) = caplog.messages
-    assert line.startswith("tokens weigh by the bytes and FLOP of the model alone: ")
+    assert line.startswith("tokens are weighted by the bytes and FLOP of the model only: ")
     assert says in line
 
 
-def test_tokens_of_an_unknown_model_weigh_alike_and_the_log_says_so(
+def test_tokens_of_an_unknown_model_have_the_same_weight_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert token_weights(NVML, [H100], None, 1) == TokenWeights()
-    assert caplog.messages == ["all tokens weigh alike: the shape of the model is not known"]
+    assert caplog.messages == [
+        "all tokens have the same weight: the shape of the model is not known"
+    ]
 
 
 @pytest.mark.parametrize("gpu", ["l4", "v100", "a100", "h100", "b200"])
 @pytest.mark.parametrize("model", MODELS)
 def test_an_estimate_is_near_the_roofline(model: str, gpu: str) -> None:
     token = read_roofline(model, gpu, 1).token_weights()
-    told = TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+    roofline = TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
     found = estimated_weights(read_model_shape(model))
-    assert 0.3 < decode_over_prompt(found) / decode_over_prompt(told) < 3.5
+    assert 0.3 < decode_over_prompt(found) / decode_over_prompt(roofline) < 3.5
 
 
-def test_tokens_on_emulated_gpus_weigh_by_the_emulated_pace() -> None:
+def test_tokens_on_emulated_gpus_have_the_weights_of_their_pace() -> None:
     device = EmulatedSection(kind="emulated")
     pace = device.pace
     expected = TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
     assert token_weights(device, ["NVIDIA L4"], None, 1) == expected
 
 
-def test_whatever_tokens_weigh_the_parts_sum_to_the_microjoule() -> None:
+def test_with_any_weights_the_parts_sum_to_the_microjoule() -> None:
     shape = read_model_shape("llama-3.1-8b")
     for found in (token_weights(NVML, [H100], shape, 1), estimated_weights(shape), TokenWeights()):
         prompt = found.sequence + 700 * found.prompt
@@ -132,7 +134,7 @@ def test_the_shape_of_the_served_model_is_that_of_its_name_or_of_its_folder(
     assert found == read_model_shape(folder)
 
 
-def test_a_model_that_only_its_engine_knows_is_found_where_the_engine_finds_it(
+def test_the_shape_of_a_hub_model_is_read_from_what_the_engine_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_tiny_model(tmp_path / "hub", seed=0)
@@ -141,7 +143,7 @@ def test_a_model_that_only_its_engine_knows_is_found_where_the_engine_finds_it(
     assert found == read_model_shape(folder)
 
 
-def test_a_model_without_a_shape_is_said_so_and_serves_all_the_same(
+def test_a_model_without_a_shape_is_logged_and_still_served(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def get_none(name: str, progress: object) -> Path:

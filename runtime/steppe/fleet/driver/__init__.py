@@ -1,1 +1,1 @@
-"""What starts a fleet, watches it and takes it down? The process that the user started."""
+"""What starts, watches and stops a fleet? The process that the user started."""

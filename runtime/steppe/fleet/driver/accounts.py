@@ -1,4 +1,4 @@
-"""Put together what gateway and nodes say: ticks, requests and totals of a run."""
+"""The energy and tokens of each request and of the run, from gateway and nodes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ QUIET_REPORTS = 3
 of it ended. The first of these windows may have begun before the request ended, and a step that
 was scheduled by then may follow the one that ran."""
 LONGEST_SETTLE_S = 60.0
-"""Longest wait for these reports, s: a node may be lost. The gateway gives no id again before."""
+"""Longest wait for these reports, s: a node may be lost. The gateway reuses no id before."""
 SILENT_S = 10.0
-"""A request that was cut off may be in a step of which its engine tells only when it ends; where
-none ends, that step is waited for so long, s, and as long as for any report if it is the first."""
+"""A request that was cut off may be in a step, which its engine reports when it ends. If no step
+ends, the wait for it lasts so long, s, and `LONGEST_SETTLE_S` if it is the request's first."""
 
 _FINISH = {"error": "failed", "abort": "failed"}
 _CUT_OFF = frozenset({"cancelled", "error", "abort"})
@@ -39,8 +39,8 @@ class _Settling:
     may_run_until_s: float
     quiet: int = 0
 
-    def take(self, report: ReplicaReport) -> None:
-        """Take what its replica reports."""
+    def add(self, report: ReplicaReport) -> None:
+        """Add a report of its replica."""
         if report.tokens:
             self.may_run_until_s = self.since_s
         if self.key in report.tokens:
@@ -49,29 +49,32 @@ class _Settling:
             self.quiet += 1
 
     @property
-    def is_heard(self) -> bool:
-        """Whether no report of its replica is owed: its steps have been metered."""
+    def is_reported(self) -> bool:
+        """Whether its replica has reported all its steps."""
         return self.request.replica is None or self.quiet >= QUIET_REPORTS
 
     def is_settled(self, now_s: float) -> bool:
-        """Tell whether its energy is complete, or was waited for long enough."""
+        """Return whether its energy is complete, or the longest wait is over."""
         if self.request.replica is None or now_s - self.since_s >= LONGEST_SETTLE_S:
             return True
-        return self.is_heard and now_s >= self.may_run_until_s
+        return self.is_reported and now_s >= self.may_run_until_s
 
 
 @dataclass(slots=True)
 class Accounts:
-    """Energy and tokens by request, until each request is written down.
+    """Energy and tokens by request, until each request is recorded.
 
-    What arrives for nobody (a request that bypassed the gateway, whose engine gave it another
-    id, or whose record is written already) counts as idle once it is forgotten, so that the parts
-    always sum to the whole.
+    Energy of an unknown request (one that bypassed the gateway, whose engine gave it another id,
+    or whose record is written already) counts as idle once it is dropped, so that the parts always
+    sum to the whole.
 
     Attributes:
-        energy_source: The worst quality of any joule so far; at first that of the meters while
-            all goes well.
+        energy_source: The worst quality of any joule so far; at first that while no meter fails.
         began_epoch_s: When the run began, s since the Unix epoch.
+        energy_uj: All energy, uJ.
+        attributed_uj: Energy of the requests that are recorded, uJ.
+        idle_uj: Energy without work, uJ.
+        transition_uj: Energy of starts, uJ.
     """
 
     energy_source: str
@@ -86,16 +89,16 @@ class Accounts:
     _tokens: dict[int, tuple[int, int]] = field(default_factory=dict)
     _qualities: dict[int, str] = field(default_factory=dict)
     _best: str = field(init=False)
-    _fed: set[int] = field(default_factory=set)
+    _grown: set[int] = field(default_factory=set)
     _settling: list[_Settling] = field(default_factory=list)
     _now_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Remember how good joules can be here."""
+        """Keep the quality of energy while no meter fails."""
         self._best = self.energy_source
 
     def add(self, reports: Iterable[ReplicaReport]) -> None:
-        """Take the reports of one tick."""
+        """Add the reports of one tick."""
         for report in reports:
             self.energy_uj += round(report.energy_j * UJ_PER_J)
             self._add_error(report)
@@ -103,16 +106,16 @@ class Accounts:
             self.transition_uj += report.transition_uj
             self._by_key.update(report.requests_uj)
             self._note_quality(report)
-            self._fed.update(report.requests_uj, report.tokens)
+            self._grown.update(report.requests_uj, report.tokens)
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
                 self._tokens[key] = (old_prompt + prompt, old_output + output)
             for settling in self._settling:
                 if settling.request.replica == report.replica:
-                    settling.take(report)
+                    settling.add(report)
 
     def finish(self, requests: Iterable[FinishedRequest]) -> None:
-        """Take requests that ended, after the reports that came with them."""
+        """Add requests that ended; call `add` with the reports of the same poll before."""
         for request in requests:
             key, silent_s = request_key(request.id), 0.0
             if request.finish in _CUT_OFF:
@@ -123,28 +126,28 @@ class Accounts:
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began.
 
-        One that was waited for in vain may lack joules: they are an estimate.
+        After the longest wait energy may be missing, so it counts as an estimate.
         """
         self._now_s = now_s
         ready = [settling for settling in self._settling if settling.is_settled(now_s)]
         self._settling = [s for s in self._settling if not s.is_settled(now_s)]
-        for settling in (settling for settling in ready if not settling.is_heard):
+        for settling in (settling for settling in ready if not settling.is_reported):
             known = self._qualities.get(settling.key, self._best)
             self._qualities[settling.key] = worst((known, Quality.ESTIMATED))
         return [self._record(settling) for settling in ready]
 
-    def forget(self) -> None:
-        """Make idle energy of what nobody claims and got nothing more since the last call."""
+    def drop_unclaimed(self) -> None:
+        """Count energy as idle that no request claims and that did not grow since the last call."""
         claimed = {settling.key for settling in self._settling}
         known = self._by_key.keys() | self._tokens.keys()
-        for key in known - self._fed - claimed:
+        for key in known - self._grown - claimed:
             self.idle_uj += self._by_key.pop(key, 0)
             self._tokens.pop(key, None)
             self._qualities.pop(key, None)
-        self._fed.clear()
+        self._grown.clear()
 
     def close(self) -> list[RequestRecord]:
-        """Return all requests that are left; what nobody claims becomes idle energy."""
+        """Return all remaining requests; energy that none of them claims counts as idle."""
         records = [self._record(settling) for settling in self._settling]
         self._settling = []
         self.idle_uj += self._by_key.total()
@@ -156,8 +159,8 @@ class Accounts:
     def error_j(self) -> float:
         """Bound of the error of all energy, J.
 
-        Windows that touch share their edges, so of a replica's that are wrong there only the first
-        and the last count, and neither is more wrong than its worst. The others' errors add up.
+        Consecutive windows share their edges, so of a replica's windows with errors at the edges
+        only the first and the last count, each with the largest. All other errors add up.
         """
         return 2 * sum(self._worst_j.values()) + self._inner_error_j
 
@@ -187,7 +190,7 @@ class Accounts:
         energy_uj = self._by_key.pop(key, 0)
         self.attributed_uj += energy_uj
         prompt, output = self._tokens.pop(key, (0, 0))
-        # `usage` is the engine's own word, but a client must ask a stream for it and stay.
+        # `usage` comes from the engine, but only if the client requests it and stays connected.
         if request.prompt_tokens is not None:
             prompt = request.prompt_tokens
         if request.output_tokens is not None:

@@ -1,7 +1,7 @@
-"""Collects what nodes metered and what the gateway finished, straight from their actors.
+"""Collects metered windows from the nodes and finished requests from the gateway.
 
-It lives in the process that drives the run, so neither a controller nor a node that dies takes
-a joule or a request out of the books: a node keeps each window until it is acknowledged here.
+It runs in the driver's process, so that no joule and no request is lost with a controller or a node
+actor that dies: a node keeps each window until it is acknowledged here.
 """
 
 from __future__ import annotations
@@ -20,22 +20,29 @@ from steppe.fleet.messages import NodeReport
 from steppe.gateway.server import FinishedRequest
 from steppe.report.records import RequestRecord
 
-PATIENCE_S = 5.0
-"""Longest wait for answers, s; what comes later is asked for again."""
-FORGET_S = 3600.0
-"""How long the energy of a request that has no end yet is kept at least, s: one that is frozen in
-the middle of its answer gets none, and its client may wait long."""
+TIMEOUT_S = 5.0
+"""Longest wait for the actors, s; later results are taken by the next call."""
+KEEP_S = 3600.0
+"""How long energy that no request claims is kept at least, s: a request that is frozen during its
+answer may wait long for its end."""
 SAME_START_S = 0.1
-"""What two of its requests say of when a gateway started differs by less, s: it is rounded."""
+"""Start times of one gateway, computed from two requests, differ by less, s: they are rounded."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyTotals:
-    """Totals of a run, s and J, and the worst quality of its joules.
+    """Totals of a run.
 
-    `gateway_restarts` tells how often its gateway was seen to have started again.
+    Attributes:
+        duration_s: Its length, s.
+        energy_source: The worst quality of its joules.
+        energy_j: All energy of its GPUs, J.
+        idle_j: Energy without work, J.
+        transition_j: Energy of starts, J.
+        error_j: Bound of the error of `energy_j`, J.
+        gateway_restarts: How often its gateway has restarted, as far as requests show it.
     """
 
     duration_s: float
@@ -50,69 +57,69 @@ class EnergyTotals:
 class Bookkeeper:
     """Keeps the accounts of one run."""
 
-    def __init__(self, door: Any, energy_source: str, began_epoch_s: float) -> None:
+    def __init__(self, gateway: Any, energy_source: str, began_epoch_s: float) -> None:
         """Open the books.
 
         Args:
-            door: Ray handle of the gateway's actor.
-            energy_source: How well the meters find joules while all goes well.
+            gateway: Ray handle of the gateway's actor.
+            energy_source: Worst energy quality while no meter fails.
             began_epoch_s: When the run began, s since the Unix epoch.
         """
-        self._gateway = door
+        self._gateway = gateway
         self._accounts = Accounts(energy_source, began_epoch_s)
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
-        self._forgot_s = 0.0
+        self._dropped_s = 0.0
         self._gateway_epoch_s: float | None = None
         self._gateway_restarts = 0
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
-        """Leave out of the books what happened until now."""
+        """Leave what happened until now out of the accounts."""
         closing = {node: actor.report.remote(0, True) for node, actor in nodes.items()}
         for node, call in closing.items():
-            reports: list[NodeReport] = ray.get(call, timeout=PATIENCE_S)
+            reports: list[NodeReport] = ray.get(call, timeout=TIMEOUT_S)
             self._numbers[node] = reports[-1].number
-        ray.get(self._gateway.drain.remote(), timeout=PATIENCE_S)
+        ray.get(self._gateway.drain.remote(), timeout=TIMEOUT_S)
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
-        """Enter what is new in the books.
+        """Add what is new to the accounts.
 
         Args:
             nodes: Ray handles of the node actors, by Ray's id of the node.
-            closing: Close the windows that are open, and enter the requests that have no end
-                as cancelled, with the tokens and joules that they had: the last call.
+            closing: Whether this is the last call: it closes the open windows, and adds the
+                unfinished requests as cancelled, with their tokens and energy so far.
         """
         calls = {}
         for node, actor in nodes.items():
             if closing:
-                ray.wait([actor.report.remote(0, True)], timeout=PATIENCE_S)
+                ray.wait([actor.report.remote(0, True)], timeout=TIMEOUT_S)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
-        # What the gateway hands over it forgets, so an answer that is late is still taken.
+        # The gateway returns a request once, so a late result is kept for the next call.
         self._finished.append(self._gateway.drain.remote(closing))
         done, _ = ray.wait(
             [*calls, *self._finished],
             num_returns=len(calls) + len(self._finished),
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
         )
         for call in (call for call in done if call in calls):
-            self._take_reports(call, calls[call])
-        # What came with these windows may have ended after them.
+            self._add_reports(call, calls[call])
+        # After the reports, for these requests may have ended after the windows.
         for call in (call for call in done if call not in calls):
             self._finished.remove(call)
-            self._take_finished(call)
+            self._add_finished(call)
 
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began."""
-        if now_s - self._forgot_s >= FORGET_S:
-            self._forgot_s = now_s
-            self._accounts.forget()
+        if now_s - self._dropped_s >= KEEP_S:
+            self._dropped_s = now_s
+            self._accounts.drop_unclaimed()
         return self._accounts.close_tick(now_s)
 
     def close(self, duration_s: float) -> tuple[EnergyTotals, list[RequestRecord]]:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""
         requests = self._accounts.close()
         accounts = self._accounts
-        books = EnergyTotals(
+        totals = EnergyTotals(
             duration_s=duration_s,
             energy_source=accounts.energy_source,
             energy_j=accounts.energy_uj / UJ_PER_J,
@@ -121,21 +128,21 @@ class Bookkeeper:
             error_j=accounts.error_j,
             gateway_restarts=self._gateway_restarts,
         )
-        return books, requests
+        return totals, requests
 
-    def _take_reports(self, call: Any, node: str) -> None:
+    def _add_reports(self, call: Any, node: str) -> None:
         try:
             reports: list[NodeReport] = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("node %s: no windows: %s", node[:8], error_line(error))
             return
-        seen = self._numbers.get(node, 0)
+        last = self._numbers.get(node, 0)
         for report in reports:
-            if report.number > seen:
+            if report.number > last:
                 self._accounts.add(report.replicas)
                 self._numbers[node] = report.number
 
-    def _take_finished(self, call: Any) -> None:
+    def _add_finished(self, call: Any) -> None:
         try:
             finished: list[FinishedRequest] = ray.get(call)
         except ray.exceptions.RayError as error:
@@ -143,10 +150,10 @@ class Bookkeeper:
             return
         self._accounts.finish(finished)
         for request in finished:
-            self._note_gateway(request.arrival_epoch_s - request.arrival_s)
+            self._note_gateway_start(request.arrival_epoch_s - request.arrival_s)
 
-    def _note_gateway(self, started_epoch_s: float) -> None:
-        """Note when the gateway started that had a request; another time is that of another one."""
+    def _note_gateway_start(self, started_epoch_s: float) -> None:
+        """Count a restart when a request shows another start time of the gateway."""
         before_s, self._gateway_epoch_s = self._gateway_epoch_s, started_epoch_s
         if before_s is not None and abs(started_epoch_s - before_s) > SAME_START_S:
             self._gateway_restarts += 1

@@ -1,9 +1,9 @@
-"""What a token costs on a node, for attribution: only the ratios matter.
+"""The relative energy of tokens on a node, for attribution.
 
-On emulated GPUs the emulated pace says it. On real ones the energy roofline does, from the GPU's
-name and the model's shape. Where it does not know the GPU, or cannot place the model on it, the
-bytes and FLOP of the model count, at what each of them costs an H100; where nobody knows the
-model, all tokens weigh alike. Whatever the weights, the parts sum to what was metered.
+On emulated GPUs it follows from the emulated pace; on real ones from the energy roofline of the
+GPU and the model's shape. For an unknown GPU, or one that cannot hold the model, the bytes and FLOP
+of the model are weighted with the energy that they cost on an H100. If the shape of the model is
+not known, all tokens have the same weight. With any weights the parts sum to the metered energy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_calibration, read_gpu_spec, read_model_shape, spec_name
 
 SEQUENCES, CONTEXT_TOKENS = 32, 1024
-"""The step for which the estimate holds: as `EnergyRoofline.token_weights` has it."""
+"""The step for which the weights hold, as in `EnergyRoofline.token_weights`."""
 _FITTED = "h100"
 
 _log = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ def token_weights(
     model: ModelShape | None,
     gpus_per_replica: int,
 ) -> TokenWeights:
-    """Return what tokens weigh on a node; says once, in the log, what it had to do without.
+    """Return the weights of tokens on a node; logs once what is not known.
 
     Args:
         device: The kind of its GPUs.
-        gpu_names: What NVML calls them; those of a node are taken to be alike.
+        gpu_names: Their NVML names; the GPUs of a node are assumed to be of one kind.
         model: The model that its replicas serve; None where its shape is not known.
         gpus_per_replica: GPUs that share the model.
     """
@@ -45,20 +45,22 @@ def token_weights(
             return TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
         case NvmlSection():
             if model is None:
-                _log.warning("all tokens weigh alike: the shape of the model is not known")
+                _log.warning("all tokens have the same weight: the shape of the model is not known")
                 return TokenWeights()
             name = gpu_names[0] if gpu_names else "no GPU"
             try:
                 return _by_roofline(model, spec_name(name), gpus_per_replica)
             except UsageError as error:
-                _log.warning("tokens weigh by the bytes and FLOP of the model alone: %s", error)
+                _log.warning(
+                    "tokens are weighted by the bytes and FLOP of the model only: %s", error
+                )
                 return estimated_weights(model)
 
 
 def shape_of_served(config: RunConfig) -> ModelShape | None:
-    """Return the shape of the model that a run serves; None where nobody knows it.
+    """Return the shape of the model that a run serves; None if it is not known.
 
-    It is read from the `config.json` that the engine loads, or is that of a well-known name.
+    It is read from the `config.json` that the engine loads, or is that of a known name.
     """
     if config.engine.kind == "synthetic":
         return None
@@ -81,12 +83,12 @@ def _by_roofline(model: ModelShape, gpu: str, gpus: int) -> TokenWeights:
 
 
 def estimated_weights(model: ModelShape) -> TokenWeights:
-    """Return what tokens weigh by what they stream and compute, whatever the GPU.
+    """Return the weights of tokens from the bytes and FLOP that they need, for any GPU.
 
-    Each byte and FLOP counts with the joules fitted for the H100; what a step costs while it
-    launches, waits and meets other GPUs is left out. A decoded token with its share of the step
-    then weighs against a prompt token 0.3 to 3.5 times what the roofline says, over the known
-    models that one L4, V100, A100, H100 or B200 holds (most are within 0.4 to 2.1).
+    Each byte and FLOP counts with the energy fitted for the H100; launches, waits and communication
+    between GPUs are left out. The ratio of a decoded token, with its share of the step, to a prompt
+    token is then 0.3 to 3.5 times that of the roofline, over the known models that one L4, V100,
+    A100, H100 or B200 holds (most are within 0.4 to 2.1).
     """
     token_j, alone_j = _token_j(model), _step_j(model, SEQUENCES)
     decode_j = (_step_j(model, 2 * SEQUENCES) - alone_j) / SEQUENCES
@@ -94,12 +96,14 @@ def estimated_weights(model: ModelShape) -> TokenWeights:
 
 
 def _step_j(model: ModelShape, sequences: int) -> float:
-    """Return the energy of a step that decodes so many sequences, J."""
+    """Return the energy of a step that decodes this many sequences, J."""
     gpu = read_gpu_spec(_FITTED)
     fitted, byte_j = read_calibration().of(gpu), gpu.power_limit_w / gpu.bandwidth_bps
     experts, precision = model.experts, model.precision
     dense = model.dense_params * precision.dense_bytes + 2.0 * model.head_params
-    chosen = experts.layers * _chosen(model, sequences) * experts.params * precision.expert_bytes
+    chosen = (
+        experts.layers * _chosen_experts(model, sequences) * experts.params * precision.expert_bytes
+    )
     cached = sequences * model.sequence_bytes(CONTEXT_TOKENS)
     streamed_j = byte_j * (
         fitted.weight_energy * dense + fitted.expert_energy * chosen + fitted.cache_energy * cached
@@ -108,8 +112,8 @@ def _step_j(model: ModelShape, sequences: int) -> float:
     return streamed_j + sequences * (_token_j(model) + head_j)
 
 
-def _chosen(model: ModelShape, tokens: int) -> float:
-    """Return how many experts of a layer so many tokens choose, if all are as likely."""
+def _chosen_experts(model: ModelShape, tokens: int) -> float:
+    """Return how many experts of a layer this many tokens choose, if all are equally likely."""
     experts = model.experts
     if not experts.count:
         return 0.0
@@ -117,7 +121,7 @@ def _chosen(model: ModelShape, tokens: int) -> float:
 
 
 def _token_j(model: ModelShape) -> float:
-    """Return the energy of multiplying one token with the weights that it uses, J."""
+    """Return the energy of the matrix products of one token, J."""
     gpu = read_gpu_spec(_FITTED)
     fitted, experts = read_calibration().of(gpu), model.experts
     routed = experts.layers * experts.per_token * experts.params
