@@ -29,9 +29,7 @@ def played(stage: ModuleType, completed: int) -> Any:
     return stage.Played(ticks, 10, answer, {"busy_share": 0.5})
 
 
-def test_every_happening_becomes_a_supply_file_that_says_the_same(
-    bench: Any, tmp_path: Path
-) -> None:
+def test_every_happening_becomes_a_supply_file_with_its_budget(bench: Any, tmp_path: Path) -> None:
     stage, scenarios = bench("live_stage"), bench("scenarios")
     full_w = stage.full_draw_w(FRONTIER)
     stage.write_supply(tmp_path, scenarios.ample(full_w, DURATION_S))
@@ -84,7 +82,7 @@ def test_a_window_may_draw_the_old_budget_for_the_meters_delay_and_no_longer(ben
     assert tracking.over_allowance_j([within, before]) == 0.0
 
 
-def test_over_draw_is_told_as_in_a_simulation_and_beyond_the_meters_delay(bench: Any) -> None:
+def test_over_draw_is_reported_as_in_a_simulation_and_beyond_the_meters_delay(bench: Any) -> None:
     tracking, stage = bench("live_tracking"), bench("live_stage")
     ticks = (tick(1.0, 200.0, 200.0), tick(2.0, 200.0, 190.0), tick(3.0, 100.0, 110.0))
     answer = {"completed": 1, "retries": 0, "p99_send_lag_ms": 4.0}
@@ -105,7 +103,7 @@ def test_a_tick_is_late_by_what_it_passes_the_next_period_by_however_short_its_w
 
 
 @pytest.mark.parametrize("begin_s", [9.0, 9.8])
-def test_a_tick_that_comes_late_to_a_cut_hides_no_energy_above_the_budget(
+def test_a_late_tick_after_a_cut_hides_no_energy_above_the_budget(
     bench: Any, begin_s: float
 ) -> None:
     begin, after = tick(begin_s, 200.0, 200.0), tick(11.0, 100.0, 100.0)

@@ -45,7 +45,7 @@ def test_every_formula_is_explained() -> None:
     assert "energy_per_output_token" in invoke("serve", "--explain").output
 
 
-def test_a_closed_loop_gives_vllms_keys_and_says_that_nothing_was_metered(
+def test_a_closed_loop_without_a_meter_has_vllms_keys_and_no_energy(
     url: str, tmp_path: Path
 ) -> None:
     options = ["--concurrency", "4", "--requests", "8", "--prompt", "8", "--output", "5"]
@@ -105,7 +105,7 @@ def test_an_open_loop_sends_at_its_rate(url: str) -> None:
         ("--rate", "200", "--duration", "3", *FIXED),
     ],
 )
-def test_only_so_many_requests_are_sent_as_were_asked_for(url: str, loop: tuple[str, ...]) -> None:
+def test_the_number_of_requests_can_be_limited(url: str, loop: tuple[str, ...]) -> None:
     result = invoke("serve", "--url", url, *loop, "--requests", "3", "--meter", "none", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["completed"] == 3
@@ -152,7 +152,7 @@ def test_contradicting_options_are_one_line(arguments: tuple[str, ...], message:
 
 
 @pytest.mark.parametrize("option", ["--prompt", "--output", "--length-scale"])
-def test_lengths_that_no_model_has_are_refused(option: str) -> None:
+def test_absurd_lengths_are_refused(option: str) -> None:
     result = invoke("serve", "--rate", "1", *FIXED, option, "100000000000")
     assert result.exit_code == 2
     assert f"'{option}': 100000000000" in result.output
@@ -186,7 +186,7 @@ def test_lengths_that_no_model_has_are_refused(option: str) -> None:
         ),
     ],
 )
-def test_what_is_no_result_is_named_and_how_it_differs(
+def test_a_file_that_is_not_a_result_is_named_with_its_mistake(
     tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "serve.json").write_text(text)
@@ -214,7 +214,7 @@ def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
         file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, seen, ()))
 
 
-def test_comparing_two_sweeps_says_whether_the_difference_is_real(
+def test_comparing_sweeps_shows_whether_the_difference_is_real(
     tmp_path: Path, provenance: Provenance
 ) -> None:
     for name, level in (("a", 1.0), ("b", 0.9), ("c", 1.0)):
@@ -268,14 +268,14 @@ def compared(*folders: str) -> dict[str, Any]:
         ([(100.0, 100)] * 10, [(100.0, 50), (100.0, 150)] * 6, 1.0),
     ],
 )
-def test_the_change_between_two_loads_is_that_of_their_totals_idle_slices_too(
+def test_the_change_between_two_loads_counts_idle_slices_too(
     tmp_path: Path, baseline: Pieces, other: Pieces, change: float
 ) -> None:
     found = compared(write_load(tmp_path / "a", baseline), write_load(tmp_path / "b", other))
     assert found["energy_per_output_token"]["ratio"]["value"] == pytest.approx(change)
 
 
-def test_a_server_that_saves_where_it_idles_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+def test_savings_at_idle_are_a_real_difference(tmp_path: Path) -> None:
     burning = write_load(tmp_path / "a", [(300.0, 100), (300.0, 0)] * 30)
     sleeping = write_load(tmp_path / "b", [(300.0, 100), (100.0, 0)] * 30)
     found = compared(burning, sleeping)
@@ -285,7 +285,7 @@ def test_a_server_that_saves_where_it_idles_is_told_from_one_that_does_not(tmp_p
 
 
 @pytest.mark.parametrize("error_j", [25.0, None])
-def test_loads_are_judged_by_what_their_meters_may_be_off_by(
+def test_the_meters_error_decides_whether_loads_differ(
     tmp_path: Path, error_j: float | None
 ) -> None:
     a = [(100.0 + i % 2, 100.0) for i in range(10)]

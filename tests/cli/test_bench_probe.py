@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.fixtures.virtual_gpu import VirtualGpu
 
 from steppe.cli import main
 from steppe.measure.probe.gpu_file import Probed, Sourced, gpu_document, gpu_text
@@ -28,7 +28,7 @@ BANDWIDTH_BPS, HALF_FLOPS = 0.3e12, 121e12
 LINK, LEANING = Sourced(32e9, "assumed"), Sourced("h100", "nearest architecture")
 
 
-def probe(card: Any, *clocks_mhz: int) -> Probed:
+def probe(card: VirtualGpu, *clocks_mhz: int) -> Probed:
     """Probe a GPU in virtual time."""
     rates = emulated_rates("l4")
     loads = partial(emulated_loads, card.emulator, rates, sleep=card.sleep)
@@ -42,7 +42,7 @@ def _written(probed: Probed, path: Path) -> GpuSpec:
 
 
 def test_an_emulated_gpu_becomes_a_file_with_its_own_constants(
-    virtual_l4: Any, tmp_path: Path
+    virtual_l4: VirtualGpu, tmp_path: Path
 ) -> None:
     gpu = _written(probe(virtual_l4, 1020, 2040), tmp_path / "mine.yaml")
     assert gpu.joules_per_byte == pytest.approx(MEM_W / BANDWIDTH_BPS, rel=0.03)
@@ -56,7 +56,7 @@ def test_an_emulated_gpu_becomes_a_file_with_its_own_constants(
     assert gpu.name == "mine (emulated)"
 
 
-def test_the_frontier_prints_points_of_the_file(virtual_l4: Any, tmp_path: Path) -> None:
+def test_the_frontier_prints_points_of_the_file(virtual_l4: VirtualGpu, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     _written(probe(virtual_l4, 1020, 2040), path)
     ask = ["frontier", "--model", "llama-3.1-8b", "--gpu", str(path), "--clock", "all", "--json"]
@@ -69,14 +69,12 @@ def test_the_frontier_prints_points_of_the_file(virtual_l4: Any, tmp_path: Path)
     assert read_roofline("llama-3.1-8b", path, 1).idle_w(2040) == pytest.approx(18, rel=0.03)
 
 
-def test_without_a_clock_to_set_the_busy_clock_is_told(virtual_l4: Any) -> None:
+def test_without_a_clock_limit_the_busy_clock_is_recorded(virtual_l4: VirtualGpu) -> None:
     assert virtual_l4.gpu.sm_clock_mhz() < 2040
-    assert probe(
-        virtual_l4,
-    ).fit.clocks_mhz == (2040,)
+    assert probe(virtual_l4).fit.clocks_mhz == (2040,)
 
 
-def test_an_emulated_gpu_that_no_file_knows_gets_round_rates() -> None:
+def test_an_emulated_gpu_without_a_file_gets_round_rates() -> None:
     rates = emulated_rates("p40")
     found = rates.bandwidth_bps, rates.half_flops, rates.fp8_flops
     assert tuple(rate.value for rate in found) == EMULATED_RATES
@@ -91,7 +89,7 @@ def test_an_emulated_gpu_that_no_file_knows_gets_round_rates() -> None:
         (["--link", "450e9"], "found no --out"),
     ],
 )
-def test_what_cannot_be_is_said_before_any_probe(options: list[str], said: str) -> None:
+def test_contradicting_options_are_refused_before_any_probe(options: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["bench", "probe", "--emulated", "l4", *options])
     assert result.exit_code == 2
     assert said in result.output

@@ -53,7 +53,7 @@ class Gpu:
         (replace(P40, driver="580.00.EMU"), Quality.EMULATED),
     ],
 )
-def test_joules_are_called_what_they_are(capabilities: Capabilities, quality: Quality) -> None:
+def test_joules_have_the_quality_of_their_gpu(capabilities: Capabilities, quality: Quality) -> None:
     assert best_quality(capabilities) is quality
     gpu: Any = Gpu(capabilities)
     meter = GpuMeter(gpu, gpu.monotonic)

@@ -120,7 +120,7 @@ def test_a_point_has_the_error_of_its_meter_and_of_one_token(
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_two_pairs_or_windows_that_happen_to_agree_prove_nothing_three_do(count: int) -> None:
+def test_three_pairs_or_windows_are_the_fewest_for_an_interval(count: int) -> None:
     fine, lean = Ratios((50.0,) * 3, (10.0,) * 3), Ratios((45.0,) * 3, (10.0,) * 3)
     names = ("x", "y", "z")[:count]
     pairs = compared(dict.fromkeys(names, fine), dict.fromkeys(names, lean))

@@ -27,7 +27,7 @@ class FakeServer:
         return text
 
 
-def test_energy_counts_from_the_first_look_and_carries_its_source() -> None:
+def test_energy_counts_from_the_first_reading_and_has_its_source() -> None:
     server = FakeServer("emulated")
     meter = EndpointMeter("http://x:1/v1/", server.fetch, lambda: 0.0)
     assert meter.read_at(10.0) == EnergyReading(10.0, 20.0, 4.0, Quality("emulated"))
@@ -52,13 +52,13 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://localhost:abc", "http://local host"])
-def test_an_address_that_cannot_be_is_named(url: str) -> None:
+def test_an_invalid_address_is_named(url: str) -> None:
     with pytest.raises(UsageError, match=f"^{url}/metrics: asked for metrics, found: "):
         EndpointMeter(url)
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b""])
-def test_what_is_no_http_server_is_named(answer: bytes) -> None:
+def test_a_server_without_http_is_named(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         thread = threading.Thread(target=_answer_once, args=(server, answer))
@@ -76,15 +76,13 @@ def _answer_once(server: socket.socket, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("label", ["integrated", "estimated", "counter"])
-def test_the_server_says_how_its_joules_were_found(label: str) -> None:
+def test_the_quality_of_the_joules_comes_from_the_server(label: str) -> None:
     meter = EndpointMeter("http://x:1", FakeServer(label).fetch, lambda: 0.0)
     assert (meter.source, meter.read_at(5.0).quality) == ("measured", label)
 
 
 @pytest.mark.parametrize(("label", "quality"), [("counter", "estimated"), ("emulated", "emulated")])
-def test_a_counter_that_begins_anew_counts_from_zero_as_an_estimate(
-    label: str, quality: str
-) -> None:
+def test_a_restarted_counter_counts_from_zero_as_an_estimate(label: str, quality: str) -> None:
     server = FakeServer(label)
     meter = EndpointMeter("http://x:1", server.fetch, lambda: 0.0)
     assert meter.read_at(10.0) == EnergyReading(10.0, 20.0, 4.0, Quality(label))
@@ -93,7 +91,7 @@ def test_a_counter_that_begins_anew_counts_from_zero_as_an_estimate(
     assert meter.read_at(30.0) == EnergyReading(30.0, 45.0, 4.0, Quality(label))
 
 
-def test_each_counter_of_a_server_begins_anew_by_itself() -> None:
+def test_each_counter_of_a_server_restarts_by_itself() -> None:
     texts = iter(
         "".join(f'steppe_energy_joules_total{{gpu="{gpu}"}} {j}\n' for gpu, j in counters.items())
         for counters in ({"a": 100, "b": 7}, {"a": 150, "b": 2}, {"a": 160, "c": 3})

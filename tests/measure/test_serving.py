@@ -68,7 +68,7 @@ def test_every_energy_key_is_explained() -> None:
     st.lists(st.tuples(st.floats(0, 90), st.floats(0.1, 10), st.integers(1, 500)), max_size=20),
     st.lists(st.floats(0.5, 20), min_size=1, max_size=10),
 )
-def test_slices_share_out_all_tokens_and_all_joules(
+def test_slices_add_up_to_all_tokens_and_all_joules(
     answers: list[tuple[float, float, int]], lengths: list[float]
 ) -> None:
     ends_s = [sum(lengths[:n]) for n in range(len(lengths) + 1)]

@@ -33,7 +33,7 @@ def test_an_interval_covers_the_truth_in_at_least_90_of_100_short_runs(count: in
     assert covered >= 90
 
 
-def test_intervals_are_not_wider_than_they_must_be() -> None:
+def test_intervals_are_not_too_wide() -> None:
     rng = np.random.default_rng(0)
     widths = [
         ratio_interval(*simulated_windows(rng, 5), rng).relative_half_width for _ in range(50)
@@ -98,7 +98,7 @@ def test_a_window_with_neither_a_token_nor_a_joule_leaves_the_ratio_of_two_runs_
 
 
 @pytest.mark.parametrize("tokens", [[0.0, 0.0, 60.0], [0.0, 1.0, 60.0]])
-def test_a_side_whose_tail_has_no_token_or_no_joule_has_no_end(tokens: list[float]) -> None:
+def test_a_tail_without_tokens_or_joules_has_no_end(tokens: list[float]) -> None:
     rng = np.random.default_rng(0)
     even = [100.0] * 3
     assert log_ratio_interval((even, even), (even, tokens), rng).high == math.inf

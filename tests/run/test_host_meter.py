@@ -39,7 +39,7 @@ def folders() -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob("steppe-*"))
 
 
-def test_a_clock_limit_ends_with_its_block_although_undoing_it_failed_in_passing(
+def test_a_clock_limit_ends_with_its_block_although_undoing_it_failed_at_first(
     gpu: Emulator,
 ) -> None:
     with clock_setter(open_gpus()) as set_clock:
@@ -56,7 +56,9 @@ def limit_and_break(gpu: Emulator) -> None:
 
 
 @pytest.mark.slow
-def test_a_clock_limit_that_stays_is_told_and_its_lease_file_kept(gpu: Emulator) -> None:
+def test_a_clock_limit_that_cannot_be_undone_is_an_error_and_keeps_its_lease_file(
+    gpu: Emulator,
+) -> None:
     with pytest.raises(AgentError, match="found a GPU that keeps them"):
         limit_and_break(gpu)
     lease_file = folders()[0] / "lease.json"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -45,7 +44,7 @@ def test_the_energy_of_a_load_is_that_between_the_first_and_the_last_reading(
     options = ReplayOptions(pacing=ClosedLoop(3), on_begin=log.begin)
     plan = LoadPlan(url=url, source=arrivals, replay=options)
     with log.running():
-        result: Any = run_load(plan, Console(quiet=True))
+        result = run_load(plan, Console(quiet=True))
     energy = log.energy(result)
     assert energy.energy_j == 50.0 * (len(log.readings) - 1)
     assert energy.error_j == 0.5 * min(2, len(log.readings) - 1)
@@ -68,7 +67,7 @@ def test_energy_before_a_load_begins_is_left_out() -> None:
     assert log.energy(LoadResult("m", 0.0, 4.0, 0, ())).energy_j == 50.0 * 4.0
 
 
-def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
+def test_metering_starts_when_the_arrivals_are_ready(
     url: str, provenance: Provenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready_s: list[float] = []
@@ -92,7 +91,7 @@ def test_a_served_load_is_metered_from_when_its_arrivals_are_ready(
     assert document["total_gpu_energy"] == pytest.approx(50 * (max(asked_s) - min(asked_s)))
 
 
-def test_exported_requests_begin_after_their_meter_and_their_arrivals_were_ready(
+def test_exported_requests_begin_when_the_arrivals_were_ready(
     bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ready_s: list[float] = []

@@ -220,7 +220,7 @@ class ProbeControls:
 
     meter: ProbeMeter
     sleep: Callable[[float], None]
-    set_clock: Callable[[int], None]
+    set_clock: Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def test_bandwidth_is_the_best_that_a_probe_reached() -> None:
     assert (bandwidth.value, bandwidth.source) == (0.9e12, "measured: copy at 1800 MHz")
 
 
-def test_fp8_is_measured_where_it_was_probed_and_else_says_that_it_was_not() -> None:
+def test_fp8_is_measured_where_probed_and_marked_otherwise() -> None:
     probed = measured_rates(WINDOWS, [ProbeWindow("matmul fp8", 1800, 0.0, 2e14, 280.0)], 1800)
     assert probed.fp8_flops == Sourced(2e14, "measured: matmul fp8 at 1800 MHz")
     plain = measured_rates(WINDOWS, [], 1800)
@@ -76,18 +76,18 @@ def test_text_keeps_six_digits_of_any_energy(per_byte: float, per_flop: float, w
     assert read["static_w"]["value"] == pytest.approx(w, rel=1e-5)
 
 
-def test_every_number_stands_beside_its_source() -> None:
+def test_every_number_has_its_source() -> None:
     document = _document()
     texts = {"name", "energy_source"}
     assert all(entry["source"] for key, entry in document.items() if key not in texts)
     assert [row["static_w"] for row in document["by_clock"]["rows"]] == [80.0, 110.0]
 
 
-def test_a_measured_file_does_not_call_itself_emulated() -> None:
+def test_a_measured_file_is_not_marked_emulated() -> None:
     assert "mulated" not in gpu_text(_document(), BOARD.card)
 
 
-def test_an_emulated_file_says_so_in_its_name_its_head_and_its_rates() -> None:
+def test_an_emulated_file_is_marked_in_its_name_its_head_and_its_rates() -> None:
     rates = nominal_rates(1e12, 1e14, 2e14, "round numbers")
     board = replace(BOARD, energy_source="emulated")
     document = _document(replace(PROBED, board=board, rates=rates))
@@ -98,7 +98,7 @@ def test_an_emulated_file_says_so_in_its_name_its_head_and_its_rates() -> None:
     assert "measured" not in gpu_text(document, board.card)
 
 
-def test_a_lowered_power_limit_is_told_beside_the_default() -> None:
+def test_a_lowered_power_limit_is_named_in_the_source() -> None:
     document = _document(replace(PROBED, board=replace(BOARD, enforced_w=250.0)))
     assert document["power_limit_w"]["value"] == 300.0
     assert "250 W in force" in document["power_limit_w"]["source"]
@@ -111,7 +111,7 @@ def test_without_a_table_of_clocks_the_probed_clock_is_the_only_one() -> None:
     assert "no table of clocks" in document["highest_mhz"]["source"]
 
 
-def test_a_draw_that_may_be_somebody_elses_says_so() -> None:
+def test_a_draw_that_may_belong_to_another_process_is_marked() -> None:
     document = _document(replace(PROBED, rest=replace(REST, caveat="; not alone")))
     assert document["bare_w"]["source"].endswith("; not alone")
     assert document["context_w"]["source"].endswith("; not alone")

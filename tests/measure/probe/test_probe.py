@@ -3,11 +3,11 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.virtual_gpu import VirtualGpu
 
 from steppe.errors import DeviceError, InfeasibleError
 from steppe.measure.probe.probe import (
@@ -25,7 +25,7 @@ IDLE_W, STATIC_W, CORE_W, MEM_W, KNEE_MHZ, KNEE_V, MAX_MHZ = 12, 10, 46, 6, 1000
 
 
 @given(st.floats(1e-12, 1e-10), st.floats(1e-13, 1e-11), st.floats(10, 300))
-def test_exact_windows_give_the_costs_back(per_byte: float, per_flop: float, static: float) -> None:
+def test_exact_windows_give_the_true_costs(per_byte: float, per_flop: float, static: float) -> None:
     loads = [(0.0, 0.0), (1e12, 0.0), (1e11, 5e13), (5e11, 2e13)]
     windows = [
         ProbeWindow("x", clock, b, f, static * clock / 1000 + per_byte * b + per_flop * f)
@@ -42,13 +42,15 @@ def test_exact_windows_give_the_costs_back(per_byte: float, per_flop: float, sta
 
 
 @pytest.mark.parametrize("loads", [[], [(0.0, 0.0), (1e12, 0.0)], [(1e12, 1e12)] * 5])
-def test_probes_that_tell_nothing_apart_are_refused(loads: list[tuple[float, float]]) -> None:
+def test_probes_that_do_not_separate_costs_are_refused(
+    loads: list[tuple[float, float]],
+) -> None:
     windows = [ProbeWindow("x", 1000, b, f, 50.0) for b, f in loads]
     with pytest.raises(InfeasibleError, match="do not separate them"):
         fit_probes(windows)
 
 
-def probes_of(card: Any) -> list[EmulatedProbe]:
+def probes_of(card: VirtualGpu) -> list[EmulatedProbe]:
     def set_load(core: float, mem: float) -> None:
         card.emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
 
@@ -58,7 +60,9 @@ def probes_of(card: Any) -> list[EmulatedProbe]:
     ]
 
 
-def test_probes_recover_the_emulators_own_constants_within_three_percent(virtual_l4: Any) -> None:
+def test_probes_recover_the_emulators_constants_within_three_percent(
+    virtual_l4: VirtualGpu,
+) -> None:
     windows = []
     for clock_mhz in (1020, 1530, 2040):
         at_mhz = virtual_l4.gpu.set_clock_limit(clock_mhz)
@@ -74,7 +78,7 @@ def test_probes_recover_the_emulators_own_constants_within_three_percent(virtual
         assert static_w == pytest.approx(IDLE_W + STATIC_W * volt2, rel=0.03)
 
 
-def test_a_window_ends_with_its_load_however_long_the_meter_waits(virtual_l4: Any) -> None:
+def test_a_window_ends_with_its_load_however_long_the_meter_waits(virtual_l4: VirtualGpu) -> None:
     virtual_l4.sleep(0.5)
     for window in probe_windows(probes_of(virtual_l4), MAX_MHZ, virtual_l4, 0.5):
         name, core, mem = next(load for load in EMULATED_LOADS if load[0] == window.name)
@@ -126,7 +130,7 @@ def test_a_probe_that_is_throttled_while_it_runs_is_left_out() -> None:
     assert [window.draw_w for window in windows] == [50.0, 50.0]
 
 
-def test_a_gpu_that_does_not_answer_while_a_probe_runs_is_told() -> None:
+def test_a_gpu_that_fails_while_a_probe_runs_is_an_error() -> None:
     class Lost(HeldGpu):
         def throttled(self) -> bool:
             self.looked.set()

@@ -56,14 +56,14 @@ def test_tokens_that_came_stay_counted_when_their_request_fails() -> None:
     assert counts.take()[:2] == before[:2] == (30, 8 + 2 * 2)
 
 
-def test_the_hand_over_between_two_requests_is_not_taken_for_an_idle_server() -> None:
+def test_the_gap_between_two_requests_does_not_count_as_idle() -> None:
     counts = TokenCounts()
     for running in (8, 7, 8, 7):
         counts.on_progress(ReplayProgress(running=running))
     assert [counts.take()[2], counts.take()[2]] == [8, 7]
 
 
-def test_readings_join_meter_and_clients_and_the_clock_is_set_only_where_asked() -> None:
+def test_a_reading_joins_meter_and_clients_and_clock_0_sets_no_clock() -> None:
     clocks: list[int] = []
     subject = ClientSubject(Target("http://x", "m"), FakeMeter(), clocks.append, ReplayOptions())
     subject.set_point(0, 4)
@@ -75,7 +75,7 @@ def test_readings_join_meter_and_clients_and_the_clock_is_set_only_where_asked()
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-def test_a_foreign_server_gets_as_many_clients_as_the_batch_limit(
+def test_a_server_gets_as_many_clients_as_the_batch_limit(
     batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contextlib import nullcontext

@@ -28,7 +28,7 @@ def test_a_fitted_frontier_offers_points_between_the_measured_ones(results: Swee
     assert frontier.source == "emulated"
 
 
-def test_two_points_are_too_few_for_curves_and_are_offered_as_they_are(
+def test_two_points_are_too_few_for_a_fit_and_are_offered_as_measured(
     make_point: Callable[..., PointResult],
 ) -> None:
     points = [make_point(1000, 8), make_point(1800, 8)]

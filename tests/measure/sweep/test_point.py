@@ -29,7 +29,7 @@ def measured(replica: VirtualReplica, setting: Setting = SETTING) -> PointResult
     return measure_point(replica.rig, setting, PLAN, replica.timing)
 
 
-def test_windows_follow_back_to_back_and_have_the_asked_length(replica: VirtualReplica) -> None:
+def test_windows_are_back_to_back_and_have_the_requested_length(replica: VirtualReplica) -> None:
     result = measured(replica)
     assert len(result.windows) == 3
     for window in result.windows:

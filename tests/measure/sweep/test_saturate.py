@@ -54,7 +54,7 @@ async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_
     assert "saturate" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_a_load_that_ran_out_before_the_block_ends_is_no_error(
+async def test_a_load_that_ends_before_its_block_is_no_error(
     servers: list[tuple[Target, ControlBlock]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saturate, "REQUESTS", 3)
@@ -64,13 +64,13 @@ async def test_a_load_that_ran_out_before_the_block_ends_is_no_error(
         await until(lambda: "saturate" not in {t.name for t in threading.enumerate()})
 
 
-def test_a_server_that_is_not_there_does_not_hold_the_block_up() -> None:
+def test_a_missing_server_does_not_block() -> None:
     with saturated([Target("http://127.0.0.1:9", "m")], [Arrival(0.0, 5, 2)], 2):
         pass
     assert "saturate" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_clients_tell_what_they_saw_of_requests_sent_after_a_time(
+async def test_client_times_count_requests_sent_after_an_instant(
     servers: list[tuple[Target, ControlBlock]],
 ) -> None:
     (target, block), _ = servers

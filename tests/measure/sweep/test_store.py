@@ -47,15 +47,13 @@ def test_an_error_without_a_bound_is_read_back_as_such(
     assert read_results(tmp_path).points == (point,)
 
 
-def test_a_resumed_sweep_knows_what_is_done_and_repeats_what_was_flagged(
-    tmp_path: Path, results: SweepResults
-) -> None:
+def test_a_resumed_sweep_repeats_unsound_points_only(tmp_path: Path, results: SweepResults) -> None:
     done = ResultsFile(tmp_path).done
     assert len(done) == len(results.points) - 1
     assert "mixed c2000 b8 p144 o26" not in done
 
 
-def test_a_line_that_a_crash_cut_short_is_dropped_and_the_next_is_whole(
+def test_a_truncated_line_is_dropped_and_the_next_is_whole(
     tmp_path: Path, results: SweepResults, make_point: Callable[..., PointResult]
 ) -> None:
     path = tmp_path / RESULTS_FILE
