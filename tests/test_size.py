@@ -1,4 +1,4 @@
-"""No function and no file outgrows the limits of CONTRIBUTING, rule 8."""
+"""No function and no file exceeds the limits of CONTRIBUTING, rule 8."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def lengths(source: str) -> Iterator[tuple[str, int]]:
     """Yield the name of each function, and its lines without its docstring."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            told = node.body[0] if ast.get_docstring(node) is not None else None
-            docstring = 0 if told is None else (told.end_lineno or 0) - told.lineno + 1
+            first = node.body[0] if ast.get_docstring(node) is not None else None
+            docstring = 0 if first is None else (first.end_lineno or 0) - first.lineno + 1
             yield node.name, (node.end_lineno or 0) - node.lineno + 1 - docstring
 
 

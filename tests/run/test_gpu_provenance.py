@@ -11,8 +11,10 @@ from steppe.run.gpu_provenance import provenance_of
 
 def gpu(**capabilities: bool) -> Any:
     can = {"is_emulated": False, "is_mig": False, "has_energy_counter": True, **capabilities}
-    told = SimpleNamespace(name="NVIDIA H100", driver="580.95.05", **can)
-    return SimpleNamespace(uuid="GPU-1", capabilities=told, is_emulated=told.is_emulated)
+    properties = SimpleNamespace(name="NVIDIA H100", driver="580.95.05", **can)
+    return SimpleNamespace(
+        uuid="GPU-1", capabilities=properties, is_emulated=properties.is_emulated
+    )
 
 
 @pytest.mark.parametrize(

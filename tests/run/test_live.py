@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +15,20 @@ from rich.console import Console
 from steppe.config import load_config, shipped_config
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import RunUpdate
+from steppe.fleet.messages import GpuInfo
+from steppe.frontier.cache import frontier_cache
+from steppe.frontier.file import read_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.report.record_folder import SUMMARY_FILE
-from steppe.report.records import TickRecord
+from steppe.report.records import ReplicaTick, TickRecord
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
+from steppe.run.refinement import Refined
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
+NODE = SimpleNamespace(info=SimpleNamespace(gpus=(GpuInfo(0, "GPU-1", "NVIDIA L4", (600,)),)))
 START = StartingFrontier(FRONTIER, FrontierSource.FILE)
 
 
@@ -43,18 +48,28 @@ class FullLog(io.StringIO):
 class Driver:
     """A fleet that ticks every twenty seconds."""
 
-    actors: Any = field(default_factory=lambda: SimpleNamespace(energy_source="emulated"))
+    actors: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            energy_source="emulated", nodes={"node": NODE}, can_limit_clocks=True
+        )
+    )
     ticks: int = 0
+    frontiers: list[Frontier] = field(default_factory=list)
 
     def begin(self, frontier: Frontier) -> None: ...
+
+    def use_frontier(self, frontier: Frontier) -> None:
+        self.frontiers.append(frontier)
 
     def poll(self) -> RunUpdate:
         self.ticks += 1
         t_s = 20.0 * self.ticks
-        return RunUpdate([TickRecord(t_s, 9.0, 9.0, 9.0, 0.0, 0.0, 9.0, 0, 0, 0, replicas=())], [])
+        replica = ReplicaTick("replica-1", "awake", 600, 4, 9.0, 0.0)
+        tick = TickRecord(t_s, 9.0, 9.0, 9.0, 0.0, 0.0, 9.0, 0, 0, 0, replicas=(replica,))
+        return RunUpdate([tick], [])
 
 
-def test_a_run_goes_on_though_nobody_takes_what_it_shows(monkeypatch: Any) -> None:
+def test_a_run_continues_when_its_output_cannot_be_written(monkeypatch: Any) -> None:
     monkeypatch.setattr(live, "POLL_S", 0.0)
     driver: Any = Driver()
     log = FullLog()
@@ -91,7 +106,7 @@ CTRL_C = signal.SIGINT
 
 
 class Interrupted(Driver):
-    """A fleet at whose every end somebody presses Ctrl-C."""
+    """A fleet that is interrupted by Ctrl-C at every stage of its end."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
@@ -113,7 +128,7 @@ class Interrupted(Driver):
         self.done.append("stop")
 
 
-def told(number: int) -> bool:
+def raise_signal(number: int) -> bool:
     signal.raise_signal(number)
     return False
 
@@ -129,21 +144,19 @@ def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_told_to_end_again_while_it_ends_ends_whole(
-    fleet: Interrupted, number: int
-) -> None:
+def test_further_signals_do_not_interrupt_the_end_of_a_run(fleet: Interrupted, number: int) -> None:
     before = signal.getsignal(number)
     config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
     with running_fleet(config, console) as driver:
         run = LiveRun(driver, RunPlan(config, None, None), console)
-        run.follow(START, finished=partial(told, number))
+        run.follow(START, finished=partial(raise_signal, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
     assert fleet.done == ["close_gateway", "end", "stop", "stop"], "again, what is down stays down"
     assert signal.getsignal(number) == before
 
 
-def test_ctrl_c_before_the_run_takes_the_fleet_down_whole(fleet: Interrupted) -> None:
+def test_ctrl_c_before_the_run_stops_the_whole_fleet(fleet: Interrupted) -> None:
     config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
     with pytest.raises(KeyboardInterrupt), running_fleet(config, console):
         signal.raise_signal(CTRL_C)
@@ -162,7 +175,7 @@ class Ending(Driver):
         self.done.append((what, (self.record / SUMMARY_FILE).exists()))
 
     def close_gateway(self) -> None:
-        self.note("the door is shut")
+        self.note("the gateway is closed")
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
         self.note("the books are closed")
@@ -180,13 +193,13 @@ def ending(tmp_path: Path) -> tuple[Ending, LiveRun]:
     return fleet, LiveRun(fleet, RunPlan(config, record, None), Console(file=io.StringIO()))
 
 
-def test_a_run_shuts_its_door_first_and_is_summed_up_when_its_fleet_is_down(
+def test_a_run_closes_its_gateway_first_and_is_summed_up_after_its_fleet_stopped(
     ending: tuple[Ending, LiveRun],
 ) -> None:
     fleet, run = ending
     summary = run.close()
     assert fleet.done == [
-        ("the door is shut", False),
+        ("the gateway is closed", False),
         ("the books are closed", False),
         ("the fleet is down", False),
     ]
@@ -195,9 +208,55 @@ def test_a_run_shuts_its_door_first_and_is_summed_up_when_its_fleet_is_down(
     assert (fleet.record / SUMMARY_FILE).is_file()
 
 
-def test_a_fleet_that_another_run_goes_on_with_stays_as_it_is(
+def test_closing_the_books_leaves_the_fleet_running(
     ending: tuple[Ending, LiveRun],
 ) -> None:
     fleet, run = ending
     assert run.close_books() is not None
     assert fleet.done == [("the books are closed", False)]
+
+
+@dataclass
+class FakeRefiner:
+    """Hands over one measured frontier."""
+
+    refined: Refined | None
+    stopped: bool = False
+
+    def start(self) -> None: ...
+
+    def take(self) -> Refined | None:
+        refined, self.refined = self.refined, None
+        return refined
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize(("policy", "used"), [("follow_budget", True), ("save_energy", False)])
+def test_a_frontier_measured_while_serving_is_used_and_cached_if_it_keeps_the_slo(
+    ending: tuple[Ending, LiveRun],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    policy: str,
+    used: bool,
+) -> None:
+    fleet, run = ending
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = run._plan.config
+    control = config.control.model_copy(update={"policy": policy})
+    run._plan = replace(run._plan, config=config.model_copy(update={"control": control}))
+    slow = Frontier.of((OperatingPoint(600, 4, 8.0, 30.0, tpot_s=9.0),), 10.0, 15.0, "emulated")
+    refiner = FakeRefiner(Refined(slow, {"points": 4}))
+    monkeypatch.setattr(live, "fleet_refiner", lambda *_: refiner)
+    monkeypatch.setattr(live, "POLL_S", 0.0)
+    provisional = StartingFrontier(FRONTIER, FrontierSource.MODELLED)
+    run.follow(provisional, finished=lambda: fleet.ticks == 2)
+    summary = run.close()
+    assert refiner.stopped
+    assert summary is not None
+    assert summary["frontier_source"] == ("measured" if used else "modelled")
+    assert summary["frontier_measured_at_s"] == (20.0 if used else None)
+    assert fleet.frontiers == ([slow] if used else [])
+    assert len(frontier_cache().entries()) == used
+    assert read_frontier(fleet.record / "frontier.yaml") == (slow if used else FRONTIER)

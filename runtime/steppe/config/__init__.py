@@ -134,8 +134,8 @@ class RunConfig(Section):
     def _ticks_a_battery_sustains(self) -> RunConfig:
         tick_s = self.power.speedup * self.control.period_s
         if self.power.battery is not None and tick_s > SUSTAIN_S:
-            asked = f"at most {SUSTAIN_S:.16g} s of trace in a tick with a battery"
-            raise ValueError(f"power.speedup: asked for {asked}, found {tick_s:.16g} s")
+            limit = f"at most {SUSTAIN_S:.16g} s of trace in a tick with a battery"
+            raise ValueError(f"power.speedup: asked for {limit}, found {tick_s:.16g} s")
         return self
 
 

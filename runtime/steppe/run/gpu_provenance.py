@@ -28,7 +28,7 @@ def refuse_shared(gpus: Sequence[NvmlGpu], allowed: int = 0) -> None:
         if found > allowed:
             raise UsageError(
                 f"GPU {gpu.index}: asked for it alone, found {found} processes on it; "
-                "a shared GPU's joules cannot be told apart"
+                "the joules of a shared GPU cannot be separated"
             )
 
 

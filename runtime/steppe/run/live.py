@@ -1,4 +1,4 @@
-"""What `serve` and `demo` share: bring a fleet up, run it, write it down, take it down."""
+"""A live run: start a fleet, follow the budget, record it, stop the fleet."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.live import Live
 
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate, remove_state
+from steppe.errors import ConfigError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver, RunUpdate
@@ -33,6 +34,7 @@ from steppe.report.record_folder import FRONTIER_FILE, Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
+from steppe.run.check_slo import check_slo
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
 from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
 from steppe.run.start_progress import StartProgress, start_times
@@ -59,8 +61,8 @@ class RunPlan:
 
     Attributes:
         config: What to run.
-        record: Folder to write down the run in; None: nowhere.
-        duration_s: How long, s; None: until it is stopped.
+        record: Folder of the record; None for no record.
+        duration_s: Length, s; None to run until a signal comes.
         log_format: `text`: a live table on a terminal, elsewhere a line a tick; `json`: a JSON
             object a tick on stdout.
     """
@@ -73,7 +75,16 @@ class RunPlan:
 
 @contextmanager
 def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]:
-    """Bring a fleet up, ready to begin; take it down whatever happens in the block."""
+    """Start a fleet, and stop it at the end of the block whatever happens.
+
+    Args:
+        config: The run.
+        console: Shows the progress of the start.
+
+    Raises:
+        UsageError: The configuration cannot run on this machine.
+        ReplicaError: A replica could not start.
+    """
     remove_stale_runs(state_folder())
     check_inputs(config)
     progress = StartProgress(console, _start_kind(config), start_times())
@@ -99,13 +110,13 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
 
 
 def _start_kind(config: RunConfig) -> str:
-    """Return what decides how long a start takes."""
+    """Return a key of the settings that decide how long a start takes."""
     replicas = f"{config.fleet.replicas} x {config.fleet.gpus_per_replica} GPUs"
     return f"{config.model.name}, {config.engine.kind}, {replicas}, {config.device.kind}"
 
 
 def _emulate(config: RunConfig) -> Path | None:
-    """Let this process and the cluster it starts see emulated GPUs; None when none are wanted."""
+    """Emulate the GPUs of a local cluster, and return their state file; None for real GPUs."""
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return None
     state = gpus_file(os.getpid())
@@ -114,11 +125,11 @@ def _emulate(config: RunConfig) -> Path | None:
 
 
 class LiveRun:
-    """A running fleet that is watched and written down.
+    """A live run from its first tick to its summary.
 
     Attributes:
-        so_far: What it has achieved.
-        frontier_source: Where its operating points come from now.
+        so_far: Totals so far.
+        frontier_source: Source of the operating points that are in use.
         frontier_measured_at_s: When this run had measured them, s since it began; None before.
     """
 
@@ -139,7 +150,7 @@ class LiveRun:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was told to end before its time."""
+        """Whether a signal ended the run."""
         return self._stop.is_set()
 
     def follow(self, start: StartingFrontier, finished: Callable[[], bool] = lambda: False) -> None:
@@ -155,34 +166,38 @@ class LiveRun:
             with self._view() as show:
                 self._follow(show, finished)
         finally:
-            if not self.is_stopped:  # a run that was told to end is not told again
+            if not self.is_stopped:  # further signals must not interrupt the end of the run
                 restore_handlers(before)
 
     def close(self) -> Summary | None:
-        """Shut the door, close the books, take the fleet down, and sum up; no signal ends this.
+        """Close the gateway, read the last totals, stop the fleet, and sum up; ignores signals.
 
-        The controller follows the budget until nobody is served any more, and what takes as long
-        as the run was long comes when nothing draws power.
+        The controller follows the budget until the last request has ended. The summary, whose
+        time grows with the length of the run, comes after the fleet has stopped drawing power.
 
         Returns:
-            The summary when the run was recorded.
+            The summary; None if the run is not recorded.
         """
         with ignoring_signals():
-            if self._refiner is not None:
-                self._refiner.stop()
+            self._stop_refining()
             self._driver.close_gateway()
             books = self._end()
             self._driver.stop()
             return self._sum_up(books)
 
     def close_books(self) -> Summary | None:
-        """Close the books of a fleet that another run goes on with; else like `close`."""
+        """Sum up like `close`, but leave the fleet running for another run."""
         with ignoring_signals():
+            self._stop_refining()
             return self._sum_up(self._end())
+
+    def _stop_refining(self) -> None:
+        if self._refiner is not None:
+            self._refiner.stop()
 
     def _end(self) -> EnergyTotals:
         left, books = self._driver.end()
-        self._write_down(left)
+        self._record(left)
         return books
 
     def _sum_up(self, books: EnergyTotals) -> Summary | None:
@@ -200,7 +215,7 @@ class LiveRun:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
             update = self._driver.poll()
-            self._write_down(update)
+            self._record(update)
             self._use_refined()
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show(update.ticks)
@@ -215,6 +230,11 @@ class LiveRun:
         refined = self._refiner.take() if self._refiner is not None else None
         if refined is None:
             return
+        try:
+            check_slo(self._plan.config, refined.frontier, _log.warning)
+        except ConfigError as error:
+            _log.warning("the measured frontier is not used: %s", error)
+            return
         self._driver.use_frontier(refined.frontier)
         self.frontier_source = FrontierSource.MEASURED
         self.frontier_measured_at_s = self._latest.t_s if self._latest is not None else 0.0
@@ -226,7 +246,8 @@ class LiveRun:
             _log.warning("the measured frontier is not cached: %s", error)
         else:
             line = f"frontier measured while serving; cached in {path}"
-            self._console.print(line, style="dim", soft_wrap=True)
+            with suppress(OSError):
+                self._print(line)
 
     def _record_frontier(self, frontier: Frontier) -> None:
         if self._recorder is not None:
@@ -235,13 +256,13 @@ class LiveRun:
                 FRONTIER_FILE, partial(write_frontier, frontier, subject=subject)
             )
 
-    def _write_down(self, taken: RunUpdate) -> None:
-        for tick in taken.ticks:
+    def _record(self, update: RunUpdate) -> None:
+        for tick in update.ticks:
             self.so_far = self.so_far.after_tick(tick)
             self._history = [*self._history[-HISTORY_TICKS:], tick]
             if self._recorder is not None:
                 self._recorder.tick(tick)
-        for request in taken.requests:
+        for request in update.requests:
             self.so_far = self.so_far.after_request(request)
             if self._recorder is not None:
                 self._recorder.request(request)

@@ -113,7 +113,7 @@ class FrontierRefiner:
             lender: Lends the replicas.
             replicas: Returns the replicas that may be borrowed.
             config: The run.
-            provisional: The frontier that the run started on; it tells what a point may draw.
+            provisional: The frontier that the run started on; watts are reserved by it.
             clocks_mhz: SM clocks that the GPUs can be limited to, rising, MHz.
             source: `measured` or `emulated`.
             timing: A clock and a way to wait.

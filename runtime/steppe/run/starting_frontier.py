@@ -192,7 +192,7 @@ def _assumed(fleet: FleetActors, config: RunConfig) -> Frontier:
     demand needs, not what may be drawn.
 
     Raises:
-        ConfigError: The driver tells no power limit.
+        ConfigError: NVML reports no power limit.
     """
     gpus = [gpu for node in fleet.nodes.values() for gpu in node.info.gpus]
     limits_w = [gpu.power_limit_w for gpu in gpus if gpu.power_limit_w is not None]
