@@ -94,7 +94,14 @@ def test_a_users_class_limits_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    "absent", [steppe.Missing("no route"), OSError("no route"), steppe.Fresh(math.nan), 80.0]
+    "absent",
+    [
+        steppe.Missing("no route"),
+        OSError("no route"),
+        steppe.Fresh(math.nan),
+        steppe.Fresh(None),  # type: ignore[arg-type]
+        80.0,
+    ],
 )
 def test_a_missing_reading_keeps_the_last_one_until_it_is_stale(absent: object) -> None:
     budget = returning({10.0: steppe.Fresh(70.0, age_s=5.0), 35.0: absent, 36.0: absent})

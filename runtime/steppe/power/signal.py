@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from steppe.config.section import LARGEST
 from steppe.config.user_class import make_object, one_line
@@ -131,12 +131,8 @@ class CheckedSignal:
         except Exception as error:  # noqa: BLE001 - the signal is the user's code
             return Missing(one_line(error))
         match reading:
-            case Fresh(watts, age_s) if not math.isfinite(watts) or not math.isfinite(age_s):
-                return Missing(f"asked for finite numbers, found {watts:g} W, {age_s:g} s old")
-            case Fresh(watts) if watts > LARGEST:
-                return Missing(f"asked for at most {LARGEST:g} W, found {watts:g}")
             case Fresh(watts, age_s):
-                return Fresh(max(0.0, watts), max(0.0, age_s))
+                return _in_range(watts, age_s)
             case Stale() | Missing():
                 return reading
         return Missing(_wrong_type(reading))
@@ -161,6 +157,17 @@ def custom_signal(path: str, settings: dict[str, object]) -> CheckedSignal:
     if not isinstance(first, Fresh | Stale | Missing):
         raise ConfigError(f"{key}: {path}.at: {_wrong_type(first)}")
     return CheckedSignal(signal, path)
+
+
+def _in_range(watts: Any, age_s: Any) -> Fresh | Missing:
+    """Return a fresh reading of numbers from 0 to `LARGEST`; missing if they are not."""
+    try:
+        watts, age_s = float(watts), float(age_s)
+    except (TypeError, ValueError):
+        return Missing(f"asked for numbers, found {watts!r} W, {age_s!r} s old")
+    if not math.isfinite(watts + age_s) or watts > LARGEST:
+        return Missing(f"asked for at most {LARGEST:g} W, found {watts:g} W, {age_s:g} s old")
+    return Fresh(max(0.0, watts), max(0.0, age_s))
 
 
 def _wrong_type(reading: object) -> str:
