@@ -39,7 +39,7 @@ def scenario(config: RunConfig, *arrivals: Arrival) -> Scenario:
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
 
 
-def test_a_synthetic_engine_takes_chunks_as_it_does_live() -> None:
+def test_a_synthetic_engine_takes_the_chunks_of_the_live_one() -> None:
     kind = kind_of(
         config := config_of(engine={"kind": "synthetic"}), modelled_replica(config, LENGTHS)
     )

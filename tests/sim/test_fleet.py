@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from tests.fixtures.curved_model import CurvedModel
 
 from steppe.control.demand import Demand, Traffic
 from steppe.control.plan import Plan
@@ -25,9 +24,9 @@ START_S = 10.0
 class World:
     """Replicas that serve up to eight requests each, in virtual time."""
 
-    def __init__(self, model: Any, replicas: int = 1, wake_s: float = 0.0) -> None:
+    def __init__(self, replicas: int = 1, wake_s: float = 0.0) -> None:
         times = Transitions(START_S, wake_s, 0.0, 50.0)
-        kind = ReplicaKind(model, BatchLimits(), 600, 1200, times)
+        kind = ReplicaKind(CurvedModel(), BatchLimits(), 600, 1200, times)
         budget = PowerBudget(
             supplies=(Steady(1000.0),),
             clock=TraceClock(0.0, 1.0),
@@ -43,8 +42,8 @@ class World:
 
 
 @pytest.fixture
-def world(curved_model: Any) -> World:
-    return World(curved_model)
+def world() -> World:
+    return World()
 
 
 def test_a_replica_that_starts_does_not_fail_again(world: World) -> None:
@@ -58,11 +57,11 @@ def test_a_replica_that_starts_does_not_fail_again(world: World) -> None:
     assert world.state() == ReplicaState.AWAKE
 
 
-def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_demand(
+def test_a_request_that_fails_with_its_replica_counts_as_answered(
     world: World,
 ) -> None:
-    asked = Demand()
-    asked.take(Traffic(0.0, 0, 0, 0))
+    demand = Demand()
+    demand.take(Traffic(0.0, 0, 0, 0))
     world.fleet.observe(0.0)
     for number in range(1, 6):
         world.fleet.arrive(number, Arrival(0.0, 20, 1000))
@@ -71,42 +70,40 @@ def test_a_request_that_fails_with_its_replica_counts_as_one_answer_to_the_deman
     world.fleet.read_meters()
     assert [request.finish for request in world.ended] == ["failed"] * 5
     tokens = sum(request.output_tokens for request in world.ended)
-    expected = asked.take(Traffic(5.0, 5, 5, tokens))
+    expected = demand.take(Traffic(5.0, 5, 5, tokens))
     assert world.fleet.observe(5.0).demand_tps == pytest.approx(expected.tps)
 
 
 @pytest.mark.parametrize(("drain_s", "wake_s"), [(0.0, 2.0), (2.0, 0.0), (2.0, 2.0), (2.0, 40.0)])
-def test_frozen_requests_that_finish_beside_others_are_not_frozen_again_before_they_compute(
-    curved_model: Any, drain_s: float, wake_s: float
+def test_a_replica_that_wakes_to_finish_is_not_frozen_before_it_computes(
+    drain_s: float, wake_s: float
 ) -> None:
-    world, serving = World(curved_model, 2, wake_s), OperatingPoint(1200, 8, 100.0, 200.0)
+    world, serving = World(2, wake_s), OperatingPoint(1200, 8, 100.0, 200.0)
     plan, rule = Plan((serving,), 200.0, draining=1), DrainRule(serving, drain_s)
     world.queue.run_until(wake_s)
     for number in range(1, 60):
         world.fleet.arrive(number, Arrival(wake_s, 20, 600))
     world.fleet.apply([Sleep("replica-2")])
-    seen = world.fleet.observe(wake_s)
-    frozen, sleeps = seen.replicas[1].outstanding, 0
-    while seen.waiting and seen.replicas[1].outstanding and seen.now_s < 100.0:
-        actions = reconcile(seen, plan, rule)
+    observation = world.fleet.observe(wake_s)
+    frozen, sleeps = observation.replicas[1].outstanding, 0
+    while observation.waiting and observation.replicas[1].outstanding and observation.now_s < 100.0:
+        actions = reconcile(observation, plan, rule)
         sleeps += Sleep("replica-2") in actions
         world.fleet.apply(actions)
-        world.queue.run_until(seen.now_s + 1.0)
-        seen = world.fleet.observe(seen.now_s + 1.0)
+        world.queue.run_until(observation.now_s + 1.0)
+        observation = world.fleet.observe(observation.now_s + 1.0)
     assert (frozen, sleeps) == (10, 0)
-    assert seen.waiting
-    assert not seen.replicas[1].outstanding
+    assert observation.waiting
+    assert not observation.replicas[1].outstanding
 
 
-def test_what_sleepers_draw_is_told_once_they_have_slept_through_a_window(
-    curved_model: Any,
-) -> None:
-    world, told = World(curved_model, 2), []
+def test_the_draw_asleep_is_known_after_a_window_of_sleep() -> None:
+    world, observed_w = World(2), []
     for at_s in (1.0, 2.0, 3.0):
         world.queue.run_until(at_s)
         world.fleet.read_meters()
-        told.append(world.fleet.observe(at_s).asleep_w)
+        observed_w.append(world.fleet.observe(at_s).asleep_w)
         if at_s == 1.0:
             world.fleet.apply([Sleep("replica-2")])
     drawn_w = world.fleet.window().replicas[1].draw_w
-    assert told == [None, None, drawn_w]
+    assert observed_w == [None, None, drawn_w]

@@ -90,7 +90,7 @@ def test_tokens_and_watts_are_those_of_a_saturated_replica(
 @pytest.mark.parametrize(
     ("prompt", "output", "batch_limit"), [(2000, 100, 128), (4000, 100, 256), (1155, 20, 256)]
 )
-def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are(
+def test_prompts_that_fill_every_step_limit_the_output(
     prompt: int, output: int, batch_limit: int
 ) -> None:
     kind, mean = roofline(BatchLimits(2048, 2048)), Lengths(prompt, output)
@@ -101,9 +101,7 @@ def test_where_prompts_take_all_of_every_step_they_say_how_many_tokens_there_are
 
 
 @pytest.mark.parametrize(("prompt", "output", "held"), [(1155, 211, 2000), (15_000, 200, 16_000)])
-def test_where_the_kv_cache_holds_one_request_a_larger_batch_is_no_other_point(
-    prompt: int, output: int, held: int
-) -> None:
+def test_a_batch_beyond_the_kv_cache_changes_nothing(prompt: int, output: int, held: int) -> None:
     kind = roofline(BatchLimits(2048, 2048, held))
     point = modelled_point(kind, 1500, 8, Lengths(prompt, output))
     output_tps, draw_w = saturate(kind, 1500, 8, repeat((prompt, output)))
@@ -119,6 +117,6 @@ def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:
     assert frontier.asleep_w <= frontier.idle_w < frontier.floor.draw_w
 
 
-def test_no_points_are_no_frontier() -> None:
+def test_a_frontier_needs_points() -> None:
     with pytest.raises(InfeasibleError):
         modelled_frontier(emulated(BatchLimits()), (), (8,), LENGTHS)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from tests.fixtures.curved_model import CurvedModel
 
 from steppe.load.arrivals import Arrival
 from steppe.sim.engine.batch import BatchLimits
@@ -13,11 +12,9 @@ from steppe.sim.request import Request
 
 
 @pytest.mark.parametrize("at_s", [0.005, 0.08, 0.5])
-def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
-    curved_model: Any, at_s: float
-) -> None:
+def test_the_energy_of_a_step_that_a_failure_cuts_short_counts_once(at_s: float) -> None:
     queue = EventQueue()
-    kind = ReplicaKind(curved_model, BatchLimits(), 600, 1200, Transitions(0.0, 0.0, 0.0, 0.0))
+    kind = ReplicaKind(CurvedModel(), BatchLimits(), 600, 1200, Transitions(0.0, 0.0, 0.0, 0.0))
     read, unread = (SimulatedReplica(kind, queue, 1200, lambda _, __: None) for _ in range(2))
     for replica in (read, unread):
         replica.limit_batch(4)
@@ -31,12 +28,10 @@ def test_the_joules_of_a_step_that_a_death_cuts_short_are_drawn_once(
     assert unread.read_meter().energy_j == pytest.approx(alive_j)
 
 
-def test_of_a_request_that_is_cut_off_in_its_prompt_what_was_computed_counts(
-    curved_model: Any,
-) -> None:
+def test_a_request_that_is_cut_off_in_its_prompt_has_the_tokens_that_were_computed() -> None:
     queue = EventQueue()
     limits, times = BatchLimits(chunk_tokens=100), Transitions(0.0, 0.0, 0.0, 0.0)
-    kind = ReplicaKind(curved_model, limits, 600, 1200, times)
+    kind = ReplicaKind(CurvedModel(), limits, 600, 1200, times)
     replica = SimulatedReplica(kind, queue, 1200, lambda _, __: None)
     request = Request(1, Arrival(0.0, 1000, 10))
     replica.offer(request)
