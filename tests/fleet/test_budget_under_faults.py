@@ -151,7 +151,7 @@ FENCED = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_draw_stays_within_the_budget_and_the_books_within_their_bound(
+def test_under_a_fault_the_draw_follows_the_budget_and_no_joule_is_invented(
     world: World, name: str
 ) -> None:
     begin, end = (functools.partial(FAULTS[name], world, on) for on in (True, False))

@@ -35,7 +35,7 @@ from steppe.roofline.point import OperatingPoint
 POINTS = (OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 8, 100.0, 60.0))
 FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
 NIGHT_S, DAY_S = 20, 40
-"""The supply lets nobody serve before the one, and everybody from the other on."""
+"""No replica can serve before the one, and all can after the other."""
 
 
 BATTERY = {
@@ -126,7 +126,7 @@ def stage(empty_stage: Stage) -> Stage:
     return empty_stage
 
 
-def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) -> None:
+def test_a_record_has_the_shortages_with_their_watts_and_ends(stage: Stage) -> None:
     stage.tick(1.0)
     stage.gateway.answers["status"] = GatewayStatus(1, {}, 5, 0, 0, 0, 0)  # that is 1000 tokens
     stage.tick(6.0)
@@ -141,7 +141,7 @@ def test_a_record_says_what_the_budget_is_short_of_and_until_when(stage: Stage) 
     assert b"steppe_budget_feasible 0.0" in metrics
 
 
-def test_a_tick_steers_the_battery_as_planned(
+def test_a_tick_sets_the_battery_as_planned(
     set_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     battery = {"capacity_wh": 100, "max_charge_w": 60, "max_discharge_w": 60, "initial_share": 0.5}
@@ -154,7 +154,7 @@ def test_a_tick_steers_the_battery_as_planned(
     assert stage.controller._budget.at(1.0).battery_w == -40.0
 
 
-def test_ticks_are_handed_over_until_the_caller_has_seen_them(stage: Stage) -> None:
+def test_ticks_are_returned_until_the_driver_has_received_them(stage: Stage) -> None:
     for second in (1.0, 2.0, 3.0):
         stage.tick(second)
     lost = stage.controller.poll()
@@ -165,7 +165,7 @@ def test_ticks_are_handed_over_until_the_caller_has_seen_them(stage: Stage) -> N
     assert stage.controller.poll(4.0).ticks == []
 
 
-def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stage) -> None:
+def test_a_tick_that_reads_two_windows_records_both(stage: Stage) -> None:
     stage.tick(1.0)
     stage.report(draw_w=400.0, energy_j=400.0, output_tokens=50)
     (late,) = stage.node.answers["report"]
@@ -179,7 +179,7 @@ def test_a_tick_that_gets_two_windows_records_what_was_drawn_in_both(stage: Stag
     assert (replica.draw_w, replica.output_tps) == (record.draw_w, record.output_tps)
 
 
-def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
+def test_the_gateway_gets_the_time_until_a_replica_can_serve_again(stage: Stage) -> None:
     stage.tick(1.0)
     routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
@@ -189,7 +189,7 @@ def test_clients_are_told_when_a_replica_can_serve_again(stage: Stage) -> None:
     assert ([route.replica for route in routes], retry_after_s) == (["replica-1"], None)
 
 
-def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
+def test_a_restarted_controller_continues_with_the_charge_of_the_battery(
     set_stage: Callable[..., Stage],
 ) -> None:
     power = {"supply": [{"kind": "constant", "watts": 0.0}], "battery": BATTERY}
@@ -220,7 +220,7 @@ def test_a_controller_that_was_restarted_finds_the_battery_as_it_was_left(
     assert charge.share == pytest.approx(0.25 - 1.0 / 1000.0, abs=1e-5)
 
 
-def test_what_happened_while_there_was_no_controller_makes_one_tick(
+def test_the_time_without_a_controller_makes_one_tick(
     set_stage: Callable[..., Stage],
 ) -> None:
     before, after = (
@@ -255,7 +255,7 @@ def test_a_shortage_is_one_line_in_the_log(stage: Stage, caplog: pytest.LogCaptu
     assert lines[0].startswith("0:01: budget 5.00 W short of the sleeping fleet, enough in 0:2")
 
 
-def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others(
+def test_the_draw_of_an_uncontrollable_replica_is_deducted_from_the_budget_of_the_others(
     stage: Stage,
 ) -> None:
     place = Placement("replica-2", stage.replica, "node-1", stage.node, [1], ())
@@ -269,7 +269,7 @@ def test_what_a_replica_draws_that_does_not_obey_is_off_the_budget_of_the_others
     assert found["demand"].short_w == 5.0
 
 
-def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is(
+def test_a_replica_that_was_lost_when_the_controller_began_is_planned_when_it_is_back(
     empty_stage: Stage,
 ) -> None:
     empty_stage.begin()
@@ -281,7 +281,7 @@ def test_a_replica_that_was_lost_when_the_controller_began_may_use_what_there_is
     assert [route.replica for route in routes] == ["replica-1"]
 
 
-def test_ticks_go_on_while_a_replica_that_joins_is_silent(
+def test_ticks_continue_while_a_new_replica_does_not_answer(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get = ray.get
@@ -316,7 +316,7 @@ class FewLooks:
         self.left = 0
 
 
-def test_a_budget_that_cannot_be_told_fails_a_tick_and_not_the_loop(
+def test_a_budget_that_raises_fails_a_tick_but_not_the_loop(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     controller: Any = stage.controller
@@ -373,7 +373,7 @@ class FailingLoop:
         return plan
 
 
-def test_the_record_after_a_tick_that_failed_takes_in_its_window(
+def test_the_record_after_a_failed_tick_includes_its_window(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller: Any = stage.controller
@@ -391,13 +391,15 @@ def test_the_record_after_a_tick_that_failed_takes_in_its_window(
     assert controller._fleet._output_tokens == sum(range(1, 7))
 
 
-def test_who_is_put_to_sleep_ends_its_step_at_the_clock_of_the_least_point(stage: Stage) -> None:
+def test_a_replica_that_goes_to_sleep_ends_its_step_at_the_clock_of_the_lowest_point(
+    stage: Stage,
+) -> None:
     stage.tick(1.0, clock_mhz=1200, running=3)
     sent = [args[0] for name, args in stage.node.asked if name == "apply"]
     assert [(limits.phase, limits.clock_mhz) for limits in sent[-1]] == [("asleep", 600)]
 
 
-def test_ticks_that_fail_for_long_do_not_fill_the_nodes_for_ever(
+def test_the_windows_of_many_failed_ticks_are_given_up(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller: Any = stage.controller
@@ -414,7 +416,7 @@ def test_ticks_that_fail_for_long_do_not_fill_the_nodes_for_ever(
     assert later.energy_j == 9.0 + MOST_KEPT + 6
 
 
-def test_a_record_that_nobody_can_be_told_of_is_not_made_twice(
+def test_a_record_is_not_made_twice_if_its_metrics_fail(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller: Any = stage.controller

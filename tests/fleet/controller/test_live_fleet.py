@@ -35,7 +35,7 @@ class FakeBudget:
 
 @dataclass
 class Scene:
-    """A live fleet of one node and two awake replicas; every answer can be changed."""
+    """A live fleet of one node and two awake replicas; every result can be changed."""
 
     fleet: LiveFleet
     gateway: FakeActor
@@ -76,7 +76,7 @@ def scene(fake_ray: None) -> Scene:
     return Scene(fleet, gateway, node, budget, replicas)
 
 
-def test_an_observation_puts_together_what_all_of_them_say(scene: Scene) -> None:
+def test_an_observation_combines_nodes_gateway_and_budget(scene: Scene) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=25.0, clock_mhz=600))
     seen = scene.fleet.observe(1.0)
     assert (seen.now_s, seen.gpu_budget_w, seen.draw_w) == (1.0, 100.0, 65.0)
@@ -98,7 +98,7 @@ def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> N
     assert seen.demand_tps == pytest.approx(20 * 250 / 10)
 
 
-def test_a_gateway_that_answers_late_at_first_has_not_got_all_its_requests_since_then(
+def test_requests_before_the_first_status_of_the_gateway_are_no_demand(
     scene: Scene,
 ) -> None:
     scene.gateway.ready = False
@@ -112,7 +112,7 @@ def test_a_gateway_that_answers_late_at_first_has_not_got_all_its_requests_since
     assert seen.demand_tps == pytest.approx(20 * 200)
 
 
-def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_one(
+def test_without_a_report_the_draw_is_unknown_and_the_battery_gets_the_last_one(
     scene: Scene,
 ) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2"))
@@ -121,7 +121,7 @@ def test_without_a_report_the_draw_is_not_known_but_the_battery_gets_the_last_on
     assert scene.budget.settled[-1] == (2.0, 80.0)
 
 
-def test_a_meter_that_stands_still_makes_the_draw_unknown(scene: Scene) -> None:
+def test_a_replica_without_a_reading_makes_the_draw_unknown(scene: Scene) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2"))
     scene.fleet.observe(1.0)
     scene.report(2, report_of("replica-1"), report_of("replica-2", draw_w=None))
@@ -137,7 +137,7 @@ def test_a_node_that_answers_late_makes_the_draw_unknown(scene: Scene) -> None:
     assert scene.budget.settled[-1] == (2.0, 50.0)
 
 
-def test_a_node_is_asked_for_what_comes_after_the_last_report_that_was_seen(scene: Scene) -> None:
+def test_a_node_is_polled_for_reports_after_the_last_one_read(scene: Scene) -> None:
     for number in (1, 2):
         scene.node.answers["report"] = [node_report(number, report_of("replica-1"))]
         scene.fleet.observe(float(number))
@@ -147,7 +147,7 @@ def test_a_node_is_asked_for_what_comes_after_the_last_report_that_was_seen(scen
     assert scene.node.args("report") == [(0,), (1,), (2,), (2,)]
 
 
-def test_a_gateway_that_is_gone_leaves_the_last_status(scene: Scene) -> None:
+def test_the_last_status_holds_while_the_gateway_is_gone(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.gateway.answers["status"] = ray.exceptions.RayActorError()
     assert scene.fleet.observe(2.0).waiting == 2
@@ -172,7 +172,7 @@ def limits_of(scene: Scene) -> list[list[SetLimits]]:
     return [args[0] for name, args in scene.node.asked if name == "apply"]
 
 
-def test_who_is_put_to_sleep_ends_its_step_at_the_least_clock_of_a_plan_and_then_rests(
+def test_a_replica_that_goes_to_sleep_gets_the_lowest_clock_after_its_step(
     scene: Scene,
 ) -> None:
     scene.fleet.last_step_mhz = 600
@@ -202,7 +202,7 @@ def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
     assert [limits.clock_mhz for limits in limits_of(scene)[0]] == [400, None]
 
 
-def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: Scene) -> None:
+def test_a_replica_that_wakes_keeps_the_clock_of_its_plan(scene: Scene) -> None:
     scene.fleet.last_step_mhz = 600
     scene.report(1, report_of("replica-1"))
     scene.fleet.observe(1.0)
@@ -214,7 +214,7 @@ def test_who_wakes_while_its_clock_may_fall_keeps_the_clock_it_wakes_at(scene: S
     assert limits_of(scene)[1:] == [[SetLimits("replica-1", 900, 4, "awake")]] * 2
 
 
-def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) -> None:
+def test_an_adopted_frozen_replica_gets_the_lowest_clock_once(scene: Scene) -> None:
     scene.handle().adopt(ReplicaStatus("http://there", True, 7), 0.0)
     scene.report(1, report_of("replica-1"), report_of("replica-2"))
     scene.fleet.observe(1.0)
@@ -224,7 +224,7 @@ def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) 
 
 
 @pytest.mark.parametrize(
-    ("told", "asleep_w"),
+    ("changes", "asleep_w"),
     [
         ({"draw_w": 12.0}, 12.0),
         ({"draw_w": None}, None),
@@ -233,18 +233,18 @@ def test_a_frozen_replica_that_is_taken_over_is_told_once_to_rest(scene: Scene) 
         ({"draw_w": 12.0, "controllable": False}, None),
     ],
 )
-def test_what_sleepers_draw_is_told_once_a_window_held_no_step(
-    scene: Scene, told: dict[str, Any], asleep_w: float | None
+def test_the_asleep_draw_is_observed_in_windows_without_a_step(
+    scene: Scene, changes: dict[str, Any], asleep_w: float | None
 ) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-2")])
-    scene.report(1, report_of("replica-1"), report_of("replica-2", **told))
+    scene.report(1, report_of("replica-1"), report_of("replica-2", **changes))
     assert scene.fleet.observe(2.0).asleep_w == asleep_w
     scene.fleet.apply([Wake("replica-2", 900, 4)])
     assert scene.fleet.observe(3.0).asleep_w is None
 
 
-def test_what_a_later_run_asks_of_the_same_nodes_comes_later_though_its_time_is_shorter(
+def test_limits_of_a_later_run_have_a_later_request_time(
     scene: Scene,
 ) -> None:
     for now_s in (500.0, 1.0):  # a run's time begins at 0
@@ -254,7 +254,7 @@ def test_what_a_later_run_asks_of_the_same_nodes_comes_later_though_its_time_is_
     assert first_s < later_s
 
 
-def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) -> None:
+def test_a_draining_replica_gets_no_requests_and_can_wake_again(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Drain("replica-1", 600, 2)])
     scene.fleet.route(None)
@@ -266,7 +266,7 @@ def test_a_drained_replica_is_routed_to_no_more_and_can_come_back(scene: Scene) 
     assert scene.handle(1).state == AWAKE
 
 
-def test_a_frozen_replica_thaws_to_finish_its_requests_and_gets_no_more(scene: Scene) -> None:
+def test_a_frozen_replica_thaws_to_drain_and_gets_no_requests(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1")])
     scene.fleet.apply([Drain("replica-1", 600, 2)])
@@ -293,7 +293,7 @@ def test_the_gateway_may_send_a_few_requests_beyond_the_batch_limit(scene: Scene
     )
 
 
-def test_a_replica_whose_actor_died_is_gone_and_gets_started_again(scene: Scene) -> None:
+def test_a_replica_whose_actor_died_is_gone_and_can_start_again(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.replicas["replica-1"].answers["status"] = ray.exceptions.RayActorError()
     scene.fleet.observe(2.0)
@@ -306,7 +306,7 @@ def test_a_replica_whose_actor_died_is_gone_and_gets_started_again(scene: Scene)
     assert (scene.handle(1).state, scene.handle(1).url) == (AWAKE, "http://new")
 
 
-def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
+def test_an_uncontrollable_replica_is_frozen_and_its_draw_is_deducted_from_the_budget(
     scene: Scene,
 ) -> None:
     scene.report(1, report_of("replica-1"), report_of("replica-2", draw_w=70.0, controllable=False))
@@ -323,10 +323,12 @@ def test_a_replica_that_does_not_obey_is_frozen_and_its_draw_is_off_the_budget(
     assert scene.handle(2).state == ASLEEP
 
 
-def test_a_replica_that_obeys_again_is_counted_on_again(scene: Scene) -> None:
+def test_a_replica_that_is_controllable_again_is_planned_again(scene: Scene) -> None:
     scene.replicas["replica-2"].answers["status"] = ReplicaStatus("http://127.0.0.1:9002", True, 7)
-    for number, obeys in ((1, False), (2, False), (3, True)):
-        scene.report(number, report_of("replica-1"), report_of("replica-2", controllable=obeys))
+    for number, controllable in ((1, False), (2, False), (3, True)):
+        scene.report(
+            number, report_of("replica-1"), report_of("replica-2", controllable=controllable)
+        )
         seen = scene.fleet.observe(float(number))
         scene.fleet.apply([])
     assert scene.replicas["replica-2"].names().count("freeze") == 1
@@ -345,14 +347,14 @@ def test_a_lost_gpu_leaves_the_draw_of_the_others_known(scene: Scene) -> None:
     assert (seen.gpu_budget_w, seen.draw_w) == (100.0 - IDLE_MARGIN * 20.0, 40.0)
 
 
-def test_a_replica_that_is_gone_is_started_again_though_its_gpu_is_lost(scene: Scene) -> None:
+def test_a_replica_that_is_gone_is_observed_although_its_gpu_is_lost(scene: Scene) -> None:
     scene.handle(2).enter(GONE, 0.0)
     scene.report(1, report_of("replica-1"), report_of("replica-2", controllable=False))
     seen = scene.fleet.observe(1.0)
     assert [(r.id, r.state) for r in seen.replicas] == [("replica-1", AWAKE), ("replica-2", GONE)]
 
 
-def test_a_replica_that_does_not_answer_is_ended_and_started_again(scene: Scene) -> None:
+def test_a_replica_that_does_not_answer_is_killed_and_can_start_again(scene: Scene) -> None:
     actor = scene.replicas["replica-1"]
     scene.fleet.observe(0.0)
     actor.calls[-1].ready = False
@@ -372,14 +374,14 @@ def test_a_replica_that_does_not_answer_is_ended_and_started_again(scene: Scene)
     assert (scene.handle(1).state, scene.handle(1).url) == (AWAKE, "http://new")
 
 
-def test_a_silent_meter_counts_as_the_most_that_it_ever_showed(scene: Scene) -> None:
+def test_without_a_reading_a_replica_counts_with_its_peak_draw(scene: Scene) -> None:
     for number, draw_w in ((1, 90.0), (2, 50.0), (3, None)):
         scene.report(number, report_of("replica-1"), report_of("replica-2", draw_w=draw_w))
         scene.fleet.observe(float(number))
     assert [watts for _, watts in scene.budget.settled] == [130.0, 90.0, 130.0]
 
 
-def test_the_word_of_the_gateway_counts_at_the_first_look_though_it_is_late_then(
+def test_an_awaited_status_of_the_gateway_counts_in_the_first_observation(
     scene: Scene,
 ) -> None:
     scene.fleet.await_gateway(timeout_s=1.0)

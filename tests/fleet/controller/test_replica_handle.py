@@ -56,14 +56,14 @@ def test_a_start_that_fails_is_tried_again_after_a_while(scene: Scene) -> None:
     assert actor.names().count("start") == 2
 
 
-def test_a_replica_is_seated_by_what_it_says_of_its_engine(scene: Scene) -> None:
+def test_a_replica_is_assigned_with_the_status_of_its_engine(scene: Scene) -> None:
     scene.handle.enter(GONE, 0.0)
     scene.handle.start(1.0)
     (seated,) = scene.node.args("assign")
     assert seated[-1].answer == STEPPING
 
 
-def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scene) -> None:
+def test_a_replica_that_steps_although_asleep_is_frozen_again(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     handle.freeze(1.0)
     for now_s in (2.0, 3.0):
@@ -76,7 +76,7 @@ def test_a_replica_that_steps_though_it_should_sleep_is_frozen_again(scene: Scen
     assert handle.state == ASLEEP
 
 
-def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: Scene) -> None:
+def test_a_replica_that_is_frozen_although_awake_is_thawed_again(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     actor.answers["status"] = FROZEN
     for now_s in (1.0, 2.0):
@@ -85,7 +85,7 @@ def test_a_replica_that_is_frozen_though_it_should_serve_is_thawed_again(scene: 
     assert handle.state == AWAKE
 
 
-def test_a_pause_of_the_whole_machine_is_not_held_against_a_replica(scene: Scene) -> None:
+def test_a_pause_of_the_whole_machine_does_not_kill_a_replica(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     actor.ready = False
     handle.update(1.0)
@@ -96,7 +96,7 @@ def test_a_pause_of_the_whole_machine_is_not_held_against_a_replica(scene: Scene
 
 
 @pytest.mark.parametrize("change", ["freeze", "thaw"])
-def test_a_replica_that_does_not_come_to_rest_or_back_is_ended(scene: Scene, change: str) -> None:
+def test_a_replica_whose_freeze_or_thaw_is_overdue_is_killed(scene: Scene, change: str) -> None:
     handle, actor = scene.handle, scene.actor
     actor.ready = False
     getattr(handle, change)(1.0)
@@ -128,12 +128,12 @@ def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene, state: Re
     assert ready.is_finishing is (state != AWAKE)
 
 
-def test_a_replica_that_drains_after_it_served_is_not_one_that_finishes(scene: Scene) -> None:
+def test_a_replica_that_drains_after_serving_is_not_finishing(scene: Scene) -> None:
     scene.handle.enter(ReplicaState.DRAINING, 1.0)
     assert not scene.handle.observation(outstanding=3).is_finishing
 
 
-def test_a_start_may_take_its_time(scene: Scene) -> None:
+def test_a_start_may_take_half_an_hour(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     handle.enter(GONE, 0.0)
     actor.ready = False
@@ -148,14 +148,14 @@ def task_error(message: str) -> ray.exceptions.RayTaskError:
     return ray.exceptions.RayTaskError("freeze", "", EngineError(message))
 
 
-def test_a_plan_is_told_what_a_replica_draws_only_while_no_limit_holds_it(scene: Scene) -> None:
+def test_the_starting_draw_is_observed_only_while_no_limit_applies(scene: Scene) -> None:
     scene.handle.add_reports([REPORT])
     assert scene.handle.observation(outstanding=0).starting_w == 0.0
     scene.handle.enter(ReplicaState.STARTING, 1.0)
     assert scene.handle.observation(outstanding=0).starting_w == REPORT.draw_w
 
 
-def test_a_replica_that_cannot_do_as_it_is_told_is_ended(scene: Scene) -> None:
+def test_a_replica_whose_freeze_fails_is_killed(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     actor.answers["freeze"] = task_error("cannot pause")
     handle.freeze(1.0)
@@ -163,7 +163,7 @@ def test_a_replica_that_cannot_do_as_it_is_told_is_ended(scene: Scene) -> None:
     assert (handle.state, actor.names()) == (GONE, ["freeze", "kill"])
 
 
-def test_a_replica_that_cannot_start_is_left_as_it_is(scene: Scene) -> None:
+def test_a_replica_whose_start_fails_is_not_killed(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     handle.enter(GONE, 0.0)
     actor.answers["start"] = task_error("no weights")
@@ -173,7 +173,7 @@ def test_a_replica_that_cannot_start_is_left_as_it_is(scene: Scene) -> None:
     assert "kill" not in actor.names()
 
 
-def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: Scene) -> None:
+def test_a_status_from_before_a_freeze_is_ignored(scene: Scene) -> None:
     handle, actor = scene.handle, scene.actor
     actor.ready = False
     handle.update(1.0)
@@ -184,12 +184,12 @@ def test_what_a_replica_said_before_it_was_frozen_is_not_held_against_it(scene: 
     assert actor.names() == ["status", "freeze", "status"]
 
 
-def test_a_frozen_replica_that_is_taken_over_is_asleep(scene: Scene) -> None:
+def test_a_frozen_replica_is_adopted_as_asleep(scene: Scene) -> None:
     scene.handle.adopt(FROZEN, 5.0)
     assert scene.handle.state == ASLEEP
 
 
-def test_a_replica_whose_clock_nobody_limits_is_told_apart_by_its_batch_limit_only(
+def test_without_clock_limits_a_report_updates_the_batch_limit_only(
     scene: Scene,
 ) -> None:
     handle = scene.handle

@@ -98,7 +98,7 @@ def test_a_request_is_recorded_once_its_last_steps_have_been_metered() -> None:
 
 
 @pytest.mark.parametrize("reported", [UNDER_WAY, [report_of({})] * 20])
-def test_a_request_that_was_cut_off_waits_for_the_step_that_it_was_in(
+def test_a_request_that_was_cut_off_waits_for_its_last_step(
     reported: list[ReplicaReport],
 ) -> None:
     accounts = Accounts("emulated", 0.0)
@@ -261,7 +261,7 @@ def test_every_end_has_an_outcome(finish: str, written: str) -> None:
     assert record.outcome == written
 
 
-def test_a_record_carries_the_worst_quality_of_its_joules_and_the_run_that_of_all() -> None:
+def test_a_record_has_the_worst_quality_of_its_joules_and_the_run_of_all() -> None:
     accounts = Accounts("counter", 0.0)
     accounts.add([report_of({"a": 5, "b": 5}, quality="counter")])
     accounts.add([report_of({"a": 5}, quality="estimated")])

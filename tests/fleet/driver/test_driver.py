@@ -36,13 +36,13 @@ def tick(t_s: float) -> TickRecord:
     return tick_record(t_s, battery=Charge(share=1.0 / t_s, power_w=0.0))
 
 
-def test_two_runs_have_no_folder_in_common_though_their_drivers_have_one_number() -> None:
+def test_two_runs_of_one_process_have_different_folders() -> None:
     folders = {run_folder(FleetDriver(CONFIG, "none", print).run_id, "n") for _ in range(2)}
     assert len(folders) == 2
     assert {folder.name.split("-")[2] for folder in folders} == {str(os.getpid())}
 
 
-def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
+def test_a_restarted_controller_gets_the_status_of_the_one_before(
     fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
@@ -59,7 +59,7 @@ def test_a_controller_that_was_restarted_is_told_how_far_the_one_before_it_came(
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
 
 
-def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
+def test_ticks_of_a_late_result_are_requested_again(
     fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
@@ -76,7 +76,7 @@ def test_ticks_that_were_handed_over_too_late_are_asked_for_again(
     assert driver._controller.asked == [("poll", (0.0,)), ("poll", (3.0,)), ("poll", (3.0,))]
 
 
-def test_another_run_of_a_fleet_goes_on_from_nothing(
+def test_another_run_of_a_fleet_begins_without_a_status(
     fake_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = FakeActor()
@@ -123,7 +123,7 @@ def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
 @pytest.mark.parametrize(
     "answer", [ControllerUpdate(True, [], None, 1), ray.exceptions.GetTimeoutError()]
 )
-def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_time(
+def test_a_stalled_controller_is_restarted_once(
     followed: Any, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
     controller = followed._controller
@@ -148,7 +148,7 @@ def test_a_controller_whose_loop_stands_still_is_ended_and_the_next_gets_its_tim
     assert controller.names().count("kill") == 1
 
 
-def test_a_controller_whose_loop_comes_round_is_left_alone_though_it_has_no_ticks(
+def test_a_controller_whose_loop_runs_without_ticks_is_not_restarted(
     followed: Any, clock: SimpleNamespace
 ) -> None:
     for looks in range(2, 9):

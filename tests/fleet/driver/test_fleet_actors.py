@@ -38,7 +38,7 @@ def reading(time_s: float, energy_j: float) -> ReplicaTotals:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "expected"),
     [
         (("counter", "counter"), "counter"),
         (("counter", "integrated"), "integrated"),
@@ -47,17 +47,17 @@ def reading(time_s: float, energy_j: float) -> ReplicaTotals:
     ],
 )
 def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
-    found: tuple[str, ...], told: str
+    found: tuple[str, ...], expected: str
 ) -> None:
     fleet, node = fleet_of(kind="nvml"), node_of((900,))
     fleet.nodes = {
         str(number): replace(node, info=replace(node.info, energy_source=source))
         for number, source in enumerate(found)
     }
-    assert fleet.energy_source == told
+    assert fleet.energy_source == expected
 
 
-def test_a_node_is_told_what_is_served_so_that_it_can_weigh_tokens() -> None:
+def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
     settings = fleet_of(kind="nvml")._node_settings()
     assert settings.device == NvmlSection(kind="nvml")
     assert (settings.model, settings.gpus_per_replica) == (read_model_shape("llama-3.1-8b"), 2)
@@ -65,7 +65,7 @@ def test_a_node_is_told_what_is_served_so_that_it_can_weigh_tokens() -> None:
     assert (emulated.model, emulated.run_id) == (None, "run-1")
 
 
-def test_modelled_gpus_are_no_place_to_serve() -> None:
+def test_serving_on_modelled_gpus_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"device\.kind"):
         fleet_of(kind="modelled")._node_settings()
 
@@ -74,7 +74,7 @@ def test_modelled_gpus_are_no_place_to_serve() -> None:
     ("nodes", "can"),
     [([((600, 900),)], True), ([((600, 900), ())], False), ([((600,),), ((),)], False)],
 )
-def test_one_gpu_whose_clock_is_free_sets_the_clocks_of_the_fleet_free(
+def test_clocks_can_be_limited_if_that_of_every_gpu_can(
     nodes: list[tuple[tuple[int, ...], ...]], can: bool
 ) -> None:
     fleet = fleet_of(kind="nvml")
@@ -82,7 +82,7 @@ def test_one_gpu_whose_clock_is_free_sets_the_clocks_of_the_fleet_free(
     assert fleet.can_limit_clocks == can
 
 
-def test_a_fleet_can_be_set_to_the_clocks_that_all_its_gpus_know() -> None:
+def test_the_clocks_of_a_fleet_are_those_that_all_its_gpus_support() -> None:
     fleet = fleet_of(kind="nvml")
     fleet.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
     assert fleet.common_clocks_mhz == (600, 900)
@@ -139,7 +139,7 @@ def unplaced(
     return fleet, remote, killed
 
 
-def test_a_replica_that_waits_for_gpus_of_another_job_keeps_nobody_waiting(
+def test_placing_a_replica_does_not_wait_for_gpus_of_another_job(
     unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     fleet, remote, _ = unplaced
@@ -170,7 +170,7 @@ def test_a_replica_that_waits_too_long_is_tried_on_another_machine_first(
     assert [place.node_id for place in fleet.place_unplaced([busy, other])] == ["other"]
 
 
-def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serves(
+def test_a_new_node_that_cannot_be_used_does_not_end_the_run(
     unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     fleet, remote, killed = unplaced
@@ -185,7 +185,7 @@ def test_a_node_that_lacks_what_the_run_asks_for_does_not_end_a_fleet_that_serve
     assert [p.node_id for p in fleet.place_unplaced([bare, whole.machine])] == ["n"]
 
 
-def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
+def test_a_replica_with_unknown_gpus_is_killed_and_tried_again(
     unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     fleet, remote, killed = unplaced
@@ -199,7 +199,7 @@ def test_a_replica_whose_gpus_no_node_knows_is_ended_and_tried_again(
     assert [place.replica for place in fleet.place_unplaced(alive)] == ["replica-1"]
 
 
-def test_a_replica_that_has_no_place_yet_ends_with_the_run(
+def test_a_replica_that_is_not_placed_yet_ends_with_the_run(
     unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:
     fleet, remote, killed = unplaced
@@ -208,7 +208,7 @@ def test_a_replica_that_has_no_place_yet_ends_with_the_run(
     assert killed == remote.actors
 
 
-def test_rest_is_the_largest_draw_of_any_replica_that_was_metered(
+def test_the_idle_draw_is_the_largest_of_the_metered_replicas(
     fake_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = fleet_of(kind="nvml")

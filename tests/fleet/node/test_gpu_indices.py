@@ -34,7 +34,7 @@ def replica(monkeypatch: pytest.MonkeyPatch) -> ReplicaActor:
         ([], []),
     ],
 )
-def test_gpus_are_known_by_index_or_uuid_as_cuda_visible_devices_names_them(
+def test_gpus_are_found_by_index_or_uuid_as_in_cuda_visible_devices(
     replica: ReplicaActor,
     monkeypatch: pytest.MonkeyPatch,
     names: list[int | str],
@@ -45,7 +45,7 @@ def test_gpus_are_known_by_index_or_uuid_as_cuda_visible_devices_names_them(
 
 
 @pytest.mark.parametrize("name", ["MIG-cc00", "GPU-aa", "GPU-dd"])
-def test_what_is_no_whole_gpu_of_this_host_is_told_in_one_line(
+def test_a_name_that_is_not_a_whole_gpu_of_this_host_is_refused(
     replica: ReplicaActor, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(ray, "get_gpu_ids", lambda: [name])

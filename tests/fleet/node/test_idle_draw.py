@@ -41,7 +41,7 @@ def test_under_steady_light_traffic_the_draw_is_learned_between_the_steps() -> N
     assert idle.max_idle_w is None
 
 
-def test_pauses_that_are_too_short_for_a_meter_teach_nothing() -> None:
+def test_gaps_that_are_too_short_for_a_meter_are_not_used() -> None:
     steps = [step(at_s / 10, at_s / 10 + 0.05) for at_s in range(10)]
     idle = IdleDraw(0.0)
     idle.learn(steps, 0.0, 0.95, Gpu(steps).window)
@@ -68,7 +68,7 @@ def test_what_is_skipped_counts_as_work() -> None:
     assert idle.max_idle_w == pytest.approx(IDLE_W)
 
 
-def test_a_window_without_energy_teaches_nothing() -> None:
+def test_a_window_without_energy_is_not_used() -> None:
     idle = IdleDraw(0.0)
     idle.learn(
         [], 5.0, 6.0, lambda start_s, end_s: EnergyWindow(start_s, end_s, 0, 0, Quality.ESTIMATED)

@@ -30,11 +30,11 @@ REPLICA = AssignmentRecord(
 )
 
 
-def test_a_node_without_a_past_remembers_nothing(tmp_path: Path) -> None:
+def test_the_journal_of_a_new_node_is_empty(tmp_path: Path) -> None:
     assert NodeJournal(tmp_path / "journal.json").read() == NodeRecord()
 
 
-def test_a_successor_reads_exactly_what_was_written(tmp_path: Path) -> None:
+def test_a_journal_reads_exactly_what_was_written(tmp_path: Path) -> None:
     record = NodeRecord(7, (node_report(6, REPORT),), (REPLICA,))
     NodeJournal(tmp_path / "journal.json").write(record)
     assert NodeJournal(tmp_path / "journal.json").read() == record
@@ -48,7 +48,7 @@ def test_the_last_write_counts_and_leaves_no_draft(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["journal.json"]
 
 
-def test_a_node_that_cannot_write_goes_on_and_says_so_once(
+def test_a_journal_that_cannot_be_written_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "run"

@@ -60,7 +60,7 @@ def stuck(tmp_path: Path) -> Iterator[Stuck]:
     made.replica.block.close()
 
 
-def test_a_step_that_takes_longer_than_meters_remember_is_paid_for_in_full(stuck: Stuck) -> None:
+def test_a_step_longer_than_the_meters_history_is_charged_in_full(stuck: Stuck) -> None:
     stuck.wait(1200)
     with pytest.raises(DeviceError):
         stuck.meter.window(0.0, 1.0)
@@ -71,12 +71,12 @@ def test_a_step_that_takes_longer_than_meters_remember_is_paid_for_in_full(stuck
     assert (sum(paid.requests_uj.values()), paid.idle_uj) == (round(drawn_j * 1e6), 0)
 
 
-def test_a_run_that_ends_within_a_long_step_leaves_no_joule_over(stuck: Stuck) -> None:
+def test_a_run_that_ends_during_a_long_step_loses_no_joule(stuck: Stuck) -> None:
     stuck.wait(1200)
     assert stuck.report(is_last=True).idle_uj == pytest.approx(1200 * DRAW_W * 1e6)
 
 
-def test_a_step_in_which_a_replica_is_put_to_sleep_is_paid_for_when_it_ends(stuck: Stuck) -> None:
+def test_the_step_before_sleep_is_charged_when_it_ends(stuck: Stuck) -> None:
     stuck.wait(5)
     stuck.replica.enter("asleep", 6.0)
     stuck.wait(20)
@@ -90,7 +90,7 @@ def test_a_step_in_which_a_replica_is_put_to_sleep_is_paid_for_when_it_ends(stuc
     assert (paid.stepping, asleep.stepping) == (False, False)
 
 
-def test_no_step_is_waited_for_longer_than_a_freeze_may_take(stuck: Stuck) -> None:
+def test_the_wait_for_the_step_before_sleep_is_limited(stuck: Stuck) -> None:
     stuck.wait(5)
     stuck.replica.enter("asleep", 5.0)
     stuck.wait(int(CHANGE_S))
@@ -102,7 +102,7 @@ def test_no_step_is_waited_for_longer_than_a_freeze_may_take(stuck: Stuck) -> No
     assert sum(r.idle_uj for r in stuck.reports) == pytest.approx(stuck.now_s * DRAW_W * 1e6)
 
 
-def test_a_step_that_outlives_its_node_actor_is_paid_for_when_it_ends(stuck: Stuck) -> None:
+def test_a_step_that_outlives_its_node_actor_is_charged_when_it_ends(stuck: Stuck) -> None:
     stuck.wait(60)
     record = stuck.replica.record((0,), {})
     gpus = {"GPU-1": stuck.meter}

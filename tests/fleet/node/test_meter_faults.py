@@ -139,7 +139,7 @@ def test_a_counter_that_goes_backwards_stays_within_the_bound(node: Node) -> Non
     assert found.energy_j == pytest.approx(true_j, rel=0.03)
 
 
-def test_a_successor_goes_on_from_a_counter_that_went_backwards_and_loses_no_joule(
+def test_a_resumed_meter_loses_no_joule_of_a_counter_that_went_backwards(
     node: Node,
 ) -> None:
     node.serve(2.0)
@@ -150,7 +150,7 @@ def test_a_successor_goes_on_from_a_counter_that_went_backwards_and_loses_no_jou
     assert seen_j == pytest.approx(node.emulator.snapshot(H100).counter_j, abs=100.0)
     successor = GpuMeter(open_gpus()[H100], node.monotonic)
     successor.resume_from(reported_s, seen_j)
-    node.meters.clear()  # nobody reads for a while
+    node.meters.clear()  # no reading for a while
     node.serve(5.0)
     node.meters.append(successor)
     node.serve(2.0)
@@ -192,7 +192,7 @@ def test_the_counter_covers_the_time_in_which_only_power_cannot_be_read(node: No
     assert node.meters[H100].history.covered_until_s > 4.0
 
 
-def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
+def test_a_replica_with_a_lost_gpu_is_charged_when_the_gpu_is_back(
     node: Node, tmp_path: Path
 ) -> None:
     node.serve(2.0)
@@ -213,7 +213,7 @@ def test_a_replica_with_a_lost_gpu_knows_no_draw_and_pays_when_it_is_back(
     block.close()
 
 
-def test_a_gpu_that_is_lost_longer_than_meters_remember_costs_joules_but_no_report(
+def test_a_gpu_lost_for_longer_than_the_history_loses_joules_but_no_report(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_meters, "CounterHistory", partial(CounterHistory, capacity=20))
@@ -259,7 +259,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> None:
+def test_a_gpu_that_hangs_delays_no_other_meter(tmp_path: Path) -> None:
     Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
     stuck, alive = open_gpus()
     asked, answers = threading.Event(), threading.Event()
@@ -288,7 +288,7 @@ def test_a_gpu_that_does_not_answer_holds_up_no_other_meter(tmp_path: Path) -> N
         pynvml.nvmlShutdown()
 
 
-def test_a_lost_gpu_is_named_while_it_is_lost_and_the_other_meters_go_on(tmp_path: Path) -> None:
+def test_a_lost_gpu_is_listed_while_it_is_lost_and_other_meters_continue(tmp_path: Path) -> None:
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "h100x2")
     lost, alive = open_gpus()
     running: Any = GpuMeters({gpu.uuid: gpu for gpu in (lost, alive)})

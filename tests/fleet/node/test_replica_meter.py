@@ -46,7 +46,7 @@ class FakeMeter:
 
 
 class RestlessMeter:
-    """A meter that has been read again each time that somebody asks."""
+    """A meter that has been read again each time that it is queried."""
 
     def __init__(self) -> None:
         self._read_s = itertools.count(101.0, 0.5)
@@ -101,7 +101,7 @@ def test_a_window_without_work_is_idle_energy(bench: Bench) -> None:
     assert (report.idle_uj, report.requests_uj, report.transition_uj) == (20_000_000, {}, 0)
 
 
-def test_a_seat_whose_meter_was_not_read_yet_meters_on_from_when_it_was_made(
+def test_a_replica_without_a_reading_yet_is_metered_from_its_assignment(
     tmp_path: Path,
 ) -> None:
     bench = bench_in(tmp_path, covered_until_s=-math.inf)
@@ -117,7 +117,7 @@ def test_the_next_window_begins_where_the_last_one_ended(bench: Bench) -> None:
     assert [bench.report(end_s).energy_j for end_s in (101.0, 101.5, 104.0)] == [20, 10, 50]
 
 
-def test_the_energy_of_steps_goes_to_tsuccessor_requests(bench: Bench) -> None:
+def test_the_energy_of_steps_goes_to_their_requests(bench: Bench) -> None:
     bench.report(101.0)
     bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 102.0
     bench.step(101.0, 101.5, decode(7))
@@ -128,7 +128,7 @@ def test_the_energy_of_steps_goes_to_tsuccessor_requests(bench: Bench) -> None:
     assert report.tokens == {7: (0, 2), 8: (0, 1)}
 
 
-def test_a_request_of_several_sequences_pays_for_each_of_them(bench: Bench) -> None:
+def test_a_request_of_several_sequences_is_charged_for_each(bench: Bench) -> None:
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 101.0
     bench.step(100.0, 101.0, *(decode(7) for _ in range(3)), decode(8))
     report = bench.report(101.0)
@@ -136,7 +136,7 @@ def test_a_request_of_several_sequences_pays_for_each_of_them(bench: Bench) -> N
     assert report.tokens == {7: (0, 3), 8: (0, 1)}
 
 
-def test_time_between_steps_costs_what_an_idle_replica_draws(bench: Bench) -> None:
+def test_time_between_steps_is_charged_with_the_idle_draw(bench: Bench) -> None:
     bench.report(101.0)
     bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 101.5
     bench.step(101.0, 101.5, decode(7))
@@ -145,7 +145,7 @@ def test_time_between_steps_costs_what_an_idle_replica_draws(bench: Bench) -> No
     assert report.idle_uj == 10_000_000
 
 
-def test_a_step_that_still_runs_is_paid_for_when_it_ends(bench: Bench) -> None:
+def test_a_step_in_progress_is_charged_when_it_ends(bench: Bench) -> None:
     bench.report(101.0)
     bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 103.0
     bench.step(101.0, 101.6, decode(7))
@@ -198,13 +198,13 @@ def test_a_frozen_replica_with_requests_is_idle(tmp_path: Path) -> None:
     assert (report.idle_uj, report.running) == (20_000_000, 4)
 
 
-def test_a_meter_that_moves_while_a_report_is_made_adds_nothing_to_it(bench: Bench) -> None:
+def test_readings_during_a_report_do_not_change_it(bench: Bench) -> None:
     bench.replica.gpus = {"GPU-1": RestlessMeter()}
     for report in (bench.replica.report(WEIGHTS), bench.replica.report(WEIGHTS)):
         assert report.idle_uj == report.energy_j * 1e6 > 0
 
 
-def test_without_a_new_reading_the_draw_is_not_known(bench: Bench) -> None:
+def test_without_a_new_reading_the_draw_is_unknown(bench: Bench) -> None:
     assert bench.report(101.0).draw_w == 20.0
     report = bench.report(101.0)
     assert (report.energy_j, report.draw_w) == (0.0, None)
@@ -224,7 +224,7 @@ def test_steps_that_were_lost_make_the_window_an_estimate(bench: Bench) -> None:
     assert report.idle_uj == 20_000_000
 
 
-def test_what_a_replica_draws_in_lost_steps_is_not_its_draw_without_work(bench: Bench) -> None:
+def test_the_draw_in_lost_steps_is_not_idle_draw(bench: Bench) -> None:
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 101.5
     lose_steps(bench)
     assert bench.report(101.0).idle_uj == 60_000_000
@@ -274,7 +274,7 @@ class HoledMeter(FakeMeter):
         return replace(found, quality=Quality.ESTIMATED if has_hole else Quality.COUNTER)
 
 
-def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> None:
+def test_a_step_over_a_gap_of_readings_is_charged_as_an_estimate(bench: Bench) -> None:
     bench.meter = HoledMeter()
     bench.replica.gpus = {"GPU-1": bench.meter}
     before, within = bench.report(101.0), bench.report(102.0, running=1)
@@ -284,21 +284,23 @@ def test_a_step_over_a_hole_is_an_estimate_when_it_is_paid_for(bench: Bench) -> 
     assert (paid.quality, list(paid.requests_uj), after.quality) == ("estimated", [7], "counter")
 
 
-def test_a_seat_obeys_while_its_gpus_are_there_and_keep_tsuccessor_clocks(bench: Bench) -> None:
+def test_a_replica_is_controllable_while_its_gpus_are_reachable_and_keep_their_limits(
+    bench: Bench,
+) -> None:
     bench.replica.clock_mhz = 900
     bench.replica.clocks["GPU-1"].request(900, 0.0)
-    for now_s, confirmed_mhz, lost, obeys in (
+    for now_s, confirmed_mhz, lost, controllable in (
         (10.0, 900, frozenset(), True),
         (11.0, 900, frozenset({"GPU-1"}), False),
         (12.0, 900, frozenset({"GPU-2"}), True),
         (13.0, 1500, frozenset(), False),
     ):
         bench.replica.check_clocks({"GPU-1": confirmed_mhz}, lost, now_s)
-        assert bench.report(100.0 + now_s).controllable == obeys
-    assert bench.report(120.0).clock_mhz == 1500  # what holds, so that it is asked for anew
+        assert bench.report(100.0 + now_s).controllable == controllable
+    assert bench.report(120.0).clock_mhz == 1500  # what holds, so that the limit is set again
 
 
-def test_a_seat_knows_what_it_drew_at_rest(tmp_path: Path) -> None:
+def test_the_idle_draw_excludes_what_the_last_step_left(tmp_path: Path) -> None:
     bench = bench_in(tmp_path, "asleep")
     bench.meter.busy_from_s, bench.meter.busy_until_s = 100.0, 102.0  # what the last step left
     assert [bench.report(until_s).max_idle_w for until_s in (101.0, 104.0)] == [None, None]
@@ -308,7 +310,7 @@ def test_a_seat_knows_what_it_drew_at_rest(tmp_path: Path) -> None:
     assert [bench.report(until_s).max_idle_w for until_s in (106.0, 107.0, 110.0)] == [20.0] * 3
 
 
-def test_what_a_replica_draws_while_it_starts_is_not_its_draw_without_work(
+def test_the_draw_during_a_start_is_not_idle_draw(
     tmp_path: Path,
 ) -> None:
     bench = bench_in(tmp_path, "starting")
@@ -341,14 +343,14 @@ def test_readings_count_from_the_first_and_never_twice(bench: Bench) -> None:
     assert (second.steps, second.prompt_tokens, second.output_tokens) == (3, 9, 4)
 
 
-def test_tokens_are_those_since_the_last_report(bench: Bench) -> None:
+def test_a_report_counts_the_tokens_since_the_last_one(bench: Bench) -> None:
     for total, new in ((5, 5), (12, 7), (3, 0)):  # a restarted engine counts from 0
         bench.engine.write_telemetry(Telemetry(output_tokens=total))
         bench.meter.covered_until_s += 1.0
         assert bench.replica.report(WEIGHTS).output_tokens == new
 
 
-def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
+def test_a_resumed_meter_loses_no_joule_and_no_step(
     tmp_path: Path,
 ) -> None:
     old = bench_in(tmp_path)
@@ -374,7 +376,7 @@ def test_a_seat_that_goes_on_after_its_node_died_loses_no_joule_and_no_step(
         open_block.close()
 
 
-def test_a_seat_that_closes_counts_all_up_to_now_and_leaves_nothing_open(tmp_path: Path) -> None:
+def test_closing_a_meter_counts_all_energy_up_to_now(tmp_path: Path) -> None:
     made = bench_in(tmp_path)
     made.step(100.0, 100.5, decode(1))
     made.engine.write_telemetry(Telemetry(running=1))

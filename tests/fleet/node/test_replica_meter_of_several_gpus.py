@@ -54,21 +54,21 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     made.block.close()
 
 
-def test_a_seat_begins_when_the_last_of_its_meters_has_begun(pair: Pair) -> None:
+def test_metering_begins_when_the_last_gpu_has_a_reading(pair: Pair) -> None:
     assert (pair.report().energy_j, pair.replica.reported_s) == (0.0, 100.0 + LATE_S)
     assert pair.replica.reading().energy_j == 0.0
     pair.tick(10)
     assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
 
 
-def test_a_seat_waits_for_the_slowest_of_its_meters(pair: Pair) -> None:
+def test_a_window_ends_at_the_oldest_last_reading(pair: Pair) -> None:
     pair.tick(10)
     pair.meters["GPU-1"].add(102.0, 5.0 + 2 * DRAW_W)
     assert pair.report().energy_j == pytest.approx(2 * DRAW_W * 10 * PERIOD_S, rel=0.1)
     assert pair.replica.reported_s == pair.meters["GPU-2"].covered_until_s
 
 
-def test_a_gpu_that_is_lost_takes_the_joules_of_the_others_not_out_of_the_books(
+def test_the_energy_of_the_other_gpus_is_kept_when_one_is_lost(
     pair: Pair,
 ) -> None:
     pair.tick(10)
@@ -82,7 +82,7 @@ def test_a_gpu_that_is_lost_takes_the_joules_of_the_others_not_out_of_the_books(
     assert report.idle_uj + report.transition_uj == pytest.approx(report.energy_j * 1e6, abs=1)
 
 
-def test_a_replica_all_of_whose_gpus_are_lost_waits_for_them(pair: Pair) -> None:
+def test_a_replica_whose_gpus_are_all_lost_has_no_draw(pair: Pair) -> None:
     pair.tick(10)
     pair.report()
     pair.replica.check_clocks(None, {"GPU-1", "GPU-2"}, 100.0)
