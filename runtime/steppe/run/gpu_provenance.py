@@ -35,11 +35,12 @@ def refuse_shared(gpus: Sequence[NvmlGpu], allowed: int = 0) -> None:
 def provenance_of(gpus: Sequence[NvmlGpu], model: str, engine: str, seed: int) -> Provenance:
     """Return the provenance of results from GPUs of this host; measures the counters' period."""
     emulated = any(gpu.is_emulated for gpu in gpus)
+    periods_s = measure_periods(gpus) if gpus else {}
     return Provenance(
         boundary="gpu",
         energy_source="emulated" if emulated else "measured",
         meter=worst(best_quality(gpu.capabilities) for gpu in gpus),
-        counter_period_s=max(measure_periods(gpus).values(), default=None),
+        counter_period_s=max(periods_s.values(), default=None),
         gpus=tuple(gpu.capabilities.name for gpu in gpus),
         uuids=tuple(gpu.uuid for gpu in gpus),
         driver=gpus[0].capabilities.driver if gpus else "unknown",

@@ -188,7 +188,7 @@ def _progress(console: Console, total: int) -> Generator[Callable[[PointResult],
             bar.update(task, advance=1, description=point.setting.key)
             left_s = (time.monotonic() - begun_s) / done * (total - done)
             eta = "" if console.is_terminal else f" ({done}/{total}, {in_words(left_s)} left)"
-            console.print(_line(point) + eta, highlight=False)
+            console.print(_line(point) + eta, highlight=False, soft_wrap=True)
 
         yield advance
 

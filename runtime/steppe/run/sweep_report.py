@@ -50,7 +50,7 @@ def conclude(
     candidates = serving(report.points)
     recommendations = recommend(candidates, slo_s, report.settle_s) if candidates else ()
     for recommendation in recommendations:
-        console.print(_line(recommendation), highlight=False)
+        console.print(_line(recommendation), highlight=False, soft_wrap=True)
     flagged = len(results.points) - len(results.sound)
     console.print(f"{len(results.points)} points, {flagged} of them unsound: {out / REPORT_FILE}")
     return {

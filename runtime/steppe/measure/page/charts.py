@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from steppe.measure.page.svg import INK, Axis, Chart, factors, spanning
+from steppe.measure.page.svg import INK, Axis, Chart, linear_axis, log_axis
 from steppe.measure.recommend import Recommendation
 from steppe.measure.statistics import Interval
 from steppe.measure.sweep.summary import PointSummary, pareto
@@ -37,9 +37,9 @@ def energy_chart(points: Sequence[PointSummary], chosen: Sequence[Recommendation
     middle = [p.energy_per_output_token.value for p in points]
     is_wide = max(middle) > FACTORS_FROM * min(middle) and min(joules) > 0
     y_axis = (
-        factors("joules per token", joules) if is_wide else spanning("joules per token", joules)
+        log_axis("joules per token", joules) if is_wide else linear_axis("joules per token", joules)
     )
-    chart = Chart(spanning("tokens per second", tps), y_axis)
+    chart = Chart(linear_axis("tokens per second", tps), y_axis)
     best = pareto(points)
     chart.line(
         [(p.output_tps.value, p.energy_per_output_token.value) for p in best], INK, 1.8, "6 4"
@@ -70,7 +70,7 @@ def pace_chart(points: Sequence[PointSummary], slo_s: float) -> str:
     """Return the gap between tokens against the batch limit, with the SLO: median and p99."""
     batches = sorted({p.batch_limit for p in points})
     gaps = [1000 * s for p in points for s in (p.itl_p50_s or p.tpot_s, p.worst_gap_s) if s]
-    chart = Chart(_batch_axis(batches), spanning("time between tokens, ms", [0.0, *gaps]))
+    chart = Chart(_batch_axis(batches), linear_axis("time between tokens, ms", [0.0, *gaps]))
     palette = colours([p.clock_mhz for p in points])
     if chart.y.low < 1000 * slo_s < chart.y.high:
         ends = [(chart.x.low, 1000 * slo_s), (chart.x.high, 1000 * slo_s)]
@@ -108,8 +108,8 @@ def _lines(
     places = sorted({across(p) for p in points})
     watts = [end for p in points for end in _ends(p.draw_w)]
     is_batch = label.startswith("batch")
-    x_axis = _batch_axis(places) if is_batch else spanning(label, [float(x) for x in places])
-    chart = Chart(x_axis, spanning("draw, W", watts))
+    x_axis = _batch_axis(places) if is_batch else linear_axis(label, [float(x) for x in places])
+    chart = Chart(x_axis, linear_axis("draw, W", watts))
     palette = colours([group(p) for p in points])
     for level, colour in palette.items():
         row = sorted((p for p in points if group(p) == level), key=across)

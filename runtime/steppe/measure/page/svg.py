@@ -39,17 +39,17 @@ class Axis:
     @property
     def marks(self) -> tuple[float, ...]:
         """Values to write beside the axis."""
-        return self.ticks or round_steps(self.low, self.high)
+        return self.ticks or round_ticks(self.low, self.high)
 
 
-def spanning(label: str, values: Sequence[float], margin: float = 0.08) -> Axis:
+def linear_axis(label: str, values: Sequence[float], margin: float = 0.08) -> Axis:
     """Return a linear axis with some room around the values."""
     low, high = min(values), max(values)
     room = margin * ((high - low) or abs(high) or 1.0)
     return Axis(label, max(0.0, low - room) if low >= 0 else low - room, high + room)
 
 
-def factors(label: str, values: Sequence[float]) -> Axis:
+def log_axis(label: str, values: Sequence[float]) -> Axis:
     """Return a logarithmic axis around positive values, with round ticks."""
     low, high = min(values) / 1.15, max(values) * 1.15
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -59,7 +59,7 @@ def factors(label: str, values: Sequence[float]) -> Axis:
     return Axis(label, low, high, is_log=True, ticks=ticks)
 
 
-def round_steps(low: float, high: float, most: int = 6) -> tuple[float, ...]:
+def round_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     """Return at most `most` round values between two ends."""
     raw = (high - low) / most
     scale = 10 ** math.floor(math.log10(raw))
@@ -148,10 +148,10 @@ class Chart:
                 f'<line x1="{LEFT}" y1="{b:.1f}" x2="{WIDTH - RIGHT}" y2="{b:.1f}" '
                 f'stroke="{GRID}"/>'
             )
-            self.parts.append(_text(LEFT - 7, b + 4, shown(value), MUTED, anchor="end"))
+            self.parts.append(_text(LEFT - 7, b + 4, tick_label(value), MUTED, anchor="end"))
         for value in self.x.marks:
             a, _ = self.at(value, self.y.low)
-            self.parts.append(_text(a, HEIGHT - BOTTOM + 17, shown(value), MUTED))
+            self.parts.append(_text(a, HEIGHT - BOTTOM + 17, tick_label(value), MUTED))
         self.parts.append(
             f'<line x1="{LEFT}" y1="{HEIGHT - BOTTOM}" x2="{WIDTH - RIGHT}" '
             f'y2="{HEIGHT - BOTTOM}" stroke="{MUTED}"/>'
@@ -163,7 +163,7 @@ class Chart:
         self.parts.append(_text(14, up, self.y.label, INK, weight="600", extra=turned))
 
 
-def shown(value: float) -> str:
+def tick_label(value: float) -> str:
     """Return a tick's value without needless digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
