@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"<!-- docs-test: (.+?) -->")
 FENCE = re.compile(r"(`{3,})(\S*).*")
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'\n.*?^\1$", re.DOTALL | re.MULTILINE)
+QUOTED = re.compile(r"'[^']*'")
 SUBSTITUTION = re.compile(r"\$\([^)]*\)")
 COMMANDS = "bash"
 
@@ -45,6 +46,7 @@ class Block:
         if self.language != COMMANDS:
             return ()
         whole = HERE_DOCUMENT.sub("", self.text).replace("\\\n", " ")
+        whole = QUOTED.sub(lambda found: found[0].replace("\n", " "), whole)
         return tuple(command for line in whole.splitlines() for command in steppe_commands(line))
 
 
