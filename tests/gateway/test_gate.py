@@ -107,10 +107,10 @@ async def test_a_slot_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
 
 
 async def test_the_refusal_after_a_long_wait_names_the_forecast() -> None:
-    gate = AdmissionGate(max_waiting=10)
-    gate.set_routes((), time.monotonic() + 12)
+    gate = AdmissionGate(max_waiting=10, now_s=lambda: 100.0)
+    gate.set_routes((), 112.0)
     with pytest.raises(RefusedError, match="capacity is forecast in 12 s") as refused:
-        await gate.enter(Ticket(1, 1), time.monotonic() + 0.01)
+        await gate.enter(Ticket(1, 1), 100.01)
     assert refused.value.code == "waited_too_long"
     assert gate.waiting == 0
 
@@ -196,6 +196,6 @@ async def test_closing_refuses_a_request_whose_slot_disappeared() -> None:
     gate.set_routes((), None)
     gate.close()
     with pytest.raises(RefusedError) as refused:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await task
     assert refused.value.code == "stopping"

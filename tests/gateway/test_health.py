@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.gateway.site import Site
+from tests.gateway.site import Clock, Site, SiteFactory
 
 
 async def check(site: Site, path: str) -> tuple[int, str | None, dict[str, Any]]:
@@ -45,8 +45,9 @@ async def test_a_gateway_is_live_but_not_ready_before_its_first_replica(site: Si
 
 
 async def test_a_gateway_without_a_replica_is_ready_if_one_is_forecast_within_5_s(
-    site: Site,
+    open_site: SiteFactory,
 ) -> None:
+    site = await open_site(now_s=Clock())
     site.gateway.set_routes((), 4.5)
     assert (await check(site, "/health"))[0] == 200
     site.gateway.set_routes((), 41.5)

@@ -7,17 +7,7 @@ import json
 from functools import partial
 from typing import Any
 
-from tests.gateway.site import Cut, Site, SiteFactory
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.gateway.site import Clock, Cut, Site, SiteFactory
 
 
 def is_waiting(site: Site, count: int) -> bool:
@@ -53,7 +43,7 @@ async def test_urgent_classes_are_served_first(open_site: SiteFactory) -> None:
 async def test_a_request_beyond_max_waiting_gets_a_503_with_the_forecast(
     open_site: SiteFactory,
 ) -> None:
-    site = await open_site(max_waiting=1)
+    site = await open_site(max_waiting=1, now_s=Clock())
     site.gateway.set_routes((), 41.5)
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)
