@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -48,9 +48,9 @@ from steppe.control.shortage_forecast import ShortagePoints
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
-from steppe.report.records import RequestRecord, TickRecord
+from steppe.report.records import TickRecord
 from steppe.report.summary import Summary, summarise
-from steppe.sim.run import Failure, Scenario, run_scenario
+from steppe.sim.run import Failure, RecordsInMemory, Scenario, run_scenario
 
 RIVALS = {
     "power_cap": "rival_policies:PowerCap",
@@ -62,22 +62,6 @@ RIVALS = {
 }
 """What others do, by the name in the table: classes for `control.policy`."""
 POLICIES = (*get_args(PolicyName), *RIVALS)
-
-
-@dataclass(slots=True)
-class Lines:
-    """Keeps what a run writes down."""
-
-    ticks: list[TickRecord] = field(default_factory=list)
-    requests: list[RequestRecord] = field(default_factory=list)
-
-    def tick(self, record: TickRecord) -> None:
-        """Take one tick."""
-        self.ticks.append(record)
-
-    def request(self, record: RequestRecord) -> None:
-        """Take one request."""
-        self.requests.append(record)
 
 
 def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:
@@ -134,9 +118,9 @@ def run_policy(
         lead_s=control.lead_s,
         failures=tuple(Failure(d.at_s, math.floor(d.share * bench.fleet.replicas)) for d in deaths),
     )
-    lines = Lines()
-    totals = run_scenario(scenario, control.period_s, lines)
-    return summarise(lines.ticks, lines.requests, totals, bench.slo), lines.ticks
+    records = RecordsInMemory()
+    totals = run_scenario(scenario, control.period_s, records)
+    return summarise(records.ticks, records.requests, totals, bench.slo), records.ticks
 
 
 def rows_of(

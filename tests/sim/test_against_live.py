@@ -18,11 +18,11 @@ from steppe.frontier.file import read_frontier, write_frontier
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import RunRecord, read_run
-from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.report.records import RunTotals
 from steppe.report.tracking import track
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.run import run_scenario
+from steppe.sim.run import RecordsInMemory, run_scenario
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -45,18 +45,6 @@ power:
 frontier: {file: frontier.yaml}
 gateway: {port: 0}
 """
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.ticks: list[TickRecord] = []
-        self.requests: list[RequestRecord] = []
-
-    def tick(self, record: TickRecord) -> None:
-        self.ticks.append(record)
-
-    def request(self, record: RequestRecord) -> None:
-        self.requests.append(record)
 
 
 @contextmanager
@@ -101,7 +89,7 @@ def serve_under_load(config: Path, record: Path) -> RunRecord:
     return read_run(record)
 
 
-def simulate_again(config: RunConfig, live: RunRecord) -> tuple[Notes, RunTotals]:
+def simulate_again(config: RunConfig, live: RunRecord) -> tuple[RecordsInMemory, RunTotals]:
     """Simulate the requests of a live run, from the moment at which its controller began."""
     begun_s = live.ticks[0].t_s - 2 * PERIOD_S
     arrivals = [
@@ -115,9 +103,9 @@ def simulate_again(config: RunConfig, live: RunRecord) -> tuple[Notes, RunTotals
     scenario = scenario_of(config, fleet_of(config, kind), frontier, tuple(arrivals))
     budget = budget_from_config(config.power, config.site, started_s=-begun_s)
     duration_s = len(live.ticks) * PERIOD_S + 1.5 * PERIOD_S
-    notes = Notes()
-    return notes, run_scenario(
-        replace(scenario, budget=budget, duration_s=duration_s), PERIOD_S, notes
+    records = RecordsInMemory()
+    return records, run_scenario(
+        replace(scenario, budget=budget, duration_s=duration_s), PERIOD_S, records
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,14 @@ import pytest
 
 from steppe.config import ControlSection, HorizonSection, PowerSection, RunConfig
 from steppe.load.arrivals import Arrival
-from steppe.report.records import RequestRecord, RunTotals, TickRecord
+from steppe.report.records import RunTotals
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
 from steppe.sim.points import Lengths, modelled_frontier
-from steppe.sim.run import Failure, Scenario, run_scenario
+from steppe.sim.run import Failure, RecordsInMemory, Scenario, run_scenario
 
 REPLICAS, LONG_S = 4, 120.0
 ENOUGH_W = 400.0
-
-
-@dataclass
-class Notes:
-    """Keeps what a run writes down."""
-
-    ticks: list[TickRecord] = field(default_factory=list)
-    requests: list[RequestRecord] = field(default_factory=list)
-
-    def tick(self, record: TickRecord) -> None:
-        self.ticks.append(record)
-
-    def request(self, record: RequestRecord) -> None:
-        self.requests.append(record)
 
 
 def config_of(watts: float = ENOUGH_W, **sim: Any) -> RunConfig:
@@ -67,38 +53,38 @@ def scenario(config: RunConfig, arrivals: tuple[Arrival, ...]) -> Scenario:
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
 
 
-def run(made: Scenario) -> tuple[Notes, RunTotals]:
-    notes = Notes()
-    return notes, run_scenario(made, 1.0, notes)
+def run(made: Scenario) -> tuple[RecordsInMemory, RunTotals]:
+    records = RecordsInMemory()
+    return records, run_scenario(made, 1.0, records)
 
 
 @pytest.fixture(scope="module")
-def tight() -> tuple[Notes, RunTotals]:
+def tight() -> tuple[RecordsInMemory, RunTotals]:
     """Return a run in which the budget holds the fleet back."""
     return run(scenario(config_of(150.0), poisson(20.0)))
 
 
-def test_the_parts_of_the_energy_add_up(tight: tuple[Notes, RunTotals]) -> None:
-    notes, totals = tight
-    charged_j = sum(request.energy_j or 0.0 for request in notes.requests)
+def test_the_parts_of_the_energy_add_up(tight: tuple[RecordsInMemory, RunTotals]) -> None:
+    records, totals = tight
+    charged_j = sum(request.energy_j or 0.0 for request in records.requests)
     parts_j = charged_j + totals.idle_energy_j + totals.transition_energy_j
     assert parts_j == pytest.approx(totals.energy_j, rel=1e-9)
     assert charged_j > 0.5 * totals.energy_j
 
 
-def test_every_request_is_recorded_once(tight: tuple[Notes, RunTotals]) -> None:
+def test_every_request_is_recorded_once(tight: tuple[RecordsInMemory, RunTotals]) -> None:
     names = [request.id for request in tight[0].requests]
     assert len(names) == len(set(names)) == len(poisson(20.0))
 
 
-def test_everything_is_called_modelled(tight: tuple[Notes, RunTotals]) -> None:
-    notes, totals = tight
+def test_everything_is_called_modelled(tight: tuple[RecordsInMemory, RunTotals]) -> None:
+    records, totals = tight
     assert totals.energy_source == "modelled"
-    assert {request.energy_source for request in notes.requests} == {"modelled"}
+    assert {request.energy_source for request in records.requests} == {"modelled"}
 
 
 def test_the_draw_follows_a_budget_that_holds_the_fleet_back(
-    tight: tuple[Notes, RunTotals],
+    tight: tuple[RecordsInMemory, RunTotals],
 ) -> None:
     settled = [tick for tick in tight[0].ticks if tick.waiting and tick.t_s > 30]
     assert len(settled) > 20
@@ -108,10 +94,10 @@ def test_the_draw_follows_a_budget_that_holds_the_fleet_back(
 
 
 def test_ticks_add_up_to_the_tokens_of_the_requests() -> None:
-    notes, _ = run(scenario(config_of(), poisson(2.0)[:150]))
-    tokens = sum(request.output_tokens for request in notes.requests)
-    assert sum(tick.output_tokens for tick in notes.ticks) == pytest.approx(tokens, rel=0.01)
-    assert {request.finish for request in notes.requests} == {"length"}
+    records, _ = run(scenario(config_of(), poisson(2.0)[:150]))
+    tokens = sum(request.output_tokens for request in records.requests)
+    assert sum(tick.output_tokens for tick in records.ticks) == pytest.approx(tokens, rel=0.01)
+    assert {request.finish for request in records.requests} == {"length"}
 
 
 def test_the_draw_is_down_when_a_known_cut_comes(tmp_path: Path) -> None:
@@ -130,14 +116,14 @@ def test_the_draw_is_down_when_a_known_cut_comes(tmp_path: Path) -> None:
     assert over_j[1] == 0.0
 
 
-def over_after(notes: Notes, cut_s: float) -> float:
+def over_after(records: RecordsInMemory, cut_s: float) -> float:
     """Return what was drawn above the budget in the two seconds after a cut, J."""
-    windows = [(a.t_s, b) for a, b in pairwise(notes.ticks) if cut_s < b.t_s <= cut_s + 2]
+    windows = [(a.t_s, b) for a, b in pairwise(records.ticks) if cut_s < b.t_s <= cut_s + 2]
     return sum(max(0.0, t.draw_w - t.budget_w) * (t.t_s - at_s) for at_s, t in windows)
 
 
 def test_the_same_run_twice_is_the_same_to_the_last_digit(
-    tight: tuple[Notes, RunTotals],
+    tight: tuple[RecordsInMemory, RunTotals],
 ) -> None:
     again = run(scenario(config_of(150.0), poisson(20.0)))
     assert again == tight
@@ -145,8 +131,8 @@ def test_the_same_run_twice_is_the_same_to_the_last_digit(
 
 def test_requests_without_an_end_are_cancelled_with_what_they_had() -> None:
     made = scenario(config_of(), (Arrival(1.0, 100, 100_000),))
-    notes, totals = run(made)
-    (request,) = notes.requests
+    records, totals = run(made)
+    (request,) = records.requests
     assert request.outcome == "cancelled"
     assert 1000 < request.output_tokens < 100_000
     assert request.energy_j is not None
@@ -157,14 +143,14 @@ def test_requests_fail_with_their_replica_unless_no_token_came_yet() -> None:
     arrivals = tuple(Arrival(at_s, 20, 400) for at_s in (2.0, 2.1, 2.2, 2.3, 9.99))
     made = scenario(config_of(start_s=20.0), arrivals)
     failures = tuple(Failure(10.0, replica) for replica in range(REPLICAS))
-    notes, totals = run(replace(made, failures=failures))
-    ends = sorted((request.arrival_s, request.finish) for request in notes.requests)
+    records, totals = run(replace(made, failures=failures))
+    ends = sorted((request.arrival_s, request.finish) for request in records.requests)
     assert [finish for _, finish in ends] == ["failed"] * 4 + ["length"]
-    last = next(request for request in notes.requests if request.finish == "length")
+    last = next(request for request in records.requests if request.finish == "length")
     assert last.e2e_s is not None
     assert last.e2e_s > 20.0
     assert totals.transition_energy_j > 0
-    states = {replica.state for tick in notes.ticks for replica in tick.replicas}
+    states = {replica.state for tick in records.ticks for replica in tick.replicas}
     assert {"awake", "gone", "starting"} <= states
 
 
@@ -173,8 +159,8 @@ def test_starting_replicas_take_only_their_own_draw_from_the_budget() -> None:
     config = config_of(budget_w, start_s=60.0, transition_w=transition_w)
     made = scenario(config, poisson(20.0))
     failures = (Failure(20.5, 0), Failure(20.5, 1))
-    notes, _ = run(replace(made, failures=failures))
-    during = [tick for tick in notes.ticks if 30 <= tick.t_s < 80]
+    records, _ = run(replace(made, failures=failures))
+    during = [tick for tick in records.ticks if 30 <= tick.t_s < 80]
     beside_w = [tick.draw_w - 2 * transition_w for tick in during]
     assert np.mean(beside_w) > 0.8 * (budget_w - 2 * transition_w)
 
@@ -185,14 +171,14 @@ def test_a_shortage_is_recorded_before_it_begins(tmp_path: Path) -> None:
     trace = {"kind": "trace", "path": str(supply), "time_column": "t", "power_column": "w"}
     config = config_of()
     power = PowerSection.model_validate({"supply": [{**trace, "watts_per_unit": 1}]})
-    notes, _ = run(scenario(config.model_copy(update={"power": power}), poisson(2.0)))
+    records, _ = run(scenario(config.model_copy(update={"power": power}), poisson(2.0)))
     floors = {
         round(tick.t_s): shortage
-        for tick in notes.ticks
+        for tick in records.ticks
         for shortage in tick.shortages
         if shortage.of == "floor"
     }
-    assert set(floors) == {round(tick.t_s) for tick in notes.ticks}
+    assert set(floors) == {round(tick.t_s) for tick in records.ticks}
     assert floors[20].begins_in_s == pytest.approx(40.0, abs=5.0)
     assert floors[20].ends_in_s is None
     assert floors[100].begins_in_s == 0.0
@@ -206,13 +192,13 @@ def test_waking_takes_time_and_energy() -> None:
     assert mean_e2e_s(slow[0]) > mean_e2e_s(quick[0])
 
 
-def mean_e2e_s(notes: Notes) -> float:
-    return float(np.mean([request.e2e_s for request in notes.requests]))
+def mean_e2e_s(records: RecordsInMemory) -> float:
+    return float(np.mean([request.e2e_s for request in records.requests]))
 
 
 def test_a_cut_with_requests_inside_drains_and_sleeps() -> None:
-    notes, _ = run(scenario(config_of(90.0), poisson(20.0)))
-    states = {replica.state for tick in notes.ticks for replica in tick.replicas}
+    records, _ = run(scenario(config_of(90.0), poisson(20.0)))
+    states = {replica.state for tick in records.ticks for replica in tick.replicas}
     assert {"awake", "asleep"} <= states
 
 
@@ -230,9 +216,9 @@ def test_a_battery_keeps_energy_for_a_foreseen_lull(tmp_path: Path, speedup: int
     horizon = HorizonSection(step_s=10 * speedup, steps=12, every_s=5 * speedup)
     control = plain.control.model_copy(update={"horizon": horizon})
     config = plain.model_copy(update={"power": power, "control": control})
-    notes, _ = run(scenario(config, poisson(20.0)))
-    before = [t for t in notes.ticks if 40 < t.t_s < 58]
-    within = [t for t in notes.ticks if 62 < t.t_s < 118]
+    records, _ = run(scenario(config, poisson(20.0)))
+    before = [t for t in records.ticks if 40 < t.t_s < 58]
+    within = [t for t in records.ticks if 62 < t.t_s < 118]
     assert min(t.supply_w - t.budget_w for t in before) > 0
     assert np.mean([t.supply_w - t.budget_w for t in before]) > 10
     assert np.mean([t.budget_w - t.supply_w for t in within]) > 10
@@ -240,9 +226,9 @@ def test_a_battery_keeps_energy_for_a_foreseen_lull(tmp_path: Path, speedup: int
 
 
 def test_supply_that_is_not_drawn_is_curtailed() -> None:
-    notes, _ = run(scenario(config_of(), poisson(20.0)))
-    assert max(tick.draw_w for tick in notes.ticks) < ENOUGH_W
-    for tick in notes.ticks:
+    records, _ = run(scenario(config_of(), poisson(20.0)))
+    assert max(tick.draw_w for tick in records.ticks) < ENOUGH_W
+    for tick in records.ticks:
         assert tick.curtailed_w == pytest.approx(ENOUGH_W - tick.draw_w)
 
 
@@ -254,9 +240,9 @@ def test_costs_follow_requests_not_tokens(monkeypatch: pytest.MonkeyPatch) -> No
     for length in (20, 1000):
         arrivals = tuple(Arrival(1.0 + i, 20, length) for i in range(20))
         before = events[0]
-        notes, _ = run(scenario(config, arrivals))
+        records, _ = run(scenario(config, arrivals))
         counts.append(events[0] - before)
-        tokens.append(sum(request.output_tokens for request in notes.requests))
+        tokens.append(sum(request.output_tokens for request in records.requests))
     assert tokens[1] > 20 * tokens[0]
     assert counts[1] < 2 * counts[0]
 
@@ -275,9 +261,9 @@ def count_events(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_prompts_that_were_not_computed_are_not_counted() -> None:
-    notes, _ = run(scenario(config_of(0.0), poisson(2.0)))
-    assert notes.requests
-    assert {request.prompt_tokens for request in notes.requests} == {0}
+    records, _ = run(scenario(config_of(0.0), poisson(2.0)))
+    assert records.requests
+    assert {request.prompt_tokens for request in records.requests} == {0}
     served, _ = run(scenario(config_of(), poisson(2.0)))
     completed = [request for request in served.requests if request.outcome == "completed"]
     assert len(completed) > 200

@@ -85,20 +85,6 @@ class TickRecords:
         if governing is None:
             return None
         width_s = observation.now_s - began_s
-        pairs = zip(observation.replicas, window.replicas, strict=True)
-        replicas = tuple(
-            [
-                ReplicaTick(
-                    replica.id,
-                    replica.state.value,
-                    replica.clock_mhz,
-                    replica.batch_limit,
-                    did.draw_w,
-                    did.output_tokens / width_s,
-                )
-                for replica, did in pairs
-            ]
-        )
         return TickRecord(
             t_s=observation.now_s,
             budget_w=governing.gpu_budget_w,
@@ -117,8 +103,26 @@ class TickRecords:
             stale=governing.stale,
             bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
             one_awake_w=_one_awake_w(observation, points),
-            replicas=replicas,
+            replicas=_replica_ticks(observation, window, width_s),
         )
+
+
+def _replica_ticks(
+    observation: Observation, window: FleetWindow, width_s: float
+) -> tuple[ReplicaTick, ...]:
+    return tuple(
+        [
+            ReplicaTick(
+                id=replica.id,
+                state=replica.state.value,
+                clock_mhz=replica.clock_mhz,
+                batch_limit=replica.batch_limit,
+                draw_w=own.draw_w,
+                output_tps=own.output_tokens / width_s,
+            )
+            for replica, own in zip(observation.replicas, window.replicas, strict=True)
+        ]
+    )
 
 
 def bound_of(

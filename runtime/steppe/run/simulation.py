@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from steppe.run.simulated_fleet import (
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
 from steppe.run.warnings import Warn, say_on_stderr
 from steppe.sim.build import scenario_of
-from steppe.sim.run import RunWriter, Scenario, run_scenario
+from steppe.sim.run import RecordsInMemory, RunWriter, Scenario, run_scenario
 
 SHOW_EVERY_TICKS = 100
 Source = str | os.PathLike[str] | Mapping[str, Any] | RunConfig
@@ -71,7 +71,7 @@ def simulate(
     """
     warnings: list[str] = []
     simulation = prepare(with_options(as_config(config), duration_s, seed), warnings.append)
-    records = _Records()
+    records = RecordsInMemory()
     totals = simulation.run(records)
     return RunResult(
         summary=summarise(records.ticks, records.requests, totals, simulation.slo),
@@ -241,17 +241,3 @@ class _ShowingRecorder:
 
     def request(self, record: RequestRecord) -> None:
         self._recorder.request(record)
-
-
-@dataclass(slots=True)
-class _Records:
-    """Keeps what a run records."""
-
-    ticks: list[TickRecord] = field(default_factory=list)
-    requests: list[RequestRecord] = field(default_factory=list)
-
-    def tick(self, record: TickRecord) -> None:
-        self.ticks.append(record)
-
-    def request(self, record: RequestRecord) -> None:
-        self.requests.append(record)

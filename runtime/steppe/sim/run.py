@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from steppe.control.loop import ControlLoop
@@ -35,6 +35,27 @@ class RunWriter(Protocol):
     def request(self, record: RequestRecord) -> None:
         """Take one request that has ended."""
         ...
+
+
+@dataclass(slots=True)
+class RecordsInMemory:
+    """A `RunWriter` that keeps the records.
+
+    Attributes:
+        ticks: The ticks, in time.
+        requests: The requests, in the order in which they ended.
+    """
+
+    ticks: list[TickRecord] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
+
+    def tick(self, record: TickRecord) -> None:
+        """Keep a tick."""
+        self.ticks.append(record)
+
+    def request(self, record: RequestRecord) -> None:
+        """Keep a request."""
+        self.requests.append(record)
 
 
 @dataclass(frozen=True, slots=True)
