@@ -21,7 +21,7 @@ def test_importing_steppe_loads_no_heavy_library() -> None:
     assert modules_after("import steppe, steppe_kernels, steppe.config") & HEAVY == set()
 
 
-def test_deciding_loads_no_heavy_library() -> None:
+def test_the_control_loop_loads_no_heavy_library() -> None:
     decisions = "import steppe.control.loop, steppe.frontier.file"
     assert modules_after(decisions) & HEAVY == set()
 

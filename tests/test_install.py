@@ -26,7 +26,7 @@ def install(copy: Path, extras: str, **environment: str) -> subprocess.Completed
     )
 
 
-def test_no_fitting_python_is_one_line(copy: Path) -> None:
+def test_a_missing_python_is_one_line(copy: Path) -> None:
     result = install(copy, "cpu", PYTHON="python-that-is-nowhere")
     assert result.returncode != 0
     assert result.stderr.splitlines() == [
@@ -34,7 +34,7 @@ def test_no_fitting_python_is_one_line(copy: Path) -> None:
     ]
 
 
-def test_what_is_up_to_date_is_left_alone(copy: Path) -> None:
+def test_an_installation_that_is_up_to_date_is_left_alone(copy: Path) -> None:
     bin_folder = copy / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to("/bin/false")
@@ -46,7 +46,7 @@ def test_what_is_up_to_date_is_left_alone(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("extras", ["cpu,cuda", "cuda,dev,cpu"])
-def test_both_vllms_asked_for_is_one_line(copy: Path, extras: str) -> None:
+def test_requesting_both_extras_is_one_line(copy: Path, extras: str) -> None:
     bin_folder = copy / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to("/bin/true")
@@ -56,7 +56,7 @@ def test_both_vllms_asked_for_is_one_line(copy: Path, extras: str) -> None:
     assert "cpu and cuda exclude each other" in result.stderr
 
 
-def test_both_vllms_found_is_one_line(copy: Path) -> None:
+def test_finding_both_vllm_distributions_is_one_line(copy: Path) -> None:
     bin_folder = copy / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder / "python").symlink_to("/bin/true")

@@ -32,7 +32,7 @@ def give(kind: OutPath, path: str) -> Result:
         ("/proc/mine", "/proc: cannot write here"),
     ],
 )
-def test_a_file_that_cannot_be_made_is_refused(
+def test_a_file_that_cannot_be_created_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -44,27 +44,27 @@ def test_a_file_that_cannot_be_made_is_refused(
     assert Path("taken").read_text() == "mine"
 
 
-def test_an_empty_path_is_not_the_current_folder() -> None:
+def test_an_empty_path_is_not_the_working_directory() -> None:
     result = give(NewFile(), "")
     assert result.exit_code == 2
     assert "found an empty one" in result.output
 
 
-def test_a_new_file_and_a_device_are_taken(tmp_path: Path) -> None:
+def test_a_new_file_and_a_device_are_accepted(tmp_path: Path) -> None:
     for path in (tmp_path / "new", Path("/dev/null")):
         assert give(NewFile(), str(path)).output == f"{path!r}\n"
         write_whole(path, [b"a", b"b"])
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("new", b"ab")]
 
 
-def test_a_look_at_a_folder_leaves_nothing(tmp_path: Path) -> None:
+def test_checking_a_folder_leaves_nothing(tmp_path: Path) -> None:
     refuse_unwritable(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="/proc/a/b: cannot write here"):
         refuse_unwritable(Path("/proc/a/b"))
 
 
-def test_a_write_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     def lines() -> Iterator[bytes]:
         yield b"half"
         raise OSError(28, "No space left on device")

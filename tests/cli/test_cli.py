@@ -83,9 +83,7 @@ def test_a_bug_keeps_its_traceback() -> None:
         (["load", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the range"),
     ],
 )
-def test_what_the_command_line_lacks_is_one_line_and_exit_code_2(
-    arguments: list[str], said: str
-) -> None:
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, arguments, prog_name="steppe")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"steppe: {said}")
@@ -127,7 +125,7 @@ def test_a_model_without_a_name_is_refused() -> None:
         ["bench", "serve", "--trace", " "],
     ],
 )
-def test_an_empty_text_is_no_file(command: list[str]) -> None:
+def test_an_empty_path_is_refused(command: list[str]) -> None:
     result = CliRunner().invoke(main, command)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "asked for a text that is not empty, found ''" in result.stderr
@@ -174,11 +172,10 @@ def test_a_bad_config_is_one_line_that_names_the_key(
     [
         ("device: {kind: modelled, gpu: h1000}", "h1000"),
         ("power: {supply: [{kind: trace, path: wind.csv}]}", "wind.csv"),
-        ("frontier: {file: points.yaml}", "points.yaml"),
         ("load: {trace: azure.csv}", "azure.csv"),
     ],
 )
-def test_a_config_that_names_what_is_not_there_is_not_valid(
+def test_a_config_that_names_a_missing_file_or_gpu_is_not_valid(
     tmp_path: Path, changed: str, named: str
 ) -> None:
     path = tmp_path / "run.yaml"
@@ -197,7 +194,7 @@ def test_a_missing_config_is_exit_code_2() -> None:
     assert "nowhere.yaml" in result.stderr
 
 
-def test_the_models_are_listed_with_whether_they_are_here(
+def test_the_models_are_listed_with_whether_they_are_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -209,7 +206,7 @@ def test_the_models_are_listed_with_whether_they_are_here(
     assert again.output.endswith("(here)\n")
 
 
-def test_a_model_that_is_nowhere_is_exit_code_2() -> None:
+def test_a_missing_model_is_exit_code_2() -> None:
     result = CliRunner().invoke(main, ["model", "get", "./nowhere"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "./nowhere" in result.stderr

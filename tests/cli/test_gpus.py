@@ -23,7 +23,7 @@ def gpus(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
-def test_emulated_gpus_are_listed_and_called_emulated() -> None:
+def test_emulated_gpus_are_listed_as_emulated() -> None:
     result = gpus("--emulated", "l4", "--count", "2", "--json")
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)["gpus"]
@@ -39,7 +39,7 @@ def test_an_unknown_profile_is_one_line_that_names_it_and_the_known_ones() -> No
     assert "'abacus' is not one of 'a100', 'b200'" in result.stderr
 
 
-def test_the_profiles_that_can_be_asked_for_are_those_of_the_emulator() -> None:
+def test_the_selectable_profiles_are_those_of_the_emulator() -> None:
     assert sorted(EMULATED.choices) == sorted(re.findall(r'\.key = "(\w+)"', PROFILES.read_text()))
 
 
@@ -88,7 +88,7 @@ def test_a_recording_with_control_needs_the_privilege(monkeypatch: pytest.Monkey
         (["agent"], "`steppe demo` emulates some, and their agent"),
     ],
 )
-def test_without_gpus_the_line_says_what_works_without(
+def test_the_error_without_gpus_says_what_works_without_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], otherwise: str
 ) -> None:
     def absent() -> None:

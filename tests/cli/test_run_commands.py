@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from steppe.cli import main
-from steppe.config import RunConfig, load_config, shipped_config
+from steppe.config import load_config
 from steppe.errors import UsageError
 from steppe.report.live import RunSoFar
 from steppe.run.live import RunPlan, running_fleet, versions
@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "command", [["serve", "nowhere.yaml"], ["demo", "--config", "nowhere.yaml"]]
 )
-def test_a_config_that_is_not_there_is_exit_code_2_and_one_line(command: list[str]) -> None:
+def test_a_missing_config_is_one_line_and_exit_code_2(command: list[str]) -> None:
     result = CliRunner().invoke(main, command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "steppe: nowhere.yaml: No such file or directory\n"
@@ -60,15 +60,13 @@ def test_a_config_with_an_unknown_key_is_exit_code_2_and_names_it(
         (["demo", "run.yaml"], "run.yaml"),
     ],
 )
-def test_an_argument_that_cannot_be_is_exit_code_2_and_names_it(
-    arguments: list[str], named: str
-) -> None:
+def test_a_wrong_argument_is_exit_code_2_and_is_named(arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert named in result.stderr
 
 
-def test_a_model_that_is_nowhere_is_found_out_before_anything_starts(
+def test_a_missing_model_is_refused_before_anything_starts(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(CONFIG.replace("no-such-model/nowhere", "./nowhere"))
@@ -137,10 +135,6 @@ def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
     )
 
 
-def test_the_demo_has_a_config_that_is_valid() -> None:
-    assert isinstance(load_config(shipped_config("demo.yaml")), RunConfig)
-
-
 @pytest.mark.parametrize(
     ("options", "whole"),
     [
@@ -149,7 +143,7 @@ def test_the_demo_has_a_config_that_is_valid() -> None:
         (["--duration", "60"], ""),
     ],
 )
-def test_a_trace_that_ends_before_the_run_is_told_of_at_its_start(
+def test_a_trace_that_ends_before_the_run_causes_a_warning(
     config: Path, brief_runs: None, options: list[str], whole: str
 ) -> None:
     config.with_name("day.csv").write_text("time_utc,p_kw\n0,0.1\n300,0.1\n")
@@ -161,12 +155,12 @@ def test_a_trace_that_ends_before_the_run_is_told_of_at_its_start(
     assert ("power.fallback_w, 40 W" in result.stderr) == bool(whole)
 
 
-def test_clients_ask_for_the_name_in_the_config_or_that_of_the_model(config: Path) -> None:
+def test_clients_request_the_model_by_its_served_name_or_its_own(config: Path) -> None:
     settings = load_config(config)
     assert settings.model.client_name == "nowhere"
     model = settings.model.model_copy(update={"served_name": "mine"})
     assert model.client_name == "mine"
 
 
-def test_the_releases_of_what_runs_are_told() -> None:
+def test_versions_lists_the_installed_distributions() -> None:
     assert {"steppe", "ray"} <= set(versions())

@@ -22,7 +22,7 @@ def load(folder: Path, device: dict[str, Any]) -> Any:
     return load_config(path).device
 
 
-def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_asked_for(tmp_path: Path) -> None:
+def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_configured(tmp_path: Path) -> None:
     found = load(tmp_path, {"kind": "nvml"})
     assert found == NvmlSection(kind="nvml", agent_socket=AGENT_SOCKET, zeusd=None)
     found = load(tmp_path, {"kind": "nvml", "agent_socket": "/srv/agent.sock"})
@@ -57,7 +57,7 @@ def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_asked_for(tmp_path: P
         ({"kind": "emulated", "zeusd": {}}, "device.zeusd: unknown key"),
     ],
 )
-def test_a_mistake_about_who_sets_limits_is_one_line_that_names_the_key(
+def test_an_error_in_the_device_section_is_one_line_that_names_the_key(
     tmp_path: Path, device: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

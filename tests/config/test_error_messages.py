@@ -1,4 +1,4 @@
-"""What `load_config` takes and refuses, and that a refusal is one line for a person to act on."""
+"""What `load_config` accepts and refuses, and that an error is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def supply(*sources: object, **power: object) -> dict[str, Any]:
         ({"model": {}}, "model.name: missing"),
     ],
 )
-def test_a_key_that_nothing_knows_is_named_first_with_the_one_it_may_stand_for(
+def test_an_unknown_key_comes_first_with_the_key_it_may_mean(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     assert refusal(tmp_path, changes) == says
@@ -77,7 +77,7 @@ def test_a_key_that_nothing_knows_is_named_first_with_the_one_it_may_stand_for(
         ({"engine": {"kind": "transformers"}, "fleet": {"gpus_per_replica": 2}}, "engine.kind tr"),
     ],
 )
-def test_a_part_that_is_something_else_is_named_as_the_file_names_it(
+def test_a_value_of_another_type_is_named_by_its_key_in_the_file(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     assert refusal(tmp_path, changes).startswith(says)
@@ -109,7 +109,7 @@ def test_a_part_that_is_something_else_is_named_as_the_file_names_it(
         ("ray.address", "local, auto or HOST:PORT, found 'bogus'"),
     ],
 )
-def test_a_value_that_cannot_be_is_shown_beside_what_was_asked(
+def test_a_value_out_of_range_is_shown_with_the_range(
     tmp_path: Path, changes: str, says: str
 ) -> None:
     section, key = changes.split(".")
@@ -118,7 +118,7 @@ def test_a_value_that_cannot_be_is_shown_beside_what_was_asked(
     assert refusal(tmp_path, {section: changes_of | {key: found}}) == f"{changes}: asked for {says}"
 
 
-def test_a_tick_that_outlasts_what_a_battery_sustains_is_refused(tmp_path: Path) -> None:
+def test_a_tick_longer_than_a_battery_sustains_is_refused(tmp_path: Path) -> None:
     steady = {"kind": "constant", "watts": 1}
     battery = {"capacity_wh": 1, "max_charge_w": 1, "max_discharge_w": 1}
     changes = supply(steady, battery=battery, speedup=1801) | {"control": {"period_s": 2}}
@@ -136,7 +136,7 @@ def test_shares_without_a_sum_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [5, "5", "tomorrow", True])
-def test_a_start_that_is_no_date_is_refused(tmp_path: Path, start: object) -> None:
+def test_a_start_that_is_not_a_date_is_refused(tmp_path: Path, start: object) -> None:
     said = refusal(tmp_path, supply({"kind": "constant", "watts": 1}, start=start))
     assert said == f"power.start: asked for a date and time in ISO 8601, found {start!r}"
 
@@ -157,21 +157,19 @@ def test_a_start_may_be_a_date_with_or_without_a_time(
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379", "head:6379"])
-def test_a_cluster_is_named_as_ray_names_it(tmp_path: Path, address: str) -> None:
+def test_a_ray_address_has_the_form_that_ray_uses(tmp_path: Path, address: str) -> None:
     assert loaded(tmp_path, {"ray": {"address": address}}).ray.address == address
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "ray://head", "tcp://10.0.0.1:6379"])
-def test_a_cluster_elsewhere_is_refused_with_a_word_on_where_to_run(
-    tmp_path: Path, address: str
-) -> None:
+def test_a_ray_client_address_is_refused_with_a_hint(tmp_path: Path, address: str) -> None:
     assert refusal(tmp_path, {"ray": {"address": address}}) == (
         "ray.address: a run is driven from a node of its cluster, not through Ray Client: "
         f"run `steppe serve` there, with auto or HOST:PORT, found '{address}'"
     )
 
 
-def test_a_model_and_a_gpu_beside_the_file_are_found_from_wherever_one_stands(
+def test_relative_paths_are_relative_to_the_file(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -185,7 +183,7 @@ def test_a_model_and_a_gpu_beside_the_file_are_found_from_wherever_one_stands(
     assert loaded(tmp_path, {"model": {"name": "llama-3.1-8b"}}).model.name == "llama-3.1-8b"
 
 
-def test_a_batch_limit_to_try_counts_once(tmp_path: Path) -> None:
+def test_a_repeated_batch_limit_is_measured_once(tmp_path: Path) -> None:
     config = loaded(tmp_path, {"frontier": {"sweep": {"batch_limits": [8, 4, 8]}}})
     assert config.frontier.sweep is not None
     assert config.frontier.sweep.batch_limits == (8, 4)
@@ -195,18 +193,18 @@ def test_a_batch_limit_to_try_counts_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "gpu-1.lab"])
-def test_a_gateway_listens_on_an_address_or_a_name(tmp_path: Path, host: str) -> None:
+def test_a_gateway_host_is_an_address_or_a_host_name(tmp_path: Path, host: str) -> None:
     assert loaded(tmp_path, {"gateway": {"host": host}}).gateway.host == host
 
 
-def test_a_whole_number_is_a_number_and_so_is_one_with_an_exponent(tmp_path: Path) -> None:
+def test_whole_numbers_and_exponents_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(VALUES) + "control: {period_s: 2, over_share: 5e-5}\n")
     control = load_config(path).control
     assert (control.period_s, control.over_share) == (2.0, 5e-5)
 
 
-def test_a_key_that_is_given_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: {name: a}\nsite:\n  pue: 1\n  pue: 2\n")
     with pytest.raises(ConfigError) as caught:
@@ -218,9 +216,7 @@ def test_a_key_that_is_given_twice_is_refused_with_both_lines(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", ["010", "-07", "1:30", "1:30.5"])
-def test_a_number_that_yaml_counts_in_eights_or_sixties_is_refused(
-    tmp_path: Path, number: str
-) -> None:
+def test_octal_and_sexagesimal_numbers_are_refused(tmp_path: Path, number: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"sim:\n  duration_s: {number}\n")
     with pytest.raises(ConfigError) as caught:
@@ -250,7 +246,7 @@ def test_a_tag_that_does_not_fit_its_value_is_refused(
     assert str(caught.value).startswith(f"{path}: {says}")
 
 
-def test_a_file_that_nests_too_deep_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_too_many_levels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("a: " + "[" * 3000 + "]" * 3000)
     with pytest.raises(ConfigError, match="asked for a few levels of nesting, found too many"):

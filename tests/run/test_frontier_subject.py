@@ -98,7 +98,7 @@ def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
         configured_frontier(config, {"NVIDIA L4"})
 
 
-def test_a_gpu_that_nobody_knows_takes_a_frontier_of_any(tmp_path: Path) -> None:
+def test_an_unknown_gpu_accepts_a_frontier_of_any_gpu(tmp_path: Path) -> None:
     config = _config(tmp_path, FrontierSubject("llama-3.1-8b", "h100"), device={"kind": "nvml"})
     assert configured_frontier(config, {"NVIDIA RTX 6000"}) == FRONTIER
 

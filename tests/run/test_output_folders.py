@@ -52,7 +52,7 @@ def refused(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("command", WRITERS, ids=lambda command: " ".join(command[:2]))
-def test_where_nothing_can_be_written_nothing_starts(command: tuple[str, ...]) -> None:
+def test_nothing_starts_if_the_output_cannot_be_written(command: tuple[str, ...]) -> None:
     Path("file").write_text("mine")
     Path("full").mkdir()
     Path("full", "record.jsonl").write_text("mine")
@@ -67,7 +67,7 @@ def test_where_nothing_can_be_written_nothing_starts(command: tuple[str, ...]) -
     assert sorted(p.name for p in Path().iterdir()) == ["file", "full", "run.yaml"]
 
 
-def test_a_sweep_goes_on_only_in_its_own_folder() -> None:
+def test_only_the_folder_of_a_sweep_continues_it() -> None:
     provenance = Provenance(
         boundary="gpu", energy_source="measured", meter="counter", counter_period_s=0.1,
         gpus=("H100",), uuids=("GPU-1",), driver="580", model="m", engine="vllm", seed=0,
@@ -86,7 +86,7 @@ def test_a_sweep_goes_on_only_in_its_own_folder() -> None:
         (("--clock", "5"), "--clock: asked for 5 MHz, found 210 as the nearest"),
     ],
 )
-def test_a_point_that_the_replicas_cannot_take_is_refused_before_they_start(
+def test_a_point_beyond_the_limits_of_the_replicas_is_refused_before_they_start(
     options: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = SimpleNamespace(capabilities=SimpleNamespace(sm_clocks_mhz=(210, 225)))
@@ -94,7 +94,7 @@ def test_a_point_that_the_replicas_cannot_take_is_refused_before_they_start(
     assert said in refused("bench", "sweep", "run.yaml", "--out", "new", *options)
 
 
-def test_a_sweep_of_modelled_gpus_says_that_they_are_modelled() -> None:
+def test_a_sweep_of_modelled_gpus_is_refused() -> None:
     Path("run.yaml").write_text(
         CONFIG.replace("{kind: emulated, profile: l4, count: 1}", "{kind: modelled, gpu: h100}")
     )

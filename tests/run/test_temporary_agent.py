@@ -27,7 +27,7 @@ with temporary_agent() as client:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the emulator needs a C compiler")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_a_signal_ends_leaves_no_limit_and_no_folder(
+def test_a_command_ended_by_a_signal_leaves_no_limit_and_no_folder(
     tmp_path: Path, hears_hangups: None, number: int
 ) -> None:
     folder, state = tmp_path / "t", tmp_path / "gpus"  # the path of a socket is short
