@@ -120,7 +120,7 @@ def fit_clock_curve(cells: Sequence[SweepCell], streaming: str, bare_w: float) -
 
 def _deviations(jacobian: Floats, cost: float) -> list[float]:
     """Return the standard errors of fitted numbers."""
-    spare = jacobian.shape[0] - jacobian.shape[1]
-    covariance = np.linalg.pinv(jacobian.T @ jacobian) * 2 * cost / spare
+    degrees_of_freedom = jacobian.shape[0] - jacobian.shape[1]
+    covariance = np.linalg.pinv(jacobian.T @ jacobian) * 2 * cost / degrees_of_freedom
     deviations: list[float] = np.sqrt(np.diag(covariance)).tolist()
     return deviations

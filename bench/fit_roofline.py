@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.optimize import brentq, minimize_scalar
 
 from clock_fit import ClockFit, fit_clock_curve, read_clock_sweep
-from roofline_fit import RooflineFit, place_of
+from roofline_fit import RooflineFit, context_of
 from roofline_priors import PRIORS
 from run_table import TableRow, read_run_table
 from steppe.measure.provenance import source_commit
@@ -109,26 +109,26 @@ def write_residuals(path: Path, fit: RooflineFit, x: Floats, rows: Sequence[Tabl
     used, prompts = [row for row in rows if row.run.fitted], fit.prompt_tokens(x)
     with path.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        place = ("model", "gpu", "gpus", "data_parallel", "neighbours", "parsed_tokens")
-        table.writerow([*place, "sequences", "context_tokens", "log_time", "log_draw"])
+        columns = ("model", "gpu", "gpus", "data_parallel", "neighbours", "parsed_tokens")
+        table.writerow([*columns, "sequences", "context_tokens", "log_time", "log_draw"])
         for row, residual in zip(used, residuals, strict=True):
-            host, stands = row.run.host, place_of(row.run, prompts)
+            host, context = row.run.host, context_of(row.run, prompts)
             start = [row.model_id, row.run.gpu.name, row.run.gpus, row.run.data_parallel]
-            start += [host.neighbours, f"{host.parsed_tokens:.0f}", f"{stands.batch:.1f}"]
+            start += [host.neighbours, f"{host.parsed_tokens:.0f}", f"{context.batch:.1f}"]
             numbers = [f"{residual.log_time:.4f}", f"{residual.log_draw:.4f}"]
-            table.writerow([*start, f"{stands.context_tokens:.0f}", *numbers])
+            table.writerow([*start, f"{context.context_tokens:.0f}", *numbers])
 
 
 def in_sample(fit: RooflineFit, x: Floats, rows: Sequence[TableRow]) -> dict[str, float]:
     """Return the median errors of the plain formula over the rows that it was fitted to."""
-    said = fit.modelled(x)
+    modelled = fit.modelled(x)
     found = {}
     for gpu in fit.gpu_names:
         at = [i for i, row in enumerate(rows) if row.run.gpu.name == gpu and row.run.fitted]
         tps = np.array([rows[i].run.output_tps for i in at])
         draw = np.array([rows[i].run.draw_w for i in at])
-        found[f"{gpu}_tps_error"] = float(np.median(np.abs(said.output_tps[at] / tps - 1)))
-        found[f"{gpu}_draw_error"] = float(np.median(np.abs(said.draw_w[at] / draw - 1)))
+        found[f"{gpu}_tps_error"] = float(np.median(np.abs(modelled.output_tps[at] / tps - 1)))
+        found[f"{gpu}_draw_error"] = float(np.median(np.abs(modelled.draw_w[at] / draw - 1)))
     return found
 
 
@@ -155,8 +155,8 @@ def a100_error(path: Path, curve: ClockCurve) -> float:
 
     def errors(computing: float) -> Floats:
         clocks = [brentq(lambda c, w=w: draw_w(c, computing) - w, 0.05, 1.0) for w in draws - 1e-6]
-        said = np.array([rate(c, computing) for c in clocks])
-        found: Floats = np.abs(said / rates - 1)[usable]
+        modelled = np.array([rate(c, computing) for c in clocks])
+        found: Floats = np.abs(modelled / rates - 1)[usable]
         return found
 
     best = minimize_scalar(lambda c: errors(c).sum(), bounds=(0.0, 1.0), method="bounded")

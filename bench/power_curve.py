@@ -15,7 +15,7 @@ _CLOCKS = 400
 
 
 class Load(Protocol):
-    """What runs on a GPU, at any clock."""
+    """A load on a GPU, at any clock."""
 
     def at(self, speed: Any) -> tuple[Any, Any]:
         """Return the core and the memory load at a clock relative to the highest."""
@@ -49,7 +49,7 @@ class PacedLoad:
     mem: float
 
     def at(self, speed: Any) -> tuple[Any, Any]:
-        """Return what share of a step at this clock each of the two takes."""
+        """Return the share of a step at this clock that each of the two takes."""
         core = self.core / speed
         busy = (self.core + self.mem) / (self.mem + core)
         return busy * core, busy * self.mem

@@ -25,9 +25,9 @@ from steppe.roofline.step_law import StepLaw
 from steppe.roofline.step_rates import step_rates
 
 ERROR = 0.07
-"""Error that counts as usual, as a logarithm."""
+"""Usual error, as a logarithm: larger ones count less."""
 MOST_STEPS = 200
-"""Steps after which a fit is given up; those of the public table take 40 to 60."""
+"""Most steps of a fit; those of the public table take 40 to 60."""
 RARE_PREFILL = 0.25
 """Below this share of mixed steps the median ITL is that of a step that only decodes."""
 
@@ -41,13 +41,13 @@ class MeasuredRun:
         gpu: Each of its GPUs.
         gpus: How many.
         batch_limit: Most sequences.
-        task: What was asked of it; runs of a task share their prompt length.
+        task: Its kind of requests; runs of a task share their prompt length.
         output_tokens: Mean output tokens of a request.
         output_tps: Output tokens per second.
         draw_w: Draw of all GPUs, W.
         itl_s: Median time between two tokens, s.
         fitted: Whether the fit may use it.
-        host: What else kept its host busy.
+        host: Other load on its host.
         data_parallel: Whether attention ran data-parallel.
         progress: How far the outputs had come.
     """
@@ -78,7 +78,7 @@ def stacked(values: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Modelled:
-    """What the formula says of some runs, one element each.
+    """The prediction of the formula for some runs, one element each.
 
     Attributes:
         output_tps: Output tokens per second.
@@ -92,7 +92,7 @@ class Modelled:
 
 
 class RooflineFit:
-    """The runs of a table, and what fits them.
+    """The runs of a table, and their fit.
 
     Args:
         runs: The runs.
@@ -135,7 +135,7 @@ class RooflineFit:
         return dict(zip(self.names, np.exp(values).tolist(), strict=True))
 
     def modelled(self, x: Floats) -> Modelled:
-        """Return what the formula says of every run with the coefficients `x`."""
+        """Return the formula's prediction for every run with the coefficients `x`."""
         sets = [self.coefficients(x, gpu) for gpu in range(len(self.gpu_names))]
         by_run = {n: np.array([s[n] for s in sets])[self._gpu_of] for n in PRIORS}
         fitted: Any = Coefficients(**by_run)
@@ -183,12 +183,12 @@ class RooflineFit:
         return {task: values[task] for task in PROMPT_TOKENS}
 
     def calibration(self, x: Floats, used: NDArray[np.bool_]) -> Calibration:
-        """Return the coefficients `x`, and what they miss of some of the runs."""
-        said, prompts = self.modelled(x), self.prompt_tokens(x)
-        time = np.clip(np.log(said.output_tps / self._tps), -MOST_RESIDUAL, MOST_RESIDUAL)
-        draw = np.clip(np.log(self._draw_w / said.draw_w), -MOST_RESIDUAL, MOST_RESIDUAL)
+        """Return the coefficients `x`, and the residuals of some of the runs."""
+        modelled, prompts = self.modelled(x), self.prompt_tokens(x)
+        time = np.clip(np.log(modelled.output_tps / self._tps), -MOST_RESIDUAL, MOST_RESIDUAL)
+        draw = np.clip(np.log(self._draw_w / modelled.draw_w), -MOST_RESIDUAL, MOST_RESIDUAL)
         residuals = tuple(
-            Residual(features_of(place_of(run, prompts)), float(time[i]), float(draw[i]))
+            Residual(features_of(context_of(run, prompts)), float(time[i]), float(draw[i]))
             for i, run in enumerate(self.runs)
             if used[i] and run.fitted
         )
@@ -199,17 +199,17 @@ class RooflineFit:
         return Calibration(sets, self.curve, residuals)
 
     def _residuals(self, x: Floats, used: NDArray[np.bool_]) -> Floats:
-        said = self.modelled(x)
-        time = np.log(said.output_tps / self._tps)[used]
-        draw = np.log(said.draw_w / self._draw_w)[used]
-        itl = 0.5 * np.log(said.decode_s / self._itl_s)[used & self._rare]
+        modelled = self.modelled(x)
+        time = np.log(modelled.output_tps / self._tps)[used]
+        draw = np.log(modelled.draw_w / self._draw_w)[used]
+        itl = 0.5 * np.log(modelled.decode_s / self._itl_s)[used & self._rare]
         errors = np.concatenate([time, draw, draw - time, itl]) / ERROR
         robust = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
         return np.concatenate([robust, (x - self._centre) / self._spread])
 
 
-def place_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:
-    """Return where a run stands among others."""
+def context_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:
+    """Return the context of a run."""
     context = prompt_tokens[run.task] + run.progress.decoded_share * run.output_tokens
     each = run.model.sequence_bytes(context)
     held = running_sequences(run.model, run.gpu, _sharding(run), run.batch_limit, each)

@@ -1,4 +1,4 @@
-"""What the coefficients of the energy roofline may be, before any measurement."""
+"""Priors of the coefficients of the energy roofline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a coefficient may be: its median, and standard deviations of its logarithm.
+    """The prior of a coefficient: its median, and standard deviations of its logarithm.
 
     Attributes:
         median: Median.
@@ -69,5 +69,5 @@ PROMPT_TOKENS = {
     "gpqa": Prior(250.0, 0.2, 0.0),
     "sourcegraph-fim": Prior(1500.0, 0.5, 0.0),
 }
-"""Prompt lengths, which the table lacks: what its KV-bound rows leave for the prompt (chat, GPQA);
-nothing but the fit knows that of fill-in-the-middle."""
+"""Prompt lengths, which the table lacks: from the memory of its KV-bound rows (chat, GPQA); that of
+fill-in-the-middle follows from the fit alone."""

@@ -32,9 +32,9 @@ class TableRow:
     Attributes:
         model_id: The model's id on the hub.
         architecture: The shape it shares with its siblings: precision and training left out.
-        run: What was measured.
+        run: The measured run.
         host_bound: Whether the row shows the host's pace, not the GPU's; see `host_bound`. The
-            fit uses such a row only where `Host` says why.
+            fit uses such a row only where `Host` explains it.
     """
 
     model_id: str
@@ -65,12 +65,12 @@ def read_run_table(path: Path) -> list[TableRow]:
 
 
 def host_bound(rows: Sequence[Mapping[str, str]]) -> list[bool]:
-    """Tell of each row whether it shows the host's pace.
+    """Return for each row whether it shows the host's pace.
 
     It does where a B200 gives fewer tokens than an H100 does with the same architecture, task,
     batch limit and number of GPUs; and all one-GPU GPQA runs on B200 of a model that at batch 8
-    takes more than twice as long for a token as its architecture does for chat there: something
-    else kept that host busy (20 to 45 ms, where chat takes 5 to 14).
+    takes more than twice as long for a token as its architecture does for chat there: other load
+    kept that host busy (20 to 45 ms, where chat takes 5 to 14).
     """
     hopper = {_key(row): _number(row, "output") for row in rows if row["gpu_model"] == "H100"}
     beaten = [
@@ -102,7 +102,7 @@ def host_of(row: Mapping[str, str]) -> Host:
     It fills each host with as many engines as there are GPUs for (`scripts/generate_jobs.py` of
     ml-energy/benchmark, the slots of `hosts_*gpu.yaml`; taken to be hosts of 8 GPUs) and names a
     reasoning parser for GPQA only (`configs/vllm`; not for every Nemotron in every version, but
-    for its neighbours in the queue). The mean answer is known to who asks, as everywhere here.
+    for its neighbours in the queue). The mean answer is given, as in all predictions here.
     """
     anew = row["task"] == "gpqa" and not row["model_id"].startswith(_HARMONY)
     neighbours = _HOST_GPUS // int(row["num_gpus"]) - 1
@@ -110,10 +110,10 @@ def host_of(row: Mapping[str, str]) -> Host:
 
 
 def requests_of(row: Mapping[str, str]) -> int:
-    """Return how many requests a row's run served, as far as the row tells.
+    """Return how many requests a row's run served, as far as the row shows.
 
-    ML.ENERGY asks every prompt of a task once or several times: so often that the mean answer
-    times all requests is a whole number, and often enough to fill the batch. That is the least.
+    ML.ENERGY sends every prompt of a task once or several times. The number returned is the least
+    for which the mean answer times all requests is a whole number, and which fills the batch.
     """
     prompts, mean = _PROMPTS[row["task"]], float(row["avg_output_len"])
     tokens = (prompts * mean * n for n in range(1, _MOST_REPEATS))

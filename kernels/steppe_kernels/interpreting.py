@@ -19,7 +19,7 @@ def device() -> torch.device:
 
 
 def must_raise(dtype: torch.dtype) -> bool:
-    """Tell whether operands of `tl.dot` must be raised to float32 first.
+    """Return whether operands of `tl.dot` must be raised to float32 first.
 
     The interpreter of Triton 3.9 multiplies bfloat16 by its bit patterns. On a GPU the matrix
     units want bfloat16, and nothing is raised.

@@ -74,7 +74,7 @@ def _matmul(  # type: ignore[no-untyped-def]  # noqa: PLR0917
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """How one program cuts its share: block sizes, loads in flight (stages), warps."""
+    """The tile of one program: block sizes, loads in flight (stages), warps."""
 
     m: int
     n: int
@@ -135,7 +135,7 @@ def _shared_bytes() -> int:
     if INTERPRETING:
         return 0
     properties = torch.cuda.get_device_properties()
-    # Releases of torch before 2.6 do not tell; 99 KiB is what the smallest GPU since 2020 has.
+    # torch before 2.6 does not report it; 99 KiB is the smallest of any GPU since 2020.
     return int(getattr(properties, "shared_memory_per_block_optin", 99 << 10))
 
 

@@ -46,12 +46,12 @@ class _FrontierSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class FrontierSubject:
-    """What a frontier is of; None where its file does not say.
+    """The model and GPUs of a frontier; None where its file does not state them.
 
     Attributes:
         model: Name, folder or hub id of the model.
-        gpu: The GPU, as its vendor or a file of `configs/gpus` calls it.
-        gpus_per_replica: How many of them share the model.
+        gpu: The GPU, by its NVML name or that of a file in `configs/gpus`.
+        gpus_per_replica: Number of GPUs that share the model.
     """
 
     model: str | None = None
@@ -75,7 +75,7 @@ def write_frontier(
     """
     values: dict[str, Any] = {
         "source": frontier.source,
-        **{key: said for key, said in asdict(subject).items() if said is not None},
+        **{key: name for key, name in asdict(subject).items() if name is not None},
         "asleep_w": frontier.asleep_w,
         "idle_w": frontier.idle_w,
         "points": [asdict(point) for point in frontier.candidates],
@@ -102,7 +102,7 @@ def read_frontier(path: Path, most_batch: float = math.inf) -> Frontier:
 def read_frontier_and_subject(
     path: Path, most_batch: float = math.inf
 ) -> tuple[Frontier, FrontierSubject]:
-    """Read a frontier file and what it is of.
+    """Read a frontier file, and its model and GPUs.
 
     Args:
         path: The file.
@@ -110,29 +110,29 @@ def read_frontier_and_subject(
 
     Raises:
         ConfigError: The file is missing, malformed or lacks a key, has an unknown one, has two
-            points of one setting or a source that is none, or asks for larger batches. The message
+            points of one setting or an invalid source, or asks for larger batches. The message
             is one line.
     """
     values = read_mapping(path)
     try:
-        said = _FrontierSection.model_validate(values)
+        section = _FrontierSection.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_error(error, _FrontierSection)}") from error
-    points = [OperatingPoint(**point.model_dump()) for point in said.points]
+    points = [OperatingPoint(**point.model_dump()) for point in section.points]
     _refuse_twice(path, points)
-    frontier = Frontier.of(points, said.asleep_w, said.idle_w, said.source)
-    if said.asleep_w >= frontier.floor.draw_w:
+    frontier = Frontier.of(points, section.asleep_w, section.idle_w, section.source)
+    if section.asleep_w >= frontier.floor.draw_w:
         raise ConfigError(
             f"{path}: asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "
-            f"that draws least, found {said.asleep_w:g}"
+            f"that draws least, found {section.asleep_w:g}"
         )
-    if said.idle_w > frontier.full.draw_w:
+    if section.idle_w > frontier.full.draw_w:
         raise ConfigError(
             f"{path}: idle_w: asked for at most the {frontier.full.draw_w:g} W of the point that "
-            f"draws most, found {said.idle_w:g}"
+            f"draws most, found {section.idle_w:g}"
         )
     _refuse_larger(path, frontier, most_batch)
-    return frontier, FrontierSubject(said.model, said.gpu, said.gpus_per_replica)
+    return frontier, FrontierSubject(section.model, section.gpu, section.gpus_per_replica)
 
 
 def _refuse_larger(path: Path, frontier: Frontier, most_batch: float) -> None:

@@ -1,13 +1,13 @@
 """A smooth frontier from a few short windows of a saturated replica.
 
-An engine step streams the weights once (time `a`, whatever the clock and the batch) and
-computes for each token; so a window in which an engine never rested takes
+An engine step streams the weights once (time `a`, independent of clock and batch) and computes
+for each token; so a window in which the engine was never idle takes
 
     duration_s = a steps + (b decode_tokens + c prompt_tokens) / f       a, b, c >= 0
 
 with f the clock over the highest: the usual two-stage roofline reading (Williams et al. 2009).
-Counting steps and tokens makes short windows precise, although a window seldom holds the mix
-of prompt and output tokens that the long run has. The draw lies between that of a step that
+Counting steps and tokens makes short windows precise, although their mix of prompt and output
+tokens rarely equals that of a long run. The draw lies between that of a step that
 only streams and one that only computes, by their share of time; both are free at each
 measured clock and interpolated between.
 """
@@ -29,10 +29,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class SweepWindow:
-    """What a saturated replica did in one window.
+    """The work of a saturated replica in one window.
 
     Attributes:
-        clock_mhz: SM clock limit, MHz; 0 where it cannot be set.
+        clock_mhz: SM clock limit, MHz; 0 if it cannot be set.
         batch_limit: Batch limit.
         duration_s: Length, s.
         energy_j: Energy of its GPUs, J.
@@ -63,8 +63,8 @@ class FrontierFit:
         streaming_s: `a`, s a step.
         decode_s: `b`, s a token at the highest measured clock.
         prefill_s: `c`, s a token at the highest measured clock.
-        steps_per_round: Steps in which a full batch samples one token each; a little over 1,
-            for a sequence whose prompt is being computed samples none.
+        steps_per_round: Steps in which a full batch samples one token each; slightly
+            above 1, because a sequence samples none while its prompt is computed.
         clocks_mhz: Measured clocks, rising, MHz.
         streaming_w: Draw at each of them while only streaming, W.
         computing_w: Draw at each of them while only computing, W.

@@ -12,15 +12,15 @@ from steppe.roofline.point import OperatingPoint
 
 @dataclass(frozen=True)
 class Frontier:
-    """Operating points that no other point beats on both draw and tokens.
+    """Operating points that no other point beats in both draw and tokens.
 
     Attributes:
         points: Sorted by rising draw, and so by rising output.
         asleep_w: Draw of a replica that sleeps, W.
         idle_w: Draw of an awake replica without work, at the lowest clock, W.
         source: `measured`, `emulated` or `modelled`.
-        quicker: Points that others beat on both, but none of them on the time per token as well:
-            where that is bounded they may be the best.
+        quicker: Points that others beat in both, but none of those also in time per token: with
+            an SLO for that they may be the best.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -50,7 +50,7 @@ class Frontier:
         return cls(tuple(kept), asleep_w, idle_w, source, _quicker(kept, beaten))
 
     def __hash__(self) -> int:
-        """Return a hash that is reckoned once: plans are remembered by frontier."""
+        """Return a hash that is computed once: plans are cached by frontier."""
         return self._hash
 
     @cached_property
@@ -63,7 +63,7 @@ class Frontier:
         return (*self.points, *self.quicker)
 
     def unlimited_at(self, highest_mhz: int) -> Frontier:
-        """Return the frontier with this clock, MHz, at points of a clock that nobody limited."""
+        """Return the frontier with this clock, MHz, at points without a clock limit."""
 
         def at_highest(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
             return tuple(replace(p, clock_mhz=p.clock_mhz or highest_mhz) for p in points)
@@ -89,17 +89,17 @@ class Frontier:
 
     @property
     def drain(self) -> OperatingPoint:
-        """The point at which a replica finishes what it has, and none of that is held."""
+        """The point for a draining replica, at which no request is held."""
         return self.full_batch.floor
 
 
 def _quicker(
     kept: Sequence[OperatingPoint], beaten: Sequence[OperatingPoint]
 ) -> tuple[OperatingPoint, ...]:
-    """Return the beaten points that no other beats on draw, tokens and time per token at once.
+    """Return the beaten points that no other beats in draw, tokens and time per token at once.
 
     Args:
-        kept: Points that none beats on draw and tokens.
+        kept: Points that no other beats in draw and tokens.
         beaten: The others, by rising draw, then falling output, then rising time per token.
     """
     found: list[OperatingPoint] = []

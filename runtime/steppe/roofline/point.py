@@ -1,4 +1,4 @@
-"""One setting of one replica, and what it buys."""
+"""One setting of a replica, and its output and draw."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A clock and batch limit, and what a replica does under them.
+    """A clock and batch limit, and a replica's output and draw under them.
 
     Attributes:
-        clock_mhz: SM clock limit, MHz; 0 where it was measured with none.
+        clock_mhz: SM clock limit, MHz; 0 if measured without one.
         batch_limit: Most sequences the engine decodes at once.
         output_tps: Output tokens per second at saturation.
         draw_w: Mean draw of the replica's GPUs at saturation, W.
-        tpot_s: Mean time per output token at saturation, s; 0 where it was not measured.
+        tpot_s: Mean time per output token at saturation, s; 0 if not measured.
     """
 
     clock_mhz: int

@@ -1,4 +1,4 @@
-"""Whether a frontier file is of the model and the GPUs that it is wanted for."""
+"""Check that a frontier file is of the configured model and GPUs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontie
 
     Args:
         config: The configuration; it names a file.
-        cards: What NVML calls the GPUs, where the fleet is up; else the configuration says it.
+        cards: NVML names of the GPUs of a running fleet; without them those of the configuration.
 
     Raises:
         ConfigError: The file is missing or malformed, asks for larger batches than the engines
-            take, or says that it is of another model or GPU.
+            take, or names another model or GPU.
     """
     path = config.frontier.file
     assert path is not None, "the configuration names a frontier file"
-    frontier, said = read_frontier_and_subject(path, config.engine.max_batch_limit)
-    if said.model == config.model.served_name:  # `steppe bench --url` knows a model by this name
-        said = replace(said, model=None)
-    asked = subject_of(config)
-    refuse_another(path, said, replace(asked, gpu=", ".join(sorted(cards)) or asked.gpu))
+    frontier, subject = read_frontier_and_subject(path, config.engine.max_batch_limit)
+    if subject.model == config.model.served_name:  # `steppe bench --url` writes this name
+        subject = replace(subject, model=None)
+    wanted = subject_of(config)
+    refuse_another(path, subject, replace(wanted, gpu=", ".join(sorted(cards)) or wanted.gpu))
     return frontier
 
 
 def subject_of(config: RunConfig) -> FrontierSubject:
-    """Return what the frontier of a configuration is of."""
+    """Return the model and GPUs of a configuration."""
     each = config.fleet.gpus_per_replica
     match config.device:
         case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
@@ -46,32 +46,32 @@ def subject_of(config: RunConfig) -> FrontierSubject:
             return FrontierSubject(config.model.name, None, each)
 
 
-def refuse_another(path: Path, said: FrontierSubject, asked: FrontierSubject) -> None:
-    """Refuse a frontier that says it is of another model, of another GPU or of more or fewer.
+def refuse_another(path: Path, subject: FrontierSubject, wanted: FrontierSubject) -> None:
+    """Refuse the frontier of another model, another GPU or another number of GPUs.
 
-    What a file does not say is not checked. A GPU file of one's own may have any name, so no
-    frontier is refused for the GPU of one.
+    What a file does not state is not checked. A user's own GPU file may have any name, so such a
+    GPU is not checked either.
 
     Raises:
-        ConfigError: It is of another; the message says what was asked and what was found.
+        ConfigError: The model or GPUs differ.
     """
-    if said.model and asked.model and not _same_model(said.model, asked.model):
-        raise ConfigError(f"{path}: model: asked for {asked.model}, found {said.model}")
-    if said.gpu and asked.gpu and said.gpu != asked.gpu:
-        wanted = _shipped_gpus(asked.gpu)
-        if None not in wanted and not wanted & _shipped_gpus(said.gpu):
-            raise ConfigError(f"{path}: gpu: asked for {asked.gpu}, found {said.gpu}")
-    each, found = asked.gpus_per_replica, said.gpus_per_replica
+    if subject.model and wanted.model and not _same_model(subject.model, wanted.model):
+        raise ConfigError(f"{path}: model: asked for {wanted.model}, found {subject.model}")
+    if subject.gpu and wanted.gpu and subject.gpu != wanted.gpu:
+        gpus = _shipped_gpus(wanted.gpu)
+        if None not in gpus and not gpus & _shipped_gpus(subject.gpu):
+            raise ConfigError(f"{path}: gpu: asked for {wanted.gpu}, found {subject.gpu}")
+    each, found = wanted.gpus_per_replica, subject.gpus_per_replica
     if None not in (each, found) and found != each:
         raise ConfigError(f"{path}: gpus_per_replica: asked for {each}, found {found}")
 
 
 def _same_model(one: str, other: str) -> bool:
-    """Tell whether two names, folders or hub ids are of one model, or of two of one shape."""
+    """Return whether two names, folders or hub ids are of one model, or of models of one shape."""
     shapes = _shape(one), _shape(other)
     names = [
-        Path(said if shape is None else shape.name).name.lower()
-        for said, shape in zip((one, other), shapes, strict=True)
+        Path(given if shape is None else shape.name).name.lower()
+        for given, shape in zip((one, other), shapes, strict=True)
     ]
     if names[0] == names[1]:
         return True
@@ -85,12 +85,12 @@ def _shape(model: str) -> ModelShape | None:
     return None
 
 
-def _shipped_gpus(said: str) -> set[str | None]:
-    """Return the names in `configs/gpus` of some GPUs; None stands for those without one."""
-    return {_shipped_gpu(gpu) for gpu in said.split(", ")}
+def _shipped_gpus(gpus: str) -> set[str | None]:
+    """Return the names in `configs/gpus` of some GPUs; None for those without one."""
+    return {_shipped_gpu(gpu) for gpu in gpus.split(", ")}
 
 
-def _shipped_gpu(said: str) -> str | None:
+def _shipped_gpu(gpu: str) -> str | None:
     with suppress(ConfigError, OSError):
-        return spec_name(read_gpu_spec(said).name if Path(said).is_file() else said)
+        return spec_name(read_gpu_spec(gpu).name if Path(gpu).is_file() else gpu)
     return None

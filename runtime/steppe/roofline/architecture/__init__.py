@@ -1,1 +1,1 @@
-"""What does a model make a GPU stream and compute? Its `config.json`, as numbers."""
+"""What does a model stream and compute? Its `config.json`, as numbers."""

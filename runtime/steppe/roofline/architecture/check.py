@@ -1,4 +1,4 @@
-"""Is a Hugging Face `config.json` that of a language model, and can its numbers be?"""
+"""Is a Hugging Face `config.json` that of a decoder, with plausible numbers?"""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _FURTHER_SIZES = (
     "ssm_state_size",
     "v_head_dim",
 )
-"""Sizes that a config may lack, or have as null or 0."""
+"""Sizes that a config may leave out, or have as null or 0."""
 _LISTS = ("layer_types", "mlp_only_layers")
 _MAPPINGS = ("quantization_config", "rope_parameters", "rope_scaling")
 _LAYER_KINDS = ("full_attention", "sliding_attention", "chunked_attention")
@@ -66,31 +66,31 @@ _UNREAD = (
     "multi_query",
     "per_layer_config",
 )
-"""What says that a decoder has layers, heads or widths of which only its own code knows more."""
+"""Keys of decoders whose layers, heads or widths only their own code defines."""
 LARGEST = 1_000_000_000
 """Largest size of anything in a model."""
-_NO_DECODERS = (
+_NOT_DECODERS = (
     r"(xlm-)?roberta(-xl)?|(conv|distil|mobile|modern|nomic_|al)?bert|camembert|deberta(-v2)?|electra|"
     r"ernie|flaubert|funnel|layoutlm|longformer|mpnet|[mu]?t5|m?bart|(bigbird_)?pegasus|led|marian|"
     r"m2m_100|whisper|wav2vec2|clip|siglip|vit"
 )
-"""Model types whose steps are not those of a decoder: encoders, and those with both."""
+"""Model types that are not decoders: encoders, and those with both."""
 
 
 def check_model(config: Mapping[str, Any]) -> None:
-    """Look at what the shape of a model is read from.
+    """Check the keys that the shape of a model is read from.
 
-    An unknown type is taken for a decoder like Llama where it has the sizes of one.
+    An unknown type is taken for a decoder like Llama if it has the sizes of one.
 
     Args:
         config: The whole `config.json`, the language model's part on top.
 
     Raises:
         KeyError: A size is missing.
-        ValueError: It is no decoder, or a value cannot be; the message names the key.
+        ValueError: It is not a decoder, or a value is invalid; the message names the key.
     """
     kind = config.get("model_type")
-    if not isinstance(kind, str) or re.fullmatch(_NO_DECODERS, kind.lower()):
+    if not isinstance(kind, str) or re.fullmatch(_NOT_DECODERS, kind.lower()):
         raise ValueError(f"model_type: asked for a decoder such as llama, found {_shown(kind)}")
     if config.get("is_encoder_decoder") is True:
         raise ValueError("is_encoder_decoder: asked for a decoder alone, found true")
@@ -116,7 +116,7 @@ def check_model(config: Mapping[str, Any]) -> None:
 
 
 def _check_layers(config: Mapping[str, Any]) -> None:
-    """Look at what says layer by layer what they are."""
+    """Check the keys that define the layers one by one."""
     kinds, pattern = config.get("layer_types"), config.get("hybrid_override_pattern")
     for kind in kinds or ():
         if kind not in _LAYER_KINDS:
@@ -141,7 +141,7 @@ def _check_layers(config: Mapping[str, Any]) -> None:
 
 
 def _check_window_pattern(pattern: Any) -> None:
-    """Look at what says which layers see a window: every n-th does not, or a text such as LLLG."""
+    """Check which layers see a window: all but every n-th, or a text such as LLLG."""
     if isinstance(pattern, str):
         if not re.fullmatch("[LG]+", pattern):
             asked = "a number or a text of L and G"

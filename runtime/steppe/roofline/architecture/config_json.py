@@ -9,16 +9,15 @@ from steppe.errors import ModelError
 from steppe.roofline.architecture.check import check_model
 from steppe.roofline.architecture.shape import AttentionShape, ExpertShape, ModelShape, StateShape
 from steppe.roofline.architecture.weight_precision import weight_assumptions, weight_precision
-from steppe.roofline.architecture.windows import windows_of
 
 Config = Mapping[str, Any]
 
 _UNGATED = ("relu2", "gelu_new", "gelu_fast", "relu", "xielu")
 """Activations of feed-forward layers with two matrices instead of three."""
 _UNGATED_TYPES = ("gpt_neox", "phi", "starcoder2")
-"""Models with such layers whatever their activation; Gemma's `gelu` is gated."""
+"""Model types with such layers for any activation; Gemma's `gelu` is gated."""
 _TIED_TYPES = ("cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "smollm3", "starcoder2")
-"""Models whose class in transformers ties the embeddings by default; so does every Gemma."""
+"""Model types that tie the embeddings by default in transformers; so does every Gemma."""
 _CLASS_DEFAULTS: Mapping[str, Config] = {
     "gemma3_text": {
         "vocab_size": 262208,
@@ -40,20 +39,28 @@ _CLASS_DEFAULTS: Mapping[str, Config] = {
         "max_position_embeddings": 2048,
     },
 }
-"""What the language model inside another may leave out: the defaults of its class in transformers
-(Gemma3TextConfig, LlamaConfig), of which its config has only what differs."""
+"""Defaults of the language model inside another, as in its class in transformers (Gemma3TextConfig,
+LlamaConfig): its config only has the differences."""
 _EXTRA_NORMS = {"qwen3": 2, "qwen3_moe": 2, "gemma2": 2, "gemma3": 4, "gemma3_text": 4}
 _EXTRA_NORMS |= {"deepseek_v2": 2, "deepseek_v3": 2, "olmo2": 2}
 _STATE_VALUE_BYTES = 4
-"""vLLM keeps the state of a Mamba layer in 32 bit."""
+"""vLLM keeps the state of a Mamba layer in 32 bits."""
+_OFF_BY_DEFAULT = ("qwen2", "qwen3", "smollm3")
+"""Prefixes of model types with `use_sliding_window: false` by default in transformers."""
+_FIRST_WINDOW_LAYER = {"qwen2": 28, "qwen3": 28, "dots1": 62}
+_FIRST_WINDOW_LAYER |= {"qwen2_vl": 80, "qwen2_vl_text": 80}
+_FIRST_WINDOW_LAYER |= {"qwen2_5_vl": 80, "qwen2_5_vl_text": 80}
+"""Types with windows in the layers from `max_window_layers` on, and its default in transformers."""
+_QWEN2_MOE_WINDOW_LAYERS = 28
+"""Default of Qwen2MoeConfig: every other layer before `max_window_layers` sees a window."""
 
 
 def shape_of(name: str, config: Config) -> ModelShape:
     """Return the shape of a model from its `config.json`; nothing else is needed.
 
     Raises:
-        ModelError: It is no decoder, a size is missing or cannot be, or the quantisation is not
-            known.
+        ModelError: It is not a decoder, a size is missing or invalid, or the quantisation is
+            unknown.
     """
     try:
         whole = _whole(config)
@@ -78,28 +85,28 @@ def assumptions_of(name: str, config: Config) -> tuple[str, ...]:
 def longest_context_of(name: str, config: Config) -> int | None:
     """Return the longest context of a model, tokens; None where its `config.json` has none.
 
-    Where positions are stretched (`rope_scaling`), some configs count them before, some after:
-    the larger count holds. Gemma 3 counts them after.
+    Where positions are scaled (`rope_scaling`), some configs give the length before scaling and
+    some after: the larger one counts. Gemma 3 gives it after.
 
     Raises:
-        ModelError: It is no number.
+        ModelError: It is not a number.
     """
     whole = _whole(config)
     own = whole.get("max_position_embeddings")
     if own is None:
         return None
-    is_stretched = str(whole.get("model_type", "")).startswith("gemma3")
+    is_scaled = str(whole.get("model_type", "")).startswith("gemma3")
     scaling = whole.get("rope_scaling") or whole.get("rope_parameters") or {}
     try:
         before = int(scaling.get("original_max_position_embeddings") or own)
-        factor = 1.0 if is_stretched else float(scaling.get("factor") or 1)
+        factor = 1.0 if is_scaled else float(scaling.get("factor") or 1)
         return max(int(own), int(before * factor))
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"config of {name}: max_position_embeddings: {error}") from error
 
 
 def _whole(config: Config) -> Config:
-    """Return the config with the part on top that is the language model inside another."""
+    """Return the config with the part of the language model merged on top."""
     part = config.get("text_config") or config.get("llm_config") or {}
     text = part if isinstance(part, Mapping) else {}
     return {**config, **_CLASS_DEFAULTS.get(str(text.get("model_type")), {}), **text}
@@ -142,7 +149,7 @@ def _tied(config: Config) -> bool:
 
 
 def _matrices(config: Config) -> int:
-    """Return how many matrices a feed-forward layer has."""
+    """Return the number of matrices of a feed-forward layer."""
     if config.get("model_type") in _UNGATED_TYPES:
         return 2
     act = config.get("mlp_hidden_act") or config.get("hidden_act") or "silu"
@@ -155,7 +162,7 @@ def _plain_width(config: Config) -> int:
 
 
 def _width(config: Config, own: str, common: str) -> int:
-    """Return the width of some feed-forward layers, under their own key or the common one."""
+    """Return the width of feed-forward layers, from their own key or the common one."""
     width = config.get(own) or config.get(common)
     if not width:
         raise KeyError(common)
@@ -163,7 +170,7 @@ def _width(config: Config, own: str, common: str) -> int:
 
 
 def _shared_width(config: Config) -> int:
-    """Return the width of what every token of an expert layer also computes."""
+    """Return the width of the shared experts, which every token computes."""
     if str(config.get("model_type", "")).startswith("llama4"):
         return int(config["intermediate_size"])
     count = int(
@@ -185,7 +192,7 @@ def _attention(config: Config, layers: int) -> AttentionShape:
     size = int(config.get("head_dim") or config.get("attention_head_dim") or hidden // heads)
     if not size:
         raise ValueError(f"head_dim: missing, and {heads} heads have no part in {hidden}")
-    windows, window_tokens = windows_of(config, layers)
+    windows, window_tokens = _windows(config, layers)
     model_type = str(config.get("model_type", ""))
     return AttentionShape(
         layers=layers - windows,
@@ -202,7 +209,7 @@ def _attention(config: Config, layers: int) -> AttentionShape:
 
 
 def _latent_attention(config: Config, layers: int) -> AttentionShape:
-    """Return DeepSeek's attention, whose heads share one compressed vector per token."""
+    """Return DeepSeek's attention, in which heads share one compressed vector per token."""
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     latent, rope = int(config["kv_lora_rank"]), int(config["qk_rope_head_dim"])
     plain, value = int(config["qk_nope_head_dim"]), int(config["v_head_dim"])
@@ -248,7 +255,7 @@ def _experts(config: Config, layers: int) -> ExpertShape:
 
 
 def _expert_layers(config: Config, layers: int) -> int:
-    """Return how many layers have experts, in a model with some."""
+    """Return the number of layers with experts, in a model that has some."""
     if config.get("hybrid_override_pattern"):
         return str(config["hybrid_override_pattern"]).count("E")
     if config.get("moe_num_experts"):
@@ -263,7 +270,7 @@ def _expert_layers(config: Config, layers: int) -> int:
 
 
 def _spaced_layers(config: Config, layers: int) -> int:
-    """Return how many layers of an ERNIE have experts: every n-th from one to another."""
+    """Return the number of expert layers of an ERNIE: every n-th in a range."""
     first, last = config.get("moe_layer_start_index"), config.get("moe_layer_end_index")
     first = 1 if first is None else int(first)
     last = layers - 1 if last in (None, -1) else min(int(last), layers - 1)
@@ -284,3 +291,54 @@ def _states(config: Config, layers: int) -> tuple[StateShape, int]:
     if not state_bytes:
         raise ValueError("ssm_state_size: asked for a state, found one of 0 bytes")
     return StateShape(layers, state_bytes), layers * params
+
+
+def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
+    """Return the number of layers with a window, and its tokens.
+
+    Args:
+        config: The language model's part of `config.json`.
+        layers: Layers with attention.
+    """
+    model_type, window = str(config.get("model_type", "")), int(config.get("sliding_window") or 0)
+    by_default = not model_type.startswith(_OFF_BY_DEFAULT)
+    used = config.get("use_sliding_window", by_default)
+    if not window or used is False or (used is None and not by_default):
+        return 0, 0
+    kinds = config.get("layer_types")
+    if kinds:
+        return sum(kind == "sliding_attention" for kind in kinds), window
+    if pattern := config.get("sliding_window_pattern"):
+        return _local_layers(pattern, layers), window
+    return _layers_by_type(model_type, config, layers), window
+
+
+def _layers_by_type(model_type: str, config: Mapping[str, Any], layers: int) -> int:
+    """Return the number of layers with a window where only the model type defines it."""
+    if default := _FIRST_WINDOW_LAYER.get(model_type):
+        return layers - _bound(config, default, layers)
+    match model_type:
+        case "gpt_oss" | "gemma2":
+            return layers // 2
+        case "gemma3" | "gemma3_text":
+            return layers - layers // 6
+        case "qwen2_moe":
+            return (_bound(config, _QWEN2_MOE_WINDOW_LAYERS, layers) + 1) // 2
+        case _:
+            return layers
+
+
+def _bound(config: Mapping[str, Any], default: int, layers: int) -> int:
+    """Return `max_window_layers` or its default, at most the number of layers."""
+    stated = config.get("max_window_layers")
+    return min(default if stated is None else int(stated), layers)
+
+
+def _local_layers(pattern: int | str, layers: int) -> int:
+    """Return the number of layers with a window: all but every n-th, or the L of LLLG and the like.
+
+    The text repeats, and the last layer always sees the whole context (EXAONE-4).
+    """
+    if isinstance(pattern, int):
+        return layers - layers // pattern
+    return sum(pattern[place % len(pattern)] == "L" for place in range(layers - 1))

@@ -1,6 +1,6 @@
-"""What a language model makes a GPU stream and compute, whatever its name.
+"""What a language model streams and computes.
 
-A step streams every dense weight once, the experts that its tokens chose, and the keys and
+A step streams every dense weight once, the experts that its tokens choose, and the keys and
 values of each sequence that decodes; it computes two FLOP for each weight and token.
 """
 
