@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from steppe.cli.frontier_cache import list_command, remove_command, show_command
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
@@ -346,3 +347,7 @@ def _table(prediction: _Prediction) -> Table:
             "*" if row.pareto else "",
         )
     return table
+
+
+for command in (list_command, show_command, remove_command):
+    frontier_group.add_command(command)
