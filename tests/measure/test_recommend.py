@@ -81,7 +81,7 @@ def test_points_that_only_very_long_windows_would_separate_count_as_equal() -> N
 
 @pytest.mark.parametrize(
     ("flag", "remedy"),
-    [(Flag.UNSETTLED, "`--settle 30`"), (Flag.UNSTEADY, "`--window 77`")],
+    [(Flag.UNSETTLED, "`--settle 30`"), (Flag.UNSTEADY, "`--window 477`")],
 )
 def test_a_point_that_is_not_reliable_is_not_recommended(flag: Flag, remedy: str) -> None:
     wild = point(100, 0.2, 0.1, 0.69, flag)

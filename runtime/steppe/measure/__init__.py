@@ -1,1 +1,1 @@
-"""What can this hardware do? Sweeps over operating points."""
+"""What can this hardware do? Sweeps, probes, statistics and comparisons."""

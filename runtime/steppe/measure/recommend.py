@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steppe.measure.statistics import Interval
-from steppe.measure.sweep.result import UNSTEADY_SHARE, Flag
+from steppe.measure.sweep.result import Flag
 from steppe.measure.sweep.summary import PointSummary
 
+RELIABLE_SHARE = 0.1
+"""Half-width of the interval of J/token that longer windows should reach, share."""
 LONGEST_WINDOW_S = 600.0
 """Points that only longer windows would separate count as equal, s."""
 
@@ -111,7 +113,7 @@ def _doubt(
 def _remedy(point: PointSummary, flag: Flag, settle_s: float) -> str:
     if flag is Flag.UNSETTLED:
         return f"Let the temperature settle for longer: `--settle {math.ceil(2 * settle_s) or 15}`."
-    factor = (point.energy_per_output_token.relative_half_width / UNSTEADY_SHARE) ** 2
+    factor = (point.energy_per_output_token.relative_half_width / RELIABLE_SHARE) ** 2
     if not math.isfinite(factor):
         return "Measure more windows: `--windows 10`."
     return f"Measure longer windows: `--window {math.ceil(factor * point.window_s)}`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -87,7 +88,7 @@ def _advice(chosen: Sequence[Recommendation], points: Sequence[PointSummary]) ->
 
 def _card(recommendation: Recommendation) -> str:
     letter = f"<b class=letter>{recommendation.letter}</b>"
-    point, aim, reason = recommendation.point, recommendation.aim, escape(recommendation.reason)
+    point, aim, reason = recommendation.point, recommendation.aim, _with_code(recommendation.reason)
     if point is None:
         return f"<div class=card><h3>{letter} For {aim}</h3><p>{reason}</p></div>"
     pace = "" if point.tpot_s is None else f", a token every {1000 * point.tpot_s:.0f} ms"
@@ -229,6 +230,11 @@ def _with_error(interval: Interval) -> str:
     if not interval.is_bounded:
         return f"{interval.value:.3g}"
     return f"{interval.value:.3g} <small>{interval.low:.3g}–{interval.high:.3g}</small>"
+
+
+def _with_code(text: str) -> str:
+    """Return text as HTML, with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _milliseconds(seconds: float | None) -> str:
