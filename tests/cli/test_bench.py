@@ -114,7 +114,7 @@ def test_the_number_of_requests_can_be_limited(url: str, loop: tuple[str, ...]) 
 def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text('{"timestamp": 0, "input_length": 1, "output_length": 1}\n')
-    for options, said in (
+    for options, message in (
         (("--rate", "3", "--duration", "1"), "asked for 1,000 requests, found 2 within 1 s"),
         (
             ("--concurrency", "2", "--trace", str(trace)),
@@ -125,7 +125,7 @@ def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> 
             "serve", "--url", url, "--requests", "1000", *options, "--meter", "none",
         )  # fmt: skip
         assert isinstance(result.exception, UsageError)
-        assert str(result.exception).startswith(said)
+        assert str(result.exception).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_absurd_lengths_are_refused(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[]", "asked for slices, a list, and provenance.energy_source, a text"),
         ('{"slices": null, "provenance": {"energy_source": "x"}}', "asked for slices, a list"),
@@ -187,12 +187,12 @@ def test_absurd_lengths_are_refused(option: str) -> None:
     ],
 )
 def test_a_file_that_is_not_a_result_is_named_with_its_mistake(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "serve.json").write_text(text)
     result = invoke("compare", str(tmp_path), str(tmp_path))
     assert isinstance(result.exception, UsageError)
-    assert said in str(result.exception)
+    assert message in str(result.exception)
 
 
 def test_a_list_of_numbers_must_hold_numbers() -> None:
@@ -210,8 +210,8 @@ def write_sweep(folder: Path, provenance: Provenance, level: float) -> None:
             for ripple in (0.99, 1.0, 1.01)
         )
         setting = Setting(Phase.MIXED, 1800, batch, 144, 26)
-        seen, times = GpuSummary(1800.0, 50, 51, (), 1), ClientTimes()
-        file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, seen, ()))
+        gpu, times = GpuSummary(1800.0, 50, 51, (), 1), ClientTimes()
+        file.add(PointResult(setting, "r", "now", 1.0, windows, 0.1, "counter", times, gpu, ()))
 
 
 def test_comparing_sweeps_shows_whether_the_difference_is_real(

@@ -82,14 +82,16 @@ def test_an_emulated_gpu_without_a_file_gets_round_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--out", "no/such/mine.yaml"], "found no folder no/such"),
         (["--out", "mine.yaml", "--coefficients", "v9"], "asked for v9, found b200, h100"),
         (["--link", "450e9"], "found no --out"),
     ],
 )
-def test_contradicting_options_are_refused_before_any_probe(options: list[str], said: str) -> None:
+def test_contradicting_options_are_refused_before_any_probe(
+    options: list[str], message: str
+) -> None:
     result = CliRunner().invoke(main, ["bench", "probe", "--emulated", "l4", *options])
     assert result.exit_code == 2
-    assert said in result.output
+    assert message in result.output

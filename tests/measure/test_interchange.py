@@ -38,10 +38,10 @@ ML_ENERGY_COLUMNS = {
 @pytest.fixture
 def load() -> LoadResult:
     done = Completed(0.1, 1.0, array("f", [0.1] * 9), 20, 10, "length")
-    asked = Arrival(0.0, 20, 10)
+    arrival = Arrival(0.0, 20, 10)
     requests = (
-        RequestResult(0, asked, 0.0, 0.0, 0, done),
-        RequestResult(1, asked, 0.5, 0.5, 0, Failed("broke off")),
+        RequestResult(0, arrival, 0.0, 0.0, 0, done),
+        RequestResult(1, arrival, 0.5, 0.5, 0, Failed("broke off")),
     )
     return LoadResult("m", 1000.0, 2.0, 2, requests)
 

@@ -112,11 +112,11 @@ class BusyMeter(SteadyMeter):
     """Refuses some of its readings, as a gateway does that is busy or starts anew."""
 
     def __init__(self, *refused: int) -> None:
-        self.refused, self.asked = refused, 0
+        self.refused, self.calls = refused, 0
 
     def read_at(self, at_s: float) -> EnergyReading:
-        self.asked += 1
-        if self.asked in self.refused:
+        self.calls += 1
+        if self.calls in self.refused:
             raise UsageError("no answer")
         return super().read_at(at_s)
 
@@ -125,8 +125,8 @@ def test_a_reading_that_fails_during_a_load_is_left_out() -> None:
     log = EnergyLog(meter := BusyMeter(2, 3), every_s=0.01)
     with log.running():
         log.begin()
-        _wait_for(lambda: meter.asked > 4)
-    assert len(log.readings) == meter.asked - 2
+        _wait_for(lambda: meter.calls > 4)
+    assert len(log.readings) == meter.calls - 2
     span_s = log.readings[-1].time_s - log.readings[0].time_s
     assert log.energy(LoadResult("m", 0.0, span_s, 0, ())).energy_j == pytest.approx(50 * span_s)
 
@@ -135,7 +135,7 @@ def test_a_load_whose_first_reading_fails_has_no_energy() -> None:
     log = EnergyLog(meter := BusyMeter(1), every_s=0.01)
     with log.running():
         log.begin()
-        _wait_for(lambda: meter.asked > 0)
+        _wait_for(lambda: meter.calls > 0)
     with pytest.raises(DeviceError, match="no reading at its beginning"):
         log.energy(LoadResult("m", 0.0, 1.0, 0, ()))
 

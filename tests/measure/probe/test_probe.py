@@ -107,7 +107,7 @@ class HeldGpu:
 
 @dataclass
 class Kernel:
-    """A load that is over when it has run; in its window it waits until somebody looks."""
+    """A load that ends by itself; in its window it waits until throttling is checked."""
 
     name: str
     gpu: HeldGpu

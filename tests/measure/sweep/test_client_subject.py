@@ -82,10 +82,10 @@ def test_a_server_gets_as_many_clients_as_the_batch_limit(
 
     from steppe.measure.sweep import client_subject
 
-    asked: list[int] = []
+    client_counts: list[int] = []
 
     def saturated(targets: object, arrivals: object, clients: int, *_: object) -> nullcontext[None]:
-        asked.append(clients)
+        client_counts.append(clients)
         return nullcontext()
 
     monkeypatch.setattr(client_subject, "saturated", saturated)
@@ -93,4 +93,4 @@ def test_a_server_gets_as_many_clients_as_the_batch_limit(
     subject.set_point(0, batch)
     with subject.saturate([Arrival(0.0, 1, 1)], batch + 4, 0):
         pass
-    assert asked == [batch]
+    assert client_counts == [batch]

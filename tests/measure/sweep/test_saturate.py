@@ -43,8 +43,8 @@ async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_
     servers: list[tuple[Target, ControlBlock]],
 ) -> None:
     def is_full(block: ControlBlock) -> bool:
-        told = block.read_telemetry()
-        return (told.running, told.waiting) == (3, 2)
+        telemetry = block.read_telemetry()
+        return (telemetry.running, telemetry.waiting) == (3, 2)
 
     with saturated([target for target, _ in servers], [Arrival(0.0, 5, 200)], 5):
         for _, block in servers:
