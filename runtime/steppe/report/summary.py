@@ -59,7 +59,9 @@ class Summary(TypedDict):
     `floor`, the sleeping fleet, or `demand`, the demand at the SLO; only shortages that came.
     `lost_lines` counts the ticks and requests that a full disk did not take: all sums over them
     lack these, the energy does not. `gateway_restarts` counts restarts of the gateway: requests
-    that it had outstanding then are in no sum.
+    that it had outstanding then are in no sum. `frontier_source` is the source of the operating
+    points that were used last (see `RunTotals`), and `frontier_measured_at_s` is when the run had
+    measured them itself (s), or None.
     """
 
     duration_s: float

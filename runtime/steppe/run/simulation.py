@@ -112,7 +112,11 @@ class Simulation:
     def run(self, writer: RunWriter) -> RunTotals:
         """Run to the end; `writer` takes ticks and requests as they come."""
         totals = run_scenario(self.scenario, self.config.control.period_s, writer)
-        return replace(totals, versions={"steppe": importlib.metadata.version("steppe")})
+        return replace(
+            totals,
+            versions={"steppe": importlib.metadata.version("steppe")},
+            frontier_source="modelled" if self.config.frontier.file is None else "file",
+        )
 
 
 def prepare(config: RunConfig, warn: Warn) -> Simulation:
