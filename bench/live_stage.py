@@ -16,6 +16,7 @@ from rich.console import Console
 
 import live_machine
 import scenarios
+from fleet_sweep import sweep_fleet
 from steppe.config import RunConfig
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.file import read_frontier, write_frontier
@@ -25,7 +26,6 @@ from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
 from steppe.report.record_folder import read_ticks
 from steppe.report.records import TickRecord
 from steppe.run.live import LiveRun, RunPlan, running_fleet
-from steppe.run.quick_sweep import sweep_fleet
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 REPLICAS, LARGEST = 8, 8

@@ -1,4 +1,4 @@
-"""The sweep of a fleet that has just started, with its replicas in virtual time."""
+"""The sweep of a fleet before it serves, with its replicas in virtual time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 from tests.fixtures.virtual_replica import VirtualReplica
 
+from fleet_sweep import sweep_fleet
 from steppe.config import SweepSection, load_config, shipped_config
 from steppe.errors import ReplicaError
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.measure.sweep.client_subject import ClientReading
 from steppe.measure.sweep.point import PointTiming
-from steppe.run.quick_sweep import sweep_fleet
 
 SECTION = SweepSection(clocks=2, batch_limits=(1, 4), window_s=2.0)
 
