@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steppe.run.start_progress import StartProgress, StartTimes
+from steppe.run.start_progress import MOST_KINDS, StartProgress, StartTimes
 
 
 @dataclass
@@ -83,3 +83,10 @@ def test_a_start_that_fails_leaves_the_times_of_the_last(times: StartTimes) -> N
     with pytest.raises(KeyboardInterrupt), progress.shown():
         interrupt(progress)
     assert times.read("tiny on l4") == before == {"starting Ray": 5.0, "loading the model": 20.0}
+
+
+def test_only_the_times_of_recent_kinds_of_start_are_kept(times: StartTimes) -> None:
+    for number in range(MOST_KINDS + 1):
+        times.write(f"kind {number}", {"starting Ray": 1.0})
+    assert times.read("kind 0") == {}
+    assert times.read("kind 1") == times.read(f"kind {MOST_KINDS}") == {"starting Ray": 1.0}

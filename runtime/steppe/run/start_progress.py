@@ -21,6 +21,8 @@ from steppe.report.quantities import span
 
 BAR_WIDTH = 28
 REFRESHES_PER_S = 8
+MOST_KINDS = 20
+"""Kinds of start whose times are kept."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,9 @@ class StartTimes:
         draft = self.path.with_suffix(".draft")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(self._all() | {kind: dict(stages_s)}, indent=1))
+            others = {name: times for name, times in self._all().items() if name != kind}
+            newest = [*others.items(), (kind, dict(stages_s))][-MOST_KINDS:]
+            draft.write_text(json.dumps(dict(newest), indent=1))
             draft.replace(self.path)
         except OSError as error:
             _log.info("%s: cannot be written: %s", self.path, error.strerror)
