@@ -80,7 +80,6 @@ def fleet_exposition() -> str:
         error_j=1.0,
         quality="counter",
         running=8,
-        waiting=0,
         output_tokens=100,
         requests_uj={},
         tokens={},

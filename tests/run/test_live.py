@@ -28,7 +28,7 @@ from steppe.run.refinement import Refined
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
-NODE = SimpleNamespace(info=SimpleNamespace(gpus=(GpuInfo(0, "GPU-1", "NVIDIA L4", (600,)),)))
+NODE = SimpleNamespace(info=SimpleNamespace(gpus=(GpuInfo(0, "NVIDIA L4", (600,)),)))
 START = StartingFrontier(FRONTIER, FrontierSource.FILE)
 
 

@@ -43,7 +43,7 @@ class FakeActors:
 
     @property
     def nodes(self) -> dict[str, Any]:
-        gpu = GpuInfo(0, "GPU-1", self.name, self.clocks_mhz(""), self.power_limit_w)
+        gpu = GpuInfo(0, self.name, self.clocks_mhz(""), self.power_limit_w)
         return {"node": SimpleNamespace(info=SimpleNamespace(gpus=(gpu,)))}
 
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ class GpuInfo:
 
     Attributes:
         index: Its NVML index, PCI order.
-        uuid: Its NVML UUID.
         name: The vendor's product name.
         clocks_mhz: SM clocks that can be set, ascending, MHz; empty if the clock of this GPU cannot
             be limited, or not by a process on its node.
@@ -30,7 +29,6 @@ class GpuInfo:
     """
 
     index: int
-    uuid: str
     name: str
     clocks_mhz: tuple[int, ...]
     power_limit_w: float | None = None
@@ -41,13 +39,11 @@ class NodeInfo:
     """One machine of the cluster.
 
     Attributes:
-        id: Ray's id of the node.
         gpus: Its GPUs.
         cores: CPU cores that this process may use.
         energy_source: Worst energy quality of its GPUs while no meter fails.
     """
 
-    id: str
     gpus: tuple[GpuInfo, ...]
     cores: tuple[int, ...]
     energy_source: str
@@ -153,7 +149,6 @@ class ReplicaReport:
         error_j: Bound of the error of `energy_j`, J.
         quality: Worst energy quality of the window and of the energy attributed after it.
         running: Requests that hold KV cache.
-        waiting: Requests that the engine has not admitted.
         output_tokens: Tokens sampled in the window.
         requests_uj: Energy attributed to requests, by key, uJ.
         tokens: Prompt and output tokens of requests, by key.
@@ -175,7 +170,6 @@ class ReplicaReport:
     error_j: float
     quality: str
     running: int
-    waiting: int
     output_tokens: int
     requests_uj: dict[int, int]
     tokens: dict[int, tuple[int, int]]
@@ -205,12 +199,10 @@ class NodeReport:
     """One window of one node; kept by the node until a later call acknowledges it.
 
     Attributes:
-        node: Ray's id of the node.
         number: Counts up from 1.
         replicas: Its replicas.
     """
 
-    node: str
     number: int
     replicas: tuple[ReplicaReport, ...]
 
@@ -249,13 +241,11 @@ class ReplicaStatus:
     Attributes:
         url: Where its HTTP app listens; empty before it was started.
         frozen: Whether its engine is frozen.
-        pid: Its process.
         block_id: Which control block its engine maps, or will when it has started; 0 for none.
     """
 
     url: str
     frozen: bool
-    pid: int
     block_id: int = 0
 
 

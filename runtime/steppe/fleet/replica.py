@@ -123,13 +123,13 @@ class ReplicaActor:
     async def status(self) -> ReplicaStatus:
         """Check the engine and return where it listens."""
         if self._engine is None:
-            return ReplicaStatus("", False, os.getpid(), self._block_id)
+            return ReplicaStatus("", False, self._block_id)
         try:
             await self._engine.check()
         except EngineError:
             os._exit(EXIT_ENGINE_DIED)
         url = f"http://{self._host}:{self._engine.port}"
-        return ReplicaStatus(url, self._frozen, os.getpid(), self._block_id)
+        return ReplicaStatus(url, self._frozen, self._block_id)
 
     async def freeze(self) -> ReplicaStatus:
         """Stop stepping; requests keep their place."""

@@ -53,7 +53,7 @@ class Stage:
     def __init__(self, make: Callable[[FakeActor], Controller]) -> None:
         self.gateway = FakeActor({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
         self.node = FakeActor()
-        self.replica = FakeActor({"status": ReplicaStatus("http://there", False, 7)})
+        self.replica = FakeActor({"status": ReplicaStatus("http://there", False)})
         self.controller, self.number = make(self.gateway), 0
 
     def join(self) -> None:
@@ -295,7 +295,7 @@ def test_ticks_continue_while_a_new_replica_does_not_answer(
             raise ray.exceptions.GetTimeoutError
         return get(call, **how)
 
-    silent = type(stage.replica)({"status": ReplicaStatus("", False, 0)})
+    silent = type(stage.replica)({"status": ReplicaStatus("", False)})
     monkeypatch.setattr(ray, "get", get_slowly)
     stage.controller.add_replicas([Placement("replica-2", silent, "node-1", stage.node, [1], ())])
     assert len(handed_over) == 1

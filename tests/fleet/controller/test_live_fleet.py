@@ -69,9 +69,9 @@ def scene(fake_ray: None) -> Scene:
     replicas = {}
     for number in (1, 2):
         name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
-        replicas[name] = FakeActor({"status": ReplicaStatus(url, False, 7)})
+        replicas[name] = FakeActor({"status": ReplicaStatus(url, False)})
         handle = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
-        handle.adopt(ReplicaStatus(url, False, 7), 0.0)
+        handle.adopt(ReplicaStatus(url, False), 0.0)
         fleet.handles[name] = handle
     return Scene(fleet, gateway, node, budget, replicas)
 
@@ -215,7 +215,7 @@ def test_a_replica_that_wakes_keeps_the_clock_of_its_plan(scene: Scene) -> None:
 
 
 def test_an_adopted_frozen_replica_gets_the_lowest_clock_once(scene: Scene) -> None:
-    scene.handle().adopt(ReplicaStatus("http://there", True, 7), 0.0)
+    scene.handle().adopt(ReplicaStatus("http://there", True), 0.0)
     scene.report(1, report_of("replica-1"), report_of("replica-2"))
     scene.fleet.observe(1.0)
     for _ in range(2):
@@ -299,7 +299,7 @@ def test_a_replica_whose_actor_died_is_gone_and_can_start_again(scene: Scene) ->
     scene.fleet.observe(2.0)
     scene.fleet.observe(3.0)
     assert scene.handle(1).state == GONE
-    scene.replicas["replica-1"].answers["start"] = ReplicaStatus("http://new", False, 8)
+    scene.replicas["replica-1"].answers["start"] = ReplicaStatus("http://new", False)
     scene.fleet.apply([Start("replica-1")])
     assert scene.handle(1).state == ReplicaState.STARTING
     scene.fleet.observe(4.0)
@@ -324,7 +324,7 @@ def test_an_uncontrollable_replica_is_frozen_and_its_draw_is_deducted_from_the_b
 
 
 def test_a_replica_that_is_controllable_again_is_planned_again(scene: Scene) -> None:
-    scene.replicas["replica-2"].answers["status"] = ReplicaStatus("http://127.0.0.1:9002", True, 7)
+    scene.replicas["replica-2"].answers["status"] = ReplicaStatus("http://127.0.0.1:9002", True)
     for number, controllable in ((1, False), (2, False), (3, True)):
         scene.report(
             number, report_of("replica-1"), report_of("replica-2", controllable=controllable)
@@ -368,7 +368,7 @@ def test_a_replica_that_does_not_answer_is_killed_and_can_start_again(scene: Sce
     scene.fleet.route(None)
     ((routes, _),) = scene.gateway.args("set_routes")
     assert [route.replica for route in routes] == ["replica-2"]
-    actor.answers["start"] = ReplicaStatus("http://new", False, 8)
+    actor.answers["start"] = ReplicaStatus("http://new", False)
     scene.fleet.apply([Start("replica-1")])
     scene.fleet.observe(12.0)
     assert (scene.handle(1).state, scene.handle(1).url) == (AWAKE, "http://new")

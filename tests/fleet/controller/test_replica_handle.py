@@ -13,7 +13,7 @@ from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
-STEPPING, FROZEN = ReplicaStatus("http://there", False, 7), ReplicaStatus("http://there", True, 7)
+STEPPING, FROZEN = ReplicaStatus("http://there", False), ReplicaStatus("http://there", True)
 
 REPORT = replica_report(batch_limit=8, quality="counter")
 
@@ -36,7 +36,7 @@ def scene(fake_ray: None) -> Scene:
 
 
 def test_a_replica_that_was_restarted_without_its_engine_is_gone(scene: Scene) -> None:
-    scene.actor.answers["status"] = ReplicaStatus("", False, 9)
+    scene.actor.answers["status"] = ReplicaStatus("", False)
     for now_s in (1.0, 2.0):
         scene.handle.update(now_s)
     assert (scene.handle.state, scene.handle.url) == (GONE, "")

@@ -28,8 +28,8 @@ def fleet_of(**device: Any) -> FleetActors:
 
 
 def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
-    gpus = tuple(GpuInfo(i, f"GPU-{i}", "L4", clocks) for i, clocks in enumerate(clocks_mhz))
-    info = NodeInfo("n", gpus, (0,), "counter")
+    gpus = tuple(GpuInfo(i, "L4", clocks) for i, clocks in enumerate(clocks_mhz))
+    info = NodeInfo(gpus, (0,), "counter")
     return RunningNode(Machine("n", "-", len(gpus)), None, info)
 
 

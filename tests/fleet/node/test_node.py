@@ -31,7 +31,7 @@ from steppe.roofline.files import read_model_shape, read_roofline
 
 NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
 MODEL = read_model_shape("llama-3.1-8b")
-FRESH = ReplicaStatus("", False, 7)
+FRESH = ReplicaStatus("", False)
 """A replica that has no engine yet."""
 
 
@@ -159,7 +159,7 @@ def test_a_running_engine_keeps_its_control_block_when_its_replica_is_assigned_a
     node = make_node(NVML)
     assignment = node.assign("replica-1", [0], (), FRESH)
     engine = ControlBlock(Path(assignment.control_block))
-    serving = ReplicaStatus("http://there", False, 7, assignment.block_id)
+    serving = ReplicaStatus("http://there", False, assignment.block_id)
     assert node.assign("replica-1", [0], (), serving) == assignment
     node.apply([SetLimits("replica-1", None, 3, "awake")], 1.0)
     news = engine.read_limits(-1)

@@ -15,7 +15,7 @@ from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus, Se
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node.node import Node
 
-FRESH = ReplicaStatus("", False, 7)
+FRESH = ReplicaStatus("", False)
 
 
 @pytest.fixture

@@ -69,14 +69,14 @@ class Node:
             InstallError: The emulated GPUs cannot be built here.
         """
         self._settings, self._clock = settings, clock
-        self._id = str(ray.get_runtime_context().get_node_id())
-        self._folder = run_folder(settings.run_id, self._id)
+        node_id = str(ray.get_runtime_context().get_node_id())
+        self._folder = run_folder(settings.run_id, node_id)
         if not self._folder.exists():  # the first actor of this node
             remove_stale_runs(state_folder())
         self._held = hold(self._folder)
         self._state: Path | None = None
         if isinstance(settings.device, EmulatedSection):
-            self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(self._id))
+            self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(node_id))
             activate(settings.device.profile, settings.device.count, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
         names = [gpu.capabilities.name for gpu in self._gpus.values()]
@@ -112,13 +112,13 @@ class Node:
         if isinstance(self._limits, ZeusdLimits):
             self._limits.require()
         gpus = []
-        for uuid, gpu in self._gpus.items():
+        for gpu in self._gpus.values():
             found = gpu.capabilities
             clocks_mhz = found.sm_clocks_mhz if self._has_clocks else ()
             limit_w = found.power_limit_range_w and found.power_limit_range_w[1]
-            gpus.append(GpuInfo(gpu.index, uuid, found.name, clocks_mhz, limit_w))
+            gpus.append(GpuInfo(gpu.index, found.name, clocks_mhz, limit_w))
         source = worst(best_quality(gpu.capabilities) for gpu in self._gpus.values())
-        return NodeInfo(self._id, tuple(gpus), tuple(sorted(os.sched_getaffinity(0))), source)
+        return NodeInfo(tuple(gpus), tuple(sorted(os.sched_getaffinity(0))), source)
 
     def assign(
         self,
@@ -246,7 +246,7 @@ class Node:
     def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
         """Keep a window until it is acknowledged."""
         self._number += 1
-        self._reports.append(NodeReport(self._id, self._number, replicas))
+        self._reports.append(NodeReport(self._number, replicas))
 
     def _write_journal(self) -> None:
         """Write what the next actor of this node needs if this one dies."""

@@ -216,7 +216,6 @@ class ReplicaMeter:
             error_j=window.error_j,
             quality=Quality.ESTIMATED if batch.lost else quality,
             running=telemetry.running,
-            waiting=telemetry.waiting,
             output_tokens=max(0, new_tokens),
             requests_uj=dict(shares.requests_uj),
             tokens=_tokens_of(batch.steps),
