@@ -145,3 +145,20 @@ def test_a_refinement_in_its_thread_is_over_once_the_frontier_is_measured(
     assert refiner.take() is not None
     assert len(lender.reserved_w) == loans, "nothing is measured again"
     refiner.stop()
+
+
+@dataclass
+class TimedReplica(VirtualReplica):
+    """Notes when its limits are set."""
+
+    set_at_s: list[float] = field(default_factory=list)
+
+    def set_point(self, clock_mhz: int, batch_limit: int) -> None:
+        self.set_at_s.append(self.now_s)
+        super().set_point(clock_mhz, batch_limit)
+
+
+def test_a_point_is_set_only_after_the_next_plan_leaves_its_watts() -> None:
+    replica = TimedReplica()
+    refiner_of(FakeLender(replica)).measure_once()
+    assert replica.set_at_s[0] >= 1.0, "one control period after the loan"

@@ -122,7 +122,7 @@ class FrontierRefiner:
         self._section: SweepSection = config.frontier.sweep
         self._lender, self._replicas, self._provisional = lender, replicas, provisional
         self._clocks_mhz, self._source = clocks_mhz, source
-        self._largest = config.engine.max_batch_limit
+        self._largest, self._period_s = config.engine.max_batch_limit, config.control.period_s
         self._window_s, self._timing = self._section.window_s, timing
         self._todo = quick_settings(clocks_mhz, self._section, self._largest)
         self._fastest = self._todo[0]
@@ -131,6 +131,7 @@ class FrontierRefiner:
         self._refined: Refined | None = None
         self._is_done = False
         self._borrowed: str | None = None
+        self._reserved_w = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="refine")
 
@@ -188,7 +189,7 @@ class FrontierRefiner:
         finally:
             if self._borrowed is not None:
                 self._lender.take_back(name)
-                self._borrowed = None
+                self._borrowed, self._reserved_w = None, 0.0
 
     def _measure_points(self, replica: SpareReplica, first: Setting) -> None:
         name, subject = replica.subject.name, replica.subject
@@ -214,11 +215,18 @@ class FrontierRefiner:
         """Borrow a replica, or keep it, for the fastest point that is left and that it is lent for.
 
         Returns:
-            The point; None if there is none.
+            The point, for which the watts are free; None if there is none.
+
+        Raises:
+            _LoanEndedError: The loan ended before the watts were free.
         """
         for setting in self._todo:
-            if self._lender.lend(name, self._reserve_w(setting)):
+            reserve_w = self._reserve_w(setting)
+            if self._lender.lend(name, reserve_w):
                 self._borrowed = name
+                if reserve_w > self._reserved_w:  # the next plan leaves these watts to it
+                    self._sleep(self._period_s)
+                self._reserved_w = reserve_w
                 return setting
         return None
 
