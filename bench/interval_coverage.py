@@ -33,11 +33,10 @@ from steppe.energy.counter import CounterHistory, Quality
 from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import installed_versions, source_commit
 from steppe.measure.statistics import Interval
-from steppe.measure.sweep.client_subject import ClientReading
 from steppe.measure.sweep.point import MeasurePlan, PointTiming, lengths_around, measure_point
 from steppe.measure.sweep.result import Estimates, Phase, Setting
 from steppe.measure.sweep.saturate import Saturation
-from steppe.measure.sweep.subject import Rig
+from steppe.measure.sweep.subject import Rig, SubjectTotals
 from targets import at_least
 
 PACE = Pace(weights_s=0.045, decode_s=0.0025, prefill_s=0.0007)
@@ -99,12 +98,12 @@ class VirtualReplica:
             if self.now_s >= self.step_ends_s - 1e-9:
                 self._end_step()
 
-    def reading(self) -> ClientReading:
+    def reading(self) -> SubjectTotals:
         """Return totals and state now."""
         until_s = self.counter.covered_until_s
         window = self.counter.window(self.read_s, until_s)
         self.read_s, self.read_j = until_s, self.read_j + window.energy_j
-        return ClientReading(
+        return SubjectTotals(
             time_s=until_s,
             energy_j=self.read_j,
             error_j=window.error_j,

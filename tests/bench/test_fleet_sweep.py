@@ -13,8 +13,8 @@ from fleet_sweep import sweep_fleet
 from steppe.config import SweepSection, load_config, shipped_config
 from steppe.errors import ReplicaError
 from steppe.fleet.driver.fleet_actors import FleetActors
-from steppe.measure.sweep.client_subject import ClientReading
 from steppe.measure.sweep.point import PointTiming
+from steppe.measure.sweep.subject import SubjectTotals
 
 SECTION = SweepSection(clocks=2, batch_limits=(1, 4), window_s=2.0)
 
@@ -37,7 +37,7 @@ class FakeActors:
         self.placements[replica].set_point(clock_mhz, batch_limit)
         self.placements[replica].idle_w = 20 + clock_mhz / 100 + batch_limit
 
-    def reading(self, replica: str) -> ClientReading:
+    def reading(self, replica: str) -> SubjectTotals:
         with self._lock:
             return self.placements[replica].reading()
 

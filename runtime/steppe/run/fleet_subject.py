@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from steppe.fleet.driver.fleet_actors import FleetActors
-from steppe.fleet.messages import ReplicaTotals
+from steppe.measure.sweep.subject import SubjectTotals
 
 
 class FleetSubject:
@@ -22,9 +24,9 @@ class FleetSubject:
         """Set the limits and wait until the node has them."""
         self._actors.set_point(self.name, clock_mhz, batch_limit)
 
-    def reading(self) -> ReplicaTotals:
+    def reading(self) -> SubjectTotals:
         """Return totals and state now."""
-        return self._actors.reading(self.name)
+        return SubjectTotals(**asdict(self._actors.reading(self.name)))
 
     def park(self, parked: bool) -> None:
         """Put the replica to sleep, or wake it, and wait until it is."""

@@ -11,7 +11,6 @@ from tests.fixtures.virtual_replica import VirtualReplica
 
 from steppe.device.gpu import LimitReason
 from steppe.errors import DeviceError
-from steppe.measure.sweep.client_subject import ClientReading
 from steppe.measure.sweep.point import (
     BLOCK,
     MeasurePlan,
@@ -20,6 +19,7 @@ from steppe.measure.sweep.point import (
     outstanding,
 )
 from steppe.measure.sweep.result import Flag, Phase, PointResult, Setting
+from steppe.measure.sweep.subject import SubjectTotals
 
 SETTING = Setting(Phase.MIXED, 1800, 8, 144, 26)
 PLAN = MeasurePlan(windows=3, window_s=4.0, warm_up_s=2.0, longest_settle_s=8.0)
@@ -72,7 +72,7 @@ def test_an_estimated_reading_adds_its_own_error(
 ) -> None:
     number, read = count(), replica.reading
 
-    def reading() -> ClientReading:
+    def reading() -> SubjectTotals:
         is_hole = next(number) == 30
         return replace(read(), quality="estimated", error_j=9.0) if is_hole else read()
 

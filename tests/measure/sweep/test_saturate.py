@@ -12,7 +12,6 @@ from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.load.arrivals import Arrival
 from steppe.load.client import Target
-from steppe.measure.sweep import saturate
 from steppe.measure.sweep.saturate import saturated
 
 
@@ -52,16 +51,6 @@ async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_
     for _, block in servers:
         await until(lambda block=block: not block.read_telemetry().running)  # type: ignore[misc]
     assert "saturate" not in {thread.name for thread in threading.enumerate()}
-
-
-async def test_a_load_that_ends_before_its_block_is_no_error(
-    servers: list[tuple[Target, ControlBlock]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saturate, "REQUESTS", 3)
-    (target, block), _ = servers
-    with saturated([target], [Arrival(0.0, 5, 2)], 2):
-        await until(lambda: block.read_telemetry().output_tokens == 6)
-        await until(lambda: "saturate" not in {t.name for t in threading.enumerate()})
 
 
 def test_a_missing_server_does_not_block() -> None:

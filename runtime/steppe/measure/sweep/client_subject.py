@@ -22,6 +22,7 @@ from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed
 from steppe.measure.sweep.saturate import Saturation, saturated
+from steppe.measure.sweep.subject import SubjectTotals
 
 
 class JouleMeter(Protocol):
@@ -30,21 +31,6 @@ class JouleMeter(Protocol):
     def read(self) -> EnergyReading:
         """Return the energy up to the last instant that is known."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ClientReading:
-    """Totals of clients and meter at one instant; see `SubjectTotals`."""
-
-    time_s: float
-    energy_j: float
-    error_j: float
-    quality: str
-    steps: int
-    prompt_tokens: int
-    output_tokens: int
-    running: int
-    waiting: int
 
 
 @dataclass(slots=True)
@@ -130,11 +116,11 @@ class ClientSubject:
         if clock_mhz:
             self._set_clock(clock_mhz)
 
-    def reading(self) -> ClientReading:
+    def reading(self) -> SubjectTotals:
         """Return totals and state now."""
         energy = self._meter.read()
         prompt, output, most = self._counts.take()
-        return ClientReading(
+        return SubjectTotals(
             time_s=energy.time_s,
             energy_j=energy.energy_j,
             error_j=energy.error_j,

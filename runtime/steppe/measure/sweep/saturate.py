@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -19,8 +20,6 @@ from steppe.load.stream import Completed
 from steppe.measure.sweep.result import ClientTimes
 
 JOIN_S = 30.0
-REQUESTS = 100_000
-"""Most requests sent to one server: more than any sweep needs."""
 FEWEST = 3
 """Below so many requests a percentile means nothing."""
 _DEFAULTS = ReplayOptions()
@@ -76,11 +75,10 @@ def saturated(
         on_progress: Takes the progress of each replay, in the thread of the load.
     """
     loop, stop, load = asyncio.new_event_loop(), asyncio.Event(), Saturation()
-    options = replace(options, pacing=ClosedLoop(concurrency))
-    endless = tuple(arrivals) * max(1, REQUESTS // max(1, len(arrivals)))
+    options = replace(options, pacing=ClosedLoop(concurrency, math.inf))
 
     async def run() -> None:
-        replays = (replay(target, endless, options, on_progress, stop) for target in targets)
+        replays = (replay(target, arrivals, options, on_progress, stop) for target in targets)
         load.results += await asyncio.gather(*replays)
 
     thread = threading.Thread(target=lambda: _run_loop(loop, run), daemon=True, name="saturate")

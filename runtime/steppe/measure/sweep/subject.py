@@ -12,53 +12,31 @@ from steppe.load.arrivals import Arrival
 from steppe.measure.sweep.saturate import Saturation
 
 
-class SubjectTotals(Protocol):
-    """Running totals and present state of a replica at one instant."""
+@dataclass(frozen=True, slots=True)
+class SubjectTotals:
+    """Running totals and present state of a replica at one instant.
 
-    @property
-    def time_s(self) -> float:
-        """The instant up to which the energy is known, s."""
-        ...
+    Attributes:
+        time_s: The instant up to which the energy is known, s.
+        energy_j: Energy of its GPUs since the first reading, J.
+        error_j: Bound of the error of the energy since the last reading, J.
+        quality: How the energy was found: counter, integrated, estimated or emulated.
+        steps: Engine steps; 0 where they are not counted.
+        prompt_tokens: Prompt tokens computed.
+        output_tokens: Tokens sampled.
+        running: Requests in the batch.
+        waiting: Requests that wait for a place in it.
+    """
 
-    @property
-    def energy_j(self) -> float:
-        """Energy of its GPUs since the first reading, J."""
-        ...
-
-    @property
-    def error_j(self) -> float:
-        """Bound of the error of the energy since the last reading, J."""
-        ...
-
-    @property
-    def quality(self) -> str:
-        """How the energy was found: counter, integrated, estimated or emulated."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Engine steps; 0 where they are not counted."""
-        ...
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Prompt tokens computed."""
-        ...
-
-    @property
-    def output_tokens(self) -> int:
-        """Tokens sampled."""
-        ...
-
-    @property
-    def running(self) -> int:
-        """Requests in the batch."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for a place in it."""
-        ...
+    time_s: float
+    energy_j: float
+    error_j: float
+    quality: str
+    steps: int
+    prompt_tokens: int
+    output_tokens: int
+    running: int
+    waiting: int
 
 
 class SweepSubject(Protocol):
