@@ -121,7 +121,7 @@ class RooflineFit:
         self._differing = np.array([self.names.index(n) for n in differing])
         medians = np.log([p.median for p in self._priors.values()])
         more = len(self.gpu_names) - 1
-        self._centre = np.concatenate([medians, np.zeros(more * len(differing))])
+        self.prior = np.concatenate([medians, np.zeros(more * len(differing))])
         between = [self._priors[n].between for n in differing] * more
         self._spread = np.array([p.spread for p in self._priors.values()] + between)
 
@@ -162,7 +162,7 @@ class RooflineFit:
             RuntimeError: The steps did not end at a minimum.
         """
         chosen = used & self._fitted
-        found = least_squares(self._residuals, self._centre, args=(chosen,), max_nfev=MOST_STEPS)
+        found = least_squares(self._residuals, self.prior, args=(chosen,), max_nfev=MOST_STEPS)
         if not found.success:
             raise RuntimeError(
                 f"asked for a fit of {chosen.sum()} runs, found none in {MOST_STEPS} steps"
@@ -205,7 +205,7 @@ class RooflineFit:
         itl = 0.5 * np.log(modelled.decode_s / self._itl_s)[used & self._rare]
         errors = np.concatenate([time, draw, draw - time, itl]) / ERROR
         robust = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
-        return np.concatenate([robust, (x - self._centre) / self._spread])
+        return np.concatenate([robust, (x - self.prior) / self._spread])
 
 
 def context_of(run: MeasuredRun, prompt_tokens: Mapping[str, float]) -> Context:

@@ -80,7 +80,7 @@ def test_no_point_beats_one_that_is_marked() -> None:
         )
 
 
-def test_a_larger_batch_limit_than_memory_holds_gains_nothing_and_is_not_marked() -> None:
+def test_a_batch_limit_beyond_the_memory_is_not_marked() -> None:
     ask = ["frontier", "--model", "llama-3.1-70b", "--gpu", "h100", "--tp", "4"]
     ask += ["--batch", "32,64,128,512", "--input-tokens", "8000", "--output-tokens", "500"]
     points = json.loads(CliRunner().invoke(main, [*ask, "--json"]).output)["points"]
@@ -130,7 +130,7 @@ def test_each_known_model_has_a_longest_context() -> None:
     assert [model for model, tokens in found.items() if not (tokens or 0) >= 8192] == []
 
 
-def test_a_model_that_does_not_say_its_longest_context_may_be_asked_for_any(
+def test_a_model_without_a_longest_context_takes_any_length(
     tmp_path: Path,
 ) -> None:
     _write_model(tmp_path)
@@ -138,7 +138,7 @@ def test_a_model_that_does_not_say_its_longest_context_may_be_asked_for_any(
     assert CliRunner().invoke(main, command).exit_code == 0
 
 
-def test_a_batch_limit_that_is_asked_for_twice_is_one_point() -> None:
+def test_a_repeated_batch_limit_is_one_point() -> None:
     assert [p["batch_limit"] for p in _points("--batch", "8,8,4")] == [8, 4]
 
 
@@ -179,7 +179,7 @@ def test_people_get_a_table() -> None:
         ([*SCOUT, "--input-tokens", "10000000"], "found no room for one beside the weights"),
     ],
 )
-def test_what_cannot_be_ends_with_one_line_and_code_2(options: list[str], said: str) -> None:
+def test_an_invalid_option_ends_with_one_line_and_code_2(options: list[str], said: str) -> None:
     result = CliRunner().invoke(main, [*ASK, *options])
     assert result.exit_code == 2
     assert said in result.output
@@ -197,7 +197,7 @@ def test_each_point_has_its_expected_error() -> None:
     assert f"{dense[0]['output_tps_error']:.0%}" in table
 
 
-def test_what_a_config_leaves_open_is_assumed_and_said(tmp_path: Path) -> None:
+def test_an_assumption_about_a_config_is_printed(tmp_path: Path) -> None:
     quantised: dict[str, object] = {"quant_method": "fp8"}
     _write_model(tmp_path, quantization_config=quantised)
     command = ["frontier", "--model", str(tmp_path), "--gpu", "h100", "--batch", "8", "--json"]

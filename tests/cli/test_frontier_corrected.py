@@ -25,7 +25,7 @@ def _points(*more: str) -> list[dict[str, float]]:
     return points
 
 
-def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path: Path) -> None:
+def test_measured_points_correct_the_other_points(tmp_path: Path) -> None:
     lengths = ("--input-tokens", "400", "--output-tokens", "500")
     said = _points("--batch", "8,32,128", *lengths)
     points = [
@@ -40,7 +40,7 @@ def test_a_sweep_of_ones_own_corrects_the_points_that_were_not_measured(tmp_path
     assert after["output_tps"] == pytest.approx(0.8 * before["output_tps"], rel=0.05)
 
 
-def test_a_sweep_whose_clock_nobody_limited_was_at_the_highest(tmp_path: Path) -> None:
+def test_points_without_a_clock_limit_are_at_the_highest_clock(tmp_path: Path) -> None:
     found = []
     for clock_mhz in (0, 1980):
         file = tmp_path / f"{clock_mhz}.yaml"
@@ -69,7 +69,7 @@ def _corrected(
         FrontierSubject("/srv/models/Llama-3.1-8B-Instruct"),
     ],
 )
-def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
+def test_the_title_names_the_file_that_corrects_the_points(
     tmp_path: Path, subject: FrontierSubject
 ) -> None:
     result = _corrected(tmp_path, subject)
@@ -82,7 +82,7 @@ def test_a_frontier_of_this_model_and_gpu_corrects_it_and_the_title_says_so(
     assert document["corrected_source"] == "measured"
 
 
-def test_what_an_emulated_frontier_corrected_is_never_shown_as_corrected_by_measurements(
+def test_a_correction_by_an_emulated_frontier_is_labelled_emulated(
     tmp_path: Path,
 ) -> None:
     result = _corrected(tmp_path, FrontierSubject(), source="emulated")
@@ -96,9 +96,7 @@ def test_what_an_emulated_frontier_corrected_is_never_shown_as_corrected_by_meas
 
 
 @pytest.mark.parametrize("source", ["Modelled", "counter", "estimated"])
-def test_a_frontier_whose_source_is_no_word_for_one_corrects_nothing(
-    tmp_path: Path, source: str
-) -> None:
+def test_a_frontier_with_an_unknown_source_is_refused(tmp_path: Path, source: str) -> None:
     result = _corrected(tmp_path, FrontierSubject(), source=source)
     says = f"source: asked for 'measured', 'emulated' or 'modelled', found {source!r}"
     assert result.exit_code == 2
@@ -144,7 +142,7 @@ def test_a_frontier_may_come_through_a_pipe(tmp_path: Path) -> None:
         (100, "measured", "clock_mhz: asked for 210 to 1980 MHz on h100, found 100"),
     ],
 )
-def test_points_that_this_gpu_cannot_have_been_measured_at_correct_nothing(
+def test_points_that_this_gpu_cannot_run_are_refused(
     tmp_path: Path, clock_mhz: int, source: str, says: str
 ) -> None:
     file = tmp_path / "mine.yaml"
@@ -155,7 +153,7 @@ def test_points_that_this_gpu_cannot_have_been_measured_at_correct_nothing(
     assert f"{file}: {says}\n" in result.output
 
 
-def test_a_gpu_file_of_ones_own_takes_a_frontier_of_whatever_gpu(tmp_path: Path) -> None:
+def test_a_users_own_gpu_file_takes_the_frontier_of_any_gpu(tmp_path: Path) -> None:
     own = tmp_path / "rig.yaml"
     text = (shipped_config("gpus") / "h100.yaml").read_text()
     own.write_text(text.replace("name: h100", "name: rig"))

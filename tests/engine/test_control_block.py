@@ -81,7 +81,7 @@ def test_limits_reach_the_engine_once(node: ControlBlock, engine: ControlBlock) 
     assert again[1] == EngineLimits(8)
 
 
-def test_a_new_file_asks_for_nothing(engine: ControlBlock) -> None:
+def test_a_new_file_sets_no_limits(engine: ControlBlock) -> None:
     news = engine.read_limits(-1)
     assert news is not None
     assert news[1] == EngineLimits(0, 0, hold=False)
@@ -144,7 +144,7 @@ def test_steps_that_end_later_are_left_for_the_next_time(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 20), max_size=8), max_size=12))
-def test_a_reader_gets_every_step_or_is_told_that_some_are_lost(
+def test_a_reader_gets_every_step_or_the_loss_is_flagged(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[list[int]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -167,7 +167,7 @@ def test_a_reader_gets_every_step_or_is_told_that_some_are_lost(
         node.close()
 
 
-def test_a_reader_who_comes_too_late_goes_on_with_what_comes_next(
+def test_a_late_reader_continues_with_later_steps(
     node: ControlBlock, engine: ControlBlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink(monkeypatch)

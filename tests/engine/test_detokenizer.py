@@ -14,7 +14,7 @@ class Letters:
         return bytes(self.data[n] for n in tokens).decode(errors="replace")
 
 
-def test_text_comes_in_whole_characters_and_none_is_lost() -> None:
+def test_text_comes_in_whole_characters_without_loss() -> None:
     text = "Wind über die Steppe: 草原 🌾!"
     detokenizer, tokens, parts = Detokenizer(Letters(text)), list(range(len(text.encode()))), []
     for end in range(1, len(tokens) + 1):

@@ -117,7 +117,7 @@ def test_a_message_without_a_role_or_with_more_than_text_is_refused(message: obj
         EngineRequest.read(json.dumps({"messages": [message]}).encode())
 
 
-def test_a_chat_opens_with_its_role_and_a_stream_closes_with_its_usage_if_asked() -> None:
+def test_a_chat_opens_with_its_role_and_a_stream_closes_with_its_usage_if_requested() -> None:
     chat = Answer("a", "m", chat=True, include_usage=True, prompt_tokens=3, created_s=7)
     (opening,), (closing,) = chat.opening(), chat.closing(2)
     assert opening["choices"] == [

@@ -21,12 +21,12 @@ def test_a_published_seam_is_read_as_it_was(monkeypatch: pytest.MonkeyPatch) -> 
     assert seam.path == Path("/block")
 
 
-def test_without_a_seam_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_seam_there_is_no_control_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert read_seam() is None
 
 
-def test_a_seam_without_a_hook_makes_one_that_does_nothing() -> None:
+def test_a_seam_without_a_hook_makes_an_empty_hook() -> None:
     assert isinstance(Seam("/block").make_hook(), NoHook)
 
 

@@ -140,7 +140,7 @@ def chat(words: int, output_tokens: int) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], "max_tokens": output_tokens}
 
 
-async def test_a_whole_answer_has_the_tokens_that_were_asked_for(site: Site) -> None:
+async def test_a_whole_answer_has_the_requested_tokens(site: Site) -> None:
     answer = await site.ask(chat(7, 5), name="abc")
     assert answer["id"] == "chatcmpl-abc"
     assert answer["choices"][0]["message"]["content"].split() == ["synthetic"] * 5
@@ -200,7 +200,7 @@ async def test_a_body_may_be_as_large_as_the_limit_of_the_app(
         assert (await refused.json())["error"]["code"] == "request_entity_too_large"
 
 
-async def test_telemetry_counts_what_usage_says(site: Site) -> None:
+async def test_telemetry_counts_the_tokens_of_the_usage(site: Site) -> None:
     asked = [chat(300 * i, 3 + i) for i in range(1, 6)]
     answers = await asyncio.gather(*(site.ask(b, name=f"r{i}") for i, b in enumerate(asked)))
     steps = site.block.read_steps().steps
@@ -284,7 +284,7 @@ async def test_a_client_that_hangs_up_frees_its_place(site: Site) -> None:
     assert answer["usage"]["completion_tokens"] == 2
 
 
-async def test_telemetry_tells_of_a_hang_up_even_while_the_engine_is_frozen(site: Site) -> None:
+async def test_telemetry_shows_a_disconnect_even_while_the_engine_is_frozen(site: Site) -> None:
     task = asyncio.create_task(site.stream(chat(3, 100_000)))
     await site.until(lambda: site.block.read_telemetry().running == 1)
     await site.engine.freeze()
@@ -293,7 +293,7 @@ async def test_telemetry_tells_of_a_hang_up_even_while_the_engine_is_frozen(site
     await site.until(lambda: site.block.read_telemetry().running == 0)
 
 
-async def test_telemetry_tells_of_a_step_from_its_begin_to_its_end_even_after_a_hang_up(
+async def test_telemetry_shows_a_step_until_it_ends_even_if_the_client_disconnects(
     open_site: Callable[..., Awaitable[Site]],
 ) -> None:
     site = await open_site(weights_s=60.0)

@@ -143,7 +143,7 @@ def chat(words: int, output_tokens: int) -> Body:
 
 
 @pytest.mark.slow
-async def test_an_answer_has_the_tokens_that_were_asked_for(asking: Client) -> None:
+async def test_an_answer_has_the_requested_tokens(asking: Client) -> None:
     answer = await asking.ask(chat(5, 9), name="abc")
     assert (answer["id"], answer["model"]) == ("chatcmpl-abc", "tiny")
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -187,7 +187,7 @@ async def test_a_prompt_of_token_ids_gets_what_generate_gives(asking: Client) ->
 
 
 @pytest.mark.slow
-async def test_telemetry_counts_what_usage_says(asking: Client) -> None:
+async def test_telemetry_counts_the_tokens_of_the_usage(asking: Client) -> None:
     before = asking.server.told
     asked = [chat(40 * i, 3 + i) for i in range(1, 9)]
     answers = await asyncio.gather(*(asking.ask(b, name=f"r{i}") for i, b in enumerate(asked)))

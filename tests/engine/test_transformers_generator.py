@@ -57,7 +57,7 @@ def test_a_model_is_loaded_in_its_own_dtype_unless_the_cpu_is_slow_with_it(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_nothing_is_kept_of_a_request_whose_client_has_gone(tmp_path: Path) -> None:
+def test_a_request_of_a_disconnected_client_is_removed(tmp_path: Path) -> None:
     model, block = write_tiny_model(tmp_path / "model", seed=1), tmp_path / "block"
     command = [sys.executable, "-c", HANG_UP, str(model), str(block)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

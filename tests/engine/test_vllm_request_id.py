@@ -94,7 +94,7 @@ async def test_a_response_takes_its_id_from_the_header_and_not_from_its_body() -
 
 
 @pytest.mark.parametrize("found", [{}, {"openai_serving_responses": None}])
-def test_a_model_that_makes_no_text_has_no_responses_to_name(found: dict[str, Any]) -> None:
+def test_a_model_without_text_output_has_no_responses_route(found: dict[str, Any]) -> None:
     state = SimpleNamespace(**found)
     name_responses(state)
     assert vars(state) == found

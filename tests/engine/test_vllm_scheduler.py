@@ -91,14 +91,14 @@ def test_no_step_has_more_tokens_than_its_cap(run: dict[str, Any]) -> None:
     assert [total(scene, f"r{i}", 0) for i in range(3)] == [100, 101, 102]
 
 
-def test_telemetry_tells_of_a_step_from_its_begin_to_its_end_even_after_a_hang_up(
+def test_telemetry_shows_a_step_until_it_ends_even_if_the_client_disconnects(
     run: dict[str, Any],
 ) -> None:
     assert [(told["running"], told["steps"]) for told in run["begin"]["seen"]] == [(1, 0), (1, 0)]
     assert run["begin"]["telemetry"]["running"] == 0
 
 
-def test_aborts_show_in_the_telemetry_at_once_and_leave_nothing(run: dict[str, Any]) -> None:
+def test_aborts_show_in_the_telemetry_at_once(run: dict[str, Any]) -> None:
     scene = run["abort"]
     assert [(told["running"], told["waiting"]) for told in scene["seen"]] == [
         (8, 1),

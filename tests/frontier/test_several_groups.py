@@ -111,7 +111,7 @@ def test_the_least_draw_that_covers_a_need_is_found_in_small_fleets(
 
 
 @pytest.mark.parametrize(("output_tps", "sequences"), [(68.0, 43), (350.0, 74), (410.0, 150)])
-def test_a_fleet_too_large_to_be_searched_whole_loses_nothing_to_rounding(
+def test_a_fleet_too_large_for_a_whole_search_draws_as_little(
     monkeypatch: pytest.MonkeyPatch, output_tps: float, sequences: int
 ) -> None:
     corners = ((8, 10.0, 40.0), (16, 18.0, 55.0), (4, 21.0, 60.0), (16, 30.0, 90.0))
@@ -160,7 +160,7 @@ def test_a_demand_that_ends_leaves_watts_unused() -> None:
     assert group.points(counts[0]) == (point,) * 3
 
 
-def test_watts_go_to_the_pool_whose_tokens_are_worth_more() -> None:
+def test_watts_go_to_the_pool_with_the_more_valuable_tokens() -> None:
     point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
     frontier = Frontier.of([point], ASLEEP_W, 8, "modelled")
     dear = ReplicaGroup.awake_or_asleep(
@@ -173,7 +173,7 @@ def test_watts_go_to_the_pool_whose_tokens_are_worth_more() -> None:
         assert tuple(int(c[-1]) for c in counts) == expected
 
 
-def test_where_sleeping_draws_more_than_working_nobody_sleeps() -> None:
+def test_no_replica_sleeps_if_sleeping_draws_more_than_working() -> None:
     point = OperatingPoint(1000, 8, output_tps=100, draw_w=50)
     frontier = Frontier.of([point], 60, 70, "modelled")
     group = ReplicaGroup.awake_or_asleep(frontier, 2, [TokenDemand(1.0, math.inf)])

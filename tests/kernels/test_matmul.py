@@ -55,9 +55,7 @@ def test_shapes_and_strides_that_do_not_fit_are_refused() -> None:
     wanted=st.floats(1.0, 400.0), width=st.sampled_from([4096, 8192]), size=st.sampled_from([1, 2])
 )
 @settings(max_examples=50)
-def test_the_rows_have_the_intensity_that_was_asked_for(
-    wanted: float, width: int, size: int
-) -> None:
+def test_the_rows_reach_the_requested_intensity(wanted: float, width: int, size: int) -> None:
     rows = rows_for_intensity(wanted, width, width, size)
     below, above = (intensity(r, width, width, size) for r in (rows - 0.5, rows + 0.5))  # type: ignore[arg-type]
     assert below <= wanted * (1 + 1e-9) or rows == 1

@@ -61,7 +61,7 @@ def test_a_sequence_without_cached_tokens_gets_zeros(rng: torch.Generator) -> No
     assert torch.equal(out, torch.zeros_like(out))
 
 
-def test_scores_of_minus_infinity_before_finite_ones_weigh_nothing(rng: torch.Generator) -> None:
+def test_scores_of_minus_infinity_have_no_weight(rng: torch.Generator) -> None:
     cache = cache_of(ODD, torch.float32, rng)
     q = torch.rand(3, 2 * LEAST_ROWS, 40, generator=rng).to(device()) + 0.1
     first = cache.tables[0].long()[: 2 * BLOCK_TOKENS // ODD.page_size]

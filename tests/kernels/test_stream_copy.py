@@ -12,7 +12,7 @@ DTYPES = (*FLOATS, torch.int64, torch.complex128)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [0, 1, 13, BLOCK - 1, BLOCK + 1, 3 * BLOCK + 77])
-def test_every_element_arrives_bit_for_bit_and_nothing_beside_it(
+def test_every_element_is_copied_bit_for_bit(
     dtype: torch.dtype, count: int, rng: torch.Generator
 ) -> None:
     bits = torch.randint(0, 256, (count * dtype.itemsize,), generator=rng, dtype=torch.uint8)

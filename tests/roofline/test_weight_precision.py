@@ -48,16 +48,16 @@ def test_a_name_with_a_number_keeps_the_attention_of_one_layer() -> None:
         "audio_tower.layers.1.self_attn",
     ],
 )
-def test_what_only_sees_or_hears_says_nothing_of_the_language_model(name: str) -> None:
+def test_vision_and_audio_parts_do_not_count_as_the_language_model(name: str) -> None:
     assert _dense_bytes(ignore=[name]) == 1.0
 
 
-def test_attention_and_shared_experts_kept_leave_nothing_dense_quantised() -> None:
+def test_unquantised_attention_and_shared_experts_leave_all_dense_weights_in_16_bits() -> None:
     assert _dense_bytes(ignore=["re:.*self_attn", "re:.*shared_expert"]) == 2.0
 
 
 @pytest.mark.parametrize("bits", [2, 3, 0, -4, 4.5, True, "4", None])
-def test_bits_whose_size_is_not_known_are_refused(bits: Any) -> None:
+def test_unknown_bits_are_refused(bits: Any) -> None:
     groups = {"group_0": {"weights": {"num_bits": bits, "type": "int"}}}
     for quantisation in (
         {"quant_method": "gptq", "bits": bits},
@@ -72,13 +72,13 @@ def test_sixteen_bits_are_no_quantisation() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [("NVFP4", 0.5625), ("FP8", 1.0)])
-def test_modelopt_says_its_bits_in_the_name_of_its_algorithm(algorithm: str, size: float) -> None:
+def test_modelopts_algorithm_names_the_bits(algorithm: str, size: float) -> None:
     assert _dense_bytes(quant_method="modelopt", quant_algo=algorithm) == size
     with pytest.raises(ModelError, match="the bits of 'modelopt'"):
         _dense_bytes(quant_method="modelopt", quant_algo="W4A16_AWQ")
 
 
-def test_modelopt_may_say_its_bits_in_the_name_of_its_method() -> None:
+def test_modelopts_method_may_name_the_bits() -> None:
     assert _dense_bytes(quant_method="modelopt_fp4", quant_algo="NVFP4") == 0.5625
     config = {**CONFIG, "quantization_config": {"quant_method": "modelopt_fp4"}}
     assert weight_precision(config, 4000, 1000).expert_fp4 == 1
@@ -117,7 +117,7 @@ def test_groups_of_modules_with_weights_of_several_sizes_are_refused(
     ],
     ids=["the same size", "what sees and hears", "the head"],
 )
-def test_groups_whose_weights_in_the_decoder_are_of_one_size_are_read(
+def test_groups_with_one_size_of_decoder_weights_are_read(
     other: dict[str, Any],
 ) -> None:
     mine = _group(4, "int", "re:.*self_attn.*")
@@ -132,9 +132,7 @@ def test_groups_that_are_all_beside_the_decoder_leave_it_as_it_was() -> None:
 
 @pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
 @pytest.mark.parametrize("dtype", ["float32", "float", "float16", "bfloat16", None])
-def test_a_plain_weight_has_16_bits_in_memory_whatever_its_file_has(
-    key: str, dtype: str | None
-) -> None:
+def test_an_unquantised_weight_has_16_bits_in_memory(key: str, dtype: str | None) -> None:
     precision = weight_precision({**CONFIG, key: dtype}, 4000, 1000)
     assert (precision.dense_bytes, precision.expert_bytes) == (2.0, 2.0)
 

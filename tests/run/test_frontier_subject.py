@@ -53,7 +53,7 @@ def _config(folder: Path, subject: FrontierSubject, **changes: Any) -> RunConfig
         ({"device": {"kind": "emulated", "profile": "l4"}}, "gpu: asked for l4, found h100"),
     ],
 )
-def test_a_frontier_of_another_model_or_gpu_runs_nothing(
+def test_a_frontier_of_another_model_or_gpu_prevents_the_run(
     tmp_path: Path, command: list[str], changes: dict[str, Any], says: str
 ) -> None:
     _config(tmp_path, FrontierSubject("llama-3.1-8b", "h100", 1), **changes)
@@ -63,7 +63,7 @@ def test_a_frontier_of_another_model_or_gpu_runs_nothing(
     assert result.stderr == f"steppe: {tmp_path / 'points.yaml'}: {says}\n"
 
 
-def test_what_a_simulation_writes_it_reads(tmp_path: Path) -> None:
+def test_a_simulation_reads_the_frontier_that_it_writes(tmp_path: Path) -> None:
     own = tmp_path / "rig.yaml"
     own.write_text((shipped_config("gpus") / "h100.yaml").read_text())
     for gpu in ("h100", str(own)):
@@ -82,7 +82,7 @@ def test_what_a_simulation_writes_it_reads(tmp_path: Path) -> None:
         FrontierSubject(None, "NVIDIA H100 PCIe, NVIDIA L4"),
     ],
 )
-def test_a_fleet_takes_what_was_measured_on_it_under_any_name_it_has(
+def test_a_fleet_takes_its_frontier_under_any_of_its_names(
     tmp_path: Path, subject: FrontierSubject
 ) -> None:
     model = {"name": "/srv/models/mine", "served_name": "door"}
