@@ -133,6 +133,12 @@ class Site:
         self.stack.push_async_callback(replica.stop)
         return replica
 
+    async def awake_replica(self, *, answers: bool = True) -> FakeReplica:
+        """Return the only replica of the routing table, `r0`."""
+        replica = await self.replica("r0", answers=answers)
+        self.route(replica)
+        return replica
+
     def route(self, *replicas: FakeReplica, limit: int = 8) -> None:
         self.gateway.set_routes(tuple(replica.route(limit) for replica in replicas), None)
 

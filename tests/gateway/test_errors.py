@@ -86,8 +86,7 @@ def test_error_events_are_translated_and_other_events_pass_unchanged() -> None:
 async def test_a_body_that_is_not_json_is_refused_with_the_place(
     site: Site, body: bytes, where: str
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     status, _, answer = await site.post(body=body, **JSON)
     error = json.loads(answer)["error"]
     assert status == 400
@@ -103,7 +102,7 @@ async def test_a_bad_body_is_refused_at_once_while_no_replica_is_awake(site: Sit
 
 
 async def test_a_body_of_another_type_or_encoding_is_left_to_the_replica(site: Site) -> None:
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     assert (await site.post(body=b"{"))[0] == 200
     assert (await site.post(body=b"{", **JSON, Content_Encoding="gzip"))[0] == 200
 
@@ -112,7 +111,7 @@ async def test_a_body_of_another_type_or_encoding_is_left_to_the_replica(site: S
 async def test_a_request_is_recorded_as_streamed_if_the_client_asked_for_it(
     site: Site, stream: str
 ) -> None:
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     await site.post(body=b'{"stream": %s}' % stream.encode(), **JSON)
     (ended,) = site.gateway.drain_finished()
     assert ended.streamed == (stream == "true")

@@ -31,8 +31,7 @@ def _error(body: bytes) -> dict[str, Any]:
 async def test_a_disconnect_mid_stream_frees_the_slot_and_reaches_the_replica(
     site: Site, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:250], asyncio.Event()]
     answer = await site.client.post(site.url + "/v1/chat/completions", data=b"{}")
     await answer.content.readany()
@@ -49,9 +48,8 @@ async def test_a_client_that_reads_nothing_of_its_stream_is_disconnected(
     open_site: SiteFactory, chat_stream: bytes
 ) -> None:
     site = await open_site(write_timeout_s=0.05)
-    replica = await site.replica("r0")
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:250] + bytes(1 << 20) + b"\n\n"] * 32
-    site.route(replica)
     reader, writer = await asyncio.open_connection(*site.url.removeprefix("http://").split(":"))
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
     await site.until(lambda: bool(replica.received))
@@ -64,8 +62,7 @@ async def test_a_client_that_reads_nothing_of_its_stream_is_disconnected(
 
 
 async def test_a_disconnect_during_prefill_frees_the_slot(site: Site) -> None:
-    replica = await site.replica("r0", answers=False)
-    site.route(replica)
+    replica = await site.awake_replica(answers=False)
     task = asyncio.create_task(site.post())
     await site.until(lambda: bool(replica.received))
     task.cancel()
@@ -173,8 +170,7 @@ async def test_a_request_that_kills_each_replica_fails_after_three_tries(site: S
 async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(
     site: Site, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:250], Cut()]
     status, _, body = await site.post()
     assert status == 200
@@ -249,8 +245,7 @@ async def test_a_whole_response_that_breaks_is_retried(site: Site, chat_body: by
 
 
 async def test_a_client_error_is_not_retried(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     replica.status = 400
     replica.body = b'{"error":{"message":"too long","type":"Bad Request","code":400}}'
     status, headers, body = await site.post()
@@ -311,8 +306,7 @@ async def test_stopping_refuses_waiting_requests_and_those_without_a_response_in
 async def test_stopping_ends_a_stream_with_an_error_event_and_no_done(
     site: Site, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:250], asyncio.Event()]
     async with site.client.post(site.url + "/v1/chat/completions", data=b"{}") as answer:
         begun = await answer.content.readany()

@@ -26,7 +26,7 @@ vllm:e2e_request_latency_seconds_sum 4.5
 
 
 async def test_metrics_are_those_of_the_gateway_and_the_controller(site: Site) -> None:
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     await site.post()
     site.gateway.set_metrics(b"steppe_power_budget_watts 50.0\n")
     text = (await site.get("/metrics"))[2].decode()

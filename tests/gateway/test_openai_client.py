@@ -23,15 +23,14 @@ MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 
 async def test_the_official_client_lists_models(site: Site, client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["m"]
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     assert [model.id async for model in client.models.list()] == ["m"]
 
 
 async def test_the_official_client_reads_a_whole_response(
     site: Site, client: openai.AsyncOpenAI
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     answer = await client.chat.completions.create(model="m", messages=MESSAGES)
     assert answer.choices[0].message.content == "Hi"
     assert answer.usage is not None
@@ -42,9 +41,8 @@ async def test_the_official_client_reads_a_whole_response(
 async def test_the_official_client_reads_a_stream(
     site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
+    replica = await site.awake_replica()
     replica.stream = [chat_stream]
-    site.route(replica)
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -58,9 +56,8 @@ async def test_the_official_client_reads_a_stream(
 async def test_the_official_client_that_leaves_mid_stream_frees_its_slot(
     site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:500], asyncio.Event()]
-    site.route(replica)
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     async for _ in stream:
         break
@@ -73,9 +70,8 @@ async def test_the_official_client_that_leaves_mid_stream_frees_its_slot(
 async def test_the_official_client_raises_when_a_stream_breaks(
     site: Site, client: openai.AsyncOpenAI, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
+    replica = await site.awake_replica()
     replica.stream = [chat_stream[:500], Cut()]
-    site.route(replica)
     stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     with pytest.raises(openai.APIError, match="r0 broke off its response"):
         _ = [chunk async for chunk in stream]
@@ -100,9 +96,8 @@ async def test_the_official_client_raises_when_a_response_breaks_inside_an_event
 @pytest.mark.slow  # importing its client takes 5 s
 async def test_the_client_of_the_messages_api_raises_when_a_stream_breaks(site: Site) -> None:
     anthropic = pytest.importorskip("anthropic")
-    replica = await site.replica("r0")
+    replica = await site.awake_replica()
     replica.stream = [b'event: ping\ndata: {"type": "ping"}\n\nevent: content_block_delta\n', Cut()]
-    site.route(replica)
     said: Any = [{"role": "user", "content": "Hello"}]
     async with anthropic.AsyncAnthropic(base_url=site.url, api_key="none", max_retries=0) as client:
         stream = await client.messages.create(model="m", max_tokens=9, messages=said, stream=True)

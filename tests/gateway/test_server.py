@@ -20,8 +20,7 @@ def _random_steps(data: bytes, rng: random.Random) -> list[bytes]:
 
 
 async def test_a_whole_response_passes_byte_for_byte(site: Site, chat_body: bytes) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     status, headers, body = await site.post(
         "/v1/chat/completions?a=%20b&a=%2F",
         b'{"x": "\xc3\xbc"}',
@@ -43,8 +42,7 @@ async def test_a_whole_response_passes_byte_for_byte(site: Site, chat_body: byte
 async def test_a_stream_passes_byte_for_byte_at_any_chunk_boundaries(
     site: Site, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     rng = random.Random(7)
     for _ in range(20):
         replica.stream = _random_steps(chat_stream, rng)
@@ -60,8 +58,7 @@ async def test_a_stream_passes_byte_for_byte_at_any_chunk_boundaries(
 async def test_an_event_reaches_the_client_before_the_next_is_made(
     site: Site, chat_stream: bytes
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     more = asyncio.Event()
     head, tail = chat_stream[:250], chat_stream[250:]
     whole = head[: head.rindex(b"\n\n") + 2]
@@ -73,8 +70,7 @@ async def test_an_event_reaches_the_client_before_the_next_is_made(
 
 
 async def test_hop_by_hop_headers_are_not_forwarded(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     await site.post(
         Connection="X-Hop, keep-alive", X_Hop="1", TE="trailers", Expect="100-continue", X_End="2"
     )
@@ -85,8 +81,7 @@ async def test_hop_by_hop_headers_are_not_forwarded(site: Site) -> None:
 
 
 async def test_the_replica_and_the_client_get_the_request_id(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     _, kept, _ = await site.post(X_Request_Id="mine-1")
     _, made, _ = await site.post(X_Request_Id="not valid")
     ids = [received.headers["X-Request-Id"] for received in replica.received]
@@ -97,7 +92,7 @@ async def test_the_replica_and_the_client_get_the_request_id(site: Site) -> None
 
 
 async def test_tenant_and_priority_are_kept_and_an_unknown_priority_is_refused(site: Site) -> None:
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     await site.post(X_Steppe_Tenant="lab", X_Steppe_Priority="deferrable")
     status, _, body = await site.post(X_Steppe_Priority="now!")
     assert status == 400
@@ -118,7 +113,7 @@ async def test_models_are_those_of_a_replica_or_of_the_settings_if_none_is_awake
             return models
 
     assert (await ask())["owned_by"] == "steppe"
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     assert (await ask())["owned_by"] == "vllm"
     assert (await ask())["id"] == "m"
 
@@ -126,7 +121,7 @@ async def test_models_are_those_of_a_replica_or_of_the_settings_if_none_is_awake
 @pytest.mark.parametrize("awake", [False, True])
 async def test_each_model_can_be_requested_by_name(site: Site, awake: bool) -> None:
     if awake:
-        site.route(await site.replica("r0"))
+        await site.awake_replica()
     async with site.client.get(site.url + "/v1/models/m") as answer:
         assert ((await answer.json())["id"], answer.status) == ("m", 200)
     async with site.client.get(site.url + "/v1/models/org/other") as answer:
@@ -148,8 +143,7 @@ async def test_light_requests_need_no_slot(site: Site) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/../sleep", "/v1/%2e%2e/sleep", "/v1//x", "/v1/a%2Fb"])
 async def test_a_path_is_not_normalised(site: Site, path: str) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     await site.post(path)
     assert [received.target for received in replica.received] == [path]
 
@@ -161,8 +155,7 @@ async def test_a_path_is_not_normalised(site: Site, path: str) -> None:
 async def test_unknown_paths_are_refused_in_openai_shape(
     site: Site, method: str, path: str, status: int
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     async with site.client.request(method, site.url + path) as answer:
         assert answer.status == status
         assert path in (await answer.json())["error"]["message"]
@@ -173,8 +166,7 @@ async def test_unknown_paths_are_refused_in_openai_shape(
 async def test_a_redirect_to_the_replica_becomes_one_to_the_gateway(
     site: Site, method: str
 ) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     path = "/v1/chat/completions?a=%20b"
     replica.status, replica.location = 307, replica.url + path
     asked = site.client.request(method, site.url + "/v1/x/", allow_redirects=False)
@@ -186,8 +178,7 @@ async def test_a_redirect_to_the_replica_becomes_one_to_the_gateway(
 
 
 async def test_large_bodies_pass(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     body = random.Random(1).randbytes(8 << 20)
     status, _, _ = await site.post(body=body)
     assert status == 200
@@ -195,8 +186,7 @@ async def test_large_bodies_pass(site: Site) -> None:
 
 
 async def test_a_compressed_body_passes_unchanged(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     body = gzip.compress(b'{"model":"m"}')
     status, _, _ = await site.post(body=body, Content_Encoding="gzip")
     (received,) = replica.received
@@ -234,8 +224,7 @@ async def test_an_ipv6_host_is_in_brackets_in_the_url() -> None:
 
 
 async def test_a_long_token_passes(site: Site) -> None:
-    replica = await site.replica("r0")
-    site.route(replica)
+    replica = await site.awake_replica()
     assert (await site.post(Authorization="a" * 20_000))[0] == 200
     assert len(replica.received[0].headers["Authorization"]) == 20_000
 

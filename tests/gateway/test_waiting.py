@@ -22,7 +22,7 @@ def _error(body: bytes) -> dict[str, Any]:
 async def test_a_request_waits_until_a_replica_wakes(site: Site) -> None:
     task = asyncio.create_task(site.post())
     await site.until(lambda: site.gateway.status().waiting == 1)
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     status, _, _ = await task
     assert status == 200
 
@@ -67,7 +67,7 @@ async def test_a_request_that_gives_way_to_a_more_urgent_one_is_shed(
     assert (status, _error(body)["code"], "Retry-After" in headers) == (503, "gave_way", True)
     (ended,) = site.gateway.drain_finished()
     assert ended.finish == "shed"
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     assert (await urgent)[0] == 200
 
 
@@ -124,7 +124,7 @@ async def test_without_a_forecast_retry_after_is_the_queue_over_the_recent_rate(
     clock = Clock()
     site = await open_site(max_waiting=2, now_s=clock)
     clock.now_s += 100.0  # the rate is that of ten whole seconds
-    site.route(await site.replica("r0"))
+    await site.awake_replica()
     for _ in range(5):
         await site.post()
     site.route()
