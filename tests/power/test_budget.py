@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from steppe.config import PowerSection, SiteSection
-from steppe.power.battery import Battery, Charge
+from steppe.power.battery import NO_BATTERY, Battery, Charge
 from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
-from steppe.power.supply import Steady, TraceClock, TraceReplay, WeatherYear
+from steppe.power.supply import Steady, Supply, TraceClock, TraceReplay, WeatherYear
 from steppe.power.trace import SupplyTrace
 
 STEADY: dict[str, Any] = {"kind": "constant", "watts": 100.0}
@@ -24,7 +24,24 @@ BATTERY: dict[str, Any] = {
     "charge_efficiency": 0.5,
     "discharge_efficiency": 1.0,
 }
+PLAIN = SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0)
 MODEST = SiteTerms(reserve_w=5.0, fallback_w=12.0, stale_s=5.0, pue=1.25, overhead_w=10.0)
+
+
+def budget_of(
+    *supplies: Supply,
+    speedup: float = 1.0,
+    terms: SiteTerms = PLAIN,
+    battery: Battery = NO_BATTERY,
+    stored_j: float = 0.0,
+) -> PowerBudget:
+    return PowerBudget(
+        supplies=supplies,
+        clock=TraceClock(0.0, speedup),
+        terms=terms,
+        battery=battery,
+        stored_j=stored_j,
+    )
 
 
 def configured(
@@ -41,14 +58,7 @@ def test_sources_add_up_to_the_budget() -> None:
 
 def test_the_source_of_a_budget_names_what_offers_power_now() -> None:
     sun = WeatherYear(SupplyTrace((0.0, 10.0), (0.0, 50.0), None), 0.0, "solar")
-    terms = SiteTerms(reserve_w=0.0, fallback_w=0.0, stale_s=1.0, pue=1.0, overhead_w=0.0)
-    budget = PowerBudget(
-        supplies=(sun, Steady(10.0)),
-        clock=TraceClock(0.0, 1.0),
-        terms=terms,
-        battery=Battery(3600.0, 10.0, 20.0),
-        stored_j=0.0,
-    )
+    budget = budget_of(sun, Steady(10.0), battery=Battery(3600.0, 10.0, 20.0))
     assert budget.at(0.0).source == "constant"
     assert budget.at(5.0).source == "solar+constant"
     budget.resume(5.0, Charge(1.0, 0.0))
@@ -163,13 +173,8 @@ def test_a_deficit_discharges_the_battery() -> None:
 
 
 def test_a_battery_gives_nothing_once_the_supply_is_unknown() -> None:
-    budget = PowerBudget(
-        supplies=(TraceReplay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0),),
-        clock=TraceClock(0.0, 1.0),
-        terms=SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0),
-        battery=Battery(3600.0, 10.0, 20.0),
-        stored_j=1800.0,
-    )
+    trace = TraceReplay(SupplyTrace((0.0, 10.0), (100.0, 100.0), None), 0.0)
+    budget = budget_of(trace, battery=Battery(3600.0, 10.0, 20.0), stored_j=1800.0)
     budget.settle(10.0, draw_w=115.0)
     budget.settle(20.0, draw_w=115.0)
     assert budget.at(20.0).charge == Charge(1650.0 / 3600.0, 0.0)
@@ -260,8 +265,7 @@ def test_a_budget_ends_with_its_first_trace_to_end(
 
 def test_the_forecast_of_a_trace_is_its_future() -> None:
     ramp = TraceReplay(SupplyTrace((0.0, 100.0), (0.0, 100.0), None), 0.0)
-    terms = SiteTerms(reserve_w=0.0, fallback_w=3.0, stale_s=5.0, pue=1.0, overhead_w=0.0)
-    budget = PowerBudget(supplies=(ramp,), clock=TraceClock(0.0, 1.0), terms=terms)
+    budget = budget_of(ramp)
     ahead = budget.forecast(10.0, horizon_s=100.0, step_s=25.0)
     assert ahead == ((10.0, 10.0), (35.0, 35.0), (60.0, 60.0), (85.0, 85.0))
     assert budget.forecast(110.0, horizon_s=1.0, step_s=1.0) == ((110.0, 3.0),)
@@ -297,13 +301,9 @@ def test_battery_and_budget_stay_within_their_limits(
 ) -> None:
     trace = SupplyTrace(tuple(60.0 * row for row in range(len(watts))), tuple(watts), None)
     battery = Battery(2000.0, 30.0, 40.0, 0.9, 0.9, 300.0)
-    budget = PowerBudget(
-        supplies=(TraceReplay(trace, 0.0), Steady(1.0)),
-        clock=TraceClock(0.0, 10.0),
-        terms=MODEST,
-        battery=battery,
-        stored_j=stored_share * battery.capacity_j,
-    )
+    stored_j = stored_share * battery.capacity_j
+    supplies = TraceReplay(trace, 0.0), Steady(1.0)
+    budget = budget_of(*supplies, speedup=10.0, terms=MODEST, battery=battery, stored_j=stored_j)
     budget.set_battery(setpoint_w)
     for tick, draw_w in enumerate(draws_w, start=1):
         budget.settle(float(tick), draw_w)
@@ -324,9 +324,9 @@ def test_battery_and_budget_stay_within_their_limits(
 def test_a_forecast_is_right_if_the_gpus_draw_all_of_it(
     supply_w: float, reserve_w: float, overhead_w: float, setpoint_w: float | None
 ) -> None:
-    budget = PowerBudget(
-        supplies=(Steady(supply_w),),
-        clock=TraceClock(0.0, 10.0),
+    budget = budget_of(
+        Steady(supply_w),
+        speedup=10.0,
         terms=SiteTerms(reserve_w, fallback_w=0.0, stale_s=1.0, pue=1.25, overhead_w=overhead_w),
         battery=Battery(20_000.0, 30.0, 40.0, 0.9, 0.9, 300.0),
         stored_j=10_000.0,
@@ -342,15 +342,8 @@ def test_a_forecast_is_right_if_the_gpus_draw_all_of_it(
 def test_supply_is_drawn_stored_or_curtailed_to_the_last_joule(
     supply_w: float, draw_w: float, dt_s: float
 ) -> None:
-    terms = SiteTerms(reserve_w=0.0, fallback_w=0.0, stale_s=1.0, pue=1.0, overhead_w=0.0)
     battery = Battery(5000.0, 30.0, 40.0)
-    budget = PowerBudget(
-        supplies=(Steady(supply_w),),
-        clock=TraceClock(0.0, 1.0),
-        terms=terms,
-        battery=battery,
-        stored_j=2500.0,
-    )
+    budget = budget_of(Steady(supply_w), battery=battery, stored_j=2500.0)
     budget.settle(dt_s, draw_w)
     stored_j, curtailed_w = budget.stored_j - 2500.0, budget.at(dt_s).curtailed_w
     surplus_j = (supply_w - draw_w) * dt_s
