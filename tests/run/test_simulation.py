@@ -131,6 +131,7 @@ def test_a_simulation_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_simulation_needs_neither_ray_nor_vllm(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(CONFIG))
     program = """

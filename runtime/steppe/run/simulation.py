@@ -51,12 +51,15 @@ def simulate(
 
     Needs neither a GPU nor Ray nor vLLM. The same configuration and seed give the same result.
 
-        import steppe
+    Example:
+        Simulate ten minutes, look at the result, and keep it as a record folder::
 
-        result = steppe.simulate("windy_day.yaml", duration_s=600)
-        print(result.summary["output_tokens_per_joule"])
-        result.ticks.plot(x="t_s", y=["budget_w", "draw_w"])
-        result.save("runs/windy")
+            import steppe
+
+            result = steppe.simulate("configs/windy_day.yaml", duration_s=600)
+            print(result.summary["output_tokens_per_joule"])
+            result.ticks.plot(x="t_s", y=["budget_w", "draw_w"])
+            result.save("runs/windy")
 
     Args:
         config: Path of a YAML file, a mapping of its values, or a `RunConfig`. Relative paths in a
