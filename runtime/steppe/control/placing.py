@@ -62,7 +62,9 @@ class ReplicaSlots:
         except ValueError:
             replica = loads.index(least)
         self.next = replica + 1
-        self.occupy(replica, 1, 1)
+        self.outstanding[replica] += 1
+        self._prefilling[replica] += 1
+        self._weigh(replica)
         return replica
 
     def occupy(self, replica: int, outstanding: int, prefilling: int) -> None:
