@@ -150,7 +150,14 @@ FENCED = {
 """The replicas that are fenced while the fault lasts."""
 
 
-@pytest.mark.parametrize("name", FAULTS)
+FAST = ("lost GPU", "ignored")
+"""A fault of reading and one of setting; the others take part in the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAULTS],
+)
 def test_under_a_fault_the_draw_follows_the_budget_and_no_joule_is_invented(
     world: World, name: str
 ) -> None:
