@@ -174,7 +174,7 @@ def test_a_dead_address_is_refused_without_waiting_for_ray(
 
 
 def died_in_constructor(cause: Exception) -> ray.exceptions.ActorDiedError:
-    traceback = f"ray::Node.__init__()\n  File ...\n{type(cause).__name__}: {cause}"
+    traceback = f"ray::Node.__init__()\n  File ...\nsteppe.errors.{type(cause).__name__}: {cause}"
     return ray.exceptions.ActorDiedError(ray.exceptions.RayTaskError("__init__", traceback, cause))
 
 
@@ -194,7 +194,7 @@ def died_in_constructor(cause: Exception) -> ray.exceptions.ActorDiedError:
         (
             died_in_constructor(BackendUnavailableError("libnvidia-ml.so.1: not found")),
             ReplicaError,
-            "replica-1: BackendUnavailableError: libnvidia-ml.so.1: not found",
+            "replica-1: libnvidia-ml.so.1: not found",
         ),
         (
             ray.exceptions.ActorDiedError(),

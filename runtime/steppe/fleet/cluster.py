@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -198,7 +199,8 @@ def error_line(error: BaseException) -> str:
             return error_line(error.cause)
         case ray.exceptions.RayActorError(actor_init_failed=True):
             # The text of an actor that failed in its constructor ends with the cause.
-            return str(error).strip().splitlines()[-1]
+            line = str(error).strip().splitlines()[-1]
+            return re.sub(r"^steppe\.errors\.\w+: ", "", line)
         case _:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return lines[0]
@@ -221,6 +223,7 @@ def call_result(call: Any, name: str, timeout_s: float) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UsageError):
             raise type(error.cause)(str(error.cause)) from error
-        raise ReplicaError(f"{name}: {error.cause}") from error
+        cause = str(error.cause) or type(error.cause).__name__
+        raise ReplicaError(f"{name}: {cause}") from error
     except ray.exceptions.RayError as error:  # GetTimeoutError is one
         raise ReplicaError(f"{name}: {error_line(error)}") from error

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-from tests.fixtures.fleet_messages import tick_record
+from tests.fixtures.fleet_messages import node_report, tick_record
 from tests.fixtures.ray_actors import FakeActor
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
+from steppe.errors import StartError
 from steppe.fleet.driver.driver import STALL_S, FleetDriver
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.fleet.stale_runs import run_folder
@@ -30,6 +33,7 @@ CONFIG = RunConfig.model_validate(
 )
 BUDGET = Budget(100.0, 0.0, 100.0, 100.0, "constant", stale=False)
 POINTS = (OperatingPoint(600, 4, 40.0, 30.0),)
+FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
 
 
 def tick(t_s: float) -> TickRecord:
@@ -46,7 +50,7 @@ def test_a_restarted_controller_gets_the_status_of_the_one_before(
     fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
+    driver._frontier = FRONTIER
     driver._controller = FakeActor()
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
@@ -76,45 +80,82 @@ def test_ticks_of_a_late_result_are_requested_again(
     assert driver._controller.asked == [("poll", (0.0,)), ("poll", (3.0,)), ("poll", (3.0,))]
 
 
-def test_another_run_of_a_fleet_begins_without_a_status(
-    fake_ray: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    controller = FakeActor()
-    placed = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: controller))
-    monkeypatch.setattr(ray, "remote", lambda _: placed)
-    for name in ("local_node_id", "on_node"):
-        monkeypatch.setattr(driver_module, name, lambda *_: "here")
-    driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._gateway = FakeActor()
-    driver.actors = SimpleNamespace(
-        can_limit_clocks=True,
-        common_clocks_mhz=(600,),
-        energy_source="emulated",
-        node_actors={},
-        placements={},
-        replicas=0,
-    )
-    driver._status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
-    driver.begin(Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled"))
-    controller.answers["poll"] = ControllerUpdate(True, [], None, 1)
-    driver._ticks()
-    assert controller.asked[-2][1][-1] is None
-    assert controller.asked[-1] == ("poll", (0.0,))
+@dataclass
+class Begun:
+    """A driver whose replicas have started, and the actors that it creates and uses."""
+
+    driver: FleetDriver
+    controller: FakeActor
+    gateway: FakeActor
+    node: FakeActor
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
+    made = Begun(FleetDriver(CONFIG, "none", print), FakeActor(), FakeActor(), FakeActor())
+    remote = SimpleNamespace(remote=lambda *_: made.controller)
+    monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: remote))
+    for name in ("local_node_id", "on_node"):
+        monkeypatch.setattr(driver_module, name, lambda *_: "here")
+    monkeypatch.setattr(driver_module, "session_logs", lambda: Path("/tmp/ray/session/logs"))
+    made.node.answers["report"] = [node_report(1)]
+    actors = SimpleNamespace(
+        can_limit_clocks=True,
+        common_clocks_mhz=(600,),
+        energy_source="emulated",
+        node_actors={"node-1": made.node},
+        placements={},
+        replicas=0,
+    )
+    monkeypatch.setattr(made.driver, "actors", actors)
+    monkeypatch.setattr(made.driver, "_gateway", made.gateway)
+    return made
+
+
+def test_another_run_of_a_fleet_begins_without_a_status(begun: Begun) -> None:
+    begun.driver._status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
+    begun.driver.begin(FRONTIER)
+    begun.controller.answers["poll"] = ControllerUpdate(True, [], None, 1)
+    begun.driver._ticks()
+    assert begun.controller.args("begin")[-1][-1] is None
+    assert begun.controller.asked[-1] == ("poll", (0.0,))
+
+
+@pytest.mark.parametrize(
+    ("actor", "method"),
+    [
+        ("controller", "poll"),
+        ("controller", "add_replicas"),
+        ("controller", "begin"),
+        ("node", "report"),
+        ("gateway", "drain"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error", [ray.exceptions.GetTimeoutError("Get timed out"), ray.exceptions.ActorDiedError()]
+)
+def test_an_actor_that_fails_at_the_begin_of_a_run_is_one_line(
+    begun: Begun, actor: str, method: str, error: Exception
+) -> None:
+    getattr(begun, actor).answers[method] = error
+    with pytest.raises(StartError) as caught:
+        begun.driver.begin(FRONTIER)
+    line = str(caught.value)
+    assert str(error) in line
+    assert line.endswith("; see /tmp/ray/session/logs")
+
+
+@pytest.fixture
+def clock() -> SimpleNamespace:
     """A clock that stands until a test sets it forward."""
-    clock = SimpleNamespace(now_s=100.0)
-    monkeypatch.setattr(driver_module, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
-    return clock
+    return SimpleNamespace(now_s=100.0)
 
 
 @pytest.fixture
 def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
-    """A driver whose controller has begun, and has looked at the budget once."""
-    driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._frontier = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
+    """A driver whose controller has begun, and has read the budget once."""
+    driver: Any = FleetDriver(CONFIG, "none", print, lambda: clock.now_s)
+    driver._frontier = FRONTIER
     driver._controller = FakeActor({"poll": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver
@@ -141,8 +182,8 @@ def test_a_stalled_controller_is_restarted_once(
     for _ in range(9):
         clock.now_s += STALL_S
         followed._ticks()
-    for looks, begun in ((0, False), (0, True), (0, True), (1, True)):
-        controller.answers["poll"] = ControllerUpdate(begun, [], None, looks)
+    for reads, begun in ((0, False), (0, True), (0, True), (1, True)):
+        controller.answers["poll"] = ControllerUpdate(begun, [], None, reads)
         followed._ticks()
         clock.now_s += STALL_S
     assert controller.names().count("kill") == 1
@@ -151,8 +192,8 @@ def test_a_stalled_controller_is_restarted_once(
 def test_a_controller_whose_loop_runs_without_ticks_is_not_restarted(
     followed: Any, clock: SimpleNamespace
 ) -> None:
-    for looks in range(2, 9):
+    for reads in range(2, 9):
         clock.now_s += STALL_S
-        followed._controller.answers["poll"] = ControllerUpdate(True, [], None, looks)
+        followed._controller.answers["poll"] = ControllerUpdate(True, [], None, reads)
         followed._ticks()
     assert "kill" not in followed._controller.names()

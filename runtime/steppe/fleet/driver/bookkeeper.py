@@ -14,12 +14,14 @@ from typing import Any
 import ray
 
 from steppe.energy.attribution import UJ_PER_J
-from steppe.fleet.cluster import error_line
+from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import NodeReport
 from steppe.gateway.server import FinishedRequest
 from steppe.report.records import RequestRecord
 
+SKIP_TIMEOUT_S = 60.0
+"""Longest wait for the actors at the begin of a run, s."""
 TIMEOUT_S = 5.0
 """Longest wait for the actors, s; later results are taken by the next call."""
 KEEP_S = 3600.0
@@ -74,12 +76,16 @@ class Bookkeeper:
         self._gateway_restarts = 0
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
-        """Leave what happened until now out of the accounts."""
+        """Leave what happened until now out of the accounts.
+
+        Raises:
+            ReplicaError: An actor does not answer.
+        """
         closing = {node: actor.report.remote(0, True) for node, actor in nodes.items()}
         for node, call in closing.items():
-            reports: list[NodeReport] = ray.get(call, timeout=TIMEOUT_S)
+            reports: list[NodeReport] = call_result(call, f"node {node[:8]}", SKIP_TIMEOUT_S)
             self._numbers[node] = reports[-1].number
-        ray.get(self._gateway.drain.remote(), timeout=TIMEOUT_S)
+        call_result(self._gateway.drain.remote(), "gateway", SKIP_TIMEOUT_S)
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
         """Add what is new to the accounts.

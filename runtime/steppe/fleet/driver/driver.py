@@ -72,7 +72,11 @@ class FleetDriver:
     """
 
     def __init__(
-        self, config: RunConfig, served_name: str, progress: Callable[[str], None]
+        self,
+        config: RunConfig,
+        served_name: str,
+        progress: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Remember what to run.
 
@@ -80,8 +84,10 @@ class FleetDriver:
             config: The run.
             served_name: The model name that clients use.
             progress: Gets a line about each step of the start.
+            clock: Returns monotonic time, s.
         """
-        self._config, self._served_name, self._progress = config, served_name, progress
+        self._config, self._served_name = config, served_name
+        self._progress, self._clock = progress, clock
         self._local = config.ray.address == LOCAL
         # Drivers in containers that share /dev/shm may all have the same process id.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -121,7 +127,7 @@ class FleetDriver:
         Where clocks cannot be limited, only the operating points at the highest clock are kept.
 
         Raises:
-            StartError: The controller could not be started.
+            StartError: The controller could not be started, or an actor does not answer.
         """
         self._frontier = self._settable(frontier)
         remote: Any = ray.remote(Controller)
@@ -131,10 +137,10 @@ class FleetDriver:
         )
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
-        self._began_s, self._status = time.monotonic(), None
-        self._books = Bookkeeper(self._gateway, self.actors.energy_source, time.time())
-        self._books.skip(self.actors.node_actors)
-        self._begin_controller()
+            self._began_s, self._status = self._clock(), None
+            self._books = Bookkeeper(self._gateway, self.actors.energy_source, time.time())
+            self._books.skip(self.actors.node_actors)
+            self._begin_controller()
 
     def use_frontier(self, frontier: Frontier) -> None:
         """Decide on other operating points from the next tick on."""
@@ -173,7 +179,7 @@ class FleetDriver:
         """Stop the controller, close the books, and return what is left and the totals."""
         ray.wait([self._controller.end.remote()], timeout=END_TIMEOUT_S)
         self._books.collect(self.actors.node_actors, closing=True)
-        totals, requests = self._books.close(time.monotonic() - self._began_s)
+        totals, requests = self._books.close(self._clock() - self._began_s)
         return RunUpdate(self._ticks(), requests), totals
 
     def stop(self) -> None:
@@ -240,7 +246,7 @@ class FleetDriver:
     def _poll_controller(self) -> ControllerUpdate:
         """Get new ticks; end a controller whose loop has stalled, so that Ray restarts it."""
         received_s = 0.0 if self._status is None else self._status.tick.t_s
-        called_s = time.monotonic()
+        called_s = self._clock()
         try:
             call = self._controller.poll.remote(received_s)
             update: ControllerUpdate = ray.get(call, timeout=POLL_TIMEOUT_S)
@@ -254,7 +260,7 @@ class FleetDriver:
         return update
 
     def _restart_if_stalled(self, budget_reads: int | None, called_s: float) -> None:
-        stalled_s = self._stalls.stalled_s(budget_reads, called_s, time.monotonic())
+        stalled_s = self._stalls.stalled_s(budget_reads, called_s, self._clock())
         if stalled_s >= max(STALL_S, STALL_PERIODS * self._config.control.period_s):
             _log.warning("the controller has stalled for %.0f s: restarting it", stalled_s)
             self._stalls = StallDetector()
@@ -293,9 +299,9 @@ def _start_errors() -> Generator[None]:
     """Turn the failure of an actor into a StartError that names Ray's logs."""
     try:
         yield
-    except ReplicaError as error:
-        logs = session_logs()
-        raise StartError(str(error) if logs is None else f"{error}; see {logs}") from error
+    except (ReplicaError, ray.exceptions.RayError) as error:
+        logs, line = session_logs(), error_line(error)
+        raise StartError(line if logs is None else f"{line}; see {logs}") from error
 
 
 def _count(number: int, noun: str) -> str:
