@@ -8,6 +8,7 @@ import pytest
 from tests.fixtures.virtual_replica import VirtualReplica
 
 from steppe.config import RunConfig
+from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.point import PointTiming
 from steppe.roofline.point import OperatingPoint
@@ -162,3 +163,13 @@ def test_a_point_is_set_only_after_the_next_plan_leaves_its_watts() -> None:
     replica = TimedReplica()
     refiner_of(FakeLender(replica)).measure_once()
     assert replica.set_at_s[0] >= 1.0, "one control period after the loan"
+
+
+def test_points_too_far_from_their_fit_are_not_used(
+    lender: FakeLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steppe.run.refinement.WORST_ERROR", -1.0)  # below the error of any fit
+    refiner = refiner_of(lender)
+    with pytest.raises(InfeasibleError, match="is the host busy"):
+        measured_frontier(refiner)
+    assert refiner.take() is None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from steppe.config import RunConfig, SweepSection
-from steppe.errors import SteppeError
+from steppe.errors import InfeasibleError, SteppeError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
@@ -37,6 +37,9 @@ RETRY_S = 2.0
 """Time between two attempts to borrow a replica, s."""
 CHECK_S = 0.25
 """Time between two looks at whether a loan still lasts, s."""
+WORST_ERROR = 0.2
+"""Largest median error of the fit at which a measured frontier is used: about the error of a
+modelled one for the worst tenth of models."""
 JOIN_S = 60.0
 """Longest wait for a measurement to end, s."""
 
@@ -256,10 +259,16 @@ class FrontierRefiner:
         """Return the frontier through the measured points.
 
         Raises:
-            InfeasibleError: Fewer than three of them are sound.
+            InfeasibleError: Fewer than three of them are sound, or they lie too far from the fit,
+                as on a host that is busy with other work.
         """
         sound = sound_mixed(self._points)
         fit = fit_points(sound)
+        if (error := max(fit.time_error, fit.draw_error)) > WORST_ERROR:
+            raise InfeasibleError(
+                f"asked for a median error of the fit of at most {WORST_ERROR:.0%}, "
+                f"found {error:.0%}: is the host busy?"
+            )
         offer = dense_offer(self._clocks_mhz, self._section, self._largest)
         provenance = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
