@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.fixtures.fake_fleet import FakeFleet
 
-from steppe.control.loop import ControlLoop, while_clocks_rest
+from steppe.control.loop import ControlLoop, without_clock_moves
 from steppe.control.policy.feedback import FeedbackSettings
 from steppe.control.policy.goals import FollowBudget
 from steppe.control.policy.keep_awake import KeepAwakeSettings
@@ -76,7 +76,7 @@ def loop_over(plant: Plant, frontier: Frontier) -> ControlLoop:
     return ControlLoop(plant, policy, rule, times)
 
 
-def test_while_clocks_rest_what_needs_no_new_clock_goes_on() -> None:
+def test_while_clocks_are_held_other_actions_go_on() -> None:
     observation = FakeFleet.of([ReplicaState.AWAKE] * 2 + [ReplicaState.DRAINING], 0.0).observation
     clock, batch, back = (
         Retune("replica-0", 1200, 4),
@@ -84,7 +84,7 @@ def test_while_clocks_rest_what_needs_no_new_clock_goes_on() -> None:
         Retune("replica-2", 1200, 4),
     )
     others: list[Action] = [Sleep("replica-1"), batch, back, Wake("replica-3", 1200, 4)]
-    assert while_clocks_rest(observation, [*others, clock]) == others
+    assert without_clock_moves(observation, [*others, clock]) == others
 
 
 def test_while_the_cut_of_a_clock_rests_nothing_rises() -> None:
@@ -99,7 +99,7 @@ def test_while_the_cut_of_a_clock_rests_nothing_rises() -> None:
         Drain("replica-6", 600, 4),
     ]
     stay: list[Action] = [Sleep("replica-4"), lower, Start("replica-5")]
-    assert while_clocks_rest(observation, [*stay, cut, *rises]) == stay
+    assert without_clock_moves(observation, [*stay, cut, *rises]) == stay
 
 
 def test_a_staircase_of_steps_is_followed_step_by_step(

@@ -9,7 +9,7 @@ from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.plan import Plan
 from steppe.control.reconcile import (
-    LEAST_TURN_S,
+    LEAST_ROTATION_S,
     Action,
     Drain,
     DrainRule,
@@ -234,19 +234,19 @@ def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier) -
     frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
     rule = rule_of(frontier)
     plan = Plan((frontier.floor,), frontier.floor.draw_w + frontier.asleep_w)
-    early = replace(both, now_s=LEAST_TURN_S - 1.0, replicas=(both.replicas[0], frozen))
+    early = replace(both, now_s=LEAST_ROTATION_S - 1.0, replicas=(both.replicas[0], frozen))
     assert not any(isinstance(action, Wake) for action in reconcile(early, plan, rule))
-    late = replace(early, now_s=LEAST_TURN_S)
+    late = replace(early, now_s=LEAST_ROTATION_S)
     assert reconcile(late, plan, rule) == [Sleep(both.replicas[0].id)]
 
 
 def test_the_next_one_wakes_once_the_step_of_the_one_before_is_over(frontier: Frontier) -> None:
     fleet = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0)
     busy, frozen = (replace(r, outstanding=3, since_s=0.0) for r in fleet.observation.replicas)
-    fleet.observation = replace(fleet.observation, now_s=LEAST_TURN_S, replicas=(busy, frozen))
+    fleet.observation = replace(fleet.observation, now_s=LEAST_ROTATION_S, replicas=(busy, frozen))
     rule = rule_of(frontier)
     fleet.apply(reconcile(fleet.observation, plan_of(frontier.floor), rule))
-    fleet.observation = replace(fleet.observation, now_s=LEAST_TURN_S + 1.0)
+    fleet.observation = replace(fleet.observation, now_s=LEAST_ROTATION_S + 1.0)
     wake = Wake(frozen.id, frontier.floor.clock_mhz, frontier.floor.batch_limit)
     assert reconcile(fleet.observation, plan_of(frontier.floor), rule) == [wake]
 
@@ -271,7 +271,7 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
         for r, s in zip(observation.replicas, since_s, strict=True)
     )
     fleet = FakeFleet.of(states, 1000.0)
-    fleet.observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=replicas)
+    fleet.observation = replace(observation, now_s=LEAST_ROTATION_S + 12.0, replicas=replicas)
     rule = rule_of(frontier)
     actions = carry_out(fleet, plan_of(frontier.floor, frontier.floor), rule)
     woken = [action.replica for action in actions if isinstance(action, Wake)]
@@ -283,7 +283,7 @@ def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier) -> None:
     observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     just_woken = replace(observation.replicas[0], outstanding=3, since_s=15.0)
     frozen = replace(observation.replicas[1], outstanding=3, since_s=0.0)
-    observation = replace(observation, now_s=LEAST_TURN_S + 12.0, replicas=(just_woken, frozen))
+    observation = replace(observation, now_s=LEAST_ROTATION_S + 12.0, replicas=(just_woken, frozen))
     rule = rule_of(frontier)
     actions = reconcile(observation, plan_of(frontier.floor), rule)
     assert not any(isinstance(action, Wake | Sleep) for action in actions)

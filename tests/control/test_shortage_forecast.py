@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.shortage_forecast import (
-    LOOK_EVERY_S,
+    UPDATE_S,
     PowerNeeds,
     Shortage,
     ShortageMonitor,
@@ -134,42 +134,42 @@ def test_an_slo_that_no_point_keeps_leaves_all_points(frontier: Frontier) -> Non
 
 def test_the_forecast_is_asked_for_once_in_a_while(points: ShortagePoints) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
-    lookout = ShortageMonitor(points, weather.ahead)
+    monitor = ShortageMonitor(points, weather.ahead)
     observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
     for tick in range(11):
-        lookout.look(replace(observation, now_s=float(tick)))
-    assert sorted(set(weather.asked_s)) == [0.0, LOOK_EVERY_S, 2 * LOOK_EVERY_S]
+        monitor.update(replace(observation, now_s=float(tick)))
+    assert sorted(set(weather.asked_s)) == [0.0, UPDATE_S, 2 * UPDATE_S]
 
 
 def test_the_time_until_a_shortage_runs_down_between_two_forecasts(points: ShortagePoints) -> None:
-    lookout = ShortageMonitor(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
+    monitor = ShortageMonitor(points, Weather(1000.0, 10.0, turns_s=600.0).ahead)
     observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
-    found = [lookout.look(replace(observation, now_s=float(tick))).floor for tick in range(4)]
+    found = [monitor.update(replace(observation, now_s=float(tick))).floor for tick in range(4)]
     assert [shortage and shortage.begins_in_s for shortage in found] == [600.0, 599.0, 598.0, 597.0]
 
 
 def test_a_budget_that_fails_without_warning_is_forecast_anew(points: ShortagePoints) -> None:
     weather = Weather(1000.0, 1000.0, 0.0)
-    lookout = ShortageMonitor(points, weather.ahead)
+    monitor = ShortageMonitor(points, weather.ahead)
     observation = FakeFleet.of([AWAKE] * 2, 1000.0).observation
-    lookout.look(observation)
+    monitor.update(observation)
     weather.watts = weather.later_w = 10.0
-    found = lookout.look(replace(observation, now_s=1.0, gpu_budget_w=10.0))
+    found = monitor.update(replace(observation, now_s=1.0, gpu_budget_w=10.0))
     assert found.floor == Shortage(2 * points.frontier.asleep_w - 10.0, 0.0, None)
 
 
 def test_a_step_in_the_next_minutes_is_seen_to_a_few_seconds(points: ShortagePoints) -> None:
-    lookout = ShortageMonitor(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
-    found = lookout.look(FakeFleet.of([ASLEEP] * 2, 10.0).observation)
+    monitor = ShortageMonitor(points, Weather(10.0, 1000.0, turns_s=33.0).ahead)
+    found = monitor.update(FakeFleet.of([ASLEEP] * 2, 10.0).observation)
     assert found.serves_in_s == 35.0
 
 
 def test_what_others_draw_is_off_the_budget_now_and_in_the_forecast(points: ShortagePoints) -> None:
     serving_w = points.frontier.asleep_w + points.frontier.floor.draw_w
-    lookout = ShortageMonitor(
+    monitor = ShortageMonitor(
         points, Weather(serving_w + 29.0, serving_w + 30.0, turns_s=100.0).ahead
     )
-    found = lookout.look(FakeFleet.of([ASLEEP] * 2, serving_w + 29.0).observation, taken_w=30.0)
+    found = monitor.update(FakeFleet.of([ASLEEP] * 2, serving_w + 29.0).observation, taken_w=30.0)
     assert (found.serving, found.serves_in_s) == (Shortage(1.0, 0.0, 100.0), 100.0)
 
 

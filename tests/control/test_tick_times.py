@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steppe.control.tick_times import LEAST_WINDOW_S, Look, TickTimes
+from steppe.control.tick_times import LEAST_WINDOW_S, BudgetReading, TickTimes
 
 LEAD_S = 0.2
 
@@ -64,10 +64,10 @@ def test_a_rise_is_followed_when_it_comes() -> None:
 
 
 @pytest.mark.parametrize("after_w", [70.0, 130.0])
-def test_clocks_rest_in_the_second_before_a_step_and_no_longer(after_w: float) -> None:
+def test_clocks_are_held_in_the_second_before_a_step(after_w: float) -> None:
     times = TickTimes(stepped(2.6, 100.0, after_w), 1.0, LEAD_S)
     waiting = [at_s for at_s in ticks(times, 4.0) if not times.fall_w(at_s)]
-    assert [at_s for at_s in waiting if times.clocks_rest(at_s)] == [2.0]
+    assert [at_s for at_s in waiting if times.holds_clocks(at_s)] == [2.0]
 
 
 def test_a_budget_that_glides_is_followed_once_a_period() -> None:
@@ -117,16 +117,16 @@ def test_a_look_that_sees_a_step_of_a_signal_does_not_wait_for_the_next_tick(
     after_w: float,
 ) -> None:
     times = TickTimes(lambda _: after_w, 1.0, LEAD_S)
-    assert times.has_stepped(Look(3.85, 100.0), times.look(3.95), next_s=4.0)
-    assert not times.has_stepped(Look(3.85, after_w), times.look(3.95), next_s=4.0)
+    assert times.has_stepped(BudgetReading(3.85, 100.0), times.read_budget(3.95), next_s=4.0)
+    assert not times.has_stepped(BudgetReading(3.85, after_w), times.read_budget(3.95), next_s=4.0)
 
 
 @pytest.mark.parametrize(("apart_s", "is_step"), [(0.05, True), (0.1, True), (0.3, False)])
 def test_a_ramp_is_no_step_because_a_look_came_late(apart_s: float, is_step: bool) -> None:
     ramp = TickTimes(lambda now_s: 1000.0 + 300.0 * (now_s - 10.0), 1.0, LEAD_S)
-    before = ramp.look(10.0)
-    assert not ramp.has_stepped(before, ramp.look(10.0 + apart_s), next_s=11.0)
-    after = Look(10.0 + apart_s, 1100.0)
+    before = ramp.read_budget(10.0)
+    assert not ramp.has_stepped(before, ramp.read_budget(10.0 + apart_s), next_s=11.0)
+    after = BudgetReading(10.0 + apart_s, 1100.0)
     assert ramp.has_stepped(before, after, next_s=11.0) is is_step
 
 
@@ -136,14 +136,14 @@ def test_a_look_amid_a_rise_that_is_known_waits_for_its_end() -> None:
     )
     next_s = times.after(3.0)
     assert next_s == pytest.approx(3.505, abs=1e-3)
-    before = times.look(3.402)
-    assert not times.has_stepped(before, times.look(3.502), next_s)
+    before = times.read_budget(3.402)
+    assert not times.has_stepped(before, times.read_budget(3.502), next_s)
     # Where it takes longer, power must not lie idle until its end.
-    assert times.has_stepped(before, times.look(3.502), next_s=3.7)
+    assert times.has_stepped(before, times.read_budget(3.502), next_s=3.7)
 
 
 def test_a_look_amid_a_cut_does_not_wait() -> None:
     times = TickTimes(
         lambda now_s: 100.0 if now_s < 3.5 else 80.0 if now_s < 3.51 else 50.0, 1.0, 0.0
     )
-    assert times.has_stepped(times.look(3.405), times.look(3.505), next_s=3.51)
+    assert times.has_stepped(times.read_budget(3.405), times.read_budget(3.505), next_s=3.51)

@@ -15,7 +15,7 @@ from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import FollowBudget
 from steppe.control.policy.planner import FINISHING_SHARE
 from steppe.control.reconcile import (
-    LEAST_TURN_S,
+    LEAST_ROTATION_S,
     Action,
     Drain,
     DrainRule,
@@ -27,7 +27,7 @@ from steppe.control.reconcile import (
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 
-LONGEST_S = LEAST_TURN_S
+LONGEST_S = LEAST_ROTATION_S
 AWAKE, DRAINING, ASLEEP = ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP
 
 
@@ -137,7 +137,7 @@ def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
         fleet.apply(reconcile(fleet.observe(float(now_s)), plan, rule))
         woken_s += [now_s for action in fleet.actions if isinstance(action, Wake)]
     assert woken_s
-    assert all(b - a > LEAST_TURN_S for a, b in pairwise(woken_s))
+    assert all(b - a > LEAST_ROTATION_S for a, b in pairwise(woken_s))
 
 
 def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(frontier: Frontier) -> None:
@@ -168,12 +168,12 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
     assert drawn_w <= budget_w + 1e-9 or not plan.feasible
 
 
-@pytest.mark.parametrize(("finishing", "time_s"), [(False, 2.0), (True, LEAST_TURN_S)])
+@pytest.mark.parametrize(("finishing", "time_s"), [(False, 2.0), (True, LEAST_ROTATION_S)])
 def test_who_woke_to_finish_what_it_holds_has_a_whole_turn_for_it(
     frontier: Frontier, finishing: bool, time_s: float
 ) -> None:
     observation = FakeFleet.of([AWAKE, DRAINING], 0.0).observation
-    drains = replace(observation.replicas[1], is_finishing=finishing)
+    drains = replace(observation.replicas[1], woke_to_drain=finishing)
     observation = replace(observation, replicas=(observation.replicas[0], drains))
     plan, rule = Plan((frontier.floor,), 0.0, draining=1), DrainRule(frontier.floor, 2.0)
     frozen = [

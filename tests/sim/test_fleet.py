@@ -61,7 +61,7 @@ def test_a_request_that_fails_with_its_replica_counts_as_answered(
     world: World,
 ) -> None:
     demand = Demand()
-    demand.take(Traffic(0.0, 0, 0, 0))
+    demand.update(Traffic(0.0, 0, 0, 0))
     world.fleet.observe(0.0)
     for number in range(1, 6):
         world.fleet.arrive(number, Arrival(0.0, 20, 1000))
@@ -70,7 +70,7 @@ def test_a_request_that_fails_with_its_replica_counts_as_answered(
     world.fleet.read_meters()
     assert [request.finish for request in world.ended] == ["failed"] * 5
     tokens = sum(request.output_tokens for request in world.ended)
-    expected = demand.take(Traffic(5.0, 5, 5, tokens))
+    expected = demand.update(Traffic(5.0, 5, 5, tokens))
     assert world.fleet.observe(5.0).demand_tps == pytest.approx(expected.tps)
 
 

@@ -71,7 +71,7 @@ def test_time_in_a_state_counts_from_the_end_of_waking(
     ready = handle.observe(3, 1.0)
     assert (waking.is_waking, ready.is_waking) == (True, False)
     assert waking.since_s == ready.since_s == 7.0
-    assert ready.is_finishing is (state == ReplicaState.DRAINING)
+    assert ready.woke_to_drain is (state == ReplicaState.DRAINING)
 
 
 def test_a_replica_that_drains_after_serving_is_not_finishing() -> None:
@@ -79,7 +79,7 @@ def test_a_replica_that_drains_after_serving_is_not_finishing() -> None:
     handle = SimulatedHandle("replica-1", cast(SimulatedReplica, FakeReplica(queue)), queue, 0.05)
     handle.move(ReplicaState.ASLEEP)
     handle.move(ReplicaState.DRAINING)
-    assert handle.observe(3, 1.0).is_finishing
+    assert handle.observe(3, 1.0).woke_to_drain
     handle.move(ReplicaState.AWAKE)
     handle.move(ReplicaState.DRAINING)
-    assert not handle.observe(3, 1.0).is_finishing
+    assert not handle.observe(3, 1.0).woke_to_drain

@@ -1,1 +1,1 @@
-"""Which operating point should run now? Pure decisions: no I/O, no clock, no chance."""
+"""What should run now? Pure decisions: no I/O, no clock of its own, no randomness."""

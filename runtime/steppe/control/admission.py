@@ -1,4 +1,4 @@
-"""Who goes next: the most urgent class first; in a class those who can still be in time."""
+"""Which request is served next: the most urgent class first, then those that can keep the SLO."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 from typing import NamedTuple
 
 PRIORITIES = ("interactive", "standard", "deferrable")
-"""The classes of urgency, most urgent first."""
+"""Priority classes, most urgent first."""
 DEFERRABLE = PRIORITIES.index("deferrable")
 LATE_SHARE = 0.25
-"""Who has waited longer than this share of the TTFT SLO is late: the rest of it goes to the prompt.
+"""Share of the TTFT SLO after which a waiting request is late: its prompt takes the rest.
 Simulated on 70B replicas, shares of 0.25 to 0.75 give 64 to 53 % of requests within their SLOs on a
 windy day, where arrival order gives 35 % on the same joules."""
 
@@ -21,7 +21,7 @@ class Ticket(NamedTuple):
     Attributes:
         rank: Index of its class in `PRIORITIES`.
         number: Its arrival number; a request keeps it when it has to wait again.
-        late_s: From when on it can hardly keep its SLO, s.
+        late_s: Time from which it can hardly keep its SLO, s.
     """
 
     rank: int
@@ -30,12 +30,12 @@ class Ticket(NamedTuple):
 
     @classmethod
     def of(cls, rank: int, number: int, arrival_s: float, ttft_s: float) -> Ticket:
-        """Return the place of a request; work that may be deferred is never late.
+        """Return the place of a request; deferrable requests are never late.
 
         Args:
             rank: Index of its class.
             number: Its arrival number.
-            arrival_s: When it came, s.
+            arrival_s: Time of its arrival, s.
             ttft_s: The SLO's longest time to the first token, s.
         """
         if rank == DEFERRABLE:
@@ -44,56 +44,56 @@ class Ticket(NamedTuple):
 
 
 class AdmissionQueue:
-    """The tickets that wait, in the order in which they will be served.
+    """The waiting tickets, in the order in which they are served.
 
-    While there is less power than work, somebody must wait. In the order of arrival everybody
-    would wait too long; so, within a class, who is late waits until nobody else does, again in the
-    order of arrival. No token more or less is served by that, but far more requests in time.
+    While there is less power than work, requests must wait. In the order of arrival all of them
+    would wait too long. So within a class a late request waits until no other one does, again in
+    the order of arrival. That serves the same tokens, but far more requests keep their SLO.
     """
 
     def __init__(self) -> None:
-        self._timely: list[Ticket] = []
+        self._on_time: list[Ticket] = []
         self._late: list[Ticket] = []
         self._waiting: set[Ticket] = set()
         self._of_rank = [0] * len(PRIORITIES)
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Number of waiting tickets."""
         return len(self._waiting)
 
     @property
     def deferrable(self) -> int:
-        """How many of those that wait are of class `deferrable`."""
+        """Number of waiting tickets of class `deferrable`."""
         return self._of_rank[DEFERRABLE]
 
     def join(self, ticket: Ticket) -> None:
-        """Wait; a ticket that was served before gets its old place back."""
+        """Add a ticket; one that was served before gets its old place back."""
         assert ticket not in self._waiting, f"{ticket} waits already"
         self._waiting.add(ticket)
         self._of_rank[ticket.rank] += 1
-        heapq.heappush(self._timely, ticket)
+        heapq.heappush(self._on_time, ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        """Stop waiting; nothing happens when the ticket does not wait."""
+        """Remove a ticket; one that does not wait is ignored."""
         if ticket not in self._waiting:
             return
         self._remove(ticket)
-        kept = len(self._timely) + len(self._late)
+        kept = len(self._on_time) + len(self._late)
         if kept > 64 and kept > 2 * len(self._waiting):
             # A sorted list is a heap.
-            self._timely = sorted(self._waiting.intersection(self._timely))
+            self._on_time = sorted(self._waiting.intersection(self._on_time))
             self._late = sorted(self._waiting.intersection(self._late))
 
     def outranked_by(self, newcomer: Ticket) -> Ticket | None:
-        """Return the last of the lowest class if the newcomer is of a higher one; else nothing."""
-        # To look through all that wait takes long: most newcomers outrank nobody.
+        """Return the last ticket of the lowest class if the newcomer's is higher; else None."""
+        # A search of all tickets is slow, and most newcomers outrank none.
         return max(self._waiting) if any(self._of_rank[newcomer.rank + 1 :]) else None
 
     def pop(self, now_s: float) -> Ticket | None:
-        """Take out the ticket to serve at `now_s`; nothing when none waits."""
-        timely, late = self._next_timely(now_s), self._first(self._late)
-        heap = self._timely
-        if timely is None or (late is not None and late.rank < timely.rank):
+        """Remove and return the ticket to serve at `now_s`; None if none waits."""
+        on_time, late = self._next_on_time(now_s), self._first(self._late)
+        heap = self._on_time
+        if on_time is None or (late is not None and late.rank < on_time.rank):
             heap = self._late
         if not heap:
             return None
@@ -105,16 +105,16 @@ class AdmissionQueue:
         self._waiting.remove(ticket)
         self._of_rank[ticket.rank] -= 1
 
-    def _next_timely(self, now_s: float) -> Ticket | None:
-        """Return the first ticket that is not late yet, and part it from those that are."""
-        ticket = self._first(self._timely)
+    def _next_on_time(self, now_s: float) -> Ticket | None:
+        """Return the first ticket that is not late; late ones are moved apart."""
+        ticket = self._first(self._on_time)
         while ticket is not None and ticket.late_s < now_s:
-            heapq.heappush(self._late, heapq.heappop(self._timely))
-            ticket = self._first(self._timely)
+            heapq.heappush(self._late, heapq.heappop(self._on_time))
+            ticket = self._first(self._on_time)
         return ticket
 
     def _first(self, heap: list[Ticket]) -> Ticket | None:
-        """Return the first ticket of a heap that still waits; forget those that do not."""
+        """Return the first ticket of a heap that still waits; drop those that do not."""
         while heap and heap[0] not in self._waiting:
             heapq.heappop(heap)
         return heap[0] if heap else None

@@ -29,8 +29,14 @@ class Fleet(Protocol):
 class ControlLoop:
     """Keeps a fleet on the plan of a policy.
 
-    The loop never waits: a driver calls `tick` at the times that it asks for, live or in
-    simulated time, which is the only difference between the two.
+    The loop never waits. Its driver calls `tick` at the times that `times` gives, live or in
+    simulated time; that is the only difference between the two.
+
+    Attributes:
+        fleet: The fleet.
+        policy: Chooses the plan.
+        drain_rule: How a replica leaves.
+        times: When to tick.
     """
 
     fleet: Fleet
@@ -41,28 +47,28 @@ class ControlLoop:
     def tick(self, now_s: float) -> Plan:
         """Move the fleet one step and return the plan in force.
 
-        The plan keeps to what the budget will have fallen to when the fleet has followed, and
-        clocks rest in the second before a step that is known, unless one has just come.
+        If a known fall of the budget comes before another tick could follow it, the plan keeps to
+        the lower budget. In the second before a known step, clocks are not moved, because a clock
+        limit changes at most once a second; at a step they are.
 
         Args:
             now_s: Time since the run began, s.
         """
         observation = self.fleet.observe(now_s)
         fall_w = self.times.fall_w(now_s)
-        plan = self.policy.decide(
-            observation.with_budget(max(0.0, observation.gpu_budget_w - fall_w))
-        )
+        lowest_w = max(0.0, observation.gpu_budget_w - fall_w)
+        plan = self.policy.decide(observation.with_budget(lowest_w))
         actions = reconcile(observation, plan, self.drain_rule)
-        if fall_w == 0 and self.times.clocks_rest(now_s):
-            actions = while_clocks_rest(observation, actions)
+        if fall_w == 0 and self.times.holds_clocks(now_s):
+            actions = without_clock_moves(observation, actions)
         self.fleet.apply(actions)
         return plan
 
 
-def while_clocks_rest(observation: Observation, actions: list[Action]) -> list[Action]:
-    """Return the actions without those that move the clock limit of a replica that serves.
+def without_clock_moves(observation: Observation, actions: list[Action]) -> list[Action]:
+    """Return the actions without those that move the clock limit of a serving replica.
 
-    Where one of them was a cut, nothing rises in its stead.
+    If one of them was a cut, no other replica may draw more in its place.
     """
     serving = {r.id: r for r in observation.replicas if r.state == ReplicaState.AWAKE}
     moves_mhz = {
@@ -79,7 +85,7 @@ def while_clocks_rest(observation: Observation, actions: list[Action]) -> list[A
 
 
 def _raises(serving: Mapping[str, ReplicaObservation], action: Action) -> bool:
-    """Tell whether an action that moves no clock makes a replica draw more."""
+    """Return whether an action that moves no clock makes a replica draw more."""
     match action:
         case Wake():
             return True

@@ -1,4 +1,4 @@
-"""Where the controller wants the fleet to be."""
+"""The target state of the fleet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class AwakeBounds:
     """How many replicas may be awake.
 
     Attributes:
-        least: At least so many.
-        most: At most so many.
+        least: Least number.
+        most: Largest number.
     """
 
     least: int
@@ -29,13 +29,13 @@ class Plan:
     """Target of the fleet until the next tick.
 
     Attributes:
-        awake: The operating point of each replica that serves, the largest draw first; the
-            other replicas sleep.
-        draw_w: Draw of the whole fleet under it at saturation, W.
-        draining: How many other replicas may finish their requests at the floor meanwhile.
-        feasible: False when even a fleet asleep draws more than the budget.
-        battery_w: What the battery shall give from now on, W at the GPUs; take, below 0; None
-            where it follows its own rule.
+        awake: The operating point of each serving replica, the largest draw first; the other
+            replicas sleep.
+        draw_w: Draw of the whole fleet at saturation, W.
+        draining: How many other replicas may finish their requests meanwhile.
+        feasible: False if even a sleeping fleet draws more than the budget.
+        battery_w: What the battery gives from now on, W at the GPUs; negative to charge; None if
+            it follows its own rule.
     """
 
     awake: Mix
@@ -51,5 +51,5 @@ class Plan:
 
     @property
     def slots(self) -> int:
-        """Sequences that the plan decodes at once at most."""
+        """Most sequences that the plan decodes at once."""
         return sum(point.batch_limit for point in self.awake)

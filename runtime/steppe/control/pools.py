@@ -1,4 +1,4 @@
-"""Several models on one budget: each pool gets the watts that buy most."""
+"""Several models on one budget: each pool gets the watts that give the most value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pool:
         name: The model's name.
         frontier: Operating points of one of its replicas.
         drain_w: Draw of a replica that drains, W.
-        values: Worth of an output token by priority class; any unit, the same for all pools.
+        values: Value of an output token by priority class, in any unit that all pools share.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PoolObservation:
     Attributes:
         pool: The pool.
         observation: Its replicas and its demand; the budget in it is not read.
-        demand_tps: Output tokens per second that are asked for, by priority class.
+        demand_tps: Demand by priority class, output tokens per second.
     """
 
     pool: Pool
@@ -50,7 +50,7 @@ class PoolObservation:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """What a pool may draw, and its plan.
+    """The budget of a pool, and its plan.
 
     Attributes:
         name: The pool's name.
@@ -65,14 +65,14 @@ class PoolPlan:
 
 @dataclass(frozen=True, slots=True)
 class ShareBudget:
-    """Divide the budget among pools by what their tokens are worth, then plan each pool.
+    """Divides the budget among pools by the value of their tokens, then plans each pool.
 
-    The division is the best plan for all pools together, so each pool's own policy finds at
-    least as good a plan in its share; that policy keeps whatever memory it has. Watts that no
-    pool can turn into tokens are divided by the number of replicas: they let replicas drain.
+    The division is the best plan for all pools together, so each pool's own policy finds a plan at
+    least as good in its share. Watts that no pool can turn into tokens are divided by the number of
+    replicas; they let replicas drain.
 
     Attributes:
-        policies: Who plans in each pool, by its name.
+        policies: The policy of each pool, by its name.
     """
 
     policies: Mapping[str, Policy]
@@ -95,14 +95,14 @@ class ShareBudget:
 
 
 def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[float]:
-    """Return what each pool may draw, W; below their floor they share in its proportion."""
+    """Return the budget of each pool, W; below the floors, in proportion to them."""
     tallies = [one.observation.counts for one in pools]
     others_w = [
         Planner(one.pool.frontier, one.pool.drain_w).others_w(one.observation, may_drain=True)
         for one in pools
     ]
     groups = [
-        ReplicaGroup.awake_or_asleep(one.pool.frontier, counts.usable, wants(one))
+        ReplicaGroup.awake_or_asleep(one.pool.frontier, counts.usable, demands(one))
         for one, counts in zip(pools, tallies, strict=True)
     ]
     counts = best_counts(groups, gpu_budget_w - sum(others_w))
@@ -117,19 +117,19 @@ def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[floa
     return [draw_w + n * spare_w for draw_w, n in zip(drawn_w, replicas, strict=True)]
 
 
-def wants(one: PoolObservation) -> Iterator[TokenDemand]:
-    """Yield what a pool is asked for, by falling value, with some capacity to spare.
+def demands(one: PoolObservation) -> Iterator[TokenDemand]:
+    """Yield the demand of a pool by falling value, with some capacity to spare.
 
-    While requests wait there is no limit to what is asked for at the least value; otherwise
-    the last want makes room for the requests that run.
+    While requests wait, the demand at the least value has no limit; otherwise the last demand
+    makes room for the running requests.
     """
     full = one.pool.frontier.full
     values = sorted(one.pool.values.items(), key=lambda pair: -pair[1])
-    wanted_tps = 0.0
+    demanded_tps = 0.0
     for priority, value in values:
         more_tps = one.demand_tps.get(priority, 0.0) * (1 + SPARE_SHARE)
-        wanted_tps += more_tps
+        demanded_tps += more_tps
         yield TokenDemand(value, more_tps)
     running_tps = one.observation.outstanding * full.output_tps / full.batch_limit
-    left_tps = math.inf if one.observation.work_waits else max(0.0, running_tps - wanted_tps)
+    left_tps = math.inf if one.observation.work_waits else max(0.0, running_tps - demanded_tps)
     yield TokenDemand(values[-1][1], left_tps)

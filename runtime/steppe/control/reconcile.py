@@ -1,4 +1,4 @@
-"""Steps from the observed fleet to the planned one."""
+"""From the observed fleet to the planned one: the actions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Route nothing more to a replica and let it finish at these limits, a frozen one, too."""
+    """Route nothing more to a replica and let it finish at these limits; a frozen one wakes."""
 
     replica: str
     clock_mhz: int
@@ -55,9 +55,9 @@ class Retune:
 Action = Start | Wake | Drain | Sleep | Retune
 
 
-LEAST_TURN_S = 30.0
-"""Where frozen replicas take turns, one serves for so long at least: each turn costs a wake, and a
-step or two before tokens come, s."""
+LEAST_ROTATION_S = 30.0
+"""Least time that a replica serves where frozen replicas rotate, s: each change costs a wake, and a
+step or two before tokens come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +66,33 @@ class DrainRule:
 
     Attributes:
         point: Limits of a draining replica.
-        longest_s: How long it may finish its requests before it is frozen while others wait
-            for the watts, s; while nobody waits it may finish. One that woke to finish has a turn.
+        longest_s: How long it may finish its requests while other requests wait for the watts, s;
+            then it is frozen. While none waits it may finish.
     """
 
     point: OperatingPoint
     longest_s: float
 
     @property
-    def turn_s(self) -> float:
-        """How long a replica serves, or finishes, where frozen ones take turns, s."""
-        return max(self.longest_s, LEAST_TURN_S)
+    def rotation_s(self) -> float:
+        """How long a replica serves, or drains after a wake, where frozen ones rotate, s."""
+        return max(self.longest_s, LEAST_ROTATION_S)
 
 
 def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Action]:
-    """Return the actions that turn the observed fleet into the planned one.
+    """Return the actions that lead from the observed fleet to the planned one.
 
-    What lowers the draw comes first: sleeps, drains, then retunes from the largest cut to the
-    largest rise, then wakes and starts. Once the plan holds, nothing is left to do.
+    Actions that lower the draw come first: sleeps, drains, then retunes from the largest cut to
+    the largest rise, then wakes and starts. Once the plan holds, there are none.
 
-    A replica that leaves with requests drains if the plan has room for it; otherwise it is
-    frozen at once. Where the plan has room for more, those frozen longest finish their requests;
-    the others' go on when they wake. The step in which a replica is frozen still draws, so nobody
-    wakes in its place, and another rises less, before the next tick. Who is gone starts where the
-    budget holds a sleeping fleet beside it: what starts draws, whatever is planned.
+    A replica that leaves with requests drains if the plan has room for it; otherwise it is frozen
+    at once. If the plan has room for more, the replicas that are frozen longest finish their
+    requests; the requests of the others continue when they wake. A replica still draws in the step
+    in which it is frozen, so for each one a wake or a rise is postponed to the next tick. A lost
+    replica starts only if the budget covers an all-asleep fleet, because starting draws power
+    outside the plan.
     """
-    ranked = _rank(observation, rule, _next_turn(observation, plan, rule))
+    ranked = _rank(observation, rule, _next_in_rotation(observation, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves, finishing = _leave(observation, leaving, rule, plan.draining)
     cuts, rises, wakes = _serve(serving, plan.awake)
@@ -102,20 +103,20 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *map(Start, gone)]
 
 
-def _next_turn(observation: Observation, plan: Plan, rule: DrainRule) -> str | None:
-    """Return the replica whose turn it is, if any: frozen with requests longest, for a turn.
+def _next_in_rotation(observation: Observation, plan: Plan, rule: DrainRule) -> str | None:
+    """Return the replica that is frozen with requests longest, if a rotation is due.
 
-    Nobody takes a turn while there is room to finish without displacing anybody, nor in a tick
-    that calls back replicas which drain: one of them would be frozen for it.
+    None is due while the plan has room to drain, nor in a tick in which draining replicas serve
+    again: one of them would be frozen for it.
     """
     more_serve = len(plan.awake) > observation.count(ReplicaState.AWAKE)
     if plan.draining or (more_serve and observation.count(ReplicaState.DRAINING)):
         return None
-    turned_s = observation.now_s - rule.turn_s
+    due_s = observation.now_s - rule.rotation_s
     starved = [
         r
         for r in observation.replicas
-        if r.state == ReplicaState.ASLEEP and r.outstanding and r.since_s <= turned_s
+        if r.state == ReplicaState.ASLEEP and r.outstanding and r.since_s <= due_s
     ]
     return min(starved, key=lambda r: r.since_s).id if starved else None
 
@@ -123,21 +124,21 @@ def _next_turn(observation: Observation, plan: Plan, rule: DrainRule) -> str | N
 def _rank(
     observation: Observation, rule: DrainRule, next_one: str | None
 ) -> list[ReplicaObservation]:
-    """Return the replicas that can serve, or serve again, those that should serve first.
+    """Return the replicas that can serve, or serve again, in the order of preference.
 
-    No request waits inside a sleeping replica for ever: on scarce power replicas take turns.
-    The one whose turn it is comes before all that have had theirs; one at a time, for every
-    change costs a wake. A replica that has nothing to do comes after those that have; one that
-    drains serves again rather than that another wakes.
+    No request stays inside a sleeping replica for ever: on scarce power replicas rotate. The next
+    in rotation comes before all that have served for `rotation_s`; one at a time, because every
+    change costs a wake. A replica without requests comes after those that have some; a draining
+    one serves again before another wakes.
     """
     order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
-    turned_s = observation.now_s - rule.turn_s
+    due_s = observation.now_s - rule.rotation_s
 
     def rank(replica: ReplicaObservation) -> tuple[bool, bool, bool, int, int]:
         idles = not replica.outstanding
-        has_turn = replica.state == ReplicaState.AWAKE and replica.since_s > turned_s
+        is_new = replica.state == ReplicaState.AWAKE and replica.since_s > due_s
         return (
-            idles or not has_turn,
+            idles or not is_new,
             replica.id != next_one,
             idles,
             order[replica.state],
@@ -150,11 +151,11 @@ def _rank(
 def _leave(
     observation: Observation, leaving: Sequence[ReplicaObservation], rule: DrainRule, may_drain: int
 ) -> tuple[list[Action], list[Action]]:
-    """Return what takes replicas away, and what has frozen ones finish their requests."""
+    """Return the actions for leaving replicas, and those that let frozen ones finish."""
     sleeps: list[Action] = []
     drains: list[Action] = []
     for replica in sorted(leaving, key=lambda r: r.state != ReplicaState.DRAINING):
-        longest_s = rule.turn_s if replica.is_finishing else rule.longest_s
+        longest_s = rule.rotation_s if replica.woke_to_drain else rule.longest_s
         expired = observation.work_waits and observation.now_s - replica.since_s >= longest_s
         draining = replica.state == ReplicaState.DRAINING
         if replica.state == ReplicaState.ASLEEP:
@@ -162,7 +163,7 @@ def _leave(
         if not replica.outstanding or may_drain <= 0:
             sleeps.append(Sleep(replica.id))
             continue
-        may_drain -= 1  # also where its time is over: the room that it had is no other's
+        may_drain -= 1  # even if its time is over: no other replica gets its room
         if draining and expired:
             sleeps.append(Sleep(replica.id))
         elif not draining:
@@ -179,7 +180,7 @@ def _drain(replica: ReplicaObservation, rule: DrainRule) -> Drain:
 def _serve(
     serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
 ) -> tuple[list[Action], list[Action], list[Action]]:
-    """Return what lowers and what raises replicas that serve, and what wakes others."""
+    """Return cuts and rises of serving replicas, and wakes of others."""
     retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
     for replica, point in _moves(serving, points):
@@ -197,24 +198,24 @@ def _serve(
 def _moves(
     serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
 ) -> list[tuple[ReplicaObservation, OperatingPoint]]:
-    """Pair replicas with points: whoever runs at one keeps it, then the larger to the larger."""
-    places = Counter((point.clock_mhz, point.batch_limit) for point in points)
+    """Pair replicas with points: unchanged ones stay, then the larger points to the larger."""
+    free = Counter((point.clock_mhz, point.batch_limit) for point in points)
     moving: list[ReplicaObservation] = []
     for replica in sorted(serving, key=_by_size):
         limits = (replica.clock_mhz, replica.batch_limit)
-        if replica.state == ReplicaState.AWAKE and places[limits] > 0:
-            places[limits] -= 1
+        if replica.state == ReplicaState.AWAKE and free[limits] > 0:
+            free[limits] -= 1
         else:
             moving.append(replica)
     left: list[OperatingPoint] = []
     for point in sorted(points, key=lambda p: (-p.clock_mhz, -p.batch_limit)):
         limits = (point.clock_mhz, point.batch_limit)
-        if places[limits] > 0:
-            places[limits] -= 1
+        if free[limits] > 0:
+            free[limits] -= 1
             left.append(point)
     return list(zip(moving, left, strict=True))
 
 
 def _by_size(replica: ReplicaObservation) -> tuple[int, int, int, str]:
-    """Order by what a replica runs at, and then by what it holds, the largest first."""
+    """Order by clock and batch limit, then by requests, the largest first."""
     return -replica.clock_mhz, -replica.batch_limit, -replica.outstanding, replica.id

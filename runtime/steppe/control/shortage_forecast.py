@@ -1,4 +1,4 @@
-"""Is there power enough, now and as far as the forecast reaches, and when will there be?"""
+"""Is the budget enough, now and in the forecast, and when will it be?"""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from steppe.frontier.pareto import Frontier
 Forecast = Sequence[tuple[float, float]]
 """Times, s since the run began, and the power budget from then on, W; in order."""
 Level = Literal["floor", "demand"]
-"""What a budget can be too small for."""
+"""What a budget can be too small for: the sleeping fleet, or the demand at the SLO."""
 
 NEAR_S, NEAR_STEP_S = 300.0, 5.0
 FAR_S, FAR_STEP_S = 3600.0, 60.0
-"""How far ahead is looked, in which steps, s: finely at first, then coarsely."""
-LOOK_EVERY_S = 5.0
-"""Time between two forecasts, s, while nothing changes."""
+"""Length and steps of the forecast, s: fine at first, then coarse."""
+UPDATE_S = 5.0
+"""Time between two forecasts while nothing changes, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A time in which the budget is less than what is needed.
+    """A time in which the budget is less than the need.
 
     Attributes:
-        short_w: How much more is needed at its worst, W.
-        begins_in_s: Time until it begins, s; 0 when it is here.
-        ends_in_s: Time until it ends, s; None when the forecast does not see its end.
+        short_w: Largest difference to the need, W.
+        begins_in_s: Time until it begins, s; 0 once it has.
+        ends_in_s: Time until it ends, s; None if it lasts beyond the forecast.
     """
 
     short_w: float
@@ -49,12 +49,12 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class ShortageForecast:
-    """What the budget is not enough for, now or first in the forecast; None: not foreseen.
+    """What the budget is not enough for, now or first in the forecast; None: nothing is foreseen.
 
     Attributes:
-        floor: Below what the fleet draws with every replica asleep.
-        serving: Below what it takes that one replica serves at its lowest point.
-        demand: Below what the demand takes at the SLO.
+        floor: Budget below the draw with every replica asleep.
+        serving: Budget below the draw with one replica awake at its lowest point.
+        demand: Budget below the draw that serves the demand at the SLO.
     """
 
     floor: Shortage | None
@@ -63,7 +63,7 @@ class ShortageForecast:
 
     @property
     def shortages(self) -> tuple[tuple[Level, Shortage], ...]:
-        """What is short, of the floor and of the demand."""
+        """The shortages of the floor and of the demand."""
         found: tuple[tuple[Level, Shortage | None], ...]
         found = (("floor", self.floor), ("demand", self.demand))
         return tuple((level, shortage) for level, shortage in found if shortage is not None)
@@ -77,7 +77,7 @@ class ShortageForecast:
 
     @property
     def here(self) -> tuple[bool, bool, bool]:
-        """Which of the three are here."""
+        """Which of the three have begun."""
         return (_is_here(self.floor), _is_here(self.serving), _is_here(self.demand))
 
 
@@ -87,11 +87,11 @@ def _is_here(shortage: Shortage | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ShortagePoints:
-    """Operating points of one replica, as shortages are told by them.
+    """Operating points of one replica, by which shortages are computed.
 
     Attributes:
-        frontier: All of them.
-        kept: Those that keep the SLO; all of them where none does.
+        frontier: All points.
+        kept: Those that keep the SLO; all points if none does.
     """
 
     frontier: Frontier
@@ -99,13 +99,13 @@ class ShortagePoints:
 
     @classmethod
     def of(cls, frontier: Frontier, tpot_s: float) -> Self:
-        """Tell apart the points that keep an SLO, the longest time per output token, s."""
+        """Return the points, given the longest time per output token by the SLO, s."""
         return cls(frontier, at_slo_if_any(frontier, tpot_s))
 
 
 @dataclass(frozen=True, slots=True)
 class PowerNeeds:
-    """What a fleet cannot do without at one instant.
+    """The power that a fleet needs at one instant.
 
     Attributes:
         floor_w: Draw with every replica asleep, W.
@@ -119,11 +119,11 @@ class PowerNeeds:
 
 
 def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
-    """Return what a fleet needs.
+    """Return the power that a fleet needs.
 
-    The demand is taken as it is now, and at most as much as the replicas give that can serve:
-    what more watts could not serve is not for want of power. Without a demand one replica must
-    serve: with none, nobody would notice the first request.
+    The demand counts as it is now, and at most with what the replicas that can serve give: what
+    more watts could not serve is no shortage of power. Without demand one replica must stay awake,
+    or the first request would have to wait for a wake.
 
     Args:
         observation: The fleet; the budget in it is not read.
@@ -142,9 +142,9 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
 
 
 def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
-    """Return the least draw that covers a demand, W: what exchanges find, for a search is dear."""
+    """Return the least draw that covers a demand, W, by exchanges: an exact search is slow."""
     group = ReplicaGroup.awake_or_asleep(frontier, replicas, EVERYTHING)
-    # The least bit less: a sum of floats must not miss the most by its rounding.
+    # Slightly less, so that rounding of a sum cannot exceed the most.
     most_tps = replicas * frontier.full.output_tps * (1 - 1e-9)
     need_tps = max(LEAST_TPS, min(demand_tps, most_tps))
     counts = group.covering(need_tps)
@@ -152,7 +152,7 @@ def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
 
 
 def forecast_shortages(needed: PowerNeeds, coming: Forecast) -> ShortageForecast:
-    """Return whether the budget suffices now and in the forecast.
+    """Return what the budget is not enough for, now and in the forecast.
 
     Args:
         needed: What the fleet needs.
@@ -181,42 +181,42 @@ def first_shortage(coming: Forecast, needed_w: float) -> Shortage | None:
 
 
 class ShortageMonitor:
-    """Looks for shortages at each tick, with a forecast and needs that are some seconds old.
+    """Finds shortages at each tick, with a forecast and needs that are some seconds old.
 
-    Only the present budget is looked at each time: a forecast of an hour is too dear for that.
-    A fresh one is taken once in a while, and when a shortage comes or goes.
+    Only the present budget is read each time, because a forecast of an hour is slow. It is made
+    again every `UPDATE_S`, and when a shortage begins or ends.
     """
 
     def __init__(self, points: ShortagePoints, forecast: Foresight) -> None:
         """Begin without a forecast.
 
         Args:
-            points: What one replica can do.
+            points: Operating points of one replica.
             forecast: Forecast of the budget for the GPUs.
         """
         self._points, self._forecast = points, forecast
         self._needs = PowerNeeds(0.0, 0.0, 0.0)
         self._coming: Forecast = ()
-        self._looked_s = -math.inf
+        self._updated_s = -math.inf
         self._here = (False, False, False)
 
-    def look(self, observation: Observation, taken_w: float = 0.0) -> ShortageForecast:
+    def update(self, observation: Observation, taken_w: float = 0.0) -> ShortageForecast:
         """Return what the budget is not enough for, at the time of the observation.
 
         Args:
             observation: The replicas that can be counted on, and the budget for all.
-            taken_w: What the others draw, W.
+            taken_w: Draw of the others, W.
         """
-        found = self._outlook(observation, taken_w)
-        if found.here != self._here or observation.now_s - self._looked_s >= LOOK_EVERY_S:
-            self._looked_s = observation.now_s
+        found = self._forecast_from(observation, taken_w)
+        if found.here != self._here or observation.now_s - self._updated_s >= UPDATE_S:
+            self._updated_s = observation.now_s
             self._needs = power_needs(observation, self._points)
             self._coming = _ahead(self._forecast, observation.now_s)
-            found = self._outlook(observation, taken_w)
+            found = self._forecast_from(observation, taken_w)
             self._here = found.here
         return found
 
-    def _outlook(self, observation: Observation, taken_w: float) -> ShortageForecast:
+    def _forecast_from(self, observation: Observation, taken_w: float) -> ShortageForecast:
         later = [pair for pair in self._coming if pair[0] > observation.now_s]
         coming = [(observation.now_s, observation.gpu_budget_w), *later]
         return forecast_shortages(
@@ -225,7 +225,7 @@ class ShortageMonitor:
 
 
 def _ahead(forecast: Foresight, now_s: float) -> Forecast:
-    """Return a forecast in two steps: finely at first."""
+    """Return a forecast that is fine at first and coarse later."""
     near = forecast(now_s, NEAR_S, NEAR_STEP_S)
     far = forecast(now_s, FAR_S, FAR_STEP_S)
     return [*near, *(pair for pair in far if pair[0] >= now_s + NEAR_S)]

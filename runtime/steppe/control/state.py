@@ -1,4 +1,4 @@
-"""What the controller sees at one tick."""
+"""What the controller observes at one tick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 
 
 class ReplicaState(StrEnum):
-    """Where a replica is in its life."""
+    """The state of a replica."""
 
     STARTING = "starting"
     AWAKE = "awake"
@@ -19,7 +19,7 @@ class ReplicaState(StrEnum):
 
 
 COMING = frozenset({ReplicaState.STARTING, ReplicaState.GONE})
-"""States of a replica that starts, and of one that is gone and will be started."""
+"""States of replicas that start, or are gone and will be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class ReplicaObservation:
 
     Attributes:
         id: Stable name, such as "replica-1".
-        state: Where it is in its life.
-        since_s: When it came there; one that had to wake for it, when it was ready to compute.
-        clock_mhz: SM clock limit that was taken last, MHz; it may come into force a second later.
+        state: Its state.
+        since_s: When it entered this state, s; after a wake, when it was ready to compute.
+        clock_mhz: SM clock limit that was set last, MHz; it may take effect a second later.
         batch_limit: Batch limit that is set.
         outstanding: Requests it has accepted and not finished.
-        is_waking: Whether it was called to serve or finish and has not computed anything since.
-        starting_w: What it draws while it starts or is gone and no limit holds it, W; otherwise 0.
-        is_finishing: Whether it drains and was asleep, or waking, when it was told to.
+        is_waking: Whether it was woken and has not computed anything since.
+        starting_w: Its draw while it starts or is gone and no limit applies, W; otherwise 0.
+        woke_to_drain: Whether it drains and was asleep, or waking, when that began.
     """
 
     id: str
@@ -46,11 +46,11 @@ class ReplicaObservation:
     outstanding: int
     is_waking: bool = False
     starting_w: float = 0.0
-    is_finishing: bool = False
+    woke_to_drain: bool = False
 
     @property
     def has_drained(self) -> bool:
-        """Whether it drains and has nothing left to finish: it may sleep, or serve again."""
+        """Whether it drains and has no request left: it may sleep, or serve again."""
         return self.state == ReplicaState.DRAINING and not self.outstanding
 
 
@@ -59,10 +59,10 @@ class ReplicaCounts:
     """How many replicas are in which state.
 
     Attributes:
-        awake: Those that serve.
-        asleep: Those that sleep, or may at once: they have drained.
-        draining: Those that have requests to finish.
-        coming: Those that start, and those that are gone and will be started.
+        awake: Serving replicas.
+        asleep: Sleeping replicas, and drained ones, which may sleep at once.
+        draining: Draining replicas with requests to finish.
+        coming: Replicas that start, or are gone and will be started.
     """
 
     awake: int
@@ -72,7 +72,7 @@ class ReplicaCounts:
 
     @property
     def usable(self) -> int:
-        """Replicas that can serve as soon as they are told to."""
+        """Replicas that can serve at once, or after a wake."""
         return self.awake + self.asleep
 
 
@@ -81,9 +81,9 @@ class DeferrableWork:
     """Requests of class `deferrable`, which may wait.
 
     Attributes:
-        tps: Their part of the output tokens per second that clients ask for.
-        waiting: How many of them no replica has taken yet.
-        tokens: Output tokens that those will take.
+        tps: Their part of the demand, output tokens per second.
+        waiting: Number of them that no replica has taken yet.
+        tokens: Output tokens of the waiting ones.
     """
 
     tps: float
@@ -96,20 +96,20 @@ NONE_DEFERRABLE = DeferrableWork(0.0, 0, 0.0)
 
 @dataclass(frozen=True)
 class Observation:
-    """The fleet and its surroundings at one instant; watts are those of the GPUs.
+    """The fleet, its demand and its budget at one instant; watts are those of the GPUs.
 
-    What is counted of its replicas is counted once: a decision asks for it many times.
+    Counts of its replicas are cached, because a decision uses them many times.
 
     Attributes:
         now_s: Time since the run began, s.
         gpu_budget_w: Power the GPUs may draw until the next tick, W.
-        draw_w: Mean draw over the window that just ended, W; None when no meter answered.
+        draw_w: Mean draw over the window that just ended, W; None if no meter answered.
         demand_tps: Output tokens per second that clients ask for.
         waiting: Requests that no replica has taken yet.
         replicas: All replicas, in a fixed order.
-        deferrable: What of the demand and of the waiting requests may wait.
-        asleep_w: Mean draw of a replica that sleeps, as it was metered last, W; None when none did
-            all through a window, or no meter answered.
+        deferrable: The part of the demand and of the waiting requests that may wait.
+        asleep_w: Mean draw of a sleeping replica in the last metered window, W; None if none slept
+            all through it, or no meter answered.
     """
 
     now_s: float
@@ -145,7 +145,7 @@ class Observation:
 
     @property
     def firm_work_waits(self) -> bool:
-        """Whether a request waits for watts that somebody waits for, too."""
+        """Whether a request waits for watts that is not deferrable."""
         return self.waiting > self.deferrable.waiting or self.frozen > 0
 
     @cached_property
@@ -158,7 +158,6 @@ class Observation:
         """How many replicas are in which state."""
         found = [replica.state for replica in self.replicas]
         draining = found.count(ReplicaState.DRAINING)
-        # Mostly nobody drains.
         drained = sum([replica.has_drained for replica in self.replicas]) if draining else 0
         return ReplicaCounts(
             found.count(ReplicaState.AWAKE),

@@ -117,7 +117,7 @@ class SimulatedFleet:
         width_s = self._window.width_s
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
-        load = self._demand.take(self._traffic(now_s))
+        load = self._demand.update(self._traffic(now_s))
         self.observation = Observation(
             now_s=now_s,
             gpu_budget_w=self.budget.gpu_budget_w,

@@ -41,7 +41,7 @@ class SimulatedHandle:
     __slots__ = (
         "_clock_latency_s",
         "_counted_tokens",
-        "_is_finishing",
+        "_woke_to_drain",
         "_pending",
         "_queue",
         "_since_s",
@@ -63,14 +63,14 @@ class SimulatedHandle:
         self.batch_limit = replica.batch.limit
         self.drawn_j = 0.0
         self._since_s, self._counted_tokens = queue.now_s, 0
-        self._is_finishing = False
+        self._woke_to_drain = False
         self._pending = PendingClock(self.clock_mhz, -inf)
 
     def move(self, state: ReplicaState) -> None:
         """Change the state."""
         if state != self.state:
             had_slept = self.state == ReplicaState.ASLEEP or self._is_waking
-            self._is_finishing = had_slept and state == ReplicaState.DRAINING
+            self._woke_to_drain = had_slept and state == ReplicaState.DRAINING
             self.state, self._since_s = state, self._queue.now_s
 
     def set_limits(self, clock_mhz: int, batch_limit: int) -> None:
@@ -106,7 +106,7 @@ class SimulatedHandle:
             outstanding=outstanding,
             is_waking=is_waking,
             starting_w=self.draw_w(window_s) if self.state in COMING else 0.0,
-            is_finishing=self._is_finishing,
+            woke_to_drain=self._woke_to_drain,
         )
 
     @property

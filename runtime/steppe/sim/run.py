@@ -160,7 +160,7 @@ class _Run:
         self._budget.set_battery(plan.battery_w)
         observation, budget = self.fleet.observation, self.fleet.budget
         assert observation is not None, "the loop observed the fleet"
-        shortages = self._shortage_monitor.look(observation)
+        shortages = self._shortage_monitor.update(observation)
         window = self.fleet.window()
         record = self._records.record(observation, budget, window, shortages, self._points)
         if record is not None:

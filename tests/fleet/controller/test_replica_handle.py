@@ -125,12 +125,12 @@ def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene, state: Re
     handle.update(9.0)
     ready = handle.observation(outstanding=3)
     assert (ready.is_waking, ready.since_s) == (False, 8.0)
-    assert ready.is_finishing is (state != AWAKE)
+    assert ready.woke_to_drain is (state != AWAKE)
 
 
 def test_a_replica_that_drains_after_serving_is_not_finishing(scene: Scene) -> None:
     scene.handle.enter(ReplicaState.DRAINING, 1.0)
-    assert not scene.handle.observation(outstanding=3).is_finishing
+    assert not scene.handle.observation(outstanding=3).woke_to_drain
 
 
 def test_a_start_may_take_half_an_hour(scene: Scene) -> None:

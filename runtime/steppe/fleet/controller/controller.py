@@ -201,12 +201,12 @@ class Controller:
     def _run_loop(self) -> None:
         assert self._loop is not None, "begin comes first"
         times, now_s = self._loop.times, self._now_s()
-        next_s, reading = times.after(now_s), times.look(now_s)
+        next_s, reading = times.after(now_s), times.read_budget(now_s)
         while not self._stop.wait(min(LEAST_WINDOW_S, max(0.0, next_s - self._now_s()))):
             now_s = self._now_s()
             self._budget_reads += 1
             try:
-                before, reading = reading, times.look(now_s)
+                before, reading = reading, times.read_budget(now_s)
                 if now_s < next_s and not times.has_stepped(before, reading, next_s):
                     continue
                 next_s = times.after(now_s)
@@ -231,7 +231,7 @@ class Controller:
         self._budget.set_battery(plan.battery_w)
         snapshot = self._fleet.snapshot
         assert snapshot is not None, "the loop observed the fleet"
-        forecast = self._shortage_monitor.look(snapshot.unfenced, snapshot.fenced_w)
+        forecast = self._shortage_monitor.update(snapshot.unfenced, snapshot.fenced_w)
         self._fleet.route(None if plan.awake else forecast.serves_in_s)
         self._shortage_log.note(shortage_ticks(forecast), now_s)
         if not snapshot.reports:

@@ -331,7 +331,7 @@ class LiveFleet:
             deferrable_arrived=status.deferrable_arrived,
             deferrable_waiting=status.deferrable_waiting,
         )
-        return self._demand.take(traffic)
+        return self._demand.update(traffic)
 
     def _asleep_w(self) -> float | None:
         """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""

@@ -58,7 +58,7 @@ class ReplicaHandle:
         report: The latest report of its node; None before the first.
         draw_w: The last draw that was metered, W.
         peak_w: The largest draw that was metered, W.
-        is_finishing: Whether it drains and was waking when that began.
+        woke_to_drain: Whether it drains and was waking when that began.
         in_last_step: Whether it was put to sleep during a step, and has the clock limit of it.
         asleep_w: Draw while asleep, as last metered in a window without a step, W; None before.
     """
@@ -72,7 +72,7 @@ class ReplicaHandle:
     report: ReplicaReport | None = None
     draw_w: float = 0.0
     peak_w: float = 0.0
-    is_finishing: bool = False
+    woke_to_drain: bool = False
     in_last_step: bool = False
     asleep_w: float | None = None
     _changes: list[_PendingCall] = field(default_factory=list)
@@ -139,7 +139,7 @@ class ReplicaHandle:
         """Change to a state."""
         if state != self.state:
             _log.info("%s: %s -> %s", self.name, self.state, state)
-            self.is_finishing = self.is_waking and state == ReplicaState.DRAINING
+            self.woke_to_drain = self.is_waking and state == ReplicaState.DRAINING
             self.in_last_step, self.asleep_w = False, None
             self.state, self.since_s = state, now_s
 
@@ -198,7 +198,7 @@ class ReplicaHandle:
             outstanding=outstanding,
             is_waking=self.is_waking,
             starting_w=self.assumed_w if self.state in COMING else 0.0,
-            is_finishing=self.is_finishing,
+            woke_to_drain=self.woke_to_drain,
         )
 
     def _finish_start(self, now_s: float) -> None:
