@@ -70,7 +70,7 @@ class ShortageForecast:
 
     @property
     def serves_in_s(self) -> float | None:
-        """Time until a replica can serve again, s; None when one can, or none is observation to."""
+        """Time until a replica can serve again, s; None if one can now, or none in the forecast."""
         if self.serving is None or not self.serving.is_here:
             return None
         return self.serving.ends_in_s

@@ -41,10 +41,10 @@ class SimulatedHandle:
     __slots__ = (
         "_clock_latency_s",
         "_counted_tokens",
-        "_woke_to_drain",
         "_pending",
         "_queue",
         "_since_s",
+        "_woke_to_drain",
         "batch_limit",
         "clock_mhz",
         "drawn_j",
