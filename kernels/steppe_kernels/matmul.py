@@ -9,7 +9,7 @@ the sums. The fp8 units of Hopper keep about 14 bits of a sum (DeepSeek-V3 repor
 arXiv:2412.19437, section 3.3.2), so fp8 on a GPU only within 1e-3 of `|a| @ |w|.T`.
 Work: `2 m n k` FLOP and at least `itemsize (m k + n k) + itemsize_c m n` bytes. Their ratio is the
 arithmetic intensity: with few rows it is near `2 m / itemsize`, as in decode, where the weights
-are read for every step; `rows_for_intensity` finds the rows for a wanted ratio.
+are read for every step; `rows_for_intensity` finds the rows for a ratio.
 """
 
 from __future__ import annotations
@@ -104,19 +104,29 @@ def matmul(a: torch.Tensor, w: torch.Tensor, c: torch.Tensor) -> None:
     tile = tile_for(m, a.element_size(), _shared_bytes())
     grid = (triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n),)
     _matmul[grid](
-        *(a, w, c, m, n, k, tile.m, tile.n, tile.k, GROUP_ROWS, must_raise(a.dtype)),
+        a,
+        w,
+        c,
+        m,
+        n,
+        k,
+        block_m=tile.m,
+        block_n=tile.n,
+        block_k=tile.k,
+        group_rows=GROUP_ROWS,
+        raised=must_raise(a.dtype),
         num_stages=tile.stages,
         num_warps=tile.warps,
     )
 
 
 def matmul_reference(a: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Return `a @ w.T` in float64, of which `matmul` writes a rounded one."""
+    """Return `a @ w.T` in float64, the reference of `matmul`."""
     return a.double() @ w.double().T
 
 
 def tile_for(rows: int, itemsize: int, shared_bytes: int) -> Tile:
-    """Return the tile for so many rows, operand bytes and bytes of shared memory.
+    """Return the tile for a number of rows, operand bytes and bytes of shared memory.
 
     The largest is that of Triton's tutorial 03 for H100; it needs 144 KiB of shared memory.
     """
@@ -168,7 +178,7 @@ def matmul_workload(
 ) -> Workload:
     """Return products with a sweep of square weights, at an arithmetic intensity.
 
-    One launch sweeps over all the weights, so that none stays in a cache until its next turn.
+    One launch sweeps over all the weights, so that none is still in a cache when it is used again.
     """
     itemsize = dtype.itemsize
     rows = rows_for_intensity(flop_per_byte, width, width, itemsize)

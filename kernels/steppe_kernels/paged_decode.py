@@ -1,4 +1,4 @@
-"""Attention of decode over a paged KV cache: gather-bound, as an engine's decode step is.
+"""Attention of decode over a paged KV cache: gather-bound, like an engine's decode step.
 
 Formula, for sequence s and query head h of the group that shares KV head g:
 `out[s, h] = softmax(scale * q[s, h] . K)  V`, where row t of K and V, `t < lengths[s]`, is
@@ -105,8 +105,8 @@ class PagedCache:
 def paged_decode(q: torch.Tensor, cache: PagedCache, out: torch.Tensor, scale: float) -> None:
     """Attend from one query token of each sequence to its cached tokens.
 
-    What the tables and lengths hold is not looked at, for that would wait for the device: no
-    length may pass what the pages of a row hold, and no page lie beyond the last.
+    The values of tables and lengths are not checked, because that would wait for the device: no
+    length may exceed the pages of its row, and every page must exist.
 
     Raises:
         ValueError: Shapes or dtypes do not fit, or a tensor is not contiguous.
@@ -116,8 +116,17 @@ def paged_decode(q: torch.Tensor, cache: PagedCache, out: torch.Tensor, scale: f
     pages = cache.key_pages
     group = heads // pages.shape[2]
     _decode[(sequences, pages.shape[2])](
-        *(q, pages, cache.value_pages, cache.tables, cache.lengths, out),
-        *(cache.tables.shape[1], pages.shape[1], scale, group, size),
+        q,
+        pages,
+        cache.value_pages,
+        cache.tables,
+        cache.lengths,
+        out,
+        table_width=cache.tables.shape[1],
+        page_size=pages.shape[1],
+        scale=scale,
+        group=group,
+        size=size,
         block_rows=max(LEAST_ROWS, triton.next_power_of_2(group)),
         block_size=max(LEAST_ROWS, triton.next_power_of_2(size)),
         block_tokens=BLOCK_TOKENS,
@@ -149,7 +158,7 @@ def _check(q: torch.Tensor, cache: PagedCache, out: torch.Tensor) -> None:
 
 
 def decode_reference(q: torch.Tensor, cache: PagedCache, scale: float) -> torch.Tensor:
-    """Return what `paged_decode` leaves in `out`, in float64, from gathered dense rows."""
+    """Return the result of `paged_decode` in float64, from gathered dense rows."""
     out = torch.zeros(q.shape, dtype=torch.float64)
     group = q.shape[1] // cache.key_pages.shape[2]
     for sequence, length in enumerate(cache.lengths.tolist()):
