@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.fixtures.virtual_replica import VirtualReplica
 
 from steppe.config import RunConfig
-from steppe.errors import InfeasibleError
+from steppe.frontier.fit import FrontierFit
 from steppe.frontier.pareto import Frontier
+from steppe.measure.sweep.frontier import fit_points
 from steppe.measure.sweep.point import PointTiming
+from steppe.measure.sweep.result import PointResult
 from steppe.roofline.point import OperatingPoint
 from steppe.run.refinement import RESERVE, FrontierRefiner, Refined, SpareReplica
 
@@ -165,11 +168,22 @@ def test_a_point_is_set_only_after_the_next_plan_leaves_its_watts() -> None:
     assert replica.set_at_s[0] >= 1.0, "one control period after the loan"
 
 
-def test_points_too_far_from_their_fit_are_not_used(
+def test_points_too_far_from_their_fit_are_not_used_but_measured_again(
     lender: FakeLender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steppe.run.refinement.WORST_ERROR", -1.0)  # below the error of any fit
     refiner = refiner_of(lender)
-    with pytest.raises(InfeasibleError, match="is the host busy"):
-        measured_frontier(refiner)
-    assert refiner.take() is None
+    fits: list[FrontierFit] = []
+
+    def fit(points: Sequence[PointResult]) -> FrontierFit:
+        fits.append(fit_points(points))
+        return replace(fits[-1], time_error=0.0 if len(fits) > 1 else 0.5)
+
+    monkeypatch.setattr("steppe.run.refinement.fit_points", fit)
+    for name in ("AGAIN_S", "RETRY_S"):
+        monkeypatch.setattr(f"steppe.run.refinement.{name}", 0.0)
+    refiner.start()
+    refiner.wait()
+    refined = refiner.take()
+    assert refined is not None
+    assert (len(fits), refined.provenance["time_error"]) == (2, 0.0)
+    assert refined.provenance["points"] == 4

@@ -35,6 +35,8 @@ RESERVE = 1.15
 """Watts reserved for a point, over those that the provisional frontier says."""
 RETRY_S = 2.0
 """Time between two attempts to borrow a replica, s."""
+AGAIN_S = 60.0
+"""Time until a frontier that could not be fitted is measured again, s."""
 CHECK_S = 0.25
 """Time between two looks at whether a loan still lasts, s."""
 WORST_ERROR = 0.2
@@ -127,10 +129,11 @@ class FrontierRefiner:
         self._clocks_mhz, self._source = clocks_mhz, source
         self._largest, self._period_s = config.engine.max_batch_limit, config.control.period_s
         self._window_s, self._timing = self._section.window_s, timing
-        self._todo = quick_settings(clocks_mhz, self._section, self._largest)
-        self._fastest = self._todo[0]
+        self._todo: list[Setting] = []
         self._points: list[PointResult] = []
         self._rest: RestWatts | None = None
+        self._begin_again()
+        self._fastest = self._todo[0]
         self._refined: Refined | None = None
         self._is_done = False
         self._borrowed: str | None = None
@@ -171,10 +174,19 @@ class FrontierRefiner:
     def _run(self) -> None:
         try:
             while not self._stop.is_set() and not self._is_done:
-                self.measure_once()
+                try:
+                    self.measure_once()
+                except InfeasibleError as error:
+                    _log.warning("the frontier is measured again in %.0f s: %s", AGAIN_S, error)
+                    self._begin_again()
+                    self._stop.wait(AGAIN_S)
                 self._stop.wait(0.0 if self._is_done else RETRY_S)
         except SteppeError as error:
             _log.warning("the frontier stays as it was: %s", error)
+
+    def _begin_again(self) -> None:
+        self._todo = quick_settings(self._clocks_mhz, self._section, self._largest)
+        self._points, self._rest = [], None
 
     def _measure_on(self, replica: SpareReplica) -> None:
         """Borrow a replica, and measure with it until nothing is left or the loan ends."""
