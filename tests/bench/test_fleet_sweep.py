@@ -41,8 +41,8 @@ class FakeActors:
         with self._lock:
             return self.placements[replica].reading()
 
-    def park(self, replica: str, parked: bool) -> None:
-        self.placements[replica].park(parked)
+    def set_frozen(self, replica: str, frozen: bool) -> None:
+        self.placements[replica].set_frozen(frozen)
 
     def replica_url(self, replica: str) -> str:
         return self.url

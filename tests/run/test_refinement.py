@@ -126,8 +126,8 @@ def test_a_replica_that_is_needed_while_it_sleeps_is_woken(lender: FakeLender) -
     refiner = refiner_of(lender)
     refiner.measure_once()  # the points
     lender.ends_at_s = [lender.replica.now_s + 2.5]
-    refiner.measure_once()  # the rest, cut short while the replica is parked
-    assert not lender.replica.parked
+    refiner.measure_once()  # the rest, cut short while the replica is frozen
+    assert not lender.replica.frozen
 
 
 def test_a_refinement_that_is_stopped_gives_its_replica_back(lender: FakeLender) -> None:

@@ -28,9 +28,9 @@ class FleetSubject:
         """Return totals and state now."""
         return SubjectTotals(**asdict(self._actors.reading(self.name)))
 
-    def park(self, parked: bool) -> None:
+    def set_frozen(self, frozen: bool) -> None:
         """Put the replica to sleep, or wake it, and wait until it is."""
-        self._actors.park(self.name, parked)
+        self._actors.set_frozen(self.name, frozen)
 
 
 def no_sensors() -> None:

@@ -223,7 +223,7 @@ class FrontierRefiner:
         try:
             return measure_rest([subject], min(self._clocks_mhz, default=0), self._sleep)
         except _LoanEndedError:
-            subject.park(False)
+            subject.set_frozen(False)
             raise
 
     def _borrow(self, name: str) -> Setting | None:

@@ -22,7 +22,7 @@ def test_draw_without_work_is_the_mean_over_replicas_at_the_lowest_clock(
     rest = measure_rest(replicas, 600, sleep)
     assert rest.floor_idle_w == pytest.approx(50.0)
     assert rest.asleep_w == pytest.approx(10.0)
-    assert [replica.parked for replica in replicas] == [False, False]
+    assert [replica.frozen for replica in replicas] == [False, False]
     assert [replica.settings for replica in replicas] == [[(600, 1)], [(600, 1)]]
 
 

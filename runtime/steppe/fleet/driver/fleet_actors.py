@@ -221,10 +221,10 @@ class FleetActors:
                 draws_w.append((end.energy_j - start.energy_j) / (end.time_s - start.time_s))
         return max(draws_w)
 
-    def park(self, replica: str, parked: bool) -> None:
+    def set_frozen(self, replica: str, frozen: bool) -> None:
         """Freeze or thaw a replica and wait until that is done."""
         actor = self._placement(replica).actor
-        call_result((actor.freeze if parked else actor.thaw).remote(), replica, CALL_TIMEOUT_S)
+        call_result((actor.freeze if frozen else actor.thaw).remote(), replica, CALL_TIMEOUT_S)
 
     def replica_url(self, replica: str) -> str:
         """Return where a replica's own HTTP app listens."""

@@ -23,7 +23,7 @@ class ParkableSubject(SweepSubject, Protocol):
         """Name of the replica."""
         ...
 
-    def park(self, parked: bool) -> None:
+    def set_frozen(self, frozen: bool) -> None:
         """Put the replica to sleep, or wake it."""
         ...
 
@@ -91,9 +91,9 @@ def measure_rest(
     """
     idle_w = measure_idle_draw_w(replicas, lowest_mhz, sleep)
     for replica in replicas:
-        replica.park(True)
+        replica.set_frozen(True)
     sleep(SETTLE_S)
     asleep_w = measure_draw_w(replicas, sleep=sleep)
     for replica in replicas:
-        replica.park(False)
+        replica.set_frozen(False)
     return RestWatts(floor_idle_w=idle_w, asleep_w=asleep_w)
