@@ -118,7 +118,8 @@ class FleetDriver:
             machines = gpu_machines(self._local)
             self._progress(f"opening the GPUs of {_count(len(machines), 'node')}")
             self.actors.open_nodes(machines)
-            self._progress(f"starting {_count(len(self.actors.placements), 'replica')}")
+            replicas = _count(len(self.actors.placements), "replica")
+            self._progress(f"loading {replicas}: weights and warm-up")
             self.actors.start()
 
     def begin(self, frontier: Frontier) -> None:
