@@ -20,8 +20,8 @@ from steppe.fleet.messages import NodeReport
 from steppe.gateway.server import FinishedRequest
 from steppe.report.records import RequestRecord
 
-SKIP_TIMEOUT_S = 60.0
-"""Longest wait for the actors at the begin of a run, s."""
+LONG_TIMEOUT_S = 60.0
+"""Longest wait for the actors at the begin and at the end of a run, s: there is no later call."""
 TIMEOUT_S = 5.0
 """Longest wait for the actors, s; later results are taken by the next call."""
 KEEP_S = 3600.0
@@ -83,9 +83,9 @@ class Bookkeeper:
         """
         closing = {node: actor.report.remote(0, True) for node, actor in nodes.items()}
         for node, call in closing.items():
-            reports: list[NodeReport] = call_result(call, f"node {node[:8]}", SKIP_TIMEOUT_S)
+            reports: list[NodeReport] = call_result(call, f"node {node[:8]}", LONG_TIMEOUT_S)
             self._numbers[node] = reports[-1].number
-        call_result(self._gateway.drain.remote(), "gateway", SKIP_TIMEOUT_S)
+        call_result(self._gateway.drain.remote(), "gateway", LONG_TIMEOUT_S)
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
         """Add what is new to the accounts.
@@ -95,17 +95,18 @@ class Bookkeeper:
             closing: Whether this is the last call: it closes the open windows, and adds the
                 unfinished requests as cancelled, with their tokens and energy so far.
         """
+        timeout_s = LONG_TIMEOUT_S if closing else TIMEOUT_S
         calls = {}
         for node, actor in nodes.items():
             if closing:
-                ray.wait([actor.report.remote(0, True)], timeout=TIMEOUT_S)
+                ray.wait([actor.report.remote(0, True)], timeout=timeout_s)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
         # The gateway returns a request once, so a late result is kept for the next call.
         self._finished.append(self._gateway.drain.remote(closing))
         done, _ = ray.wait(
             [*calls, *self._finished],
             num_returns=len(calls) + len(self._finished),
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
         for call in (call for call in done if call in calls):
             self._add_reports(call, calls[call])
