@@ -133,7 +133,7 @@ def whole_run(
     engine = request.getfixturevalue("synthetic") if is_synthetic else {}
     running = serve(power={"supply": supply, "stale_s": 60.0, "fallback_w": 0.0}, **engine)
     running.wait_for_words("opening the GPUs")
-    running.wait_for_words("starting 2 replicas")
+    running.wait_for_words("loading 2 replicas")
     with EnergyWitness(running.pid) as witness:
         running.wait_for_words("running")
         yield running, witness

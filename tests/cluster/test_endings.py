@@ -53,7 +53,7 @@ def test_a_run_that_is_interrupted_while_it_starts_leaves_nothing_behind(
     serve: Callable[..., Serving], one_gpu: dict[str, Any], number: int
 ) -> None:
     fleet = serve(**one_gpu)
-    fleet.wait_for_words("starting 1 replica")
+    fleet.wait_for_words("loading 1 replica")
     assert fleet.end(number) != 0
     wait_until(lambda: not fleet.alive(), "no process is left")
     assert fleet.files() == []
