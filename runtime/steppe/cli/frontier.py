@@ -114,8 +114,8 @@ class _ClockList(click.ParamType[Any]):
 def frontier_group(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Print tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run.
 
-    Beside each point stands its expected error: 90 % of the measured runs of similar models, left
-    out of the fit, were within it. What a config.json leaves open is assumed and said on stderr.
+    Each point has an expected error: 90 % of the measured runs of similar models, left out of the
+    fit, were within it. Assumptions about values missing in a config.json are printed on stderr.
     """
     if ctx.invoked_subcommand is not None:
         return

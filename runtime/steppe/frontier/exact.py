@@ -19,7 +19,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from steppe.frontier.group import ConvexPiece, Counts, Floats, ReplicaGroup, merged
 
 MOST_SUMS = 400
-"""Sums kept of a group; beyond that the best of each of so many equal bins of draw."""
+"""Most sums kept of a group; with more, the best of each of this many equal bins of draw."""
 TOLERANCE = 1e-3
 """Share of the worth within which a plan is taken as the best."""
 SEARCHED = 12

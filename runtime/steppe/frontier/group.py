@@ -188,15 +188,15 @@ class ReplicaGroup:
         return np.interp(outputs_tps, self.knots_tps, self.knots_worth)
 
     def output_tps(self, counts: Counts) -> float:
-        """Return the output of so many replicas at each choice, tokens/s."""
+        """Return the total output of these replicas, tokens/s."""
         return float(counts @ self.choices.outputs_tps)
 
     def draw_w(self, counts: Counts) -> float:
-        """Return the draw of so many replicas at each choice, W."""
+        """Return the total draw of these replicas, W."""
         return float(counts @ self.choices.draws_w)
 
     def batch_limit(self, counts: Counts) -> int:
-        """Return how many sequences so many replicas at each choice decode at once."""
+        """Return how many sequences these replicas decode at once."""
         return int(counts @ self.choices.batch_limits)
 
     def points(self, counts: Counts) -> tuple[OperatingPoint, ...]:

@@ -123,7 +123,7 @@ def make_once(known: KnownModel, store: Path, progress: Progress) -> Path:
 
 @contextmanager
 def _only_one(lock: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel frees it when the process ends, however it ends."""
+    """Hold a lock file; the kernel frees it when the process ends for any reason."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
