@@ -41,9 +41,9 @@ TOOL = {
 TOOL_CHAT: dict[str, Any] = {
     **CHAT,
     "model": "tiny",
-    "max_tokens": 64,
+    "max_tokens": 256,
     "tools": [{"type": "function", "function": TOOL}],
-    "tool_choice": "required",
+    "tool_choice": {"type": "function", "function": {"name": TOOL["name"]}},
     "chat_template_kwargs": {"enable_thinking": False},
 }
 _NAMES = ("prompt_tokens", "completion_tokens")
