@@ -76,7 +76,7 @@ def end_orphan_processes(session: str, known: frozenset[Process], wait_s: float)
 
     Args:
         session: Ray's name of the session.
-        known: Processes of it that may no longer be told from others, now that it has ended.
+        known: Processes of it that can no longer be identified, now that it has ended.
         wait_s: Longest time in which they may end by themselves, s.
     """
     give_up_s = time.monotonic() + wait_s
