@@ -60,7 +60,8 @@ def connect(address: str) -> None:
     except StartError as error:
         _log.warning("%s; trying once more", error)
         _init(address)
-    signal.signal(signal.SIGTERM, sigterm)  # Ray's own handler ends the process on the spot
+    finally:
+        signal.signal(signal.SIGTERM, sigterm)  # Ray's own handler ends the process on the spot
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
