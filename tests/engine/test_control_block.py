@@ -105,10 +105,10 @@ def test_a_writer_that_died_halfway_does_not_silence_the_next_one(
 
 
 def test_telemetry_reaches_the_node(node: ControlBlock, engine: ControlBlock) -> None:
-    told = Telemetry(*range(1, 9))
-    engine.write_telemetry(told)
-    assert node.read_telemetry() == told
-    engine.write_telemetry(replace(told, running=0))
+    telemetry = Telemetry(*range(1, 9))
+    engine.write_telemetry(telemetry)
+    assert node.read_telemetry() == telemetry
+    engine.write_telemetry(replace(telemetry, running=0))
     assert node.read_telemetry().running == 0
 
 

@@ -87,7 +87,7 @@ class StopsAt:
 
 
 class ForgetsWhenIdle:
-    """A step hook that, as the emulated GPU, has no step to end once it was told to idle."""
+    """A step hook that, as the emulated GPU, has no step to end once it idles."""
 
     def __init__(self, step: int) -> None:
         self.steps = self.idles = 0
@@ -208,11 +208,11 @@ async def test_telemetry_counts_the_tokens_of_the_usage(site: Site) -> None:
         own = [w for step in steps for w in step.work if w.key == request_key(f"r{i}")]
         assert sum(w.prompt_tokens for w in own) == answer["usage"]["prompt_tokens"]
         assert sum(w.output_tokens for w in own) == answer["usage"]["completion_tokens"]
-    told = site.block.read_telemetry()
-    assert told.output_tokens == sum(a["usage"]["completion_tokens"] for a in answers)
-    assert told.prompt_tokens == sum(a["usage"]["prompt_tokens"] for a in answers)
-    assert (told.running, told.waiting, told.steps) == (0, 0, len(steps))
-    assert told.busy_ns == sum(step.end_ns - step.start_ns for step in steps)
+    telemetry = site.block.read_telemetry()
+    assert telemetry.output_tokens == sum(a["usage"]["completion_tokens"] for a in answers)
+    assert telemetry.prompt_tokens == sum(a["usage"]["prompt_tokens"] for a in answers)
+    assert (telemetry.running, telemetry.waiting, telemetry.steps) == (0, 0, len(steps))
+    assert telemetry.busy_ns == sum(step.end_ns - step.start_ns for step in steps)
 
 
 async def test_no_step_is_wider_than_the_batch_limit(site: Site) -> None:

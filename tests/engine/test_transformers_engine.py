@@ -47,14 +47,14 @@ class Server:
     process: subprocess.Popen[str]
     folder: Path
 
-    def tell(self, word: str) -> None:
+    def send(self, word: str) -> None:
         assert self.process.stdin
         assert self.process.stdout
         print(word, file=self.process.stdin, flush=True)
         assert self.process.stdout.readline() == "done\n"
 
     @property
-    def told(self) -> Telemetry:
+    def telemetry(self) -> Telemetry:
         return self.block.read_telemetry()
 
     @property
@@ -69,8 +69,8 @@ def serving(folder: Path, **seam: Any) -> Iterator[Server]:
     model, block = write_tiny_model(folder / "model", seed=1), folder / "block"
     settings = {"model": str(model), "served_name": "tiny", "max_batch_limit": 6}
     ControlBlock.create(block).close()
-    told = {"control_block": str(block), **seam}
-    command = [sys.executable, str(SERVER), json.dumps(settings), json.dumps(told)]
+    seam_arguments = {"control_block": str(block), **seam}
+    command = [sys.executable, str(SERVER), json.dumps(settings), json.dumps(seam_arguments)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -117,7 +117,7 @@ class Client:
 
     async def until(self, condition: Callable[[Telemetry], bool]) -> None:
         async with asyncio.timeout(20):
-            while not condition(self.server.told):
+            while not condition(self.server.telemetry):
                 await asyncio.sleep(0.002)
 
 
@@ -132,7 +132,7 @@ async def asking(server: Server, client: aiohttp.ClientSession) -> Client:
     """A client of an engine without requests and without limits."""
     asking = Client(server, client)
     server.block.write_limits(EngineLimits())
-    await asking.until(lambda told: told.running == told.waiting == 0)
+    await asking.until(lambda telemetry: telemetry.running == telemetry.waiting == 0)
     server.block.read_steps()
     return asking
 
@@ -188,21 +188,23 @@ async def test_a_prompt_of_token_ids_gets_what_generate_gives(asking: Client) ->
 
 @pytest.mark.slow
 async def test_telemetry_counts_the_tokens_of_the_usage(asking: Client) -> None:
-    before = asking.server.told
+    before = asking.server.telemetry
     asked = [chat(40 * i, 3 + i) for i in range(1, 9)]
     answers = await asyncio.gather(*(asking.ask(b, name=f"r{i}") for i, b in enumerate(asked)))
     usages = [answer["usage"] for answer in answers]
-    await asking.until(lambda told: told.running == told.waiting == 0)
-    steps, told = asking.server.steps, asking.server.told
+    await asking.until(lambda telemetry: telemetry.running == telemetry.waiting == 0)
+    steps, telemetry = asking.server.steps, asking.server.telemetry
     for i, usage in enumerate(usages):
         own = [w for step in steps for w in step.work if w.key == request_key(f"r{i}")]
         assert sum(w.prompt_tokens for w in own) == usage["prompt_tokens"]
         assert sum(w.output_tokens for w in own) == usage["completion_tokens"]
         assert sum(w.decode_tokens for w in own) == usage["completion_tokens"] - 1
-    assert told.output_tokens - before.output_tokens == sum(u["completion_tokens"] for u in usages)
-    assert told.prompt_tokens - before.prompt_tokens == sum(u["prompt_tokens"] for u in usages)
-    assert told.steps - before.steps == len(steps)
-    assert told.busy_ns - before.busy_ns == sum(step.end_ns - step.start_ns for step in steps)
+    assert telemetry.output_tokens - before.output_tokens == sum(
+        u["completion_tokens"] for u in usages
+    )
+    assert telemetry.prompt_tokens - before.prompt_tokens == sum(u["prompt_tokens"] for u in usages)
+    assert telemetry.steps - before.steps == len(steps)
+    assert telemetry.busy_ns - before.busy_ns == sum(step.end_ns - step.start_ns for step in steps)
     assert max(len(step.work) for step in steps) == 6
 
 
@@ -212,9 +214,9 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
 ) -> None:
     server = asking.server
     tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(5)]
-    await asking.until(lambda told: told.scheduled == 5)
+    await asking.until(lambda telemetry: telemetry.scheduled == 5)
     server.block.write_limits(EngineLimits(2))
-    await asking.until(lambda told: told.scheduled == 2)
+    await asking.until(lambda telemetry: telemetry.scheduled == 2)
     server.block.read_steps()
     answers = await asyncio.gather(*tasks)
     steps = server.steps
@@ -227,10 +229,10 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
 async def test_without_hold_a_cut_of_the_limit_only_stops_admission(asking: Client) -> None:
     server = asking.server
     tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(4)]
-    await asking.until(lambda told: told.scheduled == 4)
+    await asking.until(lambda telemetry: telemetry.scheduled == 4)
     server.block.write_limits(EngineLimits(1, hold=False))
     tasks.append(asyncio.create_task(asking.ask(chat(3, 2), name="late")))
-    await asking.until(lambda told: told.waiting == 1)
+    await asking.until(lambda telemetry: telemetry.waiting == 1)
     server.block.read_steps()
     await asyncio.gather(*tasks)
     steps = server.steps
@@ -253,15 +255,15 @@ async def test_no_step_has_more_tokens_than_the_limit_allows(asking: Client) -> 
 async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) -> None:
     server = asking.server
     tasks = [asyncio.create_task(asking.ask(chat(3, 300), name=f"r{i}")) for i in range(2)]
-    await asking.until(lambda told: told.scheduled == 2)
-    server.tell("freeze")
+    await asking.until(lambda telemetry: telemetry.scheduled == 2)
+    server.send("freeze")
     late = asyncio.create_task(asking.ask(chat(3, 2), name="late"))
-    await asking.until(lambda told: told.waiting == 1)  # the loop went round since
-    frozen = server.told.steps
+    await asking.until(lambda telemetry: telemetry.waiting == 1)  # the loop went round since
+    frozen = server.telemetry.steps
     tasks.pop().cancel()
-    await asking.until(lambda told: told.running == 1)
-    assert server.told.steps == frozen
-    server.tell("thaw")
+    await asking.until(lambda telemetry: telemetry.running == 1)
+    assert server.telemetry.steps == frozen
+    server.send("thaw")
     assert (await tasks[0])["usage"]["completion_tokens"] == 300
     assert (await late)["usage"]["completion_tokens"] == 2
 
@@ -307,8 +309,8 @@ async def test_telemetry_shows_a_step_when_it_begins(
     tmp_path: Path, client: aiohttp.ClientSession
 ) -> None:
     notes = tmp_path / "notes"
-    told = {"block": str(tmp_path / "block"), "notes": str(notes)}
-    with serving(tmp_path, hook="transformers_server:Looks", hook_arguments=told) as server:
+    telemetry = {"block": str(tmp_path / "block"), "notes": str(notes)}
+    with serving(tmp_path, hook="transformers_server:Looks", hook_arguments=telemetry) as server:
         await Client(server, client).ask(chat(3, 3))
     assert notes.read_text().split() == ["0", "1", "1", "1", "2", "1"]
 

@@ -94,13 +94,16 @@ def test_no_step_has_more_tokens_than_its_cap(run: dict[str, Any]) -> None:
 def test_telemetry_shows_a_step_until_it_ends_even_if_the_client_disconnects(
     run: dict[str, Any],
 ) -> None:
-    assert [(told["running"], told["steps"]) for told in run["begin"]["seen"]] == [(1, 0), (1, 0)]
+    assert [(telemetry["running"], telemetry["steps"]) for telemetry in run["begin"]["seen"]] == [
+        (1, 0),
+        (1, 0),
+    ]
     assert run["begin"]["telemetry"]["running"] == 0
 
 
 def test_aborts_show_in_the_telemetry_at_once(run: dict[str, Any]) -> None:
     scene = run["abort"]
-    assert [(told["running"], told["waiting"]) for told in scene["seen"]] == [
+    assert [(telemetry["running"], telemetry["waiting"]) for telemetry in scene["seen"]] == [
         (8, 1),
         (8, 0),
         (7, 0),

@@ -37,15 +37,15 @@ class StopsAt:
 
 
 class Looks:
-    """A step hook that notes what telemetry tells when a step begins."""
+    """A step hook that notes the telemetry when a step begins."""
 
     def __init__(self, block: str, notes: str) -> None:
         self.block, self.notes = ControlBlock(Path(block)), Path(notes)
 
     def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
-        told = self.block.read_telemetry()
+        telemetry = self.block.read_telemetry()
         with self.notes.open("a") as file:
-            file.write(f"{told.steps} {told.running}\n")
+            file.write(f"{telemetry.steps} {telemetry.running}\n")
 
     def end(self) -> None:
         pass

@@ -12,7 +12,7 @@ from steppe.models.store import KnownModel, get_model, known_models, make_once, 
 
 
 def silent(line: str) -> None:
-    """Progress that nobody reads."""
+    """Progress without a reader."""
 
 
 def known(make: Callable[[Path, Path, Callable[[str], None]], None]) -> KnownModel:
