@@ -24,6 +24,8 @@ BY_HAND = {
 }
 """Every reason for which a block is not run."""
 MARKERS = {"", "slow", "fleet", *BY_HAND}
+LONGEST_LINE = 86
+"""Characters of code that fit beside the table of contents."""
 FASTEST = ("README.md",)
 """The pages whose quick commands run in the fast suite."""
 
@@ -67,6 +69,17 @@ def test_every_marker_is_one_that_the_tests_know() -> None:
 def test_what_is_not_run_says_why() -> None:
     by_hand = [block for block in BLOCKS if block.marker in BY_HAND]
     assert {block.language for block in by_hand} <= {COMMANDS, "python"}
+
+
+def test_code_fits_into_the_width_of_a_page() -> None:
+    languages = (COMMANDS, "python", "yaml")
+    too_long = [
+        f"{block.page}:{block.line}: {line}"
+        for block in BLOCKS
+        for line in block.text.splitlines()
+        if block.page != "README.md" and block.language in languages and len(line) > LONGEST_LINE
+    ]
+    assert too_long == []
 
 
 def test_every_block_has_a_language() -> None:
