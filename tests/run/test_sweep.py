@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from steppe.cli import main
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
+from steppe.energy.meter import EnergyTotal
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.run import host_meter, sweep_rigs
 from steppe.run.sweep import duration_line, in_words
@@ -36,6 +37,7 @@ def test_durations_have_a_fitting_unit(seconds: float, words: str) -> None:
 
 @pytest.fixture
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setattr(EnergyTotal, "mean_w", lambda _: 20.0)  # its load is the same at idle
     for module in (host_meter, sweep_rigs):
         monkeypatch.setattr(module, "has_admin_capability", lambda: False)
     emulator = Emulator.attach(build_library(), tmp_path / "gpus", "l4x1")

@@ -36,6 +36,14 @@ def test_two_points_are_too_few_for_a_fit_and_are_offered_as_measured(
     assert [point.clock_mhz for point in frontier.points] == [1000, 1800]
 
 
+def test_a_replica_that_draws_no_less_asleep_than_at_work_has_no_frontier(
+    results: SweepResults,
+) -> None:
+    rest = RestWatts(loaded_idle_w=500.0)  # as while another load ran
+    with pytest.raises(InfeasibleError, match="found 500 W asleep, no less than the"):
+        frontier_from(results.points, rest, "measured", offer=None)
+
+
 def test_without_a_sound_point_there_is_no_frontier(
     make_point: Callable[..., PointResult],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steppe.errors import InfeasibleError
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.result import Phase, PointResult, RestWatts
@@ -73,13 +74,21 @@ def frontier_from(
             measured ones alone are offered.
 
     Raises:
-        InfeasibleError: No sound point gave tokens.
+        InfeasibleError: No sound point gave tokens, or the replica draws no less asleep than at its
+            leanest point, as when another load ran on the GPU while its draw at rest was measured.
     """
     used = sound_mixed(points)
     if offer is not None and len(used) >= FEWEST_FOR_FIT:
-        return fitted_frontier(fit_points(used), rest, source, offer)
-    measured = [_as_measured(point) for point in used]
-    return Frontier.of(measured, asleep_w=rest.frontier_asleep_w, idle_w=rest.idle_w, source=source)
+        frontier = fitted_frontier(fit_points(used), rest, source, offer)
+    else:
+        asleep_w, idle_w = rest.frontier_asleep_w, rest.idle_w
+        frontier = Frontier.of(map(_as_measured, used), asleep_w, idle_w, source)
+    if frontier.asleep_w >= frontier.floor.draw_w:
+        raise InfeasibleError(
+            f"asked for a frontier, found {frontier.asleep_w:g} W asleep, no less than the "
+            f"{frontier.floor.draw_w:g} W of the point that draws least"
+        )
+    return frontier
 
 
 def sound_mixed(points: Sequence[PointResult]) -> list[PointResult]:
