@@ -17,8 +17,8 @@ CONTROL_TOKEN = 3
 def smollm_tokenizer(meta: Metadata) -> Tokenizer:
     """Rebuild a byte-level BPE with the pre-tokenizer `smollm`.
 
-    `smollm` takes single digits first and then splits as GPT-2 does, so "1234" is four
-    tokens. transformers' own GGUF loader forgets the digits, and its token counts differ.
+    `smollm` splits off single digits first and then splits like GPT-2, so "1234" is four
+    tokens. transformers' own GGUF loader does not split digits, and its token counts differ.
 
     Raises:
         ModelError: The file holds another kind of tokenizer.

