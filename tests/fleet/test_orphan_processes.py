@@ -16,7 +16,7 @@ HAS_A_CHILD = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
-child.wait()
+sys.stdin.read()
 """
 
 Child = subprocess.Popen[bytes]
