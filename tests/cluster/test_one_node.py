@@ -46,6 +46,30 @@ def test_the_official_client_lists_the_model(fleet: Serving) -> None:
         fleet.client.completions.create(model="another", prompt=PROMPT)
 
 
+def test_a_running_fleet_is_ready_and_shows_the_metrics_of_its_engines(fleet: Serving) -> None:
+    health = httpx.get(fleet.url + "/health")
+    awake = set(health.json()["awake_replicas"])
+    assert (health.status_code, bool(awake)) == (200, True)
+    text = httpx.get(fleet.url + "/metrics/replicas").text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    running = families["vllm:num_requests_running"].samples
+    assert {sample.labels["replica"] for sample in running} == awake
+    assert "_created" not in text + httpx.get(fleet.url + "/metrics").text
+
+
+def test_errors_of_the_engine_have_openai_s_shape(fleet: Serving) -> None:
+    url = fleet.url + "/v1/chat/completions"
+    missing = httpx.post(url, json={"model": "nothing", "messages": MESSAGES})
+    invalid = httpx.post(url, json={"model": MODEL, "messages": MESSAGES, "top_p": 7})
+    found = [(answer.status_code, answer.json()["error"]) for answer in (missing, invalid)]
+    codes = [(status, error["type"], error["code"]) for status, error in found]
+    assert codes == [
+        (404, "invalid_request_error", "model_not_found"),
+        (400, "invalid_request_error", "bad_request"),
+    ]
+    assert "top_p" in found[1][1]["message"]
+
+
 def test_the_official_client_gets_chats_whole_and_streamed(fleet: Serving) -> None:
     create: Any = fleet.client.chat.completions.create
     sent: Any = {"model": MODEL, "messages": MESSAGES, "max_tokens": 12, "extra_body": FORCED}
