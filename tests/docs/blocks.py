@@ -1,8 +1,9 @@
 """The fenced blocks of README and docs, with the marker in front of each.
 
 A block without a marker is run as it is. A comment in front of it says otherwise:
-`<!-- docs-test: slow -->` (takes long), `<!-- docs-test: fleet -->` (needs a fleet that serves on
-port 8000), or `<!-- docs-test: by hand, needs REASON -->` (cannot run in a test).
+`<!-- docs-test: slow -->` (takes long), `<!-- docs-test: emulated GPU -->`,
+`<!-- docs-test: fleet -->` (needs a fleet that serves on port 8000), or
+`<!-- docs-test: by hand, needs REASON -->` (cannot run in a test).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ HERE_DOCUMENT = re.compile(r"<<'(\w+)'\n.*?^\1$", re.DOTALL | re.MULTILINE)
 QUOTED = re.compile(r"'[^']*'")
 SUBSTITUTION = re.compile(r"\$\([^)]*\)")
 COMMANDS = "bash"
+EMULATED = "emulated GPU"
 
 
 @dataclass(frozen=True, slots=True)

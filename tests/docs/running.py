@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.blocks import COMMANDS, ROOT, Block
+from tests.docs.blocks import COMMANDS, EMULATED, ROOT, Block
+
+from steppe.emulator.environment import emulated_environment
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -19,6 +21,11 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {"PATH": path, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "120"}
 
 
+def with_emulated_gpus(folder: Path) -> dict[str, str]:
+    """Return an environment in which NVML shows two emulated H100."""
+    return environment(folder) | emulated_environment("h100", 2, folder / "gpus")
+
+
 def working_folder(folder: Path) -> Path:
     """Return a folder that looks like a fresh clone to the commands of a page."""
     shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
@@ -27,11 +34,12 @@ def working_folder(folder: Path) -> Path:
 
 def run_block(block: Block, folder: Path, within_s: float) -> None:
     """Run a block; fail with its place and its output when it fails."""
+    is_emulated = block.marker == EMULATED
     program = ["bash", "-euo", "pipefail", "-c"] if block.language == COMMANDS else ["python", "-c"]
     result = subprocess.run(
         [*program, block.text],
         cwd=folder,
-        env=environment(folder),
+        env=with_emulated_gpus(folder) if is_emulated else environment(folder),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

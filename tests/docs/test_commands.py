@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from tests.docs.blocks import COMMANDS, ROOT, Block, all_blocks, steppe_commands
+from tests.docs.blocks import COMMANDS, EMULATED, ROOT, Block, all_blocks, steppe_commands
 from tests.docs.running import run_block, working_folder
 
 from steppe.cli import main
@@ -23,7 +23,9 @@ BY_HAND = {
     "by hand, needs an installation",
 }
 """Every reason for which a block is not run."""
-MARKERS = {"", "slow", "fleet", *BY_HAND}
+MARKERS = {"", "slow", EMULATED, "fleet", *BY_HAND}
+BY_ITSELF = ("", "slow", EMULATED)
+"""The markers of blocks that need nothing but their page."""
 LONGEST_LINE = 86
 """Characters of code that fit beside the table of contents."""
 FASTEST = ("README.md",)
@@ -105,9 +107,9 @@ def test_the_quick_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in runnable("", "slow")))
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in runnable(*BY_ITSELF)))
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
-    run_page(page, ("", "slow"), tmp_path)
+    run_page(page, BY_ITSELF, tmp_path)
 
 
 @pytest.mark.parametrize(
