@@ -1,6 +1,6 @@
-"""What is a battery worth that follows a plan of the day, beside one that follows its own rule?
+"""How much more does a battery yield with a plan of the day than with its own rule?
 
-The scoreboard's fleets and load under `FollowBudget`, on its windy and its cloudy day, each
+The scoreboard's fleets and load under `follow_budget`, on its windy and its cloudy day, each
 repeated so that the plan can see the day after. Without a battery; with one that offers what it
 can sustain for an hour and takes what is left over; and with one that is steered by the plan of
 the horizon. It holds four hours of a quarter of the fleet's full draw and begins half full; what

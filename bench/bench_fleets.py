@@ -44,7 +44,7 @@ class Bench:
         frontier: Operating points of one replica.
         arrivals: The requests.
         gpus: GPUs of a replica.
-        believed_share: What a controller takes a replica to draw, share of what it does.
+        assumed_share: What a controller takes a replica to draw, share of what it does.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Bench:
     frontier: Frontier
     arrivals: tuple[Arrival, ...]
     gpus: int
-    believed_share: float = 1.0
+    assumed_share: float = 1.0
 
     @property
-    def believed(self) -> Frontier:
+    def assumed(self) -> Frontier:
         """Operating points as a controller knows them: their watts may all be wrong."""
-        known, share = self.frontier, self.believed_share
+        known, share = self.frontier, self.assumed_share
         points = [replace(p, draw_w=share * p.draw_w) for p in known.candidates]
         asleep_w, idle_w = share * known.asleep_w, share * known.idle_w
         return Frontier.of(points, asleep_w, idle_w, known.source)
@@ -96,7 +96,7 @@ class Size(NamedTuple):
         margin_share: Share of the budget that is left free.
         over_share: Energy that may be above the budget, share of the energy.
         seed: Of the requests: when they come, and how long they are.
-        believed_share: What a controller takes a replica to draw, share of what it does.
+        assumed_share: What a controller takes a replica to draw, share of what it does.
     """
 
     fleet: str
@@ -107,7 +107,7 @@ class Size(NamedTuple):
     margin_share: float = MARGIN_SHARE
     over_share: float = OVER_SHARE
     seed: int = 0
-    believed_share: float = 1.0
+    assumed_share: float = 1.0
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +117,7 @@ def make_bench(size: Size) -> Bench:
     fleet = simulated_fleet(config)
     frontier = frontier_for(config, fleet.kind)
     arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
-    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus, size.believed_share)
+    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus, size.assumed_share)
 
 
 def _config_of(size: Size) -> RunConfig:

@@ -95,7 +95,7 @@ def run_with(
 
 def facts_of(bench: Bench, control: ControlSection, budget: PowerBudget) -> PoolFacts:
     """Return what a policy is given."""
-    facts = PoolFacts.of(bench.config, bench.believed, bench.fleet.replicas, budget)
+    facts = PoolFacts.of(bench.config, bench.assumed, bench.fleet.replicas, budget)
     return replace(facts, control=control)
 
 
@@ -110,9 +110,9 @@ def run_policy(
     scenario = Scenario(
         fleet=bench.fleet,
         policy=policy,
-        drain_rule=DrainRule(bench.believed.drain, control.drain_s),
+        drain_rule=DrainRule(bench.assumed.drain, control.drain_s),
         budget=budget,
-        points=ShortagePoints.of(bench.believed, bench.slo.tpot_s),
+        points=ShortagePoints.of(bench.assumed, bench.slo.tpot_s),
         arrivals=bench.arrivals,
         duration_s=bench.config.sim.duration_s,
         lead_s=control.lead_s,
@@ -159,7 +159,7 @@ def parsed() -> argparse.Namespace:
     add("--lowest-clock", dest="lowest_clock_share", type=float, default=LOWEST_CLOCK, help=clock)
     add("--margin-share", type=float, default=MARGIN_SHARE, help="share of the budget left free")
     add("--over-share", type=float, default=OVER_SHARE, help="energy that may be above the budget")
-    add("--believed-share", type=float, default=1.0, help="watts of the points, share of the true")
+    add("--assumed-share", type=float, default=1.0, help="watts of the points, share of the true")
     add("--seed", type=int, default=0, help="of the requests")
     add("--policy", action="append", choices=POLICIES, help="all when absent")
     names = [make.__name__ for make in scenarios.HAPPENINGS]

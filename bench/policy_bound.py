@@ -1,11 +1,11 @@
-"""What perfect plans would reach with a fleet's operating points: the reason of what falls short.
+"""What perfect plans would reach with a fleet's operating points, as a bound for the results.
 
-Perfect: no margin, no delay, no wake, and work as soon as it is asked for. Tokens are those of the
+Perfect: no margin, no delay, no wake, and work as soon as it arrives. Tokens are those of the
 best plan for each second's budget, as far as they were asked for by then, beside as many replicas
 at full clocks as fit into it, perfectly, too: a run may come out a little above, for the baseline's
 run also loses what perfect plans do not. Joules are
 those of the cheapest plan for the tokens that are asked for in each minute, at points that keep
-the SLO; who could put work off for longer would need a little less.
+the SLO; a plan that could defer work for longer would need a little less.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def draw(document: dict[str, Any]) -> Figure:
     _panel(error, happenings, known, lambda row: max(LEAST_SHARE, row["relative_mae"]))
     _panel(over, happenings, rows, lambda row: max(LEAST_SHARE, row["over_budget_share"]))
     _panel(tokens, happenings, compared, lambda row: row["output_tokens"] / best[row["happening"]])
-    _say_where_nobody_keeps(tokens, [number for number, name in enumerate(best) if not best[name]])
+    _note_where_none_keeps(tokens, [number for number, name in enumerate(best) if not best[name]])
     for axes, target, label in (
         (error, 0.02, "relative error of the draw, work waiting"),
         (over, 0.001, "energy above the budget, share"),
@@ -71,7 +71,7 @@ def _panel(
             label=policy.replace("_", " "),
             marker=MARKS.get(policy, "o"),
             s=150 if policy == OURS else 42,
-            # A ring, for who gives as much is not to be hidden by it.
+            # A ring, so that a policy with the same result is not hidden.
             facecolor="none" if policy == OURS else GREY,
             edgecolor=BLUE if policy == OURS else "white",
             linewidth=2.6 if policy == OURS else 0.8,
@@ -85,7 +85,7 @@ def _panel(
     axes.tick_params(left=False)
 
 
-def _say_where_nobody_keeps(axes: Axes, numbers: Sequence[int]) -> None:
+def _note_where_none_keeps(axes: Axes, numbers: Sequence[int]) -> None:
     for number in numbers:
         axes.text(
             1.0,

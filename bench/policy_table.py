@@ -18,9 +18,9 @@ NO_BUDGET, STEPS = "no budget", "40 steps of 30 %"
 AT_EQUAL = 0.005
 """Shares of good requests that differ by no more are equal."""
 KEPT = 0.001
-"""Who draws no more above the budget than this share of the energy keeps to it."""
+"""A policy that draws at most this share of its energy above the budget keeps to it."""
 ALMOST = 0.01
-"""Who draws no more above the budget than this share of the energy almost keeps to it."""
+"""A policy that draws at most this share of its energy above the budget almost keeps to it."""
 Row = dict[str, Any]
 DAYS = ("windy day", "cloudy solar day")
 
@@ -77,7 +77,7 @@ def targets(rows: Sequence[Row]) -> list[Row]:
 
 
 def has_budget(row: Row) -> bool:
-    """Tell whether a row is of a happening whose budget binds."""
+    """Return whether the budget of a row's scenario binds."""
     return not row["happening"].startswith(NO_BUDGET)
 
 

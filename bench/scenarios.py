@@ -1,4 +1,4 @@
-"""Budgets and failures that every policy is put through: pure functions, no surprises.
+"""Budgets and failures that every policy goes through, as pure functions.
 
 Each function returns what happens to a fleet whose full draw is given, over a run of a given
 length. Days are compressed into the run, so that the budget moves faster than it would.
@@ -18,7 +18,7 @@ DAY_S = 24 * HOUR_S
 STEP_S = 1e-3
 """How long a step of the budget takes, s: nothing to a control period."""
 STALE_S = 60.0
-"""Age at which a lost signal is no longer believed, s."""
+"""Age at which the last value of a lost signal expires, s."""
 FIRM_SHARE = 0.2
 """Firm supply beside wind and sun, and the fallback of a lost signal: share of the full draw."""
 BUSY_LOAD, SPARE_LOAD = 0.7, 0.5
@@ -48,7 +48,7 @@ class Happening:
     Attributes:
         name: What people call it.
         budget: Watts for the GPUs over the run; where it ends early the signal is lost.
-        fallback_w: Budget once a lost signal is no longer believed, W.
+        fallback_w: Budget once the last value of a lost signal has expired, W.
         deaths: Replicas that die.
         load_share: How much of the usual load comes.
     """
@@ -125,7 +125,7 @@ def grid_emergency(full_w: float, duration_s: float) -> Happening:
 
 
 def signal_lost(full_w: float, duration_s: float) -> Happening:
-    """Return a budget whose signal is lost half-way: soon nobody believes its last value."""
+    """Return a budget whose signal is lost half-way; its last value soon expires."""
     level_w = 0.7 * full_w
     return _of("signal lost", full_w, [(0.0, level_w), (duration_s / 2, level_w)])
 

@@ -1,6 +1,6 @@
 """How soon does the draw settle after a budget step of 30 %, down and up?
 
-The 40 steps of the scoreboard under `FollowBudget`, simulated, energy modelled. A step has settled
+The 40 steps of the scoreboard under `follow_budget`, simulated, energy modelled. A step has settled
 once the draw stays within 2 % of the budget until the next one. Steps are left out after which
 nothing waited for most of the time: there was nothing to draw for. At one window a second a fleet
 of a few large replicas leaves that band now and then by chance, long after it got there; so the
@@ -41,7 +41,7 @@ CUT_TARGET_S, RISE_TARGET_S = 2.0, 10.0
 LEAST_COUNTED = 0.5
 """A step is judged if work waited, or the budget was exceeded, for so much of its time; share."""
 SHORTEST_S = 200.0
-"""Steps that are held for less than five seconds tell little."""
+"""Steps that last less than five seconds say little."""
 Row = dict[str, Any]
 
 

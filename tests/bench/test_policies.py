@@ -43,11 +43,11 @@ def test_a_result_says_which_control_section_it_was_found_with(bench: Any) -> No
     by_default = ControlSection()
     size = policies.Size("8b", 1, 10.0, margin_share=by_default.margin_share)
     made = policies.make_bench(size)
-    told = json.loads(json.dumps(document.fleet_of(made)))["control"]
-    assert told["margin_share"] == by_default.margin_share != policies.MARGIN_SHARE
-    assert told["over_share"] == policies.OVER_SHARE
-    assert told["dwell_s"] == by_default.dwell_s
-    assert "policy" not in told
+    section = json.loads(json.dumps(document.fleet_of(made)))["control"]
+    assert section["margin_share"] == by_default.margin_share != policies.MARGIN_SHARE
+    assert section["over_share"] == policies.OVER_SHARE
+    assert section["dwell_s"] == by_default.dwell_s
+    assert "policy" not in section
 
 
 def test_a_result_of_a_planned_day_says_how_far_it_looked_ahead(bench: Any) -> None:
@@ -69,13 +69,13 @@ def test_a_baseline_that_serves_nothing_is_no_reason_to_lose_the_run(bench: Any)
     assert table.beside_almost(rows) == []
 
 
-def test_a_controller_may_believe_in_wrong_watts_while_the_budgets_stay_those_of_the_fleet(
+def test_a_controller_may_assume_wrong_watts_while_budgets_stay_those_of_the_fleet(
     bench: Any,
 ) -> None:
     policies = bench("policies")
     right = policies.make_bench(policies.Size("8b", 1, 20.0))
-    wrong = policies.make_bench(policies.Size("8b", 1, 20.0, believed_share=1.2))
-    assert right.believed == right.frontier
+    wrong = policies.make_bench(policies.Size("8b", 1, 20.0, assumed_share=1.2))
+    assert right.assumed == right.frontier
     assert wrong.full_w == right.full_w
-    assert wrong.believed.full.draw_w == pytest.approx(1.2 * right.frontier.full.draw_w)
-    assert wrong.believed.asleep_w == pytest.approx(1.2 * right.frontier.asleep_w)
+    assert wrong.assumed.full.draw_w == pytest.approx(1.2 * right.frontier.full.draw_w)
+    assert wrong.assumed.asleep_w == pytest.approx(1.2 * right.frontier.asleep_w)

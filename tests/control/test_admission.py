@@ -42,7 +42,7 @@ def test_who_has_to_wait_again_gets_its_old_place() -> None:
     assert queue.pop(0.0) == Ticket(1, 1)
 
 
-def test_who_is_late_waits_until_nobody_of_its_class_is_in_time() -> None:
+def test_a_late_request_waits_until_none_of_its_class_is_on_time() -> None:
     queue = AdmissionQueue()
     early, late, timely, other = (
         Ticket(1, 1, 5.0),

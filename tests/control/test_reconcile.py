@@ -229,7 +229,7 @@ def test_a_sleeping_replica_is_not_touched_by_an_empty_plan(frontier: Frontier) 
     assert reconcile(observation, plan_of(), rule_of(frontier)) == []
 
 
-def test_on_scarce_power_replicas_with_requests_take_turns(frontier: Frontier) -> None:
+def test_on_scarce_power_replicas_with_requests_rotate(frontier: Frontier) -> None:
     both = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     frozen = replace(both.replicas[1], outstanding=1, since_s=0.0)
     rule = rule_of(frontier)
@@ -260,7 +260,7 @@ def test_another_rises_once_the_step_of_the_one_that_is_frozen_is_over(frontier:
     assert reconcile(fleet.observation, plan, rule) == [Retune("replica-2", 1200, 1)]
 
 
-def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
+def test_the_replica_that_was_frozen_first_is_next_in_rotation_one_at_a_time(
     frontier: Frontier,
 ) -> None:
     states = [ReplicaState.AWAKE] * 2 + [ReplicaState.ASLEEP] * 2
@@ -279,7 +279,7 @@ def test_one_replica_at_a_time_gets_its_turn_the_one_that_was_frozen_first(
     assert sum(isinstance(action, Sleep) for action in actions) == 1
 
 
-def test_a_turn_is_not_cut_short_by_the_next(frontier: Frontier) -> None:
+def test_a_rotation_is_not_cut_short_by_the_next(frontier: Frontier) -> None:
     observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 1000.0).observation
     just_woken = replace(observation.replicas[0], outstanding=3, since_s=15.0)
     frozen = replace(observation.replicas[1], outstanding=3, since_s=0.0)

@@ -100,9 +100,9 @@ def test_what_no_watts_could_serve_is_no_need_of_power(points: ShortagePoints) -
     assert power_needs(observation, points).demand_w == pytest.approx(
         2 * points.frontier.full.draw_w
     )
-    nobody = replace(FakeFleet.of([GONE] * 2, 0.0).observation, demand_tps=1e9)
+    gone = replace(FakeFleet.of([GONE] * 2, 0.0).observation, demand_tps=1e9)
     idle_w = 2 * points.frontier.idle_w
-    assert power_needs(nobody, points) == PowerNeeds(idle_w, idle_w, idle_w)
+    assert power_needs(gone, points) == PowerNeeds(idle_w, idle_w, idle_w)
 
 
 def test_without_a_demand_one_replica_is_needed(points: ShortagePoints) -> None:

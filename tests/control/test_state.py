@@ -21,7 +21,7 @@ replicas = st.builds(
 
 
 @given(st.lists(replicas).map(tuple), st.booleans())
-def test_another_budget_changes_nothing_else_of_what_is_seen(
+def test_another_budget_changes_nothing_else_of_an_observation(
     seen_replicas: tuple[ReplicaObservation, ...], is_counted: bool
 ) -> None:
     observation = Observation(1.0, 700.0, 650.0, 9.0, 2, seen_replicas)
@@ -34,7 +34,7 @@ def test_another_budget_changes_nothing_else_of_what_is_seen(
     assert other.outstanding == sum(replica.outstanding for replica in seen_replicas)
 
 
-def test_what_is_counted_is_that_of_the_replicas_that_are_seen() -> None:
+def test_counts_are_those_of_the_replicas_of_the_observation() -> None:
     asleep = ReplicaObservation("a", ReplicaState.ASLEEP, 0.0, 900, 8, 3)
     observation = Observation(1.0, 700.0, None, 0.0, 0, (asleep,))
     assert (observation.frozen, observation.counts.asleep) == (3, 1)

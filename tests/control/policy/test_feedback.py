@@ -109,7 +109,7 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget() -> None
         {"states": [AWAKE, ReplicaState.STARTING], "draw_w": 50.0},
     ],
 )
-def test_nothing_is_learned_where_the_error_has_other_causes(change: dict[str, Any]) -> None:
+def test_errors_with_other_causes_do_not_count(change: dict[str, Any]) -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
     observation = FakeFleet.of(change.pop("states", [AWAKE] * 2), 100.0).observation
     for _ in range(20):
@@ -127,7 +127,7 @@ def test_a_draw_that_stays_above_its_plan_while_a_replica_starts_or_drains_is_co
     assert max(draws_w[10:]) <= 100.0
 
 
-def test_a_draw_above_its_plan_is_believed_whether_or_not_work_waits() -> None:
+def test_a_draw_above_its_plan_counts_whether_or_not_work_waits() -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
     follow(policy, replace(FakeFleet.of([AWAKE] * 2, 100.0).observation, waiting=0), 1.1, 60)
     assert policy.memory.ratio == pytest.approx(1.1, rel=1e-3)
@@ -143,9 +143,9 @@ def test_requests_inside_a_sleeping_replica_do_not_make_the_others_busy() -> Non
     assert policy.memory.ratio == 1.0
 
 
-@pytest.mark.parametrize(("draw_w", "is_believed"), [(90.0, False), (110.0, True)])
+@pytest.mark.parametrize(("draw_w", "counts"), [(90.0, False), (110.0, True)])
 def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
-    draw_w: float, is_believed: bool
+    draw_w: float, counts: bool
 ) -> None:
     inner = Spends(replicas=1)
     policy = Follower(inner, FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
@@ -154,10 +154,10 @@ def test_replicas_that_have_just_woken_may_draw_less_than_planned_but_not_more(
     inner.replicas = 2
     policy.decide(replace(observation, now_s=5.0, draw_w=100.0))
     policy.decide(replace(observation, now_s=6.0, draw_w=draw_w))
-    assert (policy.memory.ratio != 1.0) == is_believed
+    assert (policy.memory.ratio != 1.0) == counts
 
 
-def test_the_tick_that_sees_a_replica_wake_in_the_place_of_another_teaches_nothing() -> None:
+def test_a_tick_in_which_a_replica_wakes_in_place_of_another_does_not_count() -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
     follow(policy, observation, 1.0, 10)
@@ -167,7 +167,7 @@ def test_the_tick_that_sees_a_replica_wake_in_the_place_of_another_teaches_nothi
     assert policy.memory.ratio == 1.0
 
 
-def test_a_replica_that_is_still_waking_teaches_nothing_however_long_it_takes() -> None:
+def test_a_draw_while_a_replica_wakes_does_not_count_however_long_it_takes() -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
     waking = replace(observation.replicas[1], is_waking=True)
@@ -216,7 +216,7 @@ def test_more_is_left_free_as_soon_as_a_cut_leaves_power_for_few_and_less_only_o
     assert inner.budgets_w == pytest.approx([99.0, budget_w * (1 - 0.01 * math.sqrt(2))])
 
 
-def test_an_error_of_the_draw_is_that_of_the_awake_for_sleepers_do_not_spread() -> None:
+def test_the_error_of_the_draw_is_that_of_awake_replicas() -> None:
     policy = Follower(Spends(4), FeedbackSettings(10.0, 0.0, 0.0, 2e-4))
     observation = FakeFleet.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).observation
     follow(policy, observation, 1.0, 10)
@@ -234,7 +234,7 @@ def test_only_a_draw_above_its_aim_makes_the_margin_wider(factor: float, widens:
     assert (policy.memory.variance > 0) == widens
 
 
-def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing() -> None:
+def test_a_replica_that_wakes_a_tick_later_than_planned_does_not_count() -> None:
     policy = Follower(Spends(replicas=1), FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
     follow(policy, FakeFleet.of([AWAKE], 100.0).observation, 1.0, 10)
     swapping = FakeFleet.of([ASLEEP], 100.0).observation
@@ -242,7 +242,7 @@ def test_a_replica_that_wakes_a_tick_later_than_planned_teaches_nothing() -> Non
     assert policy.memory.ratio == pytest.approx(1.0)
 
 
-def test_the_last_step_of_a_replica_that_leaves_teaches_nothing() -> None:
+def test_the_last_step_of_a_leaving_replica_does_not_count() -> None:
     inner = Spends(replicas=20)
     policy = Follower(inner, FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
     observation = FakeFleet.of([AWAKE] * 20, 100.0).observation
@@ -254,7 +254,7 @@ def test_the_last_step_of_a_replica_that_leaves_teaches_nothing() -> None:
     assert (policy.memory.ratio, policy.memory.variance) == pytest.approx((1.0, 0.0))
 
 
-def test_a_window_in_which_the_draw_was_on_its_way_teaches_nothing() -> None:
+def test_a_window_in_which_the_draw_moved_does_not_count() -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
     follow(policy, observation, 1.0, 10)
@@ -265,7 +265,7 @@ def test_a_window_in_which_the_draw_was_on_its_way_teaches_nothing() -> None:
     assert policy.memory.ratio < 1.0
 
 
-def test_what_was_learned_keeps_no_fleet_asleep_for_ever() -> None:
+def test_no_correction_keeps_a_fleet_asleep_for_ever() -> None:
     inner = Spends()
     policy = Follower(inner, FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
@@ -277,7 +277,7 @@ def test_what_was_learned_keeps_no_fleet_asleep_for_ever() -> None:
 
 
 @pytest.mark.parametrize(("night_w", "is_kept"), [(0.0, True), (29.0, True), (30.0, False)])
-def test_a_night_that_holds_nobody_awake_is_no_reason_to_forget(
+def test_a_budget_that_covers_no_awake_replica_is_no_reason_to_forget(
     night_w: float, is_kept: bool
 ) -> None:
     inner = Spends()
@@ -291,7 +291,7 @@ def test_a_night_that_holds_nobody_awake_is_no_reason_to_forget(
     assert (policy.memory.ratio == learned) is is_kept
 
 
-def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_each_time() -> None:
+def test_a_fleet_that_falls_asleep_again_and_again_waits_longer_each_time() -> None:
     inner = Spends()
     policy = Follower(inner, FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
@@ -310,7 +310,7 @@ def test_a_fleet_that_falls_asleep_for_its_draw_again_and_again_rests_longer_eac
     assert rests == [LEAST_REST_S, 10.0, 20.0, 40.0, MOST_REST_S, MOST_REST_S]
 
 
-def test_the_margin_is_left_of_what_the_awake_draw_not_of_what_sleepers_do() -> None:
+def test_the_margin_is_a_share_of_the_draw_of_awake_replicas() -> None:
     inner = Spends(replicas=4)
     policy = Follower(inner, FeedbackSettings(10.0, 0.0, 0.02, 2e-4))
     observation = FakeFleet.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).observation
@@ -338,7 +338,7 @@ def test_the_margin_shrinks_while_replicas_wake_without_drawing_too_much() -> No
 
 
 @pytest.mark.parametrize("ticks_s", [(10.0, 11.0), (9.8, 10.0, 10.1)])
-def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
+def test_a_step_of_the_budget_does_not_count_however_close_the_ticks(
     ticks_s: tuple[float, ...],
 ) -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.0, 2e-4))
@@ -350,7 +350,7 @@ def test_a_step_of_the_budget_teaches_nothing_however_close_the_ticks(
 
 
 @pytest.mark.parametrize(("replicas", "budget_w"), [(6, 118.4), (6, 129.6), (8, 150.9)])
-def test_a_budget_that_stays_makes_no_replica_sleep_and_wake_in_turn(
+def test_on_a_steady_budget_no_replica_sleeps_and_wakes_in_turn(
     frontier: Frontier, replicas: int, budget_w: float
 ) -> None:
     inner = FollowBudget(frontier, frontier.drain.draw_w)
@@ -363,7 +363,7 @@ def test_a_budget_that_stays_makes_no_replica_sleep_and_wake_in_turn(
 
 @given(st.integers(1, 15), st.floats(0.75, 1.25), st.floats(7.0, 13.0))
 @settings(max_examples=50, deadline=None)
-def test_a_fleet_keeps_to_its_budget_whatever_its_awake_and_its_sleepers_draw_beside_the_plan(
+def test_a_fleet_keeps_its_budget_whatever_awake_and_sleeping_replicas_draw(
     awake: int, bias: float, slept_w: float
 ) -> None:
     asleep = 16 - awake
@@ -376,7 +376,7 @@ def test_a_fleet_keeps_to_its_budget_whatever_its_awake_and_its_sleepers_draw_be
     assert draw_w == pytest.approx(600.0, rel=5e-3)
 
 
-def test_a_cut_that_puts_most_to_sleep_finds_what_was_learned_of_those_that_are_awake() -> None:
+def test_a_correction_holds_for_the_awake_replicas_after_a_cut() -> None:
     inner = Spends(replicas=16)
     policy = Follower(inner, FeedbackSettings(10.0, 0.0, 0.0, 1.0))
     observation = FakeFleet.of([AWAKE] * 16, 1600.0).observation
@@ -386,7 +386,7 @@ def test_a_cut_that_puts_most_to_sleep_finds_what_was_learned_of_those_that_are_
     assert inner.budgets_w[-1] == pytest.approx(120.0 + (400.0 - 120.0) / 1.2, rel=1e-3)
 
 
-def test_what_clocks_take_to_move_is_no_error_of_the_points() -> None:
+def test_the_time_that_clocks_take_to_move_is_no_error_of_the_points() -> None:
     policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.0, 1.0))
     observation, last_w = FakeFleet.of([AWAKE] * 2, 100.0).observation, 100.0
     for budget_w in (100.0, 96.0, 92.0, 88.0, 84.0, 80.0, 77.0):
@@ -396,7 +396,7 @@ def test_what_clocks_take_to_move_is_no_error_of_the_points() -> None:
     assert (policy.memory.ratio, policy.memory.variance) == pytest.approx((1.0, 0.0))
 
 
-def test_the_fewer_are_awake_the_less_of_their_error_is_believed_at_once() -> None:
+def test_with_fewer_awake_replicas_less_of_an_error_counts_at_once() -> None:
     policy = Follower(Spends(4, 120.0), FeedbackSettings(10.0, 0.0, 0.0, 1.0))
     observation = FakeFleet.of([AWAKE] * 4 + [ASLEEP] * 12, 200.0).observation
     follow(policy, observation, 1.0, 10)

@@ -80,7 +80,7 @@ def test_a_feasible_plan_never_draws_more_than_the_budget(
 
 @settings(deadline=None)
 @given(frontiers, observations)
-def test_an_infeasible_plan_keeps_nobody_awake(
+def test_an_infeasible_plan_has_no_replica_awake(
     frontier: Frontier, observation: Observation
 ) -> None:
     plan = policy_of(frontier).decide(observation)

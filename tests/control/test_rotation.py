@@ -1,4 +1,4 @@
-"""Whose turn it is: replicas that are frozen with requests, and those that drain."""
+"""Which replica is next: frozen ones with requests rotate, draining ones finish or serve again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def actions_for(observation: Observation, frontier: Frontier, draining: int) -> 
     return reconcile(observation, plan, DrainRule(frontier.floor, LONGEST_S))
 
 
-def test_nobody_that_is_called_back_is_frozen_for_one_whose_turn_has_come(
+def test_no_draining_replica_that_serves_again_is_frozen_for_the_next_in_rotation(
     frontier: Frontier, observation: Observation
 ) -> None:
     actions = actions_for(observation, frontier, draining=0)
@@ -55,7 +55,7 @@ def test_nobody_that_is_called_back_is_frozen_for_one_whose_turn_has_come(
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
 
 
-def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
+def test_a_frozen_replica_finishes_its_requests_where_the_plan_has_room(
     frontier: Frontier, observation: Observation
 ) -> None:
     actions = actions_for(observation, frontier, draining=1)
@@ -64,7 +64,7 @@ def test_who_is_frozen_finishes_its_requests_where_the_plan_has_room(
     assert not any(isinstance(action, Sleep | Wake) for action in actions)
 
 
-def test_nobody_finishes_in_the_very_tick_in_which_another_is_frozen(frontier: Frontier) -> None:
+def test_no_frozen_replica_wakes_in_the_tick_in_which_another_is_frozen(frontier: Frontier) -> None:
     observation = FakeFleet.of([AWAKE, AWAKE, ASLEEP], 0.0).observe(1.0)
     frozen = replace(observation.replicas[2], outstanding=3)
     busy = replace(observation, replicas=(*observation.replicas[:2], frozen))
@@ -86,9 +86,9 @@ def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
         observation,
         replicas=(*observation.replicas[:3], *asleep, *observation.replicas[3 + frozen :]),
     )
-    nobody = replace(observation, replicas=tuple(_emptied(r) for r in observation.replicas))
+    no_frozen = replace(observation, replicas=tuple(_emptied(r) for r in observation.replicas))
     policy, bounds = FollowBudget(frontier, frontier.floor.draw_w), AwakeBounds(0, 3)
-    plan, without = (policy.best_plan(s, budget_w, bounds) for s in (observation, nobody))
+    plan, without = (policy.best_plan(s, budget_w, bounds) for s in (observation, no_frozen))
     assert len(plan.awake) == len(without.awake)
     if plan.draining > without.draining:
         assert frozen
@@ -96,7 +96,7 @@ def test_room_to_finish_keeps_to_the_budget_and_takes_no_replica_from_service(
 
 
 @pytest.mark.parametrize(("drain", "finish"), [(0, 2), (1, 1), (2, 0), (3, 0)])
-def test_those_that_drain_count_among_the_few_that_may_finish_at_once(
+def test_draining_replicas_count_among_the_few_that_may_finish_at_once(
     frontier: Frontier, drain: int, finish: int
 ) -> None:
     assert math.ceil(FINISHING_SHARE * 32) == 2
@@ -115,7 +115,7 @@ def _emptied(replica: ReplicaObservation) -> ReplicaObservation:
     return replica if replica.state == AWAKE else replace(replica, outstanding=0)
 
 
-def test_who_waited_for_those_that_were_called_back_comes_next(
+def test_a_frozen_replica_comes_next_after_draining_ones_served_again(
     frontier: Frontier, observation: Observation
 ) -> None:
     fleet = FakeFleet(observation)
@@ -125,7 +125,7 @@ def test_who_waited_for_those_that_were_called_back_comes_next(
 
 
 @pytest.mark.parametrize("drain_s", [0.0, 2.0])
-def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
+def test_a_rotation_lasts_its_time_even_if_leaving_replicas_are_frozen_at_once(
     frontier: Frontier, drain_s: float
 ) -> None:
     fleet = FakeFleet.of([AWAKE, ASLEEP], 0.0)
@@ -140,7 +140,7 @@ def test_a_turn_lasts_although_replicas_that_leave_are_frozen_at_once(
     assert all(b - a > LEAST_ROTATION_S for a, b in pairwise(woken_s))
 
 
-def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(frontier: Frontier) -> None:
+def test_no_replica_gets_the_room_of_a_drain_that_took_too_long(frontier: Frontier) -> None:
     observation = FakeFleet.of([AWAKE, DRAINING], 0.0).observe(LONGEST_S)
     plan = Plan((), 0.0, draining=1)
     actions = reconcile(observation, plan, DrainRule(frontier.floor, LONGEST_S))
@@ -148,7 +148,7 @@ def test_the_room_of_a_drain_that_took_too_long_is_lent_to_nobody(frontier: Fron
 
 
 @given(budget_w=st.floats(40.0, 200.0), requests=st.integers(0, 40), full=st.integers(1, 16))
-def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
+def test_the_draw_stays_within_the_budget_when_a_replica_has_drained(
     frontier: Frontier, budget_w: float, requests: int, full: int
 ) -> None:
     fleet = FakeFleet.of([DRAINING, AWAKE, ASLEEP], budget_w)
@@ -169,7 +169,7 @@ def test_who_has_drained_lends_its_room_to_nobody_that_draws_more(
 
 
 @pytest.mark.parametrize(("finishing", "time_s"), [(False, 2.0), (True, LEAST_ROTATION_S)])
-def test_who_woke_to_finish_what_it_holds_has_a_whole_turn_for_it(
+def test_a_replica_that_woke_to_drain_has_a_whole_rotation_for_it(
     frontier: Frontier, finishing: bool, time_s: float
 ) -> None:
     observation = FakeFleet.of([AWAKE, DRAINING], 0.0).observation
