@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import ray
 from tests.fixtures.fleet_messages import node_report, replica_report
+from tests.fixtures.own_policy import EqualShares
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
+from steppe.control.policy.policy import CheckedPolicy
 from steppe.control.tick_times import TickTimes
 from steppe.fleet.controller.controller import MOST_KEPT, Controller
 from steppe.fleet.messages import (
@@ -85,14 +87,14 @@ def set_stage(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     """Return a function that sets a stage with a supply; what it began ends with the test."""
     made: list[Stage] = []
 
-    def set_it(power: dict[str, Any]) -> Stage:
+    def set_it(power: dict[str, Any], **control: Any) -> Stage:
         config = RunConfig.model_validate(
             {
                 "model": {"name": "none"},
                 "device": {"kind": "emulated"},
                 "power": power,
                 "frontier": {"file": "none"},
-                "control": {"period_s": 60.0},
+                "control": {"period_s": 60.0, **control},
             }
         )
 
@@ -433,3 +435,18 @@ def test_a_record_is_not_made_twice_if_its_metrics_fail(
     records = controller.poll().ticks
     assert [(record.t_s, record.energy_j) for record in records] == [(2.0, 30.0), (3.0, 40.0)]
     assert records[1].output_tps == 8.0
+
+
+def test_a_policy_of_ones_own_runs_live(set_stage: Callable[..., Stage]) -> None:
+    supply = [{"kind": "constant", "watts": 100}]
+    stage = set_stage({"supply": supply}, policy="tests.fixtures.own_policy:EqualShares")
+    stage.join()
+    stage.begin()
+    stage.tick(1.0)
+    loop = stage.controller._loop
+    assert loop is not None
+    assert isinstance(loop.policy, CheckedPolicy)
+    assert isinstance(loop.policy.policy, EqualShares)
+    stage.tick(2.0)
+    (record,) = stage.controller.poll().ticks
+    assert {replica.state for replica in record.replicas} == {"awake"}
