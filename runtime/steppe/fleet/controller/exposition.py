@@ -108,8 +108,8 @@ class Exposition:
             ("idle", report.idle_uj),
             ("transition", report.transition_uj),
         ):
-            labels = (self._model, report.replica, kind, source)
-            self._energy.labels(*labels).inc(max(0, energy_uj) / UJ_PER_J)
+            counter = self._energy.labels(self._model, report.replica, kind, source)
+            counter.inc(max(0, energy_uj) / UJ_PER_J)
 
     def _set_shortages(self, shortages: Sequence[ShortageTick]) -> None:
         """Show the shortages; times that do not apply or are not known are absent."""
