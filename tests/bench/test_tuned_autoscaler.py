@@ -55,6 +55,7 @@ def test_where_no_autoscaler_serves_as_well_none_is_the_best(bench: Any) -> None
     assert found["locked_mhz"] is found["joules_per_token_saved"] is None
 
 
+@pytest.mark.slow
 def test_each_clock_is_tried_and_less_of_it_costs_less(bench: Any) -> None:
     policies, tuned_autoscaler = bench("policies"), bench("tuned_autoscaler")
     fleet = policies.make_bench(policies.Size("8b", 2, 60.0))
