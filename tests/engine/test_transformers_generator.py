@@ -22,7 +22,7 @@ import asyncio, sys, time
 from pathlib import Path
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
-from steppe.engine.transformers_generator import Generator, Wanted, load_model
+from steppe.engine.transformers_generator import Generator, GeneratorRequest, load_model
 from steppe.engine.transformers_settings import TransformersSettings
 
 async def main(model, block):
@@ -32,13 +32,13 @@ async def main(model, block):
     router = generator._manager.output_router
     for number in range(20):
         results = asyncio.Queue()
-        wanted = Wanted(f"r{number}", [5] * 9, 300, stream=True, ignore_eos=True)
-        give_up = generator.add(wanted, results.put_nowait)
+        request = GeneratorRequest(f"r{number}", [5] * 9, 300, stream=True, ignore_eos=True)
+        cancel = generator.add(request, results.put_nowait)
         await results.get()
-        time.sleep(0.02)  # the steps go on meanwhile, in their own thread
-        give_up()
+        time.sleep(0.02)  # the steps continue in their own thread
+        cancel()
     results = asyncio.Queue()
-    generator.add(Wanted("last", [5], 3, ignore_eos=True), results.put_nowait)
+    generator.add(GeneratorRequest("last", [5], 3, ignore_eos=True), results.put_nowait)
     print(len((await results.get()).generated_tokens))
     await asyncio.to_thread(generator.stop)
     print(router.output_queue.qsize(), len(router.result_handlers))
