@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,27 @@ def test_a_run_that_is_interrupted_while_it_starts_leaves_nothing_behind(
     fleet = serve(**one_gpu)
     fleet.wait_for_words("loading 1 replica")
     assert fleet.end(number) != 0
+    wait_until(lambda: not fleet.alive(), "no process is left")
+    assert fleet.files() == []
+
+
+def test_an_engine_that_cannot_start_ends_the_run_with_one_line_that_names_its_log(
+    serve: Callable[..., Serving],
+    make_config: Callable[..., dict[str, Any]],
+    one_gpu: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    model = make_config()["model"]
+    broken = shutil.copytree(model["name"], tmp_path / "broken")
+    for weights in broken.glob("*.safetensors"):
+        weights.write_bytes(b"these are no weights")
+    fleet = serve(model=model | {"name": str(broken)}, **one_gpu)
+    assert fleet.process.wait(START_S) == 2
+    text = fleet.log.read_text()
+    assert "Traceback" not in text
+    (line,) = (line for line in text.splitlines() if line.startswith("steppe: "))
+    assert line.startswith("steppe: replica-1: ")
+    assert Path(line.rpartition("; see ")[2]).is_dir()
     wait_until(lambda: not fleet.alive(), "no process is left")
     assert fleet.files() == []
 
