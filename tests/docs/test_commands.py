@@ -100,6 +100,7 @@ def test_steppe_has_every_command_and_option_of_a_block(
         parse(main, "steppe", arguments)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", FASTEST)
 def test_the_quick_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     run_page(page, ("",), tmp_path)
