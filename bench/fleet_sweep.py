@@ -10,7 +10,7 @@ from steppe.errors import ReplicaError
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.frontier.fit import FrontierFit
 from steppe.frontier.pareto import Frontier
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.measure.sweep.frontier import fit_points, fitted_frontier
 from steppe.measure.sweep.idle import measure_rest
 from steppe.measure.sweep.point import REAL_TIME, PointTiming, lengths_around, outstanding
@@ -51,7 +51,10 @@ def sweep_fleet(
     supported = replicas[0].clocks_mhz
     points = _measure(
         replicas,
-        [Target(actors.replica_url(name), config.model.client_name) for name in actors.placements],
+        [
+            ServerTarget(actors.replica_url(name), config.model.client_name)
+            for name in actors.placements
+        ],
         quick_settings(supported, section, largest),
         window_s=section.window_s,
         on_progress=on_progress,
@@ -65,7 +68,7 @@ def sweep_fleet(
 
 def _measure(
     replicas: Sequence[FleetSubject],
-    targets: Sequence[Target],
+    targets: Sequence[ServerTarget],
     settings: Sequence[Setting],
     *,
     window_s: float,

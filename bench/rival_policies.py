@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import Goal, at_slo_if_any
 from steppe.control.policy.make import pipeline
-from steppe.control.policy.planner import Planner, Target
+from steppe.control.policy.planner import Planner, PlanTarget
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
 from steppe.control.state import Observation
@@ -195,7 +195,7 @@ class ClocksAndReplicasGoal:
         """Return the best plan whose number of awake replicas is in bounds, if one fits."""
         batch = self.frontier.full_batch
         planner = Planner(batch, batch.floor.draw_w)
-        return planner.plan(observation, usable_w, Target(None, bounds))
+        return planner.plan(observation, usable_w, PlanTarget(None, bounds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticEngine, SyntheticSettings, start_synthetic
 from steppe.errors import EngineError
 from steppe.gateway.server import GatewaySettings
-from steppe.load.client import ChatOptions, Target, stream_chat
+from steppe.load.client import ChatOptions, ServerTarget, stream_chat
 from steppe.load.stream import ChatStream, Completed
 
 CHAT = "/v1/chat/completions"
@@ -164,7 +164,7 @@ async def test_a_stream_ends_with_its_usage_only_if_requested(site: Site) -> Non
 
 
 async def test_the_load_generator_counts_every_token(site: Site) -> None:
-    target, body = Target(site.url, "m"), ChatOptions().body("m", "a b c", 5)
+    target, body = ServerTarget(site.url, "m"), ChatOptions().body("m", "a b c", 5)
     outcome = await stream_chat(site.client, target, body, time.monotonic, ChatStream())
     assert isinstance(outcome, Completed)
     assert (outcome.prompt_tokens, outcome.output_tokens, len(outcome.gaps_s)) == (3, 5, 4)

@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.openai_server import FakeOpenAI
 
 from steppe.load.arrivals import Arrival
-from steppe.load.client import ChatOptions, Target
+from steppe.load.client import ChatOptions, ServerTarget
 from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, replay
 from steppe.load.results import LoadResult
 from steppe.report.records import Slo
@@ -18,7 +18,7 @@ def every(gap_s: float, count: int) -> tuple[Arrival, ...]:
 
 
 async def run(server: FakeOpenAI, arrivals: tuple[Arrival, ...], **options: Any) -> LoadResult:
-    return await replay(Target(server.url, "small"), arrivals, ReplayOptions(**options))
+    return await replay(ServerTarget(server.url, "small"), arrivals, ReplayOptions(**options))
 
 
 async def test_every_request_completes_with_the_tokens_of_its_usage(server: FakeOpenAI) -> None:
@@ -51,7 +51,7 @@ async def test_requests_start_on_time_while_nothing_is_answered(server: FakeOpen
             server.may_answer.set()
 
     result = await replay(
-        Target(server.url, "small"), every(0.04, 6), on_progress=release_after_the_last
+        ServerTarget(server.url, "small"), every(0.04, 6), on_progress=release_after_the_last
     )
     assert result.max_running == 6
     assert all(request.sent_s >= request.due_s for request in result.requests)
@@ -121,7 +121,7 @@ async def test_a_stream_that_breaks_off_is_a_failure(server: FakeOpenAI) -> None
 
 
 async def test_an_unreachable_server_fails_every_request() -> None:
-    result = await replay(Target("http://127.0.0.1:9", "small"), every(0.0, 2))
+    result = await replay(ServerTarget("http://127.0.0.1:9", "small"), every(0.0, 2))
     assert [request.finish for request in result.requests] == ["failed", "failed"]
 
 
@@ -145,7 +145,7 @@ async def test_requests_that_were_due_and_never_sent_are_overdue(server: FakeOpe
     stop = asyncio.Event()
     arrivals = (*every(0.0, 1000), Arrival(60.0, 5, 5))
     result = await replay(
-        Target(server.url, "small"), arrivals, on_progress=lambda _: stop.set(), stop=stop
+        ServerTarget(server.url, "small"), arrivals, on_progress=lambda _: stop.set(), stop=stop
     )
     assert len(result.requests) + result.not_sent == 1001
     assert result.overdue == result.not_sent - 1 > 0
@@ -166,7 +166,7 @@ async def test_stop_ends_a_replay_early_and_keeps_its_results(server: FakeOpenAI
 
     arrivals = (Arrival(0.0, 5, 5), Arrival(60.0, 5, 5))
     result = await replay(
-        Target(server.url, "small"), arrivals, on_progress=stop_after_one, stop=stop
+        ServerTarget(server.url, "small"), arrivals, on_progress=stop_after_one, stop=stop
     )
     assert [request.finish for request in result.requests] == ["length"]
 
@@ -176,7 +176,7 @@ async def test_cancelling_the_caller_leaves_no_task_behind(server: FakeOpenAI) -
     before = asyncio.all_tasks()
     sent = asyncio.Event()
     task = asyncio.ensure_future(
-        replay(Target(server.url, "small"), every(0.0, 3), on_progress=lambda _: sent.set())
+        replay(ServerTarget(server.url, "small"), every(0.0, 3), on_progress=lambda _: sent.set())
     )
     await sent.wait()
     task.cancel()
@@ -239,7 +239,7 @@ async def test_a_closed_loop_with_a_duration_that_is_stopped_has_nothing_unsent(
 async def test_progress_adds_up_at_the_end(server: FakeOpenAI) -> None:
     updates: list[ReplayProgress] = []
     server.refusals = [(503, {"Retry-After": "0"}), (500, {})]
-    await replay(Target(server.url, "small"), every(0.0, 3), on_progress=updates.append)
+    await replay(ServerTarget(server.url, "small"), every(0.0, 3), on_progress=updates.append)
     last = updates[-1]
     assert (last.sent, last.running, last.completed, last.unserved) == (3, 0, 2, 1)
     assert (last.retries, last.output_tokens) == (1, 8)

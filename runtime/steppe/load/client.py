@@ -16,7 +16,7 @@ _CONNECT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ServerTarget:
     """A server and a model that it serves.
 
     Attributes:
@@ -82,7 +82,7 @@ def open_session(max_connections: int, request_timeout_s: float) -> aiohttp.Clie
 
 async def stream_chat(
     session: aiohttp.ClientSession,
-    target: Target,
+    target: ServerTarget,
     body: bytes,
     now_s: Callable[[], float],
     stream: ChatStream,

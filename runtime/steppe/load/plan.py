@@ -12,7 +12,7 @@ from rich.console import Console
 
 from steppe.errors import UsageError
 from steppe.load.arrivals import UNLIMITED, Arrival, LengthLimits, at_rate, scale_lengths, until
-from steppe.load.client import Target, served_models
+from steppe.load.client import ServerTarget, served_models
 from steppe.load.display import show_progress
 from steppe.load.replay import ClosedLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
@@ -104,7 +104,7 @@ def run_load(plan: LoadPlan, console: Console) -> LoadResult:
 
 
 async def _run(plan: LoadPlan, arrivals: tuple[Arrival, ...], console: Console) -> LoadResult:
-    target = Target(plan.url, _choose_model(plan, await served_models(plan.url)))
+    target = ServerTarget(plan.url, _choose_model(plan, await served_models(plan.url)))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -14,7 +14,7 @@ import aiohttp
 import numpy as np
 
 from steppe.load.arrivals import Arrival, until
-from steppe.load.client import ChatOptions, Target, open_session, stream_chat
+from steppe.load.client import ChatOptions, ServerTarget, open_session, stream_chat
 from steppe.load.prompts import write_prompt
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, RequestRefused
@@ -99,7 +99,7 @@ class ReplayProgress:
 
 
 async def replay(
-    target: Target,
+    target: ServerTarget,
     arrivals: Sequence[Arrival],
     options: ReplayOptions = ReplayOptions(),
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
@@ -135,7 +135,7 @@ class _Replay:
     """The state of one replay."""
 
     session: aiohttp.ClientSession
-    target: Target
+    target: ServerTarget
     options: ReplayOptions
     on_progress: Callable[[ReplayProgress], None]
     start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())

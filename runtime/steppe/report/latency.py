@@ -35,7 +35,7 @@ class Latency(TypedDict):
     e2e_s: Percentiles
 
 
-class Deferrable(TypedDict):
+class DeferrableLatency(TypedDict):
     """Requests of class `deferrable`, which no SLO judges.
 
     Keys: `requests` and those of them `completed`; `output_tokens` of all of them; `e2e_s` of the
@@ -150,9 +150,9 @@ class Service:
         )
 
     @property
-    def deferrable(self) -> Deferrable:
+    def deferrable(self) -> DeferrableLatency:
         """What became of the deferrable requests."""
-        return Deferrable(
+        return DeferrableLatency(
             requests=self._deferrable,
             completed=len(self._deferrable_e2e_s),
             output_tokens=self._deferrable_tokens,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from steppe.control.shortage_forecast import Level
-from steppe.report.latency import Deferrable, Latency, Service
+from steppe.report.latency import DeferrableLatency, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.shortages import WORDS
 from steppe.report.tracking import PowerTrace, Tracking, track
@@ -84,7 +84,7 @@ class Summary(TypedDict):
     slo: SloTargets
     slo_attainment: float | None
     request_goodput: float
-    deferrable: Deferrable
+    deferrable: DeferrableLatency
     requests: RequestCounts
     lost_lines: int
     gateway_restarts: int

@@ -15,7 +15,7 @@ from steppe.errors import InfeasibleError, SteppeError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.measure.sweep.frontier import fit_points, fitted_frontier, sound_mixed
 from steppe.measure.sweep.idle import ParkableSubject, measure_rest
 from steppe.measure.sweep.point import (
@@ -303,7 +303,7 @@ def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier)
         def saturate(
             arrivals: Sequence[Arrival], concurrency: int
         ) -> AbstractContextManager[Saturation]:
-            target = Target(actors.replica_url(name), config.model.client_name)
+            target = ServerTarget(actors.replica_url(name), config.model.client_name)
             return saturated([target], arrivals, concurrency)
 
         return saturate

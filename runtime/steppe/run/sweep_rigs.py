@@ -17,7 +17,7 @@ from steppe.energy.meter import choose_gpus
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target, served_models
+from steppe.load.client import ServerTarget, served_models
 from steppe.load.replay import ReplayOptions
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.client_subject import ClientSubject
@@ -93,7 +93,7 @@ def fleet_target(
 
 
 def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence[NvmlGpu]) -> Rig:
-    target = Target(driver.actors.replica_url(name), config.model.client_name)
+    target = ServerTarget(driver.actors.replica_url(name), config.model.client_name)
     indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
     sensors = GpuSensors(own) if own else None
@@ -183,7 +183,7 @@ def server_target(server: ServerOptions) -> Generator[SweepTarget]:
     sensors = GpuSensors(gpus)
     expected = max(1, sensors.most_processes() or 1)
     with metering(gpus) as meter, clock_setter(gpus) as set_clock:
-        subject = ClientSubject(Target(server.url, model), meter, set_clock, ReplayOptions())
+        subject = ClientSubject(ServerTarget(server.url, model), meter, set_clock, ReplayOptions())
         time.sleep(SETTLE_S)
         yield SweepTarget(
             rigs=(Rig("server", subject, sensors.read, subject.saturate, expected),),

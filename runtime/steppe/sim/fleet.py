@@ -51,7 +51,7 @@ class SimulatedTotals:
 
 
 @dataclass(slots=True)
-class MeterWindow:
+class SimulatedWindow:
     """The last window of the meters."""
 
     end_s: float = 0.0
@@ -106,7 +106,7 @@ class SimulatedFleet:
         )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived = 0
-        self._window = MeterWindow()
+        self._window = SimulatedWindow()
         self.observation: Observation | None = None
         self.totals = SimulatedTotals()
         self.budget: Budget = budget.at(queue.now_s)
@@ -177,7 +177,7 @@ class SimulatedFleet:
             totals.idle_j += reading.idle_j
             totals.transition_j += reading.transition_j
         totals.energy_j += window_j
-        self._window = MeterWindow(now_s, now_s - self._window.end_s, window_j)
+        self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j)
         for request in self._settling:
             self._ended(request)
         self._settling.clear()

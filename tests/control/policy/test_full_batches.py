@@ -11,7 +11,7 @@ from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import MOVING_GAIN, STAYING_GAIN, FollowBudget, largest_batches
-from steppe.control.policy.planner import Need, Planner, Target
+from steppe.control.policy.planner import Need, Planner, PlanTarget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
@@ -22,7 +22,7 @@ LARGEST = 16
 
 def best(frontier: Frontier, observation: Observation, need: Need | None = None) -> Plan:
     """Return the best plan with batches of any size."""
-    target = Target(need, AwakeBounds(0, len(observation.replicas)))
+    target = PlanTarget(need, AwakeBounds(0, len(observation.replicas)))
     planner = Planner(frontier, frontier.drain.draw_w)
     return planner.plan(observation, observation.gpu_budget_w, target)
 

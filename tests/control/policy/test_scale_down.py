@@ -10,7 +10,7 @@ from tests.fixtures.fake_fleet import DelayedScaleDown, FakeFleet
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import FollowBudget, decide
-from steppe.control.policy.planner import Planner, Target
+from steppe.control.policy.planner import Planner, PlanTarget
 from steppe.control.state import Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
@@ -38,7 +38,7 @@ class MostTokens:
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         planner = Planner(self.frontier, self.frontier.drain.draw_w)
-        return planner.plan(observation, usable_w, Target(None, bounds))
+        return planner.plan(observation, usable_w, PlanTarget(None, bounds))
 
 
 def delayed(frontier: Frontier, dwell_s: float = 10.0) -> DelayedScaleDown:

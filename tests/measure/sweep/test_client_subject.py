@@ -6,7 +6,7 @@ import pytest
 
 from steppe.energy.window import EnergyReading, Quality
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed, Failed
@@ -65,7 +65,9 @@ def test_the_gap_between_two_requests_does_not_count_as_idle() -> None:
 
 def test_a_reading_joins_meter_and_clients_and_clock_0_sets_no_clock() -> None:
     clocks: list[int] = []
-    subject = ClientSubject(Target("http://x", "m"), FakeMeter(), clocks.append, ReplayOptions())
+    subject = ClientSubject(
+        ServerTarget("http://x", "m"), FakeMeter(), clocks.append, ReplayOptions()
+    )
     subject.set_point(0, 4)
     subject.set_point(1500, 4)
     assert clocks == [1500]
@@ -89,7 +91,9 @@ def test_a_server_gets_as_many_clients_as_the_batch_limit(
         return nullcontext()
 
     monkeypatch.setattr(client_subject, "saturated", saturated)
-    subject = ClientSubject(Target("http://x", "m"), FakeMeter(), lambda _: None, ReplayOptions())
+    subject = ClientSubject(
+        ServerTarget("http://x", "m"), FakeMeter(), lambda _: None, ReplayOptions()
+    )
     subject.set_point(0, batch)
     with subject.saturate([Arrival(0.0, 1, 1)], batch + 4, 0):
         pass

@@ -11,12 +11,12 @@ from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.measure.sweep.saturate import saturated
 
 
 @pytest.fixture
-async def servers(tmp_path: Path) -> AsyncIterator[list[tuple[Target, ControlBlock]]]:
+async def servers(tmp_path: Path) -> AsyncIterator[list[tuple[ServerTarget, ControlBlock]]]:
     """Two synthetic engines with a batch limit of 3."""
     found, engines = [], []
     for number in range(2):
@@ -24,7 +24,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[list[tuple[Target, ControlBlo
         settings = SyntheticSettings("m", max_batch_limit=3, weights_s=0.001)
         engine = await start_synthetic(settings, Seam(str(block.path)), "127.0.0.1")
         engines.append(engine)
-        found.append((Target(f"http://127.0.0.1:{engine.port}", "m"), block))
+        found.append((ServerTarget(f"http://127.0.0.1:{engine.port}", "m"), block))
     yield found
     for engine in engines:
         await engine.stop()
@@ -39,7 +39,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_ends(
-    servers: list[tuple[Target, ControlBlock]],
+    servers: list[tuple[ServerTarget, ControlBlock]],
 ) -> None:
     def is_full(block: ControlBlock) -> bool:
         telemetry = block.read_telemetry()
@@ -54,13 +54,13 @@ async def test_every_server_has_more_requests_than_it_can_batch_until_the_block_
 
 
 def test_a_missing_server_does_not_block() -> None:
-    with saturated([Target("http://127.0.0.1:9", "m")], [Arrival(0.0, 5, 2)], 2):
+    with saturated([ServerTarget("http://127.0.0.1:9", "m")], [Arrival(0.0, 5, 2)], 2):
         pass
     assert "saturate" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_client_times_count_requests_sent_after_an_instant(
-    servers: list[tuple[Target, ControlBlock]],
+    servers: list[tuple[ServerTarget, ControlBlock]],
 ) -> None:
     (target, block), _ = servers
     with saturated([target], [Arrival(0.0, 5, 4)], 2) as load:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.planner import Need, Planner, Target
+from steppe.control.policy.planner import Need, Planner, PlanTarget
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
 from steppe.frontier.pareto import Frontier
@@ -68,8 +68,8 @@ class FollowBudget:
         planner = Planner(self.frontier, self.drain_w)
         if not observation.work_waits:
             need = Need(observation.demand_tps * (1 + SPARE_SHARE), observation.outstanding)
-            return planner.plan(observation, usable_w, Target(need, bounds))
-        most = Target(None, bounds)
+            return planner.plan(observation, usable_w, PlanTarget(need, bounds))
+        most = PlanTarget(None, bounds)
         plan = planner.plan(observation, usable_w, most)
         full = Planner(largest_batches(self.frontier), self.drain_w).plan(
             observation, usable_w, most
@@ -106,9 +106,9 @@ class SaveEnergy:
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the best plan for these watts within bounds."""
         slots = observation.outstanding + observation.waiting
-        target = Target(Need(observation.demand_tps / self.utilisation, slots), bounds)
+        target = PlanTarget(Need(observation.demand_tps / self.utilisation, slots), bounds)
         if observation.frozen:
-            target = Target(None, _with_frozen(observation, bounds))
+            target = PlanTarget(None, _with_frozen(observation, bounds))
         return Planner(self.frontier, self.drain_w).plan(observation, usable_w, target)
 
     def decide(self, observation: Observation) -> Plan:

@@ -38,7 +38,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PlanTarget:
     """What a plan should reach.
 
     Attributes:
@@ -62,7 +62,7 @@ class Planner:
     frontier: Frontier
     drain_w: float
 
-    def plan(self, observation: Observation, usable_w: float, target: Target) -> Plan:
+    def plan(self, observation: Observation, usable_w: float, target: PlanTarget) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
         plan = self._drains_continue(observation, usable_w, target)
         serving_again = self._drains_serve_again(observation, usable_w, target)
@@ -150,7 +150,9 @@ class Planner:
         roomy = (point.draw_w for point in self.frontier.points if point.batch_limit >= room)
         return min([self.drain_w, *roomy])
 
-    def _drains_continue(self, observation: Observation, usable_w: float, target: Target) -> Plan:
+    def _drains_continue(
+        self, observation: Observation, usable_w: float, target: PlanTarget
+    ) -> Plan:
         """Return the plan in which draining replicas continue, if the watts cover them."""
         counts = observation.counts
         others_w = self.others_w(observation, may_drain=True)
@@ -163,7 +165,7 @@ class Planner:
         return self._with_room(others, usable_w, plan, leaving) or plan
 
     def _drains_serve_again(
-        self, observation: Observation, usable_w: float, target: Target
+        self, observation: Observation, usable_w: float, target: PlanTarget
     ) -> Plan | None:
         """Return the plan in which draining replicas serve again, if more are needed.
 
@@ -206,7 +208,7 @@ class Planner:
         draw_w = others_w + sum(point.draw_w for point in mix)
         return replace(plan, awake=mix, draw_w=draw_w, draining=plan.draining + len(frozen))
 
-    def _beside(self, others: _Others, usable_w: float, target: Target) -> Plan:
+    def _beside(self, others: _Others, usable_w: float, target: PlanTarget) -> Plan:
         """Return the best plan beside the replicas that cannot serve."""
         plan = None
         if target.need is not None:
@@ -246,7 +248,7 @@ class _Others:
     draining: int
 
 
-def _worth(target: Target, plan: Plan) -> tuple[float, float]:
+def _worth(target: PlanTarget, plan: Plan) -> tuple[float, float]:
     """Return the order of plans: needed tokens first, then less draw."""
     most_tps = math.inf if target.need is None else target.need.output_tps
     return min(plan.output_tps, most_tps), -plan.draw_w

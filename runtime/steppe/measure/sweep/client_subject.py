@@ -17,7 +17,7 @@ from typing import Protocol
 
 from steppe.energy.window import EnergyReading
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed
@@ -92,7 +92,7 @@ class ClientSubject:
 
     def __init__(
         self,
-        target: Target,
+        target: ServerTarget,
         meter: JouleMeter,
         set_clock: Callable[[int], None],
         options: ReplayOptions,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from steppe.load.arrivals import Arrival
-from steppe.load.client import Target
+from steppe.load.client import ServerTarget
 from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, replay
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Completed
@@ -59,7 +59,7 @@ def _times_of(ended: Sequence[RequestResult]) -> ClientTimes:
 
 @contextmanager
 def saturated(
-    targets: Sequence[Target],
+    targets: Sequence[ServerTarget],
     arrivals: Sequence[Arrival],
     concurrency: int,
     options: ReplayOptions = _DEFAULTS,
