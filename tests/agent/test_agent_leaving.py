@@ -64,7 +64,7 @@ def test_an_agent_told_to_stop_says_which_limit_stays(
     refuse_to_undo(node, client)
     agent.stop()
     assert agent.process.returncode == 1
-    assert "limits are left as they are: GPU GPU-" in (tmp_path / "lease.json.log").read_text()
+    assert "limits could not be undone: GPU GPU-" in (tmp_path / "lease.json.log").read_text()
     assert [left.clock_mhz for left in read_lease_file(tmp_path / "lease.json")] == [900]
     with pytest.raises(AgentError, match="the agent is gone"):
         client.release()
