@@ -37,7 +37,7 @@ class LoadSection(Section):
     utilisation: Positive = 0.8
     """Offered output tokens/s as a share of the fleet's output at full power."""
     rate_rps: Positive | None = None
-    """Mean arrival rate, requests/s (`steppe simulate`); replaces `utilisation`."""
+    """Mean arrival rate, requests/s; replaces `utilisation`."""
     daily_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Daily swing of the arrival rate, share of its mean (`steppe simulate`, synthetic only)."""
     daily_peak_hour: Annotated[float, Field(ge=0, lt=24)] = 14.0

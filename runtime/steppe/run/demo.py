@@ -63,7 +63,9 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
 
 
 def _arrival_rate(config: RunConfig, frontier: Frontier, replicas: int) -> float:
-    """Return the arrival rate of the load, requests/s."""
+    """Return the arrival rate of the load, requests/s: as configured, or by the utilisation."""
+    if config.load.rate_rps is not None:
+        return config.load.rate_rps
     mean_tokens = AZURE_LENGTHS.mean_output_tokens(config.load.length_scale, _length_limits(config))
     capacity_tps = frontier.full.output_tps * replicas
     return offered_rate(capacity_tps, config.load.utilisation, mean_tokens)
