@@ -47,7 +47,7 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     with running_fleet(config, console) as driver:
         start = starting_frontier(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
-        rate_rps = _arrival_rate(config, start.frontier, len(driver.actors.placements))
+        rate_rps = arrival_rate(config, start.frontier, len(driver.actors.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
             f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; {start.explanation}"
@@ -62,8 +62,14 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     return summary
 
 
-def _arrival_rate(config: RunConfig, frontier: Frontier, replicas: int) -> float:
-    """Return the arrival rate of the load, requests/s: as configured, or by the utilisation."""
+def arrival_rate(config: RunConfig, frontier: Frontier, replicas: int) -> float:
+    """Return the arrival rate of the load, requests/s: as configured, or by the utilisation.
+
+    Args:
+        config: The run.
+        frontier: Operating points of one replica.
+        replicas: Number of replicas.
+    """
     if config.load.rate_rps is not None:
         return config.load.rate_rps
     mean_tokens = AZURE_LENGTHS.mean_output_tokens(config.load.length_scale, _length_limits(config))
