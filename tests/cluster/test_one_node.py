@@ -46,14 +46,25 @@ def test_the_official_client_lists_the_model(fleet: Serving) -> None:
         fleet.client.completions.create(model="another", prompt=PROMPT)
 
 
-def test_a_running_fleet_is_ready_and_shows_the_metrics_of_its_engines(fleet: Serving) -> None:
+def awake_replicas(fleet: Serving) -> set[str]:
     health = httpx.get(fleet.url + "/health")
-    awake = set(health.json()["awake_replicas"])
-    assert (health.status_code, bool(awake)) == (200, True)
+    return set(health.json()["awake_replicas"]) if health.status_code == 200 else set()
+
+
+def replicas_with_metrics(fleet: Serving) -> set[str]:
     text = httpx.get(fleet.url + "/metrics/replicas").text
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    running = families["vllm:num_requests_running"].samples
-    assert {sample.labels["replica"] for sample in running} == awake
+    running = families.get("vllm:num_requests_running")
+    return {sample.labels["replica"] for sample in running.samples} if running else set()
+
+
+def test_a_running_fleet_is_ready_and_shows_the_metrics_of_its_engines(fleet: Serving) -> None:
+    # A replica may fall asleep or wake between the two requests.
+    wait_until(
+        lambda: replicas_with_metrics(fleet) == awake_replicas(fleet) != set(),
+        "the metrics of the awake replicas",
+    )
+    text = httpx.get(fleet.url + "/metrics/replicas").text
     assert "_created" not in text + httpx.get(fleet.url + "/metrics").text
 
 
