@@ -74,7 +74,7 @@ def serve_under_load(config: Path, record: Path) -> RunRecord:
         seen = ""
         for line in server.stdout:
             seen += line
-            found = re.search(r"serving on (http://\S+)", seen)
+            found = re.search(r"serving on (http://[\w.:]+)", seen)
             if found:
                 break
         assert found is not None, seen
