@@ -52,8 +52,10 @@ def awake_replicas(fleet: Serving) -> set[str]:
 
 
 def replicas_with_metrics(fleet: Serving) -> set[str]:
-    text = httpx.get(fleet.url + "/metrics/replicas").text
-    families = {family.name: family for family in text_string_to_metric_families(text)}
+    answer = httpx.get(fleet.url + "/metrics/replicas")
+    if answer.status_code != 200:
+        return set()
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
     running = families.get("vllm:num_requests_running")
     return {sample.labels["replica"] for sample in running.samples} if running else set()
 
