@@ -40,6 +40,16 @@ def metric(fleet: Serving, name: str) -> float:
     return sum(s.value for family in families for s in family.samples if s.name == name)
 
 
+def wait_for_counted_tokens(fleet: Serving) -> float:
+    """Wait until the metric has counted the tokens of all requests so far, and return it.
+
+    The controller counts a token one or two ticks after it was sampled.
+    """
+    asked_s = fleet.ticks()[-1].t_s
+    wait_until(lambda: fleet.ticks()[-1].t_s > asked_s + 3, "ticks after the last request")
+    return metric(fleet, "steppe_output_tokens_total")
+
+
 def test_the_official_client_lists_the_model(fleet: Serving) -> None:
     assert [model.id for model in fleet.client.models.list()] == [MODEL]
     with pytest.raises(openai.NotFoundError):
@@ -123,7 +133,7 @@ def test_the_official_client_gets_completions_whole_and_streamed(fleet: Serving)
 def test_a_client_that_hangs_up_frees_its_place_and_is_charged_for_what_ran(
     fleet: Serving,
 ) -> None:
-    before = metric(fleet, "steppe_output_tokens_total")
+    before = wait_for_counted_tokens(fleet)
     stream: Any = fleet.client.completions.create(
         model=MODEL,
         prompt=PROMPT,
