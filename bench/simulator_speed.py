@@ -39,8 +39,9 @@ from steppe.measure.provenance import source_commit
 from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import Recorder
 from steppe.report.records import Slo
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, scenario_of
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 from steppe.sim.run import Scenario, run_scenario
 from targets import at_most
 
@@ -118,7 +119,9 @@ def make_scenario(length_scale: float) -> tuple[Scenario, Frontier]:
     assert isinstance(config.device, EmulatedSection)
     kind = kind_of(config, emulated_replica(config.device, 1))
     clocks = np.linspace(990, 1980, 20).astype(int).tolist()
-    frontier = modelled_frontier(kind, clocks, (8, 16, 32, 64, 128, 256), Lengths(PROMPT, OUTPUT))
+    frontier = modelled_frontier(
+        kind, clocks, (8, 16, 32, 64, 128, 256), RequestLengths(PROMPT, OUTPUT)
+    )
     rng = np.random.default_rng(0)
     times_s = np.sort(rng.uniform(0, HOUR_S, REQUESTS)).tolist()
     prompts = rng.gamma(1.0, PROMPT, REQUESTS).clip(1, 14_000).astype(int).tolist()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from steppe.config import ModelledSection, RunConfig
+from steppe.roofline.lengths import RequestLengths
 from steppe.run.check_inputs import check_config
 from steppe.run.simulated_load import (
     arrivals_for,
@@ -16,7 +17,6 @@ from steppe.run.simulated_load import (
     warn_of_lengths,
     with_lengths_of_load,
 )
-from steppe.sim.points import Lengths
 
 
 def config_of(**parts: Any) -> RunConfig:
@@ -63,7 +63,7 @@ def trace_of(path: Path, prompts: Sequence[int]) -> Path:
 def test_without_a_sweep_the_mean_request_is_that_of_the_load(tmp_path: Path) -> None:
     path = str(trace_of(tmp_path / "trace.csv", (100, 300)))
     replayed = config_of(load={"trace": path, "length_scale": 2.0})
-    assert mean_request(replayed) == Lengths(400, 40)
+    assert mean_request(replayed) == RequestLengths(400, 40)
     drawn = mean_request(config_of())
     assert drawn.prompt_tokens == pytest.approx(1155, rel=0.03)
     assert drawn.output_tokens == pytest.approx(211, rel=0.03)
@@ -77,18 +77,20 @@ def test_a_sweep_without_lengths_takes_those_of_the_load(tmp_path: Path) -> None
     assert mean_request(drawn).output_tokens == pytest.approx(211, rel=0.03)
     load = {"trace": str(trace_of(tmp_path / "trace.csv", (100, 300))), "length_scale": 2.0}
     replayed = with_lengths_of_load(config_of(frontier={"sweep": {}}, load=load))
-    assert mean_request(replayed) == Lengths(400, 40)
+    assert mean_request(replayed) == RequestLengths(400, 40)
 
 
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
-        ({"prompt_tokens": 128, "output_tokens": 64}, Lengths(128, 64)),
-        ({"prompt_tokens": 500}, Lengths(500, 64)),
-        ({"output_tokens": 500}, Lengths(128, 500)),
+        ({"prompt_tokens": 128, "output_tokens": 64}, RequestLengths(128, 64)),
+        ({"prompt_tokens": 500}, RequestLengths(500, 64)),
+        ({"output_tokens": 500}, RequestLengths(128, 500)),
     ],
 )
-def test_a_sweep_keeps_the_lengths_that_it_gives(given: dict[str, int], meant: Lengths) -> None:
+def test_a_sweep_keeps_the_lengths_that_it_gives(
+    given: dict[str, int], meant: RequestLengths
+) -> None:
     config = config_of(frontier={"sweep": given})
     assert mean_request(with_lengths_of_load(config)) == meant
 

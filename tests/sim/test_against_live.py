@@ -20,8 +20,9 @@ from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import RunRecord, read_run
 from steppe.report.records import RunTotals
 from steppe.report.tracking import track
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 from steppe.sim.run import RecordsInMemory, run_scenario
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
@@ -115,7 +116,9 @@ def test_tokens_joules_and_tracking_are_within_three_percent(tmp_path: Path) -> 
     config = load_config(path)
     assert isinstance(config.device, EmulatedSection)
     kind = kind_of(config, emulated_replica(config.device, 1))
-    points = modelled_frontier(kind, range(1020, 2041, 60), (2, 4, 6, 8, 12, 16), Lengths(80, 40))
+    points = modelled_frontier(
+        kind, range(1020, 2041, 60), (2, 4, 6, 8, 12, 16), RequestLengths(80, 40)
+    )
     write_frontier(points, tmp_path / "frontier.yaml")
     live = serve_under_load(path, tmp_path / "live")
     ours, totals = simulate_again(config, live)

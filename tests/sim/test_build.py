@@ -11,13 +11,14 @@ from steppe.engine.synthetic import CHUNK_TOKENS
 from steppe.errors import ConfigError, ModelError
 from steppe.load.arrivals import Arrival
 from steppe.roofline.files import read_roofline
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.build import fleet_of, kind_of, modelled_replica, scenario_of
 from steppe.sim.engine.batch import BatchLimits
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 from steppe.sim.run import Scenario
 
 EMULATED = {"kind": "emulated", "profile": "l4"}
-LENGTHS = Lengths(100, 30)
+LENGTHS = RequestLengths(100, 30)
 
 
 def config_of(**parts: Any) -> RunConfig:
@@ -79,7 +80,7 @@ def test_a_kv_cache_of_some_bytes_on_each_gpu_holds_so_many_tokens(
 def test_windows_and_states_let_more_sequences_in_the_longer_they_are() -> None:
     config = config_of(model={"name": "gemma-3-27b"}, device={"kind": "modelled", "gpu": "h100"})
     roofline = read_roofline("gemma-3-27b", "h100", 1)
-    for lengths in (Lengths(12_000, 500), Lengths(100_000, 211)):
+    for lengths in (RequestLengths(12_000, 500), RequestLengths(100_000, 211)):
         context = lengths.prompt_tokens + lengths.output_tokens / 2
         kind = kind_of(config, modelled_replica(config, lengths))
         said = roofline.running_sequences(1_000_000, lengths.prompt_tokens, lengths.output_tokens)

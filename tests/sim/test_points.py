@@ -13,17 +13,18 @@ from steppe.config import PaceSection
 from steppe.errors import InfeasibleError
 from steppe.load.arrivals import Arrival
 from steppe.roofline.files import read_roofline
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.build import roofline_replica
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
-from steppe.sim.points import Lengths, modelled_frontier, modelled_point
+from steppe.sim.points import modelled_frontier, modelled_point
 from steppe.sim.request import Request
 
 MEASURED_S, WARM_UP_S = 300.0, 100.0
-LENGTHS, MOST = Lengths(300, 100), 20_000
+LENGTHS, MOST = RequestLengths(300, 100), 20_000
 
 
 def kind_of(model: Any, engine: BatchLimits, clocks: tuple[int, int]) -> ReplicaKind:
@@ -40,7 +41,7 @@ def roofline(engine: BatchLimits) -> ReplicaKind:
     return kind_of(replica.model, engine, replica.clocks_mhz)
 
 
-def spread(mean: Lengths) -> Iterable[tuple[int, int]]:
+def spread(mean: RequestLengths) -> Iterable[tuple[int, int]]:
     """Return the prompts and outputs of requests of many lengths, tokens."""
     rng = np.random.default_rng(1)
     prompts = rng.integers(1, 2 * int(mean.prompt_tokens), MOST).tolist()
@@ -93,7 +94,7 @@ def test_tokens_and_watts_are_those_of_a_saturated_replica(
 def test_prompts_that_fill_every_step_limit_the_output(
     prompt: int, output: int, batch_limit: int
 ) -> None:
-    kind, mean = roofline(BatchLimits(2048, 2048)), Lengths(prompt, output)
+    kind, mean = roofline(BatchLimits(2048, 2048)), RequestLengths(prompt, output)
     point = modelled_point(kind, 1500, batch_limit, mean)
     output_tps, draw_w = saturate(kind, 1500, batch_limit, spread(mean))
     assert point.output_tps == pytest.approx(output_tps, rel=0.10)
@@ -103,7 +104,7 @@ def test_prompts_that_fill_every_step_limit_the_output(
 @pytest.mark.parametrize(("prompt", "output", "held"), [(1155, 211, 2000), (15_000, 200, 16_000)])
 def test_a_batch_beyond_the_kv_cache_changes_nothing(prompt: int, output: int, held: int) -> None:
     kind = roofline(BatchLimits(2048, 2048, held))
-    point = modelled_point(kind, 1500, 8, Lengths(prompt, output))
+    point = modelled_point(kind, 1500, 8, RequestLengths(prompt, output))
     output_tps, draw_w = saturate(kind, 1500, 8, repeat((prompt, output)))
     assert point.output_tps == pytest.approx(output_tps, rel=0.02)
     assert point.draw_w == pytest.approx(draw_w, rel=0.02)

@@ -13,9 +13,10 @@ import pytest
 from steppe.config import ControlSection, HorizonSection, PowerSection, RunConfig
 from steppe.load.arrivals import Arrival
 from steppe.report.records import RunTotals
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.events import EventQueue
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 from steppe.sim.run import Failure, RecordsInMemory, Scenario, run_scenario
 
 REPLICAS, LONG_S = 4, 120.0
@@ -49,7 +50,9 @@ def poisson(rate_rps: float, output_tokens: int = 30) -> tuple[Arrival, ...]:
 
 def scenario(config: RunConfig, arrivals: tuple[Arrival, ...]) -> Scenario:
     kind = kind_of(config, emulated_replica(config.device, 1))  # type: ignore[arg-type]
-    frontier = modelled_frontier(kind, range(1020, 2041, 60), (4, 8, 12, 16), Lengths(100, 30))
+    frontier = modelled_frontier(
+        kind, range(1020, 2041, 60), (4, 8, 12, 16), RequestLengths(100, 30)
+    )
     return scenario_of(config, fleet_of(config, kind), frontier, arrivals)
 
 

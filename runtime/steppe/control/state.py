@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+from steppe.control.measurements import ClockWork, LatencyCounts
+from steppe.roofline.lengths import RequestLengths
+
 
 class ReplicaState(StrEnum):
     """The state of a replica."""
@@ -110,6 +113,10 @@ class Observation:
         deferrable: The part of the demand and of the waiting requests that may wait.
         asleep_w: Mean draw of a sleeping replica in the last metered window, W; None if none slept
             all through it, or no meter answered.
+        lengths: The mean request of the demand; None if unknown.
+        engine_queue: Requests that replicas hold and that wait there for their first token.
+        latency: Requests against the SLO; None if unknown.
+        work: Steps of the last window, by clock; empty if unknown.
     """
 
     now_s: float
@@ -120,6 +127,10 @@ class Observation:
     replicas: tuple[ReplicaObservation, ...]
     deferrable: DeferrableWork = NONE_DEFERRABLE
     asleep_w: float | None = None
+    lengths: RequestLengths | None = None
+    engine_queue: int = 0
+    latency: LatencyCounts | None = None
+    work: tuple[ClockWork, ...] = ()
 
     def with_budget(self, gpu_budget_w: float) -> Observation:
         """Return the same instant with another budget, W; cached counts are kept."""

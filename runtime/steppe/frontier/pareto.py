@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from steppe.errors import InfeasibleError
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_costs import StepCosts
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Frontier:
         source: `measured`, `emulated` or `modelled`.
         quicker: Points that others beat in both, but none of those also in time per token: with
             an SLO for that they may be the best.
+        costs: What a step costs, from which points for other requests follow; None if unknown.
+        lengths: The mean request that the points hold for; None if unknown.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -28,6 +32,8 @@ class Frontier:
     idle_w: float
     source: str
     quicker: tuple[OperatingPoint, ...] = ()
+    costs: StepCosts | None = None
+    lengths: RequestLengths | None = None
 
     @classmethod
     def of(
@@ -55,7 +61,11 @@ class Frontier:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.points, self.asleep_w, self.idle_w))  # numbers: the same in any process
+        return hash((self.points, self.asleep_w, self.idle_w, self.costs, self.lengths))
+
+    def with_costs(self, costs: StepCosts | None, lengths: RequestLengths | None) -> Frontier:
+        """Return the same points, with what a step costs and the mean request they hold for."""
+        return replace(self, costs=costs, lengths=lengths)
 
     @property
     def candidates(self) -> tuple[OperatingPoint, ...]:

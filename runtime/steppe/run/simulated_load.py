@@ -14,8 +14,8 @@ from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
 from steppe.load.synthetic import AZURE_LENGTHS, DailyEnvelope, SyntheticLoad
 from steppe.load.traces import read_trace
 from steppe.roofline.files import read_longest_context
+from steppe.roofline.lengths import RequestLengths
 from steppe.run.warnings import Warn
-from steppe.sim.points import Lengths
 
 DAY_S = 86_400.0
 DRAWS = 20_000
@@ -42,7 +42,7 @@ def length_limits(config: RunConfig) -> LengthLimits:
     return LengthLimits(max(1, whole // 2), max(1, whole // 4))
 
 
-def mean_request(config: RunConfig) -> Lengths:
+def mean_request(config: RunConfig) -> RequestLengths:
     """Return the mean request: that of the sweep, or of the load if there is no sweep.
 
     Raises:
@@ -50,7 +50,7 @@ def mean_request(config: RunConfig) -> Lengths:
     """
     sweep = config.frontier.sweep
     if sweep is not None:
-        return Lengths(sweep.prompt_tokens, sweep.output_tokens)
+        return RequestLengths(sweep.prompt_tokens, sweep.output_tokens)
     return _mean_of_load(config)
 
 
@@ -119,7 +119,7 @@ def arrivals_for(
     )
 
 
-def _mean_of_load(config: RunConfig) -> Lengths:
+def _mean_of_load(config: RunConfig) -> RequestLengths:
     load, limits = config.load, length_limits(config)
     if load.trace == "synthetic":
         rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def _mean_of_load(config: RunConfig) -> Lengths:
     else:
         scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
         drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
-    return Lengths(*drawn.mean(axis=0).tolist())
+    return RequestLengths(*drawn.mean(axis=0).tolist())
 
 
 def _synthetic(

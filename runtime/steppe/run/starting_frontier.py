@@ -16,13 +16,14 @@ from steppe.frontier.file import FrontierSubject
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import Offer
 from steppe.roofline.files import spec_name
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.run.check_slo import check_slo
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.quick_sweep import dense_offer
 from steppe.run.warnings import Warn
 from steppe.sim.build import kind_of, modelled_replica
-from steppe.sim.points import Lengths, modelled_frontier
+from steppe.sim.points import modelled_frontier
 
 STATIC_SHARE = 0.3
 """Assumed draw of a busy GPU at a clock of zero, share of its power limit: an upper bound. Idle
@@ -170,7 +171,7 @@ def _modelled(fleet: FleetActors, config: RunConfig) -> Frontier:
         ModelError: It does not know the model.
     """
     sweep = sweep_of(config)
-    lengths = Lengths(sweep.prompt_tokens, sweep.output_tokens)
+    lengths = RequestLengths(sweep.prompt_tokens, sweep.output_tokens)
     if not isinstance(config.device, EmulatedSection):
         known = {spec_name(name) for name in gpu_names(fleet)}
         if len(known) != 1:

@@ -17,13 +17,13 @@ from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
 from steppe.roofline.hardware import Sharding
+from steppe.roofline.lengths import RequestLengths
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.step_table import StepModel
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gateway import GatewayLimits
-from steppe.sim.points import Lengths
 from steppe.sim.run import Failure, Scenario
 
 SYNTHETIC_CHUNK_TOKENS = 256
@@ -50,7 +50,7 @@ class ModelledReplica:
     token_bytes: float | None = None
 
 
-def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
+def modelled_replica(config: RunConfig, lengths: RequestLengths) -> ModelledReplica:
     """Return the step model of a configuration's replicas.
 
     Args:
@@ -73,7 +73,7 @@ def modelled_replica(config: RunConfig, lengths: Lengths) -> ModelledReplica:
             )
 
 
-def roofline_replica(roofline: EnergyRoofline, lengths: Lengths) -> ModelledReplica:
+def roofline_replica(roofline: EnergyRoofline, lengths: RequestLengths) -> ModelledReplica:
     """Return the replicas of an energy roofline.
 
     A token of a long sequence takes less memory if layers have a sliding window or a state; it

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.energy_roofline import StepWork
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_table import StepModel
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """The mean request of a load.
-
-    Attributes:
-        prompt_tokens: Mean prompt length, tokens.
-        output_tokens: Mean output length, tokens.
-    """
-
-    prompt_tokens: float
-    output_tokens: float
-
-
 def modelled_frontier(
     kind: ReplicaKind,
     clocks_mhz: Iterable[int],
     batch_limits: Iterable[int],
-    lengths: Lengths,
+    lengths: RequestLengths,
 ) -> Frontier:
     """Return the efficient operating points of a replica, from its step model."""
     limits = tuple(batch_limits)
@@ -44,7 +31,7 @@ def modelled_frontier(
 
 
 def modelled_point(
-    kind: ReplicaKind, clock_mhz: int, batch_limit: int, lengths: Lengths
+    kind: ReplicaKind, clock_mhz: int, batch_limit: int, lengths: RequestLengths
 ) -> OperatingPoint:
     """Return output and draw of a saturated replica at an operating point.
 
@@ -69,14 +56,14 @@ def modelled_point(
     return OperatingPoint(clock_mhz, batch_limit, output_tps, step_j / step_s, step_s)
 
 
-def _work(prompt_tokens: float, decodes: float, lengths: Lengths) -> StepWork:
+def _work(prompt_tokens: float, decodes: float, lengths: RequestLengths) -> StepWork:
     """Return a step in which so many sequences decode, each half way through its output."""
     sequences = round(decodes)
     context = round(sequences * (lengths.prompt_tokens + lengths.output_tokens / 2))
     return StepWork(round(prompt_tokens), sequences, context)
 
 
-def _ending(engine: BatchLimits, batch_limit: int, lengths: Lengths) -> float:
+def _ending(engine: BatchLimits, batch_limit: int, lengths: RequestLengths) -> float:
     """Return how many requests end in a mean step."""
     prompt_steps = lengths.prompt_tokens / _chunk_tokens(engine, lengths)
     fitting = engine.kv_tokens // (lengths.prompt_tokens + lengths.output_tokens / 2)
@@ -85,7 +72,7 @@ def _ending(engine: BatchLimits, batch_limit: int, lengths: Lengths) -> float:
     return min(by_batch, by_tokens)
 
 
-def _chunk_tokens(engine: BatchLimits, lengths: Lengths) -> float:
+def _chunk_tokens(engine: BatchLimits, lengths: RequestLengths) -> float:
     return min(lengths.prompt_tokens, engine.chunk_tokens, engine.tokens_per_step)
 
 

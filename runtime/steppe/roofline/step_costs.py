@@ -1,0 +1,166 @@
+"""What a step of an engine costs, in a closed form that a file can hold.
+
+    time, energy = step + prefill (if it computes prompts) + decode D + prompt P + context C
+
+with D decoding sequences, P prompt tokens and C tokens of context in the step. The coefficients
+differ by SM clock and are interpolated between the clocks of the fit. The form is that of the
+energy roofline (`step_law`) without its overlap: weights are streamed once a step, each token is
+computed, keys and values are streamed for every token of context. `step_cost_fit` finds the
+coefficients, and with them the error of the form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTerms:
+    """The terms of a step's time, s, or of its energy, J.
+
+    Attributes:
+        step: Of every step: streaming the weights.
+        prefill: Of a step that computes prompts.
+        decode: Of each decoding sequence.
+        prompt: Of each prompt token.
+        context: Of each token of context.
+    """
+
+    step: float
+    prefill: float
+    decode: float
+    prompt: float
+    context: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCosts:
+    """The costs of a step at one SM clock.
+
+    Attributes:
+        clock_mhz: SM clock limit, MHz; 0 if measured without one.
+        time: Terms of its time, s.
+        energy: Terms of the energy of the replica's GPUs, J.
+    """
+
+    clock_mhz: int
+    time: StepTerms
+    energy: StepTerms
+
+
+@dataclass(frozen=True, slots=True)
+class CostFactors:
+    """Measured over modelled cost, by phase.
+
+    Attributes:
+        decode_time: On the time of decoding, and of a step as such.
+        prompt_time: On the time of computing prompts.
+        decode_energy: On the energy of decoding, and of a step as such.
+        prompt_energy: On the energy of computing prompts.
+    """
+
+    decode_time: float = 1.0
+    prompt_time: float = 1.0
+    decode_energy: float = 1.0
+    prompt_energy: float = 1.0
+
+
+AS_MODELLED = CostFactors()
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """The costs of a step of one replica.
+
+    Attributes:
+        clocks: Costs by rising SM clock.
+        tokens_per_step: Most tokens that the engine computes in a step.
+        kv_tokens: Tokens that its KV cache holds; None if unknown.
+        time_error: Median relative error of the fitted times.
+        energy_error: Median relative error of the fitted energies.
+    """
+
+    clocks: tuple[ClockCosts, ...]
+    tokens_per_step: int
+    kv_tokens: int | None = None
+    time_error: float = 0.0
+    energy_error: float = 0.0
+
+    def __hash__(self) -> int:
+        """Return a hash that is computed once: frontiers are cached by their costs."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.clocks, self.tokens_per_step, self.kv_tokens))
+
+    @property
+    def clocks_mhz(self) -> tuple[int, ...]:
+        """The SM clocks, rising, MHz."""
+        return tuple(costs.clock_mhz for costs in self.clocks)
+
+    def at(self, clocks_mhz: Sequence[int]) -> StepCosts:
+        """Return the costs at other clocks, MHz, interpolated; not beyond those of the fit."""
+        times, energies = (
+            np.stack([np.interp(clocks_mhz, self.clocks_mhz, column) for column in table.T], axis=1)
+            for table in (self._times, self._energies)
+        )
+        clocks = tuple(
+            ClockCosts(clock_mhz, StepTerms(*time), StepTerms(*energy))
+            for clock_mhz, time, energy in zip(
+                clocks_mhz, times.tolist(), energies.tolist(), strict=True
+            )
+        )
+        return replace(self, clocks=clocks)
+
+    def scaled(self, factors: CostFactors) -> StepCosts:
+        """Return the costs with times and energies multiplied, by phase."""
+        if factors == AS_MODELLED:
+            return self
+        time = factors.decode_time, factors.prompt_time
+        energy = factors.decode_energy, factors.prompt_energy
+        clocks = tuple(
+            replace(costs, time=_scaled(costs.time, *time), energy=_scaled(costs.energy, *energy))
+            for costs in self.clocks
+        )
+        return replace(self, clocks=clocks)
+
+    def time_s(self, work: Floats) -> Floats:
+        """Return the time of steps at each clock, s, shape (clocks, steps).
+
+        Args:
+            work: A row for each term of `StepTerms`, shape (5, steps): ones, whether the step
+                computes prompts (or how often), sequences, prompt tokens, tokens of context.
+        """
+        times: Floats = self._times @ work
+        return times
+
+    def energy_j(self, work: Floats) -> Floats:
+        """Return the energy of steps at each clock, J, shape (clocks, steps); see `time_s`."""
+        energies: Floats = self._energies @ work
+        return energies
+
+    @cached_property
+    def _times(self) -> Floats:
+        return np.array([astuple(costs.time) for costs in self.clocks], dtype=float)
+
+    @cached_property
+    def _energies(self) -> Floats:
+        return np.array([astuple(costs.energy) for costs in self.clocks], dtype=float)
+
+
+def _scaled(terms: StepTerms, decode: float, prompt: float) -> StepTerms:
+    return StepTerms(
+        step=terms.step * decode,
+        prefill=terms.prefill * prompt,
+        decode=terms.decode * decode,
+        prompt=terms.prompt * prompt,
+        context=terms.context * decode,
+    )
