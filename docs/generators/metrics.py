@@ -11,7 +11,7 @@ from generators.markdown import NOTICE, page, table
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.metrics import GatewayMetrics
-from steppe.gateway.request_tracker import FinishedRequest
+from steppe.gateway.request import FinishedRequest
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 

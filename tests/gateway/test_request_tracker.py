@@ -5,14 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.gateway.metrics import GatewayMetrics
-from steppe.gateway.request_tracker import ID_REUSE_S, ClientHeaders, RequestTracker
+from steppe.gateway.request import ClientHeaders
+from steppe.gateway.request_tracker import ID_REUSE_S, RequestTracker
 from steppe.gateway.stream import StreamScanner, Usage
+from steppe.report.records import Slo
 
 HEADERS = ClientHeaders("default", "standard", "")
 
 
 def _tracker() -> RequestTracker:
-    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0)
+    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, slo=Slo(2.0, 0.2))
 
 
 def test_times_count_from_arrival() -> None:
@@ -109,7 +111,7 @@ def test_the_status_counts_how_requests_ended(finish: str, failed: int, refused:
     context = tracker.open(HEADERS, 101.0)
     context.finish, context.replica = finish, None if refused else "r0"
     tracker.close(context, 102.0)
-    status = tracker.status(1, 0, {"r0": 0})
+    status = tracker.status(102.0, 1, 0, {"r0": 0})
     assert (status.arrived, status.finished) == (2, 1)
     assert (status.failed, status.refused) == (failed, refused)
     assert status.answered == 1 - refused

@@ -252,3 +252,21 @@ async def test_requests_refused_before_admission_are_counted_by_reason(
     counted = re.findall(r'steppe_rejections_total\{reason="(\w+)"\} (\S+)', found)
     assert dict(counted) == {"bad_request": "2.0", "request_entity_too_large": "1.0"}
     assert site.gateway.drain_finished() == []
+
+
+async def test_the_status_counts_the_prompts_that_arrived_and_the_streams_that_wait(
+    site: Site, chat_stream: bytes
+) -> None:
+    replica = await site.awake_replica(answers=False)
+    replica.stream = [chat_stream]
+    body = b'{"stream":true,"messages":[{"role":"user","content":"' + b"four" * 1000 + b'"}]}'
+    post = asyncio.create_task(site.post(body=body, Content_Type="application/json"))
+    await site.until(lambda: bool(replica.received))
+    status = site.gateway.status()
+    assert (status.prompt_tokens, status.before_first_token) == (1001, {"r0": 1})
+    replica.may_answer.set()
+    await post
+    await site.until(lambda: site.gateway.status().finished == 1)
+    status = site.gateway.status()
+    assert (status.prompt_tokens, status.before_first_token) == (7, {})
+    assert (status.latency.first_tokens, status.latency.late) == (1, 0)

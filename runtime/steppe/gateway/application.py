@@ -20,6 +20,7 @@ from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder, relay
 from steppe.gateway.gate import AdmissionGate, RefusedError
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.openai_error import error_body, phrase_code
+from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
 from steppe.gateway.replica_client import (
     ProxyRequest,
     ReplicaLostError,
@@ -28,12 +29,8 @@ from steppe.gateway.replica_client import (
     send_request,
 )
 from steppe.gateway.replica_metrics import scrape_replicas
-from steppe.gateway.request_tracker import (
-    ClientHeaders,
-    RequestContext,
-    RequestTracker,
-    request_id,
-)
+from steppe.gateway.request import ClientHeaders, RequestContext, request_id
+from steppe.gateway.request_tracker import RequestTracker
 
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
@@ -184,8 +181,8 @@ class Handlers:
         arrival_s = self.now_s()
         headers = _client_headers(request)
         proxied = await _proxied(request)
-        wants_stream = _wants_stream(request, proxied.body)
-        context = self.tracker.open(headers, arrival_s, wants_stream=wants_stream)
+        wants_stream, prompt = _read_body(request, proxied.body)
+        context = self.tracker.open(headers, arrival_s, wants_stream=wants_stream, prompt=prompt)
         proxied.headers[REQUEST_ID] = context.id
         try:
             return await self.forwarder.forward(request, context, proxied)
@@ -257,21 +254,25 @@ async def _proxied(request: web.Request) -> ProxyRequest:
     )
 
 
-def _wants_stream(request: web.Request, body: bytes) -> bool:
-    """Return whether a JSON body asks for an event stream; False for bodies of other types.
+def _read_body(request: web.Request, body: bytes) -> tuple[bool, PromptSize]:
+    """Return whether a JSON body asks for an event stream, and the size of its prompt.
+
+    Bodies of other types ask for none, and their prompt is not known.
 
     Raises:
         web.HTTPBadRequest: The body is not JSON.
     """
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        return False
+        return False, UNKNOWN_SIZE
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         reason = error.msg.partition(": line ")[0]
         raise web.HTTPBadRequest(text=f"asked for JSON, found {reason} at {where}") from error
-    return isinstance(found, dict) and found.get("stream") is True
+    if not isinstance(found, dict):
+        return False, UNKNOWN_SIZE
+    return found.get("stream") is True, prompt_size(found)
 
 
 def _client_headers(request: web.Request) -> ClientHeaders:

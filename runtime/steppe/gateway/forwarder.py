@@ -27,7 +27,7 @@ from steppe.gateway.replica_client import (
     WholeResponse,
     send_request,
 )
-from steppe.gateway.request_tracker import RequestContext
+from steppe.gateway.request import RequestContext
 from steppe.gateway.stream import StreamScanner, find_error_status, summarize
 
 REQUEST_ID = "X-Request-Id"

@@ -8,7 +8,7 @@ import platform
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from steppe.gateway.request_tracker import FinishedRequest
+from steppe.gateway.request import FinishedRequest
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _PACKAGES = {

@@ -2,81 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
-from steppe.gateway.stream import StreamScanner, Usage
-
-FAILED = frozenset({"error", "abort"})
-REFUSED = frozenset({"rejected", "shed"})
+from steppe.control.measurements import LatencyCounts
+from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, PromptTotals
+from steppe.gateway.request import (
+    FAILED,
+    REFUSED,
+    ClientHeaders,
+    FinishedRequest,
+    RequestContext,
+    request_id,
+)
+from steppe.gateway.slo_counts import SloCounts
+from steppe.report.records import Slo
 
 ID_REUSE_S = 90.0
 """An id that a replica had is not used again for this long after its end, s: its last steps may be
 reported late, and are charged by then."""
 
-_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RATE_WINDOW_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClientHeaders:
-    """The headers of a request that the gateway uses.
-
-    Attributes:
-        tenant: `x-steppe-tenant`, or `default`.
-        priority: `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
-        request_id: `x-request-id`, or an empty text.
-    """
-
-    tenant: str
-    priority: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
-    """The result of one request.
-
-    Attributes:
-        id: Its id, unique among outstanding and recent requests; vLLM's own is `chatcmpl-<id>` or
-            `cmpl-<id>`.
-        tenant: The tenant.
-        priority: One of `PRIORITIES`.
-        arrival_s: When its headers arrived, s since the gateway started (monotonic).
-        arrival_epoch_s: The same, s since the Unix epoch.
-        ttft_s: Arrival to the first streamed event with generated text (or, without text, with a
-            finish reason), waiting included; None if the response was not a stream.
-        e2e_s: Arrival to the last byte, s.
-        prompt_tokens: From the replica's `usage`; None without one. The next two also.
-        cached_tokens: Prompt tokens found in the prefix cache.
-        output_tokens: Tokens generated.
-        finish: The replica's finish reason, `other` if it is unknown; `cancelled`: the client
-            disconnected, or the gateway stopped; `invalid`: a 4xx response; `abort`: aborted by
-            the engine; `error`: the replica failed; `rejected`: refused on arrival; `shed`:
-            refused after waiting.
-        status: HTTP status sent; 499 if the client disconnected.
-        replica: The last replica that had it; None if none did.
-        streamed: Whether the client asked for an event stream.
-    """
-
-    id: str
-    tenant: str
-    priority: str
-    arrival_s: float
-    arrival_epoch_s: float
-    ttft_s: float | None
-    e2e_s: float
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    output_tokens: int | None
-    finish: str
-    status: int
-    replica: str | None
-    streamed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +41,10 @@ class GatewayStatus:
         answered: Finished requests that a replica had.
         deferrable_arrived: Requests so far of class `deferrable`.
         deferrable_waiting: Waiting requests of class `deferrable`.
+        prompt_tokens: Prompt tokens of all requests so far, see `PromptTotals`: it may fall.
+        cached_tokens: Those of them that the prefix cache held.
+        before_first_token: Streams of each replica that have no first token yet.
+        latency: Requests against the SLO.
     """
 
     waiting: int
@@ -104,59 +56,10 @@ class GatewayStatus:
     answered: int
     deferrable_arrived: int = 0
     deferrable_waiting: int = 0
-
-
-@dataclass(slots=True)
-class RequestContext:
-    """One open request; times are `time.monotonic`, s.
-
-    Attributes:
-        id: Its id.
-        headers: The headers that the gateway uses.
-        ticket: Its position in the queue.
-        arrival_s: When its headers arrived, s.
-        wants_stream: Whether the client asked for an event stream.
-        replica: The last replica that had it; None before the first.
-        status: HTTP status to record.
-        finish: How it ended, as in `FinishedRequest`.
-        usage: The replica's `usage`, if any.
-        scanner: The scanner of its event stream, if any.
-        on_first_text: Called when the first generated text has passed.
-        failed_at: Replicas that answered it with a 5xx.
-        failed_s: Time spent at replicas that failed, s; it does not count as waiting.
-    """
-
-    id: str
-    headers: ClientHeaders
-    ticket: Ticket
-    arrival_s: float
-    wants_stream: bool = False
-    replica: str | None = None
-    status: int = 500
-    finish: str = "error"
-    usage: Usage | None = None
-    scanner: StreamScanner | None = None
-    on_first_text: Callable[[], None] = lambda: None
-    failed_at: set[str] = field(default_factory=set)
-    failed_s: float = 0.0
-
-    def end_stream(self, scanner: StreamScanner) -> None:
-        """Record the usage and the outcome of a stream."""
-        self.usage = scanner.usage
-        self.finish = scanner.outcome
-
-    def disconnect(self) -> None:
-        """Record that the client disconnected; no effect after `[DONE]`."""
-        self.cancel(499)
-
-    def cancel(self, status: int) -> None:
-        """Record that the response ends here, no replica's fault; no effect after `[DONE]`."""
-        if self.scanner is not None:
-            self.end_stream(self.scanner)
-            if self.scanner.is_done:
-                return
-        self.finish = "cancelled"
-        self.status = status
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    before_first_token: dict[str, int] = field(default_factory=dict)
+    latency: LatencyCounts = field(default_factory=LatencyCounts)
 
 
 class RateWindow:
@@ -188,17 +91,18 @@ class RequestTracker:
         ends: Rate of ends of requests that a replica had; each frees a slot.
     """
 
-    def __init__(self, started_s: float, started_epoch_s: float, ttft_s: float) -> None:
+    def __init__(self, started_s: float, started_epoch_s: float, slo: Slo) -> None:
         """Start counting.
 
         Args:
             started_s: The present time, s on the monotonic clock.
             started_epoch_s: The present time, s since the Unix epoch.
-            ttft_s: Longest time to the first token of the SLO, s.
+            slo: What requests are judged by.
         """
         self.ends = RateWindow(started_s)
         self._started_s = started_s
-        self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
+        self._started_epoch_s, self._ttft_s = started_epoch_s, slo.ttft_s
+        self._prompts, self._slo_counts = PromptTotals(), SloCounts(slo)
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = 0
         self._open: dict[str, RequestContext] = {}
@@ -206,7 +110,12 @@ class RequestTracker:
         self._unfetched: list[FinishedRequest] = []
 
     def open(
-        self, headers: ClientHeaders, now_s: float, *, wants_stream: bool = False
+        self,
+        headers: ClientHeaders,
+        now_s: float,
+        *,
+        wants_stream: bool = False,
+        prompt: PromptSize = UNKNOWN_SIZE,
     ) -> RequestContext:
         """Start tracking a request; it keeps the id of its headers if that is valid and unused."""
         self._arrived += 1
@@ -216,7 +125,8 @@ class RequestTracker:
         rank = PRIORITIES.index(headers.priority)
         self._deferrable_arrived += rank == DEFERRABLE
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
-        context = RequestContext(id_, headers, ticket, now_s, wants_stream)
+        counted = self._prompts.arrive(prompt)
+        context = RequestContext(id_, headers, ticket, now_s, wants_stream, prompt, counted)
         self._open[id_] = context
         return context
 
@@ -233,6 +143,7 @@ class RequestTracker:
         self._answered += is_answered
         if is_answered and not is_refused:
             self.ends.add(now_s)
+        self._count(context, finished)
         self._unfetched.append(finished)
         return finished
 
@@ -249,9 +160,16 @@ class RequestTracker:
         ]
 
     def status(
-        self, waiting: int, deferrable_waiting: int, outstanding: dict[str, int]
+        self, now_s: float, waiting: int, deferrable_waiting: int, outstanding: dict[str, int]
     ) -> GatewayStatus:
         """Return the counts for the controller."""
+        before_first: Counter[str] = Counter()
+        overdue = 0
+        for context in self._open.values():
+            self._slo_counts.note_first(context)
+            overdue += self._slo_counts.is_overdue(context, now_s)
+            if context.first_text_s is None and context.wants_stream and context.replica:
+                before_first[context.replica] += 1
         return GatewayStatus(
             waiting=waiting,
             outstanding=outstanding,
@@ -262,7 +180,19 @@ class RequestTracker:
             answered=self._answered,
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=deferrable_waiting,
+            prompt_tokens=self._prompts.prompt_tokens,
+            cached_tokens=self._prompts.cached_tokens,
+            before_first_token=dict(before_first),
+            latency=self._slo_counts.totals(overdue),
         )
+
+    def _count(self, context: RequestContext, finished: FinishedRequest) -> None:
+        """Count the prompt and the latency of a request that has ended."""
+        self._slo_counts.end(context, finished)
+        if context.usage is not None:
+            self._prompts.end(context.prompt, context.counted, context.usage)
+        elif finished.finish == "invalid":
+            self._prompts.drop(context.counted)
 
     def _is_recent(self, id_: str, now_s: float) -> bool:
         """Return whether an id ended less than `ID_REUSE_S` ago."""
@@ -271,8 +201,7 @@ class RequestTracker:
         return id_ in self._ended_s
 
     def _finish(self, context: RequestContext, now_s: float) -> FinishedRequest:
-        usage, scanner = context.usage, context.scanner
-        first_s = None if scanner is None else scanner.first_text_s
+        usage, first_s = context.usage, context.first_text_s
         arrival_s = context.arrival_s - self._started_s
         return FinishedRequest(
             id=context.id,
@@ -288,10 +217,5 @@ class RequestTracker:
             finish=context.finish,
             status=context.status,
             replica=context.replica,
-            streamed=context.wants_stream or scanner is not None,
+            streamed=context.wants_stream or context.scanner is not None,
         )
-
-
-def request_id(wanted: str) -> str:
-    """Return the id if it is valid (letters, digits, `._:-`, at most 128), else a new one."""
-    return wanted if _VALID_ID.fullmatch(wanted) else uuid.uuid4().hex

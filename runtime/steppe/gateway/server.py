@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.replica_client import open_session
-from steppe.gateway.request_tracker import FinishedRequest, GatewayStatus, RequestTracker
+from steppe.gateway.request import FinishedRequest
+from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
 from steppe.gateway.routing import Route
+from steppe.report.records import Slo
 
 __all__ = [
     "FinishedRequest",
@@ -54,6 +57,7 @@ class GatewaySettings:
         ttft_s: Longest time to the first token of the SLO, s; requests that can still keep it go
             first.
         models: Names of the served model, for `/v1/models` while no replica is awake.
+        tpot_s: Longest mean time per output token of the SLO, s.
         retry_delays_s: Pauses before each retry of a request that a replica failed before its
             first byte, s.
         connect_timeout_s: Time limit for a connection to a replica, s.
@@ -68,11 +72,17 @@ class GatewaySettings:
     max_wait_s: float
     ttft_s: float
     models: tuple[str, ...]
+    tpot_s: float = math.inf
     retry_delays_s: tuple[float, ...] = (0.2, 1.0)
     connect_timeout_s: float = 5.0
     write_timeout_s: float = WRITE_TIMEOUT_S
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
+
+    @property
+    def slo(self) -> Slo:
+        """The times that requests are judged by."""
+        return Slo(self.ttft_s, self.tpot_s)
 
 
 class Gateway:
@@ -105,7 +115,7 @@ class Gateway:
         session = open_session(settings.connect_timeout_s)
         self._handlers = Handlers(
             gate=self._gate,
-            tracker=RequestTracker(self._now_s(), time.time(), settings.ttft_s),
+            tracker=RequestTracker(self._now_s(), time.time(), settings.slo),
             metrics=self._metrics,
             session=session,
             forwarder=RequestForwarder(
@@ -171,8 +181,8 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """Return the counts for the controller."""
         table = self._gate.table
-        gate, outstanding = self._gate, table.all_outstanding()
-        return self._started.tracker.status(gate.waiting, gate.deferrable, outstanding)
+        gate, outstanding, now_s = self._gate, table.all_outstanding(), self._now_s()
+        return self._started.tracker.status(now_s, gate.waiting, gate.deferrable, outstanding)
 
     @property
     def _started(self) -> Handlers:

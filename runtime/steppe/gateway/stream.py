@@ -123,6 +123,7 @@ class StreamScanner:
         first_text_s: When the first event passed that carries generated text, reasoning or tool
             call arguments; else, the first with a finish reason. vLLM's role-only first event
             carries none, so it does not count.
+        text_events: Events from that one on, without the `[DONE]`; 0 where lines end in CR LF.
         finish: The last finish reason that passed.
         is_done: Whether `[DONE]` passed, or the last event of the messages or the responses API.
         has_error: Whether an error event passed, from the replica or the gateway.
@@ -131,6 +132,7 @@ class StreamScanner:
     def __init__(self, on_first_text: Callable[[], None] = lambda: None) -> None:
         """Start without a byte; `on_first_text` is called when `first_text_s` is known."""
         self.first_text_s: float | None = None
+        self.text_events = 0
         self._on_first_text = on_first_text
         self.finish: str | None = None
         self.is_done = False
@@ -180,13 +182,20 @@ class StreamScanner:
         reasons = _FINISH.findall(plain)
         if reasons:
             self.finish = _chat_reason(reasons[-1].decode())
-        if self.first_text_s is None and (self.finish or _TEXT.search(plain)):
-            self.first_text_s = now_s
-            self._on_first_text()
+        start = 0
+        if self.first_text_s is None:
+            text = _TEXT.search(plain)
+            if text or self.finish:
+                start = text.start() if text else 0
+                self.first_text_s = now_s
+                self._on_first_text()
+        if self.first_text_s is not None:
+            self.text_events += plain.count(b"\n\n", start)
         if b'"usage"' in plain:
             self._keep_usage(plain)
         if (is_named or b"[DONE]" in lines) and _DONE.search(lines):
             self.is_done = True
+            self.text_events -= 1
         if (is_named or b'"error"' in lines) and _ERROR.search(lines):
             self.has_error = True
             return translate_events(lines)

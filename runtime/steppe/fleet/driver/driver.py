@@ -221,6 +221,7 @@ class FleetDriver:
             max_wait_s=gateway.max_wait_s,
             ttft_s=self._config.slo.ttft_s,
             models=(self._served_name,),
+            tpot_s=self._config.slo.tpot_s,
         )
         remote: Any = ray.remote(GatewayActor)
         options = {

@@ -1,0 +1,148 @@
+"""One request at the gateway: what its client sent, its state while it is open, its result."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
+from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
+from steppe.gateway.stream import StreamScanner, Usage
+
+FAILED = frozenset({"error", "abort"})
+REFUSED = frozenset({"rejected", "shed"})
+
+_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHeaders:
+    """The headers of a request that the gateway uses.
+
+    Attributes:
+        tenant: `x-steppe-tenant`, or `default`.
+        priority: `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
+        request_id: `x-request-id`, or an empty text.
+    """
+
+    tenant: str
+    priority: str
+    request_id: str
+
+    @property
+    def is_deferrable(self) -> bool:
+        """Whether no SLO judges the request, because it waits for power by design."""
+        return self.priority == PRIORITIES[DEFERRABLE]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """The result of one request.
+
+    Attributes:
+        id: Its id, unique among outstanding and recent requests; vLLM's own is `chatcmpl-<id>` or
+            `cmpl-<id>`.
+        tenant: The tenant.
+        priority: One of `PRIORITIES`.
+        arrival_s: When its headers arrived, s since the gateway started (monotonic).
+        arrival_epoch_s: The same, s since the Unix epoch.
+        ttft_s: Arrival to the first streamed event with generated text (or, without text, with a
+            finish reason), waiting included; None if the response was not a stream.
+        e2e_s: Arrival to the last byte, s.
+        prompt_tokens: From the replica's `usage`; None without one. The next two also.
+        cached_tokens: Prompt tokens found in the prefix cache.
+        output_tokens: Tokens generated.
+        finish: The replica's finish reason, `other` if it is unknown; `cancelled`: the client
+            disconnected, or the gateway stopped; `invalid`: a 4xx response; `abort`: aborted by
+            the engine; `error`: the replica failed; `rejected`: refused on arrival; `shed`:
+            refused after waiting.
+        status: HTTP status sent; 499 if the client disconnected.
+        replica: The last replica that had it; None if none did.
+        streamed: Whether the client asked for an event stream.
+    """
+
+    id: str
+    tenant: str
+    priority: str
+    arrival_s: float
+    arrival_epoch_s: float
+    ttft_s: float | None
+    e2e_s: float
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    finish: str
+    status: int
+    replica: str | None
+    streamed: bool
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One open request; times are `time.monotonic`, s.
+
+    Attributes:
+        id: Its id.
+        headers: The headers that the gateway uses.
+        ticket: Its position in the queue.
+        arrival_s: When its headers arrived, s.
+        wants_stream: Whether the client asked for an event stream.
+        prompt: Size of its prompt.
+        counted: Tokens that its prompt counts for while it is open.
+        is_first_counted: Whether its first token is part of the counts against the SLO.
+        replica: The last replica that had it; None before the first.
+        status: HTTP status to record.
+        finish: How it ended, as in `FinishedRequest`.
+        usage: The replica's `usage`, if any.
+        scanner: The scanner of its event stream, if any.
+        on_first_text: Called when the first generated text has passed.
+        failed_at: Replicas that answered it with a 5xx.
+        failed_s: Time spent at replicas that failed, s; it does not count as waiting.
+    """
+
+    id: str
+    headers: ClientHeaders
+    ticket: Ticket
+    arrival_s: float
+    wants_stream: bool = False
+    prompt: PromptSize = UNKNOWN_SIZE
+    counted: PromptCount = field(default_factory=PromptCount)
+    is_first_counted: bool = False
+    replica: str | None = None
+    status: int = 500
+    finish: str = "error"
+    usage: Usage | None = None
+    scanner: StreamScanner | None = None
+    on_first_text: Callable[[], None] = lambda: None
+    failed_at: set[str] = field(default_factory=set)
+    failed_s: float = 0.0
+
+    @property
+    def first_text_s(self) -> float | None:
+        """When the first generated text passed; None before, and without a stream."""
+        return None if self.scanner is None else self.scanner.first_text_s
+
+    def end_stream(self, scanner: StreamScanner) -> None:
+        """Record the usage and the outcome of a stream."""
+        self.usage = scanner.usage
+        self.finish = scanner.outcome
+
+    def disconnect(self) -> None:
+        """Record that the client disconnected; no effect after `[DONE]`."""
+        self.cancel(499)
+
+    def cancel(self, status: int) -> None:
+        """Record that the response ends here, no replica's fault; no effect after `[DONE]`."""
+        if self.scanner is not None:
+            self.end_stream(self.scanner)
+            if self.scanner.is_done:
+                return
+        self.finish = "cancelled"
+        self.status = status
+
+
+def request_id(wanted: str) -> str:
+    """Return the id if it is valid (letters, digits, `._:-`, at most 128), else a new one."""
+    return wanted if _VALID_ID.fullmatch(wanted) else uuid.uuid4().hex
