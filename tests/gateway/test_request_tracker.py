@@ -8,13 +8,12 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import ClientHeaders
 from steppe.gateway.request_tracker import ID_REUSE_S, RequestTracker
 from steppe.gateway.stream import StreamScanner, Usage
-from steppe.report.records import Slo
 
 HEADERS = ClientHeaders("default", "standard", "")
 
 
 def _tracker() -> RequestTracker:
-    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, slo=Slo(2.0, 0.2))
+    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, ttft_s=2.0, tpot_s=0.2)
 
 
 def test_times_count_from_arrival() -> None:

@@ -43,7 +43,7 @@ def record_of(request: FinishedRequest) -> RequestRecord:
 
 @pytest.fixture
 def tracker() -> RequestTracker:
-    return RequestTracker(started_s=100.0, started_epoch_s=5000.0, slo=SLO)
+    return RequestTracker(100.0, 5000.0, SLO.ttft_s, SLO.tpot_s)
 
 
 def status(tracker: RequestTracker, now_s: float) -> GatewayStatus:
@@ -147,7 +147,7 @@ def test_streams_before_their_first_token_are_counted_by_replica(tracker: Reques
 def test_a_completed_request_counts_as_the_report_judges_it(
     is_stream: bool, first_s: float, rest_s: float, tokens: int
 ) -> None:
-    tracker = RequestTracker(started_s=100.0, started_epoch_s=5000.0, slo=SLO)
+    tracker = RequestTracker(100.0, 5000.0, SLO.ttft_s, SLO.tpot_s)
     context = stream(tracker, 100.0 + first_s) if is_stream else tracker.open(HEADERS, 100.0)
     context.replica = "r0"
     end(tracker, context, 100.0 + first_s + rest_s, usage=Usage(7, None, tokens))

@@ -18,7 +18,6 @@ from steppe.gateway.request import (
     request_id,
 )
 from steppe.gateway.slo_counts import SloCounts
-from steppe.report.records import Slo
 
 ID_REUSE_S = 90.0
 """An id that a replica had is not used again for this long after its end, s: its last steps may be
@@ -91,18 +90,21 @@ class RequestTracker:
         ends: Rate of ends of requests that a replica had; each frees a slot.
     """
 
-    def __init__(self, started_s: float, started_epoch_s: float, slo: Slo) -> None:
+    def __init__(
+        self, started_s: float, started_epoch_s: float, ttft_s: float, tpot_s: float
+    ) -> None:
         """Start counting.
 
         Args:
             started_s: The present time, s on the monotonic clock.
             started_epoch_s: The present time, s since the Unix epoch.
-            slo: What requests are judged by.
+            ttft_s: Longest time to the first token of the SLO, s.
+            tpot_s: Longest mean time per output token of the SLO, s.
         """
         self.ends = RateWindow(started_s)
         self._started_s = started_s
-        self._started_epoch_s, self._ttft_s = started_epoch_s, slo.ttft_s
-        self._prompts, self._slo_counts = PromptTotals(), SloCounts(slo)
+        self._started_epoch_s, self._ttft_s = started_epoch_s, ttft_s
+        self._prompts, self._slo_counts = PromptTotals(), SloCounts(ttft_s, tpot_s)
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = 0
         self._open: dict[str, RequestContext] = {}

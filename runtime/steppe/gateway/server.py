@@ -24,7 +24,6 @@ from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
 from steppe.gateway.routing import Route
-from steppe.report.records import Slo
 
 __all__ = [
     "FinishedRequest",
@@ -79,11 +78,6 @@ class GatewaySettings:
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
 
-    @property
-    def slo(self) -> Slo:
-        """The times that requests are judged by."""
-        return Slo(self.ttft_s, self.tpot_s)
-
 
 class Gateway:
     """Admits requests, routes each to a replica, streams its response back, and counts.
@@ -115,7 +109,7 @@ class Gateway:
         session = open_session(settings.connect_timeout_s)
         self._handlers = Handlers(
             gate=self._gate,
-            tracker=RequestTracker(self._now_s(), time.time(), settings.slo),
+            tracker=RequestTracker(self._now_s(), time.time(), settings.ttft_s, settings.tpot_s),
             metrics=self._metrics,
             session=session,
             forwarder=RequestForwarder(

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from steppe.control.measurements import LatencyCounts
 from steppe.gateway.request import FAILED, REFUSED, FinishedRequest, RequestContext
-from steppe.report.latency import tpot_s
-from steppe.report.records import Slo
 
 _NOT_SERVED = FAILED | REFUSED | {"cancelled", "invalid"}
 
@@ -25,11 +23,16 @@ _NOT_SERVED = FAILED | REFUSED | {"cancelled", "invalid"}
 class SloCounts:
     """Running totals of requests against the SLO."""
 
-    __slots__ = ("_ended", "_first_tokens", "_late", "_slo", "_slow")
+    __slots__ = ("_ended", "_first_tokens", "_late", "_slow", "_tpot_s", "_ttft_s")
 
-    def __init__(self, slo: Slo) -> None:
-        """Begin without requests; `slo` is what they are judged by."""
-        self._slo = slo
+    def __init__(self, ttft_s: float, tpot_s: float) -> None:
+        """Begin without requests.
+
+        Args:
+            ttft_s: Longest time to the first token of the SLO, s.
+            tpot_s: Longest mean time per output token after the first, s.
+        """
+        self._ttft_s, self._tpot_s = ttft_s, tpot_s
         self._first_tokens = self._late = self._ended = self._slow = 0
 
     def note_first(self, context: RequestContext) -> None:
@@ -39,14 +42,14 @@ class SloCounts:
             return
         context.is_first_counted = True
         self._first_tokens += 1
-        self._late += first_s - context.arrival_s > self._slo.ttft_s
+        self._late += first_s - context.arrival_s > self._ttft_s
 
     def is_overdue(self, context: RequestContext, now_s: float) -> bool:
         """Return whether an open request has waited for its first token longer than the SLO.
 
         That of an answer without a stream is not seen; it is overdue only until a replica has it.
         """
-        if context.headers.is_deferrable or now_s - context.arrival_s <= self._slo.ttft_s:
+        if context.headers.is_deferrable or now_s - context.arrival_s <= self._ttft_s:
             return False
         return context.first_text_s is None and (context.wants_stream or context.replica is None)
 
@@ -60,12 +63,9 @@ class SloCounts:
             self._end_whole(finished)
             return
         tokens = scanner.text_events if finished.output_tokens is None else finished.output_tokens
-        time_s = None
-        if finished.ttft_s is not None:
-            time_s = tpot_s(finished.ttft_s, finished.e2e_s, tokens)
-        if time_s is not None:
+        if finished.ttft_s is not None and tokens >= 2:
             self._ended += 1
-            self._slow += time_s > self._slo.tpot_s
+            self._slow += (finished.e2e_s - finished.ttft_s) / (tokens - 1) > self._tpot_s
 
     def totals(self, overdue: int) -> LatencyCounts:
         """Return the counts, with the number of overdue requests now."""
@@ -73,7 +73,7 @@ class SloCounts:
 
     def _end_whole(self, finished: FinishedRequest) -> None:
         tokens = finished.output_tokens or 0
-        is_missed = finished.e2e_s > self._slo.ttft_s + tokens * self._slo.tpot_s
+        is_missed = finished.e2e_s > self._ttft_s + tokens * self._tpot_s
         self._first_tokens += 1
         self._late += is_missed
         if tokens >= 2:
