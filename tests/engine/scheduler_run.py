@@ -73,7 +73,9 @@ class Session:
             for step in self.steps
         ]
         spans = [(step.start_ns, step.end_ns) for step in self.steps]
-        found = {"outputs": self.outputs, "steps": steps, "spans": spans, **self.counts(), **more}
+        contexts = [step.context_tokens for step in self.steps]
+        found = {"outputs": self.outputs, "steps": steps, "spans": spans, "contexts": contexts}
+        found |= self.counts() | more
         self.outputs, self.steps = {}, []
         return found
 

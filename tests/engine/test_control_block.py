@@ -28,7 +28,7 @@ HEAD_WORD = 16
 counts = st.integers(0, 2**31 - 1)
 works = st.builds(RequestWork, st.integers(0, 2**63 - 1), counts, counts, counts)
 times = st.integers(0, 2**62)
-steps = st.builds(StepRecord, times, times, st.lists(works, max_size=8).map(tuple))
+steps = st.builds(StepRecord, times, times, st.lists(works, max_size=8).map(tuple), counts)
 
 ENGINE = """
 import sys

@@ -221,6 +221,32 @@ async def test_no_step_is_wider_than_the_batch_limit(site: Site) -> None:
     assert {len(step.work) for step in site.block.read_steps().steps} <= {1, 2}
 
 
+async def test_no_step_has_more_tokens_than_the_limit_allows(site: Site) -> None:
+    site.block.write_limits(EngineLimits(tokens_per_step=16))
+    await asyncio.gather(*(site.ask(chat(30 + i, 6), name=f"r{i}") for i in range(5)))
+    steps = site.block.read_steps().steps
+    tokens = [sum(w.prompt_tokens + w.decode_tokens for w in step.work) for step in steps]
+    assert max(tokens) == 16
+    assert all(step.work for step in steps)
+    own = [w for step in steps for w in step.work if w.key == request_key("r4")]
+    assert (sum(w.prompt_tokens for w in own), sum(w.output_tokens for w in own)) == (34, 6)
+
+
+async def test_decoding_sequences_are_stepped_beyond_the_limit_of_tokens(site: Site) -> None:
+    tasks = [asyncio.create_task(site.ask(chat(3, 60))) for _ in range(4)]
+    await site.until(lambda: site.block.read_telemetry().scheduled == 4)
+    site.block.write_limits(EngineLimits(tokens_per_step=2))
+    tasks.append(asyncio.create_task(site.ask(chat(3, 2))))
+    answers = await asyncio.gather(*tasks)
+    assert [a["usage"]["completion_tokens"] for a in answers] == [60, 60, 60, 60, 2]
+
+
+async def test_a_step_records_the_context_of_its_decoding_sequences(site: Site) -> None:
+    await site.ask(chat(7, 4))
+    steps = site.block.read_steps().steps
+    assert [step.context_tokens for step in steps] == [0, 8, 9, 10]
+
+
 async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
     site: Site,
 ) -> None:

@@ -249,6 +249,8 @@ async def test_no_step_has_more_tokens_than_the_limit_allows(asking: Client) -> 
     tokens = [sum(w.prompt_tokens + w.decode_tokens for w in step.work) for step in steps]
     assert max(tokens) == 16
     assert sum(tokens) == usage["prompt_tokens"] + 2
+    contexts = [step.context_tokens for step in steps if step.work[0].decode_tokens]
+    assert contexts == [usage["prompt_tokens"] + 1, usage["prompt_tokens"] + 2]
 
 
 @pytest.mark.slow

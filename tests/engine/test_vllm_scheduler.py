@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_every_output_token_stands_in_one_step_record(run: dict[str, Any], scene
     for name, tokens in run[scene]["outputs"].items():
         assert total(run[scene], name, 2) == len(tokens)
         assert total(run[scene], name, 0) == PROMPT_TOKENS
+
+
+@pytest.mark.parametrize("scene", ["free", "hold", "token_cap"])
+def test_the_context_of_a_step_is_that_of_its_decoding_requests(
+    run: dict[str, Any], scene: str
+) -> None:
+    held: Counter[str] = Counter()
+    for step, context in zip(run[scene]["steps"], run[scene]["contexts"], strict=True):
+        for name, (prompt, decode, _) in step.items():
+            held[name] += prompt + decode
+        assert context == sum(held[name] for name, (_, decode, _) in step.items() if decode)
 
 
 def test_without_limits_every_request_is_stepped(run: dict[str, Any]) -> None:

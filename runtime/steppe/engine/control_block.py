@@ -119,11 +119,20 @@ class RequestWork:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One engine step: its time (CLOCK_MONOTONIC, ns) and its requests."""
+    """One engine step: its time (CLOCK_MONOTONIC, ns) and its requests.
+
+    Attributes:
+        start_ns: When it began, ns.
+        end_ns: When it ended, ns.
+        work: Its requests.
+        context_tokens: Tokens of context of the decoding sequences, cached prefixes and the tokens
+            of this step included.
+    """
 
     start_ns: int
     end_ns: int
     work: tuple[RequestWork, ...]
+    context_tokens: int = 0
 
     @property
     def start_s(self) -> float:
@@ -224,7 +233,7 @@ class ControlBlock:
 
     def append_step(self, step: StepRecord) -> None:
         """Add a step to the ring, over the oldest ones when it is full."""
-        flat = [_STEP_MARK, step.start_ns, step.end_ns, len(step.work), 0]
+        flat = [_STEP_MARK, step.start_ns, step.end_ns, len(step.work), step.context_tokens]
         for work in step.work:
             flat += (work.key, work.prompt_tokens << 32 | work.decode_tokens, work.output_tokens)
         head = self._words[_RING_HEAD]
@@ -276,6 +285,6 @@ def _parse(flat: Sequence[int], until_s: float) -> tuple[StepBatch, int]:
             RequestWork(flat[i], flat[i + 1] >> 32, flat[i + 1] & 0xFFFFFFFF, flat[i + 2])
             for i in range(at + _HEADER_WORDS, end, _SHARE_WORDS)
         )
-        steps.append(StepRecord(flat[at + 1], flat[at + 2], work))
+        steps.append(StepRecord(flat[at + 1], flat[at + 2], work, flat[at + 4]))
         at = end
     return StepBatch(tuple(steps), lost=False), at

@@ -1,13 +1,14 @@
 """An engine without a model: the same limits, telemetry and HTTP shape, with placeholder text.
 
-It batches continuously and respects the batch limit and hold. A step takes as long as its step
-hook (the emulated GPU) or its own pace requires. It is used where many replicas run on few cores.
-Every word of its answers is "synthetic".
+It batches continuously and respects the batch limit, hold, and the tokens per step. A step takes
+as long as its step hook (the emulated GPU) or its own pace requires. It is used where many replicas
+run on few cores. Every word of its answers is "synthetic".
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class _Sequence:
     key: int
     prompt_left: int
     output_left: int
+    computed: int = 0
     tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     cancelled: bool = False
 
@@ -154,8 +156,7 @@ class SyntheticEngine:
             await self._step()
 
     async def _step(self) -> None:
-        batch = self._choose()
-        work = [_work_of(sequence) for sequence in batch]
+        batch, work = _work_of(self._choose(), self._limits.tokens_per_step)
         prompt = sum(w.prompt_tokens for w in work)
         decodes = sum(1 for w in work if w.decode_tokens)
         start_ns = time.monotonic_ns()
@@ -166,7 +167,8 @@ class SyntheticEngine:
         await asyncio.sleep(pace.weights_s + pace.decode_s * decodes + pace.prefill_s * prompt)
         await asyncio.to_thread(self._hook.end)
         self._finish(batch, work)
-        done = StepRecord(start_ns, time.monotonic_ns(), tuple(work))
+        context = sum(s.computed for s, w in zip(batch, work, strict=True) if w.decode_tokens)
+        done = StepRecord(start_ns, time.monotonic_ns(), tuple(work), context)
         self._block.append_step(done)
         self._publish(self._totals.after(done))
 
@@ -186,6 +188,7 @@ class SyntheticEngine:
 
     def _finish(self, batch: list[_Sequence], work: list[RequestWork]) -> None:
         for sequence, done in zip(batch, work, strict=True):
+            sequence.computed += done.prompt_tokens + done.decode_tokens
             sequence.prompt_left -= done.prompt_tokens
             sequence.output_left -= done.output_tokens
             if done.output_tokens:
@@ -210,13 +213,27 @@ class SyntheticEngine:
         self._publish(self._totals)
 
 
-def _work_of(sequence: _Sequence) -> RequestWork:
-    """Return the work of the next step for a sequence."""
-    if sequence.prompt_left > CHUNK_TOKENS:
-        return RequestWork(sequence.key, CHUNK_TOKENS, 0, 0)
-    if sequence.prompt_left:
-        return RequestWork(sequence.key, sequence.prompt_left, 0, 1)
-    return RequestWork(sequence.key, 0, 1, 1)
+def _work_of(
+    chosen: list[_Sequence], tokens_per_step: int
+) -> tuple[list[_Sequence], list[RequestWork]]:
+    """Return the sequences of the next step, and the work for each.
+
+    Decoding sequences come first, as in vLLM; what they leave of the tokens of the step goes to
+    prompts, in their order. A prompt for which nothing is left waits.
+    """
+    batch: list[_Sequence] = []
+    work: list[RequestWork] = []
+    decodes = sum(1 for sequence in chosen if not sequence.prompt_left)
+    room = max(0, tokens_per_step - decodes) if tokens_per_step else math.inf
+    for sequence in chosen:
+        key, left = sequence.key, sequence.prompt_left
+        tokens = int(min(left, CHUNK_TOKENS, room))
+        if left and not tokens:
+            continue
+        room -= tokens
+        batch.append(sequence)
+        work.append(RequestWork(key, tokens, 0 if left else 1, 1 if tokens == left else 0))
+    return batch, work
 
 
 async def start_synthetic(settings: SyntheticSettings, seam: Seam, host: str) -> SyntheticEngine:

@@ -55,7 +55,7 @@ class StepRecorder:
         self._block, self._hook, self._own = block, hook, own
         self._version, self._limits = -1, EngineLimits()
         self._totals = Telemetry()
-        self._step: tuple[int, tuple[RequestWork, ...]] | None = None
+        self._step: tuple[int, int, tuple[RequestWork, ...]] | None = None
         self._keys: dict[str, int] = {}
         self.awake = threading.Event()
         self.awake.set()
@@ -80,7 +80,10 @@ class StepRecorder:
     def begin(self, batch: list[Any]) -> None:
         """A step with these requests starts; each is a `FutureRequestState`."""
         work = tuple(self._work_of(request) for request in batch)
-        self._step = (time.monotonic_ns(), work)
+        pairs = zip(batch, work, strict=True)
+        context = sum(request.state.position_offset for request, w in pairs if w.decode_tokens)
+        decodes = sum(w.decode_tokens for w in work)
+        self._step = (time.monotonic_ns(), context + decodes, work)
         prompt = sum(w.prompt_tokens for w in work)
         self._hook.begin(prompt, sum(1 for w in work if w.decode_tokens))
 
@@ -88,9 +91,9 @@ class StepRecorder:
         """Record the step when its tokens are ready, before they are sent."""
         assert self._step is not None
         self._hook.end()
-        (start_ns, work), end_ns = self._step, time.monotonic_ns()
+        (start_ns, context_tokens, work), end_ns = self._step, time.monotonic_ns()
         self._step = None
-        done = StepRecord(start_ns, end_ns, work)
+        done = StepRecord(start_ns, end_ns, work, context_tokens)
         self._block.append_step(done)
         self._totals = self._totals.after(done)
         self._block.write_telemetry(self._totals)

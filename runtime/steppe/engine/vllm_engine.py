@@ -218,6 +218,7 @@ def _parse(settings: EngineSettings) -> Any:
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "tensor_parallel_size": settings.tensor_parallel,
         "scheduler_cls": _SCHEDULER,
+        "enable_prompt_tokens_details": True,  # the planner needs the cached tokens of `usage`
         "dtype": cpu_dtype() if is_cpu_build() else None,
         **settings.args,
     }

@@ -32,12 +32,14 @@ ROTATE_STEPS = 8
 
 
 class _Step:
-    """One scheduled step: per request the prompt and the decode tokens, and its start."""
+    """One scheduled step: per request the prompt and the decode tokens, its context and start."""
 
-    __slots__ = ("start_ns", "work")
+    __slots__ = ("context_tokens", "start_ns", "work")
 
-    def __init__(self, work: dict[str, tuple[int, int]], start_ns: int) -> None:
-        self.work = work
+    def __init__(
+        self, work: dict[str, tuple[int, int]], context_tokens: int, start_ns: int
+    ) -> None:
+        self.work, self.context_tokens = work, context_tokens
         self.start_ns = start_ns
 
 
@@ -129,7 +131,13 @@ class LiveScheduler(AsyncScheduler):
         if not work:
             self._idle_if_empty()
             return
-        self._steps[id(output)] = _Step(work, time.monotonic_ns())
+        # The scheduler has already counted the tokens of this step as computed.
+        context = sum(
+            self.requests[engine_id].num_computed_tokens
+            for engine_id, (_, decode) in work.items()
+            if decode
+        )
+        self._steps[id(output)] = _Step(work, context, time.monotonic_ns())
         self._publish(block, self._totals)
         prefill = sum(prompt for prompt, _ in work.values())
         self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode))
@@ -154,7 +162,7 @@ class LiveScheduler(AsyncScheduler):
             RequestWork(self._key(engine_id), prompt, decode, sampled.get(engine_id, 0))
             for engine_id, (prompt, decode) in step.work.items()
         )
-        done = StepRecord(start_ns, end_ns, work)
+        done = StepRecord(start_ns, end_ns, work, step.context_tokens)
         block.append_step(done)
         self._publish(block, self._totals.after(done))
         self._forget_finished(step.work)
