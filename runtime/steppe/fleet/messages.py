@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steppe.config import EmulatedSection, NvmlSection
+from steppe.control.measurements import ClockWork
 from steppe.power.budget import Budget
 from steppe.report.records import TickRecord
 from steppe.roofline.architecture.shape import ModelShape
@@ -128,12 +129,14 @@ class SetLimits:
             to sleep may first get the limit of its last step.
         batch_limit: Most sequences decoded at once.
         phase: The replica's state: how energy counts from now on that no step explains.
+        tokens_per_step: Most tokens in one step; 0: the engine's own limit.
     """
 
     replica: str
     clock_mhz: int | None
     batch_limit: int
     phase: str
+    tokens_per_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ class ReplicaReport:
         stepping: Whether a step may be in progress, as far as its engine has reported, or has ended
             after the window.
         wrong_inside: Whether the error lies not at the ends of the window alone.
+        waiting: Requests that its engine has not admitted.
+        work: What its steps did and took; None if there was none, steps were lost, energy or idle
+            draw are not known, or a limit changed in the window or did not hold all through it.
     """
 
     replica: str
@@ -179,6 +185,8 @@ class ReplicaReport:
     controllable: bool = True
     stepping: bool = False
     wrong_inside: bool = False
+    waiting: int = 0
+    work: ClockWork | None = None
 
     @property
     def metered_s(self) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.fixtures.fleet_messages import node_report, replica_report
 
+from steppe.control.measurements import ClockWork
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 
 REPORT = replica_report(
@@ -15,6 +16,7 @@ REPORT = replica_report(
     quality="estimated",
     requests_uj={2**62: 5, 17: 6},
     tokens={17: (3, 4)},
+    work=ClockWork(900, 20, 3, 60, 128, 9000, 0.5, 30.25),
 )
 REPLICA = AssignmentRecord(
     replica="replica-1",
@@ -27,6 +29,7 @@ REPLICA = AssignmentRecord(
     reported_s=17.5,
     owed_j=0.125,
     counters_j={"GPU-1": 1000.0, "GPU-2": 2000.0},
+    tokens_per_step=128,
 )
 
 

@@ -19,8 +19,7 @@ from steppe.device.nvml import open_gpus
 from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
-from steppe.engine.control_block import ControlBlock, Telemetry
-from steppe.errors import ConfigError, NoPermissionError
+from steppe.engine.control_block import ControlBlock, EngineLimits, Telemetry
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
@@ -114,6 +113,21 @@ def test_a_node_without_permission_to_limit_clocks_lists_none_and_serves(
     node.apply([SetLimits("replica-1", 900, 8, "awake")], 1.0)
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.controllable) == (0, 8, True)
+    node.close()
+
+
+def test_the_limits_of_an_engine_reach_its_control_block(make_node: MakeNode) -> None:
+    node = make_node(NVML)
+    engine = ControlBlock(Path(node.assign("replica-1", [0], (), FRESH).control_block))
+    node.apply([SetLimits("replica-1", 900, 8, "awake", tokens_per_step=128)], 1.0)
+    news = engine.read_limits(-1)
+    assert news is not None
+    assert news[1] == EngineLimits(8, 128, hold=True)
+    node.apply([SetLimits("replica-1", 900, 8, "awake")], 2.0)
+    news = engine.read_limits(news[0])
+    assert news is not None
+    assert news[1] == EngineLimits(8, 0, hold=True)
+    engine.close()
     node.close()
 
 

@@ -325,11 +325,11 @@ def test_the_draw_during_a_start_is_not_idle_draw(
 
 
 def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:
-    bench.replica.set_batch_limit(8)
+    bench.replica.set_engine_limits(8)
     news = bench.engine.read_limits(-1)
     assert news is not None
     assert (news[1].batch_limit, news[1].hold) == (8, True)
-    bench.replica.set_batch_limit(8)
+    bench.replica.set_engine_limits(8)
     assert bench.engine.read_limits(news[0]) is None
 
 

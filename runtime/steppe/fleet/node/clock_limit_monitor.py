@@ -50,6 +50,12 @@ class ClockLimitMonitor:
         """The limit that is requested, MHz; None before the first."""
         return self._requests[-1].clock_mhz if self._requests else None
 
+    @property
+    def holds(self) -> bool:
+        """Whether the limit that is requested was confirmed at the last update, or none is."""
+        is_seen = self._unconfirmed_since_s is None and self._unreachable_since_s is None
+        return not self._requests or (is_seen and self.confirmed_mhz == self.requested_mhz)
+
     def request(self, clock_mhz: int, now_s: float) -> None:
         """Note that a limit is requested; the one before counts for `GRACE_S` more."""
         if clock_mhz != self.requested_mhz:

@@ -22,6 +22,7 @@ class IdleDraw:
 
     Attributes:
         idle_w: Draw in the latest gaps, W; 0 before the first one.
+        is_known: Whether there was a gap already.
         max_idle_w: The largest draw in windows without any step, W; None before the first one.
     """
 
@@ -30,7 +31,7 @@ class IdleDraw:
         self.idle_w = 0.0
         self.max_idle_w: float | None = None
         self._worked_until_s = begin_s
-        self._is_known = False
+        self.is_known = False
 
     def skip(self, until_s: float) -> None:
         """Count the time until then as work, s: the replica was starting."""
@@ -55,9 +56,9 @@ class IdleDraw:
         for start_s, end_s in self._gaps(steps, since_s, until_s):
             draw_w = window(start_s, end_s).energy_j / (end_s - start_s)
             if draw_w > 0:
-                old_w = self.idle_w if self._is_known else draw_w
+                old_w = self.idle_w if self.is_known else draw_w
                 self.idle_w = _OLD_SHARE * old_w + (1 - _OLD_SHARE) * draw_w
-                self._is_known = True
+                self.is_known = True
                 if not steps and start_s > settled_s:
                     self.max_idle_w = max(draw_w, self.max_idle_w or 0.0)
 

@@ -31,6 +31,7 @@ class AssignmentRecord:
         reported_s: End of the window, s, on the monotonic clock of the machine.
         owed_j: Energy of the window that is not attributed yet, J.
         counters_j: Energy counters at that end, by UUID, J.
+        tokens_per_step: Most tokens in one step that was set; 0 for none.
     """
 
     replica: str
@@ -43,6 +44,7 @@ class AssignmentRecord:
     reported_s: float
     owed_j: float
     counters_j: dict[str, float]
+    tokens_per_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ class Node:
                 meter = self._replicas.get(change.replica)
                 if meter is not None and self._requested_s[change.replica] <= requested_s:
                     meter.enter(change.phase, self._clock())
-                    meter.set_batch_limit(change.batch_limit)
+                    meter.set_engine_limits(change.batch_limit, change.tokens_per_step)
                     self._limit_clocks(meter, change.clock_mhz)
         with self._lock:
             self._write_journal()

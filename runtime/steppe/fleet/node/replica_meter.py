@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from steppe.energy.attribution import BusyStep, Shares, TokenWeights, attribute
+from steppe.control.measurements import ClockWork
+from steppe.energy.attribution import UJ_PER_J, BusyStep, Shares, TokenWeights, attribute
 from steppe.energy.gpu_meters import EnergyHistory, window_over
 from steppe.energy.window import EnergyWindow, Quality, worst
 from steppe.engine.control_block import ControlBlock, EngineLimits, RequestWork, StepRecord
@@ -19,8 +20,12 @@ from steppe.fleet.messages import CHANGE_S, ReplicaReport, ReplicaTotals
 from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
 from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
+from steppe.fleet.node.step_work import step_work
 
 _SERVING = ("awake", "draining")
+NEGLIGIBLE_IDLE = 0.02
+"""Idle time over busy time for which the idle draw need not be known: it hardly changes the energy.
+"""
 LONGEST_STEP_S = 30.0
 """The energy of a longer step is noted as it comes, s: meters keep a minute or more."""
 
@@ -41,6 +46,7 @@ class ReplicaMeter:
         phase: Its state: how energy counts that no step explains.
         clock_mhz: SM clock limit that is set, MHz; 0 for none.
         batch_limit: Batch limit that is set.
+        tokens_per_step: Most tokens in one step that is set; 0: the engine's own limit.
         clocks: Whether each GPU keeps its clock limit, by UUID.
         controllable: Whether all its GPUs are reachable and keep their clock limits.
         missing: NVML indices of its GPUs that could not be opened.
@@ -69,7 +75,8 @@ class ReplicaMeter:
         self.phase = "starting"
         self._freezing_s: float | None = None
         self.clock_mhz = 0
-        self.batch_limit = 0
+        self.batch_limit = self.tokens_per_step = 0
+        self._settled: tuple[object, ...] | None = None
         self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
         self.controllable = True
         self.missing: tuple[int, ...] = ()
@@ -90,11 +97,11 @@ class ReplicaMeter:
             self._idle.skip(now_s)
         self.phase = phase
 
-    def set_batch_limit(self, batch_limit: int) -> None:
-        """Publish a batch limit; it also binds the requests that run."""
-        if batch_limit != self.batch_limit:
-            self.batch_limit = batch_limit
-            self.block.write_limits(EngineLimits(batch_limit=batch_limit))
+    def set_engine_limits(self, batch_limit: int, tokens_per_step: int = 0) -> None:
+        """Publish limits; the batch limit also binds the requests that run."""
+        if (batch_limit, tokens_per_step) != (self.batch_limit, self.tokens_per_step):
+            self.batch_limit, self.tokens_per_step = batch_limit, tokens_per_step
+            self.block.write_limits(EngineLimits(batch_limit, tokens_per_step))
 
     def check_clocks(
         self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
@@ -150,7 +157,7 @@ class ReplicaMeter:
         self.missing = tuple(index for index in record.gpu_indices if index not in opened)
         self.phase, self.clock_mhz = record.phase, record.clock_mhz
         self._freezing_s = self.reported_s
-        self.batch_limit = record.batch_limit
+        self.batch_limit, self.tokens_per_step = record.batch_limit, record.tokens_per_step
         self.block.read_to, self._tokens = record.read_to, record.output_tokens
         self._owed_j = record.owed_j
 
@@ -175,6 +182,7 @@ class ReplicaMeter:
             reported_s=self.reported_s,
             owed_j=self._owed_j + owed.energy_j,
             counters_j=counters_j,
+            tokens_per_step=self.tokens_per_step,
         )
 
     def close(self, weights: TokenWeights) -> ReplicaReport:
@@ -202,6 +210,7 @@ class ReplicaMeter:
         attribute_steps = self._attribute_ended if stepping and not is_last else self._attribute
         shares = attribute_steps(batch.steps, window.end_s, weights)
         attributed = self._window(since_s, self._attributed_s)
+        work = None if batch.lost else self._work_of(batch.steps, attributed, shares)
         new_tokens = telemetry.output_tokens - self._tokens
         self._tokens, self.reported_s = telemetry.output_tokens, window.end_s
         span_s = window.end_s - window.start_s
@@ -225,7 +234,30 @@ class ReplicaMeter:
             controllable=self.controllable,
             stepping=stepping,
             wrong_inside=window.wrong_inside,
+            waiting=telemetry.waiting,
+            work=work if is_metered else None,
         )
+
+    def _work_of(
+        self, steps: Sequence[StepRecord], window: EnergyWindow, shares: Shares
+    ) -> ClockWork | None:
+        """Return the work of the steps that the energy of a window was attributed to.
+
+        The limits have to be the same, and to hold, at both ends of the window.
+        """
+        before, self._settled = self._settled, self._settled_limits()
+        if not steps or self._settled is None or before != self._settled:
+            return None
+        work = step_work(self.clock_mhz, steps, shares.requests_uj.total() / UJ_PER_J)
+        idle_s = window.end_s - window.start_s - work.busy_s
+        is_busy = idle_s <= NEGLIGIBLE_IDLE * work.busy_s
+        return work if is_busy or self._idle.is_known else None
+
+    def _settled_limits(self) -> tuple[object, ...] | None:
+        """Return the limits of a replica that serves; None while one may not hold yet."""
+        if self.phase not in _SERVING or not all(clock.holds for clock in self.clocks.values()):
+            return None
+        return (self.clock_mhz, self.batch_limit, self.tokens_per_step)
 
     def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
         """Return whether a step may be in progress, such as the last before it fell asleep."""
