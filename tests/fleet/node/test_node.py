@@ -20,6 +20,7 @@ from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
 from steppe.engine.control_block import ControlBlock, EngineLimits, Telemetry
+from steppe.errors import ConfigError, NoPermissionError
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
