@@ -1,6 +1,6 @@
 """Does the synthetic load look like the Azure conversation trace?
 
-Fits the constants of `steppe.load.synthetic` to the trace, prints them, then compares what
+Fits the constants of `steppe.load.traffics` to the trace, prints them, then compares what
 the committed constants generate with the trace. Run it as
 
     python bench/fit_azure_load.py ../shared/data/requests/AzureLLMInferenceTrace_conv.csv
@@ -32,8 +32,10 @@ from scipy import optimize, stats
 from scipy.cluster.vq import kmeans2
 
 from steppe.load.arrivals import Arrival, LengthLimits
-from steppe.load.synthetic import AZURE_BURSTINESS, AZURE_LENGTHS, Burstiness, SyntheticLoad
+from steppe.load.rates import Burstiness
+from steppe.load.synthetic import SyntheticLoad
 from steppe.load.traces import read_trace
+from steppe.load.traffics import AZURE_BURSTINESS, AZURE_LENGTHS
 from steppe.measure.provenance import source_commit
 from targets import at_most
 
@@ -91,7 +93,7 @@ def fit_lengths(points: Floats, seed: int) -> Mixture:
 
 
 def print_lengths(mixture: Mixture) -> None:
-    """Print the mixture as the table that `synthetic.py` holds."""
+    """Print the mixture as the table that `traffics.py` holds."""
     for k in np.argsort(-mixture.weights):
         spread = np.sqrt(np.diag(mixture.covariances[k]))
         correlation = mixture.covariances[k][0, 1] / spread.prod()

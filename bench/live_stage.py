@@ -22,7 +22,8 @@ from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.file import read_frontier, write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
-from steppe.load.synthetic import AZURE_LENGTHS, SyntheticLoad
+from steppe.load.synthetic import SyntheticLoad
+from steppe.load.traffics import AZURE_LENGTHS
 from steppe.report.record_folder import read_ticks
 from steppe.report.records import TickRecord
 from steppe.run.live import LiveRun, RunPlan, running_fleet

@@ -118,5 +118,42 @@ def test_numbers_out_of_range_are_usage_errors(server: FakeOpenAI, option: str, 
     assert option in result.stderr
 
 
+def test_a_traffic_and_its_changes_are_sent(server: FakeOpenAI, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    options = ("--traffic", "flooding_tenant", "--traffic-change", "1:embeddings:30")
+    scale = ("--length-scale", "0.05", "--rate", "30", "--duration", "2")
+    result = invoke(server, *options, *scale, "--requests", str(rows), "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["trace"], document["traffic"]) == ("synthetic", "flooding_tenant")
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    late = [row for row in written if row["arrival_s"] >= 1]
+    assert late
+    assert {row["output_tokens"] for row in late} == {1}
+    assert "flood" in {row["tenant"] for row in written}
+
+
+@pytest.mark.parametrize("change", ["60", "60:chat", "0:summaries", "60:summaries:-1", "a:b:c:d"])
+def test_a_change_of_traffic_that_cannot_be_read_is_a_usage_error(
+    server: FakeOpenAI, change: str
+) -> None:
+    result = invoke(server, "--traffic-change", change)
+    assert result.exit_code == 2
+    assert "at_s:traffic[:rate]" in result.stderr
+
+
+def test_changes_of_traffic_out_of_order_are_a_usage_error(server: FakeOpenAI) -> None:
+    changes = ("--traffic-change", "9:summaries", "--traffic-change", "5:agents")
+    result = invoke(server, *changes)
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == "--traffic-change: asked for rising times, found [9.0, 5.0]"
+
+
+def test_a_traffic_with_a_trace_file_is_a_usage_error(server: FakeOpenAI, trace: Path) -> None:
+    result = invoke(server, "--trace", str(trace), "--traffic", "summaries")
+    assert isinstance(result.exception, UsageError)
+    assert "give --traffic with --trace synthetic" in str(result.exception)
+
+
 def test_help_has_an_example() -> None:
     assert "Example: steppe load" in CliRunner().invoke(load_command, ["--help"]).stdout

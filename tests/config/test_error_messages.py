@@ -269,3 +269,19 @@ def test_automatic_tool_calls_need_a_parser() -> None:
     with pytest.raises(ValueError, match=r"needs args\.tool_call_parser, found none"):
         EngineSection(args=args)
     assert EngineSection(args={**args, "tool_call_parser": "hermes"}).args
+
+
+def test_a_traffic_with_a_trace_file_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, {"load": {"trace": "a.csv", "traffic": "summaries"}})
+    assert said == "load: asked for a traffic with trace: synthetic, found a trace file"
+
+
+def test_an_unknown_traffic_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    said = refusal(tmp_path, {"load": {"traffic": "chat"}})
+    assert said.startswith("load.traffic: asked for 'conversation', 'code_completion'")
+
+
+def test_changes_of_traffic_out_of_order_are_refused(tmp_path: Path) -> None:
+    changes = [{"at_s": 9, "traffic": "summaries"}, {"at_s": 5, "traffic": "agents"}]
+    said = refusal(tmp_path, {"load": {"traffic_changes": changes}})
+    assert said == "load: traffic_changes: asked for rising times, found [9.0, 5.0]"

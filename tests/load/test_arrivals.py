@@ -95,3 +95,11 @@ def test_sizes_that_are_not_positive_are_refused() -> None:
         LengthLimits(0, 1)
     with pytest.raises(TraceError, match="no arrivals"):
         mean_output_tokens(())
+
+
+def test_the_cached_part_of_a_prompt_is_scaled_with_it_and_stays_below_it() -> None:
+    each = Arrival(0.0, 1000, 10, cached_tokens=800)
+    (half,) = scale_lengths((each,), 0.5, LengthLimits())
+    assert (half.prompt_tokens, half.cached_tokens) == (500, 400)
+    (cut,) = scale_lengths((each,), 1.0, LengthLimits(100, 10))
+    assert (cut.prompt_tokens, cut.cached_tokens) == (100, 99)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steppe.load.arrivals import UNLIMITED, LengthLimits
 from steppe.load.lengths import LengthComponent, LengthMixture
-from steppe.load.synthetic import AZURE_LENGTHS
+from steppe.load.traffics import AZURE_LENGTHS
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 4), st.integers(1, 5000), st.integers(1, 500))
@@ -35,8 +35,10 @@ def test_the_weights_of_the_azure_fit_add_up_to_one() -> None:
 
 
 def test_an_eighth_of_the_lengths_has_an_eighth_of_the_mean() -> None:
-    whole = AZURE_LENGTHS.mean_output_tokens(1.0, UNLIMITED)
-    eighth = AZURE_LENGTHS.mean_output_tokens(1 / 8, UNLIMITED)
+    whole, eighth = (
+        AZURE_LENGTHS.draw(np.random.default_rng(0), 20_000, scale, UNLIMITED).mean(axis=0)
+        for scale in (1.0, 1 / 8)
+    )
     assert eighth == pytest.approx(whole / 8, rel=0.02)
 
 

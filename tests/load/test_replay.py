@@ -38,6 +38,24 @@ async def test_the_body_asks_for_a_stream_with_usage_and_exact_length(server: Fa
     assert len(body["messages"][0]["content"].split()) == 20
 
 
+async def test_a_tenant_is_named_in_a_header_and_the_default_one_is_not(
+    server: FakeOpenAI,
+) -> None:
+    result = await run(server, (Arrival(0.0, 20, 4, tenant="flood"), Arrival(0.05, 20, 4)))
+    assert [headers.get("x-steppe-tenant") for headers in server.headers] == ["flood", None]
+    assert [request.row()["tenant"] for request in result.requests] == ["flood", "default"]
+
+
+async def test_prompts_share_the_words_that_a_prefix_cache_is_to_hold(server: FakeOpenAI) -> None:
+    arrivals = tuple(Arrival(0.05 * n, 30, 4, cached_tokens=10 * n) for n in range(3))
+    result = await run(server, arrivals)
+    first, second, third = (body["messages"][0]["content"].split() for body in server.bodies)
+    assert second[:10] == third[:10]
+    assert second[10:] != third[10:]
+    assert first[:10] != second[:10]
+    assert [request.row()["asked_cached_tokens"] for request in result.requests] == [0, 10, 20]
+
+
 async def test_respecting_eos_sends_no_vendor_key(server: FakeOpenAI) -> None:
     await run(server, every(0.0, 1), chat=ChatOptions(ignore_eos=False))
     assert "ignore_eos" not in server.bodies[0]

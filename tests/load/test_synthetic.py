@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from steppe.load.arrivals import LengthLimits
-from steppe.load.synthetic import (
-    AZURE_BURSTINESS,
-    AZURE_RATE_RPS,
-    Burstiness,
-    DailyEnvelope,
-    SyntheticLoad,
-)
+from steppe.load.rates import Burstiness, DailyEnvelope
+from steppe.load.synthetic import SyntheticLoad, TrafficChange
 from steppe.load.traces import read_trace
+from steppe.load.traffics import AZURE_BURSTINESS, AZURE_RATE_RPS, CONVERSATION, TRAFFICS
 
 AZURE_FILE = Path(__file__).parents[3] / "shared/data/requests/AzureLLMInferenceTrace_conv.csv"
 SPAN_S = 3500.0
+POISSON = replace(CONVERSATION, burstiness=Burstiness(1.0, 0.0, 1.0))
 
 
 def times_of(
@@ -66,7 +64,7 @@ def test_rate_and_burstiness_are_those_of_the_fit() -> None:
 
 
 def test_poisson_arrivals_are_a_special_case() -> None:
-    poisson = SyntheticLoad(burstiness=Burstiness(1.0, 0.0, 1.0))
+    poisson = SyntheticLoad(POISSON)
     runs = [times_of(poisson, seed, rate_rps=1.0) for seed in range(8)]
     assert np.mean([dispersion(run, 10.0) for run in runs]) == pytest.approx(1.0, abs=0.1)
 
@@ -79,9 +77,43 @@ def test_the_rate_varies_with_the_stated_variance_and_mean() -> None:
 
 def test_a_daily_envelope_moves_requests_to_the_peak() -> None:
     day = DailyEnvelope(depth=0.8, peak_s=SPAN_S / 4, period_s=SPAN_S)
-    load = SyntheticLoad(burstiness=Burstiness(1.0, 0.0, 1.0), envelope=day)
+    load = SyntheticLoad(POISSON, envelope=day)
     first, second = np.histogram(times_of(load, 3), [0.0, SPAN_S / 2, SPAN_S])[0]
     assert first / second == pytest.approx((1 + 1.6 / np.pi) / (1 - 1.6 / np.pi), rel=0.1)
+
+
+def test_another_traffic_begins_at_its_time_with_its_rate() -> None:
+    change = TrafficChange(1000.0, TRAFFICS["summaries"], rate_rps=8.0)
+    arrivals = SyntheticLoad(POISSON, changes=(change,)).generate(
+        np.random.default_rng(1), rate_rps=2.0, duration_s=2000.0
+    )
+    assert [a.at_s for a in arrivals] == sorted(a.at_s for a in arrivals)
+    before = [a for a in arrivals if a.at_s < 1000]
+    after = [a for a in arrivals if a.at_s >= 1000]
+    assert len(before) == pytest.approx(2000, rel=0.1)
+    # The Azure bursts move the rate of a window by a quarter.
+    assert len(after) == pytest.approx(8000, rel=0.4)
+    assert np.mean([a.output_tokens for a in before]) == pytest.approx(211, rel=0.1)
+    assert np.mean([a.output_tokens for a in after]) == pytest.approx(30, rel=0.1)
+
+
+def test_a_change_without_a_rate_keeps_the_rate() -> None:
+    change = TrafficChange(1000.0, POISSON)
+    arrivals = SyntheticLoad(POISSON, changes=(change,)).generate(
+        np.random.default_rng(1), rate_rps=3.0, duration_s=2000.0
+    )
+    assert sum(a.at_s >= 1000 for a in arrivals) == pytest.approx(3000, rel=0.1)
+
+
+def test_a_change_after_the_end_has_no_effect() -> None:
+    late = TrafficChange(60.0, TRAFFICS["summaries"])
+    with_it, without = (
+        SyntheticLoad(changes=changes).generate(
+            np.random.default_rng(1), rate_rps=5.0, duration_s=60.0
+        )
+        for changes in ((late,), ())
+    )
+    assert with_it == without
 
 
 def test_an_envelope_that_would_go_below_zero_is_refused() -> None:

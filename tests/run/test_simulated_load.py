@@ -187,3 +187,48 @@ def test_a_trace_that_ends_early_in_the_run_causes_a_warning(tmp_path: Path) -> 
         f"load.trace: {path} is played at 20 requests/s, its own rate is 1: "
         "it ends 9.95 s into a run of 600 s"
     ]
+
+
+@pytest.mark.parametrize("traffic", ["summaries", "agents", "reasoning", "half_and_half"])
+def test_the_mean_request_of_a_traffic_is_that_of_its_arrivals(traffic: str) -> None:
+    config = day_of({"traffic": traffic, "rate_rps": 5})
+    bare = config.model_copy(update={"frontier": config_of().frontier})
+    mean, drawn = mean_request(bare), arrivals_for(config, 1000.0)
+    computed = np.mean([a.prompt_tokens - a.cached_tokens for a in drawn])
+    assert mean.prompt_tokens == pytest.approx(computed, rel=0.05)
+    assert mean.cached_tokens == pytest.approx(np.mean([a.cached_tokens for a in drawn]), rel=0.05)
+    assert mean.output_tokens == pytest.approx(np.mean([a.output_tokens for a in drawn]), rel=0.05)
+
+
+def test_the_utilisation_is_that_of_each_traffic() -> None:
+    changes = [{"at_s": 1800, "traffic": "summaries"}]
+    config = day_of({"utilisation": 0.5, "traffic_changes": changes})
+    drawn = arrivals_for(config, 1000.0)
+    before, after = (
+        sum(a.output_tokens for a in drawn if (a.at_s < 1800) == is_before) / 1800
+        for is_before in (True, False)
+    )
+    assert (before, after) == pytest.approx((500, 500), rel=0.2)
+
+
+def test_a_traffic_changes_at_its_time_to_its_rate() -> None:
+    changes = [
+        {"at_s": 1200, "traffic": "embeddings", "rate_rps": 4},
+        {"at_s": 2400, "traffic": "retrieval"},
+    ]
+    drawn = arrivals_for(day_of({"rate_rps": 2, "traffic_changes": changes}), 1000.0)
+    first, second, third = (
+        [a for a in drawn if begin_s <= a.at_s < begin_s + 1200] for begin_s in (0, 1200, 2400)
+    )
+    assert [len(phase) / 1200 for phase in (first, second, third)] == pytest.approx(
+        [2, 4, 2], rel=0.35
+    )
+    assert {a.output_tokens for a in second} == {1}
+    assert np.mean([a.prompt_tokens for a in third]) == pytest.approx(8000, rel=0.05)
+
+
+def test_tenants_keep_their_name_and_get_a_priority() -> None:
+    load = {"traffic": "flooding_tenant", "rate_rps": 5, "priorities": {"interactive": 1.0}}
+    drawn = arrivals_for(day_of(load), 1000.0)
+    assert {a.tenant for a in drawn} == {"flood", *(f"tenant-{n}" for n in range(1, 5))}
+    assert {a.rank for a in drawn} == {0, 1}

@@ -115,15 +115,7 @@ def write_script(rng: Random) -> Script:
         kv_tokens=kv_tokens,
     )
     longest, busy_s = min(kv_tokens // 2, 500), rng.uniform(0.5, 20.0)
-    arrivals = [
-        Arrival(
-            rng.uniform(0.01, busy_s),
-            rng.randint(1, longest),
-            rng.randint(1, longest),
-            rng.randint(0, 2),
-        )
-        for _ in range(rng.randint(1, 40))
-    ]
+    arrivals = [write_arrival(rng, busy_s, longest) for _ in range(rng.randint(1, 40))]
     kinds = ("limit", "limit", "clock", "freeze", "thaw", "route")
     values = {"limit": (1, 2, 3, 5, 8), "clock": (300, 700, FULL_MHZ), "route": (0, 4, 8)}
     commands = [
@@ -134,6 +126,14 @@ def write_script(rng: Random) -> Script:
     rescue = [(31.0, i, what, 8) for i in (0, 1) for what in ("thaw", "limit", "route")]
     arrivals.sort(key=lambda arrival: arrival.at_s)
     return Script(engine, arrivals, [*begin, *sorted(commands), *rescue])
+
+
+def write_arrival(rng: Random, busy_s: float, longest: int) -> Arrival:
+    """Return a request; a prefix cache holds a part of every third prompt."""
+    prompt, output = rng.randint(1, longest), rng.randint(1, longest)
+    cached = rng.randint(0, prompt - 1) if rng.random() < 1 / 3 else 0
+    at_s, rank = rng.uniform(0.01, busy_s), rng.randint(0, 2)
+    return Arrival(at_s, prompt, output, rank, cached)
 
 
 Pair = tuple[Fleet, RefFleet]
@@ -154,10 +154,12 @@ def pairs() -> list[Pair]:
     return [simulate_both(write_script(Random(seed))) for seed in range(SCRIPTS)]
 
 
-def test_the_scripts_hold_and_preempt(pairs: list[Pair]) -> None:
+def test_the_scripts_hold_preempt_and_hit_a_prefix_cache(pairs: list[Pair]) -> None:
     replicas = [replica for _, reference in pairs for replica in reference.replicas]
     assert sum(replica.holds for replica in replicas) > 100
     assert sum(replica.preemptions for replica in replicas) > 100
+    requests = [request for fleet, _ in pairs for request in fleet.requests]
+    assert sum(request.arrival.cached_tokens > 0 for request in requests) > 100
 
 
 def test_times_tokens_and_joules_are_those_of_single_steps(pairs: list[Pair]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.cli.load import LENGTH, LENGTH_SCALE
+from steppe.cli.traffic_options import load_source, traffic_options
 from steppe.errors import UsageError
 from steppe.load.arrivals import MOST_ARRIVALS, Arrival, poisson
 from steppe.load.client import ChatOptions
@@ -62,6 +63,7 @@ _ENERGY_ROWS = (
 @click.option(
     "--trace", type=GivenText(), help="A trace file in place of fixed lengths, or `synthetic`."
 )
+@traffic_options
 @click.option(
     "--length-scale",
     type=LENGTH_SCALE,
@@ -179,14 +181,15 @@ def _refuse_contradictions(values: dict[str, Any]) -> None:
         return
     if values["trace"] is not None:
         raise UsageError("give --prompt and --output, or a --trace, not both")
+    if values["traffic"] is not None or values["traffic_changes"]:
+        raise UsageError("give --prompt and --output, or a --traffic, not both")
     if values["length_scale"] != 1.0:
         raise UsageError("give --length-scale with a --trace, not with --prompt and --output")
 
 
 def _source(values: dict[str, Any]) -> SyntheticLoad | Path | tuple[Arrival, ...]:
     if values["prompt"] is None:
-        is_file = values["trace"] not in (None, "synthetic")
-        return Path(values["trace"]) if is_file else SyntheticLoad()
+        return load_source(values)
     each = Arrival(0.0, values["prompt"], values["output"])
     if values["rate"] is None:
         count: int = values["requests"] or DEFAULT_REQUESTS * values["concurrency"]

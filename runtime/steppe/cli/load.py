@@ -12,6 +12,7 @@ import click
 import orjson
 from rich.console import Console
 
+from steppe.cli.traffic_options import SYNTHETIC, load_source, traffic_options
 from steppe.errors import UsageError
 from steppe.load.arrivals import LengthLimits
 from steppe.load.client import ChatOptions
@@ -19,7 +20,6 @@ from steppe.load.display import summary_tables
 from steppe.load.plan import LoadPlan, run_load
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.rows import rows_file
-from steppe.load.synthetic import SyntheticLoad
 from steppe.options import ABOVE_ZERO, LARGEST, NOT_NEGATIVE, SEED, FiniteRange, GivenText
 from steppe.outputs import NewFile
 from steppe.report.records import Slo
@@ -45,6 +45,7 @@ LENGTH_SCALE = FiniteRange(0, 1_000_000, min_open=True)
     show_default=True,
     help="`synthetic`, or a trace file: Azure or BurstGPT CSV, Mooncake JSON lines.",
 )
+@traffic_options
 @click.option("--rate", type=ABOVE_ZERO, help="Mean requests/s; the trace's own by default.")
 @click.option(
     "--duration",
@@ -103,7 +104,8 @@ def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:
         if write is not None:
             plan = replace(plan, replay=replace(plan.replay, on_end=write))
         result = run_load(plan, Console(stderr=True))
-        summary = {**_settings(plan, result.model), **result.summary(plan.slo)}
+        settings = _settings(plan, result.model, values["traffic"])
+        summary = {**settings, **result.summary(plan.slo)}
         if as_json:
             click.echo(orjson.dumps(summary))
         else:
@@ -116,7 +118,7 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     """Return the plan that the command line describes.
 
     Raises:
-        UsageError: Options contradict each other.
+        UsageError: Options contradict each other, or a traffic changes out of order.
     """
     concurrency, duration_s = values["concurrency"], values["duration"]
     if concurrency is not None and values["rate"] is not None:
@@ -124,7 +126,7 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     return LoadPlan(
         url=values["url"],
         model=values["model"],
-        source=SyntheticLoad() if values["trace"] == "synthetic" else Path(values["trace"]),
+        source=load_source(values),
         rate_rps=values["rate"],
         duration_s=duration_s if concurrency is None else None,
         length_scale=values["length_scale"],
@@ -141,12 +143,13 @@ def _plan(values: dict[str, Any]) -> LoadPlan:
     )
 
 
-def _settings(plan: LoadPlan, model: str) -> dict[str, object]:
+def _settings(plan: LoadPlan, model: str, traffic: str | None) -> dict[str, object]:
     """Return the settings that a result cannot be read without."""
     return {
         "url": plan.url,
         "model": model,
-        "trace": "synthetic" if isinstance(plan.source, SyntheticLoad) else str(plan.source),
+        "trace": str(plan.source) if isinstance(plan.source, Path) else SYNTHETIC,
+        "traffic": None if isinstance(plan.source, Path) else traffic or "conversation",
         "request_rate": plan.rate_rps,
         "length_scale": plan.length_scale,
         "seed": plan.seed,

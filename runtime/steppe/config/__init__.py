@@ -19,7 +19,13 @@ from steppe.config.device import (
     ZeusdSection,
 )
 from steppe.config.error_message import first_error
-from steppe.config.load import FailureSection, LoadSection, PrioritySection, SimSection
+from steppe.config.load import (
+    FailureSection,
+    LoadSection,
+    PrioritySection,
+    SimSection,
+    TrafficChangeSection,
+)
 from steppe.config.power import (
     SUSTAIN_S,
     BatterySection,
@@ -79,6 +85,7 @@ __all__ = [
     "SupplySection",
     "SweepSection",
     "TraceSupply",
+    "TrafficChangeSection",
     "WindSupply",
     "ZeusdSection",
     "load_config",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from steppe.config.section import Count, NonNegative, Positive, Section
+
+TrafficName = Literal[
+    "conversation",
+    "code_completion",
+    "retrieval",
+    "reasoning",
+    "summaries",
+    "agents",
+    "embeddings",
+    "moving_mix",
+    "flash_crowd",
+    "flooding_tenant",
+    "half_and_half",
+]
 
 
 class PrioritySection(Section):
@@ -26,12 +40,29 @@ class PrioritySection(Section):
         return self
 
 
+class TrafficChangeSection(Section):
+    """Another traffic from some time of the run on."""
+
+    at_s: Positive
+    """When it begins, s since the load began."""
+    traffic: TrafficName
+    """What users ask for from then on."""
+    rate_rps: Positive | None = None
+    """Mean arrival rate from then on, requests/s. If absent: `load.rate_rps`, or else what
+    `load.utilisation` gives for this traffic."""
+
+
 class LoadSection(Section):
     """The load of `steppe demo` and `steppe simulate`; `steppe serve` generates none."""
 
     trace: str = "synthetic"
     """`synthetic`, or the path of a trace in the Azure, BurstGPT or Mooncake format, gzipped if it
     ends with `.gz`; relative to this file."""
+    traffic: TrafficName = "conversation"
+    """What users ask for, if `trace` is `synthetic`: prompt and output lengths, burstiness, prefix
+    hits and tenants. The page "Traffics" describes each."""
+    traffic_changes: Annotated[tuple[TrafficChangeSection, ...], Field(strict=False)] = ()
+    """Other traffics later in the run, in the order of their times."""
     length_scale: Positive = 1.0
     """Factor on the prompt and output lengths of the trace."""
     utilisation: Positive = 0.8
@@ -46,6 +77,19 @@ class LoadSection(Section):
     """Mix of priority classes (`steppe simulate`)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the random numbers."""
+
+    @model_validator(mode="after")
+    def _traffic_of_synthetic_load(self) -> LoadSection:
+        if self.trace != "synthetic" and (self.traffic != "conversation" or self.traffic_changes):
+            raise ValueError("asked for a traffic with trace: synthetic, found a trace file")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_in_order(self) -> LoadSection:
+        times_s = [change.at_s for change in self.traffic_changes]
+        if times_s != sorted(set(times_s)):
+            raise ValueError(f"traffic_changes: asked for rising times, found {times_s}")
+        return self
 
 
 class FailureSection(Section):

@@ -12,6 +12,8 @@ from steppe.errors import TraceError, UsageError
 
 MOST_ARRIVALS = 50_000_000
 """Most arrivals, and seconds of a varying rate, that are drawn: about 8 GB of memory."""
+DEFAULT_TENANT = "default"
+"""The tenant of a request that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,17 @@ class Arrival:
         output_tokens: Requested output length, tokens.
         rank: Index of its class in `control.admission.PRIORITIES`, for simulations; standard by
             default.
+        cached_tokens: The part of the prompt that a prefix cache holds, tokens; below the prompt
+            length, because an engine computes the last token of every prompt.
+        tenant: The tenant that sends it.
     """
 
     at_s: float
     prompt_tokens: int
     output_tokens: int
     rank: int = 1
+    cached_tokens: int = 0
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,12 @@ class LengthLimits:
 
     def clip(self, arrival: Arrival) -> Arrival:
         """Return the arrival with its lengths brought within 1 and the limits."""
+        prompt_tokens = min(max(1, arrival.prompt_tokens), self.prompt_tokens)
         return replace(
             arrival,
-            prompt_tokens=min(max(1, arrival.prompt_tokens), self.prompt_tokens),
+            prompt_tokens=prompt_tokens,
             output_tokens=min(max(1, arrival.output_tokens), self.output_tokens),
+            cached_tokens=min(arrival.cached_tokens, prompt_tokens - 1),
         )
 
 
@@ -76,6 +85,7 @@ def scale_lengths(
                 arrival,
                 prompt_tokens=round(min(arrival.prompt_tokens * factor, limits.prompt_tokens)),
                 output_tokens=round(min(arrival.output_tokens * factor, limits.output_tokens)),
+                cached_tokens=int(min(arrival.cached_tokens * factor, limits.prompt_tokens)),
             )
         )
         for arrival in arrivals

@@ -10,8 +10,10 @@ import aiohttp
 import orjson
 
 from steppe.errors import UsageError
+from steppe.load.arrivals import DEFAULT_TENANT
 from steppe.load.stream import ChatStream, Completed, Failed, RequestRefused
 
+TENANT_HEADER = "x-steppe-tenant"
 _CONNECT_S = 10.0
 
 
@@ -86,6 +88,8 @@ async def stream_chat(
     body: bytes,
     now_s: Callable[[], float],
     stream: ChatStream,
+    *,
+    tenant: str = DEFAULT_TENANT,
 ) -> Completed | RequestRefused | Failed:
     """Send one request and read its stream to the end; server and network errors are values.
 
@@ -95,8 +99,11 @@ async def stream_chat(
         body: The request, JSON.
         now_s: Returns the time, s.
         stream: Parses the answer; the caller may look there how much of it has arrived.
+        tenant: The tenant that sends it, in a header of Steppe's gateway; none for the default one.
     """
     headers = {"Content-Type": "application/json"}
+    if tenant != DEFAULT_TENANT:
+        headers[TENANT_HEADER] = tenant
     try:
         async with session.post(
             target.route("chat/completions"), data=body, headers=headers

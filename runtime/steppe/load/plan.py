@@ -16,11 +16,13 @@ from steppe.load.client import ServerTarget, served_models
 from steppe.load.display import show_progress
 from steppe.load.replay import ClosedLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
-from steppe.load.synthetic import AZURE_RATE_RPS, SyntheticLoad
+from steppe.load.synthetic import SyntheticLoad
 from steppe.load.traces import read_trace
+from steppe.load.traffics import AZURE_RATE_RPS
 from steppe.report.records import Slo
 
-_SYNTHETIC_S = 60.0
+SYNTHETIC_S = 60.0
+"""Length of a synthetic load that names none, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def plan_arrivals(plan: LoadPlan) -> tuple[Arrival, ...]:
         UsageError: No request is due within the duration, or fewer than were asked for.
     """
     arrivals = _arrivals_of(plan)
-    found, within = len(arrivals), f"within {plan.duration_s or _SYNTHETIC_S:g} s"
+    found, within = len(arrivals), f"within {plan.duration_s or SYNTHETIC_S:g} s"
     if not arrivals:
         raise UsageError(f"asked for requests {within}, found none due by then")
     if plan.requests is not None and plan.requests > found:
@@ -79,7 +81,7 @@ def _arrivals_of(plan: LoadPlan) -> tuple[Arrival, ...]:
             return load.generate(
                 np.random.default_rng(plan.seed),
                 rate_rps=plan.rate_rps or AZURE_RATE_RPS,
-                duration_s=plan.duration_s or _SYNTHETIC_S,
+                duration_s=plan.duration_s or SYNTHETIC_S,
                 length_scale=plan.length_scale,
                 limits=plan.limits,
             )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from steppe.load.arrivals import Arrival
 
 _TEXT = """
     time year people way day man thing woman life child world school state family student
@@ -19,16 +23,30 @@ WORDS = tuple(_TEXT.split())
 """Common words; with a space before it, each is one token of SmolLM2's tokenizer (measured)."""
 
 
-def write_prompt(rng: np.random.Generator, tokens: int) -> str:
+def write_prompt(rng: np.random.Generator, tokens: int, prefix: Sequence[str] = ()) -> str:
     """Write a text of about this many tokens: one random common word a token.
 
     The count holds exactly for SmolLM2's tokenizer and nearly for other byte-level BPE
-    tokenizers of English; the exact count is in the answer's `usage`. Two prompts share a prefix
-    only by chance, so a prefix cache gains nothing from them but the chat template.
+    tokenizers of English; the exact count is in the answer's `usage`. Without a `prefix` two
+    prompts share one only by chance, so a prefix cache gains nothing from them but the chat
+    template.
 
     Args:
         rng: Random number generator; the same state gives the same text.
         tokens: Length; at least one word is written.
+        prefix: The words that it begins with; at least one other word follows them.
     """
-    chosen = rng.integers(len(WORDS), size=max(1, tokens))
-    return " ".join([WORDS[index] for index in chosen.tolist()])
+    shared = prefix[: max(0, tokens - 1)]
+    return " ".join([*shared, *_choose(rng, max(1, tokens - len(shared)))])
+
+
+def shared_prefix(seed: int, arrivals: Sequence[Arrival]) -> list[str]:
+    """Return the words that prompts have in common as far as a prefix cache is to hold them."""
+    longest = max((arrival.cached_tokens for arrival in arrivals), default=0)
+    # Prompts have the seeds (seed, index); a seed of three numbers is none of theirs.
+    return _choose(np.random.default_rng((seed, 0, 1)), longest)
+
+
+def _choose(rng: np.random.Generator, count: int) -> list[str]:
+    """Return so many random words."""
+    return [WORDS[index] for index in rng.integers(len(WORDS), size=count).tolist()]

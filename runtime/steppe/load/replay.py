@@ -15,7 +15,7 @@ import numpy as np
 
 from steppe.load.arrivals import Arrival, until
 from steppe.load.client import ChatOptions, ServerTarget, open_session, stream_chat
-from steppe.load.prompts import write_prompt
+from steppe.load.prompts import shared_prefix, write_prompt
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome, RequestRefused
 
@@ -107,11 +107,15 @@ async def replay(
 ) -> LoadResult:
     """Send every arrival, wait for the answers, and return the results.
 
+    The part of a prompt that a prefix cache is to hold is the beginning of one text, which is the
+    same for all prompts; the first request to send it finds no hit, and an engine may drop it.
+
     When `stop` is set or the deadline passes, nothing more is sent, and outstanding requests are
     cancelled and counted as such. Cancelling the caller's task cancels every request.
     """
     async with open_session(options.max_connections, options.request_timeout_s) as session:
-        run = _Replay(session, target, options, on_progress)
+        prefix = shared_prefix(options.seed, arrivals)
+        run = _Replay(session, target, options, on_progress, prefix)
         options.on_begin()
         work = asyncio.ensure_future(run.send_all(arrivals))
         stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
@@ -138,6 +142,7 @@ class _Replay:
     target: ServerTarget
     options: ReplayOptions
     on_progress: Callable[[ReplayProgress], None]
+    prefix: list[str]
     start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     began_epoch_s: float = field(default_factory=time.time)
     progress: ReplayProgress = ReplayProgress()
@@ -207,12 +212,12 @@ class _Replay:
         outcome: Outcome | None = None
         retries = 0
         try:
-            body = self._body(index, arrival)
-            outcome = await self._request(body, stream)
+            body, tenant = self._body(index, arrival), arrival.tenant
+            outcome = await self._request(body, tenant, stream)
             while (delay_s := self._retry_delay_s(outcome, sent_s)) is not None:
                 outcome, retries = None, retries + 1
                 await asyncio.sleep(delay_s)
-                outcome = await self._request(body, stream)
+                outcome = await self._request(body, tenant, stream)
         finally:
             outcome = outcome or Cancelled(self.now_s(), stream.first_s)
             result = RequestResult(index, arrival, due_s, sent_s, retries, outcome)
@@ -220,12 +225,13 @@ class _Replay:
             self._note_end(result)
             self.options.on_end(result)
 
-    async def _request(self, body: bytes, stream: ChatStream) -> Outcome:
-        return await stream_chat(self.session, self.target, body, self.now_s, stream)
+    async def _request(self, body: bytes, tenant: str, stream: ChatStream) -> Outcome:
+        return await stream_chat(self.session, self.target, body, self.now_s, stream, tenant=tenant)
 
     def _body(self, index: int, arrival: Arrival) -> bytes:
         words = arrival.prompt_tokens - self.options.template_tokens
-        prompt = write_prompt(np.random.default_rng((self.options.seed, index)), words)
+        rng = np.random.default_rng((self.options.seed, index))
+        prompt = write_prompt(rng, words, self.prefix[: arrival.cached_tokens])
         return self.options.chat.body(self.target.model, prompt, arrival.output_tokens)
 
     def _retry_delay_s(self, outcome: Outcome, sent_s: float) -> float | None:

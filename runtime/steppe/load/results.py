@@ -96,9 +96,11 @@ class RequestResult:
         done = self.outcome if isinstance(self.outcome, Completed) else None
         return {
             "index": self.index,
+            "tenant": self.arrival.tenant,
             "arrival_s": self.due_s,
             "sent_s": self.sent_s,
             "asked_prompt_tokens": self.arrival.prompt_tokens,
+            "asked_cached_tokens": self.arrival.cached_tokens,
             "asked_output_tokens": self.arrival.output_tokens,
             "prompt_tokens": done.prompt_tokens if done else None,
             "output_tokens": done.output_tokens if done else None,

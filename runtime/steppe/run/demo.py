@@ -14,10 +14,11 @@ from rich.console import Console
 from steppe.config import RunConfig
 from steppe.frontier.cache import frontier_cache
 from steppe.frontier.pareto import Frontier
-from steppe.load.arrivals import LengthLimits, offered_rate
-from steppe.load.synthetic import AZURE_LENGTHS
+from steppe.load.arrivals import LengthLimits
+from steppe.load.synthetic import SyntheticLoad
 from steppe.report.summary import Summary
 from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.load_traffic import synthetic_load
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
 
@@ -47,12 +48,13 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     with running_fleet(config, console) as driver:
         start = starting_frontier(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
-        rate_rps = arrival_rate(config, start.frontier, len(driver.actors.placements))
+        load, rate_rps = demo_load(config, start.frontier, len(driver.actors.placements))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
             f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; {start.explanation}"
         )
-        with _load(config, driver.url, rate_rps, day_s) as client:
+        command = load_command(config, load, rate_rps, day_s)
+        with _running([*command, "--url", driver.url]) as client:
             begun_s = time.monotonic()
             run.follow(
                 start, lambda: client.poll() is not None and time.monotonic() - begun_s >= day_s
@@ -62,19 +64,15 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     return summary
 
 
-def arrival_rate(config: RunConfig, frontier: Frontier, replicas: int) -> float:
-    """Return the arrival rate of the load, requests/s: as configured, or by the utilisation.
+def demo_load(config: RunConfig, frontier: Frontier, replicas: int) -> tuple[SyntheticLoad, float]:
+    """Return the traffic of the load, and its arrival rate, requests/s: given, or by utilisation.
 
     Args:
         config: The run.
         frontier: Operating points of one replica.
         replicas: Number of replicas.
     """
-    if config.load.rate_rps is not None:
-        return config.load.rate_rps
-    mean_tokens = AZURE_LENGTHS.mean_output_tokens(config.load.length_scale, _length_limits(config))
-    capacity_tps = frontier.full.output_tps * replicas
-    return offered_rate(capacity_tps, config.load.utilisation, mean_tokens)
+    return synthetic_load(config.load, frontier.full.output_tps * replicas, _length_limits(config))
 
 
 def _length_limits(config: RunConfig) -> LengthLimits:
@@ -83,18 +81,35 @@ def _length_limits(config: RunConfig) -> LengthLimits:
     return LengthLimits(whole // 2, whole // 4)
 
 
-@contextmanager
-def _load(
-    config: RunConfig, url: str, rate_rps: float, day_s: float
-) -> Generator[subprocess.Popen[bytes]]:
-    """Send the load from a process of its own, which ends with the block."""
-    limits = _length_limits(config)
-    command = [sys.executable, "-m", "steppe", "load", "--url", url, "--json"]
-    command += ["--trace", config.load.trace, "--rate", f"{rate_rps:.4f}"]
-    command += ["--duration", f"{day_s - QUIET_S:.1f}", "--seed", str(config.load.seed)]
-    command += ["--length-scale", str(config.load.length_scale)]
+def load_command(
+    config: RunConfig, load: SyntheticLoad, rate_rps: float, day_s: float
+) -> list[str]:
+    """Return the command that sends the load, without the address of the server.
+
+    Args:
+        config: The run.
+        load: The changes of its traffic.
+        rate_rps: Mean arrival rate, requests/s.
+        day_s: Length of the day, s.
+    """
+    limits, asked = _length_limits(config), config.load
+    command = [sys.executable, "-m", "steppe", "load", "--json"]
+    command += ["--trace", asked.trace, "--rate", f"{rate_rps:.4f}"]
+    if asked.trace == "synthetic":
+        command += ["--traffic", asked.traffic]
+    for named, change in zip(asked.traffic_changes, load.changes, strict=True):
+        change_rps = rate_rps if change.rate_rps is None else change.rate_rps
+        command += ["--traffic-change", f"{named.at_s}:{named.traffic}:{change_rps:.4f}"]
+    command += ["--duration", f"{day_s - QUIET_S:.1f}", "--seed", str(asked.seed)]
+    command += ["--length-scale", str(asked.length_scale)]
     command += ["--max-prompt", str(limits.prompt_tokens)]
     command += ["--max-output", str(limits.output_tokens)]
+    return command
+
+
+@contextmanager
+def _running(command: list[str]) -> Generator[subprocess.Popen[bytes]]:
+    """Run the load in a process of its own, which ends with the block."""
     client = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import numpy as np
 from steppe.config import ModelledSection, RunConfig
 from steppe.load import arrivals as loads
 from steppe.load.arrivals import Arrival, LengthLimits, offered_rate
-from steppe.load.synthetic import AZURE_LENGTHS, DailyEnvelope, SyntheticLoad
+from steppe.load.rates import DailyEnvelope, DayClock
 from steppe.load.traces import read_trace
+from steppe.load.traffics import TRAFFICS
 from steppe.roofline.files import read_longest_context
 from steppe.roofline.lengths import RequestLengths
+from steppe.run.load_traffic import synthetic_load
 from steppe.run.warnings import Warn
 
 DAY_S = 86_400.0
-DRAWS = 20_000
-"""Synthetic requests whose mean is taken."""
 FAR_SHARE = 0.5
 """Sweep lengths that differ from those of the load by more than this share cause a warning."""
 QUIET_SHARE = 0.1
@@ -44,6 +45,8 @@ def length_limits(config: RunConfig) -> LengthLimits:
 
 def mean_request(config: RunConfig) -> RequestLengths:
     """Return the mean request: that of the sweep, or of the load if there is no sweep.
+
+    Of a load whose traffic changes, it is that of the first traffic.
 
     Raises:
         TraceError: The request trace cannot be read.
@@ -113,35 +116,29 @@ def arrivals_for(
         [load.priorities.interactive, load.priorities.standard, load.priorities.deferrable]
     )
     ranks = rng.choice(len(shares), size=len(arrivals), p=shares / shares.sum()).tolist()
-    return tuple(
-        Arrival(a.at_s, a.prompt_tokens, a.output_tokens, rank)
-        for a, rank in zip(arrivals, ranks, strict=True)
-    )
+    return tuple(replace(a, rank=rank) for a, rank in zip(arrivals, ranks, strict=True))
 
 
 def _mean_of_load(config: RunConfig) -> RequestLengths:
     load, limits = config.load, length_limits(config)
     if load.trace == "synthetic":
-        rng = np.random.default_rng(0)
-        drawn = AZURE_LENGTHS.draw(rng, DRAWS, load.length_scale, limits)
-    else:
-        scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
-        drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
+        return TRAFFICS[load.traffic].mean_request(load.length_scale, limits)
+    scaled = loads.scale_lengths(read_trace(Path(load.trace)), load.length_scale, limits)
+    drawn = np.array([(a.prompt_tokens, a.output_tokens) for a in scaled])
     return RequestLengths(*drawn.mean(axis=0).tolist())
 
 
 def _synthetic(
     config: RunConfig, capacity_tps: float, rng: np.random.Generator
 ) -> tuple[Arrival, ...]:
-    load, limits = config.load, length_limits(config)
-    synthetic = SyntheticLoad(envelope=_envelope(config))
-    mean_tokens = synthetic.lengths.mean_output_tokens(load.length_scale, limits)
-    offered_rps = offered_rate(capacity_tps, load.utilisation, mean_tokens)
-    return synthetic.generate(
+    limits = length_limits(config)
+    synthetic, rate_rps = synthetic_load(config.load, capacity_tps, limits)
+    day = _day(config)
+    return replace(synthetic, envelope=_envelope(config, day), day=day).generate(
         rng,
-        rate_rps=load.rate_rps or offered_rps,
+        rate_rps=rate_rps,
         duration_s=config.sim.duration_s,
-        length_scale=load.length_scale,
+        length_scale=config.load.length_scale,
         limits=limits,
     )
 
@@ -178,10 +175,14 @@ def _warn_of_clipped(
         )
 
 
-def _envelope(config: RunConfig) -> DailyEnvelope:
-    """Return the daily swing in run time: a day lasts 24 h over the speed-up."""
-    power, load = config.power, config.load
-    start = power.start or datetime(2000, 1, 1)
+def _day(config: RunConfig) -> DayClock:
+    """Return the hour of the day in run time: a day lasts 24 h over the speed-up."""
+    start = config.power.start or datetime(2000, 1, 1)
     begin_hour = start.hour + start.minute / 60 + start.second / 3600
-    until_peak_s = (load.daily_peak_hour - begin_hour) % 24 * 3600
-    return DailyEnvelope(load.daily_depth, until_peak_s / power.speedup, DAY_S / power.speedup)
+    return DayClock(begin_hour, DAY_S / config.power.speedup)
+
+
+def _envelope(config: RunConfig, day: DayClock) -> DailyEnvelope:
+    load = config.load
+    until_peak_s = (load.daily_peak_hour - day.begin_hour) % 24 * 3600
+    return DailyEnvelope(load.daily_depth, until_peak_s / config.power.speedup, day.day_s)

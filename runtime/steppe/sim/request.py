@@ -17,7 +17,8 @@ class Request:
         number: Its arrival number, from 1.
         arrival: What the client sent.
         first_s: Time of its first token, s; None before.
-        computed_tokens: Most tokens that an engine held of it while it computed its prompt.
+        computed_tokens: Most tokens that an engine held of it while it computed its prompt, with
+            those of the prefix cache.
         output_tokens: Output tokens, known when it ends.
         energy_j: Energy charged so far, J.
         replica: Index of the replica that has it, or had it last; None before.
@@ -54,18 +55,19 @@ class Request:
     def record(self) -> RequestRecord:
         """Return the record of a request that has ended."""
         arrival, at_s, tokens = self.arrival, self.arrival.at_s, self.output_tokens
+        prompt_tokens = min(self.computed_tokens, arrival.prompt_tokens)
         ttft_s = None if self.first_s is None else self.first_s - at_s
         e2e_s = self.end_s - at_s
         return RequestRecord(
             id=f"request-{self.number}",
-            tenant="default",
+            tenant=arrival.tenant,
             priority=PRIORITIES[arrival.rank],
             arrival_s=at_s,
             ttft_s=ttft_s,
             e2e_s=e2e_s,
             tpot_s=None if ttft_s is None else tpot_s(ttft_s, e2e_s, tokens),
-            prompt_tokens=min(self.computed_tokens, arrival.prompt_tokens),
-            cached_tokens=0,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=min(arrival.cached_tokens, prompt_tokens),
             output_tokens=tokens,
             energy_j=self.energy_j,
             energy_source=ENERGY_SOURCE,

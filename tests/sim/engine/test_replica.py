@@ -39,3 +39,53 @@ def test_a_request_that_is_cut_off_in_its_prompt_has_the_tokens_that_were_comput
     ((cut_off, tokens),) = replica.fail()
     cut_off.end(queue.now_s, "cancelled", tokens)
     assert request.record().prompt_tokens == 300
+
+
+def replica_of(limits: BatchLimits) -> tuple[EventQueue, SimulatedReplica]:
+    queue, times = EventQueue(), Transitions(0.0, 0.0, 0.0, 0.0)
+    kind = ReplicaKind(CurvedModel(), limits, 600, 1200, times)
+    return queue, SimulatedReplica(kind, queue, 1200, lambda _, __: None)
+
+
+def test_prompt_tokens_in_the_prefix_cache_are_not_computed() -> None:
+    firsts_s = []
+    for arrival in (Arrival(0.0, 1000, 10, cached_tokens=800), Arrival(0.0, 200, 10)):
+        queue, replica = replica_of(BatchLimits())
+        request = Request(1, arrival)
+        replica.offer(request)
+        queue.run_until(60.0)
+        firsts_s.append(request.first_s)
+    assert firsts_s[0] == firsts_s[1]
+
+
+def test_the_kv_cache_holds_the_tokens_of_the_prefix_cache() -> None:
+    _, replica = replica_of(BatchLimits(kv_tokens=1500))
+    replica.limit_batch(8)
+    for number in (1, 2):
+        replica.offer(Request(number, Arrival(0.0, 1000, 10, cached_tokens=800)))
+    assert replica.batch.cached == 800
+    assert len(replica.batch.running) == 1
+    assert len(replica.batch.waiting) == 1
+
+
+def test_the_kv_cache_is_empty_once_all_requests_have_ended() -> None:
+    queue, replica = replica_of(BatchLimits(tokens_per_step=64, kv_tokens=1500))
+    replica.limit_batch(8)
+    for number in range(1, 9):
+        replica.offer(Request(number, Arrival(0.0, 600, 50, cached_tokens=100 * (number % 5))))
+    queue.run_until(600.0)
+    assert replica.batch.cached == 0
+    assert not replica.batch.running
+
+
+def test_a_record_names_the_tenant_and_the_tokens_of_the_prefix_cache() -> None:
+    queue, replica = replica_of(BatchLimits())
+    served, refused = (
+        Request(n, Arrival(0.0, 1000, 10, cached_tokens=800, tenant="a")) for n in (1, 2)
+    )
+    replica.offer(served)
+    queue.run_until(60.0)
+    refused.end(0.0, "rejected", 0)
+    record = served.record()
+    assert (record.tenant, record.prompt_tokens, record.cached_tokens) == ("a", 1000, 800)
+    assert (refused.record().prompt_tokens, refused.record().cached_tokens) == (0, 0)

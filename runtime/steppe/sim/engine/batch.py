@@ -2,7 +2,9 @@
 
 The rules are those of vLLM's scheduler under `engine/vllm_scheduler.py`. Running sequences come
 first, those that decode before prompts. Prompts are computed in chunks within the tokens of a step.
-If the KV cache is full, the sequence that came last is preempted and computes everything again.
+Prompt tokens that the prefix cache holds are not computed, but the KV cache holds them for as long
+as the sequence runs: sequences share none of it. If the KV cache is full, the sequence that came
+last is preempted and computes everything again, what was in the prefix cache too.
 Then waiting sequences are admitted below the batch limit. If the limit has fallen below the number
 of running sequences, those beyond it are held: they keep their KV and take turns. The KV cache is
 counted in tokens, not in blocks.
@@ -41,11 +43,12 @@ class Sequence:
 
     Attributes:
         request: The request.
-        prompt_left: Tokens to compute before it can decode: its prompt, or all of its tokens after
-            a preemption.
+        prompt_left: Tokens to compute before it can decode: its prompt without those in the prefix
+            cache, or all of its tokens after a preemption.
         output_left: Remaining output tokens; out of date while it decodes.
         finish_at: Step count of its last token, while it decodes.
-        cached: Tokens in the KV cache; out of date once it decodes.
+        cached: Tokens in the KV cache, or in the prefix cache while it waits; out of date once it
+            decodes.
         most_cached: Tokens in the KV cache at its end.
         active: Whether the next step includes it.
         joined_j: Joules of the shares when it began to decode, J.
@@ -65,10 +68,10 @@ class Sequence:
     def __init__(self, request: Request) -> None:
         arrival = request.arrival
         self.request = request
-        self.prompt_left = arrival.prompt_tokens
+        self.prompt_left = arrival.prompt_tokens - arrival.cached_tokens
         self.output_left = arrival.output_tokens
         self.finish_at = 0
-        self.cached = 0
+        self.cached = arrival.cached_tokens
         self.most_cached = arrival.prompt_tokens + arrival.output_tokens - 1
         self.active = False
         self.joined_j = 0.0
@@ -297,10 +300,11 @@ class Batch:
         while self.waiting and len(self.running) < self.limit:
             sequence = self.waiting[0]
             tokens = min(sequence.prompt_left, self._engine.chunk_tokens, room)
-            if not 0 < tokens <= free:
+            if tokens <= 0 or sequence.cached + tokens > free:
                 return
             room -= tokens
-            free -= tokens
+            free -= sequence.cached + tokens
+            self.cached += sequence.cached
             self.waiting.popleft()
             sequence.active = True
             self.running.append(sequence)
