@@ -50,8 +50,9 @@ from targets import at_least, at_most
 BUDGET_W = 200.0
 """More than two L4 can draw, which have a power limit of 72 W."""
 CONVERSATION_S, LONG_S = 150.0, 180.0
-CONVERSATION_RPS, LONG_RPS = 1.5, 1.2
-"""Both are below half of what the two replicas serve at their highest clock."""
+CONVERSATION_RPS, LONG_RPS = 1.5, 0.8
+"""Both are below half of what the two emulated GPUs serve at their highest clock: engines, gateway
+and load share the cores of one small machine."""
 CONVERSATION_LIMITS = LengthLimits(320, 120)
 LONG_PROMPT, LONG_OUTPUT = (480, 960), (4, 8)
 """Shortest and longest of the second load, tokens; every length between is as likely."""
