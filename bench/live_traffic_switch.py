@@ -269,6 +269,12 @@ def document_of(
         "commit": source_commit(),
         "hardware": f"{os.cpu_count()} cores, {live_machine.processor()}; 2 emulated L4",
         "arguments": document.arguments_of(arguments),
+        "load": {
+            "conversation_rps": CONVERSATION_RPS,
+            "long_rps": LONG_RPS,
+            "long_prompt_tokens": LONG_PROMPT,
+            "long_output_tokens": LONG_OUTPUT,
+        },
         "slo": config.slo.model_dump(mode="json"),
         "control": config.control.model_dump(mode="json"),
         "energy_source": "emulated",
