@@ -58,7 +58,12 @@ RIVALS = {
     "replicas": "rival_policies:Replicas",
     "clocks_and_replicas": "rival_policies:ClocksAndReplicas",
     "nameplate": "rival_policies:Nameplate",
-    "reactive": "rival_policies:Reactive",
+    "reactive": "rival_autoscalers:Reactive",
+    "static_clock": "rival_autoscalers:StaticClockReplicas",
+    "locked_autoscaler": "rival_autoscalers:ClockLockedAutoscaler",
+    "capped_autoscaler": "rival_autoscalers:CappedAutoscaler",
+    "dynamo_llm": "rival_slo_policies:DynamoLLM",
+    "slo_dvfs": "rival_slo_policies:SloDvfs",
 }
 """What others do, by the name in the table: classes for `control.policy`."""
 POLICIES = (*get_args(PolicyName), *RIVALS)

@@ -13,9 +13,10 @@ from policy_table import DAYS, KEPT, OURS, has_budget
 
 OTHERS = (
     "save_energy", "power_cap", "clocks", "replicas", "clocks_and_replicas", "nameplate",
-    "reactive", "full_clocks",
+    "reactive", "full_clocks", "static_clock", "locked_autoscaler", "capped_autoscaler",
+    "dynamo_llm", "slo_dvfs",
 )  # fmt: skip
-MARKS = dict(zip(OTHERS, "Dsov*^PX", strict=True))
+MARKS = dict(zip(OTHERS, "Dsov*^PXh<>pd", strict=True))
 GREY, BLUE, ORANGE = "#8a94a6", "#1f6fb4", "#c2571a"
 LEAST_SHARE = 1e-5
 """Where a share of 0 stands on a logarithmic axis."""

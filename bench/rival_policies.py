@@ -13,32 +13,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rival_plans import WithinBudget, full_batch, kept_at, others_w, plan_of, points_for
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.goals import Goal, at_slo_if_any
-from steppe.control.policy.make import pipeline
 from steppe.control.policy.planner import Planner, PlanTarget
 from steppe.control.policy.policy import PoolFacts
-from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
 from steppe.control.state import Observation
-from steppe.frontier.mix import Mix, best_mix
+from steppe.frontier.mix import best_mix
 from steppe.frontier.pareto import Frontier
 
 NAMEPLATE_W, LEAST_CAP_W = 700.0, 200.0
 """Power limit of an H100 SXM: the largest from its data sheet, the least as commonly reported."""
-TARGET_SHARE = 0.8
-"""Target requests of a replica under `Reactive`, share of its batch limit."""
-
-
-class WithinBudget:
-    """A goal with our feedback, margin and scale-down delay around it."""
-
-    def __init__(self, pool: PoolFacts, goal: Goal) -> None:
-        """Put the stages around a goal."""
-        self._pipeline = pipeline(pool, goal)
-
-    def decide(self, observation: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-        return self._pipeline.decide(observation)
 
 
 class PowerCap(WithinBudget):
@@ -90,7 +74,7 @@ class ClocksAndReplicas(WithinBudget):
 
     def __init__(self, pool: PoolFacts) -> None:
         """Take the points of a full batch that keep the SLO, if any does."""
-        super().__init__(pool, ClocksAndReplicasGoal(at_slo_if_any(pool.frontier, pool.tpot_s)))
+        super().__init__(pool, ClocksAndReplicasGoal(pool.frontier, pool.tpot_s))
 
 
 class Nameplate:
@@ -108,33 +92,10 @@ class Nameplate:
 
     def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
+        points = points_for(self._frontier, observation)
         fit = observation.gpu_budget_w / self._nameplate_w
-        awake = math.floor(min(observation.counts.usable, fit))
-        mix = (self._frontier.full,) * awake
-        return plan_of(self._frontier, observation, observation.gpu_budget_w, mix)
-
-
-class Reactive:
-    """Full clocks; as many replicas as the requests need, whatever the budget.
-
-    The rule of Ray Serve and KEDA: replicas = ceil(requests / target requests per replica), where
-    requests are those that wait and those that run. At least one replica stays awake.
-    """
-
-    def __init__(self, pool: PoolFacts, target_share: float = TARGET_SHARE) -> None:
-        """Take the full point and the scale-down delay of the `control` section."""
-        self._goal = ReactiveGoal(pool.frontier, target_share)
-        self._dwell_s = pool.control.dwell_s
-        self._memory = ScaleDownMemory()
-
-    def decide(self, observation: Observation) -> Plan:
-        """Return the plan to hold until the next tick."""
-
-        def choose(bounds: AwakeBounds) -> Plan:
-            return self._goal.best_plan(observation, observation.gpu_budget_w, bounds)
-
-        plan, self._memory = delay_scale_down(observation, choose, self._memory, self._dwell_s)
-        return plan
+        mix = (points.full,) * math.floor(min(observation.counts.usable, fit))
+        return plan_of(points, observation, observation.gpu_budget_w, mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +107,13 @@ class PowerCapGoal:
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the plan; all replicas are awake whatever the bounds."""
-        usable = observation.counts.usable
-        room_w = usable_w - others_w(self.frontier, observation)
+        points, usable = points_for(self.frontier, observation), observation.counts.usable
+        room_w = usable_w - others_w(points, observation)
         cap_w = max(self.least_cap_w, room_w / max(1, usable))
-        batch = self.frontier.full_batch
+        batch = full_batch(points)
         within = [point for point in batch.points if point.draw_w <= cap_w]
         mix = (within[-1] if within else batch.floor,) * usable
-        return plan_of(self.frontier, observation, usable_w, mix)
+        return plan_of(points, observation, usable_w, mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +124,11 @@ class ClocksGoal:
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the plan; all replicas are awake whatever the bounds."""
-        usable, batch = observation.counts.usable, self.frontier.full_batch
-        mix = best_mix(batch, usable, usable_w - others_w(self.frontier, observation))
+        points, usable = points_for(self.frontier, observation), observation.counts.usable
+        batch = full_batch(points)
+        mix = best_mix(batch, usable, usable_w - others_w(points, observation))
         mix = (batch.floor,) * usable if mix is None else mix
-        return plan_of(self.frontier, observation, usable_w, mix)
+        return plan_of(points, observation, usable_w, mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,58 +139,28 @@ class ReplicasGoal:
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the plan whose number of awake replicas is in bounds, if the watts cover it."""
-        full, asleep_w = self.frontier.full, self.frontier.asleep_w
-        usable = observation.counts.usable
-        room_w = usable_w - others_w(self.frontier, observation) - usable * asleep_w
+        points, usable = points_for(self.frontier, observation), observation.counts.usable
+        full, asleep_w = points.full, points.asleep_w
+        room_w = usable_w - others_w(points, observation) - usable * asleep_w
         affordable = math.floor(max(0.0, min(usable, room_w / (full.draw_w - asleep_w))))
         awake = min(affordable, bounds.nearest(affordable))
-        return plan_of(self.frontier, observation, usable_w, (full,) * awake)
+        return plan_of(points, observation, usable_w, (full,) * awake)
 
 
 @dataclass(frozen=True, slots=True)
 class ClocksAndReplicasGoal:
-    """The plan with the most tokens among those with full batches."""
-
-    frontier: Frontier
-
-    def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
-        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
-        batch = self.frontier.full_batch
-        planner = Planner(batch, batch.floor.draw_w)
-        return planner.plan(observation, usable_w, PlanTarget(None, bounds))
-
-
-@dataclass(frozen=True, slots=True)
-class ReactiveGoal:
-    """As many replicas at the full point as the requests need.
+    """The plan with the most tokens among those with full batches.
 
     Attributes:
         frontier: Operating points of one replica.
-        target_share: Target requests of a replica, share of its batch limit.
+        tpot_s: Longest time per output token that a point may take, if any point keeps it, s.
     """
 
     frontier: Frontier
-    target_share: float
+    tpot_s: float = math.inf
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
-        """Return the plan whose number of awake replicas is in bounds."""
-        full = self.frontier.full
-        requests = observation.waiting + observation.outstanding
-        needed = max(1, math.ceil(requests / (self.target_share * full.batch_limit)))
-        awake = min(observation.counts.usable, bounds.nearest(needed))
-        return plan_of(self.frontier, observation, usable_w, (full,) * awake)
-
-
-def others_w(frontier: Frontier, observation: Observation) -> float:
-    """Return the draw of the replicas that cannot serve, W; leaving ones drain."""
-    return Planner(frontier, frontier.drain.draw_w).others_w(observation, may_drain=True)
-
-
-def plan_of(frontier: Frontier, observation: Observation, usable_w: float, awake: Mix) -> Plan:
-    """Return the plan with these replicas awake; those that leave may finish."""
-    counts, besides_w = observation.counts, others_w(frontier, observation)
-    draining = counts.draining + max(0, counts.awake - len(awake))
-    draw_w = sum(point.draw_w for point in awake) + besides_w
-    draw_w += (counts.usable - len(awake)) * frontier.asleep_w
-    feasible = counts.usable * frontier.asleep_w + besides_w <= usable_w
-    return Plan(awake, draw_w, draining, feasible)
+        """Return the best plan whose number of awake replicas is in bounds, if one fits."""
+        batch = full_batch(kept_at(points_for(self.frontier, observation), self.tpot_s))
+        planner = Planner(batch, batch.floor.draw_w)
+        return planner.plan(observation, usable_w, PlanTarget(None, bounds))

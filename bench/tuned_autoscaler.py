@@ -28,7 +28,7 @@ import policies
 import policy_table
 import scenarios
 from bench_fleets import FLEETS, Bench, Size, make_bench
-from rival_policies import Reactive
+from rival_autoscalers import Reactive
 from steppe.frontier.pareto import Frontier
 from steppe.report.summary import Summary
 from steppe.roofline.point import OperatingPoint

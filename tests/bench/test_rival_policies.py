@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fixtures.fake_fleet import FakeFleet, modelled_frontier
 
+import rival_autoscalers as autoscalers
 import rival_policies as rivals
 from policies import RIVALS
 from steppe.config import ControlSection
@@ -110,7 +111,10 @@ def test_reactive_scaling_follows_the_requests_whatever_the_budget(
 ) -> None:
     observation = FakeFleet.of([AWAKE] * 4, 1.0, waiting).observation
     idle = tuple(replace(replica, outstanding=0) for replica in observation.replicas)
-    plan = decide(rivals.ReactiveGoal(FRONTIER, 0.8), replace(observation, replicas=idle))
+    plan = decide(
+        autoscalers.ReactiveGoal(FRONTIER, 0.8, FRONTIER.full.clock_mhz),
+        replace(observation, replicas=idle),
+    )
     assert plan.awake == (FRONTIER.full,) * awake
 
 
