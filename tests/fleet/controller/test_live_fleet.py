@@ -8,6 +8,7 @@ import ray
 from tests.fixtures.fleet_messages import node_report, replica_report
 from tests.fixtures.ray_actors import FakeActor
 
+from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
@@ -450,3 +451,53 @@ def test_a_loan_ends_when_requests_wait_or_the_budget_falls(
     scene.report(2, report_of("replica-1", draw_w=30.0), report_of("replica-2", draw_w=45.0))
     assert len(scene.fleet.observe(2.0).replicas) == 2
     assert not scene.fleet.is_lent("replica-2")
+
+
+def test_requests_inside_engines_that_wait_for_their_first_token_are_counted(
+    scene: Scene,
+) -> None:
+    # Of replica-1 the gateway sees more, prompts in progress; of replica-2 the engine.
+    scene.gateway.answers["status"] = status_of(before_first_token={"replica-1": 4, "replica-2": 1})
+    scene.report(1, report_of("replica-1", waiting=3), report_of("replica-2", waiting=2))
+    assert scene.fleet.observe(1.0).engine_queue == 6
+
+
+def test_the_work_of_steps_is_summed_by_clock(scene: Scene) -> None:
+    slow = ClockWork(600, 10, 1, 30, 128, 9000, 0.5, 20.0)
+    fast = ClockWork(900, 20, 0, 60, 0, 18_000, 0.5, 30.0)
+    scene.report(1, report_of("replica-1", work=fast), report_of("replica-2", work=slow))
+    scene.report(2, report_of("replica-1", work=fast), report_of("replica-2"))
+    work = scene.fleet.observe(1.0).work
+    assert work == (slow, ClockWork(900, 40, 0, 120, 0, 36_000, 1.0, 60.0))
+    assert scene.fleet.observe(2.0).work == ()
+
+
+def test_fenced_and_lent_replicas_are_in_no_measurement(scene: Scene) -> None:
+    status = status_of(before_first_token={"replica-2": 3}, waiting=0, outstanding={})
+    scene.gateway.answers["status"] = status
+    scene.report(1, report_of("replica-1"), report_of("replica-2", running=0))
+    scene.fleet.observe(1.0)
+    assert scene.fleet.lend("replica-2", 20.0)
+    work = ClockWork(900, 20, 0, 60, 0, 18_000, 0.5, 30.0)
+    busy = report_of("replica-2", waiting=2, work=work)
+    scene.report(2, report_of("replica-1"), busy)
+    seen = scene.fleet.observe(2.0)
+    assert (seen.work, seen.engine_queue) == ((), 0)
+    scene.fleet.take_back("replica-2")
+    scene.report(3, report_of("replica-1"), replace(busy, controllable=False))
+    seen = scene.fleet.observe(3.0)
+    assert (seen.work, seen.engine_queue) == ((), 0)
+
+
+def test_latency_is_unknown_before_the_first_status_of_the_gateway(scene: Scene) -> None:
+    scene.gateway.ready = False
+    assert scene.fleet.observe(0.0).latency is None
+
+
+def test_counts_against_the_slo_go_on_when_the_gateway_restarts(scene: Scene) -> None:
+    found = []
+    counts = (LatencyCounts(10, 2, 8, 1, 3), LatencyCounts(12, 2, 9, 1), LatencyCounts(1, 1, 0, 0))
+    for second, latency in enumerate((*counts, LatencyCounts(4, 1, 2, 2, 1))):
+        scene.gateway.answers["status"] = status_of(latency=latency)
+        found.append(scene.fleet.observe(float(second)).latency)
+    assert found == [*counts[:2], LatencyCounts(13, 3, 9, 1), LatencyCounts(16, 3, 11, 3, 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,11 @@ from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import error_line
+from steppe.fleet.controller.live_measurements import (
+    LatencyTotals,
+    engine_queue,
+    work_by_clock,
+)
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
@@ -22,6 +28,13 @@ from steppe.power.budget import Budget, PowerBudget
 
 Reports = dict[str, list[ReplicaReport]]
 
+_NOTHING_OF_CLIENTS: dict[str, Any] = {
+    "output_tokens": 0,
+    "running": 0,
+    "waiting": 0,
+    "work": None,
+}
+"""The changes to the report of a replica that is lent to a measurement."""
 LENDING_SHARE = 0.9
 """Most of the budget that lent replicas and the draw of the others may take when a loan begins."""
 
@@ -128,6 +141,7 @@ class LiveFleet:
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
         self._observed_s = 0.0
+        self._latency = LatencyTotals()
         self._fenced: frozenset[str] = frozenset()
         self._lent_w: dict[str, float] = {}
 
@@ -136,7 +150,7 @@ class LiveFleet:
         reports = self._poll_actors(now_s)
         for name, new in reports.items():
             if name in self._lent_w:  # requests of a measurement are not those of clients
-                new[:] = [replace(report, output_tokens=0, running=0) for report in new]
+                new[:] = [replace(report, **_NOTHING_OF_CLIENTS) for report in new]
             if name in self.handles:
                 self.handles[name].add_reports(new)
             self._output_tokens += sum(report.output_tokens for report in new)
@@ -149,6 +163,7 @@ class LiveFleet:
         self._end_loans(budget.gpu_budget_w)
         is_metered = self._update_fences(reports)
         status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
+        unfenced = {n: handle for n, handle in self.handles.items() if n not in self._fenced}
         load = self._offered_load(now_s)
         observation = Observation(
             now_s=now_s,
@@ -161,7 +176,10 @@ class LiveFleet:
                 for handle in self.handles.values()
             ),
             deferrable=load.deferrable,
-            asleep_w=self._asleep_w() if is_metered else None,
+            asleep_w=_asleep_w(unfenced.values()) if is_metered else None,
+            engine_queue=engine_queue(unfenced.values(), status),
+            latency=None if self._status is None else self._latency.update(status.latency),
+            work=work_by_clock(r for name in unfenced for r in reports.get(name, ())),
         )
         self.snapshot = FleetSnapshot(
             observation=observation,
@@ -333,12 +351,6 @@ class LiveFleet:
         )
         return self._demand.update(traffic)
 
-    def _asleep_w(self) -> float | None:
-        """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""
-        unfenced = (handle for name, handle in self.handles.items() if name not in self._fenced)
-        asleep_w = [handle.asleep_w for handle in unfenced if handle.asleep_w is not None]
-        return sum(asleep_w) / len(asleep_w) if asleep_w else None
-
     def _update_fences(self, reports: Reports) -> bool:
         """Update the fences; return whether all replicas of the last plan have a draw reading."""
         before = self._fenced
@@ -386,3 +398,9 @@ class LiveFleet:
                 handle.enter(ReplicaState.AWAKE, now_s)
         handle.clock_mhz, handle.batch_limit = clock_mhz, batch_limit
         return SetLimits(name, clock_mhz, batch_limit, handle.state)
+
+
+def _asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:
+    """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""
+    asleep_w = [handle.asleep_w for handle in handles if handle.asleep_w is not None]
+    return sum(asleep_w) / len(asleep_w) if asleep_w else None

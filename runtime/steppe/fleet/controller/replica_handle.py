@@ -93,6 +93,11 @@ class ReplicaHandle:
         return usable and self.report is not None and not self.report.controllable
 
     @property
+    def waiting(self) -> int:
+        """Requests that its engine has not admitted, as last reported; 0 without an engine."""
+        return 0 if self.report is None or self.state in COMING else self.report.waiting
+
+    @property
     def assumed_w(self) -> float:
         """Draw to reckon with, W.
 
