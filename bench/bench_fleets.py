@@ -21,9 +21,8 @@ from steppe.sim.fleet import FleetSettings
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 """Less is left free than by default, and as much may be above a budget as the target allows."""
 LOWEST_CLOCK = 0.5
-"""Lowest clock that is offered, share of the highest: that of a sweep. Below 0.69 nothing was
-fitted (`roofline/hardware.py`), so points there are extrapolated; `--lowest-clock 0.69` leaves
-them out."""
+"""Lowest clock that is offered, share of the highest: that of a sweep, and about the lowest at
+which an H100 was measured under load (`bench/clock_sweeps.py`)."""
 FLEETS: dict[str, dict[str, Any]] = {
     "8b": {"model": "llama-3.1-8b", "replicas": 64, "gpus": 1, "tpot_s": 0.1, "tokens": 2048},
     "70b": {"model": "llama-3.1-70b", "replicas": 16, "gpus": 4, "tpot_s": 0.15, "tokens": 2048},
@@ -97,6 +96,7 @@ class Size(NamedTuple):
         over_share: Energy that may be above the budget, share of the energy.
         seed: Of the requests: when they come, and how long they are.
         assumed_share: What a controller takes a replica to draw, share of what it does.
+        clock_curve: The clock curve as fitted, or one standard error lower or higher.
     """
 
     fleet: str
@@ -108,6 +108,7 @@ class Size(NamedTuple):
     over_share: float = OVER_SHARE
     seed: int = 0
     assumed_share: float = 1.0
+    clock_curve: str = "nominal"
 
 
 @lru_cache(maxsize=1)
@@ -129,7 +130,7 @@ def _config_of(size: Size) -> RunConfig:
             "model": {"name": what["model"], "max_model_len": 16384},
             "engine": {"max_batch_limit": 256, "max_tokens_per_step": what["tokens"]},
             "fleet": {"replicas": replicas, "gpus_per_replica": gpus},
-            "device": {"kind": "modelled", "gpu": "h100"},
+            "device": {"kind": "modelled", "gpu": "h100", "clock_curve": size.clock_curve},
             "power": {
                 "supply": [{"kind": "constant", "watts": 1}],
                 "speedup": scenarios.DAY_S / size.duration_s,

@@ -6,8 +6,9 @@ with its standard error) and `residuals.csv` (what the formula misses of each me
     python bench/fit_roofline.py ../shared/data/calibration
 
 Time and draw of H100 and B200: ML.ENERGY Benchmark v3 (vLLM 0.11.1 at saturation; data card
-Apache-2.0). Shape of the clock's influence: GridPilot's sweep of a V100 (CC-BY 4.0), for no public
-table has it for newer GPUs; the power-limit sweep of an A100 (Emerald, Apache-2.0) checks it.
+Apache-2.0). How time and draw follow the clock: what is published of H100, H200 and B200
+(`clock_sweeps`), and GridPilot's sweep of a V100 (CC-BY 4.0), which the power-limit sweep of an
+A100 (Emerald, Apache-2.0) checks.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import csv
 import json
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import brentq, minimize_scalar
 
-from clock_fit import ClockFit, fit_clock_curve, read_clock_sweep
+from clock_fit import MIDDLE, ClockFit, fit_clocks
 from roofline_fit import RooflineFit, context_of
 from roofline_priors import PRIORS
 from run_table import TableRow, read_run_table
@@ -41,9 +41,11 @@ from steppe.roofline.residual_model import Floats
 DEFAULT_DATA = Path("../shared/data/calibration")
 OUT = Path("configs/roofline")
 SOURCE = (
-    "bench/fit_roofline.py on ML.ENERGY Benchmark v3 (Apache-2.0) and, for the clock, on "
-    "GridPilot's V100 sweep (CC-BY 4.0). `error`: standard error of the fit, relative; for the "
-    "clock in the number's own unit. What no row decides keeps its prior."
+    "bench/fit_roofline.py on ML.ENERGY Benchmark v3 (Apache-2.0); for the clock on the rows of "
+    "bench/clock_sweeps.py (H100, H200, B200) and GridPilot's sweep (V100, CC-BY 4.0). `error`: "
+    "standard error of the fit, relative; for the clock in the number's own unit. `per_error`: "
+    "change when the voltage at 0.6 of the highest clock, and the memory's knee, are one standard "
+    "error higher. What no row decides keeps its prior."
 )
 
 
@@ -54,35 +56,43 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     begun_s = time.perf_counter()
-    v100 = read_gpu_spec("v100")
     sweep = arguments.data / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv"
-    clock = fit_clock_curve(read_clock_sweep(sweep), "inference_memory_bound", v100.bare_w)
+    clocks = fit_clocks(sweep)
+    curves = {name: clock.curve for name, clock in clocks.items()}
     rows = read_run_table(arguments.data / "mlenergy" / "llm_text_h100_b200.csv")
-    fit = RooflineFit([row.run for row in rows], clock.curve)
+    fit = RooflineFit([row.run for row in rows], curves)
     every = np.ones(len(rows), dtype=bool)
     x = fit.fit(every)
     errors = fit.errors(x, every)
     took_s = time.perf_counter() - begun_s
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_coefficients(arguments.out / "coefficients.yaml", fit, x, errors, clock)
+    write_coefficients(arguments.out / "coefficients.yaml", fit, x, errors, clocks)
     write_residuals(arguments.out / "residuals.csv", fit, x, rows)
-    a100 = a100_error(arguments.data / "emerald_phoenix" / "dvfs_sweep.csv", clock.curve)
+    a100 = a100_error(arguments.data / "emerald_phoenix" / "dvfs_sweep.csv", curves["v100"])
     results = in_sample(fit, x, rows)
-    results |= {"clock_draw_error": clock.draw_error, "clock_rate_error": clock.rate_error}
+    for name, clock in clocks.items():
+        results |= {
+            f"clock_{name}_voltage": clock.curve.voltage(MIDDLE),
+            f"clock_{name}_voltage_error": clock.voltage_error,
+            f"clock_{name}_draw_error": clock.draw_error,
+            f"clock_{name}_rate_error": clock.rate_error,
+        }
     results |= {"a100_rate_error": a100, "fit_s": took_s}
     show(fit, x, errors, results)
     print(json.dumps(document(results)))
 
 
 def write_coefficients(
-    path: Path, fit: RooflineFit, x: Floats, errors: Floats, clock: ClockFit
+    path: Path,
+    fit: RooflineFit,
+    x: Floats,
+    errors: Floats,
+    clocks: Mapping[str, ClockFit],
 ) -> None:
     """Write every number with its standard error."""
-    names = [f.name for f in fields(ClockCurve)]
-    numbers = zip(names, astuple(clock.curve), clock.errors, strict=True)
     values = {
         "source": SOURCE,
-        "clock": {name: _entry(value, error) for name, value, error in numbers},
+        "clock": {name: _clock_entries(clock) for name, clock in clocks.items()},
         "prompt_tokens": {
             task: _entry(value, errors[fit.names.index(task)])
             for task, value in fit.prompt_tokens(x).items()
@@ -97,6 +107,18 @@ def write_coefficients(
         },
     }
     path.write_text(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100))
+
+
+def _clock_entries(clock: ClockFit) -> dict[str, dict[str, float]]:
+    curve = clock.curve
+    values = curve.voltage_floor, curve.voltage_knee, curve.memory_knee
+    names = "voltage_floor", "voltage_knee", "memory_knee"
+    return {
+        name: _entry(value, error) | {"per_error": float(f"{change:.3g}")}
+        for name, value, error, change in zip(
+            names, values, clock.errors, curve.per_error, strict=True
+        )
+    }
 
 
 def _entry(value: float, error: float) -> dict[str, float]:
@@ -184,7 +206,7 @@ def document(results: dict[str, float]) -> dict[str, Any]:
     return {
         "bench": "fit_roofline",
         "commit": source_commit(),
-        "hardware": f"{platform.machine()}; fitted: public tables of H100, B200, V100",
+        "hardware": f"{platform.machine()}; fitted: public measurements of H100, H200, B200, V100",
         "versions": {"python": platform.python_version(), **packages},
         "results": results,
         "targets": [],

@@ -41,7 +41,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from clock_fit import fit_clock_curve, read_clock_sweep
+from clock_fit import fit_clocks
 from expected_error_table import LeftOutRun, expected_errors, write_expected_errors
 from roofline_fit import RooflineFit
 from run_table import TableRow, read_run_table
@@ -49,7 +49,6 @@ from steppe.measure.provenance import source_commit
 from steppe.roofline.calibration import Calibration
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.expected_error import ModelKind
-from steppe.roofline.files import read_gpu_spec
 from targets import at_most
 
 DEFAULT_DATA = Path("../shared/data/calibration")
@@ -120,7 +119,7 @@ def left_out(fit: RooflineFit, rows: Sequence[TableRow], group: Group) -> LeftOu
         used: NDArray[np.bool_] = np.array([g != name for g in groups])
         x = fit.fit(used)
         known, prompts = fit.calibration(x, used), fit.prompt_tokens(x)
-        formula = Calibration(known.coefficients, known.curve, ())
+        formula = Calibration(known.coefficients, known.curves, ())
         for i in np.flatnonzero(~used).tolist():
             whole[i], plain[i] = (error_of(rows[i], c, prompts) for c in (known, formula))
     return LeftOut(*([found[i] for i in range(len(rows))] for found in (whole, plain)))
@@ -229,10 +228,9 @@ def show(title: str, lines: Mapping[str, Mapping[str, Any]]) -> None:
 def measure(data: Path, table: Path | None) -> dict[str, Any]:
     """Return all tables, and write that of the expected errors to a path."""
     sweep = data / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv"
-    bare_w = read_gpu_spec("v100").bare_w
-    clock = fit_clock_curve(read_clock_sweep(sweep), "inference_memory_bound", bare_w)
+    curves = {name: clock.curve for name, clock in fit_clocks(sweep).items()}
     rows = read_run_table(data / "mlenergy" / "llm_text_h100_b200.csv")
-    fit = RooflineFit([row.run for row in rows], clock.curve)
+    fit = RooflineFit([row.run for row in rows], curves)
     results: dict[str, Any] = {}
     found = {name: left_out(fit, rows, group) for name, group in GROUPS.items()}
     for name, errors in found.items():

@@ -96,11 +96,13 @@ class RooflineFit:
 
     Args:
         runs: The runs.
-        curve: How time and draw follow the clock.
+        curves: How time and draw follow the clock, by name, as in `GpuSpec.clock_curve`.
     """
 
-    def __init__(self, runs: Sequence[MeasuredRun], curve: ClockCurve) -> None:
-        self.runs, self.curve = tuple(runs), curve
+    def __init__(self, runs: Sequence[MeasuredRun], curves: Mapping[str, ClockCurve]) -> None:
+        self.runs, self.curves = tuple(runs), curves
+        known = Calibration({}, curves, ())
+        self._curve = stacked([known.curve_of(run.gpu) for run in runs])
         self.gpu_names = sorted({run.gpu.coefficients for run in runs})
         self._gpu_of = np.array([self.gpu_names.index(run.gpu.coefficients) for run in runs])
         self._model = stacked([run.model for run in runs])
@@ -146,7 +148,7 @@ class RooflineFit:
         each = self._model.sequence_bytes(prompt + self._progress.decoded_share * output)
         held: Any = running_sequences(self._model, self._gpu, self._sharding, batch, each)
         state = steady_state(rates, held, prompt, output, self._progress)
-        law = StepLaw.of(self._gpu, fitted, self.curve)
+        law = StepLaw.of(self._gpu, fitted, self._curve)
         decode: Any = law.regulated(state.decode, 1.0)
         mixed: Any = law.regulated(state.mixed, 1.0)
         share: Any = state.mixed_share
@@ -196,7 +198,7 @@ class RooflineFit:
         for number, name in enumerate(self.gpu_names):
             values = self.coefficients(x, number)
             sets[name] = Coefficients(**{n: values[n] for n in PRIORS})
-        return Calibration(sets, self.curve, residuals)
+        return Calibration(sets, self.curves, residuals)
 
     def _residuals(self, x: Floats, used: NDArray[np.bool_]) -> Floats:
         modelled = self.modelled(x)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import roofline_fit
-from clock_fit import SweepCell, fit_clock_curve, read_clock_sweep
 from roofline_fit import MeasuredRun, RooflineFit
 from run_table import (
     architecture_of,
@@ -17,11 +16,12 @@ from run_table import (
     requests_of,
 )
 from steppe.roofline.energy_roofline import EnergyRoofline
-from steppe.roofline.files import read_calibration, read_gpu_spec, read_roofline
+from steppe.roofline.files import read_calibration, read_roofline
 from steppe.roofline.hardware import ClockCurve, Host
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "calibration"
 CURVE = ClockCurve(0.8, 0.6, 0.9)
+CURVES = {"h100": CURVE, "b200": CURVE}
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the public tables are not here")
 
 
@@ -52,7 +52,7 @@ def _made_up(factor: float) -> list[MeasuredRun]:
 
 @pytest.fixture(scope="module")
 def fit() -> RooflineFit:
-    return RooflineFit(_made_up(1.2), CURVE)
+    return RooflineFit(_made_up(1.2), CURVES)
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_the_fit_follows_its_runs(fit: RooflineFit) -> None:
 @pytest.mark.slow
 def test_a_run_left_out_does_not_count(fit: RooflineFit) -> None:
     runs = fit.runs
-    wild = RooflineFit([*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)], CURVE)
+    wild = RooflineFit([*runs[:8], replace(runs[8], output_tps=1.0, draw_w=9.0)], CURVES)
     used = np.array([True] * 8 + [False])
     assert np.allclose(fit.fit(used), wild.fit(used))
 
@@ -85,26 +85,6 @@ def test_fit_and_roofline_are_the_same_formula(fit: RooflineFit) -> None:
         point = roofline.point(1980, run.batch_limit, prompt, 400.0)
         assert point.output_tps == pytest.approx(modelled.output_tps[i], rel=1e-9)
         assert point.draw_w == pytest.approx(modelled.draw_w[i], rel=1e-9)
-
-
-def test_a_clock_curve_is_found_again() -> None:
-    true = ClockCurve(0.8, 0.62, 0.9)
-    cells = []
-    for clock in np.linspace(0.62, 1.0, 12).tolist():
-        volts = true.voltage(clock)
-        for name, rate in (("streams", 1 / true.streaming(clock)), ("computes", clock)):
-            cells.append(SweepCell(name, clock, rate, 40 + volts**2 * (15 + 150 * rate)))
-    found = fit_clock_curve(cells, "streams", 40.0)
-    assert found.curve.memory_knee == pytest.approx(0.9, rel=0.01)
-    assert found.draw_error < 0.002
-    for clock in (0.7, 0.85, 1.0):
-        assert found.curve.voltage(clock) == pytest.approx(true.voltage(clock), rel=0.02)
-
-
-def test_voltage_and_streaming_are_one_at_the_highest_clock() -> None:
-    assert CURVE.voltage(1.0) == pytest.approx(1.0)
-    assert CURVE.streaming(1.0) == pytest.approx(1.0)
-    assert CURVE.voltage(0.1) == CURVE.voltage_floor
 
 
 def test_siblings_share_an_architecture() -> None:
@@ -142,21 +122,12 @@ def test_only_answers_that_are_parsed_anew_crowd_a_host() -> None:
 
 
 @needs_data
-def test_the_shipped_curve_is_that_of_the_public_sweep() -> None:
-    sweep = read_clock_sweep(DATA / "gridpilot_v100" / "E1_power_cap_sweep__summary_table.csv")
-    found = fit_clock_curve(sweep, "inference_memory_bound", read_gpu_spec("v100").bare_w)
-    shipped = read_calibration().curve
-    assert found.curve.voltage_floor == pytest.approx(shipped.voltage_floor, rel=1e-3)
-    assert found.curve.memory_knee == pytest.approx(shipped.memory_knee, rel=1e-3)
-
-
-@needs_data
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_model_left_out_is_predicted_within_the_target_on_h100() -> None:
     rows = read_run_table(DATA / "mlenergy" / "llm_text_h100_b200.csv")
     rows = [row for row in rows if row.run.batch_limit <= 512]
-    fit = RooflineFit([row.run for row in rows], read_calibration().curve)
+    fit = RooflineFit([row.run for row in rows], read_calibration().curves)
     used = np.array([row.architecture != "Qwen3-8B" for row in rows])
     x = fit.fit(used)
     known, prompts = fit.calibration(x, used), fit.prompt_tokens(x)

@@ -39,6 +39,7 @@ def test_the_json_document_keeps_its_contract() -> None:
         "input_tokens": 400,
         "output_tokens": 512,
         "source": "modelled",
+        "clock_curve": "nominal",
         "corrected_by": None,
         "corrected_source": None,
         "assumed": [],
@@ -49,10 +50,21 @@ def test_the_json_document_keeps_its_contract() -> None:
     }
     wanted = {"clock_mhz", "batch_limit", "output_tps", "draw_w"}
     wanted |= {"joules_per_token", "tpot_s", "sequences", "pareto"}
-    wanted |= {"joules_per_token_error", "output_tps_error"}
+    wanted |= {"joules_per_token_error", "output_tps_error", "joules_per_token_by_curve"}
     assert all(set(point) == wanted for point in document["points"])
     for point in document["points"]:
         assert point["joules_per_token"] == pytest.approx(point["draw_w"] / point["output_tps"])
+
+
+def test_each_point_has_the_interval_of_the_clock_curve() -> None:
+    asked = "--batch", "64", "--clock", "1095,1980"
+    nominal = _points(*asked)
+    low, high = (_points(*asked, "--clock-curve", name) for name in ("low", "high"))
+    for point, lower, higher in zip(nominal, low, high, strict=True):
+        by_curve = [lower["joules_per_token"], higher["joules_per_token"]]
+        assert point["joules_per_token_by_curve"] == pytest.approx(by_curve)
+    assert low[0]["joules_per_token"] < 0.99 * high[0]["joules_per_token"]
+    assert low[1]["joules_per_token"] == pytest.approx(high[1]["joules_per_token"], rel=0.01)
 
 
 def test_without_a_clock_there_is_one_point_for_each_batch_limit_at_the_highest() -> None:

@@ -19,7 +19,12 @@ from steppe.frontier.pareto import Frontier
 from steppe.options import GivenText, NumberList
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.expected_error import ExpectedError, expected_error
-from steppe.roofline.files import read_assumptions, read_longest_context, read_roofline
+from steppe.roofline.files import (
+    CLOCK_CURVES,
+    read_assumptions,
+    read_longest_context,
+    read_roofline,
+)
 from steppe.roofline.hardware import GpuSpec
 from steppe.roofline.point import OperatingPoint
 from steppe.run.frontier_subject import refuse_another
@@ -44,6 +49,7 @@ class _Options:
     clock: tuple[int, ...] | Literal["all"] | None
     input_tokens: int
     output_tokens: int
+    clock_curve: str
     measured: Path | None
 
 
@@ -105,6 +111,13 @@ class _ClockList(click.ParamType[Any]):
     help="Mean output length.",
 )
 @click.option(
+    "--clock-curve",
+    type=click.Choice(list(CLOCK_CURVES)),
+    default="nominal",
+    show_default=True,
+    help="How time and draw follow the clock: as fitted, or one standard error lower or higher.",
+)
+@click.option(
     "--measured",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A frontier file of this model and GPU, measured at these lengths; corrects the rest.",
@@ -139,13 +152,15 @@ class _Row:
         point: The point.
         sequences: Sequences that run at once, limited by the batch limit and memory.
         pareto: Whether no other point gives as many tokens for as few watts.
-        error: How far it may be off.
+        error: How far it may be off at the highest clock.
+        curve_joules: J/token by the clock curve one standard error lower and higher.
     """
 
     point: OperatingPoint
     sequences: float
     pareto: bool
     error: ExpectedError
+    curve_joules: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,25 +183,40 @@ class _Prediction:
 
 
 def _predict(options: _Options) -> _Prediction:
-    roofline = read_roofline(
-        options.model, options.gpu, options.tp, data_parallel=options.data_parallel
-    )
-    corrected_source = None
+    roofline = _roofline(options, options.clock_curve, None)
+    measured, corrected_source = None, None
     if options.measured is not None:
         measured = _read_measured(options, options.measured, roofline.gpu)
         corrected_source = measured.source
-        roofline = roofline.refitted(
-            measured.candidates, options.input_tokens, options.output_tokens
-        )
+        roofline = _roofline(options, options.clock_curve, measured)
     _refuse_too_long(options, roofline)
-    points = [
+    points = _points(options, roofline)
+    low, high = (_points(options, _roofline(options, name, measured)) for name in ("low", "high"))
+    rows = _rows(options, roofline, points, list(zip(low, high, strict=True)))
+    assumed = read_assumptions(options.model)
+    return _Prediction(options, roofline, rows, corrected_source, assumed)
+
+
+def _roofline(options: _Options, clock_curve: str, measured: Frontier | None) -> EnergyRoofline:
+    """Return the roofline with a clock curve, corrected by measured points if there are any."""
+    roofline = read_roofline(
+        options.model,
+        options.gpu,
+        options.tp,
+        data_parallel=options.data_parallel,
+        clock_curve=clock_curve,
+    )
+    if measured is None:
+        return roofline
+    return roofline.refitted(measured.candidates, options.input_tokens, options.output_tokens)
+
+
+def _points(options: _Options, roofline: EnergyRoofline) -> list[OperatingPoint]:
+    return [
         roofline.point(mhz, limit, options.input_tokens, options.output_tokens)
         for limit in options.batch
         for mhz in _clocks(options.clock, roofline.gpu)
     ]
-    rows = _rows(options, roofline, points)
-    assumed = read_assumptions(options.model)
-    return _Prediction(options, roofline, rows, corrected_source, assumed)
 
 
 def _read_measured(options: _Options, path: Path, gpu: GpuSpec) -> Frontier:
@@ -253,8 +283,19 @@ def _show(table: Table) -> None:
 
 
 def _rows(
-    options: _Options, roofline: EnergyRoofline, points: Sequence[OperatingPoint]
+    options: _Options,
+    roofline: EnergyRoofline,
+    points: Sequence[OperatingPoint],
+    by_curve: Sequence[tuple[OperatingPoint, OperatingPoint]],
 ) -> tuple[_Row, ...]:
+    """Return the points with their errors.
+
+    Args:
+        options: The options.
+        roofline: The model on its GPUs.
+        points: Its points.
+        by_curve: The same points by the clock curve one standard error lower and higher.
+    """
     best = _best(Frontier.of(points, roofline.asleep_w, roofline.asleep_w, "modelled"))
     return tuple(
         _Row(
@@ -264,8 +305,9 @@ def _rows(
             ),
             pareto=point in best,
             error=expected_error(roofline.model, roofline.tp, point.batch_limit),
+            curve_joules=(low.joules_per_token, high.joules_per_token),
         )
-        for point in points
+        for point, (low, high) in zip(points, by_curve, strict=True)
     )
 
 
@@ -291,6 +333,7 @@ def _document(prediction: _Prediction) -> dict[str, object]:
                 "joules_per_token": row.point.joules_per_token,
                 "joules_per_token_error": row.error.joules_per_token,
                 "output_tps_error": row.error.output_tps,
+                "joules_per_token_by_curve": list(row.curve_joules),
                 "sequences": row.sequences,
                 "pareto": row.pareto,
             }
@@ -303,6 +346,7 @@ def _document(prediction: _Prediction) -> dict[str, object]:
         "input_tokens": options.input_tokens,
         "output_tokens": options.output_tokens,
         "source": "modelled",
+        "clock_curve": options.clock_curve,
         "corrected_by": None if options.measured is None else str(options.measured),
         "corrected_source": prediction.corrected_source,
         "assumed": list(prediction.assumed),
@@ -327,9 +371,11 @@ def _table(prediction: _Prediction) -> Table:
     table = Table(
         title=_title(prediction),
         caption="* no other point gives as many tokens (within 0.1 %) for as few watts\n"
-        "± expected error: 90 % of the measured runs of similar models were within it",
+        "± expected error: 90 % of the measured runs of similar models were within it\n"
+        "curve: J/token with the clock curve one standard error lower and higher",
     )
-    knobs, rest = ("clock MHz", "batch limit"), ("W", "J/token", "±", "TPOT ms", "Pareto")
+    knobs = "clock MHz", "batch limit"
+    rest = "W", "J/token", "±", "curve", "TPOT ms", "Pareto"
     for heading in (*knobs, "sequences", "tokens/s", "±", *rest):
         table.add_column(heading, justify="right")
     for row in prediction.rows:
@@ -343,6 +389,7 @@ def _table(prediction: _Prediction) -> Table:
             f"{point.draw_w:.0f}",
             f"{point.joules_per_token:.3g}",
             f"{row.error.joules_per_token:.0%}",
+            "..".join(f"{joules:.3g}" for joules in row.curve_joules),
             f"{point.tpot_s * 1e3:.1f}",
             "*" if row.pareto else "",
         )

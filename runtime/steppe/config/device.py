@@ -83,6 +83,9 @@ class ModelledSection(Section):
     """Selects modelled GPUs."""
     gpu: str = "h100"
     """A GPU of `configs/gpus`, or the path of a GPU file."""
+    clock_curve: Literal["low", "nominal", "high"] = "nominal"
+    """How time and draw follow the clock: as fitted, or one standard error of the fit lower (low
+    clocks save more) or higher (they save less). Run all three to see how far a result holds."""
 
 
 DeviceSection = Annotated[

@@ -110,12 +110,12 @@ class Calibration:
 
     Attributes:
         coefficients: By name, as in `GpuSpec.coefficients`.
-        curve: How time and draw follow the clock.
+        curves: How time and draw follow the clock, by name, as in `GpuSpec.clock_curve`.
         residuals: Difference between each measured run and the formula.
     """
 
     coefficients: Mapping[str, Coefficients]
-    curve: ClockCurve
+    curves: Mapping[str, ClockCurve]
     residuals: tuple[Residual, ...]
 
     def of(self, gpu: GpuSpec) -> Coefficients:
@@ -131,6 +131,23 @@ class Calibration:
             raise ConfigError(
                 f"{gpu.name}: coefficients: asked for {gpu.coefficients}, found {known}"
             ) from error
+
+    def curve_of(self, gpu: GpuSpec) -> ClockCurve:
+        """Return the clock curve of a GPU.
+
+        Raises:
+            ConfigError: There is no curve of that name.
+        """
+        name = gpu.clock_curve or gpu.coefficients
+        if name not in self.curves:
+            known = ", ".join(sorted(self.curves))
+            raise ConfigError(f"{gpu.name}: clock_curve: asked for {name}, found {known}")
+        return self.curves[name]
+
+    def shifted(self, standard_errors: float) -> Calibration:
+        """Return it with every clock curve so many standard errors higher; see `ClockCurve`."""
+        curves = {name: curve.shifted(standard_errors) for name, curve in self.curves.items()}
+        return replace(self, curves=curves)
 
 
 def with_probed_energies(fitted: Coefficients, gpu: GpuSpec) -> Coefficients:

@@ -100,7 +100,7 @@ class EnergyRoofline:
         self._sharding = _sharding(model, gpu, tp, data_parallel)
         fitted = with_probed_energies(calibration.of(gpu), gpu)
         self._rates = step_rates(model, gpu, self._sharding, fitted, host)
-        self._law = StepLaw.of(gpu, fitted, calibration.curve)
+        self._law = StepLaw.of(gpu, fitted, calibration.curve_of(gpu))
         residual_model = ResidualModel.of(calibration.residuals)
         self._correction = Correction.of(residual_model, self._context(1.0, 1.0), self._plain_s)
 

@@ -27,7 +27,7 @@ from steppe.roofline.residual_model import Context, Residual, features_of
 
 _FOR_PEOPLE = ("energy_source", "by_clock", "provenance")
 """Further keys of the files that `steppe bench probe` writes."""
-_TEXTS = ("name", "coefficients")
+_TEXTS = ("name", "coefficients", "clock_curve")
 _RATE, _KNOB, _DRAW, _ENERGY = (1e6, 1e21), (1e-3, 1e6), (0.0, 1e6), (0.0, 1.0)
 _RANGES = {
     "memory_bytes": _RATE,
@@ -49,17 +49,34 @@ _RANGES = {
 _WHOLE = ("lowest_mhz", "highest_mhz")
 
 
+CLOCK_CURVES = {"low": -1.0, "nominal": 0.0, "high": 1.0}
+"""Standard errors by which the clock curves of a run may be shifted, by name."""
+
+
 def read_roofline(
-    model: str | Path, gpu: str | Path, tp: int, *, data_parallel: bool = False
+    model: str | Path,
+    gpu: str | Path,
+    tp: int,
+    *,
+    data_parallel: bool = False,
+    clock_curve: str = "nominal",
 ) -> EnergyRoofline:
     """Return the roofline of a model on some GPUs, with the calibration that comes with steppe.
+
+    Args:
+        model: A folder with a `config.json`, or a well-known name.
+        gpu: A GPU file, or the name of one in `configs/gpus`.
+        tp: Number of GPUs.
+        data_parallel: Whether attention runs data-parallel.
+        clock_curve: One of `CLOCK_CURVES`: `low` and `high` are one standard error off.
 
     Raises:
         ModelError: The model is not known, or its `config.json` lacks something.
         ConfigError: The GPU is not known, or a file is malformed.
         UsageError: The GPUs cannot split the model or do not hold it.
     """
-    shape, spec, known = read_model_shape(model), read_gpu_spec(gpu), read_calibration()
+    shape, spec = read_model_shape(model), read_gpu_spec(gpu)
+    known = read_calibration().shifted(CLOCK_CURVES[clock_curve])
     return EnergyRoofline(shape, spec, tp, known, data_parallel=data_parallel)
 
 
@@ -161,12 +178,12 @@ def read_calibration() -> Calibration:
     path = shipped_config("roofline") / "coefficients.yaml"
     values = read_mapping(path)
     try:
-        curve = ClockCurve(**{f.name: _value(values["clock"][f.name]) for f in fields(ClockCurve)})
+        curves = {name: _clock_curve(part) for name, part in values["clock"].items()}
         coefficients = {name: _coefficients(part) for name, part in values["gpus"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: {error}: missing or malformed") from error
     residuals = read_residuals(path.with_name("residuals.csv"))
-    return Calibration(coefficients, curve, residuals)
+    return Calibration(coefficients, curves, residuals)
 
 
 def read_residuals(path: Path) -> tuple[Residual, ...]:
@@ -202,6 +219,20 @@ def _residual(row: Mapping[str, str], model: ModelShape, gpu: GpuSpec) -> Residu
 
 def _coefficients(part: Mapping[str, Any]) -> Coefficients:
     return Coefficients(**{f.name: float(_value(part[f.name])) for f in fields(Coefficients)})
+
+
+def _clock_curve(part: Mapping[str, Any]) -> ClockCurve:
+    floor, knee, memory = part["voltage_floor"], part["voltage_knee"], part["memory_knee"]
+    return ClockCurve(
+        voltage_floor=float(floor["value"]),
+        voltage_knee=float(knee["value"]),
+        memory_knee=float(memory["value"]),
+        per_error=(
+            float(floor["per_error"]),
+            float(knee["per_error"]),
+            float(memory["per_error"]),
+        ),
+    )
 
 
 def _value(entry: Any) -> Any:

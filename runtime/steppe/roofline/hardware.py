@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class GpuSpec:
         highest_mhz: Highest SM clock, MHz.
         step_mhz: Distance of two clocks, MHz.
         coefficients: Name of its set of fitted coefficients.
+        clock_curve: Name of its clock curve; that of its coefficients if None.
         joules_per_byte: Measured energy of a byte between memory and chip, J.
         joules_per_flop: Measured energy of a 16-bit FLOP at the highest clock, J.
         static_w: Measured draw of a busy GPU that moves and computes nothing, at the highest
@@ -45,6 +46,7 @@ class GpuSpec:
     highest_mhz: int
     step_mhz: float
     coefficients: str
+    clock_curve: str | None = None
     joules_per_byte: float | None = None
     joules_per_flop: float | None = None
     static_w: float | None = None
@@ -59,20 +61,37 @@ class GpuSpec:
 class ClockCurve:
     """How time and draw follow the SM clock, as shares of those at the highest clock.
 
-    The shape is that of the V100 (clock and power-limit sweep of GridPilot, CC-BY 4.0): no
-    public table has it for newer GPUs. With one number fitted, it also gives the rates of an A100
-    under seven power limits (Emerald, Apache-2.0) to 0.4 % (median). Below 0.69 of the highest
-    clock nothing was fitted: a V100 at 0.3 works only half as fast as this says.
+    `bench/clock_fit.py` fits one for each generation to public measurements, which
+    `bench/clock_sweeps.py` names. Below 0.39 (H100), 0.51 (B200) and 0.69 (V100) of the highest
+    clock there are none: a V100 at 0.3 works only half as fast as its curve says.
 
     Attributes:
         voltage_floor: Voltage at low clocks, share of that at the highest.
         voltage_knee: Share of the highest clock below which the voltage stays at its floor.
         memory_knee: Share of the highest clock about which streaming begins to slow down.
+        per_error: Change of the three numbers for one standard error; see `shifted`.
     """
 
     voltage_floor: float
     voltage_knee: float
     memory_knee: float
+    per_error: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def shifted(self, standard_errors: float) -> ClockCurve:
+        """Return the curve so many standard errors higher, or lower if negative.
+
+        One higher: the voltage at 0.6 of the highest clock is one standard error higher, its
+        floor and knee change as the fit couples them, and memory slows down one standard error
+        sooner. Both make low clocks worse. They are shifted together, so the interval is rather
+        too wide than too narrow.
+        """
+        floor, knee, memory = (standard_errors * change for change in self.per_error)
+        return replace(
+            self,
+            voltage_floor=min(max(self.voltage_floor + floor, _LEAST), 1.0),
+            voltage_knee=min(max(self.voltage_knee + knee, 0.0), 1.0 - _LEAST),
+            memory_knee=max(self.memory_knee + memory, _LEAST),
+        )
 
     def voltage(self, clock: float) -> float:
         """Return the voltage at a clock; both are shares of the highest."""
@@ -122,6 +141,8 @@ class Sharding:
         return cls(gpus, split, gpus, min(gpus, kv_heads), 1, spread)
 
 
+_LEAST = 0.01
+"""Least voltage, and least distance of a knee from its limit, shares."""
 _SPREAD = {1: 0.0, 2: 0.564, 3: 0.846, 4: 1.029, 5: 1.163, 6: 1.267, 7: 1.352, 8: 1.424}
 """Expected maximum of n standard normal variables (Tippett 1925)."""
 

@@ -66,7 +66,10 @@ def modelled_replica(config: RunConfig, lengths: RequestLengths) -> ModelledRepl
         case EmulatedSection() as device:
             return emulated_replica(device, gpus)
         case ModelledSection() as device:
-            return roofline_replica(read_roofline(config.model.name, device.gpu, gpus), lengths)
+            roofline = read_roofline(
+                config.model.name, device.gpu, gpus, clock_curve=device.clock_curve
+            )
+            return roofline_replica(roofline, lengths)
         case device:
             raise ConfigError(
                 f"device.kind: a simulation needs emulated or modelled, found {device.kind}"
