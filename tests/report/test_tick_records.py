@@ -51,13 +51,14 @@ def test_a_window_is_governed_by_the_budget_of_the_tick_that_began_it() -> None:
     frozen = replace(ASLEEP, outstanding=3)
     did = window(ReplicaWindow(60.0, 40), ReplicaWindow(10.0, 0))
     short = ShortageForecast(None, None, Shortage(5.0, 0.0, 9.0))
-    second = observation(3.0, AWAKE, frozen, waiting=2)
+    second = replace(observation(3.0, AWAKE, frozen, waiting=2), engine_queue=4)
     record = records.record(second, BATTERY, did, short, POINTS)
     assert record is not None
     assert (record.t_s, record.budget_w, record.budget_source) == (3.0, 100.0, "wind")
     assert (record.supply_w, record.draw_w, record.energy_j) == (120.0, 70.0, 140.0)
     assert (record.output_tokens, record.output_tps) == (40, 20.0)
     assert (record.waiting, record.running) == (5, 7), "frozen requests wait"
+    assert record.engine_queue == 4
     assert record.shortages == (ShortageTick("demand", 5.0, 0.0, 9.0),)
     assert record.battery == Charge(0.5, 30.0)
     assert record.replicas == (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fixtures.made_run import MadeRun, make_run
 
-from steppe.report.records import TickRecord
+from steppe.report.records import ReplicaTick, TickRecord
 from steppe.report.tracking import (
     PowerTrace,
     held_s,
@@ -44,6 +44,20 @@ def stepped(budget_w: Sequence[float], draw_w: Sequence[float]) -> PowerTrace:
 
 def tick(t_s: float, budget_w: float, draw_w: float, waiting: int) -> TickRecord:
     return TickRecord(t_s, budget_w, draw_w, budget_w, 0.0, 0.0, draw_w, 0, waiting, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("waiting", "engine_queue", "waits"), [(0, 0, False), (0, 4, False), (0, 5, True), (1, 0, True)]
+)
+def test_requests_queued_in_the_engines_count_as_waiting_beyond_two_for_each_awake_replica(
+    waiting: int, engine_queue: int, waits: bool
+) -> None:
+    awake = ReplicaTick("replica", "awake", 1200, 16, 30.0, 9.0)
+    replicas = (awake, awake, replace(awake, state="asleep"))
+    queued = replace(tick(1.0, 100.0, 60.0, waiting), engine_queue=engine_queue, replicas=replicas)
+    trace = PowerTrace.from_ticks([queued])
+    assert trace.waiting.tolist() == [waits]
+    assert unused_while_waiting_j(trace) == (40.0 if waits else 0.0)
 
 
 @given(windows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.power.battery import Charge
 
 Bound = Literal["ceiling", "floor"]
@@ -70,6 +71,8 @@ class TickRecord:
         output_tokens: Output tokens of the window.
         waiting: Requests that wait for a place in a batch.
         running: Requests that an engine works on.
+        engine_queue: Requests that replicas hold and that wait there for their first token, prompts
+            in progress included.
         budget_source: What set the budget: the supplies and `battery`, joined by `+`, or
             `fallback`; with `battery` in it, the draw may exceed `supply_w` within the budget.
         shortages: What the budget is not enough for, now or first in the forecast.
@@ -93,6 +96,7 @@ class TickRecord:
     output_tokens: int
     waiting: int
     running: int
+    engine_queue: int = field(default=0, kw_only=True)
     budget_source: str = field(default="", kw_only=True)
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     battery: Charge | None = field(default=None, kw_only=True)
@@ -106,6 +110,16 @@ class TickRecord:
     def awake(self) -> tuple[ReplicaTick, ...]:
         """The replicas that serve."""
         return tuple(replica for replica in self.replicas if replica.state == "awake")
+
+    @property
+    def work_waits(self) -> bool:
+        """Whether requests wait, at the gateway or in the engines.
+
+        A few before their first token are in progress, not waiting: as many as the gateway lets
+        each replica hold on purpose.
+        """
+        most = QUEUE_PER_REPLICA * len(self.awake)
+        return self.waiting > 0 or self.engine_queue > most
 
 
 @dataclass(frozen=True, slots=True)

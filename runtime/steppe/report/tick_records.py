@@ -97,6 +97,7 @@ class TickRecords:
             output_tokens=window.output_tokens,
             waiting=observation.waiting + observation.frozen,
             running=window.running,
+            engine_queue=observation.engine_queue,
             shortages=shortage_ticks(shortages),
             battery=budget.charge,
             curtailed_w=budget.curtailed_w,

@@ -59,7 +59,7 @@ class PowerTrace:
         width_s: Length of each window, s.
         budget_w: Budget that governed the window, W.
         draw_w: Mean draw over the window, W.
-        waiting: Whether requests waited.
+        waiting: Whether requests waited, at the gateway or in the engines.
         at_ceiling: Whether the fleet could draw no more.
         at_floor: Whether the fleet could draw no less.
     """
@@ -87,7 +87,7 @@ class PowerTrace:
             width_s=width_s,
             budget_w=np.array([tick.budget_w for tick in ticks], dtype=np.float64),
             draw_w=np.array([tick.draw_w for tick in ticks], dtype=np.float64),
-            waiting=np.array([tick.waiting > 0 for tick in ticks], dtype=np.bool_),
+            waiting=np.array([tick.work_waits for tick in ticks], dtype=np.bool_),
             at_ceiling=np.array([tick.bound == "ceiling" for tick in ticks], dtype=np.bool_),
             at_floor=np.array([tick.bound == "floor" for tick in ticks], dtype=np.bool_),
         )
