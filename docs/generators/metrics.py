@@ -8,12 +8,15 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from generators.markdown import NOTICE, page, table
+from steppe.control.state import Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
+from steppe.gateway.request_tracker import GatewayStatus
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.roofline.lengths import RequestLengths
 
 INTRODUCTION = """
 The gateway answers Prometheus at `/metrics`, on the port of the API. Units are base units (watts,
@@ -31,6 +34,15 @@ QUERIES = (
     (
         "95th percentile of the time to the first token",
         "histogram_quantile(0.95, rate(steppe_time_to_first_token_seconds_bucket[5m]))",
+    ),
+    (
+        "share of requests that miss the SLO, by TTFT and by TPOT",
+        "rate(steppe_slo_missed_total[5m]) / rate(steppe_slo_judged_total[5m])",
+    ),
+    ("requests per second that clients send", "rate(steppe_requests_arrived_total[1m])"),
+    (
+        "prompt tokens of a request, last 5 minutes",
+        "rate(steppe_prompt_tokens_arrived_total[5m]) / rate(steppe_requests_arrived_total[5m])",
     ),
     ("refusals per second, by reason", "rate(steppe_rejections_total[5m])"),
     ("the budget is below what a sleeping fleet draws", "steppe_budget_feasible == 0"),
@@ -86,7 +98,16 @@ def fleet_exposition() -> str:
         idle_uj=0,
         transition_uj=0,
     )
-    return Exposition("counter", "llama").update(tick, [report]).decode()
+    observation = Observation(
+        now_s=1.0,
+        gpu_budget_w=300.0,
+        draw_w=300.0,
+        demand_tps=100.0,
+        waiting=1,
+        replicas=(),
+        lengths=RequestLengths(900.0, 200.0, 100.0),
+    )
+    return Exposition("counter", "llama").update(tick, [report], observation).decode()
 
 
 def gateway_exposition() -> str:
@@ -111,7 +132,8 @@ def gateway_exposition() -> str:
         )
     )
     metrics.reject("queue_full")
-    return metrics.exposition(ready=True, waiting=0, outstanding={"r0": 1}).decode()
+    status = GatewayStatus(0, {"r0": 1}, 2, 1, 0, 0, 1)
+    return metrics.exposition(ready=True, status=status).decode()
 
 
 def _rows(exposition: str) -> str:

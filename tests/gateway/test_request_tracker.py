@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +125,8 @@ def test_metrics_are_counters_in_base_units() -> None:
     context.usage, context.finish, context.status = Usage(7, 4, 5), "stop", 200
     metrics.count(tracker.close(context, 103.0))
     metrics.reject("queue_full")
-    lines = metrics.exposition(ready=True, waiting=3, outstanding={"r0": 2}).decode().splitlines()
+    status = tracker.status(103.0, 3, 0, {"r0": 2})
+    lines = metrics.exposition(ready=True, status=status).decode().splitlines()
     for line in (
         'steppe_requests_total{finish="stop"} 1.0',
         'steppe_rejections_total{reason="queue_full"} 1.0',
@@ -132,14 +135,30 @@ def test_metrics_are_counters_in_base_units() -> None:
         "steppe_requests_waiting 3.0",
         'steppe_requests_outstanding{replica="r0"} 2.0',
         "steppe_request_duration_seconds_sum 2.0",
+        "steppe_requests_arrived_total 1.0",
+        "steppe_prompt_tokens_arrived_total 7.0",
+        'steppe_slo_judged_total{objective="ttft"} 1.0',
+        'steppe_slo_missed_total{objective="tpot"} 0.0',
+        "steppe_requests_overdue 0.0",
     ):
         assert line in lines
 
 
 def test_a_replica_that_left_has_no_outstanding_series() -> None:
-    metrics = GatewayMetrics()
-    metrics.exposition(ready=True, waiting=0, outstanding={"r0": 2})
-    assert b'replica="r0"' not in metrics.exposition(ready=True, waiting=0, outstanding={"r1": 1})
+    tracker, metrics = _tracker(), GatewayMetrics()
+    metrics.exposition(ready=True, status=tracker.status(101.0, 0, 0, {"r0": 2}))
+    status = tracker.status(102.0, 0, 0, {"r1": 1})
+    assert b'replica="r0"' not in metrics.exposition(ready=True, status=status)
+
+
+def test_a_counter_stays_while_an_estimate_in_its_total_is_corrected() -> None:
+    tracker, metrics = _tracker(), GatewayMetrics()
+    found = []
+    for tokens in (1000, 700, 1200):
+        status = replace(tracker.status(101.0, 0, 0, {}), prompt_tokens=tokens)
+        lines = metrics.exposition(ready=True, status=status).decode().splitlines()
+        found += [line for line in lines if line.startswith("steppe_prompt_tokens_arrived_total")]
+    assert [float(line.split()[1]) for line in found] == [1000.0, 1000.0, 1200.0]
 
 
 def test_failed_requests_are_not_in_the_duration_histogram() -> None:
@@ -148,5 +167,5 @@ def test_failed_requests_are_not_in_the_duration_histogram() -> None:
     context.status = 502
     metrics.count(tracker.close(context, 103.0))
     assert b"steppe_request_duration_seconds_count 0.0\n" in metrics.exposition(
-        ready=True, waiting=0, outstanding={}
+        ready=True, status=tracker.status(103.0, 0, 0, {})
     )

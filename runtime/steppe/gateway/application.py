@@ -30,7 +30,7 @@ from steppe.gateway.replica_client import (
 )
 from steppe.gateway.replica_metrics import scrape_replicas
 from steppe.gateway.request import ClientHeaders, RequestContext, request_id
-from steppe.gateway.request_tracker import RequestTracker
+from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
 
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
@@ -110,12 +110,13 @@ class Handlers:
 
     async def show_metrics(self, _request: web.Request) -> web.Response:
         """Return the metrics of the gateway and the controller for Prometheus."""
-        own = self.metrics.exposition(
-            ready=self._unready() is None,
-            waiting=self.gate.waiting,
-            outstanding=self.gate.table.all_outstanding(),
-        )
+        own = self.metrics.exposition(ready=self._unready() is None, status=self.status())
         return web.Response(body=own + self.controller_metrics, headers=_PROMETHEUS)
+
+    def status(self) -> GatewayStatus:
+        """Return the counts of now."""
+        gate, outstanding = self.gate, self.gate.table.all_outstanding()
+        return self.tracker.status(self.now_s(), gate.waiting, gate.deferrable, outstanding)
 
     async def show_replica_metrics(self, _request: web.Request) -> web.Response:
         """Return the engines' own metrics for Prometheus, with a label `replica`."""

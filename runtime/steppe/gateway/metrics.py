@@ -9,6 +9,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from steppe.gateway.request import FinishedRequest
+from steppe.gateway.request_tracker import GatewayStatus
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _PACKAGES = {
@@ -52,6 +53,19 @@ class GatewayMetrics:
             "prompt_tokens", "Prompt tokens of responses with a `usage`, cached ones included."
         )
         self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.")
+        self._arrived = counter("requests_arrived", "Requests that have arrived.")
+        self._prompt_arrived = counter(
+            "prompt_tokens_arrived",
+            "Prompt tokens of the requests that have arrived, estimated until they end.",
+        )
+        self._judged = counter(
+            "slo_judged", "Requests judged by the SLO: by `ttft`, by `tpot`.", "objective"
+        )
+        self._missed = counter("slo_missed", "Those of them that missed it.", "objective")
+        self._overdue = gauge(
+            "requests_overdue", "Requests without a first token for longer than the SLO."
+        )
+        self._totals: dict[Counter, int] = {}
         self._waiting = gauge("requests_waiting", "Requests that wait for a replica.")
         self._outstanding = gauge("requests_outstanding", "Requests at a replica.", "replica")
         self._ttft = seconds(
@@ -76,14 +90,29 @@ class GatewayMetrics:
         """Count a refusal."""
         self._rejections.labels(reason).inc()
 
-    def exposition(self, *, ready: bool, waiting: int, outstanding: dict[str, int]) -> bytes:
+    def exposition(self, *, ready: bool, status: GatewayStatus) -> bytes:
         """Return all metrics, with the present state of the gateway."""
         self._ready.set(ready)
-        self._waiting.set(waiting)
+        self._waiting.set(status.waiting)
         self._outstanding.clear()
-        for replica, count in outstanding.items():
+        for replica, count in status.outstanding.items():
             self._outstanding.labels(replica).set(count)
+        latency = status.latency
+        self._overdue.set(latency.overdue)
+        self._raise(self._arrived, status.arrived)
+        self._raise(self._prompt_arrived, status.prompt_tokens)
+        self._raise(self._judged.labels("ttft"), latency.first_tokens)
+        self._raise(self._missed.labels("ttft"), latency.late)
+        self._raise(self._judged.labels("tpot"), latency.ended)
+        self._raise(self._missed.labels("tpot"), latency.slow)
         return generate_latest(self._registry)
+
+    def _raise(self, counter: Counter, total: int) -> None:
+        """Raise a counter to a total; it stays while an estimate in the total is corrected."""
+        before = self._totals.get(counter, 0)
+        if total > before:
+            counter.inc(total - before)
+            self._totals[counter] = total
 
 
 def _version(packages: tuple[str, ...]) -> str:

@@ -174,9 +174,7 @@ class Gateway:
 
     def status(self) -> GatewayStatus:
         """Return the counts for the controller."""
-        table = self._gate.table
-        gate, outstanding, now_s = self._gate, table.all_outstanding(), self._now_s()
-        return self._started.tracker.status(now_s, gate.waiting, gate.deferrable, outstanding)
+        return self._started.status()
 
     @property
     def _started(self) -> Handlers:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tests.fixtures.fleet_messages import replica_report
 
+from steppe.control.state import Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.roofline.lengths import RequestLengths
 
 TICK = TickRecord(
     t_s=1.0,
@@ -53,6 +55,19 @@ def test_a_tick_is_exposed_in_base_units() -> None:
     assert found["steppe_requests_running", ""] == 5.0
     assert found["steppe_budget_feasible", ""] == 1.0
     assert found["steppe_output_tokens_total", ""] == 40.0
+
+
+def test_the_demand_is_exposed_with_its_mean_request() -> None:
+    made, lengths = exposition(), RequestLengths(900.0, 200.0, 100.0)
+    observation = Observation(1.0, 90.0, 80.0, 50.0, 2, (), lengths=lengths, engine_queue=3)
+    found = samples(made.update(TICK, observation=observation))
+    assert found["steppe_demand_output_tokens_per_second", ""] == 50.0
+    assert found["steppe_demand_request_tokens", "prompt"] == 900.0
+    assert found["steppe_demand_request_tokens", "cached"] == 100.0
+    assert found["steppe_demand_request_tokens", "output"] == 200.0
+    assert found["steppe_requests_engine_queue", ""] == 3.0
+    found = samples(made.update(TICK, observation=replace(observation, lengths=None)))
+    assert ("steppe_demand_request_tokens", "prompt") not in found
 
 
 def test_energy_is_counted_by_model_replica_and_kind() -> None:

@@ -13,6 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from steppe.control.state import Observation
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
 from steppe.fleet.messages import ReplicaReport
@@ -55,6 +56,17 @@ class Exposition:
         self._batch = gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = gauge("replicas", "Replicas by state", "state")
         self._running = gauge("requests_running", "Requests in the engines")
+        self._demand = gauge(
+            "demand_output_tokens_per_second", "Output tokens that clients ask for"
+        )
+        self._lengths = gauge(
+            "demand_request_tokens",
+            "Tokens of the mean request: prompt (to compute), cached and output",
+            "kind",
+        )
+        self._queue = gauge(
+            "requests_engine_queue", "Requests inside the engines that wait for their first token"
+        )
         self._charge = gauge("battery_charge_ratio", "Share of the battery's capacity", "at")
         self._given = gauge(
             "battery_watts", "Discharge power of the battery, negative while it charges", "at"
@@ -75,13 +87,27 @@ class Exposition:
         )
         self._tokens = counter("output_tokens", "Tokens sampled by the engines")
 
-    def update(self, tick: TickRecord, reports: Sequence[ReplicaReport] = ()) -> bytes:
-        """Add a tick and the replica reports of its window, and return the exposition."""
+    def update(
+        self,
+        tick: TickRecord,
+        reports: Sequence[ReplicaReport] = (),
+        observation: Observation | None = None,
+    ) -> bytes:
+        """Add a tick, and return the exposition.
+
+        Args:
+            tick: The tick.
+            reports: The replica reports of its window.
+            observation: What was observed at it; without one, its metrics stay.
+        """
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
         self._curtailed.set(tick.curtailed_w)
         self._budget.set(tick.budget_w)
         self._running.set(tick.running)
+        self._demand.set(tick.demand_tps)
+        if observation is not None:
+            self._add_observation(observation)
         if tick.battery is not None:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
@@ -100,6 +126,14 @@ class Exposition:
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
         return generate_latest(self.registry)
+
+    def _add_observation(self, observation: Observation) -> None:
+        self._queue.set(observation.engine_queue)
+        self._lengths.clear()
+        if observation.lengths is not None:
+            self._lengths.labels("prompt").set(observation.lengths.prompt_tokens)
+            self._lengths.labels("cached").set(observation.lengths.cached_tokens)
+            self._lengths.labels("output").set(observation.lengths.output_tokens)
 
     def _add_energy(self, report: ReplicaReport) -> None:
         source = worst((self._source, report.quality))
