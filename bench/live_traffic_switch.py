@@ -3,9 +3,9 @@
 The fleet of `configs/demo.yaml`: two replicas of a real model of 135 M parameters under vLLM, on
 emulated GPUs, behind the real gateway and controller. The budget is constant and above what the
 GPUs can draw. First the load has the lengths of the Azure conversation trace, scaled to the model
-as in the demo, which are those of the operating points. Then prompts are about five times as long
-and answers a quarter, so that fewer output tokens per second take more work. Nothing else changes.
-Energy is emulated; time is real.
+as in the demo, which are those of the operating points. Then prompts are about three times as long
+and answers an eighth, so that far fewer output tokens per second take more work. Nothing else
+changes. Energy is emulated; time is real.
 
     python bench/live_traffic_switch.py --folder runs/switch
     python bench/live_traffic_switch.py --folder runs/full --policy full_clocks
@@ -50,11 +50,13 @@ from targets import at_least, at_most
 BUDGET_W = 200.0
 """More than two L4 can draw, which have a power limit of 72 W."""
 CONVERSATION_S, LONG_S = 150.0, 180.0
-CONVERSATION_RPS, LONG_RPS = 1.5, 0.8
-"""Both are below half of what the two emulated GPUs serve at their highest clock: engines, gateway
-and load share the cores of one small machine."""
-CONVERSATION_LIMITS = LengthLimits(320, 120)
-LONG_PROMPT, LONG_OUTPUT = (480, 960), (4, 8)
+CONVERSATION_RPS, LONG_RPS = 1.0, 0.85
+"""Both are about a third of what the two emulated GPUs serve at their highest clock."""
+PACE = {"weights_s": 0.072, "decode_s": 0.004, "prefill_s": 0.00112}
+"""That of the demo, 1.6 times as slow: engines, gateway and load share the cores of one small
+machine, and the emulated GPUs, not these cores, have to set the speed of a step."""
+CONVERSATION_LIMITS = LengthLimits(200, 120)
+LONG_PROMPT, LONG_OUTPUT = (256, 512), (2, 4)
 """Shortest and longest of the second load, tokens; every length between is as likely."""
 WINDOW_S = 10.0
 GRACE_S = 60.0
@@ -89,6 +91,7 @@ def config_of(policy: str | None) -> RunConfig:
     config["power"] = {"supply": [{"kind": "constant", "watts": BUDGET_W}], "fallback_w": 30.0}
     config["gateway"] = {"port": 0, "max_wait_s": 900}
     config["frontier"]["refine"] = False
+    config["device"]["pace"] = PACE
     if policy is not None:
         config["control"]["policy"] = policy
     return RunConfig.model_validate(config)
@@ -274,6 +277,7 @@ def document_of(
             "long_rps": LONG_RPS,
             "long_prompt_tokens": LONG_PROMPT,
             "long_output_tokens": LONG_OUTPUT,
+            "pace": PACE,
         },
         "slo": config.slo.model_dump(mode="json"),
         "control": config.control.model_dump(mode="json"),
