@@ -55,7 +55,8 @@ def stream(
 ) -> RequestContext:
     """Return a stream that arrived at 100 s, with a replica, and maybe with its first token."""
     context = tracker.open(headers, 100.0, wants_stream=True)
-    context.replica, context.scanner = "r0", StreamScanner()
+    context.replica, context.is_at_replica = "r0", True
+    context.scanner = StreamScanner()
     if first_s is not None:
         context.scanner.feed(EVENT, first_s)
     return context
@@ -100,7 +101,7 @@ def test_a_request_without_a_first_token_becomes_overdue(tracker: RequestTracker
     stream(tracker, 101.0)
     tracker.open(HEADERS, 100.0)  # without a stream, and waiting
     at_a_replica = tracker.open(HEADERS, 100.0)
-    at_a_replica.replica = "r0"
+    at_a_replica.is_at_replica = True
     stream(tracker, headers=DEFERRABLE)
     assert status(tracker, 102.0).latency.overdue == 0
     assert status(tracker, 102.1).latency.overdue == 2
@@ -134,7 +135,9 @@ def test_streams_before_their_first_token_are_counted_by_replica(tracker: Reques
     for _ in range(2):
         stream(tracker)
     tracker.open(HEADERS, 100.0, wants_stream=True)  # waits at the gateway
-    tracker.open(HEADERS, 100.0).replica = "r0"
+    tracker.open(HEADERS, 100.0).is_at_replica = True
+    retried = stream(tracker)
+    retried.is_at_replica = False
     assert status(tracker, 102.0).before_first_token == {"r0": 2}
 
 

@@ -92,7 +92,7 @@ class RequestForwarder:
         while True:
             slot = await self._enter(context)
             route = slot.route
-            context.replica = route.replica
+            context.replica, context.is_at_replica = route.replica, True
             context.on_first_text = partial(self._gate.begin, slot)
             sent_s = self._now_s()
             try:
@@ -108,6 +108,7 @@ class RequestForwarder:
                     self._gate.table.suspect(route)
                 raise
             finally:
+                context.is_at_replica = False
                 self._gate.leave(slot)
 
     async def _enter(self, context: RequestContext) -> ReplicaSlot:

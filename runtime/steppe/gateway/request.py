@@ -93,6 +93,7 @@ class RequestContext:
         counted: Tokens that its prompt counts for while it is open.
         is_first_counted: Whether its first token is part of the counts against the SLO.
         replica: The last replica that had it; None before the first.
+        is_at_replica: Whether that replica has it now; False while it waits to be retried.
         status: HTTP status to record.
         finish: How it ended, as in `FinishedRequest`.
         usage: The replica's `usage`, if any.
@@ -111,6 +112,7 @@ class RequestContext:
     counted: PromptCount = field(default_factory=PromptCount)
     is_first_counted: bool = False
     replica: str | None = None
+    is_at_replica: bool = False
     status: int = 500
     finish: str = "error"
     usage: Usage | None = None

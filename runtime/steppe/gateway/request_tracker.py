@@ -170,8 +170,8 @@ class RequestTracker:
         for context in self._open.values():
             self._slo_counts.note_first(context)
             overdue += self._slo_counts.is_overdue(context, now_s)
-            if context.first_text_s is None and context.wants_stream and context.replica:
-                before_first[context.replica] += 1
+            if context.is_at_replica and context.wants_stream and context.first_text_s is None:
+                before_first[str(context.replica)] += 1
         return GatewayStatus(
             waiting=waiting,
             outstanding=outstanding,

@@ -47,11 +47,11 @@ class SloCounts:
     def is_overdue(self, context: RequestContext, now_s: float) -> bool:
         """Return whether an open request has waited for its first token longer than the SLO.
 
-        That of an answer without a stream is not seen; it is overdue only until a replica has it.
+        That of an answer without a stream is not seen; it is overdue only while no replica has it.
         """
         if context.headers.is_deferrable or now_s - context.arrival_s <= self._ttft_s:
             return False
-        return context.first_text_s is None and (context.wants_stream or context.replica is None)
+        return context.first_text_s is None and (context.wants_stream or not context.is_at_replica)
 
     def end(self, context: RequestContext, finished: FinishedRequest) -> None:
         """Count a request that has ended."""
