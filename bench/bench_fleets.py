@@ -6,6 +6,7 @@ Everything is modelled by the energy roofline, whose calibration the frontier na
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,12 +15,14 @@ from steppe.config import RunConfig
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.report.records import Slo
+from steppe.roofline.step_costs import CostFactors
 from steppe.run.simulated_fleet import frontier_for, simulated_fleet
 from steppe.run.simulated_load import arrivals_for
 from steppe.sim.fleet import FleetSettings
 
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 """Less is left free than by default, and as much may be above a budget as the target allows."""
+MIDNIGHT = datetime(2000, 1, 1)
 LOWEST_CLOCK = 0.5
 """Lowest clock that is offered, share of the highest: that of a sweep, and about the lowest at
 which an H100 was measured under load (`bench/clock_sweeps.py`)."""
@@ -44,6 +47,7 @@ class Bench:
         arrivals: The requests.
         gpus: GPUs of a replica.
         assumed_share: What a controller takes a replica to draw, share of what it does.
+        assumed_speed: How fast a controller takes a replica to be, share of its true speed.
     """
 
     name: str
@@ -53,14 +57,27 @@ class Bench:
     arrivals: tuple[Arrival, ...]
     gpus: int
     assumed_share: float = 1.0
+    assumed_speed: float = 1.0
 
     @property
     def assumed(self) -> Frontier:
-        """Operating points as a controller knows them: their watts may all be wrong."""
-        known, share = self.frontier, self.assumed_share
-        points = [replace(p, draw_w=share * p.draw_w) for p in known.candidates]
+        """Operating points as a controller knows them: watts and speed may all be wrong."""
+        known, share, speed = self.frontier, self.assumed_share, self.assumed_speed
+        points = [
+            replace(
+                point,
+                draw_w=share * point.draw_w,
+                output_tps=speed * point.output_tps,
+                tpot_s=point.tpot_s / speed,
+            )
+            for point in known.candidates
+        ]
         asleep_w, idle_w = share * known.asleep_w, share * known.idle_w
-        return Frontier.of(points, asleep_w, idle_w, known.source)
+        found = Frontier.of(points, asleep_w, idle_w, known.source)
+        if known.costs is None:
+            return found
+        factors = CostFactors(1 / speed, 1 / speed, share / speed, share / speed)
+        return found.with_costs(known.costs.scaled(factors), known.lengths)
 
     def with_load(self, share: float) -> Bench:
         """Return the same with another load, share of this one's."""
@@ -97,6 +114,11 @@ class Size(NamedTuple):
         seed: Of the requests: when they come, and how long they are.
         assumed_share: What a controller takes a replica to draw, share of what it does.
         clock_curve: The clock curve as fitted, or one standard error lower or higher.
+        assumed_speed: How fast a controller takes a replica to be, share of its true speed.
+        wake_s: Time for a replica to wake, s of the run.
+        sleep_s: Time for it to go to sleep, s of the run.
+        speed: Seconds of the day in a second of the run; None for a day in a run.
+        begin_hour: Hour of the day at which a run begins.
     """
 
     fleet: str
@@ -109,6 +131,11 @@ class Size(NamedTuple):
     seed: int = 0
     assumed_share: float = 1.0
     clock_curve: str = "nominal"
+    assumed_speed: float = 1.0
+    wake_s: float = 1.0
+    sleep_s: float = 0.3
+    speed: float | None = None
+    begin_hour: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -118,13 +145,15 @@ def make_bench(size: Size) -> Bench:
     fleet = simulated_fleet(config)
     frontier = frontier_for(config, fleet.kind)
     arrivals = arrivals_for(config, frontier.full.output_tps * fleet.replicas)
-    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus, size.assumed_share)
+    assumed = size.assumed_share, size.assumed_speed
+    return Bench(size.fleet, config, fleet, frontier, arrivals, gpus, *assumed)
 
 
 def _config_of(size: Size) -> RunConfig:
     what = FLEETS[size.fleet]
     gpus, lengths = what["gpus"], {"prompt_tokens": 1155, "output_tokens": 211}
     replicas = what["replicas"] if size.replicas is None else size.replicas
+    sleep = {"wake_s": size.wake_s, "sleep_s": size.sleep_s}
     return RunConfig.model_validate(
         {
             "model": {"name": what["model"], "max_model_len": 16384},
@@ -133,7 +162,8 @@ def _config_of(size: Size) -> RunConfig:
             "device": {"kind": "modelled", "gpu": "h100", "clock_curve": size.clock_curve},
             "power": {
                 "supply": [{"kind": "constant", "watts": 1}],
-                "speedup": scenarios.DAY_S / size.duration_s,
+                "speedup": size.speed or scenarios.DAY_S / size.duration_s,
+                "start": MIDNIGHT + timedelta(hours=size.begin_hour),
             },
             "frontier": {"sweep": lengths | {"lowest_clock_share": size.lowest_clock_share}},
             "control": {
@@ -149,6 +179,6 @@ def _config_of(size: Size) -> RunConfig:
                 "daily_depth": 0.4,
                 "seed": size.seed,
             },
-            "sim": {"duration_s": size.duration_s, "wake_s": 1.0, "sleep_s": 0.3},
+            "sim": {"duration_s": size.duration_s, **sleep},
         }
     )

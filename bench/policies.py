@@ -67,6 +67,7 @@ RIVALS = {
 }
 """What others do, by the name in the table: classes for `control.policy`."""
 POLICIES = (*get_args(PolicyName), *RIVALS)
+CURVES = ("low", "nominal", "high")
 
 
 def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:
@@ -165,6 +166,10 @@ def parsed() -> argparse.Namespace:
     add("--margin-share", type=float, default=MARGIN_SHARE, help="share of the budget left free")
     add("--over-share", type=float, default=OVER_SHARE, help="energy that may be above the budget")
     add("--assumed-share", type=float, default=1.0, help="watts of the points, share of the true")
+    add("--assumed-speed", type=float, default=1.0, help="speed of the points, share of the true")
+    add("--clock-curve", choices=CURVES, default="nominal", help="or a standard error off")
+    add("--wake-s", type=float, default=1.0, help="time for a replica to wake, s of the run")
+    add("--sleep-s", type=float, default=0.3, help="time for it to go to sleep, s of the run")
     add("--seed", type=int, default=0, help="of the requests")
     add("--policy", action="append", choices=POLICIES, help="all when absent")
     names = [make.__name__ for make in scenarios.HAPPENINGS]
@@ -174,10 +179,16 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def size_of(arguments: argparse.Namespace) -> Size:
+    """Return the bench that the arguments ask for."""
+    asked = vars(arguments)
+    return Size(**{name: asked[name] for name in Size._fields if name in asked})
+
+
 def main() -> None:
     """Run, print a table, and then one JSON document."""
     arguments = parsed()
-    size = Size(*(getattr(arguments, name) for name in Size._fields))
+    size = size_of(arguments)
     bench = make_bench(size)
     wanted = arguments.happening or [make.__name__ for make in scenarios.HAPPENINGS]
     happenings = [make for make in scenarios.HAPPENINGS if make.__name__ in wanted]

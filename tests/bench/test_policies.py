@@ -79,3 +79,21 @@ def test_a_controller_may_assume_wrong_watts_while_budgets_stay_those_of_the_fle
     assert wrong.full_w == right.full_w
     assert wrong.assumed.full.draw_w == pytest.approx(1.2 * right.frontier.full.draw_w)
     assert wrong.assumed.asleep_w == pytest.approx(1.2 * right.frontier.asleep_w)
+
+
+def test_a_controller_may_assume_a_wrong_speed_at_the_right_watts(bench: Any) -> None:
+    policies = bench("policies")
+    right = policies.make_bench(policies.Size("8b", 1, 20.0))
+    slow = policies.make_bench(policies.Size("8b", 1, 20.0, assumed_speed=0.5))
+    assert slow.frontier == right.frontier
+    assert slow.assumed.full.output_tps == pytest.approx(right.frontier.full.output_tps / 2)
+    assert slow.assumed.full.tpot_s == pytest.approx(2 * right.frontier.full.tpot_s)
+    assert slow.assumed.full.draw_w == right.frontier.full.draw_w
+
+
+def test_a_run_of_a_part_of_a_day_begins_at_its_hour_and_wakes_take_their_time(bench: Any) -> None:
+    policies = bench("policies")
+    size = policies.Size("8b", 1, 60.0, wake_s=5.4, sleep_s=5.9, speed=2.0, begin_hour=13.5)
+    config = policies.make_bench(size).config
+    assert (config.sim.wake_s, config.sim.sleep_s, config.power.speedup) == (5.4, 5.9, 2.0)
+    assert (config.power.start.hour, config.power.start.minute) == (13, 30)
