@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from steppe.frontier.file import (
     write_frontier,
 )
 from steppe.frontier.pareto import Frontier
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_costs import ClockCosts, StepCosts, StepTerms
 
 HEAD = "source: measured\nasleep_w: 1\nidle_w: 1\n"
 POINT = "points: [{{clock_mhz: {}, batch_limit: {}, output_tps: 1, draw_w: {}}}]\n"
@@ -114,3 +117,77 @@ def test_a_number_may_have_an_exponent_without_a_point(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         read_frontier(tmp_path / "nowhere.yaml")
+
+
+COSTS = StepCosts(
+    (
+        ClockCosts(
+            600, StepTerms(0.02, 1e-3, 3e-5, 2e-5, 1e-9), StepTerms(4.0, 0.1, 0.02, 0.01, 0)
+        ),
+        ClockCosts(900, StepTerms(0.01, 0.0, 1 / 3e5, 7e-6, 0), StepTerms(5.0, 0.2, 0.03, 0.02, 0)),
+    ),
+    tokens_per_step=2048,
+    kv_tokens=400_000,
+    time_error=0.0123,
+    energy_error=0.034,
+)
+COSTS_HEAD = "costs:\n  tokens_per_step: {}\n  clocks:\n"
+TERMS = "{{step: {}, prefill: 0, decode: 0, prompt: 0, context: 0}}"
+CLOCK = "  - {{clock_mhz: {}, time: " + TERMS + ", energy: " + TERMS + "}}\n"
+
+
+@pytest.mark.parametrize("costs", [COSTS, replace(COSTS, kv_tokens=None), None])
+@pytest.mark.parametrize("lengths", [RequestLengths(1155.25, 211.5, 40.0), None])
+def test_the_costs_of_a_step_and_the_mean_request_read_back(
+    tmp_path: Path, costs: StepCosts | None, lengths: RequestLengths | None
+) -> None:
+    frontier = Frontier.of([OperatingPoint(600, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "measured")
+    frontier = frontier.with_costs(costs, lengths)
+    write_frontier(frontier, tmp_path / "frontier.yaml")
+    assert read_frontier(tmp_path / "frontier.yaml") == frontier
+
+
+def test_a_file_without_costs_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text(HEAD + GOOD)
+    assert read_frontier(path).costs is None
+    assert read_frontier(path).lengths is None
+
+
+def test_costs_without_a_clock_limit_are_those_of_the_highest(tmp_path: Path) -> None:
+    free = replace(COSTS, clocks=(replace(COSTS.clocks[0], clock_mhz=0),))
+    frontier = Frontier.of([OperatingPoint(0, 8, 100.0, 30.0, 0.05)], 10.0, 12.0, "measured")
+    highest = frontier.with_costs(free, None).unlimited_at(1980)
+    assert highest.costs is not None
+    assert highest.costs.clocks_mhz == (1980,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "costs: {tokens_per_step: 64, clocks: []}\n",
+            "costs.clocks: asked for a list of at least 1",
+        ),
+        (COSTS_HEAD.format(0) + CLOCK.format(600, 1, 1), "tokens_per_step: asked for a number of"),
+        (COSTS_HEAD.format(64) + CLOCK.format(600, -1, 1), "time.step: asked for a number of at"),
+        (
+            COSTS_HEAD.format(64) + CLOCK.format(900, 1, 1) + CLOCK.format(600, 1, 1),
+            "asked for rising clocks, found 600 MHz after 900 MHz",
+        ),
+        (
+            COSTS_HEAD.format(64) + CLOCK.format(600, 1, 0),
+            "asked for a step that costs something, found 0 at 600 MHz",
+        ),
+        (COSTS_HEAD.format(64) + CLOCK.format(600, ".inf", 1), "time.step: asked for a finite"),
+        ("costs: {tokens_per_step: 64, clocks: [], colour: 1}\n", "costs.colour: unknown key"),
+        ("lengths: {prompt_tokens: 9, output_tokens: 0}\n", "output_tokens: asked for a number of"),
+        ("lengths: {prompt_tokens: 9}\n", "lengths.output_tokens: missing"),
+    ],
+)
+def test_wrong_costs_and_lengths_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "frontier.yaml"
+    path.write_text(HEAD + GOOD + text)
+    with pytest.raises(ConfigError) as caught:
+        read_frontier(path)
+    assert said in str(caught.value)

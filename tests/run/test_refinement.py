@@ -14,6 +14,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import fit_points
 from steppe.measure.sweep.point import PointTiming
 from steppe.measure.sweep.result import PointResult
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.run.refinement import RESERVE, FrontierRefiner, Refined, SpareReplica
 
@@ -98,6 +99,19 @@ def test_a_lent_replica_is_measured_at_every_point(lender: FakeLender) -> None:
     assert set(lender.replica.settings) >= {(1200, 4), (1200, 2), (600, 4), (600, 2)}
     assert lender.lent is None, "the replica is given back"
     assert refiner.take() is None, "it is handed over once"
+
+
+def test_a_measured_frontier_knows_what_a_step_costs_and_for_which_requests(
+    lender: FakeLender,
+) -> None:
+    refined = measured_frontier(refiner_of(lender))
+    assert refined is not None
+    costs, lengths = refined.frontier.costs, refined.frontier.lengths
+    assert costs is not None
+    assert (costs.clocks_mhz, costs.tokens_per_step) == ((600, 1200), 2048)
+    assert lengths == RequestLengths(128, 64)
+    assert refined.provenance["step_time_error"] == pytest.approx(costs.time_error, abs=1e-4)
+    assert len(lender.replica.word_seeds) == 3, "mixed, prefill alone and decode alone have a load"
 
 
 def test_the_watts_of_a_point_are_reserved_before_it_is_set(lender: FakeLender) -> None:

@@ -42,7 +42,11 @@ from steppe.run.sweep_rigs import SweepTarget, fleet_target
 @click.option("--batch", type=NumberList(), help="Batch limits; with --url, numbers of clients.")
 @click.option("--prompt", type=NumberList(), help="Mean prompt lengths, tokens.")
 @click.option("--output", type=NumberList(), help="Mean output lengths, tokens.")
-@click.option("--apart/--mixed-only", default=True, help="Also measure prefill and decode alone.")
+@click.option(
+    "--apart/--mixed-only",
+    default=True,
+    help="Also measure prefill and decode alone; with them the frontier has the costs of a step.",
+)
 @click.option(
     "--replicas",
     type=click.Choice(("one", "all")),

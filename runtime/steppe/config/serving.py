@@ -64,6 +64,10 @@ class SweepSection(Section):
 
     `steppe simulate` computes the frontier instead, for requests of the mean length given here;
     the KV cache counts in that length. If no length is given, it uses the mean request of the load.
+
+    A live run also measures prefill alone and decode alone at three of the clock limits. From all
+    three loads it fits what a step costs, so that the operating points follow requests of other
+    lengths.
     """
 
     clocks: Annotated[int, Field(ge=2)] = 5

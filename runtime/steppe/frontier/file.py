@@ -15,6 +15,7 @@ from steppe.config.error_message import first_error
 from steppe.config.section import NonNegative, Positive, Section
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
+from steppe.frontier.file_costs import CostsSection, LengthsSection, costs_values
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -41,6 +42,8 @@ class _FrontierSection(Section):
     asleep_w: NonNegative
     idle_w: NonNegative
     points: Annotated[tuple[_PointSection, ...], Field(min_length=1, strict=False)]
+    lengths: LengthsSection | None = None
+    costs: CostsSection | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -79,6 +82,7 @@ def write_frontier(
         "asleep_w": frontier.asleep_w,
         "idle_w": frontier.idle_w,
         "points": [asdict(point) for point in frontier.candidates],
+        **costs_values(frontier.costs, frontier.lengths),
     }
     if provenance is not None:
         values["provenance"] = dict(provenance)
@@ -121,6 +125,9 @@ def read_frontier_and_subject(
     points = [OperatingPoint(**point.model_dump()) for point in section.points]
     _refuse_twice(path, points)
     frontier = Frontier.of(points, section.asleep_w, section.idle_w, section.source)
+    costs = None if section.costs is None else section.costs.value()
+    lengths = None if section.lengths is None else section.lengths.value()
+    frontier = frontier.with_costs(costs, lengths)
     if section.asleep_w >= frontier.floor.draw_w:
         raise ConfigError(
             f"{path}: asleep_w: asked for less than the {frontier.floor.draw_w:g} W of the point "

@@ -78,7 +78,9 @@ class Frontier:
         def at_highest(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
             return tuple(replace(p, clock_mhz=p.clock_mhz or highest_mhz) for p in points)
 
-        return replace(self, points=at_highest(self.points), quicker=at_highest(self.quicker))
+        points, quicker = at_highest(self.points), at_highest(self.quicker)
+        costs = self.costs and self.costs.unlimited_at(highest_mhz)
+        return replace(self, points=points, quicker=quicker, costs=costs)
 
     @property
     def floor(self) -> OperatingPoint:

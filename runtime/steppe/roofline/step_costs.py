@@ -120,6 +120,11 @@ class StepCosts:
         )
         return replace(self, clocks=clocks)
 
+    def unlimited_at(self, highest_mhz: int) -> StepCosts:
+        """Return the costs with this clock, MHz, in place of none."""
+        clocks = tuple(replace(c, clock_mhz=c.clock_mhz or highest_mhz) for c in self.clocks)
+        return replace(self, clocks=clocks)
+
     def scaled(self, factors: CostFactors) -> StepCosts:
         """Return the costs with times and energies multiplied, by phase."""
         if factors == AS_MODELLED:

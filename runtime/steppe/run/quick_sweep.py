@@ -1,7 +1,7 @@
 """Quick measurements of a fleet's frontier: the points, and one short window for each.
 
-The same measurement as `steppe bench sweep`, under one load that runs throughout, so that a point
-needs no warm-up of its own. A fit through all points makes up for the short windows.
+The same measurement as `steppe bench sweep`, under one load of each phase that runs throughout, so
+that a point needs no warm-up of its own. A fit through all points makes up for the short windows.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from steppe.measure.sweep.grid import SweepGrid, powers_of_two, spread_clocks
 from steppe.measure.sweep.idle import SETTLE_S
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.result import Setting
+from steppe.roofline.lengths import RequestLengths
 
 WARM_UP_S = 4.0
 DENSE_CLOCKS = 20
+APART_CLOCKS = 3
+"""Clocks at which prefill and decode are also measured alone. The costs of a step are interpolated
+between them: at half of the highest clock and above that is good to 4 % of a time."""
 
 
 def quick_settings(
@@ -29,21 +33,36 @@ def quick_settings(
         section: How many clocks, which batch limits, and the lengths of the requests.
         largest: Largest batch limit.
     """
+    clocks_mhz = spread_clocks(supported_mhz, section.clocks, section.lowest_clock_share)
     grid = SweepGrid(
-        clocks_mhz=spread_clocks(supported_mhz, section.clocks, section.lowest_clock_share),
+        clocks_mhz=clocks_mhz,
         batch_limits=section.batch_limits or powers_of_two(largest),
         lengths=((section.prompt_tokens, section.output_tokens),),
-        apart=False,
+        apart_clocks_mhz=spread_clocks(clocks_mhz, APART_CLOCKS),
     )
     return grid.settings
 
 
-def dense_offer(supported_mhz: Sequence[int], section: SweepSection, largest: int) -> Offer:
-    """Return the points that a computed frontier offers; arguments as `quick_settings`."""
+def dense_offer(
+    supported_mhz: Sequence[int],
+    section: SweepSection,
+    largest: int,
+    tokens_per_step: int | None = None,
+) -> Offer:
+    """Return the points that a computed frontier offers.
+
+    Args:
+        supported_mhz: As for `quick_settings`.
+        section: As for `quick_settings`.
+        largest: Largest batch limit.
+        tokens_per_step: Most tokens that the engine computes in a step; None if unknown.
+    """
     return Offer(
         clocks_mhz=spread_clocks(supported_mhz, DENSE_CLOCKS, section.lowest_clock_share),
         largest=largest,
         prompt_tokens_per_output=section.prompt_tokens / section.output_tokens,
+        lengths=RequestLengths(section.prompt_tokens, section.output_tokens),
+        tokens_per_step=tokens_per_step,
     )
 
 

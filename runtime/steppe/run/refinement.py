@@ -16,7 +16,7 @@ from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
-from steppe.measure.sweep.frontier import fit_points, fitted_frontier, sound_mixed
+from steppe.measure.sweep.frontier import costs_of, fit_points, fitted_frontier, sound_mixed
 from steppe.measure.sweep.idle import ParkableSubject, measure_rest
 from steppe.measure.sweep.point import (
     REAL_TIME,
@@ -25,7 +25,7 @@ from steppe.measure.sweep.point import (
     measure_point,
     outstanding,
 )
-from steppe.measure.sweep.result import PointResult, RestWatts, Setting
+from steppe.measure.sweep.result import Phase, PointResult, RestWatts, Setting
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
 from steppe.run.fleet_subject import FleetSubject, no_sensors
@@ -128,12 +128,13 @@ class FrontierRefiner:
         self._lender, self._replicas, self._provisional = lender, replicas, provisional
         self._clocks_mhz, self._source = clocks_mhz, source
         self._largest, self._period_s = config.engine.max_batch_limit, config.control.period_s
+        self._tokens_per_step = config.engine.max_tokens_per_step
         self._window_s, self._timing = self._section.window_s, timing
         self._todo: list[Setting] = []
         self._points: list[PointResult] = []
         self._rest: RestWatts | None = None
         self._begin_again()
-        self._fastest = self._todo[0]
+        self._fastest = {s.phase: s for s in reversed(self._todo)}
         self._refined: Refined | None = None
         self._is_done = False
         self._borrowed: str | None = None
@@ -193,8 +194,7 @@ class FrontierRefiner:
         name = replica.subject.name
         try:
             if self._todo:
-                first = self._borrow(name)
-                if first is not None:
+                while (first := self._borrow(name)) is not None:
                     self._measure_points(replica, first)
             elif self._rest is None and self._lender.lend(name, RESERVE * self._provisional.idle_w):
                 self._borrowed = name
@@ -207,13 +207,15 @@ class FrontierRefiner:
                 self._borrowed, self._reserved_w = None, 0.0
 
     def _measure_points(self, replica: SpareReplica, first: Setting) -> None:
+        """Measure the points of the first one's phase, under one load."""
         name, subject = replica.subject.name, replica.subject
         timing, plan = PointTiming(self._timing.now_s, self._sleep), quick_plan(self._window_s)
         subject.set_point(first.clock_mhz, first.batch_limit)
-        with replica.saturate(lengths_around(self._fastest, 0), outstanding(self._fastest)) as load:
+        full = self._fastest[first.phase]
+        with replica.saturate(lengths_around(full, 0), outstanding(full)) as load:
             self._sleep(WARM_UP_S)
             rig = Rig(name, subject, no_sensors, lambda *_: nullcontext(load))
-            while (setting := self._borrow(name)) is not None:
+            while (setting := self._borrow(name, first.phase)) is not None:
                 point = measure_point(rig, setting, plan, timing)
                 self._sleep(0.0)  # drops the point if the controller has set other limits
                 self._points.append(point)
@@ -226,8 +228,12 @@ class FrontierRefiner:
             subject.set_frozen(False)
             raise
 
-    def _borrow(self, name: str) -> Setting | None:
+    def _borrow(self, name: str, phase: Phase | None = None) -> Setting | None:
         """Borrow a replica, or keep it, for the fastest point that is left and that it is lent for.
+
+        Args:
+            name: The replica.
+            phase: The phase of the point; any if None.
 
         Returns:
             The point, for which the watts are free; None if there is none.
@@ -236,6 +242,8 @@ class FrontierRefiner:
             _LoanEndedError: The loan ended before the watts were free.
         """
         for setting in self._todo:
+            if phase not in (None, setting.phase):
+                continue
             reserve_w = self._reserve_w(setting)
             if self._lender.lend(name, reserve_w):
                 self._borrowed = name
@@ -281,15 +289,19 @@ class FrontierRefiner:
                 f"asked for a median error of the fit of at most {WORST_ERROR:.0%}, "
                 f"found {error:.0%}: is the host busy?"
             )
-        offer = dense_offer(self._clocks_mhz, self._section, self._largest)
-        provenance = {
+        offer = dense_offer(self._clocks_mhz, self._section, self._largest, self._tokens_per_step)
+        costs = costs_of(self._points, offer)
+        provenance: dict[str, Any] = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "points": len(sound),
             "window_s": self._window_s,
             "time_error": round(fit.time_error, 4),
             "draw_error": round(fit.draw_error, 4),
         }
-        return Refined(fitted_frontier(fit, rest, self._source, offer), provenance)
+        if costs is not None:
+            provenance["step_time_error"] = round(costs.time_error, 4)
+            provenance["step_energy_error"] = round(costs.energy_error, 4)
+        return Refined(fitted_frontier(fit, rest, self._source, offer, costs), provenance)
 
 
 def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier) -> FrontierRefiner:

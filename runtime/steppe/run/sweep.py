@@ -20,6 +20,7 @@ from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.result import PointResult
 from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep.sweep import run_sweep
+from steppe.roofline.lengths import RequestLengths
 from steppe.run.check_inputs import check_inputs
 from steppe.run.host_meter import config_gpus
 from steppe.run.sweep_report import conclude
@@ -213,4 +214,10 @@ def _offer(target: SweepTarget, grid: SweepGrid) -> Offer | None:
     lowest, highest = min(grid.clocks_mhz, default=0), max(grid.clocks_mhz, default=0)
     within = [clock for clock in target.clocks_mhz if lowest <= clock <= highest]
     clocks = spread_clocks(within, DENSE_CLOCKS) if grid.clocks_mhz else ()
-    return Offer(clocks, max(grid.batch_limits), prompt / output)
+    return Offer(
+        clocks,
+        max(grid.batch_limits),
+        prompt / output,
+        lengths=RequestLengths(prompt, output),
+        tokens_per_step=target.tokens_per_step,
+    )

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from steppe.errors import InfeasibleError
 from steppe.frontier.file import FrontierSubject, write_frontier
+from steppe.frontier.pareto import Frontier
 from steppe.measure.interchange import write_ml_energy
 from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
@@ -45,6 +46,7 @@ def conclude(
         write_frontier(
             frontier, out / FRONTIER_FILE, FrontierSubject(head.provenance.model, gpus or None)
         )
+        console.print(_costs_line(frontier), highlight=False, soft_wrap=True)
     except InfeasibleError as error:
         console.print(f"[red]no {FRONTIER_FILE}: {error}[/red]")
     candidates = serving(report.points)
@@ -60,6 +62,20 @@ def conclude(
         "points": [asdict(point) for point in report.points],
         "recommendations": [asdict(recommendation) for recommendation in recommendations],
     }
+
+
+def _costs_line(frontier: Frontier) -> str:
+    """Return what the frontier knows about requests of other lengths."""
+    costs = frontier.costs
+    if costs is None:
+        return (
+            "costs of a step: unknown; they need prefill alone, decode alone and two batch limits "
+            "of mixed load at one clock or more"
+        )
+    return (
+        f"costs of a step at {len(costs.clocks)} clocks: median error {costs.time_error:.1%} of "
+        f"the time, {costs.energy_error:.1%} of the energy"
+    )
 
 
 def _line(recommendation: Recommendation) -> str:

@@ -46,6 +46,7 @@ class SweepTarget:
         largest_batch: Largest batch limit that makes sense.
         longest_tokens: Longest prompt and output together, tokens.
         counts_steps: Whether engine steps are counted, so that curves can be fitted.
+        tokens_per_step: Most tokens that an engine computes in a step; None if unknown.
     """
 
     rigs: tuple[Rig, ...]
@@ -55,6 +56,7 @@ class SweepTarget:
     largest_batch: int
     longest_tokens: int
     counts_steps: bool
+    tokens_per_step: int | None = None
 
 
 @contextmanager
@@ -89,6 +91,7 @@ def fleet_target(
             largest_batch=config.engine.max_batch_limit,
             longest_tokens=config.model.max_model_len or DEFAULT_LONGEST,
             counts_steps=True,
+            tokens_per_step=config.engine.max_tokens_per_step,
         )
 
 

@@ -12,13 +12,20 @@ GRID = SweepGrid((1000, 1800), (1, 4, 8), ((144, 26),))
 
 def test_the_fastest_point_comes_first_and_prefill_and_decode_alone_come_last() -> None:
     settings = GRID.settings
-    assert len(settings) == len({setting.key for setting in settings}) == 2 * 3 + 2 * 2
+    assert len(settings) == len({setting.key for setting in settings}) == 2 * 3 + 2 * 3
     assert (settings[0].clock_mhz, settings[0].batch_limit) == (1800, 8)
     prefill = [s for s in settings if s.phase is Phase.PREFILL]
     decode = [s for s in settings if s.phase is Phase.DECODE]
     assert {s.output_tokens for s in prefill} == {1}
     assert {s.prompt_tokens for s in decode} == {1}
-    assert {s.batch_limit for s in prefill + decode} == {8}
+    assert {s.batch_limit for s in prefill} == {1, 8}
+    assert {s.batch_limit for s in decode} == {8}
+
+
+def test_prefill_and_decode_alone_may_be_measured_at_some_clocks_only() -> None:
+    settings = SweepGrid((1000, 1400, 1800), (4,), ((144, 26),), apart_clocks_mhz=(1400,)).settings
+    apart = [s for s in settings if s.phase is not Phase.MIXED]
+    assert [(s.phase, s.clock_mhz) for s in apart] == [(Phase.PREFILL, 1400), (Phase.DECODE, 1400)]
 
 
 def test_outputs_of_decode_alone_fit_the_model() -> None:

@@ -9,7 +9,10 @@ from steppe.errors import InfeasibleError
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.result import Phase, PointResult, RestWatts
+from steppe.measure.sweep.step_samples import measured_costs
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_costs import StepCosts
 
 FEWEST_FOR_FIT = 3
 
@@ -22,11 +25,16 @@ class Offer:
         clocks_mhz: Clock limits, MHz; empty where the clock cannot be set.
         largest: Largest batch limit; smaller ones follow in steps of about a quarter.
         prompt_tokens_per_output: Prompt tokens for each output token of the load.
+        lengths: The mean request of the load; None if it is not stated.
+        tokens_per_step: Most tokens that the engine computes in a step; None if unknown, so that
+            the costs of a step are not fitted.
     """
 
     clocks_mhz: tuple[int, ...]
     largest: int
     prompt_tokens_per_output: float
+    lengths: RequestLengths | None = None
+    tokens_per_step: int | None = None
 
     @property
     def batch_limits(self) -> list[int]:
@@ -43,7 +51,13 @@ def fit_points(points: Sequence[PointResult]) -> FrontierFit:
     return fit_frontier([_whole(point) for point in points])
 
 
-def fitted_frontier(fit: FrontierFit, rest: RestWatts, source: str, offer: Offer) -> Frontier:
+def fitted_frontier(
+    fit: FrontierFit,
+    rest: RestWatts,
+    source: str,
+    offer: Offer,
+    costs: StepCosts | None = None,
+) -> Frontier:
     """Return a dense frontier along fitted curves.
 
     Args:
@@ -51,19 +65,24 @@ def fitted_frontier(fit: FrontierFit, rest: RestWatts, source: str, offer: Offer
         rest: Draw of the replica without work.
         source: `measured` or `emulated`.
         offer: Operating points to offer.
+        costs: What a step costs; None if unknown.
     """
     points = [
         fit.point(clock, batch, offer.prompt_tokens_per_output)
         for clock in offer.clocks_mhz or (0,)
         for batch in offer.batch_limits
     ]
-    return Frontier.of(points, asleep_w=rest.frontier_asleep_w, idle_w=rest.idle_w, source=source)
+    frontier = Frontier.of(points, rest.frontier_asleep_w, rest.idle_w, source)
+    return frontier.with_costs(costs, offer.lengths)
 
 
 def frontier_from(
     points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
 ) -> Frontier:
-    """Return the frontier that a sweep found; only sound mixed points are used.
+    """Return the frontier that a sweep found; only sound points are used.
+
+    Mixed points make its operating points. With those of prefill alone and decode alone they also
+    give the costs of a step, from which points for other requests follow.
 
     Args:
         points: The measured points.
@@ -79,7 +98,7 @@ def frontier_from(
     """
     used = sound_mixed(points)
     if offer is not None and len(used) >= FEWEST_FOR_FIT:
-        frontier = fitted_frontier(fit_points(used), rest, source, offer)
+        frontier = fitted_frontier(fit_points(used), rest, source, offer, costs_of(points, offer))
     else:
         asleep_w, idle_w = rest.frontier_asleep_w, rest.idle_w
         frontier = Frontier.of(map(_as_measured, used), asleep_w, idle_w, source)
@@ -89,6 +108,13 @@ def frontier_from(
             f"{frontier.floor.draw_w:g} W of the point that draws least"
         )
     return frontier
+
+
+def costs_of(points: Sequence[PointResult], offer: Offer) -> StepCosts | None:
+    """Return the costs of a step by measured points; None if these do not tell them."""
+    if offer.tokens_per_step is None:
+        return None
+    return measured_costs(points, offer.tokens_per_step)
 
 
 def sound_mixed(points: Sequence[PointResult]) -> list[PointResult]:

@@ -20,7 +20,9 @@ class SweepGrid:
         clocks_mhz: Clock limits, MHz; empty where the clock cannot be set.
         batch_limits: Batch limits.
         lengths: Mean prompt and output lengths, tokens; one pair or more.
-        apart: Also measure prefill alone and decode alone, at each clock and the largest batch.
+        apart: Also measure prefill alone and decode alone, so that the costs of a step follow:
+            both at the largest batch limit, prefill also at the smallest.
+        apart_clocks_mhz: Clock limits at which they are measured, MHz; all if None.
         longest_tokens: Longest prompt and output together that the model takes, tokens.
     """
 
@@ -29,6 +31,7 @@ class SweepGrid:
     lengths: tuple[tuple[int, int], ...]
     apart: bool = True
     longest_tokens: int = 2048
+    apart_clocks_mhz: tuple[int, ...] | None = None
 
     @property
     def settings(self) -> list[Setting]:
@@ -41,14 +44,18 @@ class SweepGrid:
             for clock in clocks
             for batch in batches
         ]
-        if self.apart:
-            prompt, output = self.lengths[0]
-            settings += [Setting(Phase.PREFILL, c, batches[0], prompt, 1) for c in clocks]
-            long = self._decode_tokens(output)
-            settings += [
-                Setting(Phase.DECODE, c, batches[0], DECODE_PROMPT_TOKENS, long) for c in clocks
-            ]
-        return settings
+        return [*settings, *self._apart(batches)] if self.apart else settings
+
+    def _apart(self, batches: Sequence[int]) -> list[Setting]:
+        clocks = self.clocks_mhz if self.apart_clocks_mhz is None else self.apart_clocks_mhz
+        clocks_mhz = sorted(clocks, reverse=True) or [0]
+        prompt, output = self.lengths[0]
+        ends = dict.fromkeys((batches[0], batches[-1]))
+        long = self._decode_tokens(output)
+        return [
+            *(Setting(Phase.PREFILL, c, b, prompt, 1) for c in clocks_mhz for b in ends),
+            *(Setting(Phase.DECODE, c, batches[0], DECODE_PROMPT_TOKENS, long) for c in clocks_mhz),
+        ]
 
     def _decode_tokens(self, output_tokens: int) -> int:
         wanted = max(LEAST_DECODE_TOKENS, DECODE_OUTPUT_FACTOR * output_tokens)

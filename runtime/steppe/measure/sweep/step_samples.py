@@ -1,0 +1,103 @@
+"""What a mean step of a measured point did, and the costs of a step that follow.
+
+A window counts steps and tokens. The steps that computed prompts, the decoding sequences and their
+context follow from the lengths of its load (`lengths_around`): prompts and outputs are uniform from
+1 to twice their mean less 1, and requests replace each other one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steppe.measure.sweep.result import Phase, PointResult, Setting
+from steppe.roofline.step_cost_fit import StepSample, fit_step_costs
+from steppe.roofline.step_costs import StepCosts
+
+PHASES = frozenset(Phase)
+FEWEST_MIXED = 2
+"""Fewest batch limits of mixed load at a clock: with one, step and sequence are not told apart."""
+MEAN_PROGRESS = 2.0 / 3.0
+"""Tokens that a decoding sequence has so far, over the mean output: long outputs run for longer, so
+for uniform lengths it is not one half (mean of the squares over twice the mean)."""
+
+
+def measured_costs(
+    points: Sequence[PointResult], tokens_per_step: int, kv_tokens: int | None = None
+) -> StepCosts | None:
+    """Return the costs of a step that measured points show.
+
+    Only clocks count at which prefill alone, decode alone and two batch limits of mixed load are
+    sound: with less, prompts and outputs cannot be told apart.
+
+    Args:
+        points: The measured points.
+        tokens_per_step: Most tokens that the engine computes in a step.
+        kv_tokens: Tokens that its KV cache holds; None if unknown.
+
+    Returns:
+        The costs; None if no clock was measured with all three loads.
+    """
+    usable = [point for point in points if point.is_sound and _steps(point)]
+    clocks = {point.setting.clock_mhz for point in usable}
+    whole = {clock for clock in clocks if _tells_apart(_at(usable, clock))}
+    samples = [
+        step_sample(point, tokens_per_step) for point in usable if point.setting.clock_mhz in whole
+    ]
+    return fit_step_costs(samples, tokens_per_step, kv_tokens) if samples else None
+
+
+def step_sample(point: PointResult, tokens_per_step: int) -> StepSample:
+    """Return the mean step of a point whose steps were counted.
+
+    Args:
+        point: The point.
+        tokens_per_step: Most tokens that the engine computes in a step.
+    """
+    setting, windows, steps = point.setting, point.windows, _steps(point)
+    prompt_tokens = sum(window.prompt_tokens for window in windows) / steps
+    output_tokens = sum(window.output_tokens for window in windows) / steps
+    requests = prompt_tokens / setting.prompt_tokens
+    decoding = 0.0 if setting.phase is Phase.PREFILL else max(0.0, output_tokens - requests)
+    context = setting.prompt_tokens + MEAN_PROGRESS * setting.output_tokens
+    return StepSample(
+        clock_mhz=setting.clock_mhz,
+        prefills=_prefill_share(setting, requests, max(1.0, tokens_per_step - decoding)),
+        prompt_tokens=prompt_tokens,
+        sequences=decoding,
+        context_tokens=decoding * context,
+        time_s=sum(window.duration_s for window in windows) / steps,
+        energy_j=sum(window.energy_j for window in windows) / steps,
+    )
+
+
+def _prefill_share(setting: Setting, requests: float, room: float) -> float:
+    """Return the share of steps that compute prompts.
+
+    Args:
+        setting: The point.
+        requests: Requests that begin in a mean step.
+        room: Prompt tokens that fit into a step.
+    """
+    if setting.phase is Phase.PREFILL:
+        return 1.0
+    prompts = np.arange(1, 2 * setting.prompt_tokens)
+    busy = requests * float(np.ceil(prompts / room).mean())
+    places = setting.batch_limit
+    share: float = 1.0 - max(0.0, 1.0 - busy / places) ** places  # each place begins by chance
+    return share
+
+
+def _tells_apart(points: Sequence[PointResult]) -> bool:
+    mixed = {p.setting.batch_limit for p in points if p.setting.phase is Phase.MIXED}
+    phases = {point.setting.phase for point in points}
+    return phases == PHASES and len(mixed) >= FEWEST_MIXED
+
+
+def _at(points: Sequence[PointResult], clock_mhz: int) -> list[PointResult]:
+    return [point for point in points if point.setting.clock_mhz == clock_mhz]
+
+
+def _steps(point: PointResult) -> int:
+    return sum(window.steps for window in point.windows)

@@ -1,0 +1,227 @@
+"""The costs of a step are found again from windows of an engine whose costs are known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from steppe.measure.sweep.frontier import Offer, frontier_from
+from steppe.measure.sweep.grid import SweepGrid
+from steppe.measure.sweep.point import lengths_around
+from steppe.measure.sweep.result import (
+    ClientTimes,
+    Flag,
+    GpuSummary,
+    MeasuredWindow,
+    Phase,
+    PointResult,
+    RestWatts,
+    Setting,
+)
+from steppe.measure.sweep.step_samples import measured_costs, step_sample
+from steppe.roofline.lengths import RequestLengths
+from steppe.roofline.step_costs import ClockCosts, StepCosts, StepTerms
+
+TOKENS_PER_STEP = 512
+WINDOW_STEPS = 400
+SLOW = ClockCosts(
+    900, StepTerms(8e-3, 2e-3, 6e-5, 4e-5, 4e-8), StepTerms(2.0, 0.4, 0.02, 0.02, 1e-5)
+)
+FAST = ClockCosts(
+    1800, StepTerms(7e-3, 1e-3, 3e-5, 2e-5, 3e-8), StepTerms(3.0, 0.6, 0.03, 0.025, 1.3e-5)
+)
+TRUE = StepCosts((SLOW, FAST), TOKENS_PER_STEP)
+GRID = SweepGrid((900, 1800), (1, 4, 16, 64), ((200, 60),))
+
+
+@dataclass
+class _Sequence:
+    """A request in the batch."""
+
+    prompt_left: int
+    output_left: int
+    context: int
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """What steps have done so far."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    time_s: float = 0.0
+    energy_j: float = 0.0
+
+
+def _engine_windows(setting: Setting, costs: ClockCosts, windows: int = 2) -> list[MeasuredWindow]:
+    """Run a saturated engine step by step: decodes first, then prompts in the tokens left."""
+    requests = iter(lengths_around(setting, 0) * 50)
+    batch: list[_Sequence] = []
+    totals, edges = _Totals(), []
+    turnover = max(200, 3 * setting.output_tokens)
+    for step in range(turnover + windows * WINDOW_STEPS + 1):
+        if step >= turnover and (step - turnover) % WINDOW_STEPS == 0:
+            edges.append(totals)
+        while len(batch) < setting.batch_limit:
+            request = next(requests)
+            batch.append(_Sequence(request.prompt_tokens, request.output_tokens, 0))
+        decoding = [s for s in batch if not s.prompt_left]
+        left, ended, sampled = TOKENS_PER_STEP - len(decoding), list[_Sequence](), len(decoding)
+        context, prompts = sum(s.context for s in decoding), 0
+        for sequence in (s for s in batch if s.prompt_left):
+            chunk = min(left, sequence.prompt_left)
+            left, prompts = left - chunk, prompts + chunk
+            sequence.prompt_left, sequence.context = (
+                sequence.prompt_left - chunk,
+                sequence.context + chunk,
+            )
+            if chunk and not sequence.prompt_left:
+                sequence.output_left -= 1
+                sampled += 1
+        for sequence in decoding:
+            sequence.output_left, sequence.context = (
+                sequence.output_left - 1,
+                sequence.context + 1,
+            )
+        ended = [s for s in batch if not s.prompt_left and s.output_left <= 0]
+        batch = [s for s in batch if s not in ended]
+        work = np.array([1.0, float(prompts > 0), len(decoding), prompts, context])
+        known = StepCosts((costs,), TOKENS_PER_STEP)
+        totals = _Totals(
+            totals.steps + 1,
+            totals.prompt_tokens + prompts,
+            totals.output_tokens + sampled,
+            totals.time_s + float(known.time_s(work[:, None])[0, 0]),
+            totals.energy_j + float(known.energy_j(work[:, None])[0, 0]),
+        )
+    return [
+        MeasuredWindow(
+            after.time_s - before.time_s,
+            after.energy_j - before.energy_j,
+            0.0,
+            after.steps - before.steps,
+            after.prompt_tokens - before.prompt_tokens,
+            after.output_tokens - before.output_tokens,
+        )
+        for before, after in itertools.pairwise(edges)
+    ]
+
+
+def _measured(setting: Setting) -> PointResult:
+    costs = SLOW if setting.clock_mhz == SLOW.clock_mhz else FAST
+    return PointResult(
+        setting=setting,
+        replica="replica-1",
+        started="2026-01-01T00:00:00+00:00",
+        warm_up_s=1.0,
+        windows=tuple(_engine_windows(setting, costs)),
+        meter_error_j=0.0,
+        meter="emulated",
+        client=ClientTimes(),
+        gpu=GpuSummary(),
+        flags=(),
+    )
+
+
+@pytest.fixture(scope="module")
+def points() -> list[PointResult]:
+    return [_measured(setting) for setting in GRID.settings]
+
+
+def test_steps_of_other_loads_are_predicted(points: list[PointResult]) -> None:
+    found = measured_costs(points, TOKENS_PER_STEP)
+    assert found is not None
+    assert found.clocks_mhz == (900, 1800)
+    assert found.time_error < 0.02
+    assert found.energy_error < 0.02
+    # ones, prefill, sequences, prompt tokens, context: steps of quite different requests
+    work = np.array(
+        [
+            [1, 1, 0, 500, 0],
+            [1, 0, 64, 0, 64 * 400],
+            [1, 0, 16, 0, 16 * 100],
+            [1, 1, 32, 300, 32 * 900],
+            [1, 0.3, 48, 60, 48 * 250],
+        ],
+        dtype=float,
+    ).T
+    assert found.time_s(work) == pytest.approx(TRUE.time_s(work), rel=0.04)
+    assert found.energy_j(work) == pytest.approx(TRUE.energy_j(work), rel=0.04)
+
+
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_the_mean_step_of_a_mixed_load_follows_from_its_lengths(
+    points: list[PointResult], batch: int
+) -> None:
+    point = next(p for p in points if p.setting == Setting(Phase.MIXED, 1800, batch, 200, 60))
+    sample = step_sample(point, TOKENS_PER_STEP)
+    work = np.array(
+        [1, sample.prefills, sample.sequences, sample.prompt_tokens, sample.context_tokens]
+    )
+    assert sample.sequences <= batch
+    assert TRUE.time_s(work[:, None])[1, 0] == pytest.approx(sample.time_s, rel=0.02)
+    assert TRUE.energy_j(work[:, None])[1, 0] == pytest.approx(sample.energy_j, rel=0.02)
+
+
+def test_noise_of_two_percent_costs_a_few_percent(points: list[PointResult]) -> None:
+    rng = np.random.default_rng(3)
+
+    def shaken(window: MeasuredWindow) -> MeasuredWindow:
+        time, energy = 1 + 0.02 * rng.standard_normal(2)
+        return replace(
+            window, duration_s=window.duration_s * time, energy_j=window.energy_j * energy
+        )
+
+    noisy = [replace(p, windows=tuple(map(shaken, p.windows))) for p in points]
+    found = measured_costs(noisy, TOKENS_PER_STEP)
+    assert found is not None
+    work = np.array([[1, 0, 64, 0, 64 * 240], [1, 1, 32, 300, 32 * 200]], dtype=float).T
+    assert found.time_s(work) == pytest.approx(TRUE.time_s(work), rel=0.06)
+    assert found.energy_j(work) == pytest.approx(TRUE.energy_j(work), rel=0.06)
+
+
+@pytest.mark.parametrize("missing", [Phase.PREFILL, Phase.DECODE])
+def test_without_one_of_the_loads_a_step_has_no_costs(
+    points: list[PointResult], missing: Phase
+) -> None:
+    left = [point for point in points if point.setting.phase is not missing]
+    assert measured_costs(left, TOKENS_PER_STEP) is None
+
+
+def test_clocks_with_mixed_load_alone_are_interpolated(points: list[PointResult]) -> None:
+    left = [
+        point
+        for point in points
+        if point.setting.clock_mhz == 1800 or point.setting.phase is Phase.MIXED
+    ]
+    found = measured_costs(left, TOKENS_PER_STEP)
+    assert found is not None
+    assert found.clocks_mhz == (1800,)
+
+
+def test_unsound_points_and_uncounted_steps_do_not_count(
+    points: list[PointResult], make_point: Callable[..., PointResult]
+) -> None:
+    unsound = [replace(point, flags=(Flag.SHARED,)) for point in points]
+    assert measured_costs(unsound, TOKENS_PER_STEP) is None
+    uncounted = [
+        replace(point, windows=tuple(replace(w, steps=0) for w in point.windows))
+        for point in points
+    ]
+    assert measured_costs(uncounted, TOKENS_PER_STEP) is None
+
+
+def test_the_frontier_of_a_sweep_holds_costs_and_lengths(points: list[PointResult]) -> None:
+    lengths = RequestLengths(200, 60)
+    offer = Offer((900, 1800), 64, 200 / 60, lengths, TOKENS_PER_STEP)
+    rest = RestWatts(floor_idle_w=20.0, asleep_w=10.0)
+    frontier = frontier_from(points, rest, "emulated", offer)
+    assert frontier.costs == measured_costs(points, TOKENS_PER_STEP)
+    assert frontier.lengths == lengths
+    unknown = replace(offer, tokens_per_step=None)
+    assert frontier_from(points, rest, "emulated", unknown).costs is None
