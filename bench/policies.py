@@ -48,7 +48,7 @@ from steppe.control.shortage_forecast import ShortagePoints
 from steppe.power.battery import NO_BATTERY, Battery
 from steppe.power.budget import PowerBudget, SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
-from steppe.report.records import TickRecord
+from steppe.report.records import RunTotals, TickRecord
 from steppe.report.summary import Summary, summarise
 from steppe.sim.run import Failure, RecordsInMemory, Scenario, run_scenario
 
@@ -85,8 +85,13 @@ def run(
     bench: Bench, policy: str, happening: scenarios.Happening
 ) -> tuple[Summary, list[TickRecord]]:
     """Put a policy through a happening."""
-    control = bench.config.control.model_copy(update={"policy": RIVALS.get(policy, policy)})
+    control = control_of(bench, policy)
     return run_with(bench, control, budget_of(happening), happening.deaths)
+
+
+def control_of(bench: Bench, policy: str) -> ControlSection:
+    """Return the control section of a fleet with a policy, by its name in the table."""
+    return bench.config.control.model_copy(update={"policy": RIVALS.get(policy, policy)})
 
 
 def run_with(
@@ -113,6 +118,18 @@ def run_policy(
     deaths: Sequence[scenarios.Death] = (),
 ) -> tuple[Summary, list[TickRecord]]:
     """Let a policy follow a budget, at the times of a control section, while replicas die."""
+    totals, records = simulate(bench, policy, control, budget, deaths)
+    return summarise(records.ticks, records.requests, totals, bench.slo), records.ticks
+
+
+def simulate(
+    bench: Bench,
+    policy: Policy,
+    control: ControlSection,
+    budget: PowerBudget,
+    deaths: Sequence[scenarios.Death] = (),
+) -> tuple[RunTotals, RecordsInMemory]:
+    """Run a policy as `run_policy` does, and return all ticks and requests."""
     scenario = Scenario(
         fleet=bench.fleet,
         policy=policy,
@@ -125,8 +142,7 @@ def run_policy(
         failures=tuple(Failure(d.at_s, math.floor(d.share * bench.fleet.replicas)) for d in deaths),
     )
     records = RecordsInMemory()
-    totals = run_scenario(scenario, control.period_s, records)
-    return summarise(records.ticks, records.requests, totals, bench.slo), records.ticks
+    return run_scenario(scenario, control.period_s, records), records
 
 
 def rows_of(

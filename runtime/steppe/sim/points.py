@@ -59,14 +59,14 @@ def modelled_point(
 def _work(prompt_tokens: float, decodes: float, lengths: RequestLengths) -> StepWork:
     """Return a step in which so many sequences decode, each half way through its output."""
     sequences = round(decodes)
-    context = round(sequences * (lengths.prompt_tokens + lengths.output_tokens / 2))
+    context = round(sequences * lengths.context_tokens)
     return StepWork(round(prompt_tokens), sequences, context)
 
 
 def _ending(engine: BatchLimits, batch_limit: int, lengths: RequestLengths) -> float:
     """Return how many requests end in a mean step."""
     prompt_steps = lengths.prompt_tokens / _chunk_tokens(engine, lengths)
-    fitting = engine.kv_tokens // (lengths.prompt_tokens + lengths.output_tokens / 2)
+    fitting = engine.kv_tokens // lengths.context_tokens
     by_batch = min(batch_limit, max(1.0, fitting)) / (lengths.output_tokens - 1 + prompt_steps)
     by_tokens = engine.tokens_per_step / (lengths.prompt_tokens + lengths.output_tokens - 1)
     return min(by_batch, by_tokens)
