@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -50,14 +51,22 @@ def spread(mean: RequestLengths) -> Iterable[tuple[int, int]]:
 
 
 def saturate(
-    kind: ReplicaKind, clock_mhz: int, batch_limit: int, requests: Iterable[tuple[int, int]]
+    kind: ReplicaKind,
+    clock_mhz: int,
+    batch_limit: int,
+    requests: Iterable[tuple[int, int]],
+    cached: int = 0,
 ) -> tuple[float, float]:
-    """Return tokens/s and draw of a replica for which requests always wait."""
+    """Return tokens/s and draw of a replica for which requests always wait.
+
+    Beside the prompts of the requests, a prefix cache holds so many tokens of each.
+    """
     queue, lengths = EventQueue(), enumerate(requests)
 
     def offer() -> None:
         number, (prompt, output) = next(lengths)
-        replica.offer(Request(number, Arrival(queue.now_s, prompt, output)))
+        arrival = Arrival(queue.now_s, cached + prompt, output, cached_tokens=cached)
+        replica.offer(Request(number, arrival))
 
     def follow(begun: int, ended: list[Request]) -> None:
         for _ in ended:
@@ -108,6 +117,19 @@ def test_a_batch_beyond_the_kv_cache_changes_nothing(prompt: int, output: int, h
     output_tps, draw_w = saturate(kind, 1500, 8, repeat((prompt, output)))
     assert point.output_tps == pytest.approx(output_tps, rel=0.02)
     assert point.draw_w == pytest.approx(draw_w, rel=0.02)
+
+
+def test_a_prefix_cache_takes_room_and_time_but_computes_no_prompt() -> None:
+    kind = roofline(BatchLimits(2048, 2048, 50_000))
+    lengths = RequestLengths(500, 100, cached_tokens=4000)
+    point = modelled_point(kind, 1500, 8, lengths)
+    output_tps, draw_w = saturate(kind, 1500, 8, repeat((500, 100)), cached=4000)
+    assert point.output_tps == pytest.approx(output_tps, rel=0.03)
+    assert point.draw_w == pytest.approx(draw_w, rel=0.03)
+    assert point.output_tps < modelled_point(kind, 1500, 8, RequestLengths(500, 100)).output_tps
+    # Ten requests of 4,550 tokens half-way through their output fit into the KV cache.
+    ten, more = (modelled_point(kind, 1500, batch, lengths) for batch in (10, 64))
+    assert replace(more, batch_limit=10) == ten
 
 
 def test_the_frontier_keeps_the_efficient_points_and_says_what_it_is() -> None:
