@@ -95,6 +95,7 @@ def test_errors_of_the_engine_have_openai_s_shape(fleet: Serving) -> None:
 
 def test_the_official_client_gets_chats_whole_and_streamed(fleet: Serving) -> None:
     create: Any = fleet.client.chat.completions.create
+    judged = metric(fleet, "steppe_slo_judged_total")
     sent: Any = {"model": MODEL, "messages": MESSAGES, "max_tokens": 12, "extra_body": FORCED}
     whole = create(**sent, temperature=0)
     assert whole.choices[0].finish_reason == "length"
@@ -110,7 +111,9 @@ def test_the_official_client_gets_chats_whole_and_streamed(fleet: Serving) -> No
     )
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
+    usage = chunks[-1].usage
+    assert (usage.completion_tokens, usage.prompt_tokens) == (12, whole.usage.prompt_tokens)
+    assert usage.prompt_tokens_details.cached_tokens <= usage.prompt_tokens
     (recorded,) = fleet.wait_for_requests({"a-streamed-chat"})
     assert (recorded.output_tokens, recorded.prompt_tokens) == (12, whole.usage.prompt_tokens)
     assert (recorded.finish, recorded.energy_source) == ("length", "emulated")
@@ -118,6 +121,9 @@ def test_the_official_client_gets_chats_whole_and_streamed(fleet: Serving) -> No
     assert recorded.e2e_s is not None
     assert 0 < recorded.ttft_s < recorded.e2e_s
     assert (recorded.energy_j or 0) > 0
+    assert recorded.cached_tokens == usage.prompt_tokens_details.cached_tokens
+    # Both are judged by TTFT and by TPOT.
+    assert metric(fleet, "steppe_slo_judged_total") == judged + 4
 
 
 def test_the_official_client_gets_completions_whole_and_streamed(fleet: Serving) -> None:
