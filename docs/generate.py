@@ -10,6 +10,7 @@ from pathlib import Path
 from generators.cli import cli_page
 from generators.configuration import configuration_page
 from generators.metrics import metrics_page
+from generators.traffics import traffics_page
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -20,6 +21,7 @@ def generated_pages() -> dict[Path, str]:
         REFERENCE / "configuration.md": configuration_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "metrics.md": metrics_page(),
+        REFERENCE / "traffics.md": traffics_page(),
     }
 
 

@@ -232,3 +232,15 @@ def test_tenants_keep_their_name_and_get_a_priority() -> None:
     drawn = arrivals_for(day_of(load), 1000.0)
     assert {a.tenant for a in drawn} == {"flood", *(f"tenant-{n}" for n in range(1, 5))}
     assert {a.rank for a in drawn} == {0, 1}
+
+
+def test_a_traffic_that_is_cut_to_the_context_causes_a_warning() -> None:
+    warnings: list[str] = []
+    config = day_of({"traffic": "reasoning", "rate_rps": 1}, duration_s=20)
+    arrivals_for(config, 1000.0, warnings.append)
+    assert warnings == []
+    short = config.model.model_copy(update={"max_model_len": 16384})
+    arrivals_for(config.model_copy(update={"model": short}), 1000.0, warnings.append)
+    (warning,) = warnings
+    assert warning.startswith("load.traffic: requests of reasoning are cut to what the model takes")
+    assert "at most 8192 prompt and 4096 output tokens" in warning

@@ -60,13 +60,14 @@ class LoadSection(Section):
     ends with `.gz`; relative to this file."""
     traffic: TrafficName = "conversation"
     """What users ask for, if `trace` is `synthetic`: prompt and output lengths, burstiness, prefix
-    hits and tenants. The page "Traffics" describes each."""
+    hits and tenants; see `docs/reference/traffics.md`."""
     traffic_changes: Annotated[tuple[TrafficChangeSection, ...], Field(strict=False)] = ()
     """Other traffics later in the run, in the order of their times."""
     length_scale: Positive = 1.0
     """Factor on the prompt and output lengths of the trace."""
     utilisation: Positive = 0.8
-    """Offered output tokens/s as a share of the fleet's output at full power."""
+    """Offered output tokens/s as a share of the fleet's output at full power, at the lengths of its
+    operating points: if the traffic has others, give `rate_rps`."""
     rate_rps: Positive | None = None
     """Mean arrival rate, requests/s; replaces `utilisation`."""
     daily_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -23,6 +23,8 @@ from steppe.run.warnings import Warn
 DAY_S = 86_400.0
 FAR_SHARE = 0.5
 """Sweep lengths that differ from those of the load by more than this share cause a warning."""
+CUT_SHARE = 0.02
+"""A traffic whose mean request loses more than this share to the context causes a warning."""
 QUIET_SHARE = 0.1
 """A trace that leaves more than this share of a run without requests causes a warning."""
 
@@ -110,6 +112,7 @@ def arrivals_for(
     load, rng = config.load, np.random.default_rng(config.load.seed)
     if load.trace == "synthetic":
         arrivals = _synthetic(config, capacity_tps, rng)
+        _warn_of_cut_traffic(config, warn)
     else:
         arrivals = _replayed(config, capacity_tps, warn)
     shares = np.array(
@@ -161,6 +164,25 @@ def _replayed(config: RunConfig, capacity_tps: float, warn: Warn) -> tuple[Arriv
             f"{duration_s:g} s"
         )
     return played
+
+
+def _warn_of_cut_traffic(config: RunConfig, warn: Warn) -> None:
+    """Warn of traffics whose mean request is shorter than their own, to fit the model."""
+    load, limits = config.load, length_limits(config)
+    for name in dict.fromkeys((load.traffic, *(part.traffic for part in load.traffic_changes))):
+        scale, shape = load.length_scale, TRAFFICS[name]
+        whole, cut = (shape.mean_request(scale, most) for most in (loads.UNLIMITED, limits))
+        if _tokens(cut) < (1 - CUT_SHARE) * _tokens(whole):
+            warn(
+                f"load.traffic: requests of {name} are cut to what the model takes, at most "
+                f"{limits.prompt_tokens} prompt and {limits.output_tokens} output tokens: their "
+                f"mean is {_tokens(cut):.0f} tokens instead of {_tokens(whole):.0f}"
+            )
+
+
+def _tokens(lengths: RequestLengths) -> float:
+    """Return all tokens of a request."""
+    return lengths.cached_tokens + lengths.prompt_tokens + lengths.output_tokens
 
 
 def _warn_of_clipped(
