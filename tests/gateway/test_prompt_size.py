@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.gateway.prompt_size import (
+    MOST_PARTS,
     PRIOR_BYTES,
     PRIOR_TOKENS_PER_BYTE,
     UNKNOWN_SIZE,
@@ -65,6 +66,11 @@ def test_every_json_value_has_a_size(value: object) -> None:
 def test_deep_json_has_a_size() -> None:
     deep = orjson.loads(b'{"prompt":' + b"[" * 900 + b'"x"' + b"]" * 900 + b"}")
     assert prompt_size(deep) == PromptSize(1, 0)
+
+
+def test_a_prompt_of_very_many_parts_is_looked_at_only_in_part() -> None:
+    assert prompt_size({"prompt": ["four"] * 2 * MOST_PARTS}).text_bytes <= 4 * MOST_PARTS
+    assert prompt_size({"prompt": [7] * 2 * MOST_PARTS}).token_ids == 2 * MOST_PARTS
 
 
 def test_the_first_prompts_are_estimated_with_four_bytes_a_token() -> None:

@@ -18,6 +18,9 @@ has about four characters a token (OpenAI, "What are tokens and how to count the
 MEMORY = 0.995
 """Weight that the requests so far keep as another one ends: about the last 200 count."""
 
+MOST_PARTS = 50_000
+"""Most JSON values of a prompt that are looked at, some 10 ms of work."""
+
 _PROMPT_KEYS = ("messages", "prompt", "input", "system", "instructions", "tools")
 _MEDIA_KEYS = frozenset({"image_url", "video_url", "audio_url", "input_audio", "file", "source"})
 """Parts of a message that carry data or an address, not text."""
@@ -54,19 +57,23 @@ class PromptCount:
 
 
 def prompt_size(request: Mapping[str, Any]) -> PromptSize:
-    """Return the size of the prompt in a request of any of OpenAI's or Anthropic's APIs."""
-    text_bytes = token_ids = 0
+    """Return the size of the prompt in a request of any of OpenAI's or Anthropic's APIs.
+
+    What lies beyond the first `MOST_PARTS` parts is left out: other requests wait meanwhile.
+    """
+    text_bytes = token_ids = parts = 0
     # A stack, because a client may nest its JSON deeper than Python calls may be.
     left: list[Any] = [request[key] for key in _PROMPT_KEYS if key in request]
-    while left:
+    while left and parts < MOST_PARTS:
         part = left.pop()
+        parts += 1
         if isinstance(part, str):
             text_bytes += len(part) if part.isascii() else len(part.encode(errors="replace"))
         elif isinstance(part, list):
             if part and type(part[0]) is int:  # the ids of one prompt
                 token_ids += len(part)
             else:
-                left += part
+                left += part[:MOST_PARTS]
         elif isinstance(part, dict):
             left += [value for key, value in part.items() if key not in _MEDIA_KEYS]
     return PromptSize(text_bytes, token_ids)
