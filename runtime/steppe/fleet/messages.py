@@ -130,6 +130,8 @@ class SetLimits:
         batch_limit: Most sequences decoded at once.
         phase: The replica's state: how energy counts from now on that no step explains.
         tokens_per_step: Most tokens in one step; 0: the engine's own limit.
+        holds: Whether the batch limit binds running requests, too, which are then held in turns;
+            otherwise it binds new requests only.
     """
 
     replica: str
@@ -137,6 +139,7 @@ class SetLimits:
     batch_limit: int
     phase: str
     tokens_per_step: int = 0
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True)

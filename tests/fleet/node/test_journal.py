@@ -30,6 +30,7 @@ REPLICA = AssignmentRecord(
     owed_j=0.125,
     counters_j={"GPU-1": 1000.0, "GPU-2": 2000.0},
     tokens_per_step=128,
+    holds=False,
 )
 
 

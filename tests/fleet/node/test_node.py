@@ -120,10 +120,10 @@ def test_a_node_without_permission_to_limit_clocks_lists_none_and_serves(
 def test_the_limits_of_an_engine_reach_its_control_block(make_node: MakeNode) -> None:
     node = make_node(NVML)
     engine = ControlBlock(Path(node.assign("replica-1", [0], (), FRESH).control_block))
-    node.apply([SetLimits("replica-1", 900, 8, "awake", tokens_per_step=128)], 1.0)
+    node.apply([SetLimits("replica-1", 900, 8, "awake", 128, holds=False)], 1.0)
     news = engine.read_limits(-1)
     assert news is not None
-    assert news[1] == EngineLimits(8, 128, hold=True)
+    assert news[1] == EngineLimits(8, 128, hold=False)
     node.apply([SetLimits("replica-1", 900, 8, "awake")], 2.0)
     news = engine.read_limits(news[0])
     assert news is not None
@@ -280,7 +280,7 @@ def test_limits_of_a_later_tick_win_although_a_gpu_is_slow(
     for call in calls:
         call.join()
     meters = node._replicas.values()
-    assert [(meter.phase, meter.batch_limit, meter.clock_mhz) for meter in meters] == [
+    assert [(meter.phase, meter.limits.batch_limit, meter.clock_mhz) for meter in meters] == [
         ("asleep", 1, 210),
         ("asleep", 1, 210),
     ]

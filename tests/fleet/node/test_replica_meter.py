@@ -15,6 +15,7 @@ from steppe.energy.gpu_meters import window_over
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.engine.control_block import (
     ControlBlock,
+    EngineLimits,
     RequestWork,
     StepRecord,
     Telemetry,
@@ -325,11 +326,11 @@ def test_the_draw_during_a_start_is_not_idle_draw(
 
 
 def test_a_batch_limit_reaches_the_engine_once(bench: Bench) -> None:
-    bench.replica.set_engine_limits(8)
+    bench.replica.set_engine_limits(EngineLimits(8))
     news = bench.engine.read_limits(-1)
     assert news is not None
     assert (news[1].batch_limit, news[1].hold) == (8, True)
-    bench.replica.set_engine_limits(8)
+    bench.replica.set_engine_limits(EngineLimits(8))
     assert bench.engine.read_limits(news[0]) is None
 
 

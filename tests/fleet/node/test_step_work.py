@@ -7,7 +7,7 @@ import pytest
 from tests.fleet.node.test_replica_meter import WEIGHTS, Bench, bench_in
 
 from steppe.control.measurements import ClockWork
-from steppe.engine.control_block import RequestWork, StepRecord, Telemetry
+from steppe.engine.control_block import EngineLimits, RequestWork, StepRecord, Telemetry
 from steppe.fleet.node.step_work import step_work
 
 SECOND = 1_000_000_000
@@ -18,7 +18,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     """Return a replica whose limits hold and whose idle draw, 20 W, is known."""
     made = bench_in(tmp_path)
     made.replica.clock_mhz = 900
-    made.replica.set_engine_limits(8)
+    made.replica.set_engine_limits(EngineLimits(8))
     made.report(101.0)
     yield made
     made.engine.close()
@@ -67,7 +67,7 @@ def test_a_window_without_a_step_reports_no_work(bench: Bench) -> None:
 def test_a_window_in_which_a_limit_changed_reports_no_work(
     bench: Bench, limits: tuple[int, int]
 ) -> None:
-    bench.replica.set_engine_limits(*limits)
+    bench.replica.set_engine_limits(EngineLimits(*limits))
     assert work_until(bench, 102.0) is None
     assert work_until(bench, 103.0) is not None
 

@@ -32,6 +32,7 @@ class AssignmentRecord:
         owed_j: Energy of the window that is not attributed yet, J.
         counters_j: Energy counters at that end, by UUID, J.
         tokens_per_step: Most tokens in one step that was set; 0 for none.
+        holds: Whether the batch limit binds running requests, too.
     """
 
     replica: str
@@ -45,6 +46,7 @@ class AssignmentRecord:
     owed_j: float
     counters_j: dict[str, float]
     tokens_per_step: int = 0
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from steppe.energy.gpu_meters import (
     wait_for_first_tick,
 )
 from steppe.energy.window import worst
-from steppe.engine.control_block import ControlBlock
+from steppe.engine.control_block import ControlBlock, EngineLimits
 from steppe.errors import DeviceError
 from steppe.fleet.messages import (
     GpuAssignment,
@@ -173,7 +173,8 @@ class Node:
                 meter = self._replicas.get(change.replica)
                 if meter is not None and self._requested_s[change.replica] <= requested_s:
                     meter.enter(change.phase, self._clock())
-                    meter.set_engine_limits(change.batch_limit, change.tokens_per_step)
+                    limits = (change.batch_limit, change.tokens_per_step, change.holds)
+                    meter.set_engine_limits(EngineLimits(*limits))
                     self._limit_clocks(meter, change.clock_mhz)
         with self._lock:
             self._write_journal()

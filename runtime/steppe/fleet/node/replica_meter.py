@@ -45,8 +45,7 @@ class ReplicaMeter:
         gpus: Meters of its GPUs, by UUID.
         phase: Its state: how energy counts that no step explains.
         clock_mhz: SM clock limit that is set, MHz; 0 for none.
-        batch_limit: Batch limit that is set.
-        tokens_per_step: Most tokens in one step that is set; 0: the engine's own limit.
+        limits: Limits of its engine that are set.
         clocks: Whether each GPU keeps its clock limit, by UUID.
         controllable: Whether all its GPUs are reachable and keep their clock limits.
         missing: NVML indices of its GPUs that could not be opened.
@@ -75,7 +74,7 @@ class ReplicaMeter:
         self.phase = "starting"
         self._freezing_s: float | None = None
         self.clock_mhz = 0
-        self.batch_limit = self.tokens_per_step = 0
+        self.limits = EngineLimits()
         self._settled: tuple[object, ...] | None = None
         self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
         self.controllable = True
@@ -97,11 +96,11 @@ class ReplicaMeter:
             self._idle.skip(now_s)
         self.phase = phase
 
-    def set_engine_limits(self, batch_limit: int, tokens_per_step: int = 0) -> None:
-        """Publish limits; the batch limit also binds the requests that run."""
-        if (batch_limit, tokens_per_step) != (self.batch_limit, self.tokens_per_step):
-            self.batch_limit, self.tokens_per_step = batch_limit, tokens_per_step
-            self.block.write_limits(EngineLimits(batch_limit, tokens_per_step))
+    def set_engine_limits(self, limits: EngineLimits) -> None:
+        """Publish limits, if they are new."""
+        if limits != self.limits:
+            self.limits = limits
+            self.block.write_limits(limits)
 
     def check_clocks(
         self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
@@ -157,7 +156,7 @@ class ReplicaMeter:
         self.missing = tuple(index for index in record.gpu_indices if index not in opened)
         self.phase, self.clock_mhz = record.phase, record.clock_mhz
         self._freezing_s = self.reported_s
-        self.batch_limit, self.tokens_per_step = record.batch_limit, record.tokens_per_step
+        self.limits = EngineLimits(record.batch_limit, record.tokens_per_step, record.holds)
         self.block.read_to, self._tokens = record.read_to, record.output_tokens
         self._owed_j = record.owed_j
 
@@ -176,13 +175,14 @@ class ReplicaMeter:
             gpu_indices=gpu_indices,
             phase=self.phase,
             clock_mhz=self.clock_mhz,
-            batch_limit=self.batch_limit,
+            batch_limit=self.limits.batch_limit,
             read_to=self.block.read_to,
             output_tokens=self._tokens,
             reported_s=self.reported_s,
             owed_j=self._owed_j + owed.energy_j,
             counters_j=counters_j,
-            tokens_per_step=self.tokens_per_step,
+            tokens_per_step=self.limits.tokens_per_step,
+            holds=self.limits.hold,
         )
 
     def close(self, weights: TokenWeights) -> ReplicaReport:
@@ -219,7 +219,7 @@ class ReplicaMeter:
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
-            batch_limit=self.batch_limit,
+            batch_limit=self.limits.batch_limit,
             draw_w=window.energy_j / span_s if is_metered else None,
             energy_j=window.energy_j,
             error_j=window.error_j,
@@ -257,7 +257,7 @@ class ReplicaMeter:
         """Return the limits of a replica that serves; None while one may not hold yet."""
         if self.phase not in _SERVING or not all(clock.holds for clock in self.clocks.values()):
             return None
-        return (self.clock_mhz, self.batch_limit, self.tokens_per_step)
+        return (self.clock_mhz, self.limits)
 
     def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
         """Return whether a step may be in progress, such as the last before it fell asleep."""
