@@ -57,6 +57,19 @@ def test_a_simulation_leaves_a_whole_record_that_is_called_modelled(tmp_path: Pa
     assert (tmp_path / "run" / "figure.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [("nominal", "as fitted"), ("low", "one standard error lower"), ("high", "error higher")],
+)
+def test_a_simulation_of_modelled_gpus_names_its_clock_curve(
+    tmp_path: Path, curve: str, said: str
+) -> None:
+    device = {"kind": "modelled", "gpu": "h100", "clock_curve": curve}
+    result = simulate(tmp_path, "--duration", "1", device=device, model={"name": "llama-3.1-8b"})
+    assert result.exit_code == 0, result.output
+    assert said in " ".join(result.output.split())
+
+
 def test_json_prints_the_summary_and_duration_cuts_the_run(tmp_path: Path) -> None:
     result = simulate(tmp_path, "--json", "--duration", "5")
     assert result.exit_code == 0, result.output

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from steppe.config import load_config
+from steppe.config import ModelledSection, RunConfig, load_config
 from steppe.options import ABOVE_ZERO, GivenPath
 from steppe.report.closing import summary_panel
 from steppe.report.quantities import span
@@ -38,7 +38,8 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
     simulation = prepare(with_options(load_config(config), duration), warn_on_stderr)
     replicas, whole = simulation.scenario.fleet.replicas, span(simulation.scenario.duration_s)
     console.print(
-        f"simulating {replicas} replicas and {simulation.requests} requests; energy modelled"
+        f"simulating {replicas} replicas and {simulation.requests} requests; "
+        f"energy modelled{_curve(simulation.config)}"
     )
     with console.status("simulating") as status:
         summary = record_simulation(
@@ -48,3 +49,16 @@ def simulate_command(config: Path, record: Path, duration: float | None, as_json
         click.echo(summary_text(summary), nl=False)
     else:
         console.print(summary_panel(summary, record))
+
+
+def _curve(config: RunConfig) -> str:
+    """Return which clock curve a modelled run has, in words."""
+    match config.device:
+        case ModelledSection(clock_curve="nominal"):
+            return " (clock curve as fitted)"
+        case ModelledSection(clock_curve="low"):
+            return " (clock curve one standard error lower)"
+        case ModelledSection():
+            return " (clock curve one standard error higher)"
+        case _:
+            return ""

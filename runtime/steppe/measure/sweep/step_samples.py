@@ -8,6 +8,7 @@ context follow from the lengths of its load (`lengths_around`): prompts and outp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def measured_costs(
         kv_tokens: Tokens that its KV cache holds; None if unknown.
 
     Returns:
-        The costs; None if no clock was measured with all three loads.
+        The costs, with the median errors of points that were left out of the fit; None if no clock
+        was measured with all three loads.
     """
     usable = [point for point in points if point.is_sound and _steps(point)]
     clocks = {point.setting.clock_mhz for point in usable}
@@ -45,7 +47,28 @@ def measured_costs(
     samples = [
         step_sample(point, tokens_per_step) for point in usable if point.setting.clock_mhz in whole
     ]
-    return fit_step_costs(samples, tokens_per_step, kv_tokens) if samples else None
+    if not samples:
+        return None
+    costs = fit_step_costs(samples, tokens_per_step, kv_tokens)
+    time_error, energy_error = _left_out_errors(samples, tokens_per_step)
+    return replace(costs, time_error=time_error, energy_error=energy_error)
+
+
+def _left_out_errors(samples: Sequence[StepSample], tokens_per_step: int) -> tuple[float, float]:
+    """Return the median relative errors of time and energy of samples left out one by one.
+
+    A fit of as few points as terms goes through all of them, so its own errors say nothing.
+    """
+    errors = []
+    for sample in samples:
+        others = [s for s in samples if s is not sample and s.clock_mhz == sample.clock_mhz]
+        costs = fit_step_costs(others, tokens_per_step)
+        terms = sample.prefills, sample.sequences, sample.prompt_tokens, sample.context_tokens
+        work = np.array([[1.0], *([term] for term in terms)])
+        time, energy = costs.time_s(work).item(), costs.energy_j(work).item()
+        errors.append((abs(time / sample.time_s - 1), abs(energy / sample.energy_j - 1)))
+    of_time, of_energy = np.median(np.array(errors), axis=0).tolist()
+    return of_time, of_energy
 
 
 def step_sample(point: PointResult, tokens_per_step: int) -> StepSample:
