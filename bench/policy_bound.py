@@ -66,12 +66,12 @@ def _most_gain(bench: Bench, happening: scenarios.Happening, duration_s: float) 
         each_w = frontier.full.draw_w - frontier.asleep_w
         fit = math.floor((budget_w - replicas * frontier.asleep_w) / each_w)
         counted_tps.append(min(replicas, max(0, fit)) * frontier.full.output_tps)
-    asked_tps = _demand_tps(bench.arrivals, len(best_tps), 1.0)
-    counted = _served(counted_tps, asked_tps)
-    return _served(best_tps, asked_tps) / counted if counted else None
+    asked_tps = demand_tps(bench.arrivals, len(best_tps), 1.0)
+    counted = served_tokens(counted_tps, asked_tps)
+    return served_tokens(best_tps, asked_tps) / counted if counted else None
 
 
-def _served(most_tps: Sequence[float], asked_tps: Sequence[float]) -> float:
+def served_tokens(most_tps: Sequence[float], asked_tps: Sequence[float]) -> float:
     """Return the tokens that are served, second by second, of those that were asked for by then."""
     served = waiting = 0.0
     for most, asked in zip(most_tps, asked_tps, strict=True):
@@ -84,13 +84,13 @@ def _served(most_tps: Sequence[float], asked_tps: Sequence[float]) -> float:
 def _most_saved(bench: Bench, full: dict[str, Any], duration_s: float) -> float:
     """Return the share of the joules per token of full clocks that the cheapest plans save."""
     planner, replicas = _planner(bench), bench.fleet.replicas
-    demand_tps = _demand_tps(bench.arrivals, duration_s, BIN_S)
+    asked_tps = demand_tps(bench.arrivals, duration_s, BIN_S)
     plans = [
-        planner.covering(Need(tps, 0), replicas, AwakeBounds(0, replicas)) for tps in demand_tps
+        planner.covering(Need(tps, 0), replicas, AwakeBounds(0, replicas)) for tps in asked_tps
     ]
     least_j = BIN_S * sum(plan.draw_w for plan in plans if plan is not None)
     tokens = BIN_S * sum(
-        tps for tps, plan in zip(demand_tps, plans, strict=True) if plan is not None
+        tps for tps, plan in zip(asked_tps, plans, strict=True) if plan is not None
     )
     return float(1 - least_j / tokens * full["output_tokens_per_joule"])
 
@@ -100,7 +100,7 @@ def _planner(bench: Bench) -> Planner:
     return Planner(kept, kept.drain.draw_w)
 
 
-def _demand_tps(arrivals: Sequence[Arrival], duration_s: float, bin_s: float) -> list[float]:
+def demand_tps(arrivals: Sequence[Arrival], duration_s: float, bin_s: float) -> list[float]:
     """Return the output tokens per second that are asked for in each bin of so many seconds."""
     edges = np.arange(0.0, duration_s + bin_s, bin_s)
     times_s = [arrival.at_s for arrival in arrivals]

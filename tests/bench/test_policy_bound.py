@@ -17,14 +17,14 @@ def test_no_plan_serves_more_than_it_can_or_than_was_asked_for(
 ) -> None:
     some = st.lists(st.floats(0.0, 1e4), min_size=len(most_tps), max_size=len(most_tps))
     asked_tps = data.draw(some)
-    served = bench("policy_bound")._served(most_tps, asked_tps)
+    served = bench("policy_bound").served_tokens(most_tps, asked_tps)
     assert served <= min(sum(most_tps), sum(asked_tps)) * (1 + 1e-9)
     at_once = sum(map(min, most_tps, asked_tps))
     assert served >= at_once * (1 - 1e-9)
 
 
 def test_work_that_waits_is_served_later_but_none_before_it_comes(bench: Any) -> None:
-    served = bench("policy_bound")._served
+    served = bench("policy_bound").served_tokens
     assert served([1.0, 1.0, 1.0], [3.0, 0.0, 0.0]) == pytest.approx(3.0)
     assert served([1.0, 1.0, 1.0], [0.0, 0.0, 3.0]) == pytest.approx(1.0)
 
