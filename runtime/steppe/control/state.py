@@ -9,6 +9,7 @@ from functools import cached_property
 
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.roofline.lengths import RequestLengths
+from steppe.roofline.step_costs import AS_MODELLED, CostFactors
 
 
 class ReplicaState(StrEnum):
@@ -94,6 +95,20 @@ class DeferrableWork:
     tokens: float
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a policy has learned from earlier windows.
+
+    Attributes:
+        factors: Measured over modelled costs of a step.
+        reserve: Capacity above the demand that the SLO needs, share of the demand.
+    """
+
+    factors: CostFactors = AS_MODELLED
+    reserve: float = 0.0
+
+
+NOTHING_LEARNED = Learned()
 NONE_DEFERRABLE = DeferrableWork(0.0, 0, 0.0)
 
 
@@ -117,6 +132,7 @@ class Observation:
         engine_queue: Requests that replicas hold and that wait there for their first token.
         latency: Requests against the SLO; None if unknown.
         work: Steps of the last window, by clock; empty if unknown.
+        learned: What the policy has learned from earlier windows; set by the policy.
     """
 
     now_s: float
@@ -131,6 +147,13 @@ class Observation:
     engine_queue: int = 0
     latency: LatencyCounts | None = None
     work: tuple[ClockWork, ...] = ()
+    learned: Learned = NOTHING_LEARNED
+
+    def with_learned(self, learned: Learned) -> Observation:
+        """Return the same instant with what was learned; cached counts are kept."""
+        other = copy(self)
+        vars(other)["learned"] = learned
+        return other
 
     def with_budget(self, gpu_budget_w: float) -> Observation:
         """Return the same instant with another budget, W; cached counts are kept."""

@@ -63,6 +63,15 @@ class Frontier:
     def _hash(self) -> int:
         return hash((self.points, self.asleep_w, self.idle_w, self.costs, self.lengths))
 
+    def with_points(self, points: Iterable[OperatingPoint]) -> Frontier:
+        """Return the frontier of other points of the same replica.
+
+        Raises:
+            InfeasibleError: None of them gives tokens.
+        """
+        found = Frontier.of(points, self.asleep_w, self.idle_w, self.source)
+        return found.with_costs(self.costs, self.lengths)
+
     def with_costs(self, costs: StepCosts | None, lengths: RequestLengths | None) -> Frontier:
         """Return the same points, with what a step costs and the mean request they hold for."""
         return replace(self, costs=costs, lengths=lengths)
@@ -97,7 +106,7 @@ class Frontier:
         """The points with the largest batch limit."""
         largest = max(point.batch_limit for point in self.points)
         points = [point for point in self.points if point.batch_limit == largest]
-        return Frontier.of(points, self.asleep_w, self.idle_w, self.source)
+        return self.with_points(points)
 
     @property
     def drain(self) -> OperatingPoint:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DECODED_SHARE = 0.75
+"""Tokens that a running request has decoded, over the mean output: half of (1 + variance over the
+squared mean), for outputs that deviate by 0.7 of their mean, as those of conversations do."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestLengths:
@@ -21,5 +25,5 @@ class RequestLengths:
 
     @property
     def context_tokens(self) -> float:
-        """Context of a request that is half way through its output, tokens."""
-        return self.cached_tokens + self.prompt_tokens + self.output_tokens / 2
+        """Mean context of a running request, tokens: long outputs run, and are met, longer."""
+        return self.cached_tokens + self.prompt_tokens + DECODED_SHARE * self.output_tokens

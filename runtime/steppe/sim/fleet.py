@@ -105,7 +105,7 @@ class SimulatedFleet:
             settings.replicas, settings.gateway, queue, self._send, self._settling.append
         )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
-        self._deferrable_arrived = 0
+        self._deferrable_arrived = self._prompt_tokens = 0
         self._window = SimulatedWindow()
         self.observation: Observation | None = None
         self.totals = SimulatedTotals()
@@ -132,6 +132,7 @@ class SimulatedFleet:
             ),
             deferrable=load.deferrable,
             asleep_w=self._asleep_w(),
+            lengths=load.lengths,
         )
         return self.observation
 
@@ -150,6 +151,7 @@ class SimulatedFleet:
         """Let a client send a request."""
         self._arrived += 1
         self._deferrable_arrived += arrival.rank == DEFERRABLE
+        self._prompt_tokens += arrival.prompt_tokens
         self._gateway.submit(Request(number, arrival))
 
     def fail(self, index: int) -> None:
@@ -220,6 +222,7 @@ class SimulatedFleet:
             output_tokens=sum([handle.replica.output_tokens for handle in self._handles]),
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=self._gateway.deferrable,
+            prompt_tokens=self._prompt_tokens,
         )
 
     def _carry_out(self, action: Action, handle: SimulatedHandle) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_cost_fit import tabulated
+from steppe.roofline.step_costs import StepCosts
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_table import StepModel
+
+FITTED_CLOCKS = 8
+"""Clocks, besides the lowest, at which the costs of a step are fitted."""
 
 
 def modelled_frontier(
@@ -27,7 +32,23 @@ def modelled_frontier(
         for batch_limit in limits
     ]
     idle_w = kind.model.idle_w(kind.lowest_clock_mhz)
-    return Frontier.of(points, kind.model.asleep_w, idle_w, "modelled")
+    frontier = Frontier.of(points, kind.model.asleep_w, idle_w, "modelled")
+    clocks = sorted({point.clock_mhz for point in points})
+    return frontier.with_costs(modelled_costs(kind, clocks), lengths)
+
+
+def modelled_costs(kind: ReplicaKind, clocks_mhz: Sequence[int]) -> StepCosts:
+    """Return the costs of a step of a replica, fitted to its step model at some of the clocks."""
+
+    def predict(
+        clock_mhz: int, prompt_tokens: int, sequences: int, context_tokens: int
+    ) -> tuple[float, float]:
+        return _step(kind.model, StepWork(prompt_tokens, sequences, context_tokens), clock_mhz)
+
+    last = len(clocks_mhz) - 1
+    chosen = sorted({round(i * last / FITTED_CLOCKS) for i in range(FITTED_CLOCKS + 1)})
+    clocks = [clocks_mhz[index] for index in chosen]
+    return tabulated(predict, clocks, kind.engine.tokens_per_step, kind.engine.kv_tokens)
 
 
 def modelled_point(

@@ -7,9 +7,11 @@ from functools import lru_cache
 from typing import Protocol
 
 from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.planner import Need, Planner, PlanTarget
 from steppe.control.state import Observation, ReplicaState
 from steppe.errors import InfeasibleError
+from steppe.frontier.at_lengths import PointsAtLengths
 from steppe.frontier.pareto import Frontier
 
 SPARE_SHARE = 0.25
@@ -58,22 +60,25 @@ class FollowBudget:
     Attributes:
         frontier: Operating points of one replica; those that keep the SLO, if any does.
         drain_w: Draw of a replica that drains, W.
+        at_lengths: Gives the points for the requests that come now; None to keep the points.
     """
 
     frontier: Frontier
     drain_w: float
+    at_lengths: LengthPoints | None = None
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the best plan for these watts within bounds."""
-        planner = Planner(self.frontier, self.drain_w)
+        points = points_now(self.at_lengths, observation)
+        frontier = self.frontier if points is None else points.full
+        planner = Planner(frontier, self.drain_w, points)
         if not observation.work_waits:
-            need = Need(observation.demand_tps * (1 + SPARE_SHARE), observation.outstanding)
+            spare = SPARE_SHARE + observation.learned.reserve
+            need = Need(observation.demand_tps * (1 + spare), observation.outstanding)
             return planner.plan(observation, usable_w, PlanTarget(need, bounds))
         most = PlanTarget(None, bounds)
         plan = planner.plan(observation, usable_w, most)
-        full = Planner(largest_batches(self.frontier), self.drain_w).plan(
-            observation, usable_w, most
-        )
+        full = Planner(largest_batches(frontier), self.drain_w).plan(observation, usable_w, most)
         stays = len(full.awake) == observation.count(ReplicaState.AWAKE)
         gain = STAYING_GAIN if stays else MOVING_GAIN
         is_as_good = full.output_tps >= plan.output_tps * (1 - gain)
@@ -97,23 +102,33 @@ class SaveEnergy:
         frontier: Operating points that keep the SLO, from `at_slo`.
         drain_w: Draw of a replica that drains, W.
         utilisation: Most of a point's output that the demand may take, share.
+        at_lengths: Gives the points for the requests that come now; None to keep the points.
     """
 
     frontier: Frontier
     drain_w: float
     utilisation: float
+    at_lengths: LengthPoints | None = None
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the best plan for these watts within bounds."""
+        points = points_now(self.at_lengths, observation)
+        frontier = self.frontier if points is None else points.full
         slots = observation.outstanding + observation.waiting
-        target = PlanTarget(Need(observation.demand_tps / self.utilisation, slots), bounds)
+        needed_tps = observation.demand_tps / self.utilisation * (1 + observation.learned.reserve)
+        target = PlanTarget(Need(needed_tps, slots), bounds)
         if observation.frozen:
             target = PlanTarget(None, _with_frozen(observation, bounds))
-        return Planner(self.frontier, self.drain_w).plan(observation, usable_w, target)
+        return Planner(frontier, self.drain_w, points).plan(observation, usable_w, target)
 
     def decide(self, observation: Observation) -> Plan:
         """Return the best plan for the whole budget."""
         return decide(self, observation)
+
+
+def points_now(at_lengths: LengthPoints | None, observation: Observation) -> PointsAtLengths | None:
+    """Return the points for the requests that come now; None if they are not known."""
+    return None if at_lengths is None else at_lengths.now(observation)
 
 
 @lru_cache(_REMEMBERED)
@@ -121,7 +136,7 @@ def largest_batches(frontier: Frontier) -> Frontier:
     """Return the frontier of the points with the largest batch limit of each clock."""
     by_batch = sorted(frontier.candidates, key=lambda point: point.batch_limit)
     points = {point.clock_mhz: point for point in by_batch}
-    return Frontier.of(points.values(), frontier.asleep_w, frontier.idle_w, frontier.source)
+    return frontier.with_points(points.values())
 
 
 def _with_frozen(observation: Observation, bounds: AwakeBounds) -> AwakeBounds:
@@ -159,4 +174,4 @@ def at_slo(frontier: Frontier, tpot_s: float, share: float = 1.0) -> Frontier:
             f"asked for {share * tpot_s:.3g} s per output token{of_slo}, "
             f"found {fastest_s:.3g} s at the fastest point"
         )
-    return Frontier.of(kept, frontier.asleep_w, frontier.idle_w, frontier.source)
+    return frontier.with_points(kept)

@@ -17,9 +17,11 @@ from steppe.control.policy.goals import (
     at_slo_if_any,
 )
 from steppe.control.policy.keep_awake import SLEEP_AND_WAKE_S, KeepAwakeSettings
+from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
 from steppe.control.state import Observation
+from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.pareto import Frontier
 
 
@@ -32,13 +34,15 @@ def make_policy(pool: PoolFacts) -> Policy:
     """
     frontier, control = pool.frontier, pool.control
     drain_w = frontier.drain.draw_w
+    at_lengths = LengthPoints.of(frontier, LatencyLimits(pool.ttft_s, pool.tpot_s))
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            return _complete(pool, FollowBudget(kept, drain_w), kept)
+            return _complete(pool, FollowBudget(kept, drain_w, at_lengths), kept)
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
-            return _complete(pool, SaveEnergy(kept, drain_w, control.utilisation), kept)
+            goal = SaveEnergy(kept, drain_w, control.utilisation, at_lengths)
+            return _complete(pool, goal, kept)
         case "full_clocks":
             return FullClocks(frontier)
         case name:

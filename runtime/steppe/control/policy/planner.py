@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.state import COMING, Observation, ReplicaCounts, ReplicaState
+from steppe.frontier.at_lengths import PointsAtLengths
 from steppe.frontier.group import Counts, ReplicaGroup, TokenDemand
-from steppe.frontier.mix import best_counts, best_mix, least_counts
+from steppe.frontier.mix import Mix, best_counts, best_mix, least_counts
 from steppe.frontier.pareto import Frontier
 
 EVERYTHING = (TokenDemand(1.0, math.inf),)
@@ -57,10 +58,13 @@ class Planner:
     Attributes:
         frontier: Operating points of one replica.
         drain_w: Draw of a replica that drains with a full batch, W.
+        points: The points for the requests that come now, with the loads that keep the SLO; None
+            if only full batches are known.
     """
 
     frontier: Frontier
     drain_w: float
+    points: PointsAtLengths | None = None
 
     def plan(self, observation: Observation, usable_w: float, target: PlanTarget) -> Plan:
         """Return the plan with the least draw that covers the need, or else the most tokens."""
@@ -109,22 +113,41 @@ class Planner:
         return Plan(mix, sum(point.draw_w for point in mix) + sleeping_w)
 
     def covering(self, need: Need, replicas: int, bounds: AwakeBounds) -> Plan | None:
-        """Return the plan with the least draw that covers `need`; None if none does."""
-        group = ReplicaGroup.awake_or_asleep(self.frontier, replicas, EVERYTHING)
+        """Return the plan with the least draw that covers `need`; None if none does.
+
+        Where loads that keep the SLO are known, these cover the need, and the draw under them is
+        the least; the draw of the plan is that of full batches.
+        """
+        frontier = self._covering
+        group = ReplicaGroup.awake_or_asleep(frontier, replicas, EVERYTHING)
         # At least one replica stays awake, or the first request would have to wait for a wake.
         found = least_counts(group, max(need.output_tps, LEAST_TPS), need.slots)
         if found is None:
             return None
-        plan = _plan(group, found)
-        awake = min(replicas, bounds.nearest(len(plan.awake)))
-        if awake == len(plan.awake):
-            return plan
-        running = ReplicaGroup.awake(self.frontier, awake)
-        counts = least_counts(running, need.output_tps, need.slots)
-        if counts is None:
-            return None
-        sleeping_w = (replicas - awake) * self.frontier.asleep_w
-        return Plan(running.points(counts), running.draw_w(counts) + sleeping_w)
+        points = group.points(found)
+        awake = min(replicas, bounds.nearest(len(points)))
+        if awake != len(points):
+            running = ReplicaGroup.awake(frontier, awake)
+            counts = least_counts(running, need.output_tps, need.slots)
+            if counts is None:
+                return None
+            points = running.points(counts)
+        full = self._with_full_batches(points)
+        draw_w = sum(point.draw_w for point in full) + (replicas - awake) * self.frontier.asleep_w
+        return Plan(full, draw_w)
+
+    @property
+    def _covering(self) -> Frontier:
+        """The points that cover a need."""
+        sustained = None if self.points is None else self.points.sustained
+        return sustained or self.frontier
+
+    def _with_full_batches(self, points: Mix) -> Mix:
+        """Return what points give with full batches, the largest draw first."""
+        if self.points is None or self.points.sustained is None:
+            return points
+        full = (self.points.at_full[point] for point in points)
+        return tuple(sorted(full, key=lambda point: -point.draw_w))
 
     def _most_awake(self, usable_w: float, replicas: int) -> int:
         """Return how many of the replicas may be awake at the lowest point."""

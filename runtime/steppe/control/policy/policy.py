@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class PoolFacts:
         forecast: Forecast of the GPUs' budget.
         store: The battery, if there is one.
         speedup: Seconds of trace time in a second of the run.
+        ttft_s: Longest time to the first token by the SLO, s.
     """
 
     frontier: Frontier
@@ -63,6 +65,7 @@ class PoolFacts:
     forecast: Foresight
     store: BatteryView | None = None
     speedup: float = 1.0
+    ttft_s: float = math.inf
 
     @classmethod
     def of(cls, config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Self:
@@ -73,6 +76,7 @@ class PoolFacts:
             gpus_per_replica=config.fleet.gpus_per_replica,
             control=config.control,
             tpot_s=config.slo.tpot_s,
+            ttft_s=config.slo.ttft_s,
             max_wait_s=config.gateway.max_wait_s,
             forecast=budget.forecast,
             store=budget.battery_view,
