@@ -34,6 +34,8 @@ class Plan:
         draw_w: Draw of the whole fleet at saturation, W.
         draining: How many other replicas may finish their requests meanwhile.
         feasible: False if even a sleeping fleet draws more than the budget.
+        holds: Whether batch limits bind running requests, too, which are then held in turns;
+            otherwise they bind new requests only.
         battery_w: What the battery gives from now on, W at the GPUs; negative to charge; None if
             it follows its own rule.
     """
@@ -42,6 +44,7 @@ class Plan:
     draw_w: float
     draining: int = 0
     feasible: bool = True
+    holds: bool = True
     battery_w: float | None = None
 
     @property

@@ -45,11 +45,15 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Retune:
-    """Change the limits of an awake replica; a draining one serves again."""
+    """Change the limits of an awake replica; a draining one serves again.
+
+    The batch limit binds running requests only if `holds`.
+    """
 
     replica: str
     clock_mhz: int
     batch_limit: int
+    holds: bool = True
 
 
 Action = Start | Wake | Drain | Sleep | Retune
@@ -95,7 +99,7 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     ranked = _rank(observation, rule, _next_in_rotation(observation, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves, finishing = _leave(observation, leaving, rule, plan.draining)
-    cuts, rises, wakes = _serve(serving, plan.awake)
+    cuts, rises, wakes = _serve(serving, plan)
     busy = {r.id for r in leaving if r.outstanding and r.state != ReplicaState.ASLEEP}
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
     gone = [r.id for r in observation.replicas if r.state == ReplicaState.GONE and plan.feasible]
@@ -178,17 +182,18 @@ def _drain(replica: ReplicaObservation, rule: DrainRule) -> Drain:
 
 
 def _serve(
-    serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
+    serving: list[ReplicaObservation], plan: Plan
 ) -> tuple[list[Action], list[Action], list[Action]]:
     """Return cuts and rises of serving replicas, and wakes of others."""
     retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
-    for replica, point in _moves(serving, points):
+    for replica, point in _moves(serving, plan.awake):
         if replica.state == ReplicaState.ASLEEP:
             wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit))
             continue
         change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
-        retunes.append((change, Retune(replica.id, point.clock_mhz, point.batch_limit)))
+        retune = Retune(replica.id, point.clock_mhz, point.batch_limit, plan.holds)
+        retunes.append((change, retune))
     retunes.sort(key=lambda pair: pair[0])
     cuts = [action for change, action in retunes if change < (0, 0)]
     rises = [action for change, action in retunes if change >= (0, 0)]

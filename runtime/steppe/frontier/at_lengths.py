@@ -113,7 +113,7 @@ def _full(costs: StepCosts, frontier: Frontier, need: PointsNeed) -> Frontier:
     ending, first = np.unique(ending_of(costs, need.lengths, limits), return_index=True)
     limits = limits[first]
     table = load_table(costs, need.lengths, ending)
-    kept = table.tpot_s <= need.limits.tpot_s
+    kept = table.step_s <= 0.95 * need.limits.tpot_s
     if not kept.any():
         kept = np.ones_like(kept)
     found = np.nonzero(_efficient(table, kept))

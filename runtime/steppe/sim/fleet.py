@@ -245,9 +245,9 @@ class SimulatedFleet:
                 handle.set_limits(clock_mhz, batch_limit)
                 handle.replica.thaw()
                 handle.move(ReplicaState.AWAKE)
-            case Retune(_, clock_mhz, batch_limit):
+            case Retune(_, clock_mhz, batch_limit, holds):
                 handle.move(ReplicaState.AWAKE)
-                handle.set_limits(clock_mhz, batch_limit)
+                handle.set_limits(clock_mhz, batch_limit, holds=holds)
 
     def _send(self, index: int, request: Request) -> None:
         request.replica = index

@@ -73,10 +73,16 @@ class SimulatedHandle:
             self._woke_to_drain = had_slept and state == ReplicaState.DRAINING
             self.state, self._since_s = state, self._queue.now_s
 
-    def set_limits(self, clock_mhz: int, batch_limit: int) -> None:
-        """Set both limits; the clock follows after its latency."""
+    def set_limits(self, clock_mhz: int, batch_limit: int, *, holds: bool = True) -> None:
+        """Set both limits; the clock follows after its latency.
+
+        Args:
+            clock_mhz: SM clock limit, MHz.
+            batch_limit: Batch limit.
+            holds: Whether it binds running requests, too.
+        """
         self.batch_limit = batch_limit
-        self.replica.limit_batch(batch_limit)
+        self.replica.limit_batch(batch_limit, holds=holds)
         if clock_mhz == self.clock_mhz:
             return
         self.clock_mhz = clock_mhz

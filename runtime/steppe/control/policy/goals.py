@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -82,7 +82,8 @@ class FollowBudget:
         stays = len(full.awake) == observation.count(ReplicaState.AWAKE)
         gain = STAYING_GAIN if stays else MOVING_GAIN
         is_as_good = full.output_tps >= plan.output_tps * (1 - gain)
-        return full if full.awake and full.feasible and is_as_good else plan
+        plan = full if full.awake and full.feasible and is_as_good else plan
+        return replace(plan, holds=_needs_hold(frontier, plan))
 
     def decide(self, observation: Observation) -> Plan:
         """Return the best plan for the whole budget."""
@@ -129,6 +130,16 @@ class SaveEnergy:
 def points_now(at_lengths: LengthPoints | None, observation: Observation) -> PointsAtLengths | None:
     """Return the points for the requests that come now; None if they are not known."""
     return None if at_lengths is None else at_lengths.now(observation)
+
+
+def _needs_hold(frontier: Frontier, plan: Plan) -> bool:
+    """Return whether a plan lowers the draw by its batches: it has no lower clock to go to.
+
+    Elsewhere the clocks lower the draw at once. There, a batch limit that falls keeps the time per
+    token of the requests that come; those that run would lose more by being held.
+    """
+    lowest_mhz = min(point.clock_mhz for point in frontier.candidates)
+    return any(point.clock_mhz <= lowest_mhz for point in plan.awake)
 
 
 @lru_cache(_REMEMBERED)

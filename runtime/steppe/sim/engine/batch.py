@@ -84,6 +84,7 @@ class Batch:
         limit: Batch limit in force.
         running: Sequences with KV, in the engine's order.
         waiting: Sequences that are not admitted yet, in order.
+        holds: Whether the limit binds running sequences, too.
         held: Whether some running sequences are not stepped.
         chunks: Prompts of the next step, with the tokens computed of each.
         decodes: Sequences that decode in the next step.
@@ -106,6 +107,7 @@ class Batch:
         "context",
         "decodes",
         "held",
+        "holds",
         "limit",
         "output_tokens",
         "running",
@@ -114,7 +116,7 @@ class Batch:
     )
 
     def __init__(self, engine: BatchLimits, limit: int, shares: EnergyShares) -> None:
-        self.limit = limit
+        self.limit, self.holds = limit, True
         self.running: list[Sequence] = []
         self.waiting: deque[Sequence] = deque()
         self.held = False
@@ -219,6 +221,8 @@ class Batch:
     def _hold(self) -> None:
         """Hold the running sequences beyond the limit."""
         running, limit = self.running, self.limit
+        if not self.holds:
+            limit = max(limit, len(running))
         held = len(running) > limit
         if not held and not self.held:
             return

@@ -95,10 +95,10 @@ class SimulatedReplica:
         elif len(self.batch.running) < self.batch.limit:
             self._cut_run()
 
-    def limit_batch(self, limit: int) -> None:
-        """Set the batch limit."""
-        if limit != self.batch.limit:
-            self.batch.limit = limit
+    def limit_batch(self, limit: int, *, holds: bool = True) -> None:
+        """Set the batch limit, and whether it binds running requests, too."""
+        if (limit, holds) != (self.batch.limit, self.batch.holds):
+            self.batch.limit, self.batch.holds = limit, holds
             self._cut_run()
 
     def limit_clock(self, clock_mhz: int) -> None:
