@@ -21,7 +21,7 @@ class FakeReplica:
     def __init__(self, queue: EventQueue) -> None:
         self.queue, self.taken = queue, list[tuple[float, int]]()
 
-    def limit_batch(self, limit: int) -> None:
+    def limit_batch(self, limit: int, *, holds: bool) -> None:
         """Take any batch limit."""
 
     def limit_clock(self, clock_mhz: int) -> None:

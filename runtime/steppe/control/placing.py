@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from typing import NamedTuple
+
+from steppe.control.prompt_pace import PromptPace
 
 QUEUE_PER_REPLICA = 2
 """Requests outstanding at a replica above its batch limit, so that a batch never runs dry."""
@@ -16,11 +19,31 @@ tokens (mean of the Azure conversation trace) takes as much of a modelled H100 a
 in some 13 decode steps of Llama-3.1-8B, which is about a second."""
 
 
+PROMPT_WAIT_SHARE = 0.25
+"""Part of the TTFT SLO that prompts may wait inside an engine; as much may pass at the gateway
+before a request is late (`admission.LATE_SHARE`)."""
+
+
+class Occupancy(NamedTuple):
+    """The requests of one replica.
+
+    Attributes:
+        outstanding: All of them.
+        prefilling: Those before their first token.
+        pace: How fast it computes prompts.
+    """
+
+    outstanding: int
+    prefilling: int
+    pace: PromptPace
+
+
 class ReplicaSlots:
     """The slots for requests at each replica, by the replica's index.
 
     The next request goes to the replica with the least load: requests outstanding, those before
-    their first token weighted, over the limit. Ties rotate.
+    their first token weighted, over the limit. Ties rotate. A replica whose prompts would wait
+    longer than `prompt_wait_s` gets none.
 
     Attributes:
         outstanding: Requests that each replica has.
@@ -28,15 +51,26 @@ class ReplicaSlots:
         next: Index of the replica that gets the next request of a tie.
     """
 
-    __slots__ = ("_loads", "_prefilling", "limits", "next", "outstanding")
+    __slots__ = (
+        "_loads",
+        "_paces",
+        "_prefilling",
+        "_prompt_wait_s",
+        "limits",
+        "next",
+        "outstanding",
+    )
 
-    def __init__(self, limits: Sequence[int], first: int = 0) -> None:
+    def __init__(self, limits: Sequence[int], first: int = 0, prompt_wait_s: float = inf) -> None:
         """Begin without requests.
 
         Args:
             limits: Most requests that each replica may have.
             first: Index of the replica that gets the first request of a tie.
+            prompt_wait_s: Longest time that prompts may wait at a replica, s.
         """
+        self._prompt_wait_s = prompt_wait_s
+        self._paces = [PromptPace() for _ in limits]
         self.limits = list(limits)
         self.outstanding = [0] * len(limits)
         self._prefilling = [0] * len(limits)
@@ -67,20 +101,36 @@ class ReplicaSlots:
         self._weigh(replica)
         return replica
 
-    def occupy(self, replica: int, outstanding: int, prefilling: int) -> None:
-        """Add requests to a replica, some of them before their first token."""
-        self.outstanding[replica] += outstanding
-        self._prefilling[replica] += prefilling
+    def expect_first_token(self, replica: int, now_s: float) -> None:
+        """Note that the first token of a new request will be seen, because it streams.
+
+        Without a stream `begin` comes with the end of a request, which says nothing about prompts.
+        """
+        self._paces[replica].take(now_s)
         self._weigh(replica)
 
-    def occupied(self, replica: int) -> tuple[int, int]:
-        """Return the requests of a replica, and those of them before their first token."""
-        return self.outstanding[replica], self._prefilling[replica]
+    def occupy(self, replica: int, occupancy: Occupancy) -> None:
+        """Give a replica, which has none, the requests that it had in an earlier table."""
+        self.outstanding[replica], self._prefilling[replica], self._paces[replica] = occupancy
+        self._weigh(replica)
 
-    def begin(self, replica: int, requests: int = 1) -> None:
-        """Note that requests have got their first token."""
+    def occupancy(self, replica: int) -> Occupancy:
+        """Return the requests of a replica."""
+        return Occupancy(self.outstanding[replica], self._prefilling[replica], self._paces[replica])
+
+    def begin(self, replica: int, now_s: float, requests: int = 1, *, streams: bool = True) -> None:
+        """Note that requests have got their first token.
+
+        Args:
+            replica: Its index.
+            now_s: The time, s.
+            requests: How many.
+            streams: Whether `expect_first_token` was called for them.
+        """
         assert self._prefilling[replica] >= requests, "more first tokens than requests"
         self._prefilling[replica] -= requests
+        if streams:
+            self._paces[replica].begin(now_s, requests)
         self._weigh(replica)
 
     def release(self, replica: int) -> None:
@@ -92,9 +142,12 @@ class ReplicaSlots:
     def clear(self, replica: int) -> None:
         """Return all slots of a replica that is lost; nothing more goes there."""
         self.limits[replica] = self.outstanding[replica] = self._prefilling[replica] = 0
+        self._paces[replica] = PromptPace()
         self._weigh(replica)
 
     def _weigh(self, replica: int) -> None:
         taken, limit = self.outstanding[replica], self.limits[replica]
         weighted = taken + PROMPT_WEIGHT * self._prefilling[replica]
-        self._loads[replica] = inf if taken >= limit else weighted / limit
+        pace = self._paces[replica]
+        is_full = taken >= limit or pace.prompts >= pace.most(self._prompt_wait_s)
+        self._loads[replica] = inf if is_full else weighted / limit

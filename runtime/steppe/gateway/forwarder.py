@@ -114,7 +114,9 @@ class RequestForwarder:
     async def _enter(self, context: RequestContext) -> ReplicaSlot:
         deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
         is_retry = context.replica is not None
-        return await self._gate.enter(context.ticket, deadline_s, is_retry=is_retry)
+        return await self._gate.enter(
+            context.ticket, deadline_s, streams=context.wants_stream, is_retry=is_retry
+        )
 
 
 async def relay(

@@ -33,13 +33,28 @@ class ReplicaSlot:
 
     Attributes:
         route: The route to the replica.
+        streams: Whether the request's first token will be seen.
         has_begun: Whether the request has its first token.
         scope: Ends the exchange with the replica when it is cancelled.
     """
 
     route: Route
+    streams: bool = False
     has_begun: bool = False
     scope: CancelScope = field(default_factory=CancelScope)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request that waits for a slot.
+
+    Attributes:
+        slot: The slot that it gets.
+        streams: Whether its first token will be seen.
+    """
+
+    slot: asyncio.Future[ReplicaSlot]
+    streams: bool
 
 
 class AdmissionGate:
@@ -48,12 +63,25 @@ class AdmissionGate:
     Use it on one event loop; it is not safe from other threads. Times are `time.monotonic`, s.
     """
 
-    def __init__(self, max_waiting: int, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        max_waiting: int,
+        now_s: Callable[[], float] = time.monotonic,
+        prompt_wait_s: float = math.inf,
+    ) -> None:
+        """Begin without replicas.
+
+        Args:
+            max_waiting: Most requests that wait.
+            now_s: Reads the monotonic clock, s.
+            prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait
+                here, where the urgent ones go first.
+        """
         self._max_waiting = max_waiting
         self._now_s = now_s
         self._queue = AdmissionQueue()
-        self._table = RoutingTable()
-        self._pending: dict[Ticket, asyncio.Future[ReplicaSlot]] = {}
+        self._table = RoutingTable(prompt_wait_s)
+        self._pending: dict[Ticket, _Pending] = {}
         self._slots: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
         self._is_open = True
@@ -98,8 +126,8 @@ class AdmissionGate:
         """Refuse all waiting and new requests."""
         self._is_open = False
         for pending in self._pending.values():
-            if not pending.done():
-                pending.set_exception(_stopping())
+            if not pending.slot.done():
+                pending.slot.set_exception(_stopping())
 
     def cancel_all(self) -> None:
         """End all requests that have a slot, because the gateway stops."""
@@ -107,13 +135,14 @@ class AdmissionGate:
             slot.scope.cancel(_stopping())
 
     async def enter(
-        self, ticket: Ticket, deadline_s: float, *, is_retry: bool = False
+        self, ticket: Ticket, deadline_s: float, *, streams: bool = False, is_retry: bool = False
     ) -> ReplicaSlot:
         """Wait for a slot; give it back with `leave`.
 
         Args:
             ticket: Position in the queue.
             deadline_s: Time at which the request stops waiting.
+            streams: Whether the request's first token will be seen.
             is_retry: Whether the request had a slot before, so that a full queue admits it.
 
         Raises:
@@ -125,21 +154,26 @@ class AdmissionGate:
         if not len(self._queue):
             slot = self._acquire()
             if slot is not None:
+                self._expect_first_token(slot, streams=streams)
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        return await self._wait(ticket, deadline_s)
+        return await self._wait(ticket, deadline_s, streams=streams)
 
     def begin(self, slot: ReplicaSlot) -> None:
         """Note that the request of a slot has its first token; repeated calls change nothing."""
         if not slot.has_begun:
-            slot.has_begun = True
-            self._table.begin(slot.route)
+            self._begin(slot)
+            self._assign_slots()  # there may be room for another prompt
 
     def leave(self, slot: ReplicaSlot) -> None:
         """Give a slot back."""
         self._release(slot)
         self._assign_slots()
+
+    def _begin(self, slot: ReplicaSlot) -> None:
+        slot.has_begun = True
+        self._table.begin(slot.route, self._now_s(), streams=slot.streams)
 
     def _make_room(self, newcomer: Ticket) -> None:
         """Remove the last request of a lower class, or refuse the newcomer."""
@@ -147,7 +181,7 @@ class AdmissionGate:
         if last is None:
             raise RefusedError(self._explain(f"{self.waiting} requests wait already"), "queue_full")
         self._queue.leave(last)
-        pending = self._pending[last]
+        pending = self._pending[last].slot
         if not pending.done():
             problem = f"{self.waiting + 1} requests waited, and a more urgent one came"
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
@@ -161,21 +195,27 @@ class AdmissionGate:
         return slot
 
     def _release(self, slot: ReplicaSlot) -> None:
-        self.begin(slot)
+        if not slot.has_begun:
+            self._begin(slot)
         self._slots.remove(slot)
         self._table.release(slot.route)
 
-    async def _wait(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
+    def _expect_first_token(self, slot: ReplicaSlot, *, streams: bool) -> None:
+        slot.streams = streams
+        if streams:
+            self._table.expect_first_token(slot.route, self._now_s())
+
+    async def _wait(self, ticket: Ticket, deadline_s: float, *, streams: bool) -> ReplicaSlot:
         while self._is_open:
-            slot = await self._next_slot(ticket, deadline_s)
+            slot = await self._next_slot(ticket, deadline_s, streams=streams)
             if self._table.contains(slot.route):
                 return slot
             self.leave(slot)  # the table changed before this task resumed
         raise _stopping()
 
-    async def _next_slot(self, ticket: Ticket, deadline_s: float) -> ReplicaSlot:
+    async def _next_slot(self, ticket: Ticket, deadline_s: float, *, streams: bool) -> ReplicaSlot:
         pending: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
-        self._pending[ticket] = pending
+        self._pending[ticket] = _Pending(pending, streams)
         self._queue.join(ticket)
         self._assign_slots()
         try:
@@ -212,8 +252,9 @@ class AdmissionGate:
         ticket = self._queue.pop(now_s)
         while ticket is not None:
             pending = self._pending[ticket]
-            if not pending.done():
-                pending.set_result(slot)
+            if not pending.slot.done():
+                self._expect_first_token(slot, streams=pending.streams)
+                pending.slot.set_result(slot)
                 return True
             ticket = self._queue.pop(now_s)
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from steppe.control.placing import ReplicaSlots
 
@@ -38,7 +39,9 @@ class RoutingTable:
     do not count against the limit at its present one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_wait_s: float = inf) -> None:
+        """Begin without replicas; prompts may wait at one for `prompt_wait_s`."""
+        self._prompt_wait_s = prompt_wait_s
         self._routes: tuple[Route, ...] = ()
         self._urls: dict[str, str] = {}
         self._indices: dict[Address, int] = {}
@@ -60,10 +63,10 @@ class RoutingTable:
         draining = [address for address, i in indices.items() if before.outstanding[i]]
         addresses += [address for address in draining if address not in addresses]
         limits = [route.limit for route in routes] + [0] * (len(addresses) - len(routes))
-        self._slots = ReplicaSlots(limits, before.next)
+        self._slots = ReplicaSlots(limits, before.next, self._prompt_wait_s)
         for index, address in enumerate(addresses):
             if address in indices:
-                self._slots.occupy(index, *before.occupied(indices[address]))
+                self._slots.occupy(index, before.occupancy(indices[address]))
         self._routes = routes
         self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
@@ -78,9 +81,19 @@ class RoutingTable:
         index = self._slots.acquire()
         return None if index is None else self._routes[index]
 
-    def begin(self, route: Route) -> None:
-        """Note that a request has its first token."""
-        self._slots.begin(self._indices[route.address])
+    def expect_first_token(self, route: Route, now_s: float) -> None:
+        """Note that the first token of a new request will be seen, because it streams."""
+        self._slots.expect_first_token(self._indices[route.address], now_s)
+
+    def begin(self, route: Route, now_s: float = 0.0, *, streams: bool = False) -> None:
+        """Note that a request has its first token, or has ended without one.
+
+        Args:
+            route: Its route.
+            now_s: The time, s.
+            streams: Whether `expect_first_token` was called for it.
+        """
+        self._slots.begin(self._indices[route.address], now_s, streams=streams)
 
     def contains(self, route: Route) -> bool:
         """Return whether the table has this replica at this address; its limit may differ."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
 from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.client_stream import WRITE_TIMEOUT_S
@@ -91,7 +92,9 @@ class Gateway:
         """Create a gateway that does not listen yet; `now_s` reads the monotonic clock, s."""
         self._settings = settings
         self._now_s = now_s
-        self._gate = AdmissionGate(settings.max_waiting, now_s)
+        self._gate = AdmissionGate(
+            settings.max_waiting, now_s, prompt_wait_s=PROMPT_WAIT_SHARE * settings.ttft_s
+        )
         self._metrics = GatewayMetrics()
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None

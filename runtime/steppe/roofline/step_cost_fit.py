@@ -81,29 +81,46 @@ def _fit(work: Floats, costs: Floats) -> tuple[StepTerms, Floats]:
 
 StepPredictor = Callable[[int, int, int, int], tuple[float, float]]
 """Time, s, and energy, J, of a step by clock, prompt tokens, sequences and tokens of context."""
-PROMPTS = (0, 0, 0, 256, 1024, 2048, 8192)
-"""Prompt tokens of the steps that are tabulated; most steps have none, so those count more."""
-SEQUENCES = (1, 16, 64, 128, 256, 512)
+PROMPT_SHARES = (0.0, 0.0, 0.0, 0.03, 0.12, 0.5, 1.0)
+"""Prompt tokens of the steps that are tabulated, share of the most; most steps of a replica
+compute none, so those count more."""
+SEQUENCE_SHARES = (0.0, 0.06, 0.25, 0.5, 0.75, 1.0)
+"""Decoding sequences of these steps, share of the most; at least one."""
 CONTEXTS = (256, 1024, 4096)
+"""Their mean contexts, tokens."""
 
 
-def tabulated(
-    predict: StepPredictor, clocks_mhz: Sequence[int], tokens_per_step: int, kv_tokens: int
-) -> StepCosts:
+@dataclass(frozen=True, slots=True)
+class StepRange:
+    """Which steps an engine runs.
+
+    Attributes:
+        tokens: Most tokens that it computes in a step.
+        prompt_tokens: Most prompt tokens among them.
+        sequences: Most sequences that decode at once.
+        kv_tokens: Tokens that its KV cache holds.
+    """
+
+    tokens: int
+    prompt_tokens: int
+    sequences: int
+    kv_tokens: int
+
+
+def tabulated(predict: StepPredictor, clocks_mhz: Sequence[int], steps: StepRange) -> StepCosts:
     """Return the costs that come closest to a model of steps.
 
     Args:
         predict: The model.
         clocks_mhz: Clocks to fit at, MHz.
-        tokens_per_step: Most tokens that the engine computes in a step.
-        kv_tokens: Tokens that its KV cache holds.
+        steps: The steps to fit.
     """
     works = [
-        (prompt, sequences, sequences * context)
-        for prompt in PROMPTS
-        for sequences in SEQUENCES
+        (round(share * steps.prompt_tokens), sequences, sequences * context)
+        for share in PROMPT_SHARES
+        for sequences in (max(1, round(part * steps.sequences)) for part in SEQUENCE_SHARES)
         for context in CONTEXTS
-        if prompt <= tokens_per_step and sequences * context <= kv_tokens
+        if sequences * context <= steps.kv_tokens
     ]
     works = works or [(0, 1, 1), (1, 0, 0), (0, 1, 2)]
     samples = []
@@ -114,4 +131,4 @@ def tabulated(
             samples.append(
                 StepSample(clock, prefills, prompt, sequences, context, time_s, energy_j)
             )
-    return fit_step_costs(samples, tokens_per_step, kv_tokens)
+    return fit_step_costs(samples, steps.tokens, steps.kv_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
+from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
@@ -158,7 +159,10 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         if part.replica > replicas:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
     gateway = config.gateway
-    limits = GatewayLimits(gateway.max_waiting, gateway.max_wait_s, config.slo.ttft_s)
+    ttft_s = config.slo.ttft_s
+    limits = GatewayLimits(
+        gateway.max_waiting, gateway.max_wait_s, ttft_s, PROMPT_WAIT_SHARE * ttft_s
+    )
     return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -20,11 +21,14 @@ class GatewayLimits:
         max_waiting: Requests that may wait; beyond it, the last of the lowest class is refused.
         max_wait_s: Longest wait, s; then a request is shed.
         ttft_s: The SLO's longest time to the first token, s.
+        prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait at
+            the gateway.
     """
 
     max_waiting: int
     max_wait_s: float
     ttft_s: float
+    prompt_wait_s: float = math.inf
 
 
 class SimulatedGateway:
@@ -62,7 +66,7 @@ class SimulatedGateway:
             send: Gives a request to a replica.
             ended: Takes a request that was refused.
         """
-        self.slots = ReplicaSlots([0] * replicas)
+        self.slots = ReplicaSlots([0] * replicas, prompt_wait_s=limits.prompt_wait_s)
         self._limits, self._queue = limits, queue
         self._send, self._ended = send, ended
         self._order = AdmissionQueue()
@@ -82,7 +86,7 @@ class SimulatedGateway:
     def submit(self, request: Request) -> None:
         """Take a new request in."""
         if not self._waiting:
-            replica = self.slots.acquire()
+            replica = self._acquire()
             if replica is not None:
                 self._send(replica, request)
                 return
@@ -99,7 +103,9 @@ class SimulatedGateway:
     def begin(self, replica: int, requests: int) -> None:
         """Note that requests have got their first token."""
         if requests:
-            self.slots.begin(replica, requests)
+            self.slots.begin(replica, self._queue.now_s, requests)
+            if self._waiting:
+                self._send_waiting()
 
     def release(self, replica: int) -> None:
         """Return a slot."""
@@ -125,6 +131,13 @@ class SimulatedGateway:
             self._ended(request)
         self._waiting.clear()
 
+    def _acquire(self) -> int | None:
+        """Take a slot for a request, which streams."""
+        replica = self.slots.acquire()
+        if replica is not None:
+            self.slots.expect_first_token(replica, self._queue.now_s)
+        return replica
+
     def _make_room(self, newcomer: Request) -> bool:
         """Shed the last request of a lower class; return whether there was one."""
         last = self._order.outranked_by(self._ticket(newcomer))
@@ -136,7 +149,7 @@ class SimulatedGateway:
 
     def _send_waiting(self) -> None:
         while self._waiting:
-            replica = self.slots.acquire()
+            replica = self._acquire()
             if replica is None:
                 return
             ticket = self._order.pop(self._queue.now_s)

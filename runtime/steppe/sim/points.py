@@ -8,12 +8,15 @@ from steppe.frontier.pareto import Frontier
 from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
-from steppe.roofline.step_cost_fit import tabulated
+from steppe.roofline.step_cost_fit import StepRange, tabulated
 from steppe.roofline.step_costs import StepCosts
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_table import StepModel
 
+USUAL_TOKENS_PER_STEP = 8192
+"""Steps are fitted up to this many prompt tokens: vLLM's limit for an H100
+(`max_num_batched_tokens`)."""
 FITTED_CLOCKS = 8
 """Clocks, besides the lowest, at which the costs of a step are fitted."""
 
@@ -34,11 +37,16 @@ def modelled_frontier(
     idle_w = kind.model.idle_w(kind.lowest_clock_mhz)
     frontier = Frontier.of(points, kind.model.asleep_w, idle_w, "modelled")
     clocks = sorted({point.clock_mhz for point in points})
-    return frontier.with_costs(modelled_costs(kind, clocks), lengths)
+    return frontier.with_costs(modelled_costs(kind, clocks, max(limits)), lengths)
 
 
-def modelled_costs(kind: ReplicaKind, clocks_mhz: Sequence[int]) -> StepCosts:
+def modelled_costs(kind: ReplicaKind, clocks_mhz: Sequence[int], batch_limit: int) -> StepCosts:
     """Return the costs of a step of a replica, fitted to its step model at some of the clocks."""
+    engine = kind.engine
+    tokens = min(engine.tokens_per_step, USUAL_TOKENS_PER_STEP)
+    steps = StepRange(
+        engine.tokens_per_step, min(tokens, engine.chunk_tokens), batch_limit, engine.kv_tokens
+    )
 
     def predict(
         clock_mhz: int, prompt_tokens: int, sequences: int, context_tokens: int
@@ -48,7 +56,7 @@ def modelled_costs(kind: ReplicaKind, clocks_mhz: Sequence[int]) -> StepCosts:
     last = len(clocks_mhz) - 1
     chosen = sorted({round(i * last / FITTED_CLOCKS) for i in range(FITTED_CLOCKS + 1)})
     clocks = [clocks_mhz[index] for index in chosen]
-    return tabulated(predict, clocks, kind.engine.tokens_per_step, kind.engine.kv_tokens)
+    return tabulated(predict, clocks, steps)
 
 
 def modelled_point(

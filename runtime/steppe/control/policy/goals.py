@@ -83,7 +83,7 @@ class FollowBudget:
         gain = STAYING_GAIN if stays else MOVING_GAIN
         is_as_good = full.output_tps >= plan.output_tps * (1 - gain)
         plan = full if full.awake and full.feasible and is_as_good else plan
-        return replace(plan, holds=_needs_hold(frontier, plan))
+        return plan if points is None else replace(plan, holds=_needs_hold(frontier, plan))
 
     def decide(self, observation: Observation) -> Plan:
         """Return the best plan for the whole budget."""
