@@ -99,6 +99,35 @@ def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> N
     assert seen.demand_tps == pytest.approx(20 * 250 / 10)
 
 
+def test_the_mean_request_is_that_of_the_prompts_that_arrive_and_of_the_answers(
+    scene: Scene,
+) -> None:
+    assert scene.fleet.observe(0.0).lengths is None
+    for second in range(1, 30):
+        scene.gateway.answers["status"] = status_of(
+            arrived=9 + 20 * second,
+            answered=2 + 10 * second,
+            prompt_tokens=20 * second * 900,
+            cached_tokens=20 * second * 300,
+        )
+        scene.report(second + 1, report_of("replica-1", output_tokens=250))
+        seen = scene.fleet.observe(float(second))
+    assert seen.lengths is not None
+    assert seen.lengths.prompt_tokens == pytest.approx(600.0)
+    assert seen.lengths.cached_tokens == pytest.approx(300.0)
+    assert seen.lengths.output_tokens == pytest.approx(25.0, rel=0.1)
+
+
+def test_a_batch_limit_may_bind_new_requests_only(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Retune("replica-1", 1200, 8, holds=False)])
+    scene.fleet.apply([Retune("replica-1", 1200, 6)])
+    assert limits_of(scene) == [
+        [SetLimits("replica-1", 1200, 8, "awake", holds=False)],
+        [SetLimits("replica-1", 1200, 6, "awake")],
+    ]
+
+
 def test_requests_before_the_first_status_of_the_gateway_are_no_demand(
     scene: Scene,
 ) -> None:

@@ -177,6 +177,7 @@ class LiveFleet:
             ),
             deferrable=load.deferrable,
             asleep_w=_asleep_w(unfenced.values()) if is_metered else None,
+            lengths=load.lengths,
             engine_queue=engine_queue(unfenced.values(), status),
             latency=None if self._status is None else self._latency.update(status.latency),
             work=work_by_clock(r for name in unfenced for r in reports.get(name, ())),
@@ -348,6 +349,8 @@ class LiveFleet:
             output_tokens=self._output_tokens,
             deferrable_arrived=status.deferrable_arrived,
             deferrable_waiting=status.deferrable_waiting,
+            prompt_tokens=status.prompt_tokens,
+            cached_tokens=status.cached_tokens,
         )
         return self._demand.update(traffic)
 
@@ -380,7 +383,7 @@ class LiveFleet:
         return min(handle.clock_mhz, self.last_step_mhz) or None
 
     def _carry_out(self, action: Action, handle: ReplicaHandle) -> SetLimits:
-        now_s = self._observed_s
+        now_s, holds = self._observed_s, True
         match action:
             case Start(name):
                 handle.start(now_s)
@@ -394,10 +397,10 @@ class LiveFleet:
                 handle.enter(ReplicaState.DRAINING, now_s)
             case Wake(name, clock_mhz, batch_limit):
                 handle.thaw(now_s)
-            case Retune(name, clock_mhz, batch_limit):
+            case Retune(name, clock_mhz, batch_limit, holds):
                 handle.enter(ReplicaState.AWAKE, now_s)
         handle.clock_mhz, handle.batch_limit = clock_mhz, batch_limit
-        return SetLimits(name, clock_mhz, batch_limit, handle.state)
+        return SetLimits(name, clock_mhz, batch_limit, handle.state, holds=holds)
 
 
 def _asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:
