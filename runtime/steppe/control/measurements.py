@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class ClockWork:
     """The steps that replicas ran at one clock in the last window, summed over replicas.
 
-    Only replicas count whose limits did not change in the window, and that have a meter reading
+    Only replicas count whose clock limit did not change in the window, and that have a meter reading
     of it.
 
     Attributes:

@@ -168,7 +168,8 @@ class ReplicaReport:
         wrong_inside: Whether the error lies not at the ends of the window alone.
         waiting: Requests that its engine has not admitted.
         work: What its steps did and took; None if there was none, steps were lost, energy or idle
-            draw are not known, or a limit changed in the window or did not hold all through it.
+            draw are not known, or the clock limit changed in the window or did not hold all through
+            it.
     """
 
     replica: str

@@ -75,7 +75,7 @@ class ReplicaMeter:
         self._freezing_s: float | None = None
         self.clock_mhz = 0
         self.limits = EngineLimits()
-        self._settled: tuple[object, ...] | None = None
+        self._settled_mhz: int | None = None
         self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
         self.controllable = True
         self.missing: tuple[int, ...] = ()
@@ -243,21 +243,22 @@ class ReplicaMeter:
     ) -> ClockWork | None:
         """Return the work of the steps that the energy of a window was attributed to.
 
-        The limits have to be the same, and to hold, at both ends of the window.
+        The clock limit has to be the same, and to hold, at both ends of the window. The batch limit
+        may change: the work has its sequences.
         """
-        before, self._settled = self._settled, self._settled_limits()
-        if not steps or self._settled is None or before != self._settled:
+        before_mhz, self._settled_mhz = self._settled_mhz, self._holding_mhz()
+        if not steps or self._settled_mhz is None or before_mhz != self._settled_mhz:
             return None
         work = step_work(self.clock_mhz, steps, shares.requests_uj.total() / UJ_PER_J)
         idle_s = window.end_s - window.start_s - work.busy_s
         is_busy = idle_s <= NEGLIGIBLE_IDLE * work.busy_s
         return work if is_busy or self._idle.is_known else None
 
-    def _settled_limits(self) -> tuple[object, ...] | None:
-        """Return the limits of a replica that serves; None while one may not hold yet."""
+    def _holding_mhz(self) -> int | None:
+        """Return the clock limit of a replica that serves; None while it may not hold yet."""
         if self.phase not in _SERVING or not all(clock.holds for clock in self.clocks.values()):
             return None
-        return (self.clock_mhz, self.limits)
+        return self.clock_mhz
 
     def _may_step(self, ended: Sequence[StepRecord], now_s: float) -> bool:
         """Return whether a step may be in progress, such as the last before it fell asleep."""
