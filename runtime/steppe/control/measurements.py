@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class ClockWork:
     """The steps that replicas ran at one clock in the last window, summed over replicas.
 
-    Only replicas count whose clock limit did not change in the window, and that have a meter reading
-    of it.
+    Only replicas count whose clock limit did not change in the window, and that have a meter
+    reading of it.
 
     Attributes:
         clock_mhz: SM clock limit, MHz; 0 if it cannot be set.
