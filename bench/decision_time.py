@@ -1,12 +1,13 @@
 """How long does a decision take, and does it grow with the fleet?
 
-Pools with made-up frontiers of 40 points share a budget: the decision is timed, from the
-observation of every replica to how many run at which operating point. The fleet grows from 1,000
-to 100,000 replicas; half of the pools have work waiting, the others a demand. One process, one
+Twenty pools decide one after another, each with the policy of a run and all its stages: from the
+observation of every replica, of the traffic and of the meters to how many run at which operating
+point. Half of the pools have work waiting, the others a demand. At each tick one pool's requests
+have other lengths than before, so that its points are computed anew; a row beside it has new
+lengths in all pools at once. The fleet grows from 1,000 to 100,000 replicas. One process, one
 thread; the time is that of the CPU, which a busy machine does not change. Beside it what else a
-tick computes: the actions that lead there, for every replica; the decision in one pool with all
-the stages of a run around it; and the horizon's linear program over a day, which is solved now and
-then.
+tick computes: the actions that lead there, for every replica; and the horizon's linear program over
+a day, which is solved now and then.
 
     python bench/decision_time.py
 """
@@ -22,64 +23,108 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench_fleets import Size, make_bench
 from steppe.config import ControlSection
 from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
-from steppe.control.policy.goals import FollowBudget
+from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.policy.make import make_policy
-from steppe.control.policy.policy import PoolFacts
-from steppe.control.pools import Pool, PoolObservation, ShareBudget
+from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule, reconcile
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
 from steppe.power.battery import Battery
-from steppe.roofline.point import OperatingPoint
+from steppe.roofline.lengths import RequestLengths
 from targets import at_most
 
-POOLS, POINTS, SEED, WARM_UP = 20, 40, 7, 3
+POOLS, SEED, WARM_UP = 20, 7, 3
+MODELS = ("8b", "70b")
+CONVERSATION = RequestLengths(1155.0, 211.0)
 FLEETS = (1_000, 10_000, 100_000)
 STEPS = 144
 TARGET_REPLICAS, TARGET_MS = 10_000, 10.0
 STATES = (ReplicaState.AWAKE, ReplicaState.ASLEEP)
 
 
-def frontier(rng: random.Random) -> Frontier:
-    """Return 40 points of a made-up GPU: output rises more and more slowly with the draw."""
-    asleep_w, top_tps, bend_w = rng.uniform(80, 120), rng.uniform(1e3, 8e3), rng.uniform(100, 400)
-    points = []
-    for i in range(POINTS):
-        draw_w = 200 + 12.5 * i
-        output_tps = top_tps * (draw_w - 150) / (draw_w - 150 + bend_w)
-        output_tps *= 1 + 0.0005 * rng.random()
-        points.append(OperatingPoint(600 + 30 * i, 8 * (1 + i), output_tps, draw_w))
-    return Frontier.of(points, asleep_w, asleep_w + 10, "modelled")
+def frontiers() -> list[Frontier]:
+    """Return the points of each pool: two models, each with draws that differ a little by pool."""
+    known = [make_bench(Size(name, 1, 10.0)) for name in MODELS]
+    return [
+        replace(known[number % len(known)], assumed_share=1 - 0.01 * number).assumed
+        for number in range(POOLS)
+    ]
 
 
-def fleet(replicas: int, rng: random.Random) -> list[PoolObservation]:
-    """Return the pools at one instant."""
-    pools = []
-    for number in range(POOLS):
-        found = frontier(rng)
+@dataclass(slots=True)
+class TimedPool:
+    """A pool with the policy of a run, and what it observes.
+
+    Attributes:
+        policy: The policy, with all its stages.
+        replicas: Its replicas.
+        frontier: Operating points of one replica.
+        waiting: Requests that wait: in half of the pools work waits.
+        lengths: The mean request of its traffic.
+    """
+
+    policy: Policy
+    replicas: tuple[ReplicaObservation, ...]
+    frontier: Frontier
+    waiting: int
+    lengths: RequestLengths = CONVERSATION
+
+    @property
+    def full_w(self) -> float:
+        """Draw with every replica at the full point, W."""
+        return len(self.replicas) * self.frontier.full.draw_w
+
+    def observe(self, now_s: float, budget_share: float) -> Observation:
+        """Return a new observation, of which nothing is counted yet."""
+        demand_tps = 0.4 * len(self.replicas) * self.frontier.full.output_tps
+        budget_w = budget_share * self.full_w
+        return Observation(
+            now_s=now_s,
+            gpu_budget_w=budget_w,
+            draw_w=0.98 * budget_w,
+            demand_tps=demand_tps,
+            waiting=self.waiting,
+            replicas=self.replicas,
+            lengths=self.lengths,
+            latency=LatencyCounts(first_tokens=round(100 * now_s), ended=round(99 * now_s)),
+            work=_work(self.frontier),
+        )
+
+
+@lru_cache
+def _work(frontier: Frontier) -> tuple[ClockWork, ...]:
+    """Return the steps of a window at two clocks, as meters and engines report them."""
+    points = frontier.full_batch.points
+    return tuple(
+        ClockWork(p.clock_mhz, 80.0, 70.0, 80.0 * p.batch_limit, 9e4, 1e7, 9.0, 9.0 * p.draw_w)
+        for p in (points[0], points[-1])
+    )
+
+
+def pools(replicas: int) -> list[TimedPool]:
+    """Return the pools, half of their replicas awake, after a few ticks."""
+    found = []
+    for number, points in enumerate(frontiers()):
         members = tuple(
-            ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
+            ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 990, 256, 120 * (1 - i % 2))
             for i in range(replicas // POOLS)
         )
-        demand_tps = 0.4 * len(members) * found.full.output_tps
-        waiting = 9 * (number % 2)
-        pool = Pool(
-            f"model-{number}", found, found.floor.draw_w, {"interactive": 10.0, "deferrable": 1.0}
-        )
-        observed = Observation(0.0, 0.0, None, demand_tps, waiting, members)
-        pools.append(PoolObservation(pool, observed, {"interactive": demand_tps}))
-    return pools
+        facts = PoolFacts(points, len(members), 1, ControlSection(), 0.15, 300.0, lambda *_: ())
+        found.append(TimedPool(make_policy(facts), members, points, 9 * (number % 2)))
+    return found
 
 
 def time_s(work: Callable[[], object], repeats: int) -> list[float]:
@@ -94,59 +139,48 @@ def time_s(work: Callable[[], object], repeats: int) -> list[float]:
     return taken
 
 
-def time_decision(replicas: int, repeats: int) -> dict[str, Any]:
-    """Return one row: the decision for a fleet at a budget that moves a little each time."""
-    rng = random.Random(SEED)
-    pools = fleet(replicas, rng)
-    names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
-    policy = ShareBudget(names)
-    full_w = sum(len(one.observation.replicas) * one.pool.frontier.full.draw_w for one in pools)
+def time_decision(replicas: int, changed: int, repeats: int) -> dict[str, Any]:
+    """Return one row: the decisions of all pools, one after another, as in a tick of each.
 
-    def decide() -> None:  # each time on a new observation, of which nothing is counted yet
-        seen = [replace(one, observation=replace(one.observation)) for one in pools]
-        policy.decide(full_w * rng.uniform(0.4, 0.9), seen)
+    Args:
+        replicas: Replicas of all pools together.
+        changed: Pools whose requests have another mean length than at the tick before.
+        repeats: Ticks to time.
+    """
+    rng, fleet, ticks = random.Random(SEED), pools(replicas), itertools.count()
+    first = itertools.cycle(range(POOLS))
 
-    taken = time_s(decide, repeats)
-    return _row(f"decision, {replicas:,} replicas in {POOLS} pools", taken)
+    def decide() -> None:
+        now_s = float(next(ticks))
+        for _ in range(changed):
+            fleet[next(first)].lengths = _other_lengths(rng)
+        for pool in fleet:
+            pool.policy.decide(pool.observe(now_s, rng.uniform(0.4, 0.9)))
+
+    name = f"decision, {replicas:,} replicas in {POOLS} pools, new lengths in {changed}"
+    return _row(name, time_s(decide, repeats))
+
+
+def _other_lengths(rng: random.Random) -> RequestLengths:
+    return RequestLengths(rng.uniform(200.0, 4000.0), rng.uniform(50.0, 800.0))
 
 
 def time_actions(replicas: int, repeats: int) -> dict[str, Any]:
     """Return one row: from the plans of all pools to the actions of every replica."""
-    rng = random.Random(SEED)
-    pools = fleet(replicas, rng)
-    names = {one.pool.name: FollowBudget(one.pool.frontier, one.pool.drain_w) for one in pools}
-    full_w = sum(len(one.observation.replicas) * one.pool.frontier.full.draw_w for one in pools)
-    plans = [found.plan for found in ShareBudget(names).decide(0.6 * full_w, pools)]
+    fleet = pools(replicas)
+    observed = [pool.observe(0.0, 0.6) for pool in fleet]
+    plans = [pool.policy.decide(seen) for pool, seen in zip(fleet, observed, strict=True)]
 
     def act() -> None:
-        for one, plan in zip(pools, plans, strict=True):
-            reconcile(replace(one.observation), plan, DrainRule(one.pool.frontier.drain, 30.0))
+        for pool, seen, plan in zip(fleet, observed, plans, strict=True):
+            reconcile(replace(seen), plan, DrainRule(pool.frontier.drain, 30.0))
 
     return _row(f"their actions, {replicas:,} replicas", time_s(act, repeats))
 
 
-def time_run(replicas: int, repeats: int) -> dict[str, Any]:
-    """Return one row: the decision in a single pool, with all that a run has around it."""
-    rng = random.Random(SEED)
-    found = frontier(rng)
-    members = tuple(
-        ReplicaObservation(f"{i}", STATES[i % 2], 0.0, 900, 64, 20 * (1 - i % 2))
-        for i in range(replicas)
-    )
-    policy = make_policy(PoolFacts(found, replicas, 1, ControlSection(), 1.0, 300.0, lambda *_: ()))
-    full_w, ticks = replicas * found.full.draw_w, itertools.count()
-
-    def decide() -> None:
-        now_s, budget_w = float(next(ticks)), full_w * rng.uniform(0.4, 0.9)
-        policy.decide(Observation(now_s, budget_w, budget_w, 0.0, 9, members))
-
-    return _row(f"a run's decision, {replicas:,} replicas in 1 pool", time_s(decide, repeats))
-
-
 def time_horizon(repeats: int) -> dict[str, Any]:
     """Return one row: a day in steps of ten minutes, with a battery and deferrable work."""
-    rng = random.Random(SEED)
-    found = frontier(rng)
+    rng, found = random.Random(SEED), frontiers()[0]
     battery = Battery(3.6e8, 2e4, 2e4, 0.95, 0.95)
     terms = HorizonTerms(found, replicas=64, step_s=600.0, battery=battery)
     inputs = HorizonInputs(
@@ -172,8 +206,8 @@ def _row(name: str, taken: list[float]) -> dict[str, Any]:
 
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
-    name = f"median decision, {TARGET_REPLICAS:,} replicas in {POOLS} pools"
-    aimed = next(row for row in rows if f"decision, {TARGET_REPLICAS:,}" in row["name"])
+    name = f"median decision, {TARGET_REPLICAS:,} replicas in {POOLS} pools, new lengths in 1"
+    aimed = next(row for row in rows if row["name"] in name)
     return {
         "bench": "decision_time",
         "commit": source_commit(),
@@ -186,7 +220,7 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table for people."""
-    table = Table(title=f"Time of a decision, {POINTS} points a pool")
+    table = Table(title="Time of a decision")
     for heading in ("what", "repeats", "median", "p95", "worst"):
         table.add_column(heading)
     for row in rows:
@@ -200,8 +234,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=50)
     repeats = parser.parse_args().repeats
-    rows = [time_decision(replicas, repeats) for replicas in FLEETS]
-    rows += [time_actions(TARGET_REPLICAS, repeats), time_run(TARGET_REPLICAS, repeats)]
+    rows = [time_decision(replicas, 1, repeats) for replicas in FLEETS]
+    rows.append(time_decision(TARGET_REPLICAS, 0, repeats))
+    rows.append(time_decision(TARGET_REPLICAS, POOLS, repeats))
+    rows.append(time_actions(TARGET_REPLICAS, repeats))
     rows.append(time_horizon(max(3, repeats // 5)))
     show(rows)
     print(json.dumps(document(rows)))
