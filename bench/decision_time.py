@@ -115,14 +115,16 @@ def _work(frontier: Frontier) -> tuple[ClockWork, ...]:
 
 
 def pools(replicas: int) -> list[TimedPool]:
-    """Return the pools, half of their replicas awake, after a few ticks."""
+    """Return the pools, half of their replicas awake."""
     found = []
     for number, points in enumerate(frontiers()):
         members = tuple(
             ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 990, 256, 120 * (1 - i % 2))
             for i in range(replicas // POOLS)
         )
-        facts = PoolFacts(points, len(members), 1, ControlSection(), 0.15, 300.0, lambda *_: ())
+        facts = PoolFacts(
+            points, len(members), 1, ControlSection(), 0.15, 300.0, lambda *_: (), ttft_s=2.0
+        )
         found.append(TimedPool(make_policy(facts), members, points, 9 * (number % 2)))
     return found
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import Goal, at_slo_if_any
 from steppe.control.policy.make import pipeline
 from steppe.control.policy.planner import Planner, PlanTarget
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.state import Observation
+from steppe.frontier.at_lengths import batch_limits
+from steppe.frontier.load_table import ending_of, load_table
 from steppe.frontier.mix import Mix
 from steppe.frontier.pareto import Frontier
+from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
+from steppe.roofline.step_costs import CostFactors
 
 _REMEMBERED = 256
 
@@ -30,8 +36,38 @@ class WithinBudget:
 
 
 def points_for(frontier: Frontier, observation: Observation) -> Frontier:
-    """Return the points for the requests that are there: rivals know as much as we do."""
-    return frontier
+    """Return the points for the requests that come now: rivals know as much as we do.
+
+    They follow from the same costs of a step, with what the fit has learned of them. Without costs,
+    or before the requests are known, they are those of the sweep.
+    """
+    if frontier.costs is None or observation.lengths is None:
+        return frontier
+    return _points_at(frontier, observation.lengths, observation.learned.factors)
+
+
+@lru_cache(_REMEMBERED)
+def _points_at(frontier: Frontier, lengths: RequestLengths, factors: CostFactors) -> Frontier:
+    """Return the points with full batches, of all clocks and batch limits."""
+    assert frontier.costs is not None, "points for other lengths follow from the costs of a step"
+    clocks_mhz = sorted({point.clock_mhz for point in frontier.candidates})
+    costs = frontier.costs.at(clocks_mhz).scaled(factors)
+    limits = batch_limits(max(point.batch_limit for point in frontier.candidates))
+    # A batch limit above what tokens and cache allow would only queue prompts in the engine.
+    ending, first = np.unique(ending_of(costs, lengths, limits), return_index=True)
+    table = load_table(costs, lengths, ending)
+    points = [
+        OperatingPoint(
+            clock_mhz,
+            int(limits[at]),
+            float(table.rate_rps[clock, load]) * lengths.output_tokens,
+            float(table.draw_w[clock, load]),
+            float(table.step_s[clock, load]),
+        )
+        for clock, clock_mhz in enumerate(clocks_mhz)
+        for load, at in enumerate(first.tolist())
+    ]
+    return frontier.with_points(points).with_costs(frontier.costs, lengths)
 
 
 @lru_cache(_REMEMBERED)

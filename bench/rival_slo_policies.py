@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -22,16 +23,48 @@ from rival_plans import (
     points_for,
 )
 from steppe.control.plan import AwakeBounds, Plan
-from steppe.control.policy.goals import SLO_SHARE
+from steppe.control.policy.goals import SLO_SHARE, points_now
+from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.make import pipeline
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.state import Observation
+from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.mix import best_mix
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
 REPLICAS_S, CLOCKS_S = 1800.0, 5.0
 """Time between two choices of the replicas and of their clocks in DynamoLLM, s of the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class SloProfile:
+    """The largest load of a replica that keeps the SLO, by clock.
+
+    It comes from this project's queueing approximation, so that the rivals know the tails as well
+    as we do.
+
+    Attributes:
+        limits: The SLO.
+        at_lengths: Gives the sustained points; None if the costs of a step are not known.
+    """
+
+    limits: LatencyLimits
+    at_lengths: LengthPoints | None
+
+    @classmethod
+    def of(cls, pool: PoolFacts) -> SloProfile:
+        """Return the profile of a pool."""
+        limits = LatencyLimits(pool.ttft_s, pool.tpot_s)
+        return cls(limits, LengthPoints.of(pool.frontier, limits))
+
+    def most_tps(self, observation: Observation) -> dict[int, float]:
+        """Return the output under the largest load of each clock that keeps the SLO, tokens/s.
+
+        Empty if it is not known, or no clock keeps it.
+        """
+        found = points_now(self.at_lengths, observation)
+        return {} if found is None else {p.clock_mhz: p.output_tps for p in found.at_full}
 
 
 class DynamoLLM:
@@ -47,7 +80,8 @@ class DynamoLLM:
 
     def __init__(self, pool: PoolFacts) -> None:
         """Take the profile, and the periods in seconds of the run."""
-        goal = DynamoGoal(pool.frontier, pool.tpot_s, pool.control.utilisation, pool.replicas)
+        profile = SloProfile.of(pool)
+        goal = DynamoGoal(pool.frontier, profile, pool.control.utilisation, pool.replicas)
         self._goal = goal
         self._pipeline = pipeline(pool, goal)
         self._replicas_s, self._clocks_s = (s / pool.speedup for s in (REPLICAS_S, CLOCKS_S))
@@ -75,14 +109,15 @@ class DynamoGoal:
 
     Attributes:
         frontier: Operating points of one replica.
-        tpot_s: Longest time per output token by the SLO, s.
-        utilisation: Most of a point's output that the load may take, share.
+        profile: What keeps the SLO.
+        utilisation: Most of a point's output that the load may take, share, where its tails are not
+            known.
         replicas: Replicas that were chosen for the load.
         clock_mhz: Clock that was chosen for the load, MHz; None before the first choice.
     """
 
     frontier: Frontier
-    tpot_s: float
+    profile: SloProfile
     utilisation: float
     replicas: int
     clock_mhz: int | None = None
@@ -94,7 +129,7 @@ class DynamoGoal:
             return fleet
         best, best_w = fleet, math.inf
         for replicas in range(1, fleet + 1):
-            point = self._cheapest(points, load_tps / replicas)
+            point = self._cheapest(points, observation, load_tps / replicas)
             if point is not None:
                 draw_w = replicas * point.draw_w + (fleet - replicas) * points.asleep_w
                 best, best_w = (replicas, draw_w) if draw_w < best_w else (best, best_w)
@@ -107,7 +142,7 @@ class DynamoGoal:
         if observation.work_waits or is_late(observation):
             return highest_mhz
         serving = max(1, min(self.replicas, observation.counts.awake))
-        point = self._cheapest(points, observation.demand_tps / serving)
+        point = self._cheapest(points, observation, observation.demand_tps / serving)
         return highest_mhz if point is None else point.clock_mhz
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
@@ -125,7 +160,7 @@ class DynamoGoal:
         """Return the wanted clock, or the lower one at which fewer replicas give more tokens."""
         usable, asleep_w = observation.counts.usable, points.asleep_w
         room_w = max(0.0, usable_w - others_w(points, observation) - usable * asleep_w)
-        kept = full_batch(kept_at(points, self.tpot_s)).points
+        kept = full_batch(kept_at(points, self.profile.limits.tpot_s)).points
         limit_mhz = self.clock_mhz or kept[-1].clock_mhz
         allowed = [p for p in kept if p.clock_mhz <= limit_mhz] or [kept[0]]
 
@@ -136,13 +171,23 @@ class DynamoGoal:
         covers_all = most * (wanted.draw_w - asleep_w) <= room_w
         return wanted.clock_mhz if covers_all else max(allowed, key=tokens).clock_mhz
 
-    def _cheapest(self, points: Frontier, load_tps: float) -> OperatingPoint | None:
+    def _cheapest(
+        self, points: Frontier, observation: Observation, load_tps: float
+    ) -> OperatingPoint | None:
         """Return the point with the least draw for the load of one replica that keeps the SLO.
 
         A point with a small batch limit stands for a replica that decodes as few sequences.
         """
-        most_s, least_tps = SLO_SHARE * self.tpot_s, load_tps / self.utilisation
-        able = (p for p in points.candidates if p.output_tps >= least_tps and p.tpot_s <= most_s)
+        most_tps = self.profile.most_tps(observation)
+        most_s = SLO_SHARE * self.profile.limits.tpot_s
+        least_tps = load_tps if most_tps else load_tps / self.utilisation
+        able = (
+            point
+            for point in points.candidates
+            if point.output_tps >= least_tps
+            and point.tpot_s <= most_s
+            and is_sustained(most_tps, point.clock_mhz, load_tps)
+        )
         return min(able, key=lambda point: point.draw_w, default=None)
 
 
@@ -160,7 +205,7 @@ class SloDvfs(WithinBudget):
 
     def __init__(self, pool: PoolFacts) -> None:
         """Take the points and the SLO."""
-        super().__init__(pool, SloDvfsGoal(pool.frontier, pool.tpot_s))
+        super().__init__(pool, SloDvfsGoal(pool.frontier, SloProfile.of(pool)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +214,11 @@ class SloDvfsGoal:
 
     Attributes:
         frontier: Operating points of one replica.
-        tpot_s: Longest time per output token by the SLO, s.
+        profile: What keeps the SLO.
     """
 
     frontier: Frontier
-    tpot_s: float
+    profile: SloProfile
 
     def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
         """Return the plan; all replicas are awake whatever the bounds."""
@@ -187,10 +232,22 @@ class SloDvfsGoal:
         clocks_mhz = [point.clock_mhz for point in full_batch(points).points]
         if observation.work_waits or is_late(observation):
             return max(clocks_mhz)
-        sequences = math.ceil(observation.outstanding / max(1, observation.counts.awake))
-        most_s = SLO_SHARE * self.tpot_s
-        able = (mhz for mhz in clocks_mhz if predicted_tpot_s(points, mhz, sequences) <= most_s)
+        serving = max(1, observation.counts.awake)
+        load_tps, most_tps = observation.demand_tps / serving, self.profile.most_tps(observation)
+        sequences = math.ceil(observation.outstanding / serving)
+        most_s = SLO_SHARE * self.profile.limits.tpot_s
+        able = (
+            mhz
+            for mhz in clocks_mhz
+            if predicted_tpot_s(points, mhz, sequences) <= most_s
+            and is_sustained(most_tps, mhz, load_tps)
+        )
         return min(able, default=max(clocks_mhz))
+
+
+def is_sustained(most_tps: Mapping[int, float], clock_mhz: int, load_tps: float) -> bool:
+    """Return whether a clock keeps the SLO under a load; yes where that is not known."""
+    return not most_tps or most_tps.get(clock_mhz, 0.0) >= load_tps
 
 
 def is_late(observation: Observation) -> bool:

@@ -2,7 +2,7 @@
 
 A tuned policy is run with several settings a day, of which the table takes the best in hindsight.
 Clocks are chosen by what they would serve on the day with perfect plans: those with the most
-tokens, and those with the most tokens at which a full batch keeps the SLO.
+tokens, and those with the most tokens at which a full batch keeps the SLO; and the highest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from weather_days import WeatherDay, happening_of
 
 Row = dict[str, Any]
 STATIC, LOCKED, CAPPED = "static_clock", "locked_autoscaler", "capped_autoscaler"
-LOCKS, LOCKS_OF_AUTOSCALERS, FILLS = 3, 2, (0.6, 0.9)
+LOCKS, LOCKS_OF_AUTOSCALERS, FILLS = 4, 2, (0.6, 0.9)
 """Clocks that are tried a day, and requests that an autoscaler aims at, share of a batch."""
 
 
@@ -89,7 +89,10 @@ def settings_of(bench: Bench, happening: Happening, names: tuple[str, ...]) -> l
 
 
 def locks_of(bench: Bench, happening: Happening, most: int) -> list[int]:
-    """Return the clocks to lock on a day, MHz: in turn the best that keep the SLO, and of all."""
+    """Return the clocks to lock on a day, MHz.
+
+    The best that keeps the SLO, the highest, the best of all, and then the next best of each.
+    """
     points, tpot_s = full_batch(bench.assumed).points, bench.slo.tpot_s
     seconds = math.floor(bench.config.sim.duration_s)
     asked_tps = demand_tps(bench.arrivals, seconds, 1.0)
@@ -101,7 +104,7 @@ def locks_of(bench: Bench, happening: Happening, most: int) -> list[int]:
     ranked = sorted(points, key=tokens, reverse=True)
     kept = [point for point in ranked if point.tpot_s <= tpot_s]
     in_turn = [point for pair in zip(kept, ranked, strict=False) for point in pair]
-    clocks_mhz = [point.clock_mhz for point in (*in_turn, *ranked)]
+    clocks_mhz = [point.clock_mhz for point in (*kept[:1], points[-1], *in_turn, *ranked)]
     return list(dict.fromkeys(clocks_mhz))[:most]
 
 

@@ -11,13 +11,17 @@ from tests.fixtures.fake_fleet import FakeFleet, modelled_frontier
 
 import rival_autoscalers as autoscalers
 import rival_policies as rivals
+from bench_fleets import Size, make_bench
 from policies import RIVALS
+from rival_plans import points_for
 from steppe.config import ControlSection
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.goals import Goal, decide
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import PoolFacts
-from steppe.control.state import ReplicaState
+from steppe.control.state import Learned, ReplicaState
+from steppe.roofline.lengths import RequestLengths
+from steppe.roofline.step_costs import CostFactors
 
 AWAKE, ASLEEP = ReplicaState.AWAKE, ReplicaState.ASLEEP
 FRONTIER = modelled_frontier()
@@ -123,3 +127,30 @@ def test_replicas_that_leave_may_finish() -> None:
     observation = FakeFleet.of(states, 3 * FRONTIER.full.draw_w).observation
     plan = decide(rivals.ReplicasGoal(FRONTIER), observation)
     assert (len(plan.awake), plan.draining) == (2, 2)
+
+
+def test_rivals_know_the_points_for_the_requests_that_come_now() -> None:
+    frontier = make_bench(Size("8b", 1, 10.0)).frontier
+    conversation = replace(
+        FakeFleet.of([AWAKE] * 4, 1e4).observation, lengths=RequestLengths(1155.0, 211.0)
+    )
+    long_prompts = replace(conversation, lengths=RequestLengths(4000.0, 50.0))
+    usual, found = (points_for(frontier, seen) for seen in (conversation, long_prompts))
+    assert usual.full.output_tps == pytest.approx(frontier.full.output_tps, rel=0.1)
+    assert found.full.output_tps < usual.full.output_tps / 3
+    clocks_mhz = {point.clock_mhz for point in frontier.candidates}
+    assert {point.clock_mhz for point in found.candidates} <= clocks_mhz
+    unknown = replace(conversation, lengths=None)
+    assert points_for(frontier, unknown) == frontier
+
+
+def test_what_was_learned_of_the_costs_changes_the_points_of_rivals() -> None:
+    frontier = make_bench(Size("8b", 1, 10.0)).frontier
+    seen = replace(
+        FakeFleet.of([AWAKE] * 4, 1e4).observation, lengths=RequestLengths(1155.0, 211.0)
+    )
+    twice_as_slow = Learned(CostFactors(2.0, 2.0, 2.0, 2.0))
+    slow = points_for(frontier, seen.with_learned(twice_as_slow)).full
+    full = points_for(frontier, seen).full
+    assert slow.output_tps == pytest.approx(full.output_tps / 2)
+    assert slow.draw_w == pytest.approx(full.draw_w)

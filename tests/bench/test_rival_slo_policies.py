@@ -16,6 +16,7 @@ from steppe.control.plan import Plan
 from steppe.control.policy.goals import SLO_SHARE, decide
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.state import Observation, ReplicaState
+from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -35,6 +36,7 @@ def _timed_frontier() -> Frontier:
 
 
 FRONTIER = _timed_frontier()
+PROFILE = rivals.SloProfile(LatencyLimits(2.0, TPOT_S), None)
 FULL_BATCH = FRONTIER.full_batch.points
 budgets = st.floats(0, 400)
 
@@ -50,7 +52,7 @@ def facts(speedup: float = 1.0) -> PoolFacts:
 
 
 def dynamo(replicas: int = REPLICAS, clock_mhz: int | None = None) -> rivals.DynamoGoal:
-    return rivals.DynamoGoal(FRONTIER, TPOT_S, 0.95, replicas, clock_mhz)
+    return rivals.DynamoGoal(FRONTIER, PROFILE, 0.95, replicas, clock_mhz)
 
 
 @given(budget_w=budgets, replicas=st.integers(1, REPLICAS), wanted=st.sampled_from(FULL_BATCH))
@@ -108,7 +110,7 @@ def test_replicas_change_once_a_period_and_clocks_more_often() -> None:
 
 @given(budgets)
 def test_every_replica_is_awake_and_no_clock_exceeds_the_cap(budget_w: float) -> None:
-    plan = decide(rivals.SloDvfsGoal(FRONTIER, TPOT_S), fleet(budget_w, waiting=9))
+    plan = decide(rivals.SloDvfsGoal(FRONTIER, PROFILE), fleet(budget_w, waiting=9))
     assert len(plan.awake) == REPLICAS
     lowest = FRONTIER.full_batch.floor
     assert plan.draw_w <= budget_w or plan.awake == (lowest,) * REPLICAS
@@ -120,7 +122,8 @@ def test_clocks_are_the_lowest_that_keep_the_slo_and_the_highest_where_requests_
 ) -> None:
     observation = fleet(waiting=waiting)
     (clock_mhz,) = {
-        point.clock_mhz for point in decide(rivals.SloDvfsGoal(FRONTIER, TPOT_S), observation).awake
+        point.clock_mhz
+        for point in decide(rivals.SloDvfsGoal(FRONTIER, PROFILE), observation).awake
     }
     if waiting:
         assert clock_mhz == FULL_BATCH[-1].clock_mhz
@@ -132,7 +135,7 @@ def test_a_fuller_batch_takes_a_higher_clock() -> None:
     def clock_mhz(outstanding: int) -> int:
         observation = fleet()
         busy = tuple(replace(r, outstanding=outstanding) for r in observation.replicas)
-        goal = rivals.SloDvfsGoal(FRONTIER, TPOT_S)
+        goal = rivals.SloDvfsGoal(FRONTIER, PROFILE)
         return decide(goal, replace(observation, replicas=busy)).awake[0].clock_mhz
 
     clocks = [clock_mhz(outstanding) for outstanding in (2, 8, 16)]
