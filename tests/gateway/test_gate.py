@@ -4,8 +4,10 @@ import asyncio
 import time
 
 import pytest
+from tests.gateway.site import Clock
 
 from steppe.control.admission import Ticket
+from steppe.control.prompt_pace import LEAST_PROMPTS
 from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
 from steppe.gateway.routing import Route
 
@@ -177,6 +179,30 @@ async def test_a_whole_response_that_left_no_longer_counts_as_without_first_toke
     assert other.route != whole.route
     gate.begin(other)
     assert (await gate.enter(Ticket(1, 5), _far())).route == whole.route
+
+
+async def test_prompts_that_would_wait_too_long_at_a_replica_wait_at_the_gateway() -> None:
+    clock = Clock()
+    gate = AdmissionGate(max_waiting=10, now_s=clock, prompt_wait_s=1.0)
+    gate.set_routes((Route("r0", "http://r0", 32),), None)
+
+    async def enter(number: int, *, streams: bool = True) -> ReplicaSlot:
+        return await gate.enter(Ticket(1, number), clock() + 60, streams=streams)
+
+    first = await enter(1)
+    clock.now_s += 2.0
+    gate.begin(first)  # half a first token a second: no more than the least number of prompts
+    slots = [await enter(number) for number in range(2, 2 + LEAST_PROMPTS)]
+    late = asyncio.create_task(enter(10))
+    whole = asyncio.create_task(enter(11, streams=False))
+    while gate.waiting < 2:
+        await asyncio.sleep(0)
+    gate.begin(slots[0])
+    assert (await late).streams
+    assert not whole.done()
+    gate.begin(slots[1])
+    gate.begin(slots[2])
+    assert not (await whole).streams
 
 
 async def test_closing_refuses_waiting_and_new_requests() -> None:
