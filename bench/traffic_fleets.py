@@ -45,10 +45,9 @@ class TrafficCapacity:
 def capacity_of(bench: Bench, traffic: TrafficName) -> TrafficCapacity:
     """Return what the fleet serves of a traffic, from its step model at the mean request.
 
-    A saturated fleet serves within 3 % of it, and less where requests fill the KV cache before the
-    batch: of agents 11 % less and of retrieval 19 % less, for the prompts of preempted requests are
-    computed again, and of reasoning 44 % less, for their outputs are, too. At the loads of this
-    benchmark the KV cache is full only where a budget leaves requests waiting.
+    A saturated fleet serves within 3 % of it. Where requests fill the KV cache before the batch
+    (retrieval, agents, reasoning), it serves up to a fifth less, for preempted requests are
+    computed again; that makes the load of these traffics up to a quarter higher than its share.
     """
     mean = mean_of(bench, traffic)
     point, replicas = _full_point(bench, mean), bench.fleet.replicas
