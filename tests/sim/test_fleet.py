@@ -107,3 +107,12 @@ def test_the_draw_asleep_is_known_after_a_window_of_sleep() -> None:
             world.fleet.apply([Sleep("replica-2")])
     drawn_w = world.fleet.window().replicas[1].draw_w
     assert observed_w == [None, None, drawn_w]
+
+
+def test_prompt_tokens_of_the_prefix_cache_are_no_tokens_to_compute(world: World) -> None:
+    world.fleet.observe(0.0)
+    for number in range(1, 6):
+        world.fleet.arrive(number, Arrival(0.0, 900, 10, cached_tokens=600))
+    lengths = world.fleet.observe(1.0).lengths
+    assert lengths is not None
+    assert (lengths.prompt_tokens, lengths.cached_tokens) == (300.0, 600.0)

@@ -105,7 +105,7 @@ class SimulatedFleet:
             settings.replicas, settings.gateway, queue, self._send, self._settling.append
         )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
-        self._deferrable_arrived = self._prompt_tokens = 0
+        self._deferrable_arrived = self._prompt_tokens = self._cached_tokens = 0
         self._window = SimulatedWindow()
         self.observation: Observation | None = None
         self.totals = SimulatedTotals()
@@ -152,6 +152,7 @@ class SimulatedFleet:
         self._arrived += 1
         self._deferrable_arrived += arrival.rank == DEFERRABLE
         self._prompt_tokens += arrival.prompt_tokens
+        self._cached_tokens += arrival.cached_tokens
         self._gateway.submit(Request(number, arrival))
 
     def fail(self, index: int) -> None:
@@ -223,6 +224,7 @@ class SimulatedFleet:
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=self._gateway.deferrable,
             prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
         )
 
     def _carry_out(self, action: Action, handle: SimulatedHandle) -> None:
