@@ -50,7 +50,7 @@ class Plan:
     @property
     def output_tps(self) -> float:
         """Output tokens per second that the plan serves at saturation."""
-        return sum(point.output_tps for point in self.awake)
+        return sum([point.output_tps for point in self.awake])
 
     @property
     def slots(self) -> int:

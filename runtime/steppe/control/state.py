@@ -167,7 +167,7 @@ class Observation:
         asleep = ReplicaState.ASLEEP
         return sum([r.outstanding for r in self.replicas if r.outstanding and r.state == asleep])
 
-    @property
+    @cached_property
     def is_waking(self) -> bool:
         """Whether any replica is waking."""
         return any(replica.is_waking for replica in self.replicas)

@@ -24,8 +24,8 @@ from steppe.roofline.point import OperatingPoint
 Mix = tuple[OperatingPoint, ...]
 SMALL_FLEET = 12
 """Fleets up to this size are solved exactly where the bound on the rounding loss is too wide."""
-NEGLIGIBLE = 1e-4
-"""Share of the worth below which no further exchange is tried."""
+NEGLIGIBLE = 5e-4
+"""Share of the bound on worth or draw within which no further exchange is tried."""
 LEAST_GAIN = 1e-9
 """Share of the total below which a gain is a rounding error."""
 MOST_PASSES = 32
@@ -82,8 +82,8 @@ def _least_for(group: ReplicaGroup, output_tps: float) -> Counts | None:
     counts = group.covering(output_tps)
     if counts is None:
         return None
-    counts = lower_draw(group, counts, output_tps)
     bound_w = group.least_for_w(output_tps)
+    counts = lower_draw(group, counts, output_tps, bound_w * (1 + NEGLIGIBLE))
     if group.replicas > SMALL_FLEET or group.draw_w(counts) <= bound_w * (1 + TOLERANCE):
         return counts
     sums = sums_of(group, group.draw_w(counts))
@@ -188,9 +188,18 @@ def raise_worth(
     return _improve(groups, counts, _Raise(draw_w, enough))
 
 
-def lower_draw(group: ReplicaGroup, counts: Counts, output_tps: float) -> Counts:
-    """Exchange the points of two replicas at a time for less draw at `output_tps` or more."""
-    (lowered,) = _improve([group], [counts], _Lower(output_tps, 0.0))
+def lower_draw(
+    group: ReplicaGroup, counts: Counts, output_tps: float, enough_w: float = 0.0
+) -> Counts:
+    """Exchange the points of two replicas at a time for less draw at `output_tps` or more.
+
+    Args:
+        group: The replicas.
+        counts: Replicas at each choice now.
+        output_tps: Output to keep, tokens/s.
+        enough_w: Draw at which to stop, W.
+    """
+    (lowered,) = _improve([group], [counts], _Lower(output_tps, -enough_w))
     return lowered
 
 
