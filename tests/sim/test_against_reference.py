@@ -54,8 +54,8 @@ class Fleet:
         self.queue.run_until(END_S)
 
     def _stepper(self, index: int) -> Stepped:
-        def stepped(begun: int, ended: list[Request]) -> None:
-            self.gateway.begin(index, begun)
+        def stepped(begun: list[Request], ended: list[Request]) -> None:
+            self.gateway.begin(index, len(begun))
             for _ in ended:
                 self.gateway.release(index)
 

@@ -68,7 +68,7 @@ def saturate(
         arrival = Arrival(queue.now_s, cached + prompt, output, cached_tokens=cached)
         replica.offer(Request(number, arrival))
 
-    def follow(begun: int, ended: list[Request]) -> None:
+    def follow(begun: list[Request], ended: list[Request]) -> None:
         for _ in ended:
             offer()
 

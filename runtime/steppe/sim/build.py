@@ -161,7 +161,11 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
     gateway = config.gateway
     ttft_s = config.slo.ttft_s
     limits = GatewayLimits(
-        gateway.max_waiting, gateway.max_wait_s, ttft_s, PROMPT_WAIT_SHARE * ttft_s
+        gateway.max_waiting,
+        gateway.max_wait_s,
+        ttft_s,
+        config.slo.tpot_s,
+        PROMPT_WAIT_SHARE * ttft_s,
     )
     return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s)
 

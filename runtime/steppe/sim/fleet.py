@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from steppe.control.admission import DEFERRABLE
 from steppe.control.demand import Demand, Traffic
+from steppe.control.measurements import ClockWork
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
@@ -14,9 +16,10 @@ from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.replica import SimulatedReplica, Stepped
+from steppe.sim.engine.replica import SimulatedReplica, Stepped, StepTotals
 from steppe.sim.events import EventQueue
 from steppe.sim.gateway import GatewayLimits, SimulatedGateway
+from steppe.sim.latency import SimulatedLatency
 from steppe.sim.replica_handle import SimulatedHandle
 from steppe.sim.request import Request
 
@@ -102,11 +105,13 @@ class SimulatedFleet:
         self._by_name = {handle.name: handle for handle in self._handles}
         self._settling: list[Request] = []
         self._gateway = SimulatedGateway(
-            settings.replicas, settings.gateway, queue, self._send, self._settling.append
+            settings.replicas, settings.gateway, queue, self._send, self._refuse
         )
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived = self._prompt_tokens = self._cached_tokens = 0
         self._window = SimulatedWindow()
+        self._latency = SimulatedLatency(settings.gateway.ttft_s, settings.gateway.tpot_s)
+        self._work: tuple[ClockWork, ...] = ()
         self.observation: Observation | None = None
         self.totals = SimulatedTotals()
         self.budget: Budget = budget.at(queue.now_s)
@@ -133,6 +138,9 @@ class SimulatedFleet:
             deferrable=load.deferrable,
             asleep_w=self._asleep_w(),
             lengths=load.lengths,
+            engine_queue=sum([len(handle.replica.batch.waiting) for handle in self._handles]),
+            latency=self._latency.counts(now_s),
+            work=self._work,
         )
         return self.observation
 
@@ -150,6 +158,7 @@ class SimulatedFleet:
     def arrive(self, number: int, arrival: Arrival) -> None:
         """Let a client send a request."""
         self._arrived += 1
+        self._latency.arrive(number, arrival.at_s, arrival.rank)
         self._deferrable_arrived += arrival.rank == DEFERRABLE
         self._prompt_tokens += arrival.prompt_tokens
         self._cached_tokens += arrival.cached_tokens
@@ -173,13 +182,20 @@ class SimulatedFleet:
     def read_meters(self) -> None:
         """Close a window of every meter, and hand over the requests that ended in it."""
         now_s, totals, window_j = self._queue.now_s, self.totals, 0.0
+        works: defaultdict[int, list[StepTotals]] = defaultdict(list)
         for handle in self._handles:
             reading = handle.replica.read_meter()
+            if reading.work.steps and handle.has_kept_its_clock_since(self._window.end_s):
+                works[handle.clock_mhz].append(reading.work)
             handle.drawn_j = reading.energy_j
             window_j += reading.energy_j
             totals.idle_j += reading.idle_j
             totals.transition_j += reading.transition_j
         totals.energy_j += window_j
+        self._work = tuple(
+            ClockWork(clock_mhz, *map(sum, zip(*works[clock_mhz], strict=True)))
+            for clock_mhz in sorted(works)
+        )
         self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j)
         for request in self._settling:
             self._ended(request)
@@ -251,13 +267,19 @@ class SimulatedFleet:
                 handle.move(ReplicaState.AWAKE)
                 handle.set_limits(clock_mhz, batch_limit, holds=holds)
 
+    def _refuse(self, request: Request) -> None:
+        self._latency.leave(request)
+        self._settling.append(request)
+
     def _send(self, index: int, request: Request) -> None:
         request.replica = index
         self._handles[index].replica.offer(request)
 
     def _stepper(self, index: int) -> Stepped:
-        def stepped(begun: int, ended: list[Request]) -> None:
-            self._gateway.begin(index, begun)
+        def stepped(begun: list[Request], ended: list[Request]) -> None:
+            self._latency.begin(begun)
+            self._latency.end(self._queue.now_s, ended)
+            self._gateway.begin(index, len(begun))
             self._answered += len(ended)
             for request in ended:
                 self._settling.append(request)

@@ -21,6 +21,7 @@ class GatewayLimits:
         max_waiting: Requests that may wait; beyond it, the last of the lowest class is refused.
         max_wait_s: Longest wait, s; then a request is shed.
         ttft_s: The SLO's longest time to the first token, s.
+        tpot_s: The SLO's longest time per output token, s.
         prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait at
             the gateway.
     """
@@ -28,6 +29,7 @@ class GatewayLimits:
     max_waiting: int
     max_wait_s: float
     ttft_s: float
+    tpot_s: float = math.inf
     prompt_wait_s: float = math.inf
 
 

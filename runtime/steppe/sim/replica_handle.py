@@ -40,6 +40,7 @@ class SimulatedHandle:
 
     __slots__ = (
         "_clock_latency_s",
+        "_clock_moves_s",
         "_counted_tokens",
         "_pending",
         "_queue",
@@ -65,6 +66,7 @@ class SimulatedHandle:
         self._since_s, self._counted_tokens = queue.now_s, 0
         self._woke_to_drain = False
         self._pending = PendingClock(self.clock_mhz, -inf)
+        self._clock_moves_s = -inf
 
     def move(self, state: ReplicaState) -> None:
         """Change the state."""
@@ -133,5 +135,10 @@ class SimulatedHandle:
         before, self._counted_tokens = self._counted_tokens, self.replica.output_tokens
         return self._counted_tokens - before
 
+    def has_kept_its_clock_since(self, time_s: float) -> bool:
+        """Return whether its clock was the same from a time, s, until now."""
+        return self._clock_moves_s <= time_s and self.replica.clock_mhz == self.clock_mhz
+
     def _take_clock(self, now_s: float, pending: PendingClock) -> None:
+        self._clock_moves_s = now_s
         self.replica.limit_clock(pending.clock_mhz)

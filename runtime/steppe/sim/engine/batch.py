@@ -92,7 +92,7 @@ class Batch:
         cached: Tokens in the KV of all running sequences.
         steps: Steps so far.
         output_tokens: Tokens sampled so far.
-        begun: Requests with their first token so far.
+        begun: Requests that got their first token since `take_begun`.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Batch:
         self.held = False
         self.chunks: list[tuple[Sequence, int]] = []
         self.decodes = self.context = self.cached = self.steps = self.output_tokens = 0
-        self.begun = 0
+        self.begun: list[Request] = []
         self._engine, self._shares = engine, shares
         self._due: list[tuple[int, int, Sequence]] = []
         self._prompts: list[Sequence] = []
@@ -176,6 +176,11 @@ class Batch:
             self._take_chunks(now_s, finished)
         return finished
 
+    def take_begun(self) -> list[Request]:
+        """Return the requests that got their first token since the last call."""
+        begun, self.begun = self.begun, []
+        return begun
+
     def drop_all(self) -> list[tuple[Request, int]]:
         """Drop all sequences; return each request with its output tokens."""
         for sequence in self.running:
@@ -203,7 +208,7 @@ class Batch:
             sequence.output_left -= 1
             if request.first_s is None:
                 request.first_s = now_s
-                self.begun += 1
+                self.begun.append(request)
             if sequence.output_left:
                 self._start_decoding(sequence)
                 heappush(self._due, (sequence.finish_at, request.number, sequence))
