@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steppe.control.state import NOTHING_LEARNED, Learned
 from steppe.frontier.mix import Mix
 
 
@@ -38,6 +39,7 @@ class Plan:
             otherwise they bind new requests only.
         battery_w: What the battery gives from now on, W at the GPUs; negative to charge; None if
             it follows its own rule.
+        learned: What the policy has learned; for metrics.
     """
 
     awake: Mix
@@ -46,6 +48,7 @@ class Plan:
     feasible: bool = True
     holds: bool = True
     battery_w: float | None = None
+    learned: Learned = NOTHING_LEARNED
 
     @property
     def output_tps(self) -> float:

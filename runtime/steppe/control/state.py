@@ -95,17 +95,25 @@ class DeferrableWork:
     tokens: float
 
 
+NO_DEVIATION = CostFactors(0.0, 0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What a policy has learned from earlier windows.
 
     Attributes:
         factors: Measured over modelled costs of a step.
+        deviations: Standard deviation of each factor.
         reserve: Capacity above the demand that the SLO needs, share of the demand.
+        at_ceiling: Whether the fleet must run at its ceiling, because requests miss the SLO while
+            watts are unused.
     """
 
     factors: CostFactors = AS_MODELLED
+    deviations: CostFactors = NO_DEVIATION
     reserve: float = 0.0
+    at_ceiling: bool = False
 
 
 NOTHING_LEARNED = Learned()

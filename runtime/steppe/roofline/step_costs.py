@@ -110,7 +110,7 @@ class StepCosts:
         """Return the costs at other clocks, MHz, interpolated; not beyond those of the fit."""
         times, energies = (
             np.stack([np.interp(clocks_mhz, self.clocks_mhz, column) for column in table.T], axis=1)
-            for table in (self._times, self._energies)
+            for table in (self.time_terms, self.energy_terms)
         )
         clocks = tuple(
             ClockCosts(clock_mhz, StepTerms(*time), StepTerms(*energy))
@@ -144,20 +144,22 @@ class StepCosts:
             work: A row for each term of `StepTerms`, shape (5, steps): ones, whether the step
                 computes prompts (or how often), sequences, prompt tokens, tokens of context.
         """
-        times: Floats = self._times @ work
+        times: Floats = self.time_terms @ work
         return times
 
     def energy_j(self, work: Floats) -> Floats:
         """Return the energy of steps at each clock, J, shape (clocks, steps); see `time_s`."""
-        energies: Floats = self._energies @ work
+        energies: Floats = self.energy_terms @ work
         return energies
 
     @cached_property
-    def _times(self) -> Floats:
+    def time_terms(self) -> Floats:
+        """Terms of the time of a step, s, a row for each clock."""
         return np.array([astuple(costs.time) for costs in self.clocks], dtype=float)
 
     @cached_property
-    def _energies(self) -> Floats:
+    def energy_terms(self) -> Floats:
+        """Terms of the energy of a step, J, a row for each clock."""
         return np.array([astuple(costs.energy) for costs in self.clocks], dtype=float)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from steppe.control.plan import Plan
 from steppe.control.policy.margin import learn_variance, margin_share
 from steppe.control.state import Observation, ReplicaState
+from steppe.roofline.step_costs import CostFactors
 
 GAIN_PER_TICK = 0.2
 """Share of the last error that the correction takes up at each tick."""
@@ -246,6 +247,20 @@ def note_plan(observation: Observation, memory: FeedbackMemory, plan: Plan) -> F
 def _is_elsewhere(observation: Observation, plan: Plan) -> bool:
     """Return whether the number of awake replicas differs from a plan."""
     return len(plan.awake) != observation.count(ReplicaState.AWAKE)
+
+
+def with_factors(memory: FeedbackMemory, before: CostFactors, after: CostFactors) -> FeedbackMemory:
+    """Return the memory once plans are made with other factors on the costs of a step.
+
+    What the ratio has made up for, the factors explain now. So it moves towards 1 by as much as the
+    modelled draw has moved, and not beyond.
+    """
+    if before == after or memory.ratio == 1:
+        return memory
+    draw = (after.decode_energy / after.decode_time) / (before.decode_energy / before.decode_time)
+    ratio = memory.ratio / draw
+    low, high = min(1.0, memory.ratio), max(1.0, memory.ratio)
+    return replace(memory, ratio=min(max(ratio, low), high))
 
 
 def _within_bounds(ratio: float) -> float:

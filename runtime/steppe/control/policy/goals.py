@@ -72,7 +72,7 @@ class FollowBudget:
         points = points_now(self.at_lengths, observation)
         frontier = self.frontier if points is None else points.full
         planner = Planner(frontier, self.drain_w, points)
-        if not observation.work_waits:
+        if not observation.work_waits and not observation.learned.at_ceiling:
             spare = SPARE_SHARE + observation.learned.reserve
             need = Need(observation.demand_tps * (1 + spare), observation.outstanding)
             return planner.plan(observation, usable_w, PlanTarget(need, bounds))
@@ -118,7 +118,9 @@ class SaveEnergy:
         slots = observation.outstanding + observation.waiting
         needed_tps = observation.demand_tps / self.utilisation * (1 + observation.learned.reserve)
         target = PlanTarget(Need(needed_tps, slots), bounds)
-        if observation.frozen:
+        if observation.learned.at_ceiling:
+            target = PlanTarget(None, bounds)
+        elif observation.frozen:
             target = PlanTarget(None, _with_frozen(observation, bounds))
         return Planner(frontier, self.drain_w, points).plan(observation, usable_w, target)
 

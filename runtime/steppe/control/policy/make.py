@@ -65,7 +65,7 @@ def pipeline(
         frontier.asleep_w, frontier.floor.draw_w, control.margin_share, control.over_share
     )
     keep_awake = KeepAwakeSettings(frontier.floor, frontier.asleep_w, wake_j)
-    return PolicyPipeline(goal, feedback, keep_awake, control.dwell_s, horizon)
+    return PolicyPipeline(goal, feedback, keep_awake, control.dwell_s, frontier.costs, horizon)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""From an observation to a plan, in five stages. This is the whole policy on one screen.
+"""From an observation to a plan, in seven stages. This is the whole policy on one screen.
 
-1. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
-2. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
-3. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
-4. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
-5. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
+1. `learn_costs`: what the steps of the last window really cost, in time and energy.
+2. `learn_reserve`: how much capacity beyond the demand the SLO needs, from measured latency.
+3. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
+4. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
+5. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
+6. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
+7. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
 
 Each stage is a pure function of the observation and of what it kept at the last tick.
 """
@@ -16,23 +18,29 @@ from functools import partial
 
 from steppe.control.horizon.battery import BatteryMemory, HorizonForecast, steer_battery
 from steppe.control.plan import Plan
+from steppe.control.policy.cost_learning import CostMemory, learn_costs
 from steppe.control.policy.feedback import (
     FeedbackMemory,
     FeedbackSettings,
     learn_draw,
     note_plan,
     usable_watts,
+    with_factors,
 )
 from steppe.control.policy.goals import Goal
 from steppe.control.policy.keep_awake import KeepAwakeMemory, KeepAwakeSettings, keep_one_awake
 from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
-from steppe.control.state import Observation
+from steppe.control.policy.slo_feedback import SloMemory, learn_reserve, note_watts
+from steppe.control.state import Learned, Observation
+from steppe.roofline.step_costs import StepCosts
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the stages keep between ticks."""
 
+    costs: CostMemory = field(default_factory=CostMemory)
+    slo: SloMemory = field(default_factory=SloMemory)
     feedback: FeedbackMemory = field(default_factory=FeedbackMemory)
     scale_down: ScaleDownMemory = field(default_factory=ScaleDownMemory)
     keep_awake: KeepAwakeMemory = field(default_factory=KeepAwakeMemory)
@@ -48,6 +56,7 @@ class PolicyPipeline:
         feedback: Settings of the feedback.
         keep_awake: Settings of the last awake replica.
         dwell_s: How long a replica stays awake that is not needed, s.
+        costs: What a step costs, as swept or modelled; None if unknown.
         horizon: Plans the day for the battery; None without a horizon.
         memory: What is kept between ticks.
     """
@@ -56,18 +65,28 @@ class PolicyPipeline:
     feedback: FeedbackSettings
     keep_awake: KeepAwakeSettings
     dwell_s: float
+    costs: StepCosts | None = None
     horizon: HorizonForecast | None = None
     memory: Memory = field(default_factory=Memory)
 
     def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
         memory = self.memory
+        costs = learn_costs(observation.work, memory.costs, self.costs)
+        slo = learn_reserve(observation, memory.slo)
+        observation = observation.with_learned(_learned(costs, slo))
         feedback = learn_draw(observation, memory.feedback, self.feedback)
+        feedback = with_factors(feedback, memory.costs.used, costs.used)
         usable_w = usable_watts(observation, feedback, self.feedback)
         choose = partial(self.goal.best_plan, observation, usable_w)
         plan, scale_down = delay_scale_down(observation, choose, memory.scale_down, self.dwell_s)
         plan, kept = keep_one_awake(observation, plan, memory.keep_awake, self.keep_awake)
         battery = steer_battery(observation, memory.battery, self.horizon)
         feedback = note_plan(observation, feedback, plan)
-        self.memory = Memory(feedback, scale_down, kept, battery)
-        return replace(plan, battery_w=battery.battery_w)
+        slo = note_watts(slo, plan, usable_w)
+        self.memory = Memory(costs, slo, feedback, scale_down, kept, battery)
+        return replace(plan, battery_w=battery.battery_w, learned=observation.learned)
+
+
+def _learned(costs: CostMemory, slo: SloMemory) -> Learned:
+    return Learned(costs.used, costs.deviations, slo.reserve, slo.at_ceiling)

@@ -1,0 +1,138 @@
+"""SLO stage: a reserve of capacity that measured latency raises and lowers.
+
+A plan keeps the SLO by an approximation (`frontier.load_table`). What it misses comes back here:
+while more requests than a small share miss the SLO and watts are free, the reserve rises quickly;
+while hardly any does, it falls slowly. In a shortage it stays, because no reserve can help there.
+
+If requests wait and miss the SLO while watts are unused for `GUARD_S`, the plan itself must be
+wrong. Then the fleet runs at its ceiling, the most tokens within the watts, until the SLO is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from steppe.control.measurements import LatencyCounts
+from steppe.control.plan import Plan
+from steppe.control.state import Observation
+
+MEMORY_S = 4.0
+"""Time over which the share of missed requests is taken, s: what is over must not raise more."""
+MOST_MISSED, FEW_MISSED = 0.02, 0.005
+"""Share of missed requests above which the reserve rises, and below which it falls."""
+RISE_PER_S, FASTEST = 0.03, 3.0
+"""Rise of the reserve, share of the demand in a second, and how many times faster it rises if many
+requests are missed."""
+FALL_S = 40.0
+"""Time in which the reserve falls to 1/e, s."""
+MOST_RESERVE = 1.0
+"""Largest reserve, share of the demand."""
+UNUSED_SHARE = 0.05
+"""Watts beyond the draw that are unused, share of the budget."""
+GUARD_MISSED = 0.05
+"""Share of missed requests at which the guard counts."""
+GUARD_S = 5.0
+"""Time after which it acts, s. With a tick and a step of the engine, the fleet is at its ceiling
+within 10 s."""
+RECOVERED_S = 10.0
+"""Time for which the SLO must be kept before it ends, s."""
+
+NONE_COUNTED = LatencyCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class SloMemory:
+    """What the stage keeps between ticks.
+
+    Attributes:
+        now_s: Time of the last tick, s; None before the first.
+        last: Counts at the last tick.
+        judged: Requests that were judged lately, with a memory of `MEMORY_S`.
+        missed: Those of them that missed the SLO.
+        reserve: Capacity above the demand, share of it.
+        has_watts: Whether the last plan left watts of its own accord.
+        wronged_s: How long requests have missed the SLO beside unused watts, s.
+        kept_s: How long the SLO has been kept since, s.
+        at_ceiling: Whether the guard acts.
+    """
+
+    now_s: float | None = None
+    last: LatencyCounts = NONE_COUNTED
+    judged: float = 0.0
+    missed: float = 0.0
+    reserve: float = 0.0
+    has_watts: bool = True
+    wronged_s: float = 0.0
+    kept_s: float = 0.0
+    at_ceiling: bool = False
+
+    @property
+    def missed_share(self) -> float:
+        """Share of the requests that missed the SLO lately; 0 without any."""
+        return self.missed / self.judged if self.judged >= 1 else 0.0
+
+
+def learn_reserve(observation: Observation, memory: SloMemory) -> SloMemory:
+    """Return the memory after comparing measured latency with the SLO."""
+    counts, now_s = observation.latency, observation.now_s
+    if counts is None:
+        return memory
+    if memory.now_s is None or _has_restarted(counts, memory.last):
+        return replace(memory, now_s=now_s, last=counts)
+    passed_s = now_s - memory.now_s
+    memory = _count(memory, counts, passed_s)
+    memory = replace(memory, now_s=now_s, last=counts)
+    memory = replace(memory, reserve=_reserve(memory, passed_s))
+    return _guard(observation, memory, passed_s)
+
+
+def note_watts(memory: SloMemory, plan: Plan, usable_w: float) -> SloMemory:
+    """Return the memory with whether a plan leaves watts: then a larger reserve could be had."""
+    return replace(memory, has_watts=plan.draw_w < (1 - UNUSED_SHARE) * usable_w)
+
+
+def _has_restarted(counts: LatencyCounts, last: LatencyCounts) -> bool:
+    return counts.first_tokens < last.first_tokens or counts.ended < last.ended
+
+
+def _count(memory: SloMemory, counts: LatencyCounts, passed_s: float) -> SloMemory:
+    """Return the memory with the requests that were judged since the last tick.
+
+    Those that are overdue have missed it already; they count in each second until they get their
+    token, so that a queue that grows is seen at once.
+    """
+    last, kept = memory.last, math.exp(-passed_s / MEMORY_S)
+    late, slow = counts.late - last.late, counts.slow - last.slow
+    judged = counts.first_tokens - last.first_tokens + counts.overdue * passed_s
+    missed = late + counts.overdue * passed_s
+    # A request that ended is judged for its speed, which one that began was not yet.
+    ended = counts.ended - last.ended
+    if ended and slow / ended > (missed / judged if judged else 0.0):
+        judged, missed = judged + ended, missed + slow
+    return replace(
+        memory, judged=memory.judged * kept + judged, missed=memory.missed * kept + missed
+    )
+
+
+def _reserve(memory: SloMemory, passed_s: float) -> float:
+    missed = memory.missed_share
+    if missed > MOST_MISSED:
+        if memory.at_ceiling or not memory.has_watts:
+            return memory.reserve
+        faster = min(FASTEST, missed / MOST_MISSED)
+        return min(MOST_RESERVE, memory.reserve + faster * RISE_PER_S * passed_s)
+    if missed < FEW_MISSED:
+        return memory.reserve * math.exp(-passed_s / FALL_S)
+    return memory.reserve
+
+
+def _guard(observation: Observation, memory: SloMemory, passed_s: float) -> SloMemory:
+    waits = observation.work_waits or observation.engine_queue > 0
+    is_missed = memory.missed_share > GUARD_MISSED
+    draw_w = observation.draw_w
+    has_unused = draw_w is not None and draw_w < (1 - UNUSED_SHARE) * observation.gpu_budget_w
+    wronged_s = memory.wronged_s + passed_s if waits and is_missed and has_unused else 0.0
+    kept_s = 0.0 if is_missed else memory.kept_s + passed_s
+    at_ceiling = wronged_s >= GUARD_S or (memory.at_ceiling and kept_s < RECOVERED_S)
+    return replace(memory, wronged_s=wronged_s, kept_s=kept_s, at_ceiling=at_ceiling)
