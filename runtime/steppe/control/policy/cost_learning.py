@@ -29,8 +29,8 @@ NOISE = 0.02
 """Standard deviation of a window's cost around the form of the costs, share."""
 KEPT = 0.98
 """Weight of the past after each window: a memory of 50 windows."""
-MOST_SURPRISE = 0.5
-"""Largest error of a window that counts, share: more is a bad reading."""
+MOST_SURPRISE = 3.0
+"""Standard deviations by which a window may differ from the expected; beyond, it counts less."""
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
 """Factors beyond these stem from a broken meter, not from a wrong model."""
 LEAST_CHANGE = 0.02
@@ -64,10 +64,11 @@ class FactorEstimate:
         a, b = decode / measured, prompt / measured
         of_decode, of_prompt, joint = self.variances
         gain_decode, gain_prompt = of_decode * a + joint * b, joint * a + of_prompt * b
-        total = KEPT * NOISE**2 + a * gain_decode + b * gain_prompt
-        gain_decode, gain_prompt = gain_decode / total, gain_prompt / total
         error = 1.0 - self.decode * a - self.prompt * b
-        error = min(max(error, -MOST_SURPRISE), MOST_SURPRISE)
+        total = KEPT * NOISE**2 + a * gain_decode + b * gain_prompt
+        # A window far beyond what is likely counts little, as a bad reading would have to.
+        total = max(total, (error / MOST_SURPRISE) ** 2)
+        gain_decode, gain_prompt = gain_decode / total, gain_prompt / total
         variances = (
             (of_decode - gain_decode * gain_decode * total) / KEPT,
             (of_prompt - gain_prompt * gain_prompt * total) / KEPT,
