@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from generators.markdown import NOTICE, page, table
-from steppe.control.state import Observation
+from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.metrics import GatewayMetrics
@@ -107,7 +107,7 @@ def fleet_exposition() -> str:
         replicas=(),
         lengths=RequestLengths(900.0, 200.0, 100.0),
     )
-    return Exposition("counter", "llama").update(tick, [report], observation).decode()
+    return Exposition("counter", "llama").update(tick, [report], observation, Learned()).decode()
 
 
 def gateway_exposition() -> str:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tests.fixtures.fleet_messages import replica_report
 
-from steppe.control.state import Observation
+from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
+from steppe.roofline.step_costs import CostFactors
 
 TICK = TickRecord(
     t_s=1.0,
@@ -68,6 +69,21 @@ def test_the_demand_is_exposed_with_its_mean_request() -> None:
     assert found["steppe_requests_engine_queue", ""] == 3.0
     found = samples(made.update(TICK, observation=replace(observation, lengths=None)))
     assert ("steppe_demand_request_tokens", "prompt") not in found
+
+
+def test_what_the_policy_has_learned_is_exposed() -> None:
+    factors, deviations = CostFactors(1.1, 1.2, 1.3, 1.4), CostFactors(0.1, 0.2, 0.3, 0.4)
+    made = exposition()
+    found = samples(made.update(TICK, learned=Learned(factors, deviations, 0.25, at_ceiling=True)))
+    assert found["steppe_slo_reserve_ratio", ""] == 0.25
+    assert found["steppe_slo_guard_active", ""] == 1.0
+    ratios = {name for (name, _), _ in found.items() if "cost_ratio" in name}
+    assert found["steppe_step_cost_ratio", "time,decode"] == 1.1
+    assert found["steppe_step_cost_ratio", "energy,prompt"] == 1.4
+    assert found["steppe_step_cost_ratio_deviation", "time,prompt"] == 0.2
+    assert len(ratios) == 2
+    found = samples(made.update(TICK, learned=Learned()))
+    assert (found["steppe_slo_guard_active", ""], found["steppe_slo_reserve_ratio", ""]) == (0, 0)
 
 
 def test_energy_is_counted_by_model_replica_and_kind() -> None:

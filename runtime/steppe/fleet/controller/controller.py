@@ -243,7 +243,9 @@ class Controller:
         if record is not None:
             self._ticks.append(record)
             self._status = ControllerStatus(record, snapshot.budget, self._recorded.numbers)
-            metrics = self._exposition.update(record, snapshot.all_reports, snapshot.observation)
+            metrics = self._exposition.update(
+                record, snapshot.all_reports, snapshot.observation, plan.learned
+            )
             self._gateway.set_metrics.remote(metrics)
 
 

@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from steppe.control.state import Observation
+from steppe.control.state import Learned, Observation
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
 from steppe.fleet.messages import ReplicaReport
@@ -67,6 +67,22 @@ class Exposition:
         self._queue = gauge(
             "requests_engine_queue", "Requests inside the engines that wait for their first token"
         )
+        self._reserve = gauge(
+            "slo_reserve_ratio", "Capacity above the demand that measured latency requires"
+        )
+        self._guard = gauge(
+            "slo_guard_active",
+            "1 while the fleet runs at its ceiling, for requests miss the SLO beside unused power",
+        )
+        self._costs = gauge(
+            "step_cost_ratio",
+            "Measured over modelled cost of an engine step: time or energy of prompts or decoding",
+            "of",
+            "phase",
+        )
+        self._deviations = gauge(
+            "step_cost_ratio_deviation", "Standard deviation of that ratio", "of", "phase"
+        )
         self._charge = gauge("battery_charge_ratio", "Share of the battery's capacity", "at")
         self._given = gauge(
             "battery_watts", "Discharge power of the battery, negative while it charges", "at"
@@ -92,6 +108,7 @@ class Exposition:
         tick: TickRecord,
         reports: Sequence[ReplicaReport] = (),
         observation: Observation | None = None,
+        learned: Learned | None = None,
     ) -> bytes:
         """Add a tick, and return the exposition.
 
@@ -99,6 +116,7 @@ class Exposition:
             tick: The tick.
             reports: The replica reports of its window.
             observation: What was observed at it; without one, its metrics stay.
+            learned: What the policy has learned up to it; the same.
         """
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
@@ -108,6 +126,8 @@ class Exposition:
         self._demand.set(tick.demand_tps)
         if observation is not None:
             self._add_observation(observation)
+        if learned is not None:
+            self._add_learned(learned)
         if tick.battery is not None:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
@@ -134,6 +154,18 @@ class Exposition:
             self._lengths.labels("prompt").set(observation.lengths.prompt_tokens)
             self._lengths.labels("cached").set(observation.lengths.cached_tokens)
             self._lengths.labels("output").set(observation.lengths.output_tokens)
+
+    def _add_learned(self, learned: Learned) -> None:
+        self._reserve.set(learned.reserve)
+        self._guard.set(learned.at_ceiling)
+        for gauge, found in (
+            (self._costs, learned.factors),
+            (self._deviations, learned.deviations),
+        ):
+            gauge.labels("time", "prompt").set(found.prompt_time)
+            gauge.labels("time", "decode").set(found.decode_time)
+            gauge.labels("energy", "prompt").set(found.prompt_energy)
+            gauge.labels("energy", "decode").set(found.decode_energy)
 
     def _add_energy(self, report: ReplicaReport) -> None:
         source = worst((self._source, report.quality))
