@@ -10,6 +10,7 @@ energy roofline; nothing here was measured on a GPU.
     python bench/traffic.py --fleet 70b --jobs 2
     python bench/traffic.py --fleet 70b --duration 300 --traffic summaries --policy follow_budget
     python bench/traffic.py --fleet 8b --replicas 16 --switch
+    python bench/traffic.py --draw bench/results/traffic_70b_before.json --figure before.png
 """
 
 from __future__ import annotations
@@ -96,12 +97,19 @@ def parsed() -> argparse.Namespace:
     add("--switch", action="store_true", help="change the traffic in the middle of a run")
     add("--jobs", type=int, default=1, help="processes that share the runs")
     add("--figure", type=Path, help="PNG to draw the table in")
-    return parser.parse_args()
+    add("--draw", type=Path, help="with --figure: JSON of an earlier result to draw, without a run")
+    arguments = parser.parse_args()
+    if arguments.draw and not arguments.figure:
+        parser.error("--draw needs --figure")
+    return arguments
 
 
 def main() -> None:
-    """Run, print a table, and then one JSON document."""
+    """Run, print a table, and then one JSON document; or draw an earlier one."""
     arguments = parsed()
+    if arguments.draw:
+        _draw(json.loads(arguments.draw.read_text()), arguments.figure)
+        return
     size = Size(
         arguments.fleet,
         arguments.replicas,
@@ -132,8 +140,12 @@ def _table(size: Size, arguments: argparse.Namespace) -> dict[str, Any]:
     found = document.simulated("traffic", [_described(size)], arguments, rows, targets)
     found["short"] = short
     if arguments.figure:
-        traffic_figure.draw(found).savefig(arguments.figure, dpi=130)
+        _draw(found, arguments.figure)
     return found
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    traffic_figure.draw(found).savefig(path, dpi=130)
 
 
 def _switch(size: Size, arguments: argparse.Namespace) -> dict[str, Any]:
