@@ -112,9 +112,6 @@ def targets(rows: Sequence[Row]) -> list[Row]:
     if ours:
         over = max(row["over_budget_share"] for row in ours)
         found.append(at_most("energy above the budget, worst day", over, "share", KEPT))
-        errors = [row["relative_mae"] for row in ours if row["relative_mae"] is not None]
-        if errors:
-            found.append(at_most("error of the draw, median day", median(errors), "share", 0.02))
     return found
 
 

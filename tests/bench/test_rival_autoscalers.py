@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fixtures.fake_fleet import FakeFleet, modelled_frontier
 
+import policies
 import rival_autoscalers as autoscalers
+import scenarios
+from bench_fleets import Size, make_bench
 from rival_plans import best_lock
 from rival_policies import ClocksAndReplicasGoal, ReplicasGoal
 from steppe.config import ControlSection
@@ -108,3 +111,15 @@ def test_a_tuned_autoscaler_keeps_its_replicas_as_full_as_it_was_asked_to(
     observation = FakeFleet.of([AWAKE] + [ASLEEP] * 3, 1e4, 31).observation
     plan = policy(facts(), CLOCKS_MHZ[3], fill).decide(observation)
     assert [point.clock_mhz for point in plan.awake] == [CLOCKS_MHZ[3]] * awake
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["static_clock", "capped_autoscaler", "dynamo_llm", "slo_dvfs"])
+def test_rivals_keep_to_a_budget_that_steps(name: str) -> None:
+    bench = make_bench(Size("8b", 4, 160.0))
+    happening = scenarios.forty_steps(bench.full_w, 160.0)
+    summary, _ = policies.run(bench, name, happening)
+    over_j = summary["tracking"]["over_budget_j"]
+    assert over_j is not None
+    assert over_j <= 0.01 * summary["energy_j"]
+    assert summary["output_tokens"] > 0.3 * bench.frontier.full.output_tps * 4 * 160
