@@ -25,6 +25,7 @@ class Wake:
     replica: str
     clock_mhz: int
     batch_limit: int
+    tokens_per_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Retune:
     clock_mhz: int
     batch_limit: int
     holds: bool = True
+    tokens_per_step: int = 0
 
 
 Action = Start | Wake | Drain | Sleep | Retune
@@ -185,14 +187,15 @@ def _serve(
     serving: list[ReplicaObservation], plan: Plan
 ) -> tuple[list[Action], list[Action], list[Action]]:
     """Return cuts and rises of serving replicas, and wakes of others."""
+    tokens = plan.learned.tokens_per_step
     retunes: list[tuple[tuple[int, int], Action]] = []
     wakes: list[Action] = []
-    for replica, point in _moves(serving, plan.awake):
+    for replica, point in _moves(serving, plan.awake, tokens):
         if replica.state == ReplicaState.ASLEEP:
-            wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit))
+            wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit, tokens))
             continue
         change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
-        retune = Retune(replica.id, point.clock_mhz, point.batch_limit, plan.holds)
+        retune = Retune(replica.id, point.clock_mhz, point.batch_limit, plan.holds, tokens)
         retunes.append((change, retune))
     retunes.sort(key=lambda pair: pair[0])
     cuts = [action for change, action in retunes if change < (0, 0)]
@@ -201,14 +204,15 @@ def _serve(
 
 
 def _moves(
-    serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...]
+    serving: list[ReplicaObservation], points: tuple[OperatingPoint, ...], tokens: int
 ) -> list[tuple[ReplicaObservation, OperatingPoint]]:
     """Pair replicas with points: unchanged ones stay, then the larger points to the larger."""
     free = Counter((point.clock_mhz, point.batch_limit) for point in points)
     moving: list[ReplicaObservation] = []
     for replica in sorted(serving, key=_by_size):
         limits = (replica.clock_mhz, replica.batch_limit)
-        if replica.state == ReplicaState.AWAKE and free[limits] > 0:
+        is_set = replica.state == ReplicaState.AWAKE and replica.tokens_per_step == tokens
+        if is_set and free[limits] > 0:
             free[limits] -= 1
         else:
             moving.append(replica)

@@ -40,6 +40,7 @@ class ReplicaObservation:
         is_waking: Whether it was woken and has not computed anything since.
         starting_w: Its draw while it starts or is gone and no limit applies, W; otherwise 0.
         woke_to_drain: Whether it drains and was asleep, or waking, when that began.
+        tokens_per_step: Most tokens in a step that is set; 0: the engine's own limit.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ReplicaObservation:
     is_waking: bool = False
     starting_w: float = 0.0
     woke_to_drain: bool = False
+    tokens_per_step: int = 0
 
     @property
     def has_drained(self) -> bool:
@@ -108,12 +110,15 @@ class Learned:
         reserve: Capacity above the demand that the SLO needs, share of the demand.
         at_ceiling: Whether the fleet must run at its ceiling, because requests miss the SLO while
             watts are unused.
+        tokens_per_step: Most tokens in a step, so that prompts delay the other requests less; 0:
+            the engine's own limit.
     """
 
     factors: CostFactors = AS_MODELLED
     deviations: CostFactors = NO_DEVIATION
     reserve: float = 0.0
     at_ceiling: bool = False
+    tokens_per_step: int = 0
 
 
 NOTHING_LEARNED = Learned()

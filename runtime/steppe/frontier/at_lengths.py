@@ -8,7 +8,7 @@ least batch limit and the latency that these requests give.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -56,6 +56,7 @@ class PointsNeed:
         batch_limit: Largest batch limit that the engine takes.
         replicas: Replicas that serve the requests.
         factors: Measured over modelled costs.
+        tokens_per_step: Most tokens in a step; 0: the engine's own limit.
     """
 
     lengths: RequestLengths
@@ -63,6 +64,7 @@ class PointsNeed:
     batch_limit: int
     replicas: int
     factors: CostFactors = AS_MODELLED
+    tokens_per_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def points_at(frontier: Frontier, need: PointsNeed) -> PointsAtLengths:
     assert frontier.costs is not None, "points for other lengths follow from the costs of a step"
     clocks = sorted({point.clock_mhz for point in frontier.candidates})
     costs = frontier.costs.at(clocks).scaled(need.factors)
+    if need.tokens_per_step:
+        costs = replace(costs, tokens_per_step=need.tokens_per_step)
     by_full = _sustained(costs, frontier, need)
     sustained = _frontier(by_full, frontier, need) if by_full else None
     return PointsAtLengths(_full(costs, frontier, need), sustained, by_full)

@@ -259,13 +259,13 @@ class SimulatedFleet:
                 if handle.state == ReplicaState.ASLEEP:
                     handle.replica.thaw()
                 handle.move(ReplicaState.DRAINING)
-            case Wake(_, clock_mhz, batch_limit):
-                handle.set_limits(clock_mhz, batch_limit)
+            case Wake(_, clock_mhz, batch_limit, tokens):
+                handle.set_limits(clock_mhz, batch_limit, tokens_per_step=tokens)
                 handle.replica.thaw()
                 handle.move(ReplicaState.AWAKE)
-            case Retune(_, clock_mhz, batch_limit, holds):
+            case Retune(_, clock_mhz, batch_limit, holds, tokens):
                 handle.move(ReplicaState.AWAKE)
-                handle.set_limits(clock_mhz, batch_limit, holds=holds)
+                handle.set_limits(clock_mhz, batch_limit, holds=holds, tokens_per_step=tokens)
 
     def _refuse(self, request: Request) -> None:
         self._latency.leave(request)

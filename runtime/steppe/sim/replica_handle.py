@@ -35,6 +35,7 @@ class SimulatedHandle:
         state: State in its life cycle.
         clock_mhz: SM clock limit of the last action, MHz.
         batch_limit: Batch limit of the last action.
+        tokens_per_step: Most tokens in a step of the last action; 0: the engine's own limit.
         drawn_j: Energy of the last window, J.
     """
 
@@ -52,6 +53,7 @@ class SimulatedHandle:
         "name",
         "replica",
         "state",
+        "tokens_per_step",
     )
 
     def __init__(
@@ -62,7 +64,7 @@ class SimulatedHandle:
         self.state = ReplicaState.AWAKE
         self.clock_mhz = replica.clock_mhz
         self.batch_limit = replica.batch.limit
-        self.drawn_j = 0.0
+        self.drawn_j, self.tokens_per_step = 0.0, 0
         self._since_s, self._counted_tokens = queue.now_s, 0
         self._woke_to_drain = False
         self._pending = PendingClock(self.clock_mhz, -inf)
@@ -75,16 +77,21 @@ class SimulatedHandle:
             self._woke_to_drain = had_slept and state == ReplicaState.DRAINING
             self.state, self._since_s = state, self._queue.now_s
 
-    def set_limits(self, clock_mhz: int, batch_limit: int, *, holds: bool = True) -> None:
-        """Set both limits; the clock follows after its latency.
+    def set_limits(
+        self, clock_mhz: int, batch_limit: int, *, holds: bool = True, tokens_per_step: int = 0
+    ) -> None:
+        """Set the limits; the clock follows after its latency.
 
         Args:
             clock_mhz: SM clock limit, MHz.
             batch_limit: Batch limit.
             holds: Whether it binds running requests, too.
+            tokens_per_step: Most tokens in a step; 0: the engine's own limit.
         """
+        self.tokens_per_step = tokens_per_step
         self.batch_limit = batch_limit
         self.replica.limit_batch(batch_limit, holds=holds)
+        self.replica.limit_tokens(tokens_per_step)
         if clock_mhz == self.clock_mhz:
             return
         self.clock_mhz = clock_mhz
@@ -115,6 +122,7 @@ class SimulatedHandle:
             is_waking=is_waking,
             starting_w=self.draw_w(window_s) if self.state in COMING else 0.0,
             woke_to_drain=self._woke_to_drain,
+            tokens_per_step=self.tokens_per_step,
         )
 
     @property

@@ -37,5 +37,6 @@ class LengthPoints:
             batch_limit=max(point.batch_limit for point in self.frontier.candidates),
             replicas=max(1, observation.counts.awake),
             factors=observation.learned.factors,
+            tokens_per_step=observation.learned.tokens_per_step,
         )
         return points_at(self.frontier, need)

@@ -73,8 +73,8 @@ class PolicyPipeline:
         """Return the plan to hold until the next tick."""
         memory = self.memory
         costs = learn_costs(observation.work, memory.costs, self.costs)
-        slo = learn_reserve(observation, memory.slo)
-        observation = observation.with_learned(_learned(costs, slo))
+        slo = learn_reserve(observation, memory.slo, self._engine_tokens)
+        observation = observation.with_learned(self._learned(costs, slo))
         feedback = learn_draw(observation, memory.feedback, self.feedback)
         feedback = with_factors(feedback, memory.costs.used, costs.used)
         usable_w = usable_watts(observation, feedback, self.feedback)
@@ -87,6 +87,11 @@ class PolicyPipeline:
         self.memory = Memory(costs, slo, feedback, scale_down, kept, battery)
         return replace(plan, battery_w=battery.battery_w, learned=observation.learned)
 
+    @property
+    def _engine_tokens(self) -> int:
+        """The engine's own limit of tokens in a step; 0 if unknown."""
+        return 0 if self.costs is None else self.costs.tokens_per_step
 
-def _learned(costs: CostMemory, slo: SloMemory) -> Learned:
-    return Learned(costs.used, costs.deviations, slo.reserve, slo.at_ceiling)
+    def _learned(self, costs: CostMemory, slo: SloMemory) -> Learned:
+        tokens = slo.tokens_per_step(self._engine_tokens)
+        return Learned(costs.used, costs.deviations, slo.reserve, slo.at_ceiling, tokens)

@@ -4,6 +4,9 @@ A plan keeps the SLO by an approximation (`frontier.load_table`). What it misses
 while more requests than a small share miss the SLO and watts are free, the reserve rises quickly;
 while hardly any does, it falls slowly. In a shortage it stays, because no reserve can help there.
 
+Long prompts in a step delay all others in it. While requests miss the time per token rather than
+the time to the first token, a step computes fewer tokens; the other way round, more.
+
 If requests wait and miss the SLO while watts are unused for `GUARD_S`, the plan itself must be
 wrong. Then the fleet runs at its ceiling, the most tokens within the watts, until the SLO is kept.
 """
@@ -28,6 +31,14 @@ FALL_S = 40.0
 """Time in which the reserve falls to 1/e, s."""
 MOST_RESERVE = 1.0
 """Largest reserve, share of the demand."""
+CHANGE_S, LARGER_S = 15.0, 120.0
+"""Least time between two changes of the tokens of a step, s, and time without a miss after which a
+step becomes larger again: larger steps cost less energy."""
+LEAST_TOKENS, MOST_TOKENS = 1024, 1 << 16
+"""A step is not made smaller than the first, because its fixed cost would weigh too much, nor where
+the engine has no limit of its own."""
+CLEARLY = 2.0
+"""One kind of miss is the problem if it is this much more frequent than the other."""
 UNUSED_SHARE = 0.05
 """Watts beyond the draw that are unused, share of the budget."""
 GUARD_MISSED = 0.05
@@ -50,22 +61,34 @@ class SloMemory:
         last: Counts at the last tick.
         judged: Requests that were judged lately, with a memory of `MEMORY_S`.
         missed: Those of them that missed the SLO.
+        late: Requests whose first token came too late, with the same memory.
+        slow: Requests whose tokens came too slowly, with the same memory.
         reserve: Capacity above the demand, share of it.
         has_watts: Whether the last plan left watts of its own accord.
         wronged_s: How long requests have missed the SLO beside unused watts, s.
         kept_s: How long the SLO has been kept since, s.
         at_ceiling: Whether the guard acts.
+        halvings: How often the tokens of a step are halved.
+        changed_s: Time of the last miss, or of the last change of the tokens of a step, s.
     """
 
     now_s: float | None = None
     last: LatencyCounts = NONE_COUNTED
     judged: float = 0.0
     missed: float = 0.0
+    late: float = 0.0
+    slow: float = 0.0
     reserve: float = 0.0
     has_watts: bool = True
     wronged_s: float = 0.0
     kept_s: float = 0.0
     at_ceiling: bool = False
+    halvings: int = 0
+    changed_s: float = 0.0
+
+    def tokens_per_step(self, engine_tokens: int) -> int:
+        """Return the most tokens of a step; 0 for the engine's own limit, tokens."""
+        return engine_tokens >> self.halvings if self.halvings else 0
 
     @property
     def missed_share(self) -> float:
@@ -73,8 +96,14 @@ class SloMemory:
         return self.missed / self.judged if self.judged >= 1 else 0.0
 
 
-def learn_reserve(observation: Observation, memory: SloMemory) -> SloMemory:
-    """Return the memory after comparing measured latency with the SLO."""
+def learn_reserve(observation: Observation, memory: SloMemory, engine_tokens: int = 0) -> SloMemory:
+    """Return the memory after comparing measured latency with the SLO.
+
+    Args:
+        observation: The fleet, with the requests against the SLO.
+        memory: What was kept at the last tick.
+        engine_tokens: The engine's own limit of tokens in a step; 0 if unknown.
+    """
     counts, now_s = observation.latency, observation.now_s
     if counts is None:
         return memory
@@ -84,6 +113,7 @@ def learn_reserve(observation: Observation, memory: SloMemory) -> SloMemory:
     memory = _count(memory, counts, passed_s)
     memory = replace(memory, now_s=now_s, last=counts)
     memory = replace(memory, reserve=_reserve(memory, passed_s))
+    memory = _choose_tokens(memory, now_s, engine_tokens)
     return _guard(observation, memory, passed_s)
 
 
@@ -108,6 +138,7 @@ def _count(memory: SloMemory, counts: LatencyCounts, passed_s: float) -> SloMemo
     missed = late + counts.overdue * passed_s
     # A request that ended is judged for its speed, which one that began was not yet.
     ended = counts.ended - last.ended
+    memory = replace(memory, late=memory.late * kept + missed, slow=memory.slow * kept + slow)
     if ended and slow / ended > (missed / judged if judged else 0.0):
         judged, missed = judged + ended, missed + slow
     return replace(
@@ -125,6 +156,22 @@ def _reserve(memory: SloMemory, passed_s: float) -> float:
     if missed < FEW_MISSED:
         return memory.reserve * math.exp(-passed_s / FALL_S)
     return memory.reserve
+
+
+def _choose_tokens(memory: SloMemory, now_s: float, engine_tokens: int) -> SloMemory:
+    """Return the memory with larger or smaller steps, if one kind of miss is the problem."""
+    if not 0 < engine_tokens <= MOST_TOKENS or now_s - memory.changed_s < CHANGE_S:
+        return memory
+    halvings, waited_s = memory.halvings, now_s - memory.changed_s
+    if memory.missed_share > MOST_MISSED:
+        if memory.slow > CLEARLY * memory.late and engine_tokens >> (halvings + 1) >= LEAST_TOKENS:
+            return replace(memory, halvings=halvings + 1, changed_s=now_s)
+        if memory.late > CLEARLY * memory.slow and halvings:
+            return replace(memory, halvings=halvings - 1, changed_s=now_s)
+        return memory
+    if halvings and waited_s > LARGER_S and memory.missed_share < FEW_MISSED:
+        return replace(memory, halvings=halvings - 1, changed_s=now_s)
+    return memory
 
 
 def _guard(observation: Observation, memory: SloMemory, passed_s: float) -> SloMemory:

@@ -383,7 +383,7 @@ class LiveFleet:
         return min(handle.clock_mhz, self.last_step_mhz) or None
 
     def _carry_out(self, action: Action, handle: ReplicaHandle) -> SetLimits:
-        now_s, holds = self._observed_s, True
+        now_s, holds, tokens = self._observed_s, True, 0
         match action:
             case Start(name):
                 handle.start(now_s)
@@ -395,12 +395,15 @@ class LiveFleet:
                 if handle.state == ReplicaState.ASLEEP:
                     handle.thaw(now_s)
                 handle.enter(ReplicaState.DRAINING, now_s)
-            case Wake(name, clock_mhz, batch_limit):
+            case Wake(name, clock_mhz, batch_limit, tokens):
                 handle.thaw(now_s)
-            case Retune(name, clock_mhz, batch_limit, holds):
+            case Retune(name, clock_mhz, batch_limit, holds, tokens):
                 handle.enter(ReplicaState.AWAKE, now_s)
         handle.clock_mhz, handle.batch_limit = clock_mhz, batch_limit
-        return SetLimits(name, clock_mhz, batch_limit, handle.state, holds=holds)
+        handle.tokens_per_step = tokens
+        return SetLimits(
+            name, clock_mhz, batch_limit, handle.state, tokens_per_step=tokens, holds=holds
+        )
 
 
 def _asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:

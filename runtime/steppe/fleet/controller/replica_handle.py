@@ -55,6 +55,7 @@ class ReplicaHandle:
         url: Where its HTTP app listens; empty while it has no engine.
         clock_mhz: SM clock limit that is set, MHz.
         batch_limit: Batch limit that is set.
+        tokens_per_step: Most tokens in a step that is set; 0: the engine's own limit.
         report: The latest report of its node; None before the first.
         draw_w: The last draw that was metered, W.
         peak_w: The largest draw that was metered, W.
@@ -69,6 +70,7 @@ class ReplicaHandle:
     url: str = ""
     clock_mhz: int = 0
     batch_limit: int = 0
+    tokens_per_step: int = 0
     report: ReplicaReport | None = None
     draw_w: float = 0.0
     peak_w: float = 0.0
@@ -204,6 +206,7 @@ class ReplicaHandle:
             is_waking=self.is_waking,
             starting_w=self.assumed_w if self.state in COMING else 0.0,
             woke_to_drain=self.woke_to_drain,
+            tokens_per_step=self.tokens_per_step,
         )
 
     def _finish_start(self, now_s: float) -> None:

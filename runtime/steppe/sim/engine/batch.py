@@ -82,6 +82,7 @@ class Batch:
 
     Attributes:
         limit: Batch limit in force.
+        tokens_per_step: Most tokens computed in one step, in force.
         running: Sequences with KV, in the engine's order.
         waiting: Sequences that are not admitted yet, in order.
         holds: Whether the limit binds running sequences, too.
@@ -112,6 +113,7 @@ class Batch:
         "output_tokens",
         "running",
         "steps",
+        "tokens_per_step",
         "waiting",
     )
 
@@ -124,6 +126,7 @@ class Batch:
         self.decodes = self.context = self.cached = self.steps = self.output_tokens = 0
         self.begun: list[Request] = []
         self._engine, self._shares = engine, shares
+        self.tokens_per_step = engine.tokens_per_step
         self._due: list[tuple[int, int, Sequence]] = []
         self._prompts: list[Sequence] = []
         self._preempted = False
@@ -268,7 +271,7 @@ class Batch:
         """Cut the prompts into chunks, and preempt until the step fits into the KV cache."""
         preempted = False
         while True:
-            room = self._engine.tokens_per_step - self.decodes
+            room = self.tokens_per_step - self.decodes
             wanted = self.decodes
             self.chunks = []
             for sequence in self._prompts:
@@ -303,7 +306,7 @@ class Batch:
             return
         used = self.decodes + self.chunk_tokens
         room, free = (
-            self._engine.tokens_per_step - used,
+            self.tokens_per_step - used,
             self._engine.kv_tokens - self.cached - used,
         )
         while self.waiting and len(self.running) < self.limit:

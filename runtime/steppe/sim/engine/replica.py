@@ -137,6 +137,14 @@ class SimulatedReplica:
             self.batch.limit, self.batch.holds = limit, holds
             self._cut_run()
 
+    def limit_tokens(self, tokens_per_step: int) -> None:
+        """Set the most tokens of a step, at least one for each place in the batch; 0: no limit."""
+        engine = self._kind.engine.tokens_per_step
+        tokens = min(engine, max(tokens_per_step, self.batch.limit)) if tokens_per_step else engine
+        if tokens != self.batch.tokens_per_step:
+            self.batch.tokens_per_step = tokens
+            self._cut_run()
+
     def limit_clock(self, clock_mhz: int) -> None:
         """Set the SM clock."""
         if clock_mhz == self.clock_mhz:
