@@ -24,6 +24,9 @@ class FakeReplica:
     def limit_batch(self, limit: int, *, holds: bool) -> None:
         """Take any batch limit."""
 
+    def limit_tokens(self, tokens_per_step: int) -> None:
+        """Nothing of a clock depends on it."""
+
     def limit_clock(self, clock_mhz: int) -> None:
         """Note a clock, MHz."""
         self.taken.append((round(self.queue.now_s, 6), clock_mhz))
