@@ -42,7 +42,7 @@ class PromptPace:
 
     def most(self, wait_s: float) -> float:
         """Return the most prompts that wait no longer than this, s; no limit before any began."""
-        if not self._first_tokens or math.isinf(wait_s):
+        if not self._busy_s or not self._first_tokens or math.isinf(wait_s):
             return math.inf
         return max(LEAST_PROMPTS, wait_s * self._first_tokens / self._busy_s)
 
