@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -131,7 +132,9 @@ def test_points_keep_the_time_per_token_and_sustained_loads_need_no_more_watts_t
 def test_a_load_that_may_wait_longer_is_larger(swept: Frontier) -> None:
     lengths = RequestLengths(4000, 100)
     served = [
-        most_tps(points_at(swept, replace(with_lengths(lengths), limits=LatencyLimits(ttft_s, 0.15))))
+        most_tps(
+            points_at(swept, replace(with_lengths(lengths), limits=LatencyLimits(ttft_s, 0.15)))
+        )
         for ttft_s in (1.0, 2.0, 8.0)
     ]
     assert served[0] < served[1] < served[2]
@@ -199,14 +202,12 @@ def test_batch_limits_rise_in_even_steps_to_the_largest(largest: int) -> None:
     assert limits[0] == 1
     assert limits[-1] == largest
     assert limits == sorted(set(limits))
-    assert all(after <= 2 * before for before, after in zip(limits, limits[1:], strict=False))
+    assert all(after <= 2 * before for before, after in pairwise(limits))
 
 
 @settings(max_examples=40)
 @given(
-    st.builds(
-        RequestLengths, st.floats(1, 16_000), st.floats(1, 8000), st.floats(0, 16_000)
-    ),
+    st.builds(RequestLengths, st.floats(1, 16_000), st.floats(1, 8000), st.floats(0, 16_000)),
     st.integers(1, 64),
 )
 def test_any_lengths_give_points_that_draw_no_less_than_idle(

@@ -61,9 +61,7 @@ def test_a_fit_to_noisy_steps_gives_their_error_and_no_term_below_zero() -> None
     assert found.time_terms.min() >= 0
     assert found.energy_terms.min() >= 0
     for work in product((1,), (0, 1), (8, 200), (0, 1000), (8000, 100_000)):
-        assert predicted(found, 1000, work) == pytest.approx(
-            predicted(KNOWN, 1000, work), rel=0.08
-        )
+        assert predicted(found, 1000, work) == pytest.approx(predicted(KNOWN, 1000, work), rel=0.08)
 
 
 def test_the_mean_of_many_steps_counts_as_one_step() -> None:
@@ -71,10 +69,10 @@ def test_the_mean_of_many_steps_counts_as_one_step() -> None:
     samples = []
     for one, other in product(works, works):
         (time_s, energy_j), (other_s, other_j) = known_step(1000, *one), known_step(1000, *other)
-        sums = [(a + b) / 2 for a, b in zip(one, other, strict=True)]
+        prompt, sequences, context = ((a + b) / 2 for a, b in zip(one, other, strict=True))
         prefills = ((one[0] > 0) + (other[0] > 0)) / 2
         costs = (time_s + other_s) / 2, (energy_j + other_j) / 2
-        samples.append(StepSample(1000, prefills, *sums, *costs))
+        samples.append(StepSample(1000, prefills, prompt, sequences, context, *costs))
     assert fit_step_costs(samples, 2048).clocks[0].time.prompt == pytest.approx(6e-5, rel=1e-6)
 
 

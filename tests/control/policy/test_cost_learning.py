@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import astuple
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,10 +39,16 @@ factor = st.floats(0.6, 1.6)
 factors = st.builds(CostFactors, factor, factor, factor, factor)
 
 
+def cost_of(costs: StepCosts, clock_mhz: int, work: Sequence[float]) -> tuple[float, float]:
+    """Return time, s, and energy, J, of work: a number for each term of a step."""
+    here, column = costs.at([clock_mhz]), np.array(work)[:, None]
+    return here.time_s(column).item(), here.energy_j(column).item()
+
+
 def window(
     truth: CostFactors, rng: random.Random, prompt_share: float, noise: float = 0.0
 ) -> tuple[ClockWork, ...]:
-    """Return a window of four replicas at two clocks; that share of their steps computes prompts."""
+    """Return a window of two clocks in which that share of the steps computes prompts."""
     true = COSTS.scaled(truth)
     found = []
     for clock_mhz in (1000, 1700):
@@ -48,12 +56,10 @@ def window(
         prefills = prompt_share * steps
         prompts = prefills * rng.uniform(300, 1200)
         context = steps * sequences * rng.uniform(400, 2000)
-        terms = [[steps], [prefills], [steps * sequences], [prompts], [context]]
-        here = true.at([clock_mhz])
-        busy_s = here.time_terms @ terms * rng.gauss(1, noise)
-        energy_j = here.energy_terms @ terms * rng.gauss(1, noise)
         work = steps, prefills, steps * sequences, prompts, context
-        found.append(ClockWork(clock_mhz, *work, busy_s.item(), energy_j.item()))
+        busy_s, energy_j = cost_of(true, clock_mhz, work)
+        busy_s, energy_j = busy_s * rng.gauss(1, noise), energy_j * rng.gauss(1, noise)
+        found.append(ClockWork(clock_mhz, *work, busy_s, energy_j))
     return tuple(found)
 
 
@@ -62,6 +68,7 @@ def after_windows(
     windows: int,
     prompt_shares: tuple[float, float],
     noise: float = 0.0,
+    *,
     memory: CostMemory | None = None,
     seed: int = 0,
 ) -> CostMemory:
@@ -94,11 +101,9 @@ def test_the_cost_of_the_load_that_is_there_is_learned_whatever_its_share_of_pro
 ) -> None:
     memory = after_windows(truth, 20, (share, share), seed=seed)
     (*_, last) = window(truth, random.Random(seed), share)
-    known = COSTS.scaled(CostFactors(*learned(memory))).at([last.clock_mhz])
-    terms = [last.steps, last.prefill_steps, last.sequences, last.prompt_tokens]
-    terms.append(last.context_tokens)
-    assert (known.time_terms @ terms).item() == pytest.approx(last.busy_s, rel=0.05)
-    assert (known.energy_terms @ terms).item() == pytest.approx(last.energy_j, rel=0.05)
+    work = last.steps, last.prefill_steps, last.sequences, last.prompt_tokens, last.context_tokens
+    known = cost_of(COSTS.scaled(CostFactors(*learned(memory))), last.clock_mhz, work)
+    assert known == pytest.approx((last.busy_s, last.energy_j), rel=0.05)
 
 
 def test_a_truth_that_moves_is_followed_within_three_minutes() -> None:
@@ -114,7 +119,7 @@ def test_one_absurd_window_hardly_moves_what_was_learned(error: float) -> None:
     memory = after_windows(truth, 60, (0.05, 0.9), noise=0.01)
     before = learned(memory)
     bad = tuple(
-        ClockWork(*astuple(work)[:6], work.busy_s * error, work.energy_j * error)
+        replace(work, busy_s=work.busy_s * error, energy_j=work.energy_j * error)
         for work in window(truth, rng, 0.3)
     )
     memory = learn_costs(bad, memory, COSTS)
@@ -145,10 +150,7 @@ def test_without_modelled_costs_nothing_is_learned() -> None:
 
 def test_a_window_without_energy_teaches_times_only() -> None:
     truth = CostFactors(1.4, 1.4, 1.4, 1.4)
-    work = tuple(
-        ClockWork(*astuple(each)[:7], energy_j=0.0)
-        for each in window(truth, random.Random(0), 0.3)
-    )
+    work = tuple(replace(each, energy_j=0.0) for each in window(truth, random.Random(0), 0.3))
     memory = learn_costs(work, CostMemory(), COSTS)
     assert memory.energy == FactorEstimate()
     assert memory.time.decode > 1.1

@@ -14,6 +14,7 @@ from steppe.control.policy.slo_feedback import (
     FALL_S,
     GUARD_S,
     MOST_RESERVE,
+    NONE_COUNTED,
     RECOVERED_S,
     SloMemory,
     learn_reserve,
@@ -21,7 +22,7 @@ from steppe.control.policy.slo_feedback import (
 )
 from steppe.control.state import Observation
 
-BUDGET_W = 1000.0
+BUDGET_W, NOTHING_KEPT = 1000.0, SloMemory()
 NO_SHORTAGE, SHORTAGE = Plan((), 500.0), Plan((), 990.0)
 
 
@@ -29,8 +30,8 @@ NO_SHORTAGE, SHORTAGE = Plan((), 500.0), Plan((), 990.0)
 class Site:
     """Running totals of a fleet, and what the stage keeps of them."""
 
-    counts: LatencyCounts = LatencyCounts()
-    memory: SloMemory = SloMemory()
+    counts: LatencyCounts = NONE_COUNTED
+    memory: SloMemory = NOTHING_KEPT
     now_s: float = 0.0
 
     def tick(
