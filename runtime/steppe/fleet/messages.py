@@ -167,6 +167,7 @@ class ReplicaReport:
             after the window.
         wrong_inside: Whether the error lies not at the ends of the window alone.
         waiting: Requests that its engine has not admitted.
+        tokens_per_step: Most tokens in one step that is set; 0: the engine's own limit.
         work: What its steps did and took; None if there was none, steps were lost, energy or idle
             draw are not known, or the clock limit changed in the window or did not hold all through
             it.
@@ -190,6 +191,7 @@ class ReplicaReport:
     stepping: bool = False
     wrong_inside: bool = False
     waiting: int = 0
+    tokens_per_step: int = 0
     work: ClockWork | None = None
 
     @property

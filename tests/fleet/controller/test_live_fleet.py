@@ -118,6 +118,15 @@ def test_the_mean_request_is_that_of_the_prompts_that_arrive_and_of_the_answers(
     assert seen.lengths.output_tokens == pytest.approx(25.0, rel=0.1)
 
 
+def test_the_tokens_of_a_step_are_those_that_the_node_has_set(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1", tokens_per_step=128), report_of("replica-2"))
+    seen = scene.fleet.observe(1.0)
+    assert [replica.tokens_per_step for replica in seen.replicas] == [128, 0]
+    scene.fleet.apply([Retune("replica-2", 1200, 8, tokens_per_step=128)])
+    assert limits_of(scene) == [[SetLimits("replica-2", 1200, 8, "awake", 128)]]
+    assert scene.handle(2).tokens_per_step == 128
+
+
 def test_a_batch_limit_may_bind_new_requests_only(scene: Scene) -> None:
     scene.fleet.observe(1.0)
     scene.fleet.apply([Retune("replica-1", 1200, 8, holds=False)])

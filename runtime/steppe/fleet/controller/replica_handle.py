@@ -132,7 +132,7 @@ class ReplicaHandle:
         be carried out.
         """
         self.report = last = reports[-1]
-        self.batch_limit = last.batch_limit
+        self.batch_limit, self.tokens_per_step = last.batch_limit, last.tokens_per_step
         if self.placement.limits_clocks:
             self.clock_mhz = last.clock_mhz
         self.peak_w = max(self.peak_w, *(report.draw_w or 0.0 for report in reports))

@@ -235,6 +235,7 @@ class ReplicaMeter:
             stepping=stepping,
             wrong_inside=window.wrong_inside,
             waiting=telemetry.waiting,
+            tokens_per_step=self.limits.tokens_per_step,
             work=work if is_metered else None,
         )
 
