@@ -2,12 +2,13 @@
 
 Twenty pools decide one after another, each with the policy of a run and all its stages: from the
 observation of every replica, of the traffic and of the meters to how many run at which operating
-point. Half of the pools have work waiting, the others a demand. At each tick one pool's requests
-have other lengths than before, so that its points are computed anew; a row beside it has new
-lengths in all pools at once. The fleet grows from 1,000 to 100,000 replicas. One process, one
-thread; the time is that of the CPU, which a busy machine does not change. Beside it what else a
-tick computes: the actions that lead there, for every replica; and the horizon's linear program over
-a day, which is solved now and then.
+point. Half of the pools have work waiting, the others a demand. The last plan is in force at each
+tick, and each budget has moved a little. At each tick one pool's requests have other lengths than
+before, so that its points are computed anew; a row beside it has new lengths in all pools at once.
+The fleet grows from 1,000 to 100,000 replicas. One process, one thread; the time is that of the
+CPU, which a busy machine does not change. Beside it what else a tick computes: the actions that
+lead there, for every replica; and the horizon's linear program over a day, which is solved now and
+then.
 
     python bench/decision_time.py
 """
@@ -28,6 +29,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +38,7 @@ from steppe.config import ControlSection
 from steppe.control.horizon.inputs import Deferrable, HorizonInputs, HorizonTerms
 from steppe.control.horizon.solve import plan_horizon
 from steppe.control.measurements import ClockWork, LatencyCounts
+from steppe.control.plan import Plan
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule, reconcile
@@ -46,13 +49,14 @@ from steppe.power.battery import Battery
 from steppe.roofline.lengths import RequestLengths
 from targets import at_most
 
-POOLS, SEED, WARM_UP = 20, 7, 3
+POOLS, SEED, WARM_UP = 20, 7, 10
 MODELS = ("8b", "70b")
 CONVERSATION = RequestLengths(1155.0, 211.0)
 FLEETS = (1_000, 10_000, 100_000)
 STEPS = 144
 TARGET_REPLICAS, TARGET_MS = 10_000, 10.0
-STATES = (ReplicaState.AWAKE, ReplicaState.ASLEEP)
+BUDGET_MOVES, STEPS_OF_WINDOW = 0.02, 80.0
+"""Most that a budget moves in a tick, share of the full draw; steps of a window at one clock."""
 
 
 def frontiers() -> list[Frontier]:
@@ -70,75 +74,96 @@ class TimedPool:
 
     Attributes:
         policy: The policy, with all its stages.
-        replicas: Its replicas.
+        awake: Its replicas as they are awake.
+        asleep: The same replicas as they are asleep.
         frontier: Operating points of one replica.
         waiting: Requests that wait: in half of the pools work waits.
         lengths: The mean request of its traffic.
+        budget_share: Its budget, share of what it draws at the full point.
+        serving: How many replicas the last plan has awake.
     """
 
     policy: Policy
-    replicas: tuple[ReplicaObservation, ...]
+    awake: tuple[ReplicaObservation, ...]
+    asleep: tuple[ReplicaObservation, ...]
     frontier: Frontier
     waiting: int
     lengths: RequestLengths = CONVERSATION
+    budget_share: float = 0.7
+    serving: int = 0
 
-    @property
-    def full_w(self) -> float:
-        """Draw with every replica at the full point, W."""
-        return len(self.replicas) * self.frontier.full.draw_w
-
-    def observe(self, now_s: float, budget_share: float) -> Observation:
-        """Return a new observation, of which nothing is counted yet."""
-        demand_tps = 0.4 * len(self.replicas) * self.frontier.full.output_tps
-        budget_w = budget_share * self.full_w
+    def observe(self, now_s: float) -> Observation:
+        """Return a new observation, of which nothing is counted yet: the last plan is in force."""
+        full_w = len(self.awake) * self.frontier.full.draw_w
+        full_tps = len(self.awake) * self.frontier.full.output_tps
         return Observation(
             now_s=now_s,
-            gpu_budget_w=budget_w,
-            draw_w=0.98 * budget_w,
-            demand_tps=demand_tps,
+            gpu_budget_w=self.budget_share * full_w,
+            draw_w=0.98 * self.budget_share * full_w,
+            demand_tps=0.4 * full_tps,
             waiting=self.waiting,
-            replicas=self.replicas,
+            replicas=(*self.awake[: self.serving], *self.asleep[self.serving :]),
             lengths=self.lengths,
             latency=LatencyCounts(first_tokens=round(100 * now_s), ended=round(99 * now_s)),
             work=_work(self.frontier),
         )
 
+    def decide(self, observation: Observation) -> Plan:
+        """Return the plan for an observation, and remember how many replicas it has awake."""
+        plan = self.policy.decide(observation)
+        self.serving = len(plan.awake)
+        return plan
+
 
 @lru_cache
 def _work(frontier: Frontier) -> tuple[ClockWork, ...]:
     """Return the steps of a window at two clocks, as meters and engines report them."""
-    points = frontier.full_batch.points
+    assert frontier.costs is not None, "a modelled frontier has the costs of a step"
+    clocks = frontier.costs.clocks_mhz[0], frontier.costs.clocks_mhz[-1]
+    step = np.array([[1.0], [0.9], [200.0], [1100.0], [2.5e5]])
+    costs = frontier.costs.at(clocks)
+    steps, prefills, sequences, prompts, context = (STEPS_OF_WINDOW * step[:, 0]).tolist()
+    busy_s = (STEPS_OF_WINDOW * costs.time_s(step)[:, 0]).tolist()
+    energy_j = (STEPS_OF_WINDOW * costs.energy_j(step)[:, 0]).tolist()
     return tuple(
-        ClockWork(p.clock_mhz, 80.0, 70.0, 80.0 * p.batch_limit, 9e4, 1e7, 9.0, 9.0 * p.draw_w)
-        for p in (points[0], points[-1])
+        ClockWork(mhz, steps, prefills, sequences, prompts, context, *spent)
+        for mhz, *spent in zip(clocks, busy_s, energy_j, strict=True)
     )
 
 
 def pools(replicas: int) -> list[TimedPool]:
-    """Return the pools, half of their replicas awake."""
+    """Return the pools, with every replica asleep before the first plan."""
     found = []
     for number, points in enumerate(frontiers()):
-        members = tuple(
-            ReplicaObservation(f"{number}-{i}", STATES[i % 2], 0.0, 990, 256, 120 * (1 - i % 2))
+        awake = tuple(
+            ReplicaObservation(f"{number}-{i}", ReplicaState.AWAKE, 0.0, 990, 256, 120)
             for i in range(replicas // POOLS)
         )
+        asleep = tuple(replace(one, state=ReplicaState.ASLEEP, outstanding=0) for one in awake)
         facts = PoolFacts(
-            points, len(members), 1, ControlSection(), 0.15, 300.0, lambda *_: (), ttft_s=2.0
+            points, len(awake), 1, ControlSection(), 0.15, 300.0, lambda *_: (), ttft_s=2.0
         )
-        found.append(TimedPool(make_policy(facts), members, points, 9 * (number % 2)))
+        found.append(TimedPool(make_policy(facts), awake, asleep, points, 9 * (number % 2)))
     return found
 
 
-def time_s(work: Callable[[], object], repeats: int) -> list[float]:
-    """Return the CPU time of each of some repeats, after a warm-up, s."""
-    for _ in range(WARM_UP):
-        work()
+def time_s(
+    work: Callable[[], object], repeats: int, prepare: Callable[[], object] = lambda: None
+) -> list[float]:
+    """Return the CPU time of each of some repeats, after a warm-up, s.
+
+    Args:
+        work: What is timed.
+        repeats: How often.
+        prepare: What comes before each and is not timed.
+    """
     taken = []
-    for _ in range(repeats):
+    for _ in range(WARM_UP + repeats):
+        prepare()
         began_s = time.process_time()
         work()
         taken.append(time.process_time() - began_s)
-    return taken
+    return taken[WARM_UP:]
 
 
 def time_decision(replicas: int, changed: int, repeats: int) -> dict[str, Any]:
@@ -151,16 +176,23 @@ def time_decision(replicas: int, changed: int, repeats: int) -> dict[str, Any]:
     """
     rng, fleet, ticks = random.Random(SEED), pools(replicas), itertools.count()
     first = itertools.cycle(range(POOLS))
+    observed: list[Observation] = []
 
-    def decide() -> None:
+    def observe() -> None:
         now_s = float(next(ticks))
         for _ in range(changed):
             fleet[next(first)].lengths = _other_lengths(rng)
         for pool in fleet:
-            pool.policy.decide(pool.observe(now_s, rng.uniform(0.4, 0.9)))
+            moved = pool.budget_share + rng.uniform(-BUDGET_MOVES, BUDGET_MOVES)
+            pool.budget_share = min(0.9, max(0.4, moved))
+        observed[:] = [pool.observe(now_s) for pool in fleet]
+
+    def decide() -> None:
+        for pool, seen in zip(fleet, observed, strict=True):
+            pool.decide(seen)
 
     name = f"decision, {replicas:,} replicas in {POOLS} pools, new lengths in {changed}"
-    return _row(name, time_s(decide, repeats))
+    return _row(name, time_s(decide, repeats, observe))
 
 
 def _other_lengths(rng: random.Random) -> RequestLengths:
@@ -170,8 +202,8 @@ def _other_lengths(rng: random.Random) -> RequestLengths:
 def time_actions(replicas: int, repeats: int) -> dict[str, Any]:
     """Return one row: from the plans of all pools to the actions of every replica."""
     fleet = pools(replicas)
-    observed = [pool.observe(0.0, 0.6) for pool in fleet]
-    plans = [pool.policy.decide(seen) for pool, seen in zip(fleet, observed, strict=True)]
+    observed = [pool.observe(0.0) for pool in fleet]
+    plans = [pool.decide(seen) for pool, seen in zip(fleet, observed, strict=True)]
 
     def act() -> None:
         for pool, seen, plan in zip(fleet, observed, plans, strict=True):

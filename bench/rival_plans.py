@@ -52,7 +52,7 @@ def _points_at(frontier: Frontier, lengths: RequestLengths, factors: CostFactors
     assert frontier.costs is not None, "points for other lengths follow from the costs of a step"
     clocks_mhz = sorted({point.clock_mhz for point in frontier.candidates})
     costs = frontier.costs.at(clocks_mhz).scaled(factors)
-    limits = batch_limits(max(point.batch_limit for point in frontier.candidates))
+    limits = batch_limits(frontier.largest_batch)
     # A batch limit above what tokens and cache allow would only queue prompts in the engine.
     ending, first = np.unique(ending_of(costs, lengths, limits), return_index=True)
     table = load_table(costs, lengths, ending)

@@ -13,7 +13,7 @@ def test_every_pool_decides_with_all_stages_of_a_run(bench: Any) -> None:
     pools = timed.pools(10 * timed.POOLS)
     assert len({pool.frontier for pool in pools}) == timed.POOLS
     assert all(isinstance(pool.policy, PolicyPipeline) for pool in pools)
-    plans = [pool.policy.decide(pool.observe(0.0, 0.7)) for pool in pools]
+    plans = [pool.decide(pool.observe(0.0)) for pool in pools]
     assert all(plan.awake for plan in plans)
 
 
@@ -21,7 +21,7 @@ def test_other_lengths_give_other_points(bench: Any) -> None:
     timed = bench("decision_time")
     pool, other = timed.pools(10 * timed.POOLS)[0], timed.pools(10 * timed.POOLS)[0]
     other.lengths = replace(other.lengths, prompt_tokens=4000.0, output_tokens=50.0)
-    plan, changed = (one.policy.decide(one.observe(0.0, 0.7)) for one in (pool, other))
+    plan, changed = (one.decide(one.observe(0.0)) for one in (pool, other))
     assert changed.output_tps < plan.output_tps / 2
 
 

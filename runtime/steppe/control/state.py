@@ -183,7 +183,7 @@ class Observation:
     @cached_property
     def is_waking(self) -> bool:
         """Whether any replica is waking."""
-        return any(replica.is_waking for replica in self.replicas)
+        return True in [replica.is_waking for replica in self.replicas]
 
     @property
     def work_waits(self) -> bool:

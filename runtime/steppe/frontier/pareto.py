@@ -91,6 +91,11 @@ class Frontier:
         costs = self.costs and self.costs.unlimited_at(highest_mhz)
         return replace(self, points=points, quicker=quicker, costs=costs)
 
+    @cached_property
+    def largest_batch(self) -> int:
+        """The largest batch limit of a point."""
+        return max(point.batch_limit for point in self.candidates)
+
     @property
     def floor(self) -> OperatingPoint:
         """The point with the least draw."""

@@ -34,7 +34,7 @@ class LengthPoints:
         need = PointsNeed(
             lengths=lengths,
             limits=self.limits,
-            batch_limit=max(point.batch_limit for point in self.frontier.candidates),
+            batch_limit=self.frontier.largest_batch,
             replicas=max(1, observation.counts.awake),
             factors=observation.learned.factors,
             tokens_per_step=observation.learned.tokens_per_step,

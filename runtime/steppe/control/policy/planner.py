@@ -6,6 +6,7 @@ import heapq
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.state import COMING, Observation, ReplicaCounts, ReplicaState
@@ -146,8 +147,10 @@ class Planner:
         """Return what points give with full batches, the largest draw first."""
         if self.points is None or self.points.sustained is None:
             return points
-        full = (self.points.at_full[point] for point in points)
-        return tuple(sorted(full, key=lambda point: -point.draw_w))
+        at_full = self.points.at_full
+        runs = [[at_full[point]] * len(tuple(same)) for point, same in groupby(points)]
+        runs.sort(key=lambda run: -run[0].draw_w)
+        return tuple(chain.from_iterable(runs))
 
     def _most_awake(self, usable_w: float, replicas: int) -> int:
         """Return how many of the replicas may be awake at the lowest point."""
