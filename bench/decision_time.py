@@ -6,9 +6,9 @@ point. Half of the pools have work waiting, the others a demand. The last plan i
 tick, and each budget has moved a little. At each tick one pool's requests have other lengths than
 before, so that its points are computed anew; a row beside it has new lengths in all pools at once.
 The fleet grows from 1,000 to 100,000 replicas. One process, one thread; the time is that of the
-CPU, which a busy machine does not change. Beside it what else a tick computes: the actions that
-lead there, for every replica; and the horizon's linear program over a day, which is solved now and
-then.
+CPU; a busy machine still lengthens it, for cores share caches. Beside it what else a tick computes:
+the actions that lead there, for every replica; and the horizon's linear program over a day, which
+is solved now and then.
 
     python bench/decision_time.py
 """
