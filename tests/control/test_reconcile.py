@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixtures.fake_fleet import FakeFleet
@@ -19,7 +20,7 @@ from steppe.control.reconcile import (
     Wake,
     reconcile,
 )
-from steppe.control.state import Observation, ReplicaObservation, ReplicaState
+from steppe.control.state import Learned, Observation, ReplicaObservation, ReplicaState
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.point import OperatingPoint
 
@@ -287,3 +288,37 @@ def test_a_rotation_is_not_cut_short_by_the_next(frontier: Frontier) -> None:
     rule = rule_of(frontier)
     actions = reconcile(observation, plan_of(frontier.floor), rule)
     assert not any(isinstance(action, Wake | Sleep) for action in actions)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_batch_limits_bind_running_requests_only_if_the_plan_holds(
+    frontier: Frontier, holds: bool
+) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE] * 2, 0.0).observation
+    observation = with_limits(observation, (1800, 16), (1800, 16))
+    low = OperatingPoint(1800, 4, 1.0, 30.0)
+    plan = replace(plan_of(low, low), holds=holds)
+    retunes = reconcile(observation, plan, rule_of(frontier))
+    assert set(retunes) == {Retune(f"replica-{i}", 1800, 4, holds) for i in range(2)}
+
+
+def test_tokens_of_a_step_are_set_where_they_differ_and_then_stay(frontier: Frontier) -> None:
+    observation = FakeFleet.of([ReplicaState.AWAKE, ReplicaState.ASLEEP], 0.0).observation
+    observation = with_limits(observation, (1800, 16), (600, 1))
+    point = OperatingPoint(1800, 16, 1.0, 30.0)
+    plan = replace(plan_of(point, point), learned=Learned(tokens_per_step=1024))
+    actions = reconcile(observation, plan, rule_of(frontier))
+    assert actions == [
+        Retune("replica-0", 1800, 16, tokens_per_step=1024),
+        Wake("replica-1", 1800, 16, tokens_per_step=1024),
+    ]
+    replicas = tuple(
+        replace(
+            replica, state=ReplicaState.AWAKE, clock_mhz=1800, batch_limit=16, tokens_per_step=1024
+        )
+        for replica in observation.replicas
+    )
+    observation = replace(observation, replicas=replicas)
+    assert reconcile(observation, plan, rule_of(frontier)) == []
+    back = reconcile(observation, replace(plan, learned=Learned()), rule_of(frontier))
+    assert set(back) == {Retune(f"replica-{i}", 1800, 16) for i in range(2)}

@@ -183,6 +183,13 @@ def test_replicas_that_are_slower_than_modelled_give_fewer_tokens(
     )
 
 
+def test_smaller_steps_weigh_more_so_that_fewer_prompts_are_served(swept: Frontier) -> None:
+    need = with_lengths(RequestLengths(2000, 30))
+    served = [most_tps(points_at(swept, replace(need, tokens_per_step=n))) for n in (512, 1024, 0)]
+    assert served == sorted(served)
+    assert served[0] < 0.9 * served[-1]
+
+
 def test_points_are_computed_once_for_each_need(swept: Frontier) -> None:
     assert points_at(swept, NEED) is points_at(swept, replace(NEED))
     assert points_at(swept, NEED) is not points_at(swept, replace(NEED, replicas=5))

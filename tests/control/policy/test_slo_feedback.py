@@ -13,6 +13,8 @@ from steppe.control.plan import Plan
 from steppe.control.policy.slo_feedback import (
     FALL_S,
     GUARD_S,
+    LARGER_S,
+    LEAST_TOKENS,
     MOST_RESERVE,
     NONE_COUNTED,
     RECOVERED_S,
@@ -33,6 +35,7 @@ class Site:
     counts: LatencyCounts = NONE_COUNTED
     memory: SloMemory = NOTHING_KEPT
     now_s: float = 0.0
+    engine_tokens: int = 0
 
     def tick(
         self,
@@ -61,7 +64,7 @@ class Site:
             engine_queue=engine_queue,
             latency=self.counts,
         )
-        memory = learn_reserve(observation, self.memory)
+        memory = learn_reserve(observation, self.memory, self.engine_tokens)
         self.memory = note_watts(memory, plan, BUDGET_W)
         return self.memory
 
@@ -241,3 +244,42 @@ def test_a_reserve_does_not_wind_up_at_the_ceiling() -> None:
     for _ in range(60):
         site.tick(missed=0.5, waiting=9)
     assert site.memory.reserve == before
+
+
+ENGINE_TOKENS = 4096
+
+
+def with_tokens(site: Site, seconds: int, **each: object) -> int:
+    """Return the tokens of a step after seconds in an engine that allows `ENGINE_TOKENS`."""
+    site.engine_tokens = ENGINE_TOKENS
+    for _ in range(seconds):
+        site.tick(**each)  # type: ignore[arg-type]
+    return site.memory.tokens_per_step(ENGINE_TOKENS)
+
+
+def test_steps_become_smaller_while_tokens_come_too_slowly_but_not_below_a_least_size() -> None:
+    site = started()
+    assert with_tokens(site, 10, slow=0.3) == 0  # the engine's own limit
+    assert with_tokens(site, 10, slow=0.3) == ENGINE_TOKENS / 2
+    assert with_tokens(site, 120, slow=0.3) == LEAST_TOKENS
+
+
+def test_they_become_larger_again_while_first_tokens_come_too_late() -> None:
+    site = started()
+    with_tokens(site, 60, slow=0.3)
+    assert with_tokens(site, 60, missed=0.3) == 0
+
+
+def test_they_become_larger_again_once_the_slo_has_been_kept_for_long() -> None:
+    site = started()
+    assert with_tokens(site, 16, slow=0.3) == ENGINE_TOKENS / 2
+    assert with_tokens(site, round(LARGER_S) - 20) == ENGINE_TOKENS / 2
+    assert with_tokens(site, 40) == 0
+
+
+def test_they_stay_where_both_kinds_of_miss_are_alike_or_the_limit_is_unknown() -> None:
+    assert with_tokens(started(), 120, missed=0.3, slow=0.4) == 0
+    site = started()
+    for _ in range(120):
+        site.tick(slow=0.3)
+    assert site.memory.halvings == 0
