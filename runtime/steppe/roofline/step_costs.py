@@ -108,10 +108,7 @@ class StepCosts:
 
     def at(self, clocks_mhz: Sequence[int]) -> StepCosts:
         """Return the costs at other clocks, MHz, interpolated; not beyond those of the fit."""
-        times, energies = (
-            np.stack([np.interp(clocks_mhz, self.clocks_mhz, column) for column in table.T], axis=1)
-            for table in (self.time_terms, self.energy_terms)
-        )
+        times, energies = self.terms_at(clocks_mhz)
         clocks = tuple(
             ClockCosts(clock_mhz, StepTerms(*time), StepTerms(*energy))
             for clock_mhz, time, energy in zip(
@@ -124,6 +121,25 @@ class StepCosts:
         """Return the costs with this clock, MHz, in place of none."""
         clocks = tuple(replace(c, clock_mhz=c.clock_mhz or highest_mhz) for c in self.clocks)
         return replace(self, clocks=clocks)
+
+    def terms_at(self, clocks_mhz: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return the terms of time, s, and energy, J, interpolated to clocks, a row for each."""
+        known = self._known_mhz
+        highest = len(known) - 1
+        places = np.searchsorted(known, clocks_mhz, side="right") - 1
+        low = np.clip(places, 0, max(0, highest - 1))
+        high = np.minimum(low + 1, highest)
+        width = np.maximum(known[high] - known[low], 1.0)
+        part = np.clip((np.asarray(clocks_mhz) - known[low]) / width, 0.0, 1.0)[:, None]
+        times, energies = self.time_terms, self.energy_terms
+        return (
+            times[low] + part * (times[high] - times[low]),
+            energies[low] + part * (energies[high] - energies[low]),
+        )
+
+    @cached_property
+    def _known_mhz(self) -> Floats:
+        return np.array(self.clocks_mhz, dtype=float)
 
     def scaled(self, factors: CostFactors) -> StepCosts:
         """Return the costs with times and energies multiplied, by phase."""

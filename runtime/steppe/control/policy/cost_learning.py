@@ -126,13 +126,13 @@ def learn_costs(
             for each in work
         ]
     )  # fmt: skip
-    here = costs.at([each.clock_mhz for each in work])
+    times, energies = costs.terms_at([each.clock_mhz for each in work])
     busy_s, energy_j = sum(each.busy_s for each in work), sum(each.energy_j for each in work)
     time, energy = memory.time, memory.energy
     if busy_s > 0:
-        time = time.after(*_by_phase(here.time_terms, terms), busy_s)
+        time = time.after(*_by_phase(times, terms), busy_s)
     if energy_j > 0:
-        energy = energy.after(*_by_phase(here.energy_terms, terms), energy_j)
+        energy = energy.after(*_by_phase(energies, terms), energy_j)
     return replace(memory, time=time, energy=energy, used=_settled(memory.used, time, energy))
 
 
