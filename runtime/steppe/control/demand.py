@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,11 +11,10 @@ from steppe.roofline.lengths import RequestLengths
 
 RATE_S = 10.0
 """Time over which arrivals are counted, s."""
-MEMORY_S, LEAST_ANSWERS = 60.0, 100
+MEMORY_S, LEAST_ANSWERS = 30.0, 100
 """Least time, s, and least number of answers over which the mean answer is taken."""
-PRIOR_TOKENS, PRIOR_ANSWERS = 200.0, 10
-"""The mean answer before any has ended, about that of the Azure conversation trace, and its weight
-in answers, which falls to 0 as `LEAST_ANSWERS` end."""
+PRIOR_TOKENS = 200.0
+"""The mean answer before anything is known, about that of the Azure conversation trace."""
 LEAST_CHANGE = 0.08
 """Difference of a mean length from the one that plans are made for, share, below which it is
 noise: a mean of 100 requests that deviate by 0.7 of their mean deviates by 0.07."""
@@ -34,6 +34,7 @@ class Traffic:
         deferrable_waiting: Those of them that no replica has taken yet.
         prompt_tokens: Prompt tokens of the requests that have arrived; 0 if unknown.
         cached_tokens: Those of them that the prefix cache held.
+        running: Requests that replicas have now; no total.
     """
 
     now_s: float
@@ -44,6 +45,7 @@ class Traffic:
     deferrable_waiting: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,16 @@ class OfferedLoad:
 class Demand:
     """Estimates the output tokens per second that clients ask for: arrivals times mean answer.
 
-    The mean answer is the sampled tokens over the ended answers. Early in a run only short answers
-    have ended. But the tokens of running answers count, too, so the ratio is the maximum-likelihood
-    mean of a geometric length with censored observations.
+    The mean answer is the sampled tokens over the ended answers. While more requests run than
+    before, as at the start of a run, tokens have been sampled whose answers have not ended. Then
+    the ratio is too high, by less if each additional running request counts as half an answer. The
+    estimate stays where it was, as long as it lies between the two.
     """
 
-    __slots__ = ("_lengths", "_totals")
+    __slots__ = ("_answer_tokens", "_lengths", "_totals")
 
     def __init__(self) -> None:
+        self._answer_tokens = PRIOR_TOKENS
         self._totals: deque[Traffic] = deque(maxlen=_MOST_KEPT)
         self._lengths: RequestLengths | None = None
 
@@ -105,10 +109,13 @@ class Demand:
 
     def _mean_answer(self, now: Traffic) -> float:
         since = self._totals[0]
-        answers = now.answered - since.answered
-        prior = PRIOR_ANSWERS * max(0.0, 1 - answers / LEAST_ANSWERS)
-        tokens = now.output_tokens - since.output_tokens
-        return (prior * PRIOR_TOKENS + tokens) / (prior + answers)
+        answers, tokens = now.answered - since.answered, now.output_tokens - since.output_tokens
+        with_half = answers + (now.running - since.running) / 2
+        fewest, most = sorted((answers, with_half))
+        if most >= 1:
+            longest = tokens / fewest if fewest >= 1 else math.inf
+            self._answer_tokens = min(max(self._answer_tokens, tokens / most), longest)
+        return self._answer_tokens
 
     def _mean_request(self, now: Traffic, output_tokens: float) -> RequestLengths | None:
         """Return the mean of the requests that arrived lately; None if no prompt is known."""

@@ -240,6 +240,7 @@ class SimulatedFleet:
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=self._gateway.deferrable,
             prompt_tokens=self._prompt_tokens,
+            running=sum(self._gateway.slots.outstanding),
             cached_tokens=self._cached_tokens,
         )
 

@@ -351,6 +351,7 @@ class LiveFleet:
             deferrable_waiting=status.deferrable_waiting,
             prompt_tokens=status.prompt_tokens,
             cached_tokens=status.cached_tokens,
+            running=sum(status.outstanding.values()),
         )
         return self._demand.update(traffic)
 
