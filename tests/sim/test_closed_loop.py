@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -187,6 +187,22 @@ def test_points_that_are_wrong_in_watts_and_speed_are_learned_and_the_budget_is_
     assert found.over_j() <= ALLOWED_SHARE * MINUTES * 60 * budget_w
     assert found.over_j(begin_s=30.0) == 0.0
     assert found.draw_w(30.0, end_s) >= 0.9 * budget_w
+
+
+def test_points_that_are_right_stay_as_they_are_and_need_no_guard() -> None:
+    (rate_rps, most_w), end_s = capacity_of(SWEPT), 60.0
+    arrivals = requests_of(SWEPT, 0.55 * rate_rps, (0.0, end_s))
+    found = run(arrivals, 1.1 * most_w, end_s)
+    for observation, plan in found.seen:
+        learned = plan.learned
+        assert not learned.at_ceiling
+        if observation.now_s > 20:
+            assert astuple(learned.factors) == pytest.approx((1.0,) * 4, abs=0.12)
+    works = [work for observation, _ in found.seen for work in observation.work]
+    assert all(0 < work.prefill_steps <= work.steps for work in works if work.prompt_tokens)
+    # Steps take no more time and energy than there are; windows of a clock that moved are missing.
+    assert 0.3 * REPLICAS * end_s < sum(work.busy_s for work in works) < REPLICAS * end_s
+    assert sum(work.energy_j for work in works) < end_s * found.draw_w(0.0, end_s)
 
 
 def is_wronged(observation: Observation, before: Observation) -> bool:
