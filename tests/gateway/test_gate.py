@@ -7,7 +7,6 @@ import pytest
 from tests.gateway.site import Clock
 
 from steppe.control.admission import Ticket
-from steppe.control.prompt_pace import LEAST_PROMPTS
 from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
 from steppe.gateway.routing import Route
 
@@ -192,16 +191,17 @@ async def test_prompts_that_would_wait_too_long_at_a_replica_wait_at_the_gateway
     first = await enter(1)
     clock.now_s += 2.0
     gate.begin(first)  # half a first token a second: no more than the least number of prompts
-    slots = [await enter(number) for number in range(2, 2 + LEAST_PROMPTS)]
+    slot = await enter(2)
     late = asyncio.create_task(enter(10))
     whole = asyncio.create_task(enter(11, streams=False))
     while gate.waiting < 2:
         await asyncio.sleep(0)
-    gate.begin(slots[0])
+    clock.now_s += 2.0
+    gate.begin(slot)
     assert (await late).streams
     assert not whole.done()
-    gate.begin(slots[1])
-    gate.begin(slots[2])
+    clock.now_s += 2.0
+    gate.begin(late.result())
     assert not (await whole).streams
 
 
