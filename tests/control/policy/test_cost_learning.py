@@ -106,23 +106,25 @@ def test_the_cost_of_the_load_that_is_there_is_learned_whatever_its_share_of_pro
     assert known == pytest.approx((last.busy_s, last.energy_j), rel=0.05)
 
 
-def test_a_truth_that_moves_is_followed_within_three_minutes() -> None:
+def test_a_truth_that_moves_is_followed_within_sixty_windows() -> None:
     cool, hot = CostFactors(), CostFactors(1.1, 1.1, 1.3, 1.3)
     memory = after_windows(cool, 200, (0.05, 0.9), noise=0.01)
-    memory = after_windows(hot, 180, (0.05, 0.9), noise=0.01, memory=memory, seed=1)
+    memory = after_windows(hot, 60, (0.05, 0.9), noise=0.01, memory=memory, seed=1)
     assert learned(memory) == pytest.approx(astuple(hot), rel=0.04)
 
 
+@pytest.mark.parametrize("windows", [1, 5])
 @pytest.mark.parametrize("error", [0.001, 0.05, 20.0, 1e4])
-def test_one_absurd_window_hardly_moves_what_was_learned(error: float) -> None:
+def test_a_few_absurd_windows_hardly_move_what_was_learned(error: float, windows: int) -> None:
     truth, rng = CostFactors(1.3, 0.8, 0.9, 1.2), random.Random(4)
     memory = after_windows(truth, 60, (0.05, 0.9), noise=0.01)
     before = learned(memory)
-    bad = tuple(
-        replace(work, busy_s=work.busy_s * error, energy_j=work.energy_j * error)
-        for work in window(truth, rng, 0.3)
-    )
-    memory = learn_costs(bad, memory, COSTS)
+    for _ in range(windows):
+        bad = tuple(
+            replace(work, busy_s=work.busy_s * error, energy_j=work.energy_j * error)
+            for work in window(truth, rng, 0.3)
+        )
+        memory = learn_costs(bad, memory, COSTS)
     assert learned(memory) == pytest.approx(before, rel=0.05)
     memory = after_windows(truth, 10, (0.05, 0.9), noise=0.01, memory=memory)
     assert learned(memory) == pytest.approx(astuple(truth), rel=0.05)

@@ -31,6 +31,8 @@ KEPT = 0.98
 """Weight of the past after each window: a memory of 50 windows."""
 MOST_SURPRISE = 3.0
 """Standard deviations by which a window may differ from the expected; beyond, it counts less."""
+KEPT_IF_UNLIKELY = 0.9
+"""The same after a window that differs by more: costs that have changed are learned in a minute."""
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
 """Factors beyond these stem from a broken meter, not from a wrong model."""
 LEAST_CHANGE = 0.02
@@ -66,13 +68,15 @@ class FactorEstimate:
         gain_decode, gain_prompt = of_decode * a + joint * b, joint * a + of_prompt * b
         error = 1.0 - self.decode * a - self.prompt * b
         total = KEPT * NOISE**2 + a * gain_decode + b * gain_prompt
-        # A window far beyond what is likely counts little, as a bad reading would have to.
-        total = max(total, (error / MOST_SURPRISE) ** 2)
+        # A window far beyond what is likely counts little, as a bad reading would have to. But if
+        # many follow, what was known holds no longer, and is forgotten sooner.
+        least = (error / MOST_SURPRISE) ** 2
+        kept, total = (KEPT, total) if total >= least else (KEPT_IF_UNLIKELY, least)
         gain_decode, gain_prompt = gain_decode / total, gain_prompt / total
         variances = (
-            (of_decode - gain_decode * gain_decode * total) / KEPT,
-            (of_prompt - gain_prompt * gain_prompt * total) / KEPT,
-            (joint - gain_decode * gain_prompt * total) / KEPT,
+            (of_decode - gain_decode * gain_decode * total) / kept,
+            (of_prompt - gain_prompt * gain_prompt * total) / kept,
+            (joint - gain_decode * gain_prompt * total) / kept,
         )
         return FactorEstimate(
             min(max(self.decode + gain_decode * error, LEAST_FACTOR), MOST_FACTOR),
