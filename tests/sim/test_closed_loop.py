@@ -28,7 +28,7 @@ REPLICAS = 4
 SUMMARIES = RequestLengths(2000, 30)
 MODEL, SLO = "70b", Slo(2.0, MODELS["70b"][2])
 SWITCH_S, RECOVERY_S, END_S = 30.0, 60.0, 120.0
-ALLOWED_SHARE, MINUTES = 0.005, 10
+ALLOWED_SHARE, MINUTES = 0.005, 2
 """Energy above the budget, share of that of a run of so many minutes."""
 
 
