@@ -85,7 +85,8 @@ def test_replicas_share_the_points_and_the_frontier_follows_from_all(actors: Fak
     sweep(actors, progress)
     settings = [s for replica in actors.placements.values() for s in replica.settings]
     assert set(settings) == {(1800, 4), (1800, 1), (900, 4), (900, 1), (600, 1)}
-    assert progress == [(done, 4) for done in range(5)]
+    # Four mixed points, and prefill and decode at three clocks each.
+    assert progress == [(done, 10) for done in range(11)]
 
 
 def test_a_fleet_that_gives_no_token_is_an_error(

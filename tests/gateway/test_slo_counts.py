@@ -130,17 +130,6 @@ def test_deferrable_requests_are_not_judged(tracker: RequestTracker) -> None:
     assert status(tracker, 120.0).latency == LatencyCounts()
 
 
-def test_streams_before_their_first_token_are_counted_by_replica(tracker: RequestTracker) -> None:
-    stream(tracker, 101.0)
-    for _ in range(2):
-        stream(tracker)
-    tracker.open(HEADERS, 100.0, wants_stream=True)  # waits at the gateway
-    tracker.open(HEADERS, 100.0).is_at_replica = True
-    retried = stream(tracker)
-    retried.is_at_replica = False
-    assert status(tracker, 102.0).before_first_token == {"r0": 2}
-
-
 @given(
     is_stream=st.booleans(),
     first_s=st.floats(0.0, 4.0),

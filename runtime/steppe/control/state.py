@@ -142,7 +142,8 @@ class Observation:
         asleep_w: Mean draw of a sleeping replica in the last metered window, W; None if none slept
             all through it, or no meter answered.
         lengths: The mean request of the demand; None if unknown.
-        engine_queue: Requests that replicas hold and that wait there for their first token.
+        engine_queue: Requests that replicas hold and that their engines have not admitted; prompts
+            in progress do not count.
         latency: Requests against the SLO; None if unknown.
         work: Steps of the last window, by clock; empty if unknown.
         learned: What the policy has learned from earlier windows; set by the policy.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
@@ -42,7 +42,6 @@ class GatewayStatus:
         deferrable_waiting: Waiting requests of class `deferrable`.
         prompt_tokens: Prompt tokens of all requests so far, see `PromptTotals`: it may fall.
         cached_tokens: Those of them that the prefix cache held.
-        before_first_token: Streams of each replica that have no first token yet.
         latency: Requests against the SLO.
     """
 
@@ -57,7 +56,6 @@ class GatewayStatus:
     deferrable_waiting: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    before_first_token: dict[str, int] = field(default_factory=dict)
     latency: LatencyCounts = field(default_factory=LatencyCounts)
 
 
@@ -165,13 +163,10 @@ class RequestTracker:
         self, now_s: float, waiting: int, deferrable_waiting: int, outstanding: dict[str, int]
     ) -> GatewayStatus:
         """Return the counts for the controller."""
-        before_first: Counter[str] = Counter()
         overdue = 0
         for context in self._open.values():
             self._slo_counts.note_first(context)
             overdue += self._slo_counts.is_overdue(context, now_s)
-            if context.is_at_replica and context.wants_stream and context.first_text_s is None:
-                before_first[str(context.replica)] += 1
         return GatewayStatus(
             waiting=waiting,
             outstanding=outstanding,
@@ -184,7 +179,6 @@ class RequestTracker:
             deferrable_waiting=deferrable_waiting,
             prompt_tokens=self._prompts.prompt_tokens,
             cached_tokens=self._prompts.cached_tokens,
-            before_first_token=dict(before_first),
             latency=self._slo_counts.totals(overdue),
         )
 

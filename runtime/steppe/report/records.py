@@ -71,8 +71,8 @@ class TickRecord:
         output_tokens: Output tokens of the window.
         waiting: Requests that wait for a place in a batch.
         running: Requests that an engine works on.
-        engine_queue: Requests that replicas hold and that wait there for their first token, prompts
-            in progress included.
+        engine_queue: Requests that replicas hold and that their engines have not admitted; prompts
+            in progress do not count.
         budget_source: What set the budget: the supplies and `battery`, joined by `+`, or
             `fallback`; with `battery` in it, the draw may exceed `supply_w` within the budget.
         shortages: What the budget is not enough for, now or first in the forecast.
@@ -115,8 +115,8 @@ class TickRecord:
     def work_waits(self) -> bool:
         """Whether requests wait, at the gateway or in the engines.
 
-        A few before their first token are in progress, not waiting: as many as the gateway lets
-        each replica hold on purpose.
+        The gateway sends each replica a few more than its batch takes, so that it never runs dry;
+        those do not count.
         """
         most = QUEUE_PER_REPLICA * len(self.awake)
         return self.waiting > 0 or self.engine_queue > most

@@ -491,13 +491,9 @@ def test_a_loan_ends_when_requests_wait_or_the_budget_falls(
     assert not scene.fleet.is_lent("replica-2")
 
 
-def test_requests_inside_engines_that_wait_for_their_first_token_are_counted(
-    scene: Scene,
-) -> None:
-    # Of replica-1 the gateway sees more, prompts in progress; of replica-2 the engine.
-    scene.gateway.answers["status"] = status_of(before_first_token={"replica-1": 4, "replica-2": 1})
+def test_requests_that_engines_have_not_admitted_are_counted(scene: Scene) -> None:
     scene.report(1, report_of("replica-1", waiting=3), report_of("replica-2", waiting=2))
-    assert scene.fleet.observe(1.0).engine_queue == 6
+    assert scene.fleet.observe(1.0).engine_queue == 5
 
 
 def test_the_work_of_steps_is_summed_by_clock(scene: Scene) -> None:
@@ -511,7 +507,7 @@ def test_the_work_of_steps_is_summed_by_clock(scene: Scene) -> None:
 
 
 def test_fenced_and_lent_replicas_are_in_no_measurement(scene: Scene) -> None:
-    status = status_of(before_first_token={"replica-2": 3}, waiting=0, outstanding={})
+    status = status_of(waiting=0, outstanding={})
     scene.gateway.answers["status"] = status
     scene.report(1, report_of("replica-1"), report_of("replica-2", running=0))
     scene.fleet.observe(1.0)

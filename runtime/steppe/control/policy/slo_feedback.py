@@ -69,7 +69,7 @@ class SloMemory:
         kept_s: How long the SLO has been kept since, s.
         at_ceiling: Whether the guard acts.
         halvings: How often the tokens of a step are halved.
-        changed_s: Time of the last miss, or of the last change of the tokens of a step, s.
+        changed_s: Time of the last change of the tokens of a step, s.
     """
 
     now_s: float | None = None

@@ -39,61 +39,80 @@ class Exposition:
         self.registry = CollectorRegistry()
         self._source, self._model = energy_source, model
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
+        self._define_fleet()
+        self._define_demand()
+        self._define_supply()
+        self._define_totals()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"steppe_{name}", text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
 
-        self._supply = gauge("power_supply_watts", "Power offered at the site")
-        self._stale = gauge(
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"steppe_{name}", text, labels, registry=self.registry)
+
+    def _define_fleet(self) -> None:
+        """Define what the fleet draws and does."""
+        self._supply = self._gauge("power_supply_watts", "Power offered at the site")
+        self._stale = self._gauge(
             "power_supply_stale", "1 while a supply is stale or missing and the fallback applies"
         )
-        self._curtailed = gauge("power_curtailed_watts", "Unused supply at the site")
-        self._budget = gauge("power_budget_watts", "Power that the GPUs may draw")
-        self._draw = gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
-        self._clock = gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
-        self._batch = gauge("batch_limit", "Most sequences decoded at once", "replica")
-        self._replicas = gauge("replicas", "Replicas by state", "state")
-        self._running = gauge("requests_running", "Requests in the engines")
-        self._demand = gauge(
+        self._curtailed = self._gauge("power_curtailed_watts", "Unused supply at the site")
+        self._budget = self._gauge("power_budget_watts", "Power that the GPUs may draw")
+        self._draw = self._gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
+        self._clock = self._gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
+        self._batch = self._gauge("batch_limit", "Most sequences decoded at once", "replica")
+        self._replicas = self._gauge("replicas", "Replicas by state", "state")
+        self._running = self._gauge("requests_running", "Requests in the engines")
+
+    def _define_demand(self) -> None:
+        """Define what clients ask for, and what the policy has learned."""
+        self._demand = self._gauge(
             "demand_output_tokens_per_second", "Output tokens that clients ask for"
         )
-        self._lengths = gauge(
+        self._lengths = self._gauge(
             "demand_request_tokens",
             "Tokens of the mean request: prompt (to compute), cached and output",
             "kind",
         )
-        self._queue = gauge(
-            "requests_engine_queue", "Requests inside the engines that wait for their first token"
+        self._queue = self._gauge(
+            "requests_engine_queue", "Requests that the engines have not admitted"
         )
-        self._reserve = gauge(
+        self._reserve = self._gauge(
             "slo_reserve_ratio", "Capacity above the demand that measured latency requires"
         )
-        self._guard = gauge(
+        self._guard = self._gauge(
             "slo_guard_active",
             "1 while the fleet runs at its ceiling, for requests miss the SLO beside unused power",
         )
-        self._costs = gauge(
+        self._costs = self._gauge(
             "step_cost_ratio",
             "Measured over modelled cost of an engine step: time or energy of prompts or decoding",
             "of",
             "phase",
         )
-        self._deviations = gauge(
+        self._deviations = self._gauge(
             "step_cost_ratio_deviation", "Standard deviation of that ratio", "of", "phase"
         )
-        self._charge = gauge("battery_charge_ratio", "Share of the battery's capacity", "at")
-        self._given = gauge(
+
+    def _define_supply(self) -> None:
+        """Define battery, budget and shortages."""
+        self._charge = self._gauge("battery_charge_ratio", "Share of the battery's capacity", "at")
+        self._given = self._gauge(
             "battery_watts", "Discharge power of the battery, negative while it charges", "at"
         )
-        self._feasible = gauge("budget_feasible", "1 while the budget covers an all-asleep fleet")
-        self._short = gauge(
+        self._feasible = self._gauge(
+            "budget_feasible", "1 while the budget covers an all-asleep fleet"
+        )
+        self._short = self._gauge(
             "shortage_watts", "Largest shortage, present or forecast; 0 for none", "of"
         )
-        self._begins = gauge("shortage_begins_seconds", "Time until it begins; 0 if present", "of")
-        self._ends = gauge("shortage_ends_seconds", "Time until its forecast end", "of")
-        self._energy = counter(
+        self._begins = self._gauge(
+            "shortage_begins_seconds", "Time until it begins; 0 if present", "of"
+        )
+        self._ends = self._gauge("shortage_ends_seconds", "Time until its forecast end", "of")
+
+    def _define_totals(self) -> None:
+        self._energy = self._counter(
             "energy_joules",
             "Energy of the GPUs: of requests, without work (idle), of starts (transition)",
             "model",
@@ -101,7 +120,7 @@ class Exposition:
             "kind",
             "source",
         )
-        self._tokens = counter("output_tokens", "Tokens sampled by the engines")
+        self._tokens = self._counter("output_tokens", "Tokens sampled by the engines")
 
     def update(
         self,

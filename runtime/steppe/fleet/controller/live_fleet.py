@@ -178,7 +178,7 @@ class LiveFleet:
             deferrable=load.deferrable,
             asleep_w=_asleep_w(unfenced.values()) if is_metered else None,
             lengths=load.lengths,
-            engine_queue=engine_queue(unfenced.values(), status),
+            engine_queue=engine_queue(unfenced.values()),
             latency=None if self._status is None else self._latency.update(status.latency),
             work=work_by_clock(r for name in unfenced for r in reports.get(name, ())),
         )

@@ -9,19 +9,11 @@ from dataclasses import replace
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import ReplicaReport
-from steppe.gateway.server import GatewayStatus
 
 
-def engine_queue(handles: Iterable[ReplicaHandle], status: GatewayStatus) -> int:
-    """Return the requests that wait inside engines for their first token.
-
-    Of each replica that is the larger of two counts: the streams without a first token, which the
-    gateway sees, prompts in progress included; and the requests that its engine has not admitted,
-    streams or not. Without a stream, a prompt in progress is not seen.
-    """
-    return sum(
-        max(handle.waiting, status.before_first_token.get(handle.name, 0)) for handle in handles
-    )
+def engine_queue(handles: Iterable[ReplicaHandle]) -> int:
+    """Return the requests that engines have not admitted; prompts in progress do not wait."""
+    return sum(handle.waiting for handle in handles)
 
 
 def work_by_clock(reports: Iterable[ReplicaReport]) -> tuple[ClockWork, ...]:
