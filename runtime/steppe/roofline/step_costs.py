@@ -12,7 +12,7 @@ coefficients, and with them the error of the form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,11 @@ class StepTerms:
     decode: float
     prompt: float
     context: float
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """The terms in their order; `astuple` would copy each of them."""
+        return self.step, self.prefill, self.decode, self.prompt, self.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +176,12 @@ class StepCosts:
     @cached_property
     def time_terms(self) -> Floats:
         """Terms of the time of a step, s, a row for each clock."""
-        return np.array([astuple(costs.time) for costs in self.clocks], dtype=float)
+        return np.array([costs.time.row for costs in self.clocks])
 
     @cached_property
     def energy_terms(self) -> Floats:
         """Terms of the energy of a step, J, a row for each clock."""
-        return np.array([astuple(costs.energy) for costs in self.clocks], dtype=float)
+        return np.array([costs.energy.row for costs in self.clocks])
 
 
 def _scaled(terms: StepTerms, decode: float, prompt: float) -> StepTerms:

@@ -35,8 +35,16 @@ class LengthPoints:
             lengths=lengths,
             limits=self.limits,
             batch_limit=self.frontier.largest_batch,
-            replicas=max(1, observation.counts.awake),
+            replicas=_rounded(observation.counts.awake),
             factors=observation.learned.factors,
             tokens_per_step=observation.learned.tokens_per_step,
         )
         return points_at(self.frontier, need)
+
+
+def _rounded(replicas: int) -> int:
+    """Return the power of two at or below a number of replicas, so that few points are computed.
+
+    Fewer replicas that serve a queue keep it waiting longer, so this is on the safe side.
+    """
+    return 1 << max(1, replicas).bit_length() - 1
