@@ -136,7 +136,10 @@ TERMS = "{{step: {}, prefill: 0, decode: 0, prompt: 0, context: 0}}"
 CLOCK = "  - {{clock_mhz: {}, time: " + TERMS + ", energy: " + TERMS + "}}\n"
 
 
-@pytest.mark.parametrize("costs", [COSTS, replace(COSTS, kv_tokens=None), None])
+@pytest.mark.parametrize(
+    "costs",
+    [COSTS, replace(COSTS, kv_tokens=None), replace(COSTS, tokens_per_step=1 << 60), None],
+)
 @pytest.mark.parametrize("lengths", [RequestLengths(1155.25, 211.5, 40.0), None])
 def test_the_costs_of_a_step_and_the_mean_request_read_back(
     tmp_path: Path, costs: StepCosts | None, lengths: RequestLengths | None

@@ -12,7 +12,8 @@ from steppe.config.section import NonNegative, Section
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.step_costs import ClockCosts, StepCosts, StepTerms
 
-Whole = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Whole = Annotated[int, Field(ge=1, le=1 << 60)]
+"""Tokens; the largest number stands for an engine without a limit of its own."""
 
 
 class TermsSection(Section):
