@@ -1,7 +1,7 @@
 """The fleets of the scoreboard under any traffic, at a share of what they serve of it.
 
-The operating points stay those of a sweep of conversation (`bench_fleets.py`): a controller is
-told nothing of another traffic. The rate is chosen by what the fleet serves at full clocks of the
+The operating points stay those of a sweep of conversation (`bench_fleets.py`): a controller has no
+point of any other traffic. The rate is chosen by what the fleet serves at full clocks of the
 traffic that comes, so that a share of capacity means the same for all.
 """
 

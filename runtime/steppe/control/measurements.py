@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class ClockWork:
         prompt_tokens: Prompt tokens computed.
         context_tokens: Tokens of context of the decoding sequences, summed over the steps.
         busy_s: Time in which a step ran, s.
-        energy_j: Energy while a step ran, J: that of the window less the idle time at `idle_w`.
+        energy_j: Energy while a step ran, J; the draw between steps does not count.
     """
 
     clock_mhz: int
@@ -31,6 +33,18 @@ class ClockWork:
     context_tokens: float
     busy_s: float
     energy_j: float
+
+
+def summed_by_clock(works: Iterable[ClockWork]) -> tuple[ClockWork, ...]:
+    """Return the work at each clock, summed, the lowest clock first."""
+    found: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
+    for work in works:
+        clock_mhz, *terms = astuple(work)
+        found[clock_mhz].append(tuple(terms))
+    return tuple(
+        ClockWork(clock_mhz, *(sum(term) for term in zip(*found[clock_mhz], strict=True)))
+        for clock_mhz in sorted(found)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How long is the prompt of a request, before a replica has tokenised it?
 
 The gateway has no tokeniser. A prompt of token ids is counted exactly. That of a text is estimated
-from its bytes, times the tokens per byte of recent requests, which their `usage` tells.
+from its bytes, times the tokens per byte that the `usage` of recent requests gives.
 """
 
 from __future__ import annotations

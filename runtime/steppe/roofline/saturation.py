@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from steppe.roofline.architecture.shape import ModelShape, least
 from steppe.roofline.hardware import GpuSpec, Sharding
+from steppe.roofline.lengths import DECODED_SHARE
 from steppe.roofline.step_law import StepStages
 from steppe.roofline.step_rates import StepRates
 
@@ -38,8 +39,8 @@ class RunProgress:
     completion_share: float
 
 
-STEADY_SERVICE = RunProgress(0.75, 1.0)
-"""A service without end: half of (1 + variance over squared mean) decoded."""
+STEADY_SERVICE = RunProgress(DECODED_SHARE, 1.0)
+"""A service without end."""
 
 
 @dataclass(frozen=True, slots=True)

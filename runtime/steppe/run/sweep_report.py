@@ -65,7 +65,7 @@ def conclude(
 
 
 def _costs_line(frontier: Frontier) -> str:
-    """Return what the frontier knows about requests of other lengths."""
+    """Return what the frontier holds on requests of other lengths."""
     costs = frontier.costs
     if costs is None:
         return (

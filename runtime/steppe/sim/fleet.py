@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from steppe.control.admission import DEFERRABLE
 from steppe.control.demand import Demand, Traffic
-from steppe.control.measurements import ClockWork
+from steppe.control.measurements import ClockWork, summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import Observation, ReplicaState
@@ -16,7 +15,7 @@ from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.replica import SimulatedReplica, Stepped, StepTotals
+from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
 from steppe.sim.gateway import GatewayLimits, SimulatedGateway
 from steppe.sim.latency import SimulatedLatency
@@ -182,20 +181,17 @@ class SimulatedFleet:
     def read_meters(self) -> None:
         """Close a window of every meter, and hand over the requests that ended in it."""
         now_s, totals, window_j = self._queue.now_s, self.totals, 0.0
-        works: defaultdict[int, list[StepTotals]] = defaultdict(list)
+        works: list[ClockWork] = []
         for handle in self._handles:
             reading = handle.replica.read_meter()
             if reading.work.steps and handle.has_kept_its_clock_since(self._window.end_s):
-                works[handle.clock_mhz].append(reading.work)
+                works.append(reading.work)
             handle.drawn_j = reading.energy_j
             window_j += reading.energy_j
             totals.idle_j += reading.idle_j
             totals.transition_j += reading.transition_j
         totals.energy_j += window_j
-        self._work = tuple(
-            ClockWork(clock_mhz, *map(sum, zip(*works[clock_mhz], strict=True)))
-            for clock_mhz in sorted(works)
-        )
+        self._work = summed_by_clock(works)
         self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j)
         for request in self._settling:
             self._ended(request)

@@ -19,7 +19,7 @@ from steppe.control.policy.slo_feedback import (
     NONE_COUNTED,
     RECOVERED_S,
     SloMemory,
-    learn_reserve,
+    learn_slo,
     note_watts,
 )
 from steppe.control.state import Observation
@@ -64,7 +64,7 @@ class Site:
             engine_queue=engine_queue,
             latency=self.counts,
         )
-        memory = learn_reserve(observation, self.memory, self.engine_tokens)
+        memory = learn_slo(observation, self.memory, self.engine_tokens)
         self.memory = note_watts(memory, plan, BUDGET_W)
         return self.memory
 
@@ -182,7 +182,7 @@ def test_it_is_bounded_and_no_share_is_above_one(seconds: list[dict[str, object]
 def test_unknown_latency_changes_nothing() -> None:
     site = started()
     observation = Observation(9.0, BUDGET_W, 500.0, 100.0, 9, ())
-    assert learn_reserve(observation, site.memory) is site.memory
+    assert learn_slo(observation, site.memory) is site.memory
 
 
 def test_totals_that_begin_anew_are_no_missed_requests() -> None:

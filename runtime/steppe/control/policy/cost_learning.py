@@ -29,7 +29,7 @@ NOISE = 0.02
 """Standard deviation of a window's cost around the form of the costs, share."""
 KEPT = 0.98
 """Weight of the past after each window: a memory of 50 windows."""
-MOST_SURPRISE = 3.0
+MOST_DEVIATIONS = 3.0
 """Standard deviations by which a window may differ from the expected; beyond, it counts less."""
 KEPT_IF_UNLIKELY = 0.9
 """The same after a window that differs by more: costs that have changed are learned in a minute."""
@@ -70,7 +70,7 @@ class FactorEstimate:
         total = KEPT * NOISE**2 + a * gain_decode + b * gain_prompt
         # A window far beyond what is likely counts little, as a bad reading would have to. But if
         # many follow, what was known holds no longer, and is forgotten sooner.
-        least = (error / MOST_SURPRISE) ** 2
+        least = (error / MOST_DEVIATIONS) ** 2
         kept, total = (KEPT, total) if total >= least else (KEPT_IF_UNLIKELY, least)
         gain_decode, gain_prompt = gain_decode / total, gain_prompt / total
         variances = (

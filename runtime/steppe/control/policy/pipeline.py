@@ -1,7 +1,7 @@
 """From an observation to a plan, in seven stages. This is the whole policy on one screen.
 
 1. `learn_costs`: what the steps of the last window really cost, in time and energy.
-2. `learn_reserve`: how much capacity beyond the demand the SLO needs, from measured latency.
+2. `learn_slo`: from measured latency, how much capacity beyond the demand the SLO needs.
 3. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
 4. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
 5. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
@@ -30,7 +30,7 @@ from steppe.control.policy.feedback import (
 from steppe.control.policy.goals import Goal
 from steppe.control.policy.keep_awake import KeepAwakeMemory, KeepAwakeSettings, keep_one_awake
 from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
-from steppe.control.policy.slo_feedback import SloMemory, learn_reserve, note_watts
+from steppe.control.policy.slo_feedback import SloMemory, learn_slo, note_watts
 from steppe.control.state import Learned, Observation
 from steppe.roofline.step_costs import StepCosts
 
@@ -73,7 +73,7 @@ class PolicyPipeline:
         """Return the plan to hold until the next tick."""
         memory = self.memory
         costs = learn_costs(observation.work, memory.costs, self.costs)
-        slo = learn_reserve(observation, memory.slo, self._engine_tokens)
+        slo = learn_slo(observation, memory.slo, self._engine_tokens)
         observation = observation.with_learned(self._learned(costs, slo))
         feedback = learn_draw(observation, memory.feedback, self.feedback)
         feedback = with_factors(feedback, memory.costs.used, costs.used)

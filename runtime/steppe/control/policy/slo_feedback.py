@@ -65,7 +65,7 @@ class SloMemory:
         slow: Requests whose tokens came too slowly, with the same memory.
         reserve: Capacity above the demand, share of it.
         has_watts: Whether the last plan left watts of its own accord.
-        wronged_s: How long requests have missed the SLO beside unused watts, s.
+        missed_s: How long requests have missed the SLO beside unused watts, s.
         kept_s: How long the SLO has been kept since, s.
         at_ceiling: Whether the guard acts.
         halvings: How often the tokens of a step are halved.
@@ -80,7 +80,7 @@ class SloMemory:
     slow: float = 0.0
     reserve: float = 0.0
     has_watts: bool = True
-    wronged_s: float = 0.0
+    missed_s: float = 0.0
     kept_s: float = 0.0
     at_ceiling: bool = False
     halvings: int = 0
@@ -96,7 +96,7 @@ class SloMemory:
         return self.missed / self.judged if self.judged >= 1 else 0.0
 
 
-def learn_reserve(observation: Observation, memory: SloMemory, engine_tokens: int = 0) -> SloMemory:
+def learn_slo(observation: Observation, memory: SloMemory, engine_tokens: int = 0) -> SloMemory:
     """Return the memory after comparing measured latency with the SLO.
 
     Args:
@@ -179,7 +179,7 @@ def _guard(observation: Observation, memory: SloMemory, passed_s: float) -> SloM
     is_missed = memory.missed_share > GUARD_MISSED
     draw_w = observation.draw_w
     has_unused = draw_w is not None and draw_w < (1 - UNUSED_SHARE) * observation.gpu_budget_w
-    wronged_s = memory.wronged_s + passed_s if waits and is_missed and has_unused else 0.0
+    missed_s = memory.missed_s + passed_s if waits and is_missed and has_unused else 0.0
     kept_s = 0.0 if is_missed else memory.kept_s + passed_s
-    at_ceiling = wronged_s >= GUARD_S or (memory.at_ceiling and kept_s < RECOVERED_S)
-    return replace(memory, wronged_s=wronged_s, kept_s=kept_s, at_ceiling=at_ceiling)
+    at_ceiling = missed_s >= GUARD_S or (memory.at_ceiling and kept_s < RECOVERED_S)
+    return replace(memory, missed_s=missed_s, kept_s=kept_s, at_ceiling=at_ceiling)

@@ -82,7 +82,7 @@ class Exposition:
         )
         self._guard = self._gauge(
             "slo_guard_active",
-            "1 while the fleet runs at its ceiling, for requests miss the SLO beside unused power",
+            "1 while the fleet is at its ceiling because requests miss the SLO and power is unused",
         )
         self._costs = self._gauge(
             "step_cost_ratio",

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from steppe.control.demand import Demand, OfferedLoad, Traffic
+from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
@@ -19,7 +20,6 @@ from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.live_measurements import (
     LatencyTotals,
     engine_queue,
-    work_by_clock,
 )
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
@@ -180,7 +180,12 @@ class LiveFleet:
             lengths=load.lengths,
             engine_queue=engine_queue(unfenced.values()),
             latency=None if self._status is None else self._latency.update(status.latency),
-            work=work_by_clock(r for name in unfenced for r in reports.get(name, ())),
+            work=summed_by_clock(
+                report.work
+                for name in unfenced
+                for report in reports.get(name, ())
+                if report.work is not None
+            ),
         )
         self.snapshot = FleetSnapshot(
             observation=observation,

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from steppe.control.measurements import ClockWork, LatencyCounts
+from steppe.control.measurements import LatencyCounts
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.messages import ReplicaReport
 
 
 def engine_queue(handles: Iterable[ReplicaHandle]) -> int:
     """Return the requests that engines have not admitted; prompts in progress do not wait."""
     return sum(handle.waiting for handle in handles)
-
-
-def work_by_clock(reports: Iterable[ReplicaReport]) -> tuple[ClockWork, ...]:
-    """Return the work of steps, summed by clock, the lowest first."""
-    found: defaultdict[int, list[ClockWork]] = defaultdict(list)
-    for report in reports:
-        if report.work is not None:
-            found[report.work.clock_mhz].append(report.work)
-    return tuple(_sum(clock_mhz, found[clock_mhz]) for clock_mhz in sorted(found))
-
-
-def _sum(clock_mhz: int, works: list[ClockWork]) -> ClockWork:
-    return ClockWork(
-        clock_mhz=clock_mhz,
-        steps=sum(work.steps for work in works),
-        prefill_steps=sum(work.prefill_steps for work in works),
-        sequences=sum(work.sequences for work in works),
-        prompt_tokens=sum(work.prompt_tokens for work in works),
-        context_tokens=sum(work.context_tokens for work in works),
-        busy_s=sum(work.busy_s for work in works),
-        energy_j=sum(work.energy_j for work in works),
-    )
 
 
 class LatencyTotals:

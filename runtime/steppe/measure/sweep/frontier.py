@@ -111,7 +111,7 @@ def frontier_from(
 
 
 def costs_of(points: Sequence[PointResult], offer: Offer) -> StepCosts | None:
-    """Return the costs of a step by measured points; None if these do not tell them."""
+    """Return the costs of a step by measured points; None if these do not determine them."""
     if offer.tokens_per_step is None:
         return None
     return measured_costs(points, offer.tokens_per_step)

@@ -4,44 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from steppe.control.measurements import ClockWork
 from steppe.sim.engine.batch import Batch, Sequence
 from steppe.sim.engine.energy import EnergyShares, IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_run import StepRun
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
-
-
-class StepTotals(NamedTuple):
-    """The work of steps, and what it cost.
-
-    Attributes:
-        steps: Steps that ended.
-        prefill_steps: Those of them that computed prompts.
-        sequences: Decoding sequences, summed over the steps.
-        prompt_tokens: Prompt tokens computed.
-        context_tokens: Tokens of context of the decoding sequences, summed over the steps.
-        busy_s: Time of the steps, s.
-        energy_j: Their energy, J.
-    """
-
-    steps: float = 0.0
-    prefill_steps: float = 0.0
-    sequences: float = 0.0
-    prompt_tokens: float = 0.0
-    context_tokens: float = 0.0
-    busy_s: float = 0.0
-    energy_j: float = 0.0
-
-    def plus(self, other: StepTotals) -> StepTotals:
-        """Return the sum."""
-        return StepTotals(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def minus(self, other: StepTotals) -> StepTotals:
-        """Return the difference."""
-        return StepTotals(*(a - b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +22,17 @@ class ReplicaReading:
         energy_j: Energy of the window, J.
         idle_j: Part of it without a step, J.
         transition_j: Part of it in transitions, J.
-        work: The steps that ended in it.
+        work: The steps that ended in it, at the clock that is in force now.
     """
 
     energy_j: float
     idle_j: float
     transition_j: float
-    work: StepTotals
+    work: ClockWork
 
 
+WORK_TERMS = 7
+"""Numbers of `ClockWork` beside the clock."""
 Stepped = Callable[[list[Request], list[Request]], None]
 
 
@@ -120,7 +92,7 @@ class SimulatedReplica:
         self._frozen, self._ready = False, True
         self._busy_s = self._busy_j = self._read_j = 0.0
         self._closed = (0.0, 0.0)
-        self._work = self._work_read = StepTotals()
+        self._work, self._work_read = [0.0] * WORK_TERMS, [0.0] * WORK_TERMS
         self._idle = IdleEnergy(queue.now_s, kind.table.idle_w(clock_mhz))
 
     def offer(self, request: Request) -> None:
@@ -206,7 +178,7 @@ class SimulatedReplica:
         """Close a window: charge the steps that ended in it, and return its energy."""
         now_s, run = self._queue.now_s, self._run
         busy_s, busy_j, share_s = self._busy_s, self._busy_j, self._shares.share_s
-        partial_j, work = 0.0, self._work
+        partial_j, work = 0.0, self._work.copy()
         if run is None:
             self._idle.add_until(now_s)
         else:
@@ -216,7 +188,7 @@ class SimulatedReplica:
             busy_s, busy_j = busy_s + span_s, busy_j + ended_j
             if done:
                 share_s += span_s / self.batch.decodes
-                work = work.plus(self._work_of(run, done))
+                self._add_work(work, run, done)
         closed_s, closed_j = self._closed
         self._shares.close(busy_j - closed_j, busy_s - closed_s, share_s)
         self._closed = (busy_s, busy_j)
@@ -224,8 +196,9 @@ class SimulatedReplica:
         read_j = busy_j + partial_j
         energy_j = read_j - self._read_j + idle_j + transition_j
         self._read_j = read_j
-        before, self._work_read = self._work_read, work
-        return ReplicaReading(energy_j, idle_j, transition_j, work.minus(before))
+        ended = [now - before for now, before in zip(work, self._work_read, strict=True)]
+        self._work_read = work
+        return ReplicaReading(energy_j, idle_j, transition_j, ClockWork(self.clock_mhz, *ended))
 
     def _done(self, run: StepRun) -> int:
         """Return the number of ended steps of the run; one with prompts ends by its event."""
@@ -291,7 +264,7 @@ class SimulatedReplica:
     def _add(self, run: StepRun, steps: int) -> None:
         """Add the time and energy of steps, and the shares of their requests."""
         span_s, batch = run.span_s(steps), self.batch
-        self._work = self._work.plus(self._work_of(run, steps))
+        self._add_work(self._work, run, steps)
         self._busy_s += span_s
         self._busy_j += run.energy_j(steps)
         if not batch.chunks:
@@ -305,19 +278,17 @@ class SimulatedReplica:
         for (sequence, _), weight in zip(batch.chunks, of_prompts, strict=True):
             self._shares.charge(sequence.request, per_weight_s * weight)
 
-    def _work_of(self, run: StepRun, steps: int) -> StepTotals:
-        """Return the work of the first steps of a run."""
+    def _add_work(self, work: list[float], run: StepRun, steps: int) -> None:
+        """Add the first steps of a run to work, in the order of `ClockWork`."""
         batch = self.batch
-        grown = batch.decodes * steps * (steps - 1) / 2
-        return StepTotals(
-            steps=steps,
-            prefill_steps=float(bool(batch.chunks)),
-            sequences=batch.decodes * steps,
-            prompt_tokens=batch.chunk_tokens,
-            context_tokens=batch.context * steps + grown,
-            busy_s=run.span_s(steps),
-            energy_j=run.energy_j(steps),
-        )
+        work[0] += steps
+        if batch.chunks:
+            work[1] += steps
+            work[3] += batch.chunk_tokens
+        work[2] += batch.decodes * steps
+        work[4] += batch.context * steps + batch.decodes * steps * (steps - 1) / 2
+        work[5] += run.span_s(steps)
+        work[6] += run.energy_j(steps)
 
     def _change(self, duration_s: float) -> None:
         """Be ready to step after a transition."""
