@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.emulator.coupling import Pace
 from steppe.emulator.environment import activate, remove_state
 from steppe.emulator.library import Emulator
+from steppe.emulator.pace import Pace
 from steppe.energy.counter import CounterHistory, Quality
 from steppe.load.arrivals import Arrival
 from steppe.measure.provenance import installed_versions, source_commit
@@ -129,11 +129,9 @@ class VirtualReplica:
             else:
                 sequence[1] -= 1
                 decode += 1
-        compute_s = PACE.compute_s(prompt, decode) / self.emulator.speed(0)
-        length_s = PACE.weights_s + compute_s
-        self.step_work, self.step_ends_s = (prompt, decode), self.now_s + length_s
-        core, mem = compute_s / length_s, PACE.weights_s / length_s
-        self.emulator.set_load(0, core=core, mem=mem, valid_s=math.inf)
+        step = PACE.parts(prompt, decode).at(self.emulator.speed(0))
+        self.step_work, self.step_ends_s = (prompt, decode), self.now_s + step.duration_s
+        self.emulator.set_load(0, core=step.core, mem=step.mem, valid_s=math.inf)
 
     def _end_step(self) -> None:
         self.steps += 1

@@ -9,7 +9,8 @@ import pytest
 from tests.emulator.conftest import World
 
 from steppe.emulator.build import build_library
-from steppe.emulator.coupling import Pace, StepCoupling, couple
+from steppe.emulator.coupling import StepCoupling, couple
+from steppe.emulator.pace import Pace
 from steppe.errors import BackendUnavailableError, EngineError, OutOfRangeError
 
 PACE = Pace(weights_s=0.03, decode_s=0.002, prefill_s=0.001)
@@ -158,7 +159,7 @@ def test_ending_a_step_that_never_began_is_an_error(engine: Engine) -> None:
 
 
 def test_coupling_registers_this_process_on_its_gpus(world: World) -> None:
-    couple(str(world.state), [world.l4], 0.03, 0.002, 0.001)
+    couple(str(world.state), [world.l4], weights_s=0.03, decode_s=0.002, prefill_s=0.001)
     processes = pynvml.nvmlDeviceGetComputeRunningProcesses(world.nvml(world.l4))
     assert [process.pid for process in processes] == [os.getpid()]
     assert world.truth().contexts == 0
@@ -166,7 +167,7 @@ def test_coupling_registers_this_process_on_its_gpus(world: World) -> None:
 
 def test_coupling_needs_gpus_that_exist(world: World) -> None:
     with pytest.raises(OutOfRangeError):
-        couple(str(world.state), [9], 0.03, 0.002, 0.001)
+        couple(str(world.state), [9], weights_s=0.03, decode_s=0.002, prefill_s=0.001)
     with pytest.raises(BackendUnavailableError):
-        couple(f"{world.state}-none", [0], 0.03, 0.002, 0.001)
+        couple(f"{world.state}-none", [0], weights_s=0.03, decode_s=0.002, prefill_s=0.001)
     assert build_library() == world.library

@@ -75,7 +75,7 @@ class StopsAt:
     def __init__(self, step: int) -> None:
         self.left = step
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         self.left -= 1
 
     def end(self) -> None:
@@ -92,7 +92,7 @@ class ForgetsWhenIdle:
     def __init__(self, step: int) -> None:
         self.steps = self.idles = 0
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         self.steps += 1
 
     def end(self) -> None:

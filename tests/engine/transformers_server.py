@@ -25,7 +25,7 @@ class StopsAt:
     def __init__(self, step: int) -> None:
         self.left = step
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         self.left -= 1
 
     def end(self) -> None:
@@ -42,7 +42,7 @@ class Looks:
     def __init__(self, block: str, notes: str) -> None:
         self.block, self.notes = ControlBlock(Path(block)), Path(notes)
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         telemetry = self.block.read_telemetry()
         with self.notes.open("a") as file:
             file.write(f"{telemetry.steps} {telemetry.running}\n")

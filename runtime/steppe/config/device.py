@@ -26,8 +26,12 @@ NodePath = Annotated[FilePath, AfterValidator(_absolute)]
 class PaceSection(Section):
     """How long a step of the emulated GPU takes; an assumption, never a measurement.
 
-    A step with `n` decoding sequences and `p` prompt tokens takes at least
-    `weights_s + (decode_s n + prefill_s p) / (clock / highest clock)`.
+    A step with `n` decoding sequences, `c` tokens of their context and `p` prompt tokens streams
+    for `m = weights_s + context_s c`, whatever the SM clock is, and computes for
+    `k = (decode_s n + prefill_s p) / (clock / highest clock)`. It takes at least
+    `launch_s + (m^overlap + k^overlap)^(1/overlap)`. With the defaults of the last three keys that
+    is `m + k`. With an overlap of about 4 the longer of both nearly hides the other, as on real
+    GPUs: a step that is bound by memory then hardly depends on the clock, and its power neither.
     """
 
     weights_s: NonNegative = 0.03
@@ -36,6 +40,14 @@ class PaceSection(Section):
     """Compute time of one decoding sequence at the highest clock, s."""
     prefill_s: NonNegative = 0.001
     """Compute time of one prompt token at the highest clock, s."""
+    context_s: NonNegative = 0.0
+    """Time to stream keys and values of one token of context from memory, s; independent of the SM
+    clock."""
+    launch_s: NonNegative = 0.0
+    """Time to launch a step, s; cores and memory rest meanwhile."""
+    overlap: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Exponent with which streaming and computing overlap: 1 for one after the other, infinite for
+    the longer of both."""
 
 
 class ZeusdSection(Section):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
+from steppe.emulator.pace import Pace, StepParts
 from steppe.errors import EngineError
 
 POLL_S = 0.005
@@ -25,32 +26,9 @@ _DONE_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long a step takes on the emulated GPU; modelled, never measured.
-
-    A step lasts `weights_s + (decode_s n + prefill_s p) / speed` with `n` decoding sequences,
-    `p` prompt tokens and `speed` the clock relative to the highest. The first part is
-    bound by memory and does not depend on the SM clock, as in the roofline model of decode.
-
-    Attributes:
-        weights_s: Streaming the weights from memory once, s.
-        decode_s: Computing one decoding sequence at the full clock, s.
-        prefill_s: Computing one prompt token at the full clock, s.
-    """
-
-    weights_s: float
-    decode_s: float
-    prefill_s: float
-
-    def compute_s(self, prefill_tokens: int, decode_sequences: int) -> float:
-        """Return the compute time of a step at the full clock, s."""
-        return self.decode_s * decode_sequences + self.prefill_s * prefill_tokens
-
-
-@dataclass(frozen=True, slots=True)
 class _Step:
     begun_s: float
-    compute_s: float
+    parts: StepParts
 
 
 class StepCoupling:
@@ -90,15 +68,16 @@ class StepCoupling:
         for index in self._gpus:
             emulator.set_context(index, os.getpid(), 0)
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int = 0) -> None:
         """Start a step: set the load of each of its GPUs.
 
         Args:
             prefill_tokens: Prompt tokens that the step computes.
             decode_sequences: Sequences that it decodes one token of.
+            context_tokens: Tokens that these attend to, summed over them.
         """
-        compute_s = self._pace.compute_s(prefill_tokens, decode_sequences)
-        self._steps.append(_Step(self._clock(), compute_s))
+        parts = self._pace.parts(prefill_tokens, decode_sequences, context_tokens)
+        self._steps.append(_Step(self._clock(), parts))
         if len(self._steps) == 1:
             self._start(self._steps[0].begun_s)
 
@@ -146,28 +125,20 @@ class StepCoupling:
 
     def _apply_load(self) -> float:
         """Set the load of the oldest step at the present clock; return its duration, s."""
-        memory_s = self._pace.weights_s
-        core_s = self._steps[0].compute_s / min(map(self._emulator.speed, self._gpus))
-        duration_s = memory_s + core_s
-        mem = memory_s / duration_s if duration_s > 0 else 0.0
-        core = core_s / duration_s if duration_s > 0 else 0.0
-        lease_s = max(LEASE_S, 2 * duration_s)
+        step = self._steps[0].parts.at(min(map(self._emulator.speed, self._gpus)))
+        lease_s = max(LEASE_S, 2 * step.duration_s)
         for index in self._gpus:
-            self._emulator.set_load(index, core=core, mem=mem, valid_s=lease_s)
-        return duration_s
+            self._emulator.set_load(index, core=step.core, mem=step.mem, valid_s=lease_s)
+        return step.duration_s
 
 
-def couple(
-    state: str, gpu_indices: list[int], weights_s: float, decode_s: float, prefill_s: float
-) -> StepCoupling:
+def couple(state: str, gpu_indices: list[int], **pace: float) -> StepCoupling:
     """Couple this process's engine to emulated GPUs that exist already.
 
     Args:
         state: The state file of the emulated GPUs.
         gpu_indices: The engine's GPUs, in PCI order.
-        weights_s: As in `Pace`, s.
-        decode_s: As in `Pace`, s.
-        prefill_s: As in `Pace`, s.
+        **pace: The attributes of `Pace`.
 
     Raises:
         InstallError: The emulated library cannot be built.
@@ -175,4 +146,4 @@ def couple(
         OutOfRangeError: There is no such GPU.
     """
     emulator = Emulator.attach(build_library(), Path(state))
-    return StepCoupling(emulator, gpu_indices, Pace(weights_s, decode_s, prefill_s))
+    return StepCoupling(emulator, gpu_indices, Pace(**pace))

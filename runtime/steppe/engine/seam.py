@@ -22,8 +22,8 @@ VARIABLE = "STEPPE_ENGINE_SEAM"
 class StepHook(Protocol):
     """Called at every step; the emulated GPU couples its load and its pace here."""
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
-        """A step with this work starts now."""
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
+        """A step with this work starts now; the context is summed over the sequences."""
         ...
 
     def end(self) -> None:
@@ -38,7 +38,7 @@ class StepHook(Protocol):
 class NoHook:
     """The hook of a real GPU, which has its own load and pace."""
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         """Do nothing."""
 
     def end(self) -> None:

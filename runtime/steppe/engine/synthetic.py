@@ -162,12 +162,12 @@ class SyntheticEngine:
         start_ns = time.monotonic_ns()
         self._stepped = batch
         self._publish(self._totals)
-        self._hook.begin(prompt, decodes)
+        context = sum(s.computed + 1 for s, w in zip(batch, work, strict=True) if w.decode_tokens)
+        self._hook.begin(prompt, decodes, context)
         pace = self._settings
         await asyncio.sleep(pace.weights_s + pace.decode_s * decodes + pace.prefill_s * prompt)
         await asyncio.to_thread(self._hook.end)
         self._finish(batch, work)
-        context = sum(s.computed for s, w in zip(batch, work, strict=True) if w.decode_tokens)
         done = StepRecord(start_ns, time.monotonic_ns(), tuple(work), context)
         self._block.append_step(done)
         self._publish(self._totals.after(done))

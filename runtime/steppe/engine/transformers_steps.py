@@ -85,7 +85,7 @@ class StepRecorder:
         decodes = sum(w.decode_tokens for w in work)
         self._step = (time.monotonic_ns(), context + decodes, work)
         prompt = sum(w.prompt_tokens for w in work)
-        self._hook.begin(prompt, sum(1 for w in work if w.decode_tokens))
+        self._hook.begin(prompt, sum(1 for w in work if w.decode_tokens), context + decodes)
 
     def end(self) -> None:
         """Record the step when its tokens are ready, before they are sent."""

@@ -140,7 +140,7 @@ class LiveScheduler(AsyncScheduler):
         self._steps[id(output)] = _Step(work, context, time.monotonic_ns())
         self._publish(block, self._totals)
         prefill = sum(prompt for prompt, _ in work.values())
-        self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode))
+        self._hook.begin(prefill, sum(1 for _, decode in work.values() if decode), context)
 
     def _split(self, engine_id: str, tokens: int) -> tuple[int, int]:
         """Return how many of a step's tokens belong to the prompt, and how many follow it."""

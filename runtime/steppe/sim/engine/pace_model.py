@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from steppe.config import PaceSection
+from steppe.emulator.pace import StepParts
 from steppe.errors import ConfigError
 from steppe.roofline.energy_roofline import StepWork
 
@@ -97,15 +98,15 @@ def emulated_profile(key: str) -> GpuProfile:
 
 @dataclass(frozen=True, slots=True)
 class PaceModel:
-    """A step of `weights_s + (decode_s n + prefill_s p) / speed`, as the emulated GPU paces it.
+    """Time and draw of a step as the emulated GPU paces it; `emulator/pace.py` has the formula.
 
-    The first part streams from memory, the second computes; the draw follows from their shares
-    of the step. Leakage counts at the temperature at which the draw settles. A step that would
-    draw more than the board's power limit runs at the clock that just keeps it.
+    The draw follows from the shares of the step in which cores and memory are busy. Leakage counts
+    at the temperature at which the draw settles. A step that would draw more than the
+    board's power limit runs at the clock that just keeps it.
 
     Attributes:
         profile: The GPU.
-        pace: The three times.
+        pace: The constants of a step's time.
         gpus: GPUs of the replica, which all carry the same load.
     """
 
@@ -114,12 +115,14 @@ class PaceModel:
     gpus: int = 1
 
     def step_s(self, work: StepWork, clock_mhz: int) -> float:
-        """Return how long a step takes, s; the context does not matter to the emulated GPU."""
-        return self._at(work, self._held(work, clock_mhz))[0]
+        """Return how long a step takes, s."""
+        parts = self._parts(work)
+        return self._at(parts, self._held(parts, clock_mhz))[0]
 
     def step_draw_w(self, work: StepWork, clock_mhz: int) -> float:
         """Return the mean draw over a step, W."""
-        return self.gpus * self._at(work, self._held(work, clock_mhz))[1]
+        parts = self._parts(work)
+        return self.gpus * self._at(parts, self._held(parts, clock_mhz))[1]
 
     def idle_w(self, clock_mhz: int) -> float:
         """Return the draw of an awake replica without work: its context keeps the clock up, W."""
@@ -132,27 +135,33 @@ class PaceModel:
         """Draw of a frozen replica: its context at the lowest clock, W."""
         return self.idle_w(self.profile.lowest_mhz)
 
-    def _held(self, work: StepWork, clock_mhz: float) -> float:
+    def _parts(self, work: StepWork) -> StepParts:
+        pace = self.pace
+        return StepParts(
+            memory_s=pace.weights_s + pace.context_s * work.context_tokens,
+            compute_s=(
+                pace.decode_s * work.decode_sequences + pace.prefill_s * work.prefill_tokens
+            ),
+            launch_s=pace.launch_s,
+            overlap=pace.overlap,
+        )
+
+    def _held(self, parts: StepParts, clock_mhz: float) -> float:
         """Return the highest clock up to a limit at which a step keeps the power limit, MHz."""
-        if self._at(work, clock_mhz)[1] <= self.profile.max_limit_w:
+        if self._at(parts, clock_mhz)[1] <= self.profile.max_limit_w:
             return clock_mhz
         low, high = float(self.profile.lowest_mhz), float(clock_mhz)
         for _ in range(_SEARCH_STEPS):
             middle = (low + high) / 2
-            if self._at(work, middle)[1] > self.profile.max_limit_w:
+            if self._at(parts, middle)[1] > self.profile.max_limit_w:
                 high = middle
             else:
                 low = middle
         return low
 
-    def _at(self, work: StepWork, clock_mhz: float) -> tuple[float, float]:
+    def _at(self, parts: StepParts, clock_mhz: float) -> tuple[float, float]:
         """Return time, s, and draw of one GPU, W, of a step at a clock."""
-        gpu, pace = self.profile, self.pace
-        speed = clock_mhz / gpu.full_mhz
-        compute_s = (
-            pace.decode_s * work.decode_sequences + pace.prefill_s * work.prefill_tokens
-        ) / speed
-        whole_s = pace.weights_s + compute_s
-        v2 = gpu.voltage_share(clock_mhz) ** 2
-        busy_j = gpu.core_w * v2 * speed * compute_s + gpu.mem_w * pace.weights_s
-        return whole_s, gpu.settled_w(gpu.idle_w + gpu.static_w * v2 + busy_j / whole_s)
+        gpu, speed = self.profile, clock_mhz / self.profile.full_mhz
+        step, v2 = parts.at(speed), gpu.voltage_share(clock_mhz) ** 2
+        busy_w = gpu.core_w * v2 * speed * step.core + gpu.mem_w * step.mem
+        return step.duration_s, gpu.settled_w(gpu.idle_w + gpu.static_w * v2 + busy_w)
