@@ -32,6 +32,8 @@ import numpy as np
 
 from steppe.config import EmulatedSection, PaceSection, PowerSection, RunConfig
 from steppe.control.plan import Plan
+from steppe.control.policy.make import make_policy
+from steppe.control.policy.policy import PoolFacts
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
@@ -40,7 +42,7 @@ from steppe.power.budget import budget_from_config
 from steppe.report.record_folder import Recorder
 from steppe.report.records import Slo
 from steppe.roofline.lengths import RequestLengths
-from steppe.sim.build import emulated_replica, fleet_of, kind_of, policy_of, scenario_of
+from steppe.sim.build import emulated_replica, fleet_of, kind_of, scenario_of
 from steppe.sim.points import modelled_frontier
 from steppe.sim.run import Scenario, run_scenario
 from targets import at_most
@@ -188,7 +190,7 @@ def _timed(frontier: Frontier) -> Timed:
         }
     )
     budget = budget_from_config(config.power, config.site)
-    return Timed(policy_of(config, frontier, REPLICAS, budget), [])
+    return Timed(make_policy(PoolFacts.of(config, frontier, REPLICAS, budget)), [])
 
 
 class _NoRecorder:

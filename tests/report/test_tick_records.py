@@ -63,7 +63,7 @@ def test_a_window_is_governed_by_the_budget_of_the_tick_that_began_it() -> None:
     assert record.battery == Charge(0.5, 30.0)
     assert record.replicas == (
         ReplicaTick("replica", "awake", 1200, 16, 60.0, 20.0),
-        ReplicaTick("replica", "asleep", 210, 1, 10.0, 0.0),
+        ReplicaTick("replica", "asleep", 210, 1, 10.0, 0.0, "paused"),
     )
     third = records.record(observation(4.0, AWAKE, ASLEEP), WIND, did, NO_SHORTAGE, POINTS)
     assert third is not None

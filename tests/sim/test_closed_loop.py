@@ -131,7 +131,7 @@ def run(
     power = PowerSection.model_validate({"supply": [{"kind": "constant", "watts": budget_w}]})
     config = made.config.model_copy(update={"control": control, "power": power})
     budget = budget_from_config(power, config.site)
-    watched = Watched(policy_of(config, known, REPLICAS, budget))
+    watched = Watched(policy_of(config, known, made.fleet, budget))
     scenario = scenario_of(config, made.fleet, known, arrivals, watched)
     records = RecordsInMemory()
     run_scenario(replace(scenario, duration_s=duration_s), 1.0, records)

@@ -47,6 +47,7 @@ from steppe.config.serving import (
     GatewaySection,
     ModelSection,
     RaySection,
+    SleepSection,
     SloSection,
     SweepSection,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "SignalSupply",
     "SimSection",
     "SiteSection",
+    "SleepSection",
     "SloSection",
     "SolarSupply",
     "SupplySection",

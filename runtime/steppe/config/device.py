@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from steppe.config.section import FilePath, NonNegative, Section
+from steppe.config.section import Count, FilePath, NonNegative, Section
 
 AGENT_SOCKET = Path("/run/steppe/agent.sock")
 """Default socket of the agent of a host."""
@@ -95,6 +95,8 @@ class ModelledSection(Section):
     """Selects modelled GPUs."""
     gpu: str = "h100"
     """A GPU of `configs/gpus`, or the path of a GPU file."""
+    gpus_per_node: Count = 8
+    """GPUs of one machine, which is switched off as a whole."""
     clock_curve: Literal["low", "nominal", "high"] = "nominal"
     """How time and draw follow the clock: as fitted, or one standard error of the fit lower (low
     clocks save more) or higher (they save less). Run all three to see how far a result holds."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from steppe.config.section import Count, FilePath, Positive, Section, Share
+from steppe.config.section import Count, FilePath, NonNegative, Positive, Section, Share
 
 
 class ModelSection(Section):
@@ -126,6 +126,28 @@ class FrontierSection(Section):
         return self
 
 
+class SleepSection(Section):
+    """A sleep deeper than a pause.
+
+    A replica without requests goes there once it has not been needed for so long that the saved
+    energy is worth the wake.
+    """
+
+    kind: Literal["offloaded", "stopped", "off"]
+    """`offloaded`: the weights are in the memory of the host (vLLM's sleep level 1). `stopped`: the
+    process has ended, and its GPUs have no context. `off`: the node is switched off, once all its
+    replicas are to be."""
+    gpu_w: NonNegative | None = None
+    """Draw of one of its GPUs, W. If absent: that of a pause (`offloaded`), that of a GPU without
+    a context where it is known, or else 26 W less than a pause (`stopped`; arXiv 2605.23918: 26 to
+    50 W), 0 (`off`)."""
+    wake_s: Positive | None = None
+    """Time until the replica serves again, s. If absent: 6 (`offloaded`; vLLM blog: 5.4 s for 235B
+    on 4 GPUs), 60 (`stopped`), 300 (`off`). A live run measures it and uses what it measured."""
+    sleep_s: NonNegative | None = None
+    """Time to get there, s. If absent: 6 (`offloaded`), 5 (`stopped`), 60 (`off`)."""
+
+
 class FleetSection(Section):
     """Number and size of the replicas."""
 
@@ -133,6 +155,19 @@ class FleetSection(Section):
     """Number of replicas; `all`: as many as the GPUs of the cluster hold."""
     gpus_per_replica: Count = 1
     """GPUs of one replica (tensor parallelism)."""
+    sleep: Annotated[tuple[SleepSection, ...], Field(strict=False)] = ()
+    """Sleeps deeper than a pause that replicas may use; none if empty."""
+
+    @field_validator("sleep")
+    @classmethod
+    def _each_depth_once(cls, depths: tuple[SleepSection, ...]) -> tuple[SleepSection, ...]:
+        order = ("offloaded", "stopped", "off")
+        kinds = [depth.kind for depth in depths]
+        if kinds != sorted(set(kinds), key=order.index):
+            raise ValueError(f"asked for each of {', '.join(order)} at most once, in this order")
+        if "off" in kinds and "stopped" not in kinds:
+            raise ValueError("off needs stopped: the engines of a node that comes back are stopped")
+        return depths
 
 
 def _host(host: str) -> str:

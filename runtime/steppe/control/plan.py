@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import NOTHING_LEARNED, Learned
 from steppe.frontier.mix import Mix
 
@@ -40,6 +41,8 @@ class Plan:
         battery_w: What the battery gives from now on, W at the GPUs; negative to charge; None if
             it follows its own rule.
         learned: What the policy has learned; for metrics.
+        deepen: Replicas that go to a deeper sleep, each with its depth.
+        restore: Replicas that come back from a sleep deeper than a pause.
     """
 
     awake: Mix
@@ -49,6 +52,8 @@ class Plan:
     holds: bool = True
     battery_w: float | None = None
     learned: Learned = NOTHING_LEARNED
+    deepen: tuple[tuple[str, SleepDepth], ...] = ()
+    restore: tuple[str, ...] = ()
 
     @property
     def output_tps(self) -> float:

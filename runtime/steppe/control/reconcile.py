@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.control.plan import Plan
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.roofline.point import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a replica that is gone."""
+    """Start a replica that is gone, or that sleeps deeper than a pause."""
 
     replica: str
 
@@ -45,6 +46,14 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Deepen:
+    """Put a paused replica without requests, or one in a shallower sleep, to a deeper sleep."""
+
+    replica: str
+    depth: SleepDepth
+
+
+@dataclass(frozen=True, slots=True)
 class Retune:
     """Change the limits of an awake replica; a draining one serves again.
 
@@ -58,7 +67,7 @@ class Retune:
     tokens_per_step: int = 0
 
 
-Action = Start | Wake | Drain | Sleep | Retune
+Action = Start | Wake | Drain | Sleep | Deepen | Retune
 
 
 LEAST_ROTATION_S = 30.0
@@ -98,6 +107,7 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     replica starts only if the budget covers an all-asleep fleet, because starting draws power
     outside the plan.
     """
+    observation = _without_deep(observation, plan)
     ranked = _rank(observation, rule, _next_in_rotation(observation, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves, finishing = _leave(observation, leaving, rule, plan.draining)
@@ -106,7 +116,18 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     freezing = sum(isinstance(action, Sleep) and action.replica in busy for action in leaves)
     gone = [r.id for r in observation.replicas if r.state == ReplicaState.GONE and plan.feasible]
     rising = max(0, len(rises) - freezing)
-    return [*leaves, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *map(Start, gone)]
+    deeper = [Deepen(replica, depth) for replica, depth in plan.deepen]
+    starts = map(Start, [*gone, *plan.restore])
+    return [*leaves, *deeper, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *starts]
+
+
+def _without_deep(observation: Observation, plan: Plan) -> Observation:
+    """Return the observation without the replicas that sleep deeper than a pause, or are to."""
+    leaving = {replica for replica, _ in plan.deepen}
+    if not leaving and not any(r.is_deep for r in observation.replicas):
+        return observation
+    others = (r for r in observation.replicas if not r.is_deep and r.id not in leaving)
+    return replace(observation, replicas=tuple(others))
 
 
 def _next_in_rotation(observation: Observation, plan: Plan, rule: DrainRule) -> str | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from steppe.control.measurements import ClockWork, LatencyCounts
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.step_costs import AS_MODELLED, CostFactors
 
@@ -41,6 +42,9 @@ class ReplicaObservation:
         starting_w: Its draw while it starts or is gone and no limit applies, W; otherwise 0.
         woke_to_drain: Whether it drains and was asleep, or waking, when that began.
         tokens_per_step: Most tokens in a step that is set; 0: the engine's own limit.
+        depth: How deep it sleeps, if it is asleep.
+        deep_w: Its draw while it sleeps deeper than a pause, W; otherwise 0.
+        node: Name of its node; empty if it is unknown or has no other replica.
     """
 
     id: str
@@ -53,6 +57,14 @@ class ReplicaObservation:
     starting_w: float = 0.0
     woke_to_drain: bool = False
     tokens_per_step: int = 0
+    depth: SleepDepth = SleepDepth.PAUSED
+    deep_w: float = 0.0
+    node: str = ""
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it sleeps deeper than a pause."""
+        return self.state == ReplicaState.ASLEEP and self.depth is not SleepDepth.PAUSED
 
     @property
     def has_drained(self) -> bool:

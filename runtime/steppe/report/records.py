@@ -24,6 +24,7 @@ class ReplicaTick:
         batch_limit: Most sequences it may decode at once.
         draw_w: Mean draw of its GPUs over the window, W.
         output_tps: Output tokens per second over the window.
+        depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `off`; empty if it does not.
     """
 
     id: str
@@ -32,6 +33,7 @@ class ReplicaTick:
     batch_limit: int
     draw_w: float
     output_tps: float
+    depth: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ def _replica_ticks(
                 batch_limit=replica.batch_limit,
                 draw_w=own.draw_w,
                 output_tps=own.output_tokens / width_s,
+                depth=replica.depth if replica.state == ReplicaState.ASLEEP else "",
             )
             for replica, own in zip(observation.replicas, window.replicas, strict=True)
         ]

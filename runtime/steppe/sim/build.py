@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.config import EmulatedSection, EngineSection, ModelledSection, RunConfig
+from steppe.config import (
+    DeviceSection,
+    EmulatedSection,
+    EngineSection,
+    ModelledSection,
+    RunConfig,
+)
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
+from steppe.control.sleep_ladder import rungs_of
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
@@ -42,6 +49,7 @@ class ModelledReplica:
         weights: Cost of a token, for attribution.
         kv_tokens: Tokens that its memory holds beside the weights; None if unknown.
         token_bytes: Keys and values of one token on each of its GPUs, bytes; None if unknown.
+        bare_w: Draw of a GPU without a context, W; None if unknown.
     """
 
     model: StepModel
@@ -49,6 +57,7 @@ class ModelledReplica:
     weights: TokenWeights
     kv_tokens: int | None = None
     token_bytes: float | None = None
+    bare_w: float | None = None
 
 
 def modelled_replica(config: RunConfig, lengths: RequestLengths) -> ModelledReplica:
@@ -94,6 +103,7 @@ def roofline_replica(roofline: EnergyRoofline, lengths: RequestLengths) -> Model
         TokenWeights(token.sequence_j, token.prompt_j, token.decode_j),
         int(fitting * context_tokens),
         model.sequence_bytes(context_tokens) / context_tokens / sharding.kv_split,
+        roofline.gpu.bare_w,
     )
 
 
@@ -111,6 +121,7 @@ def emulated_replica(section: EmulatedSection, gpus: int) -> ModelledReplica:
         PaceModel(profile, pace, gpus),
         (profile.lowest_mhz, profile.full_mhz),
         TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s),
+        bare_w=profile.idle_w,
     )
 
 
@@ -131,12 +142,21 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
             replica.model.idle_w(full_mhz) if draw_w is None else draw_w,
         ),
         weights=replica.weights,
+        rungs=rungs_of(
+            config.fleet.sleep,
+            config.fleet.gpus_per_replica,
+            replica.model.asleep_w,
+            replica.bare_w,
+        ),
     )
 
 
-def policy_of(config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Policy:
+def policy_of(
+    config: RunConfig, frontier: Frontier, fleet: FleetSettings, budget: PowerBudget
+) -> Policy:
     """Return the policy that the live controller would run."""
-    return make_policy(PoolFacts.of(config, frontier, replicas, budget))
+    rungs = fleet.kind.rungs
+    return make_policy(PoolFacts.of(config, frontier, fleet.replicas, budget, rungs))
 
 
 def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
@@ -167,7 +187,18 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         config.slo.tpot_s,
         PROMPT_WAIT_SHARE * ttft_s,
     )
-    return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s)
+    per_node = max(1, _gpus_per_node(config.device) // config.fleet.gpus_per_replica)
+    return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s, per_node)
+
+
+def _gpus_per_node(device: DeviceSection) -> int:
+    match device:
+        case ModelledSection():
+            return device.gpus_per_node
+        case EmulatedSection():
+            return device.count
+        case _:
+            return 1
 
 
 def scenario_of(
@@ -194,7 +225,7 @@ def scenario_of(
     budget = budget_from_config(config.power, config.site)
     return Scenario(
         fleet=fleet,
-        policy=policy or policy_of(config, frontier, fleet.replicas, budget),
+        policy=policy or policy_of(config, frontier, fleet, budget),
         drain_rule=DrainRule(frontier.drain, config.control.drain_s),
         budget=budget,
         arrivals=arrivals,

@@ -9,7 +9,8 @@ from steppe.control.admission import DEFERRABLE
 from steppe.control.demand import Demand, Traffic
 from steppe.control.measurements import ClockWork, summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
-from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Observation, ReplicaState
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
@@ -35,12 +36,14 @@ class FleetSettings:
         kind: What all replicas have in common.
         gateway: How many requests may wait, and for how long.
         clock_latency_s: Time from a new clock limit to the new clock, s.
+        replicas_per_node: Replicas of one node, which is switched off as a whole.
     """
 
     replicas: int
     kind: ReplicaKind
     gateway: GatewayLimits
     clock_latency_s: float
+    replicas_per_node: int = 1
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class SimulatedFleet:
                 SimulatedReplica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
                 queue,
                 settings.clock_latency_s,
+                f"node-{index // settings.replicas_per_node + 1}",
             )
             for index in range(settings.replicas)
         ]
@@ -244,9 +248,11 @@ class SimulatedFleet:
         lowest_mhz = self._settings.kind.lowest_clock_mhz
         match action:
             case Start():
-                handle.move(ReplicaState.STARTING)
+                self._start(handle)
                 handle.set_limits(lowest_mhz, 1)
-                handle.replica.start(lambda now_s, _: handle.move(ReplicaState.AWAKE))
+            case Deepen(_, depth):
+                handle.deepen(self._settings.kind.rung(depth))
+                handle.set_limits(lowest_mhz, 1)
             case Sleep():
                 handle.replica.freeze()
                 handle.move(ReplicaState.ASLEEP)
@@ -263,6 +269,18 @@ class SimulatedFleet:
             case Retune(_, clock_mhz, batch_limit, holds, tokens):
                 handle.move(ReplicaState.AWAKE)
                 handle.set_limits(clock_mhz, batch_limit, holds=holds, tokens_per_step=tokens)
+
+    def _start(self, handle: SimulatedHandle) -> None:
+        """Start a replica; if its node was off, the other replicas of the node are stopped now."""
+        kind = self._settings.kind
+        if not handle.is_deep:
+            handle.start(kind.transitions.start_s)
+            return
+        was_off = handle.depth is SleepDepth.OFF
+        handle.start(kind.rung(handle.depth).wake_s)
+        for other in self._handles if was_off else ():
+            if other.node == handle.node and other.is_deep:
+                other.deepen(kind.rung(SleepDepth.STOPPED))
 
     def _refuse(self, request: Request) -> None:
         self._latency.leave(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from steppe.control.sleep_ladder import SleepDepth, SleepRung
 from steppe.control.state import COMING, ReplicaObservation, ReplicaState
 from steppe.sim.engine.replica import SimulatedReplica
 from steppe.sim.events import EventQueue
@@ -37,6 +38,8 @@ class SimulatedHandle:
         batch_limit: Batch limit of the last action.
         tokens_per_step: Most tokens in a step of the last action; 0: the engine's own limit.
         drawn_j: Energy of the last window, J.
+        depth: How deep it sleeps, if it is asleep.
+        node: Name of its node.
     """
 
     __slots__ = (
@@ -49,17 +52,25 @@ class SimulatedHandle:
         "_woke_to_drain",
         "batch_limit",
         "clock_mhz",
+        "depth",
         "drawn_j",
         "name",
+        "node",
         "replica",
         "state",
         "tokens_per_step",
     )
 
     def __init__(
-        self, name: str, replica: SimulatedReplica, queue: EventQueue, clock_latency_s: float
+        self,
+        name: str,
+        replica: SimulatedReplica,
+        queue: EventQueue,
+        clock_latency_s: float,
+        node: str = "",
     ) -> None:
-        self.name, self.replica = name, replica
+        self.name, self.replica, self.node = name, replica, node
+        self.depth = SleepDepth.PAUSED
         self._queue, self._clock_latency_s = queue, clock_latency_s
         self.state = ReplicaState.AWAKE
         self.clock_mhz = replica.clock_mhz
@@ -123,7 +134,30 @@ class SimulatedHandle:
             starting_w=self.draw_w(window_s) if self.state in COMING else 0.0,
             woke_to_drain=self._woke_to_drain,
             tokens_per_step=self.tokens_per_step,
+            depth=self.depth,
+            deep_w=self.draw_w(window_s) if self.is_deep else 0.0,
+            node=self.node,
         )
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it sleeps deeper than a pause."""
+        return self.state == ReplicaState.ASLEEP and self.depth.is_deep
+
+    def deepen(self, rung: SleepRung) -> None:
+        """Sleep deeper."""
+        self.move(ReplicaState.ASLEEP)
+        self.depth = rung.depth
+        self.replica.deepen(rung)
+
+    def start(self, duration_s: float) -> None:
+        """Start, or come back from a deep sleep; serves after so long, s."""
+        self.move(ReplicaState.STARTING)
+        self.depth = SleepDepth.PAUSED
+        self.replica.start(lambda now_s, epoch: self._serve(epoch), duration_s)
+
+    def _serve(self, _: object) -> None:
+        self.move(ReplicaState.AWAKE)
 
     @property
     def _is_waking(self) -> bool:
@@ -135,8 +169,9 @@ class SimulatedHandle:
         return self.drawn_j / window_s if window_s > 0 else 0.0
 
     def has_slept_since(self, time_s: float) -> bool:
-        """Return whether it was put to sleep at a time, s, or before."""
-        return self.state == ReplicaState.ASLEEP and self._since_s <= time_s
+        """Return whether it was paused at a time, s, or before."""
+        is_paused = self.state == ReplicaState.ASLEEP and not self.depth.is_deep
+        return is_paused and self._since_s <= time_s
 
     def take_tokens(self) -> int:
         """Return the tokens sampled since the last call."""

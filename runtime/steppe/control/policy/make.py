@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from steppe.control.horizon.battery import HorizonForecast
 from steppe.control.horizon.inputs import HorizonTerms
@@ -20,6 +21,7 @@ from steppe.control.policy.keep_awake import SLEEP_AND_WAKE_S, KeepAwakeSettings
 from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
+from steppe.control.policy.sleep_depth import DepthSettings
 from steppe.control.state import Observation
 from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.pareto import Frontier
@@ -34,15 +36,15 @@ def make_policy(pool: PoolFacts) -> Policy:
     """
     frontier, control = pool.frontier, pool.control
     drain_w = frontier.drain.draw_w
-    at_lengths = LengthPoints.of(frontier, LatencyLimits(pool.ttft_s, pool.tpot_s))
     match control.policy:
         case "follow_budget":
             kept = at_slo_if_any(frontier, pool.tpot_s)
-            return _complete(pool, FollowBudget(kept, drain_w, at_lengths), kept)
+            return _complete(pool, lambda f, at: FollowBudget(f, drain_w, at), kept)
         case "save_energy":
             kept = at_slo(frontier, pool.tpot_s, SLO_SHARE)
-            goal = SaveEnergy(kept, drain_w, control.utilisation, at_lengths)
-            return _complete(pool, goal, kept)
+            return _complete(
+                pool, lambda f, at: SaveEnergy(f, drain_w, control.utilisation, at), kept
+            )
         case "full_clocks":
             return FullClocks(frontier)
         case name:
@@ -82,12 +84,34 @@ class FullClocks:
         return Plan(awake, len(awake) * full.draw_w + coming_w, counts.draining)
 
 
-def _complete(pool: PoolFacts, goal: Goal, kept: Frontier) -> PolicyPipeline:
-    """Return the stages with all that the `control` section asks for."""
+GoalOf = Callable[[Frontier, LengthPoints | None], Goal]
+"""Makes a goal from the points that keep the SLO, and those for the requests that come now."""
+
+
+def _complete(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> PolicyPipeline:
+    """Return the stages with all that the configuration asks for."""
     wake_j = pool.control.wake_j
     if wake_j is None:
         wake_j = SLEEP_AND_WAKE_S * pool.frontier.idle_w
-    return pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
+    goal = goal_of(kept, _at_lengths(pool, pool.frontier))
+    stages = pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
+    stages.depths = _depths(pool, goal_of, kept)
+    return stages
+
+
+def _at_lengths(pool: PoolFacts, frontier: Frontier) -> LengthPoints | None:
+    return LengthPoints.of(frontier, LatencyLimits(pool.ttft_s, pool.tpot_s))
+
+
+def _depths(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings | None:
+    """Return how replicas sleep deeper than a pause; None if they do not."""
+    ladder = pool.ladder
+    if ladder is None:
+        return None
+    deep_w = ladder.deepest.asleep_w
+    frontier = replace(pool.frontier, asleep_w=deep_w)
+    goal = goal_of(replace(kept, asleep_w=deep_w), _at_lengths(pool, frontier))
+    return DepthSettings(ladder, goal, pool.control.margin_share)
 
 
 def _horizon(pool: PoolFacts, kept: Frontier) -> HorizonForecast | None:

@@ -1,12 +1,14 @@
-"""From an observation to a plan, in seven stages. This is the whole policy on one screen.
+"""From an observation to a plan, in eight stages. This is the whole policy on one screen.
 
 1. `learn_costs`: what the steps of the last window really cost, in time and energy.
 2. `learn_slo`: from measured latency, how much capacity beyond the demand the SLO needs.
-3. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
-4. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
-5. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
-6. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
-7. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
+3. `choose_depths`: which replicas sleep deeper than a pause, or come back. The stages after it see
+   the other replicas, and the budget without what the deep ones draw.
+4. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
+5. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
+6. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
+7. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
+8. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
 
 Each stage is a pure function of the observation and of what it kept at the last tick.
 """
@@ -30,6 +32,12 @@ from steppe.control.policy.feedback import (
 from steppe.control.policy.goals import Goal
 from steppe.control.policy.keep_awake import KeepAwakeMemory, KeepAwakeSettings, keep_one_awake
 from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
+from steppe.control.policy.sleep_depth import (
+    DepthMemory,
+    DepthSettings,
+    choose_depths,
+    without_deep,
+)
 from steppe.control.policy.slo_feedback import SloMemory, learn_slo, note_watts
 from steppe.control.state import Learned, Observation
 from steppe.roofline.step_costs import StepCosts
@@ -41,6 +49,7 @@ class Memory:
 
     costs: CostMemory = field(default_factory=CostMemory)
     slo: SloMemory = field(default_factory=SloMemory)
+    depths: DepthMemory = field(default_factory=DepthMemory)
     feedback: FeedbackMemory = field(default_factory=FeedbackMemory)
     scale_down: ScaleDownMemory = field(default_factory=ScaleDownMemory)
     keep_awake: KeepAwakeMemory = field(default_factory=KeepAwakeMemory)
@@ -58,6 +67,7 @@ class PolicyPipeline:
         dwell_s: How long a replica stays awake that is not needed, s.
         costs: What a step costs, as swept or modelled; None if unknown.
         horizon: Plans the day for the battery; None without a horizon.
+        depths: How replicas sleep deeper than a pause; None if they do not.
         memory: What is kept between ticks.
     """
 
@@ -67,6 +77,7 @@ class PolicyPipeline:
     dwell_s: float
     costs: StepCosts | None = None
     horizon: HorizonForecast | None = None
+    depths: DepthSettings | None = None
     memory: Memory = field(default_factory=Memory)
 
     def decide(self, observation: Observation) -> Plan:
@@ -74,18 +85,27 @@ class PolicyPipeline:
         memory = self.memory
         costs = learn_costs(observation.work, memory.costs, self.costs)
         slo = learn_slo(observation, memory.slo, self._engine_tokens)
-        observation = observation.with_learned(self._learned(costs, slo))
+        whole = observation.with_learned(self._learned(costs, slo))
+        changes, depths = choose_depths(whole, memory.depths, self.depths)
+        observation = without_deep(whole, changes, self.depths)
         feedback = learn_draw(observation, memory.feedback, self.feedback)
         feedback = with_factors(feedback, memory.costs.used, costs.used)
         usable_w = usable_watts(observation, feedback, self.feedback)
         choose = partial(self.goal.best_plan, observation, usable_w)
         plan, scale_down = delay_scale_down(observation, choose, memory.scale_down, self.dwell_s)
         plan, kept = keep_one_awake(observation, plan, memory.keep_awake, self.keep_awake)
-        battery = steer_battery(observation, memory.battery, self.horizon)
+        battery = steer_battery(whole, memory.battery, self.horizon)
         feedback = note_plan(observation, feedback, plan)
         slo = note_watts(slo, plan, usable_w)
-        self.memory = Memory(costs, slo, feedback, scale_down, kept, battery)
-        return replace(plan, battery_w=battery.battery_w, learned=observation.learned)
+        self.memory = Memory(costs, slo, depths, feedback, scale_down, kept, battery)
+        return replace(
+            plan,
+            draw_w=plan.draw_w + whole.gpu_budget_w - observation.gpu_budget_w,
+            battery_w=battery.battery_w,
+            learned=whole.learned,
+            deepen=changes.deepen,
+            restore=changes.restore,
+        )
 
     @property
     def _engine_tokens(self) -> int:

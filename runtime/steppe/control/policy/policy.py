@@ -16,6 +16,7 @@ from typing import Protocol, Self, cast
 
 from steppe.config import ControlSection, RunConfig
 from steppe.control.plan import Plan
+from steppe.control.sleep_ladder import SleepLadder, SleepRung, ladder_of
 from steppe.control.state import Observation
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
@@ -54,6 +55,7 @@ class PoolFacts:
         store: The battery, if there is one.
         speedup: Seconds of trace time in a second of the run.
         ttft_s: Longest time to the first token by the SLO, s.
+        ladder: The depths of sleep; None if there is none below a pause.
     """
 
     frontier: Frontier
@@ -66,10 +68,26 @@ class PoolFacts:
     store: BatteryView | None = None
     speedup: float = 1.0
     ttft_s: float = math.inf
+    ladder: SleepLadder | None = None
 
     @classmethod
-    def of(cls, config: RunConfig, frontier: Frontier, replicas: int, budget: PowerBudget) -> Self:
-        """Return the facts of a configured run."""
+    def of(
+        cls,
+        config: RunConfig,
+        frontier: Frontier,
+        replicas: int,
+        budget: PowerBudget,
+        rungs: tuple[SleepRung, ...] = (),
+    ) -> Self:
+        """Return the facts of a configured run.
+
+        Args:
+            config: The run.
+            frontier: Operating points of one replica.
+            replicas: Number of replicas when none is lost.
+            budget: The power budget.
+            rungs: The depths of sleep below a pause.
+        """
         return cls(
             frontier=frontier,
             replicas=replicas,
@@ -81,6 +99,7 @@ class PoolFacts:
             forecast=budget.forecast,
             store=budget.battery_view,
             speedup=config.power.speedup,
+            ladder=ladder_of(rungs, frontier),
         )
 
 

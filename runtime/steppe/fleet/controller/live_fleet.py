@@ -14,7 +14,7 @@ import ray
 from steppe.control.demand import Demand, OfferedLoad, Traffic
 from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
-from steppe.control.reconcile import Action, Drain, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.live_measurements import (
@@ -397,6 +397,9 @@ class LiveFleet:
             case Sleep(name):
                 handle.freeze(now_s)
                 return SetLimits(name, self._step_mhz(handle), 1, handle.state)
+            case Deepen(name):  # carried out as a pause
+                handle.freeze(now_s)
+                return SetLimits(name, None, 1, handle.state)
             case Drain(name, clock_mhz, batch_limit):
                 if handle.state == ReplicaState.ASLEEP:
                     handle.thaw(now_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from steppe.control.sleep_ladder import SleepDepth, SleepRung
 from steppe.energy.attribution import TokenWeights
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.step_table import StepModel, StepTable
@@ -37,6 +38,7 @@ class ReplicaKind:
         full_clock_mhz: SM clock without a limit, MHz.
         transitions: Time and draw of its transitions.
         weights: What a token costs, for attribution.
+        rungs: The depths of sleep below a pause.
         table: Lookup table of the model; shared by all replicas.
     """
 
@@ -46,7 +48,12 @@ class ReplicaKind:
     full_clock_mhz: int
     transitions: Transitions
     weights: TokenWeights = field(default_factory=TokenWeights)
+    rungs: tuple[SleepRung, ...] = ()
     table: StepTable = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", StepTable(self.model))
+
+    def rung(self, depth: SleepDepth) -> SleepRung:
+        """Return the rung of a depth below a pause."""
+        return next(rung for rung in self.rungs if rung.depth == depth)

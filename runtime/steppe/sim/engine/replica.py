@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from steppe.control.measurements import ClockWork
+from steppe.control.sleep_ladder import SleepRung
 from steppe.sim.engine.batch import Batch, Sequence
 from steppe.sim.engine.energy import EnergyShares, IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
@@ -47,6 +48,7 @@ class SimulatedReplica:
     """
 
     __slots__ = (
+        "_asleep_w",
         "_busy_j",
         "_busy_s",
         "_closed",
@@ -90,6 +92,7 @@ class SimulatedReplica:
         self._run: StepRun | None = None
         self._run_number = self._epoch = 0
         self._frozen, self._ready = False, True
+        self._asleep_w = kind.model.asleep_w
         self._busy_s = self._busy_j = self._read_j = 0.0
         self._closed = (0.0, 0.0)
         self._work, self._work_read = [0.0] * WORK_TERMS, [0.0] * WORK_TERMS
@@ -140,6 +143,17 @@ class SimulatedReplica:
         if self._run is None:
             self._change(self._kind.transitions.wake_s)
 
+    def deepen(self, rung: SleepRung) -> None:
+        """Sleep deeper than a pause, from a pause or a shallower sleep, without requests."""
+        assert self._run is None, "only a replica without requests sleeps deeper"
+        self._epoch += 1
+        self._frozen, self._ready = True, False
+        self._asleep_w = rung.asleep_w
+        if rung.sleep_s > 0:
+            self._queue.at(self._queue.now_s + rung.sleep_s, self._sleep, self._epoch)
+        else:
+            self._sleep(self._queue.now_s, self._epoch)
+
     def fail(self) -> list[tuple[Request, int]]:
         """Lose the engine; return every request with its output tokens."""
         now_s, run = self._queue.now_s, self._run
@@ -157,11 +171,11 @@ class SimulatedReplica:
         self._idle.change(IdleState.IDLE, self._queue.now_s, self._kind.model.asleep_w)
         return self.batch.drop_all()
 
-    def start(self, done: Callable[[float, object], None]) -> None:
-        """Start the engine; call `done` when it serves."""
-        self._frozen = False
-        self._change(self._kind.transitions.start_s)
-        self._queue.at(self._queue.now_s + self._kind.transitions.start_s, done, self._epoch)
+    def start(self, done: Callable[[float, object], None], duration_s: float) -> None:
+        """Start the engine, or bring it back from a deep sleep; call `done` when it serves."""
+        self._frozen, self._asleep_w = False, self._kind.model.asleep_w
+        self._change(duration_s)
+        self._queue.at(self._queue.now_s + duration_s, done, self._epoch)
 
     @property
     def is_ready(self) -> bool:
@@ -318,4 +332,4 @@ class SimulatedReplica:
 
     def _sleep(self, now_s: float, epoch: int) -> None:
         if epoch == self._epoch:
-            self._idle.change(IdleState.IDLE, now_s, self._kind.model.asleep_w)
+            self._idle.change(IdleState.IDLE, now_s, self._asleep_w)
