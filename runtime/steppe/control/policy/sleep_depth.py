@@ -209,7 +209,7 @@ def _first(
 
 
 def _restore(observation: Observation, most: int) -> tuple[str, ...]:
-    """Return up to `most` deep replicas, the shallowest first, of nodes that are on before others."""
+    """Return up to `most` deep replicas, the shallowest first."""
     deep = [r for r in observation.replicas if r.is_deep]
     return tuple(r.id for r in _shallowest(deep)[:most])
 
