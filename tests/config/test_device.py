@@ -34,6 +34,28 @@ def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_configured(tmp_path: 
     assert found.zeusd.token_file == Path("/etc/zeusd.token")
 
 
+def test_emulated_gpus_are_of_one_type_or_are_listed(tmp_path: Path) -> None:
+    found = load(tmp_path, {"kind": "emulated", "profile": "h100", "count": 2})
+    assert (found.gpu_types, found.spec) == (("h100", "h100"), "h100x2")
+    found = load(tmp_path, {"kind": "emulated", "profiles": ["h100", "h100", "a100", "h100"]})
+    assert found.gpu_types == ("h100", "h100", "a100", "h100")
+    assert found.spec == "h100x2,a100x1,h100x1"
+    assert found.faults_spec == ""
+
+
+def test_faults_are_given_in_the_form_of_the_emulator(tmp_path: Path) -> None:
+    faults: list[dict[str, Any]] = [
+        {"gpu": 1, "uncorrected_ecc_errors": 2, "xid": 79},
+        {"counter_scale": 0.6, "power_brake": True, "thermal_slowdown": True},
+        {"gpu": 0, "neighbour_load": 0.25, "permission": False},
+        {"gpu": 0},
+    ]
+    found = load(tmp_path, {"kind": "emulated", "count": 2, "faults": faults})
+    assert found.faults_spec == (
+        "1:ecc=2,1:xid=79,*:reasons=160,*:counter_scale=0.6,0:neighbour=0.25,0:no_permission=1"
+    )
+
+
 @pytest.mark.parametrize(
     ("device", "says"),
     [
@@ -55,6 +77,14 @@ def test_real_gpus_are_limited_by_an_agent_unless_zeusd_is_configured(tmp_path: 
         ({"kind": "emulated", "agent_socket": "/a"}, "device.agent_socket: unknown key"),
         ({"kind": "nvml", "zeusd": {"port": 1}}, "device.zeusd.port: unknown key"),
         ({"kind": "emulated", "zeusd": {}}, "device.zeusd: unknown key"),
+        (
+            {"kind": "emulated", "count": 2, "profiles": ["h100"]},
+            "device: profiles: asked for it beside profile or count: give one of them",
+        ),
+        (
+            {"kind": "emulated", "count": 2, "faults": [{"gpu": 2, "power_brake": True}]},
+            "device: faults: asked for GPU 2, found 2 GPUs",
+        ),
     ],
 )
 def test_an_error_in_the_device_section_is_one_line_that_names_the_key(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import random
 import sys
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any
 
 import pynvml
 
+from steppe.emulator.hardware_faults import FAULTS
 from steppe.emulator.library import Emulator
 from steppe.errors import DeviceError
 
@@ -22,6 +25,7 @@ DEVICE_GETTERS = """
     PowerUsage PowerManagementLimitConstraints TotalEnergyConsumption PerformanceState PowerState
     CurrentClocksEventReasons SupportedClocksEventReasons SupportedMemoryClocks UtilizationRates
     MemoryInfo BAR1MemoryInfo ComputeRunningProcesses GraphicsRunningProcesses
+    EccMode RemappedRows RetiredPagesPendingStatus SupportedEventTypes
 """
 
 
@@ -45,6 +49,10 @@ def query(gpu: Any) -> None:
         attempt(pynvml.nvmlDeviceGetTemperatureThreshold, gpu, domain)
         attempt(pynvml.nvmlDeviceGetViolationStatus, gpu, domain)
     attempt(pynvml.nvmlDeviceGetMemoryInfo, gpu, pynvml.nvmlMemory_v2)
+    for kind in range(3):
+        attempt(pynvml.nvmlDeviceGetTotalEccErrors, gpu, kind, kind)
+        attempt(pynvml.nvmlDeviceGetMemoryErrorCounter, gpu, kind, kind, 2 * kind + 1)
+    watch(gpu)
     attempt(pynvml.nvmlDeviceGetProcessUtilization, gpu, 0)
     attempt(pynvml.nvmlDeviceGetProcessesUtilizationInfo, gpu, 0)
     for mhz in pynvml.nvmlDeviceGetSupportedMemoryClocks(gpu):
@@ -52,6 +60,20 @@ def query(gpu: Any) -> None:
     for key in ("", "GPU-none", "00000000:10:00.0", "x" * 500):
         attempt(pynvml.nvmlDeviceGetHandleByPciBusId, key)
         attempt(pynvml.nvmlDeviceGetHandleByUUID, key)
+
+
+def watch(gpu: Any) -> None:
+    """Make event sets until there are no more, and wait with each of them."""
+    events = []
+    with contextlib.suppress(pynvml.NVMLError):
+        while True:
+            events.append(pynvml.nvmlEventSetCreate())
+    for each in events:
+        attempt(pynvml.nvmlDeviceRegisterEvents, gpu, 1 << (len(events) % 6), each)
+        attempt(pynvml.nvmlDeviceRegisterEvents, gpu, 8, each)
+        attempt(pynvml.nvmlEventSetWait_v2, each, 0)
+        attempt(pynvml.nvmlEventSetFree, each)
+        attempt(pynvml.nvmlEventSetWait_v2, each, 0)
 
 
 def control(gpu: Any, rng: random.Random) -> None:
@@ -77,6 +99,13 @@ def disturb(emulator: Emulator, index: int, rng: random.Random) -> None:
     attempt(emulator.spike, index, rng.choice([0.0, 1e300]), 2)
     attempt(emulator.freeze, index, rng.random() < 0.3)
     attempt(emulator.reset_counter, index)
+    for name in (*FAULTS, "abacus"):
+        attempt(emulator.set_fault, index, name, rng.choice([0, 1, 0.5, 79, -1, 1e300, math.nan]))
+
+    def neighbour() -> None:
+        emulator.set_neighbour(index, rng.randrange(1, 40), core=rng.uniform(-0.1, 1.1), mem=0.5)
+
+    attempt(neighbour)
     for name in ("idle_w", "power_period_s", "power_window_s", "energy_period_s", "abacus"):
         attempt(emulator.set_constant, index, name, rng.choice([0.07, 1e-12, 1e9, float("nan")]))
     attempt(emulator.inject, rng.choice(["*", "nvmlDeviceGetName", "_v2", "x" * 99]))

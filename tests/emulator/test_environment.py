@@ -56,6 +56,7 @@ def test_the_library_comes_first_in_a_childs_path(
     variables = emulated_environment("h100", 3, tmp_path / "gpus")
     assert variables == {
         "LD_LIBRARY_PATH": f"{build_library().parent}:/a:/b",
+        "STEPPE_EMULATED_FAULTS": "",
         "STEPPE_EMULATED_GPUS": "h100x3",
         "STEPPE_EMULATED_STATE": str(tmp_path / "gpus"),
     }

@@ -63,6 +63,8 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "nvemu_reset_counter": (_UINT,),
     "nvemu_freeze": (_UINT, _INT),
     "nvemu_spike": (_UINT, _DOUBLE, _UINT),
+    "nvemu_set_fault": (_UINT, _TEXT, _DOUBLE),
+    "nvemu_set_neighbour": (_UINT, _UINT, _DOUBLE, _DOUBLE, _U64),
     "nvemu_inject": (_TEXT, _INT, _INT, _INT, _DOUBLE),
     "nvemu_clear_faults": (),
     "nvemu_virtual": (_INT,),

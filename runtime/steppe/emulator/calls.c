@@ -70,8 +70,10 @@ static int has_admin_capability(void)
     return found;
 }
 
-int may_set_limits(void)
+int may_set_limits(const gpu_t *gpu)
 {
+    if (gpu->is_forbidden)
+        return 0;
     const char *forced = getenv("STEPPE_EMULATED_PRIVILEGE");
     return forced ? strcmp(forced, "0") != 0 : has_admin_capability();
 }

@@ -75,9 +75,21 @@ int set_context(gpu_t *gpu, unsigned pid, ull mem_bytes)
         char state;
         context->pid = pid;
         context->started = 0;
+        context->core_load = context->mem_load = 0;
         read_process(pid, &state, &context->started);
     }
     context->mem_bytes = mem_bytes;
+    return OK;
+}
+
+/* A process that is not the workload uses the GPU, too; it needs a context. */
+int set_context_load(gpu_t *gpu, unsigned pid, double core, double mem)
+{
+    context_t *context = find_context(gpu, pid);
+    if (!context)
+        return INVALID_ARGUMENT;
+    context->core_load = core;
+    context->mem_load = mem;
     return OK;
 }
 

@@ -80,7 +80,7 @@ API int nvemu_reset_counter(unsigned index)
     gpu_t *gpu = control_gpu(index);
     if (!gpu)
         return NOT_FOUND;
-    gpu->counter_base_j = gpu->true_j;
+    gpu->counted_j = gpu->true_j;
     gpu->counter_j = 0;
     return leave(OK);
 }

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from steppe.config.device import EmulatedSection
+from steppe.emulator import hardware_faults
 from steppe.emulator.build import LIBRARY_NAME, build_library
 from steppe.emulator.library import Emulator
 from steppe.errors import InstallError
@@ -16,13 +18,31 @@ from steppe.errors import InstallError
 STATE_VARIABLE = "STEPPE_EMULATED_STATE"
 
 
-def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str]:
-    """Return the environment variables that give a child process emulated GPUs.
+def emulated_environment(
+    profile: str, count: int, state: Path, *, faults: str = ""
+) -> dict[str, str]:
+    """Return the environment variables that give a child process emulated GPUs of one type.
 
     Args:
         profile: One of the emulator's GPUs: l4, v100, a100, h100, h200, b200 or p40.
         count: How many of them.
         state: The state file that all processes of a run share; made by the first of them.
+        faults: Faults of their hardware, see `steppe.emulator.hardware_faults`; empty for none.
+
+    Raises:
+        InstallError: The library cannot be built, or a CUDA build is installed, which would
+            use emulated GPUs as real ones.
+    """
+    return _environment(f"{profile}x{count}", state, faults)
+
+
+def _environment(gpus: str, state: Path, faults: str) -> dict[str, str]:
+    """Return the environment variables that give a child process emulated GPUs.
+
+    Args:
+        gpus: The GPUs, such as "h100x2,a100x1".
+        state: As above.
+        faults: As above.
 
     Raises:
         InstallError: The library cannot be built, or a CUDA build is installed, which would
@@ -34,13 +54,14 @@ def emulated_environment(profile: str, count: int, state: Path) -> dict[str, str
     folders = [folder, *(path for path in before if path != folder)]
     return {
         "LD_LIBRARY_PATH": ":".join(folders),
-        "STEPPE_EMULATED_GPUS": f"{profile}x{count}",
+        "STEPPE_EMULATED_GPUS": gpus,
         STATE_VARIABLE: str(state),
+        hardware_faults.VARIABLE: faults,
     }
 
 
-def activate(profile: str, count: int, state: Path) -> Emulator:
-    """Make this process and its future children use emulated GPUs.
+def activate(profile: str, count: int, state: Path, *, faults: str = "") -> Emulator:
+    """Make this process and its future children use emulated GPUs of one type.
 
     Call it before the first use of NVML. Arguments as in `emulated_environment`.
 
@@ -48,8 +69,28 @@ def activate(profile: str, count: int, state: Path) -> Emulator:
         InstallError: As `emulated_environment`, or a driver is loaded in this process already.
         BackendUnavailableError: The state file holds other GPUs or cannot be opened.
     """
-    os.environ.update(emulated_environment(profile, count, state))
-    emulator = Emulator.attach(build_library(), state, f"{profile}x{count}")
+    return _activate(f"{profile}x{count}", state, faults)
+
+
+def activate_section(section: EmulatedSection, state: Path) -> Emulator:
+    """Make this process and its future children use the emulated GPUs of a configuration.
+
+    Call it before the first use of NVML.
+
+    Args:
+        section: The GPUs and their faults.
+        state: The state file that all processes of a run share; made by the first of them.
+
+    Raises:
+        InstallError: As `activate`.
+        BackendUnavailableError: As `activate`.
+    """
+    return _activate(section.spec, state, section.faults_spec)
+
+
+def _activate(gpus: str, state: Path, faults: str) -> Emulator:
+    os.environ.update(_environment(gpus, state, faults))
+    emulator = Emulator.attach(build_library(), state, gpus)
     if not hasattr(ctypes.CDLL(LIBRARY_NAME), "nvemu_attach"):
         raise InstallError(
             f"asked for emulated GPUs, but this process has loaded a real {LIBRARY_NAME} already"

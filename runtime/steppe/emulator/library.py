@@ -174,6 +174,30 @@ class Emulator:
         """Remove every injected fault and spike."""
         self._call("clear_faults")
 
+    def set_fault(self, index: int, name: str, value: float) -> None:
+        """Set a fault of the hardware of one GPU, for every process that uses it.
+
+        Args:
+            index: The GPU, in PCI order.
+            name: One of `steppe.emulator.hardware_faults.FAULTS`, which says what it does.
+            value: What the fault takes: a count, a share, a code, or 1 and 0 for on and off.
+        """
+        self._call("set_fault", index, name.encode(), value)
+
+    def set_neighbour(
+        self, index: int, pid: int, *, core: float, mem: float, mem_bytes: int = 1 << 30
+    ) -> None:
+        """Let a process that is not the workload use a GPU, until `clear_context` or its end.
+
+        Args:
+            index: The GPU, in PCI order.
+            pid: Its process; NVML lists it. In real time it must run.
+            core: Share of compute time that it uses, 0 to 1.
+            mem: Share of memory-bandwidth time that it uses, 0 to 1.
+            mem_bytes: Memory that it holds, bytes.
+        """
+        self._call("set_neighbour", index, pid, core, mem, mem_bytes)
+
     def set_alive(self, index: int, alive: bool) -> None:
         """Make a GPU fall off the bus, or bring it back."""
         self._call("set_alive", index, int(alive))

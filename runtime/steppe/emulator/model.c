@@ -7,13 +7,32 @@
 #define CLOCK_SEARCH_STEPS 24   /* bisection steps: resolves far below 1 MHz */
 #define SLOWDOWN_C 87.0
 #define SLOWDOWN_FACTOR 0.7
+#define HARDWARE_SLOWDOWN_FACTOR 0.5 /* "by a factor of 2 or more", nvml.h */
 #define NEAR 1e-9
 #define LIMITED_MHZ 0.5         /* a ceiling this far below the wanted clock counts as binding */
+
+/* Share of compute time in use: by the workload and by its neighbours. */
+double gpu_core_load(const gpu_t *gpu)
+{
+    double sum = gpu->core_load;
+    for (unsigned i = 0; i < gpu->num_contexts; i++)
+        sum += gpu->contexts[i].core_load;
+    return fmin(sum, 1);
+}
+
+/* Share of memory-bandwidth time in use: by the workload and by its neighbours. */
+double gpu_mem_load(const gpu_t *gpu)
+{
+    double sum = gpu->mem_load;
+    for (unsigned i = 0; i < gpu->num_contexts; i++)
+        sum += gpu->contexts[i].mem_load;
+    return fmin(sum, 1);
+}
 
 /* Share of time in which anything at all runs. */
 double gpu_activity(const gpu_t *gpu)
 {
-    return gpu->core_load > gpu->mem_load ? gpu->core_load : gpu->mem_load;
+    return fmax(gpu_core_load(gpu), gpu_mem_load(gpu));
 }
 
 /* Voltage as a share of the voltage at the highest clock: flat up to a knee, then linear. */
@@ -36,10 +55,20 @@ double gpu_power_at(const gpu_t *gpu, double mhz)
     double v = voltage_share(p, mhz);
     double idle_w = p->idle_w * (1 + p->leak_per_c * (gpu->temp_c - p->ambient_c));
     if (gpu_activity(gpu) > 0) {
-        double core_w = p->core_w * gpu->core_load * v * v * mhz / p->max_mhz;
-        return idle_w + p->static_w * v * v + core_w + p->mem_w * gpu->mem_load;
+        double core_w = p->core_w * gpu_core_load(gpu) * v * v * mhz / p->max_mhz;
+        return idle_w + p->static_w * v * v + core_w + p->mem_w * gpu_mem_load(gpu);
     }
     return gpu->num_contexts ? idle_w + p->context_w * v * v : idle_w;
+}
+
+/* What is left of the wanted clock while something slows the GPU down. */
+static double slowdown(const gpu_t *gpu)
+{
+    const uint64_t by_hardware = REASON_HARDWARE | REASON_HARDWARE_THERMAL | REASON_POWER_BRAKE;
+    if (gpu->forced_reasons & by_hardware)
+        return HARDWARE_SLOWDOWN_FACTOR;
+    int is_hot = gpu->temp_c >= SLOWDOWN_C || gpu->forced_reasons & REASON_THERMAL;
+    return is_hot ? SLOWDOWN_FACTOR : 1;
 }
 
 /* The clock that workload, lock and temperature ask for. */
@@ -52,7 +81,7 @@ static double wanted_clock(const gpu_t *gpu)
         mhz = fmin(mhz, gpu->lock.max_mhz);
         mhz = fmax(mhz, gpu->lock.min_mhz);
     }
-    return gpu->temp_c >= SLOWDOWN_C ? mhz * SLOWDOWN_FACTOR : mhz;
+    return fmax(mhz * slowdown(gpu), fmin(mhz, p->min_mhz));
 }
 
 /* Highest clock up to `highest_mhz` that stays within the power limit. */
@@ -95,7 +124,7 @@ static double move_clock(gpu_t *gpu, double dt_s)
     else
         gpu->clock_mhz = target;
 
-    gpu->reasons = gpu_activity(gpu) > 0 ? 0 : REASON_IDLE;
+    gpu->reasons = gpu->forced_reasons | (gpu_activity(gpu) > 0 ? 0 : REASON_IDLE);
     if (gpu->temp_c >= SLOWDOWN_C)
         gpu->reasons |= REASON_THERMAL;
     if (gpu->ceiling_mhz < wanted - LIMITED_MHZ) {

@@ -11,6 +11,8 @@
  * Environment, read when a process first initialises NVML:
  *   STEPPE_EMULATED_STATE      file that holds the shared state; none: no driver is loaded
  *   STEPPE_EMULATED_GPUS       GPUs to create, such as "l4x2,h100x1"
+ *   STEPPE_EMULATED_FAULTS     faults of their hardware, such as "1:ecc=2,0:counter_scale=0.6";
+ *                              hardware_faults.c has the names
  *   STEPPE_EMULATED_PRIVILEGE  1: the caller may change limits; 0: it may not; unset: ask the
  *                              kernel for CAP_SYS_ADMIN. Read at each setter call.
  */
@@ -35,6 +37,7 @@ enum {
     NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7,
     DRIVER_NOT_LOADED = 9,
+    TIMEOUT = 10,
     GPU_IS_LOST = 15,
     INSUFFICIENT_MEMORY = 20,
     ARGUMENT_VERSION_MISMATCH = 25,
@@ -47,9 +50,18 @@ enum { PASCAL = 4, VOLTA = 5, AMPERE = 7, ADA = 8, HOPPER = 9, BLACKWELL = 10 };
 enum {
     REASON_IDLE = 0x01,
     REASON_POWER_LIMIT = 0x04,
+    REASON_HARDWARE = 0x08,
     REASON_THERMAL = 0x20,
+    REASON_HARDWARE_THERMAL = 0x40,
+    REASON_POWER_BRAKE = 0x80,
     REASONS_SUPPORTED = 0x1ff,
 };
+
+/* Kinds of events; an event of the last kind carries an Xid. */
+enum { EVENT_SINGLE_BIT = 0x1, EVENT_DOUBLE_BIT = 0x2, EVENT_XID = 0x8 };
+
+enum { CORRECTED = 0, UNCORRECTED = 1, NUM_ERROR_TYPES = 2 };
+enum { SINCE_LOAD = 0, LIFETIME = 1, NUM_ERROR_COUNTERS = 2 };
 
 enum { SCOPE_GPU = 0, SCOPE_MODULE = 1, SCOPE_MEMORY = 2 };
 
@@ -57,6 +69,7 @@ enum {
     MAX_GPUS = 16,
     MAX_CONTEXTS = 16,
     MAX_FAULTS = 64,
+    MAX_EVENTS = 64,
     POWER_RING = 64,
     GPU_SPEC_SIZE = 128,
     FUNCTION_NAME_SIZE = 64,
@@ -92,6 +105,7 @@ typedef struct {
     unsigned has_energy, has_power_fields;  /* NVML calls that this GPU supports */
     unsigned has_average_field, has_memory_scope, has_clock_lock;
     unsigned power_usage_is_average;        /* what nvmlDeviceGetPowerUsage reports */
+    unsigned has_ecc, has_row_remapper;
 } profile_t;
 
 /* A process that holds GPU memory. */
@@ -99,6 +113,7 @@ typedef struct {
     unsigned pid;
     ull started;                            /* against reuse of the pid */
     ull mem_bytes;
+    double core_load, mem_load;             /* of a neighbour; our own load is the GPU's */
 } context_t;
 
 typedef struct {
@@ -132,7 +147,8 @@ typedef struct gpu {
     uint64_t reasons, limited_ns;
 
     /* sensors */
-    double counter_j, counter_base_j;       /* as last published; energy at its last reset */
+    double counter_j, counted_j;            /* as last published; true energy at that moment */
+    double counter_scale;                   /* joules that the counter adds per true joule */
     double window_j;
     uint64_t window_ns;
     double instant_w, average_w, ring_w[POWER_RING];
@@ -140,7 +156,20 @@ typedef struct gpu {
     unsigned frozen, spikes_left;
     double spike_w;
     unsigned is_replayed;                   /* shows a recording; the model stands still */
+
+    /* faults of the hardware */
+    uint64_t forced_reasons;                /* reasons that hold whatever the model says */
+    unsigned is_forbidden;                  /* no process may change its limits */
+    unsigned ecc_is_off, mig_is_on, lacks_persistence;
+    ull ecc_errors[NUM_ERROR_TYPES][NUM_ERROR_COUNTERS];
+    unsigned remapped_rows[NUM_ERROR_TYPES], remap_is_pending, remap_has_failed;
 } gpu_t;
+
+/* Something that happened to a GPU. */
+typedef struct {
+    unsigned gpu;
+    ull kind, data;
+} event_t;
 
 typedef struct {
     char function[FUNCTION_NAME_SIZE];      /* "*": any */
@@ -159,6 +188,8 @@ typedef struct {
     uint64_t offset_ns;                     /* what real time lags behind, after virtual time */
     uint64_t epoch_ns;                      /* add it for time since 1970 */
     fault_t faults[MAX_FAULTS];
+    ull num_events;                         /* ever; the ring keeps the last ones */
+    event_t events[MAX_EVENTS];
     gpu_t gpus[MAX_GPUS];
 } shared_t;
 
@@ -176,6 +207,8 @@ uint64_t next_multiple(uint64_t t, uint64_t period);
 const profile_t *find_profile(const char *key);
 
 /* model.c: truth. */
+double gpu_core_load(const gpu_t *gpu);
+double gpu_mem_load(const gpu_t *gpu);
 double gpu_activity(const gpu_t *gpu);
 double gpu_power_at(const gpu_t *gpu, double mhz);
 void advance(gpu_t *gpu, uint64_t until_ns);
@@ -191,6 +224,7 @@ gpu_t *control_gpu(unsigned index);
 
 /* contexts.c: processes on a GPU. */
 int set_context(gpu_t *gpu, unsigned pid, ull mem_bytes);
+int set_context_load(gpu_t *gpu, unsigned pid, double core, double mem);
 void clear_context(gpu_t *gpu, unsigned pid);
 void drop_dead_contexts(gpu_t *gpu);
 ull contexts_bytes(const gpu_t *gpu);
@@ -198,12 +232,19 @@ ull contexts_bytes(const gpu_t *gpu);
 /* faults.c */
 int apply_fault(const char *function, int gpu);
 
+/* hardware_faults.c: faults of the hardware; the caller holds the lock. */
+int set_hardware_fault(gpu_t *gpu, const char *name, double value);
+int set_hardware_faults(shared_t *s, const char *spec);
+
+/* nvml_events.c */
+void raise_event(shared_t *s, unsigned gpu, ull kind, ull data);
+
 /* calls.c: checks at the start and end of each NVML call. */
 extern int init_count;
 int enter_library(const char *function);
 int enter(const char *function, const gpu_t *gpu);
 int leave(int result);
-int may_set_limits(void);
+int may_set_limits(const gpu_t *gpu);
 int copy_text(char *buffer, unsigned size, const char *text);
 unsigned milli(double x);
 
@@ -224,7 +265,7 @@ unsigned milli(double x);
 
 #define REQUIRE_PRIVILEGE()              \
     do {                                 \
-        if (!may_set_limits())           \
+        if (!may_set_limits(gpu))        \
             return leave(NO_PERMISSION); \
     } while (0)
 

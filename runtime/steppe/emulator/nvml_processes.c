@@ -20,7 +20,7 @@ API int nvmlDeviceGetUtilizationRates(gpu_t *gpu, utilization_t *rates)
     if (!rates)
         return leave(INVALID_ARGUMENT);
     rates->gpu = percent(gpu_activity(gpu));
-    rates->memory = percent(gpu->mem_load);
+    rates->memory = percent(gpu_mem_load(gpu));
     return leave(OK);
 }
 
@@ -131,7 +131,17 @@ typedef struct {
     unsigned sm, memory, encoder, decoder;
 } process_utilization_t;
 
-/* The load of the GPU is shared out evenly: the model does not know who caused it. */
+/* The load of a process: a neighbour's own; the workload's is shared out evenly. */
+static double process_core_load(const gpu_t *gpu, const context_t *context)
+{
+    return context->core_load ? context->core_load : gpu->core_load / gpu->num_contexts;
+}
+
+static double process_mem_load(const gpu_t *gpu, const context_t *context)
+{
+    return context->mem_load ? context->mem_load : gpu->mem_load / gpu->num_contexts;
+}
+
 API int nvmlDeviceGetProcessUtilization(gpu_t *gpu, process_utilization_t *out, unsigned *count,
                                         ull last_seen_us)
 {
@@ -149,8 +159,8 @@ API int nvmlDeviceGetProcessUtilization(gpu_t *gpu, process_utilization_t *out, 
         out[i] = (process_utilization_t){
             .pid = gpu->contexts[i].pid,
             .timestamp_us = (now_ns() + shared->epoch_ns) / 1000,
-            .sm = percent(gpu->core_load / n),
-            .memory = percent(gpu->mem_load / n),
+            .sm = percent(process_core_load(gpu, &gpu->contexts[i])),
+            .memory = percent(process_mem_load(gpu, &gpu->contexts[i])),
         };
     return leave(OK);
 }
@@ -183,8 +193,8 @@ API int nvmlDeviceGetProcessesUtilizationInfo(gpu_t *gpu, processes_utilization_
         info->processes[i] = (process_utilization_v1_t){
             .timestamp_us = (now_ns() + shared->epoch_ns) / 1000,
             .pid = gpu->contexts[i].pid,
-            .sm = percent(gpu->core_load / n),
-            .memory = percent(gpu->mem_load / n),
+            .sm = percent(process_core_load(gpu, &gpu->contexts[i])),
+            .memory = percent(process_mem_load(gpu, &gpu->contexts[i])),
         };
     return leave(OK);
 }

@@ -16,7 +16,7 @@ GETTER(nvmlDeviceGetMinorNumber, unsigned, gpu->index)
 GETTER(nvmlDeviceGetBrand, unsigned, BRAND_NVIDIA)
 GETTER(nvmlDeviceGetArchitecture, unsigned, gpu->profile.arch)
 GETTER(nvmlDeviceGetNumGpuCores, unsigned, gpu->profile.cores)
-GETTER(nvmlDeviceGetPersistenceMode, unsigned, gpu->persistence)
+GETTER(nvmlDeviceGetPersistenceMode, unsigned, gpu->persistence && !gpu->lacks_persistence)
 GETTER(nvmlDeviceGetComputeMode, unsigned, 0)
 GETTER(nvmlDeviceGetDisplayActive, unsigned, 0)
 GETTER(nvmlDeviceGetDisplayMode, unsigned, 0)
@@ -62,8 +62,8 @@ API int nvmlDeviceGetMigMode(gpu_t *gpu, unsigned *current, unsigned *pending)
     ENTER(gpu);
     if (!current || !pending)
         return leave(INVALID_ARGUMENT);
-    *current = 0;
-    *pending = 0;
+    *current = gpu->mig_is_on;
+    *pending = gpu->mig_is_on;
     return leave(supports_mig(gpu) ? OK : NOT_SUPPORTED);
 }
 
@@ -125,7 +125,6 @@ UNSUPPORTED(nvmlDeviceGetFanSpeed)
 UNSUPPORTED(nvmlDeviceGetC2cModeInfoV)
 UNSUPPORTED(nvmlDeviceGetCpuAffinity)
 UNSUPPORTED(nvmlDeviceGetMigDeviceHandleByIndex)
-UNSUPPORTED(nvmlDeviceGetTotalEccErrors)
 UNSUPPORTED(nvmlDeviceGetNvLinkState)
 UNSUPPORTED(nvmlDeviceGetCurrentDriverModel)
 UNSUPPORTED(nvmlDeviceGetDriverModel_v2)

@@ -91,7 +91,7 @@ static double power_field_w(gpu_t *gpu, const field_value_t *field)
         return gpu->limit_w;
     }
     if (field->scope == SCOPE_MEMORY)
-        return p->mem_w * gpu->mem_load + MEMORY_RAIL_IDLE_SHARE * p->idle_w;
+        return p->mem_w * gpu_mem_load(gpu) + MEMORY_RAIL_IDLE_SHARE * p->idle_w;
     return field->id == FIELD_POWER_AVERAGE ? gpu->average_w : sensors_instant_w(gpu);
 }
 

@@ -61,7 +61,7 @@ static const profile_t profiles[] = {
      .static_w = 10, .core_w = 46, .mem_w = 6, .knee_mhz = 1000, .knee_v = 0.70,
      .heat_c_per_w = 0.60,
      .power_usage_is_average = 1, .has_average_field = 1,                       /* [nvml.h] */
-     SENSORS_PART_TIME, DYNAMICS},
+     SENSORS_PART_TIME, DYNAMICS, .has_ecc = 1, .has_row_remapper = 1},
     {.key = "v100", .name = "Tesla V100-SXM2-16GB", .arch = VOLTA, .cc_major = 7, .cc_minor = 0,
      .cores = 5120, .pci_device_id = 0x1db110de, .mem_bytes = 17179869184ull,   /* [sheet] */
      .min_mhz = 135, .max_mhz = 1530, .step_mhz = 7.5, .mem_mhz = 877,          /* [sheet] */
@@ -70,7 +70,7 @@ static const profile_t profiles[] = {
      .idle_w = 33, .context_w = 48, .static_w = 21.3, .core_w = 216.3,          /* [V100] */
      .mem_w = 39.3, .knee_mhz = 1157, .knee_v = 0.71,
      .heat_c_per_w = 0.12,
-     SENSORS_VOLTA, DYNAMICS},
+     SENSORS_VOLTA, DYNAMICS, .has_ecc = 1},
     {.key = "a100", .name = "NVIDIA A100-SXM4-80GB", .arch = AMPERE, .cc_major = 8, .cc_minor = 0,
      .cores = 6912, .pci_device_id = 0x20b210de, .mem_bytes = 85899345920ull,   /* [sheet] */
      .min_mhz = 210, .max_mhz = 1410, .step_mhz = 15, .mem_mhz = 1593,          /* [sheet] */
@@ -80,7 +80,7 @@ static const profile_t profiles[] = {
      .static_w = 99.5, .core_w = 288.4, .mem_w = 110,                           /* [A100] */
      .knee_mhz = 417, .knee_v = 0.506,
      .heat_c_per_w = 0.08,
-     SENSORS_PART_TIME, DYNAMICS},
+     SENSORS_PART_TIME, DYNAMICS, .has_ecc = 1, .has_row_remapper = 1},
     {.key = "h100", .name = "NVIDIA H100 80GB HBM3", .arch = HOPPER, .cc_major = 9, .cc_minor = 0,
      .cores = 16896, .pci_device_id = 0x233010de, .mem_bytes = 85520809984ull,  /* [sheet] */
      .min_mhz = 210, .max_mhz = 1980, .step_mhz = 15, .mem_mhz = 2619,          /* [sheet] */
@@ -90,7 +90,7 @@ static const profile_t profiles[] = {
      .static_w = 210.9, .core_w = 417.3, .mem_w = 150,                          /* [batch] */
      .heat_c_per_w = 0.06,
      .power_usage_is_average = 1, .has_average_field = 1, .has_memory_scope = 1, /* [nvml.h] */
-     SENSORS_PART_TIME, DYNAMICS},
+     SENSORS_PART_TIME, DYNAMICS, .has_ecc = 1, .has_row_remapper = 1},
     {.key = "h200", .name = "NVIDIA H200", .arch = HOPPER, .cc_major = 9, .cc_minor = 0,
      .cores = 16896, .pci_device_id = 0x233510de, .mem_bytes = 150754820096ull, /* [sheet] */
      .min_mhz = 210, .max_mhz = 1980, .step_mhz = 15, .mem_mhz = 3201,          /* [sheet] */
@@ -99,7 +99,7 @@ static const profile_t profiles[] = {
      .static_w = 55, .core_w = 430, .mem_w = 180, .knee_mhz = 1200, .knee_v = 0.70,
      .heat_c_per_w = 0.06,
      .power_usage_is_average = 1, .has_average_field = 1, .has_memory_scope = 1, /* [nvml.h] */
-     SENSORS_PART_TIME, DYNAMICS},
+     SENSORS_PART_TIME, DYNAMICS, .has_ecc = 1, .has_row_remapper = 1},
     {.key = "b200", .name = "NVIDIA B200", .arch = BLACKWELL, .cc_major = 10, .cc_minor = 0,
      .cores = 18944, .pci_device_id = 0x290110de, .mem_bytes = 192265846784ull, /* [sheet] */
      .min_mhz = 120, .max_mhz = 1965, .step_mhz = 15, .mem_mhz = 3996,          /* [sheet] */
@@ -109,7 +109,7 @@ static const profile_t profiles[] = {
      .static_w = 391.2, .core_w = 794.4, .mem_w = 240,                          /* [batch] */
      .heat_c_per_w = 0.045,
      .power_usage_is_average = 1, .has_average_field = 1, .has_memory_scope = 1, /* [nvml.h] */
-     SENSORS_PART_TIME, DYNAMICS},
+     SENSORS_PART_TIME, DYNAMICS, .has_ecc = 1, .has_row_remapper = 1},
     /* An old GPU, for tests: no energy counter, no power fields, no clock lock. */
     {.key = "p40", .name = "Tesla P40", .arch = PASCAL, .cc_major = 6, .cc_minor = 1,
      .cores = 3840, .pci_device_id = 0x1b3810de, .mem_bytes = 25769803776ull,   /* [sheet] */

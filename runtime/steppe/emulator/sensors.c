@@ -58,8 +58,10 @@ void sensors_see(gpu_t *gpu, uint64_t end_ns, double joules)
     }
     if (end_ns % p->power_period_ns == 0)
         publish_power(gpu);
-    if (end_ns % p->energy_period_ns == 0 && !gpu->frozen)
-        gpu->counter_j = gpu->true_j - gpu->counter_base_j;
+    if (end_ns % p->energy_period_ns == 0 && !gpu->frozen) {
+        gpu->counter_j += gpu->counter_scale * (gpu->true_j - gpu->counted_j);
+        gpu->counted_j = gpu->true_j;
+    }
 }
 
 /* One reading of the instant power; uses up one injected spike. */

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LAYOUT_MAGIC 0x5354455050453032ull /* change it when the shared layout changes */
+#define LAYOUT_MAGIC 0x5354455050453033ull /* change it when the shared layout changes */
 
 shared_t *shared;
 static struct stat shared_file;
@@ -63,6 +63,7 @@ static void create_gpu(gpu_t *gpu, unsigned index, const profile_t *profile, uin
     snprintf(gpu->bus_id, sizeof gpu->bus_id, "00000000:%02X:00.0", 0x10 + index * 8);
     snprintf(gpu->serial, sizeof gpu->serial, "16500%08u", index);
 
+    gpu->counter_scale = 1;
     gpu->limit_w = profile->max_limit_w;
     gpu->load_until_ns = FOREVER_NS;
     gpu->clock_mhz = profile->idle_mhz;
@@ -113,7 +114,7 @@ static int create_shared(shared_t *s, const char *spec)
     for (char *item = strtok_r(items, ",", &rest); item; item = strtok_r(NULL, ",", &rest))
         if (create_group(s, item, t_ns) != OK)
             return INVALID_ARGUMENT;
-    if (!s->num_gpus)
+    if (!s->num_gpus || set_hardware_faults(s, getenv("STEPPE_EMULATED_FAULTS")) != OK)
         return INVALID_ARGUMENT;
     create_mutex(&s->mutex);
     strcpy(s->spec, spec);

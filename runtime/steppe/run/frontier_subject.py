@@ -40,7 +40,9 @@ def subject_of(config: RunConfig) -> FrontierSubject:
     """Return the model and GPUs of a configuration."""
     each = config.fleet.gpus_per_replica
     match config.device:
-        case EmulatedSection(profile=gpu) | ModelledSection(gpu=gpu):
+        case EmulatedSection(gpu_types=types):
+            return FrontierSubject(config.model.name, ", ".join(sorted(set(types))), each)
+        case ModelledSection(gpu=gpu):
             return FrontierSubject(config.model.name, gpu, each)
         case NvmlSection():
             return FrontierSubject(config.model.name, None, each)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from steppe.config import EmulatedSection, RunConfig
 from steppe.device.inventory import has_admin_capability
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.emulator.environment import activate
+from steppe.emulator.environment import activate_section
 from steppe.energy.meter import EnergyMeter, EnergyTotal
 from steppe.errors import UsageError
 from steppe.fleet.stale_runs import gpus_file
@@ -21,8 +21,8 @@ def config_gpus(config: RunConfig) -> tuple[NvmlGpu, ...]:
     if config.ray.address != "local":
         return ()
     match config.device:
-        case EmulatedSection(profile=profile, count=count):
-            activate(profile, count, gpus_file(os.getpid()))
+        case EmulatedSection() as section:
+            activate_section(section, gpus_file(os.getpid()))
         case _:
             pass
     return open_gpus()

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 
 from steppe.config import EmulatedSection, RunConfig
-from steppe.emulator.environment import activate, remove_state
+from steppe.emulator.environment import activate_section, remove_state
 from steppe.errors import ConfigError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
@@ -120,7 +120,7 @@ def _emulate(config: RunConfig) -> Path | None:
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return None
     state = gpus_file(os.getpid())
-    activate(config.device.profile, config.device.count, state)
+    activate_section(config.device, state)
     return state
 
 

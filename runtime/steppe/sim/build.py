@@ -111,12 +111,15 @@ def emulated_replica(section: EmulatedSection, gpus: int) -> ModelledReplica:
     """Return the closed form of replicas on emulated GPUs.
 
     Raises:
-        ConfigError: Their steps take no time.
+        ConfigError: Their steps take no time, or they are of several types.
     """
     pace = section.pace
     if pace.weights_s <= 0:
         raise ConfigError("device.pace.weights_s: a simulation needs a time above 0, found 0")
-    profile = emulated_profile(section.profile)
+    types = sorted(set(section.gpu_types))
+    if len(types) > 1:
+        raise ConfigError(f"device.profiles: a simulation needs one GPU type, found {types}")
+    profile = emulated_profile(types[0])
     return ModelledReplica(
         PaceModel(profile, pace, gpus),
         (profile.lowest_mhz, profile.full_mhz),
@@ -168,8 +171,8 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
     match config.fleet.replicas, config.device:
         case int(replicas), _:
             pass
-        case _, EmulatedSection(count=count):
-            replicas = count // config.fleet.gpus_per_replica
+        case _, EmulatedSection(gpu_types=gpu_types):
+            replicas = len(gpu_types) // config.fleet.gpus_per_replica
         case found, _:
             raise ConfigError(f"fleet.replicas: a simulation needs a number, found {found!r}")
     if replicas < 1:

@@ -14,7 +14,7 @@ import ray
 from steppe.agent.zeusd_client import ZeusdClient
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.nvml import NvmlGpu, open_gpus
-from steppe.emulator.environment import STATE_VARIABLE, activate, remove_state
+from steppe.emulator.environment import STATE_VARIABLE, activate_section, remove_state
 from steppe.energy.gpu_meters import (
     EnergyHistory,
     GpuMeters,
@@ -77,7 +77,7 @@ class Node:
         self._state: Path | None = None
         if isinstance(settings.device, EmulatedSection):
             self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(node_id))
-            activate(settings.device.profile, settings.device.count, self._state)
+            activate_section(settings.device, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
         names = [gpu.capabilities.name for gpu in self._gpus.values()]
         self._weights = token_weights(
