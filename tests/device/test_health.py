@@ -73,9 +73,7 @@ def test_corrected_errors_are_no_fault(gpus: tuple[NvmlGpu, ...], emulator: Emul
     assert (health.corrected_errors, health.memory_faults) == (5, ())
 
 
-def test_slowdowns_and_persistence_are_read(
-    gpus: tuple[NvmlGpu, ...], emulator: Emulator
-) -> None:
+def test_slowdowns_and_persistence_are_read(gpus: tuple[NvmlGpu, ...], emulator: Emulator) -> None:
     emulator.set_fault(H100, "reasons", pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown)
     emulator.set_fault(H100, "no_persistence", 1)
     emulator.tick(0.1)
@@ -99,9 +97,7 @@ def test_an_xid_is_read_with_its_gpu_and_meaning(
     assert not fault.needs_reset
 
 
-def test_a_gpu_that_is_lost_is_not_watched(
-    gpus: tuple[NvmlGpu, ...], emulator: Emulator
-) -> None:
+def test_a_gpu_that_is_lost_is_not_watched(gpus: tuple[NvmlGpu, ...], emulator: Emulator) -> None:
     emulator.set_alive(H100, False)
     with XidEvents(gpus) as events:
         assert events.watched == {gpus[V100].uuid, gpus[P40].uuid}

@@ -134,9 +134,7 @@ def test_one_gpu_can_lack_permission(world: World) -> None:
         (pynvml.nvmlClocksEventReasonSwThermalSlowdown, 0.7),
     ],
 )
-def test_a_slowdown_cuts_the_clock_and_is_reported(
-    world: World, reason: int, share: float
-) -> None:
+def test_a_slowdown_cuts_the_clock_and_is_reported(world: World, reason: int, share: float) -> None:
     world.run(1.0, core=0.3, mem=0.3)
     full_mhz = world.truth().clock_mhz
     world.emulator.set_fault(world.h100, "reasons", reason)
