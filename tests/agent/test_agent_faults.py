@@ -15,7 +15,8 @@ import pytest
 from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits
-from steppe.agent.lease_server import LeaseServer, Peer
+from steppe.agent.lease import Peer
+from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import (
     Accepted,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pynvml
@@ -7,7 +8,8 @@ import pytest
 from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits
-from steppe.agent.lease_server import LeaseServer, Peer
+from steppe.agent.lease import Peer
+from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
@@ -25,6 +27,7 @@ from steppe.agent.messages import (
     NotHolder,
     RefusedAnswer,
     Release,
+    Request,
     ResetLimits,
     SetClockLimit,
     SetPowerLimit,
@@ -44,7 +47,7 @@ class Desk:
         self.node = node
         self.desk = LeaseServer(host_limits, loss, LEASE_S)
         self.uuid = host_limits.gpus[node.h100].held.uuid
-        self.say(TakeLease(LEASE_S))
+        self.say(TakeLease(LEASE_S, "alice"))
         self.say(SetClockLimit(self.uuid, 900))
         self.say(SetPowerLimit(self.uuid, 300.0))
 
@@ -74,20 +77,90 @@ def test_the_holder_may_set_limits(node: EmulatedNode, host_limits: HostLimits) 
     assert Desk(node, host_limits, Restore()).limits() == LIMITED
 
 
-def test_nobody_else_may(node: EmulatedNode, host_limits: HostLimits) -> None:
+def test_a_client_without_a_lease_may_not(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
-    assert desk.say(SetClockLimit(desk.uuid, 300), BOB) == NotHolder(ALICE.pid)
-    assert desk.say(ResetLimits(None), BOB) == NotHolder(ALICE.pid)
-    assert desk.say(TakeLease(LEASE_S), BOB) == NotHolder(ALICE.pid)
+    assert desk.say(SetClockLimit(desk.uuid, 300), BOB) == NotHolder()
+    assert desk.say(ResetLimits(None), BOB) == NotHolder()
     assert desk.limits() == LIMITED
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda uuid: SetClockLimit(uuid, 300),
+        lambda uuid: SetPowerLimit(uuid, 500.0),
+        ResetLimits,
+        lambda uuid: TakeLease(LEASE_S, "bob", (uuid,)),
+    ],
+)
+@pytest.mark.parametrize("has_lease", [True, False])
+def test_a_gpu_that_another_lease_holds_is_refused_with_the_name_of_the_holder(
+    node: EmulatedNode,
+    host_limits: HostLimits,
+    request_of: Callable[[str], Request],
+    has_lease: bool,
+) -> None:
+    desk = Desk(node, host_limits, Restore())
+    request = request_of(desk.uuid)
+    if has_lease or not isinstance(request, TakeLease):
+        desk.say(TakeLease(LEASE_S, "bob"), BOB)
+    answer = desk.say(request, BOB)
+    assert isinstance(answer, RefusedAnswer)
+    assert answer.message == f"{desk.uuid}: alice (process 101) holds its lease"
+    assert desk.limits() == LIMITED
+
+
+def test_two_clients_each_hold_some_gpus_and_only_those_of_the_lost_one_are_undone(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
+    desk = Desk(node, host_limits, Restore())
+    spare = host_limits.gpus[node.spare].held.uuid
+    assert desk.say(TakeLease(LEASE_S, "bob", (spare,)), BOB) == Accepted(LEASE_S)
+    assert desk.say(SetClockLimit(spare, 600), BOB) == Accepted(600)
+    status = desk.say(AskStatus())
+    assert [(lease.holder, lease.holder_pid) for lease in status.leases] == [
+        ("alice", ALICE.pid),
+        ("bob", BOB.pid),
+    ]
+    assert [gpu.holder for gpu in status.gpus[:2]] == ["alice", "bob"]
+    desk.leave()
+    assert desk.limits() == FREE
+    assert node.truth(node.spare).clock_lock_mhz == (210, 600)
+    assert desk.say(Heartbeat(), BOB) == Done()
+    assert not desk.desk.is_settled(node.now_s, 60.0)
+
+
+def test_a_gpu_that_was_reset_may_be_taken_by_another_client(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
+    desk = Desk(node, host_limits, Restore())
+    desk.say(TakeLease(LEASE_S, "bob"), BOB)
+    desk.say(ResetLimits(desk.uuid))
+    assert desk.say(SetClockLimit(desk.uuid, 600), BOB) == Accepted(600)
+
+
+def test_a_silent_client_does_not_cost_another_its_lease(
+    node: EmulatedNode, host_limits: HostLimits
+) -> None:
+    desk = Desk(node, host_limits, Restore())
+    spare = host_limits.gpus[node.spare].held.uuid
+    desk.say(TakeLease(LEASE_S, "bob", (spare,)), BOB)
+    desk.say(SetClockLimit(spare, 600), BOB)
+    for _ in range(4):
+        desk.wait(0.5 * LEASE_S)
+        assert desk.say(Heartbeat()) == Done()
+    assert desk.limits() == LIMITED
+    assert node.truth(node.spare).clock_lock_mhz is None
+    assert desk.say(Heartbeat(), BOB) == NotHolder()
 
 
 def test_anyone_may_ask_for_the_status(node: EmulatedNode, host_limits: HostLimits) -> None:
     desk = Desk(node, host_limits, Restore())
     status = desk.say(AskStatus(), BOB)
     assert isinstance(status, AgentStatus)
-    assert status.holder_pid == ALICE.pid
-    assert 0.5 * LEASE_S < status.lease_left_s < LEASE_S
+    (lease,) = status.leases
+    assert (lease.holder, lease.holder_pid) == ("alice", ALICE.pid)
+    assert 0.5 * LEASE_S < lease.left_s < LEASE_S
     assert (status.gpus[0].clock_mhz, status.gpus[0].power_limit_w) == LIMITED
     assert status.loss == "restore"
 
@@ -106,7 +179,7 @@ def test_a_silent_holder_loses_the_lease_and_its_limits(
     desk = Desk(node, host_limits, Restore())
     desk.wait(LEASE_S)
     assert desk.limits() == FREE
-    assert desk.say(Heartbeat()) == NotHolder(None)
+    assert desk.say(Heartbeat()) == NotHolder()
 
 
 def test_nobody_can_take_a_longer_lease_than_the_site_allows(
@@ -166,7 +239,8 @@ def test_a_floor_holds_until_a_new_holder_releases(
     assert desk.limits() == (300, 300.0)
     desk.wait(60.0)
     assert desk.limits() == (300, 300.0)
-    desk.say(TakeLease(LEASE_S), BOB)
+    desk.say(TakeLease(LEASE_S, gpus=(desk.uuid,)), BOB)
+    assert desk.limits() == (300, 300.0)
     desk.say(Release(), BOB)
     assert desk.limits() == FREE
 
@@ -190,7 +264,7 @@ def test_a_controller_that_comes_back_in_time_finds_its_limits(
     desk = Desk(node, host_limits, HoldThenFloor(30.0, PowerFloor(200.0)))
     desk.leave()
     desk.wait(10.0)
-    desk.say(TakeLease(LEASE_S), BOB)
+    desk.say(TakeLease(LEASE_S, gpus=(desk.uuid,)), BOB)
     for _ in range(60):
         desk.wait(0.5)
         desk.say(Heartbeat(), BOB)

@@ -12,6 +12,7 @@ from steppe.agent.messages import (
     Done,
     GpuLimits,
     Heartbeat,
+    LeaseStatus,
     NotHolder,
     RefusedAnswer,
     Release,
@@ -29,7 +30,9 @@ from steppe.errors import AgentError
 
 WATTS = st.floats(0, 1e6)
 REQUESTS = (
-    st.builds(TakeLease, st.floats(0.01, 1e6))
+    st.builds(
+        TakeLease, st.floats(0.01, 1e6), st.text(max_size=200), st.lists(st.text()).map(tuple)
+    )
     | st.sampled_from([Heartbeat(), Release(), AskStatus(), ResetLimits(None)])
     | st.builds(SetClockLimit, st.text(), st.integers(0, 10_000))
     | st.builds(SetPowerLimit, st.text(), WATTS)
@@ -43,14 +46,15 @@ LIMITS = st.builds(
     st.none() | WATTS,
     st.booleans(),
     st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.integers(),
 )
+LEASES = st.builds(LeaseStatus, st.text(), st.integers(), WATTS)
 ANSWERS = (
-    st.sampled_from([Done(), NotHolder(None), NotHolder(7)])
+    st.sampled_from([Done(), NotHolder()])
     | st.builds(Accepted, WATTS)
     | st.builds(RefusedAnswer, st.text(), st.text())
-    | st.builds(
-        AgentStatus, st.none() | st.integers(), WATTS, st.text(), st.lists(LIMITS).map(tuple)
-    )
+    | st.builds(AgentStatus, st.lists(LEASES).map(tuple), st.text(), st.lists(LIMITS).map(tuple))
 )
 
 

@@ -184,7 +184,7 @@ def test_a_client_sets_reads_and_releases(site: Site) -> None:
         assert client.set_power_limit(uuid, 300.0) == 300.0
         limits = client.status().gpus[0]
         assert (limits.clock_mhz, limits.power_limit_w, limits.fault) == (900, 300.0, None)
-        assert client.status().holder_pid == os.getpid()
+        assert client.status().leases[0].holder_pid == os.getpid()
         wait_until(lambda: client.status().gpus[0].is_confirmed)
         client.reset(uuid)
         wait_until(lambda: site.limits() == FREE)
@@ -197,21 +197,28 @@ def test_a_client_sets_reads_and_releases(site: Site) -> None:
 def test_the_inventory_shows_who_holds_what(site: Site) -> None:
     site.start(Restore())
     gpus = open_gpus()[:1]
-    with AgentClient(site.socket, LEASE_S) as client:
+    with AgentClient(site.socket, LEASE_S, "fleet a") as client:
         client.set_clock_limit(gpus[0].uuid, 900)
         client.set_power_limit(gpus[0].uuid, 300.0)
         (row,) = gpus_table(gpus, holdings(site.socket))
-    assert (row.held, row.holder_pid) == ("900 MHz, 300 W", os.getpid())
+    assert row.held_by == f"900 MHz, 300 W (fleet a, process {os.getpid()})"
 
 
 def test_a_refusal_arrives_as_the_error_that_the_agent_met(site: Site) -> None:
     site.start(Restore())
-    with AgentClient(site.socket, LEASE_S) as client:
+    uuid = open_gpus()[0].uuid
+    with AgentClient(site.socket, LEASE_S, "fleet a", (uuid,)) as client:
         with pytest.raises(AgentError, match="asked for GPU GPU-x"):
             client.set_clock_limit("GPU-x", 900)
         assert client.leases_taken == 1
-        with pytest.raises(AgentError, match=f"process {os.getpid()} holds the lease"):
-            AgentClient(site.socket, LEASE_S)
+        holder = rf"fleet a \(process {os.getpid()}\) holds its lease"
+        with pytest.raises(AgentError, match=holder):
+            AgentClient(site.socket, LEASE_S, gpus=(uuid,))
+        with (
+            AgentClient(site.socket, LEASE_S, "fleet b") as other,
+            pytest.raises(AgentError, match=holder),
+        ):
+            other.set_clock_limit(uuid, 900)
     with pytest.raises(AgentError, match="released"):
         client.status()
 
@@ -222,7 +229,7 @@ def test_an_agent_without_privilege_refuses_the_lease(site: Site) -> None:
     site.start(Restore())
     with pytest.raises(NoPermissionError, match="Insufficient Permissions"):
         AgentClient(site.socket, LEASE_S)
-    assert ask_status(site.socket).holder_pid is None
+    assert ask_status(site.socket).leases == ()
 
 
 @pytest.mark.slow
@@ -251,7 +258,7 @@ def test_garbage_is_answered_and_harms_nobody(site: Site) -> None:
             with contextlib.suppress(ConnectionError):
                 while stranger.recv(65536):
                     pass
-        assert client.status().holder_pid == os.getpid()
+        assert client.status().leases[0].holder_pid == os.getpid()
 
 
 @pytest.mark.parametrize("name", ["agent.sock", "other.sock"])

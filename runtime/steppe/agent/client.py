@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,7 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
-from steppe.device.inventory import AgentHoldings
+from steppe.device.inventory import AgentHolding
 from steppe.errors import AgentError, SteppeError
 
 BEATS_PER_LEASE = 4
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def ask_status(socket: Path) -> AgentStatus:
-    """Return the limits in force and the holder of the lease, without taking the lease.
+    """Return the limits in force and the holders of leases, without taking a lease.
 
     Raises:
         AgentError: There is no agent, or it refused.
@@ -46,13 +47,16 @@ def ask_status(socket: Path) -> AgentStatus:
     return answer
 
 
-def holdings(socket: Path) -> AgentHoldings | None:
-    """Return what the agent behind a socket holds, in words; None where no agent answers."""
+def holdings(socket: Path) -> dict[str, AgentHolding] | None:
+    """Return what the agent behind a socket holds, by UUID; None where no agent answers."""
     try:
         status = ask_status(socket)
     except AgentError:
         return None
-    return AgentHoldings(status.holder_pid, {gpu.uuid: _in_words(gpu) for gpu in status.gpus})
+    return {
+        gpu.uuid: AgentHolding(_in_words(gpu), gpu.holder or None, gpu.holder_pid)
+        for gpu in status.gpus
+    }
 
 
 def _in_words(limits: GpuLimits) -> str:
@@ -62,27 +66,33 @@ def _in_words(limits: GpuLimits) -> str:
 
 
 class AgentClient:
-    """Holds the lease and sets limits; a thread sends four heartbeats per lease.
+    """Holds a lease and sets limits; a thread sends four heartbeats per lease.
 
-    If the agent was restarted, or the lease expired during a delay of this process, the next
-    request takes the lease again. All limits are then undone, or at the floor: `leases_taken`
+    A GPU joins the lease with the first limit, or when the lease is taken, and leaves it with a
+    reset. If the agent was restarted, or the lease expired during a delay of this process, the
+    next request takes a lease again. All limits are then undone, or at the floor: `leases_taken`
     has increased, and the caller must set its limits again.
     """
 
-    def __init__(self, socket: Path, lease_s: float) -> None:
-        """Take the lease.
+    def __init__(
+        self, socket: Path, lease_s: float, holder: str = "", gpus: Sequence[str] = ()
+    ) -> None:
+        """Take a lease.
 
         Args:
             socket: Where the agent listens.
             lease_s: Longest time between two messages, s; the agent may grant less.
+            holder: Name of this client for people.
+            gpus: The GPUs to hold from the start, by UUID.
 
         Raises:
-            AgentError: There is no agent, or another process holds the lease.
+            AgentError: There is no agent, or another client holds one of the GPUs.
             NoPermissionError: The agent itself may not change limits: only meter.
             OSError: The connection was lost during the request.
         """
         self._socket = socket
-        self._lease_s = self._granted_s = lease_s
+        self._take = TakeLease(lease_s, holder, tuple(gpus))
+        self._granted_s = lease_s
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
         self._leases_taken = 0
@@ -102,7 +112,7 @@ class AgentClient:
 
         Raises:
             DeviceError: The GPU refused.
-            AgentError: The agent refused or is gone.
+            AgentError: The agent refused or is gone, or another client holds the GPU.
         """
         return round(self._value(SetClockLimit(uuid, clock_mhz)))
 
@@ -116,7 +126,7 @@ class AgentClient:
         return self._value(SetPowerLimit(uuid, limit_w))
 
     def reset(self, uuid: str | None = None) -> None:
-        """Undo this client's limits on one GPU, or on all, and keep the lease.
+        """Undo this client's limits on one GPU, or on all; the lease goes on without them.
 
         Raises:
             AgentError: The agent refused or is gone, or a limit could not be undone.
@@ -180,7 +190,7 @@ class AgentClient:
             try:
                 answer = self._line.ask(request)
             except OSError:
-                answer = NotHolder(None)
+                answer = NotHolder()
             if isinstance(answer, NotHolder):
                 self._line.close()
                 answer = self._ask_anew(request)
@@ -196,13 +206,10 @@ class AgentClient:
     def _take_lease(self) -> AgentConnection:
         line = AgentConnection(self._socket)
         try:
-            answer = line.ask(TakeLease(self._lease_s))
+            answer = line.ask(self._take)
         except (OSError, SteppeError):
             line.close()
             raise
-        if isinstance(answer, NotHolder):
-            line.close()
-            raise AgentError(f"{self._socket}: process {answer.holder_pid} holds the lease")
         assert isinstance(answer, Accepted), "a lease is given for a time"
         self._granted_s = answer.value
         self._leases_taken += 1

@@ -76,13 +76,15 @@ class HostLimits:
             raise AgentError(f"asked for GPU {uuid}, found {', '.join(self._gpus) or 'none'}")
         return self._gpus[uuid]
 
-    def probe_control(self) -> None:
+    def probe_control(self, gpus: Iterable[GpuLimiter]) -> None:
         """Check that this process may change limits; other errors are kept for each GPU.
+
+        The probe writes the present power limit back, so only GPUs without a holder are probed.
 
         Raises:
             NoPermissionError: It may not.
         """
-        for gpu in self.gpus:
+        for gpu in gpus:
             try:
                 gpu.knobs.probe_control()
             except NoPermissionError:
@@ -103,11 +105,6 @@ class HostLimits:
             except DeviceError as error:
                 gpu.note_clock_fault(error)
 
-    def drop_waiting(self) -> None:
-        """Drop every pending clock limit."""
-        for gpu in self.gpus:
-            gpu.drop_waiting()
-
     def undo(self, now_s: float, gpus: Iterable[GpuLimiter] | None = None) -> None:
         """Undo the limits of all GPUs, or of some; `held` has what is left."""
         self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
@@ -121,7 +118,7 @@ class HostLimits:
     def retry(self, now_s: float) -> None:
         """Retry what GPUs refused: to undo unwanted limits, and to leave a floor."""
         unwanted = [gpu for gpu in self.limited if not gpu.is_wanted]
-        if unwanted:
+        if unwanted or not self.is_recorded:
             self.undo(now_s, unwanted)
         self._for_each(self.gpus, lambda gpu: gpu.retry())
 

@@ -1,13 +1,14 @@
-"""The lease of one host: its holder, and what happens after the holder is lost."""
+"""The leases of one host: their holders, and what happens after a holder is lost."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.host_limits import HostLimits
+from steppe.agent.lease import AtFloor, Held, Lease, LossHold, Peer
 from steppe.agent.loss_policy import (
     ClockFloor,
     Floor,
@@ -25,6 +26,7 @@ from steppe.agent.messages import (
     Done,
     GpuLimits,
     Heartbeat,
+    LeaseStatus,
     NotHolder,
     RefusedAnswer,
     Release,
@@ -40,233 +42,244 @@ from steppe.errors import AgentError, SteppeError
 UNCONFIRMED_CHECK_S = 0.1
 CHECK_S = 1.0
 
-# A lease ends this share early, so that its limits are undone by its nominal end.
-EARLY_SHARE = 0.1
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """One connection of a client.
-
-    Attributes:
-        number: Distinguishes connections.
-        pid: Process at the other end, from the socket's peer credentials.
-    """
-
-    number: int
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseFree:
-    """No client holds the lease, and no limit should be left."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseHeld:
-    """A client holds the lease; without a further message it ends at `until_s`."""
-
-    peer: Peer
-    lease_s: float
-    until_s: float
-
-    def renewed(self, now_s: float) -> LeaseHeld:
-        """Return the lease after a message from its holder."""
-        return LeaseHeld(self.peer, self.lease_s, now_s + (1 - EARLY_SHARE) * self.lease_s)
-
-
-@dataclass(frozen=True, slots=True)
-class LossHold:
-    """The holder is lost; limits stay until `until_s`, then a floor applies."""
-
-    until_s: float
-    to: ClockFloor | PowerFloor
-
-
-@dataclass(frozen=True, slots=True)
-class AtFloor:
-    """The holder is lost and its GPUs are at the floor, until a new holder limits them.
-
-    Attributes:
-        to: The floor.
-        left: The GPUs where the floor could not be applied yet.
-    """
-
-    to: ClockFloor | PowerFloor
-    left: tuple[GpuLimiter, ...]
 
 
 class LeaseServer:
     """Answers requests, and applies the loss policy; time is passed in.
 
-    The holder is lost when its connection closes without a release, or when it sends no message
-    for the length of its lease.
+    Each client has a lease of its own. A GPU joins the lease that asks for it first, or that sets
+    the first limit on it, and leaves it with a reset. A holder is lost when its connection closes
+    without a release, or when it sends no message for the length of its lease.
     """
 
     def __init__(self, limits: HostLimits, loss: LossPolicy, lease_s: float) -> None:
-        """Start with a free lease.
+        """Start without a lease.
 
         Args:
             limits: Sets and undoes the limits.
-            loss: What to do when the holder is lost.
+            loss: What to do when a holder is lost.
             lease_s: Longest lease that a client may take, s.
         """
         self._limits = limits
         self._loss = loss
         self._lease_s = lease_s
-        self._state: LeaseFree | LeaseHeld | LossHold | AtFloor = LeaseFree()
-        self._last_holder: Peer | None = None
+        self._leases: list[Lease] = []
+        self._connected: set[Peer] = set()
+        self._had_holder = False
         self._check_s = -math.inf
         self._again_s = -math.inf
         self._ended_s = -math.inf
-        self.holder_left = False
+
+    @property
+    def holder_left(self) -> bool:
+        """Whether there was a holder, and the connection of every holder has closed."""
+        return self._had_holder and not self._connected
 
     @property
     def left(self) -> tuple[GpuLimiter, ...]:
-        """The GPUs still to be undone or lowered, while no client holds the lease."""
-        match self._state:
-            case LeaseFree():
-                return self._limits.limited
-            case AtFloor(_, left):
-                return left
-            case _:
-                return ()
+        """The GPUs still to be undone or lowered, because no client holds them."""
+        leased = {gpu for lease in self._leases for gpu in lease.gpus}
+        unleased = [gpu for gpu in self._limits.limited if gpu not in leased]
+        floors = (lease.state for lease in self._leases)
+        lowered = [gpu for at in floors if isinstance(at, AtFloor) for gpu in at.left]
+        return (*unleased, *lowered)
 
     def is_settled(self, now_s: float, retry_s: float) -> bool:
-        """Whether no client holds the lease and the loss policy has been applied.
+        """Whether no client holds a lease and the loss policy has been applied.
 
-        A GPU that refuses is retried for at most `retry_s` after the end of the lease, s.
+        A GPU that refuses is retried for at most `retry_s` after the end of the last lease, s.
         """
-        if not isinstance(self._state, LeaseFree | AtFloor):
+        if not all(isinstance(lease.state, AtFloor) for lease in self._leases):
             return False
         return not self.left or now_s >= self._ended_s + retry_s
 
     @property
     def wake_s(self) -> float:
         """When `pass_time` must be called next, s."""
-        ends_s = self._state.until_s if isinstance(self._state, LeaseHeld | LossHold) else math.inf
-        return min(ends_s, self._limits.due_s, self._check_s)
+        states = (lease.state for lease in self._leases)
+        ends_s = [state.until_s for state in states if not isinstance(state, AtFloor)]
+        return min(*ends_s, self._limits.due_s, self._check_s)
 
     def answer(self, request: Request, peer: Peer, now_s: float) -> Answer:
         """Carry out a request of a client."""
+        lease = next((each for each in self._leases if each.is_held and each.peer == peer), None)
         try:
-            match request, self._state:
-                case AskStatus(), _:
+            match request:
+                case AskStatus():
                     return self._status(now_s)
-                case TakeLease(lease_s), LeaseFree() | LossHold() | AtFloor():
-                    return self._give_lease(peer, min(lease_s, self._lease_s), now_s)
-                case _, LeaseHeld(holder) if holder == peer:
-                    return self._answer_holder(request, self._state, now_s)
-                case _, LeaseHeld(holder):
-                    return NotHolder(holder.pid)
+                case TakeLease(lease_s, name, gpus) if lease is None:
+                    return self._give_lease(peer, name, min(lease_s, self._lease_s), gpus, now_s)
+                case _ if lease is None:
+                    return NotHolder()
                 case _:
-                    return NotHolder(None)
+                    lease.renew(now_s)
+                    return self._answer_holder(request, lease, now_s)
         except SteppeError as error:
             return RefusedAnswer(type(error).__name__, str(error))
 
     def disconnect(self, peer: Peer, now_s: float) -> None:
         """Handle a connection that has closed."""
-        if peer == self._last_holder:
-            self.holder_left = True
-        if isinstance(self._state, LeaseHeld) and self._state.peer == peer:
-            self._apply_loss_policy(f"process {peer.pid} is gone", now_s)
+        self._connected.discard(peer)
+        for lease in tuple(self._leases):
+            if lease.is_held and lease.peer == peer:
+                self._apply_loss_policy(lease, f"{lease.holder} is gone", now_s)
 
     def pass_time(self, now_s: float) -> None:
         """Do what is due: end a lease, apply a floor, set pending limits, check clocks."""
-        match self._state:
-            case LeaseHeld(peer, lease_s, until_s) if until_s <= now_s:
-                self._apply_loss_policy(
-                    f"process {peer.pid} sent no heartbeat for {lease_s:g} s", now_s
-                )
-            case LossHold(until_s, to) if until_s <= now_s:
-                self._lower(to, now_s)
+        for lease in tuple(self._leases):
+            match lease.state:
+                case Held(until_s) if until_s <= now_s:
+                    why = f"{lease.holder} sent no heartbeat for {lease.lease_s:g} s"
+                    self._apply_loss_policy(lease, why, now_s)
+                case LossHold(until_s, to) if until_s <= now_s:
+                    self._lower(lease, to, now_s)
         self._limits.apply_due(now_s)
         if self._check_s <= now_s:
             self._retry(now_s)
             self._limits.check(now_s)
-            is_asked = isinstance(self._state, LeaseHeld)
-            is_new = is_asked and not all(gpu.is_confirmed for gpu in self._limits.gpus)
+            held = [gpu for lease in self._leases if lease.is_held for gpu in lease.gpus]
+            is_new = not all(gpu.is_confirmed for gpu in held)
             self._check_s = now_s + (UNCONFIRMED_CHECK_S if is_new else CHECK_S)
 
     def _retry(self, now_s: float) -> None:
-        """Retry what a GPU refused when a lease ended or when the next one began."""
-        match self._state:
-            case LeaseFree() if self.left or not self._limits.is_recorded:
-                self._limits.undo(now_s)
-            case AtFloor(to, left) if left:
-                self._state = AtFloor(to, self._limits.lower(to, now_s, left))
-            case LeaseHeld() if self._again_s <= now_s:
-                self._limits.retry(now_s)
-                self._again_s = now_s + CHECK_S
+        """Retry once a second what a GPU refused when a lease ended or when the next one began."""
+        if now_s < self._again_s:
+            return
+        self._again_s = now_s + CHECK_S
+        self._limits.retry(now_s)
+        for lease in self._leases:
+            match lease.state:
+                case AtFloor(to, left) if left:
+                    lease.state = AtFloor(to, self._limits.lower(to, now_s, left))
 
     def free(self, now_s: float) -> None:
-        """End the lease and undo everything; `left` names the GPUs that are retried."""
-        self._state, self._ended_s = LeaseFree(), now_s
+        """End every lease and undo everything; `left` names the GPUs that are retried."""
+        self._leases, self._ended_s = [], now_s
         self._limits.undo(now_s)
 
-    def _give_lease(self, peer: Peer, lease_s: float, now_s: float) -> Answer:
-        self._limits.probe_control()
-        self._state = LeaseHeld(peer, lease_s, now_s).renewed(now_s)
-        self._last_holder, self.holder_left = peer, False
+    def _give_lease(
+        self, peer: Peer, name: str, lease_s: float, gpus: Sequence[str], now_s: float
+    ) -> Answer:
+        wanted = [self._limits.gpu(uuid) for uuid in gpus]
+        self._require_unheld(wanted, None)
+        held = {gpu for lease in self._leases if lease.is_held for gpu in lease.gpus}
+        self._limits.probe_control([gpu for gpu in self._limits.gpus if gpu not in held])
+        lease = Lease(peer, name, lease_s, Held(now_s))
+        lease.renew(now_s)
+        self._leases.append(lease)
+        self._connected.add(peer)
+        self._had_holder = True
+        for gpu in wanted:
+            self._join(lease, gpu)
         return Accepted(lease_s)
 
-    def _answer_holder(self, request: Request, held: LeaseHeld, now_s: float) -> Answer:
-        self._state = held.renewed(now_s)
+    def _answer_holder(self, request: Request, lease: Lease, now_s: float) -> Answer:
         match request:
             case SetClockLimit(uuid, clock_mhz):
+                gpu = self._join(lease, self._limits.gpu(uuid))
                 self._check_s = min(self._check_s, now_s + UNCONFIRMED_CHECK_S)
-                return Accepted(self._limits.gpu(uuid).request_clock_limit(clock_mhz, now_s))
+                return Accepted(gpu.request_clock_limit(clock_mhz, now_s))
             case SetPowerLimit(uuid, limit_w):
-                return Accepted(self._limits.gpu(uuid).set_power_limit(limit_w))
+                return Accepted(self._join(lease, self._limits.gpu(uuid)).set_power_limit(limit_w))
             case ResetLimits(None):
-                self._limits.undo(now_s)
-                _require_free(self._limits.limited)
+                self._yield(lease, lease.gpus, now_s)
             case ResetLimits(str(uuid)):
-                gpu = self._limits.gpu(uuid)
-                self._limits.undo(now_s, (gpu,))
-                _require_free((gpu,))
+                self._yield(lease, (self._join(lease, self._limits.gpu(uuid)),), now_s)
             case Release():
-                self.free(now_s)
-                _require_free(self.left)
-            case TakeLease():
-                return Accepted(held.lease_s)
-            case Heartbeat() | AskStatus():
+                gpus, lease.gpus = lease.gpus, []
+                self._leases.remove(lease)
+                self._ended_s = now_s
+                self._undo(gpus, now_s)
+            case TakeLease(_, _, gpus):
+                wanted = [self._limits.gpu(uuid) for uuid in gpus]
+                self._require_unheld(wanted, lease)
+                for gpu in wanted:
+                    self._join(lease, gpu)
+                return Accepted(lease.lease_s)
+            case Heartbeat():
                 pass
         return Done()
 
-    def _apply_loss_policy(self, why: str, now_s: float) -> None:
+    def _require_unheld(self, gpus: Iterable[GpuLimiter], by: Lease | None) -> None:
+        """Check that no other client holds these GPUs."""
+        for lease in self._leases:
+            taken = [gpu for gpu in gpus if gpu in lease.gpus]
+            if taken and lease.is_held and lease is not by:
+                raise AgentError(f"{taken[0].held.uuid}: {lease.holder} holds its lease")
+
+    def _join(self, lease: Lease, gpu: GpuLimiter) -> GpuLimiter:
+        """Make a GPU part of a lease; one of a lost holder leaves that lease.
+
+        Raises:
+            AgentError: Another client holds it.
+        """
+        if gpu not in lease.gpus:
+            self._require_unheld((gpu,), lease)
+            for other in tuple(self._leases):
+                if gpu in other.gpus:
+                    self._leave(other, gpu)
+            lease.gpus.append(gpu)
+        return gpu
+
+    def _leave(self, lease: Lease, gpu: GpuLimiter) -> None:
+        lease.gpus.remove(gpu)
+        if isinstance(lease.state, AtFloor):
+            left = tuple(each for each in lease.state.left if each is not gpu)
+            lease.state = AtFloor(lease.state.to, left)
+        if not lease.gpus and not lease.is_held:
+            self._leases.remove(lease)
+
+    def _yield(self, lease: Lease, gpus: Sequence[GpuLimiter], now_s: float) -> None:
+        """Undo the limits of GPUs, which leave the lease if that worked."""
+        gpus = tuple(gpus)
+        try:
+            self._undo(gpus, now_s)
+        finally:
+            lease.gpus = [g for g in lease.gpus if g not in gpus or not g.held.is_free]
+
+    def _undo(self, gpus: Sequence[GpuLimiter], now_s: float) -> None:
+        """Undo the limits of GPUs.
+
+        Raises:
+            AgentError: A GPU refused; it is tried again.
+        """
+        self._limits.undo(now_s, gpus)
+        limited = tuple(gpu for gpu in gpus if not gpu.held.is_free)
+        if limited:
+            raise AgentError(f"not undone yet: {describe_faults(limited)}")
+
+    def _apply_loss_policy(self, lease: Lease, why: str, now_s: float) -> None:
         _log.warning("%s: %s", why, format_loss(self._loss))
-        self._limits.drop_waiting()
+        for gpu in lease.gpus:
+            gpu.drop_waiting()
         match self._loss:
             case Restore():
-                self.free(now_s)
+                self._leases.remove(lease)
+                self._ended_s = now_s
+                self._limits.undo(now_s, lease.gpus)
             case Floor(to):
-                self._lower(to, now_s)
+                self._lower(lease, to, now_s)
             case HoldThenFloor(hold_s, to):
-                self._state = LossHold(now_s + hold_s, to)
+                lease.state = LossHold(now_s + hold_s, to)
 
-    def _lower(self, to: ClockFloor | PowerFloor, now_s: float) -> None:
-        self._state, self._ended_s = AtFloor(to, self._limits.lower(to, now_s)), now_s
+    def _lower(self, lease: Lease, to: ClockFloor | PowerFloor, now_s: float) -> None:
+        lease.gpus = lease.wanted
+        lease.state = AtFloor(to, self._limits.lower(to, now_s, lease.gpus))
+        self._ended_s = now_s
+        if not lease.gpus:
+            self._leases.remove(lease)
 
     def _status(self, now_s: float) -> AgentStatus:
-        held = self._state if isinstance(self._state, LeaseHeld) else None
+        holders = {gpu: lease for lease in self._leases if lease.is_held for gpu in lease.gpus}
         return AgentStatus(
-            holder_pid=held.peer.pid if held else None,
-            lease_left_s=max(0.0, held.until_s - now_s) if held else 0.0,
-            loss=format_loss(self._loss),
-            gpus=tuple(
-                GpuLimits(
-                    uuid=gpu.held.uuid,
-                    clock_mhz=gpu.held.clock_mhz,
-                    in_force_mhz=gpu.in_force_mhz,
-                    power_limit_w=gpu.held.power_limit_w,
-                    is_confirmed=gpu.is_confirmed,
-                    fault=gpu.fault,
-                )
-                for gpu in self._limits.gpus
+            leases=tuple(
+                LeaseStatus(each.name, each.peer.pid, max(0.0, each.state.until_s - now_s))
+                for each in self._leases
+                if isinstance(each.state, Held)
             ),
+            loss=format_loss(self._loss),
+            gpus=tuple(_status_of(gpu, holders.get(gpu)) for gpu in self._limits.gpus),
         )
 
 
@@ -275,7 +288,14 @@ def describe_faults(gpus: tuple[GpuLimiter, ...]) -> str:
     return "; ".join(f"GPU {gpu.held.uuid}: {gpu.fault}" for gpu in gpus)
 
 
-def _require_free(gpus: tuple[GpuLimiter, ...]) -> None:
-    limited = tuple(gpu for gpu in gpus if not gpu.held.is_free)
-    if limited:
-        raise AgentError(f"not undone yet: {describe_faults(limited)}")
+def _status_of(gpu: GpuLimiter, lease: Lease | None) -> GpuLimits:
+    return GpuLimits(
+        uuid=gpu.held.uuid,
+        clock_mhz=gpu.held.clock_mhz,
+        in_force_mhz=gpu.in_force_mhz,
+        power_limit_w=gpu.held.power_limit_w,
+        is_confirmed=gpu.is_confirmed,
+        fault=gpu.fault,
+        holder=None if lease is None else lease.name,
+        holder_pid=None if lease is None else lease.peer.pid,
+    )

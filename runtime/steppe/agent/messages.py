@@ -16,9 +16,18 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class TakeLease:
-    """Take the lease; it ends after `lease_s` without a message."""
+    """Take a lease; it ends after `lease_s` without a message.
+
+    Attributes:
+        lease_s: Longest time between two messages, s.
+        holder: The name of the client for people, in messages and metrics.
+        gpus: The GPUs to hold from the start, by UUID; others join with the first limit set on
+            them.
+    """
 
     lease_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    holder: Annotated[str, Field(max_length=200)] = ""
+    gpus: tuple[str, ...] = ()
     ask: Literal["take_lease"] = "take_lease"
 
 
@@ -49,7 +58,7 @@ class SetPowerLimit:
 
 @dataclass(frozen=True, slots=True)
 class ResetLimits:
-    """Undo the holder's limits on one GPU, or on all."""
+    """Undo the holder's limits on one GPU, or on all; these GPUs leave the lease."""
 
     uuid: str | None
     ask: Literal["reset_limits"] = "reset_limits"
@@ -64,7 +73,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class AskStatus:
-    """Ask for the limits and the holder of the lease; any client may."""
+    """Ask for the limits and the holders of leases; any client may."""
 
     ask: Literal["status"] = "status"
 
@@ -98,9 +107,8 @@ class RefusedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NotHolder:
-    """The request was refused: another process holds the lease, or the lease has expired."""
+    """The request was refused: the client has no lease, or its lease has expired."""
 
-    holder_pid: int | None
     answer: Literal["not_holder"] = "not_holder"
 
 
@@ -116,6 +124,8 @@ class GpuLimits:
         power_limit_w: Board power limit, W; None if the agent did not change it.
         is_confirmed: Whether the SM clock has been observed to obey the limit in force.
         fault: The current error, if there is one.
+        holder: Name of the client that holds it, as the client gave it; None where none does.
+        holder_pid: Process of that client.
     """
 
     uuid: str
@@ -124,6 +134,23 @@ class GpuLimits:
     power_limit_w: float | None
     is_confirmed: bool
     fault: str | None
+    holder: str | None = None
+    holder_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStatus:
+    """One lease whose holder is alive.
+
+    Attributes:
+        holder: Name of the client, as it gave it.
+        holder_pid: Its process.
+        left_s: Time until the lease ends without a further message, s.
+    """
+
+    holder: str
+    holder_pid: int
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +158,12 @@ class AgentStatus:
     """The state of the agent.
 
     Attributes:
-        holder_pid: Process that holds the lease, if one does.
-        lease_left_s: Time until the lease ends without a further message, s; 0 without a holder.
+        leases: The leases whose holders are alive, the oldest first.
         loss: The loss policy, as `parse_loss` reads it.
         gpus: The GPUs in PCI order.
     """
 
-    holder_pid: int | None
-    lease_left_s: float
+    leases: tuple[LeaseStatus, ...]
     loss: str
     gpus: tuple[GpuLimits, ...]
     answer: Literal["status"] = "status"

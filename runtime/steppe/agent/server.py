@@ -1,9 +1,9 @@
 """The agent: one small privileged process per host that owns every limit setter.
 
 Clients connect over a unix socket (`messages`). The agent serves processes of its own user and of
-root, and of further users if the site allows them. One client at a time holds the lease. When that
-client is lost, the loss policy applies (`loss_policy`). The agent records each limit on disk before
-it sets it (`lease_file`), so a restarted agent first undoes what its predecessor left.
+root, and of further users if the site allows them. Each client holds a lease on some GPUs. When a
+client is lost, the loss policy applies to these (`loss_policy`). The agent records each limit on
+disk before it sets it (`lease_file`), so a restarted agent first undoes what its predecessor left.
 
 On SIGTERM, SIGINT, or the hangup of its terminal, it undoes everything and exits.
 """
@@ -25,8 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from steppe.agent.host_limits import HostLimits, undo_lease
+from steppe.agent.lease import Peer
 from steppe.agent.lease_file import owned_lease_file
-from steppe.agent.lease_server import LeaseServer, Peer, describe_faults
+from steppe.agent.lease_server import LeaseServer, describe_faults
 from steppe.agent.loss_policy import LossPolicy, parse_loss
 from steppe.agent.messages import LONGEST_LINE, RefusedAnswer, decode_request, encode_answer
 from steppe.agent.stop_signals import detach_from_parent, stop_signals
@@ -52,9 +53,8 @@ class AgentOptions:
 
     Attributes:
         allowed_uids: Users beside the agent's own and root.
-        exit_with_holder: Exit when the holder of the lease is gone and the loss policy has been
-            applied, or when the process that started the agent ends before any client takes
-            the lease.
+        exit_with_holder: Exit when every holder is gone and the loss policy has been applied, or
+            when the process that started the agent ends before any client takes a lease.
     """
 
     allowed_uids: frozenset[int] = frozenset()
@@ -242,7 +242,7 @@ def main() -> None:
         prog="python -m steppe.agent.server",
         description="Set the limits of this host's GPUs, and undo them when their holder is gone.",
         epilog="example: python -m steppe.agent.server --socket /run/steppe/agent.sock "
-        "--lease-file /run/steppe/lease.json --loss hold=30s,floor=210MHz",
+        "--lease-file /run/steppe/lease.json --loss restore",
     )
     parser.add_argument("--socket", type=Path, default=Path("/run/steppe/agent.sock"))
     parser.add_argument("--lease-file", type=Path, default=Path("/run/steppe/lease.json"))

@@ -14,7 +14,7 @@ from steppe.options import ABOVE_ZERO
 from steppe.run.missing_gpus import explaining_missing_gpus
 
 
-@click.command("agent", epilog="Example: sudo steppe agent --loss hold=30s,floor=210MHz")
+@click.command("agent", epilog="Example: sudo steppe agent --allow-uid 1000")
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),

@@ -37,7 +37,8 @@ class GpuRow:
         counter_period_s: Measured time between two updates of the energy counter, s.
         can_control: Whether this process may change limits (CAP_SYS_ADMIN).
         held: The limits that the agent set on it, as text.
-        holder_pid: Process that holds the agent's lease.
+        holder: Name of the client that holds it at the agent; None where none does.
+        holder_pid: Process of that client.
     """
 
     index: int
@@ -52,28 +53,41 @@ class GpuRow:
     counter_period_s: float | None
     can_control: bool
     held: str
+    holder: str | None
     holder_pid: int | None
+
+    @property
+    def held_by(self) -> str:
+        """The limits that the agent set on it, and the client that holds it."""
+        if self.holder_pid is None:
+            return self.held
+        name = "" if self.holder is None else f"{self.holder}, "
+        return f"{self.held} ({name}process {self.holder_pid})"
 
 
 @dataclass(frozen=True, slots=True)
-class AgentHoldings:
-    """The limits that the agent of this host holds on its GPUs.
+class AgentHolding:
+    """What the agent of this host has set on one GPU, and for which client.
 
     Attributes:
-        holder_pid: Process that holds the agent's lease; None where no process does.
-        by_uuid: Limits of each GPU, as text, by UUID.
+        limits: The limits, as text.
+        holder: Name of the client that holds the GPU; None where none does, or without a name.
+        holder_pid: Process of that client; None where none holds it.
     """
 
-    holder_pid: int | None
-    by_uuid: Mapping[str, str]
+    limits: str = "nothing"
+    holder: str | None = None
+    holder_pid: int | None = None
 
 
-def gpus_table(gpus: Sequence[NvmlGpu], held: AgentHoldings | None = None) -> tuple[GpuRow, ...]:
+def gpus_table(
+    gpus: Sequence[NvmlGpu], held: Mapping[str, AgentHolding] | None = None
+) -> tuple[GpuRow, ...]:
     """Read every GPU, without changes; takes `PERIOD_MEASURED_S`.
 
     Args:
         gpus: The GPUs.
-        held: The limits that the agent holds; None if no agent answers.
+        held: What the agent holds, by UUID; None if no agent answers.
 
     Raises:
         DeviceError: A GPU could not be read.
@@ -138,15 +152,19 @@ def render(rows: Sequence[GpuRow]) -> Table:
             f"{row.draw_w:.0f} W {_range(row.power_limit_range_w, 'W')}",
             _meter(row),
             "may change" if row.can_control else "may not change",
-            row.held if row.holder_pid is None else f"{row.held} (process {row.holder_pid})",
+            row.held_by,
         )
     return table
 
 
 def _row(
-    gpu: NvmlGpu, period_s: float | None, held: AgentHoldings | None, can_control: bool
+    gpu: NvmlGpu,
+    period_s: float | None,
+    held: Mapping[str, AgentHolding] | None,
+    can_control: bool,
 ) -> GpuRow:
     sample, can = gpu.sample(), gpu.capabilities
+    holding = AgentHolding("no agent") if held is None else held.get(gpu.uuid, AgentHolding())
     clocks = can.sm_clocks_mhz
     return GpuRow(
         index=gpu.index,
@@ -160,8 +178,9 @@ def _row(
         meter=_meter_quality(gpu),
         counter_period_s=period_s,
         can_control=can_control,
-        held=held.by_uuid.get(gpu.uuid, "nothing") if held else "no agent",
-        holder_pid=held.holder_pid if held else None,
+        held=holding.limits,
+        holder=holding.holder,
+        holder_pid=holding.holder_pid,
     )
 
 

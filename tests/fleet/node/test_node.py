@@ -157,9 +157,11 @@ def test_a_node_uses_the_agent_of_its_host_for_real_gpus_only(
 ) -> None:
     asked: list[Path | None] = []
 
-    def limit(folder: Path, lease_s: float, host_agent: Path | None, _: object) -> ClockLimits:
+    def limit(
+        folder: Path, lease_s: float, host_agent: Path | None, _: object, holder: str
+    ) -> ClockLimits:
         asked.append(host_agent)
-        return ClockLimits(folder, lease_s, None)
+        return ClockLimits(folder, lease_s, None, holder=holder)
 
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "gpus"))
     monkeypatch.setattr(node_module, "activate", lambda *_: None)

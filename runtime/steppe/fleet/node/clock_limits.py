@@ -86,7 +86,7 @@ class LoggedSetter:
 
 
 class ClockLimits:
-    """Holds the lease of the host's agent, or starts an agent where that is not available.
+    """Holds a lease of the host's agent, or starts an agent where that is not available.
 
     An agent that was started here is started again when it dies.
     """
@@ -97,8 +97,9 @@ class ClockLimits:
         lease_s: float,
         host_agent: Path | None,
         clock: Callable[[], float] = time.monotonic,
+        holder: str = "",
     ) -> None:
-        """Take the lease.
+        """Take a lease; a GPU joins it with the first limit.
 
         Args:
             folder: Where the socket, lease file and log of an agent that is started here go.
@@ -106,8 +107,10 @@ class ClockLimits:
                 applies its loss policy; an agent that was started here undoes them.
             host_agent: Where the agent of this host may listen; None: do not use one.
             clock: Returns monotonic time, s.
+            holder: Name of the run, which the agent gives to others that ask for its GPUs.
         """
         self._folder, self._lease_s, self._clock = folder, lease_s, clock
+        self._holder = holder
         self._agent: AgentProcess | None = None
         self._client: AgentClient | None = None
         self._setter: LoggedSetter | None = None
@@ -116,7 +119,9 @@ class ClockLimits:
             self._client = None if host_agent is None else self._join(host_agent)
             if self._client is None:
                 self._agent = self._retry(self._start)
-                self._client = self._retry(partial(AgentClient, self._agent.socket, lease_s))
+                self._client = self._retry(
+                    partial(AgentClient, self._agent.socket, lease_s, holder)
+                )
             self._setter = LoggedSetter(self._client, clock)
             self._leases = self._client.leases_taken
         except (SteppeError, OSError) as error:
@@ -157,10 +162,10 @@ class ClockLimits:
             self._agent.stop()
 
     def _join(self, socket: Path) -> AgentClient | None:
-        """Take the lease of the host's agent; None where it cannot be used.
+        """Take a lease from the host's agent; None where it cannot be used.
 
         Raises:
-            AgentError: Another run holds the lease: a second agent would fight the first.
+            AgentError: It answers, but gives no lease: a second agent would fight the first.
         """
         try:
             ask_status(socket)
@@ -169,7 +174,7 @@ class ClockLimits:
                 _log.warning("the agent of this host cannot be used: %s", error)
             return None
         try:
-            return self._retry(partial(AgentClient, socket, self._lease_s))
+            return self._retry(partial(AgentClient, socket, self._lease_s, self._holder))
         except NoPermissionError as error:
             _log.warning("the agent of this host sets no limits: %s", error)
             return None

@@ -299,13 +299,14 @@ class Node:
     def _open_limits(self) -> ClockLimits | ZeusdLimits:
         """Return what sets clock limits on this machine."""
         folder, lease_s = self._folder, self._settings.lease_s
+        holder = f"run {self._settings.run_id}"
         match self._settings.device:
             case NvmlSection(zeusd=ZeusdSection(socket=socket, token_file=token_file)):
                 return ZeusdLimits(ZeusdClient(socket, self._gpus, token_file), self._clock)
             case NvmlSection(agent_socket=socket):
-                return ClockLimits(folder, lease_s, socket, self._clock)
+                return ClockLimits(folder, lease_s, socket, self._clock, holder)
             case EmulatedSection():  # the agent of the host is there for its real GPUs
-                return ClockLimits(folder, lease_s, None, self._clock)
+                return ClockLimits(folder, lease_s, None, self._clock, holder)
 
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:
