@@ -65,7 +65,9 @@ def test_a_simulation_of_modelled_gpus_names_its_clock_curve(
     tmp_path: Path, curve: str, said: str
 ) -> None:
     device = {"kind": "modelled", "gpu": "h100", "clock_curve": curve}
-    result = simulate(tmp_path, "--duration", "1", device=device, model={"name": "llama-3.1-8b"})
+    power = {"supply": [{"kind": "share_of_rated", "share": 0.5}]}
+    model = {"name": "llama-3.1-8b"}
+    result = simulate(tmp_path, "--duration", "1", device=device, model=model, power=power)
     assert result.exit_code == 0, result.output
     assert said in " ".join(result.output.split())
 
@@ -199,7 +201,9 @@ def test_warnings_are_lines_on_stderr(tmp_path: Path) -> None:
 
 
 def test_a_shortage_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    simulate(tmp_path, power={"supply": [{"kind": "constant", "watts": 20}]})
+    (tmp_path / "supply.csv").write_text("time_utc,p_kw\n0,20\n3600,20\n7200,200\n")
+    trace = {"kind": "trace", "path": "supply.csv", "watts_per_unit": 1}
+    simulate(tmp_path, power={"supply": [trace]})
     floor, demand = read_run(tmp_path / "run").ticks[0].shortages
     assert caplog.messages == [f"0:02: {shortage_text(short)}" for short in (floor, demand)]
 

@@ -66,7 +66,7 @@ def test_an_unknown_key_comes_first_with_the_key_it_may_mean(
         ({"device": {"gpu": "h100"}}, "device.kind: missing: asked for 'nvml', 'emulated' or"),
         ({"device": {"kind": "l4"}}, "device.kind: asked for 'nvml', 'emulated' or 'modelled', f"),
         ({"device": None}, "device: asked for a mapping, found nothing"),
-        (supply({"kind": "sun"}), "power.supply.0.kind: asked for 'constant', 'trace', 'wind', "),
+        (supply({"kind": "sun"}), "power.supply.0.kind: asked for 'constant', 'share_of_rated', "),
         (supply(5), "power.supply.0: asked for a mapping, found 5"),
         (supply(), "power.supply: asked for a list of at least 1, found an empty list"),
         ({"power": {"supply": {}}}, "power.supply: asked for a list, found a mapping"),

@@ -125,7 +125,7 @@ def test_what_cannot_be_simulated_is_an_error_that_names_the_key(
 
 
 def test_a_simulation_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    short = CONFIG | {"power": {"supply": [{"kind": "constant", "watts": 20}]}}
+    short = CONFIG | {"power": {"supply": [{"kind": "constant", "watts": 52}]}}
     result = steppe.simulate(short, duration_s=5)
     assert result.summary["shortages"], "which a command would log"
     assert capfd.readouterr() == ("", "")

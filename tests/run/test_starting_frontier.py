@@ -36,6 +36,11 @@ class FakeActors:
     name: str = "NVIDIA L4"
     power_limit_w: float | None = 72.0
     can_limit_clocks: bool = True
+    replicas: int = 1
+
+    @property
+    def rated_w(self) -> float | None:
+        return self.power_limit_w
 
     @property
     def placements(self) -> dict[str, object]:
@@ -141,3 +146,15 @@ def test_a_start_warns_when_no_point_keeps_the_slo(tmp_path: Path) -> None:
     cache = FrontierCache(tmp_path)
     starting_frontier(cast("FleetActors", FakeActors()), config, cache, warnings.append)
     assert "slo.tpot_s" in warnings[0]
+
+
+def test_a_live_run_with_a_budget_below_the_sleeping_draw_is_refused(tmp_path: Path) -> None:
+    power: dict[str, Any] = {"supply": [{"kind": "share_of_rated", "share": 0.1}]}
+    device = {"kind": "emulated", "profile": "l4"}
+    config = config_of(device=device, power=power)
+    with pytest.raises(
+        ConfigError, match=r"asked for more than the 15 W of 1 sleeping replica, found"
+    ):
+        start(FakeActors(), config, tmp_path)
+    power["supply"][0]["share"] = 0.7
+    assert start(FakeActors(), config_of(device=device, power=power), tmp_path)

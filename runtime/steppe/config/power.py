@@ -38,6 +38,23 @@ class ConstantSupply(Section):
     """Supply, W."""
 
 
+class ShareOfRatedSupply(Section):
+    """A constant share of what the GPUs of the run may draw at most: a first budget for any host.
+
+    The site gets what it draws when its GPUs draw this share of the sum of their highest board
+    power limits, so that `site` and its overhead are counted in.
+    """
+
+    kind: Literal["share_of_rated"]
+    """Selects a share of the GPUs' rating."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the rating."""
+    rated_w: Positive | None = None
+    """The rating, W. If absent: the sum of the highest board power limits of the GPUs of the
+    replicas, as the driver reports them when the run starts; in a simulation, those of the modelled
+    or emulated GPUs."""
+
+
 class TraceSupply(Section):
     """A supply recorded in a CSV or Parquet file (`.csv`, `.csv.gz`, `.parquet`)."""
 
@@ -101,7 +118,13 @@ class CustomSupply(Section):
 
 
 SupplySection = Annotated[
-    ConstantSupply | TraceSupply | WindSupply | SolarSupply | SignalSupply | CustomSupply,
+    ConstantSupply
+    | ShareOfRatedSupply
+    | TraceSupply
+    | WindSupply
+    | SolarSupply
+    | SignalSupply
+    | CustomSupply,
     Field(discriminator="kind"),
 ]
 

@@ -21,7 +21,9 @@ from steppe.power.supply import (
     Custom,
     Supply,
     TraceClock,
+    can_fail,
     ends_s,
+    most_w,
     offered,
     supply_from_config,
     total,
@@ -134,6 +136,18 @@ class PowerBudget:
         `stale_s` later, the budget stays at the fallback.
         """
         return min(ends_s(source, self._clock) for source in self._supplies + self._limits)
+
+    @property
+    def most_gpu_w(self) -> float:
+        """The most that the GPUs may ever draw, W; infinite with a signal that is not capped."""
+        site_w = self._terms.left_w(sum(most_w(supply) for supply in self._supplies))
+        site_w += self._battery.max_discharge_w
+        fallback_w = self._terms.fallback_w
+        if any(can_fail(supply) for supply in self._supplies):
+            site_w = max(site_w, fallback_w)
+        for limit in self._limits:
+            site_w = min(site_w, max(most_w(limit), fallback_w if can_fail(limit) else 0.0))
+        return self._terms.gpu_w(site_w)
 
     @property
     def stored_j(self) -> float:
@@ -328,20 +342,25 @@ def budget_from_config(
         ConfigError: `power.start` is outside a trace, or lacks an offset that it needs; or the
             class of a signal cannot be used.
     """
+    terms = SiteTerms(
+        reserve_w=power.reserve_w,
+        fallback_w=power.fallback_w,
+        stale_s=power.stale_s,
+        pue=site.pue,
+        overhead_w=site.overhead_w,
+    )
     battery, stored_j = (
         (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)
     )
     return PowerBudget(
-        supplies=tuple(supply_from_config(part, power, wall_s) for part in power.supply),
-        limits=tuple(supply_from_config(part, power, wall_s) for part in power.limits),
-        clock=TraceClock(started_s, power.speedup),
-        terms=SiteTerms(
-            reserve_w=power.reserve_w,
-            fallback_w=power.fallback_w,
-            stale_s=power.stale_s,
-            pue=site.pue,
-            overhead_w=site.overhead_w,
+        supplies=tuple(
+            supply_from_config(part, power, wall_s, terms.site_w) for part in power.supply
         ),
+        limits=tuple(
+            supply_from_config(part, power, wall_s, terms.site_w) for part in power.limits
+        ),
+        clock=TraceClock(started_s, power.speedup),
+        terms=terms,
         battery=battery,
         stored_j=stored_j,
     )

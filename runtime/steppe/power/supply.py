@@ -12,6 +12,7 @@ from steppe.config import (
     ConstantSupply,
     CustomSupply,
     PowerSection,
+    ShareOfRatedSupply,
     SignalSupply,
     SolarSupply,
     SupplySection,
@@ -120,6 +121,36 @@ def ends_s(supply: Supply, clock: TraceClock) -> float:
             assert_never(supply)
 
 
+def most_w(supply: Supply) -> float:
+    """Return the most power that a supply can ever offer from the start of the run on, W.
+
+    That of a live signal and of a class of the user's own is not known: infinite.
+    """
+    match supply:
+        case Steady(watts=watts):
+            return watts
+        case TraceReplay(trace=trace, offset_s=offset_s):
+            later = zip(trace.times_s, trace.watts, strict=True)
+            return max(trace.at(offset_s), *(watts for t_s, watts in later if t_s >= offset_s))
+        case WeatherYear(trace=trace):
+            return max(trace.watts)
+        case Live() | Custom():
+            return math.inf
+        case _:
+            assert_never(supply)
+
+
+def can_fail(supply: Supply) -> bool:
+    """Whether a supply can become stale or missing, so that the fallback applies."""
+    match supply:
+        case TraceReplay() | Live() | Custom():
+            return True
+        case Steady() | WeatherYear():
+            return False
+        case _:
+            assert_never(supply)
+
+
 def total(readings: Iterable[Reading]) -> Reading:
     """Return the sum of readings, as old as the oldest; stale or missing if one of them is."""
     watts = 0.0
@@ -135,9 +166,18 @@ def total(readings: Iterable[Reading]) -> Reading:
 
 
 def supply_from_config(
-    section: SupplySection, power: PowerSection, wall_s: Callable[[], float]
+    section: SupplySection,
+    power: PowerSection,
+    wall_s: Callable[[], float],
+    site_w: Callable[[float], float] = float,
 ) -> Supply:
     """Return the supply that a section describes, starting at `power.start`.
+
+    Args:
+        section: The section.
+        power: The section around it.
+        wall_s: Reads the clock that stamps signal files, s since the epoch.
+        site_w: Returns the draw of the site at a draw of its GPUs, both W.
 
     Raises:
         TraceError: A trace cannot be read.
@@ -147,14 +187,15 @@ def supply_from_config(
     match section:
         case ConstantSupply():
             return Steady(section.watts)
+        case ShareOfRatedSupply(share=share, rated_w=rated_w, kind=kind):
+            # 0 W until `with_rating` has put in the GPUs of the run.
+            return Steady(0.0 if rated_w is None else site_w(share * rated_w), kind)
         case TraceSupply():
             trace = load_trace(section)
             return TraceReplay(trace, _replay_offset_s(trace, power.start, str(section.path)))
-        case WindSupply():
-            trace = wind_trace(section.station, section.rated_w)
-            return WeatherYear(trace, _year_offset_s(power.start), section.kind)
-        case SolarSupply():
-            trace = solar_trace(section.station, section.rated_w)
+        case WindSupply() | SolarSupply():
+            year = wind_trace if isinstance(section, WindSupply) else solar_trace
+            trace = year(section.station, section.rated_w)
             return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SignalSupply():
             return Live(SignalReader(SignalFile(section.path, power.stale_s, wall_s)))
@@ -162,6 +203,41 @@ def supply_from_config(
             return Custom(custom_signal(section.signal, section.settings), section.signal)
         case _:
             assert_never(section)
+
+
+def needs_rating(power: PowerSection) -> bool:
+    """Whether a source is a share of the GPUs' rating, and that is not given."""
+    sources = (*power.supply, *power.limits)
+    return any(isinstance(s, ShareOfRatedSupply) and s.rated_w is None for s in sources)
+
+
+def with_rating(power: PowerSection, rated_w: float | None) -> PowerSection:
+    """Return the section with the rating of the GPUs of a run where it gives none.
+
+    Args:
+        power: The section.
+        rated_w: Sum of the highest board power limits of the GPUs, W; None if one is not known.
+
+    Raises:
+        ConfigError: A source needs a rating that is not known.
+    """
+    if not needs_rating(power):
+        return power
+    if rated_w is None:
+        raise ConfigError(
+            "power.supply: asked for a share_of_rated, found a GPU that reports no highest board "
+            "power limit: give rated_w"
+        )
+    rated = {
+        key: tuple(
+            source.model_copy(update={"rated_w": source.rated_w or rated_w})
+            if isinstance(source, ShareOfRatedSupply)
+            else source
+            for source in sources
+        )
+        for key, sources in (("supply", power.supply), ("limits", power.limits))
+    }
+    return power.model_copy(update=rated)
 
 
 def _replay_offset_s(trace: SupplyTrace, start: datetime | None, name: str) -> float:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import time
 
-from steppe.config import ConstantSupply, PowerSection, SignalSupply
+from steppe.config import (
+    ConstantSupply,
+    EmulatedSection,
+    ModelledSection,
+    PowerSection,
+    RunConfig,
+    SignalSupply,
+)
 from steppe.errors import ConfigError
+from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget
 from steppe.power.signal import Fresh, Missing, Stale
 from steppe.power.signal_file import SignalFile, SignalReader
+from steppe.power.supply import with_rating
+from steppe.roofline.files import read_gpu_spec
 from steppe.run.warnings import Warn
+from steppe.sim.engine.pace_model import emulated_profile
 
 REWRITTEN_S = 0.1
 """A signal file that is being rewritten can be read this much later, s."""
@@ -34,6 +45,67 @@ def warn_of_early_end(
             f"{power.stale_s:g} s later the budget is that of power.fallback_w, "
             f"{power.fallback_w:g} W"
         )
+
+
+def refuse_useless_budget(
+    config: RunConfig, budget: PowerBudget, frontier: Frontier, replicas: int, warn: Warn
+) -> None:
+    """Refuse a budget that never exceeds what the sleeping fleet draws: nothing could ever run.
+
+    A policy that follows no budget may have any.
+
+    Args:
+        config: The configuration.
+        budget: Its budget, with the rating of the GPUs.
+        frontier: Operating points of one replica.
+        replicas: Number of replicas.
+        warn: Takes a warning if the budget exceeds that draw, but by less than one replica needs.
+
+    Raises:
+        ConfigError: The budget can never exceed the sleeping draw.
+    """
+    if config.control.policy == "full_clocks":
+        return
+    most_w, asleep_w = budget.most_gpu_w, replicas * frontier.asleep_w
+    one_w = asleep_w - frontier.asleep_w + frontier.floor.draw_w
+    found = f"found at most {most_w:.0f} W for the GPUs"
+    if most_w <= asleep_w:
+        raise ConfigError(
+            f"power.supply: asked for more than the {asleep_w:.0f} W of {replicas} sleeping "
+            f"replica{'' if replicas == 1 else 's'}, {found}: raise the supply, or lower "
+            "fleet.replicas"
+        )
+    if most_w < one_w:
+        warn(
+            f"power.supply: asked for at least the {one_w:.0f} W of one replica at its lowest "
+            f"point and {replicas - 1} asleep, {found}: requests will wait"
+        )
+
+
+def modelled_rating_w(config: RunConfig, replicas: int) -> float | None:
+    """Return the highest board power limits of all GPUs of a simulation, W; None of real GPUs.
+
+    Raises:
+        ConfigError: The GPU is not known.
+    """
+    gpus = replicas * config.fleet.gpus_per_replica
+    match config.device:
+        case EmulatedSection(profile=profile):
+            return gpus * emulated_profile(profile).max_limit_w
+        case ModelledSection(gpu=gpu):
+            return gpus * read_gpu_spec(gpu).power_limit_w
+        case _:
+            return None
+
+
+def with_modelled_rating(config: RunConfig, replicas: int) -> RunConfig:
+    """Return a configuration whose shares of the GPUs' rating have that of a simulation's GPUs.
+
+    Raises:
+        ConfigError: The GPU is not known.
+    """
+    power = with_rating(config.power, modelled_rating_w(config, replicas))
+    return config.model_copy(update={"power": power})
 
 
 def with_held_signals(power: PowerSection) -> PowerSection:

@@ -25,7 +25,12 @@ from steppe.report.result import RunResult
 from steppe.report.shortages import ShortageLog
 from steppe.report.summary import Summary, summarise
 from steppe.run.check_slo import check_slo, warn_of_slow_fleet
-from steppe.run.check_supply import warn_of_early_end, with_held_signals
+from steppe.run.check_supply import (
+    refuse_useless_budget,
+    warn_of_early_end,
+    with_held_signals,
+    with_modelled_rating,
+)
 from steppe.run.frontier_subject import subject_of
 from steppe.run.signals import exiting_on_signals
 from steppe.run.simulated_fleet import (
@@ -135,8 +140,8 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
         TraceError: A supply or request trace cannot be read.
     """
     given = config.model_copy(update={"power": with_held_signals(config.power)})
-    settings = with_lengths_of_load(given)
-    fleet = simulated_fleet(settings)
+    fleet = simulated_fleet(with_lengths_of_load(given))
+    settings = with_modelled_rating(with_lengths_of_load(given), fleet.replicas)
     frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier, warn)
     warn_of_args(given.engine, warn)
@@ -147,6 +152,7 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
     warn_of_slow_fleet(settings, frontier, fleet.replicas, offered_tps, warn)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s, warn)
+    refuse_useless_budget(settings, scenario.budget, frontier, fleet.replicas, warn)
     return Simulation(settings, frontier, scenario, len(arrivals))
 
 

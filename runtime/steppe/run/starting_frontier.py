@@ -15,10 +15,13 @@ from steppe.frontier.cache import FrontierCache, FrontierKey
 from steppe.frontier.file import FrontierSubject
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import Offer
+from steppe.power.budget import budget_from_config
+from steppe.power.supply import with_rating
 from steppe.roofline.files import spec_name
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.run.check_slo import check_slo
+from steppe.run.check_supply import refuse_useless_budget
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.quick_sweep import dense_offer
 from steppe.run.warnings import Warn
@@ -87,14 +90,17 @@ def starting_frontier(
         fleet: The fleet, which is up.
         config: The run.
         cache: Frontiers that earlier runs measured.
-        warn: Takes a warning if no operating point keeps the SLO.
+        warn: Takes a warning if no operating point keeps the SLO, or the budget is too small.
 
     Raises:
-        ConfigError: The frontier file is of another model or GPU, nothing bounds the draw, or no
-            point keeps the SLO of `save_energy`.
+        ConfigError: The frontier file is of another model or GPU, nothing bounds the draw, no
+            point keeps the SLO of `save_energy`, or the budget never exceeds the sleeping draw.
     """
     start = _best_known(fleet, config, cache)
     check_slo(config, start.frontier, warn)
+    power = with_rating(config.power, fleet.rated_w)
+    budget = budget_from_config(power, config.site)
+    refuse_useless_budget(config, budget, start.frontier, fleet.replicas, warn)
     return start
 
 

@@ -40,6 +40,7 @@ from steppe.fleet.gateway_actor import GatewayActor
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewaySettings
+from steppe.power.supply import with_rating
 from steppe.report.records import RequestRecord, TickRecord
 
 _log = logging.getLogger(__name__)
@@ -128,13 +129,15 @@ class FleetDriver:
         Where clocks cannot be limited, only the operating points at the highest clock are kept.
 
         Raises:
+            ConfigError: The supply is a share of a rating that a GPU does not report.
             StartError: The controller could not be started, or an actor does not answer.
         """
         self._frontier = self._settable(frontier)
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
+        power = with_rating(self._config.power, self.actors.rated_w)
         self._controller = remote.options(**options).remote(
-            self._config, self._served_name, self._gateway_name
+            self._config.model_copy(update={"power": power}), self._served_name, self._gateway_name
         )
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)

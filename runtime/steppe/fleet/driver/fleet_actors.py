@@ -124,6 +124,18 @@ class FleetActors:
         gpus = [gpu for node in self.nodes.values() for gpu in node.info.gpus]
         return tuple(sorted(set.intersection(*(set(gpu.clocks_mhz) for gpu in gpus))))
 
+    @property
+    def rated_w(self) -> float | None:
+        """Sum of the highest board power limits of the replicas' GPUs, W; None if one has none."""
+        limits_w = [
+            gpu.power_limit_w
+            for place in self.placements.values()
+            for gpu in self.nodes[place.node_id].info.gpus
+            if gpu.index in place.gpu_indices
+        ]
+        known_w = [limit_w for limit_w in limits_w if limit_w is not None]
+        return sum(known_w) if len(known_w) == len(limits_w) else None
+
     def open_nodes(self, machines: list[Machine]) -> None:
         """Open the GPUs of every machine and place all replicas.
 
