@@ -90,8 +90,8 @@ def modelled_rating_w(config: RunConfig, replicas: int) -> float | None:
     """
     gpus = replicas * config.fleet.gpus_per_replica
     match config.device:
-        case EmulatedSection(profile=profile):
-            return gpus * emulated_profile(profile).max_limit_w
+        case EmulatedSection(gpu_types=types):  # a simulation has GPUs of one type
+            return gpus * emulated_profile(types[0]).max_limit_w
         case ModelledSection(gpu=gpu):
             return gpus * read_gpu_spec(gpu).power_limit_w
         case _:
