@@ -11,7 +11,7 @@ from tests.fixtures.virtual_replica import VirtualReplica
 from steppe.config import RunConfig
 from steppe.frontier.fit import FrontierFit
 from steppe.frontier.pareto import Frontier
-from steppe.measure.sweep.frontier import fit_points
+from steppe.measure.sweep.frontier import fit_points, sound_mixed
 from steppe.measure.sweep.point import PointTiming
 from steppe.measure.sweep.result import PointResult
 from steppe.roofline.lengths import RequestLengths
@@ -182,22 +182,39 @@ def test_a_point_is_set_only_after_the_next_plan_leaves_its_watts() -> None:
     assert replica.set_at_s[0] >= 1.0, "one control period after the loan"
 
 
-def test_points_too_far_from_their_fit_are_not_used_but_measured_again(
+def test_points_too_far_from_their_fit_are_used_as_measured_and_the_log_says_so(
+    lender: FakeLender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fit(points: Sequence[PointResult]) -> FrontierFit:
+        return replace(fit_points(points), draw_error=0.14, draw_tail=0.31)
+
+    monkeypatch.setattr("steppe.measure.sweep.frontier.fit_points", fit)
+    refined = measured_frontier(refiner_of(lender))
+    assert refined is not None
+    assert {p.clock_mhz for p in refined.frontier.candidates} <= {600, 1200}
+    assert {p.batch_limit for p in refined.frontier.candidates} <= {2, 4}
+    assert refined.frontier.costs is None
+    (line,) = refined.provenance["refused"]
+    assert line.endswith("found 14.0% and 31.0%")
+    assert caplog.messages == [f"measured frontier: {line}"]
+
+
+def test_a_sweep_with_too_few_sound_points_is_measured_again(
     lender: FakeLender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refiner = refiner_of(lender)
-    fits: list[FrontierFit] = []
-
-    def fit(points: Sequence[PointResult]) -> FrontierFit:
-        fits.append(fit_points(points))
-        return replace(fits[-1], time_error=0.0 if len(fits) > 1 else 0.5)
-
-    monkeypatch.setattr("steppe.run.refinement.fit_points", fit)
     for name in ("AGAIN_S", "RETRY_S"):
         monkeypatch.setattr(f"steppe.run.refinement.{name}", 0.0)
+    found: list[int] = []
+
+    def sound(points: Sequence[PointResult]) -> list[PointResult]:
+        found.append(len(points))
+        return sound_mixed(points) if len(found) > 1 else []
+
+    monkeypatch.setattr("steppe.run.refinement.sound_mixed", sound)
+    refiner = refiner_of(lender)
     refiner.start()
     refiner.wait()
     refined = refiner.take()
     assert refined is not None
-    assert (len(fits), refined.provenance["time_error"]) == (2, 0.0)
+    assert len(found) == 2
     assert refined.provenance["points"] == 4

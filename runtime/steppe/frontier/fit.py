@@ -1,15 +1,18 @@
 """A smooth frontier from a few short windows of a saturated replica.
 
-An engine step streams the weights once (time `a`, independent of clock and batch) and computes
-for each token; so a window in which the engine was never idle takes
+An engine step streams the weights once (time `a`, whatever clock and batch), streams keys and
+values of every token that decodes (`d`, whatever the clock), and computes for each token; so a
+window in which the engine was never idle takes
 
-    duration_s = a steps + (b decode_tokens + c prompt_tokens) / f       a, b, c >= 0
+    duration_s = a steps + d output_tokens + (b output_tokens + c prompt_tokens) / f
+                                                                            a, b, c, d >= 0
 
 with f the clock over the highest: the usual two-stage roofline reading (Williams et al. 2009).
 Counting steps and tokens makes short windows precise, although their mix of prompt and output
 tokens rarely equals that of a long run. The draw lies between that of a step that
 only streams and one that only computes, by their share of time; both are free at each
-measured clock and interpolated between.
+measured clock and interpolated between. Real engines overlap streaming and computing, which the
+form does not know: `time_tail` and `draw_tail` say how far the windows lie from it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ from steppe.errors import InfeasibleError
 from steppe.roofline.point import OperatingPoint
 
 Floats = NDArray[np.float64]
+FEWEST_FOR_CACHE = 6
+"""Fewest windows from which four times are found; with fewer there would be nothing to check."""
+TAIL = 0.9
+"""The part of the windows that are within the tails of a fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class FrontierFit:
 
     Attributes:
         streaming_s: `a`, s a step.
+        cache_s: `d`, s a token at any clock; 0 where the windows do not tell it from `b`.
         decode_s: `b`, s a token at the highest measured clock.
         prefill_s: `c`, s a token at the highest measured clock.
         steps_per_round: Steps in which a full batch samples one token each; slightly
@@ -70,9 +78,12 @@ class FrontierFit:
         computing_w: Draw at each of them while only computing, W.
         time_error: Median relative error of the duration over the windows.
         draw_error: Median relative error of the draw over the windows.
+        time_tail: Relative error of the duration that a tenth of the windows exceed.
+        draw_tail: Relative error of the draw that a tenth of the windows exceed.
     """
 
     streaming_s: float
+    cache_s: float
     decode_s: float
     prefill_s: float
     steps_per_round: float
@@ -81,6 +92,8 @@ class FrontierFit:
     computing_w: tuple[float, ...]
     time_error: float
     draw_error: float
+    time_tail: float
+    draw_tail: float
 
     def point(
         self, clock_mhz: int, batch_limit: int, prompt_tokens_per_output: float
@@ -93,7 +106,7 @@ class FrontierFit:
             prompt_tokens_per_output: The mix of the load.
         """
         relative = clock_mhz / self.clocks_mhz[-1] if clock_mhz else 1.0
-        streaming_s = self.streaming_s * self.steps_per_round / batch_limit
+        streaming_s = self.streaming_s * self.steps_per_round / batch_limit + self.cache_s
         computing_s = (self.decode_s + self.prefill_s * prompt_tokens_per_output) / relative
         token_s = streaming_s + computing_s
         streaming_w = float(np.interp(clock_mhz, self.clocks_mhz, self.streaming_w))
@@ -117,26 +130,35 @@ def fit_frontier(windows: Sequence[SweepWindow]) -> FrontierFit:
     steps = np.array([window.steps for window in used], dtype=float)
     outputs = np.array([window.output_tokens for window in used], dtype=float)
     prompts = np.array([window.prompt_tokens for window in used], dtype=float)
-    terms = np.stack([steps, outputs / relative, prompts / relative], axis=1)
-    (a, b, c), _ = nnls(terms / durations[:, None], np.ones(len(used)))
-    expected_s = terms @ np.array([a, b, c])
-    shares = 1 - a * steps / expected_s
+    flat = outputs if _tells_cache_apart(clocks) else np.zeros_like(outputs)
+    terms = np.stack([steps, flat, outputs / relative, prompts / relative], axis=1)
+    found, _ = nnls(terms / durations[:, None], np.ones(len(used)))
+    expected_s = terms @ found
+    shares = 1 - terms[:, :2] @ found[:2] / expected_s
     draws = np.array([window.draw_w for window in used])
     levels, streaming, computing = _draws(clocks, shares, draws)
     expected_w = np.interp(clocks, levels, streaming) * (1 - shares)
     expected_w += np.interp(clocks, levels, computing) * shares
     batches = np.array([window.batch_limit for window in used])
+    time_errors, draw_errors = np.abs(expected_s / durations - 1), np.abs(expected_w / draws - 1)
     return FrontierFit(
-        streaming_s=float(a),
-        decode_s=float(b),
-        prefill_s=float(c),
+        **dict(
+            zip(("streaming_s", "cache_s", "decode_s", "prefill_s"), found.tolist(), strict=True)
+        ),
         steps_per_round=float(np.median(steps * batches / outputs)),
         clocks_mhz=tuple(levels.tolist()),
         streaming_w=tuple(streaming.tolist()),
         computing_w=tuple(computing.tolist()),
-        time_error=float(np.median(np.abs(expected_s / durations - 1))),
-        draw_error=float(np.median(np.abs(expected_w / draws - 1))),
+        time_error=float(np.median(time_errors)),
+        draw_error=float(np.median(draw_errors)),
+        time_tail=float(np.quantile(time_errors, TAIL)),
+        draw_tail=float(np.quantile(draw_errors, TAIL)),
     )
+
+
+def _tells_cache_apart(clocks: Floats) -> bool:
+    """Whether the windows tell what tokens cost at any clock from what they cost at each."""
+    return len(np.unique(clocks)) > 1 and len(clocks) >= FEWEST_FOR_CACHE
 
 
 def _draws(clocks: Floats, shares: Floats, draws: Floats) -> tuple[Floats, Floats, Floats]:

@@ -16,7 +16,12 @@ from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
-from steppe.measure.sweep.frontier import costs_of, fit_points, fitted_frontier, sound_mixed
+from steppe.measure.sweep.frontier import (
+    FEWEST_FOR_FIT,
+    frontier_from,
+    provenance_of_fit,
+    sound_mixed,
+)
 from steppe.measure.sweep.idle import ParkableSubject, measure_rest
 from steppe.measure.sweep.point import (
     REAL_TIME,
@@ -39,9 +44,6 @@ AGAIN_S = 60.0
 """Time until a frontier that could not be fitted is measured again, s."""
 CHECK_S = 0.25
 """Time between two looks at whether a loan still lasts, s."""
-WORST_ERROR = 0.2
-"""Largest median error of the fit at which a measured frontier is used: about the error of a
-modelled one for the worst tenth of models."""
 JOIN_S = 60.0
 """Longest wait for a measurement to end, s."""
 
@@ -276,32 +278,28 @@ class FrontierRefiner:
             self._timing.sleep(min(CHECK_S, left_s))
 
     def _fit(self, rest: RestWatts) -> Refined:
-        """Return the frontier through the measured points.
+        """Return the frontier through the measured points; one that is refused is logged.
 
         Raises:
-            InfeasibleError: Fewer than three of them are sound, or they lie too far from the fit,
-                as on a host that is busy with other work.
+            InfeasibleError: Fewer than three of them are sound, or the replica draws no less asleep
+                than at one of them, as on a host that is busy with other work.
         """
         sound = sound_mixed(self._points)
-        fit = fit_points(sound)
-        if (error := max(fit.time_error, fit.draw_error)) > WORST_ERROR:
+        if len(sound) < FEWEST_FOR_FIT:
             raise InfeasibleError(
-                f"asked for a median error of the fit of at most {WORST_ERROR:.0%}, "
-                f"found {error:.0%}: is the host busy?"
+                f"asked for {FEWEST_FOR_FIT} sound points, found {len(sound)}: is the host busy?"
             )
         offer = dense_offer(self._clocks_mhz, self._section, self._largest, self._tokens_per_step)
-        costs = costs_of(self._points, offer)
+        swept = frontier_from(self._points, rest, self._source, offer)
+        for line in swept.refused:
+            _log.warning("measured frontier: %s", line)
         provenance: dict[str, Any] = {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "points": len(sound),
             "window_s": self._window_s,
-            "time_error": round(fit.time_error, 4),
-            "draw_error": round(fit.draw_error, 4),
+            **provenance_of_fit(swept),
         }
-        if costs is not None:
-            provenance["step_time_error"] = round(costs.time_error, 4)
-            provenance["step_energy_error"] = round(costs.energy_error, 4)
-        return Refined(fitted_frontier(fit, rest, self._source, offer, costs), provenance)
+        return Refined(swept.frontier, provenance)
 
 
 def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier) -> FrontierRefiner:

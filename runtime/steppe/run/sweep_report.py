@@ -15,7 +15,7 @@ from steppe.measure.interchange import write_ml_energy
 from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
 from steppe.measure.recommend import Recommendation, recommend
-from steppe.measure.sweep.frontier import Offer, frontier_from
+from steppe.measure.sweep.frontier import Offer, frontier_from, provenance_of_fit
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.store import SweepResults, write_parquet
 from steppe.measure.sweep.summary import serving, summarize
@@ -41,12 +41,13 @@ def conclude(
     write_ml_energy(out / "mlenergy", results, task="steppe-sweep")
     (out / REPORT_FILE).write_text(bench_page(report))
     try:
-        frontier = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
+        swept = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
         gpus = ", ".join(sorted(set(head.provenance.gpus)))
-        write_frontier(
-            frontier, out / FRONTIER_FILE, FrontierSubject(head.provenance.model, gpus or None)
-        )
-        console.print(_costs_line(frontier), highlight=False, soft_wrap=True)
+        subject = FrontierSubject(head.provenance.model, gpus or None)
+        fitted = provenance_of_fit(swept)
+        write_frontier(swept.frontier, out / FRONTIER_FILE, subject, fitted or None)
+        for line in swept.refused or (_costs_line(swept.frontier),):
+            console.print(line, highlight=False, soft_wrap=True)
     except InfeasibleError as error:
         console.print(f"[red]no {FRONTIER_FILE}: {error}[/red]")
     candidates = serving(report.points)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.fixtures.saturated_engine import TOKENS_PER_STEP, measured_point
 
 from steppe.measure.sweep.frontier import Offer, frontier_from
 from steppe.measure.sweep.grid import SweepGrid
-from steppe.measure.sweep.point import lengths_around
 from steppe.measure.sweep.result import (
-    ClientTimes,
     Flag,
-    GpuSummary,
     MeasuredWindow,
     Phase,
     PointResult,
@@ -23,11 +20,10 @@ from steppe.measure.sweep.result import (
     Setting,
 )
 from steppe.measure.sweep.step_samples import measured_costs, step_sample
+from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.step_costs import ClockCosts, StepCosts, StepTerms
 
-TOKENS_PER_STEP = 512
-WINDOW_STEPS = 400
 SLOW = ClockCosts(
     900, StepTerms(8e-3, 2e-3, 6e-5, 4e-5, 4e-8), StepTerms(2.0, 0.4, 0.02, 0.02, 1e-5)
 )
@@ -38,94 +34,16 @@ TRUE = StepCosts((SLOW, FAST), TOKENS_PER_STEP)
 GRID = SweepGrid((900, 1800), (1, 4, 16, 64), ((200, 60),))
 
 
-@dataclass
-class _Sequence:
-    """A request in the batch."""
-
-    prompt_left: int
-    output_left: int
-    context: int
-
-
-@dataclass(frozen=True)
-class _Totals:
-    """What steps have done so far."""
-
-    steps: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    time_s: float = 0.0
-    energy_j: float = 0.0
-
-
-def _engine_windows(setting: Setting, costs: ClockCosts, windows: int = 2) -> list[MeasuredWindow]:
-    """Run a saturated engine step by step: decodes first, then prompts in the tokens left."""
-    requests = iter(lengths_around(setting, 0) * 50)
-    batch: list[_Sequence] = []
-    totals, edges = _Totals(), []
-    turnover = max(200, 3 * setting.output_tokens)
-    for step in range(turnover + windows * WINDOW_STEPS + 1):
-        if step >= turnover and (step - turnover) % WINDOW_STEPS == 0:
-            edges.append(totals)
-        while len(batch) < setting.batch_limit:
-            request = next(requests)
-            batch.append(_Sequence(request.prompt_tokens, request.output_tokens, 0))
-        decoding = [s for s in batch if not s.prompt_left]
-        left, ended, sampled = TOKENS_PER_STEP - len(decoding), list[_Sequence](), len(decoding)
-        context, prompts = sum(s.context for s in decoding), 0
-        for sequence in (s for s in batch if s.prompt_left):
-            chunk = min(left, sequence.prompt_left)
-            left, prompts = left - chunk, prompts + chunk
-            sequence.prompt_left, sequence.context = (
-                sequence.prompt_left - chunk,
-                sequence.context + chunk,
-            )
-            if chunk and not sequence.prompt_left:
-                sequence.output_left -= 1
-                sampled += 1
-        for sequence in decoding:
-            sequence.output_left, sequence.context = (
-                sequence.output_left - 1,
-                sequence.context + 1,
-            )
-        ended = [s for s in batch if not s.prompt_left and s.output_left <= 0]
-        batch = [s for s in batch if s not in ended]
-        work = np.array([1.0, float(prompts > 0), len(decoding), prompts, context])
-        known = StepCosts((costs,), TOKENS_PER_STEP)
-        totals = _Totals(
-            totals.steps + 1,
-            totals.prompt_tokens + prompts,
-            totals.output_tokens + sampled,
-            totals.time_s + float(known.time_s(work[:, None])[0, 0]),
-            totals.energy_j + float(known.energy_j(work[:, None])[0, 0]),
-        )
-    return [
-        MeasuredWindow(
-            after.time_s - before.time_s,
-            after.energy_j - before.energy_j,
-            0.0,
-            after.steps - before.steps,
-            after.prompt_tokens - before.prompt_tokens,
-            after.output_tokens - before.output_tokens,
-        )
-        for before, after in itertools.pairwise(edges)
-    ]
-
-
 def _measured(setting: Setting) -> PointResult:
     costs = SLOW if setting.clock_mhz == SLOW.clock_mhz else FAST
-    return PointResult(
-        setting=setting,
-        replica="replica-1",
-        started="2026-01-01T00:00:00+00:00",
-        warm_up_s=1.0,
-        windows=tuple(_engine_windows(setting, costs)),
-        meter_error_j=0.0,
-        meter="emulated",
-        client=ClientTimes(),
-        gpu=GpuSummary(),
-        flags=(),
-    )
+    known = StepCosts((costs,), TOKENS_PER_STEP)
+
+    def cost(step: StepWork) -> tuple[float, float]:
+        prompts, context = step.prefill_tokens, step.context_tokens
+        work = np.array([[1.0], [prompts > 0], [step.decode_sequences], [prompts], [context]])
+        return known.time_s(work).item(), known.energy_j(work).item()
+
+    return measured_point(setting, cost)
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +138,8 @@ def test_the_frontier_of_a_sweep_holds_costs_and_lengths(points: list[PointResul
     lengths = RequestLengths(200, 60)
     offer = Offer((900, 1800), 64, 200 / 60, lengths, TOKENS_PER_STEP)
     rest = RestWatts(floor_idle_w=20.0, asleep_w=10.0)
-    frontier = frontier_from(points, rest, "emulated", offer)
+    frontier = frontier_from(points, rest, "emulated", offer).frontier
     assert frontier.costs == measured_costs(points, TOKENS_PER_STEP)
     assert frontier.lengths == lengths
     unknown = replace(offer, tokens_per_step=None)
-    assert frontier_from(points, rest, "emulated", unknown).costs is None
+    assert frontier_from(points, rest, "emulated", unknown).frontier.costs is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from steppe.errors import InfeasibleError
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
@@ -15,6 +16,11 @@ from steppe.roofline.point import OperatingPoint
 from steppe.roofline.step_costs import StepCosts
 
 FEWEST_FOR_FIT = 3
+WORST_MEDIAN = 0.1
+"""Largest median error of a fit that is used, of time and of draw: half of a modelled frontier's
+for the worst tenth of models (20 %). A worse fit would lose what measuring gains."""
+WORST_TAIL = 0.2
+"""Largest error that a tenth of the points may exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,31 @@ def fitted_frontier(
     return frontier.with_costs(costs, offer.lengths)
 
 
+@dataclass(frozen=True, slots=True)
+class SweptFrontier:
+    """The frontier of a sweep, and what was fitted to its points.
+
+    Attributes:
+        frontier: The operating points, with the costs of a step if these were fitted.
+        fit: The curves through the points, also if they were refused; None where there are fewer
+            than three points, or engine steps were not counted.
+        refused: Why a fit was not used, a line for each; empty if nothing was refused.
+    """
+
+    frontier: Frontier
+    fit: FrontierFit | None = None
+    refused: tuple[str, ...] = ()
+
+
 def frontier_from(
     points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
-) -> Frontier:
+) -> SweptFrontier:
     """Return the frontier that a sweep found; only sound points are used.
 
     Mixed points make its operating points. With those of prefill alone and decode alone they also
-    give the costs of a step, from which points for other requests follow.
+    give the costs of a step, from which points for other requests follow. A fit that the points lie
+    too far from is refused: then the points are offered as they were measured, without costs. If
+    only the costs do not fit, the curves are used without them.
 
     Args:
         points: The measured points.
@@ -97,17 +121,64 @@ def frontier_from(
             leanest point, as when another load ran on the GPU while its draw at rest was measured.
     """
     used = sound_mixed(points)
-    if offer is not None and len(used) >= FEWEST_FOR_FIT:
-        frontier = fitted_frontier(fit_points(used), rest, source, offer, costs_of(points, offer))
+    if offer is None or len(used) < FEWEST_FOR_FIT:
+        swept = SweptFrontier(_measured_frontier(used, rest, source, offer))
     else:
-        asleep_w, idle_w = rest.frontier_asleep_w, rest.idle_w
-        frontier = Frontier.of(map(_as_measured, used), asleep_w, idle_w, source)
+        swept = _fitted(points, rest, source, offer)
+    frontier = swept.frontier
     if frontier.asleep_w >= frontier.floor.draw_w:
         raise InfeasibleError(
             f"asked for a frontier, found {frontier.asleep_w:g} W asleep, no less than the "
             f"{frontier.floor.draw_w:g} W of the point that draws least"
         )
-    return frontier
+    return swept
+
+
+def _fitted(
+    points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer
+) -> SweptFrontier:
+    """Return the frontier along fitted curves, or the measured points if they do not fit."""
+    used = sound_mixed(points)
+    fit = fit_points(used)
+    if (problem := _problem_of(fit)) is not None:
+        return SweptFrontier(_measured_frontier(used, rest, source, offer), fit, (problem,))
+    costs = costs_of(points, offer)
+    problem = None if costs is None else _costs_problem(costs)
+    if problem is None:
+        return SweptFrontier(fitted_frontier(fit, rest, source, offer, costs), fit)
+    return SweptFrontier(fitted_frontier(fit, rest, source, offer), fit, (problem,))
+
+
+def _measured_frontier(
+    used: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
+) -> Frontier:
+    frontier = Frontier.of(map(_as_measured, used), rest.frontier_asleep_w, rest.idle_w, source)
+    return frontier.with_costs(None, None if offer is None else offer.lengths)
+
+
+def _problem_of(fit: FrontierFit) -> str | None:
+    """Return why curves are not used, in one line; None if they are."""
+    errors = {"time": (fit.time_error, fit.time_tail), "draw": (fit.draw_error, fit.draw_tail)}
+    for what, (median, tail) in errors.items():
+        if median > WORST_MEDIAN or tail > WORST_TAIL:
+            return (
+                f"the fit is refused, and the points are used as measured: asked for errors of the "
+                f"{what} of at most {WORST_MEDIAN:.0%} (median) and {WORST_TAIL:.0%} (worst "
+                f"tenth), found {median:.1%} and {tail:.1%}"
+            )
+    return None
+
+
+def _costs_problem(costs: StepCosts) -> str | None:
+    """Return why costs are not used, in one line; None if they are."""
+    for what, error in (("time", costs.time_error), ("energy", costs.energy_error)):
+        if error > WORST_MEDIAN:
+            return (
+                f"the costs of a step are refused, so plans keep the lengths of the sweep: asked "
+                f"for a median error of the {what} of at most {WORST_MEDIAN:.0%} on points that "
+                f"were left out, found {error:.1%}"
+            )
+    return None
 
 
 def costs_of(points: Sequence[PointResult], offer: Offer) -> StepCosts | None:
@@ -115,6 +186,23 @@ def costs_of(points: Sequence[PointResult], offer: Offer) -> StepCosts | None:
     if offer.tokens_per_step is None:
         return None
     return measured_costs(points, offer.tokens_per_step)
+
+
+def provenance_of_fit(swept: SweptFrontier) -> dict[str, Any]:
+    """Return how well curves and costs fit, and what was refused, as JSON values."""
+    values: dict[str, Any] = {}
+    fit, costs = swept.fit, swept.frontier.costs
+    if fit is not None:
+        values |= {
+            name: round(getattr(fit, name), 4)
+            for name in ("time_error", "draw_error", "time_tail", "draw_tail")
+        }
+    if costs is not None:
+        values["step_time_error"] = round(costs.time_error, 4)
+        values["step_energy_error"] = round(costs.energy_error, 4)
+    if swept.refused:
+        values["refused"] = list(swept.refused)
+    return values
 
 
 def sound_mixed(points: Sequence[PointResult]) -> list[PointResult]:
