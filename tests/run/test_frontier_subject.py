@@ -79,7 +79,7 @@ def test_a_simulation_reads_the_frontier_that_it_writes(tmp_path: Path) -> None:
         FrontierSubject("/srv/models/mine", "NVIDIA H100 80GB HBM3"),
         FrontierSubject("models/mine"),
         FrontierSubject("door"),
-        FrontierSubject(None, "NVIDIA H100 PCIe, NVIDIA L4"),
+        FrontierSubject(None, "NVIDIA H100 80GB HBM3, NVIDIA L4"),
     ],
 )
 def test_a_fleet_takes_its_frontier_under_any_of_its_names(
@@ -96,6 +96,32 @@ def test_a_fleet_knows_its_gpus_once_it_is_up(tmp_path: Path) -> None:
     assert configured_frontier(config) == FRONTIER
     with pytest.raises(ConfigError, match="gpu: asked for NVIDIA L4, found NVIDIA H100 80GB HBM3"):
         configured_frontier(config, {"NVIDIA L4"})
+
+
+@pytest.mark.parametrize(
+    ("found", "cards"),
+    [
+        ("NVIDIA H100 PCIe", {"NVIDIA H100 80GB HBM3"}),
+        ("NVIDIA H100 80GB HBM3", {"NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"}),
+        ("NVIDIA RTX 6000 Ada Generation", {"NVIDIA RTX A6000"}),
+    ],
+)
+def test_a_frontier_of_a_like_gpu_is_refused_by_both_names_unless_forced(
+    tmp_path: Path, found: str, cards: set[str]
+) -> None:
+    config = _config(tmp_path, FrontierSubject("llama-3.1-8b", found), device={"kind": "nvml"})
+    with pytest.raises(ConfigError) as refusal:
+        configured_frontier(config, cards)
+    line = str(refusal.value)
+    assert f"gpu: asked for {', '.join(sorted(cards))}, found {found}; " in line
+    assert "`steppe serve --force`" in line
+    assert configured_frontier(config, cards, any_gpu=True) == FRONTIER
+
+
+def test_another_model_is_refused_even_when_forced(tmp_path: Path) -> None:
+    config = _config(tmp_path, FrontierSubject("qwen3-8b", "h100"), device={"kind": "nvml"})
+    with pytest.raises(ConfigError, match="found qwen3-8b"):
+        configured_frontier(config, {"NVIDIA L4"}, any_gpu=True)
 
 
 def test_an_unknown_gpu_accepts_a_frontier_of_any_gpu(tmp_path: Path) -> None:

@@ -158,3 +158,14 @@ def test_a_live_run_with_a_budget_below_the_sleeping_draw_is_refused(tmp_path: P
         start(FakeActors(), config, tmp_path)
     power["supply"][0]["share"] = 0.7
     assert start(FakeActors(), config_of(device=device, power=power), tmp_path)
+
+
+def test_a_frontier_file_of_another_gpu_starts_a_run_only_if_forced(tmp_path: Path) -> None:
+    file = tmp_path / "points.yaml"
+    write_frontier(MEASURED, file, FrontierSubject("llama-3.1-8b", "NVIDIA H100 PCIe"))
+    config, cache = config_of(frontier={"file": str(file)}), FrontierCache(tmp_path)
+    fleet = cast("FleetActors", FakeActors("NVIDIA H100 80GB HBM3"))
+    with pytest.raises(ConfigError, match="asked for NVIDIA H100 80GB HBM3, found NVIDIA H100 PCI"):
+        starting_frontier(fleet, config, cache, lambda line: None)
+    start = starting_frontier(fleet, config, cache, lambda line: None, any_gpu=True)
+    assert start.frontier == MEASURED

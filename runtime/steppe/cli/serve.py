@@ -36,9 +36,18 @@ from steppe.run.warnings import warn_on_stderr
     help="Seconds to serve; until Ctrl-C by default.",
 )
 @log_format_option
+@click.option(
+    "--force", is_flag=True, help="Use a frontier file (frontier.file) that is of another GPU."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 def serve_command(
-    config: Path, record: Path | None, duration: float | None, log_format: LogFormat, as_json: bool
+    config: Path,
+    *,
+    record: Path | None,
+    duration: float | None,
+    log_format: LogFormat,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Serve the model of CONFIG within its power budget."""
     console = Console(stderr=as_json or log_format == "json")
@@ -47,7 +56,9 @@ def serve_command(
     warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
         with running_fleet(settings, console) as driver:
-            start = starting_frontier(driver.actors, settings, frontier_cache(), warn_on_stderr)
+            start = starting_frontier(
+                driver.actors, settings, frontier_cache(), warn_on_stderr, any_gpu=force
+            )
             run = LiveRun(driver, RunPlan(settings, folder, duration, log_format), console)
             console.print(f"serving on {driver.url}; {start.explanation}", soft_wrap=True)
             run.follow(start)

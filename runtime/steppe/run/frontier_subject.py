@@ -7,7 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
+from steppe.config import (
+    EmulatedSection,
+    ModelledSection,
+    NvmlSection,
+    RunConfig,
+    shipped_config,
+)
 from steppe.errors import ConfigError, ModelError
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
@@ -15,12 +21,15 @@ from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.files import read_gpu_spec, read_model_shape, spec_name
 
 
-def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontier:
+def configured_frontier(
+    config: RunConfig, cards: Iterable[str] = (), *, any_gpu: bool = False
+) -> Frontier:
     """Read the frontier file of a configuration.
 
     Args:
         config: The configuration; it names a file.
         cards: NVML names of the GPUs of a running fleet; without them those of the configuration.
+        any_gpu: Whether to take the frontier of another GPU.
 
     Raises:
         ConfigError: The file is missing or malformed, asks for larger batches than the engines
@@ -32,6 +41,8 @@ def configured_frontier(config: RunConfig, cards: Iterable[str] = ()) -> Frontie
     if subject.model == config.model.served_name:  # `steppe bench --url` writes this name
         subject = replace(subject, model=None)
     wanted = subject_of(config)
+    if any_gpu:
+        subject = replace(subject, gpu=None)
     refuse_another(path, subject, replace(wanted, gpu=", ".join(sorted(cards)) or wanted.gpu))
     return frontier
 
@@ -51,18 +62,18 @@ def subject_of(config: RunConfig) -> FrontierSubject:
 def refuse_another(path: Path, subject: FrontierSubject, wanted: FrontierSubject) -> None:
     """Refuse the frontier of another model, another GPU or another number of GPUs.
 
-    What a file does not state is not checked. A user's own GPU file may have any name, so such a
-    GPU is not checked either.
+    What a file does not state is not checked. NVML names are compared exactly: an `H100 PCIe` has
+    other clocks, power limits and memory than an `H100 80GB HBM3`. A name of `configs/gpus`, such
+    as that of a computed frontier, fits every GPU of its kind. A user's own GPU file may have any
+    name, so such a GPU is not checked.
 
     Raises:
         ConfigError: The model or GPUs differ.
     """
     if subject.model and wanted.model and not _same_model(subject.model, wanted.model):
         raise ConfigError(f"{path}: model: asked for {wanted.model}, found {subject.model}")
-    if subject.gpu and wanted.gpu and subject.gpu != wanted.gpu:
-        gpus = _shipped_gpus(wanted.gpu)
-        if None not in gpus and not gpus & _shipped_gpus(subject.gpu):
-            raise ConfigError(f"{path}: gpu: asked for {wanted.gpu}, found {subject.gpu}")
+    if subject.gpu and wanted.gpu:
+        _refuse_another_gpu(path, subject.gpu, wanted.gpu)
     each, found = wanted.gpus_per_replica, subject.gpus_per_replica
     if None not in (each, found) and found != each:
         raise ConfigError(f"{path}: gpus_per_replica: asked for {each}, found {found}")
@@ -85,6 +96,31 @@ def _shape(model: str) -> ModelShape | None:
     with suppress(ModelError, OSError):
         return read_model_shape(model)
     return None
+
+
+def _refuse_another_gpu(path: Path, found: str, wanted: str) -> None:
+    """Refuse the frontier of other GPUs; both are names with commas between.
+
+    Raises:
+        ConfigError: The GPUs differ.
+    """
+    line = f"{path}: gpu: asked for {wanted}, found {found}"
+    if all(_is_nvml_name(gpu) for gpus in (wanted, found) for gpu in gpus.split(", ")):
+        if not set(wanted.split(", ")) <= set(found.split(", ")):
+            raise ConfigError(
+                f"{line}; measure one on these GPUs with `steppe bench sweep`, or give "
+                "`steppe serve --force`"
+            )
+        return
+    kinds = _shipped_gpus(wanted)
+    if None not in kinds and not kinds & _shipped_gpus(found):
+        raise ConfigError(line)
+
+
+def _is_nvml_name(gpu: str) -> bool:
+    """Return whether a GPU is named by its driver, not by a file of `configs/gpus` or one's own."""
+    known = {path.stem for path in shipped_config("gpus").glob("*.yaml")}
+    return gpu.lower() not in known and not Path(gpu).is_file()
 
 
 def _shipped_gpus(gpus: str) -> set[str | None]:

@@ -82,7 +82,12 @@ class StartingFrontier:
 
 
 def starting_frontier(
-    fleet: FleetActors, config: RunConfig, cache: FrontierCache, warn: Warn
+    fleet: FleetActors,
+    config: RunConfig,
+    cache: FrontierCache,
+    warn: Warn,
+    *,
+    any_gpu: bool = False,
 ) -> StartingFrontier:
     """Return the best frontier that needs no measurement.
 
@@ -91,12 +96,13 @@ def starting_frontier(
         config: The run.
         cache: Frontiers that earlier runs measured.
         warn: Takes a warning if no operating point keeps the SLO, or the budget is too small.
+        any_gpu: Whether to take a frontier file of another GPU.
 
     Raises:
         ConfigError: The frontier file is of another model or GPU, nothing bounds the draw, no
             point keeps the SLO of `save_energy`, or the budget never exceeds the sleeping draw.
     """
-    start = _best_known(fleet, config, cache)
+    start = _best_known(fleet, config, cache, any_gpu)
     check_slo(config, start.frontier, warn)
     power = with_rating(config.power, fleet.rated_w)
     budget = budget_from_config(power, config.site)
@@ -104,9 +110,12 @@ def starting_frontier(
     return start
 
 
-def _best_known(fleet: FleetActors, config: RunConfig, cache: FrontierCache) -> StartingFrontier:
+def _best_known(
+    fleet: FleetActors, config: RunConfig, cache: FrontierCache, any_gpu: bool
+) -> StartingFrontier:
     if config.frontier.file is not None:
-        return StartingFrontier(configured_frontier(config, gpu_names(fleet)), FrontierSource.FILE)
+        frontier = configured_frontier(config, gpu_names(fleet), any_gpu=any_gpu)
+        return StartingFrontier(frontier, FrontierSource.FILE)
     cached = cache.find(frontier_key(fleet, config))
     if cached is not None:
         return StartingFrontier(cached, FrontierSource.CACHED)
