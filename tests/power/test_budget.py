@@ -114,6 +114,42 @@ def test_reserve_overhead_and_pue_come_off_before_the_gpus() -> None:
     assert configured(STEADY, site=site, reserve_w=15.0).at(0.0).gpu_budget_w == pytest.approx(60.0)
 
 
+def test_the_rest_of_every_node_comes_off_within_the_pue() -> None:
+    site = SiteSection(pue=1.25, overhead_w=10.0, node_rest_w=20.0)
+    section = PowerSection.model_validate({"supply": [STEADY]})
+    budget = budget_from_config(section, site, nodes=2)
+    now = budget.at(0.0)
+    assert (now.gpu_budget_w, now.node_rest_w) == (pytest.approx(32.0), 40.0)
+    assert budget.forecast(0.0, 1.0, 1.0) == ((0.0, pytest.approx(32.0)),)
+    budget.set_node_rest(15.0)
+    assert budget.at(0.0).gpu_budget_w == budget.gpu_budget_at(0.0) == pytest.approx(57.0)
+    budget.set_node_rest(1000.0)
+    assert budget.at(0.0).gpu_budget_w == 0.0
+
+
+def test_supply_that_the_nodes_draw_is_not_curtailed() -> None:
+    site = SiteSection(node_rest_w=20.0)
+    budget = budget_from_config(PowerSection.model_validate({"supply": [STEADY]}), site)
+    budget.settle(1.0, draw_w=50.0)
+    assert budget.at(1.0).curtailed_w == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"boundary": "node"}, "asked for the boundary node, found 0 W beside the GPUs"),
+        ({"node_meter": {"url": "http://p:9090", "query": "w"}}, "while node_meter is stale"),
+        (
+            {"rapl": True, "node_rest_w": 9.0, "node_meter": {"url": "http://p", "query": "w"}},
+            "rapl: asked for it beside node_meter",
+        ),
+    ],
+)
+def test_a_boundary_without_a_figure_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        SiteSection.model_validate(values)
+
+
 def test_a_supply_below_the_overhead_leaves_a_budget_of_zero() -> None:
     assert configured(STEADY, site=SiteSection(overhead_w=150.0)).at(0.0).gpu_budget_w == 0.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import date, datetime, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
 from steppe.config.user_class import ClassPath
@@ -179,10 +179,51 @@ class PowerSection(Section):
     """Budget while a signal is stale or missing, W."""
 
 
-class SiteSection(Section):
-    """Power of the site beside the GPUs: site watts = GPU watts x pue + overhead_w."""
+class NodeMeterSection(Section):
+    """What a node draws, from a Prometheus server that collects its BMC, PDU or DCMI exporter."""
 
+    url: str
+    """Address of the server, such as `http://prometheus:9090`."""
+    query: str
+    """PromQL that gives the watts of one node as one value. `{node}` stands for the host name of
+    the node, `{address}` for the address by which Ray knows it."""
+    measures: Literal["node", "rest"] = "node"
+    """What the value encloses: the whole `node`, from which the draw of its GPUs is deducted, or
+    its `rest` beside the GPUs."""
+    period_s: Positive = 10.0
+    """Time between two queries, s."""
+    delay_s: NonNegative = 10.0
+    """Mean age of what a value shows, s: the time that sensor, exporter and scrape take."""
+    error: Share = 0.05
+    """Error of a value, share of it. What the meter may read too low is not given to the GPUs."""
+    stale_s: Positive = 60.0
+    """A node whose last value is older counts with `node_rest_w`, s."""
+
+
+class SiteSection(Section):
+    """Power beside the GPUs: site watts = (GPU watts + rest of the nodes) x pue + overhead_w."""
+
+    boundary: Literal["gpu", "node", "site"] = "gpu"
+    """What the joules of requests and of the run enclose: the `gpu` boards; the `node`, with CPU,
+    memory, fans and power supplies; or the `site`. The budget holds at the site in any case."""
+    node_rest_w: NonNegative = 0.0
+    """Draw of a node beside its GPUs, W: a stated figure, so joules with it are `estimated`. With
+    `node_meter` it counts while the meter is stale; with `rapl` it is what CPU and memory leave."""
+    rapl: bool = False
+    """Measure CPU and memory of every node with RAPL, beside `node_rest_w`."""
+    node_meter: NodeMeterSection | None = None
+    """A meter of the nodes; none if absent."""
     pue: Annotated[float, Field(ge=1, le=100)] = 1.0
-    """Power usage effectiveness: site watts per GPU watt."""
+    """Power usage effectiveness: site watts per node watt."""
     overhead_w: NonNegative = 0.0
-    """Constant draw of the site beside the GPUs, W."""
+    """Constant draw of the site beside the nodes, W."""
+
+    @model_validator(mode="after")
+    def _has_a_figure(self) -> Self:
+        if self.node_meter is not None and not self.node_rest_w:
+            raise ValueError("node_rest_w: asked for the draw while node_meter is stale, found 0")
+        if self.node_meter is not None and self.rapl:
+            raise ValueError("rapl: asked for it beside node_meter, which encloses CPU and memory")
+        if self.boundary == "node" and not (self.node_rest_w or self.rapl):
+            raise ValueError("node_rest_w: asked for the boundary node, found 0 W beside the GPUs")
+        return self

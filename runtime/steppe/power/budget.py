@@ -47,11 +47,13 @@ class Budget:
         battery_w: Power that the battery adds at the site, W; negative while it charges.
         site_budget_w: Power that the site may draw, W: supply less reserve, plus battery, within
             the limits.
-        gpu_budget_w: Power that the GPUs may draw, W: the site budget less overhead, over PUE.
+        gpu_budget_w: Power that the GPUs may draw, W: the site budget less overhead, over PUE, less
+            the rest of the nodes.
         source: What set the site budget: the supplies that offer power, by name, then `battery` if
             it adds power, joined by `+`, such as `wind+solar+battery`; or a limit; or `fallback`.
         stale: Whether a supply is stale or missing, so that the fallback applies.
         charge: State of the battery; None without one.
+        node_rest_w: Draw of the nodes beside their GPUs that was deducted, W.
         curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
             kept in reserve, W at the site.
     """
@@ -64,6 +66,7 @@ class Budget:
     stale: bool
     charge: Charge | None = None
     curtailed_w: float = 0.0
+    node_rest_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,9 @@ class SiteTerms:
         reserve_w: Part of the supply that is never used, W; the battery has no reserve.
         fallback_w: Site budget while a supply is stale or missing, W.
         stale_s: Age at which the last value of a supply counts as stale, s of run time.
-        pue: Site watts per GPU watt, without the fixed overhead.
-        overhead_w: Site power that does not depend on the GPUs, W.
+        pue: Site watts per node watt, without the fixed overhead.
+        overhead_w: Site power that does not depend on the nodes, W.
+        node_rest_w: Draw of all nodes beside their GPUs, W.
     """
 
     reserve_w: float
@@ -83,6 +87,7 @@ class SiteTerms:
     stale_s: float
     pue: float
     overhead_w: float
+    node_rest_w: float = 0.0
 
     def left_w(self, supply_w: float) -> float:
         """Return the supply less the reserve, W."""
@@ -90,15 +95,16 @@ class SiteTerms:
 
     def gpu_w(self, site_w: float) -> float:
         """Return the power left for the GPUs when the site may draw `site_w`, W."""
-        return max(0.0, (site_w - self.overhead_w) / self.pue)
+        return max(0.0, (site_w - self.overhead_w) / self.pue - self.node_rest_w)
 
     def site_w(self, gpu_w: float) -> float:
         """Return the draw of the site when the GPUs draw `gpu_w`, W."""
-        return gpu_w * self.pue + self.overhead_w
+        return (gpu_w + self.node_rest_w) * self.pue + self.overhead_w
 
 
 class PowerBudget:
-    """The power that the GPUs may draw, `(supply - reserve + battery - overhead) / pue` or 0.
+    """The power that the GPUs may draw, or 0 where this is negative:
+    `(supply - reserve + battery - overhead) / pue - rest of the nodes`.
 
     The site draws from the supply less the reserve. The battery charges from what the site leaves
     and covers what it lacks. Without a setpoint it offers the power it can sustain for an hour of
@@ -175,6 +181,10 @@ class PowerBudget:
         if charge is not None:
             self._stored_j = charge.share * self._battery.capacity_j
 
+    def set_node_rest(self, rest_w: float) -> None:
+        """Set what the nodes draw beside their GPUs, W, from now on and in forecasts."""
+        self._terms = replace(self._terms, node_rest_w=rest_w)
+
     def set_battery(self, setpoint_w: float | None) -> None:
         """Set the power of the battery, W at the GPUs; negative to charge; None for its own rule.
 
@@ -210,6 +220,7 @@ class PowerBudget:
             stale=stale,
             charge=Charge(self._stored_j / capacity_j, self._given_w) if capacity_j > 0 else None,
             curtailed_w=self._curtailed_w,
+            node_rest_w=self._terms.node_rest_w,
         )
 
     def gpu_budget_at(self, at_s: float) -> float:
@@ -326,6 +337,7 @@ def budget_from_config(
     power: PowerSection,
     site: SiteSection,
     *,
+    nodes: int = 1,
     started_s: float = 0.0,
     wall_s: Callable[[], float] = time.time,
 ) -> PowerBudget:
@@ -333,7 +345,8 @@ def budget_from_config(
 
     Args:
         power: Supplies, limits, battery, reserve, trace time.
-        site: Overhead of the site.
+        site: Power of the site beside the GPUs.
+        nodes: Nodes of the fleet; each draws `site.node_rest_w` until `set_node_rest`.
         started_s: Run time at which the traces begin, on the clock of `now_s`, s.
         wall_s: Reads the clock that stamps signal files, s since the epoch.
 
@@ -348,6 +361,7 @@ def budget_from_config(
         stale_s=power.stale_s,
         pue=site.pue,
         overhead_w=site.overhead_w,
+        node_rest_w=nodes * site.node_rest_w,
     )
     battery, stored_j = (
         (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)

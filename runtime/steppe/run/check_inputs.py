@@ -75,11 +75,11 @@ def _check_gpu_count(config: RunConfig) -> None:
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return
     replicas, each = config.fleet.replicas, config.fleet.gpus_per_replica
-    room = config.device.count // each
+    room = len(config.device.gpu_types) // each
     if not room or (replicas != "all" and replicas > room):
         raise ConfigError(
             f"fleet.replicas: asked for {replicas} with {each} GPU each, found room for {room} on "
-            f"{config.device.count} emulated GPUs (device.count)"
+            f"{len(config.device.gpu_types)} emulated GPUs (device.count)"
         )
 
 

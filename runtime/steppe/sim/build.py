@@ -199,7 +199,7 @@ def _gpus_per_node(device: DeviceSection) -> int:
         case ModelledSection():
             return device.gpus_per_node
         case EmulatedSection():
-            return device.count
+            return len(device.gpu_types)
         case _:
             return 1
 
@@ -225,7 +225,7 @@ def scenario_of(
         TraceError: A supply trace cannot be read.
     """
     _require_room(fleet.kind.engine, arrivals)
-    budget = budget_from_config(config.power, config.site)
+    budget = budget_from_config(config.power, config.site, nodes=fleet.nodes)
     return Scenario(
         fleet=fleet,
         policy=policy or policy_of(config, frontier, fleet, budget),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class FleetSettings:
     gateway: GatewayLimits
     clock_latency_s: float
     replicas_per_node: int = 1
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return math.ceil(self.replicas / self.replicas_per_node)
 
 
 @dataclass(slots=True)
