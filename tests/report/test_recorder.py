@@ -50,7 +50,9 @@ def test_a_run_reads_back_as_it_was_written(
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w bound"
+    rest = (
+        "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w bound"
+    )
     rest += " one_awake_w replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth"
