@@ -103,8 +103,9 @@ class SiteTerms:
 
 
 class PowerBudget:
-    """The power that the GPUs may draw, or 0 where this is negative:
-    `(supply - reserve + battery - overhead) / pue - rest of the nodes`.
+    """The power that the GPUs may draw, at least 0 W.
+
+    It is `(supply - reserve + battery - overhead) / pue`, less the rest of the nodes.
 
     The site draws from the supply less the reserve. The battery charges from what the site leaves
     and covers what it lacks. Without a setpoint it offers the power it can sustain for an hour of
