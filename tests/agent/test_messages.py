@@ -10,6 +10,7 @@ from steppe.agent.messages import (
     Answer,
     AskStatus,
     Done,
+    FollowPowerLimits,
     GpuLimits,
     Heartbeat,
     LeaseStatus,
@@ -36,6 +37,12 @@ REQUESTS = (
     | st.sampled_from([Heartbeat(), Release(), AskStatus(), ResetLimits(None)])
     | st.builds(SetClockLimit, st.text(), st.integers(0, 10_000))
     | st.builds(SetPowerLimit, st.text(), WATTS)
+    | st.builds(
+        FollowPowerLimits,
+        st.lists(WATTS).map(tuple),
+        st.dictionaries(st.text(), st.lists(WATTS).map(tuple)),
+        WATTS,
+    )
     | st.builds(ResetLimits, st.text())
 )
 LIMITS = st.builds(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +14,7 @@ from steppe.agent.messages import (
     AgentStatus,
     Answer,
     AskStatus,
+    FollowPowerLimits,
     GpuLimits,
     Heartbeat,
     NotHolder,
@@ -124,6 +125,27 @@ class AgentClient:
             AgentError: The agent refused or is gone.
         """
         return self._value(SetPowerLimit(uuid, limit_w))
+
+    def follow_power_limits(
+        self,
+        after_s: Sequence[float],
+        limits_w: Mapping[str, Sequence[float]],
+        keep_s: float,
+    ) -> None:
+        """Let board power limits follow a schedule, whatever becomes of this client.
+
+        A GPU that refuses shows its error in the status; the others follow all the same.
+
+        Args:
+            after_s: When each step begins, s from now; the first at 0.
+            limits_w: The limits of each GPU in these steps, W, by UUID.
+            keep_s: How long the last step lasts if the lease is lost, s from now.
+
+        Raises:
+            AgentError: The agent refused or is gone, or another client holds a GPU.
+        """
+        limits = {uuid: tuple(each_w) for uuid, each_w in limits_w.items()}
+        self._ask(FollowPowerLimits(tuple(after_s), limits, keep_s))
 
     def reset(self, uuid: str | None = None) -> None:
         """Undo this client's limits on one GPU, or on all; the lease goes on without them.

@@ -11,7 +11,9 @@ from dataclasses import replace
 from steppe.agent.gpu_claim import GpuClaim
 from steppe.agent.lease_file import HeldLimits
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
+from steppe.agent.power_schedule import PowerSchedule
 from steppe.device.nvml import NvmlGpu
+from steppe.device.nvml_processes import compute_processes
 from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
 from steppe.errors import (
     AgentError,
@@ -21,6 +23,10 @@ from steppe.errors import (
     OutOfRangeError,
     SteppeError,
 )
+
+EMPTY_S = 2.0
+"""A GPU of a lost holder without a process for so long is free, s; an engine that is started again
+comes back within that time."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ class GpuLimiter:
         is_confirmed: Whether the SM clock has been observed to obey the limit in force.
         refusal: Error of the last attempt to set or undo a limit; None after a success.
         clock_fault: Error of the last check of the SM clock; None if it obeys.
+        schedule: The board power limits that it follows; None if it follows none.
     """
 
     def __init__(
@@ -59,6 +66,9 @@ class GpuLimiter:
         self.clock_fault: str | None = None
         self._pace = ClockPace()
         self._set_again_s = -math.inf
+        self.schedule: PowerSchedule | None = None
+        self._step_s = -math.inf
+        self._had_processes, self._empty_since_s = False, math.inf
         self._before_floor: HeldLimits | None = None
         self._is_floor_over = False
         self._claim, self._record = claim, record
@@ -72,6 +82,11 @@ class GpuLimiter:
     def due_s(self) -> float:
         """When the pending clock limit may be set, s; infinite if none is pending."""
         return self._pace.due_s
+
+    @property
+    def step_s(self) -> float:
+        """When the next step of the schedule begins, s; infinite without one."""
+        return math.inf if self.schedule is None else self.schedule.next_s(self._step_s)
 
     @property
     def in_force_mhz(self) -> int | None:
@@ -110,14 +125,16 @@ class GpuLimiter:
         self._is_floor_over = True
         self._leave_power_floor()
 
-    def retry(self) -> None:
-        """Leave a power floor that is over, if that failed before.
+    def retry(self, now_s: float) -> None:
+        """Leave a power floor that is over, and follow the schedule, if that failed before.
 
         Raises:
             DeviceError: The GPU refused.
         """
         if self._is_floor_over:
             self._leave_power_floor()
+        if self.schedule is not None:
+            self.follow_schedule(now_s)
 
     def set_power_limit(self, limit_w: float) -> float:
         """Set the board power limit unless it is already set; return the limit in force, W.
@@ -125,9 +142,52 @@ class GpuLimiter:
         Raises:
             DeviceError: The GPU refused.
         """
+        self.schedule, self.is_wanted = None, True
         in_force_w = self._limit_power(limit_w)
         self._before_floor = None
         return in_force_w
+
+    def follow(self, schedule: PowerSchedule, now_s: float) -> None:
+        """Let the board power limit follow a schedule from now on.
+
+        Raises:
+            DeviceError: The GPU refused; it is tried again.
+        """
+        self.schedule, self.is_wanted, self._before_floor = schedule, True, None
+        self.follow_schedule(now_s)
+
+    def follow_schedule(self, now_s: float) -> None:
+        """Set the limit of the present step.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        assert self.schedule is not None, "only a GPU with a schedule follows it"
+        self._step_s = now_s
+        self._limit_power(self.schedule.limit_w(now_s))
+
+    def is_schedule_over(self, now_s: float) -> bool:
+        """Whether nothing that a lost holder ran on the GPU is left to limit."""
+        if self.schedule is None:
+            return False
+        if now_s >= self.schedule.until_s:
+            return True
+        if not self._had_processes or self._processes() != frozenset():
+            self._empty_since_s = math.inf
+            return False
+        self._empty_since_s = min(self._empty_since_s, now_s)
+        return now_s >= self._empty_since_s + EMPTY_S
+
+    def end_schedule(self) -> None:
+        """Restore the board power limit at the end of the schedule of a lost holder.
+
+        Raises:
+            DeviceError: The GPU refused.
+        """
+        self.schedule = None
+        self._undo_power()
+        self.refusal = None
+        self._release_claim()
 
     def check(self, now_s: float) -> None:
         """Check that the clock obeys; set the limit again if another process removed it.
@@ -176,7 +236,18 @@ class GpuLimiter:
         Raises:
             DeviceError: A limit could not be undone; it stays in `held`.
         """
+        self.schedule = None
+        self.lose(now_s)
+
+    def lose(self, now_s: float) -> None:
+        """Undo the limits of a lost holder; a schedule goes on to its end, and only then ends.
+
+        Raises:
+            DeviceError: A limit could not be undone; it stays in `held`.
+        """
         self.drop_waiting()
+        if self.is_wanted and self.schedule is not None:
+            self._had_processes = bool(self._processes())
         self.is_wanted = False
         if not self.held.is_free:
             self._claim.take()
@@ -186,7 +257,8 @@ class GpuLimiter:
                 self._pace, self.is_confirmed = self._pace.undone(now_s), True
                 self.held = replace(self.held, clock_mhz=None)
         finally:
-            self._undo_power()
+            if self.schedule is None:
+                self._undo_power()
         self.refusal = None
         self._release_claim()
 
@@ -203,7 +275,11 @@ class GpuLimiter:
                 present_mhz = self._pace.in_force_mhz
                 self.request_clock_limit(min(clock_mhz, present_mhz or clock_mhz), now_s)
             case PowerFloor(limit_w):
-                self._before_floor, self._is_floor_over = self._before_floor or self.held, False
+                before = self.held
+                if self.schedule is not None:  # what it set is not for the next holder
+                    before = HeldLimits(before.uuid, before.clock_mhz)
+                self._before_floor, self._is_floor_over = self._before_floor or before, False
+                self.schedule = None
                 self.is_confirmed = self.in_force_mhz is None
                 self._limit_power(min(limit_w, self.knobs.power_limit_w()))
 
@@ -211,7 +287,6 @@ class GpuLimiter:
         self._claim.take()  # before the limit is read: it could be that of another agent
         accepted_w = self.knobs.capabilities.nearest_power_limit_w(limit_w)
         present_w = self.knobs.power_limit_w()
-        self.is_wanted = True
         if abs(present_w - accepted_w) >= 1.0:
             before_w = self.held.power_limit_before_w or present_w
             held = replace(self.held, power_limit_w=accepted_w, power_limit_before_w=before_w)
@@ -231,6 +306,13 @@ class GpuLimiter:
         else:
             self._limit_power(before.power_limit_w)
         self._before_floor = self.refusal = None
+
+    def _processes(self) -> frozenset[int] | None:
+        """Return the processes on the GPU; None if unknown."""
+        try:
+            return compute_processes(self.knobs.index)
+        except DeviceError:
+            return None
 
     def _undo_power(self) -> None:
         if self.held.power_limit_before_w is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
+from steppe.agent.power_schedule import PowerSchedule
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.errors import (
     AgentError,
@@ -63,8 +64,13 @@ class HostLimits:
 
     @property
     def due_s(self) -> float:
-        """When the next pending clock limit may be set, s; infinite if none is pending."""
-        return min((gpu.due_s for gpu in self.gpus), default=math.inf)
+        """When the next pending clock limit or step of a schedule is due, s; infinite without."""
+        return min((min(gpu.due_s, gpu.step_s) for gpu in self.gpus), default=math.inf)
+
+    @property
+    def follows_schedule(self) -> bool:
+        """Whether a GPU follows a schedule of board power limits."""
+        return any(gpu.schedule is not None for gpu in self.gpus)
 
     def gpu(self, uuid: str) -> GpuLimiter:
         """Return one GPU.
@@ -93,9 +99,23 @@ class HostLimits:
                 gpu.note_refusal(error)
 
     def apply_due(self, now_s: float) -> None:
-        """Set every pending clock limit that is due."""
+        """Set every pending clock limit and every board power limit that is due."""
         due = [gpu for gpu in self.gpus if gpu.due_s <= now_s]
         self._for_each(due, lambda gpu: gpu.apply_waiting(now_s))
+        stepping = [gpu for gpu in self.gpus if gpu.step_s <= now_s]
+        self._for_each(stepping, lambda gpu: gpu.follow_schedule(now_s))
+
+    def follow(self, schedules: Iterable[tuple[GpuLimiter, PowerSchedule]], now_s: float) -> None:
+        """Let the board power limits of GPUs follow schedules; refusals are kept for each GPU."""
+        of = dict(schedules)
+        self._for_each(of, lambda gpu: gpu.follow(of[gpu], now_s))
+
+    def end_schedules(self, gpus: Iterable[GpuLimiter], now_s: float) -> None:
+        """Restore the board power limits of GPUs whose lost holder has nothing left on them."""
+        over = [gpu for gpu in gpus if gpu.is_schedule_over(now_s)]
+        if over:
+            self._for_each(over, lambda gpu: gpu.end_schedule())
+            self._record_undone()
 
     def check(self, now_s: float) -> None:
         """Check that the clocks obey."""
@@ -108,6 +128,14 @@ class HostLimits:
     def undo(self, now_s: float, gpus: Iterable[GpuLimiter] | None = None) -> None:
         """Undo the limits of all GPUs, or of some; `held` has what is left."""
         self._for_each(self.gpus if gpus is None else gpus, lambda gpu: gpu.undo(now_s))
+        self._record_undone()
+
+    def lose(self, now_s: float, gpus: Iterable[GpuLimiter]) -> None:
+        """Undo the limits of a lost holder; schedules of board power limits go on to their end."""
+        self._for_each(gpus, lambda gpu: gpu.lose(now_s))
+        self._record_undone()
+
+    def _record_undone(self) -> None:
         was_recorded = self.is_recorded
         try:
             self._record()
@@ -119,8 +147,8 @@ class HostLimits:
         """Retry what GPUs refused: to undo unwanted limits, and to leave a floor."""
         unwanted = [gpu for gpu in self.limited if not gpu.is_wanted]
         if unwanted or not self.is_recorded:
-            self.undo(now_s, unwanted)
-        self._for_each(self.gpus, lambda gpu: gpu.retry())
+            self.lose(now_s, unwanted)
+        self._for_each(self.gpus, lambda gpu: gpu.retry(now_s))
 
     def lower(
         self, to: ClockFloor | PowerFloor, now_s: float, gpus: Iterable[GpuLimiter] | None = None

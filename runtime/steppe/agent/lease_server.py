@@ -24,6 +24,7 @@ from steppe.agent.messages import (
     Answer,
     AskStatus,
     Done,
+    FollowPowerLimits,
     GpuLimits,
     Heartbeat,
     LeaseStatus,
@@ -36,6 +37,7 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.agent.power_schedule import PowerSchedule
 from steppe.errors import AgentError, SteppeError
 
 # How often clocks are checked: soon after a change, and from then on.
@@ -92,6 +94,8 @@ class LeaseServer:
         """
         if not all(isinstance(lease.state, AtFloor) for lease in self._leases):
             return False
+        if self._limits.follows_schedule:
+            return False
         return not self.left or now_s >= self._ended_s + retry_s
 
     @property
@@ -136,11 +140,18 @@ class LeaseServer:
                     self._lower(lease, to, now_s)
         self._limits.apply_due(now_s)
         if self._check_s <= now_s:
+            self._limits.end_schedules(self._unlimited_by_leases(), now_s)
             self._retry(now_s)
             self._limits.check(now_s)
             held = [gpu for lease in self._leases if lease.is_held for gpu in lease.gpus]
             is_new = not all(gpu.is_confirmed for gpu in held)
             self._check_s = now_s + (UNCONFIRMED_CHECK_S if is_new else CHECK_S)
+
+    def _unlimited_by_leases(self) -> list[GpuLimiter]:
+        """Return the GPUs whose holder is lost for good: nothing renews their schedule."""
+        waiting = [lease for lease in self._leases if not isinstance(lease.state, AtFloor)]
+        kept = {gpu for lease in waiting for gpu in lease.gpus}
+        return [gpu for gpu in self._limits.gpus if gpu not in kept]
 
     def _retry(self, now_s: float) -> None:
         """Retry once a second what a GPU refused when a lease ended or when the next one began."""
@@ -182,6 +193,17 @@ class LeaseServer:
                 return Accepted(gpu.request_clock_limit(clock_mhz, now_s))
             case SetPowerLimit(uuid, limit_w):
                 return Accepted(self._join(lease, self._limits.gpu(uuid)).set_power_limit(limit_w))
+            case FollowPowerLimits(after_s, limits_w, keep_s):
+                self._limits.follow(
+                    [
+                        (
+                            self._join(lease, self._limits.gpu(uuid)),
+                            PowerSchedule.of(after_s, each_w, keep_s, now_s),
+                        )
+                        for uuid, each_w in limits_w.items()
+                    ],
+                    now_s,
+                )
             case ResetLimits(None):
                 self._yield(lease, lease.gpus, now_s)
             case ResetLimits(str(uuid)):
@@ -257,7 +279,7 @@ class LeaseServer:
             case Restore():
                 self._leases.remove(lease)
                 self._ended_s = now_s
-                self._limits.undo(now_s, lease.gpus)
+                self._limits.lose(now_s, lease.gpus)
             case Floor(to):
                 self._lower(lease, to, now_s)
             case HoldThenFloor(hold_s, to):

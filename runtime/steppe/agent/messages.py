@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -57,6 +58,24 @@ class SetPowerLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowPowerLimits:
+    """Let the board power limits of GPUs follow a schedule, whatever becomes of the client.
+
+    A GPU that refuses does not keep the others from following; its error is in the status.
+
+    Attributes:
+        after_s: When each step begins, s from the receipt; the first at 0.
+        limits_w: The limits of each GPU in these steps, W, by UUID.
+        keep_s: How long the last step lasts if the lease is lost, s from the receipt.
+    """
+
+    after_s: tuple[Finite, ...]
+    limits_w: Mapping[str, tuple[Finite, ...]]
+    keep_s: Finite
+    ask: Literal["follow_power_limits"] = "follow_power_limits"
+
+
+@dataclass(frozen=True, slots=True)
 class ResetLimits:
     """Undo the holder's limits on one GPU, or on all; these GPUs leave the lease."""
 
@@ -78,7 +97,16 @@ class AskStatus:
     ask: Literal["status"] = "status"
 
 
-Request = TakeLease | Heartbeat | SetClockLimit | SetPowerLimit | ResetLimits | Release | AskStatus
+Request = (
+    TakeLease
+    | Heartbeat
+    | SetClockLimit
+    | SetPowerLimit
+    | FollowPowerLimits
+    | ResetLimits
+    | Release
+    | AskStatus
+)
 
 
 @dataclass(frozen=True, slots=True)
