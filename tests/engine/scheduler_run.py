@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,20 @@ def soft(session: Session) -> dict[str, Any]:
     return session.report(cut_after=before)
 
 
+def lapse(session: Session) -> dict[str, Any]:
+    """Let the limits lapse while all eight run, and renew them; the same requests as `free`."""
+    for i in range(8):
+        session.add(f"r{i}", 12 + 3 * i)
+    session.step(8)
+    session.block.renew(time.monotonic() - 1)
+    before, tokens = len(session.steps), session.counts()["telemetry"]["output_tokens"]
+    session.step(4)
+    during = [len(session.steps) - before, session.counts()["telemetry"]["output_tokens"] - tokens]
+    session.block.renew(time.monotonic() + 3600)
+    session.finish()
+    return session.report(during=during)
+
+
 def token_cap(session: Session) -> dict[str, Any]:
     session.block.write_limits(EngineLimits(0, tokens_per_step=16))
     for i in range(3):
@@ -194,7 +209,7 @@ def abort(session: Session) -> dict[str, Any]:
 
 def main() -> None:
     session = open_session(sys.argv[1], sys.argv[2])
-    scenes = (begin, free, hold, starve, soft, token_cap, abort)
+    scenes = (begin, free, hold, lapse, starve, soft, token_cap, abort)
     print(json.dumps({scene.__name__: scene(session) for scene in scenes}))  # noqa: T201
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,25 @@ def test_a_writer_that_died_halfway_does_not_silence_the_next_one(
     news = engine.read_limits(-1)
     assert news is not None
     assert news[1].batch_limit == 4
+
+
+def test_limits_without_a_deadline_hold_for_ever(engine: ControlBlock) -> None:
+    assert (engine.deadline_s, engine.has_lapsed) == (None, False)
+
+
+def test_limits_lapse_at_their_deadline_until_they_are_renewed(
+    node: ControlBlock, engine: ControlBlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic_ns", lambda: round(now_s * 1e9))
+    node.renew(103.0)
+    assert (engine.deadline_s, engine.has_lapsed) == (103.0, False)
+    now_s = 103.1
+    assert engine.has_lapsed
+    node.write_limits(EngineLimits(4))
+    assert engine.has_lapsed
+    node.renew(106.0)
+    assert not engine.has_lapsed
 
 
 def test_telemetry_reaches_the_node(node: ControlBlock, engine: ControlBlock) -> None:

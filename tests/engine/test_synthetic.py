@@ -170,6 +170,25 @@ async def test_the_load_generator_counts_every_token(site: Site) -> None:
     assert (outcome.prompt_tokens, outcome.output_tokens, len(outcome.gaps_s)) == (3, 5, 4)
 
 
+async def test_an_engine_whose_limits_lapse_pauses_and_goes_on_when_they_are_renewed(
+    open_site: Callable[..., Awaitable[Site]],
+) -> None:
+    site = await open_site(hook=f"{__name__}:ForgetsWhenIdle")
+    site.block.renew(time.monotonic() + 60)
+    answer = asyncio.create_task(site.ask(chat(3, 300)))
+    await site.until(lambda: site.block.read_telemetry().steps > 3)
+    site.block.renew(time.monotonic() - 1)
+    hook = site.engine._hook
+    assert isinstance(hook, ForgetsWhenIdle)
+    await site.until(lambda: hook.idles > 1)
+    steps = site.block.read_telemetry().steps
+    await site.talk()
+    assert site.block.read_telemetry().steps == steps
+    assert not answer.done()
+    site.block.renew(time.monotonic() + 60)
+    assert (await answer)["usage"]["completion_tokens"] == 300
+
+
 async def test_another_model_is_not_found(site: Site) -> None:
     body = {**chat(3, 2), "model": "another"}
     async with site.client.post(site.url + CHAT, json=body) as answer:

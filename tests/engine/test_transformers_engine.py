@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -268,6 +269,26 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) 
     server.send("thaw")
     assert (await tasks[0])["usage"]["completion_tokens"] == 300
     assert (await late)["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.slow
+async def test_an_engine_whose_limits_lapse_pauses_and_goes_on_when_they_are_renewed(
+    asking: Client,
+) -> None:
+    server = asking.server
+    server.block.renew(time.monotonic() + 60)
+    answer = asyncio.create_task(asking.ask(chat(3, 300)))
+    await asking.until(lambda telemetry: telemetry.steps > 3)
+    server.block.renew(time.monotonic() - 1)
+    late = [asyncio.create_task(asking.ask(chat(3, 2), name="late"))]
+    await asking.until(lambda telemetry: telemetry.waiting == 1)  # the loop went round since
+    steps = server.telemetry.steps
+    late.append(asyncio.create_task(asking.ask(chat(3, 2), name="later")))
+    await asking.until(lambda telemetry: telemetry.waiting == 2)
+    assert server.telemetry.steps == steps
+    server.block.renew(time.monotonic() + 3600)
+    assert (await answer)["usage"]["completion_tokens"] == 300
+    assert [(await each)["usage"]["completion_tokens"] for each in late] == [2, 2]
 
 
 @pytest.mark.slow

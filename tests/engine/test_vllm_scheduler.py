@@ -42,7 +42,7 @@ def total(scene: dict[str, Any], name: str, column: int) -> int:
     return sum(step[name][column] for step in scene["steps"] if name in step)
 
 
-@pytest.mark.parametrize("scene", ["free", "hold", "starve", "soft", "abort"])
+@pytest.mark.parametrize("scene", ["free", "hold", "lapse", "starve", "soft", "abort"])
 def test_every_output_token_stands_in_one_step_record(run: dict[str, Any], scene: str) -> None:
     assert run[scene]["outputs"]
     for name, tokens in run[scene]["outputs"].items():
@@ -138,3 +138,8 @@ def test_steps_do_not_overlap_and_busy_time_is_their_sum(run: dict[str, Any]) ->
     assert all(start <= end for start, end in spans)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
     assert run["abort"]["telemetry"]["busy_ns"] == sum(end - start for start, end in spans)
+
+
+def test_limits_that_lapse_stop_the_steps_and_change_no_token(run: dict[str, Any]) -> None:
+    assert run["lapse"]["during"] == [0, 0]
+    assert run["lapse"]["outputs"] == run["free"]["outputs"]

@@ -33,6 +33,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 write_timeout_s=write_timeout_s,
                 stop_timeout_s=0.1,
                 max_body_bytes=max_body_bytes,
+                stale_s=3.0,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings, now_s)

@@ -225,3 +225,17 @@ async def test_closing_refuses_a_request_whose_slot_disappeared() -> None:
         async with asyncio.timeout(20):
             await task
     assert refused.value.code == "stopping"
+
+
+async def test_a_routing_table_that_is_stale_gives_no_slot_until_it_is_set_again() -> None:
+    clock = Clock()
+    gate = AdmissionGate(max_waiting=10, now_s=clock, stale_s=3.0)
+    assert not gate.is_stale
+    gate.set_routes((ONE,), None)
+    clock.now_s += 3.5
+    assert gate.is_stale
+    waits = asyncio.create_task(gate.enter(Ticket(1, 1), clock.now_s + 60))
+    while not gate.waiting:
+        await asyncio.sleep(0)
+    gate.set_routes((ONE,), None)
+    assert (await waits).route == ONE

@@ -65,3 +65,19 @@ async def test_a_gateway_whose_only_replica_is_unreachable_is_not_ready(site: Si
     status, _, body = await check(site, "/health/ready")
     assert (status, body["awake_replicas"], body["waiting"]) == (503, [], 1)
     waiting.cancel()
+
+
+async def test_a_gateway_whose_controller_is_silent_is_not_ready_and_says_for_how_long(
+    open_site: SiteFactory,
+) -> None:
+    clock = Clock()
+    site = await open_site(now_s=clock)
+    site.route(await site.replica("r0"))
+    assert b"steppe_controller_stale 0.0\n" in (await site.get("/metrics"))[2]
+    clock.now_s += 4.0
+    status, _, body = await check(site, "/health")
+    assert (status, body["awake_replicas"]) == (503, [])
+    assert body["error"]["message"] == "the controller has been silent for 4 s"
+    text = (await site.get("/metrics"))[2]
+    assert b"steppe_controller_stale 1.0\n" in text
+    assert b"steppe_controller_age_seconds 4.0\n" in text

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from steppe.config.section import NonNegative, Section, Share
 
 PolicyName = Literal["follow_budget", "save_energy", "full_clocks"]
+DEADMAN_PERIODS, LEAST_DEADMAN_S = 3, 3.0
+"""How long limits hold that no tick renews, by default: control periods, and at least s."""
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -44,6 +46,11 @@ class ControlSection(Section):
     whatever the budget. `package.module:Class`: a class of your own, see `steppe.Policy`."""
     period_s: Annotated[float, Field(ge=0.5, le=60)] = 1.0
     """Time between two ticks, s. Shorter windows say too little about the draw."""
+    deadman_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    """How long limits hold that no tick renews, s; at least two control periods. A replica whose
+    limits are not renewed in time, because the controller, the actor of its node or Ray died,
+    finishes its step and pauses by itself; it goes on as soon as they are renewed. If absent: 3
+    control periods, and 3 s at least."""
     lead_s: NonNegative = 0.2
     """Time before a known cut of the budget at which the limits are lowered, s. Set it to the time
     that the fleet takes to follow, so that the draw is down when the budget is."""
@@ -75,4 +82,16 @@ class ControlSection(Section):
     def _complete(self) -> ControlSection:
         if self.horizon is not None and self.policy not in ("follow_budget", "save_energy"):
             raise ValueError(f"policy {self.policy} has no use for a horizon")
+        if self.deadman_s is not None and self.deadman_s < 2 * self.period_s:
+            raise ValueError(
+                f"deadman_s: asked for {self.deadman_s:g} s, found two control periods longer: "
+                f"{2 * self.period_s:g} s"
+            )
         return self
+
+    @property
+    def longest_unrenewed_s(self) -> float:
+        """`deadman_s`, or its default, s."""
+        if self.deadman_s is not None:
+            return self.deadman_s
+        return max(DEADMAN_PERIODS * self.period_s, LEAST_DEADMAN_S)

@@ -4,13 +4,15 @@ A file of 8-byte words, mapped by both sides; no call crosses between them. Layo
 
     0        version of the limits, odd while they are being written
     1..3     batch limit, tokens per step, hold
+    4        deadline: until when the limits hold, CLOCK_MONOTONIC, ns; 0 for none
     8..15    counters of the engine (see `Telemetry`)
     16       words ever written to the ring
     32..     ring of step records (see `StepRecord`)
 
-One process writes the limits, the engine writes the rest. A word is stored whole and
-x86 keeps the order of stores; on other processors the version word still rejects a torn
-read of the limits, and a torn step record is counted as lost.
+One process writes the limits and their deadline, the engine writes the rest. An engine whose
+deadline has passed must not begin a step until it is moved on: nothing controls it. A word is
+stored whole and x86 keeps the order of stores; on other processors the version word still rejects
+a torn read of the limits, and a torn step record is counted as lost.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import hashlib
 import math
 import mmap
 import os
+import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +37,7 @@ GUARD_WORDS = 1 << 14
 FILE_BYTES = (RING_AT + RING_WORDS) * WORD_BYTES
 
 _LIMITS_AT = 1
+_DEADLINE_AT = 4
 _TELEMETRY_AT = 8
 _RING_HEAD = 16
 _STEP_MARK = 0x57E9
@@ -208,6 +212,25 @@ class ControlBlock:
             return None
         limits = EngineLimits(words[at], words[at + 1], bool(words[at + 2]))
         return (version, limits) if words[0] == version else None
+
+    def renew(self, until_s: float) -> None:
+        """Let the limits hold until a time on the monotonic clock of this host, s.
+
+        A file without a deadline sets none: the engine then steps for ever.
+        """
+        self._words[_DEADLINE_AT] = max(1, round(until_s * NS_PER_S))
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Until when the limits hold, s on the monotonic clock of this host; None: for ever."""
+        deadline_ns = self._words[_DEADLINE_AT]
+        return deadline_ns / NS_PER_S if deadline_ns else None
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the limits no longer hold, so that the engine must not begin a step."""
+        deadline_ns = self._words[_DEADLINE_AT]
+        return 0 < deadline_ns < time.monotonic_ns()
 
     def write_telemetry(self, telemetry: Telemetry) -> None:
         """Publish the counters: when a step begins or ends, and when a request ends."""

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from steppe.errors import EngineError
 
 VARIABLE = "STEPPE_ENGINE_SEAM"
+LAPSED_POLL_S = 0.02
+"""Time between two looks at whether limits that have lapsed hold again, s."""
 
 
 class StepHook(Protocol):

@@ -24,7 +24,7 @@ from steppe.engine.control_block import (
 )
 from steppe.engine.openai_app import OpenAiApp
 from steppe.engine.openai_shape import EngineRequest, OutputChunk
-from steppe.engine.seam import Seam, StepHook
+from steppe.engine.seam import LAPSED_POLL_S, Seam, StepHook
 from steppe.errors import EngineError
 
 CHUNK_TOKENS = 256
@@ -152,6 +152,10 @@ class SyntheticEngine:
                 self._hook.idle()
                 self._work.clear()
                 await self._work.wait()
+                continue
+            if self._block.has_lapsed:
+                self._hook.idle()
+                await asyncio.sleep(LAPSED_POLL_S)
                 continue
             await self._step()
 

@@ -73,6 +73,11 @@ class StepRecorder:
         )
 
     @property
+    def may_step(self) -> bool:
+        """Whether the engine is awake and its limits hold."""
+        return self.awake.is_set() and not self._block.has_lapsed
+
+    @property
     def may_rotate(self) -> bool:
         """Whether other requests take their turn in the next step."""
         return self._totals.steps % ROTATE_STEPS == 0
@@ -105,7 +110,7 @@ class StepRecorder:
             self._totals = now
             self._block.write_telemetry(now)
             self._keys = {name: key for name, key in self._keys.items() if name in running}
-        if not self.awake.is_set() or not (running or waiting):
+        if not self.may_step or not (running or waiting):
             self._hook.idle()
 
     def _work_of(self, request: Any) -> RequestWork:
@@ -131,8 +136,8 @@ class TransformersScheduler(FIFOScheduler):
         self._room = 0
 
     def schedule_batch(self, token_budget: int, cache_budget: int) -> Any:
-        """Choose the requests of one step; none while the engine is frozen."""
-        if not self._recorder.awake.is_set():
+        """Choose the requests of one step; none while the engine may not step."""
+        if not self._recorder.may_step:
             return [], False, 0, 0
         limits = self._recorder.take_limits()
         limit = limits.batch_limit

@@ -24,7 +24,7 @@ from steppe.engine.control_block import (
     request_key,
 )
 from steppe.engine.parent_watch import watch_parent
-from steppe.engine.seam import NoHook, StepHook, read_seam
+from steppe.engine.seam import LAPSED_POLL_S, NoHook, StepHook, read_seam
 from steppe.engine.vllm_request_id import outer_request_id
 
 ROTATE_STEPS = 8
@@ -70,6 +70,8 @@ class LiveScheduler(AsyncScheduler):
         if self._block is None:
             return super().schedule(*args, **kwargs)
         self._take_limits(self._block)
+        if self._block.has_lapsed:
+            return self._schedule_nothing(*args, **kwargs)
         held = self._hold_excess()
         try:
             output = super().schedule(*args, **kwargs)
@@ -103,6 +105,17 @@ class LiveScheduler(AsyncScheduler):
         """Stop or continue stepping."""
         super().set_pause_state(pause_state)
         self._idle_if_empty()
+
+    def _schedule_nothing(self, *args: Any, **kwargs: Any) -> Any:
+        """Return an empty step, after a pause: the limits have lapsed, see `ControlBlock`."""
+        if not self._steps:
+            self._hook.idle()
+            time.sleep(LAPSED_POLL_S)  # the engine core calls again at once
+        limit, self.max_num_scheduled_tokens = self.max_num_scheduled_tokens, 0
+        try:
+            return super().schedule(*args, **kwargs)
+        finally:
+            self.max_num_scheduled_tokens = limit
 
     def _take_limits(self, block: ControlBlock) -> None:
         changed = block.read_limits(self._version)

@@ -60,6 +60,7 @@ class NodeSettings:
         lease_s: The agent undoes our limits after so long without a heartbeat, s.
         model: What its replicas serve, for attribution; None where its shape is not known.
         gpus_per_replica: GPUs of each replica.
+        deadman_s: Replicas pause whose limits no tick renewed for so long, s.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class NodeSettings:
     lease_s: float
     model: ModelShape | None
     gpus_per_replica: int
+    deadman_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)

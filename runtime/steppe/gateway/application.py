@@ -99,6 +99,7 @@ class Handlers:
     async def ready(self, _request: web.Request) -> web.Response:
         """Return 200 if a request can be served now or within `READY_WITHIN_S`, else 503."""
         awake = [route.replica for route in self.gate.table.candidates()]
+        awake = [] if self.gate.is_stale else awake  # they have paused, or soon will
         state = {"awake_replicas": awake, "waiting": self.gate.waiting}
         problem = self._unready()
         if problem is None:
@@ -110,7 +111,12 @@ class Handlers:
 
     async def show_metrics(self, _request: web.Request) -> web.Response:
         """Return the metrics of the gateway and the controller for Prometheus."""
-        own = self.metrics.exposition(ready=self._unready() is None, status=self.status())
+        own = self.metrics.exposition(
+            ready=self._unready() is None,
+            status=self.status(),
+            controller_age_s=self.gate.routes_age_s,
+            stale=self.gate.is_stale,
+        )
         return web.Response(body=own + self.controller_metrics, headers=_PROMETHEUS)
 
     def status(self) -> GatewayStatus:
@@ -211,6 +217,8 @@ class Handlers:
 
     def _unready(self) -> str | None:
         """Return why no request can be served soon; None if one can."""
+        if self.gate.is_stale:
+            return f"the controller has been silent for {self.gate.routes_age_s:.0f} s"
         if self.gate.table.candidates():
             return None
         capacity_in_s = self.gate.capacity_in_s()

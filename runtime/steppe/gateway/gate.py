@@ -68,6 +68,7 @@ class AdmissionGate:
         max_waiting: int,
         now_s: Callable[[], float] = time.monotonic,
         prompt_wait_s: float = math.inf,
+        stale_s: float = math.inf,
     ) -> None:
         """Begin without replicas.
 
@@ -76,7 +77,10 @@ class AdmissionGate:
             now_s: Reads the monotonic clock, s.
             prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait
                 here, where the urgent ones go first.
+            stale_s: A routing table that was not set again for so long gives no slot, s: the
+                controller is gone, and its replicas have paused or soon will.
         """
+        self._stale_s, self._routed_s = stale_s, math.nan
         self._max_waiting = max_waiting
         self._now_s = now_s
         self._queue = AdmissionQueue()
@@ -101,6 +105,16 @@ class AdmissionGate:
         """The awake replicas and their outstanding requests."""
         return self._table
 
+    @property
+    def routes_age_s(self) -> float:
+        """Time since the routing table was last set, s; not a number before."""
+        return self._now_s() - self._routed_s
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the controller has been silent for too long."""
+        return self.routes_age_s > self._stale_s
+
     def set_routes(self, routes: tuple[Route, ...], capacity_s: float | None) -> None:
         """Replace the routing table.
 
@@ -111,6 +125,7 @@ class AdmissionGate:
             capacity_s: Time at which more capacity is forecast, s; None if unknown.
         """
         self._table.replace(routes)
+        self._routed_s = self._now_s()
         for slot in self._slots:
             if self._table.has_moved(slot.route):
                 why = f"{slot.route.replica} is no longer at {slot.route.url}"
@@ -187,7 +202,7 @@ class AdmissionGate:
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
 
     def _acquire(self) -> ReplicaSlot | None:
-        route = self._table.acquire()
+        route = None if self.is_stale else self._table.acquire()
         if route is None:
             return None
         slot = ReplicaSlot(route)
@@ -260,6 +275,8 @@ class AdmissionGate:
         return False
 
     def _explain(self, problem: str) -> str:
+        if self.is_stale:
+            return f"{problem}: the controller has been silent for {self.routes_age_s:.0f} s"
         awake = len(self._table.routes)
         state = f"{awake} replicas are awake, all busy" if awake else "no replica is awake"
         forecast_s = self.capacity_in_s()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 
 import prometheus_client
@@ -47,6 +48,14 @@ class GatewayMetrics:
         build = gauge("build_info", "Versions of this installation; always 1.", *versions)
         build.labels(**versions).set(1)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
+        self._age = gauge(
+            "controller_age_seconds", "Time since the controller last ticked; NaN before it did."
+        )
+        self._stale = gauge(
+            "controller_stale",
+            "1 once the controller has been silent for control.deadman_s: replicas pause, requests "
+            "wait, and its metrics below are those of its last tick.",
+        )
         self._requests = counter("requests", "Finished requests by finish reason.", "finish")
         self._rejections = counter("rejections", "Refused requests by reason.", "reason")
         self._prompt = counter(
@@ -90,9 +99,18 @@ class GatewayMetrics:
         """Count a refusal."""
         self._rejections.labels(reason).inc()
 
-    def exposition(self, *, ready: bool, status: GatewayStatus) -> bytes:
+    def exposition(
+        self,
+        *,
+        ready: bool,
+        status: GatewayStatus,
+        controller_age_s: float = math.nan,
+        stale: bool = False,
+    ) -> bytes:
         """Return all metrics, with the present state of the gateway."""
         self._ready.set(ready)
+        self._age.set(controller_age_s)
+        self._stale.set(stale)
         self._waiting.set(status.waiting)
         self._outstanding.clear()
         for replica, count in status.outstanding.items():

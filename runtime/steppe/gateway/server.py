@@ -64,6 +64,7 @@ class GatewaySettings:
         write_timeout_s: A client that reads nothing of its stream for this long is disconnected, s.
         stop_timeout_s: How long `stop` lets outstanding requests go on, s.
         max_body_bytes: Largest request body, bytes.
+        stale_s: Requests wait once the controller has been silent for so long, s.
     """
 
     host: str
@@ -78,6 +79,7 @@ class GatewaySettings:
     write_timeout_s: float = WRITE_TIMEOUT_S
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
+    stale_s: float = math.inf
 
 
 class Gateway:
@@ -93,7 +95,10 @@ class Gateway:
         self._settings = settings
         self._now_s = now_s
         self._gate = AdmissionGate(
-            settings.max_waiting, now_s, prompt_wait_s=PROMPT_WAIT_SHARE * settings.ttft_s
+            settings.max_waiting,
+            now_s,
+            prompt_wait_s=PROMPT_WAIT_SHARE * settings.ttft_s,
+            stale_s=settings.stale_s,
         )
         self._metrics = GatewayMetrics()
         self._handlers: Handlers | None = None

@@ -91,6 +91,18 @@ def test_an_observation_combines_nodes_gateway_and_budget(scene: Scene) -> None:
     assert scene.fleet.snapshot.running == 6
 
 
+def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scene) -> None:
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([])
+    assert scene.node.args("renew") == []  # no report was read yet
+    scene.report(7, report_of("replica-1"))
+    scene.fleet.observe(2.0)
+    scene.fleet.apply([])
+    scene.fleet.observe(3.0)  # a node that answers with nothing new, or too late
+    scene.fleet.apply([])
+    assert scene.node.args("renew") == [(7,), (7,)]
+
+
 def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> None:
     for second in range(30):
         scene.gateway.answers["status"] = status_of(arrived=20 * second, answered=10 * second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from steppe.roofline.files import read_model_shape, read_roofline
 
 NVML = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
 MODEL = read_model_shape("llama-3.1-8b")
+DEADMAN_S = 3.0
 FRESH = ReplicaStatus("", False)
 """A replica that has no engine yet."""
 
@@ -97,7 +98,7 @@ def make_node(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(clock_limits, "start_agent", refuse)
 
     def make(device: NvmlSection | EmulatedSection) -> Node:
-        made = Node(NodeSettings("run", device, 5.0, MODEL, 1))
+        made = Node(NodeSettings("run", device, 5.0, MODEL, 1, DEADMAN_S))
         emulator.tick(0.2)
         meters_of(made).read()
         return made
@@ -130,6 +131,66 @@ def test_the_limits_of_an_engine_reach_its_control_block(make_node: MakeNode) ->
     assert news[1] == EngineLimits(8, 0, hold=True)
     engine.close()
     node.close()
+
+
+@dataclass
+class HostTime:
+    """A clock that a test moves."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_limits_hold_on_for_the_dead_man_time_after_the_report_that_a_tick_decided_on(
+    make_node: MakeNode,
+) -> None:
+    node, now = make_node(NVML), HostTime()
+    node._clock = now
+    engine = ControlBlock(Path(node.assign("replica-1", [0], (), FRESH).control_block))
+    (report,) = node.report(0)
+    assert engine.deadline_s is None
+    now.now_s = 101.0  # the tick took a while
+    node.renew(report.number)
+    assert engine.deadline_s == 100.0 + DEADMAN_S
+    now.now_s = 102.0
+    node.renew(report.number)  # a call that was late, or a controller that has read nothing new
+    assert engine.deadline_s == 100.0 + DEADMAN_S
+    *_, newer = node.report(0)
+    node.renew(newer.number)
+    assert engine.deadline_s == 102.0 + DEADMAN_S
+    engine.close()
+    node.close()
+
+
+def test_a_replica_that_starts_again_gets_the_deadline_of_the_others(make_node: MakeNode) -> None:
+    node, now = make_node(NVML), HostTime()
+    node._clock = now
+    node.assign("replica-1", [0], (), FRESH)
+    node.renew(node.report(0)[-1].number)
+    engine = ControlBlock(Path(node.assign("replica-1", [0], (), FRESH).control_block))
+    assert engine.deadline_s == 100.0 + DEADMAN_S
+    engine.close()
+    node.close()
+
+
+def test_a_node_that_restarts_renews_nothing_before_a_tick_has_read_its_report(
+    make_node: MakeNode,
+) -> None:
+    first, now = make_node(NVML), HostTime()
+    first._clock = now
+    engine = ControlBlock(Path(first.assign("replica-1", [0], (), FRESH).control_block))
+    (before,) = first.report(0)
+    first.renew(before.number)
+    second = make_node(NVML)
+    second._clock = HostTime(200.0)
+    second.renew(before.number)
+    assert engine.deadline_s == 100.0 + DEADMAN_S
+    second.renew(second.report(0)[-1].number)
+    assert engine.deadline_s == 200.0 + DEADMAN_S
+    engine.close()
+    second.close()
 
 
 def test_the_folder_of_a_live_node_is_not_removed_as_stale(

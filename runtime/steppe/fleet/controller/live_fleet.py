@@ -55,6 +55,12 @@ class Nodes:
             for node, actor in self.actors.items()
         }
 
+    def renew_limits(self) -> None:
+        """Let the limits of every node hold on, see `Node.renew`."""
+        for node, actor in self.actors.items():
+            if node in self.numbers:
+                actor.renew.remote(self.numbers[node])
+
     def read(self, call: Any, node: str) -> list[NodeReport]:
         """Return the new reports of a finished call; none if it failed."""
         try:
@@ -210,7 +216,7 @@ class LiveFleet:
         self.nodes.numbers, self._output_tokens = dict(position.numbers), position.output_tokens
 
     def apply(self, actions: list[Action]) -> None:
-        """Freeze fenced replicas, and carry out the actions in their order."""
+        """Freeze fenced replicas, carry out the actions in their order, and renew the limits."""
         assert self.snapshot is not None, "apply comes after observe"
         fenced = [
             Sleep(name)
@@ -229,6 +235,7 @@ class LiveFleet:
             changes[handle.placement.node_id].append(self._carry_out(action, handle))
         for node, limits_of_node in changes.items():
             self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
+        self.nodes.renew_limits()
 
     def route(self, retry_after_s: float | None) -> None:
         """Send the gateway the replicas that serve.

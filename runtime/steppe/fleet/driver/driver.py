@@ -225,6 +225,7 @@ class FleetDriver:
             ttft_s=self._config.slo.ttft_s,
             models=(self._served_name,),
             tpot_s=self._config.slo.tpot_s,
+            stale_s=self._config.control.longest_unrenewed_s,
         )
         remote: Any = ray.remote(GatewayActor)
         options = {

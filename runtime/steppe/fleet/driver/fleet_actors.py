@@ -291,12 +291,13 @@ class FleetActors:
 
     def _node_settings(self) -> NodeSettings:
         device, gpus = self._config.device, self._config.fleet.gpus_per_replica
+        deadman_s = self._config.control.longest_unrenewed_s
         match device:
             case EmulatedSection():
-                return NodeSettings(self._run_id, device, LEASE_S, None, gpus)
+                return NodeSettings(self._run_id, device, LEASE_S, None, gpus, deadman_s)
             case NvmlSection():
                 model = shape_of_served(self._config)
-                return NodeSettings(self._run_id, device, LEASE_S, model, gpus)
+                return NodeSettings(self._run_id, device, LEASE_S, model, gpus, deadman_s)
             case ModelledSection():
                 raise ConfigError("device.kind: asked to serve on modelled GPUs")
 

@@ -90,6 +90,8 @@ class Node:
         self._number, self._reports = record.number, list(record.reports)
         self._read_to, self._reported_s = 0, 0.0
         self._lock, self._applying = threading.Lock(), threading.Lock()
+        self._closed_s: dict[int, float] = {}
+        self._renewed_until_s: float | None = None
         self._requested_s: defaultdict[str, float] = defaultdict(float)
         for replica in record.replicas:
             self._meters.resume_from(replica.reported_s, replica.counters_j)
@@ -148,6 +150,8 @@ class Node:
                 meter = ReplicaMeter(
                     replica, ControlBlock.create(path), meters, since_s, clock=self._clock
                 )
+                if self._renewed_until_s is not None:
+                    meter.block.renew(self._renewed_until_s)
                 self._replicas[replica] = meter
                 self._write_journal()
         hook = self._hook(gpu_indices)
@@ -179,6 +183,25 @@ class Node:
         with self._lock:
             self._write_journal()
 
+    def renew(self, number: int) -> None:
+        """Let the limits of all replicas hold on, for a tick has decided on a report.
+
+        They hold for `deadman_s` from the time at which that report was closed, on the clock of
+        this host, so a call that comes late or twice cannot extend them. Replicas on loan are
+        renewed, too: the tick has reserved their watts.
+
+        Args:
+            number: Number of the latest report that the tick had read.
+        """
+        with self._lock:
+            closed_s = self._closed_s.get(number)
+            if closed_s is None:
+                return  # of a node actor before this one: the next tick reads a new report
+            self._closed_s = {n: at_s for n, at_s in self._closed_s.items() if n >= number}
+            self._renewed_until_s = closed_s + self._settings.deadman_s
+            for meter in self._replicas.values():
+                meter.block.renew(self._renewed_until_s)
+
     def report(self, after: int, is_last: bool = False) -> list[NodeReport]:
         """Close a window and return it, with the kept ones before it that come after `after`.
 
@@ -189,6 +212,7 @@ class Node:
             self._read_to, self._reported_s = after, self._clock()
             meters = self._replicas.values()
             self._keep(tuple(meter.report(self._weights, is_last=is_last) for meter in meters))
+            self._closed_s[self._number] = self._reported_s
             self._write_journal()
             return [report for report in self._reports if report.number > after]
 
@@ -233,6 +257,7 @@ class Node:
         meter = ReplicaMeter(record.replica, block, meters, since_s, clock=self._clock)
         meter.resume(record, {gpu.index for gpu in self._gpus.values()})
         self._replicas[record.replica] = meter
+        self._renewed_until_s = block.deadline_s
         if record.clock_mhz:
             self._limit_clocks(meter, record.clock_mhz)
 
