@@ -100,6 +100,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
     monkeypatch.setattr(driver_module, "session_logs", lambda: Path("/tmp/ray/session/logs"))
     made.node.answers["report"] = [node_report(1)]
     actors = SimpleNamespace(
+        rated_w=None,
         can_limit_clocks=True,
         common_clocks_mhz=(600,),
         energy_source="emulated",
