@@ -75,6 +75,22 @@ def test_an_unknown_key_comes_first_with_the_key_it_may_mean(
             "power.supply.0.station: asked for 'greensboro' or 'sand_point', found 'x'",
         ),
         ({"engine": {"kind": "transformers"}, "fleet": {"gpus_per_replica": 2}}, "engine.kind tr"),
+        (
+            {"fleet": {"sleep": [{"kind": "off"}]}},
+            "fleet.sleep: off needs stopped: the engines of a node that comes back are stopped",
+        ),
+        (
+            {"fleet": {"sleep": [{"kind": "stopped"}, {"kind": "offloaded"}]}},
+            "fleet.sleep: asked for each of offloaded, stopped, off at most once, in this order",
+        ),
+        (
+            {
+                "fleet": {
+                    "sleep": [{"kind": "offloaded", "wake_s": 9}, {"kind": "stopped", "wake_s": 8}]
+                }
+            },
+            "fleet.sleep: asked for wake_s that rise and gpu_w that fall with the depth",
+        ),
     ],
 )
 def test_a_value_of_another_type_is_named_by_its_key_in_the_file(

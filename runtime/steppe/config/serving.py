@@ -165,6 +165,10 @@ class FleetSection(Section):
         kinds = [depth.kind for depth in depths]
         if kinds != sorted(set(kinds), key=order.index):
             raise ValueError(f"asked for each of {', '.join(order)} at most once, in this order")
+        for given in ([d.wake_s for d in depths], [d.gpu_w and -d.gpu_w for d in depths]):
+            known = [value for value in given if value is not None]
+            if known != sorted(known):
+                raise ValueError("asked for wake_s that rise and gpu_w that fall with the depth")
         if "off" in kinds and "stopped" not in kinds:
             raise ValueError("off needs stopped: the engines of a node that comes back are stopped")
         return depths

@@ -16,7 +16,7 @@ from functools import cached_property
 from steppe.config import SleepSection
 from steppe.frontier.pareto import Frontier
 
-LOST_SHARE = 0.5
+LOST_SHARE = 0.2
 """Part of a replica's lowest draw that is lost while it wakes: the others use it less well."""
 LEAST_CONTEXT_W = 26.0
 """Draw of a CUDA context on one GPU, W: the lowest of 26 to 50 W (arXiv 2605.23918)."""
@@ -128,6 +128,12 @@ class SleepLadder:
         kept: list[int] = []
         lines = [(0.0, self.paused_w), *((self.cost_j(r), r.asleep_w) for r in self.rungs)]
         for number, (cost_j, draw_w) in enumerate(lines):
+            while (
+                len(kept) > 1
+                and lines[kept[-1]] >= (cost_j, draw_w)
+                and (lines[kept[-1]][1] >= draw_w)
+            ):
+                kept.pop()
             if number and draw_w >= lines[kept[-1]][1]:
                 continue
             while len(kept) > 1 and _crossing(lines[kept[-2]], (cost_j, draw_w)) <= _crossing(

@@ -14,8 +14,9 @@ from steppe.control.plan import Plan
 from steppe.control.policy.feedback import (
     GAIN_PER_TICK,
     LAG_S,
+    LEAST_RATIO,
     LEAST_REST_S,
-    MOST_CORRECTION,
+    MOST_RATIO,
     MOST_REST_S,
     FeedbackMemory,
     FeedbackSettings,
@@ -98,6 +99,25 @@ def test_a_plant_that_draws_a_tenth_too_much_is_soon_within_the_budget() -> None
     draws_w = follow(policy, FakeFleet.of([AWAKE] * 2, 100.0).observation, 1.1, 120)
     assert draws_w[0] > 100.0
     assert max(draws_w[10:]) <= 100.0
+
+
+@pytest.mark.parametrize("bias", [1.4, 1.67, 2.0, 3.0])
+def test_a_plant_that_draws_far_too_much_is_within_the_budget_after_three_ticks(
+    bias: float,
+) -> None:
+    policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
+    draws_w = follow(policy, FakeFleet.of([AWAKE] * 2, 100.0).observation, bias, 120)
+    assert draws_w[0] > 130.0
+    assert max(draws_w[3:]) <= 100.0
+    assert draws_w[-1] == pytest.approx(98.0, rel=1e-3)
+
+
+def test_one_reading_far_above_the_plan_is_taken_up_gradually() -> None:
+    policy = Follower(Spends(), FeedbackSettings(0.0, 0.0, 0.02, 2e-4))
+    observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
+    policy.decide(observation)
+    policy.decide(later(observation, draw_w=300.0))
+    assert policy.memory.ratio < 1.1, "it may be a bad one"
 
 
 @pytest.mark.parametrize(
@@ -191,8 +211,8 @@ def test_the_correction_stays_within_its_bounds_whatever_is_measured(draws_w: li
     observation = FakeFleet.of([AWAKE] * 2, 100.0).observation
     for draw_w in draws_w:
         plan = policy.decide(observation := later(observation, draw_w=draw_w))
-        assert 0 <= plan.draw_w <= 100.0 / (1 - MOST_CORRECTION)
-    assert abs(policy.memory.ratio - 1) <= MOST_CORRECTION + 1e-9
+        assert 0 <= plan.draw_w <= 100.0 / LEAST_RATIO
+    assert LEAST_RATIO <= policy.memory.ratio <= MOST_RATIO
 
 
 def test_a_noisy_plant_gets_a_wider_margin() -> None:

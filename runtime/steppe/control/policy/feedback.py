@@ -28,8 +28,13 @@ FOLLOWED_S = 0.3
 LAG_S = 0.1
 """Time from a plan to its draw as the meter shows it, s: 50 ms for the clocks to move and 50 ms for
 the mean age of an energy counter's last update. Live on an emulated H100: 0.12 s."""
-MOST_CORRECTION = 0.3
-"""The correction stays within 1 plus or minus this."""
+MOST_GRADUAL = 0.3
+"""Largest error that is taken up gradually, share. A larger one in two windows on end means that
+the points are wrong: it is taken up whole."""
+TOLERATED = 0.02
+"""Draw above the budget from which on a large error counts even while replicas change, share."""
+LEAST_RATIO, MOST_RATIO = 0.5, 5.0
+"""Bounds of the correction. A draw of five times the planned one is a broken meter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class FeedbackMemory:
         moving: Replicas that started or drained at the last plan.
         followed_s: Time from which the draw has followed the last step, s.
         backoff: When a sleeping fleet tries again.
+        is_far_over: Whether the draw of the last window lay far above its plan.
     """
 
     ratio: float = 1.0
@@ -109,6 +115,7 @@ class FeedbackMemory:
     moving: int = 0
     followed_s: float = 0.0
     backoff: SleepBackoff = field(default_factory=SleepBackoff)
+    is_far_over: bool = False
 
 
 def usable_watts(
@@ -152,8 +159,9 @@ def learn_draw(
 
     The ratio of measured to planned draw falls only while work waits (without work, replicas draw
     less than planned although the frontier is right) and once the number of awake replicas is
-    settled (anti-windup). It rises at once. A larger error than the correction can cover counts
-    as a bad reading and is clipped.
+    settled (anti-windup). It rises at once. Errors are clipped to `MOST_GRADUAL`, for they may be
+    bad readings; but a larger one of two windows on end is taken up whole, so that the draw fits
+    the budget at the third tick.
     """
     if observation.asleep_w is not None and settings.asleep_w > 0:
         asleep_ratio = _within_bounds(observation.asleep_w / settings.asleep_w)
@@ -163,8 +171,7 @@ def learn_draw(
         return memory
     if not plan.awake:
         return _learn_asleep(observation, memory, settings)
-    is_short = observation.now_s - memory.planned_s < FOLLOWED_S
-    if is_short or memory.planned_s < memory.followed_s or observation.draw_w is None:
+    if observation.draw_w is None or observation.now_s - memory.planned_s < FOLLOWED_S:
         return memory
     return _learn_awake(observation, memory, settings, plan, observation.draw_w)
 
@@ -180,7 +187,17 @@ def _learn_awake(
     asleep_w = (len(observation.replicas) - len(plan.awake)) * settings.asleep_w
     awake_w = max(plan.draw_w - asleep_w, plan.awake[-1].draw_w)
     drawn_w = draw_w - asleep_w * memory.asleep_ratio
-    error = _error(observation, memory, drawn_w, awake_w)
+    surprise = _surprise(observation, memory, drawn_w, awake_w)
+    was_far_over = memory.is_far_over
+    is_over = draw_w > (1 + TOLERATED) * memory.gpu_budget_w
+    settled = not memory.ticks_to_wait and not _is_elsewhere(observation, plan)
+    is_far_over = surprise > 1 + MOST_GRADUAL and (is_over or settled)
+    memory = replace(memory, is_far_over=is_far_over)
+    if memory.is_far_over and was_far_over:
+        return replace(memory, ratio=_within_bounds(memory.ratio * surprise), is_far_over=False)
+    if memory.planned_s < memory.followed_s:
+        return memory
+    error = min(MOST_GRADUAL, max(-MOST_GRADUAL, surprise - 1))
     if error < 0 and (not observation.waiting or observation.is_waking):
         return memory
     awake_share = len(plan.awake) / len(observation.replicas)
@@ -208,15 +225,15 @@ def _learn_asleep(
     )
 
 
-def _error(
+def _surprise(
     observation: Observation, memory: FeedbackMemory, drawn_w: float, awake_w: float
 ) -> float:
-    """Return how much more than expected the awake replicas drew, share of the expected."""
-    assert memory.plan is not None, "an error is that of a plan"
+    """Return what the awake replicas drew over what was expected of them."""
+    assert memory.plan is not None, "an expected draw is that of a plan"
     lagging = min(1.0, LAG_S / (observation.now_s - memory.planned_s))
     lagging_w = (memory.planned_before_w - memory.plan.draw_w) * lagging
     expected_w = memory.ratio * (awake_w + lagging_w)
-    return _within_bounds(drawn_w / expected_w) - 1
+    return drawn_w / expected_w
 
 
 def note_plan(observation: Observation, memory: FeedbackMemory, plan: Plan) -> FeedbackMemory:
@@ -264,4 +281,4 @@ def with_factors(memory: FeedbackMemory, before: CostFactors, after: CostFactors
 
 
 def _within_bounds(ratio: float) -> float:
-    return min(1 + MOST_CORRECTION, max(1 - MOST_CORRECTION, ratio))
+    return min(MOST_RATIO, max(LEAST_RATIO, ratio))
