@@ -93,3 +93,7 @@ class EngineError(SteppeError):
 
 class ReplicaError(SteppeError):
     """A replica could not start, or died."""
+
+
+class LoadError(SteppeError):
+    """A process that sends the requests of a load failed."""

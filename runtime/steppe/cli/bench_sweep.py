@@ -109,7 +109,9 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
         ready = fleet_target(config, values["replicas"], values["seed"], console)
     else:
         url, model, gpus = values["url"], values["model"], values["gpus"]
-        ready = sweep.sweep_server(url, model, gpus, values["seed"], options)
+        ready = sweep.sweep_server(
+            url, model, gpus, seed=values["seed"], options=options, console=console
+        )
     with ready as target:
         grid = options.grid(target, config)
         sweep.measure(target, grid, plan, out, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from steppe.errors import UsageError
 from steppe.load.arrivals import UNLIMITED, Arrival, LengthLimits, at_rate, scale_lengths, until
 from steppe.load.client import ServerTarget, served_models
 from steppe.load.display import show_progress
-from steppe.load.replay import ClosedLoop, ReplayOptions, replay
+from steppe.load.generators import SEQUENCE_TPS, LoadGenerators, load_generators
+from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions, replay
 from steppe.load.results import LoadResult
+from steppe.load.shared_load import SharedLoad
 from steppe.load.synthetic import SyntheticLoad
 from steppe.load.traces import read_trace
 from steppe.load.traffics import AZURE_RATE_RPS
@@ -97,15 +100,41 @@ def _arrivals_of(plan: LoadPlan) -> tuple[Arrival, ...]:
 def run_load(plan: LoadPlan, console: Console) -> LoadResult:
     """Run a load test and show its progress on the console.
 
-    Ctrl-C stops sending, cancels outstanding requests, and returns the results up to then.
+    A load of more tokens/s than one process receives is shared between several. Ctrl-C stops
+    sending, cancels outstanding requests, and returns the results up to then.
 
     Raises:
         UsageError: The server cannot be reached or lacks the model, or the plan has no requests.
+        LoadError: A process failed.
     """
-    return asyncio.run(_run(plan, plan_arrivals(plan), console))
+    arrivals = plan_arrivals(plan)
+    with load_generators(expected_tps(plan.replay.pacing, arrivals)) as generators:
+        return asyncio.run(_run(plan, arrivals, console, generators))
 
 
-async def _run(plan: LoadPlan, arrivals: tuple[Arrival, ...], console: Console) -> LoadResult:
+def expected_tps(pacing: OpenLoop | ClosedLoop, arrivals: Sequence[Arrival]) -> float:
+    """Return how many output tokens/s a load asks for.
+
+    Args:
+        pacing: A closed loop asks for as much as its sequences may get.
+        arrivals: The arrivals of an open loop, in order.
+    """
+    match pacing:
+        case ClosedLoop(concurrency, None):
+            return min(concurrency, len(arrivals)) * SEQUENCE_TPS
+        case ClosedLoop(concurrency):
+            return concurrency * SEQUENCE_TPS
+        case OpenLoop():
+            span_s = max(1.0, arrivals[-1].at_s - arrivals[0].at_s)
+            return sum(arrival.output_tokens for arrival in arrivals) / span_s
+
+
+async def _run(
+    plan: LoadPlan,
+    arrivals: tuple[Arrival, ...],
+    console: Console,
+    generators: LoadGenerators | None,
+) -> LoadResult:
     target = ServerTarget(plan.url, _choose_model(plan, await served_models(plan.url)))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,10 +148,30 @@ async def _run(plan: LoadPlan, arrivals: tuple[Arrival, ...], console: Console) 
             progress = show_progress(console, requests=len(arrivals))
     try:
         with progress as show:
-            return await replay(target, arrivals, plan.replay, show, stop)
+            if generators is None:
+                return await replay(target, arrivals, plan.replay, show, stop)
+            load = await asyncio.to_thread(generators.begin, target, arrivals, plan.replay, show)
+            return await ended(load, stop)
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+async def ended(load: SharedLoad, stop: asyncio.Event) -> LoadResult:
+    """Wait for the result of a load, which ends early when `stop` is set.
+
+    Raises:
+        LoadError: A process failed.
+    """
+    result = asyncio.create_task(asyncio.to_thread(load.wait))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((result, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not result.done():
+        load.stop()
+    found = await result
+    assert found is not None, "a wait without a limit has a result"
+    return found
 
 
 def _choose_model(plan: LoadPlan, offered: tuple[str, ...]) -> str:

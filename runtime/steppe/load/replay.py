@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
@@ -21,6 +21,10 @@ from steppe.load.stream import Cancelled, ChatStream, Completed, Failed, Outcome
 
 _LEAST_RETRY_S = 0.1
 """Shortest wait before a retry, s: a `Retry-After: 0` must not make a busy loop."""
+
+
+def ignore(*_: object) -> None:
+    """Do nothing with what a replay reports; a named function, because processes send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class ReplayOptions:
         request_timeout_s: Time limit of one try, s.
         max_connections: Most connections open at once.
         on_begin: Called when the replay's time begins.
-        on_chunk: Called for each chunk with tokens, on arrival.
+        on_chunk: Called with the number of chunks with tokens that arrived: one for each on its
+            arrival, or several at once if other processes send the requests.
         on_end: Called with each request's result when it ends.
     """
 
@@ -70,9 +75,32 @@ class ReplayOptions:
     retry_limit_s: float = 600.0
     request_timeout_s: float = 900.0
     max_connections: int = 2000
-    on_begin: Callable[[], None] = lambda: None
-    on_chunk: Callable[[], None] = lambda: None
-    on_end: Callable[[RequestResult], None] = lambda _: None
+    on_begin: Callable[[], None] = ignore
+    on_chunk: Callable[[int], None] = ignore
+    on_end: Callable[[RequestResult], None] = ignore
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayShare:
+    """The part of a load that one of several processes sends: every so many-th arrival.
+
+    Attributes:
+        part: Which of them, from 0.
+        parts: How many there are.
+        begin_s: When the load begins, s of the monotonic clock, which all processes of a host
+            share; now if None.
+    """
+
+    part: int = 0
+    parts: int = 1
+    begin_s: float | None = None
+
+    def of_number(self, number: int) -> int:
+        """Return the share of a number, so that the shares of all parts sum to it."""
+        return (number + self.parts - 1 - self.part) // self.parts
+
+
+WHOLE = ReplayShare()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +130,12 @@ async def replay(
     target: ServerTarget,
     arrivals: Sequence[Arrival],
     options: ReplayOptions = ReplayOptions(),
-    on_progress: Callable[[ReplayProgress], None] = lambda _: None,
+    on_progress: Callable[[ReplayProgress], None] = ignore,
     stop: asyncio.Event | None = None,
+    *,
+    share: ReplayShare = WHOLE,
 ) -> LoadResult:
-    """Send every arrival, wait for the answers, and return the results.
+    """Send the arrivals of a share, wait for the answers, and return the results.
 
     The part of a prompt that a prefix cache is to hold is the beginning of one text, which is the
     same for all prompts; the first request to send it finds no hit, and an engine may drop it.
@@ -115,7 +145,7 @@ async def replay(
     """
     async with open_session(options.max_connections, options.request_timeout_s) as session:
         prefix = shared_prefix(options.seed, arrivals)
-        run = _Replay(session, target, options, on_progress, prefix)
+        run = _Replay(session, target, options, on_progress, prefix, share)
         options.on_begin()
         work = asyncio.ensure_future(run.send_all(arrivals))
         stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
@@ -143,11 +173,17 @@ class _Replay:
     options: ReplayOptions
     on_progress: Callable[[ReplayProgress], None]
     prefix: list[str]
-    start_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    began_epoch_s: float = field(default_factory=time.time)
+    share: ReplayShare
+    start_s: float = 0.0
+    began_epoch_s: float = 0.0
     progress: ReplayProgress = ReplayProgress()
     max_running: int = 0
     results: list[RequestResult] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        now_s, begin_s = asyncio.get_running_loop().time(), self.share.begin_s
+        self.start_s = now_s if begin_s is None else begin_s
+        self.began_epoch_s = time.time() + self.start_s - now_s
 
     def now_s(self) -> float:
         """Time since the replay began, s."""
@@ -156,13 +192,13 @@ class _Replay:
     def result(self, arrivals: Sequence[Arrival]) -> LoadResult:
         """Return the results so far, in the order of the arrivals."""
         in_order = tuple(sorted(self.results, key=lambda result: result.index))
-        unsent = arrivals[self.progress.sent :]
+        unsent = [arrival for _, arrival in self._shared(arrivals)][self.progress.sent :]
         overdue = 0
         match self.options.pacing:
             case OpenLoop():
                 overdue = len(until(unsent, self.now_s()))
             case ClosedLoop(duration_s=float()):  # it has no fixed number of requests
-                unsent = ()
+                unsent = []
         return LoadResult(
             model=self.target.model,
             began_epoch_s=self.began_epoch_s,
@@ -183,25 +219,33 @@ class _Replay:
             case ClosedLoop(concurrency, float(duration_s)):
                 await self._send_in_loop(itertools.cycle(arrivals), concurrency, duration_s)
 
+    def _shared(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[int, Arrival]]:
+        """Yield index and arrival of those that this share sends."""
+        return itertools.islice(enumerate(arrivals), self.share.part, None, self.share.parts)
+
     async def _send_when_due(self, arrivals: Sequence[Arrival]) -> None:
         async with asyncio.TaskGroup() as group:
-            for index, arrival in enumerate(arrivals):
+            for index, arrival in self._shared(arrivals):
                 await asyncio.sleep(max(0.0, arrival.at_s - self.now_s()))
                 group.create_task(self._send(index, arrival, arrival.at_s))
 
     async def _send_in_loop(
         self, arrivals: Iterable[Arrival], concurrency: int, duration_s: float
     ) -> None:
-        """Keep `concurrency` requests outstanding until the arrivals or the duration end."""
-        queue = enumerate(arrivals)
+        """Keep `concurrency` requests outstanding until the arrivals or the duration end.
+
+        Those are of all shares together.
+        """
+        queue = self._shared(arrivals)
 
         async def send_next() -> None:
             while self.now_s() < duration_s and (entry := next(queue, None)) is not None:
                 index, arrival = entry
                 await self._send(index, arrival, self.now_s())
 
+        await asyncio.sleep(max(0.0, -self.now_s()))
         async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
+            for _ in range(self.share.of_number(concurrency)):
                 group.create_task(send_next())
 
     async def _send(self, index: int, arrival: Arrival, due_s: float) -> None:

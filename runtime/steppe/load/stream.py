@@ -90,8 +90,8 @@ class ChatStream:
         first_s: Time of the first token, s; None before it.
     """
 
-    def __init__(self, on_chunk: Callable[[], None] = lambda: None) -> None:
-        """Begin; `on_chunk` is called for each chunk with tokens."""
+    def __init__(self, on_chunk: Callable[[int], None] = lambda _: None) -> None:
+        """Begin; `on_chunk` is called with 1 for each chunk with tokens."""
         self._on_chunk = on_chunk
         self._rest = b""
         self.first_s: float | None = None
@@ -150,7 +150,7 @@ class ChatStream:
         else:
             self._gaps_s.append(now_s - self._last_s)
         self._last_s = now_s
-        self._on_chunk()
+        self._on_chunk(1)
 
 
 def _carries_tokens(delta: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from steppe.config import EmulatedSection, ModelledSection, RunConfig, SweepSection
+from steppe.config import EmulatedSection, RunConfig, SweepSection
 from steppe.errors import ConfigError, ModelError
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.frontier.cache import FrontierCache, FrontierKey
@@ -17,15 +17,14 @@ from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import Offer
 from steppe.power.budget import budget_from_config
 from steppe.power.supply import with_rating
-from steppe.roofline.files import spec_name
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.run.check_slo import check_slo
 from steppe.run.check_supply import refuse_useless_budget
+from steppe.run.expected_rate import modelled_kind
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.quick_sweep import dense_offer
 from steppe.run.warnings import Warn
-from steppe.sim.build import kind_of, modelled_replica
 from steppe.sim.points import modelled_frontier
 
 STATIC_SHARE = 0.3
@@ -187,13 +186,7 @@ def _modelled(fleet: FleetActors, config: RunConfig) -> Frontier:
     """
     sweep = sweep_of(config)
     lengths = RequestLengths(sweep.prompt_tokens, sweep.output_tokens)
-    if not isinstance(config.device, EmulatedSection):
-        known = {spec_name(name) for name in gpu_names(fleet)}
-        if len(known) != 1:
-            raise ConfigError(f"asked for GPUs of one kind, found {', '.join(sorted(known))}")
-        device = ModelledSection(kind="modelled", gpu=known.pop())
-        config = config.model_copy(update={"device": device})
-    kind = kind_of(config, modelled_replica(config, lengths))
+    kind = modelled_kind(config, gpu_names(fleet), lengths)
     offer = _offer(fleet, config)
     return modelled_frontier(
         kind, offer.clocks_mhz or (kind.full_clock_mhz,), offer.batch_limits, lengths

@@ -97,7 +97,13 @@ def _refuse_unknown(clocks: tuple[int, ...], known: tuple[int, ...]) -> None:
 
 
 def sweep_server(
-    url: str, model: str | None, gpus: tuple[int, ...], seed: int, options: GridOptions
+    url: str,
+    model: str | None,
+    gpus: tuple[int, ...],
+    *,
+    seed: int,
+    options: GridOptions,
+    console: Console,
 ) -> AbstractContextManager[SweepTarget]:
     """Meter the GPUs here of a server that runs already.
 
@@ -107,6 +113,7 @@ def sweep_server(
         gpus: Indices of its GPUs on this host; all if empty.
         seed: Seed of lengths and prompts.
         options: Points to measure.
+        console: Takes progress messages.
     """
     longest = 2 * sum(max(lengths or (128,)) for lengths in (options.prompt, options.output))
     server = ServerOptions(
@@ -117,7 +124,7 @@ def sweep_server(
         largest_batch=max(options.batch or (1, 4, 16)),
         longest_tokens=longest,
     )
-    return server_target(server)
+    return server_target(server, console)
 
 
 def measure(

@@ -18,6 +18,7 @@ from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget, served_models
+from steppe.load.generators import SEQUENCE_TPS, LoadGenerators, load_generators
 from steppe.load.replay import ReplayOptions
 from steppe.measure.provenance import Provenance
 from steppe.measure.sweep.client_subject import ClientSubject
@@ -26,10 +27,12 @@ from steppe.measure.sweep.idle import SETTLE_S, measure_idle_draw_w, measure_res
 from steppe.measure.sweep.result import RestWatts
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
+from steppe.run.expected_rate import expected_tps
 from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
 from steppe.run.host_meter import clock_setter, config_gpus, metering
 from steppe.run.live import running_fleet
+from steppe.run.starting_frontier import gpu_names
 
 DEFAULT_LONGEST = 2048
 
@@ -83,19 +86,42 @@ def fleet_target(
         rest = _rest([FleetSubject(driver.actors, name) for name in names])
         if bare_w is not None:
             rest = replace(rest, bare_w=bare_w * config.fleet.gpus_per_replica)
-        yield SweepTarget(
-            rigs=tuple(_fleet_rig(driver, config, name, gpus) for name in names),
-            rest=rest,
-            provenance=_fleet_provenance(driver, config, names, gpus, seed),
-            clocks_mhz=driver.actors.clocks_mhz(names[0]),
-            largest_batch=config.engine.max_batch_limit,
-            longest_tokens=config.model.max_model_len or DEFAULT_LONGEST,
-            counts_steps=True,
-            tokens_per_step=config.engine.max_tokens_per_step,
-        )
+        with _generators(expected_tps(config, gpu_names(driver.actors)), len(names), console) as g:
+            yield SweepTarget(
+                rigs=tuple(_fleet_rig(driver, config, name, gpus, g) for name in names),
+                rest=rest,
+                provenance=_fleet_provenance(driver, config, names, gpus, seed),
+                clocks_mhz=driver.actors.clocks_mhz(names[0]),
+                largest_batch=config.engine.max_batch_limit,
+                longest_tokens=config.model.max_model_len or DEFAULT_LONGEST,
+                counts_steps=True,
+                tokens_per_step=config.engine.max_tokens_per_step,
+            )
 
 
-def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence[NvmlGpu]) -> Rig:
+@contextmanager
+def _generators(
+    replica_tps: float, replicas: int, console: Console
+) -> Generator[LoadGenerators | None]:
+    """Start the processes that send the load; none where one thread is enough."""
+    with load_generators(replica_tps * replicas) as generators:
+        if generators is not None:
+            console.print(
+                f"{generators.count} processes send the load, because a replica is expected to "
+                f"send up to {replica_tps:,.0f} output tokens/s",
+                highlight=False,
+                soft_wrap=True,
+            )
+        yield generators
+
+
+def _fleet_rig(
+    driver: FleetDriver,
+    config: RunConfig,
+    name: str,
+    gpus: Sequence[NvmlGpu],
+    generators: LoadGenerators | None,
+) -> Rig:
     target = ServerTarget(driver.actors.replica_url(name), config.model.client_name)
     indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
@@ -104,7 +130,8 @@ def _fleet_rig(driver: FleetDriver, config: RunConfig, name: str, gpus: Sequence
     def saturate(
         arrivals: Sequence[Arrival], concurrency: int, seed: int
     ) -> AbstractContextManager[Saturation]:
-        return saturated([target], arrivals, concurrency, ReplayOptions(seed=seed))
+        options = ReplayOptions(seed=seed)
+        return saturated([target], arrivals, concurrency, options, generators=generators)
 
     return Rig(
         name=name,
@@ -170,10 +197,14 @@ class ServerOptions:
 
 
 @contextmanager
-def server_target(server: ServerOptions) -> Generator[SweepTarget]:
+def server_target(server: ServerOptions, console: Console) -> Generator[SweepTarget]:
     """Meter the GPUs here of a server that runs already.
 
     Its loaded idle draw is measured; bare and asleep would need it stopped.
+
+    Args:
+        server: The server.
+        console: Takes progress messages.
 
     Raises:
         UsageError: It cannot be reached or lacks the model, or its GPUs are not here.
@@ -185,8 +216,13 @@ def server_target(server: ServerOptions) -> Generator[SweepTarget]:
     gpus = choose_gpus(server.gpus)
     sensors = GpuSensors(gpus)
     expected = max(1, sensors.most_processes() or 1)
-    with metering(gpus) as meter, clock_setter(gpus) as set_clock:
-        subject = ClientSubject(ServerTarget(server.url, model), meter, set_clock, ReplayOptions())
+    with (
+        metering(gpus) as meter,
+        clock_setter(gpus) as set_clock,
+        _generators(server.largest_batch * SEQUENCE_TPS, 1, console) as generators,
+    ):
+        target = ServerTarget(server.url, model)
+        subject = ClientSubject(target, meter, set_clock, ReplayOptions(), generators)
         time.sleep(SETTLE_S)
         yield SweepTarget(
             rigs=(Rig("server", subject, sensors.read, subject.saturate, expected),),

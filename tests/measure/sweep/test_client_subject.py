@@ -86,7 +86,9 @@ def test_a_server_gets_as_many_clients_as_the_batch_limit(
 
     client_counts: list[int] = []
 
-    def saturated(targets: object, arrivals: object, clients: int, *_: object) -> nullcontext[None]:
+    def saturated(
+        targets: object, arrivals: object, clients: int, *_: object, **__: object
+    ) -> nullcontext[None]:
         client_counts.append(clients)
         return nullcontext()
 

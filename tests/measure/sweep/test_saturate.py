@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
-from steppe.measure.sweep.saturate import saturated
+from steppe.load.generators import LoadGenerators
+from steppe.measure.sweep.saturate import Saturation, saturated
 
 
 @pytest.fixture
@@ -72,3 +74,34 @@ async def test_client_times_count_requests_sent_after_an_instant(
     assert times.itl_p99_s is not None
     assert 0 < times.itl_p50_s <= times.itl_p99_s
     assert load.client_times(since_s=load.begun_s + 60.0).itl_p50_s is None
+
+
+async def test_processes_keep_servers_saturated_as_a_thread_does(
+    servers: list[tuple[ServerTarget, ControlBlock]],
+) -> None:
+    def is_full(block: ControlBlock) -> bool:
+        telemetry = block.read_telemetry()
+        return (telemetry.running, telemetry.waiting) == (3, 2)
+
+    def measure(generators: LoadGenerators) -> Saturation:
+        targets = [target for target, _ in servers]
+        with saturated(targets, [Arrival(0.0, 5, 20)], 5, generators=generators) as load:
+            deadline_s = time.monotonic() + 20
+            while not all(is_full(block) for _, block in servers):
+                assert time.monotonic() < deadline_s
+                time.sleep(0.005)
+            while min(block.read_telemetry().output_tokens for _, block in servers) < 300:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.005)
+        return load
+
+    generators = await asyncio.to_thread(LoadGenerators, 2)
+    try:
+        load = await asyncio.to_thread(measure, generators)
+    finally:
+        await asyncio.to_thread(generators.close)
+    for _, block in servers:
+        await until(lambda block=block: not block.read_telemetry().running)  # type: ignore[misc]
+    times = load.client_times(load.begun_s)
+    assert times.requests >= 10
+    assert times.itl_p50_s is not None

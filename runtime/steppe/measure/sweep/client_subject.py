@@ -18,6 +18,7 @@ from typing import Protocol
 from steppe.energy.window import EnergyReading
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
+from steppe.load.generators import LoadGenerators
 from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import RequestResult
 from steppe.load.stream import Completed
@@ -54,10 +55,10 @@ class TokenCounts:
     most_outstanding: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def on_chunk(self) -> None:
-        """Count a chunk."""
+    def on_chunk(self, count: int = 1) -> None:
+        """Count chunks."""
         with self.lock:
-            self.chunks += 1
+            self.chunks += count
 
     def on_end(self, result: RequestResult) -> None:
         """Take the token counts of a completed request; a failed one reports none."""
@@ -96,6 +97,7 @@ class ClientSubject:
         meter: JouleMeter,
         set_clock: Callable[[int], None],
         options: ReplayOptions,
+        generators: LoadGenerators | None = None,
     ) -> None:
         """Prepare; nothing is sent before `saturate`.
 
@@ -104,7 +106,9 @@ class ClientSubject:
             meter: Joules of its GPUs.
             set_clock: Sets the clock limit of all of them, MHz.
             options: How requests are made.
+            generators: Processes that send the requests; None for a thread of this one.
         """
+        self._generators = generators
         self._target, self._meter, self._set_clock = target, meter, set_clock
         self._options = options
         self._counts = TokenCounts()
@@ -140,5 +144,12 @@ class ClientSubject:
         self._counts = counts = TokenCounts()
         options = replace(self._options, seed=seed, on_chunk=counts.on_chunk, on_end=counts.on_end)
         clients = min(concurrency, self._clients)
-        with saturated([self._target], arrivals, clients, options, counts.on_progress) as load:
+        with saturated(
+            [self._target],
+            arrivals,
+            clients,
+            options,
+            counts.on_progress,
+            generators=self._generators,
+        ) as load:
             yield load

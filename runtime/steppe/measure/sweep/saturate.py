@@ -1,4 +1,4 @@
-"""Keep servers saturated from a thread while something else measures them."""
+"""Keep servers saturated, from a thread or from processes, while something else measures them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import numpy as np
 
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
-from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, replay
+from steppe.load.generators import LoadGenerators
+from steppe.load.replay import ClosedLoop, ReplayOptions, ReplayProgress, ignore, replay
 from steppe.load.results import LoadResult, RequestResult
+from steppe.load.shared_load import SharedLoad
 from steppe.load.stream import Completed
 from steppe.measure.sweep.result import ClientTimes
 
@@ -63,7 +65,9 @@ def saturated(
     arrivals: Sequence[Arrival],
     concurrency: int,
     options: ReplayOptions = _DEFAULTS,
-    on_progress: Callable[[ReplayProgress], None] = lambda _: None,
+    on_progress: Callable[[ReplayProgress], None] = ignore,
+    *,
+    generators: LoadGenerators | None = None,
 ) -> Generator[Saturation]:
     """Hold `concurrency` requests outstanding at every target inside the block.
 
@@ -73,9 +77,38 @@ def saturated(
         concurrency: Requests outstanding at each server.
         options: How requests are made; the pacing is always a closed loop.
         on_progress: Takes the progress of each replay, in the thread of the load.
+        generators: Processes that send the requests; None for a thread of this one.
+
+    Raises:
+        LoadError: A process failed.
     """
-    loop, stop, load = asyncio.new_event_loop(), asyncio.Event(), Saturation()
     options = replace(options, pacing=ClosedLoop(concurrency, math.inf))
+    if generators is None:
+        with _saturated_by_thread(targets, arrivals, options, on_progress) as load:
+            yield load
+        return
+    load = Saturation()
+    running: list[SharedLoad] = []
+    try:
+        for target in targets:
+            running.append(generators.begin(target, arrivals, options, on_progress))
+        load.begun_s = time.monotonic()
+        yield load
+    finally:
+        for each in running:
+            each.stop()
+        ended = [each.wait(JOIN_S) for each in running]
+        load.results += [result for result in ended if result is not None]
+
+
+@contextmanager
+def _saturated_by_thread(
+    targets: Sequence[ServerTarget],
+    arrivals: Sequence[Arrival],
+    options: ReplayOptions,
+    on_progress: Callable[[ReplayProgress], None],
+) -> Generator[Saturation]:
+    loop, stop, load = asyncio.new_event_loop(), asyncio.Event(), Saturation()
 
     async def run() -> None:
         replays = (replay(target, arrivals, options, on_progress, stop) for target in targets)
