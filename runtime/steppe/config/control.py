@@ -54,6 +54,10 @@ class ControlSection(Section):
     lead_s: NonNegative = 0.2
     """Time before a known cut of the budget at which the limits are lowered, s. Set it to the time
     that the fleet takes to follow, so that the draw is down when the budget is."""
+    power_limits: bool = True
+    """Set the board power limit of every GPU as a backstop, through the agent: the limits sum to
+    the budget, so that wrong operating points or a dead controller cannot exceed it for long.
+    Clocks stay what sets the draw. Without an agent, or with zeusd, none are set."""
     margin_share: Share = 0.02
     """Least share of the budget left free while all replicas are awake, against the plan's own
     error. Up to 1.8 times as much while few are awake, because their draw spreads further."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,22 @@ class GpuInfo:
         clocks_mhz: SM clocks that can be set, ascending, MHz; empty if the clock of this GPU cannot
             be limited, or not by a process on its node.
         power_limit_w: Highest board power limit, W; None where NVML does not report one.
+        lowest_power_limit_w: Lowest board power limit that can be set, W; None where none can be
+            set, or not by a process on its node that undoes it.
     """
 
     index: int
     name: str
     clocks_mhz: tuple[int, ...]
     power_limit_w: float | None = None
+    lowest_power_limit_w: float | None = None
+
+    @property
+    def power_range_w(self) -> tuple[float, float] | None:
+        """Lowest and highest board power limit that can be set, W; None where none can."""
+        if self.power_limit_w is None or self.lowest_power_limit_w is None:
+            return None
+        return self.lowest_power_limit_w, self.power_limit_w
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,8 @@ class Placement:
         gpu_indices: NVML indices of its GPUs.
         cores: CPU cores of its engine; empty: any.
         limits_clocks: Whether the clocks of its GPUs can be limited.
+        power_ranges_w: Lowest and highest board power limit of each of its GPUs, W; empty where
+            they are not to be set.
     """
 
     replica: str
@@ -119,6 +131,22 @@ class Placement:
     gpu_indices: list[int]
     cores: tuple[int, ...]
     limits_clocks: bool = True
+    power_ranges_w: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FollowPowerLimits:
+    """Board power limits on one node, now and in case no tick renews them.
+
+    Attributes:
+        after_s: When each step begins, s from the receipt; the first at 0.
+        limits_w: For each replica by name, for each of its GPUs: the limits in these steps, W.
+        keep_s: How long the last step lasts if the node actor dies, s from the receipt.
+    """
+
+    after_s: tuple[float, ...]
+    limits_w: Mapping[str, tuple[tuple[float, ...], ...]]
+    keep_s: float
 
 
 @dataclass(frozen=True, slots=True)

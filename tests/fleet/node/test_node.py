@@ -225,7 +225,7 @@ def test_a_node_uses_the_agent_of_its_host_for_real_gpus_only(
         return ClockLimits(folder, lease_s, None, holder=holder)
 
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "gpus"))
-    monkeypatch.setattr(node_module, "activate", lambda *_: None)
+    monkeypatch.setattr(node_module, "activate_section", lambda *_: None)
     monkeypatch.setattr(node_module, "ClockLimits", limit)
     make_node(device).close()
     assert asked == [uses]

@@ -16,6 +16,7 @@ from steppe.control.policy.policy import PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
 from steppe.fleet.controller.replica_handle import ReplicaHandle
@@ -68,6 +69,11 @@ class Controller:
         self._budget = budget_from_config(config.power, config.site)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
         self._fleet = LiveFleet(self._gateway, self._budget, timeout_s)
+        self._board_limits = BoardLimits(
+            self._budget.gpu_budget_at,
+            config.control.period_s,
+            config.control.longest_unrenewed_s,
+        )
         self._loop: ControlLoop | None = None
         self._ticks: list[TickRecord] = []
         self._lock, self._adding = threading.Lock(), threading.Lock()
@@ -228,6 +234,7 @@ class Controller:
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
         plan = self._loop.tick(now_s)
+        self._fleet.limit_power(self._board_limits, plan)
         self._budget.set_battery(plan.battery_w)
         snapshot = self._fleet.snapshot
         assert snapshot is not None, "the loop observed the fleet"
@@ -244,7 +251,11 @@ class Controller:
             self._ticks.append(record)
             self._status = ControllerStatus(record, snapshot.budget, self._recorded.numbers)
             metrics = self._exposition.update(
-                record, snapshot.all_reports, snapshot.observation, plan.learned
+                record,
+                snapshot.all_reports,
+                snapshot.observation,
+                plan.learned,
+                self._board_limits.by_replica_w,
             )
             self._gateway.set_metrics.remote(metrics)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,7 @@ from steppe.fleet.messages import ReplicaReport
 from steppe.report.records import ShortageTick, TickRecord
 from steppe.report.shortages import WORDS
 
+NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 STATES = ("starting", "awake", "draining", "asleep", "gone")
 
 # A `_created` sample beside each counter says when this process began, which is of no use here.
@@ -60,6 +62,9 @@ class Exposition:
         self._budget = self._gauge("power_budget_watts", "Power that the GPUs may draw")
         self._draw = self._gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
         self._clock = self._gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
+        self._power_limit = self._gauge(
+            "gpu_power_limit_watts", "Sum of the board power limits of the GPUs", "replica"
+        )
         self._batch = self._gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = self._gauge("replicas", "Replicas by state", "state")
         self._running = self._gauge("requests_running", "Requests in the engines")
@@ -128,6 +133,7 @@ class Exposition:
         reports: Sequence[ReplicaReport] = (),
         observation: Observation | None = None,
         learned: Learned | None = None,
+        power_limits_w: Mapping[str, float] = NO_LIMITS,
     ) -> bytes:
         """Add a tick, and return the exposition.
 
@@ -136,6 +142,7 @@ class Exposition:
             reports: The replica reports of its window.
             observation: What was observed at it; without one, its metrics stay.
             learned: What the policy has learned up to it; the same.
+            power_limits_w: Board power limits that were set, by replica, W.
         """
         self._supply.set(tick.supply_w)
         self._stale.set(tick.stale)
@@ -158,12 +165,14 @@ class Exposition:
             self._add_energy(report)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
-        for gauge in (self._draw, self._clock, self._batch):
+        for gauge in (self._draw, self._clock, self._batch, self._power_limit):
             gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
         for replica in tick.replicas:
             self._draw.labels(replica.id, sources[replica.id]).set(replica.draw_w)
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
+        for name, limit_w in power_limits_w.items():
+            self._power_limit.labels(name).set(limit_w)
         return generate_latest(self.registry)
 
     def _add_observation(self, observation: Observation) -> None:

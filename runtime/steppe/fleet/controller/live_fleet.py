@@ -14,9 +14,11 @@ import ray
 from steppe.control.demand import Demand, OfferedLoad, Traffic
 from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
+from steppe.control.plan import Plan
 from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import error_line
+from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.live_measurements import (
     LatencyTotals,
     engine_queue,
@@ -236,6 +238,10 @@ class LiveFleet:
         for node, limits_of_node in changes.items():
             self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
         self.nodes.renew_limits()
+
+    def limit_power(self, limits: BoardLimits, plan: Plan) -> None:
+        """Send the nodes the board power limits of a plan that was carried out."""
+        limits.send(plan, self.handles, self._lent_w, self.nodes.actors, self._observed_s)
 
     def route(self, retry_after_s: float | None) -> None:
         """Send the gateway the replicas that serve.

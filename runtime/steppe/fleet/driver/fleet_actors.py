@@ -321,6 +321,9 @@ class FleetActors:
             raise ReplicaError(f"{new.name}: its node is lost")
         node = self.nodes[new.machine.id]
         on_node_already = sum(p.node_id == new.machine.id for p in self.placements.values())
+        infos = {gpu.index: gpu for gpu in node.info.gpus}
+        ranges_w = [infos[index].power_range_w for index in gpus if index in infos]
+        is_limited = self._config.control.power_limits and None not in ranges_w
         place = Placement(
             replica=new.name,
             actor=new.actor,
@@ -329,6 +332,7 @@ class FleetActors:
             gpu_indices=gpus,
             cores=share_of_cores(node.info.cores, on_node_already, max(new.on_machine, 1)),
             limits_clocks=all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus),
+            power_ranges_w=tuple(r for r in ranges_w if r is not None) if is_limited else (),
         )
         self.placements[new.name] = place
         return place

@@ -1,4 +1,7 @@
-"""The clock limits of one node, set by an agent or zeusd; a node without either only meters."""
+"""The limits of one node, set by an agent or zeusd; a node without either only meters.
+
+Board power limits need an agent, for zeusd has no lease that undoes them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -114,7 +117,7 @@ class ClockLimits:
         self._agent: AgentProcess | None = None
         self._client: AgentClient | None = None
         self._setter: LoggedSetter | None = None
-        self._leases = 0
+        self._leases, self._power_error = 0, ""
         try:
             self._client = None if host_agent is None else self._join(host_agent)
             if self._client is None:
@@ -132,6 +135,11 @@ class ClockLimits:
         """Whether there is an agent."""
         return self._client is not None
 
+    @property
+    def can_set_power(self) -> bool:
+        """Whether board power limits can be set by a process that also undoes them."""
+        return self._client is not None
+
     def set(self, uuid: str, clock_mhz: int) -> int | None:
         """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
         return None if self._setter is None else self._setter.set(uuid, clock_mhz)
@@ -139,6 +147,24 @@ class ClockLimits:
     def confirmed_mhz(self) -> dict[str, int] | None:
         """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
         return None if self._setter is None else self._setter.confirmed_mhz()
+
+    def follow_power_limits(
+        self, after_s: Sequence[float], limits_w: Mapping[str, Sequence[float]], keep_s: float
+    ) -> None:
+        """Let board power limits follow a schedule, see `AgentClient.follow_power_limits`.
+
+        An error is logged once until it changes; the next tick tries again.
+        """
+        if self._client is None:
+            return
+        try:
+            self._client.follow_power_limits(after_s, limits_w, keep_s)
+        except (SteppeError, OSError) as error:
+            if str(error) != self._power_error:
+                _log.warning("board power limits: %s", error)
+            self._power_error = str(error)
+        else:
+            self._power_error = ""
 
     def were_undone(self) -> bool:
         """Return whether limits must be set again, because the lease was lost and taken again."""
@@ -221,6 +247,14 @@ class ZeusdLimits:
     def can_set(self) -> bool:
         """Whether limits can be set: the configuration requires it."""
         return True
+
+    @property
+    def can_set_power(self) -> bool:
+        """Whether board power limits can be set: never, for nothing would undo them."""
+        return False
+
+    def follow_power_limits(self, *_: object) -> None:
+        """Do nothing, see `can_set_power`."""
 
     def set(self, uuid: str, clock_mhz: int) -> int | None:
         """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""

@@ -25,6 +25,7 @@ from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock, EngineLimits
 from steppe.errors import DeviceError
 from steppe.fleet.messages import (
+    FollowPowerLimits,
     GpuAssignment,
     GpuInfo,
     NodeInfo,
@@ -93,6 +94,7 @@ class Node:
         self._closed_s: dict[int, float] = {}
         self._renewed_until_s: float | None = None
         self._requested_s: defaultdict[str, float] = defaultdict(float)
+        self._powering, self._power_requested_s = threading.Lock(), 0.0
         for replica in record.replicas:
             self._meters.resume_from(replica.reported_s, replica.counters_j)
         self._meters.start()
@@ -117,8 +119,9 @@ class Node:
         for gpu in self._gpus.values():
             found = gpu.capabilities
             clocks_mhz = found.sm_clocks_mhz if self._has_clocks else ()
-            limit_w = found.power_limit_range_w and found.power_limit_range_w[1]
-            gpus.append(GpuInfo(gpu.index, found.name, clocks_mhz, limit_w))
+            lowest_w, highest_w = found.power_limit_range_w or (None, None)
+            settable_w = lowest_w if self._limits.can_set_power else None
+            gpus.append(GpuInfo(gpu.index, found.name, clocks_mhz, highest_w, settable_w))
         source = worst(best_quality(gpu.capabilities) for gpu in self._gpus.values())
         return NodeInfo(tuple(gpus), tuple(sorted(os.sched_getaffinity(0))), source)
 
@@ -201,6 +204,23 @@ class Node:
             self._renewed_until_s = closed_s + self._settings.deadman_s
             for meter in self._replicas.values():
                 meter.block.renew(self._renewed_until_s)
+
+    def follow_power_limits(self, limits: FollowPowerLimits, requested_s: float) -> None:
+        """Let board power limits follow a schedule; of two calls only the later one counts.
+
+        Args:
+            limits: The schedules of replicas of this node.
+            requested_s: When they were requested, as in `apply`.
+        """
+        with self._powering:
+            if requested_s < self._power_requested_s:
+                return
+            self._power_requested_s = requested_s
+            by_uuid: dict[str, tuple[float, ...]] = {}
+            for replica, limits_w in limits.limits_w.items():
+                meter = self._replicas.get(replica)
+                by_uuid |= {} if meter is None else dict(zip(meter.gpus, limits_w, strict=False))
+            self._limits.follow_power_limits(limits.after_s, by_uuid, limits.keep_s)
 
     def report(self, after: int, is_last: bool = False) -> list[NodeReport]:
         """Close a window and return it, with the kept ones before it that come after `after`.
