@@ -90,5 +90,13 @@ def test_a_stopped_replica_draws_what_its_gpus_draw_without_a_context() -> None:
     assert (stopped.asleep_w, stopped.wake_s) == (280.0, 20.0)
 
 
+def test_a_node_that_is_off_saves_what_it_draws_beside_its_gpus() -> None:
+    sections = [SleepSection(kind="stopped"), SleepSection(kind="off")]
+    stopped, off = rungs_of(sections, 4, 480.0, node_w=600.0)
+    assert (stopped.net_w, off.net_w) == (stopped.asleep_w, -600.0)
+    alone = ladder(STOPPED, OFF).pays_after_s[1]
+    assert ladder(stopped, off).pays_after_s[1] < alone
+
+
 def test_a_pool_without_depths_has_no_ladder() -> None:
     assert ladder_of((), modelled_frontier()) is None

@@ -58,6 +58,8 @@ class SleepRung:
         wake_s: Time from there until it serves, s.
         sleep_s: Time to get there from a pause, s.
         source: `measured` or `stated`: where the times come from.
+        node_w: What the replica's part of its node stops to draw beside the GPUs, W; 0 unless the
+            node is off.
     """
 
     depth: SleepDepth
@@ -65,6 +67,12 @@ class SleepRung:
     wake_s: float
     sleep_s: float
     source: str = "stated"
+    node_w: float = 0.0
+
+    @property
+    def net_w(self) -> float:
+        """Draw less what the node saves, W: may be negative."""
+        return self.asleep_w - self.node_w
 
 
 @dataclass(frozen=True)
@@ -118,15 +126,15 @@ class SleepLadder:
                 found.append(math.inf)
                 continue
             cost_j = self.cost_j(rung)
-            since_s = max(since_s, (cost_j - costs_j) / (draws_w - rung.asleep_w))
-            costs_j, draws_w = cost_j, rung.asleep_w
+            since_s = max(since_s, (cost_j - costs_j) / (draws_w - rung.net_w))
+            costs_j, draws_w = cost_j, rung.net_w
             found.append(since_s)
         return tuple(found)
 
     def _on_envelope(self) -> list[SleepRung | None]:
         """Return the rungs, None for each that is never the cheapest."""
         kept: list[int] = []
-        lines = [(0.0, self.paused_w), *((self.cost_j(r), r.asleep_w) for r in self.rungs)]
+        lines = [(0.0, self.paused_w), *((self.cost_j(r), r.net_w) for r in self.rungs)]
         for number, (cost_j, draw_w) in enumerate(lines):
             while (
                 len(kept) > 1
@@ -168,7 +176,12 @@ server boots in three to ten."""
 
 
 def rungs_of(
-    sections: Sequence[SleepSection], gpus: int, paused_w: float, bare_w: float | None = None
+    sections: Sequence[SleepSection],
+    gpus: int,
+    paused_w: float,
+    *,
+    bare_w: float | None = None,
+    node_w: float = 0.0,
 ) -> tuple[SleepRung, ...]:
     """Return the depths that `fleet.sleep` of a configuration allows.
 
@@ -177,6 +190,7 @@ def rungs_of(
         gpus: GPUs of a replica.
         paused_w: Draw of a paused replica, W.
         bare_w: Draw of a GPU without a context, W; None if it is unknown.
+        node_w: A replica's part of what a node draws beside its GPUs, W.
     """
     stopped_w = max(0.0, paused_w - gpus * LEAST_CONTEXT_W) if bare_w is None else gpus * bare_w
     usual_w = {SleepDepth.OFFLOADED: paused_w, SleepDepth.STOPPED: stopped_w, SleepDepth.OFF: 0.0}
@@ -190,6 +204,7 @@ def rungs_of(
                 usual_w[depth] if section.gpu_w is None else gpus * section.gpu_w,
                 times.wake_s if section.wake_s is None else section.wake_s,
                 times.sleep_s if section.sleep_s is None else section.sleep_s,
+                node_w=node_w if depth is SleepDepth.OFF else 0.0,
             )
         )
     return tuple(rungs)

@@ -149,7 +149,8 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
             config.fleet.sleep,
             config.fleet.gpus_per_replica,
             replica.model.asleep_w,
-            replica.bare_w,
+            bare_w=replica.bare_w,
+            node_w=config.site.node_rest_w / _replicas_per_node(config),
         ),
     )
 
@@ -190,8 +191,18 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         config.slo.tpot_s,
         PROMPT_WAIT_SHARE * ttft_s,
     )
-    per_node = max(1, _gpus_per_node(config.device) // config.fleet.gpus_per_replica)
-    return FleetSettings(replicas, kind, limits, config.sim.clock_latency_s, per_node)
+    return FleetSettings(
+        replicas,
+        kind,
+        limits,
+        config.sim.clock_latency_s,
+        _replicas_per_node(config),
+        config.site.node_rest_w,
+    )
+
+
+def _replicas_per_node(config: RunConfig) -> int:
+    return max(1, _gpus_per_node(config.device) // config.fleet.gpus_per_replica)
 
 
 def _gpus_per_node(device: DeviceSection) -> int:

@@ -38,6 +38,7 @@ class FleetSettings:
         gateway: How many requests may wait, and for how long.
         clock_latency_s: Time from a new clock limit to the new clock, s.
         replicas_per_node: Replicas of one node, which is switched off as a whole.
+        node_rest_w: Draw of a node that is on, beside its GPUs, W.
     """
 
     replicas: int
@@ -45,6 +46,7 @@ class FleetSettings:
     gateway: GatewayLimits
     clock_latency_s: float
     replicas_per_node: int = 1
+    node_rest_w: float = 0.0
 
     @property
     def nodes(self) -> int:
@@ -129,6 +131,7 @@ class SimulatedFleet:
         """Observe meters, gateway, replicas and budget."""
         draw_w, outstanding = self._window.draw_w, self._gateway.slots.outstanding
         width_s = self._window.width_s
+        self._power.set_node_rest(self._settings.node_rest_w * self._nodes_on)
         self._power.settle(now_s, draw_w or 0.0)
         self.budget = self._power.at(now_s)
         load = self._demand.update(self._traffic(now_s))
@@ -229,6 +232,11 @@ class SimulatedFleet:
                 request.end(self._queue.now_s, "cancelled", tokens)
                 self._settling.append(request)
         self.read_meters()
+
+    @property
+    def _nodes_on(self) -> int:
+        """Number of nodes that are not switched off."""
+        return len({m.node for m in self._handles if m.depth is not SleepDepth.OFF})
 
     def _asleep_w(self) -> float | None:
         """Return the mean draw of the replicas that slept all through the last window, W."""

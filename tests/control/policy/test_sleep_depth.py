@@ -172,6 +172,18 @@ def test_the_other_stages_see_neither_deep_replicas_nor_their_watts() -> None:
     assert (leaving.gpu_budget_w, leaving.draw_w) == (840.0, 340.0)
 
 
+def test_a_node_that_is_off_gives_its_watts_to_the_others_until_it_comes_back() -> None:
+    rungs = (LADDER.rungs[0], replace(LADDER.rungs[1], node_w=500.0))
+    settings = DepthSettings(replace(LADDER, rungs=rungs), Needs(1), 0.0)
+    one = stage([AWAKE, ASLEEP, ASLEEP], needed=1, nodes=["a", "b", "b"])
+    off = [replace(r, depth=OFF) for r in one.observation.replicas[1:]]
+    replicas = (one.observation.replicas[0], *off)
+    whole = replace(one.observation, replicas=replicas, gpu_budget_w=3000.0)
+    assert without_deep(whole, DepthPlan(), settings).gpu_budget_w == 3000.0
+    seen = without_deep(whole, DepthPlan(restore=("replica-1",)), settings)
+    assert seen.gpu_budget_w == 3000.0 - LADDER.waking_w - 2 * 500.0
+
+
 def test_a_plan_that_changes_depths_becomes_actions_and_nothing_else_moves_those_replicas() -> None:
     one = stage([AWAKE, ASLEEP, ASLEEP], needed=1)
     deep = replace(one.observation.replicas[1], depth=STOPPED, deep_w=60.0)

@@ -108,7 +108,7 @@ def _depths(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings |
     ladder = pool.ladder
     if ladder is None:
         return None
-    deep_w = ladder.deepest.asleep_w
+    deep_w = ladder.deepest.net_w
     frontier = replace(pool.frontier, asleep_w=deep_w)
     goal = goal_of(replace(kept, asleep_w=deep_w), _at_lengths(pool, frontier))
     return DepthSettings(ladder, goal, pool.control.margin_share)

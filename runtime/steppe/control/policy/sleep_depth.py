@@ -107,7 +107,8 @@ def choose_depths(
 def replicas_needed(observation: Observation, settings: DepthSettings) -> int:
     """Return how many replicas the best plan has awake if all others sleep at the deepest rung."""
     everyone = replace(observation, replicas=tuple(map(_as_paused, observation.replicas)))
-    usable_w = observation.gpu_budget_w * (1 - settings.margin_share)
+    saved_w = _saved_by_nodes_w(observation.replicas, settings.ladder)
+    usable_w = (observation.gpu_budget_w - saved_w) * (1 - settings.margin_share)
     plan = settings.goal.best_plan(everyone, usable_w, AwakeBounds(0, len(everyone.replicas)))
     return len(plan.awake)
 
@@ -117,7 +118,7 @@ def without_deep(
 ) -> Observation:
     """Return what the other stages see: no deep replicas, and a budget and draw without theirs.
 
-    A replica that comes back draws that of a wake from now on.
+    A replica that comes back draws that of a wake from now on, and its node is on.
     """
     if settings is None:
         return observation
@@ -128,12 +129,23 @@ def without_deep(
     drawn_w = sum(_drawn_w(replica, ladder) for replica in others)
     restored = set(changes.restore)
     planned_w = sum(ladder.waking_w if r.id in restored else _drawn_w(r, ladder) for r in others)
+    nodes_on = {r.node or r.id for r in others if r.id in restored}
+    coming_on = (r for r in others if (r.node or r.id) in nodes_on)
+    planned_w += _saved_by_nodes_w(coming_on, ladder)
     return replace(
         observation,
         replicas=tuple(r for r in observation.replicas if not r.is_deep and r.id not in leaving),
         gpu_budget_w=max(0.0, observation.gpu_budget_w - planned_w),
         draw_w=None if observation.draw_w is None else max(0.0, observation.draw_w - drawn_w),
     )
+
+
+def _saved_by_nodes_w(replicas: Iterable[ReplicaObservation], ladder: SleepLadder) -> float:
+    """Return what nodes that are off do not draw beside their GPUs, W."""
+    off = ladder.by_depth.get(SleepDepth.OFF)
+    if off is None:
+        return 0.0
+    return off.node_w * sum(r.is_deep and r.depth is SleepDepth.OFF for r in replicas)
 
 
 def _drawn_w(replica: ReplicaObservation, ladder: SleepLadder) -> float:
