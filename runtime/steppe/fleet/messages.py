@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe.config import EmulatedSection, NvmlSection
+from steppe.config import EmulatedSection, NvmlSection, SiteSection
 from steppe.control.measurements import ClockWork
+from steppe.energy.node_rest import NodeRest
 from steppe.power.budget import Budget
 from steppe.report.records import TickRecord
 from steppe.roofline.architecture.shape import ModelShape
@@ -71,6 +72,9 @@ class NodeSettings:
         model: What its replicas serve, for attribution; None where its shape is not known.
         gpus_per_replica: GPUs of each replica.
         deadman_s: Replicas pause whose limits no tick renewed for so long, s.
+        site: Its power beside the GPUs, and what joules enclose.
+        overhead_w: Its part of the overhead of the site, W.
+        address: The address by which Ray knows it.
     """
 
     run_id: str
@@ -79,6 +83,9 @@ class NodeSettings:
     model: ModelShape | None
     gpus_per_replica: int
     deadman_s: float = 3.0
+    site: SiteSection = SiteSection()
+    overhead_w: float = 0.0
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,9 @@ class ReplicaReport:
         work: What its steps did and took; None if there was none, steps were lost, energy or idle
             draw are not known, or the clock limit changed in the window or did not hold all through
             it.
+        beside_j: Energy beside its GPUs that its requests, idle time and starts were charged, J; 0
+            where joules enclose the GPUs alone.
+        beside_error_j: Error of it, J.
     """
 
     replica: str
@@ -223,6 +233,8 @@ class ReplicaReport:
     waiting: int = 0
     tokens_per_step: int = 0
     work: ClockWork | None = None
+    beside_j: float = 0.0
+    beside_error_j: float = 0.0
 
     @property
     def metered_s(self) -> float:
@@ -245,10 +257,12 @@ class NodeReport:
     Attributes:
         number: Counts up from 1.
         replicas: Its replicas.
+        rest: What the node draws beside its GPUs at the end of the window.
     """
 
     number: int
     replicas: tuple[ReplicaReport, ...]
+    rest: NodeRest | None = None
 
 
 @dataclass(frozen=True, slots=True)

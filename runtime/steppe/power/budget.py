@@ -54,6 +54,7 @@ class Budget:
         stale: Whether a supply is stale or missing, so that the fallback applies.
         charge: State of the battery; None without one.
         node_rest_w: Draw of the nodes beside their GPUs that was deducted, W.
+        node_rest_source: Whether it is `measured`, `stated`, or stated while a meter is `stale`.
         curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
             kept in reserve, W at the site.
     """
@@ -67,6 +68,7 @@ class Budget:
     charge: Charge | None = None
     curtailed_w: float = 0.0
     node_rest_w: float = 0.0
+    node_rest_source: str = "stated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class PowerBudget:
         self._given_w = 0.0
         self._settled_s = clock.started_s
         self._setpoint_w: float | None = None
+        self._node_rest_source = "stated"
 
     @property
     def ends_s(self) -> float:
@@ -182,9 +185,15 @@ class PowerBudget:
         if charge is not None:
             self._stored_j = charge.share * self._battery.capacity_j
 
-    def set_node_rest(self, rest_w: float) -> None:
-        """Set what the nodes draw beside their GPUs, W, from now on and in forecasts."""
+    def set_node_rest(self, rest_w: float, source: str = "stated") -> None:
+        """Set what the nodes draw beside their GPUs, W, from now on and in forecasts.
+
+        Args:
+            rest_w: The draw of all nodes, W.
+            source: The worst of their figures: `measured`, `stated` or `stale`.
+        """
         self._terms = replace(self._terms, node_rest_w=rest_w)
+        self._node_rest_source = source
 
     def set_battery(self, setpoint_w: float | None) -> None:
         """Set the power of the battery, W at the GPUs; negative to charge; None for its own rule.
@@ -222,6 +231,7 @@ class PowerBudget:
             charge=Charge(self._stored_j / capacity_j, self._given_w) if capacity_j > 0 else None,
             curtailed_w=self._curtailed_w,
             node_rest_w=self._terms.node_rest_w,
+            node_rest_source=self._node_rest_source,
         )
 
     def gpu_budget_at(self, at_s: float) -> float:

@@ -83,6 +83,7 @@ class TickRecord:
         curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site.
         stale: Whether a supply was stale or missing, so that `supply_w` is the fallback.
         node_rest_w: Draw of the nodes beside their GPUs that was deducted from the budget, W.
+        node_rest_source: Whether that is `measured`, `stated`, or stated while a meter is `stale`.
         bound: `ceiling` or `floor` if the fleet could draw no more or no less; None if it could.
         one_awake_w: If every replica is asleep: draw of the fleet with one awake at its lowest
             point, W; otherwise None.
@@ -106,6 +107,7 @@ class TickRecord:
     curtailed_w: float = field(default=0.0, kw_only=True)
     stale: bool = field(default=False, kw_only=True)
     node_rest_w: float = field(default=0.0, kw_only=True)
+    node_rest_source: str = field(default="stated", kw_only=True)
     bound: Bound | None = field(default=None, kw_only=True)
     one_awake_w: float | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]

@@ -103,6 +103,7 @@ class TickRecords:
             curtailed_w=budget.curtailed_w,
             stale=governing.stale,
             node_rest_w=governing.node_rest_w,
+            node_rest_source=governing.node_rest_source,
             bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
             one_awake_w=_one_awake_w(observation, points),
             replicas=_replica_ticks(observation, window, width_s),

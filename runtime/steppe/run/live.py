@@ -137,7 +137,9 @@ class LiveRun:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
         self._recorder = Recorder(plan.record) if plan.record is not None else None
-        self.so_far = RunSoFar(plan.duration_s, driver.actors.energy_source, "gpu")
+        self.so_far = RunSoFar(
+            plan.duration_s, driver.actors.energy_source, plan.config.site.boundary
+        )
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
         self._refiner: FrontierRefiner | None = None
@@ -205,7 +207,7 @@ class LiveRun:
             return None
         slo = self._plan.config.slo
         totals = replace(
-            _totals(books),
+            _totals(books, self._plan.config.site.boundary),
             frontier_source=self.frontier_source,
             frontier_measured_at_s=self.frontier_measured_at_s,
         )
@@ -310,11 +312,11 @@ class LiveRun:
         return self._history[-1] if self._history else None
 
 
-def _totals(books: EnergyTotals) -> RunTotals:
+def _totals(books: EnergyTotals, boundary: str) -> RunTotals:
     return RunTotals(
         duration_s=books.duration_s,
         energy_source=books.energy_source,
-        boundary="gpu",
+        boundary=boundary,
         energy_j=books.energy_j,
         idle_energy_j=books.idle_j,
         transition_energy_j=books.transition_j,

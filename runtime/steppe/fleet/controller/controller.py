@@ -68,7 +68,7 @@ class Controller:
         self._gateway, self._clock = ray.get_actor(gateway), clock
         self._budget = budget_from_config(config.power, config.site)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
-        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s)
+        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, config.site)
         self._board_limits = BoardLimits(
             self._budget.gpu_budget_at,
             config.control.period_s,
@@ -265,7 +265,7 @@ def _window_of(snapshot: FleetSnapshot) -> FleetWindow:
     by_replica = [snapshot.reports.get(r.id, []) for r in snapshot.observation.replicas]
     return FleetWindow(
         draw_w=snapshot.draw_w,
-        energy_j=sum(report.energy_j for report in snapshot.all_reports),
+        energy_j=sum(report.energy_j + report.beside_j for report in snapshot.all_reports),
         output_tokens=sum(report.output_tokens for report in snapshot.all_reports),
         running=snapshot.running,
         replicas=[

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from steppe.config import SiteSection
 from steppe.control.demand import Demand, OfferedLoad, Traffic
 from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
@@ -21,6 +22,7 @@ from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.live_measurements import (
     LatencyTotals,
+    NodeRests,
     engine_queue,
 )
 from steppe.fleet.controller.replica_handle import ReplicaHandle
@@ -133,14 +135,18 @@ class LiveFleet:
             lowest clock, which None stands for, that step would take several times as long.
     """
 
-    def __init__(self, gateway: Any, budget: PowerBudget, timeout_s: float) -> None:
+    def __init__(
+        self, gateway: Any, budget: PowerBudget, timeout_s: float, site: SiteSection | None = None
+    ) -> None:
         """Begin without replicas.
 
         Args:
             gateway: Ray handle of the gateway's actor.
             budget: The power budget.
             timeout_s: Longest wait for the actors in one observation, s.
+            site: What its nodes draw beside the GPUs; None for nothing.
         """
+        self.rests = NodeRests(site or SiteSection())
         self.handles: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
         self.snapshot: FleetSnapshot | None = None
@@ -167,6 +173,7 @@ class LiveFleet:
                 handle.update(now_s)
         draw_w = sum(handle.draw_w for handle in self.handles.values())
         self._budget.settle(now_s, sum(handle.assumed_w for handle in self.handles.values()))
+        self._budget.set_node_rest(*self.rests.total(self.nodes.actors, now_s))
         budget = self._budget.at(now_s)
         self._end_loans(budget.gpu_budget_w)
         is_metered = self._update_fences(reports)
@@ -345,6 +352,7 @@ class LiveFleet:
                 self._read_gateway(call)
                 continue
             for window in self.nodes.read(call, of_nodes[call]):
+                self.rests.note(of_nodes[call], window, now_s)
                 for report in window.replicas:
                     reports.setdefault(report.replica, []).append(report)
         return reports

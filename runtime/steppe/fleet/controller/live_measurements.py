@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from steppe.config import SiteSection
 from steppe.control.measurements import LatencyCounts
+from steppe.energy.node_rest import NodeRest
 from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.messages import NodeReport
 
 
 def engine_queue(handles: Iterable[ReplicaHandle]) -> int:
     """Return the requests that engines have not admitted; prompts in progress do not wait."""
     return sum(handle.waiting for handle in handles)
+
+
+class NodeRests:
+    """What the nodes draw beside their GPUs, as they reported it last."""
+
+    def __init__(self, site: SiteSection) -> None:
+        """Begin without a report: the stated figure counts for every node."""
+        stale_s = math.inf if site.node_meter is None else site.node_meter.stale_s
+        self._stated, self._stale_s = NodeRest(site.node_rest_w, 0.0, "stated"), stale_s
+        self._latest: dict[str, tuple[NodeRest, float]] = {}
+
+    def note(self, node: str, report: NodeReport, now_s: float) -> None:
+        """Note a report of a node, read at `now_s`."""
+        if report.rest is not None:
+            self._latest[node] = report.rest, now_s
+
+    def of(self, node: str, now_s: float) -> NodeRest:
+        """Return the draw of a node; the stated figure if it has not reported for long."""
+        rest, at_s = self._latest.get(node, (self._stated, math.inf))
+        if now_s - at_s < self._stale_s:
+            return rest
+        return replace(self._stated, source="stale")
+
+    def total(self, nodes: Collection[str], now_s: float) -> tuple[float, str]:
+        """Return what is deducted for all nodes, W, and the worst source of it."""
+        found = [self.of(node, now_s) for node in nodes]
+        sources = {rest.source for rest in found}
+        worst = next((s for s in ("stale", "stated") if s in sources), "measured")
+        return sum(rest.most_w for rest in found), worst
 
 
 class LatencyTotals:

@@ -100,7 +100,7 @@ class Accounts:
     def add(self, reports: Iterable[ReplicaReport]) -> None:
         """Add the reports of one tick."""
         for report in reports:
-            self.energy_uj += round(report.energy_j * UJ_PER_J)
+            self.energy_uj += round((report.energy_j + report.beside_j) * UJ_PER_J)
             self._add_error(report)
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj
@@ -179,6 +179,7 @@ class Accounts:
             self._qualities[key] = worst((known, report.quality))
 
     def _add_error(self, report: ReplicaReport) -> None:
+        self._inner_error_j += report.beside_error_j
         if report.quality in WRONG_AT_ENDS and not report.wrong_inside:
             worst_j = max(self._worst_j.get(report.replica, 0.0), report.error_j)
             self._worst_j[report.replica] = worst_j

@@ -88,6 +88,7 @@ class FleetActors:
         self.placements: dict[str, Placement] = {}
         self.unplaced: list[str] = []
         self._pending: list[_PendingNode | _PendingReplica] = []
+        self._machines = 1
         self._failures: Counter[str] = Counter()
         self._has_started = False
 
@@ -143,6 +144,7 @@ class FleetActors:
             UsageError: The configuration cannot be run on these machines.
             ReplicaError: A node does not open.
         """
+        self._machines = len(machines)
         for machine in machines:
             self._finish_node(self._create_node(machine), START_TIMEOUT_S)
         places = spread(
@@ -281,7 +283,7 @@ class FleetActors:
     def _create_node(self, machine: Machine) -> _PendingNode:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
-        actor = remote.options(**options).remote(self._node_settings())
+        actor = remote.options(**options).remote(self._node_settings(machine))
         self._node_actors.append(actor)
         return _PendingNode(machine, actor, actor.info.remote(), time.monotonic())
 
@@ -289,17 +291,26 @@ class FleetActors:
         info: NodeInfo = call_result(new.call, f"node {new.machine.address}", timeout_s)
         self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
-    def _node_settings(self) -> NodeSettings:
-        device, gpus = self._config.device, self._config.fleet.gpus_per_replica
-        deadman_s = self._config.control.longest_unrenewed_s
-        match device:
+    def _node_settings(self, machine: Machine) -> NodeSettings:
+        config = self._config
+        match config.device:
             case EmulatedSection():
-                return NodeSettings(self._run_id, device, LEASE_S, None, gpus, deadman_s)
+                model = None
             case NvmlSection():
-                model = shape_of_served(self._config)
-                return NodeSettings(self._run_id, device, LEASE_S, model, gpus, deadman_s)
+                model = shape_of_served(config)
             case ModelledSection():
                 raise ConfigError("device.kind: asked to serve on modelled GPUs")
+        return NodeSettings(
+            run_id=self._run_id,
+            device=config.device,
+            lease_s=LEASE_S,
+            model=model,
+            gpus_per_replica=config.fleet.gpus_per_replica,
+            deadman_s=config.control.longest_unrenewed_s,
+            site=config.site,
+            overhead_w=config.site.overhead_w / max(1, self._machines),
+            address=machine.address,
+        )
 
     def _create_replica(self, name: str, machine: Machine, on_machine: int) -> _PendingReplica:
         """Create a replica's actor on a machine; Ray chooses its GPUs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -14,6 +15,7 @@ import ray
 from steppe.agent.zeusd_client import ZeusdClient
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.device.rapl import open_host_meter
 from steppe.emulator.environment import STATE_VARIABLE, activate_section, remove_state
 from steppe.energy.gpu_meters import (
     EnergyHistory,
@@ -23,7 +25,7 @@ from steppe.energy.gpu_meters import (
 )
 from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock, EngineLimits
-from steppe.errors import DeviceError
+from steppe.errors import DeviceError, NotSupportedError
 from steppe.fleet.messages import (
     FollowPowerLimits,
     GpuAssignment,
@@ -37,9 +39,11 @@ from steppe.fleet.messages import (
     SeamHook,
     SetLimits,
 )
+from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
+from steppe.fleet.node.rest_meter import NodeName, PrometheusRest, RaplRest, RestMeter
 from steppe.fleet.node.token_weights import token_weights
 from steppe.fleet.stale_runs import (
     gpus_file_of_node,
@@ -85,6 +89,8 @@ class Node:
             settings.device, names, settings.model, settings.gpus_per_replica
         )
         self._meters = GpuMeters(self._gpus, clock=clock)
+        self._rest = self._open_rest_meter()
+        self._boundary = Boundary(settings.site, self._rest.history, settings.overhead_w)
         self._replicas: dict[str, ReplicaMeter] = {}
         self._journal = NodeJournal(self._folder / "journal.json")
         record = self._journal.read()
@@ -98,6 +104,7 @@ class Node:
         for replica in record.replicas:
             self._meters.resume_from(replica.reported_s, replica.counters_j)
         self._meters.start()
+        self._rest.start()
         self._limits = self._open_limits()
         # Clocks that the actor before could limit still count as limited, even without an agent.
         self._has_clocks = self._limits.can_set or any(r.clock_mhz for r in record.replicas)
@@ -150,12 +157,14 @@ class Node:
             if meter is None or meter.block.id != status.block_id:
                 since_s = self._close_meter(replica, meters)
                 path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
+                block = ControlBlock.create(path)
                 meter = ReplicaMeter(
-                    replica, ControlBlock.create(path), meters, since_s, clock=self._clock
+                    replica, block, meters, since_s, clock=self._clock, boundary=self._boundary
                 )
                 if self._renewed_until_s is not None:
                     meter.block.renew(self._renewed_until_s)
                 self._replicas[replica] = meter
+                self._share_node()
                 self._write_journal()
         hook = self._hook(gpu_indices)
         return GpuAssignment(replica, str(path), meter.block.id, hook, cores)
@@ -254,6 +263,7 @@ class Node:
         """Undo the limits and remove every file."""
         self._is_closed.set()
         self._limits.close()
+        self._rest.stop()
         self._meters.stop()
         if self._state is not None:
             remove_state(self._state)
@@ -274,10 +284,13 @@ class Node:
         meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
         since_s = record.reported_s if record.counters_j or not meters else None
         block = ControlBlock(path)
-        meter = ReplicaMeter(record.replica, block, meters, since_s, clock=self._clock)
+        meter = ReplicaMeter(
+            record.replica, block, meters, since_s, clock=self._clock, boundary=self._boundary
+        )
         meter.resume(record, {gpu.index for gpu in self._gpus.values()})
         self._replicas[record.replica] = meter
         self._renewed_until_s = block.deadline_s
+        self._share_node()
         if record.clock_mhz:
             self._limit_clocks(meter, record.clock_mhz)
 
@@ -289,10 +302,16 @@ class Node:
         self._keep((old.close(self._weights),))
         return old.reported_s if set(old.gpus) == set(gpus) else None
 
+    def _share_node(self) -> None:
+        """Divide what is beside the GPUs among the replicas, by the number of their GPUs."""
+        used = sum(len(meter.gpus) for meter in self._replicas.values())
+        for meter in self._replicas.values():
+            meter.share = len(meter.gpus) / used if used else 1.0
+
     def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
         """Keep a window until it is acknowledged."""
         self._number += 1
-        self._reports.append(NodeReport(self._number, replicas))
+        self._reports.append(NodeReport(self._number, replicas, self._rest.now()))
 
     def _write_journal(self) -> None:
         """Write what the next actor of this node needs if this one dies."""
@@ -352,6 +371,24 @@ class Node:
                 return ClockLimits(folder, lease_s, socket, self._clock, holder)
             case EmulatedSection():  # the agent of the host is there for its real GPUs
                 return ClockLimits(folder, lease_s, None, self._clock, holder)
+
+    def _open_rest_meter(self) -> RestMeter:
+        """Return what measures the node beside its GPUs, or only states it.
+
+        Raises:
+            NoPermissionError: RAPL is configured, and only root may read it.
+            NotSupportedError: RAPL is configured, and the machine has none.
+        """
+        site, name = self._settings.site, NodeName(socket.gethostname(), self._settings.address)
+        if site.node_meter is not None:
+            reader = PrometheusRest(site.node_meter, name, self._meters.histories)
+            return RestMeter(site, reader, self._clock)
+        if not site.rapl:
+            return RestMeter(site, None, self._clock)
+        meter = open_host_meter(gpu.capabilities for gpu in self._gpus.values())
+        if meter is None:
+            raise NotSupportedError(f"site.rapl: asked for RAPL on {name.host}, found none")
+        return RestMeter(site, RaplRest(meter, self._clock), self._clock)
 
     def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
         if self._state is None:

@@ -17,6 +17,7 @@ from steppe.energy.window import EnergyWindow, Quality, worst
 from steppe.engine.control_block import ControlBlock, EngineLimits, RequestWork, StepRecord
 from steppe.errors import DeviceError
 from steppe.fleet.messages import CHANGE_S, ReplicaReport, ReplicaTotals
+from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
 from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
@@ -50,6 +51,7 @@ class ReplicaMeter:
         controllable: Whether all its GPUs are reachable and keep their clock limits.
         missing: NVML indices of its GPUs that could not be opened.
         reported_s: End of the last window, s.
+        share: Its share of the node beside the GPUs, 0 to 1.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ReplicaMeter:
         gpus: Mapping[str, EnergyHistory],
         since_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        boundary: Boundary | None = None,
     ) -> None:
         """Begin to meter.
 
@@ -69,8 +72,11 @@ class ReplicaMeter:
             since_s: From when on, s; when absent, from the first instant that all meters cover, or
                 from now on where none has a reading yet.
             clock: Returns monotonic time, s.
+            boundary: What its joules enclose beside the GPUs; None for nothing.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
+        self._boundary, self.share = boundary, 1.0
+        self._beside: list[EnergyWindow] = []
         self.phase = "starting"
         self._freezing_s: float | None = None
         self.clock_mhz = 0
@@ -210,12 +216,13 @@ class ReplicaMeter:
         attribute_steps = self._attribute_ended if stepping and not is_last else self._attribute
         shares = attribute_steps(batch.steps, window.end_s, weights)
         attributed = self._window(since_s, self._attributed_s)
-        work = None if batch.lost else self._work_of(batch.steps, attributed, shares)
+        beside, self._beside = self._beside, []
+        work = None if batch.lost else self._work_of(batch.steps, attributed, shares, beside)
         new_tokens = telemetry.output_tokens - self._tokens
         self._tokens, self.reported_s = telemetry.output_tokens, window.end_s
         span_s = window.end_s - window.start_s
         is_metered = window.energy_j > 0 and span_s > 0 and not self._lost and not self.missing
-        quality = worst((window.quality, attributed.quality))
+        quality = worst((window.quality, attributed.quality, *(part.quality for part in beside)))
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
@@ -237,10 +244,16 @@ class ReplicaMeter:
             waiting=telemetry.waiting,
             tokens_per_step=self.limits.tokens_per_step,
             work=work if is_metered else None,
+            beside_j=sum(part.energy_j for part in beside),
+            beside_error_j=sum(part.error_j for part in beside),
         )
 
     def _work_of(
-        self, steps: Sequence[StepRecord], window: EnergyWindow, shares: Shares
+        self,
+        steps: Sequence[StepRecord],
+        window: EnergyWindow,
+        shares: Shares,
+        beside: Sequence[EnergyWindow],
     ) -> ClockWork | None:
         """Return the work of the steps that the energy of a window was attributed to.
 
@@ -250,7 +263,11 @@ class ReplicaMeter:
         before_mhz, self._settled_mhz = self._settled_mhz, self._holding_mhz()
         if not steps or self._settled_mhz is None or before_mhz != self._settled_mhz:
             return None
-        work = step_work(self.clock_mhz, steps, shares.requests_uj.total() / UJ_PER_J)
+        busy_s = sum(step.end_s - step.start_s for step in steps)
+        beside_s = sum(part.end_s - part.start_s for part in beside)
+        beside_w = sum(part.energy_j for part in beside) / beside_s if beside_s > 0 else 0.0
+        gpus_j = shares.requests_uj.total() / UJ_PER_J - beside_w * busy_s
+        work = step_work(self.clock_mhz, steps, max(0.0, gpus_j))
         idle_s = window.end_s - window.start_s - work.busy_s
         is_busy = idle_s <= NEGLIGIBLE_IDLE * work.busy_s
         return work if is_busy or self._idle.is_known else None
@@ -278,7 +295,8 @@ class ReplicaMeter:
         if steps:
             return self._attribute(steps, steps[-1].end_s, weights)
         if until_s - self._attributed_s > LONGEST_STEP_S:
-            self._owed_j += self._window(self._attributed_s, until_s).energy_j
+            window = self._window(self._attributed_s, until_s)
+            self._owed_j += window.energy_j + self._beside_j(window)
             self._attributed_s = until_s
         return Shares()
 
@@ -294,11 +312,23 @@ class ReplicaMeter:
             self._idle.skip(until_s)
         else:
             self._idle.learn(steps, window.start_s, until_s, self._window)
-        shares = attribute(window.energy_j + self._owed_j, span_s, self._idle.idle_w, busy)
+        beside_j = self._beside_j(window)
+        beside_w = beside_j / span_s if span_s > 0 else 0.0
+        energy_j = window.energy_j + beside_j + self._owed_j
+        shares = attribute(energy_j, span_s, self._idle.idle_w + beside_w, busy)
         self._owed_j = 0.0
         if self.phase in ("starting", "gone"):
             return Shares(shares.requests_uj, 0, shares.transition_uj + shares.idle_uj)
         return shares
+
+    def _beside_j(self, gpus: EnergyWindow) -> float:
+        """Return the energy beside the GPUs in a window, J, and note it for the next report."""
+        if self._boundary is None:
+            return 0.0
+        beside = self._boundary.beside(gpus, self.share)
+        if beside.energy_j > 0:
+            self._beside.append(beside)
+        return beside.energy_j
 
     def _window(self, start_s: float, end_s: float) -> EnergyWindow:
         """Return the energy between two instants; 0 J where its meters do not reach so far back.

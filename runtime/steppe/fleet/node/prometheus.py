@@ -1,0 +1,59 @@
+"""One value from a Prometheus server: its HTTP API, instant queries only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import urllib.parse
+import urllib.request
+
+from steppe.errors import TransientDeviceError
+
+TIMEOUT_S = 5.0
+"""Longest wait for an answer, s."""
+
+
+def ask_prometheus(url: str, query: str, timeout_s: float = TIMEOUT_S) -> float:
+    """Return the value of an instant query that has exactly one.
+
+    Args:
+        url: Address of the server, such as `http://prometheus:9090`.
+        query: PromQL.
+        timeout_s: Longest wait for the answer, s.
+
+    Raises:
+        TransientDeviceError: There is no answer, or it is no single finite number.
+    """
+    asked = f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    try:
+        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310
+            return _value(json.load(answer))
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        raise TransientDeviceError(f"{url}: asked for {query}, found: {error}") from error
+
+
+def _value(answer: dict[str, object]) -> float:
+    """Return the value of an answer of Prometheus's API.
+
+    Raises:
+        ValueError: It has none, or several.
+        LookupError: It is not in the form of the API.
+        TypeError: It is not in the form of the API.
+    """
+    data = answer["data"]
+    if not isinstance(data, dict):
+        raise TypeError(f"data of type {type(data).__name__}")
+    kind, result = data["resultType"], data["result"]
+    if kind == "vector":
+        if len(result) != 1:
+            raise ValueError(f"{len(result)} values instead of one")
+        pair = result[0]["value"]
+    elif kind == "scalar":
+        pair = result
+    else:
+        raise ValueError(f"a {kind} instead of one value")
+    watts = float(pair[1])
+    if not math.isfinite(watts):
+        raise ValueError(f"{pair[1]}, which is no number")
+    return watts
