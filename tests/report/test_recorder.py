@@ -50,10 +50,8 @@ def test_a_run_reads_back_as_it_was_written(
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    rest = (
-        "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w node_rest_source bound"
-    )
-    rest += " one_awake_w replicas"
+    rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w"
+    rest += " node_rest_source bound one_awake_w replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth"
     assert list(line["replicas"][0]) == replica_keys.split()
@@ -99,7 +97,7 @@ def test_a_request_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summar
     line = json.loads((recorded[0] / "requests.jsonl").read_text().splitlines()[0])
     keys = (
         "id tenant priority arrival_s ttft_s e2e_s tpot_s prompt_tokens cached_tokens "
-        "output_tokens energy_j energy_source finish replica streamed"
+        "output_tokens energy_j energy_source finish replica streamed boundary"
     )
     assert list(line) == keys.split()
 

@@ -102,7 +102,7 @@ class RestHistory:
             energy_j = error_j = 0.0
             is_measured = bool(self._readings) and (self._replaces or not self._stated_w)
             for begin_s, until_s in pairwise(self._edges(start_s, end_s)):
-                found = self._at(begin_s)
+                found = self._at((begin_s + until_s) / 2)  # an edge may round either way
                 energy_j += found.rest_w * (until_s - begin_s)
                 error_j += found.error_w * (until_s - begin_s)
                 is_measured = is_measured and found.source == "measured"

@@ -83,7 +83,7 @@ class NodeSettings:
     model: ModelShape | None
     gpus_per_replica: int
     deadman_s: float = 3.0
-    site: SiteSection = SiteSection()
+    site: SiteSection = field(default_factory=SiteSection)
     overhead_w: float = 0.0
     address: str = ""
 

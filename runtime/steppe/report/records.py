@@ -151,6 +151,7 @@ class RequestRecord:
             4xx).
         replica: Name of the replica that served it.
         streamed: Whether the client asked for an event stream; without one there is no `ttft_s`.
+        boundary: What `energy_j` encloses: `gpu`, `node` or `site`.
     """
 
     id: str
@@ -168,6 +169,7 @@ class RequestRecord:
     finish: str
     replica: str | None
     streamed: bool = True
+    boundary: str = "gpu"
 
     @property
     def outcome(self) -> Outcome:

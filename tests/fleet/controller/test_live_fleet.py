@@ -8,11 +8,14 @@ import ray
 from tests.fixtures.fleet_messages import node_report, replica_report
 from tests.fixtures.ray_actors import FakeActor
 
+from steppe.config import SiteSection
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
 from steppe.control.state import ReplicaState
+from steppe.energy.node_rest import NodeRest
 from steppe.fleet.controller.live_fleet import LiveFleet
+from steppe.fleet.controller.live_measurements import NodeRests
 from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -26,6 +29,10 @@ DRAINING = ReplicaState.DRAINING
 class FakeBudget:
     budget_w: float = 100.0
     settled: list[tuple[float, float]] = field(default_factory=list)
+    rest: tuple[float, str] = (0.0, "")
+
+    def set_node_rest(self, rest_w: float, source: str) -> None:
+        self.rest = rest_w, source
 
     def settle(self, now_s: float, draw_w: float) -> None:
         self.settled.append((now_s, draw_w))
@@ -89,6 +96,24 @@ def test_an_observation_combines_nodes_gateway_and_budget(scene: Scene) -> None:
     assert scene.budget.settled == [(1.0, 65.0)]
     assert scene.fleet.snapshot is not None
     assert scene.fleet.snapshot.running == 6
+
+
+def test_the_budget_gets_what_the_nodes_draw_beside_their_gpus(scene: Scene) -> None:
+    section = {"url": "http://p", "query": "watts", "stale_s": 30.0}
+    site = SiteSection.model_validate({"node_rest_w": 1500.0, "node_meter": section})
+    scene.fleet.rests = NodeRests(site)
+    scene.fleet.nodes.actors["node-2"] = silent = FakeActor()
+    silent.answers["report"] = []
+    scene.fleet.observe(1.0)
+    assert scene.budget.rest == (3000.0, "stated")
+    measured = NodeRest(1000.0, 50.0, "measured")
+    for node in (scene.node, silent):
+        node.answers["report"] = [replace(node_report(1), rest=measured)]
+    scene.fleet.observe(2.0)
+    assert scene.budget.rest == (2100.0, "measured")
+    scene.node.answers["report"] = [replace(node_report(2), rest=measured)]
+    scene.fleet.observe(33.0)
+    assert scene.budget.rest == (1050.0 + 1500.0, "stale")
 
 
 def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scene) -> None:

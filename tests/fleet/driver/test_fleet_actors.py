@@ -27,6 +27,9 @@ def fleet_of(**device: Any) -> FleetActors:
     return FleetActors(RunConfig.model_validate(values), "tiny", "run-1")
 
 
+MACHINE = Machine("n", "10.0.0.5", 8)
+
+
 def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
     gpus = tuple(GpuInfo(i, "L4", clocks) for i, clocks in enumerate(clocks_mhz))
     info = NodeInfo(gpus, (0,), "counter")
@@ -58,16 +61,16 @@ def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
 
 
 def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
-    settings = fleet_of(kind="nvml")._node_settings()
+    settings = fleet_of(kind="nvml")._node_settings(MACHINE)
     assert settings.device == NvmlSection(kind="nvml")
     assert (settings.model, settings.gpus_per_replica) == (read_model_shape("llama-3.1-8b"), 2)
-    emulated = fleet_of(kind="emulated", profile="h100")._node_settings()
+    emulated = fleet_of(kind="emulated", profile="h100")._node_settings(MACHINE)
     assert (emulated.model, emulated.run_id) == (None, "run-1")
 
 
 def test_serving_on_modelled_gpus_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"device\.kind"):
-        fleet_of(kind="modelled")._node_settings()
+        fleet_of(kind="modelled")._node_settings(MACHINE)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steppe.config import SiteSection
 from steppe.energy.attribution import TokenWeights
 from steppe.energy.gpu_meters import window_over
+from steppe.energy.node_rest import RestHistory
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.engine.control_block import (
     ControlBlock,
@@ -21,6 +23,7 @@ from steppe.engine.control_block import (
     Telemetry,
 )
 from steppe.fleet.messages import ReplicaReport
+from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 
 WEIGHTS = TokenWeights()
@@ -127,6 +130,33 @@ def test_the_energy_of_steps_goes_to_their_requests(bench: Bench) -> None:
     assert report.requests_uj == {7: 45_000_000, 8: 15_000_000}
     assert report.idle_uj == 0
     assert report.tokens == {7: (0, 2), 8: (0, 1)}
+
+
+def test_what_is_beside_the_gpus_goes_to_work_and_idle_time_by_its_duration(
+    tmp_path: Path,
+) -> None:
+    site = SiteSection(boundary="node", node_rest_w=100.0)
+    block = ControlBlock.create(block_path(tmp_path, "replica-1"))
+    replica = ReplicaMeter(
+        "replica-1",
+        block,
+        {"GPU-1": FakeMeter(quality=Quality.COUNTER)},
+        clock=lambda: 100.0,
+        boundary=Boundary(site, RestHistory(100.0)),
+    )
+    replica.phase, replica.share = "awake", 0.5
+    bench = Bench(replica, replica.gpus["GPU-1"], ControlBlock(block.path))  # type: ignore[arg-type]
+    idle = bench.report(101.0)
+    assert (idle.energy_j, idle.beside_j, idle.draw_w) == (20.0, 50.0, 20.0)
+    assert (idle.idle_uj, idle.quality) == (70_000_000, Quality.ESTIMATED)
+    bench.meter.busy_from_s, bench.meter.busy_until_s = 101.0, 101.5
+    bench.step(101.0, 101.5, decode(7))
+    report = bench.report(102.0)
+    assert (report.energy_j, report.beside_j, report.draw_w) == (40.0, 50.0, 40.0)
+    assert report.requests_uj == {7: 30_000_000 + 25_000_000}
+    assert report.idle_uj == 10_000_000 + 25_000_000
+    bench.engine.close()
+    block.close()
 
 
 def test_a_request_of_several_sequences_is_charged_for_each(bench: Bench) -> None:

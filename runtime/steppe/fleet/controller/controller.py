@@ -131,7 +131,7 @@ class Controller:
         self._replicas = replicas
         self._set_frontier(frontier)
         self._shortage_log = ShortageLog()
-        self._exposition = Exposition(energy_source, self._served_name)
+        self._exposition = Exposition(energy_source, self._served_name, self._config.site.boundary)
         self._began_s = began_s
         if last is None:
             self._fleet.observe(self._now_s())  # closes the windows that began before the run

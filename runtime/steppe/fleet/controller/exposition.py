@@ -31,13 +31,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Exposition:
     """Gauges and counters of the fleet."""
 
-    def __init__(self, energy_source: str, model: str) -> None:
+    def __init__(self, energy_source: str, model: str, boundary: str = "gpu") -> None:
         """Create the metrics; all energy and power of GPUs carries its source as a label.
 
         Args:
             energy_source: Worst energy quality while no meter fails.
             model: The model name that clients use.
+            boundary: What joules enclose: `gpu`, `node` or `site`.
         """
+        self._boundary = boundary
         self.registry = CollectorRegistry()
         self._source, self._model = energy_source, model
 
@@ -60,6 +62,11 @@ class Exposition:
         )
         self._curtailed = self._gauge("power_curtailed_watts", "Unused supply at the site")
         self._budget = self._gauge("power_budget_watts", "Power that the GPUs may draw")
+        self._rest = self._gauge(
+            "power_node_rest_watts",
+            "Draw of the nodes beside their GPUs: measured, stated, or stated as the meter is stale",
+            "source",
+        )
         self._draw = self._gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
         self._clock = self._gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
         self._power_limit = self._gauge(
@@ -119,12 +126,14 @@ class Exposition:
     def _define_totals(self) -> None:
         self._energy = self._counter(
             "energy_joules",
-            "Energy of the GPUs: of requests, without work (idle), of starts (transition)",
+            "Energy within the boundary: of requests, without work (idle), of starts (transition)",
             "model",
             "replica",
             "kind",
             "source",
         )
+        boundary = self._gauge("energy_boundary_info", "1: what joules enclose", "boundary")
+        boundary.labels(self._boundary).set(1)
         self._tokens = self._counter("output_tokens", "Tokens sampled by the engines")
 
     def update(
@@ -148,6 +157,8 @@ class Exposition:
         self._stale.set(tick.stale)
         self._curtailed.set(tick.curtailed_w)
         self._budget.set(tick.budget_w)
+        self._rest.clear()
+        self._rest.labels(tick.node_rest_source).set(tick.node_rest_w)
         self._running.set(tick.running)
         self._demand.set(tick.demand_tps)
         if observation is not None:

@@ -71,6 +71,7 @@ class Accounts:
     Attributes:
         energy_source: The worst quality of any joule so far; at first that while no meter fails.
         began_epoch_s: When the run began, s since the Unix epoch.
+        boundary: What joules enclose: `gpu`, `node` or `site`.
         energy_uj: All energy, uJ.
         attributed_uj: Energy of the requests that are recorded, uJ.
         idle_uj: Energy without work, uJ.
@@ -79,6 +80,7 @@ class Accounts:
 
     energy_source: str
     began_epoch_s: float
+    boundary: str = "gpu"
     energy_uj: int = 0
     attributed_uj: int = 0
     idle_uj: int = 0
@@ -213,4 +215,5 @@ class Accounts:
             finish=_FINISH.get(request.finish, request.finish),
             replica=request.replica,
             streamed=request.streamed,
+            boundary=self.boundary,
         )

@@ -59,16 +59,19 @@ class EnergyTotals:
 class Bookkeeper:
     """Keeps the accounts of one run."""
 
-    def __init__(self, gateway: Any, energy_source: str, began_epoch_s: float) -> None:
+    def __init__(
+        self, gateway: Any, energy_source: str, began_epoch_s: float, boundary: str = "gpu"
+    ) -> None:
         """Open the books.
 
         Args:
             gateway: Ray handle of the gateway's actor.
             energy_source: Worst energy quality while no meter fails.
             began_epoch_s: When the run began, s since the Unix epoch.
+            boundary: What joules enclose: `gpu`, `node` or `site`.
         """
         self._gateway = gateway
-        self._accounts = Accounts(energy_source, began_epoch_s)
+        self._accounts = Accounts(energy_source, began_epoch_s, boundary)
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
         self._dropped_s = 0.0

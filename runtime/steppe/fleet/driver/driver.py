@@ -142,7 +142,12 @@ class FleetDriver:
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
             self._began_s, self._status = self._clock(), None
-            self._books = Bookkeeper(self._gateway, self.actors.energy_source, time.time())
+            self._books = Bookkeeper(
+                self._gateway,
+                self.actors.energy_source,
+                time.time(),
+                self._config.site.boundary,
+            )
             self._books.skip(self.actors.node_actors)
             self._begin_controller()
 

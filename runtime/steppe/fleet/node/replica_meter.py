@@ -60,6 +60,7 @@ class ReplicaMeter:
         block: ControlBlock,
         gpus: Mapping[str, EnergyHistory],
         since_s: float | None = None,
+        *,
         clock: Callable[[], float] = time.monotonic,
         boundary: Boundary | None = None,
     ) -> None:
