@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -77,7 +78,7 @@ def test_adjacent_windows_add_up_also_when_readings_come_between_them(
 ) -> None:
     history, edges_s = RestHistory(1500.0, stale_s=30.0), sorted(ends_s)
     waiting, sum_j = sorted(readings), 0.0
-    for begin_s, end_s in zip(edges_s, edges_s[1:], strict=False):
+    for begin_s, end_s in pairwise(edges_s):
         while waiting and waiting[0][0] <= end_s:
             history.add(*waiting.pop(0))
         sum_j += history.window(begin_s, end_s).energy_j

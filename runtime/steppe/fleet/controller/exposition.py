@@ -64,7 +64,7 @@ class Exposition:
         self._budget = self._gauge("power_budget_watts", "Power that the GPUs may draw")
         self._rest = self._gauge(
             "power_node_rest_watts",
-            "Draw of the nodes beside their GPUs: measured, stated, or stated as the meter is stale",
+            "Draw of the nodes beside the GPUs: measured, stated, or stated while a meter is stale",
             "source",
         )
         self._draw = self._gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
