@@ -40,6 +40,8 @@ class FallingBudget:
 
     def settle(self, now_s: float, draw_w: float) -> None: ...
 
+    def set_node_rest(self, rest_w: float, source: str) -> None: ...
+
     def at(self, now_s: float) -> Budget:
         watts = max(0.0, self.start_w - self.fall * max(0.0, now_s - self.begins_s))
         return Budget(watts, 0.0, watts, watts, "constant", stale=False)

@@ -47,6 +47,8 @@ class SteppedBudget:
 
     def settle(self, now_s: float, draw_w: float) -> None: ...
 
+    def set_node_rest(self, rest_w: float, source: str) -> None: ...
+
     def at(self, now_s: float) -> Budget:
         watts = self.steps_w[max(at_s for at_s in self.steps_w if at_s <= now_s)]
         return Budget(watts, 0.0, watts, watts, "constant", stale=False)
