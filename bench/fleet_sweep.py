@@ -47,14 +47,11 @@ def sweep_fleet(
         InfeasibleError: Fewer than three points gave tokens.
     """
     largest = config.engine.max_batch_limit
-    replicas = [FleetSubject(actors, name) for name in actors.placements]
+    replicas = [FleetSubject(actors, name) for name in actors.ready]
     supported = replicas[0].clocks_mhz
     points = _measure(
         replicas,
-        [
-            ServerTarget(actors.replica_url(name), config.model.client_name)
-            for name in actors.placements
-        ],
+        [ServerTarget(actors.replica_url(name), config.model.client_name) for name in actors.ready],
         quick_settings(supported, section, largest),
         window_s=section.window_s,
         on_progress=on_progress,

@@ -27,6 +27,11 @@ class SteppeError(Exception):
     """Base of all errors that steppe raises on purpose."""
 
 
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """Return the notes of an error (PEP 678): more lines for people than its one line."""
+    return tuple(getattr(error, "__notes__", ()))
+
+
 class UsageError(SteppeError):
     """The request cannot be fulfilled; the command ends with exit code 2."""
 
@@ -77,6 +82,10 @@ class TransientDeviceError(DeviceError):
 
 class DeviceLostError(DeviceError):
     """The GPU fell off the bus or needs a reset: fence its replica."""
+
+
+class GpuFaultError(DeviceError):
+    """A GPU has uncorrected memory errors or is lost: start nothing on it."""
 
 
 class BackendUnavailableError(DeviceError):

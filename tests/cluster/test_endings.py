@@ -73,11 +73,12 @@ def test_an_engine_that_cannot_start_ends_the_run_with_one_line_that_names_its_l
         weights.write_bytes(b"these are no weights")
     fleet = serve(model=model | {"name": str(broken)}, **one_gpu)
     assert fleet.process.wait(START_S) == 2
-    text = fleet.log.read_text()
-    assert "Traceback" not in text
-    (line,) = (line for line in text.splitlines() if line.startswith("steppe: "))
+    lines = fleet.log.read_text().splitlines()
+    assert not any(line.startswith("Traceback") for line in lines)
+    (line,) = (line for line in lines if line.startswith("steppe: "))
     assert line.startswith("steppe: replica-1: ")
     assert Path(line.rpartition("; see ")[2]).is_dir()
+    assert "  last lines of the log of replica-1:" in lines
     wait_until(lambda: not fleet.alive(), "no process is left")
     assert fleet.files() == []
 

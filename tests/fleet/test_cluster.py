@@ -25,49 +25,15 @@ from steppe.errors import (
 from steppe.fleet import cluster
 from steppe.fleet.cluster import (
     LOCAL,
-    Machine,
     call_result,
     connect,
+    free_gpus,
+    gpu_machines,
     leave,
+    refuse_unmatched_labels,
     share_of_cores,
-    spread,
 )
 from steppe.fleet.orphan_processes import processes_of
-
-sizes = st.lists(st.integers(0, 8), min_size=1, max_size=5)
-
-
-def machines_of(gpus: list[int]) -> list[tuple[Machine, int]]:
-    return [(Machine(f"node-{i}", "127.0.0.1", count), count) for i, count in enumerate(gpus)]
-
-
-@settings(deadline=None)
-@given(sizes, st.integers(1, 4))
-def test_all_means_as_many_replicas_as_the_gpus_hold(gpus: list[int], each: int) -> None:
-    room = sum(count // each for count in gpus)
-    if not room:
-        with pytest.raises(ConfigError, match="found room for 0"):
-            spread("all", each, machines_of(gpus))
-        return
-    places = spread("all", each, machines_of(gpus))
-    assert len(places) == room
-    for machine, count in machines_of(gpus):
-        assert places.count(machine) == count // each
-
-
-@settings(deadline=None)
-@given(sizes, st.integers(1, 20))
-def test_replicas_take_turns_over_the_machines_with_room(gpus: list[int], wanted: int) -> None:
-    if wanted > sum(gpus):
-        with pytest.raises(ConfigError, match=f"asked for {wanted} with 1 GPU each"):
-            spread(wanted, 1, machines_of(gpus))
-        return
-    places = spread(wanted, 1, machines_of(gpus))
-    taken = [places.count(machine) for machine, _ in machines_of(gpus)]
-    assert sum(taken) == wanted
-    assert all(count <= room for count, room in zip(taken, gpus, strict=True))
-    fewest = min((t for t, room in zip(taken, gpus, strict=True) if t < room), default=max(taken))
-    assert max(taken) <= fewest + 1
 
 
 @settings(deadline=None)
@@ -79,6 +45,62 @@ def test_engines_of_one_machine_share_its_cores(count: int, places: int) -> None
     assert set().union(*shares) <= set(cores)
     if places <= count:
         assert len({core for share in shares for core in share}) == sum(map(len, shares))
+
+
+def ray_node(address: str, gpus: float, *, alive: bool = True, **labels: str) -> dict[str, Any]:
+    own = {"ray.io/node-id": f"id-of-{address}"}
+    return {
+        "NodeID": f"id-of-{address}",
+        "NodeManagerAddress": address,
+        "Alive": alive,
+        "Resources": {"CPU": 8.0, **({"GPU": gpus} if gpus else {})},
+        "Labels": {**own, **labels},
+    }
+
+
+@pytest.fixture
+def four_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        ray_node("10.0.0.1", 8.0, zone="a", pool="llm"),
+        ray_node("10.0.0.2", 8.0, zone="b"),
+        ray_node("10.0.0.3", 0.0, zone="c"),
+        ray_node("10.0.0.4", 8.0, alive=False, zone="c"),
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "addresses"),
+    [
+        ({}, ["10.0.0.1", "10.0.0.2"]),
+        ({"zone": "a"}, ["10.0.0.1"]),
+        ({"zone": "b", "pool": "llm"}, []),
+    ],
+)
+def test_only_nodes_with_all_labels_are_used(
+    four_nodes: None, labels: dict[str, str], addresses: list[str]
+) -> None:
+    assert [machine.address for machine in gpu_machines(False, labels)] == addresses
+
+
+def test_labels_that_no_gpu_node_has_are_refused_with_those_that_were_found(
+    four_nodes: None,
+) -> None:
+    refuse_unmatched_labels({"zone": "a"})
+    with pytest.raises(ConfigError) as caught:
+        refuse_unmatched_labels({"zone": "c"})
+    assert str(caught.value) == (
+        "fleet.node_labels: asked for GPU nodes with zone=c, found "
+        "10.0.0.1 (pool=llm, zone=a), 10.0.0.2 (zone=b)"
+    )
+
+
+def test_gpus_that_another_job_holds_in_whole_or_in_part_are_not_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    available = {"n1": {"CPU": 1.0, "GPU": 2.5}, "n2": {"CPU": 1.0}}
+    monkeypatch.setattr(cluster, "available_resources_per_node", lambda: available)
+    assert free_gpus() == {"n1": 2, "n2": 0}
 
 
 @dataclass

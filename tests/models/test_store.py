@@ -4,11 +4,19 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steppe.errors import ModelError
-from steppe.models.store import KnownModel, get_model, known_models, make_once, models_folder
+from steppe.models.store import (
+    KnownModel,
+    get_model,
+    get_model_config,
+    known_models,
+    make_once,
+    models_folder,
+)
 
 
 def silent(line: str) -> None:
@@ -104,10 +112,16 @@ class Hub:
     def __init__(self, answer: Path | OSError) -> None:
         self.answer = answer
         self.asked: list[str] = []
+        self.patterns: list[str] = []
 
-    def snapshot_download(self, name: str, *, allow_patterns: list[str]) -> str:
-        assert "*.safetensors" in allow_patterns
+    def snapshot_download(
+        self, name: str, *, allow_patterns: list[str], tqdm_class: type[Any]
+    ) -> str:
+        self.patterns = allow_patterns
         self.asked.append(name)
+        with tqdm_class(desc="Downloading bytes", unit="B", total=0) as bar:
+            bar.total = 4_000_000_000
+            bar.update(1_000_000_000)
         if isinstance(self.answer, OSError):
             raise self.answer
         return str(self.answer)
@@ -118,8 +132,23 @@ def test_any_other_name_is_a_hugging_face_id(
 ) -> None:
     hub = Hub(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert get_model("someone/model", progress=silent) == tmp_path
+    lines = list[str]()
+    assert get_model("someone/model", progress=lines.append) == tmp_path
     assert hub.asked == ["someone/model"]
+    assert "*.safetensors" in hub.patterns
+    assert lines == [
+        "asking Hugging Face for someone/model",
+        "downloading someone/model: 1.00 of 4.00 GB",
+    ]
+
+
+def test_only_the_config_is_downloaded_to_read_a_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert get_model_config("someone/model", progress=silent) == tmp_path
+    assert hub.patterns == ["config.json"]
 
 
 def test_an_unknown_name_gives_one_line_with_all_that_was_tried(

@@ -53,7 +53,7 @@ def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary])
     rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w"
     rest += " node_rest_source bound one_awake_w replicas"
     assert list(line) == [*keys.split(), *rest.split()]
-    replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth"
+    replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault"
     assert list(line["replicas"][0]) == replica_keys.split()
 
 

@@ -137,8 +137,8 @@ def raise_signal(number: int) -> bool:
 def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None, tmp_path: Path) -> Interrupted:
     fleet = Interrupted()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(live, "FleetDriver", lambda *_: fleet)
-    for name in ("remove_stale_runs", "check_inputs", "get_model", "_emulate"):
+    monkeypatch.setattr(live, "FleetDriver", lambda *_, **__: fleet)
+    for name in ("remove_stale_runs", "check_inputs", "_emulate"):
         monkeypatch.setattr(live, name, lambda *_, **__: None)
     return fleet
 

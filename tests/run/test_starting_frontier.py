@@ -43,8 +43,8 @@ class FakeActors:
         return self.power_limit_w
 
     @property
-    def placements(self) -> dict[str, object]:
-        return {"replica-1": object()}
+    def common_clocks_mhz(self) -> tuple[int, ...]:
+        return self.clocks_mhz("")
 
     @property
     def nodes(self) -> dict[str, Any]:

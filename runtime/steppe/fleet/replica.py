@@ -16,6 +16,7 @@ from steppe.engine.transformers_engine import start_transformers
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
 from steppe.errors import EngineError, UsageError
+from steppe.fleet.engine_log import engine_log_path, redirect_output
 from steppe.fleet.messages import GpuAssignment, ReplicaStatus
 from steppe.models.store import get_model
 
@@ -82,8 +83,20 @@ class ReplicaActor:
     engine dies the actor ends its own process, so that Ray restarts it.
     """
 
-    def __init__(self, settings: Settings, host: str) -> None:
-        """Remember what to start; the engine comes with `start`."""
+    def __init__(
+        self, settings: Settings, host: str, log_of: tuple[str, str] | None = None
+    ) -> None:
+        """Remember what to start; the engine comes with `start`.
+
+        Args:
+            settings: The engine.
+            host: Address of its HTTP app.
+            log_of: Run and replica whose engine log gets all output of this process; None to
+                leave the output where it goes.
+        """
+        log = None if log_of is None else engine_log_path(*log_of)
+        if log is not None:
+            redirect_output(log)
         self._settings, self._host = settings, host
         self._engine: Engine | None = None
         self._frozen = False
@@ -101,8 +114,12 @@ class ReplicaActor:
             return [int(name) for name in names]
         return _indices(names, {gpu.uuid: gpu.index for gpu in open_gpus()})
 
-    async def start(self, assignment: GpuAssignment) -> ReplicaStatus:
+    async def start(self, assignment: GpuAssignment, folder: str = "") -> ReplicaStatus:
         """Start the engine, once; it begins awake.
+
+        Args:
+            assignment: What its node has prepared for it.
+            folder: The folder of the model on this node; empty to find or get it first.
 
         An engine that runs on another control block cannot be controlled any more: it ends with
         the process.
@@ -117,7 +134,7 @@ class ReplicaActor:
                 self._block_id = assignment.block_id
                 hook = assignment.hook
                 seam = Seam(assignment.control_block, hook.hook, hook.arguments)
-                self._engine = await self._start_engine(seam, assignment.cores)
+                self._engine = await self._start_engine(seam, assignment.cores, folder)
             return await self.status()
 
     async def status(self) -> ReplicaStatus:
@@ -153,17 +170,16 @@ class ReplicaActor:
             await self._engine.stop()
             self._engine = None
 
-    async def _start_engine(self, seam: Seam, cores: tuple[int, ...]) -> Engine:
+    async def _start_engine(self, seam: Seam, cores: tuple[int, ...], folder: str) -> Engine:
         match self._settings:
             case SyntheticSettings() as settings:
                 return await start_synthetic(settings, seam, self._host)
             case TransformersSettings() as settings:
-                found = settings.on(await _folder(settings.model), cores)
-                return await start_transformers(found, seam, self._host)
+                folder = folder or await _folder(settings.model)
+                return await start_transformers(settings.on(folder, cores), seam, self._host)
             case settings:
-                return await start_vllm(
-                    settings.on(await _folder(settings.model), cores), seam, self._host
-                )
+                folder = folder or await _folder(settings.model)
+                return await start_vllm(settings.on(folder, cores), seam, self._host)
 
 
 def _indices(names: list[str], found: dict[str, int]) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from steppe.errors import ModelError
+from steppe.models.hub_progress import progress_bar
 from steppe.models.smollm2 import make_smollm2
 from steppe.outputs import cache_folder
 
@@ -69,11 +70,33 @@ def get_model(name: str, *, progress: Progress) -> Path:
     known = known_models().get(name)
     if known is not None:
         return make_once(known, models_folder(), progress)
-    folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return folder.resolve()
+    if is_model_folder(name):
+        return Path(name).expanduser().resolve()
     _refuse_folder(name)
-    return _from_hub(name, progress)
+    return _from_hub(name, list(HUB_FILES), progress)
+
+
+def get_model_config(name: str, *, progress: Progress) -> Path:
+    """Return a folder with the `config.json` of a model; nothing else is downloaded for it.
+
+    Raises:
+        InstallError: pip, gguf or huggingface_hub is missing.
+        ModelError: There is no such model; the message names what was tried.
+    """
+    if name in known_models() or is_model_folder(name):
+        return get_model(name, progress=progress)
+    _refuse_folder(name)
+    return _from_hub(name, ["config.json"], progress)
+
+
+def is_model_folder(name: str) -> bool:
+    """Return whether a model is a folder with a `config.json`, so that nothing is downloaded."""
+    return (Path(name).expanduser() / "config.json").is_file()
+
+
+def is_at_hand(name: str) -> bool:
+    """Return whether a known model has been made on this machine already."""
+    return name in known_models() and (models_folder() / name).is_dir()
 
 
 def refuse_unknown_model(name: str) -> None:
@@ -82,7 +105,7 @@ def refuse_unknown_model(name: str) -> None:
     Raises:
         ModelError: It is no known name, no model folder and no Hugging Face id.
     """
-    if name in known_models() or (Path(name).expanduser() / "config.json").is_file():
+    if name in known_models() or is_model_folder(name):
         return
     _refuse_folder(name)
     if not _HUB_ID.fullmatch(name):
@@ -129,8 +152,8 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _from_hub(name: str, progress: Progress) -> Path:
-    """Download a model from Hugging Face, or find it in Hugging Face's own cache."""
+def _from_hub(name: str, patterns: list[str], progress: Progress) -> Path:
+    """Download files of a model from Hugging Face, or find it in Hugging Face's own cache."""
     known = ", ".join(known_models())
     tried = f"{name}: no such model (tried: known names [{known}], a local folder, Hugging Face"
     try:
@@ -139,7 +162,10 @@ def _from_hub(name: str, progress: Progress) -> Path:
         raise ModelError(f"{tried}: huggingface_hub is not installed)") from error
     progress(f"asking Hugging Face for {name}")
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        folder = huggingface_hub.snapshot_download(
+            name, allow_patterns=patterns, tqdm_class=progress_bar(name, progress)
+        )
+        return Path(folder)
     except (OSError, ValueError) as error:  # every error of the hub is one of these
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{tried}: {reason})") from error

@@ -34,6 +34,7 @@ _STATE_STYLES = {
     "starting": "yellow",
     "draining": "yellow",
     "gone": "red",
+    "quarantined": "red",
 }
 
 
@@ -222,7 +223,7 @@ def _power(latest: TickRecord, history: Sequence[TickRecord]) -> Panel:
 def _replicas(latest: TickRecord) -> Panel:
     table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
     table.add_column("replica", ratio=1, no_wrap=True)
-    table.add_column("state", width=9)
+    table.add_column("state", width=11)
     for name in ("clock limit", "batch limit", "draw", "tokens/s"):
         table.add_column(name, justify="right", width=11)
     shown = latest.replicas

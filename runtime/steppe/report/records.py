@@ -19,12 +19,13 @@ class ReplicaTick:
 
     Attributes:
         id: Stable name of the replica.
-        state: `starting`, `awake`, `asleep`, `draining` or `gone`.
+        state: `starting`, `awake`, `asleep`, `draining`, `gone` or `quarantined`.
         clock_mhz: SM clock limit that was taken last, MHz; it may come into force a second later.
         batch_limit: Most sequences it may decode at once.
         draw_w: Mean draw of its GPUs over the window, W.
         output_tps: Output tokens per second over the window.
         depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `off`; empty if it does not.
+        fault: Why it is quarantined; empty if it is not.
     """
 
     id: str
@@ -34,6 +35,7 @@ class ReplicaTick:
     draw_w: float
     output_tps: float
     depth: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
-from steppe.control.state import Observation, ReplicaState
+from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
 from steppe.report.records import Bound, ReplicaTick, TickRecord
 from steppe.report.shortages import shortage_ticks
@@ -123,6 +123,7 @@ def _replica_ticks(
                 draw_w=own.draw_w,
                 output_tps=own.output_tokens / width_s,
                 depth=replica.depth if replica.state == ReplicaState.ASLEEP else "",
+                fault=replica.fault,
             )
             for replica, own in zip(observation.replicas, window.replicas, strict=True)
         ]
@@ -144,7 +145,7 @@ def bound_of(
         budget_w: The budget that governed, W.
         points: Operating points of one replica.
     """
-    replicas, counts = observation.replicas, observation.counts
+    replicas, counts = _usable(observation), observation.counts
     if draw_w <= budget_w and counts.awake == len(replicas):
         full = points.kept.full
         is_full = (
@@ -163,6 +164,11 @@ def bound_of(
 
 def _one_awake_w(observation: Observation, points: ShortagePoints) -> float | None:
     """Return the draw with one replica awake, W, if every replica is asleep."""
-    if observation.count(ReplicaState.ASLEEP) < len(observation.replicas):
+    if observation.count(ReplicaState.ASLEEP) < len(_usable(observation)):
         return None
     return power_needs(observation, points).serving_w
+
+
+def _usable(observation: Observation) -> list[ReplicaObservation]:
+    """Return the replicas that are not quarantined."""
+    return [r for r in observation.replicas if r.state != ReplicaState.QUARANTINED]

@@ -48,7 +48,7 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     with running_fleet(config, console) as driver:
         start = starting_frontier(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
-        load, rate_rps = demo_load(config, start.frontier, len(driver.actors.placements))
+        load, rate_rps = demo_load(config, start.frontier, len(driver.actors.ready))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
             f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; {start.explanation}"

@@ -28,13 +28,13 @@ from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 from steppe.frontier.cache import frontier_cache
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.models.store import get_model
 from steppe.report.live import RunSoFar, json_line, live_view, plain_head, plain_line
 from steppe.report.record_folder import FRONTIER_FILE, Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
 from steppe.run.check_slo import check_slo
+from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
 from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
 from steppe.run.start_progress import StartProgress, start_times
@@ -93,11 +93,10 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
         driver: FleetDriver | None = None
         try:
             with progress.shown():
-                if config.engine.kind == "vllm":
-                    progress.begin(f"getting the model {config.model.name}")
-                    get_model(config.model.name, progress=progress.begin)
                 state = _emulate(config)
-                driver = FleetDriver(config, config.model.client_name, progress.begin)
+                driver = FleetDriver(
+                    config, config.model.client_name, progress.begin, note=progress.note
+                )
                 driver.start()
             yield driver
         finally:
@@ -137,6 +136,7 @@ class LiveRun:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
         self._recorder = Recorder(plan.record) if plan.record is not None else None
+        self._engine_logs = EngineLogFiles(plan.record) if plan.record is not None else None
         self.so_far = RunSoFar(
             plan.duration_s, driver.actors.energy_source, plan.config.site.boundary
         )
@@ -259,6 +259,8 @@ class LiveRun:
             )
 
     def _record(self, update: RunUpdate) -> None:
+        if self._engine_logs is not None:
+            self._engine_logs.append(update.logs)
         for tick in update.ticks:
             self.so_far = self.so_far.after_tick(tick)
             self._history = [*self._history[-HISTORY_TICKS:], tick]

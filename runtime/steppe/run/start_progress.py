@@ -21,6 +21,8 @@ from steppe.report.quantities import span
 
 BAR_WIDTH = 28
 REFRESHES_PER_S = 8
+NOTE_PAUSE_S = 5.0
+"""Least time between two lines about how far a stage is, s."""
 MOST_KINDS = 20
 """Kinds of start whose times are kept."""
 
@@ -88,6 +90,8 @@ class StartProgress:
     _stage: str | None = field(default=None, init=False)
     _stage_began_s: float = field(default=0.0, init=False)
     _began_s: float = field(default=0.0, init=False)
+    _detail: str = field(default="", init=False)
+    _next_note_s: float = field(default=0.0, init=False)
     _known_s: dict[str, float] = field(default_factory=dict, init=False)
     _spinner: Spinner = field(default_factory=lambda: Spinner("dots"), init=False)
 
@@ -110,11 +114,21 @@ class StartProgress:
     def begin(self, stage: str) -> None:
         """Begin a stage; ends the one before."""
         self._end_stage()
-        self._stage, self._stage_began_s = stage, self.now_s()
+        self._stage, self._stage_began_s, self._detail = stage, self.now_s(), ""
+        self._next_note_s = self.now_s() + NOTE_PAUSE_S
         if not self.console.is_terminal:
             left_s = self.left_s
             eta = "" if left_s is None else f" (about {span(left_s)} left)"
             self.console.print(f"{stage}{eta}", soft_wrap=True, highlight=False)
+
+    def note(self, detail: str) -> None:
+        """Show how far the stage is; not on a terminal, a line per `NOTE_PAUSE_S` at most."""
+        if detail == self._detail:
+            return
+        self._detail = detail
+        if detail and not self.console.is_terminal and self.now_s() >= self._next_note_s:
+            self._next_note_s = self.now_s() + NOTE_PAUSE_S
+            self.console.print(f"  {detail}", soft_wrap=True, markup=False, highlight=False)
 
     @property
     def left_s(self) -> float | None:
@@ -132,11 +146,13 @@ class StartProgress:
             self._stage = None
 
     def __rich__(self) -> Table:
-        """Return one line: stage, bar, time so far, time left."""
+        """Return one line: stage and how far it is, bar, time so far, time left."""
         elapsed_s, left_s = self.now_s() - self._began_s, self.left_s
         total_s = None if left_s is None else elapsed_s + left_s
         bar = ProgressBar(total_s, elapsed_s, width=BAR_WIDTH, pulse=total_s is None)
         left = "" if left_s is None else f", about {span(left_s)} left"
         row = Table.grid(padding=(0, 1))
-        row.add_row(self._spinner, self._stage or "starting", bar, f"{span(elapsed_s)}{left}")
+        stage = self._stage or "starting"
+        shown = f"{stage} ({self._detail})" if self._detail else stage
+        row.add_row(self._spinner, shown, bar, f"{span(elapsed_s)}{left}")
         return row

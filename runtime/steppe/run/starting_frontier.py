@@ -173,8 +173,7 @@ def sweep_of(config: RunConfig) -> SweepSection:
 
 def _offer(fleet: FleetActors, config: RunConfig) -> Offer:
     """Return the operating points that a computed frontier of this fleet offers."""
-    clocks = fleet.clocks_mhz(next(iter(fleet.placements)))
-    return dense_offer(clocks, sweep_of(config), config.engine.max_batch_limit)
+    return dense_offer(fleet.common_clocks_mhz, sweep_of(config), config.engine.max_batch_limit)
 
 
 def _modelled(fleet: FleetActors, config: RunConfig) -> Frontier:

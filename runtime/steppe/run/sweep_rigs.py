@@ -81,7 +81,7 @@ def fleet_target(
     refuse_shared(gpus)
     bare_w = _bare_w(gpus)
     with running_fleet(config, console) as driver:
-        names = list(driver.actors.placements)
+        names = driver.actors.ready
         names = names[:1] if replicas == "one" else names
         rest = _rest([FleetSubject(driver.actors, name) for name in names])
         if bare_w is not None:

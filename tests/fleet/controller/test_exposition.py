@@ -44,6 +44,16 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
     }
 
 
+def test_a_quarantined_replica_is_named_with_its_fault() -> None:
+    fault = "GPU 1 (NVIDIA L4): it is lost"
+    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 20.0, 0.0, fault)
+    made = exposition()
+    found = samples(made.update(replace(TICK, replicas=(TICK.replicas[0], lost))))
+    assert found["steppe_replicas", "quarantined"] == 1.0
+    assert found["steppe_replica_quarantined", f"{fault},replica-2"] == 1.0
+    assert not any(name == "steppe_replica_quarantined" for name, _ in samples(made.update(TICK)))
+
+
 def test_a_tick_is_exposed_in_base_units() -> None:
     found = samples(exposition().update(TICK))
     assert found["steppe_power_supply_watts", ""] == 120.0

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import pytest
 import ray
 from tests.fixtures.fleet_messages import replica_report
-from tests.fixtures.ray_actors import FakeActor
+from tests.fixtures.ray_actors import FakeActor, FakeCall
 
 from steppe.control.state import ReplicaState
-from steppe.errors import EngineError
-from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.errors import EngineError, GpuFaultError
+from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import Placement, ReplicaStatus
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
@@ -131,6 +131,117 @@ def test_a_replica_is_waking_until_its_engine_has_thawed(scene: Scene, state: Re
 def test_a_replica_that_drains_after_serving_is_not_finishing(scene: Scene) -> None:
     scene.handle.enter(ReplicaState.DRAINING, 1.0)
     assert not scene.handle.observation(outstanding=3).woke_to_drain
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_replica_that_was_lost_starts_at_once_and_after_a_pause_if_that_repeats(
+    scene: Scene, is_first: bool
+) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.failures = 0 if is_first else 3
+    actor.answers["status"] = ReplicaStatus("", False)
+    for now_s in (1.0, 2.0):
+        handle.update(now_s)
+    handle.start(2.0)
+    assert handle.state == (ReplicaState.STARTING if is_first else GONE)
+    handle.start(2.0 + 8.0)
+    assert handle.state == ReplicaState.STARTING
+
+
+def test_the_pause_between_starts_that_fail_doubles_up_to_five_minutes(scene: Scene) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.rule = StartRule(restarts=20)
+    handle.enter(GONE, 0.0)
+    actor.answers["start"] = task_error("no weights")
+    now_s, pauses_s = 0.0, []
+    for _ in range(11):
+        handle.start(now_s)
+        assert handle.state == ReplicaState.STARTING
+        handle.update(now_s)
+        failed_s = now_s
+        while handle.state == GONE:
+            now_s += 1.0
+            handle.start(now_s)
+        pauses_s.append(now_s - failed_s)
+        handle.enter(GONE, now_s)
+    assert pauses_s == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0]
+
+
+def fail_starts(scene: Scene, error: Exception, times: int) -> None:
+    scene.handle.enter(GONE, 0.0)
+    scene.actor.answers["start"] = error
+    for number in range(1, times + 1):
+        scene.handle.start(300.0 * number)
+        scene.handle.update(300.0 * number)
+
+
+def test_a_replica_is_quarantined_after_so_many_restarts_that_failed(scene: Scene) -> None:
+    handle = scene.handle
+    handle.rule = StartRule(restarts=2)
+    fail_starts(scene, task_error("no weights"), times=9)
+    assert scene.actor.names().count("start") == 3
+    seen = handle.observation(0)
+    assert seen.state == ReplicaState.QUARANTINED
+    assert seen.fault == "3 failures in a row, the last: no weights"
+    assert handle.is_fenced, "plans leave it out"
+
+
+def test_a_replica_on_a_faulty_gpu_is_quarantined_at_once_and_named(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    cause = GpuFaultError("GPU 3 (NVIDIA H100, GPU-1): 2 uncorrected memory errors")
+    fail_starts(scene, ray.exceptions.RayTaskError("assign", "", cause), times=3)
+    assert scene.handle.state == ReplicaState.QUARANTINED
+    assert scene.actor.names().count("start") == 1
+    assert scene.handle.fault == str(cause)
+    assert caplog.messages[-1] == f"replica-1 is quarantined: {cause}"
+
+
+def test_an_actor_that_is_out_of_reach_is_not_quarantined(scene: Scene) -> None:
+    scene.handle.rule = StartRule(restarts=2)
+    fail_starts(scene, ray.exceptions.ActorUnavailableError("no route", None), times=9)
+    assert scene.handle.state == GONE
+
+
+def test_failures_are_forgotten_once_a_replica_has_run_for_ten_minutes(scene: Scene) -> None:
+    handle = scene.handle
+    handle.failures = 8
+    scene.actor.answers["status"] = ReplicaStatus("", False)
+    for now_s in (601.0, 602.0):
+        handle.update(now_s)
+    assert (handle.state, handle.failures) == (GONE, 1)
+
+
+def test_a_quarantined_replica_without_a_reading_counts_with_its_idle_draw(scene: Scene) -> None:
+    handle = scene.handle
+    handle.add_reports([replace(REPORT, draw_w=500.0)])
+    handle.add_reports([replace(REPORT, draw_w=None, max_idle_w=100.0)])
+    handle.enter(ReplicaState.QUARANTINED, 1.0)
+    assert handle.assumed_w == 130.0
+
+
+def test_a_start_that_was_requested_before_is_waited_for(scene: Scene) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.enter(GONE, 0.0)
+    call = FakeCall(STEPPING, ready=False)
+    handle.adopt_start(call, 0.0)
+    for now_s in (5000.0, 5001.0):  # a controller that has restarted late in the run
+        handle.update(now_s)
+    assert (handle.state, actor.names()) == (ReplicaState.STARTING, [])
+    call.ready = True
+    handle.update(5002.0)
+    assert (handle.state, handle.url) == (AWAKE, "http://there")
+
+
+def test_a_start_that_takes_longer_than_its_limit_is_ended(scene: Scene) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.rule = StartRule(longest_s=60.0)
+    handle.enter(GONE, 0.0)
+    actor.ready = False
+    handle.start(1.0)
+    for now_s in (2.0, 63.0, 64.0):
+        handle.update(now_s)
+    assert (handle.state, actor.names()[-1]) == (GONE, "kill")
 
 
 def test_a_start_may_take_half_an_hour(scene: Scene) -> None:

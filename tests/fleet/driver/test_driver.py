@@ -15,12 +15,13 @@ import steppe.fleet.driver.driver as driver_module
 from steppe.config import RunConfig
 from steppe.errors import StartError
 from steppe.fleet.driver.driver import STALL_S, FleetDriver
+from steppe.fleet.driver.engine_starts import EngineStarts
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Charge
 from steppe.power.budget import Budget
-from steppe.report.records import TickRecord
+from steppe.report.records import ReplicaTick, TickRecord
 from steppe.roofline.point import OperatingPoint
 
 CONFIG = RunConfig.model_validate(
@@ -61,6 +62,19 @@ def test_a_restarted_controller_gets_the_status_of_the_one_before(
         assert driver._ticks() == ticks
     *_, (method, briefing) = driver._controller.asked
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
+
+
+def test_a_replica_that_is_quarantined_is_logged_once(
+    fake_ray: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver._controller = FakeActor()
+    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, "GPU 1: it is lost")
+    for t_s in (1.0, 2.0):
+        found = [tick_record(t_s, replicas=(lost,))]
+        driver._controller.answers["poll"] = ControllerUpdate(True, found, None, 0)
+        driver._ticks()
+    assert caplog.messages == ["replica-2 is quarantined: GPU 1: it is lost"]
 
 
 def test_ticks_of_a_late_result_are_requested_again(
@@ -107,6 +121,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
         node_actors={"node-1": made.node},
         placements={},
         replicas=0,
+        starts=EngineStarts(CONFIG.fleet),
     )
     monkeypatch.setattr(made.driver, "actors", actors)
     monkeypatch.setattr(made.driver, "_gateway", made.gateway)

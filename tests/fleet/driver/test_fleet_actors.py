@@ -139,6 +139,7 @@ def unplaced(
     monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray, "kill", killed.append)
     monkeypatch.setattr(fleet_actors, "on_node", str)
+    monkeypatch.setattr(fleet_actors, "free_gpus", lambda: {"n": 2, "other": 2})
     return fleet, remote, killed
 
 
@@ -188,8 +189,8 @@ def test_a_new_node_that_cannot_be_used_does_not_end_the_run(
     assert [p.node_id for p in fleet.place_unplaced([bare, whole.machine])] == ["n"]
 
 
-def test_a_replica_with_unknown_gpus_is_killed_and_tried_again(
-    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
+def test_a_replica_with_unknown_gpus_is_killed_and_tried_again_after_a_pause(
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet, remote, killed = unplaced
     alive = [fleet.nodes["n"].machine]
@@ -197,6 +198,9 @@ def test_a_replica_with_unknown_gpus_is_killed_and_tried_again(
     fail(remote.actors[0], UsageError("CUDA_VISIBLE_DEVICES: asked for MIG-7"))
     assert fleet.place_unplaced(alive) == []
     assert (fleet.unplaced, killed, fleet.replicas) == (["replica-1"], remote.actors, 1)
+    fleet.place_unplaced(alive)
+    assert len(remote.actors) == 1, "the pause is not over"
+    monkeypatch.setitem(fleet._retry_s, "n", 0.0)
     fleet.place_unplaced(alive)
     remote.actors[1].calls[0].ready = True
     assert [place.replica for place in fleet.place_unplaced(alive)] == ["replica-1"]
@@ -218,6 +222,7 @@ def test_the_idle_draw_is_the_largest_of_the_metered_replicas(
     node = FakeActor()
     for name in ("replica-1", "replica-2"):
         fleet.placements[name] = Placement(name, FakeActor(), "n", node, [0], ())
+    fleet.starts.ready |= set(fleet.placements)
     readings = iter([reading(1.0, 0.0), reading(1.0, 0.0), reading(3.0, 70.0), reading(1.0, 0.0)])
     monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
     monkeypatch.setattr(fleet_actors, "IDLE_WINDOW_S", 0.0)

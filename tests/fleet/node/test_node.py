@@ -20,7 +20,7 @@ from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
 from steppe.engine.control_block import ControlBlock, EngineLimits, Telemetry
-from steppe.errors import ConfigError, NoPermissionError
+from steppe.errors import ConfigError, GpuFaultError, NoPermissionError
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
@@ -115,6 +115,38 @@ def test_a_node_without_permission_to_limit_clocks_lists_none_and_serves(
     node.apply([SetLimits("replica-1", 900, 8, "awake")], 1.0)
     ((report,),) = [r.replicas for r in node.report(0)]
     assert (report.clock_mhz, report.batch_limit, report.controllable) == (0, 8, True)
+    node.close()
+
+
+@pytest.mark.parametrize(
+    ("break_gpu", "fault"),
+    [
+        (lambda emulator: emulator.set_fault(1, "ecc", 2), "2 uncorrectable memory errors"),
+        (lambda emulator: emulator.set_fault(1, "remap_failed", 1), "could not be remapped"),
+        (lambda emulator: emulator.set_alive(1, alive=False), "GPU is lost"),
+    ],
+)
+def test_nothing_starts_on_a_faulty_gpu_and_it_is_named(
+    make_node: MakeNode, emulator: Emulator, break_gpu: Callable[[Emulator], None], fault: str
+) -> None:
+    node = make_node(NVML)
+    name = open_gpus()[0].capabilities.name
+    break_gpu(emulator)
+    with pytest.raises(GpuFaultError, match=rf"^GPU 1 \({name}, GPU-.+\): .*{fault}"):
+        node.assign("replica-2", [1], (), FRESH)
+    node.assign("replica-1", [0], (), FRESH)
+    ((first, second),) = [r.replicas for r in node.report(0)]
+    assert (first.replica, second.replica) == ("replica-2", "replica-1"), "it is metered"
+    node.close()
+
+
+def test_a_gpu_that_was_lost_before_its_node_opened_is_refused_too(
+    make_node: MakeNode, emulator: Emulator
+) -> None:
+    emulator.set_alive(1, alive=False)
+    node = make_node(NVML)
+    with pytest.raises(GpuFaultError, match=r"^GPU 1 could not be opened, found \[0\]$"):
+        node.assign("replica-2", [1], (), FRESH)
     node.close()
 
 

@@ -138,7 +138,7 @@ def test_the_shape_of_a_hub_model_is_read_from_what_the_engine_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_tiny_model(tmp_path / "hub", seed=0)
-    monkeypatch.setattr(token_weights_module, "get_model", lambda name, progress: folder)
+    monkeypatch.setattr(token_weights_module, "get_model_config", lambda name, progress: folder)
     found = shape_of_served(run_config(model={"name": "someone/a-model"}))
     assert found == read_model_shape(folder)
 
@@ -149,7 +149,7 @@ def test_a_model_without_a_shape_is_logged_and_still_served(
     def get_none(name: str, progress: object) -> Path:
         raise ModelError(f"{name}: no such model")
 
-    monkeypatch.setattr(token_weights_module, "get_model", get_none)
+    monkeypatch.setattr(token_weights_module, "get_model_config", get_none)
     with caplog.at_level(logging.WARNING):
         assert shape_of_served(run_config(model={"name": "someone/a-model"})) is None
     assert caplog.messages == ["someone/a-model: no such model"]

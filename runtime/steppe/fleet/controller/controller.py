@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
 
@@ -19,7 +20,7 @@ from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
-from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement, mean_draw_w
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import budget_from_config
@@ -33,6 +34,8 @@ METER_DELAY_S = 0.1
 """How late an energy counter shows a change, s: its own period."""
 GATEWAY_TIMEOUT_S = 2.0
 """Longest wait of a restarted controller for the status of the gateway, s."""
+STATUS_TIMEOUT_S = 10.0
+"""Longest wait for the status of replicas that are added, s."""
 RETRY_S = 1.0
 """Pause of the loop after a tick that failed, s."""
 MOST_KEPT = 10
@@ -87,20 +90,44 @@ class Controller:
         self._failed_ticks = 0
         self._budget_reads = 0
 
-    def add_replicas(self, placements: list[Placement]) -> None:
-        """Add replicas, or replace those whose node was lost."""
+    def add_replicas(
+        self, placements: list[Placement], starting: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add replicas, or replace those whose node was lost.
+
+        Args:
+            placements: Where they run.
+            starting: The starts that have not ended, by name of the replica.
+        """
+        fleet = self._config.fleet
+        rule = StartRule(fleet.start_s, fleet.restarts)
         with self._adding:  # ticks go on meanwhile
-            new = [(ReplicaHandle(place), place.actor.status.remote()) for place in placements]
-            for handle, status in new:
-                try:
-                    handle.adopt(ray.get(status, timeout=10), 0.0)
-                except ray.exceptions.RayError as error:
-                    _log.warning("%s does not answer yet: %s", handle.name, error)
+            new = [ReplicaHandle(place, rule=rule) for place in placements]
+            self._adopt(new, starting or {})
             with self._lock:
-                for handle, _ in new:
+                for handle in new:
                     place = handle.placement
                     self._fleet.nodes.actors[place.node_id] = place.node
                     self._fleet.handles[place.replica] = handle
+
+    def _adopt(self, handles: Sequence[ReplicaHandle], starting: Mapping[str, Any]) -> None:
+        """Take over replicas that start or run already; any other one is started by the loop."""
+        statuses: dict[Any, ReplicaHandle] = {}
+        for handle in handles:
+            if handle.name in starting:
+                handle.adopt_start(starting[handle.name], 0.0)
+            else:
+                statuses[handle.placement.actor.status.remote()] = handle
+        if not statuses:
+            return
+        done, late = ray.wait([*statuses], num_returns=len(statuses), timeout=STATUS_TIMEOUT_S)
+        for status in late:
+            _log.warning("%s does not answer yet", statuses[status].name)
+        for status in done:
+            try:
+                statuses[status].adopt(ray.get(status), 0.0)
+            except ray.exceptions.RayError as error:
+                _log.warning("%s does not answer yet: %s", statuses[status].name, error)
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node that the cluster lost, and its replicas until they are placed again."""

@@ -22,7 +22,7 @@ from steppe.report.records import ShortageTick, TickRecord
 from steppe.report.shortages import WORDS
 
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
-STATES = ("starting", "awake", "draining", "asleep", "gone")
+STATES = ("starting", "awake", "draining", "asleep", "gone", "quarantined")
 
 # A `_created` sample beside each counter says when this process began, which is of no use here.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -74,6 +74,9 @@ class Exposition:
         )
         self._batch = self._gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = self._gauge("replicas", "Replicas by state", "state")
+        self._quarantined = self._gauge(
+            "replica_quarantined", "1 for a replica that is not started again", "replica", "fault"
+        )
         self._running = self._gauge("requests_running", "Requests in the engines")
 
     def _define_demand(self) -> None:
@@ -176,12 +179,14 @@ class Exposition:
             self._add_energy(report)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
-        for gauge in (self._draw, self._clock, self._batch, self._power_limit):
+        for gauge in (self._draw, self._clock, self._batch, self._power_limit, self._quarantined):
             gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
         for replica in tick.replicas:
             self._draw.labels(replica.id, sources[replica.id]).set(replica.draw_w)
             self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
             self._batch.labels(replica.id).set(replica.batch_limit)
+            if replica.fault:
+                self._quarantined.labels(replica.id, replica.fault).set(1)
         for name, limit_w in power_limits_w.items():
             self._power_limit.labels(name).set(limit_w)
         return generate_latest(self.registry)

@@ -230,7 +230,7 @@ class LiveFleet:
         fenced = [
             Sleep(name)
             for name in sorted(self._fenced - self._lent_w.keys())
-            if self.handles[name].state != ReplicaState.ASLEEP
+            if self.handles[name].state not in (ReplicaState.ASLEEP, ReplicaState.QUARANTINED)
         ]
         changes: defaultdict[str, list[SetLimits]] = defaultdict(list)
         skipped = {action.replica for action in actions} | self._lent_w.keys()

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 
 from steppe.control.state import COMING, ReplicaObservation, ReplicaState
+from steppe.errors import GpuFaultError
 from steppe.fleet.cluster import error_line
 from steppe.fleet.messages import CHANGE_S, Placement, ReplicaReport, ReplicaStatus, mean_draw_w
 
 RETRY_S = 1.0
-"""Time between two attempts to start a replica, s."""
+"""First pause after a start that failed, s; it doubles with each further failure."""
+LONGEST_RETRY_S = 300.0
+"""Longest pause before a start, s."""
+STABLE_S = 600.0
+"""A replica that has run for so long has no failures any more, s."""
 STATUS_S = 10.0
 """Longest time of a status call, s; the replica may share few cores with other processes."""
-LONGEST_START_S = 3600.0
-"""Longest time of a start, s; its node may have to fetch the weights first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRule:
+    """How often and how long a replica is started.
+
+    Attributes:
+        longest_s: Longest time of a start, s; its node may have to fetch the weights first.
+        restarts: Failures in a row after which it is started again; one more quarantines it.
+    """
+
+    longest_s: float = 1800.0
+    restarts: int = 8
+
 
 IDLE_MARGIN = 1.3
 """Most idle draw of a GPU at its highest clock, over that at its lowest: 1.2 to 1.3 on the emulated
 L4, A100 and H100; an allowance, not a measured number."""
+
+_WITHOUT_ENGINE = COMING | {ReplicaState.QUARANTINED}
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +82,9 @@ class ReplicaHandle:
         woke_to_drain: Whether it drains and was waking when that began.
         in_last_step: Whether it was put to sleep during a step, and has the clock limit of it.
         asleep_w: Draw while asleep, as last metered in a window without a step, W; None before.
+        failures: Starts that failed and losses in a row, without `STABLE_S` in between.
+        fault: Why it is quarantined; empty if it is not.
+        rule: How often and how long it is started.
     """
 
     placement: Placement
@@ -77,11 +100,15 @@ class ReplicaHandle:
     woke_to_drain: bool = False
     in_last_step: bool = False
     asleep_w: float | None = None
+    failures: int = 0
+    fault: str = ""
+    rule: StartRule = StartRule()
     _changes: list[_PendingCall] = field(default_factory=list)
     _starting: _PendingCall | None = None
     _status: _PendingCall | None = None
     _is_overdue: bool = False
     _retry_s: float = 0.0
+    _started_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -90,7 +117,9 @@ class ReplicaHandle:
 
     @property
     def is_fenced(self) -> bool:
-        """Whether plans must leave it out, because its draw is not under control."""
+        """Whether plans must leave it out: it is quarantined, or its draw not under control."""
+        if self.state == ReplicaState.QUARANTINED:
+            return True
         usable = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP)
         return usable and self.report is not None and not self.report.controllable
 
@@ -103,13 +132,14 @@ class ReplicaHandle:
     def assumed_w(self) -> float:
         """Draw to reckon with, W.
 
-        Without a meter reading that is the largest draw ever metered; once the replica is asleep,
-        the largest idle draw and a margin, or else the last draw.
+        Without a meter reading that is the largest draw ever metered; once the replica is asleep or
+        quarantined, the largest idle draw and a margin, or else the last draw.
         """
-        match self.report, self.state:
-            case ReplicaReport(draw_w=None, max_idle_w=float(idle_w)), ReplicaState.ASLEEP:
+        idles = self.state in (ReplicaState.ASLEEP, ReplicaState.QUARANTINED)
+        match self.report:
+            case ReplicaReport(draw_w=None, max_idle_w=float(idle_w)) if idles:
                 return IDLE_MARGIN * idle_w
-            case ReplicaReport(draw_w=None), state if state != ReplicaState.ASLEEP:
+            case ReplicaReport(draw_w=None) if not idles:
                 return self.peak_w
             case _:
                 return self.draw_w
@@ -154,21 +184,25 @@ class ReplicaHandle:
         """Take the state from a replica that may be running already."""
         self.url = status.url
         if status.url:
+            self._started_s = now_s
             self.enter(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
             self.in_last_step = status.frozen  # its clock limit may still be that of its last step
 
+    def adopt_start(self, call: Any, now_s: float) -> None:
+        """Wait for a start that was requested before; its longest time begins with an update."""
+        self._starting = _PendingCall(call, math.inf)
+        self.enter(ReplicaState.STARTING, now_s)
+
     def start(self, now_s: float) -> None:
-        """Start its engine, at most once per `RETRY_S`."""
-        if now_s < self._retry_s:
+        """Start its engine; after a failure only once a pause is over."""
+        if now_s < self._retry_s or self.state == ReplicaState.QUARANTINED:
             return
-        self._retry_s = now_s + RETRY_S
         place = self.placement
         # An actor that Ray has restarted may have other GPUs than before.
         gpus = place.actor.gpu_indices.remote()
         status = place.actor.status.remote()
         assignment = place.node.assign.remote(place.replica, gpus, place.cores, status)
-        self._starting = _PendingCall(place.actor.start.remote(assignment), now_s + LONGEST_START_S)
-        self.enter(ReplicaState.STARTING, now_s)
+        self.adopt_start(place.actor.start.remote(assignment), now_s)
 
     def freeze(self, now_s: float) -> None:
         """Put it to sleep."""
@@ -207,10 +241,13 @@ class ReplicaHandle:
             starting_w=self.assumed_w if self.state in COMING else 0.0,
             woke_to_drain=self.woke_to_drain,
             tokens_per_step=self.tokens_per_step,
+            fault=self.fault,
         )
 
     def _finish_start(self, now_s: float) -> None:
         if self._starting is None or not self._starting.is_done:
+            if self._starting is not None and self._starting.due_s == math.inf:
+                self._starting = replace(self._starting, due_s=now_s + self.rule.longest_s)
             return
         status: ReplicaStatus = ray.get(self._starting.call)
         self._starting = None
@@ -221,14 +258,14 @@ class ReplicaHandle:
         self._status = None  # a status from before the change is out of date
 
     def _update_status(self, now_s: float) -> None:
-        if self.state in (ReplicaState.STARTING, ReplicaState.GONE) or self._changes:
+        if self.state in _WITHOUT_ENGINE or self._changes:
             return
         if self._status is not None:
             if not self._status.is_done:
                 return
             status: ReplicaStatus = ray.get(self._status.call)
             if not status.url:
-                raise ray.exceptions.ActorUnavailableError("it has no engine", None)
+                raise ray.exceptions.RayError("it has no engine")
             if status.frozen != (self.state == ReplicaState.ASLEEP):
                 self._repeat_change(status, now_s)
                 return
@@ -252,10 +289,17 @@ class ReplicaHandle:
             raise ray.exceptions.GetTimeoutError(f"it does not answer, {self.state}")
 
     def _lose(self, error: ray.exceptions.RayError, now_s: float) -> None:
-        """Count it as gone, and kill it if it is alive, so that no engine runs uncontrolled."""
-        _log.warning("%s is gone: %s", self.name, error_line(error))
-        match error, self.state:
-            case ray.exceptions.RayTaskError(), ReplicaState.STARTING:
+        """Count it as gone, and kill it if it is alive, so that no engine runs uncontrolled.
+
+        It starts again at once after a first loss, and after a pause that doubles otherwise. A
+        fault of its GPU, or too many failures, quarantine it: its actor stays without an engine,
+        so that Ray gives its GPUs to no other one.
+        """
+        line = error_line(error)
+        _log.warning("%s is gone: %s", self.name, line)
+        was_starting = self.state == ReplicaState.STARTING
+        match error, was_starting:
+            case ray.exceptions.RayTaskError(), True:
                 pass  # it has no engine
             case ray.exceptions.RayTaskError() | ray.exceptions.GetTimeoutError(), _:
                 ray.kill(self.placement.actor, no_restart=False)
@@ -263,3 +307,28 @@ class ReplicaHandle:
         self._is_overdue = False
         self.url = ""
         self.enter(ReplicaState.GONE, now_s)
+        self._count_failure(error, was_starting, now_s)
+        if isinstance(getattr(error, "cause", None), GpuFaultError):
+            self._quarantine(line, now_s)
+        elif self.failures > self.rule.restarts:
+            self._quarantine(f"{self.failures} failures in a row, the last: {line}", now_s)
+
+    def _count_failure(
+        self, error: ray.exceptions.RayError, was_starting: bool, now_s: float
+    ) -> None:
+        """Add a failure, and set the pause after it.
+
+        An actor that is out of reach, as behind a slow network, says nothing about the replica.
+        """
+        if self._started_s is not None and now_s - self._started_s >= STABLE_S:
+            self.failures = 0
+        self._started_s = None
+        self.failures += not isinstance(error, ray.exceptions.ActorUnavailableError)
+        is_first_loss = not was_starting and self.failures <= 1
+        pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** max(0, self.failures - 1))
+        self._retry_s = now_s if is_first_loss else now_s + pause_s
+
+    def _quarantine(self, fault: str, now_s: float) -> None:
+        self.fault = fault
+        _log.error("%s is quarantined: %s", self.name, fault)
+        self.enter(ReplicaState.QUARANTINED, now_s)

@@ -13,15 +13,16 @@ import secrets
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from steppe.config import RunConfig
-from steppe.errors import ReplicaError, StartError
+from steppe.errors import ReplicaError, StartError, notes_of
 from steppe.fleet.cluster import (
     LOCAL,
+    Machine,
     call_result,
     connect,
     error_line,
@@ -29,10 +30,12 @@ from steppe.fleet.cluster import (
     leave,
     local_node_id,
     on_node,
+    refuse_unmatched_labels,
     session_logs,
 )
 from steppe.fleet.controller.controller import Controller
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
+from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
@@ -51,16 +54,29 @@ STALL_S, STALL_PERIODS = 30.0, 10
 """A controller that has not read the budget for so long, s and control periods, whichever is
 longer, is restarted. It reads the budget ten times a second, but a machine may be slow, and a
 restart is no cure for that."""
+LOG_PERIOD_S = 5.0
+"""Time between two readings of the logs of the engines, s."""
 GATEWAY_CLOSE_S = 15.0
 """Longest wait for the gateway to close, s; its own limit for outstanding requests is shorter."""
 
 
+def _discard(line: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunUpdate:
-    """What happened since the last call: ticks, and requests whose energy is complete."""
+    """What happened since the last call.
+
+    Attributes:
+        ticks: The ticks.
+        requests: Requests whose energy is complete.
+        logs: What the engines have written to their logs, by replica.
+    """
 
     ticks: list[TickRecord]
     requests: list[RequestRecord]
+    logs: dict[str, bytes] = field(default_factory=dict)
 
 
 class FleetDriver:
@@ -78,17 +94,19 @@ class FleetDriver:
         served_name: str,
         progress: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        note: Callable[[str], None] = _discard,
     ) -> None:
         """Remember what to run.
 
         Args:
             config: The run.
             served_name: The model name that clients use.
-            progress: Gets a line about each step of the start.
+            progress: Gets a line at the begin of each stage of the start.
             clock: Returns monotonic time, s.
+            note: Gets a line about how far a stage is.
         """
         self._config, self._served_name = config, served_name
-        self._progress, self._clock = progress, clock
+        self._progress, self._note, self._clock = progress, note, clock
         self._local = config.ray.address == LOCAL
         # Drivers in containers that share /dev/shm may all have the same process id.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -101,11 +119,15 @@ class FleetDriver:
         self._status: ControllerStatus | None = None
         self._stalls = StallDetector()
         self._books: Bookkeeper
+        self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
+        self._quarantined: set[str] = set()
         self._began_s = 0.0
         self.url = ""
 
     def start(self) -> None:
-        """Connect to the cluster, open the gateway, place and start all replicas.
+        """Connect to the cluster, open the gateway, place the replicas and start the first ones.
+
+        Replicas that start later, or fail, are left to the controller.
 
         Raises:
             UsageError: The configuration cannot be run here, such as a port that is in use.
@@ -116,12 +138,11 @@ class FleetDriver:
         connect(address)
         with _start_errors():
             self._open_gateway()
-            machines = gpu_machines(self._local)
+            refuse_unmatched_labels(self._config.fleet.node_labels)
+            machines = self._machines()
             self._progress(f"opening the GPUs of {_count(len(machines), 'node')}")
             self.actors.open_nodes(machines)
-            replicas = _count(len(self.actors.placements), "replica")
-            self._progress(f"loading {replicas}: weights and warm-up")
-            self.actors.start()
+            self.actors.start(self._progress, self._note)
 
     def begin(self, frontier: Frontier) -> None:
         """Hand the fleet to the controller; the run begins now.
@@ -174,7 +195,7 @@ class FleetDriver:
         self._watch_cluster()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
-        return RunUpdate(ticks, closed)
+        return RunUpdate(ticks, closed, self._new_logs())
 
     def close_gateway(self) -> None:
         """Refuse new requests, and wait a limited time for the outstanding ones.
@@ -189,7 +210,8 @@ class FleetDriver:
         ray.wait([self._controller.end.remote()], timeout=END_TIMEOUT_S)
         self._books.collect(self.actors.node_actors, closing=True)
         totals, requests = self._books.close(self._clock() - self._began_s)
-        return RunUpdate(self._ticks(), requests), totals
+        logs = self._logs.collect(self.actors.placements)
+        return RunUpdate(self._ticks(), requests, logs), totals
 
     def stop(self) -> None:
         """Stop the gateway, replicas and nodes, and the cluster if this run started it.
@@ -203,6 +225,25 @@ class FleetDriver:
         self.close_gateway()
         self.actors.stop()
         leave(self._config.ray.address)
+
+    def _new_logs(self) -> dict[str, bytes]:
+        """Return what is new in the logs of the engines, at most once per `LOG_PERIOD_S`."""
+        now_s = self._clock()
+        if now_s - self._logs_read_s < LOG_PERIOD_S:
+            return {}
+        self._logs_read_s = now_s
+        return self._logs.collect(self.actors.placements)
+
+    def _note_quarantined(self, ticks: list[TickRecord]) -> None:
+        """Log each replica once that is quarantined."""
+        for replica in (r for tick in ticks for r in tick.replicas if r.fault):
+            if replica.id not in self._quarantined:
+                self._quarantined.add(replica.id)
+                _log.error("%s is quarantined: %s", replica.id, replica.fault)
+
+    def _machines(self) -> list[Machine]:
+        """Return the nodes with GPUs and the configured labels."""
+        return gpu_machines(self._local, self._config.fleet.node_labels)
 
     def _settable(self, frontier: Frontier) -> Frontier:
         """Return the frontier with clocks that every GPU can be limited to."""
@@ -252,6 +293,7 @@ class FleetDriver:
             _log.warning("the controller does not answer: %s", error_line(error))
             return []
         self._status = update.status or self._status
+        self._note_quarantined(update.ticks)
         return update.ticks
 
     def _poll_controller(self) -> ControllerUpdate:
@@ -282,7 +324,8 @@ class FleetDriver:
         assert self._frontier is not None, "begin comes first"
         self._stalls = StallDetector()
         placements = list(self.actors.placements.values())
-        ray.get(self._controller.add_replicas.remote(placements), timeout=START_TIMEOUT_S)
+        adding = self._controller.add_replicas.remote(placements, self.actors.starts.running())
+        ray.get(adding, timeout=START_TIMEOUT_S)
         call = self._controller.begin.remote(
             self._frontier,
             self.actors.replicas,
@@ -293,10 +336,10 @@ class FleetDriver:
         ray.get(call, timeout=START_TIMEOUT_S)
 
     def _watch_cluster(self) -> None:
-        """Remove nodes that are lost, and place their replicas where GPUs are free."""
-        if self._local:
+        """Remove nodes that are lost, and place replicas without GPUs where some are free."""
+        if self._local and not self.actors.has_unplaced:
             return
-        alive = gpu_machines(self._local)
+        alive = self._machines()
         for node_id in set(self.actors.nodes) - {machine.id for machine in alive}:
             self.actors.remove_node(node_id)
             self._controller.remove_node.remote(node_id)
@@ -312,7 +355,10 @@ def _start_errors() -> Generator[None]:
         yield
     except (ReplicaError, ray.exceptions.RayError) as error:
         logs, line = session_logs(), error_line(error)
-        raise StartError(line if logs is None else f"{line}; see {logs}") from error
+        found = StartError(line if logs is None else f"{line}; see {logs}")
+        for note in notes_of(error):
+            found.add_note(note)
+        raise found from error
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.energy.window import worst
-from steppe.errors import ConfigError, ReplicaError, UsageError
-from steppe.fleet.cluster import Machine, call_result, on_node, share_of_cores, spread
+from steppe.errors import ConfigError, ReplicaError, SteppeError, UsageError
+from steppe.fleet.cluster import (
+    Machine,
+    call_result,
+    free_gpus,
+    on_node,
+    share_of_cores,
+)
+from steppe.fleet.driver.engine_starts import POLL_S, EngineStarts
+from steppe.fleet.driver.model_downloads import ModelDownloads
+from steppe.fleet.driver.room import is_model, replicas_wanted, room_of, spread
 from steppe.fleet.messages import (
+    GpuInfo,
     NodeInfo,
     NodeSettings,
     Placement,
@@ -26,7 +37,13 @@ from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
 
-START_TIMEOUT_S = 600.0
+OPEN_TIMEOUT_S = 120.0
+"""Longest wait for the actors of nodes and replicas at the begin of a run, s; later ones join when
+they answer."""
+FREED_S = 5.0
+"""Longest wait for GPUs that an earlier run holds until its processes have ended, s."""
+LONGEST_RETRY_S = 300.0
+"""Longest pause between two attempts to use a machine, s; it doubles from 1 s."""
 PLACE_TIMEOUT_S = 120.0
 """Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
 STOP_TIMEOUT_S = 15.0
@@ -71,13 +88,18 @@ class _PendingReplica:
     called_s: float
 
 
+_Pending = TypeVar("_Pending", _PendingNode, _PendingReplica)
+
+
 class FleetActors:
     """Owns the node actors and the replica actors.
 
     Attributes:
         nodes: The open nodes, by Ray's id.
         placements: Where the replicas run, by name.
-        unplaced: Names of the replicas that lost their node.
+        unplaced: Names of the replicas without GPUs: those of a lost node, and those that found no
+            free GPUs at the begin.
+        starts: The starts of the engines at the begin of the run.
     """
 
     def __init__(self, config: RunConfig, served_name: str, run_id: str) -> None:
@@ -85,12 +107,15 @@ class FleetActors:
         self._config, self._served_name, self._run_id = config, served_name, run_id
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are still opening
+        self._others: set[str] = set()  # nodes with GPUs of another model
         self.placements: dict[str, Placement] = {}
         self.unplaced: list[str] = []
         self._pending: list[_PendingNode | _PendingReplica] = []
         self._machines = 1
         self._failures: Counter[str] = Counter()
-        self._has_started = False
+        self._retry_s: dict[str, float] = {}
+        self.starts = EngineStarts(config.fleet)
+        self._downloads = ModelDownloads(config)
 
     @property
     def node_actors(self) -> dict[str, Any]:
@@ -104,9 +129,14 @@ class FleetActors:
 
     @property
     def replicas(self) -> int:
-        """Size of the fleet, replicas that lost their node included."""
+        """Size of the fleet, replicas without GPUs included."""
         pending = sum(isinstance(new, _PendingReplica) for new in self._pending)
         return len(self.placements) + len(self.unplaced) + pending
+
+    @property
+    def has_unplaced(self) -> bool:
+        """Whether a replica waits for GPUs, or an actor for its first answer."""
+        return bool(self.unplaced or self._pending)
 
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         """Return the SM clocks that a replica's GPUs can be limited to, MHz."""
@@ -117,13 +147,24 @@ class FleetActors:
     @property
     def can_limit_clocks(self) -> bool:
         """Whether the clock of every GPU can be limited."""
-        return all(gpu.clocks_mhz for node in self.nodes.values() for gpu in node.info.gpus)
+        return all(gpu.clocks_mhz for gpu in self._gpus())
 
     @property
     def common_clocks_mhz(self) -> tuple[int, ...]:
-        """SM clocks that every GPU can be limited to, ascending, MHz; empty if there are none."""
-        gpus = [gpu for node in self.nodes.values() for gpu in node.info.gpus]
-        return tuple(sorted(set.intersection(*(set(gpu.clocks_mhz) for gpu in gpus))))
+        """SM clocks that every GPU can be limited to, ascending, MHz; empty if there are none.
+
+        GPUs whose clock cannot be limited do not count.
+        """
+        clocks = [set(gpu.clocks_mhz) for gpu in self._gpus() if gpu.clocks_mhz]
+        return tuple(sorted(set.intersection(*clocks))) if clocks else ()
+
+    def _gpus(self) -> Iterator[GpuInfo]:
+        return (gpu for node in self.nodes.values() for gpu in node.info.gpus)
+
+    @property
+    def ready(self) -> list[str]:
+        """Names of the replicas whose engines started at the begin, in their order."""
+        return [name for name in self.placements if name in self.starts.ready]
 
     @property
     def rated_w(self) -> float | None:
@@ -138,39 +179,55 @@ class FleetActors:
         return sum(known_w) if len(known_w) == len(limits_w) else None
 
     def open_nodes(self, machines: list[Machine]) -> None:
-        """Open the GPUs of every machine and place all replicas.
+        """Open the GPUs of every machine, and place all replicas on free GPUs.
+
+        A node that does not open, or opens too late, is left out until it does.
 
         Raises:
             UsageError: The configuration cannot be run on these machines.
-            ReplicaError: A node does not open.
+            ReplicaError: No node opens.
         """
         self._machines = len(machines)
-        for machine in machines:
-            self._finish_node(self._create_node(machine), START_TIMEOUT_S)
-        places = spread(
-            self._config.fleet.replicas,
-            self._config.fleet.gpus_per_replica,
-            [(node.machine, len(node.info.gpus)) for node in self.nodes.values()],
-        )
-        for number, machine in enumerate(places, start=1):
-            new = self._create_replica(f"replica-{number}", machine, places.count(machine))
-            self._finish_replica(new, START_TIMEOUT_S)
+        opening = [self._create_node(machine) for machine in machines]
+        errors = self._wait_for_nodes(opening)
+        if errors and not self.nodes:
+            raise errors[0]
+        self._drop_other_models()
+        opened = [node.machine for node in self.nodes.values()]
+        free = self._free_gpus([*opened, *(new.machine for new in self._pending)])
+        wanted = replicas_wanted(self._config.fleet, opened, free)
+        each = self._config.fleet.gpus_per_replica
+        places = spread(wanted, each, [(machine, free[machine.id]) for machine in opened])
+        names = [f"replica-{number}" for number in range(1, wanted + 1)]
+        new = [
+            self._create_replica(name, machine, places.count(machine))
+            for name, machine in zip(names, places, strict=False)
+        ]
+        self.unplaced += names[len(places) :]
+        self._wait_for_replicas(new)
 
-    def start(self) -> None:
-        """Start the engines of all replicas and wait for them.
+    def start(self, begin: Callable[[str], None], note: Callable[[str], None]) -> None:
+        """Start the engines of all replicas, and wait for the first ones.
+
+        Args:
+            begin: Gets a line at the begin of each stage.
+            note: Gets a line about how far a stage is.
 
         Raises:
             UsageError: The configuration cannot be run by an engine.
-            ReplicaError: An engine cannot start.
+            ReplicaError: No engine can start.
         """
-        calls = []
-        for name, place in self.placements.items():
-            status = place.actor.status.remote()
-            assignment = place.node.assign.remote(name, place.gpu_indices, place.cores, status)
-            calls.append((name, place.actor.start.remote(assignment)))
-        for name, call in calls:
-            call_result(call, name, START_TIMEOUT_S)
-        self._has_started = True
+        for place in self.placements.values():
+            machine = self.nodes[place.node_id].machine
+            self.starts.start(place, self._downloads.folder_on(machine))
+        if self._downloads.is_needed:
+            begin(f"getting the model {self._config.model.name}")
+            while not self._downloads.has_any:
+                time.sleep(POLL_S)
+                note(self._downloads.line())
+        count = len(self.placements)
+        begin(f"loading {count} replica{'' if count == 1 else 's'}: weights and warm-up")
+        self.starts.wait(note, self._downloads.line)
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node that the cluster lost; the replicas on it become unplaced."""
@@ -186,8 +243,9 @@ class FleetActors:
 
         They are not started yet. This does not wait: a pending actor is checked at the next call.
         """
+        free = free_gpus() if self.unplaced else {}
         for machine in sorted(alive, key=lambda machine: self._failures[machine.id]):
-            self._fill(machine)
+            self._fill(machine, free)
         placed: list[Placement] = []
         for new in tuple(self._pending):
             done, _ = ray.wait([new.call], timeout=0)
@@ -199,13 +257,15 @@ class FleetActors:
     def stop(self) -> None:
         """Stop every engine, undo every limit, and remove every file."""
         # An engine that is still starting would handle the call only afterwards.
-        running = list(self.placements.values()) if self._has_started else []
+        starting = self.starts.running()
+        running = [place for name, place in self.placements.items() if name not in starting]
         for calls in (
             [place.actor.stop.remote() for place in running],
             [actor.close.remote() for actor in self._node_actors],
         ):
             if calls:
                 ray.wait(calls, num_returns=len(calls), timeout=STOP_TIMEOUT_S)
+        self._downloads.end()
         pending = [new.actor for new in self._pending if isinstance(new, _PendingReplica)]
         for actor in [*(place.actor for place in self.placements.values()), *pending]:
             ray.kill(actor)
@@ -226,7 +286,7 @@ class FleetActors:
 
     def measure_idle_w(self) -> float:
         """Measure what an idle replica draws under its present limits, W: the largest."""
-        before = {name: self.reading(name) for name in self.placements}
+        before = {name: self.reading(name) for name in self.ready}
         time.sleep(IDLE_WINDOW_S)
         draws_w = [0.0]
         for name, start in before.items():
@@ -251,13 +311,15 @@ class FleetActors:
             raise ReplicaError(f"{replica}: its node is lost")
         return self.placements[replica]
 
-    def _fill(self, machine: Machine) -> None:
+    def _fill(self, machine: Machine, free: Mapping[str, int]) -> None:
         """Create as many unplaced replicas on a machine as it has room for; first its node."""
+        is_early = time.monotonic() < self._retry_s.get(machine.id, 0.0)
+        if is_early or machine.id in self._others:
+            return
         pending = sum(new.machine.id == machine.id for new in self._pending)
         if machine.id in self.nodes:
-            room = len(self.nodes[machine.id].info.gpus) // self._config.fleet.gpus_per_replica
-            taken = sum(place.node_id == machine.id for place in self.placements.values())
-            for name in self.unplaced[: max(0, room - taken - pending)]:
+            room = free.get(machine.id, 0) // self._config.fleet.gpus_per_replica
+            for name in self.unplaced[: max(0, room - pending)]:
                 self.unplaced.remove(name)
                 self._pending.append(self._create_replica(name, machine, room))
         elif self.unplaced and not pending:
@@ -269,16 +331,95 @@ class FleetActors:
             match new:
                 case _PendingNode():
                     self._finish_node(new, 0.0)
+                    self._drop_other_models()
                     return []
                 case _PendingReplica():
                     return [self._finish_replica(new, 0.0)]
         except (ReplicaError, UsageError) as error:
             _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
-        self._failures[new.machine.id] += 1
-        ray.kill(new.actor)
+        self._leave_out(new)
         if isinstance(new, _PendingReplica):
             self.unplaced.append(new.name)
         return []
+
+    def _leave_out(self, new: _PendingNode | _PendingReplica) -> None:
+        """Kill an actor that failed; its machine is tried again after a growing pause."""
+        failures = self._failures[new.machine.id]
+        self._failures[new.machine.id] += 1
+        pause_s = min(LONGEST_RETRY_S, 2.0**failures)
+        self._retry_s[new.machine.id] = time.monotonic() + pause_s
+        ray.kill(new.actor)
+
+    def _wait_for_nodes(self, opening: list[_PendingNode]) -> list[SteppeError]:
+        """Take the nodes that open soon enough; return why others do not. Late ones are pending."""
+        errors: list[SteppeError] = []
+        for new, is_done in _answered(opening):
+            if not is_done and self.nodes:
+                self._pending.append(new)
+                continue
+            try:
+                self._finish_node(new, OPEN_TIMEOUT_S)
+            except (ReplicaError, UsageError) as error:
+                errors.append(error)
+                self._leave_out(new)
+        if self.nodes:
+            for why in errors:
+                _log.warning("a node is left out: %s", why)
+        return errors
+
+    def _wait_for_replicas(self, new: list[_PendingReplica]) -> None:
+        """Take the replicas that get their GPUs soon enough; late ones are pending.
+
+        Raises:
+            UsageError: The GPUs of none of them are usable.
+            ReplicaError: None of them gets its GPUs.
+        """
+        first: SteppeError | None = None
+        for replica, is_done in _answered(new):
+            if not is_done and self.placements:
+                self._pending.append(replica)
+                continue
+            try:
+                self._finish_replica(replica, OPEN_TIMEOUT_S)
+            except (ReplicaError, UsageError) as error:
+                _log.warning("%s has no GPUs: %s", replica.name, error)
+                first = first or error
+                self._leave_out(replica)
+                self.unplaced.append(replica.name)
+        if first is not None and not self.placements:
+            raise first
+
+    def _drop_other_models(self) -> None:
+        """Close the nodes whose GPUs are not of the configured model.
+
+        Raises:
+            ConfigError: No node is left; the message lists the GPUs that were found.
+        """
+        wanted, found = self._config.fleet.gpu_model, set[str]()
+        for node_id, node in list(self.nodes.items()):
+            names = {gpu.name for gpu in node.info.gpus}
+            found |= names
+            if not all(is_model(name, wanted) for name in names):
+                _log.info("node %s is not used: its GPUs are %s", node_id[:8], sorted(names))
+                del self.nodes[node_id]
+                self._others.add(node_id)
+                node.actor.close.remote()
+        if found and not self.nodes:
+            raise ConfigError(
+                f"fleet.gpu_model: asked for {wanted!r}, found {', '.join(sorted(found))}"
+            )
+
+    def _free_gpus(self, machines: Sequence[Machine]) -> dict[str, int]:
+        """Return the free GPUs of machines; those of a run that has just ended are waited for."""
+        each, deadline_s = self._config.fleet.gpus_per_replica, time.monotonic() + FREED_S
+        wanted = self._config.fleet.replicas
+        while True:
+            free = {m.id: free_gpus().get(m.id, m.gpus) for m in machines}
+            room, whole = room_of(free, each), room_of({m.id: m.gpus for m in machines}, each)
+            least = whole if wanted == "all" else min(wanted, whole)
+            if room >= least or time.monotonic() >= deadline_s:
+                return free
+            time.sleep(POLL_S)
 
     def _create_node(self, machine: Machine) -> _PendingNode:
         remote: Any = ray.remote(Node)
@@ -322,7 +463,8 @@ class FleetActors:
             **ACTOR,
         }
         settings = settings_from_config(self._config, self._served_name)
-        actor = remote.options(**options).remote(settings, machine.address)
+        log_name = (self._run_id, name)
+        actor = remote.options(**options).remote(settings, machine.address, log_name)
         call = actor.gpu_indices.remote()
         return _PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 
@@ -347,3 +489,16 @@ class FleetActors:
         )
         self.placements[new.name] = place
         return place
+
+
+def _answered(actors: Sequence[_Pending]) -> list[tuple[_Pending, bool]]:
+    """Wait for the first call of each actor, and return whether it has an answer.
+
+    The first answers come first, so that a late one is known to be late.
+    """
+    if not actors:
+        return []
+    calls = [new.call for new in actors]
+    done, _ = ray.wait(calls, num_returns=len(calls), timeout=OPEN_TIMEOUT_S)
+    is_done = [new.call in done for new in actors]
+    return sorted(zip(actors, is_done, strict=True), key=lambda pair: not pair[1])

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import ray
@@ -15,6 +15,7 @@ import ray
 from steppe.agent.zeusd_client import ZeusdClient
 from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
 from steppe.device.nvml import NvmlGpu, open_gpus
+from steppe.device.nvml_health import read_health
 from steppe.device.rapl import open_host_meter
 from steppe.emulator.environment import STATE_VARIABLE, activate_section, remove_state
 from steppe.energy.gpu_meters import (
@@ -25,7 +26,8 @@ from steppe.energy.gpu_meters import (
 )
 from steppe.energy.window import worst
 from steppe.engine.control_block import ControlBlock, EngineLimits
-from steppe.errors import DeviceError, NotSupportedError
+from steppe.errors import DeviceLostError, GpuFaultError, NotSupportedError
+from steppe.fleet.engine_log import LogPart, engine_log_path, last_lines, read_log
 from steppe.fleet.messages import (
     FollowPowerLimits,
     GpuAssignment,
@@ -144,12 +146,13 @@ class Node:
         A replica whose engine runs on its present block keeps it; any other gets a new one.
 
         Raises:
-            DeviceError: A GPU is not on this node.
+            GpuFaultError: A GPU has memory errors that ECC could not correct, is lost, or could
+                not be opened. It is metered if it answers.
         """
         found = {gpu.index: uuid for uuid, gpu in self._gpus.items()}
         missing = [index for index in gpu_indices if index not in found]
         if missing:
-            raise DeviceError(f"{replica}: asked for GPU {missing[0]}, found {sorted(found)}")
+            raise GpuFaultError(f"GPU {missing[0]} could not be opened, found {sorted(found)}")
         meters = {found[i]: self._meters.histories[found[i]] for i in gpu_indices}
         path = block_path(self._folder, replica)
         with self._lock:
@@ -166,6 +169,7 @@ class Node:
                 self._replicas[replica] = meter
                 self._share_node()
                 self._write_journal()
+        self._refuse_faulty(gpu_indices)
         hook = self._hook(gpu_indices)
         return GpuAssignment(replica, str(path), meter.block.id, hook, cores)
 
@@ -259,6 +263,16 @@ class Node:
         """Return running totals of a replica, for sweeps."""
         return self._replicas[replica].reading()
 
+    def engine_log(self, replica: str, begin: int) -> LogPart:
+        """Return a part of the log of an engine, see `read_log`; nothing if there is none."""
+        path = engine_log_path(self._settings.run_id, replica)
+        return LogPart(b"", begin) if path is None else read_log(path, begin)
+
+    def last_log_lines(self, replica: str) -> str:
+        """Return the last lines of the log of an engine; empty if there are none."""
+        path = engine_log_path(self._settings.run_id, replica)
+        return "" if path is None else last_lines(path)
+
     def close(self) -> None:
         """Undo the limits and remove every file."""
         self._is_closed.set()
@@ -269,6 +283,17 @@ class Node:
             remove_state(self._state)
         remove_run(self._folder)
         remove_stale_runs(state_folder())
+
+    def _refuse_faulty(self, gpu_indices: Collection[int]) -> None:
+        """Raise if one of these GPUs has a fault."""
+        for gpu in (gpu for gpu in self._gpus.values() if gpu.index in gpu_indices):
+            name = f"GPU {gpu.index} ({gpu.capabilities.name}, {gpu.uuid})"
+            try:
+                faults = read_health(gpu).memory_faults
+            except DeviceLostError as error:
+                raise GpuFaultError(f"{name}: {error}") from error
+            if faults:
+                raise GpuFaultError(f"{name}: {'; '.join(faults)}")
 
     def _close_windows(self) -> None:
         while not self._is_closed.wait(LONGEST_WINDOW_S):

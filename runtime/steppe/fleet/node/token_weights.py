@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ModelError, UsageError
-from steppe.models.store import get_model
+from steppe.models.store import get_model_config
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_calibration, read_gpu_spec, read_model_shape, spec_name
@@ -70,7 +70,7 @@ def shape_of_served(config: RunConfig) -> ModelShape | None:
     except ModelError:
         pass
     try:
-        return read_model_shape(get_model(name, progress=_log.info))
+        return read_model_shape(get_model_config(name, progress=_log.info))
     except UsageError as error:
         _log.warning("%s", error)
         return None
