@@ -46,7 +46,7 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
 
 def test_a_quarantined_replica_is_named_with_its_fault() -> None:
     fault = "GPU 1 (NVIDIA L4): it is lost"
-    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 20.0, 0.0, fault)
+    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 20.0, 0.0, fault=fault)
     made = exposition()
     found = samples(made.update(replace(TICK, replicas=(TICK.replicas[0], lost))))
     assert found["steppe_replicas", "quarantined"] == 1.0

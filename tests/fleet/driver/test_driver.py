@@ -69,7 +69,7 @@ def test_a_replica_that_is_quarantined_is_logged_once(
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._controller = FakeActor()
-    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, "GPU 1: it is lost")
+    lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, fault="GPU 1: it is lost")
     for t_s in (1.0, 2.0):
         found = [tick_record(t_s, replicas=(lost,))]
         driver._controller.answers["poll"] = ControllerUpdate(True, found, None, 0)
