@@ -11,7 +11,8 @@ from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver import fleet_actors
-from steppe.fleet.driver.fleet_actors import FleetActors, RunningNode
+from steppe.fleet.driver.fleet_actors import FleetActors
+from steppe.fleet.driver.pending_actors import RunningNode
 from steppe.fleet.messages import GpuInfo, NodeInfo, Placement, ReplicaTotals
 from steppe.roofline.files import read_model_shape
 
@@ -200,7 +201,7 @@ def test_a_replica_with_unknown_gpus_is_killed_and_tried_again_after_a_pause(
     assert (fleet.unplaced, killed, fleet.replicas) == (["replica-1"], remote.actors, 1)
     fleet.place_unplaced(alive)
     assert len(remote.actors) == 1, "the pause is not over"
-    monkeypatch.setitem(fleet._retry_s, "n", 0.0)
+    monkeypatch.setattr(fleet._pauses, "_ends_s", {})
     fleet.place_unplaced(alive)
     remote.actors[1].calls[0].ready = True
     assert [place.replica for place in fleet.place_unplaced(alive)] == ["replica-1"]

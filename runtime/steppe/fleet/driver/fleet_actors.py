@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
@@ -23,6 +21,14 @@ from steppe.fleet.cluster import (
 )
 from steppe.fleet.driver.engine_starts import POLL_S, EngineStarts
 from steppe.fleet.driver.model_downloads import ModelDownloads
+from steppe.fleet.driver.pending_actors import (
+    OPEN_TIMEOUT_S,
+    MachinePauses,
+    PendingNode,
+    PendingReplica,
+    RunningNode,
+    answered,
+)
 from steppe.fleet.driver.room import is_model, replicas_wanted, room_of, spread
 from steppe.fleet.messages import (
     GpuInfo,
@@ -37,13 +43,8 @@ from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
 
-OPEN_TIMEOUT_S = 120.0
-"""Longest wait for the actors of nodes and replicas at the begin of a run, s; later ones join when
-they answer."""
 FREED_S = 5.0
 """Longest wait for GPUs that an earlier run holds until its processes have ended, s."""
-LONGEST_RETRY_S = 300.0
-"""Longest pause between two attempts to use a machine, s; it doubles from 1 s."""
 PLACE_TIMEOUT_S = 120.0
 """Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
 STOP_TIMEOUT_S = 15.0
@@ -55,40 +56,6 @@ IDLE_WINDOW_S = 1.5
 ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunningNode:
-    """A node with its actor."""
-
-    machine: Machine
-    actor: Any
-    info: NodeInfo
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingNode:
-    """A node actor whose first call has not returned yet."""
-
-    machine: Machine
-    actor: Any
-    call: Any
-    called_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingReplica:
-    """A replica actor whose GPUs are not known yet, one of `on_machine` on its machine."""
-
-    name: str
-    on_machine: int
-    machine: Machine
-    actor: Any
-    call: Any
-    called_s: float
-
-
-_Pending = TypeVar("_Pending", _PendingNode, _PendingReplica)
 
 
 class FleetActors:
@@ -110,10 +77,9 @@ class FleetActors:
         self._others: set[str] = set()  # nodes with GPUs of another model
         self.placements: dict[str, Placement] = {}
         self.unplaced: list[str] = []
-        self._pending: list[_PendingNode | _PendingReplica] = []
+        self._pending: list[PendingNode | PendingReplica] = []
         self._machines = 1
-        self._failures: Counter[str] = Counter()
-        self._retry_s: dict[str, float] = {}
+        self._pauses = MachinePauses()
         self.starts = EngineStarts(config.fleet)
         self._downloads = ModelDownloads(config)
 
@@ -130,7 +96,7 @@ class FleetActors:
     @property
     def replicas(self) -> int:
         """Size of the fleet, replicas without GPUs included."""
-        pending = sum(isinstance(new, _PendingReplica) for new in self._pending)
+        pending = sum(isinstance(new, PendingReplica) for new in self._pending)
         return len(self.placements) + len(self.unplaced) + pending
 
     @property
@@ -244,7 +210,7 @@ class FleetActors:
         They are not started yet. This does not wait: a pending actor is checked at the next call.
         """
         free = free_gpus() if self.unplaced else {}
-        for machine in sorted(alive, key=lambda machine: self._failures[machine.id]):
+        for machine in sorted(alive, key=lambda machine: self._pauses.failures[machine.id]):
             self._fill(machine, free)
         placed: list[Placement] = []
         for new in tuple(self._pending):
@@ -266,7 +232,7 @@ class FleetActors:
             if calls:
                 ray.wait(calls, num_returns=len(calls), timeout=STOP_TIMEOUT_S)
         self._downloads.end()
-        pending = [new.actor for new in self._pending if isinstance(new, _PendingReplica)]
+        pending = [new.actor for new in self._pending if isinstance(new, PendingReplica)]
         for actor in [*(place.actor for place in self.placements.values()), *pending]:
             ray.kill(actor)
 
@@ -313,8 +279,7 @@ class FleetActors:
 
     def _fill(self, machine: Machine, free: Mapping[str, int]) -> None:
         """Create as many unplaced replicas on a machine as it has room for; first its node."""
-        is_early = time.monotonic() < self._retry_s.get(machine.id, 0.0)
-        if is_early or machine.id in self._others:
+        if self._pauses.lasts(machine.id, time.monotonic()) or machine.id in self._others:
             return
         pending = sum(new.machine.id == machine.id for new in self._pending)
         if machine.id in self.nodes:
@@ -325,35 +290,32 @@ class FleetActors:
         elif self.unplaced and not pending:
             self._pending.append(self._create_node(machine))
 
-    def _finish(self, new: _PendingNode | _PendingReplica) -> list[Placement]:
+    def _finish(self, new: PendingNode | PendingReplica) -> list[Placement]:
         """Take the result of a pending actor; kill one that failed, to try another machine."""
         try:
             match new:
-                case _PendingNode():
+                case PendingNode():
                     self._finish_node(new, 0.0)
                     self._drop_other_models()
                     return []
-                case _PendingReplica():
+                case PendingReplica():
                     return [self._finish_replica(new, 0.0)]
         except (ReplicaError, UsageError) as error:
             _log.warning("no replica on node %s: %s", new.machine.id[:8], error)
         self._leave_out(new)
-        if isinstance(new, _PendingReplica):
+        if isinstance(new, PendingReplica):
             self.unplaced.append(new.name)
         return []
 
-    def _leave_out(self, new: _PendingNode | _PendingReplica) -> None:
+    def _leave_out(self, new: PendingNode | PendingReplica) -> None:
         """Kill an actor that failed; its machine is tried again after a growing pause."""
-        failures = self._failures[new.machine.id]
-        self._failures[new.machine.id] += 1
-        pause_s = min(LONGEST_RETRY_S, 2.0**failures)
-        self._retry_s[new.machine.id] = time.monotonic() + pause_s
+        self._pauses.begin(new.machine.id, time.monotonic())
         ray.kill(new.actor)
 
-    def _wait_for_nodes(self, opening: list[_PendingNode]) -> list[SteppeError]:
+    def _wait_for_nodes(self, opening: list[PendingNode]) -> list[SteppeError]:
         """Take the nodes that open soon enough; return why others do not. Late ones are pending."""
         errors: list[SteppeError] = []
-        for new, is_done in _answered(opening):
+        for new, is_done in answered(opening):
             if not is_done and self.nodes:
                 self._pending.append(new)
                 continue
@@ -367,7 +329,7 @@ class FleetActors:
                 _log.warning("a node is left out: %s", why)
         return errors
 
-    def _wait_for_replicas(self, new: list[_PendingReplica]) -> None:
+    def _wait_for_replicas(self, new: list[PendingReplica]) -> None:
         """Take the replicas that get their GPUs soon enough; late ones are pending.
 
         Raises:
@@ -375,7 +337,7 @@ class FleetActors:
             ReplicaError: None of them gets its GPUs.
         """
         first: SteppeError | None = None
-        for replica, is_done in _answered(new):
+        for replica, is_done in answered(new):
             if not is_done and self.placements:
                 self._pending.append(replica)
                 continue
@@ -421,14 +383,14 @@ class FleetActors:
                 return free
             time.sleep(POLL_S)
 
-    def _create_node(self, machine: Machine) -> _PendingNode:
+    def _create_node(self, machine: Machine) -> PendingNode:
         remote: Any = ray.remote(Node)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
         actor = remote.options(**options).remote(self._node_settings(machine))
         self._node_actors.append(actor)
-        return _PendingNode(machine, actor, actor.info.remote(), time.monotonic())
+        return PendingNode(machine, actor, actor.info.remote(), time.monotonic())
 
-    def _finish_node(self, new: _PendingNode, timeout_s: float) -> None:
+    def _finish_node(self, new: PendingNode, timeout_s: float) -> None:
         info: NodeInfo = call_result(new.call, f"node {new.machine.address}", timeout_s)
         self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
@@ -453,7 +415,7 @@ class FleetActors:
             address=machine.address,
         )
 
-    def _create_replica(self, name: str, machine: Machine, on_machine: int) -> _PendingReplica:
+    def _create_replica(self, name: str, machine: Machine, on_machine: int) -> PendingReplica:
         """Create a replica's actor on a machine; Ray chooses its GPUs."""
         remote: Any = ray.remote(ReplicaActor)
         options = {
@@ -466,9 +428,9 @@ class FleetActors:
         log_name = (self._run_id, name)
         actor = remote.options(**options).remote(settings, machine.address, log_name)
         call = actor.gpu_indices.remote()
-        return _PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
+        return PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 
-    def _finish_replica(self, new: _PendingReplica, timeout_s: float) -> Placement:
+    def _finish_replica(self, new: PendingReplica, timeout_s: float) -> Placement:
         gpus: list[int] = call_result(new.call, new.name, timeout_s)
         if new.machine.id not in self.nodes:
             raise ReplicaError(f"{new.name}: its node is lost")
@@ -489,16 +451,3 @@ class FleetActors:
         )
         self.placements[new.name] = place
         return place
-
-
-def _answered(actors: Sequence[_Pending]) -> list[tuple[_Pending, bool]]:
-    """Wait for the first call of each actor, and return whether it has an answer.
-
-    The first answers come first, so that a late one is known to be late.
-    """
-    if not actors:
-        return []
-    calls = [new.call for new in actors]
-    done, _ = ray.wait(calls, num_returns=len(calls), timeout=OPEN_TIMEOUT_S)
-    is_done = [new.call in done for new in actors]
-    return sorted(zip(actors, is_done, strict=True), key=lambda pair: not pair[1])
