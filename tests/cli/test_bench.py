@@ -142,6 +142,14 @@ def test_more_requests_than_a_load_has_are_refused(url: str, tmp_path: Path) -> 
         (("serve", "--concurrency", "1000000000000", *FIXED), "asked for 10,000,000,000,000 requ"),
         (("serve", "--concurrency", "1", "--requests", "1000000000000", *FIXED), "room for 50,0"),
         (("sweep", "--out", "x"), "exactly one of CONFIG and --url"),
+        (
+            ("sweep", "--out", "x", "--url", "y", "--trace", "t", "--prompt", "8"),
+            "give --trace or --prompt and --output, not both",
+        ),
+        (
+            ("sweep", "--out", "x", "--url", "y", "--trace", "absent.csv"),
+            "absent.csv: asked for a request trace, found: No such file or directory",
+        ),
         (("compare", "x"), "found 1 result"),
     ],
 )

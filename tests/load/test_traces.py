@@ -24,6 +24,17 @@ MOONCAKE = """{"timestamp": 1000, "input_length": 6758, "output_length": 500, "h
 """
 
 
+RECORDED = """{"id": "b", "arrival_s": 2.5, "prompt_tokens": 40, "output_tokens": 9}
+{"id": "a", "arrival_s": 1.0, "prompt_tokens": 30, "output_tokens": 7, "finish": "length"}
+{"id": "c", "arrival_s": 3.0, "prompt_tokens": null, "output_tokens": null, "finish": "failed"}
+"""
+LOAD_ROWS = """{"arrival_s": 0.0, "asked_prompt_tokens": 12, "asked_output_tokens": 5, \
+"prompt_tokens": 42, "output_tokens": 4}
+{"arrival_s": 0.5, "asked_prompt_tokens": 13, "asked_output_tokens": 6, \
+"prompt_tokens": null, "output_tokens": null}
+"""
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "trace.txt"
     path.write_text(text)
@@ -57,6 +68,20 @@ def test_burstgpt_is_read_without_its_failed_requests(tmp_path: Path) -> None:
 def test_mooncake_is_read_in_milliseconds(tmp_path: Path) -> None:
     path = written(tmp_path, MOONCAKE)
     assert read_trace(path) == (Arrival(0.0, 6758, 500), Arrival(3.5, 7322, 490))
+
+
+def test_requests_of_a_run_are_read_in_the_order_of_their_arrival_without_failed_ones(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, RECORDED)
+    assert read_trace(path) == (Arrival(0.0, 30, 7), Arrival(1.5, 40, 9))
+
+
+def test_requests_of_a_load_test_that_failed_have_the_lengths_that_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, LOAD_ROWS)
+    assert read_trace(path) == (Arrival(0.0, 42, 4), Arrival(0.5, 13, 6))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pynvml
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from steppe.cli import main
 from steppe.emulator.build import build_library
@@ -46,15 +46,39 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     pynvml.nvmlShutdown()
 
 
+def swept(url: str, out: Path, *lengths: str) -> Result:
+    plan = ["--windows", "2", "--window", "0.6", "--settle", "0", "--mixed-only", "--json"]
+    command = ["bench", "sweep", "--url", url, "--gpu", "0", "--out", str(out), "--batch", "1,4"]
+    return CliRunner().invoke(main, [*command, *lengths, *plan])
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_trace_keeps_its_lengths_in_results_and_frontier(
+    gpu: Emulator, url: str, tmp_path: Path
+) -> None:
+    trace, out = tmp_path / "requests.jsonl", tmp_path / "sweep"
+    rows = [{"arrival_s": n, "prompt_tokens": 6 + n, "output_tokens": 8} for n in range(4)]
+    trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = swept(url, out, "--trace", str(trace))
+    assert run.exit_code == 0, run.output
+    assert f"{trace}: 4 of 4 requests, mean 8 tokens in and 8 out" in run.stderr
+    document = json.loads(run.stdout)
+    assert (document["trace"]["prompt_tokens"], document["trace"]["output_tokens"]) == (7.5, 8.0)
+    frontier = yaml.safe_load((out / "frontier.yaml").read_text())
+    assert frontier["lengths"] == {"prompt_tokens": 7.5, "output_tokens": 8.0, "cached_tokens": 0}
+    assert frontier["provenance"]["trace"]["file"] == str(trace)
+    head = json.loads((out / "results.jsonl").read_text().splitlines()[0])
+    assert sorted(head["plan"]["sample"]["pairs"]) == [[6 + n, 8] for n in range(4)]
+    again = swept(url, out, "--trace", str(trace))
+    assert "2 of 2 points are measured already" in again.stderr
+
+
 @pytest.mark.slow
 def test_a_sweep_of_a_server_estimates_its_duration_and_ends_with_a_frontier(
     gpu: Emulator, url: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "sweep"
-    plan = ["--windows", "2", "--window", "0.6", "--settle", "0", "--mixed-only", "--json"]
-    lengths = ["--batch", "1,4", "--prompt", "8", "--output", "8"]
-    command = ["bench", "sweep", "--url", url, "--gpu", "0", "--out", str(out), *lengths, *plan]
-    run = CliRunner().invoke(main, command)
+    run = swept(url, out, "--prompt", "8", "--output", "8")
     assert run.exit_code == 0, run.output
     assert "2 points: about" in run.stderr
     assert "(1/2, " in run.stderr

@@ -43,6 +43,12 @@ from steppe.run.sweep_rigs import SweepTarget, fleet_target
 @click.option("--prompt", type=NumberList(), help="Mean prompt lengths, tokens.")
 @click.option("--output", type=NumberList(), help="Mean output lengths, tokens.")
 @click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Lengths of your own requests, in place of --prompt and --output: requests.jsonl of a "
+    "run, rows of steppe load, Azure or BurstGPT CSV, Mooncake JSON lines.",
+)
+@click.option(
     "--apart/--mixed-only",
     default=True,
     help="Also measure prefill and decode alone; with them the frontier has the costs of a step.",
@@ -86,6 +92,8 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
     """
     if (values["config"] is None) == (values["url"] is None):
         raise UsageError("give exactly one of CONFIG and --url")
+    if values["trace"] is not None and (values["prompt"] or values["output"]):
+        raise UsageError("give --trace or --prompt and --output, not both")
     console = Console(stderr=as_json)
     config = None if values["config"] is None else load_config(values["config"])
     plan = MeasurePlan(
@@ -101,8 +109,10 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
         batch=values["batch"],
         prompt=values["prompt"],
         output=values["output"],
+        trace=values["trace"],
         apart=values["apart"],
     )
+    options.check_trace()
     ready: AbstractContextManager[SweepTarget]
     if config is not None:
         options.check(config)
@@ -113,7 +123,7 @@ def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
             url, model, gpus, seed=values["seed"], options=options, console=console
         )
     with ready as target:
-        grid = options.grid(target, config)
+        grid = options.grid(target, config, values["seed"])
         sweep.measure(target, grid, plan, out, console)
     slo_s = values["slo_tpot"] or (config.slo.tpot_s if config is not None else DEFAULT_SLO_S)
     document = sweep.report(target, grid, out, slo_s, console)

@@ -43,7 +43,8 @@ LENGTH_SCALE = FiniteRange(0, 1_000_000, min_open=True)
     type=GivenText(),
     default="synthetic",
     show_default=True,
-    help="`synthetic`, or a trace file: Azure or BurstGPT CSV, Mooncake JSON lines.",
+    help="`synthetic`, or a trace file: Azure or BurstGPT CSV, Mooncake "
+    "JSON lines, requests.jsonl of a run.",
 )
 @traffic_options
 @click.option("--rate", type=ABOVE_ZERO, help="Mean requests/s; the trace's own by default.")

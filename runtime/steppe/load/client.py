@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import orjson
@@ -125,6 +126,17 @@ async def served_models(url: str) -> tuple[str, ...]:
     Raises:
         UsageError: The server cannot be reached, or does not answer as an OpenAI server does.
     """
+    return tuple(await model_limits(url))
+
+
+async def model_limits(url: str) -> dict[str, int | None]:
+    """Return the models that a server offers, each with the longest request that it takes, tokens.
+
+    vLLM and SGLang report it as `max_model_len`; None where a server does not.
+
+    Raises:
+        UsageError: The server cannot be reached, or does not answer as an OpenAI server does.
+    """
     address = route(url, "models")
     try:
         async with open_session(1, _CONNECT_S) as session, session.get(address) as response:
@@ -134,9 +146,14 @@ async def served_models(url: str) -> tuple[str, ...]:
     if status != HTTPStatus.OK:
         raise UsageError(f"{address}: asked for the models, found status {status}")
     try:
-        return tuple(str(entry["id"]) for entry in orjson.loads(text)["data"])
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(card["id"]): _limit_of(card) for card in orjson.loads(text)["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{address}: asked for a list of models, found {text[:60]!r}") from error
+
+
+def _limit_of(card: dict[str, Any]) -> int | None:
+    limit = card.get("max_model_len")
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _reason(error: Exception) -> str:

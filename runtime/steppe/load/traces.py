@@ -1,4 +1,4 @@
-"""Request traces as they are published: Azure, BurstGPT and Mooncake.
+"""Request traces as they are published: Azure, BurstGPT and Mooncake; and records of earlier runs.
 
 Files are read unchanged, gzipped if their name ends with `.gz`. The first line determines the
 format:
@@ -8,7 +8,10 @@ format:
 - BurstGPT (HPMLL/BurstGPT, CC-BY 4.0), CSV with `Timestamp`, `Request tokens` and
   `Response tokens` among its columns, times in s;
 - Mooncake (kvcache-ai/Mooncake, Apache-2.0), JSON lines with `timestamp` in ms,
-  `input_length` and `output_length`; `hash_ids` are not used.
+  `input_length` and `output_length`; `hash_ids` are not used;
+- `requests.jsonl` of a run of Steppe and the rows of `steppe load --requests`, JSON lines with
+  `arrival_s`, `prompt_tokens` and `output_tokens`, in the order in which requests ended. One that
+  did not end has the lengths that were asked for, or is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -67,13 +71,16 @@ def read_trace(path: Path) -> tuple[Arrival, ...]:
     if not first:
         raise TraceError(f"{path}: asked for a request trace, found an empty file")
     if first.startswith("{"):
-        return _checked(path, _mooncake_rows(path, text))
+        is_record = '"arrival_s"' in first
+        rows = _record_rows(path, text) if is_record else _json_rows(path, text, _mooncake_arrival)
+        return _checked(path, rows)
     columns = [column.strip() for column in first.split(",")]
     for known in (_AZURE, _BURSTGPT):
         if known.time in columns:
             return _checked(path, _csv_rows(path, text, known))
     raise TraceError(
-        f"{path}: asked for Azure or BurstGPT CSV or Mooncake JSON lines, found {first[:80]!r}"
+        f"{path}: asked for Azure or BurstGPT CSV, Mooncake JSON lines or the requests of a run, "
+        f"found {first[:80]!r}"
     )
 
 
@@ -107,20 +114,46 @@ def _csv_rows(path: Path, text: str, known: _CsvFormat) -> Iterator[tuple[int, A
         raise TraceError(_bad_row(path, reader.reader.line_num, error)) from error
 
 
-def _mooncake_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
-    """Yield line number and arrival of every JSON line; times in s."""
+def _json_rows(
+    path: Path, text: str, read: Callable[[dict[str, Any]], Arrival]
+) -> Iterator[tuple[int, Arrival]]:
+    """Yield line number and arrival of every JSON line; times in s.
+
+    Args:
+        path: The file, for messages.
+        text: What it holds.
+        read: Reads one line.
+    """
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line)
-            seconds = float(row["timestamp"]) / 1000
-            arrival = Arrival(seconds, _whole(row["input_length"]), _whole(row["output_length"]))
+            arrival = read(orjson.loads(line))
         except KeyError as error:
             raise TraceError(f"{path}: line {number}: asked for key {error}, found none") from error
         except (ValueError, TypeError) as error:
             raise TraceError(_bad_row(path, number, error)) from error
         yield number, arrival
+
+
+def _mooncake_arrival(row: dict[str, Any]) -> Arrival:
+    seconds = float(row["timestamp"]) / 1000
+    return Arrival(seconds, _whole(row["input_length"]), _whole(row["output_length"]))
+
+
+def _record_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
+    """Yield line number and arrival of every request of a run, by their arrival."""
+    rows = _json_rows(path, text, _recorded_arrival)  # in the order in which they ended
+    yield from sorted(rows, key=lambda row: row[1].at_s)
+
+
+def _recorded_arrival(row: dict[str, Any]) -> Arrival:
+    """Return the arrival of a request that a run recorded; of length 0 if its length is unknown."""
+    return Arrival(
+        at_s=float(row["arrival_s"]),
+        prompt_tokens=_whole(row["prompt_tokens"] or row.get("asked_prompt_tokens", 0)),
+        output_tokens=_whole(row["output_tokens"] or row.get("asked_output_tokens", 0)),
+    )
 
 
 def _whole(value: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steppe.config import RunConfig
 from steppe.errors import UsageError
+from steppe.load.traces import read_trace
 from steppe.measure.sweep.frontier import Offer
 from steppe.measure.sweep.grid import SweepGrid, left_to_do, powers_of_two, spread_clocks
+from steppe.measure.sweep.length_sample import sample_of_trace
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.result import PointResult
 from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
@@ -40,6 +42,7 @@ class GridOptions:
         batch: Batch limits.
         prompt: Mean prompt lengths, tokens.
         output: Mean output lengths, tokens.
+        trace: File with the lengths of the user's own requests, in place of means.
         apart: Also measure prefill alone and decode alone.
     """
 
@@ -48,7 +51,17 @@ class GridOptions:
     batch: tuple[int, ...] | None
     prompt: tuple[int, ...] | None
     output: tuple[int, ...] | None
+    trace: Path | None
     apart: bool
+
+    def check_trace(self) -> None:
+        """Read the trace, if there is one, before anything starts.
+
+        Raises:
+            TraceError: It cannot be read.
+        """
+        if self.trace is not None:
+            read_trace(self.trace)
 
     def check(self, config: RunConfig) -> None:
         """Refuse, before a fleet starts, what its replicas cannot do.
@@ -62,11 +75,17 @@ class GridOptions:
         for gpu in gpus[:1]:
             _refuse_unknown(self.clocks or (), gpu.capabilities.sm_clocks_mhz)
 
-    def grid(self, target: SweepTarget, config: RunConfig | None) -> SweepGrid:
+    def grid(self, target: SweepTarget, config: RunConfig | None, seed: int) -> SweepGrid:
         """Return the points to measure.
+
+        Args:
+            target: What is measured.
+            config: Its configuration, if it has one.
+            seed: Seed of the sample of a trace.
 
         Raises:
             UsageError: The replica lacks a clock or a batch limit.
+            TraceError: The trace cannot be read.
         """
         section = config.frontier.sweep if config is not None else None
         lowest_share = section.lowest_clock_share if section else 0.5
@@ -78,6 +97,10 @@ class GridOptions:
         batch = self.batch or (section.batch_limits if section else None)
         batch = batch or powers_of_two(target.largest_batch)
         _refuse_large(batch, target.largest_batch)
+        if self.trace is not None:
+            sample = sample_of_trace(self.trace, seed, target.request_limit)
+            longest, means = target.longest_tokens, (sample.rounded,)
+            return SweepGrid(clocks, batch, means, self.apart, longest, sample=sample)
         prompts = self.prompt or (section.prompt_tokens if section else 128,)
         outputs = self.output or (section.output_tokens if section else 64,)
         lengths = tuple((p, o) for p in prompts for o in outputs)
@@ -136,6 +159,9 @@ def measure(
         UsageError: The folder holds results of something else.
         SteppeError: A replica or a meter failed.
     """
+    if grid.sample is not None:
+        console.print(grid.sample.summary, highlight=False, soft_wrap=True)
+        plan = replace(plan, sample=grid.sample)
     store = ResultsFile(out)
     store.begin(RunHead(target.provenance, target.rest, asdict(plan)))
     settings = grid.settings
@@ -158,7 +184,8 @@ def report(
     target: SweepTarget, grid: SweepGrid, out: Path, slo_s: float, console: Console
 ) -> dict[str, Any]:
     """Write what follows from the results in a folder, and return it as one document."""
-    return conclude(read_results(out), _offer(target, grid), slo_s, console)
+    results, offer = read_results(out), _offer(target, grid)
+    return conclude(results, offer, grid.sample, slo_s=slo_s, console=console)
 
 
 def duration_line(points: int, replicas: int, plan: MeasurePlan) -> str:
@@ -217,14 +244,14 @@ def _offer(target: SweepTarget, grid: SweepGrid) -> Offer | None:
     """Return the points to offer along fitted curves; None where steps are not counted."""
     if not target.counts_steps:
         return None
-    prompt, output = grid.lengths[0]
+    lengths = grid.sample.lengths if grid.sample else RequestLengths(*grid.lengths[0])
     lowest, highest = min(grid.clocks_mhz, default=0), max(grid.clocks_mhz, default=0)
     within = [clock for clock in target.clocks_mhz if lowest <= clock <= highest]
     clocks = spread_clocks(within, DENSE_CLOCKS) if grid.clocks_mhz else ()
     return Offer(
         clocks,
         max(grid.batch_limits),
-        prompt / output,
-        lengths=RequestLengths(prompt, output),
+        lengths.prompt_tokens / lengths.output_tokens,
+        lengths=lengths,
         tokens_per_step=target.tokens_per_step,
     )

@@ -16,6 +16,7 @@ from steppe.measure.page.charts import describe
 from steppe.measure.page.page import BenchReport, bench_page
 from steppe.measure.recommend import Recommendation, recommend
 from steppe.measure.sweep.frontier import Offer, frontier_from, provenance_of_fit
+from steppe.measure.sweep.length_sample import LengthSample
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.measure.sweep.store import SweepResults, write_parquet
 from steppe.measure.sweep.summary import serving, summarize
@@ -25,13 +26,19 @@ FRONTIER_FILE = "frontier.yaml"
 
 
 def conclude(
-    results: SweepResults, offer: Offer | None, slo_s: float, console: Console
+    results: SweepResults,
+    offer: Offer | None,
+    sample: LengthSample | None,
+    *,
+    slo_s: float,
+    console: Console,
 ) -> dict[str, Any]:
     """Write tables, frontier and report beside the results, and return all as one document.
 
     Args:
         results: The sweep.
         offer: Points to offer in the frontier, see `frontier_from`.
+        sample: Lengths of the requests, if they come from a trace.
         slo_s: Longest gap between two tokens of the third recommendation, s.
         console: Takes the recommendations.
     """
@@ -41,11 +48,12 @@ def conclude(
     write_ml_energy(out / "mlenergy", results, task="steppe-sweep")
     (out / REPORT_FILE).write_text(bench_page(report))
     try:
-        swept = frontier_from(results.points, head.rest, head.provenance.energy_source, offer)
+        source = head.provenance.energy_source
+        swept = frontier_from(results.points, head.rest, source, offer, sample)
         gpus = ", ".join(sorted(set(head.provenance.gpus)))
         subject = FrontierSubject(head.provenance.model, gpus or None)
-        fitted = provenance_of_fit(swept)
-        write_frontier(swept.frontier, out / FRONTIER_FILE, subject, fitted or None)
+        found = provenance_of_fit(swept) | _trace_values(sample)
+        write_frontier(swept.frontier, out / FRONTIER_FILE, subject, found or None)
         for line in swept.refused or (_costs_line(swept.frontier),):
             console.print(line, highlight=False, soft_wrap=True)
     except InfeasibleError as error:
@@ -60,9 +68,26 @@ def conclude(
         "out": str(out),
         "provenance": asdict(head.provenance),
         "rest": asdict(head.rest),
+        **_trace_values(sample),
         "points": [asdict(point) for point in report.points],
         "recommendations": [asdict(recommendation) for recommendation in recommendations],
     }
+
+
+def _trace_values(sample: LengthSample | None) -> dict[str, Any]:
+    """Return the trace of the requests and the mean request, as JSON values; nothing without."""
+    if sample is None:
+        return {}
+    values = {
+        "file": sample.source,
+        "requests": sample.requests,
+        "sampled": len(sample.pairs),
+        "shortened": sample.shortened,
+        "sample": sample.digest,
+        "prompt_tokens": sample.lengths.prompt_tokens,
+        "output_tokens": sample.lengths.output_tokens,
+    }
+    return {"trace": values}
 
 
 def _costs_line(frontier: Frontier) -> str:
@@ -108,6 +133,13 @@ def report_of(results: SweepResults, slo_s: float) -> BenchReport:
     )
 
 
+def _requests(plan: Mapping[str, Any]) -> str:
+    sample = plan.get("sample")
+    if sample is None:
+        return "lengths uniform from 1 to twice the mean"
+    return f"{len(sample['pairs'])} of the {sample['requests']} of {sample['source']}"
+
+
 def _facts(results: SweepResults) -> Mapping[str, str]:
     provenance, plan = results.head.provenance, results.head.plan
     temperatures = [p.gpu.end_c for p in results.points if p.gpu.end_c is not None]
@@ -126,6 +158,7 @@ def _facts(results: SweepResults) -> Mapping[str, str]:
         "model": provenance.model,
         "engine": provenance.engine,
         "windows": f"{plan['windows']} of {plan['window_s']:g} s for each point",
+        "requests": _requests(plan),
         "seed": str(provenance.seed),
         "host": provenance.host,
         "versions": ", ".join(f"{name} {release}" for name, release in provenance.versions.items()),

@@ -17,7 +17,7 @@ from steppe.energy.meter import choose_gpus
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.load.arrivals import Arrival
-from steppe.load.client import ServerTarget, served_models
+from steppe.load.client import ServerTarget, model_limits
 from steppe.load.generators import SEQUENCE_TPS, LoadGenerators, load_generators
 from steppe.load.replay import ReplayOptions
 from steppe.measure.provenance import Provenance
@@ -48,6 +48,7 @@ class SweepTarget:
         clocks_mhz: SM clocks that can be set, rising, MHz; empty without that knob.
         largest_batch: Largest batch limit that makes sense.
         longest_tokens: Longest prompt and output together, tokens.
+        request_limit: The same as the server states it, tokens; None where it does not.
         counts_steps: Whether engine steps are counted, so that curves can be fitted.
         tokens_per_step: Most tokens that an engine computes in a step; None if unknown.
     """
@@ -58,6 +59,7 @@ class SweepTarget:
     clocks_mhz: tuple[int, ...]
     largest_batch: int
     longest_tokens: int
+    request_limit: int | None
     counts_steps: bool
     tokens_per_step: int | None = None
 
@@ -86,6 +88,7 @@ def fleet_target(
         rest = _rest([FleetSubject(driver.actors, name) for name in names])
         if bare_w is not None:
             rest = replace(rest, bare_w=bare_w * config.fleet.gpus_per_replica)
+        limit = config.model.max_model_len or _request_limit(driver, config, names[0])
         with _generators(expected_tps(config, gpu_names(driver.actors)), len(names), console) as g:
             yield SweepTarget(
                 rigs=tuple(_fleet_rig(driver, config, name, gpus, g) for name in names),
@@ -93,7 +96,8 @@ def fleet_target(
                 provenance=_fleet_provenance(driver, config, names, gpus, seed),
                 clocks_mhz=driver.actors.clocks_mhz(names[0]),
                 largest_batch=config.engine.max_batch_limit,
-                longest_tokens=config.model.max_model_len or DEFAULT_LONGEST,
+                longest_tokens=limit or DEFAULT_LONGEST,
+                request_limit=limit,
                 counts_steps=True,
                 tokens_per_step=config.engine.max_tokens_per_step,
             )
@@ -140,6 +144,12 @@ def _fleet_rig(
         saturate=saturate,
         expected_processes=max(1, (sensors.most_processes() or 1) if sensors else 1),
     )
+
+
+def _request_limit(driver: FleetDriver, config: RunConfig, name: str) -> int | None:
+    """Return the longest request that a replica takes, tokens; None if it does not state one."""
+    limits = asyncio.run(model_limits(driver.actors.replica_url(name)))
+    return limits.get(config.model.client_name)
 
 
 def _rest(replicas: Sequence[FleetSubject]) -> RestWatts:
@@ -209,8 +219,8 @@ def server_target(server: ServerOptions, console: Console) -> Generator[SweepTar
     Raises:
         UsageError: It cannot be reached or lacks the model, or its GPUs are not here.
     """
-    offered = asyncio.run(served_models(server.url))
-    model = server.model or (offered[0] if offered else None)
+    offered = asyncio.run(model_limits(server.url))
+    model = server.model or next(iter(offered), None)
     if model not in offered or model is None:
         raise UsageError(f"{server.url}: asked for model {model}, found {', '.join(offered)}")
     gpus = choose_gpus(server.gpus)
@@ -231,5 +241,6 @@ def server_target(server: ServerOptions, console: Console) -> Generator[SweepTar
             clocks_mhz=gpus[0].capabilities.sm_clocks_mhz if has_admin_capability() else (),
             largest_batch=server.largest_batch,
             longest_tokens=server.longest_tokens,
+            request_limit=offered[model],
             counts_steps=False,
         )

@@ -76,6 +76,7 @@ async def test_client_times_count_requests_sent_after_an_instant(
     assert load.client_times(since_s=load.begun_s + 60.0).itl_p50_s is None
 
 
+@pytest.mark.slow
 async def test_processes_keep_servers_saturated_as_a_thread_does(
     servers: list[tuple[ServerTarget, ControlBlock]],
 ) -> None:

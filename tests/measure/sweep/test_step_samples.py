@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.fixtures.saturated_engine import TOKENS_PER_STEP, measured_point
 
+from steppe.load.arrivals import Arrival
 from steppe.measure.sweep.frontier import Offer, frontier_from
 from steppe.measure.sweep.grid import SweepGrid
+from steppe.measure.sweep.length_sample import LengthSample
 from steppe.measure.sweep.result import (
     Flag,
     MeasuredWindow,
@@ -34,7 +36,7 @@ TRUE = StepCosts((SLOW, FAST), TOKENS_PER_STEP)
 GRID = SweepGrid((900, 1800), (1, 4, 16, 64), ((200, 60),))
 
 
-def _measured(setting: Setting) -> PointResult:
+def measured(setting: Setting, requests: Sequence[Arrival] | None = None) -> PointResult:
     costs = SLOW if setting.clock_mhz == SLOW.clock_mhz else FAST
     known = StepCosts((costs,), TOKENS_PER_STEP)
 
@@ -43,12 +45,12 @@ def _measured(setting: Setting) -> PointResult:
         work = np.array([[1.0], [prompts > 0], [step.decode_sequences], [prompts], [context]])
         return known.time_s(work).item(), known.energy_j(work).item()
 
-    return measured_point(setting, cost)
+    return measured_point(setting, cost, requests)
 
 
 @pytest.fixture(scope="module")
 def points() -> list[PointResult]:
-    return [_measured(setting) for setting in GRID.settings]
+    return [measured(setting) for setting in GRID.settings]
 
 
 def test_steps_of_other_loads_are_predicted(points: list[PointResult]) -> None:
@@ -84,6 +86,20 @@ def test_the_mean_step_of_a_mixed_load_follows_from_its_lengths(
     assert sample.sequences <= batch
     assert TRUE.time_s(work[:, None])[1, 0] == pytest.approx(sample.time_s, rel=0.02)
     assert TRUE.energy_j(work[:, None])[1, 0] == pytest.approx(sample.energy_j, rel=0.02)
+
+
+def test_the_mean_step_of_a_sample_follows_from_its_lengths() -> None:
+    rng = np.random.default_rng(5)
+    pairs = 1 + np.stack([rng.lognormal(4.5, 1, 400), rng.lognormal(3.5, 0.8, 400)], 1).astype(int)
+    sample = LengthSample("trace", 400, 0, tuple((int(p), int(o)) for p, o in pairs))
+    setting = Setting(Phase.MIXED, 1800, 16, *sample.rounded, sample.digest)
+    point = measured(setting, sample.arrivals())
+    step = step_sample(point, TOKENS_PER_STEP, sample)
+    work = np.array([1, step.prefills, step.sequences, step.prompt_tokens, step.context_tokens])
+    assert TRUE.time_s(work[:, None])[1, 0] == pytest.approx(step.time_s, rel=0.03)
+    assert TRUE.energy_j(work[:, None])[1, 0] == pytest.approx(step.energy_j, rel=0.03)
+    around = step_sample(replace(point, setting=replace(setting, sample="")), TOKENS_PER_STEP)
+    assert around.context_tokens < step.context_tokens, "wide lengths have long contexts"
 
 
 def test_noise_of_two_percent_costs_a_few_percent(points: list[PointResult]) -> None:

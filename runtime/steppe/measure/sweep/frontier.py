@@ -9,6 +9,7 @@ from typing import Any
 from steppe.errors import InfeasibleError
 from steppe.frontier.fit import FrontierFit, SweepWindow, fit_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.measure.sweep.length_sample import LengthSample
 from steppe.measure.sweep.result import Phase, PointResult, RestWatts
 from steppe.measure.sweep.step_samples import measured_costs
 from steppe.roofline.lengths import RequestLengths
@@ -99,7 +100,11 @@ class SweptFrontier:
 
 
 def frontier_from(
-    points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
+    points: Sequence[PointResult],
+    rest: RestWatts,
+    source: str,
+    offer: Offer | None,
+    sample: LengthSample | None = None,
 ) -> SweptFrontier:
     """Return the frontier that a sweep found; only sound points are used.
 
@@ -115,16 +120,20 @@ def frontier_from(
         offer: Operating points to offer between the measured ones, along fitted curves; None
             where engine steps were not counted. Then, and with fewer than three points, the
             measured ones alone are offered.
+        sample: Lengths of the requests. Mixed points that name another sample are left out.
 
     Raises:
         InfeasibleError: No sound point gave tokens, or the replica draws no less asleep than at its
             leanest point, as when another load ran on the GPU while its draw at rest was measured.
     """
+    digest = sample.digest if sample else ""
+    points = [p for p in points if p.setting.phase is Phase.DECODE or p.setting.sample == digest]
     used = sound_mixed(points)
+    lengths = sample.lengths if sample else None if offer is None else offer.lengths
     if offer is None or len(used) < FEWEST_FOR_FIT:
-        swept = SweptFrontier(_measured_frontier(used, rest, source, offer))
+        swept = SweptFrontier(_measured_frontier(used, rest, source, lengths))
     else:
-        swept = _fitted(points, rest, source, offer)
+        swept = _fitted(points, rest, source, offer, sample)
     frontier = swept.frontier
     if frontier.asleep_w >= frontier.floor.draw_w:
         raise InfeasibleError(
@@ -135,14 +144,18 @@ def frontier_from(
 
 
 def _fitted(
-    points: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer
+    points: Sequence[PointResult],
+    rest: RestWatts,
+    source: str,
+    offer: Offer,
+    sample: LengthSample | None,
 ) -> SweptFrontier:
     """Return the frontier along fitted curves, or the measured points if they do not fit."""
     used = sound_mixed(points)
     fit = fit_points(used)
     if (problem := _problem_of(fit)) is not None:
-        return SweptFrontier(_measured_frontier(used, rest, source, offer), fit, (problem,))
-    costs = costs_of(points, offer)
+        return SweptFrontier(_measured_frontier(used, rest, source, offer.lengths), fit, (problem,))
+    costs = costs_of(points, offer, sample)
     problem = None if costs is None else _costs_problem(costs)
     if problem is None:
         return SweptFrontier(fitted_frontier(fit, rest, source, offer, costs), fit)
@@ -150,10 +163,17 @@ def _fitted(
 
 
 def _measured_frontier(
-    used: Sequence[PointResult], rest: RestWatts, source: str, offer: Offer | None
+    used: Sequence[PointResult], rest: RestWatts, source: str, lengths: RequestLengths | None
 ) -> Frontier:
-    frontier = Frontier.of(map(_as_measured, used), rest.frontier_asleep_w, rest.idle_w, source)
-    return frontier.with_costs(None, None if offer is None else offer.lengths)
+    """Return the points as measured; of several lengths the first, for a limit counts once."""
+    first = [_lengths_of(point) for point in used[:1]]
+    points = [_as_measured(point) for point in used if _lengths_of(point) in first]
+    frontier = Frontier.of(points, rest.frontier_asleep_w, rest.idle_w, source)
+    return frontier.with_costs(None, lengths)
+
+
+def _lengths_of(point: PointResult) -> tuple[int, int]:
+    return point.setting.prompt_tokens, point.setting.output_tokens
 
 
 def _problem_of(fit: FrontierFit) -> str | None:
@@ -181,11 +201,13 @@ def _costs_problem(costs: StepCosts) -> str | None:
     return None
 
 
-def costs_of(points: Sequence[PointResult], offer: Offer) -> StepCosts | None:
+def costs_of(
+    points: Sequence[PointResult], offer: Offer, sample: LengthSample | None = None
+) -> StepCosts | None:
     """Return the costs of a step by measured points; None if these do not determine them."""
     if offer.tokens_per_step is None:
         return None
-    return measured_costs(points, offer.tokens_per_step)
+    return measured_costs(points, offer.tokens_per_step, sample=sample)
 
 
 def provenance_of_fit(swept: SweptFrontier) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from steppe.measure.sweep.length_sample import LengthSample
 from steppe.measure.sweep.result import Phase, Setting
 
 DECODE_PROMPT_TOKENS = 1
@@ -23,6 +24,8 @@ class SweepGrid:
         apart: Also measure prefill alone and decode alone, so that the costs of a step follow:
             both at the largest batch limit, prefill also at the smallest.
         apart_clocks_mhz: Clock limits at which they are measured, MHz; all if None.
+        sample: Lengths of a user's own requests, with their mean in `lengths`; None for lengths
+            around the means.
         longest_tokens: Longest prompt and output together that the model takes, tokens.
     """
 
@@ -32,6 +35,7 @@ class SweepGrid:
     apart: bool = True
     longest_tokens: int = 2048
     apart_clocks_mhz: tuple[int, ...] | None = None
+    sample: LengthSample | None = None
 
     @property
     def settings(self) -> list[Setting]:
@@ -39,7 +43,7 @@ class SweepGrid:
         clocks = sorted(self.clocks_mhz, reverse=True) or [0]
         batches = sorted(self.batch_limits, reverse=True)
         settings = [
-            Setting(Phase.MIXED, clock, batch, prompt, output)
+            Setting(Phase.MIXED, clock, batch, prompt, output, self._digest)
             for prompt, output in self.lengths
             for clock in clocks
             for batch in batches
@@ -53,9 +57,17 @@ class SweepGrid:
         ends = dict.fromkeys((batches[0], batches[-1]))
         long = self._decode_tokens(output)
         return [
-            *(Setting(Phase.PREFILL, c, b, prompt, 1) for c in clocks_mhz for b in ends),
+            *(
+                Setting(Phase.PREFILL, c, b, prompt, 1, self._digest)
+                for c in clocks_mhz
+                for b in ends
+            ),
             *(Setting(Phase.DECODE, c, batches[0], DECODE_PROMPT_TOKENS, long) for c in clocks_mhz),
         ]
+
+    @property
+    def _digest(self) -> str:
+        return self.sample.digest if self.sample else ""
 
     def _decode_tokens(self, output_tokens: int) -> int:
         wanted = max(LEAST_DECODE_TOKENS, DECODE_OUTPUT_FACTOR * output_tokens)

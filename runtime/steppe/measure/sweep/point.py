@@ -14,6 +14,7 @@ from steppe.energy.span import span_error_j
 from steppe.energy.window import Quality
 from steppe.errors import DeviceError
 from steppe.load.arrivals import Arrival
+from steppe.measure.sweep.length_sample import LengthSample
 from steppe.measure.sweep.result import (
     UNSTEADY_SHARE,
     Estimates,
@@ -71,6 +72,7 @@ class MeasurePlan:
         seed: Seed of the lengths of requests.
         prompt_seed: Seed of their words. New for each start, because a server that kept running
             may hold the words of an earlier start in its prefix cache.
+        sample: Lengths of a user's own requests, for the settings that name it.
     """
 
     windows: int = 5
@@ -81,6 +83,7 @@ class MeasurePlan:
     poll_s: float = 0.25
     seed: int = 0
     prompt_seed: int = 0
+    sample: LengthSample | None = None
 
     @property
     def shortest_point_s(self) -> float:
@@ -92,6 +95,15 @@ class MeasurePlan:
     def longest_point_s(self) -> float:
         """Time that a point takes if it uses every wait in full, s."""
         return self.longest_warm_up_s + self.longest_settle_s + self.windows * self.window_s
+
+
+def requests_of(setting: Setting, plan: MeasurePlan) -> tuple[Arrival, ...]:
+    """Return the requests of a point: those of the plan's sample, or some around its means."""
+    if not setting.sample:
+        return lengths_around(setting, plan.seed)
+    assert plan.sample is not None, "a setting that names a sample has one"
+    assert plan.sample.digest == setting.sample, "and it is that of the plan"
+    return plan.sample.arrivals(1 if setting.phase is Phase.PREFILL else None)
 
 
 def lengths_around(setting: Setting, seed: int) -> tuple[Arrival, ...]:
@@ -178,7 +190,7 @@ def measure_point(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     rig.subject.set_point(setting.clock_mhz, setting.batch_limit)
     begun_s = timing.now_s()
-    arrivals, words = lengths_around(setting, plan.seed), plan.prompt_seed + setting.seed
+    arrivals, words = requests_of(setting, plan), plan.prompt_seed + setting.seed
     with rig.saturate(arrivals, outstanding(setting), words) as load:
         _warm_up(rig, setting, plan, timing)
         has_settled = _settle(rig, plan, timing)

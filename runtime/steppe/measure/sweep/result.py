@@ -64,6 +64,8 @@ class Setting:
         batch_limit: Batch limit.
         prompt_tokens: Mean prompt length, tokens.
         output_tokens: Mean output length, tokens.
+        sample: Digest of the `LengthSample` that the requests come from; empty where lengths lie
+            around the means.
     """
 
     phase: Phase
@@ -71,11 +73,13 @@ class Setting:
     batch_limit: int
     prompt_tokens: int
     output_tokens: int
+    sample: str = ""
 
     @property
     def key(self) -> str:
         """The name of the point in a results file."""
         lengths = f"p{self.prompt_tokens} o{self.output_tokens}"
+        lengths += f" s{self.sample}" if self.sample else ""
         return f"{self.phase} c{self.clock_mhz} b{self.batch_limit} {lengths}"
 
     @property
