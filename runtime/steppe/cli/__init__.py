@@ -16,6 +16,10 @@ from steppe.errors import SteppeError, UsageError, notes_of
 
 COMMANDS = {
     "demo": ("steppe.cli.demo:demo_command", "Follow one compressed day of wind and sun."),
+    "doctor": (
+        "steppe.cli.doctor:doctor_command",
+        "Say what would keep a run from working here.",
+    ),
     "serve": ("steppe.cli.serve:serve_command", "Serve a model within a power budget."),
     "simulate": ("steppe.cli.simulate:simulate_command", "Simulate a fleet in virtual time."),
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),

@@ -34,6 +34,7 @@ from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
 from steppe.run.check_slo import check_slo
+from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
 from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
@@ -82,11 +83,12 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
         console: Shows the progress of the start.
 
     Raises:
-        UsageError: The configuration cannot run on this machine.
+        UsageError: The configuration, or this machine, is not fit for the run.
         ReplicaError: A replica could not start.
     """
     remove_stale_runs(state_folder())
     check_inputs(config)
+    refuse_unfit(config)
     progress = StartProgress(console, _start_kind(config), start_times())
     with exiting_on_signals():
         state: Path | None = None

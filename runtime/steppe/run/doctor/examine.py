@@ -1,0 +1,193 @@
+"""`steppe doctor`: look at every host of a run, and say what would keep it from working."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
+from steppe.errors import ConfigError, StartError, UsageError
+from steppe.fleet.every_node import NodeAnswer, ask_every_node
+from steppe.models.hub import HubAnswer, ask_hub
+from steppe.run.check_inputs import check_config
+from steppe.run.doctor.budget import check_budget, check_room
+from steppe.run.doctor.finding import Finding, Level, worst
+from steppe.run.doctor.host import check_port
+from steppe.run.doctor.model import check_hub
+from steppe.run.doctor.node import (
+    WATCH_S,
+    Needs,
+    NodeFacts,
+    NodeQuestion,
+    check_node,
+    read_node,
+)
+from steppe.run.frontier_subject import configured_frontier
+
+LOCAL = "local"
+NODES_S = 60.0
+"""Longest wait for the nodes of a cluster, s: a first task starts a process on each."""
+FORCED = "`steppe serve --force` uses it all the same"
+
+AskNodes = Callable[[str, NodeQuestion], list[NodeAnswer[NodeFacts]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        nodes: The hosts.
+        findings: All findings, in the order of the report.
+        is_emulated: Whether the GPUs are emulated.
+    """
+
+    nodes: tuple[NodeFacts, ...]
+    findings: tuple[Finding, ...]
+    is_emulated: bool
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """What keeps a run from working."""
+        return tuple(finding for finding in self.findings if finding.level is Level.FATAL)
+
+    @property
+    def level(self) -> Level:
+        """The worst level."""
+        return worst(self.findings)
+
+
+def ask_cluster(address: str, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
+    """Look at every node of a Ray cluster at once.
+
+    Raises:
+        StartError: No cluster answers.
+    """
+    return ask_every_node(address, read_node, question, NODES_S)
+
+
+def examine_host(device: NvmlSection | EmulatedSection) -> Diagnosis:
+    """Look at this host, without a run."""
+    facts = read_node(NodeQuestion(device, None, WATCH_S))
+    emulated = isinstance(device, EmulatedSection)
+    return Diagnosis(
+        (facts,), tuple(check_node(facts, Needs(emulated=emulated), quick=False)), emulated
+    )
+
+
+def examine(
+    config: RunConfig,
+    *,
+    read: Callable[[NodeQuestion], NodeFacts] = read_node,
+    ask_nodes: AskNodes = ask_cluster,
+    hub: Callable[[str], HubAnswer] = ask_hub,
+) -> Diagnosis:
+    """Look at every host of a run, and at what the run needs.
+
+    Args:
+        config: The run.
+        read: Looks at this host.
+        ask_nodes: Looks at every node of a cluster.
+        hub: Asks Hugging Face.
+
+    Raises:
+        ConfigError: The GPUs are only modelled, or the configuration is not valid.
+    """
+    check_config(config)
+    if isinstance(config.device, ModelledSection):
+        raise ConfigError("device.kind: asked to look at modelled GPUs: only `simulate` has them")
+    model = config.model.name if config.engine.kind != "synthetic" else None
+    nodes, lost = _nodes(config, NodeQuestion(config.device, model, WATCH_S), read, ask_nodes)
+    needs = _needs(config, model)
+    from_hub = any(n.weights is not None and _is_missing(n) for n in nodes)
+    answer = hub(model) if model is not None and from_hub else None
+    needs = replace(needs, hub=answer)
+    found = [*lost, check_port(config.gateway)]
+    if model is not None and answer is not None:
+        found.append(check_hub(model, answer))
+    for node in nodes:
+        found += check_node(node, needs, quick=False)
+    return Diagnosis(nodes, (*found, *_run(config, nodes)), needs.emulated)
+
+
+def _is_missing(node: NodeFacts) -> bool:
+    weights = node.weights
+    return weights is not None and weights.is_from_hub and weights.here_bytes is None
+
+
+def _needs(config: RunConfig, model: str | None) -> Needs:
+    return Needs(
+        engine=config.engine.kind,
+        gpus_per_replica=config.fleet.gpus_per_replica,
+        model=model,
+        emulated=isinstance(config.device, EmulatedSection),
+    )
+
+
+def _nodes(
+    config: RunConfig,
+    question: NodeQuestion,
+    read: Callable[[NodeQuestion], NodeFacts],
+    ask_nodes: AskNodes,
+) -> tuple[tuple[NodeFacts, ...], list[Finding]]:
+    """Return the hosts of a run, and a finding for each that does not answer."""
+    if config.ray.address == LOCAL:
+        return (read(question),), []
+    try:
+        answers = ask_nodes(config.ray.address, question)
+    except (StartError, UsageError) as error:
+        advice = "start the cluster (`ray start --head`, then `ray start --address` on each node)"
+        return (), [Finding("cluster", "Ray", Level.FATAL, str(error), advice)]
+    found = tuple(
+        replace(each.answer, address=each.address) for each in answers if each.answer is not None
+    )
+    lost = [
+        Finding("cluster", "node", Level.FATAL, f"{each.address}: {each.error}", "see its Ray logs")
+        for each in answers
+        if each.answer is None
+    ]
+    text = f"{len(found)} of {len(answers)} nodes answer at {config.ray.address}"
+    return found, [Finding("cluster", "Ray", Level.OK, text), *lost]
+
+
+def _run(config: RunConfig, nodes: tuple[NodeFacts, ...]) -> list[Finding]:
+    """Return what is to be said about the run and its GPUs as a whole."""
+    gpus = [node.gpus for node in nodes]
+    if not any(gpus):
+        return []
+    found = [check_room(config, gpus)]
+    if config.frontier.file is not None:
+        found.append(_frontier(config, {gpu.name for part in gpus for gpu in part}))
+    return [*found, *check_budget(config, gpus)]
+
+
+def _frontier(config: RunConfig, names: set[str]) -> Finding:
+    try:
+        configured_frontier(config, names)
+    except ConfigError as error:
+        return Finding("budget", "frontier", Level.FATAL, str(error), FORCED)
+    return Finding("budget", "frontier", Level.OK, f"{config.frontier.file} is of these GPUs")
+
+
+def refuse_unfit(config: RunConfig, read: Callable[[NodeQuestion], NodeFacts] = read_node) -> None:
+    """Refuse a run that this host cannot carry; a quick look, before anything starts.
+
+    Emulated GPUs are always fit. The nodes of a cluster are not asked: their own start fails.
+
+    Raises:
+        StartError: Something is fatal; the message names the first finding and what to do.
+    """
+    if not isinstance(config.device, NvmlSection) or config.ray.address != LOCAL:
+        return
+    model = config.model.name if config.engine.kind != "synthetic" else None
+    question = NodeQuestion(config.device, model, 0.0)
+    facts = read(question)
+    found = [*check_node(facts, _needs(config, model), quick=True), *_run(config, (facts,))]
+    fatal = [each for each in found if each.level is Level.FATAL]
+    if fatal:
+        first = fatal[0]
+        more = f" ({len(fatal) - 1} more)" if len(fatal) > 1 else ""
+        raise StartError(
+            f"{first.group}, {first.check}: {first.found}: {first.advice}{more}; "
+            "`steppe doctor` shows everything"
+        )
