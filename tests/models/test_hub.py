@@ -43,7 +43,7 @@ def info(*files: SimpleNamespace, gated: bool = False) -> SimpleNamespace:
 
 
 def refusal(kind: type[Any]) -> Exception:
-    error: Exception = BaseException.__new__(kind)
+    error: Exception = OSError.__new__(kind)
     return error
 
 
