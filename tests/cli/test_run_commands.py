@@ -97,7 +97,7 @@ def brief_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda *_: nullcontext(SimpleNamespace(url="u", actors=None)),
     )
     start = SimpleNamespace(explanation="")
-    monkeypatch.setattr("steppe.cli.serve.starting_frontier", lambda *_: start)
+    monkeypatch.setattr("steppe.cli.serve.starting_frontier", lambda *_, **options: start)
     monkeypatch.setattr("steppe.cli.serve.LiveRun", BriefRun)
 
 
