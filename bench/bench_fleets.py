@@ -119,6 +119,8 @@ class Size(NamedTuple):
         sleep_s: Time for it to go to sleep, s of the run.
         speed: Seconds of the day in a second of the run; None for a day in a run.
         begin_hour: Hour of the day at which a run begins.
+        depths: Sleeps deeper than a pause: the kind of each, and its time to wake, s.
+        node_rest_w: Draw of a node of eight GPUs beside them, W.
     """
 
     fleet: str
@@ -136,6 +138,8 @@ class Size(NamedTuple):
     sleep_s: float = 0.3
     speed: float | None = None
     begin_hour: float = 0.0
+    depths: tuple[tuple[str, float], ...] = ()
+    node_rest_w: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -158,7 +162,12 @@ def _config_of(size: Size) -> RunConfig:
         {
             "model": {"name": what["model"], "max_model_len": 16384},
             "engine": {"max_batch_limit": 256, "max_tokens_per_step": what["tokens"]},
-            "fleet": {"replicas": replicas, "gpus_per_replica": gpus},
+            "fleet": {
+                "replicas": replicas,
+                "gpus_per_replica": gpus,
+                "sleep": [{"kind": kind, "wake_s": wake_s} for kind, wake_s in size.depths],
+            },
+            "site": {"node_rest_w": size.node_rest_w},
             "device": {"kind": "modelled", "gpu": "h100", "clock_curve": size.clock_curve},
             "power": {
                 "supply": [{"kind": "constant", "watts": 1}],

@@ -70,12 +70,20 @@ POLICIES = (*get_args(PolicyName), *RIVALS)
 CURVES = ("low", "nominal", "high")
 
 
-def budget_of(happening: scenarios.Happening, battery: Battery = NO_BATTERY) -> PowerBudget:
-    """Return the budget of a happening, at the boundary of the GPUs; a battery begins half full."""
+def budget_of(
+    happening: scenarios.Happening, battery: Battery = NO_BATTERY, node_rest_w: float = 0.0
+) -> PowerBudget:
+    """Return the budget of a happening; a battery begins half full.
+
+    Args:
+        happening: What happens; its watts are those of GPUs and nodes.
+        battery: The battery.
+        node_rest_w: Draw of all nodes beside their GPUs, W.
+    """
     return PowerBudget(
         supplies=(TraceReplay(happening.budget, 0.0),),
         clock=TraceClock(0.0, 1.0),
-        terms=SiteTerms(0.0, happening.fallback_w, scenarios.STALE_S, 1.0, 0.0),
+        terms=SiteTerms(0.0, happening.fallback_w, scenarios.STALE_S, 1.0, 0.0, node_rest_w),
         battery=battery,
         stored_j=battery.capacity_j / 2,
     )
@@ -106,7 +114,8 @@ def run_with(
 
 def facts_of(bench: Bench, control: ControlSection, budget: PowerBudget) -> PoolFacts:
     """Return what a policy is given."""
-    facts = PoolFacts.of(bench.config, bench.assumed, bench.fleet.replicas, budget)
+    rungs = bench.fleet.kind.rungs
+    facts = PoolFacts.of(bench.config, bench.assumed, bench.fleet.replicas, budget, rungs)
     return replace(facts, control=control)
 
 

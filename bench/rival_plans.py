@@ -28,11 +28,11 @@ class WithinBudget:
 
     def __init__(self, pool: PoolFacts, goal: Goal) -> None:
         """Put the stages around a goal."""
-        self._pipeline = pipeline(pool, goal)
+        self.stages = pipeline(pool, goal)
 
     def decide(self, observation: Observation) -> Plan:
         """Return the plan to hold until the next tick."""
-        return self._pipeline.decide(observation)
+        return self.stages.decide(observation)
 
 
 def points_for(frontier: Frontier, observation: Observation) -> Frontier:

@@ -31,7 +31,7 @@ class SleepDepth(StrEnum):
     """Its weights are in the memory of the host; its cache is lost."""
     STOPPED = "stopped"
     """Its process has ended; its GPUs have no context."""
-    OFF = "off"
+    OFF = "node_off"
     """Its node is switched off."""
 
     @property

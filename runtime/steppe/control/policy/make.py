@@ -95,7 +95,7 @@ def _complete(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> PolicyPipelin
         wake_j = SLEEP_AND_WAKE_S * pool.frontier.idle_w
     goal = goal_of(kept, _at_lengths(pool, pool.frontier))
     stages = pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
-    stages.depths = _depths(pool, goal_of, kept)
+    stages.depths = depths_of(pool, goal_of, kept)
     return stages
 
 
@@ -103,7 +103,7 @@ def _at_lengths(pool: PoolFacts, frontier: Frontier) -> LengthPoints | None:
     return LengthPoints.of(frontier, LatencyLimits(pool.ttft_s, pool.tpot_s))
 
 
-def _depths(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings | None:
+def depths_of(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings | None:
     """Return how replicas sleep deeper than a pause; None if they do not."""
     ladder = pool.ladder
     if ladder is None:
