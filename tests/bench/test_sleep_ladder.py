@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import sleep_ladder
 from bench_fleets import Size
 
