@@ -45,7 +45,7 @@ DAYS = {
 }
 """The day of wind with the 37th lowest mean of the year (a tenth are calmer), the day on which it
 moves most from hour to hour, and the day of sun with the 37th highest mean, from the morning on."""
-LADDER = (("stopped", 60.0), ("off", 300.0))
+LADDER = (("stopped", 60.0), ("node_off", 300.0))
 """Time to wake, s: an engine of 70B takes one to two minutes from a warm file cache, a node boots
 in three to ten."""
 PAUSE, DEEP, RIVAL = "pause alone", "ladder", "clocks and replicas, ladder"

@@ -15,7 +15,7 @@ def test_a_fleet_with_a_ladder_goes_through_a_calm_hour_with_more_tokens() -> No
         sleep_ladder.row_of(sleep_ladder.Task("calm", fleet, size))
         for fleet in (sleep_ladder.PAUSE, sleep_ladder.DEEP)
     )
-    assert deep["mean_replicas"]["off"] > 0
+    assert deep["mean_replicas"]["node_off"] > 0
     assert deep["output_tokens"] > pause["output_tokens"]
 
 

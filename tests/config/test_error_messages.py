@@ -77,11 +77,11 @@ def test_an_unknown_key_comes_first_with_the_key_it_may_mean(
         ({"engine": {"kind": "transformers"}, "fleet": {"gpus_per_replica": 2}}, "engine.kind tr"),
         (
             {"fleet": {"sleep": [{"kind": "node_off"}]}},
-            "fleet.sleep: node_off needs stopped: the engines of a node that comes back are stopped",
+            "fleet.sleep: node_off needs stopped: engines of a node that comes back are stopped",
         ),
         (
             {"fleet": {"sleep": [{"kind": "stopped"}, {"kind": "offloaded"}]}},
-            "fleet.sleep: asked for each of offloaded, stopped, node_off at most once, in this order",
+            "fleet.sleep: asked for each of offloaded, stopped, node_off at most once, in this ord",
         ),
         (
             {

@@ -76,7 +76,7 @@ def test_watts_and_times_that_the_configuration_leaves_out_are_stated() -> None:
     sections = [
         SleepSection(kind="offloaded"),
         SleepSection(kind="stopped"),
-        SleepSection(kind="off"),
+        SleepSection(kind="node_off"),
     ]
     offloaded, stopped, off = rungs_of(sections, gpus=4, paused_w=480.0)
     assert (offloaded.asleep_w, off.asleep_w) == (480.0, 0.0)
@@ -91,7 +91,7 @@ def test_a_stopped_replica_draws_what_its_gpus_draw_without_a_context() -> None:
 
 
 def test_a_node_that_is_off_saves_what_it_draws_beside_its_gpus() -> None:
-    sections = [SleepSection(kind="stopped"), SleepSection(kind="off")]
+    sections = [SleepSection(kind="stopped"), SleepSection(kind="node_off")]
     stopped, off = rungs_of(sections, 4, 480.0, node_w=600.0)
     assert (stopped.net_w, off.net_w) == (stopped.asleep_w, -600.0)
     alone = ladder(STOPPED, OFF).pays_after_s[1]

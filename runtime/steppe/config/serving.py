@@ -135,15 +135,15 @@ class SleepSection(Section):
 
     kind: Literal["offloaded", "stopped", "node_off"]
     """`offloaded`: the weights are in the memory of the host (vLLM's sleep level 1). `stopped`: the
-    process has ended, and its GPUs have no context. `node_off`: the node is switched off, once all its
-    replicas are to be."""
+    process has ended, and its GPUs have no context. `node_off`: the node is switched off, once all
+    its replicas are to be."""
     gpu_w: NonNegative | None = None
     """Draw of one of its GPUs, W. If absent: that of a pause (`offloaded`), that of a GPU without
     a context where it is known, or else 26 W less than a pause (`stopped`; arXiv 2605.23918: 26 to
     50 W), 0 (`node_off`)."""
     wake_s: Positive | None = None
     """Time until the replica serves again, s. If absent: 6 (`offloaded`; vLLM blog: 5.4 s for 235B
-    on 4 GPUs), 60 (`stopped`), 300 (`node_off`). A live run measures it and uses what it measured."""
+    on 4 GPUs), 60 (`stopped`), 300 (`node_off`). A live run uses what it measured."""
     sleep_s: NonNegative | None = None
     """Time to get there, s. If absent: 6 (`offloaded`), 5 (`stopped`), 60 (`node_off`)."""
 
@@ -187,7 +187,7 @@ class FleetSection(Section):
                 raise ValueError("asked for wake_s that rise and gpu_w that fall with the depth")
         if "node_off" in kinds and "stopped" not in kinds:
             raise ValueError(
-                "node_off needs stopped: the engines of a node that comes back are stopped"
+                "node_off needs stopped: engines of a node that comes back are stopped"
             )
         return depths
 

@@ -24,7 +24,7 @@ class ReplicaTick:
         batch_limit: Most sequences it may decode at once.
         draw_w: Mean draw of its GPUs over the window, W.
         output_tps: Output tokens per second over the window.
-        depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `off`; empty if it does not.
+        depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `node_off`; else empty.
         fault: Why it is quarantined; empty if it is not.
     """
 
