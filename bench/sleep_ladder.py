@@ -150,7 +150,7 @@ def show(rows: Sequence[Row]) -> None:
             f"{row['over_budget_share']:.3%}",
             f"{mean.get('awake', 0):.1f}",
             f"{mean.get('paused', 0):.1f}",
-            f"{mean.get('stopped', 0) + mean.get('off', 0):.1f}",
+            f"{mean.get('stopped', 0) + mean.get('node_off', 0):.1f}",
         )
     Console(width=110).print(table)
 
