@@ -42,7 +42,7 @@ from steppe.agent.lease_file import read_lease_file
 from steppe.config import PaceSection
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
-from steppe.fleet.stale_runs import LEASE_FILE, gpus_file, state_folder
+from steppe.fleet.stale_runs import LEASE_FILE, gpus_file, remove_stale_runs, state_folder
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.measure.provenance import source_commit
@@ -183,11 +183,12 @@ class Serving:
         return path.is_file() and path.stat().st_size > 0
 
     def end(self) -> None:
-        """Leave no process."""
+        """Leave no process and no file."""
         for pid in self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        remove_stale_runs(state_folder(), ended=self.process.pid)
 
 
 def points() -> Frontier:
