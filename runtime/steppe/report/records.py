@@ -25,7 +25,6 @@ class ReplicaTick:
         draw_w: Mean draw of its GPUs over the window, W.
         output_tps: Output tokens per second over the window.
         depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `node_off`; else empty.
-        depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `node_off`; else empty.
         fault: Why it is quarantined; empty if it is not.
     """
 
