@@ -58,6 +58,10 @@ class ControlSection(Section):
     """Set the board power limit of every GPU as a backstop, through the agent: the limits sum to
     the budget, so that wrong operating points or a dead controller cannot exceed it for long.
     Clocks stay what sets the draw. Without an agent, or with zeusd, none are set."""
+    sleep_for_limits: bool = True
+    """Keep no more replicas awake than the budget covers at the lowest board limits of their GPUs,
+    so that the limits alone can keep it. Turn it off where a replica draws less than the lowest
+    limit, as small models do, and a wrong draw of that size does no harm."""
     margin_share: Share = 0.02
     """Least share of the budget left free while all replicas are awake, against the plan's own
     error. Up to 1.8 times as much while few are awake, because their draw spreads further."""

@@ -21,6 +21,10 @@ class AwakeBounds:
     least: int
     most: int
 
+    def at_most(self, most: int) -> AwakeBounds:
+        """Return the bounds with no more than this number."""
+        return AwakeBounds(min(self.least, most), min(self.most, most))
+
     def nearest(self, awake: int) -> int:
         """Return the number within the bounds that is nearest to `awake`."""
         return min(max(awake, self.least), self.most)

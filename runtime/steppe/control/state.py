@@ -47,6 +47,7 @@ class ReplicaObservation:
         depth: How deep it sleeps, if it is asleep.
         deep_w: Its draw while it sleeps deeper than a pause, W; otherwise 0.
         node: Name of its node; empty if it is unknown or has no other replica.
+        lowest_limit_w: Sum of the lowest board power limits of its GPUs, W; 0 where none are set.
         fault: Why it is quarantined; empty if it is not.
     """
 
@@ -63,6 +64,7 @@ class ReplicaObservation:
     depth: SleepDepth = SleepDepth.PAUSED
     deep_w: float = 0.0
     node: str = ""
+    lowest_limit_w: float = 0.0
     fault: str = ""
 
     @property

@@ -96,6 +96,7 @@ def _complete(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> PolicyPipelin
     goal = goal_of(kept, _at_lengths(pool, pool.frontier))
     stages = pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
     stages.depths = depths_of(pool, goal_of, kept)
+    stages.keeps_to_limits = pool.control.power_limits and pool.control.sleep_for_limits
     return stages
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from steppe.control.horizon.battery import BatteryMemory, HorizonForecast, steer_battery
-from steppe.control.plan import Plan
+from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.cost_learning import CostMemory, learn_costs
 from steppe.control.policy.feedback import (
     FeedbackMemory,
@@ -39,6 +39,7 @@ from steppe.control.policy.sleep_depth import (
     without_deep,
 )
 from steppe.control.policy.slo_feedback import SloMemory, learn_slo, note_watts
+from steppe.control.power_limits import most_awake
 from steppe.control.state import Learned, Observation
 from steppe.roofline.step_costs import StepCosts
 
@@ -68,6 +69,8 @@ class PolicyPipeline:
         costs: What a step costs, as swept or modelled; None if unknown.
         horizon: Plans the day for the battery; None without a horizon.
         depths: How replicas sleep deeper than a pause; None if they do not.
+        keeps_to_limits: Whether no more replicas are awake than the budget covers at the lowest
+            board limits.
         memory: What is kept between ticks.
     """
 
@@ -78,6 +81,7 @@ class PolicyPipeline:
     costs: StepCosts | None = None
     horizon: HorizonForecast | None = None
     depths: DepthSettings | None = None
+    keeps_to_limits: bool = False
     memory: Memory = field(default_factory=Memory)
 
     def decide(self, observation: Observation) -> Plan:
@@ -91,7 +95,7 @@ class PolicyPipeline:
         feedback = learn_draw(observation, memory.feedback, self.feedback)
         feedback = with_factors(feedback, memory.costs.used, costs.used)
         usable_w = usable_watts(observation, feedback, self.feedback)
-        choose = partial(self.goal.best_plan, observation, usable_w)
+        choose = partial(self._best_plan, observation, usable_w)
         plan, scale_down = delay_scale_down(observation, choose, memory.scale_down, self.dwell_s)
         plan, kept = keep_one_awake(observation, plan, memory.keep_awake, self.keep_awake)
         battery = steer_battery(whole, memory.battery, self.horizon)
@@ -107,6 +111,12 @@ class PolicyPipeline:
             restore=changes.restore,
         )
 
+    def _best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
+        """Return the best plan within bounds, with no more awake than board limits can hold."""
+        if self.keeps_to_limits:
+            bounds = bounds.at_most(most_within_limits(observation, self.feedback.asleep_w))
+        return self.goal.best_plan(observation, usable_w, bounds)
+
     @property
     def _engine_tokens(self) -> int:
         """The engine's own limit of tokens in a step; 0 if unknown."""
@@ -115,3 +125,17 @@ class PolicyPipeline:
     def _learned(self, costs: CostMemory, slo: SloMemory) -> Learned:
         tokens = slo.tokens_per_step(self._engine_tokens)
         return Learned(costs.used, costs.deviations, slo.reserve, slo.at_ceiling, tokens)
+
+
+def most_within_limits(observation: Observation, asleep_w: float) -> int:
+    """Return how many replicas may be awake so that board limits alone can keep the budget.
+
+    Args:
+        observation: The fleet; replicas without board limits count as sleeping.
+        asleep_w: Draw of a sleeping replica, W.
+    """
+    replicas = observation.replicas
+    lowest_w = max((replica.lowest_limit_w for replica in replicas), default=0.0)
+    if not lowest_w:
+        return len(replicas)
+    return most_awake(observation.gpu_budget_w, len(replicas), lowest_w, asleep_w)

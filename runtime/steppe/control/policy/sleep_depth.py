@@ -23,6 +23,9 @@ RESTORE_AFTER_S = 10.0
 """How long more replicas must have been needed before one comes back, s: a gust that is shorter
 than a wake gains nothing."""
 
+LOST = frozenset({ReplicaState.GONE, ReplicaState.QUARANTINED})
+"""States of replicas that have no depth."""
+
 
 @dataclass(frozen=True, slots=True)
 class DepthSettings:
@@ -92,7 +95,7 @@ def choose_depths(
         return NO_CHANGE, memory
     needed = replicas_needed(observation, settings)
     memory = _remember(memory, now_s, needed, settings.ladder)
-    there = sum(not r.is_deep and r.state != ReplicaState.GONE for r in observation.replicas)
+    there = sum(not r.is_deep and r.state not in LOST for r in observation.replicas)
     if needed <= there:
         memory = replace(memory, short_since_s=None)
         return DepthPlan(deepen=_deepen(observation, memory, settings.ladder)), memory
@@ -173,7 +176,7 @@ def _deepen(
 ) -> tuple[tuple[str, SleepDepth], ...]:
     """Return the replicas that go deeper, the deepest rung first."""
     assert memory.began_s is not None, "the need is remembered first"
-    fleet = [r for r in observation.replicas if r.state != ReplicaState.GONE]
+    fleet = [r for r in observation.replicas if r.state not in LOST]
     chosen: dict[str, SleepDepth] = {}
     for rung, after_s in reversed(tuple(zip(ladder.rungs, ladder.pays_after_s, strict=True))):
         if observation.now_s - memory.began_s < after_s:

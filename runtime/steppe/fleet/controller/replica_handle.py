@@ -242,6 +242,7 @@ class ReplicaHandle:
             woke_to_drain=self.woke_to_drain,
             tokens_per_step=self.tokens_per_step,
             fault=self.fault,
+            lowest_limit_w=sum(lowest_w for lowest_w, _ in self.placement.power_ranges_w),
         )
 
     def _finish_start(self, now_s: float) -> None:
