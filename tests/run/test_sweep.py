@@ -18,7 +18,7 @@ from steppe.emulator.library import Emulator
 from steppe.energy.meter import EnergyTotal
 from steppe.measure.sweep.point import MeasurePlan
 from steppe.run import host_meter, sweep_rigs
-from steppe.run.sweep import duration_line, in_words
+from steppe.run.sweep_progress import duration_line, in_words
 
 
 def test_the_estimated_duration_counts_points_replicas_windows_and_waits() -> None:
@@ -86,5 +86,6 @@ def test_a_sweep_of_a_server_estimates_its_duration_and_ends_with_a_frontier(
     assert document["provenance"]["energy_source"] == "emulated"
     assert {point["batch_limit"] for point in document["points"]} == {1, 4}
     assert len(document["recommendations"]) == 3
-    assert yaml.safe_load((out / "frontier.yaml").read_text())["source"] == "emulated"
+    frontier = yaml.safe_load((out / "frontier.yaml").read_text())
+    assert (frontier["source"], frontier["gpus_per_replica"]) == ("emulated", 1)
     assert "Emulated." in (out / "report.html").read_text()

@@ -34,6 +34,7 @@ from steppe.run.probe_gpu import (
     probe_clocks,
     probe_gpu,
 )
+from steppe.run.probe_progress import probe_progress
 
 
 @click.command(
@@ -88,11 +89,11 @@ def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
         open_subject(values["gpu"], values["emulated"]) as subject,
         metering([subject.card]) as meter,
         clock_setter([subject.card]) as set_clock,
-        console.status("probing"),
+        probe_progress(console) as on_clock,
     ):
         plan = ProbePlan(probe_clocks(subject.card, values["clocks"]), values["window"])
         gpu_meter = GpuProbeMeter(subject.card, meter)
-        controls = ProbeControls(gpu_meter, time.sleep, set_clock)
+        controls = ProbeControls(gpu_meter, time.sleep, set_clock, on_clock)
         probed = probe_gpu(subject, controls, plan)
         provenance = asdict(provenance_of([subject.card], "", "probe kernels", 0))
     if as_json:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -53,6 +53,7 @@ def show_progress(
         TextColumn("done {task.fields[now].completed}"),
         TextColumn("unserved {task.fields[now].unserved}"),
         TextColumn("{task.fields[tps]:.0f} tok/s"),
+        TimeRemainingColumn(),
     )
     total = duration_s if requests is None else requests
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:

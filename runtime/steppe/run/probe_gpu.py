@@ -216,11 +216,14 @@ class ProbeControls:
         meter: Meter of the GPU.
         sleep: Waits, s.
         set_clock: Sets the clock limit, MHz.
+        on_clock: Called with the number of clocks that are done, and of all, before each clock and
+            after the last.
     """
 
     meter: ProbeMeter
     sleep: Callable[[float], None]
     set_clock: Callable[[int], object]
+    on_clock: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +282,16 @@ def _windows(
 ) -> tuple[list[ProbeWindow], list[ProbeWindow]]:
     """Meter the probes of the fit and those in fp8 at every clock."""
     half, fp8 = [], []
-    for clock_mhz in plan.clocks_mhz or (0,):
+    clocks_mhz = plan.clocks_mhz or (0,)
+    for done, clock_mhz in enumerate(clocks_mhz):
+        controls.on_clock(done, len(clocks_mhz))
         if clock_mhz:
             controls.set_clock(clock_mhz)
             controls.sleep(SETTLE_S)
         at_mhz = clock_mhz or _busy_clock_mhz(card, loads.half[0])
         half += probe_windows(loads.half, at_mhz, controls.meter, plan.window_s)
         fp8 += probe_windows(loads.fp8, at_mhz, controls.meter, plan.window_s)
+    controls.on_clock(len(clocks_mhz), len(clocks_mhz))
     return half, fp8
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from steppe.config import RunConfig
 from steppe.errors import UsageError
+from steppe.frontier.file import FrontierSubject
 from steppe.load.traces import read_trace
 from steppe.measure.sweep.frontier import Offer
 from steppe.measure.sweep.grid import SweepGrid, left_to_do, powers_of_two, spread_clocks
@@ -25,7 +23,8 @@ from steppe.measure.sweep.sweep import run_sweep
 from steppe.roofline.lengths import RequestLengths
 from steppe.run.check_inputs import check_inputs
 from steppe.run.host_meter import config_gpus
-from steppe.run.sweep_report import conclude
+from steppe.run.sweep_progress import duration_line, sweep_progress
+from steppe.run.sweep_report import SweptLoad, conclude
 from steppe.run.sweep_rigs import ServerOptions, SweepTarget, server_target
 
 DENSE_CLOCKS = 20
@@ -171,13 +170,13 @@ def measure(
     if not left:
         return
     console.print(duration_line(len(left), len(target.rigs), plan), highlight=False)
-    with _progress(console, len(left)) as advance:
+    with sweep_progress(console, len(left)) as progress:
 
         def keep(point: PointResult) -> None:
             store.add(point)
-            advance(point)
+            progress.on_point(point)
 
-        run_sweep(target.rigs, left, plan, keep)
+        run_sweep(target.rigs, left, plan, keep, on_stage=progress.on_stage)
 
 
 def report(
@@ -185,59 +184,14 @@ def report(
 ) -> dict[str, Any]:
     """Write what follows from the results in a folder, and return it as one document."""
     results, offer = read_results(out), _offer(target, grid)
-    return conclude(results, offer, grid.sample, slo_s=slo_s, console=console)
-
-
-def duration_line(points: int, replicas: int, plan: MeasurePlan) -> str:
-    """Return the estimated duration of a sweep, in words."""
-    rounds = -(-points // replicas)
-    shortest, longest = rounds * plan.shortest_point_s, rounds * plan.longest_point_s
-    share = f" on {replicas} replicas" if replicas > 1 else ""
-    return f"{points} points{share}: about {in_words(shortest)} to {in_words(longest)}"
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration for people: seconds below two minutes, minutes below two hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Generator[Callable[[PointResult], None]]:
-    """Print each point as it is measured; on a terminal also show a bar."""
-    columns = (
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+    provenance = target.provenance
+    subject = FrontierSubject(
+        model=provenance.model,
+        gpu=", ".join(sorted(set(provenance.gpus))) or None,
+        gpus_per_replica=target.gpus_per_replica,
     )
-    begun_s = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring", total=total)
-        done = 0
-
-        def advance(point: PointResult) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, advance=1, description=point.setting.key)
-            left_s = (time.monotonic() - begun_s) / done * (total - done)
-            eta = "" if console.is_terminal else f" ({done}/{total}, {in_words(left_s)} left)"
-            console.print(_line(point) + eta, highlight=False, soft_wrap=True)
-
-        yield advance
-
-
-def _line(point: PointResult) -> str:
-    estimates = point.estimates
-    flags = f" [red]{', '.join(point.flags)}[/red]" if point.flags else ""
-    if estimates is None:
-        return f"{point.setting.key}: no token{flags}"
-    joules = estimates.energy_per_output_token
-    return (
-        f"{point.setting.key}: {joules.value:.3g} J/token ({joules.low:.3g} to {joules.high:.3g}), "
-        f"{estimates.output_tps.value:.3g} tokens/s, {estimates.draw_w.value:.3g} W{flags}"
-    )
+    swept = SweptLoad(subject, offer, grid.sample)
+    return conclude(results, swept, slo_s, console)
 
 
 def _offer(target: SweepTarget, grid: SweepGrid) -> Offer | None:

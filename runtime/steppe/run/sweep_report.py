@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -25,20 +25,29 @@ REPORT_FILE = "report.html"
 FRONTIER_FILE = "frontier.yaml"
 
 
+@dataclass(frozen=True, slots=True)
+class SweptLoad:
+    """What was swept, and with which requests.
+
+    Attributes:
+        subject: Model and GPUs.
+        offer: Points to offer in the frontier, see `frontier_from`.
+        sample: Lengths of the requests, if they come from a trace.
+    """
+
+    subject: FrontierSubject
+    offer: Offer | None
+    sample: LengthSample | None
+
+
 def conclude(
-    results: SweepResults,
-    offer: Offer | None,
-    sample: LengthSample | None,
-    *,
-    slo_s: float,
-    console: Console,
+    results: SweepResults, load: SweptLoad, slo_s: float, console: Console
 ) -> dict[str, Any]:
     """Write tables, frontier and report beside the results, and return all as one document.
 
     Args:
         results: The sweep.
-        offer: Points to offer in the frontier, see `frontier_from`.
-        sample: Lengths of the requests, if they come from a trace.
+        load: Its subject and requests.
         slo_s: Longest gap between two tokens of the third recommendation, s.
         console: Takes the recommendations.
     """
@@ -49,11 +58,9 @@ def conclude(
     (out / REPORT_FILE).write_text(bench_page(report))
     try:
         source = head.provenance.energy_source
-        swept = frontier_from(results.points, head.rest, source, offer, sample)
-        gpus = ", ".join(sorted(set(head.provenance.gpus)))
-        subject = FrontierSubject(head.provenance.model, gpus or None)
-        found = provenance_of_fit(swept) | _trace_values(sample)
-        write_frontier(swept.frontier, out / FRONTIER_FILE, subject, found or None)
+        swept = frontier_from(results.points, head.rest, source, load.offer, load.sample)
+        found = provenance_of_fit(swept) | _trace_values(load.sample)
+        write_frontier(swept.frontier, out / FRONTIER_FILE, load.subject, found or None)
         for line in swept.refused or (_costs_line(swept.frontier),):
             console.print(line, highlight=False, soft_wrap=True)
     except InfeasibleError as error:
@@ -68,7 +75,7 @@ def conclude(
         "out": str(out),
         "provenance": asdict(head.provenance),
         "rest": asdict(head.rest),
-        **_trace_values(sample),
+        **_trace_values(load.sample),
         "points": [asdict(point) for point in report.points],
         "recommendations": [asdict(recommendation) for recommendation in recommendations],
     }

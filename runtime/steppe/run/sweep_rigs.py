@@ -43,6 +43,7 @@ class SweepTarget:
 
     Attributes:
         rigs: The replicas, alike.
+        gpus_per_replica: GPUs that share the model in each; None where that is not known.
         rest: Their draw without work.
         provenance: Provenance of the results.
         clocks_mhz: SM clocks that can be set, rising, MHz; empty without that knob.
@@ -54,6 +55,7 @@ class SweepTarget:
     """
 
     rigs: tuple[Rig, ...]
+    gpus_per_replica: int | None
     rest: RestWatts
     provenance: Provenance
     clocks_mhz: tuple[int, ...]
@@ -92,6 +94,7 @@ def fleet_target(
         with _generators(expected_tps(config, gpu_names(driver.actors)), len(names), console) as g:
             yield SweepTarget(
                 rigs=tuple(_fleet_rig(driver, config, name, gpus, g) for name in names),
+                gpus_per_replica=config.fleet.gpus_per_replica,
                 rest=rest,
                 provenance=_fleet_provenance(driver, config, names, gpus, seed),
                 clocks_mhz=driver.actors.clocks_mhz(names[0]),
@@ -236,6 +239,7 @@ def server_target(server: ServerOptions, console: Console) -> Generator[SweepTar
         time.sleep(SETTLE_S)
         yield SweepTarget(
             rigs=(Rig("server", subject, sensors.read, subject.saturate, expected),),
+            gpus_per_replica=len(server.gpus) or None,
             rest=RestWatts(loaded_idle_w=meter.mean_w()),
             provenance=provenance_of(gpus, model, server.url, server.seed),
             clocks_mhz=gpus[0].capabilities.sm_clocks_mhz if has_admin_capability() else (),

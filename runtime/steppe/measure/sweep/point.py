@@ -97,6 +97,27 @@ class MeasurePlan:
         return self.longest_warm_up_s + self.longest_settle_s + self.windows * self.window_s
 
 
+@dataclass(frozen=True, slots=True)
+class PointStage:
+    """What is done at a point under way.
+
+    Attributes:
+        replica: Name of the replica.
+        setting: The point.
+        text: What begins, for people.
+        share: Part of the point's shortest time that has passed.
+    """
+
+    replica: str
+    setting: Setting
+    text: str
+    share: float
+
+
+def ignore_stage(_: PointStage) -> None:
+    """Do nothing at a new stage."""
+
+
 def requests_of(setting: Setting, plan: MeasurePlan) -> tuple[Arrival, ...]:
     """Return the requests of a point: those of the plan's sample, or some around its means."""
     if not setting.sample:
@@ -179,23 +200,46 @@ class _Observations:
 
 
 def measure_point(
-    rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming = REAL_TIME
+    rig: Rig,
+    setting: Setting,
+    plan: MeasurePlan,
+    timing: PointTiming = REAL_TIME,
+    on_stage: Callable[[PointStage], None] = ignore_stage,
 ) -> PointResult:
     """Set a point, saturate the replica, and measure it.
+
+    Args:
+        rig: The replica.
+        setting: The point.
+        plan: How to measure it.
+        timing: A clock and a way to wait.
+        on_stage: Takes each new stage.
 
     Raises:
         DeviceError: A meter or a knob failed.
         ReplicaError: The replica does not answer.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def at(text: str, passed_s: float) -> None:
+        share = passed_s / plan.shortest_point_s if plan.shortest_point_s else 0.0
+        on_stage(PointStage(rig.name, setting, text, share))
+
     rig.subject.set_point(setting.clock_mhz, setting.batch_limit)
     begun_s = timing.now_s()
+    at("warming up", 0.0)
     arrivals, words = requests_of(setting, plan), plan.prompt_seed + setting.seed
     with rig.saturate(arrivals, outstanding(setting), words) as load:
         _warm_up(rig, setting, plan, timing)
+        at("waiting for the temperature to settle", plan.warm_up_s)
         has_settled = _settle(rig, plan, timing)
-        since_s = timing.now_s()
-        observed = _observe(rig, plan, timing)
+        since_s, before_s = timing.now_s(), plan.shortest_point_s - plan.windows * plan.window_s
+        observed = _observe(
+            rig,
+            plan,
+            timing,
+            lambda n: at(f"window {n + 1} of {plan.windows}", before_s + n * plan.window_s),
+        )
     windows, error_j = observed.windows(rig.name), _span_error_j(observed.readings)
     flags = [] if has_settled else [Flag.UNSETTLED]
     flags += _flags(rig, setting, observed)
@@ -244,13 +288,17 @@ def _settle(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> bool:
         timing.sleep(plan.poll_s)
 
 
-def _observe(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> _Observations:
+def _observe(
+    rig: Rig, plan: MeasurePlan, timing: PointTiming, on_window: Callable[[int], None]
+) -> _Observations:
     """Read counters and sensors again and again until all windows have passed."""
     begun_s, observed = timing.now_s(), _Observations()
     while len(observed.edges) <= plan.windows:
         reading = rig.subject.reading()
         now_s = timing.now_s()
         if now_s - begun_s >= len(observed.edges) * plan.window_s:
+            if len(observed.edges) < plan.windows:
+                on_window(len(observed.edges))
             observed.edges.append(len(observed.readings))
         observed.readings.append(reading)
         observed.lags_s.append(now_s - reading.time_s)

@@ -7,7 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from steppe.measure.sweep.point import REAL_TIME, MeasurePlan, PointTiming, measure_point
+from steppe.measure.sweep.point import (
+    REAL_TIME,
+    MeasurePlan,
+    PointStage,
+    PointTiming,
+    ignore_stage,
+    measure_point,
+)
 from steppe.measure.sweep.result import PointResult, Setting
 from steppe.measure.sweep.subject import Rig
 
@@ -18,6 +25,8 @@ def run_sweep(
     plan: MeasurePlan,
     on_point: Callable[[PointResult], None],
     timing: PointTiming = REAL_TIME,
+    *,
+    on_stage: Callable[[PointStage], None] = ignore_stage,
 ) -> None:
     """Measure every setting once; equal replicas share the points.
 
@@ -27,6 +36,7 @@ def run_sweep(
         plan: How to measure each.
         on_point: Takes each result as it comes, from one thread at a time.
         timing: A clock and a way to wait.
+        on_stage: Takes each new stage of a point, from the thread of its replica.
 
     Raises:
         SteppeError: A replica or a meter failed; points under way are finished first.
@@ -35,7 +45,7 @@ def run_sweep(
 
     def measure_next(rig: Rig) -> None:
         while (setting := _next(todo)) is not None:
-            result = measure_point(rig, setting, plan, timing)
+            result = measure_point(rig, setting, plan, timing, on_stage)
             with lock:
                 on_point(result)
 
