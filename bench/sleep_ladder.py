@@ -2,10 +2,10 @@
 
 A fleet of 70B in real time on a calm, a windy and a sunny day, with wake times that a large model
 really has: a paused replica wakes in 1 s, a stopped process in 60 s, a node that is off in 5
-minutes. Three fleets go through each day with the same requests: today's with a pause alone, the
-same with the ladder, and one that moves clocks and replicas only, with the same ladder. The load is
-above what the watts serve. Everything is modelled by the energy roofline; nothing was measured on a
-GPU.
+minutes. The fleets go through each day with the same requests: one with a pause alone, the same
+with the ladder, without and with a perfect forecast of the budget, and one that moves clocks and
+replicas only, with the same ladder. The load is above what the watts serve. Everything is modelled
+by the energy roofline; nothing was measured on a GPU.
 
     python bench/sleep_ladder.py --hours 6 --jobs 2
     python bench/sleep_ladder.py --day calm --hours 24 --replicas 16
@@ -48,8 +48,9 @@ moves most from hour to hour, and the day of sun with the 37th highest mean, fro
 LADDER = (("stopped", 60.0), ("node_off", 300.0))
 """Time to wake, s: an engine of 70B takes one to two minutes from a warm file cache, a node boots
 in three to ten."""
-PAUSE, DEEP, RIVAL = "pause alone", "ladder", "clocks and replicas, ladder"
-FLEETS = (PAUSE, DEEP, RIVAL)
+PAUSE, DEEP, AHEAD = "pause alone", "ladder", "ladder, perfect forecast"
+RIVAL = "clocks and replicas, ladder"
+FLEETS = (PAUSE, DEEP, AHEAD, RIVAL)
 SHIPPED = ControlSection()
 GAIN, ERROR = 1.4, 0.03
 
@@ -88,11 +89,10 @@ def row_of(task: Task) -> Row:
     day = replace(DAYS[task.day], hour=size.begin_hour)
     happening = happening_of(day, bench.full_w + rest_w, size.duration_s, 1.0)
     budget = policies.budget_of(happening, node_rest_w=rest_w)
-    facts = policies.facts_of(bench, bench.config.control, budget)
+    control = bench.config.control.model_copy(update={"sleep_by_forecast": task.fleet == AHEAD})
+    facts = policies.facts_of(bench, control, budget)
     began_s = time.process_time()
-    summary, ticks = policies.run_policy(
-        bench, policy_of(facts, task.fleet), bench.config.control, budget
-    )
+    summary, ticks = policies.run_policy(bench, policy_of(facts, task.fleet), control, budget)
     cpu_s = time.process_time() - began_s
     states = [replica.depth or replica.state for tick in ticks for replica in tick.replicas]
     return {

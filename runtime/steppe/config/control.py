@@ -82,6 +82,10 @@ class ControlSection(Section):
     """Energy to put a replica to sleep and wake it, J. The last awake replica stays awake at its
     lowest point until the energy drawn above the budget for it reaches this value; 0 never exceeds
     the budget for it. If absent: 5 s of an idle replica's draw."""
+    sleep_by_forecast: bool = False
+    """Choose the depths of `fleet.sleep` by the forecast of the budget. Traces and weather years
+    are known ahead, so their forecast is perfect, unlike a real one; a live signal that has no
+    forecast of its own is taken to stay, and then replicas go deep at once."""
     horizon: HorizonSection | None = None
     """Plan the day for `power.battery` (`follow_budget`, `save_energy`). If absent, the battery
     follows its own rule."""

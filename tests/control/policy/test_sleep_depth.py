@@ -8,13 +8,14 @@ from tests.fixtures.fake_fleet import FakeFleet
 from steppe.control.plan import AwakeBounds, Plan
 from steppe.control.policy.sleep_depth import (
     EVERY_S,
+    FORECAST_EVERY_S,
     RESTORE_AFTER_S,
     DepthMemory,
     DepthPlan,
-    DepthSettings,
     choose_depths,
     without_deep,
 )
+from steppe.control.policy.sleep_need import DepthSettings, Forecast
 from steppe.control.reconcile import Deepen, DrainRule, Start, reconcile
 from steppe.control.sleep_ladder import SleepDepth, SleepLadder, SleepRung
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
@@ -51,12 +52,13 @@ class Stage:
     observation: Observation
     goal: Needs
     memory: DepthMemory = field(default_factory=DepthMemory)
+    forecast: Forecast | None = None
     changes: list[DepthPlan] = field(default_factory=list)
 
     def go_on(self, seconds: float) -> None:
         end_s = self.observation.now_s + seconds
         while self.observation.now_s < end_s:
-            settings = DepthSettings(LADDER, self.goal, 0.0)
+            settings = DepthSettings(LADDER, self.goal, 0.0, self.forecast)
             change, self.memory = choose_depths(self.observation, self.memory, settings)
             self.changes.append(change)
             replicas = tuple(_after(r, change) for r in self.observation.replicas)
@@ -154,6 +156,52 @@ def test_the_need_is_that_of_a_fleet_with_every_replica_at_hand() -> None:
     one.go_on(EVERY_S)
     assert one.goal.asked[0].counts.asleep == 1
     assert not any(r.is_deep for r in one.goal.asked[0].replicas)
+
+
+@dataclass
+class NeedsWatts(Needs):
+    """Has one replica awake for each 300 W."""
+
+    def best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
+        return Plan((POINT,) * int(usable_w // 300.0), usable_w)
+
+
+def steps_of(*levels: tuple[float, float]) -> Forecast:
+    """Return the forecast of a budget that changes at these times, s, to these watts."""
+
+    def forecast(now_s: float, horizon_s: float, step_s: float) -> list[tuple[float, float]]:
+        times_s = [now_s + n * step_s for n in range(int(horizon_s / step_s))]
+        return [(t, next(w for at_s, w in reversed(levels) if at_s <= t)) for t in times_s]
+
+    return forecast
+
+
+def test_by_a_forecast_of_a_long_shortage_replicas_go_deep_at_once() -> None:
+    one = stage([AWAKE, ASLEEP], needed=1)
+    one.goal, one.forecast = NeedsWatts(0), steps_of((0.0, 300.0))
+    one.observation = replace(one.observation, gpu_budget_w=300.0)
+    one.go_on(2 * EVERY_S)
+    assert one.depths() == [OFF]
+
+
+def test_by_a_forecast_of_a_short_shortage_replicas_stay_paused() -> None:
+    one = stage([AWAKE, ASLEEP], needed=1)
+    one.goal, one.forecast = NeedsWatts(0), steps_of((0.0, 300.0), (0.8 * STOPPED_S, 600.0))
+    one.observation = replace(one.observation, gpu_budget_w=300.0)
+    one.go_on(0.7 * STOPPED_S)
+    assert one.depths() == [PAUSED]
+
+
+def test_by_a_forecast_a_replica_comes_back_before_it_is_needed() -> None:
+    rises_s = 3 * OFF_S
+    one = stage([AWAKE, ASLEEP], needed=1)
+    one.goal, one.forecast = NeedsWatts(0), steps_of((0.0, 300.0), (rises_s, 600.0))
+    one.observation = replace(one.observation, gpu_budget_w=300.0)
+    one.go_on(rises_s - LADDER.deepest.wake_s - 60.0)
+    assert one.depths() == [OFF]
+    one.go_on(60.0 + RESTORE_AFTER_S + FORECAST_EVERY_S)
+    assert one.depths() == [], "it is back by the time of the rise"
+    assert one.observation.now_s < rises_s
 
 
 def test_the_other_stages_see_neither_deep_replicas_nor_their_watts() -> None:

@@ -21,7 +21,7 @@ from steppe.control.policy.keep_awake import SLEEP_AND_WAKE_S, KeepAwakeSettings
 from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
-from steppe.control.policy.sleep_depth import DepthSettings
+from steppe.control.policy.sleep_need import DepthSettings
 from steppe.control.state import Observation
 from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.pareto import Frontier
@@ -112,7 +112,8 @@ def depths_of(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings
     deep_w = ladder.deepest.net_w
     frontier = replace(pool.frontier, asleep_w=deep_w)
     goal = goal_of(replace(kept, asleep_w=deep_w), _at_lengths(pool, frontier))
-    return DepthSettings(ladder, goal, pool.control.margin_share)
+    forecast = pool.forecast if pool.control.sleep_by_forecast else None
+    return DepthSettings(ladder, goal, pool.control.margin_share, forecast)
 
 
 def _horizon(pool: PoolFacts, kept: Frontier) -> HorizonForecast | None:

@@ -34,10 +34,10 @@ from steppe.control.policy.keep_awake import KeepAwakeMemory, KeepAwakeSettings,
 from steppe.control.policy.scale_down import ScaleDownMemory, delay_scale_down
 from steppe.control.policy.sleep_depth import (
     DepthMemory,
-    DepthSettings,
     choose_depths,
     without_deep,
 )
+from steppe.control.policy.sleep_need import DepthSettings
 from steppe.control.policy.slo_feedback import SloMemory, learn_slo, note_watts
 from steppe.control.power_limits import most_awake
 from steppe.control.state import Learned, Observation

@@ -3,43 +3,38 @@
 The other stages plan with the replicas that are awake or paused. This one decides how many those
 are. How many the fleet needs is the number that the best plan would have awake if all others slept
 at the deepest rung. A replica goes to a rung once it was not needed for as long as `SleepLadder`
-says the rung takes to pay, and comes back once it has been needed for `RESTORE_AFTER_S`.
+says the rung takes to pay, and comes back once it has been needed for `RESTORE_AFTER_S`. With a
+forecast, it goes there as soon as it will not be needed for so long, and comes back one wake time
+before it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from steppe.control.plan import AwakeBounds
-from steppe.control.policy.goals import Goal
+from steppe.control.policy.sleep_need import (
+    DepthSettings,
+    NeedAhead,
+    need_ahead,
+    replicas_needed,
+    saved_by_nodes_w,
+)
 from steppe.control.sleep_ladder import SleepDepth, SleepLadder
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 
 EVERY_S = 2.0
 """Least time between two looks at the need, s."""
+FORECAST_EVERY_S = 30.0
+"""Least time between two looks at the forecast, s."""
 RESTORE_AFTER_S = 10.0
 """How long more replicas must have been needed before one comes back, s: a gust that is shorter
 than a wake gains nothing."""
 
 LOST = frozenset({ReplicaState.GONE, ReplicaState.QUARANTINED})
 """States of replicas that have no depth."""
-
-
-@dataclass(frozen=True, slots=True)
-class DepthSettings:
-    """What the stage needs of the pool.
-
-    Attributes:
-        ladder: The depths.
-        goal: Chooses the best plan where sleeping replicas draw what they draw at the deepest rung.
-        margin_share: Share of the budget left free.
-    """
-
-    ladder: SleepLadder
-    goal: Goal
-    margin_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +48,7 @@ class DepthMemory:
             be the maximum of a rung's time are kept, the largest number first.
         short_since_s: Since when more are needed than are there, s; None if they are not.
         short_least: The least number that was needed since then.
+        ahead: The need by the forecast; None without one.
     """
 
     began_s: float | None = None
@@ -60,6 +56,7 @@ class DepthMemory:
     needed: tuple[tuple[float, int], ...] = ()
     short_since_s: float | None = None
     short_least: int = 0
+    ahead: NeedAhead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,10 @@ def choose_depths(
         return NO_CHANGE, memory
     needed = replicas_needed(observation, settings)
     memory = _remember(memory, now_s, needed, settings.ladder)
+    if memory.ahead is None or now_s - memory.ahead.from_s >= FORECAST_EVERY_S:
+        memory = replace(memory, ahead=need_ahead(observation, settings))
+    if memory.ahead is not None:
+        needed = max(needed, memory.ahead.at(now_s + _next_wake_s(observation, settings.ladder)))
     there = sum(not r.is_deep and r.state not in LOST for r in observation.replicas)
     if needed <= there:
         memory = replace(memory, short_since_s=None)
@@ -105,15 +106,6 @@ def choose_depths(
     if now_s - since_s < RESTORE_AFTER_S:
         return NO_CHANGE, memory
     return DepthPlan(restore=_restore(observation, least - there)), memory
-
-
-def replicas_needed(observation: Observation, settings: DepthSettings) -> int:
-    """Return how many replicas the best plan has awake if all others sleep at the deepest rung."""
-    everyone = replace(observation, replicas=tuple(map(_as_paused, observation.replicas)))
-    saved_w = _saved_by_nodes_w(observation.replicas, settings.ladder)
-    usable_w = (observation.gpu_budget_w - saved_w) * (1 - settings.margin_share)
-    plan = settings.goal.best_plan(everyone, usable_w, AwakeBounds(0, len(everyone.replicas)))
-    return len(plan.awake)
 
 
 def without_deep(
@@ -134,7 +126,7 @@ def without_deep(
     planned_w = sum(ladder.waking_w if r.id in restored else _drawn_w(r, ladder) for r in others)
     nodes_on = {r.node or r.id for r in others if r.id in restored}
     coming_on = (r for r in others if (r.node or r.id) in nodes_on)
-    planned_w += _saved_by_nodes_w(coming_on, ladder)
+    planned_w += saved_by_nodes_w(coming_on, ladder)
     return replace(
         observation,
         replicas=tuple(r for r in observation.replicas if not r.is_deep and r.id not in leaving),
@@ -143,25 +135,8 @@ def without_deep(
     )
 
 
-def _saved_by_nodes_w(replicas: Iterable[ReplicaObservation], ladder: SleepLadder) -> float:
-    """Return what nodes that are off do not draw beside their GPUs, W."""
-    off = ladder.by_depth.get(SleepDepth.OFF)
-    if off is None:
-        return 0.0
-    return off.node_w * sum(r.is_deep and r.depth is SleepDepth.OFF for r in replicas)
-
-
 def _drawn_w(replica: ReplicaObservation, ladder: SleepLadder) -> float:
     return replica.deep_w if replica.is_deep else ladder.paused_w
-
-
-def _as_paused(replica: ReplicaObservation) -> ReplicaObservation:
-    """Return a replica that starts, wakes or sleeps deep as one that is paused."""
-    if replica.is_deep or replica.state == ReplicaState.STARTING:
-        return replace(
-            replica, state=ReplicaState.ASLEEP, depth=SleepDepth.PAUSED, deep_w=0.0, starting_w=0.0
-        )
-    return replica
 
 
 def _remember(memory: DepthMemory, now_s: float, needed: int, ladder: SleepLadder) -> DepthMemory:
@@ -175,19 +150,34 @@ def _deepen(
     observation: Observation, memory: DepthMemory, ladder: SleepLadder
 ) -> tuple[tuple[str, SleepDepth], ...]:
     """Return the replicas that go deeper, the deepest rung first."""
-    assert memory.began_s is not None, "the need is remembered first"
     fleet = [r for r in observation.replicas if r.state not in LOST]
     chosen: dict[str, SleepDepth] = {}
     for rung, after_s in reversed(tuple(zip(ladder.rungs, ladder.pays_after_s, strict=True))):
-        if observation.now_s - memory.began_s < after_s:
+        needed = _most_needed(observation.now_s, memory, after_s)
+        if needed is None:
             continue
-        needed = max(n for at_s, n in memory.needed if observation.now_s - at_s <= after_s)
         is_there = sum(r.is_deep and r.depth.rank >= rung.depth.rank for r in fleet) + len(chosen)
         more = len(fleet) - needed - is_there
         free = [r for r in fleet if r.id not in chosen and _may_deepen(r, rung.depth)]
         for replica in _first(fleet, free, more, rung.depth):
             chosen[replica.id] = rung.depth
     return tuple(chosen.items())
+
+
+def _most_needed(now_s: float, memory: DepthMemory, after_s: float) -> int | None:
+    """Return the most that are needed in the time in which a rung pays; None if not known yet."""
+    assert memory.began_s is not None, "the need is remembered first"
+    if memory.ahead is not None and math.isfinite(after_s):
+        return max(memory.needed[-1][1], memory.ahead.most(now_s, after_s))
+    if now_s - memory.began_s < after_s:
+        return None
+    return max(needed for at_s, needed in memory.needed if now_s - at_s <= after_s)
+
+
+def _next_wake_s(observation: Observation, ladder: SleepLadder) -> float:
+    """Return how long the replica takes to wake that would come back next, s; 0 if none sleeps."""
+    deep = [r.depth for r in observation.replicas if r.is_deep]
+    return ladder.by_depth[min(deep, key=lambda depth: depth.rank)].wake_s if deep else 0.0
 
 
 def _may_deepen(replica: ReplicaObservation, depth: SleepDepth) -> bool:
