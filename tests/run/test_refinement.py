@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -65,7 +65,11 @@ def measured_frontier(refiner: FrontierRefiner) -> Refined | None:
     return None
 
 
-def refiner_of(lender: FakeLender) -> FrontierRefiner:
+def refiner_of(
+    lender: FakeLender,
+    on_end: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> FrontierRefiner:
     config = RunConfig.model_validate(
         {
             "model": {"name": "none"},
@@ -85,6 +89,8 @@ def refiner_of(lender: FakeLender) -> FrontierRefiner:
         clocks_mhz=(600, 1200),
         source="emulated",
         timing=PointTiming(lambda: replica.now_s, replica.sleep),
+        on_end=on_end,
+        say=say,
     )
 
 
@@ -163,6 +169,24 @@ def test_a_refinement_in_its_thread_is_over_once_the_frontier_is_measured(
     assert refiner.take() is not None
     assert len(lender.reserved_w) == loans, "nothing is measured again"
     refiner.stop()
+
+
+def test_a_refinement_says_how_far_it_has_come_and_ends_its_load_generators(
+    lender: FakeLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steppe.run.refinement.RETRY_S", 0.0)
+    said: list[str] = []
+    ended: list[bool] = []
+    refiner = refiner_of(lender, lambda: ended.append(True), said.append)
+    refiner.start()
+    refiner.wait()
+    assert said == [
+        "measuring 10 operating points on replicas without requests: 26 s of them",
+        "measured 3 of 10 operating points, 18 s to go",
+        "measured 6 of 10 operating points, 10 s to go",
+        "measured 9 of 10 operating points, 3 s to go",
+    ]
+    assert ended == [True]
 
 
 @dataclass

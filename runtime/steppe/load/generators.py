@@ -206,6 +206,34 @@ class LoadGenerators:
             load.fail("a load generator ended before its load")
 
 
+class GeneratorsOnDemand:
+    """Processes for loads of an expected size, started when the first load begins."""
+
+    def __init__(self, expected_tps: float) -> None:
+        """Prepare; nothing starts.
+
+        Args:
+            expected_tps: Output tokens/s of the loads.
+        """
+        self._count = process_count(expected_tps)
+        self._started: LoadGenerators | None = None
+
+    def started(self) -> LoadGenerators | None:
+        """Return the processes; None if one thread is enough.
+
+        Raises:
+            LoadError: One does not start.
+        """
+        if self._started is None and self._count > 1:
+            self._started = LoadGenerators(self._count)
+        return self._started
+
+    def close(self) -> None:
+        """End the processes, if they were started."""
+        if self._started is not None:
+            self._started.close()
+
+
 @contextmanager
 def load_generators(expected_tps: float) -> Generator[LoadGenerators | None]:
     """Yield the processes for a load of so many output tokens/s; None if one thread is enough.
@@ -213,12 +241,8 @@ def load_generators(expected_tps: float) -> Generator[LoadGenerators | None]:
     Raises:
         LoadError: One does not start.
     """
-    count = process_count(expected_tps)
-    if count == 1:
-        yield None
-        return
-    generators = LoadGenerators(count)
+    generators = GeneratorsOnDemand(expected_tps)
     try:
-        yield generators
+        yield generators.started()
     finally:
         generators.close()

@@ -163,7 +163,8 @@ class LiveRun:
         self._record_frontier(start.frontier)
         self._driver.begin(start.frontier)
         if start.is_provisional and self._plan.config.frontier.refine:
-            self._refiner = fleet_refiner(self._driver, self._plan.config, start.frontier)
+            config = self._plan.config
+            self._refiner = fleet_refiner(self._driver, config, start.frontier, self._say)
             self._refiner.start()
         before = set_handler(self.stop)
         try:
@@ -249,9 +250,7 @@ class LiveRun:
         except OSError as error:
             _log.warning("the measured frontier is not cached: %s", error)
         else:
-            line = f"frontier measured while serving; cached in {path}"
-            with suppress(OSError):
-                self._print(line)
+            self._say(f"frontier measured while serving; cached in {path}")
 
     def _record_frontier(self, frontier: Frontier) -> None:
         if self._recorder is not None:
@@ -306,6 +305,10 @@ class LiveRun:
         for tick in ticks:
             sys.stdout.write(f"{json_line(tick, self.so_far.energy_source)}\n")
         sys.stdout.flush()
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):  # a log on a full disk, or a terminal that is gone
+            self._print(line)
 
     def _print(self, line: str) -> None:
         """Print a line as it is: a log has no width to wrap to."""

@@ -16,6 +16,7 @@ from steppe.fleet.driver.driver import FleetDriver
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget
+from steppe.load.generators import GeneratorsOnDemand
 from steppe.measure.sweep.frontier import (
     FEWEST_FOR_FIT,
     frontier_from,
@@ -25,6 +26,7 @@ from steppe.measure.sweep.frontier import (
 from steppe.measure.sweep.idle import ParkableSubject, measure_rest
 from steppe.measure.sweep.point import (
     REAL_TIME,
+    MeasurePlan,
     PointTiming,
     lengths_around,
     measure_point,
@@ -33,8 +35,11 @@ from steppe.measure.sweep.point import (
 from steppe.measure.sweep.result import Phase, PointResult, RestWatts, Setting
 from steppe.measure.sweep.saturate import Saturation, saturated
 from steppe.measure.sweep.subject import Rig
+from steppe.run.expected_rate import expected_tps
 from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.quick_sweep import WARM_UP_S, dense_offer, quick_plan, quick_settings
+from steppe.run.starting_frontier import gpu_names
+from steppe.run.sweep_progress import in_words
 
 RESERVE = 1.15
 """Watts reserved for a point, over those that the provisional frontier says."""
@@ -113,6 +118,8 @@ class FrontierRefiner:
         clocks_mhz: tuple[int, ...],
         source: str,
         timing: PointTiming = REAL_TIME,
+        on_end: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = _log.info,
     ) -> None:
         """Prepare; nothing is measured before `start`.
 
@@ -124,6 +131,8 @@ class FrontierRefiner:
             clocks_mhz: SM clocks that the GPUs can be limited to, rising, MHz.
             source: `measured` or `emulated`.
             timing: A clock and a way to wait.
+            on_end: Called in the thread of the measurements when no other follows.
+            say: Takes lines about how far they have come, for people.
         """
         assert config.frontier.sweep is not None, "a frontier file is not refined"
         self._section: SweepSection = config.frontier.sweep
@@ -141,6 +150,9 @@ class FrontierRefiner:
         self._is_done = False
         self._borrowed: str | None = None
         self._reserved_w = 0.0
+        self._on_end, self._say = on_end, say
+        self._all, self._said = len(self._todo), 0
+        self._quarter = max(1, -(-self._all // 4))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="refine")
 
@@ -175,6 +187,11 @@ class FrontierRefiner:
         return refined
 
     def _run(self) -> None:
+        plan = quick_plan(self._window_s)
+        self._say(
+            f"measuring {self._all} operating points on replicas without requests: "
+            f"{in_words(self._all * plan.shortest_point_s)} of them"
+        )
         try:
             while not self._stop.is_set() and not self._is_done:
                 try:
@@ -186,10 +203,12 @@ class FrontierRefiner:
                 self._stop.wait(0.0 if self._is_done else RETRY_S)
         except SteppeError as error:
             _log.warning("the frontier stays as it was: %s", error)
+        finally:
+            self._on_end()
 
     def _begin_again(self) -> None:
         self._todo = quick_settings(self._clocks_mhz, self._section, self._largest)
-        self._points, self._rest = [], None
+        self._points, self._rest, self._said = [], None, 0
 
     def _measure_on(self, replica: SpareReplica) -> None:
         """Borrow a replica, and measure with it until nothing is left or the loan ends."""
@@ -222,6 +241,15 @@ class FrontierRefiner:
                 self._sleep(0.0)  # drops the point if the controller has set other limits
                 self._points.append(point)
                 self._todo.remove(setting)
+                self._say_progress(plan)
+
+    def _say_progress(self, plan: MeasurePlan) -> None:
+        """Say at each quarter how many points are measured, and how long the others take."""
+        done = self._all - len(self._todo)
+        if done // self._quarter > self._said and self._todo:
+            self._said = done // self._quarter
+            left = in_words(len(self._todo) * plan.shortest_point_s)
+            self._say(f"measured {done} of {self._all} operating points, {left} to go")
 
     def _measure_rest(self, subject: ParkableSubject) -> RestWatts:
         try:
@@ -302,9 +330,22 @@ class FrontierRefiner:
         return Refined(swept.frontier, provenance)
 
 
-def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier) -> FrontierRefiner:
-    """Return the refiner of a fleet that serves."""
+def fleet_refiner(
+    driver: FleetDriver,
+    config: RunConfig,
+    provisional: Frontier,
+    say: Callable[[str], None] = _log.info,
+) -> FrontierRefiner:
+    """Return the refiner of a fleet that serves.
+
+    Args:
+        driver: The fleet.
+        config: The run.
+        provisional: The frontier that it started on.
+        say: Takes lines about how far the measurements have come, for people.
+    """
     actors = driver.actors
+    generators = GeneratorsOnDemand(expected_tps(config, gpu_names(actors)))
 
     def replicas() -> list[SpareReplica]:
         return [SpareReplica(FleetSubject(actors, n), load_on(n)) for n in list(actors.placements)]
@@ -314,12 +355,19 @@ def fleet_refiner(driver: FleetDriver, config: RunConfig, provisional: Frontier)
             arrivals: Sequence[Arrival], concurrency: int
         ) -> AbstractContextManager[Saturation]:
             target = ServerTarget(actors.replica_url(name), config.model.client_name)
-            return saturated([target], arrivals, concurrency)
+            return saturated([target], arrivals, concurrency, generators=generators.started())
 
         return saturate
 
     clocks_mhz = actors.common_clocks_mhz if actors.can_limit_clocks else ()
     source = "emulated" if actors.energy_source == "emulated" else "measured"
     return FrontierRefiner(
-        driver, replicas, config, provisional, clocks_mhz=clocks_mhz, source=source
+        driver,
+        replicas,
+        config,
+        provisional,
+        clocks_mhz=clocks_mhz,
+        source=source,
+        on_end=generators.close,
+        say=say,
     )
