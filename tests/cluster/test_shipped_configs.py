@@ -81,7 +81,7 @@ def test_four_machines_are_looked_at_and_serve_as_their_file_says(
         assert [len(node["gpus"]) for node in found["nodes"]] == [8, 8, 8, 8]
         assert len({node["address"] for node in found["nodes"]}) == 4
         lines = {(each["check"], each["found"]) for each in found["findings"]}
-        assert ("Ray", f"4 of 4 nodes answer at {cluster.address}") in lines
+        assert ("Ray", f"4 of 4 GPU nodes answer at {cluster.address}") in lines
         assert ("replicas", "asked for all, room for 8 on 32 GPUs, 4 for each") in lines
         fleet = Serving.start(config, tmp_path)
         try:

@@ -93,6 +93,12 @@ def test_a_budget_that_never_exceeds_the_sleeping_draw_is_refused_with_the_figur
     )
 
 
+def test_a_budget_that_a_deeper_sleep_leaves_room_in_is_taken() -> None:
+    fleet = TWO_H100["fleet"] | {"sleep": [{"kind": "stopped", "gpu_w": 40.0}]}
+    (warning,) = steppe.simulate(TWO_H100 | power(118) | {"fleet": fleet}).warnings
+    assert warning.startswith("power.supply: asked for at least")
+
+
 def test_a_budget_without_room_for_one_awake_replica_is_warned_of() -> None:
     (warning,) = steppe.simulate(TWO_H100 | power(260)).warnings
     assert warning.startswith("power.supply: asked for at least the ")

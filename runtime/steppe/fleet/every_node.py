@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
 
-from steppe.fleet.cluster import connect, error_line, leave, on_node
+from steppe.fleet.cluster import (
+    connect,
+    error_line,
+    gpu_machines,
+    leave,
+    on_node,
+    refuse_unmatched_labels,
+)
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -34,34 +41,35 @@ def ask_every_node(
     function: Callable[[Question], Answer],
     question: Question,
     timeout_s: float,
+    labels: Mapping[str, str],
 ) -> list[NodeAnswer[Answer]]:
     """Join a cluster, call a function on each of its nodes with GPUs in parallel, and leave it.
-
-    Without any node with a GPU, every node is asked.
 
     Args:
         address: Address of the cluster.
         function: A function of an importable module; it runs in a process of the node.
         question: Its argument.
         timeout_s: Longest wait for the answers, s.
+        labels: Labels that a node must have; other nodes are not asked.
 
     Raises:
+        ConfigError: No GPU node has these labels.
         StartError: No cluster answers at the address.
         UsageError: The cluster requires another token.
     """
     connect(address)
     try:
+        refuse_unmatched_labels(labels)
         task: Any = ray.remote(function)
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        asked = [node for node in alive if node["Resources"].get("GPU")] or alive
+        nodes = gpu_machines(local=False, labels=labels)
         calls = [
-            task.options(num_cpus=0, scheduling_strategy=on_node(node["NodeID"])).remote(question)
-            for node in asked
+            task.options(num_cpus=0, scheduling_strategy=on_node(node.id)).remote(question)
+            for node in nodes
         ]
-        ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         return [
-            _answer(node["NodeManagerAddress"], call, timeout_s)
-            for node, call in zip(asked, calls, strict=True)
+            _answer(node.address, call, timeout_s) for node, call in zip(nodes, calls, strict=True)
         ]
     finally:
         leave(address)

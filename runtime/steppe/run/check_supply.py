@@ -13,6 +13,7 @@ from steppe.config import (
     RunConfig,
     SignalSupply,
 )
+from steppe.control.sleep_ladder import rungs_of
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget
@@ -66,8 +67,9 @@ def refuse_useless_budget(
     """
     if config.control.policy == "full_clocks":
         return
-    most_w, asleep_w = budget.most_gpu_w, replicas * frontier.asleep_w
-    one_w = asleep_w - frontier.asleep_w + frontier.floor.draw_w
+    each_w = deepest_asleep_w(config, frontier.asleep_w)
+    most_w, asleep_w = budget.most_gpu_w, replicas * each_w
+    one_w = asleep_w - each_w + frontier.floor.draw_w
     found = f"found at most {most_w:.0f} W for the GPUs"
     if most_w <= asleep_w:
         raise ConfigError(
@@ -80,6 +82,17 @@ def refuse_useless_budget(
             f"power.supply: asked for at least the {one_w:.0f} W of one replica at its lowest "
             f"point and {replicas - 1} asleep, {found}: requests will wait"
         )
+
+
+def deepest_asleep_w(config: RunConfig, paused_w: float) -> float:
+    """Return the least draw of a replica asleep, W.
+
+    Args:
+        config: The configuration, with the depths of sleep that it allows.
+        paused_w: Draw of a paused replica, W.
+    """
+    rungs = rungs_of(config.fleet.sleep, config.fleet.gpus_per_replica, paused_w)
+    return min((paused_w, *(rung.asleep_w for rung in rungs)))
 
 
 def modelled_rating_w(config: RunConfig, replicas: int) -> float | None:

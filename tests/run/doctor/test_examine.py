@@ -105,10 +105,12 @@ def test_the_json_document_has_facts_and_findings() -> None:
     assert document["nodes"][0]["gpus"][0]["counter"]["period_s"] == 0.1
 
 
-def cluster(*answers: NodeAnswer[NodeFacts]) -> Diagnosis:
+def cluster(*answers: NodeAnswer[NodeFacts], gpu_model: str | None = None) -> Diagnosis:
     config = on_a_free_port("ray_cluster")
+    fleet = config.fleet.model_copy(update={"gpu_model": gpu_model})
+    config = config.model_copy(update={"fleet": fleet})
     return examine(
-        config, ask_nodes=lambda address, question: list(answers), hub=lambda name: REACHED
+        config, ask_nodes=lambda config, question: list(answers), hub=lambda name: REACHED
     )
 
 
@@ -126,7 +128,7 @@ def test_what_all_nodes_say_is_one_line_and_what_one_says_names_it() -> None:
     assert any("all 4 nodes: no other process on a GPU" in line for line in lines)
     (named,) = [line for line in lines if "3 uncorrectable memory errors" in line]
     assert "node-3 (10.0.0.3): GPU 0" in named
-    assert any("4 of 4 nodes answer at auto" in line for line in lines)
+    assert any("4 of 4 GPU nodes answer at auto" in line for line in lines)
     assert any("room for 7 on 31 GPUs" in line for line in lines)
     assert any("at most 13720 W" in line for line in lines), "a replica less, a smaller rating"
 
@@ -137,9 +139,24 @@ def test_a_node_that_does_not_answer_is_fatal_and_named() -> None:
     assert [f.found for f in diagnosis.fatal] == ["10.0.0.9: no answer within 60 s"]
 
 
+def test_nodes_with_other_gpus_than_the_run_wants_are_not_judged() -> None:
+    other = gpus(2, name="NVIDIA A100-SXM4-80GB", health=health(uncorrected_errors=9))
+    diagnosis = cluster(at(1), at(2, gpus=other), gpu_model="h100")
+    assert diagnosis.fatal == ()
+    assert "9 uncorrectable" not in text(diagnosis)
+    assert "1 nodes have other GPUs than h100: NVIDIA A100-SXM4-80GB" in text(diagnosis)
+    none = cluster(at(1), gpu_model="B200")
+    assert "cluster" in {finding.group for finding in none.fatal}
+
+
+def test_a_cluster_without_a_gpu_is_fatal() -> None:
+    (fatal,) = cluster().fatal
+    assert fatal.found == "0 of 0 GPU nodes answer at auto"
+
+
 def test_a_cluster_that_is_not_there_is_fatal() -> None:
-    def fail(address: str, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
-        raise StartError(f"no cluster at {address}")
+    def fail(config: RunConfig, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
+        raise StartError(f"no cluster at {config.ray.address}")
 
     diagnosis = examine(on_a_free_port("ray_cluster"), ask_nodes=fail)
     assert [finding.check for finding in diagnosis.fatal] == ["Ray"]

@@ -16,6 +16,7 @@ from steppe.power.signal_file import SignalFile, SignalReader
 from steppe.power.supply import needs_rating, with_rating
 from steppe.roofline.files import read_gpu_spec, spec_name
 from steppe.roofline.lengths import RequestLengths
+from steppe.run.check_supply import deepest_asleep_w
 from steppe.run.doctor.finding import Finding, Level
 from steppe.run.doctor.gpu_facts import GpuFacts
 from steppe.sim.build import modelled_replica
@@ -126,7 +127,7 @@ def _most(config: RunConfig, most_w: float, replicas: int, asleep: SleepDraw | N
     text = f"{most} for the GPUs"
     if asleep is None:
         return Finding(GROUP, "supply", Level.UNKNOWN, f"{text}; the sleeping draw is not known")
-    whole_w = replicas * asleep.watts
+    whole_w = replicas * deepest_asleep_w(config, asleep.watts)
     text += f"; asleep the fleet of {replicas} draws {whole_w:.0f} W ({asleep.source})"
     if most_w <= whole_w and config.control.policy != "full_clocks":
         advice = "raise power.supply, or lower fleet.replicas: nothing could ever run"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.errors import ConfigError, StartError, UsageError
+from steppe.fleet.driver.room import is_model
 from steppe.fleet.every_node import NodeAnswer, ask_every_node
 from steppe.models.hub import HubAnswer, ask_hub
 from steppe.run.check_inputs import check_config
@@ -29,7 +30,7 @@ NODES_S = 60.0
 """Longest wait for the nodes of a cluster, s: a first task starts a process on each."""
 FORCED = "`steppe serve --force` uses it all the same"
 
-AskNodes = Callable[[str, NodeQuestion], list[NodeAnswer[NodeFacts]]]
+AskNodes = Callable[[RunConfig, NodeQuestion], list[NodeAnswer[NodeFacts]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,15 @@ class Diagnosis:
         return worst(self.findings)
 
 
-def ask_cluster(address: str, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
-    """Look at every node of a Ray cluster at once.
+def ask_cluster(config: RunConfig, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
+    """Look at every GPU node of a run's Ray cluster at once.
 
     Raises:
         StartError: No cluster answers.
+        ConfigError: No node has the labels of the configuration.
     """
-    return ask_every_node(address, read_node, question, NODES_S)
+    labels = config.fleet.node_labels
+    return ask_every_node(config.ray.address, read_node, question, NODES_S, labels)
 
 
 def examine_host(device: NvmlSection | EmulatedSection) -> Diagnosis:
@@ -134,7 +137,7 @@ def _nodes(
     if config.ray.address == LOCAL:
         return (read(question),), []
     try:
-        answers = ask_nodes(config.ray.address, question)
+        answers = ask_nodes(config, question)
     except (StartError, UsageError) as error:
         advice = "start the cluster (`ray start --head`, then `ray start --address` on each node)"
         return (), [Finding("cluster", "Ray", Level.FATAL, str(error), advice)]
@@ -146,8 +149,25 @@ def _nodes(
         for each in answers
         if each.answer is None
     ]
-    text = f"{len(found)} of {len(answers)} nodes answer at {config.ray.address}"
-    return found, [Finding("cluster", "Ray", Level.OK, text), *lost]
+    text = f"{len(found)} of {len(answers)} GPU nodes answer at {config.ray.address}"
+    level = Level.OK if found else Level.FATAL
+    advice = "" if found else "start Ray on the nodes with GPUs (`ray start --address`)"
+    used, other = _of_the_model(config, found)
+    return used, [Finding("cluster", "Ray", level, text, advice), *lost, *other]
+
+
+def _of_the_model(
+    config: RunConfig, nodes: tuple[NodeFacts, ...]
+) -> tuple[tuple[NodeFacts, ...], list[Finding]]:
+    """Return the hosts whose GPUs are of `fleet.gpu_model`, and a finding about the others."""
+    wanted = config.fleet.gpu_model
+    used = tuple(n for n in nodes if all(is_model(gpu.name, wanted) for gpu in n.gpus))
+    if len(used) == len(nodes):
+        return nodes, []
+    names = sorted({gpu.name for n in nodes if n not in used for gpu in n.gpus})
+    text = f"{len(nodes) - len(used)} nodes have other GPUs than {wanted}: {', '.join(names)}"
+    level = Level.OK if used else Level.FATAL
+    return used, [Finding("cluster", "GPU model", level, text, "see fleet.gpu_model")]
 
 
 def _run(config: RunConfig, nodes: tuple[NodeFacts, ...]) -> list[Finding]:
