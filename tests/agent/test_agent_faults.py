@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -16,6 +17,7 @@ from tests.fixtures.emulated_node import EmulatedNode
 
 from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease import Peer
+from steppe.agent.lease_file import owned_lease_file
 from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import (
@@ -30,6 +32,10 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.device.nvml import open_gpus
+from steppe.emulator.build import build_library
+from steppe.emulator.library import Emulator
+from steppe.errors import NoPermissionError
 
 HOLDER, LEASE_S = Peer(1, 101), 1.0
 DID_NOTHING = {
@@ -154,7 +160,8 @@ def test_a_check_that_fails_changes_no_limit_and_shows_as_a_fault(site: Site, co
 
 
 def test_no_lease_is_given_where_limits_may_not_be_changed(site: Site) -> None:
-    site.fail(SET_POWER, pynvml.NVML_ERROR_NO_PERMISSION)
+    for index in range(len(site.host_limits.gpus)):
+        site.node.emulator.inject(SET_POWER, error=pynvml.NVML_ERROR_NO_PERMISSION, index=index)
     site.say(Release())
     answer = site.say(TakeLease(LEASE_S))
     assert isinstance(answer, RefusedAnswer)
@@ -168,6 +175,21 @@ def test_one_gpu_that_fails_its_probe_costs_no_other_its_limits(site: Site, code
     assert site.say(TakeLease(LEASE_S)) == Accepted(LEASE_S)
     assert SET_POWER in (site.fault() or "")
     assert site.say(SetClockLimit(site.other, 900)) == Accepted(900)
+
+
+def test_one_gpu_without_permission_costs_no_other_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    emulator = Emulator.attach(build_library(), tmp_path / "two", "h100x2")
+    emulator.set_fault(1, "no_permission", 1)
+    with owned_lease_file(tmp_path / "lease.json") as file:
+        limits = HostLimits(open_gpus(), file)
+        limits.probe_control(limits.gpus)
+        assert "nvmlDeviceSetPowerManagementLimit" in (limits.gpus[1].refusal or "")
+        emulator.set_fault(0, "no_permission", 1)
+        with pytest.raises(NoPermissionError):
+            limits.probe_control(limits.gpus)
 
 
 def test_permission_lost_in_mid_run_refuses_and_keeps_what_is_set(site: Site) -> None:

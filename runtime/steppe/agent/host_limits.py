@@ -83,20 +83,27 @@ class HostLimits:
         return self._gpus[uuid]
 
     def probe_control(self, gpus: Iterable[GpuLimiter]) -> None:
-        """Check that this process may change limits; other errors are kept for each GPU.
+        """Check that this process may change limits; a GPU's error is kept for that GPU.
 
         The probe writes the present power limit back, so only GPUs without a holder are probed.
 
         Raises:
-            NoPermissionError: It may not.
+            NoPermissionError: It may change those of no GPU.
         """
+        forbidden: NoPermissionError | None = None
+        is_allowed = False
         for gpu in gpus:
             try:
                 gpu.knobs.probe_control()
-            except NoPermissionError:
-                raise
-            except DeviceError as error:
+                is_allowed = True
+            except NoPermissionError as error:
+                forbidden = error
                 gpu.note_refusal(error)
+            except DeviceError as error:
+                is_allowed = True
+                gpu.note_refusal(error)
+        if forbidden is not None and not is_allowed:
+            raise forbidden
 
     def apply_due(self, now_s: float) -> None:
         """Set every pending clock limit and every board power limit that is due."""

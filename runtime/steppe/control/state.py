@@ -49,6 +49,7 @@ class ReplicaObservation:
         node: Name of its node; empty if it is unknown or has no other replica.
         lowest_limit_w: Sum of the lowest board power limits of its GPUs, W; 0 where none are set.
         fault: Why it is quarantined; empty if it is not.
+        clock_is_free: Whether its clock cannot be limited, so that it runs at the highest.
     """
 
     id: str
@@ -66,6 +67,7 @@ class ReplicaObservation:
     node: str = ""
     lowest_limit_w: float = 0.0
     fault: str = ""
+    clock_is_free: bool = False
 
     @property
     def is_deep(self) -> bool:

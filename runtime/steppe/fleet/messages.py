@@ -205,6 +205,8 @@ class ReplicaReport:
         wrong_inside: Whether the error lies not at the ends of the window alone.
         waiting: Requests that its engine has not admitted.
         tokens_per_step: Most tokens in one step that is set; 0: the engine's own limit.
+        clock_is_free: Whether there is no permission for the clock of one of its GPUs, though there
+            is for others.
         work: What its steps did and took; None if there was none, steps were lost, energy or idle
             draw are not known, or the clock limit changed in the window or did not hold all through
             it.
@@ -233,6 +235,7 @@ class ReplicaReport:
     waiting: int = 0
     tokens_per_step: int = 0
     work: ClockWork | None = None
+    clock_is_free: bool = False
     beside_j: float = 0.0
     beside_error_j: float = 0.0
 

@@ -300,6 +300,16 @@ def test_a_frozen_replica_is_adopted_as_asleep(scene: Scene) -> None:
     assert scene.handle.state == ASLEEP
 
 
+def test_a_replica_without_permission_for_a_clock_keeps_that_of_the_plan(scene: Scene) -> None:
+    handle = scene.handle
+    handle.clock_mhz = 2040
+    handle.add_reports([replace(REPORT, clock_mhz=0, clock_is_free=True)])
+    seen = handle.observation(0)
+    assert (seen.clock_mhz, seen.clock_is_free) == (2040, True)
+    handle.add_reports([replace(REPORT, clock_mhz=900)])
+    assert not handle.observation(0).clock_is_free
+
+
 def test_without_clock_limits_a_report_updates_the_batch_limit_only(
     scene: Scene,
 ) -> None:

@@ -76,9 +76,9 @@ def test_serving_on_modelled_gpus_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("nodes", "can"),
-    [([((600, 900),)], True), ([((600, 900), ())], False), ([((600,),), ((),)], False)],
+    [([((600, 900),)], True), ([((600, 900), ())], True), ([((),), ((),)], False)],
 )
-def test_clocks_can_be_limited_if_that_of_every_gpu_can(
+def test_a_fleet_keeps_its_clocks_as_long_as_that_of_one_gpu_can_be_limited(
     nodes: list[tuple[tuple[int, ...], ...]], can: bool
 ) -> None:
     fleet = fleet_of(kind="nvml")
@@ -90,6 +90,8 @@ def test_the_clocks_of_a_fleet_are_those_that_all_its_gpus_support() -> None:
     fleet = fleet_of(kind="nvml")
     fleet.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
     assert fleet.common_clocks_mhz == (600, 900)
+    fleet.nodes["c"] = node_of(())
+    assert fleet.common_clocks_mhz == (600, 900), "without those that have no clock limit"
 
 
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,51 @@ def test_a_gpu_that_was_lost_before_its_node_opened_is_refused_too(
     node = make_node(NVML)
     with pytest.raises(GpuFaultError, match=r"^GPU 1 could not be opened, found \[0\]$"):
         node.assign("replica-2", [1], (), FRESH)
+    node.close()
+
+
+@dataclass
+class OneRefuses:
+    """Sets the clocks of all GPUs but one, for which there is no permission."""
+
+    refused: str
+    set_mhz: dict[str, int] = field(default_factory=dict)
+    can_set: bool = True
+    can_set_power: bool = False
+
+    def set(self, uuid: str, clock_mhz: int) -> int | None:
+        if uuid == self.refused:
+            return None
+        self.set_mhz[uuid] = clock_mhz
+        return clock_mhz
+
+    def refuses(self, uuid: str) -> bool:
+        return uuid == self.refused
+
+    def confirmed_mhz(self) -> dict[str, int]:
+        return self.set_mhz
+
+    def were_undone(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+def test_one_gpu_without_permission_loses_its_clock_and_no_other_one(
+    make_node: MakeNode, emulator: Emulator
+) -> None:
+    node: Any = make_node(NVML)
+    node._limits, node._has_clocks = OneRefuses(open_gpus()[1].uuid), True
+    for replica, index in (("replica-1", 0), ("replica-2", 1)):
+        node.assign(replica, [index], (), FRESH)
+    for second in range(1, 9):
+        changes = [SetLimits(f"replica-{n}", 990, 8, "awake") for n in (1, 2)]
+        node.apply(changes, float(second))
+        emulator.tick(1.0)
+        meters_of(node).read()
+        *_, last = node.report(0)
+    found = {r.replica: (r.clock_mhz, r.clock_is_free, r.controllable) for r in last.replicas}
+    assert found == {"replica-1": (990, False, True), "replica-2": (0, True, True)}
     node.close()
 
 

@@ -9,6 +9,7 @@ from steppe.control.horizon.battery import HorizonForecast
 from steppe.control.horizon.inputs import HorizonTerms
 from steppe.control.plan import Plan
 from steppe.control.policy.feedback import FeedbackSettings
+from steppe.control.policy.free_clocks import CountFreeClocks
 from steppe.control.policy.goals import (
     SLO_SHARE,
     FollowBudget,
@@ -93,7 +94,7 @@ def _complete(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> PolicyPipelin
     wake_j = pool.control.wake_j
     if wake_j is None:
         wake_j = SLEEP_AND_WAKE_S * pool.frontier.idle_w
-    goal = goal_of(kept, _at_lengths(pool, pool.frontier))
+    goal = CountFreeClocks(goal_of(kept, _at_lengths(pool, pool.frontier)), pool.frontier)
     stages = pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
     stages.depths = depths_of(pool, goal_of, kept)
     stages.keeps_to_limits = pool.control.power_limits and pool.control.sleep_for_limits

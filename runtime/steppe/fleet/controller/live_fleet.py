@@ -197,7 +197,7 @@ class LiveFleet:
             latency=None if self._status is None else self._latency.update(status.latency),
             work=summed_by_clock(
                 report.work
-                for name in unfenced
+                for name in (_with_known_clock(unfenced.values()) or unfenced)
                 for report in reports.get(name, ())
                 if report.work is not None
             ),
@@ -434,6 +434,11 @@ class LiveFleet:
         return SetLimits(
             name, clock_mhz, batch_limit, handle.state, tokens_per_step=tokens, holds=holds
         )
+
+
+def _with_known_clock(handles: Iterable[ReplicaHandle]) -> list[str]:
+    """Return the replicas whose clock can be limited, so that the clock of their steps is known."""
+    return [handle.name for handle in handles if not handle.clock_is_free]
 
 
 def _asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:

@@ -116,6 +116,12 @@ class ReplicaHandle:
         return self.placement.replica
 
     @property
+    def clock_is_free(self) -> bool:
+        """Whether its clock cannot be limited: its node may not, or one of its GPUs refuses."""
+        refuses = self.report is not None and self.report.clock_is_free
+        return refuses or not self.placement.limits_clocks
+
+    @property
     def is_fenced(self) -> bool:
         """Whether plans must leave it out: it is quarantined, or its draw not under control."""
         if self.state == ReplicaState.QUARANTINED:
@@ -163,7 +169,7 @@ class ReplicaHandle:
         """
         self.report = last = reports[-1]
         self.batch_limit, self.tokens_per_step = last.batch_limit, last.tokens_per_step
-        if self.placement.limits_clocks:
+        if not self.clock_is_free:
             self.clock_mhz = last.clock_mhz
         self.peak_w = max(self.peak_w, *(report.draw_w or 0.0 for report in reports))
         draw_w = mean_draw_w(reports)
@@ -243,6 +249,7 @@ class ReplicaHandle:
             tokens_per_step=self.tokens_per_step,
             fault=self.fault,
             lowest_limit_w=sum(lowest_w for lowest_w, _ in self.placement.power_ranges_w),
+            clock_is_free=self.clock_is_free,
         )
 
     def _finish_start(self, now_s: float) -> None:

@@ -112,8 +112,8 @@ class FleetActors:
 
     @property
     def can_limit_clocks(self) -> bool:
-        """Whether the clock of every GPU can be limited."""
-        return all(gpu.clocks_mhz for gpu in self._gpus())
+        """Whether the clock of any GPU can be limited; plans count those that cannot."""
+        return any(gpu.clocks_mhz for gpu in self._gpus())
 
     @property
     def common_clocks_mhz(self) -> tuple[int, ...]:

@@ -73,7 +73,12 @@ class LoggedSetter:
             self._failing.add(uuid)
             return None
         self._failing.discard(uuid)
+        self._no_permission_s.pop(uuid, None)
         return set_mhz
+
+    def refuses(self, uuid: str) -> bool:
+        """Return whether there was no permission for a GPU at the last attempt."""
+        return uuid in self._no_permission_s
 
     def confirmed_mhz(self) -> dict[str, int] | None:
         """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
@@ -143,6 +148,10 @@ class ClockLimits:
     def set(self, uuid: str, clock_mhz: int) -> int | None:
         """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
         return None if self._setter is None else self._setter.set(uuid, clock_mhz)
+
+    def refuses(self, uuid: str) -> bool:
+        """Return whether there is no permission for a GPU, though there is for others."""
+        return self._setter is not None and self._setter.refuses(uuid)
 
     def confirmed_mhz(self) -> dict[str, int] | None:
         """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""
@@ -259,6 +268,10 @@ class ZeusdLimits:
     def set(self, uuid: str, clock_mhz: int) -> int | None:
         """Limit the SM clock of a GPU; return the clock that was set, MHz; None if none was."""
         return self._setter.set(uuid, clock_mhz)
+
+    def refuses(self, uuid: str) -> bool:
+        """Return whether there is no permission for a GPU, though there is for others."""
+        return self._setter.refuses(uuid)
 
     def confirmed_mhz(self) -> dict[str, int] | None:
         """Return the clock limits that hold, by UUID, MHz; None when they cannot be read."""

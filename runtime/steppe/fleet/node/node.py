@@ -358,6 +358,8 @@ class Node:
                 )
                 meter.clocks[uuid].request(requested_mhz, self._clock())
                 found_mhz = self._limits.set(uuid, requested_mhz)
+                is_refused = found_mhz is None and self._limits.refuses(uuid)
+                meter.free_clock(uuid, is_free=is_refused)
                 set_mhz += [] if found_mhz is None else [found_mhz]
         if set_mhz and len(set_mhz) == len(meter.gpus):
             meter.clock_mhz = min(set_mhz)

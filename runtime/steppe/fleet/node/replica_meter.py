@@ -84,6 +84,7 @@ class ReplicaMeter:
         self.limits = EngineLimits()
         self._settled_mhz: int | None = None
         self.clocks = {uuid: ClockLimitMonitor() for uuid in gpus}
+        self._free: set[str] = set()
         self.controllable = True
         self.missing: tuple[int, ...] = ()
         self._lost: Set[str] = frozenset()
@@ -108,6 +109,20 @@ class ReplicaMeter:
         if limits != self.limits:
             self.limits = limits
             self.block.write_limits(limits)
+
+    def free_clock(self, uuid: str, *, is_free: bool) -> None:
+        """Note whether the clock of a GPU cannot be limited, for lack of permission.
+
+        Then there is no limit that it has to keep.
+        """
+        if not is_free:
+            self._free.discard(uuid)
+            return
+        if uuid not in self._free:
+            _log.warning("%s: no permission for the clock of %s", self.replica, uuid)
+        self._free.add(uuid)
+        self.clocks[uuid] = ClockLimitMonitor()
+        self.clock_mhz = 0
 
     def check_clocks(
         self, confirmed_mhz: Mapping[str, int] | None, lost: Set[str], now_s: float
@@ -245,6 +260,7 @@ class ReplicaMeter:
             waiting=telemetry.waiting,
             tokens_per_step=self.limits.tokens_per_step,
             work=work if is_metered else None,
+            clock_is_free=bool(self._free),
             beside_j=sum(part.energy_j for part in beside),
             beside_error_j=sum(part.error_j for part in beside),
         )
@@ -275,7 +291,8 @@ class ReplicaMeter:
 
     def _holding_mhz(self) -> int | None:
         """Return the clock limit of a replica that serves; None while it may not hold yet."""
-        if self.phase not in _SERVING or not all(clock.holds for clock in self.clocks.values()):
+        holds = all(clock.holds for clock in self.clocks.values())
+        if self.phase not in _SERVING or self._free or not holds:
             return None
         return self.clock_mhz
 
