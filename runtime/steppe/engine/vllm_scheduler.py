@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
 
 from steppe.engine.control_block import (
     ControlBlock,
@@ -60,6 +61,8 @@ class LiveScheduler(AsyncScheduler):
         self._version, self._limits = -1, EngineLimits()
         self._own_active = self.max_num_active_reqs
         self._own_tokens = self.max_num_scheduled_tokens
+        self._is_async = bool(self.scheduler_config.async_scheduling)
+        self._turn_steps = 0
         self._steps: dict[int, _Step] = {}
         self._totals = Telemetry()
         self._keys: dict[str, int] = {}
@@ -78,6 +81,7 @@ class LiveScheduler(AsyncScheduler):
         finally:
             # Put the held requests back; the base class may have replaced the list.
             self.running = self.running + held if held else self.running
+        self._turn_steps += bool(held and output.num_scheduled_tokens)
         self._begin(self._block, output)
         return output
 
@@ -117,20 +121,47 @@ class LiveScheduler(AsyncScheduler):
         finally:
             self.max_num_scheduled_tokens = limit
 
+    # vLLM's own class without async scheduling is the plain one, whose two methods are these: the
+    # async ones plan draft tokens that only a worker with async scheduling replaces.
+    def _update_after_schedule(self, scheduler_output: Any) -> None:
+        if self._is_async:
+            super()._update_after_schedule(scheduler_output)
+        else:
+            Scheduler._update_after_schedule(self, scheduler_output)
+
+    def _update_request_with_output(
+        self, request: Any, new_token_ids: list[int], is_stale: bool = False
+    ) -> Any:
+        if self._is_async:
+            return super()._update_request_with_output(request, new_token_ids, is_stale)
+        return Scheduler._update_request_with_output(self, request, new_token_ids, is_stale)
+
     def _take_limits(self, block: ControlBlock) -> None:
         changed = block.read_limits(self._version)
         if changed is None:
             return
         self._version, self._limits = changed
         self.max_num_active_reqs = _tighter(self._limits.batch_limit, self._own_active)
-        self.max_num_scheduled_tokens = _tighter(self._limits.tokens_per_step, self._own_tokens)
+        self.max_num_scheduled_tokens = self._token_limit(self._limits.tokens_per_step)
+
+    def _token_limit(self, wanted: int) -> int:
+        """Return the most tokens of a step: never so few that a request could not go on."""
+        config = self.scheduler_config
+        if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
+            return self._own_tokens  # a prompt, or an image, may have to fit into one step
+        fewest = max(1 + self.num_spec_tokens, self.num_prefill_lookahead)
+        if self.need_mamba_block_aligned_split:
+            fewest = max(fewest, self.block_size)
+        return _tighter(max(wanted, fewest) if wanted > 0 else 0, self._own_tokens)
 
     def _hold_excess(self) -> list[Any]:
         """Remove the requests beyond the batch limit from this step, and return them."""
         limit = self.max_num_active_reqs
         if not self._limits.hold or len(self.running) <= limit:
+            self._turn_steps = 0
             return []
-        if self._totals.steps % ROTATE_STEPS == 0:
+        if self._turn_steps >= ROTATE_STEPS:
+            self._turn_steps = 0
             self.running = self.running[limit:] + self.running[:limit]
         held = self.running[limit:]
         self.running = self.running[:limit]
@@ -184,7 +215,8 @@ class LiveScheduler(AsyncScheduler):
         """Publish the counters, with the current requests and those in a running step."""
         running = {request.request_id for request in self.running}
         running = running.union(*(step.work for step in self._steps.values()))
-        self._totals = replace(totals, running=len(running), waiting=len(self.waiting))
+        _, waiting = self.get_request_counts()
+        self._totals = replace(totals, running=len(running), waiting=waiting)
         block.write_telemetry(self._totals)
 
     def _key(self, engine_id: str) -> int:
