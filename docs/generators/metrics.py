@@ -116,6 +116,7 @@ def gateway_exposition() -> str:
     metrics.count(
         FinishedRequest(
             id="1",
+            engine_id="1",
             tenant="default",
             priority="standard",
             arrival_s=0.0,

@@ -7,6 +7,7 @@ Arguments: the folder of the tiny model, and a folder for the control block.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,21 @@ REQUESTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("text-1", "completions", {"prompt": "wind"}),
     ("text-0-deadbeef", "completions", {"prompt": ["wind", "sun"], "n": 2}),
     ("response_1", "responses", {"input": "wind", "max_output_tokens": 9}),
+    ("batch", "chat/completions/batch", {"messages": [CHAT["messages"], CHAT["messages"]]}),
+    ("beams", "completions", {"prompt": "wind", "use_beam_search": True, "n": 2, "max_tokens": 3}),
+    (
+        "forged",
+        "chat/completions",
+        {**CHAT, "request_id": "solo-0000000000000000-beam-1"},
+    ),
 )
+BAD: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("chat/completions", {**CHAT, "top_k": 2**70}),
+    ("chat/completions", {**CHAT, "stop": "\ud800"}),
+    ("completions", {"prompt": "wind", "seed": 2**70}),
+    ("chat/completions", {**CHAT, "stream": True, "top_k": 2**70}),
+)
+"""What vLLM's front end lets pass and its engine core cannot decode."""
 TOOL = {
     "name": "set_clock",
     "parameters": {
@@ -49,12 +64,27 @@ TOOL_CHAT: dict[str, Any] = {
 _NAMES = ("prompt_tokens", "completion_tokens")
 
 
+def gateway_id(name: str) -> str:
+    """Return an id as the gateway makes them, 32 hexadecimal digits."""
+    return hashlib.md5(name.encode()).hexdigest()
+
+
+async def refusal(
+    client: aiohttp.ClientSession, engine: VllmEngine, path: str, body: dict[str, Any]
+) -> list[Any]:
+    """Return the status and the body of the answer to a bad request."""
+    url = f"http://127.0.0.1:{engine.port}/v1/{path}"
+    whole = {"model": "tiny", "max_tokens": 9, **body}
+    async with client.post(url, json=whole) as answer:
+        return [answer.status, await answer.text()]
+
+
 async def usage_of(
     client: aiohttp.ClientSession, engine: VllmEngine, name: str, path: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     whole = {"model": "tiny", "max_tokens": 9, "ignore_eos": True, **body}
     url = f"http://127.0.0.1:{engine.port}/v1/{path}"
-    async with client.post(url, json=whole, headers={"X-Request-Id": name}) as answer:
+    async with client.post(url, json=whole, headers={"X-Request-Id": gateway_id(name)}) as answer:
         assert answer.status == 200, await answer.text()
         usage: dict[str, Any] = (await answer.json())["usage"]
     names = ("input_tokens", "output_tokens") if path == "responses" else _NAMES
@@ -93,6 +123,7 @@ async def run(model: str, folder: str) -> dict[str, Any]:
             "reasoning": await message(client, engine, {**CHAT, "model": "tiny", "max_tokens": 9}),
             "tool_call": await message(client, engine, TOOL_CHAT),
         }
+        refusals = [await refusal(client, engine, path, body) for path, body in BAD]
         await engine.freeze()
         before = block.read_telemetry().steps
         late = asyncio.create_task(usage_of(client, engine, "late", "chat/completions", CHAT))
@@ -102,16 +133,15 @@ async def run(model: str, folder: str) -> dict[str, Any]:
         usage["late"] = await late
         await engine.check()
     steps = block.read_steps().steps
-    step_tokens = {
-        name: [
-            sum(w.prompt_tokens for s in steps for w in s.work if w.key == request_key(name)),
-            sum(w.output_tokens for s in steps for w in s.work if w.key == request_key(name)),
-        ]
-        for name in usage
-    }
+    step_tokens = {}
+    for name in usage:
+        key = request_key(gateway_id(name))
+        work = [w for step in steps for w in step.work if w.key == key]
+        step_tokens[name] = [sum(w.prompt_tokens for w in work), sum(w.output_tokens for w in work)]
     await engine.stop()
     frozen = {"done": len(done), "steps": frozen_steps}
-    return {"usage": usage, "step_tokens": step_tokens, "frozen": frozen, **messages}
+    found = {"usage": usage, "step_tokens": step_tokens, "frozen": frozen, "refusals": refusals}
+    return found | messages
 
 
 if __name__ == "__main__":

@@ -60,6 +60,11 @@ class StepResult:
     drafts: dict[str, list[int]]
     context_tokens: int
 
+    @property
+    def sampling(self) -> list[str]:
+        """The requests that got tokens."""
+        return [name for name, tokens in self.sampled.items() if tokens]
+
 
 class PagedWorker:
     """Executes scheduled steps in order, as one stream of a GPU does."""

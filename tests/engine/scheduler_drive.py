@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ from tests.engine.scheduler_scenario import (
     SEQUENCES,
     Abort,
     Asked,
+    Event,
     Freeze,
+    Lapse,
     Limits,
     Reset,
     Scenario,
@@ -59,6 +62,7 @@ class ScheduledStep:
     running_before: tuple[str, ...]
     limits: EngineLimits
     is_frozen: bool
+    has_lapsed: bool
     context_tokens: int
 
 
@@ -82,7 +86,7 @@ class RecordingHook:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def begin(self, prefill_tokens: int, decode_sequences: int) -> None:
+    def begin(self, prefill_tokens: int, decode_sequences: int, context_tokens: int) -> None:
         self.calls.append("begin")
 
     def end(self) -> None:
@@ -121,9 +125,12 @@ class Laboratory:
 
     def open(self, scenario: Scenario, scheduler_class: type[Any], *, is_live: bool) -> Drive:
         """Return a scheduler for the scenario, with a control block if it is live."""
+        from steppe.engine import vllm_scheduler
+
         block = None
         os.environ.pop(VARIABLE, None)
         if is_live:
+            vllm_scheduler.LAPSED_POLL_S = 0.0
             block = ControlBlock.create(self._block_path)
             Seam(str(self._block_path), watch_parent=False).publish()
         scheduler = self._make(scenario, scheduler_class)
@@ -195,7 +202,8 @@ class Drive:
             draft=lambda name, at: hash((scenario.seed, int(name[1:]), at)) % 5,
         )
         self._flight: deque[tuple[Any, StepResult]] = deque()
-        self._frozen_until = -1
+        self._frozen_until, self._is_frozen = -1, False
+        self._lapsed_until = -1
         self._free_at_start = self._free_blocks()
 
     def run(self) -> Outcome:
@@ -205,7 +213,7 @@ class Drive:
         for round_ in range(MOST_ROUNDS):
             self._happen(round_)
             busy = self._round()
-            if round_ > last and not busy and round_ >= self._frozen_until:
+            if round_ > last and not busy and round_ >= max(self._frozen_until, self._lapsed_until):
                 break
         else:
             left = sorted(self.scheduler.requests)
@@ -225,8 +233,10 @@ class Drive:
                 self._take(event, round_)
         if round_ == self._frozen_until:
             self._pause("UNPAUSED")
+        if round_ == self._lapsed_until and self._block is not None:
+            self._block.renew(time.monotonic() + 1e6)
 
-    def _take(self, event: Limits | Abort | Freeze | Reset, round_: int) -> None:
+    def _take(self, event: Event, round_: int) -> None:
         match event:
             case Limits():
                 self.limits = EngineLimits(event.batch, event.tokens, event.hold)
@@ -234,6 +244,10 @@ class Drive:
                     self._block.write_limits(self.limits)
             case Abort():
                 self._abort(event.index)
+            case Lapse():
+                self._lapsed_until = max(self._lapsed_until, round_ + event.rounds)
+                if self._block is not None:
+                    self._block.renew(time.monotonic() - 1.0)
             case Freeze():
                 self._pause("PAUSED_ALL")
                 self._frozen_until = max(self._frozen_until, round_ + event.rounds)
@@ -277,6 +291,7 @@ class Drive:
     def _pause(self, state: str) -> None:
         from vllm.v1.core.sched.interface import PauseState
 
+        self._is_frozen = state == "PAUSED_ALL"
         self.scheduler.set_pause_state(PauseState[state])
 
     def _round(self) -> bool:
@@ -294,13 +309,17 @@ class Drive:
         running = tuple(request.request_id for request in self.scheduler.running)
         output = self.scheduler.schedule()
         result = self._worker.execute(output, output.num_spec_tokens_to_schedule)
-        frozen = self.scheduler.pause_state.name == "PAUSED_ALL"
+        if not self.scenario.is_async:
+            sampling = {name for _, flying in self._flight for name in flying.sampling}
+            if early := sampling & result.sampled.keys():
+                self.outcome.problems.append(f"{early} stepped before their last token is known")
         self.outcome.steps.append(
             ScheduledStep(
                 dict(output.num_scheduled_tokens),
                 running,
                 self.limits,
-                frozen,
+                self._is_frozen,
+                self._block is not None and self._block.has_lapsed,
                 result.context_tokens,
             )
         )

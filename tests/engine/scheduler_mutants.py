@@ -96,13 +96,13 @@ class LimitsAStepLate(LiveScheduler):
     """A change of limits acts on the step after the next one."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        take, self._take_limits = self._take_limits, lambda _block: None  # type: ignore[method-assign]
-        try:
-            return super().schedule(*args, **kwargs)
-        finally:
-            self._take_limits = take  # type: ignore[method-assign]
-            if self._block is not None:
-                self._take_limits(self._block)
+        output = super().schedule(*args, **kwargs)
+        if self._block is not None:
+            super()._take_limits(self._block)
+        return output
+
+    def _take_limits(self, block: Any) -> None:
+        pass
 
 
 class StepsWhileFrozen(LiveScheduler):
@@ -110,6 +110,28 @@ class StepsWhileFrozen(LiveScheduler):
 
     def set_pause_state(self, pause_state: Any) -> None:
         self._idle_if_empty()
+
+
+class StepsWhenLapsed(LiveScheduler):
+    """The deadline of the limits is not looked at."""
+
+    def _schedule_nothing(self, *args: Any, **kwargs: Any) -> Any:
+        output = AsyncScheduler.schedule(self, *args, **kwargs)
+        self._begin(self._block, output)  # type: ignore[arg-type]
+        return output
+
+
+class LapsesForGood(LiveScheduler):
+    """Limits that have lapsed never hold again."""
+
+    def _schedule_nothing(self, *args: Any, **kwargs: Any) -> Any:
+        self._own_tokens = 0
+        return super()._schedule_nothing(*args, **kwargs)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._own_tokens:
+            return super()._schedule_nothing(*args, **kwargs)
+        return super().schedule(*args, **kwargs)
 
 
 class AsyncWithoutAsync(LiveScheduler):
@@ -208,13 +230,14 @@ class AbortLeaksABlock(LiveScheduler):
         return super().finish_requests(request_ids, *args, **kwargs)
 
 
-class RecomputesHeld(LiveScheduler):
-    """Held requests lose the count of what they have computed."""
+class SkipsATokenOfHeld(LiveScheduler):
+    """A held request counts a token as computed that no step computed."""
 
     def _hold_excess(self) -> list[Any]:
         held = super()._hold_excess()
         for request in held:
-            request.num_computed_tokens = max(0, request.num_computed_tokens - 1)
+            if request.num_computed_tokens < request.num_tokens - 1:
+                request.num_computed_tokens += 1
         return held
 
 

@@ -10,7 +10,7 @@ What holds in every scenario, however the limits change:
 - every request ends once, and an aborted one has the first of its tokens;
 - no KV block, request, key or step is left behind;
 - a step record for each step, which sums to what was scheduled and sampled, with its context;
-- no step beyond the limits in force, and none while frozen;
+- no step beyond the limits in force, none while frozen, and none when they have lapsed;
 - a held request gets its turn;
 - the hook sees each step begin and end, and the engine idle when nothing is left.
 """
@@ -18,6 +18,7 @@ What holds in every scenario, however the limits change:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import traceback
@@ -67,7 +68,7 @@ class Checker:
         try:
             plain = self._run(scenario.without_limits(), plain_class, is_live=False)
             live = self._run(scenario, self._live, is_live=True)
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever a scheduler raises is a finding
             return [traceback.format_exc(limit=-3)]
         found = [f"plain: {problem}" for problem in [*plain.problems, *_tokens(scenario, plain)]]
         for check in (_tokens, _records, _limits, _turns, _hook):
@@ -171,6 +172,8 @@ def _limits(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
         new = step.tokens.keys() - set(step.running_before)
         if step.is_frozen and step.tokens:
             yield f"stepped {step.tokens} while frozen"
+        if step.has_lapsed and step.tokens:
+            yield f"stepped {step.tokens} under limits that had lapsed"
         if step.limits.hold and len(step.tokens) > batch:
             yield f"{len(step.tokens)} requests in a step, limit {batch}"
         if new and len(step.running_before) + len(new) > batch:
@@ -192,14 +195,16 @@ def _turns(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
     from steppe.engine.vllm_scheduler import ROTATE_STEPS
 
     waited: Counter[str] = Counter()
-    for step in outcome.steps:
+    for before, step in itertools.pairwise([None, *outcome.steps]):
+        assert step is not None
         limits = step.limits
-        if not step.tokens or not limits.hold or limits.tokens_per_step:
+        if not limits.hold or limits.tokens_per_step or before is None or before.limits != limits:
             waited.clear()
             continue
-        for name in step.running_before:
-            waited[name] = 0 if name in step.tokens else waited[name] + 1
-        most = (SEQUENCES + 1) * (ROTATE_STEPS + scenario.in_flight)
+        waits = set(step.running_before) - step.tokens.keys() if step.tokens else waited.keys()
+        waited = Counter({name: waited[name] + bool(step.tokens) for name in waits})
+        turns = -(-SEQUENCES // (limits.batch_limit or SEQUENCES))
+        most = turns * ROTATE_STEPS + 2 * scenario.in_flight
         if late := [name for name, steps in waited.items() if steps > most]:
             yield f"{late} not stepped for {most} steps"
             return

@@ -29,6 +29,16 @@ from steppe.engine.seam import Seam
 PROMPT_TOKENS = 20
 
 
+def gateway_id(name: str) -> str:
+    """Return an id as the gateway makes them, 32 hexadecimal digits."""
+    return name.encode().hex().zfill(32)
+
+
+def engine_id(name: str) -> str:
+    """Return the id that vLLM's chat route makes of it."""
+    return f"chatcmpl-{gateway_id(name)}"
+
+
 @dataclass
 class Session:
     """One engine, its control block, and what came out of it."""
@@ -37,6 +47,7 @@ class Session:
     block: ControlBlock
     outputs: dict[str, list[int]] = field(default_factory=dict)
     steps: list[StepRecord] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def scheduler(self) -> Any:
@@ -48,12 +59,13 @@ class Session:
         sampling = SamplingParams(temperature=0, max_tokens=output_tokens, ignore_eos=True)
         first = 100 + sum(name.encode()) % 100
         prompt = {"prompt_token_ids": [first + i % 50 for i in range(prompt_tokens)]}
-        self.engine.add_request(f"chatcmpl-{name}", prompt, sampling)
+        self.names[engine_id(name)] = name
+        self.engine.add_request(engine_id(name), prompt, sampling)
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
             for output in self.engine.step():
-                name = output.request_id.removeprefix("chatcmpl-")
+                name = self.names[output.request_id]
                 self.outputs[name] = list(output.outputs[0].token_ids)
             batch = self.block.read_steps()
             assert not batch.lost
@@ -65,7 +77,7 @@ class Session:
 
     def report(self, **more: Any) -> dict[str, Any]:
         """Return what happened since the last report, by request name."""
-        names = {request_key(name): name for name in self.outputs}
+        names = {request_key(gateway_id(name)): name for name in self.outputs}
         steps = [
             {
                 names.get(w.key, str(w.key)): (w.prompt_tokens, w.decode_tokens, w.output_tokens)
@@ -180,7 +192,7 @@ def begin(session: Session) -> dict[str, Any]:
 
     def look(scheduler_output: Any, model_runner_output: Any) -> Any:
         seen.append(session.counts()["telemetry"])
-        session.engine.abort_request(["chatcmpl-r0"])
+        session.engine.abort_request([engine_id("r0")])
         seen.append(session.counts()["telemetry"])
         del scheduler.update_from_output
         return scheduler.update_from_output(scheduler_output, model_runner_output)
@@ -200,7 +212,7 @@ def abort(session: Session) -> dict[str, Any]:
     session.step(3)
     seen = [session.counts()["telemetry"]]
     for name in ("waits", "r0", "r7"):
-        session.engine.abort_request([f"chatcmpl-{name}"])
+        session.engine.abort_request([engine_id(name)])
         seen.append(session.counts()["telemetry"])
     session.block.write_limits(EngineLimits())
     session.finish()

@@ -48,13 +48,21 @@ class Freeze:
 
 
 @dataclass(frozen=True)
+class Lapse:
+    """The limits lapse for some rounds, as without a controller."""
+
+    at: int
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Reset:
     """The prefix cache is emptied, and running requests are preempted."""
 
     at: int
 
 
-Event = Limits | Abort | Freeze | Reset
+Event = Limits | Abort | Freeze | Lapse | Reset
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Scenario:
 
     def without_limits(self) -> Scenario:
         """Return the same scenario as the plain scheduler sees it."""
-        kept = tuple(event for event in self.events if not isinstance(event, Limits))
+        kept = tuple(event for event in self.events if not isinstance(event, Limits | Lapse))
         return replace(self, events=kept)
 
 
@@ -153,6 +161,8 @@ def _events(rng: random.Random) -> Iterator[Event]:
         yield Abort(rng.randint(0, 60), rng.randrange(10))
     for _ in range(rng.choice((0, 0, 1, 2))):
         yield Freeze(rng.randint(0, 60), rng.randint(1, 10))
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        yield Lapse(rng.randint(0, 60), rng.randint(1, 10))
     if rng.random() < 0.1:
         yield Reset(rng.randint(0, 40))
 

@@ -153,8 +153,32 @@ def engine_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_step_records_know_each_request_by_the_id_it_came_with(engine_run: dict[str, Any]) -> None:
     samples = {"chat-two.samples": 2, "text-0-deadbeef": 2}  # each computes the prompt anew
     for name, usage in engine_run["usage"].items():
+        if name == "beams":
+            continue  # each step of a beam search is a request for each beam
         prompt = usage["prompt_tokens"] * samples.get(name, 1)
         assert engine_run["step_tokens"][name] == [prompt, usage["completion_tokens"]]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_batches_and_beam_searches_are_charged_to_the_request_that_brought_them(
+    engine_run: dict[str, Any],
+) -> None:
+    assert engine_run["usage"]["batch"]["completion_tokens"] == 18
+    for name in ("batch", "beams", "forged"):
+        assert min(engine_run["step_tokens"][name]) > 0
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_what_the_engine_core_cannot_take_is_an_error_of_the_client(
+    engine_run: dict[str, Any],
+) -> None:
+    *whole, streamed = engine_run["refusals"]
+    assert [status for status, _ in whole] == [400] * 3
+    status, text = streamed
+    assert status == 400 or '"code": 400' in text
+    assert engine_run["usage"]["late"]["completion_tokens"] == 9, "the engine goes on"
 
 
 @pytest.mark.cluster

@@ -239,3 +239,37 @@ async def test_a_routing_table_that_is_stale_gives_no_slot_until_it_is_set_again
         await asyncio.sleep(0)
     gate.set_routes((ONE,), None)
     assert (await waits).route == ONE
+
+
+async def test_a_request_with_several_sequences_takes_as_many_places() -> None:
+    gate = AdmissionGate(max_waiting=10)
+    gate.set_routes((Route("a", "http://a", 4),), None)
+    soon_s = time.monotonic() + 10
+    wide = await gate.enter(Ticket(0, 1), soon_s, 3)
+    assert gate.table.outstanding("a") == 3
+    waits = asyncio.create_task(gate.enter(Ticket(0, 2), soon_s, 2))
+    late = asyncio.create_task(gate.enter(Ticket(0, 3), soon_s))
+    await asyncio.sleep(0)
+    assert gate.waiting == 3, "the second finds no room, and the third does not pass it"
+    gate.leave(wide)
+    slots = [await waits, await late]
+    assert [slot.places for slot in slots] == [2, 1]
+    assert (gate.table.outstanding("a"), gate.waiting) == (3, 0)
+    for slot in slots:
+        gate.leave(slot)
+    assert gate.table.outstanding("a") == 0
+
+
+async def test_a_request_wider_than_a_replica_takes_all_of_its_places() -> None:
+    gate = AdmissionGate(max_waiting=10)
+    gate.set_routes((Route("a", "http://a", 4),), None)
+    soon_s = time.monotonic() + 10
+    small = await gate.enter(Ticket(0, 1), soon_s)
+    wide = asyncio.create_task(gate.enter(Ticket(0, 2), soon_s, 100))
+    await asyncio.sleep(0)
+    assert (gate.waiting, wide.done()) == (4, False)
+    gate.leave(small)
+    assert (await wide).places == 4
+    assert gate.table.outstanding("a") == 4
+    gate.leave(await wide)
+    assert gate.table.outstanding("a") == 0

@@ -80,15 +80,33 @@ async def test_hop_by_hop_headers_are_not_forwarded(site: Site) -> None:
     assert received.headers["Host"] in replica.url
 
 
-async def test_the_replica_and_the_client_get_the_request_id(site: Site) -> None:
+async def test_the_client_keeps_its_request_id_and_the_replica_gets_one_of_the_gateway(
+    site: Site,
+) -> None:
     replica = await site.awake_replica()
     _, kept, _ = await site.post(X_Request_Id="mine-1")
     _, made, _ = await site.post(X_Request_Id="not valid")
-    ids = [received.headers["X-Request-Id"] for received in replica.received]
-    assert ids == [kept["X-Request-Id"], made["X-Request-Id"]]
+    ids = [kept["X-Request-Id"], made["X-Request-Id"]]
     assert ids[0] == "mine-1"
     assert ids[1] != "not valid"
-    assert [ended.id for ended in site.gateway.drain_finished()] == ids
+    finished = site.gateway.drain_finished()
+    assert [ended.id for ended in finished] == ids
+    inner = [received.headers["X-Request-Id"] for received in replica.received]
+    assert [ended.engine_id for ended in finished] == inner
+    assert all(re.fullmatch("[0-9a-f]{32}", id_) for id_ in inner)
+    assert len(set(inner)) == 2
+
+
+@pytest.mark.parametrize(
+    "forged", ["solo-0000000000000000-beam-1", "x-prompt-0-chunk", "0" * 32, "a-0-12345678"]
+)
+async def test_no_request_id_of_a_client_reaches_an_engine(site: Site, forged: str) -> None:
+    replica = await site.awake_replica()
+    await site.post(X_Request_Id=forged)
+    await site.post(path="/v1/chat/completions/batch", X_Request_Id=forged)
+    for received in replica.received:
+        assert forged not in received.headers.values()
+    assert {ended.id for ended in site.gateway.drain_finished()} >= {forged}
 
 
 async def test_tenant_and_priority_are_kept_and_an_unknown_priority_is_refused(site: Site) -> None:

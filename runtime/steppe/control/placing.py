@@ -43,11 +43,12 @@ class ReplicaSlots:
 
     The next request goes to the replica with the least load: requests outstanding, those before
     their first token weighted, over the limit. Ties rotate. A replica whose prompts would wait
-    longer than `prompt_wait_s` gets none.
+    longer than `prompt_wait_s` gets none. A request of several sequences, as with `n`, takes as
+    many places; one of more than the limit takes all places of a replica without requests.
 
     Attributes:
-        outstanding: Requests that each replica has.
-        limits: Most requests that each may have; 0 where none may go.
+        outstanding: Requests that each replica has, each counted with its places.
+        limits: Most places that each has; 0 where no request may go.
         next: Index of the replica that gets the next request of a tie.
     """
 
@@ -77,17 +78,25 @@ class ReplicaSlots:
         self._loads = [0.0 if limit > 0 else inf for limit in limits]
         self.next = first % len(limits) if limits else 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a request of one place would get a slot."""
+        return min(self._loads, default=inf) < inf
+
     def limit(self, replica: int, limit: int) -> None:
         """Set the limit of a replica."""
         self.limits[replica] = limit
         self._weigh(replica)
 
-    def acquire(self) -> int | None:
+    def acquire(self, places: int = 1) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
 
         The request counts as one before its first token until `begin`.
+
+        Args:
+            places: Sequences of the request.
         """
-        loads = self._loads
+        loads = self._loads if places == 1 else self._loads_with(places)
         least = min(loads, default=inf)
         if least == inf:
             return None
@@ -96,17 +105,25 @@ class ReplicaSlots:
         except ValueError:
             replica = loads.index(least)
         self.next = replica + 1
-        self.outstanding[replica] += 1
-        self._prefilling[replica] += 1
+        taken = min(places, self.limits[replica])
+        self.outstanding[replica] += taken
+        self._prefilling[replica] += taken
         self._weigh(replica)
         return replica
 
-    def expect_first_token(self, replica: int, now_s: float) -> None:
+    def _loads_with(self, places: int) -> list[float]:
+        """Return the loads, without the replicas that have too few places left."""
+        return [
+            inf if taken and taken + places > limit else load
+            for load, taken, limit in zip(self._loads, self.outstanding, self.limits, strict=True)
+        ]
+
+    def expect_first_token(self, replica: int, now_s: float, places: int = 1) -> None:
         """Note that the first token of a new request will be seen, because it streams.
 
         Without a stream `begin` comes with the end of a request, which says nothing about prompts.
         """
-        self._paces[replica].take(now_s)
+        self._paces[replica].take(now_s, places)
         self._weigh(replica)
 
     def occupy(self, replica: int, occupancy: Occupancy) -> None:
@@ -133,10 +150,10 @@ class ReplicaSlots:
             self._paces[replica].begin(now_s, requests)
         self._weigh(replica)
 
-    def release(self, replica: int) -> None:
+    def release(self, replica: int, places: int = 1) -> None:
         """Return the slot of a request that `begin` has counted."""
-        assert self.outstanding[replica] > 0, "nothing is outstanding"
-        self.outstanding[replica] -= 1
+        assert self.outstanding[replica] >= places, "less is outstanding"
+        self.outstanding[replica] -= places
         self._weigh(replica)
 
     def clear(self, replica: int) -> None:

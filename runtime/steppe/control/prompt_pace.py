@@ -30,10 +30,10 @@ class PromptPace:
         self.prompts = 0
         self._busy_s = self._first_tokens = self._now_s = 0.0
 
-    def take(self, now_s: float) -> None:
-        """Note that the replica gets a prompt."""
+    def take(self, now_s: float, prompts: int = 1) -> None:
+        """Note that the replica gets prompts."""
         self._pass(now_s)
-        self.prompts += 1
+        self.prompts += prompts
 
     def begin(self, now_s: float, prompts: int) -> None:
         """Note that prompts got their first token."""

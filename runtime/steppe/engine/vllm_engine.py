@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
+from steppe.engine.vllm_client_errors import answer_client_errors
 from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
 
@@ -179,7 +180,9 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
     await init_app_state(engine, app.state, arguments, tasks)
     name_responses(app.state)
     quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
-    return uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
+    answer_client_errors(engine, app.state, server)
+    return server
 
 
 def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:

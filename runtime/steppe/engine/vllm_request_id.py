@@ -1,33 +1,26 @@
-"""The request id of the gateway, inside the id that vLLM 0.32 makes of it."""
+"""The request id of the gateway, inside the id that vLLM makes of it."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# "chatcmpl-ID-1a2b3c4d", "cmpl-ID-0-1a2b3c4d" (0: the first prompt of the request), and
-# "2_chatcmpl-ID-1a2b3c4d" for the third of n samples. A response has "resp_ID_0-1a2b3c4d" (0: its
-# first turn; each tool that the server calls begins another). Each step of a beam search makes a
-# request for each beam, as "chatcmpl-ID-1a2b3c4d5e6f7a8b-beam-3-1a2b3c4d"; a text that is too
-# long to embed has "embd-ID-prompt-0-chunk-1-1a2b3c4d".
-_TAIL = r"(?:-[0-9a-f]{16}-beam-\d+)?-[0-9a-f]{8}"
-_WHOLE_ID = re.compile(rf"(?:\d+_)?(?:chatcmpl|generate-tokens|decision)-(.+?){_TAIL}")
-_PROMPT_ID = re.compile(
-    r"(?:\d+_)?(?:cmpl|embd|score|classify|pooling|generative-scoring)-(.+?)"
-    rf"(?:-prompt-\d+-chunk)?-\d+{_TAIL}"
-)
-_RESPONSE_ID = re.compile(r"resp_(.+)_\d+-[0-9a-f]{8}")
+# The gateway sends 32 hexadecimal digits of its own as X-Request-Id; clients have no part in them.
+# vLLM puts the route before them, and after them what tells the parts of one request apart:
+# "chatcmpl-ID-1a2b3c4d", "cmpl-ID-0-1a2b3c4d" (of the first prompt), "2_chatcmpl-ID-1a2b3c4d" (the
+# third of n samples), "chatcmpl-ID_0-1a2b3c4d" (the first chat of a batch), "resp_ID_0-1a2b3c4d",
+# "chatcmpl-ID-1a2b3c4d5e6f7a8b-beam-3-1a2b3c4d", "embd-ID-prompt-0-chunk-1-1a2b3c4d".
+_GATEWAY_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
 def outer_request_id(engine_id: str) -> str:
-    """Return the X-Request-Id of a request, from the id that vLLM made of it.
+    """Return the gateway's id of a request, from the id that vLLM made of it.
 
-    An id of another form (of another route) is returned unchanged.
+    An id that does not contain one, as of a request that bypassed the gateway, is returned
+    unchanged.
     """
-    for shape in (_WHOLE_ID, _PROMPT_ID, _RESPONSE_ID):
-        if found := shape.fullmatch(engine_id):
-            return found.group(1)
-    return engine_id
+    found = _GATEWAY_ID.search(engine_id)
+    return found.group() if found else engine_id
 
 
 def name_responses(state: Any) -> None:

@@ -31,6 +31,7 @@ from steppe.gateway.replica_client import (
 from steppe.gateway.replica_metrics import scrape_replicas
 from steppe.gateway.request import ClientHeaders, RequestContext, request_id
 from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
+from steppe.gateway.sequences import sequences
 
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
@@ -175,7 +176,7 @@ class Handlers:
         self, request: web.Request, proxied: ProxyRequest
     ) -> web.StreamResponse:
         context = _untracked(request)
-        proxied.headers[REQUEST_ID] = context.id
+        proxied.headers[REQUEST_ID] = context.engine_id
         for route in self.gate.table.candidates():
             try:
                 async with send_request(self.session, route, proxied, CancelScope()) as response:
@@ -188,9 +189,15 @@ class Handlers:
         arrival_s = self.now_s()
         headers = _client_headers(request)
         proxied = await _proxied(request)
-        wants_stream, prompt = _read_body(request, proxied.body)
-        context = self.tracker.open(headers, arrival_s, wants_stream=wants_stream, prompt=prompt)
-        proxied.headers[REQUEST_ID] = context.id
+        body = _read_body(request, proxied.body)
+        context = self.tracker.open(
+            headers,
+            arrival_s,
+            wants_stream=body.wants_stream,
+            prompt=body.prompt,
+            places=body.places,
+        )
+        proxied.headers[REQUEST_ID] = context.engine_id
         try:
             return await self.forwarder.forward(request, context, proxied)
         except RefusedError as error:
@@ -263,16 +270,23 @@ async def _proxied(request: web.Request) -> ProxyRequest:
     )
 
 
-def _read_body(request: web.Request, body: bytes) -> tuple[bool, PromptSize]:
-    """Return whether a JSON body asks for an event stream, and the size of its prompt.
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What the gateway takes from a body: for all other types than JSON, the defaults."""
 
-    Bodies of other types ask for none, and their prompt is not known.
+    wants_stream: bool = False
+    prompt: PromptSize = UNKNOWN_SIZE
+    places: int = 1
+
+
+def _read_body(request: web.Request, body: bytes) -> _Body:
+    """Return what the gateway takes from a body.
 
     Raises:
         web.HTTPBadRequest: The body is not JSON.
     """
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        return False, UNKNOWN_SIZE
+        return _Body()
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -280,8 +294,8 @@ def _read_body(request: web.Request, body: bytes) -> tuple[bool, PromptSize]:
         reason = error.msg.partition(": line ")[0]
         raise web.HTTPBadRequest(text=f"asked for JSON, found {reason} at {where}") from error
     if not isinstance(found, dict):
-        return False, UNKNOWN_SIZE
-    return found.get("stream") is True, prompt_size(found)
+        return _Body()
+    return _Body(found.get("stream") is True, prompt_size(found), sequences(found))
 
 
 def _client_headers(request: web.Request) -> ClientHeaders:

@@ -115,7 +115,11 @@ class RequestForwarder:
         deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
         is_retry = context.replica is not None
         return await self._gate.enter(
-            context.ticket, deadline_s, streams=context.wants_stream, is_retry=is_retry
+            context.ticket,
+            deadline_s,
+            context.places,
+            streams=context.wants_stream,
+            is_retry=is_retry,
         )
 
 

@@ -33,12 +33,14 @@ class ReplicaSlot:
 
     Attributes:
         route: The route to the replica.
+        places: Places that it takes there.
         streams: Whether the request's first token will be seen.
         has_begun: Whether the request has its first token.
         scope: Ends the exchange with the replica when it is cancelled.
     """
 
     route: Route
+    places: int = 1
     streams: bool = False
     has_begun: bool = False
     scope: CancelScope = field(default_factory=CancelScope)
@@ -50,10 +52,12 @@ class _Pending:
 
     Attributes:
         slot: The slot that it gets.
+        places: Its sequences.
         streams: Whether its first token will be seen.
     """
 
     slot: asyncio.Future[ReplicaSlot]
+    places: int
     streams: bool
 
 
@@ -86,14 +90,16 @@ class AdmissionGate:
         self._queue = AdmissionQueue()
         self._table = RoutingTable(prompt_wait_s)
         self._pending: dict[Ticket, _Pending] = {}
+        self._waiting_places: dict[Ticket, int] = {}
+        self._waiting = 0
         self._slots: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
         self._is_open = True
 
     @property
     def waiting(self) -> int:
-        """Number of waiting requests."""
-        return len(self._queue)
+        """Number of waiting requests, each counted with its sequences."""
+        return self._waiting
 
     @property
     def deferrable(self) -> int:
@@ -150,13 +156,20 @@ class AdmissionGate:
             slot.scope.cancel(_stopping())
 
     async def enter(
-        self, ticket: Ticket, deadline_s: float, *, streams: bool = False, is_retry: bool = False
+        self,
+        ticket: Ticket,
+        deadline_s: float,
+        places: int = 1,
+        *,
+        streams: bool = False,
+        is_retry: bool = False,
     ) -> ReplicaSlot:
         """Wait for a slot; give it back with `leave`.
 
         Args:
             ticket: Position in the queue.
             deadline_s: Time at which the request stops waiting.
+            places: Its sequences.
             streams: Whether the request's first token will be seen.
             is_retry: Whether the request had a slot before, so that a full queue admits it.
 
@@ -167,13 +180,12 @@ class AdmissionGate:
         if not self._is_open:
             raise _stopping()
         if not len(self._queue):
-            slot = self._acquire()
+            slot = self._acquire(places, streams=streams)
             if slot is not None:
-                self._expect_first_token(slot, streams=streams)
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        return await self._wait(ticket, deadline_s, streams=streams)
+        return await self._wait(ticket, deadline_s, places, streams=streams)
 
     def begin(self, slot: ReplicaSlot) -> None:
         """Note that the request of a slot has its first token; repeated calls change nothing."""
@@ -188,50 +200,55 @@ class AdmissionGate:
 
     def _begin(self, slot: ReplicaSlot) -> None:
         slot.has_begun = True
-        self._table.begin(slot.route, self._now_s(), streams=slot.streams)
+        self._table.begin(slot.route, self._now_s(), slot.places, streams=slot.streams)
 
     def _make_room(self, newcomer: Ticket) -> None:
         """Remove the last request of a lower class, or refuse the newcomer."""
         last = self._queue.outranked_by(newcomer)
         if last is None:
             raise RefusedError(self._explain(f"{self.waiting} requests wait already"), "queue_full")
-        self._queue.leave(last)
+        self._leave_queue(last)
         pending = self._pending[last].slot
         if not pending.done():
             problem = f"{self.waiting + 1} requests waited, and a more urgent one came"
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
 
-    def _acquire(self) -> ReplicaSlot | None:
-        route = None if self.is_stale else self._table.acquire()
+    def _acquire(self, places: int, *, streams: bool) -> ReplicaSlot | None:
+        route = None if self.is_stale else self._table.acquire(places)
         if route is None:
             return None
-        slot = ReplicaSlot(route)
+        slot = ReplicaSlot(route, min(places, route.limit), streams)
         self._slots.add(slot)
+        if streams:
+            self._table.expect_first_token(route, self._now_s(), slot.places)
         return slot
 
     def _release(self, slot: ReplicaSlot) -> None:
         if not slot.has_begun:
             self._begin(slot)
         self._slots.remove(slot)
-        self._table.release(slot.route)
+        self._table.release(slot.route, slot.places)
 
-    def _expect_first_token(self, slot: ReplicaSlot, *, streams: bool) -> None:
-        slot.streams = streams
-        if streams:
-            self._table.expect_first_token(slot.route, self._now_s())
-
-    async def _wait(self, ticket: Ticket, deadline_s: float, *, streams: bool) -> ReplicaSlot:
+    async def _wait(
+        self, ticket: Ticket, deadline_s: float, places: int, *, streams: bool
+    ) -> ReplicaSlot:
         while self._is_open:
-            slot = await self._next_slot(ticket, deadline_s, streams=streams)
+            slot = await self._next_slot(ticket, deadline_s, places, streams=streams)
             if self._table.contains(slot.route):
                 return slot
             self.leave(slot)  # the table changed before this task resumed
         raise _stopping()
 
-    async def _next_slot(self, ticket: Ticket, deadline_s: float, *, streams: bool) -> ReplicaSlot:
+    async def _next_slot(
+        self, ticket: Ticket, deadline_s: float, places: int, *, streams: bool
+    ) -> ReplicaSlot:
         pending: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
-        self._pending[ticket] = _Pending(pending, streams)
+        self._pending[ticket] = _Pending(pending, places, streams)
         self._queue.join(ticket)
+        # One that is wider than any replica takes no more than all places of one.
+        counted = min(places, max((route.limit for route in self._table.routes), default=places))
+        self._waiting_places[ticket] = counted
+        self._waiting += counted
         self._assign_slots()
         try:
             async with asyncio.timeout(deadline_s - self._now_s()):
@@ -244,7 +261,7 @@ class AdmissionGate:
             self._give_up(pending)
             raise
         finally:
-            self._queue.leave(ticket)
+            self._leave_queue(ticket)
             del self._pending[ticket]
 
     def _give_up(self, pending: asyncio.Future[ReplicaSlot]) -> None:
@@ -253,26 +270,26 @@ class AdmissionGate:
             self.leave(pending.result())
 
     def _assign_slots(self) -> None:
-        while len(self._queue):
-            slot = self._acquire()
-            if slot is None:
+        """Give slots to the first requests of the queue, until one of them finds no room."""
+        while len(self._queue) and self._table.has_room:
+            ticket = self._queue.pop(self._now_s())
+            if ticket is None:
                 return
-            if not self._assign(slot):
-                self._release(slot)
-                return
-
-    def _assign(self, slot: ReplicaSlot) -> bool:
-        """Assign a slot to the next request in the queue; return False if none takes it."""
-        now_s = self._now_s()
-        ticket = self._queue.pop(now_s)
-        while ticket is not None:
             pending = self._pending[ticket]
-            if not pending.slot.done():
-                self._expect_first_token(slot, streams=pending.streams)
-                pending.slot.set_result(slot)
-                return True
-            ticket = self._queue.pop(now_s)
-        return False
+            if pending.slot.done():
+                self._leave_queue(ticket)
+                continue
+            slot = self._acquire(pending.places, streams=pending.streams)
+            if slot is None:
+                self._queue.join(ticket)  # it stays the first
+                return
+            self._leave_queue(ticket)
+            pending.slot.set_result(slot)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        """Remove a request from those that wait; one that does not wait is ignored."""
+        self._queue.leave(ticket)
+        self._waiting -= self._waiting_places.pop(ticket, 0)
 
     def _explain(self, problem: str) -> str:
         if self.is_stale:

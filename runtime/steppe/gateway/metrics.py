@@ -75,8 +75,12 @@ class GatewayMetrics:
             "requests_overdue", "Requests without a first token for longer than the SLO."
         )
         self._totals: dict[Counter, int] = {}
-        self._waiting = gauge("requests_waiting", "Requests that wait for a replica.")
-        self._outstanding = gauge("requests_outstanding", "Requests at a replica.", "replica")
+        self._waiting = gauge(
+            "requests_waiting", "Requests that wait for a replica, each with its sequences."
+        )
+        self._outstanding = gauge(
+            "requests_outstanding", "Requests at a replica, each with its sequences.", "replica"
+        )
         self._ttft = seconds(
             "time_to_first_token_seconds", "Arrival to first streamed text, waiting included."
         )

@@ -42,8 +42,8 @@ class FinishedRequest:
     """The result of one request.
 
     Attributes:
-        id: Its id, unique among outstanding and recent requests; vLLM's own is `chatcmpl-<id>` or
-            `cmpl-<id>`.
+        id: Its id, unique among outstanding and recent requests.
+        engine_id: The id that its replicas got, made here; vLLM's own ids contain it.
         tenant: The tenant.
         priority: One of `PRIORITIES`.
         arrival_s: When its headers arrived, s since the gateway started (monotonic).
@@ -64,6 +64,7 @@ class FinishedRequest:
     """
 
     id: str
+    engine_id: str
     tenant: str
     priority: str
     arrival_s: float
@@ -101,6 +102,9 @@ class RequestContext:
         on_first_text: Called when the first generated text has passed.
         failed_at: Replicas that answered it with a 5xx.
         failed_s: Time spent at replicas that failed, s; it does not count as waiting.
+        places: Sequences that it generates; each takes a place of a batch.
+        engine_id: The id for replicas. No part of it comes from the client, who could otherwise
+            shape it so that another request is charged.
     """
 
     id: str
@@ -120,6 +124,8 @@ class RequestContext:
     on_first_text: Callable[[], None] = lambda: None
     failed_at: set[str] = field(default_factory=set)
     failed_s: float = 0.0
+    places: int = 1
+    engine_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def first_text_s(self) -> float | None:

@@ -31,9 +31,10 @@ class GatewayStatus:
     """The gateway's counts for the controller.
 
     Attributes:
-        waiting: Requests that wait for a slot at a replica.
-        outstanding: Requests of each replica, draining ones included.
-        arrived: Requests so far; `arrived - finished` are waiting or outstanding.
+        waiting: Requests that wait for a slot at a replica; one with several sequences, as with
+            `n`, counts with each of them.
+        outstanding: Requests of each replica, draining ones included, counted in the same way.
+        arrived: Requests so far; `arrived - finished` are waiting or outstanding, each once.
         finished: Requests that ended so far, in any way.
         failed: Finished requests that a replica failed (`error`, `abort`).
         refused: Finished requests with a 503 (`rejected`, `shed`).
@@ -116,6 +117,7 @@ class RequestTracker:
         *,
         wants_stream: bool = False,
         prompt: PromptSize = UNKNOWN_SIZE,
+        places: int = 1,
     ) -> RequestContext:
         """Start tracking a request; it keeps the id of its headers if that is valid and unused."""
         self._arrived += 1
@@ -126,7 +128,9 @@ class RequestTracker:
         self._deferrable_arrived += rank == DEFERRABLE
         ticket = Ticket.of(rank, self._arrived, now_s, self._ttft_s)
         counted = self._prompts.arrive(prompt)
-        context = RequestContext(id_, headers, ticket, now_s, wants_stream, prompt, counted)
+        context = RequestContext(
+            id_, headers, ticket, now_s, wants_stream, prompt, counted, places=places
+        )
         self._open[id_] = context
         return context
 
@@ -201,6 +205,7 @@ class RequestTracker:
         arrival_s = context.arrival_s - self._started_s
         return FinishedRequest(
             id=context.id,
+            engine_id=context.engine_id,
             tenant=context.headers.tenant,
             priority=context.headers.priority,
             arrival_s=arrival_s,

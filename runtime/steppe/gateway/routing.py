@@ -53,6 +53,11 @@ class RoutingTable:
         """The awake replicas of the present table."""
         return self._routes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a request of one sequence would get a slot."""
+        return self._slots.has_room
+
     def replace(self, routes: tuple[Route, ...]) -> None:
         """Replace the table and clear all suspects, because the controller checks its replicas."""
         self._urls = {route.replica: route.url for route in routes}
@@ -71,29 +76,35 @@ class RoutingTable:
         self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
 
-    def acquire(self) -> Route | None:
+    def acquire(self, places: int = 1) -> Route | None:
         """Take a slot at the least loaded replica; ties rotate.
+
+        Args:
+            places: Sequences of the request; it takes no more of them than the limit of its route.
 
         Returns:
             The route, to be given back with `release`; None if every replica is full. Until
             `begin`, the request counts as one without its first token.
         """
-        index = self._slots.acquire()
+        index = self._slots.acquire(places)
         return None if index is None else self._routes[index]
 
-    def expect_first_token(self, route: Route, now_s: float) -> None:
+    def expect_first_token(self, route: Route, now_s: float, places: int = 1) -> None:
         """Note that the first token of a new request will be seen, because it streams."""
-        self._slots.expect_first_token(self._indices[route.address], now_s)
+        self._slots.expect_first_token(self._indices[route.address], now_s, places)
 
-    def begin(self, route: Route, now_s: float = 0.0, *, streams: bool = False) -> None:
+    def begin(
+        self, route: Route, now_s: float = 0.0, places: int = 1, *, streams: bool = False
+    ) -> None:
         """Note that a request has its first token, or has ended without one.
 
         Args:
             route: Its route.
             now_s: The time, s.
+            places: Places that it took.
             streams: Whether `expect_first_token` was called for it.
         """
-        self._slots.begin(self._indices[route.address], now_s, streams=streams)
+        self._slots.begin(self._indices[route.address], now_s, places, streams=streams)
 
     def contains(self, route: Route) -> bool:
         """Return whether the table has this replica at this address; its limit may differ."""
@@ -111,9 +122,9 @@ class RoutingTable:
         outstanding = self._slots.outstanding
         return tuple(sorted(usable, key=lambda route: outstanding[self._indices[route.address]]))
 
-    def release(self, route: Route) -> None:
+    def release(self, route: Route, places: int = 1) -> None:
         """Give back a slot taken by `acquire`, after `begin`."""
-        self._slots.release(self._indices[route.address])
+        self._slots.release(self._indices[route.address], places)
 
     def suspect(self, route: Route) -> None:
         """Stop routing to a replica that does not respond, until the next `replace`."""

@@ -119,7 +119,7 @@ class Accounts:
     def finish(self, requests: Iterable[FinishedRequest]) -> None:
         """Add requests that ended; call `add` with the reports of the same poll before."""
         for request in requests:
-            key, silent_s = request_key(request.id), 0.0
+            key, silent_s = request_key(request.engine_id), 0.0
             if request.finish in _CUT_OFF:
                 silent_s = SILENT_S if key in self._tokens else LONGEST_SETTLE_S
             settling = _Settling(request, key, self._now_s, self._now_s + silent_s)
