@@ -130,7 +130,7 @@ class Laboratory:
         block = None
         os.environ.pop(VARIABLE, None)
         if is_live:
-            vllm_scheduler.LAPSED_POLL_S = 0.0
+            vllm_scheduler.LAPSED_POLL_S = 0.0  # type: ignore[attr-defined]
             block = ControlBlock.create(self._block_path)
             Seam(str(self._block_path), watch_parent=False).publish()
         scheduler = self._make(scenario, scheduler_class)
