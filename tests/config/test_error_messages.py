@@ -301,3 +301,33 @@ def test_changes_of_traffic_out_of_order_are_refused(tmp_path: Path) -> None:
     changes = [{"at_s": 9, "traffic": "summaries"}, {"at_s": 5, "traffic": "agents"}]
     said = refusal(tmp_path, {"load": {"traffic_changes": changes}})
     assert said == "load: traffic_changes: asked for rising times, found [9.0, 5.0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("scheduler_cls", "Steppe's own scheduler"),
+        ("max_num_seqs", "engine.max_batch_limit"),
+        ("max-num-batched-tokens", "engine.max_tokens_per_step"),
+        ("max_num_batched", "engine.max_tokens_per_step"),
+        ("tensor_parallel_size", "fleet.gpus_per_replica"),
+        ("pipeline_parallel_size", "fleet.gpus_per_replica"),
+        ("data_parallel_size", "fleet.replicas"),
+        ("served_model_name", "model.served_name"),
+        ("model", "model.name"),
+        ("max_model_len", "model.max_model_len"),
+        ("kv_cache_memory_bytes", "engine.kv_cache_bytes"),
+        ("port", "gateway"),
+        ("host", "gateway"),
+    ],
+)
+def test_an_argument_of_vllm_that_steppe_sets_is_refused_with_the_key_to_use(
+    name: str, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"args\.{name}: Steppe sets it; use .*{instead}"):
+        EngineSection(args={"enforce_eager": True, name: 1})
+
+
+def test_arguments_of_vllm_that_only_look_alike_pass() -> None:
+    args = {"model_impl": "vllm", "async_scheduling": True, "max_num_partial_prefills": 2}
+    assert EngineSection(args=args).args == args

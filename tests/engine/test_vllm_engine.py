@@ -87,6 +87,7 @@ def test_another_build_is_refused_by_name(
         (False, ["--no-some-name"]),
         (3, ["--some-name", "3"]),
         (0, ["--some-name", "0"]),
+        ([{"name": "a"}, "b=c"], ["--some-name", '{"name": "a"}', "b=c"]),
         ("auto", ["--some-name", "auto"]),
         ({"level": 0}, ["--some-name", '{"level": 0}']),
         ([1, 2], ["--some-name", "1", "2"]),

@@ -135,7 +135,7 @@ def test_any_other_name_is_a_hugging_face_id(
     lines = list[str]()
     assert get_model("someone/model", progress=lines.append) == tmp_path
     assert hub.asked == ["someone/model"]
-    assert "*.safetensors" in hub.patterns
+    assert {"*.safetensors", "*.py"} <= set(hub.patterns), "weights, and code that a model brings"
     assert lines == [
         "asking Hugging Face for someone/model",
         "downloading someone/model: 1.00 of 4.00 GB",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steppe.config.section import Count, FilePath, NonNegative, Positive, Section, Share
+from steppe.config.vllm_args import owned_argument
 
 
 class ModelSection(Section):
@@ -45,15 +46,21 @@ class EngineSection(Section):
     `sim.kv_tokens`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine and of its OpenAI server, passed through unchanged;
-    `steppe simulate` ignores them. Tool calls need `enable_auto_tool_choice: true` and a
-    `tool_call_parser`, such as `hermes`; `reasoning_parser`, such as `qwen3`, separates reasoning
-    from content. `tool_parser_plugin`, `reasoning_parser_plugin` and `chat_template` work too.
+    `steppe simulate` ignores them. Those that Steppe sets itself are refused, with the key to use.
+    Adapters (`lora_modules`) and a draft model (`speculative_config`) may be folders or Hugging
+    Face ids; `trust_remote_code` runs the code that a model brings along. Tool calls need
+    `enable_auto_tool_choice: true` and a `tool_call_parser`, such as `hermes`; `reasoning_parser`,
+    such as `qwen3`, separates reasoning from content. `tool_parser_plugin`,
+    `reasoning_parser_plugin` and `chat_template` work too.
     Example: `configs/tool_calls.yaml`."""
 
     @model_validator(mode="after")
     def _args_need_vllm(self) -> EngineSection:
         if self.args and self.kind != "vllm":
             raise ValueError(f"args are passed on to vLLM, and kind is {self.kind}")
+        if owned := owned_argument(self.args):
+            name, instead = owned
+            raise ValueError(f"args.{name}: Steppe sets it; use {instead}")
         if self.args.get("enable_auto_tool_choice") and not self.args.get("tool_call_parser"):
             raise ValueError("args.enable_auto_tool_choice needs args.tool_call_parser, found none")
         return self

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_client_errors import answer_client_errors
+from steppe.engine.vllm_hub_names import hub_names
 from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
 
@@ -187,7 +188,7 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
 
 def _set_environment(settings: EngineSettings, on_cpu: bool) -> None:
     """Set the variables that vLLM reads at import; call before the first import of vllm."""
-    if Path(settings.model).is_dir():
+    if not hub_names(settings.model, settings.args):
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -262,6 +263,10 @@ def _check_parsers(arguments: Any) -> None:
     validate_api_server_args(arguments)
 
 
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def as_flags(values: Mapping[str, Any]) -> list[str]:
     """Return values as arguments of vLLM's command line; None is left out.
 
@@ -278,7 +283,7 @@ def as_flags(values: Mapping[str, Any]) -> list[str]:
             case dict():
                 flags += [f"--{flag}", json.dumps(value)]
             case list() | tuple():
-                flags += [f"--{flag}", *map(str, value)]
+                flags += [f"--{flag}", *map(_word, value)]
             case _:
                 flags += [f"--{flag}", str(value)]
     return flags

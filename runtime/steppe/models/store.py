@@ -20,8 +20,9 @@ from steppe.outputs import cache_folder
 Progress = Callable[[str], None]
 """Called with one line of text per stage."""
 
-HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
-"""Files of a repository that vLLM needs, without the same weights in other formats."""
+HUB_FILES = ("*.json", "*.jinja", "*.model", "*.py", "*.safetensors", "*.tiktoken", "*.txt")
+"""Files of a repository that vLLM needs, without the same weights in other formats. The code that a
+model brings along runs only with `trust_remote_code`."""
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
