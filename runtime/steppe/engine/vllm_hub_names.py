@@ -63,7 +63,7 @@ def _read(value: object) -> object:
 
 
 def _code_of_others(model: str) -> list[str]:
-    """Return the repositories with the code of a local model: `config.json` has `ID--file.Class`."""
+    """Return the repositories that a local `config.json` names for code, as `ID--file.Class`."""
     try:
         found = json.loads((Path(model).expanduser() / "config.json").read_text())
         classes = list(found.get("auto_map", {}).values())
