@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from tests.run.doctor.made_up import HOST, SOFTWARE, gpus, health, node, shipped
 
-from steppe.config import ModelledSection, RunConfig
+from steppe.config import EmulatedSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError, StartError
 from steppe.fleet.every_node import NodeAnswer
 from steppe.frontier.file import FrontierSubject, write_frontier
@@ -200,9 +200,30 @@ def test_the_look_before_a_start_watches_nothing() -> None:
         asked.append(question)
         return node()
 
-    refuse_unfit(on_a_free_port("eight_gpus"), read)
-    refuse_unfit(on_a_free_port("ray_cluster"), read)
-    assert [question.watch_s for question in asked] == [0.0], "and the nodes are not asked"
+    config = on_a_free_port("eight_gpus")
+    refuse_unfit(config, read)
+    refuse_unfit(config.model_copy(update={"device": EmulatedSection(kind="emulated")}), read)
+    assert [question.watch_s for question in asked] == [0.0], "and emulated GPUs are always fit"
+
+
+def test_a_start_on_a_cluster_goes_on_while_one_node_is_fit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = on_a_free_port("ray_cluster")
+    missing = replace(SOFTWARE, versions={})
+    unfit = at(2, software=missing)
+    refuse_unfit(config, ask_nodes=lambda config, question: [at(1), unfit])
+    (line,) = caplog.messages
+    assert line.startswith("node node-2 (10.0.0.2): software, Ray: ray is not installed")
+    with pytest.raises(StartError, match="software, Ray: ray is not installed"):
+        refuse_unfit(config, ask_nodes=lambda config, question: [unfit, unfit])
+
+
+def test_a_start_on_a_cluster_that_is_not_there_is_left_to_the_start_itself() -> None:
+    def fail(config: RunConfig, question: NodeQuestion) -> list[NodeAnswer[NodeFacts]]:
+        raise StartError("none")
+
+    refuse_unfit(on_a_free_port("ray_cluster"), ask_nodes=fail)
 
 
 def test_the_worst_level_counts() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
@@ -24,6 +25,8 @@ from steppe.run.doctor.node import (
     read_node,
 )
 from steppe.run.frontier_subject import configured_frontier
+
+_log = logging.getLogger(__name__)
 
 LOCAL = "local"
 NODES_S = 60.0
@@ -189,25 +192,47 @@ def _frontier(config: RunConfig, names: set[str]) -> Finding:
     return Finding("budget", "frontier", Level.OK, f"{config.frontier.file} is of these GPUs")
 
 
-def refuse_unfit(config: RunConfig, read: Callable[[NodeQuestion], NodeFacts] = read_node) -> None:
-    """Refuse a run that this host cannot carry; a quick look, before anything starts.
+def refuse_unfit(
+    config: RunConfig,
+    read: Callable[[NodeQuestion], NodeFacts] = read_node,
+    ask_nodes: AskNodes = ask_cluster,
+) -> None:
+    """Refuse a run that its hosts cannot carry; a quick look, before anything starts.
 
-    Emulated GPUs are always fit. The nodes of a cluster are not asked: their own start fails.
+    A run goes on as long as one node of its cluster is fit; the others are logged. Emulated GPUs
+    of this host are always fit, and a cluster that cannot be joined is left to the start itself.
 
     Raises:
         StartError: Something is fatal; the message names the first finding and what to do.
     """
-    if not isinstance(config.device, NvmlSection) or config.ray.address != LOCAL:
+    is_local = config.ray.address == LOCAL
+    if isinstance(config.device, ModelledSection) or (
+        is_local and isinstance(config.device, EmulatedSection)
+    ):
         return
     model = config.model.name if config.engine.kind != "synthetic" else None
-    question = NodeQuestion(config.device, model, 0.0)
-    facts = read(question)
-    found = [*check_node(facts, _needs(config, model), quick=True), *_run(config, (facts,))]
-    fatal = [each for each in found if each.level is Level.FATAL]
+    nodes, _ = _nodes(config, NodeQuestion(config.device, model, 0.0), read, ask_nodes)
+    needs = _needs(config, model)
+    found = [(node, _fatal(check_node(node, needs, quick=True))) for node in nodes]
+    fit = tuple(node for node, fatal in found if not fatal)
+    if found and not fit:
+        raise StartError(_refusal(found[0][1]))
+    for node, fatal in found:
+        if fatal:
+            _log.warning("node %s: %s", node.name, _refusal(fatal))
+    fatal = _fatal(_run(config, fit))
     if fatal:
-        first = fatal[0]
-        more = f" ({len(fatal) - 1} more)" if len(fatal) > 1 else ""
-        raise StartError(
-            f"{first.group}, {first.check}: {first.found}: {first.advice}{more}; "
-            "`steppe doctor` shows everything"
-        )
+        raise StartError(_refusal(fatal))
+
+
+def _fatal(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level is Level.FATAL]
+
+
+def _refusal(fatal: Sequence[Finding]) -> str:
+    first = fatal[0]
+    more = f" ({len(fatal) - 1} more)" if len(fatal) > 1 else ""
+    return (
+        f"{first.group}, {first.check}: {first.found}: {first.advice}{more}; "
+        "`steppe doctor` shows everything"
+    )
