@@ -14,7 +14,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from steppe.agent.child_process import start_agent
+from steppe.agent.client import AgentClient
+from steppe.agent.loss_policy import Restore
 from steppe.cli import main
+from steppe.emulator.environment import emulated_environment
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("cc") is None, reason="the emulator needs a C compiler"
@@ -115,3 +119,30 @@ def test_serve_is_refused_on_a_host_that_is_not_fit(
     (line,) = result.stderr.splitlines()
     assert line.startswith("steppe: GPUs, driver: no NVIDIA driver answers")
     assert line.endswith("`steppe doctor` shows everything")
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_agent_of_a_host_is_asked_and_a_lease_of_another_run_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in emulated_environment("h100", 2, tmp_path / "gpus").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STEPPE_EMULATED_PRIVILEGE", "1")
+    socket = tmp_path / "agent.sock"
+    device = {"kind": "nvml", "agent_socket": str(socket)}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(FAULTY | {"device": device}))
+    lease_file = tmp_path / "lease.json"
+    with start_agent(socket, lease_file=lease_file, loss=Restore(), lease_s=60.0):
+        free = doctor(str(tmp_path / "run.yaml"), "--json")
+        with AgentClient(socket, 60.0, "night-run") as client:
+            client.set_power_limit(json.loads(free.stdout)["nodes"][0]["gpus"][1]["uuid"], 500.0)
+            held = doctor(str(tmp_path / "run.yaml"), "--json")
+    before, after = (
+        {f["check"]: f for f in json.loads(result.stdout)["findings"]} for result in (free, held)
+    )
+    assert json.loads(free.stdout)["emulated"], "the driver says so, not the configuration"
+    assert before["agent"]["found"] == f"the agent at {socket} answers; loss policy restore"
+    assert before["lease"]["level"] == "ok"
+    assert "1 of 2 GPUs are held by night-run (process " in after["lease"]["found"]
+    assert "GPU 1 (GPU-5eed0001): 500 W, 700 W by default" in after["power limits"]["found"]

@@ -42,13 +42,16 @@ class Diagnosis:
 
     Attributes:
         nodes: The hosts.
-        findings: All findings, in the order of the report.
-        is_emulated: Whether the GPUs are emulated.
+        findings: All findings.
     """
 
     nodes: tuple[NodeFacts, ...]
     findings: tuple[Finding, ...]
-    is_emulated: bool
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether a GPU is emulated, as its driver says."""
+        return any(gpu.is_emulated for node in self.nodes for gpu in node.gpus)
 
     @property
     def fatal(self) -> tuple[Finding, ...]:
@@ -75,10 +78,8 @@ def ask_cluster(config: RunConfig, question: NodeQuestion) -> list[NodeAnswer[No
 def examine_host(device: NvmlSection | EmulatedSection) -> Diagnosis:
     """Look at this host, without a run."""
     facts = read_node(NodeQuestion(device, None, WATCH_S))
-    emulated = isinstance(device, EmulatedSection)
-    return Diagnosis(
-        (facts,), tuple(check_node(facts, Needs(emulated=emulated), quick=False)), emulated
-    )
+    needs = Needs(emulated=isinstance(device, EmulatedSection))
+    return Diagnosis((facts,), tuple(check_node(facts, needs, quick=False)))
 
 
 def examine(
@@ -113,7 +114,7 @@ def examine(
         found.append(check_hub(model, answer))
     for node in nodes:
         found += check_node(node, needs, quick=False)
-    return Diagnosis(nodes, (*found, *_run(config, nodes)), needs.emulated)
+    return Diagnosis(nodes, (*found, *_run(config, nodes)))
 
 
 def _is_missing(node: NodeFacts) -> bool:
