@@ -22,7 +22,7 @@ from steppe.report.live import (
     plain_line,
     trend,
 )
-from steppe.report.records import ShortageTick, TickRecord
+from steppe.report.records import GpuEvent, ShortageTick, TickRecord
 from steppe.report.summary import summarise
 
 
@@ -53,6 +53,23 @@ def test_the_view_says_where_the_joules_come_from(made_run: MadeRun) -> None:
     assert "emulated (modelled, not measured)" in text
     assert "boundary gpu" in text
     assert "0:10 of 4:00" in text
+
+
+def test_the_view_shows_what_holds_for_gpus_and_what_happened_to_them() -> None:
+    run = make_run(20, 8)
+    first, *others = run.ticks[-1].replicas
+    xid = GpuEvent("GPU-5eed0000-0001", "xid", "Xid 79: the GPU has fallen off the bus")
+    over = GpuEvent("GPU-5eed0000-0002", "slowdown", "power brake", is_over=True)
+    hot = replace(first, conditions=("thermal",))
+    tick = replace(run.ticks[-1], replicas=(hot, *others), gpu_events=(xid, over))
+    text = shown(live_view(tick, [*run.ticks, tick], so_far(run, 20)))
+    assert f"{first.id}: thermal" in text
+    assert "GPU 0-0001: Xid 79: the GPU has fallen off the bus" in text
+    assert "GPU 0-0002: over: power brake" in text
+    assert len(text.splitlines()) <= 24
+    assert plain_line(tick).endswith("GPU 0-0002: over: power brake")
+    later = [replace(tick, gpu_events=())] * 40
+    assert "Xid" not in shown(live_view(later[-1], [tick, *later], so_far(run, 20)))
 
 
 def test_a_run_without_a_record_ends_with_one_line(made_run: MadeRun) -> None:

@@ -15,7 +15,7 @@ from steppe.errors import UsageError
 from steppe.power.battery import Charge
 from steppe.report import record_folder
 from steppe.report.record_folder import Recorder, read_run
-from steppe.report.records import RequestRecord, ShortageTick
+from steppe.report.records import GpuEvent, RequestRecord, ShortageTick
 from steppe.report.summary import Summary
 
 
@@ -51,9 +51,9 @@ def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary])
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
     rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w"
-    rest += " node_rest_source bound one_awake_w replicas"
+    rest += " node_rest_source bound one_awake_w gpu_events replicas"
     assert list(line) == [*keys.split(), *rest.split()]
-    replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault"
+    replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault conditions"
     assert list(line["replicas"][0]) == replica_keys.split()
 
 
@@ -70,6 +70,18 @@ def test_a_shortage_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeR
         "begins_in_s": 60.0,
         "ends_in_s": None,
     }
+
+
+def test_what_happened_to_gpus_reads_back_as_it_was_written(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    first, *others = made_run.ticks[0].replicas
+    events = (GpuEvent("GPU-1", "xid", "Xid 79"), GpuEvent("GPU-1", "shared", "x", is_over=True))
+    replicas = (replace(first, conditions=("thermal",)), *others)
+    tick = replace(made_run.ticks[0], gpu_events=events, replicas=replicas)
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(tick)
+    assert read_run(tmp_path).ticks == (tick,)
 
 
 def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRun) -> None:

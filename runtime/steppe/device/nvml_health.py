@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import pynvml
 
-from steppe.device.health import GpuHealth, RemappedRows, XidEvent
+from steppe.device.gpu import LimitReason
+from steppe.device.health import SLOWDOWNS, GpuHealth, RemappedRows, XidEvent
 from steppe.device.nvml import NvmlGpu
 from steppe.device.nvml_codes import error_kind, limit_reasons
 from steppe.errors import (
@@ -51,6 +52,17 @@ def read_health(gpu: NvmlGpu) -> GpuHealth:
         persistence=None if persistence is None else bool(persistence),
         reasons=limit_reasons(_ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle) or 0),
     )
+
+
+def read_slowdowns(gpu: NvmlGpu) -> frozenset[LimitReason]:
+    """Return the reasons for a low clock that neither Steppe nor the load asked for.
+
+    Raises:
+        DeviceError: The GPU does not answer.
+    """
+    handle = _call(pynvml.nvmlDeviceGetHandleByIndex, gpu.index)
+    mask = _call(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    return limit_reasons(mask) & SLOWDOWNS
 
 
 class XidEvents:

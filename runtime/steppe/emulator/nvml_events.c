@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_EVENT_SETS = 16, NO_INSTANCE = -1 };
+enum { MAX_EVENT_SETS = 256, NO_INSTANCE = -1 };
 
 #define POLL_NS 5000000l
 #define EVENTS_SUPPORTED (EVENT_SINGLE_BIT | EVENT_DOUBLE_BIT | EVENT_XID)

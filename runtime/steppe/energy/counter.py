@@ -30,6 +30,7 @@ import threading
 from dataclasses import dataclass
 from itertools import pairwise
 
+from steppe.energy.cross_check import Agreement, Doubt
 from steppe.energy.integral import SPIKE_SHARE, PowerHistory
 from steppe.energy.tick import RESOLUTION_J, Tick, interpolate, learned_period_s
 from steppe.energy.window import EnergyWindow, Quality
@@ -86,6 +87,7 @@ class CounterHistory:
         self._read_s = -math.inf
         self._suspect: tuple[float, float] | None = None
         self._is_broken = False
+        self._doubts = [Doubt(-math.inf)]
 
     @property
     def covered_until_s(self) -> float:
@@ -135,7 +137,36 @@ class CounterHistory:
         """
         with self._lock:
             edge = self._edge(now_s)
-            return max(0.0, self._raw_j + edge.energy_j - self._ticks[-1].energy_j)
+            since_j = (edge.energy_j - self._ticks[-1].energy_j) / self._doubts[-1].factor
+            return max(0.0, self._raw_j + since_j)
+
+    def agreement(self, start_s: float, end_s: float) -> Agreement | None:
+        """Return counter and power readings over a time; None where there are too few.
+
+        A time before the counter was last doubted or trusted again is left out.
+        """
+        with self._lock:
+            doubt = self._doubts[-1]
+            start_s = max(start_s, doubt.since_s)
+            within = [tick for tick in self._ticks if start_s <= tick.at_s <= end_s]
+            has_powers = bool(within) and self._powers.begins_by(within[0].at_s)
+            if len(within) < 2 or not has_powers or any(tick.after_hole for tick in within[1:]):
+                return None
+            first, last = within[0], within[-1]
+            power_j = last.drawn_j - first.drawn_j
+            return Agreement((last.energy_j - first.energy_j) / doubt.factor, power_j)
+
+    def doubt(self, now_s: float, factor: float, gap: float) -> None:
+        """Count each joule of the counter `factor` times from now on, and label it `estimated`.
+
+        Args:
+            now_s: The present time, s.
+            factor: At least 1; 1 as long as the counter gives the larger energy.
+            gap: The disagreement with the power readings, share of the larger: part of the error.
+                With 0 the counter is trusted again.
+        """
+        with self._lock:
+            self._doubts.append(Doubt(now_s, factor, gap))
 
     def window(self, start_s: float, end_s: float) -> EnergyWindow:
         """Return the energy between two instants.
@@ -146,11 +177,13 @@ class CounterHistory:
         with self._lock:
             start, end = self._edge(start_s), self._edge(end_s)
             holes_j = self._hole_errors_j(start_s, end_s)
+            gap = self._gap(start_s, end_s)
         energy_j = end.energy_j - start.energy_j
         most_j = max(energy_j, self._max_w * (end_s - start_s) - energy_j)
-        error_j = min(start.error_j + end.error_j + sum(holes_j), most_j)
+        gap_j = gap * max(0.0, energy_j)
+        error_j = min(start.error_j + end.error_j + sum(holes_j) + gap_j, most_j)
         quality = Quality.ESTIMATED
-        is_covered = start.is_covered and end.is_covered and not holes_j
+        is_covered = start.is_covered and end.is_covered and not holes_j and not gap
         if is_covered or self._source is Quality.EMULATED:
             quality = self._source
         return EnergyWindow(start_s, end_s, energy_j, error_j, quality, not is_covered)
@@ -184,7 +217,9 @@ class CounterHistory:
         has_caught_up = not self._is_broken and rise_j > CAUGHT_UP_PERIODS * self._period_j
         if after_hole and not has_caught_up and self._powers.covered_until_s > last.at_s:
             rise_j = max(0.0, drawn_j - last.drawn_j)
-        elif not after_hole:
+        else:
+            rise_j *= self._doubts[-1].factor
+        if not after_hole:
             # A mean above max_w shows that max_w is wrong, and with it every bound.
             self._max_w = max(self._max_w, (rise_j - RESOLUTION_J) / (late_s - last.early_s))
         energy_j = last.energy_j + rise_j
@@ -263,6 +298,12 @@ class CounterHistory:
         least_j = max(tick.least_j(at_s, self._max_w) for tick in around)
         most_j = min(tick.most_j(at_s, self._max_w) for tick in around)
         return _Edge(energy_j, max(energy_j - least_j, most_j - energy_j), is_covered)
+
+    def _gap(self, start_s: float, end_s: float) -> float:
+        """Return the largest disagreement with the power readings in a window, share."""
+        ends_s = [*(doubt.since_s for doubt in self._doubts[1:]), math.inf]
+        pairs = zip(self._doubts, ends_s, strict=True)
+        return max((d.gap for d, until_s in pairs if d.since_s < end_s and start_s < until_s))
 
     def _last_mean_w(self) -> float:
         if len(self._ticks) < 2 or self._ticks[-1].after_hole:

@@ -55,6 +55,7 @@ def window_over(histories: Sequence[EnergyHistory], start_s: float, end_s: float
         error_j=sum(part.error_j for part in parts),
         quality=worst(part.quality for part in parts),
         wrong_inside=any(part.wrong_inside for part in parts),
+        neighbour_j=sum(part.neighbour_j for part in parts),
     )
 
 

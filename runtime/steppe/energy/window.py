@@ -38,6 +38,7 @@ class EnergyWindow:
         quality: How the energy was measured.
         wrong_inside: Whether the error is not at the ends alone, because of a hole or integrated
             power; the errors of adjacent windows then add up.
+        neighbour_j: Energy that other users of a shared GPU took beside it, J.
     """
 
     start_s: float
@@ -46,11 +47,17 @@ class EnergyWindow:
     error_j: float
     quality: Quality
     wrong_inside: bool = False
+    neighbour_j: float = 0.0
+
+    @property
+    def whole_j(self) -> float:
+        """Energy of the GPUs, that of other users of a shared GPU included, J."""
+        return self.energy_j + self.neighbour_j
 
     @property
     def mean_w(self) -> float:
-        """Mean draw, W."""
-        return self.energy_j / (self.end_s - self.start_s)
+        """Mean draw of the GPUs, W."""
+        return self.whole_j / (self.end_s - self.start_s)
 
 
 @dataclass(frozen=True, slots=True)

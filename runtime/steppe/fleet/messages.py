@@ -10,7 +10,7 @@ from steppe.config import EmulatedSection, NvmlSection, SiteSection
 from steppe.control.measurements import ClockWork
 from steppe.energy.node_rest import NodeRest
 from steppe.power.budget import Budget
-from steppe.report.records import TickRecord
+from steppe.report.records import GpuEvent, TickRecord
 from steppe.roofline.architecture.shape import ModelShape
 
 CHANGE_S = 30.0
@@ -213,6 +213,10 @@ class ReplicaReport:
         beside_j: Energy beside its GPUs that its requests, idle time and starts were charged, J; 0
             where joules enclose the GPUs alone.
         beside_error_j: Error of it, J.
+        neighbour_j: Energy that other users of its GPUs took in the window, J; not in `energy_j`.
+        conditions: What holds for its GPUs, see `ReplicaTick.conditions`.
+        counter_ratio: Joules of its energy counters for each joule of the power readings, of the
+            GPU that is farthest from 1; None before a check.
     """
 
     replica: str
@@ -238,11 +242,19 @@ class ReplicaReport:
     clock_is_free: bool = False
     beside_j: float = 0.0
     beside_error_j: float = 0.0
+    neighbour_j: float = 0.0
+    conditions: tuple[str, ...] = ()
+    counter_ratio: float | None = None
+
+    @property
+    def whole_j(self) -> float:
+        """Energy of its GPUs, that of other users included, J."""
+        return self.energy_j + self.neighbour_j
 
     @property
     def metered_s(self) -> float:
         """Length of the window as far as it was metered, s."""
-        return self.energy_j / self.draw_w if self.draw_w else 0.0
+        return self.whole_j / self.draw_w if self.draw_w else 0.0
 
 
 def mean_draw_w(reports: Iterable[ReplicaReport]) -> float | None:
@@ -250,7 +262,7 @@ def mean_draw_w(reports: Iterable[ReplicaReport]) -> float | None:
     metered = [report for report in reports if report.metered_s > 0]
     if not metered:
         return None
-    return sum(r.energy_j for r in metered) / sum(r.metered_s for r in metered)
+    return sum(r.whole_j for r in metered) / sum(r.metered_s for r in metered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +273,13 @@ class NodeReport:
         number: Counts up from 1.
         replicas: Its replicas.
         rest: What the node draws beside its GPUs at the end of the window.
+        events: What happened to its GPUs in the window.
     """
 
     number: int
     replicas: tuple[ReplicaReport, ...]
     rest: NodeRest | None = None
+    events: tuple[GpuEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

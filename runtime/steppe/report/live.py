@@ -17,13 +17,14 @@ from rich.text import Text
 
 from steppe.power.battery import Charge
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
-from steppe.report.records import ReplicaTick, RequestRecord, TickRecord
+from steppe.report.records import GpuEvent, ReplicaTick, RequestRecord, TickRecord
 from steppe.report.shortages import first_shortage, shortage_text
 
 WIDEST = 100
 MOST_REPLICAS = 8
 BAR_WIDTH = 26
 TREND_TICKS = 32
+MOST_EVENTS = 2
 RECENT_TICKS = 10
 """Ticks behind "tokens/J now"."""
 
@@ -93,7 +94,7 @@ def live_view(
     if latest is None:
         return Constrain(Group(head, Text("waiting for the first tick", style="dim")), WIDEST)
     parts = (head, _power(latest, history), _replicas(latest), _output(latest, history, so_far))
-    return Constrain(Group(*parts, *_power_line(latest)), WIDEST)
+    return Constrain(Group(*parts, *_power_line(latest), *_gpu_lines(latest, history)), WIDEST)
 
 
 def plain_head(so_far: RunSoFar) -> str:
@@ -120,13 +121,19 @@ def plain_line(record: TickRecord) -> str:
     if record.battery is not None:
         parts.insert(2, battery_text(record.battery))
     power = power_text(record)
-    return "  ".join(parts if power is None else [*parts, power])
+    parts += [] if power is None else [power]
+    return "  ".join([*parts, *map(event_text, record.gpu_events)])
 
 
 def json_line(record: TickRecord, energy_source: str) -> str:
     """Return one tick as one JSON object: the line of `record.jsonl` and the energy source."""
     tick = asdict(record) | {"energy_source": energy_source}
     return orjson.dumps(tick, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def event_text(event: GpuEvent) -> str:
+    """Return what happened to a GPU, in one line."""
+    return f"GPU {event.gpu[-6:]}: {'over: ' if event.is_over else ''}{event.text}"
 
 
 def power_text(record: TickRecord) -> str | None:
@@ -241,7 +248,7 @@ def _replica_cells(replica: ReplicaTick) -> tuple[str | Text, ...]:
     style = _STATE_STYLES.get(replica.state, "")
     serving = replica.state in {"awake", "draining"}
     return (
-        Text(replica.id),
+        Text(replica.id, style="yellow" if replica.conditions else ""),
         Text(replica.state, style=style),
         f"{replica.clock_mhz} MHz",
         str(replica.batch_limit) if serving else UNKNOWN,
@@ -284,6 +291,19 @@ def _power_line(latest: TickRecord) -> tuple[Text, ...]:
         return ()
     is_here = latest.one_awake_w is not None or any(s.is_here for s in latest.shortages)
     return (Text(f" {text}", style="red" if is_here else "yellow"),)
+
+
+def _gpu_lines(latest: TickRecord, history: Sequence[TickRecord]) -> tuple[Text, ...]:
+    """Return what holds for GPUs, and what happened to them of late, the latest first."""
+    hold = (f"{r.id}: {', '.join(r.conditions)}" for r in latest.replicas if r.conditions)
+    holds = "; ".join(hold)
+    lines = [(f" {holds}", "yellow")] if holds else []
+    events = [event for tick in history[-TREND_TICKS:] for event in tick.gpu_events]
+    for event in reversed(events[-MOST_EVENTS:]):
+        lines.append((f" {event_text(event)}", "dim" if event.is_over else "yellow"))
+    return tuple(
+        Text(text, style=style, no_wrap=True, overflow="ellipsis") for text, style in lines
+    )
 
 
 def _panel(content: RenderableType, title: str, subtitle: Text) -> Panel:

@@ -16,6 +16,7 @@ from steppe.errors import UsageError
 from steppe.power.battery import Charge
 from steppe.report.figures import run_figure
 from steppe.report.records import (
+    GpuEvent,
     ReplicaTick,
     RequestRecord,
     RunTotals,
@@ -240,12 +241,18 @@ def each_request(folder: Path) -> Iterator[RequestRecord]:
 
 
 def _tick(values: dict[str, Any]) -> TickRecord:
-    replicas = tuple(ReplicaTick(**replica) for replica in values.pop("replicas"))
+    replicas = tuple(
+        ReplicaTick(**replica | {"conditions": tuple(replica.get("conditions", ()))})
+        for replica in values.pop("replicas")
+    )
     # Older record folders lack these fields.
+    events = tuple(GpuEvent(**event) for event in values.pop("gpu_events", ()))
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
     battery = values.pop("battery", None)
     charge = None if battery is None else Charge(**battery)
-    return TickRecord(**values, shortages=shortages, battery=charge, replicas=replicas)
+    return TickRecord(
+        **values, shortages=shortages, battery=charge, gpu_events=events, replicas=replicas
+    )
 
 
 def _records(path: Path, record_of: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:

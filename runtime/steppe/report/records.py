@@ -14,6 +14,25 @@ Outcome = Literal["completed", "failed", "rejected", "shed", "cancelled", "inval
 
 
 @dataclass(frozen=True, slots=True)
+class GpuEvent:
+    """Something that happened to a GPU, as its node noticed it within a tick.
+
+    Attributes:
+        gpu: UUID of the GPU.
+        kind: `xid` (an error that the driver reports), `memory` (an error that ECC could not
+            correct), `slowdown` (heat or power brake), `counter` (the energy counter disagrees with
+            the power readings) or `shared` (another process uses the GPU).
+        text: What was seen.
+        is_over: Whether a state ended; `xid` and `memory` have no end.
+    """
+
+    gpu: str
+    kind: Literal["xid", "memory", "slowdown", "counter", "shared"]
+    text: str
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaTick:
     """One replica during one tick.
 
@@ -26,6 +45,8 @@ class ReplicaTick:
         output_tps: Output tokens per second over the window.
         depth: How deep it sleeps: `paused`, `offloaded`, `stopped` or `node_off`; else empty.
         fault: Why it is quarantined; empty if it is not.
+        conditions: What holds for its GPUs: `thermal`, `power brake` and other slow-downs,
+            `shared`, `counter disagrees`.
     """
 
     id: str
@@ -36,6 +57,7 @@ class ReplicaTick:
     output_tps: float
     depth: str = ""
     fault: str = ""
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,7 @@ class TickRecord:
         bound: `ceiling` or `floor` if the fleet could draw no more or no less; None if it could.
         one_awake_w: If every replica is asleep: draw of the fleet with one awake at its lowest
             point, W; otherwise None.
+        gpu_events: What happened to GPUs.
         replicas: Every replica of the fleet.
     """
 
@@ -112,6 +135,7 @@ class TickRecord:
     node_rest_source: str = field(default="stated", kw_only=True)
     bound: Bound | None = field(default=None, kw_only=True)
     one_awake_w: float | None = field(default=None, kw_only=True)
+    gpu_events: tuple[GpuEvent, ...] = field(default=(), kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property
@@ -201,6 +225,7 @@ class RunTotals:
         meter_delay_s: How late the meter sees a change of the draw, s.
         energy_error_j: Bound of the meter's error on `energy_j`, J.
         versions: Releases of what ran, by name.
+        neighbour_energy_j: Energy of other users of shared GPUs, not part of `energy_j`, J.
         lost_lines: Ticks and requests that could not be written down.
         gateway_restarts: How often the gateway was seen to have started again.
         frontier_source: Where the operating points come from: `file`, `cached`, `modelled`,
@@ -218,6 +243,7 @@ class RunTotals:
     meter_delay_s: float
     energy_error_j: float
     versions: dict[str, str]
+    neighbour_energy_j: float = 0.0
     lost_lines: int = 0
     gateway_restarts: int = 0
     frontier_source: str = "modelled"

@@ -47,6 +47,7 @@ class Summary(TypedDict):
     """What `summary.json` holds.
 
     Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`.
+    `neighbour_energy_j` is what other users of shared GPUs took, and is not in `energy_j`.
     `wasted_energy_j` is the energy charged to requests that did not complete (failed, cancelled,
     rejected, shed): part of what all requests were charged, not a line beside it. Tokens are sums
     over all requests, whatever their end. `output_tokens_per_joule` and
@@ -72,6 +73,7 @@ class Summary(TypedDict):
     idle_energy_j: float
     transition_energy_j: float
     wasted_energy_j: float
+    neighbour_energy_j: float
     curtailed_j: float
     prompt_tokens: int
     output_tokens: int
@@ -110,6 +112,7 @@ def summarise(
         idle_energy_j=totals.idle_energy_j,
         transition_energy_j=totals.transition_energy_j,
         wasted_energy_j=math.fsum(ended.wasted_j),
+        neighbour_energy_j=totals.neighbour_energy_j,
         curtailed_j=_over_time(ticks, (tick.curtailed_w for tick in ticks)),
         prompt_tokens=ended.prompt_tokens,
         output_tokens=ended.output_tokens,

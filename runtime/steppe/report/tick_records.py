@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
-from steppe.report.records import Bound, ReplicaTick, TickRecord
+from steppe.report.records import Bound, GpuEvent, ReplicaTick, TickRecord
 from steppe.report.shortages import shortage_ticks
 
 
@@ -19,10 +19,12 @@ class ReplicaWindow:
     Attributes:
         draw_w: Mean draw of its GPUs, W.
         output_tokens: Output tokens that it sampled.
+        conditions: What holds for its GPUs, see `ReplicaTick`.
     """
 
     draw_w: float
     output_tokens: int
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class FleetWindow:
         output_tokens: Output tokens of the fleet, including replicas that are lost since.
         running: Requests in the engines at its end.
         replicas: What each replica did, in the order of the observation.
+        gpu_events: What happened to GPUs.
     """
 
     draw_w: float
@@ -42,6 +45,7 @@ class FleetWindow:
     output_tokens: int
     running: int
     replicas: Sequence[ReplicaWindow]
+    gpu_events: tuple[GpuEvent, ...] = ()
 
 
 class TickRecords:
@@ -106,6 +110,7 @@ class TickRecords:
             node_rest_source=governing.node_rest_source,
             bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
             one_awake_w=_one_awake_w(observation, points),
+            gpu_events=window.gpu_events,
             replicas=_replica_ticks(observation, window, width_s),
         )
 
@@ -124,6 +129,7 @@ def _replica_ticks(
                 output_tps=own.output_tokens / width_s,
                 depth=replica.depth if replica.state == ReplicaState.ASLEEP else "",
                 fault=replica.fault,
+                conditions=own.conditions,
             )
             for replica, own in zip(observation.replicas, window.replicas, strict=True)
         ]

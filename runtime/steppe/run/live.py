@@ -331,6 +331,7 @@ def _totals(books: EnergyTotals, boundary: str) -> RunTotals:
         energy_error_j=books.error_j,
         versions=versions(),
         gateway_restarts=books.gateway_restarts,
+        neighbour_energy_j=books.neighbour_j,
     )
 
 

@@ -8,7 +8,7 @@ from tests.fixtures.fleet_messages import replica_report
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
-from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.report.records import GpuEvent, ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.step_costs import CostFactors
 
@@ -136,6 +136,33 @@ def test_a_battery_is_exposed_where_there_is_one() -> None:
     found = samples(exposition().update(replace(TICK, battery=Charge(0.4, -30.0))))
     assert {name: found[name, "site"] for name in names} == names
     assert not any(name in names for name, _ in samples(exposition().update(TICK)))
+
+
+def test_what_holds_for_gpus_and_what_happened_to_them_is_exposed() -> None:
+    made = exposition()
+    first, second = TICK.replicas
+    events = (
+        GpuEvent("GPU-1", "xid", "Xid 79"),
+        GpuEvent("GPU-1", "xid", "Xid 31"),
+        GpuEvent("GPU-2", "slowdown", "thermal", is_over=True),
+    )
+    hot = replace(first, conditions=("power brake", "shared"))
+    tick = replace(TICK, replicas=(hot, second), gpu_events=events)
+    found = samples(made.update(tick, [replace(REPORT, neighbour_j=9.0, counter_ratio=0.6)]))
+    assert found["steppe_gpu_condition", "power brake,replica-1"] == 1.0
+    assert found["steppe_gpu_condition", "shared,replica-1"] == 1.0
+    assert found["steppe_gpu_events_total", "xid"] == 2.0
+    assert ("steppe_gpu_events_total", "slowdown") not in found
+    assert found["steppe_neighbour_energy_joules_total", "replica-1"] == 9.0
+    assert found["steppe_energy_counter_ratio", "replica-1"] == 0.6
+    assert not any(name == "steppe_gpu_condition" for name, _ in samples(made.update(TICK)))
+
+
+def test_the_rest_of_the_nodes_and_the_boundary_are_exposed() -> None:
+    tick = replace(TICK, node_rest_w=1500.0, node_rest_source="stale")
+    found = samples(Exposition("counter", "tiny", "node").update(tick))
+    assert found["steppe_power_node_rest_watts", "stale"] == 1500.0
+    assert found["steppe_energy_boundary_info", "node"] == 1.0
 
 
 def test_stale_and_curtailed_supply_is_exposed() -> None:

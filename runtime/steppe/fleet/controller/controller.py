@@ -296,7 +296,12 @@ def _window_of(snapshot: FleetSnapshot) -> FleetWindow:
         output_tokens=sum(report.output_tokens for report in snapshot.all_reports),
         running=snapshot.running,
         replicas=[
-            ReplicaWindow(mean_draw_w(reports) or 0.0, sum(r.output_tokens for r in reports))
+            ReplicaWindow(
+                mean_draw_w(reports) or 0.0,
+                sum(r.output_tokens for r in reports),
+                reports[-1].conditions if reports else (),
+            )
             for reports in by_replica
         ],
+        gpu_events=snapshot.gpu_events,
     )

@@ -46,6 +46,7 @@ class Exposition:
         self._define_fleet()
         self._define_demand()
         self._define_supply()
+        self._define_gpus()
         self._define_totals()
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -126,6 +127,26 @@ class Exposition:
         )
         self._ends = self._gauge("shortage_ends_seconds", "Time until its forecast end", "of")
 
+    def _define_gpus(self) -> None:
+        """Define what holds for GPUs, and what happened to them."""
+        self._conditions = self._gauge(
+            "gpu_condition",
+            "1 while it holds for a GPU of the replica: a slow-down, shared, counter disagrees",
+            "replica",
+            "condition",
+        )
+        self._ratio = self._gauge(
+            "energy_counter_ratio",
+            "Joules of the energy counters for each joule of the power readings, at the last check",
+            "replica",
+        )
+        self._events = self._counter(
+            "gpu_events", "What began or happened: xid, memory, slowdown, counter, shared", "kind"
+        )
+        self._neighbours = self._counter(
+            "neighbour_energy_joules", "Energy of other users of shared GPUs", "replica"
+        )
+
     def _define_totals(self) -> None:
         self._energy = self._counter(
             "energy_joules",
@@ -177,6 +198,7 @@ class Exposition:
         for report in reports:
             sources[report.replica] = worst((sources[report.replica], report.quality))
             self._add_energy(report)
+        self._add_gpus(tick, reports)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
         for gauge in (self._draw, self._clock, self._batch, self._power_limit, self._quarantined):
@@ -190,6 +212,20 @@ class Exposition:
         for name, limit_w in power_limits_w.items():
             self._power_limit.labels(name).set(limit_w)
         return generate_latest(self.registry)
+
+    def _add_gpus(self, tick: TickRecord, reports: Sequence[ReplicaReport]) -> None:
+        for event in tick.gpu_events:
+            if not event.is_over:
+                self._events.labels(event.kind).inc()
+        self._conditions.clear()
+        for replica in tick.replicas:
+            for condition in replica.conditions:
+                self._conditions.labels(replica.id, condition).set(1)
+        for report in reports:
+            if report.neighbour_j > 0:
+                self._neighbours.labels(report.replica).inc(report.neighbour_j)
+            if report.counter_ratio is not None:
+                self._ratio.labels(report.replica).set(report.counter_ratio)
 
     def _add_observation(self, observation: Observation) -> None:
         self._queue.set(observation.engine_queue)

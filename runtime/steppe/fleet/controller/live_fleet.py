@@ -29,6 +29,7 @@ from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
+from steppe.report.records import GpuEvent
 
 Reports = dict[str, list[ReplicaReport]]
 
@@ -99,6 +100,7 @@ class FleetSnapshot:
         draw_w: Draw of the fleet, W; a replica without a reading counts with its last one.
         running: Requests in the engines.
         reports: The new reports by replica; two or more where a node answered late before.
+        gpu_events: What happened to GPUs, by the new reports.
     """
 
     observation: Observation
@@ -108,6 +110,7 @@ class FleetSnapshot:
     draw_w: float
     running: int
     reports: Reports
+    gpu_events: tuple[GpuEvent, ...] = ()
 
     @property
     def unfenced(self) -> Observation:
@@ -155,6 +158,7 @@ class LiveFleet:
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
         self._observed_s = 0.0
+        self._gpu_events: list[GpuEvent] = []
         self._latency = LatencyTotals()
         self._fenced: frozenset[str] = frozenset()
         self._lent_w: dict[str, float] = {}
@@ -213,6 +217,7 @@ class LiveFleet:
             draw_w=draw_w,
             running=sum(h.report.running for h in self.handles.values() if h.report is not None),
             reports=reports,
+            gpu_events=tuple(self._gpu_events),
         )
         return self._plannable(self.snapshot)
 
@@ -339,7 +344,7 @@ class LiveFleet:
 
     def _poll_actors(self, now_s: float) -> Reports:
         """Call nodes and gateway at once and read what comes back in time."""
-        self._observed_s = now_s
+        self._observed_s, self._gpu_events = now_s, []
         of_nodes = self.nodes.request_reports()
         of_gateway = self._gateway.status.remote()
         calls = [*of_nodes, of_gateway]
@@ -353,6 +358,7 @@ class LiveFleet:
                 continue
             for window in self.nodes.read(call, of_nodes[call]):
                 self.rests.note(of_nodes[call], window, now_s)
+                self._gpu_events += window.events
                 for report in window.replicas:
                     reports.setdefault(report.replica, []).append(report)
         return reports

@@ -76,6 +76,7 @@ class Accounts:
         attributed_uj: Energy of the requests that are recorded, uJ.
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starts, uJ.
+        neighbour_uj: Energy of other users of shared GPUs, beside all that, uJ.
     """
 
     energy_source: str
@@ -85,6 +86,7 @@ class Accounts:
     attributed_uj: int = 0
     idle_uj: int = 0
     transition_uj: int = 0
+    neighbour_uj: int = 0
     _worst_j: dict[str, float] = field(default_factory=dict)
     _inner_error_j: float = 0.0
     _by_key: Counter[int] = field(default_factory=Counter)
@@ -103,6 +105,7 @@ class Accounts:
         """Add the reports of one tick."""
         for report in reports:
             self.energy_uj += round((report.energy_j + report.beside_j) * UJ_PER_J)
+            self.neighbour_uj += round(report.neighbour_j * UJ_PER_J)
             self._add_error(report)
             self.idle_uj += report.idle_uj
             self.transition_uj += report.transition_uj

@@ -44,6 +44,7 @@ class EnergyTotals:
         idle_j: Energy without work, J.
         transition_j: Energy of starts, J.
         error_j: Bound of the error of `energy_j`, J.
+        neighbour_j: Energy of other users of shared GPUs, beside `energy_j`, J.
         gateway_restarts: How often its gateway has restarted, as far as requests show it.
     """
 
@@ -54,6 +55,7 @@ class EnergyTotals:
     transition_j: float
     error_j: float
     gateway_restarts: int
+    neighbour_j: float = 0.0
 
 
 class Bookkeeper:
@@ -137,6 +139,7 @@ class Bookkeeper:
             transition_j=accounts.transition_uj / UJ_PER_J,
             error_j=accounts.error_j,
             gateway_restarts=self._gateway_restarts,
+            neighbour_j=accounts.neighbour_uj / UJ_PER_J,
         )
         return totals, requests
 

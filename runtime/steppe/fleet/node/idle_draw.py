@@ -23,7 +23,8 @@ class IdleDraw:
     Attributes:
         idle_w: Draw in the latest gaps, W; 0 before the first one.
         is_known: Whether there was a gap already.
-        max_idle_w: The largest draw in windows without any step, W; None before the first one.
+        max_idle_w: The largest draw in windows without any step, W, that of other users of its
+            GPUs included; None before the first one.
     """
 
     def __init__(self, begin_s: float) -> None:
@@ -54,13 +55,14 @@ class IdleDraw:
         """
         settled_s = self._worked_until_s + SETTLED_S
         for start_s, end_s in self._gaps(steps, since_s, until_s):
-            draw_w = window(start_s, end_s).energy_j / (end_s - start_s)
+            found = window(start_s, end_s)
+            draw_w, whole_w = found.energy_j / (end_s - start_s), found.mean_w
             if draw_w > 0:
                 old_w = self.idle_w if self.is_known else draw_w
                 self.idle_w = _OLD_SHARE * old_w + (1 - _OLD_SHARE) * draw_w
                 self.is_known = True
                 if not steps and start_s > settled_s:
-                    self.max_idle_w = max(draw_w, self.max_idle_w or 0.0)
+                    self.max_idle_w = max(whole_w, self.max_idle_w or 0.0)
 
     def _gaps(
         self, steps: Sequence[StepRecord], since_s: float, until_s: float

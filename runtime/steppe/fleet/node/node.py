@@ -8,6 +8,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -43,6 +45,7 @@ from steppe.fleet.messages import (
 )
 from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
+from steppe.fleet.node.gpu_watch import GpuWatch
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 from steppe.fleet.node.rest_meter import NodeName, PrometheusRest, RaplRest, RestMeter
@@ -91,6 +94,7 @@ class Node:
             settings.device, names, settings.model, settings.gpus_per_replica
         )
         self._meters = GpuMeters(self._gpus, clock=clock)
+        self._watch = GpuWatch(self._gpus, self._meters.histories, self._folder, clock)
         self._rest = self._open_rest_meter()
         self._boundary = Boundary(settings.site, self._rest.history, settings.overhead_w)
         self._replicas: dict[str, ReplicaMeter] = {}
@@ -107,6 +111,7 @@ class Node:
             self._meters.resume_from(replica.reported_s, replica.counters_j)
         self._meters.start()
         self._rest.start()
+        self._watch.start()
         self._limits = self._open_limits()
         # Clocks that the actor before could limit still count as limited, even without an agent.
         self._has_clocks = self._limits.can_set or any(r.clock_mhz for r in record.replicas)
@@ -153,7 +158,7 @@ class Node:
         missing = [index for index in gpu_indices if index not in found]
         if missing:
             raise GpuFaultError(f"GPU {missing[0]} could not be opened, found {sorted(found)}")
-        meters = {found[i]: self._meters.histories[found[i]] for i in gpu_indices}
+        meters = {found[i]: self._watch.histories[found[i]] for i in gpu_indices}
         path = block_path(self._folder, replica)
         with self._lock:
             meter = self._replicas.get(replica)
@@ -278,6 +283,7 @@ class Node:
         self._is_closed.set()
         self._limits.close()
         self._rest.stop()
+        self._watch.stop()
         self._meters.stop()
         if self._state is not None:
             remove_state(self._state)
@@ -306,7 +312,7 @@ class Node:
         if not path.exists():
             return  # its actor was about to get a new block, and calls again
         uuids = [uuid for uuid, gpu in self._gpus.items() if gpu.index in record.gpu_indices]
-        meters = {uuid: self._meters.histories[uuid] for uuid in uuids}
+        meters = {uuid: self._watch.histories[uuid] for uuid in uuids}
         since_s = record.reported_s if record.counters_j or not meters else None
         block = ControlBlock(path)
         meter = ReplicaMeter(
@@ -328,15 +334,33 @@ class Node:
         return old.reported_s if set(old.gpus) == set(gpus) else None
 
     def _share_node(self) -> None:
-        """Divide what is beside the GPUs among the replicas, by the number of their GPUs."""
+        """Divide the node among the replicas: what is beside the GPUs, by the number of GPUs."""
         used = sum(len(meter.gpus) for meter in self._replicas.values())
         for meter in self._replicas.values():
             meter.share = len(meter.gpus) / used if used else 1.0
+            for uuid in meter.gpus:
+                self._watch.follow_busy(uuid, partial(getattr, meter, "busy_share"))
 
     def _keep(self, replicas: tuple[ReplicaReport, ...]) -> None:
         """Keep a window until it is acknowledged."""
         self._number += 1
-        self._reports.append(NodeReport(self._number, replicas, self._rest.now()))
+        watched = tuple(self._watched(report) for report in replicas)
+        news = self._rest.now(), self._watch.take_events()
+        self._reports.append(NodeReport(self._number, watched, *news))
+
+    def _watched(self, report: ReplicaReport) -> ReplicaReport:
+        """Return a report with what holds for the GPUs of its replica."""
+        meter = self._replicas.get(report.replica)
+        if meter is None:
+            return report
+        conditions = {found for uuid in meter.gpus for found in self._watch.conditions(uuid)}
+        ratios = [self._watch.counter_ratio(uuid) for uuid in meter.gpus]
+        known = [ratio for ratio in ratios if ratio is not None]
+        return replace(
+            report,
+            conditions=tuple(sorted(conditions)),
+            counter_ratio=max(known, key=lambda ratio: abs(ratio - 1.0), default=None),
+        )
 
     def _write_journal(self) -> None:
         """Write what the next actor of this node needs if this one dies."""

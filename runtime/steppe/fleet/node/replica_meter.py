@@ -52,6 +52,7 @@ class ReplicaMeter:
         missing: NVML indices of its GPUs that could not be opened.
         reported_s: End of the last window, s.
         share: Its share of the node beside the GPUs, 0 to 1.
+        busy_share: Share of the last window in which its engine stepped, 0 to 1.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class ReplicaMeter:
         self.replica, self.block, self.gpus = replica, block, gpus
         self._boundary, self.share = boundary, 1.0
         self._beside: list[EnergyWindow] = []
+        self.busy_share = 0.0
         self.phase = "starting"
         self._freezing_s: float | None = None
         self.clock_mhz = 0
@@ -232,18 +234,20 @@ class ReplicaMeter:
         attribute_steps = self._attribute_ended if stepping and not is_last else self._attribute
         shares = attribute_steps(batch.steps, window.end_s, weights)
         attributed = self._window(since_s, self._attributed_s)
+        stepped_s = sum(step.end_s - step.start_s for step in batch.steps)
+        self.busy_share = min(1.0, stepped_s / max(self._attributed_s - since_s, 1e-3))
         beside, self._beside = self._beside, []
         work = None if batch.lost else self._work_of(batch.steps, attributed, shares, beside)
         new_tokens = telemetry.output_tokens - self._tokens
         self._tokens, self.reported_s = telemetry.output_tokens, window.end_s
         span_s = window.end_s - window.start_s
-        is_metered = window.energy_j > 0 and span_s > 0 and not self._lost and not self.missing
+        is_metered = window.whole_j > 0 and span_s > 0 and not self._lost and not self.missing
         quality = worst((window.quality, attributed.quality, *(part.quality for part in beside)))
         return ReplicaReport(
             replica=self.replica,
             clock_mhz=self.clock_mhz,
             batch_limit=self.limits.batch_limit,
-            draw_w=window.energy_j / span_s if is_metered else None,
+            draw_w=window.whole_j / span_s if is_metered else None,
             energy_j=window.energy_j,
             error_j=window.error_j,
             quality=Quality.ESTIMATED if batch.lost else quality,
@@ -263,6 +267,7 @@ class ReplicaMeter:
             clock_is_free=bool(self._free),
             beside_j=sum(part.energy_j for part in beside),
             beside_error_j=sum(part.error_j for part in beside),
+            neighbour_j=window.neighbour_j,
         )
 
     def _work_of(
