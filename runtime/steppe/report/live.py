@@ -94,7 +94,10 @@ def live_view(
     if latest is None:
         return Constrain(Group(head, Text("waiting for the first tick", style="dim")), WIDEST)
     parts = (head, _power(latest, history), _replicas(latest), _output(latest, history, so_far))
-    return Constrain(Group(*parts, *_power_line(latest), *_gpu_lines(latest, history)), WIDEST)
+    notes = (*_power_line(latest), *_gpu_lines(latest, history))
+    # A view of eight replicas leaves two lines of a terminal.
+    room = 2 + MOST_REPLICAS - min(len(latest.replicas), MOST_REPLICAS)
+    return Constrain(Group(*parts, *notes[:room]), WIDEST)
 
 
 def plain_head(so_far: RunSoFar) -> str:

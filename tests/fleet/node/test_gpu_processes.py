@@ -5,7 +5,6 @@ import os
 import subprocess
 from pathlib import Path
 
-
 from steppe.fleet.node.gpu_processes import foreign_processes
 
 
