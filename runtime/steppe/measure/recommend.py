@@ -113,6 +113,8 @@ def _doubt(
 def _remedy(point: PointSummary, flag: Flag, settle_s: float) -> str:
     if flag is Flag.UNSETTLED:
         return f"Let the temperature settle for longer: `--settle {math.ceil(2 * settle_s) or 15}`."
+    if flag is Flag.YOUNG:
+        return "The batch did not turn over in time: measure shorter outputs, `--output`."
     factor = (point.energy_per_output_token.relative_half_width / RELIABLE_SHARE) ** 2
     if not math.isfinite(factor):
         return "Measure more windows: `--windows 10`."

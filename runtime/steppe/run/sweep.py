@@ -16,7 +16,7 @@ from steppe.load.traces import read_trace
 from steppe.measure.sweep.frontier import Offer
 from steppe.measure.sweep.grid import SweepGrid, left_to_do, powers_of_two, spread_clocks
 from steppe.measure.sweep.length_sample import sample_of_trace
-from steppe.measure.sweep.point import MeasurePlan
+from steppe.measure.sweep.point import MeasurePlan, warm_up_for
 from steppe.measure.sweep.result import PointResult
 from steppe.measure.sweep.store import ResultsFile, RunHead, read_results
 from steppe.measure.sweep.sweep import run_sweep
@@ -161,9 +161,10 @@ def measure(
     if grid.sample is not None:
         console.print(grid.sample.summary, highlight=False, soft_wrap=True)
         plan = replace(plan, sample=grid.sample)
+    settings = grid.settings
+    plan = warm_up_for(settings, plan)
     store = ResultsFile(out)
     store.begin(RunHead(target.provenance, target.rest, asdict(plan)))
-    settings = grid.settings
     left = left_to_do(settings, store.done)
     if len(left) < len(settings):
         console.print(f"{len(settings) - len(left)} of {len(settings)} points are measured already")

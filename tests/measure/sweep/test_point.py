@@ -17,6 +17,7 @@ from steppe.measure.sweep.point import (
     lengths_around,
     measure_point,
     outstanding,
+    warm_up_for,
 )
 from steppe.measure.sweep.result import Flag, Phase, PointResult, Setting
 from steppe.measure.sweep.subject import SubjectTotals
@@ -60,7 +61,20 @@ def test_a_mixed_batch_turns_over_once_before_the_first_window(replica: VirtualR
 def test_the_warm_up_ends_although_the_batch_never_turns_over(replica: VirtualReplica) -> None:
     endless = Setting(Phase.MIXED, 1800, 8, 144, 100_000)
     most_s = PLAN.longest_warm_up_s + PLAN.longest_settle_s + 1.0
-    assert measured(replica, endless).warm_up_s <= most_s
+    found = measured(replica, endless)
+    assert found.warm_up_s <= most_s
+    assert (found.flags, found.is_sound) == ((Flag.YOUNG,), True)
+
+
+def test_prefill_alone_has_no_batch_to_turn_over(replica: VirtualReplica) -> None:
+    prefill = Setting(Phase.PREFILL, 1800, 8, 144, 100_000)
+    assert measured(replica, prefill).flags == ()
+
+
+def test_long_outputs_get_the_time_in_which_they_turn_over() -> None:
+    outputs = [replace(SETTING, output_tokens=tokens) for tokens in (26, 5000)]
+    assert warm_up_for(outputs, PLAN) == replace(PLAN, longest_warm_up_s=250.0)
+    assert warm_up_for(outputs[:1], PLAN) == PLAN
 
 
 def test_meter_errors_of_inner_window_ends_cancel(replica: VirtualReplica) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,6 +29,8 @@ from steppe.measure.sweep.subject import Rig, SensorReading, SubjectTotals
 
 LEAST_QUEUE = 4
 BLOCK, BLOCKS = 8, 125
+TURNOVER_TOKEN_S = 0.05
+"""Time allowed for each output token until a batch has turned over, s: as slow as people read."""
 SETTLED_C = 1
 """Most that the temperature may change within `SETTLE_OVER_S` once it has settled, C."""
 SETTLE_OVER_S = 3.0
@@ -66,7 +68,7 @@ class MeasurePlan:
         windows: Number of windows.
         window_s: Length of one, s.
         warm_up_s: Least time under load before the first window, s.
-        longest_warm_up_s: Longest wait until a mixed batch has turned over once, s.
+        longest_warm_up_s: Longest wait until a batch that decodes has turned over once, s.
         longest_settle_s: Longest further wait until the temperature has settled, s.
         poll_s: Time between two readings of counters and sensors, s.
         seed: Seed of the lengths of requests.
@@ -125,6 +127,13 @@ def requests_of(setting: Setting, plan: MeasurePlan) -> tuple[Arrival, ...]:
     assert plan.sample is not None, "a setting that names a sample has one"
     assert plan.sample.digest == setting.sample, "and it is that of the plan"
     return plan.sample.arrivals(1 if setting.phase is Phase.PREFILL else None)
+
+
+def warm_up_for(settings: Sequence[Setting], plan: MeasurePlan) -> MeasurePlan:
+    """Return the plan with a warm-up in which batches of the longest outputs turn over."""
+    longest = max((setting.output_tokens for setting in settings), default=0)
+    longest_s = max(plan.longest_warm_up_s, TURNOVER_TOKEN_S * longest)
+    return replace(plan, longest_warm_up_s=longest_s)
 
 
 def lengths_around(setting: Setting, seed: int) -> tuple[Arrival, ...]:
@@ -230,7 +239,7 @@ def measure_point(
     at("warming up", 0.0)
     arrivals, words = requests_of(setting, plan), plan.prompt_seed + setting.seed
     with rig.saturate(arrivals, outstanding(setting), words) as load:
-        _warm_up(rig, setting, plan, timing)
+        has_turned = _warm_up(rig, setting, plan, timing)
         at("waiting for the temperature to settle", plan.warm_up_s)
         has_settled = _settle(rig, plan, timing)
         since_s, before_s = timing.now_s(), plan.shortest_point_s - plan.windows * plan.window_s
@@ -242,6 +251,8 @@ def measure_point(
         )
     windows, error_j = observed.windows(rig.name), _span_error_j(observed.readings)
     flags = [] if has_settled else [Flag.UNSETTLED]
+    if not has_turned and plan.longest_warm_up_s > plan.warm_up_s:  # else another load warmed it up
+        flags.append(Flag.YOUNG)
     flags += _flags(rig, setting, observed)
     if _is_unsteady(windows, error_j):
         flags.append(Flag.UNSTEADY)
@@ -259,15 +270,21 @@ def measure_point(
     )
 
 
-def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming) -> None:
-    """Wait until the batch has turned over once, so that lengths and ages in it are mixed."""
+def _warm_up(rig: Rig, setting: Setting, plan: MeasurePlan, timing: PointTiming) -> bool:
+    """Wait until the batch has turned over once, so that lengths and ages in it are mixed.
+
+    Returns:
+        Whether it has; prefill alone has nothing to turn over.
+    """
     begun_s, first = timing.now_s(), rig.subject.reading()
-    due = setting.batch_limit * setting.output_tokens if setting.phase is Phase.MIXED else 0
+    decodes = setting.phase is not Phase.PREFILL
+    due = setting.batch_limit * setting.output_tokens if decodes else 0
     while (elapsed_s := timing.now_s() - begun_s) < plan.longest_warm_up_s:
         timing.sleep(plan.poll_s)
         has_turned = rig.subject.reading().output_tokens - first.output_tokens >= due
         if has_turned and elapsed_s >= plan.warm_up_s:
-            return
+            return True
+    return not due
 
 
 def _settle(rig: Rig, plan: MeasurePlan, timing: PointTiming) -> bool:

@@ -42,6 +42,9 @@ class Flag(enum.StrEnum):
     UNSTEADY = "windows differ"
     """The windows differ so much that the interval is wider than 25 % either way: something else,
     such as a busy host, disturbed the measurement."""
+    YOUNG = "batch not turned over"
+    """The windows began before every place of the batch had ended a request, so that contexts were
+    shorter than in a long run."""
     UNSETTLED = "not settled"
     """The temperature still moved when the windows began."""
     CLOCK = "clock not held"

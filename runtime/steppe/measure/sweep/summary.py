@@ -11,7 +11,7 @@ from typing import Any
 from steppe.measure.statistics import Interval
 from steppe.measure.sweep.result import Flag, Phase, PointResult
 
-UNRELIABLE = frozenset({Flag.UNSETTLED, Flag.UNSTEADY})
+UNRELIABLE = frozenset({Flag.UNSETTLED, Flag.UNSTEADY, Flag.YOUNG})
 """With one of these flags a point is sound, but too uncertain to be recommended."""
 
 
