@@ -88,7 +88,7 @@ def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", absent)
 
 
-def test_a_host_without_gpus_is_told_what_a_gpu_machine_needs(
+def test_on_a_host_without_gpus_it_says_what_a_gpu_machine_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     without_driver(monkeypatch)

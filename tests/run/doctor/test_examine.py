@@ -95,6 +95,17 @@ def test_a_fatal_finding_is_counted_and_shown_with_what_to_do() -> None:
     assert "do: `make clean && make install EXTRAS=cuda`" in shown
 
 
+def test_gpus_that_a_variable_hides_are_named_on_this_host_alone() -> None:
+    local = look(on_a_free_port("eight_gpus"), node(visible="0,1"))
+    assert "CUDA_VISIBLE_DEVICES is '0,1': Ray uses only these of 8 GPUs" in text(local)
+    assert "CUDA_VISIBLE_DEVICES" not in text(cluster(at(1, visible="")))
+
+
+def test_what_is_wrong_comes_with_advice() -> None:
+    with pytest.raises(AssertionError, match="broken"):
+        Finding("GPUs", "x", Level.WARNING, "broken")
+
+
 def test_the_json_document_has_facts_and_findings() -> None:
     document = json.loads(
         json.dumps(to_json(look(on_a_free_port("eight_gpus"), node())), default=list)
@@ -228,6 +239,6 @@ def test_a_start_on_a_cluster_that_is_not_there_is_left_to_the_start_itself() ->
 
 def test_the_worst_level_counts() -> None:
     levels = [Level.OK, Level.WARNING, Level.UNKNOWN]
-    findings = [Finding("GPUs", "x", level, "") for level in levels]
+    findings = [Finding("GPUs", "x", level, "", "do this") for level in levels]
     assert worst(findings) is Level.WARNING
     assert worst([]) is Level.OK

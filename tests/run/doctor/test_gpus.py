@@ -43,13 +43,13 @@ def test_a_driver_has_to_run_the_cuda_of_torch(
     assert check_driver(driver, replace(SOFTWARE, torch_cuda=cuda)).level is level
 
 
-def test_an_old_driver_is_told_the_branch_that_is_needed() -> None:
+def test_the_advice_about_an_old_driver_names_the_branch_that_is_needed() -> None:
     finding = check_driver(Driver("570.86.15", (12, 8)), SOFTWARE)
     assert finding.found == "driver 570.86.15, CUDA 12.8, too old for torch's CUDA 13.0"
     assert finding.advice == "install driver 580 or newer, or torch and vLLM for CUDA 12"
 
 
-def test_a_host_without_a_driver_is_told_what_a_gpu_machine_needs() -> None:
+def test_the_advice_about_a_missing_driver_says_what_a_gpu_machine_needs() -> None:
     finding = missing_driver("NVML Shared Library Not Found")
     assert finding.level is Level.FATAL
     for need in ("NVIDIA driver (580 or newer", "nvidia-smi -L", "EXTRAS=cuda", "steppe demo"):
@@ -72,6 +72,7 @@ def test_a_host_without_a_driver_is_told_what_a_gpu_machine_needs() -> None:
         ({"reasons": frozenset({LimitReason.POWER_BRAKE})}, "slow-down", "power brake"),
         ({"processes": (4242,)}, "processes", "GPU 0 (GPU-00000000): process 4242"),
         ({"limit_w": 500.0, "enforced_w": 500.0}, "power limits", "500 W, 700 W by default"),
+        ({"limit_w": 500.0}, "power limits", "nvidia-smi -i 0 -pl 700"),
         ({"enforced_w": 450.0}, "power limits", "450 W in force, 700 W by default"),
         ({"health": health(persistence=False)}, "persistence", "sudo nvidia-smi -pm 1"),
         ({"highest_mhz": None}, "clocks", "the clock cannot be limited"),
@@ -112,7 +113,7 @@ def test_a_clock_that_another_program_limits_is_inferred_from_a_gpu_at_work(
     assert only(check_gpus(working), "clocks").level is level
 
 
-def test_what_a_gpu_does_not_say_is_unknown_and_not_wrong() -> None:
+def test_what_a_gpu_does_not_report_is_unknown_and_not_wrong() -> None:
     silent = [gpu(0, health=None, xids=None, processes=None, limit_w=None, default_w=None)]
     assert {level for _, level in serious(check_gpus(silent))} == {Level.UNKNOWN}
 
@@ -130,9 +131,7 @@ def test_what_a_gpu_does_not_say_is_unknown_and_not_wrong() -> None:
         (CounterFacts(), Level.UNKNOWN, "could not be compared"),
     ],
 )
-def test_joules_that_cannot_be_believed_are_named(
-    counter: CounterFacts, level: Level, says: str
-) -> None:
+def test_joules_that_may_be_wrong_are_named(counter: CounterFacts, level: Level, says: str) -> None:
     (finding,) = check_counters(gpus(counter=counter))
     assert finding.level is level
     assert says in finding.found

@@ -29,7 +29,7 @@ class Finding:
         check: What was checked, in a word or two.
         level: How much it matters.
         found: What was found.
-        advice: What to do; empty if nothing has to be done.
+        advice: What to do; never empty for a warning or for what is fatal.
         node: Host that it is of; empty for the run as a whole.
     """
 
@@ -39,6 +39,10 @@ class Finding:
     found: str
     advice: str = ""
     node: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that what is wrong comes with advice."""
+        assert self.advice or self.level in (Level.OK, Level.UNKNOWN), self.found
 
 
 def worst(findings: Iterable[Finding]) -> Level:

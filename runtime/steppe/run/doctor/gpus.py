@@ -62,7 +62,7 @@ def _listed(gpus: Sequence[GpuFacts]) -> Finding:
     text = ", ".join(f"{count} x {name}" for name, count in names.items())
     if len(names) == 1:
         return Finding(GROUP, "GPUs", Level.OK, text)
-    advice = "replicas share one frontier: serve GPUs of one model (node selector)"
+    advice = "replicas share one frontier: serve on GPUs of one model (fleet.gpu_model)"
     return Finding(GROUP, "GPUs", Level.WARNING, text, advice)
 
 
@@ -176,7 +176,8 @@ def _limits(gpus: Sequence[GpuFacts]) -> list[Finding]:
         text = "; ".join(
             f"{gpu.label}: {gpu.limit_w:.0f} W, {gpu.default_w:.0f} W by default" for gpu in asked
         )
-        advice = f"nvidia-smi -i {_indices(asked)} -pl DEFAULT, if nothing else wants it lower"
+        default_w = max(gpu.default_w or 0.0 for gpu in asked)
+        advice = f"nvidia-smi -i {_indices(asked)} -pl {default_w:.0f}, unless it is meant"
         findings.append(Finding(GROUP, "power limits", Level.WARNING, text, advice))
     if outside:
         text = "; ".join(
@@ -215,7 +216,7 @@ def _persistence(gpus: Sequence[GpuFacts]) -> list[Finding]:
 
 
 def check_counters(gpus: Sequence[GpuFacts]) -> list[Finding]:
-    """Return whether the joules of the GPUs can be believed."""
+    """Return whether the joules of the GPUs are right, as far as a short look shows."""
     without = [gpu for gpu in gpus if not gpu.counter.exists]
     if without:
         text = f"no energy counter: {_labels(without)}; joules are integrated from the power"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,13 +17,15 @@ from steppe.emulator.environment import activate_section, remove_state
 from steppe.errors import DeviceError, InstallError
 from steppe.models.hub import HubAnswer
 from steppe.run.doctor.control import ControlFacts, check_control, read_control
-from steppe.run.doctor.finding import Finding
+from steppe.run.doctor.finding import Finding, Level
 from steppe.run.doctor.gpu_facts import GpuFacts, read_gpus
+from steppe.run.doctor.gpus import GROUP as GPUS
 from steppe.run.doctor.gpus import check_counters, check_driver, check_gpus, missing_driver
 from steppe.run.doctor.host import HostFacts, check_host, read_host
 from steppe.run.doctor.model import WeightFacts, check_disk, check_memory, read_weights, size_of
 from steppe.run.doctor.software import Software, check_software, read_software
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 WATCH_S = 2.0
 """How long counters and Xids are watched, s: twenty updates of the usual energy counter."""
 
@@ -55,6 +58,7 @@ class NodeFacts:
         control: What may set limits; None for emulated GPUs.
         weights: The weights of the model there; None without a model.
         address: Address of the node in a cluster; empty on this host.
+        visible: `CUDA_VISIBLE_DEVICES` of this process; None if it is not set.
     """
 
     host: HostFacts
@@ -65,6 +69,7 @@ class NodeFacts:
     control: ControlFacts | None
     weights: WeightFacts | None
     address: str = ""
+    visible: str | None = None
 
     @property
     def name(self) -> str:
@@ -83,6 +88,7 @@ def read_node(question: NodeQuestion) -> NodeFacts:
         gpus=(),
         control=read_control(device) if isinstance(device, NvmlSection) else None,
         weights=None if question.model is None else read_weights(question.model),
+        visible=os.environ.get(VISIBLE),
     )
     logging.getLogger("steppe.device").setLevel(logging.ERROR)  # findings say it
     try:
@@ -141,6 +147,7 @@ def check_node(facts: NodeFacts, needs: Needs, *, quick: bool) -> list[Finding]:
         found.append(missing_driver(facts.driver_error))
     else:
         found += [check_driver(facts.driver, facts.software), *check_gpus(facts.gpus)]
+        found += _hidden(facts)
     if facts.gpus and not quick:
         found += check_counters(facts.gpus)
     if facts.control is not None and facts.driver is not None:
@@ -150,3 +157,11 @@ def check_node(facts: NodeFacts, needs: Needs, *, quick: bool) -> list[Finding]:
         found.append(check_disk(needs.model, facts.weights, size))
         found += check_memory(size, facts.gpus, needs.gpus_per_replica)
     return [replace(finding, node=facts.name) for finding in found]
+
+
+def _hidden(facts: NodeFacts) -> list[Finding]:
+    """Look for GPUs that a variable hides from Ray; a task of Ray has one of its own."""
+    if facts.visible is None or facts.address:
+        return []
+    text = f"{VISIBLE} is {facts.visible!r}: Ray uses only these of {len(facts.gpus)} GPUs"
+    return [Finding(GPUS, "visible", Level.WARNING, text, f"unset {VISIBLE}, unless it is meant")]

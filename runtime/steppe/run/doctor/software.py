@@ -96,7 +96,7 @@ def check_software(found: Software, *, engine: str, emulated: bool) -> list[Find
     findings = [_ray(found)]
     if engine == "vllm":
         findings += [_vllm(found, emulated=emulated), *_torch(found, emulated=emulated)]
-    return [*findings, *_strangers(found)]
+    return [*findings, *_harmful(found)]
 
 
 def _ray(found: Software) -> Finding:
@@ -163,7 +163,7 @@ def _media(found: Software) -> list[Finding]:
     return [Finding(GROUP, "torch", Level.FATAL, text, advice)]
 
 
-def _strangers(found: Software) -> list[Finding]:
+def _harmful(found: Software) -> list[Finding]:
     """Look for packages that break Ray, or that shadow NVIDIA's bindings."""
     findings = []
     if "amdsmi" in found.versions and not found.has_rocm:
