@@ -16,6 +16,7 @@ from steppe.device.nvml import NvmlGpu
 from steppe.energy.meter import choose_gpus
 from steppe.errors import UsageError
 from steppe.fleet.driver.driver import FleetDriver
+from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.load.arrivals import Arrival
 from steppe.load.client import ServerTarget, model_limits
 from steppe.load.generators import SEQUENCE_TPS, LoadGenerators, load_generators
@@ -32,7 +33,6 @@ from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
 from steppe.run.host_meter import clock_setter, config_gpus, metering
 from steppe.run.live import running_fleet
-from steppe.run.starting_frontier import gpu_names
 
 DEFAULT_LONGEST = 2048
 
@@ -86,12 +86,13 @@ def fleet_target(
     bare_w = _bare_w(gpus)
     with running_fleet(config, console) as driver:
         names = driver.actors.ready
-        names = names[:1] if replicas == "one" else names
+        names = names[:1] if replicas == "one" else alike(driver.actors, names, console)
+        cards = cards_of(driver.actors, names[0])
         rest = _rest([FleetSubject(driver.actors, name) for name in names])
         if bare_w is not None:
             rest = replace(rest, bare_w=bare_w * config.fleet.gpus_per_replica)
         limit = config.model.max_model_len or _request_limit(driver, config, names[0])
-        with _generators(expected_tps(config, gpu_names(driver.actors)), len(names), console) as g:
+        with _generators(expected_tps(config, set(cards)), len(names), console) as g:
             yield SweepTarget(
                 rigs=tuple(_fleet_rig(driver, config, name, gpus, g) for name in names),
                 gpus_per_replica=config.fleet.gpus_per_replica,
@@ -104,6 +105,33 @@ def fleet_target(
                 counts_steps=True,
                 tokens_per_step=config.engine.max_tokens_per_step,
             )
+
+
+def cards_of(fleet: FleetActors, name: str) -> tuple[str, ...]:
+    """Return what NVML calls the GPUs of a replica, sorted."""
+    placement = fleet.placements[name]
+    gpus = fleet.nodes[placement.node_id].info.gpus
+    return tuple(sorted(gpu.name for gpu in gpus if gpu.index in placement.gpu_indices))
+
+
+def alike(fleet: FleetActors, names: Sequence[str], console: Console) -> list[str]:
+    """Return the replicas whose GPUs are those of the first: only equal ones share the points.
+
+    Args:
+        fleet: The fleet.
+        names: Its replicas; at least one.
+        console: Takes a line about those that are left out.
+    """
+    cards = cards_of(fleet, names[0])
+    kept = [name for name in names if cards_of(fleet, name) == cards]
+    if left_out := len(names) - len(kept):
+        console.print(
+            f"{left_out} of {len(names)} replicas are left out, because their GPUs are no "
+            f"{', '.join(sorted(set(cards)))}: sweep them with a config of their own",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return kept
 
 
 @contextmanager
