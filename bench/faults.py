@@ -1,0 +1,381 @@
+"""What does a live fleet do when a part of it dies, hangs, or gets nonsense?
+
+One case at a time on a fleet of two synthetic replicas on emulated GPUs (see `fault_fleet.py`),
+with clients that stream all the time. At the fault the supply falls, so that an uncontrolled fleet
+would be seen: the true draw of the GPUs must be within the budget again after 5 s. Then the supply rises
+again, and the time until both replicas serve is taken; a run that cannot go on must end by itself
+with an exit code, and is started again on the same record. In the end the books are checked and
+what is left behind is counted. Energy is emulated; time is real.
+
+    python bench/faults.py --case "engine SIGKILL"
+    python bench/faults.py --out bench/results/faults.json
+
+With `--out`, cases replace those of the same name in the file, so that they can be run one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fault_fleet import (
+    FULL_W,
+    LOW_W,
+    START_S,
+    Clients,
+    Fleet,
+    Signal,
+    Witness,
+    free_port,
+    make_config,
+    wait_until,
+)
+from steppe.measure.provenance import source_commit
+from targets import at_most
+
+OBEYED_SHARE = 1.05
+"""The draw obeys a budget within this share of it."""
+LONGEST_OBEY_S = 5.0
+HOLD_S = 12.0
+"""How long the low supply lasts, s."""
+RECOVERY_S = 100.0
+"""Longest wait for a fleet to serve whole again, or to end by itself, s."""
+ENDED_S = 60.0
+"""Longest wait for the end of a run after Ctrl-C, and for what it left to go away, s."""
+
+TITLES = {
+    "replica": "ray::ReplicaActor",
+    "engine": "ray::ReplicaActor",
+    "controller": "ray::Controller",
+    "gateway": "ray::GatewayActor",
+    "node actor": "ray::Node",
+    "raylet": "raylet",
+    "GCS": "gcs_server",
+    "driver": "steppe.cli serve",
+}
+ENGINE = "VLLM::EngineCore"
+
+
+@dataclass
+class Scene:
+    """A fleet under load, its signal, and the true draw of its GPUs."""
+
+    folder: Path
+    fleet: Fleet
+    signal: Signal
+    witness: Witness
+    clients: Clients
+    started_s: float
+    disk_is_full: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault.
+
+    Attributes:
+        name: Its name.
+        strike: Brings it about.
+        low_w: Budget that holds from the fault on, W.
+        undo: Ends it before the supply rises; nothing by default.
+    """
+
+    name: str
+    strike: Callable[[Scene], None]
+    low_w: float = LOW_W
+    undo: Callable[[Scene], None] = lambda _: None
+
+
+def _send(what: str, number: signal.Signals) -> Callable[[Scene], None]:
+    def strike(scene: Scene) -> None:
+        pids = scene.fleet.pids(TITLES[what])
+        if what == "engine":
+            pids = scene.fleet.pids(ENGINE) or pids
+        scene.signal.set(LOW_W)
+        os.kill(scene.fleet.process.pid if what == "driver" else pids[0], number)
+
+    return strike
+
+
+def _write(text: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.signal.write(text)
+
+
+def _let_it_age(scene: Scene) -> None:
+    scene.signal.is_kept = False
+
+
+def _delete(scene: Scene) -> None:
+    scene.signal.is_kept = False
+    scene.signal.path.unlink()
+
+
+def _fill_disk(scene: Scene) -> None:
+    """Let no file of the driver grow any more, as on a full disk."""
+    size = (scene.fleet.record / "record.jsonl").stat().st_size + 100
+    scene.signal.set(LOW_W)
+    scene.disk_is_full = True
+    resource.prlimit(scene.fleet.process.pid, resource.RLIMIT_FSIZE, (size, -1))
+
+
+def _free_disk(scene: Scene) -> None:
+    scene.disk_is_full = False
+    resource.prlimit(scene.fleet.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
+
+
+def _restore(scene: Scene) -> None:
+    scene.signal.set(LOW_W)
+
+
+CASES = (
+    *(
+        Case(f"{what} {number.name}", _send(what, number))
+        for what in TITLES
+        for number in (signal.SIGKILL, signal.SIGSTOP)
+    ),
+    Case("disk full", _fill_disk, undo=_free_disk),
+    Case("signal garbage", _write("many watts\n"), undo=_restore),
+    Case("signal stale", _let_it_age, undo=_restore),
+    Case("signal deleted", _delete, undo=_restore),
+    Case("budget to zero", _write("0\n"), low_w=0.0),
+)
+
+
+def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one fault on a fleet of its own and return what came of it."""
+    with tempfile.TemporaryDirectory(prefix="steppe-faults-") as name:
+        folder = Path(name)
+        port = free_port()
+        signal_ = Signal(folder / "watts")
+        config = make_config(folder, port, **ENGINES[options.engine])
+        fleet = Fleet.start(folder, config, port)
+        try:
+            scene = _open(case, folder, fleet, signal_)
+            return _play(case, scene)
+        finally:
+            signal_.stop()
+            fleet.clean()
+            if options.keep_logs:
+                print((folder / "log").read_text()[-8000:])
+
+
+ENGINES: dict[str, dict[str, Any]] = {"synthetic": {}}
+
+
+def _open(case: Case, folder: Path, fleet: Fleet, signal_: Signal) -> Scene:
+    """Wait until a fleet serves its clients with both replicas."""
+    started_s = wait_until(fleet.ticks, START_S)
+    if math.isnan(started_s):
+        raise SystemExit(f"{case.name}: the fleet does not start: {fleet.log.read_text()[-2000:]}")
+    scene = Scene(folder, fleet, signal_, Witness(fleet.process.pid), Clients(fleet.url), started_s)
+    scene.clients.start()
+    served_s = wait_until(lambda: fleet.is_whole() and scene.clients.completed() >= 24, START_S)
+    if math.isnan(served_s):
+        raise SystemExit(f"{case.name}: the fleet does not serve: {fleet.log.read_text()[-2000:]}")
+    return scene
+
+
+def _play(case: Case, scene: Scene) -> dict[str, Any]:
+    fleet = scene.fleet
+    loaded_w = statistics.median(watts for _, watts in scene.witness.samples[-20:])
+    struck_s = time.monotonic()
+    case.strike(scene)
+    watch = Watch(scene)
+    watch.go_on(lambda: False, HOLD_S)
+    floor_w = _floor_w(scene) if case.low_w < LOW_W else 0.0
+    obeyed_s = scene.witness.over_for_s(struck_s, OBEYED_SHARE * max(case.low_w, floor_w))
+    stale = fleet.metric("steppe_controller_stale")
+    case.undo(scene)
+    risen_s = time.monotonic()
+    scene.signal.set(FULL_W)
+    watch.go_on(lambda: scene.clients.completed(risen_s) >= 12, RECOVERY_S)
+    row = {
+        "case": case.name,
+        "start_s": scene.started_s,
+        "loaded_w": loaded_w,
+        "obeyed_after_s": obeyed_s,
+        "controller_stale": stale,
+        "ended_by_itself": fleet.process.poll(),
+        "whole_after_s": watch.whole_after_s,
+    }
+    return row | _end(scene) | {"streams": scene.clients.ends(struck_s)}
+
+
+def _floor_w(scene: Scene) -> float:
+    """Return the draw of the fleet at its floor: the least of the last seconds, W."""
+    return min(watts for _, watts in scene.witness.samples[-20:])
+
+
+class Watch:
+    """Watches when a fleet is whole again after a fault.
+
+    It is whole while it ticks, its gateway answers with fresh metrics, and no replica is gone or
+    starting.
+    """
+
+    EVERY_S, FRESH_S = 0.3, 2.5
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene, self._struck_s = scene, time.monotonic()
+        self._broken_s = self._struck_s
+
+    def go_on(self, until: Callable[[], bool], within_s: float) -> None:
+        """Watch until a condition holds, the run ends by itself, or the time is over."""
+        give_up_s = time.monotonic() + within_s
+        while time.monotonic() < give_up_s and self._scene.fleet.process.poll() is None:
+            is_whole = self.is_whole()
+            if not is_whole:
+                self._broken_s = time.monotonic()
+            if is_whole and until():
+                return
+            time.sleep(self.EVERY_S)
+
+    def is_whole(self) -> bool:
+        """Whether the fleet is whole now."""
+        fleet = self._scene.fleet
+        path = fleet.record / "record.jsonl"
+        if time.time() - path.stat().st_mtime > self.FRESH_S and not self._scene.disk_is_full:
+            return False
+        states = {replica["state"] for replica in fleet.ticks()[-1]["replicas"]}
+        return not states & {"gone", "starting"} and fleet.metric("steppe_controller_stale") == 0.0
+
+    @property
+    def whole_after_s(self) -> float | None:
+        """Time from the fault until it was whole for good, s; None if it has ended by itself."""
+        if self._scene.fleet.process.poll() is not None:
+            return None
+        return self._broken_s - self._struck_s
+
+
+def _end(scene: Scene) -> dict[str, Any]:
+    """End the run, if it still goes on; return its books and what it left."""
+    fleet, clients = scene.fleet, scene.clients
+    by_itself = fleet.process.poll() is not None
+    began_s = time.monotonic()
+    if not by_itself:
+        fleet.interrupt()
+    clients.stop(ENDED_S)
+    with_code = wait_until(lambda: fleet.process.poll() is not None, ENDED_S)
+    gone_s = wait_until(lambda: not fleet.alive() and not fleet.files(), ENDED_S)
+    scene.witness.stop()
+    return {
+        "exit_code": fleet.process.poll(),
+        "end_s": with_code,
+        "clean_after_s": None if math.isnan(gone_s) else time.monotonic() - began_s,
+        "left": {
+            "processes": sorted(command[:60] for command in fleet.alive().values()),
+            "files": fleet.files(),
+            "locked_gpus": scene.witness.locked(),
+        },
+        "books": books_of(fleet.record),
+    }
+
+
+def books_of(record: Path) -> dict[str, Any]:
+    """Return whether a record has a summary, and whether its parts sum to the whole."""
+    path = record / "summary.json"
+    if not path.is_file():
+        return {"summary": False}
+    summary = json.loads(path.read_text())
+    lines = (record / "requests.jsonl").read_text().splitlines()
+    requests = [json.loads(line) for line in lines]
+    parts_j = sum(request["energy_j"] or 0.0 for request in requests)
+    for name in ("idle_energy_j", "transition_energy_j", "unclaimed_energy_j"):
+        parts_j += summary.get(name, 0.0)
+    return {
+        "summary": True,
+        "energy_j": summary["energy_j"],
+        "parts_over_whole": parts_j / summary["energy_j"] if summary["energy_j"] else None,
+        "lost_lines": summary["lost_lines"],
+        "requests": summary["requests"],
+        "output_tokens_per_joule": summary["output_tokens_per_joule"],
+    }
+
+
+def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the result as the last line of a benchmark."""
+    uncontrolled = [r["case"] for r in rows if not r["obeyed_after_s"] <= LONGEST_OBEY_S]
+    left = [r["case"] for r in rows if any(r["left"].values())]
+    no_books = [r["case"] for r in rows if not r["books"]["summary"]]
+    cut = sum(r["streams"].get("stuck", 0) for r in rows)
+    longest_s = max((r["obeyed_after_s"] for r in rows), default=math.nan)
+    return {
+        "bench": "faults",
+        "commit": source_commit(),
+        "hardware": f"2 emulated l4 in real time, {os.cpu_count()} cores {platform.machine()}",
+        "energy_source": "emulated",
+        "versions": {name: version(name) for name in ("ray", "aiohttp")},
+        "results": rows,
+        "targets": [
+            at_most("longest time until the budget is obeyed", longest_s, "s", LONGEST_OBEY_S),
+            at_most("cases that run uncontrolled", len(uncontrolled), "cases", 0),
+            at_most("cases that leave a process, a file or a lock", len(left), "cases", 0),
+            at_most("cases without a summary", len(no_books), "cases", 0),
+            at_most("streams stuck", cut, "streams", 0),
+        ],
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of the cases."""
+    table = Table(title="Faults of a live fleet (emulated GPUs)")
+    for heading in ("fault", "obeyed", "whole again", "streams", "ended", "books", "left"):
+        table.add_column(heading)
+    for row in rows:
+        whole = row["whole_after_s"]
+        parts = row["books"].get("parts_over_whole")
+        table.add_row(
+            row["case"],
+            f"{row['obeyed_after_s']:.1f} s",
+            "-" if whole is None else f"{whole:.0f} s",
+            ", ".join(f"{count} {end}" for end, count in sorted(row["streams"].items())),
+            "-" if row["ended_by_itself"] is None else f"code {row['ended_by_itself']}",
+            "none" if parts is None else f"{parts:.4f}",
+            ", ".join(name for name, found in row["left"].items() if found) or "-",
+        )
+    return table
+
+
+def main() -> None:
+    """Run the cases, print a table, and then one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    names = [case.name for case in CASES]
+    parser.add_argument("--case", action="append", choices=names, help="only this; may repeat")
+    parser.add_argument("--engine", choices=list(ENGINES), default="synthetic")
+    parser.add_argument("--out", type=Path, help="JSON document to make or to add to")
+    parser.add_argument("--keep-logs", action="store_true", help="print the end of the run's log")
+    options = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
+    if options.out is not None and options.out.is_file():
+        rows = {row["case"]: row for row in json.loads(options.out.read_text())["results"]}
+    console = Console(width=140, stderr=True)
+    for case in CASES:
+        if options.case is None or case.name in options.case:
+            rows[case.name] = run_case(case, options)
+            console.print_json(json.dumps(rows[case.name]))
+            found = document([rows[name] for name in names if name in rows])
+            if options.out is not None:
+                options.out.write_text(json.dumps(found, indent=1) + "\n")
+    ordered = [rows[name] for name in names if name in rows]
+    Console(width=140).print(show(ordered))
+    print(json.dumps(document(ordered)))
+
+
+if __name__ == "__main__":
+    main()
