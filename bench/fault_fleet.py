@@ -1,4 +1,4 @@
-"""A live fleet for `faults.py`: its process, its clients, the true draw of its GPUs, what it leaves.
+"""A live fleet for `faults.py`: its process, its clients, its true draw, what it leaves.
 
 Two synthetic replicas on emulated L4s under a real Ray, behind the real gateway, controller, meters
 and agent, in a session of their own. Clients stream requests all the time. The witness reads the

@@ -2,10 +2,9 @@
 
 One case at a time on a fleet of two synthetic replicas on emulated GPUs (see `fault_fleet.py`),
 with clients that stream all the time. At the fault the supply falls, so that an uncontrolled fleet
-would be seen: the true draw of the GPUs must be within the budget again after 5 s. Then the supply rises
-again, and the time until both replicas serve is taken; a run that cannot go on must end by itself
-with an exit code, and is started again on the same record. In the end the books are checked and
-what is left behind is counted. Energy is emulated; time is real.
+would be seen: the true draw of the GPUs must be within the budget again after 5 s. Then the supply
+rises again. A run that cannot go on must end by itself with an exit code. In the end the books are
+checked and what is left behind is counted. Energy is emulated; time is real.
 
     python bench/faults.py --case "engine SIGKILL"
     python bench/faults.py --out bench/results/faults.json

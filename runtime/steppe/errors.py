@@ -17,7 +17,8 @@ SteppeError
 │   └── BackendUnavailableError  no driver, no library, or versions that do not match
 ├── AgentError          the agent refused or did not answer
 ├── EngineError         an engine could not start, or died
-└── ReplicaError        a replica could not start, or died
+├── ReplicaError        a replica could not start, or died
+└── ClusterLostError    the Ray cluster of a run was lost, and its run has ended
 """
 
 from __future__ import annotations
@@ -106,3 +107,7 @@ class ReplicaError(SteppeError):
 
 class LoadError(SteppeError):
     """A process that sends the requests of a load failed."""
+
+
+class ClusterLostError(SteppeError):
+    """The Ray cluster of a run, or its controller, was lost for good; the run has ended."""

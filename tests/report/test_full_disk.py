@@ -13,6 +13,7 @@ from tests.fixtures.made_run import MadeRun
 
 from steppe.report.closing import summary_panel
 from steppe.report.record_folder import Recorder, read_run
+from steppe.report.summary import summarise
 
 
 @contextmanager
@@ -43,10 +44,26 @@ def test_lines_that_do_not_fit_a_full_disk_are_counted(
     assert run.ticks == (made_run.ticks[0], made_run.ticks[4])
     assert run.requests == made_run.requests[:1]
     assert run.summary == summary
-    assert summary["lost_lines"] == 3
+    assert (summary["lost_ticks"], summary["lost_requests"], summary["lost_lines"]) == (3, 0, 3)
     assert [line for line in caplog.messages if "lost" in line] == [
         f"{tmp_path}/record.jsonl: lines are lost: File too large"
     ]
+
+
+def test_tokens_joules_and_requests_of_the_summary_include_what_is_not_on_disk(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    whole = summarise(made_run.ticks, made_run.requests, made_run.totals, made_run.slo)
+    with Recorder(tmp_path) as recorder:
+        for tick in made_run.ticks:
+            recorder.tick(tick)
+        with files_no_longer_than(300):
+            for request in made_run.requests:
+                recorder.request(request)
+        summary = recorder.finish(made_run.totals, made_run.slo)
+    assert summary["lost_requests"] > 0
+    for name in ("output_tokens", "prompt_tokens", "output_tokens_per_joule", "requests"):
+        assert summary[name] == whole[name]
 
 
 def test_a_run_whose_disk_stays_full_still_has_a_summary(

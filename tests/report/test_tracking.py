@@ -256,3 +256,19 @@ def test_a_run_is_scored_like_the_sum_of_its_halves() -> None:
     parts = [track(ticks[:300], 0.0), track(ticks[300:], 0.0)]
     joules = sum(part["over_budget_j"] or 0.0 for part in parts)
     assert whole["over_budget_j"] == pytest.approx(joules)
+
+
+def test_what_the_sleeping_fleet_draws_above_a_budget_of_nothing_is_counted_apart() -> None:
+    serving = [replace(tick(float(s), 100.0, 98.0, 4), bound=None) for s in range(1, 11)]
+    asleep = [replace(tick(float(s), 0.0, 30.0, 4), bound="floor") for s in range(11, 31)]
+    found = track([*serving, *asleep], 0.0)
+    assert found["relative_mae"] == pytest.approx(0.02)
+    assert found["at_floor_s"] == 20.0
+    assert found["over_budget_j"] == found["over_at_floor_j"] == pytest.approx(600.0)
+
+
+def test_what_a_fleet_draws_above_its_budget_in_its_range_is_not_at_the_floor() -> None:
+    over = [replace(tick(float(s), 50.0, 60.0, 4), bound=None) for s in range(1, 11)]
+    found = track(over, 0.0)
+    assert found["over_budget_j"] == pytest.approx(100.0)
+    assert found["over_at_floor_j"] == 0.0

@@ -179,7 +179,7 @@ class Ending(Driver):
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
         self.note("the books are closed")
-        return RunUpdate([], []), EnergyTotals(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0)
+        return RunUpdate([], []), EnergyTotals(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0.0, 0)
 
     def stop(self) -> None:
         self.note("the fleet is down")

@@ -69,6 +69,8 @@ def serve_command(
             console.print(summary_panel(summary, folder))
         else:
             console.print(plain_end(run.so_far), soft_wrap=True)
+    if run.lost is not None:
+        raise run.lost
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,12 @@ from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ConfigError, ReplicaError, StartError, UsageError
-from steppe.fleet.orphan_processes import end_orphan_processes, processes_of
+from steppe.fleet.orphan_processes import (
+    Process,
+    end_orphan_processes,
+    kill_processes,
+    processes_of,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +32,11 @@ LOCAL = "local"
 LOOPBACK = "127.0.0.1"
 # A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
 # and an engine would wait behind whatever else runs on the machine, its clients included.
-OWN_CLUSTER = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+# A driver that has lost its GCS ends its run itself, see `ClusterWatch`; Ray would end it before.
+OWN_CLUSTER = {
+    "include_dashboard": False,
+    "_system_config": {"worker_niceness": 0, "gcs_rpc_server_reconnect_timeout_s": 600},
+}
 SHUTDOWN_S = 5.0
 """How long the processes of our own cluster may take to end once it is shut down, s."""
 PROBE_S = 5.0
@@ -108,6 +118,21 @@ def _end_failed_session() -> Path | None:
         return None
     end_orphan_processes(sessions[-1].name, frozenset(), wait_s=0.0)
     return sessions[-1]
+
+
+def leave_lost(processes: frozenset[Process], wait_s: float = SHUTDOWN_S) -> None:
+    """Leave a cluster that is lost; what is left of one that was started for this run is killed.
+
+    Ray's own shutdown may wait for servers that are dead, so it gets limited time.
+
+    Args:
+        processes: The processes that this run has started.
+        wait_s: Longest time of Ray's shutdown, s.
+    """
+    kill_processes(processes)
+    leaving = threading.Thread(target=ray.shutdown, daemon=True, name="ray-shutdown")
+    leaving.start()
+    leaving.join(wait_s)
 
 
 def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:

@@ -38,6 +38,15 @@ class GatewayActor:
         unfinished = self._gateway.unfinished() if closing else []
         return self._gateway.drain_finished() + unfinished
 
+    async def open_ids(self) -> list[str]:
+        """Return the ids of the open requests."""
+        await self.open()
+        return [request.id for request in self._gateway.unfinished()]
+
+    async def set_unclaimed(self, energy_j: float) -> None:
+        """Show how much energy no request claims, J."""
+        self._gateway.set_unclaimed(energy_j)
+
     async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
         """Route to these replicas from now on."""
         self._gateway.set_routes(routes, retry_after_s)

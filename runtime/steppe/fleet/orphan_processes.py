@@ -71,6 +71,23 @@ def processes_of(session: str) -> frozenset[Process]:
     return frozenset(p.process for p in found_near if p.process.number in numbers)
 
 
+def process_of(number: int) -> Process:
+    """Return the process with an id.
+
+    Raises:
+        OSError: There is none.
+    """
+    return _stat(number).process
+
+
+def program_of(process: Process) -> str:
+    """Return the name of the program that a process runs; empty once it has ended."""
+    try:
+        return Path(os.readlink(f"/proc/{process.number}/exe")).name
+    except OSError:
+        return ""
+
+
 def end_orphan_processes(session: str, known: frozenset[Process], wait_s: float) -> int:
     """Wait until a cluster is gone, kill what stays, and return how many that were.
 
@@ -82,13 +99,19 @@ def end_orphan_processes(session: str, known: frozenset[Process], wait_s: float)
     give_up_s = time.monotonic() + wait_s
     while (left := _alive(known | processes_of(session))) and time.monotonic() < give_up_s:
         time.sleep(_POLL_S)
+    kill_processes(left)
+    return len(left)
+
+
+def kill_processes(processes: frozenset[Process]) -> None:
+    """Kill processes, and wait a limited time until they are gone."""
+    left = _alive(processes)
     for process in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.number, signal.SIGKILL)
     give_up_s = time.monotonic() + _KILLED_S
     while _alive(left) and time.monotonic() < give_up_s:
         time.sleep(_POLL_S)
-    return len(left)
 
 
 def _alive(processes: frozenset[Process]) -> frozenset[Process]:

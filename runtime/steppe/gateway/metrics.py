@@ -56,6 +56,11 @@ class GatewayMetrics:
             "1 once the controller has been silent for control.deadman_s: replicas pause, requests "
             "wait, and its metrics below are those of its last tick.",
         )
+        self._unclaimed = counter(
+            "unclaimed_energy_joules",
+            "Energy of engine steps that no request of the gateway claims; an alarm above 0.1 %.",
+        )
+        self._unclaimed_j = 0.0
         self._requests = counter("requests", "Finished requests by finish reason.", "finish")
         self._rejections = counter("rejections", "Refused requests by reason.", "reason")
         self._prompt = counter(
@@ -98,6 +103,11 @@ class GatewayMetrics:
             self._ttft.observe(finished.ttft_s)
         if finished.status < 400:
             self._e2e.observe(finished.e2e_s)
+
+    def set_unclaimed(self, energy_j: float) -> None:
+        """Raise the unclaimed energy to a total, J."""
+        self._unclaimed.inc(max(0.0, energy_j - self._unclaimed_j))
+        self._unclaimed_j = max(self._unclaimed_j, energy_j)
 
     def reject(self, reason: str) -> None:
         """Count a refusal."""

@@ -172,6 +172,10 @@ class Gateway:
         """Set the controller's exposition, shown after the gateway's; names must not repeat."""
         self._started.controller_metrics = text
 
+    def set_unclaimed(self, energy_j: float) -> None:
+        """Set the energy that no request claims, J, for the metrics."""
+        self._metrics.set_unclaimed(energy_j)
+
     def drain_finished(self) -> list[FinishedRequest]:
         """Return the requests that finished since the last call."""
         return self._started.tracker.drain()

@@ -58,6 +58,7 @@ def _figures(summary: Summary) -> Table:
         ("  meter error", f"±{quantity(summary['energy_error_j'], 'J')}"),
         ("  idle", quantity(summary["idle_energy_j"], "J")),
         ("  transitions", quantity(summary["transition_energy_j"], "J")),
+        ("  unclaimed", quantity(summary["unclaimed_energy_j"], "J")),
         ("  not completed", quantity(summary["wasted_energy_j"], "J")),
         ("tokens per joule", UNKNOWN if per_joule is None else f"{per_joule:.3g}"),
         ("energy per token", quantity(summary["energy_per_output_token"], "J")),
@@ -69,6 +70,7 @@ def _figures(summary: Summary) -> Table:
         ("  at the floor", span(tracking["at_floor_s"])),
         ("over budget", quantity(tracking["over_budget_s"], "s")),
         ("  energy over", quantity(tracking["over_budget_j"], "J")),
+        ("  of it at the floor", quantity(tracking["over_at_floor_j"], "J")),
         ("  at most", share(tracking["max_over_fraction"])),
         ("unused while waiting", quantity(tracking["unused_while_waiting_j"], "J")),
         ("curtailed at site", quantity(summary["curtailed_j"], "J")),
@@ -131,7 +133,11 @@ def _requests(summary: Summary) -> RenderableType:
         parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))
     parts.extend(_shortages(summary))
     if summary["lost_lines"]:
-        lost = f"{count(summary['lost_lines'])} lines of the record could not be written"
+        lost = (
+            f"{count(summary['lost_lines'])} lines of the record could not be written: tracking "
+            f"lacks {count(summary['lost_ticks'])} ticks, latency "
+            f"{count(summary['lost_requests'])} requests; tokens and joules include them"
+        )
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
     if summary["gateway_restarts"]:
         restarts = count(summary["gateway_restarts"])

@@ -24,7 +24,7 @@ from steppe.report.records import (
     Slo,
     TickRecord,
 )
-from steppe.report.summary import Summary, summarise
+from steppe.report.summary import EndedRequests, Summary, summarise
 
 Record = TypeVar("Record")
 
@@ -68,7 +68,7 @@ class Recorder:
         Raises:
             UsageError: The folder holds something, or cannot be written.
         """
-        self._folder = folder
+        self._folder, self._ended = folder, EndedRequests()
         refuse_full_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,7 @@ class Recorder:
 
     def request(self, record: RequestRecord) -> None:
         """Write one request that has ended."""
+        self._ended.add(record)
         self._requests.write(record)
 
     def add_file(self, name: str, write: Callable[[Path], object]) -> None:
@@ -113,9 +114,9 @@ class Recorder:
             What `summary.json` holds.
         """
         self.close()
-        ticks, lost = read_ticks(self._folder), self._ticks.lost + self._requests.lost
-        whole = replace(totals, lost_lines=lost)
-        summary = summarise(ticks, each_request(self._folder), whole, slo)
+        ticks = read_ticks(self._folder)
+        whole = replace(totals, lost_ticks=self._ticks.lost, lost_requests=self._requests.lost)
+        summary = summarise(ticks, each_request(self._folder), whole, slo, self._ended)
         self.conclude(ticks, summary)
         return summary
 

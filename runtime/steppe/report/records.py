@@ -226,7 +226,9 @@ class RunTotals:
         energy_error_j: Bound of the meter's error on `energy_j`, J.
         versions: Releases of what ran, by name.
         neighbour_energy_j: Energy of other users of shared GPUs, not part of `energy_j`, J.
-        lost_lines: Ticks and requests that could not be written down.
+        unclaimed_energy_j: The part of engine steps that no known request claims, J.
+        lost_ticks: Ticks that could not be written down.
+        lost_requests: Requests that could not be written down.
         gateway_restarts: How often the gateway was seen to have started again.
         frontier_source: Where the operating points come from: `file`, `cached`, `modelled`,
             `assumed` or `measured`.
@@ -244,7 +246,9 @@ class RunTotals:
     energy_error_j: float
     versions: dict[str, str]
     neighbour_energy_j: float = 0.0
-    lost_lines: int = 0
+    unclaimed_energy_j: float = 0.0
+    lost_ticks: int = 0
+    lost_requests: int = 0
     gateway_restarts: int = 0
     frontier_source: str = "modelled"
     frontier_measured_at_s: float | None = None

@@ -48,6 +48,8 @@ class Summary(TypedDict):
 
     Energy in J, over `boundary`, from `energy_source` and within `energy_error_j`.
     `neighbour_energy_j` is what other users of shared GPUs took, and is not in `energy_j`.
+    `unclaimed_energy_j` is that of engine steps that no request of the gateway claims: with idle,
+    transition and the energy of all requests it sums to `energy_j`.
     `wasted_energy_j` is the energy charged to requests that did not complete (failed, cancelled,
     rejected, shed): part of what all requests were charged, not a line beside it. Tokens are sums
     over all requests, whatever their end. `output_tokens_per_joule` and
@@ -58,11 +60,12 @@ class Summary(TypedDict):
     stored nor kept in reserve, at the site. `stale_s` is the time in which a supply was stale or
     missing, so that the fallback applied. `shortages` has what the budget was too small for:
     `floor`, the sleeping fleet, or `demand`, the demand at the SLO; only shortages that came.
-    `lost_lines` counts the ticks and requests that a full disk did not take: all sums over them
-    lack these, the energy does not. `gateway_restarts` counts restarts of the gateway: requests
-    that it had outstanding then are in no sum. `frontier_source` is the source of the operating
-    points that were used last (see `RunTotals`), and `frontier_measured_at_s` is when the run had
-    measured them itself (s), or None.
+    `lost_ticks` and `lost_requests` count the lines that a full disk did not take, and `lost_lines`
+    both. Tokens, joules and the number of requests include them; `latency`, the SLO, `tracking`,
+    `shortages`, `stale_s` and `curtailed_j` are those of the lines that are there.
+    `gateway_restarts` counts restarts of the gateway: requests that it had outstanding then are in
+    no sum. `frontier_source` is the source of the operating points that were used last (see
+    `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself (s), or None.
     """
 
     duration_s: float
@@ -72,6 +75,7 @@ class Summary(TypedDict):
     energy_error_j: float
     idle_energy_j: float
     transition_energy_j: float
+    unclaimed_energy_j: float
     wasted_energy_j: float
     neighbour_energy_j: float
     curtailed_j: float
@@ -89,6 +93,8 @@ class Summary(TypedDict):
     deferrable: DeferrableLatency
     requests: RequestCounts
     lost_lines: int
+    lost_ticks: int
+    lost_requests: int
     gateway_restarts: int
     frontier_source: str
     frontier_measured_at_s: float | None
@@ -96,13 +102,26 @@ class Summary(TypedDict):
 
 
 def summarise(
-    ticks: Sequence[TickRecord], requests: Iterable[RequestRecord], totals: RunTotals, slo: Slo
+    ticks: Sequence[TickRecord],
+    requests: Iterable[RequestRecord],
+    totals: RunTotals,
+    slo: Slo,
+    ended: EndedRequests | None = None,
 ) -> Summary:
-    """Return the summary of a run."""
-    ended, service = _Ended(), Service(slo)
+    """Return the summary of a run.
+
+    Args:
+        ticks: Its ticks, as far as they are on disk.
+        requests: Its requests, as far as they are on disk.
+        totals: What only the run as a whole knows.
+        slo: What requests must keep.
+        ended: Sums over all its requests, also those that are not on disk; None if all are.
+    """
+    on_disk, service = EndedRequests(), Service(slo)
     for request in requests:
-        ended.add(request)
+        on_disk.add(request)
         service.add(request)
+    ended = on_disk if ended is None else ended
     return Summary(
         duration_s=totals.duration_s,
         energy_source=totals.energy_source,
@@ -111,6 +130,7 @@ def summarise(
         energy_error_j=totals.energy_error_j,
         idle_energy_j=totals.idle_energy_j,
         transition_energy_j=totals.transition_energy_j,
+        unclaimed_energy_j=totals.unclaimed_energy_j,
         wasted_energy_j=math.fsum(ended.wasted_j),
         neighbour_energy_j=totals.neighbour_energy_j,
         curtailed_j=_over_time(ticks, (tick.curtailed_w for tick in ticks)),
@@ -127,7 +147,9 @@ def summarise(
         request_goodput=service.request_goodput(totals.duration_s),
         deferrable=service.deferrable,
         requests=ended.counts,
-        lost_lines=totals.lost_lines,
+        lost_lines=totals.lost_ticks + totals.lost_requests,
+        lost_ticks=totals.lost_ticks,
+        lost_requests=totals.lost_requests,
         gateway_restarts=totals.gateway_restarts,
         frontier_source=totals.frontier_source,
         frontier_measured_at_s=totals.frontier_measured_at_s,
@@ -135,15 +157,17 @@ def summarise(
     )
 
 
-class _Ended:
-    """Sums over the requests: tokens, and the joules of those that did not complete."""
+class EndedRequests:
+    """Sums over requests: tokens, and the joules of those that did not complete."""
 
     def __init__(self) -> None:
+        """Begin without requests."""
         self.prompt_tokens = self.output_tokens = 0
         self.wasted_j = array("d")
         self._outcomes: Counter[Outcome] = Counter()
 
     def add(self, request: RequestRecord) -> None:
+        """Add a request."""
         self._outcomes[request.outcome] += 1
         self.prompt_tokens += request.prompt_tokens
         self.output_tokens += request.output_tokens
@@ -152,6 +176,7 @@ class _Ended:
 
     @property
     def counts(self) -> RequestCounts:
+        """How many ended how."""
         return RequestCounts(
             completed=self._outcomes["completed"],
             failed=self._outcomes["failed"],

@@ -34,8 +34,9 @@ class Tracking(TypedDict):
     `at_ceiling_s` and `at_floor_s` (s), the time that it leaves out because the fleet could draw no
     more or no less (`report.tick_records.bound_of`); `over_budget_j` (J), `over_budget_s` (s) and
     `max_over_fraction` (share; None if there was a draw on a budget of 0 W), all three None without
-    a window; `unused_while_waiting_j` (J), `settle_p95_s` (s; None without a step), `pjm_score` (0
-    to 1; None if undefined) and `meter_delay_s`, the delay that the over-budget figures allow (s).
+    a window; `over_at_floor_j`, the part of `over_budget_j` that the fleet drew at its floor;
+    `unused_while_waiting_j` (J), `settle_p95_s` (s; None without a step), `pjm_score` (0 to 1; None
+    if undefined) and `meter_delay_s`, the delay that the over-budget figures allow (s).
     """
 
     relative_mae: float | None
@@ -44,6 +45,7 @@ class Tracking(TypedDict):
     over_budget_j: float | None
     over_budget_s: float | None
     max_over_fraction: float | None
+    over_at_floor_j: float | None
     unused_while_waiting_j: float
     settle_p95_s: float | None
     pjm_score: float | None
@@ -112,11 +114,13 @@ class OverBudget:
         time_s: Time above it, s.
         max_fraction: Largest share by which one window's energy exceeded what it was allowed;
             None when something was drawn where nothing was allowed.
+        at_floor_j: The part of the energy that the fleet drew at its floor, J.
     """
 
     energy_j: float
     time_s: float
     max_fraction: float | None
+    at_floor_j: float = 0.0
 
 
 def relative_mae(trace: PowerTrace) -> float | None:
@@ -156,6 +160,7 @@ def over_budget(trace: PowerTrace, meter_delay_s: float) -> OverBudget:
         energy_j=float(over_j.sum()),
         time_s=float(span_s[over_w > 0].sum()),
         max_fraction=None if undefined else float(shares.max(initial=0.0)),
+        at_floor_j=float(over_j @ trace.at_floor[: len(over_j)]),
     )
 
 
@@ -231,6 +236,7 @@ def track(ticks: Sequence[TickRecord], meter_delay_s: float) -> Tracking:
         over_budget_j=over.energy_j if over else None,
         over_budget_s=over.time_s if over else None,
         max_over_fraction=over.max_fraction if over else None,
+        over_at_floor_j=over.at_floor_j if over else None,
         unused_while_waiting_j=unused_while_waiting_j(trace),
         settle_p95_s=percentile_s(times_s, 95) if len(times_s) else None,
         pjm_score=pjm_score(trace.width_s, trace.budget_w, trace.draw_w),

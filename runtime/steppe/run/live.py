@@ -20,7 +20,7 @@ from rich.live import Live
 
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate_section, remove_state
-from steppe.errors import ConfigError
+from steppe.errors import ClusterLostError, ConfigError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver, RunUpdate
@@ -132,6 +132,7 @@ class LiveRun:
         so_far: Totals so far.
         frontier_source: Source of the operating points that are in use.
         frontier_measured_at_s: When this run had measured them, s since it began; None before.
+        lost: Why the run had to end; None while it need not.
     """
 
     def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
@@ -147,6 +148,7 @@ class LiveRun:
         self._refiner: FrontierRefiner | None = None
         self.frontier_source = FrontierSource.FILE
         self.frontier_measured_at_s: float | None = None
+        self.lost: ClusterLostError | None = None
 
     def stop(self, *_: object) -> None:
         """End the run soon."""
@@ -219,7 +221,12 @@ class LiveRun:
     def _follow(self, show: ShowTicks, finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
         while not self._stop.wait(POLL_S):
-            update = self._driver.poll()
+            try:
+                update = self._driver.poll()
+            except ClusterLostError as error:
+                _log.error("%s; the run ends", error)
+                self.lost = error
+                return
             self._record(update)
             self._use_refined()
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
@@ -329,6 +336,7 @@ def _totals(books: EnergyTotals, boundary: str) -> RunTotals:
         transition_energy_j=books.transition_j,
         meter_delay_s=METER_DELAY_S,
         energy_error_j=books.error_j,
+        unclaimed_energy_j=books.unclaimed_j,
         versions=versions(),
         gateway_restarts=books.gateway_restarts,
         neighbour_energy_j=books.neighbour_j,

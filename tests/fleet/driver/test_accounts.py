@@ -55,12 +55,13 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
         accounts.finish([finished_request(name) for name in ended])
         records += accounts.close_tick(20.0 * tick)
         if drops:
-            accounts.drop_unclaimed()
+            accounts.drop_unclaimed([])
         assert accounts.parts_uj == accounts.energy_uj
     records += accounts.close()
     assert accounts.parts_uj == accounts.energy_uj
     reported = sum(round((record.energy_j or 0) * 1e6) for record in records)
-    assert reported + accounts.idle_uj + accounts.transition_uj == accounts.energy_uj
+    explained = accounts.idle_uj + accounts.transition_uj + accounts.unclaimed_uj
+    assert reported + explained == accounts.energy_uj
     assert Counter(r.id for r in records) == Counter(
         name for _, names, _ in happened for name in names
     )
@@ -164,34 +165,65 @@ def test_a_request_that_no_replica_had_is_recorded_at_once() -> None:
     assert [record.id for record in accounts.close_tick(1.0)] == ["a"]
 
 
-def test_energy_that_no_request_claims_is_idle_at_the_end() -> None:
+def test_energy_that_no_request_claims_is_a_line_of_its_own_at_the_end() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 2_000_000, "b": 1_000_000}, idle_uj=5)])
     accounts.finish([finished_request("a")])
     (record,) = accounts.close()
     assert record.energy_j == 2.0
-    assert accounts.idle_uj == 1_000_005
+    assert (accounts.unclaimed_uj, accounts.idle_uj) == (1_000_000, 5)
 
 
-def test_unclaimed_energy_that_stops_growing_becomes_idle() -> None:
+def test_metered_energy_that_no_node_attributed_is_unclaimed_at_the_end() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({"a": 2_000_000}, idle_uj=5, energy_j=3.0)])
+    accounts.finish([finished_request("a")])
+    accounts.close()
+    assert accounts.unclaimed_uj == 3_000_000 - 2_000_005
+    assert accounts.parts_uj == accounts.energy_uj
+
+
+def test_the_requests_of_a_measurement_count_as_idle() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.lent.add("replica-1")
+    accounts.add([report_of({"measured": 2_000_000})])
+    accounts.lent.discard("replica-1")
+    accounts.add([report_of({"measured": 500_000, "stray": 1_000_000})])  # its last step
+    accounts.close()
+    assert (accounts.idle_uj, accounts.unclaimed_uj) == (2_500_000, 1_000_000)
+
+
+def test_energy_that_stops_growing_is_unclaimed_after_two_searches() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.add([report_of({"a": 2_000_000}, tokens={request_key("a"): (20, 3)})])
-    accounts.drop_unclaimed()
-    assert (accounts.idle_uj, accounts.parts_uj) == (0, 2_000_000)
-    accounts.drop_unclaimed()
-    assert (accounts.idle_uj, accounts.parts_uj) == (2_000_000, 2_000_000)
+    for _ in range(2):
+        accounts.drop_unclaimed([])
+        assert (accounts.unclaimed_uj, accounts.parts_uj) == (0, 2_000_000)
+    accounts.drop_unclaimed([])
+    assert (accounts.unclaimed_uj, accounts.parts_uj) == (2_000_000, 2_000_000)
     accounts.finish([finished_request("a", prompt_tokens=None)])
     (record,) = accounts.close()
     assert (record.energy_j, record.prompt_tokens) == (0.0, 0)
+
+
+def test_an_open_request_claims_its_energy_however_long_it_is_frozen() -> None:
+    accounts = Accounts("emulated", 0.0)
+    accounts.add([report_of({"frozen": 2_000_000})])
+    for _ in range(5):
+        accounts.drop_unclaimed(["frozen"])
+    accounts.finish([finished_request("frozen")])
+    (record,) = accounts.close()
+    assert record.energy_j == 2.0
 
 
 def test_the_energy_of_a_running_or_just_finished_request_is_kept() -> None:
     accounts = Accounts("emulated", 0.0)
     for _ in range(3):
         accounts.add([report_of({"long": 1_000_000})])
-        accounts.drop_unclaimed()
+        accounts.drop_unclaimed([])
     accounts.finish([finished_request("long")])
-    accounts.drop_unclaimed()
+    for _ in range(3):
+        accounts.drop_unclaimed([])
     (record,) = accounts.close()
     assert record.energy_j == 3.0
 

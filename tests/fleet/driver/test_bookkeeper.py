@@ -8,7 +8,7 @@ from tests.fixtures.fleet_messages import finished_request, node_report, replica
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.engine.control_block import request_key
-from steppe.fleet.driver.bookkeeper import KEEP_S, Bookkeeper
+from steppe.fleet.driver.bookkeeper import UNCLAIMED_EVERY_S, Bookkeeper
 from steppe.fleet.messages import NodeReport
 
 
@@ -71,20 +71,25 @@ def test_requests_of_a_late_result_are_not_lost(
     assert {request.id for request in requests} == {"slow", "quick"}
 
 
-def test_energy_that_no_request_claims_for_hours_is_idle(
-    scene: Scene,
+def test_energy_that_no_request_claims_is_shown_and_warned_of(
+    scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     books, gateway, node = scene
     (of_replica,) = report(1, 10.0).replicas
-    stray = replace(of_replica, idle_uj=0, requests_uj={request_key("late"): 10_000_000})
+    requests_uj = {request_key("stray"): 4_000_000, request_key("open"): 6_000_000}
+    stray = replace(of_replica, idle_uj=0, requests_uj=requests_uj)
     node.answers["settle"] = [node_report(1, stray)]
+    gateway.answers["open_ids"] = ["open"]
     books.collect({"node-1": node})
-    for now_s in (1.0, KEEP_S, 2 * KEEP_S):
-        books.close_tick(now_s)
-    gateway.answers["drain"] = [finished_request("late")]
+    for search in range(1, 5):
+        books.close_tick(search * UNCLAIMED_EVERY_S)
+    assert gateway.args("set_unclaimed")[-1] == (4.0,)
+    gateway.answers["drain"] = [finished_request("open"), finished_request("stray")]
     books.collect({"node-1": node})
-    totals, (late,) = books.close(2 * KEEP_S)
-    assert (totals.energy_j, totals.idle_j, late.energy_j) == (10.0, 10.0, 0.0)
+    totals, records = books.close(5 * UNCLAIMED_EVERY_S)
+    assert (totals.energy_j, totals.unclaimed_j, totals.idle_j) == (10.0, 4.0, 0.0)
+    assert {record.id: record.energy_j for record in records} == {"open": 6.0, "stray": 0.0}
+    assert len([line for line in caplog.messages if "claimed by no request" in line]) == 1
 
 
 def test_windows_of_the_same_poll_do_not_settle_a_request(

@@ -65,8 +65,9 @@ class Accounts:
     """Energy and tokens by request, until each request is recorded.
 
     Energy of an unknown request (one that bypassed the gateway, whose engine gave it another id,
-    or whose record is written already) counts as idle once it is dropped, so that the parts always
-    sum to the whole.
+    whose gateway died, or whose record is written already) is unclaimed once it is dropped. So the
+    parts always sum to the whole. The requests of a measurement on a replica on loan count as idle,
+    for no client caused them.
 
     Attributes:
         energy_source: The worst quality of any joule so far; at first that while no meter fails.
@@ -77,6 +78,8 @@ class Accounts:
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starts, uJ.
         neighbour_uj: Energy of other users of shared GPUs, beside all that, uJ.
+        unclaimed_uj: Energy that no request claims, uJ.
+        lent: Replicas on loan to a measurement.
     """
 
     energy_source: str
@@ -87,6 +90,10 @@ class Accounts:
     idle_uj: int = 0
     transition_uj: int = 0
     neighbour_uj: int = 0
+    unclaimed_uj: int = 0
+    lent: set[str] = field(default_factory=set)
+    _measured: set[int] = field(default_factory=set)
+    _suspected: set[int] = field(default_factory=set)
     _worst_j: dict[str, float] = field(default_factory=dict)
     _inner_error_j: float = 0.0
     _by_key: Counter[int] = field(default_factory=Counter)
@@ -112,6 +119,8 @@ class Accounts:
             self._by_key.update(report.requests_uj)
             self._note_quality(report)
             self._grown.update(report.requests_uj, report.tokens)
+            if report.replica in self.lent:
+                self._measured.update(report.requests_uj)
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
                 self._tokens[key] = (old_prompt + prompt, old_output + output)
@@ -141,24 +150,44 @@ class Accounts:
             self._qualities[settling.key] = worst((known, Quality.ESTIMATED))
         return [self._record(settling) for settling in ready]
 
-    def drop_unclaimed(self) -> None:
-        """Count energy as idle that no request claims and that did not grow since the last call."""
+    def drop_unclaimed(self, open_ids: Iterable[str]) -> None:
+        """Count as unclaimed what no request claims, at this call nor at the one before.
+
+        A request claims its energy while it is open or until its record is written; one that has
+        just ended may be on its way here. Energy that grew since the last call is kept, too.
+
+        Args:
+            open_ids: Ids of the requests that the gateway has open.
+        """
         claimed = {settling.key for settling in self._settling}
+        claimed.update(map(request_key, open_ids))
         known = self._by_key.keys() | self._tokens.keys()
-        for key in known - self._grown - claimed:
-            self.idle_uj += self._by_key.pop(key, 0)
-            self._tokens.pop(key, None)
-            self._qualities.pop(key, None)
+        suspected = known - self._grown - claimed
+        for key in suspected & self._suspected:
+            self._drop(key)
+        self._suspected = suspected
         self._grown.clear()
 
     def close(self) -> list[RequestRecord]:
-        """Return all remaining requests; energy that none of them claims counts as idle."""
+        """Return all remaining requests; all energy that is left is unclaimed."""
         records = [self._record(settling) for settling in self._settling]
         self._settling = []
-        self.idle_uj += self._by_key.total()
-        for of_requests in (self._by_key, self._tokens, self._qualities):
-            of_requests.clear()
+        for key in list(self._by_key.keys() | self._tokens.keys()):
+            self._drop(key)
+        self._qualities.clear()
+        # Metered, but not attributed: the actor of its node did not answer any more.
+        self.unclaimed_uj += max(0, self.energy_uj - self.parts_uj)
         return records
+
+    def _drop(self, key: int) -> None:
+        energy_uj = self._by_key.pop(key, 0)
+        if key in self._measured:
+            self.idle_uj += energy_uj
+        else:
+            self.unclaimed_uj += energy_uj
+        self._measured.discard(key)
+        self._tokens.pop(key, None)
+        self._qualities.pop(key, None)
 
     @property
     def error_j(self) -> float:
@@ -172,7 +201,8 @@ class Accounts:
     @property
     def parts_uj(self) -> int:
         """Everything attributed so far, uJ."""
-        return self.attributed_uj + self._by_key.total() + self.idle_uj + self.transition_uj
+        explained_uj = self.idle_uj + self.transition_uj + self.unclaimed_uj
+        return self.attributed_uj + self._by_key.total() + explained_uj
 
     def _note_quality(self, report: ReplicaReport) -> None:
         """Keep the worst quality of the run and of each request; emulated stays emulated."""

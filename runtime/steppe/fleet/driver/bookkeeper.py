@@ -24,9 +24,10 @@ LONG_TIMEOUT_S = 60.0
 """Longest wait for the actors at the begin and at the end of a run, s: there is no later call."""
 TIMEOUT_S = 5.0
 """Longest wait for the actors, s; later results are taken by the next call."""
-KEEP_S = 3600.0
-"""How long energy that no request claims is kept at least, s: a request that is frozen during its
-answer may wait long for its end."""
+UNCLAIMED_EVERY_S = 30.0
+"""Time between two searches for energy that no request claims, s."""
+UNCLAIMED_ALARM = 0.001
+"""Share of the energy above which unclaimed energy is an alarm."""
 SAME_START_S = 0.1
 """Start times of one gateway, computed from two requests, differ by less, s: they are rounded."""
 
@@ -45,6 +46,7 @@ class EnergyTotals:
         transition_j: Energy of starts, J.
         error_j: Bound of the error of `energy_j`, J.
         neighbour_j: Energy of other users of shared GPUs, beside `energy_j`, J.
+        unclaimed_j: Energy of steps that no known request claims, J.
         gateway_restarts: How often its gateway has restarted, as far as requests show it.
     """
 
@@ -54,6 +56,7 @@ class EnergyTotals:
     idle_j: float
     transition_j: float
     error_j: float
+    unclaimed_j: float
     gateway_restarts: int
     neighbour_j: float = 0.0
 
@@ -76,7 +79,8 @@ class Bookkeeper:
         self._accounts = Accounts(energy_source, began_epoch_s, boundary)
         self._numbers: dict[str, int] = {}
         self._finished: list[Any] = []
-        self._dropped_s = 0.0
+        self._dropped_s, self._has_alarmed = 0.0, False
+        self._open: Any = None
         self._gateway_epoch_s: float | None = None
         self._gateway_restarts = 0
 
@@ -120,16 +124,54 @@ class Bookkeeper:
             self._finished.remove(call)
             self._add_finished(call)
 
+    def lend(self, replica: str) -> None:
+        """Note that the requests of a replica are those of a measurement from now on."""
+        self._accounts.lent.add(replica)
+
+    def take_back(self, replica: str) -> None:
+        """Note that new requests of a replica are those of clients again."""
+        self._accounts.lent.discard(replica)
+
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began."""
-        if now_s - self._dropped_s >= KEEP_S:
-            self._dropped_s = now_s
-            self._accounts.drop_unclaimed()
+        if now_s - self._dropped_s >= UNCLAIMED_EVERY_S:
+            self._drop_unclaimed(now_s)
         return self._accounts.close_tick(now_s)
+
+    def _drop_unclaimed(self, now_s: float) -> None:
+        """Drop what no request claims, as soon as the gateway has listed its open requests."""
+        if self._open is None:
+            self._open = self._gateway.open_ids.remote()
+        done, _ = ray.wait([self._open], timeout=0)
+        if not done:
+            return
+        call, self._open, self._dropped_s = self._open, None, now_s
+        try:
+            self._accounts.drop_unclaimed(ray.get(call))
+        except ray.exceptions.RayError as error:
+            _log.warning("gateway: no open requests: %s", error_line(error))
+            return
+        self._check_unclaimed()
+        self._gateway.set_unclaimed.remote(self._accounts.unclaimed_uj / UJ_PER_J)
+
+    def _check_unclaimed(self) -> None:
+        """Warn once when more energy is unclaimed than `UNCLAIMED_ALARM`."""
+        accounts = self._accounts
+        share = accounts.unclaimed_uj / accounts.energy_uj if accounts.energy_uj else 0.0
+        if share > UNCLAIMED_ALARM and not self._has_alarmed:
+            self._has_alarmed = True
+            joules = accounts.unclaimed_uj / UJ_PER_J
+            _log.warning(
+                "%.4g J, %.2f %% of the energy, are claimed by no request: requests bypass the "
+                "gateway, or it was restarted",
+                joules,
+                100 * share,
+            )
 
     def close(self, duration_s: float) -> tuple[EnergyTotals, list[RequestRecord]]:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""
         requests = self._accounts.close()
+        self._check_unclaimed()
         accounts = self._accounts
         totals = EnergyTotals(
             duration_s=duration_s,
@@ -138,6 +180,7 @@ class Bookkeeper:
             idle_j=accounts.idle_uj / UJ_PER_J,
             transition_j=accounts.transition_uj / UJ_PER_J,
             error_j=accounts.error_j,
+            unclaimed_j=accounts.unclaimed_uj / UJ_PER_J,
             gateway_restarts=self._gateway_restarts,
             neighbour_j=accounts.neighbour_uj / UJ_PER_J,
         )

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from steppe.config import RunConfig
-from steppe.errors import ReplicaError, StartError, notes_of
+from steppe.errors import ClusterLostError, ReplicaError, StartError, notes_of
 from steppe.fleet.cluster import (
     LOCAL,
     Machine,
@@ -28,6 +28,7 @@ from steppe.fleet.cluster import (
     error_line,
     gpu_machines,
     leave,
+    leave_lost,
     local_node_id,
     on_node,
     refuse_unmatched_labels,
@@ -35,6 +36,7 @@ from steppe.fleet.cluster import (
 )
 from steppe.fleet.controller.controller import Controller
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
+from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.stall_detector import StallDetector
@@ -56,6 +58,9 @@ longer, is restarted. It reads the budget ten times a second, but a machine may 
 restart is no cure for that."""
 LOG_PERIOD_S = 5.0
 """Time between two readings of the logs of the engines, s."""
+LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
+"""A run whose controller has not ticked for so long, s and control periods, whichever is longer,
+ends: Ray could not bring it back."""
 GATEWAY_CLOSE_S = 15.0
 """Longest wait for the gateway to close, s; its own limit for outstanding requests is shorter."""
 
@@ -118,6 +123,8 @@ class FleetDriver:
         self._idle_w: float | None = None
         self._status: ControllerStatus | None = None
         self._stalls = StallDetector()
+        self._watch: ClusterWatch | None = None
+        self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[str] = set()
@@ -136,6 +143,8 @@ class FleetDriver:
         address = self._config.ray.address
         self._progress("starting Ray" if self._local else f"joining Ray at {address}")
         connect(address)
+        self._watch = ClusterWatch.of_session(own=self._local)
+        self._watch.start()
         with _start_errors():
             self._open_gateway()
             refuse_unmatched_labels(self._config.fleet.node_labels)
@@ -171,6 +180,7 @@ class FleetDriver:
             )
             self._books.skip(self.actors.node_actors)
             self._begin_controller()
+            self._ticked_s = self._clock()
 
     def use_frontier(self, frontier: Frontier) -> None:
         """Decide on other operating points from the next tick on."""
@@ -179,7 +189,10 @@ class FleetDriver:
 
     def lend(self, replica: str, reserve_w: float) -> bool:
         """Lend a spare replica to a measurement, see `LiveFleet.lend`; False if it is needed."""
-        return self._ask_controller(self._controller.lend.remote(replica, reserve_w))
+        is_lent = self._ask_controller(self._controller.lend.remote(replica, reserve_w))
+        if is_lent:
+            self._books.lend(replica)
+        return is_lent
 
     def is_lent(self, replica: str) -> bool:
         """Whether a loan still lasts; the controller may have ended it."""
@@ -188,9 +201,19 @@ class FleetDriver:
     def take_back(self, replica: str) -> None:
         """End a loan."""
         self._controller.take_back.remote(replica)
+        self._books.take_back(replica)
 
     def poll(self) -> RunUpdate:
-        """Return what happened since the last call."""
+        """Return what happened since the last call.
+
+        Raises:
+            ClusterLostError: The cluster is lost, or the controller does not come back.
+        """
+        try:
+            self._check_control()
+        except ClusterLostError:
+            self._is_lost = True
+            raise
         ticks = self._ticks()
         self._watch_cluster()
         self._books.collect(self.actors.node_actors)
@@ -202,11 +225,17 @@ class FleetDriver:
 
         The controller ticks on meanwhile. A request that has not ended by then gets an error.
         """
-        if self._gateway is not None:
+        if self._gateway is not None and not self._is_lost:
             ray.wait([self._gateway.close.remote()], timeout=GATEWAY_CLOSE_S)
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
-        """Stop the controller, close the books, and return what is left and the totals."""
+        """Stop the controller, close the books, and return what is left and the totals.
+
+        In a cluster that is lost, actors may not answer: what they have not reported is left out.
+        """
+        if self._is_lost:
+            totals, requests = self._books.close(self._clock() - self._began_s)
+            return RunUpdate([], requests), totals
         ray.wait([self._controller.end.remote()], timeout=END_TIMEOUT_S)
         self._books.collect(self.actors.node_actors, closing=True)
         totals, requests = self._books.close(self._clock() - self._began_s)
@@ -220,11 +249,26 @@ class FleetDriver:
         """
         if not ray.is_initialized():
             return
+        if self._watch is not None:
+            self._watch.stop()
+        if self._is_lost and self._watch is not None:
+            leave_lost(self._watch.processes())
+            return
         if self._controller is not None:
             ray.kill(self._controller)  # or it would restart the replicas that stop now
         self.close_gateway()
         self.actors.stop()
         leave(self._config.ray.address)
+
+    def _check_control(self) -> None:
+        """Raise ClusterLostError if nothing can control the fleet any more."""
+        if self._watch is not None:
+            self._watch.check()
+        silent_s = self._clock() - self._ticked_s
+        if silent_s > max(
+            LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS * self._config.control.period_s
+        ):
+            raise ClusterLostError(f"the controller has not ticked for {silent_s:.0f} s")
 
     def _new_logs(self) -> dict[str, bytes]:
         """Return what is new in the logs of the engines, at most once per `LOG_PERIOD_S`."""
@@ -293,6 +337,7 @@ class FleetDriver:
             _log.warning("the controller does not answer: %s", error_line(error))
             return []
         self._status = update.status or self._status
+        self._ticked_s = self._clock() if update.ticks else self._ticked_s
         self._note_quarantined(update.ticks)
         return update.ticks
 
