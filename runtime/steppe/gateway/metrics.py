@@ -48,19 +48,7 @@ class GatewayMetrics:
         build = gauge("build_info", "Versions of this installation; always 1.", *versions)
         build.labels(**versions).set(1)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
-        self._age = gauge(
-            "controller_age_seconds", "Time since the controller last ticked; NaN before it did."
-        )
-        self._stale = gauge(
-            "controller_stale",
-            "1 once the controller has been silent for control.deadman_s: replicas pause, requests "
-            "wait, and its metrics below are those of its last tick.",
-        )
-        self._unclaimed = counter(
-            "unclaimed_energy_joules",
-            "Energy of engine steps that no request of the gateway claims; an alarm above 0.1 %.",
-        )
-        self._unclaimed_j = 0.0
+        self._define_control()
         self._requests = counter("requests", "Finished requests by finish reason.", "finish")
         self._rejections = counter("rejections", "Refused requests by reason.", "reason")
         self._prompt = counter(
@@ -93,6 +81,27 @@ class GatewayMetrics:
             "request_duration_seconds",
             "Arrival to last byte of answered requests, waiting included.",
         )
+
+    def _define_control(self) -> None:
+        """Define what shows whether the fleet, and its energy, are under control."""
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"steppe_{name}", text, registry=self._registry)
+
+        self._age = gauge(
+            "controller_age_seconds", "Time since the controller last ticked; NaN before it did."
+        )
+        self._stale = gauge(
+            "controller_stale",
+            "1 once the controller has been silent for control.deadman_s: replicas pause, requests "
+            "wait, and its metrics below are those of its last tick.",
+        )
+        self._unclaimed = Counter(
+            "steppe_unclaimed_energy_joules",
+            "Energy of engine steps that no request of the gateway claims; an alarm above 0.1 %.",
+            registry=self._registry,
+        )
+        self._unclaimed_j = 0.0
 
     def count(self, finished: FinishedRequest) -> None:
         """Count a finished request."""
