@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +15,18 @@ import yaml
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
+from steppe.config import PaceSection
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
 from steppe.energy.meter import EnergyTotal
+from steppe.engine.control_block import ControlBlock
+from steppe.engine.seam import Seam
+from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.measure.sweep.point import MeasurePlan
+from steppe.roofline.energy_roofline import StepWork
 from steppe.run import host_meter, sweep_rigs
 from steppe.run.sweep_progress import duration_line, in_words
+from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 
 
 def test_the_estimated_duration_counts_points_replicas_windows_and_waits() -> None:
@@ -46,10 +54,57 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     pynvml.nvmlShutdown()
 
 
-def swept(url: str, out: Path, *lengths: str) -> Result:
+def swept(url: str, out: Path, *lengths: str, gpus: tuple[str, ...] = ("0",)) -> Result:
     plan = ["--windows", "2", "--window", "0.6", "--settle", "0", "--mixed-only", "--json"]
-    command = ["bench", "sweep", "--url", url, "--gpu", "0", "--out", str(out), "--batch", "1,4"]
-    return CliRunner().invoke(main, [*command, *lengths, *plan])
+    command = ["bench", "sweep", "--url", url, "--out", str(out), "--batch", "1,4"]
+    own = [part for gpu in gpus for part in ("--gpu", gpu)]
+    return CliRunner().invoke(main, [*command, *own, *lengths, *plan])
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A synthetic engine on two of four emulated H100s, paced by them; yields its address."""
+    for module in (host_meter, sweep_rigs):
+        monkeypatch.setattr(module, "has_admin_capability", lambda: False)
+    monkeypatch.setattr(EnergyTotal, "mean_w", lambda _: 200.0)
+    state = tmp_path / "gpus"
+    Emulator.attach(build_library(), state, "h100x4")
+    block = ControlBlock.create(tmp_path / "block")
+    pace = {"weights_s": 0.01, "decode_s": 0.001, "prefill_s": 0.0001, "overlap": 4.0}
+    hook = {"state": str(state), "gpu_indices": [1, 2], **pace}
+    seam = Seam(str(block.path), "steppe.emulator.coupling:couple", hook)
+    loop = asyncio.new_event_loop()
+    settings = SyntheticSettings("m", max_batch_limit=8)
+    engine = loop.run_until_complete(start_synthetic(settings, seam, "127.0.0.1"))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{engine.port}"
+    asyncio.run_coroutine_threadsafe(engine.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    block.close()
+    pynvml.nvmlShutdown()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_a_server_on_two_gpus_sums_their_draw_and_says_that_two_share_the_model(
+    two_gpus: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep"
+    run = swept(two_gpus, out, "--prompt", "8", "--output", "8", gpus=("1", "2"))
+    assert run.exit_code == 0, run.output
+    one = PaceModel(
+        emulated_profile("h100"),
+        PaceSection(weights_s=0.01, decode_s=0.001, prefill_s=0.0001, overlap=4),
+    )
+    document = json.loads(run.stdout)
+    for point in document["points"]:
+        draw_w = one.step_draw_w(StepWork(0, point["batch_limit"], 0), 1980)
+        assert point["draw_w"]["value"] == pytest.approx(2 * draw_w, rel=0.1)
+    frontier = yaml.safe_load((out / "frontier.yaml").read_text())
+    assert frontier["gpus_per_replica"] == 2
+    assert len(document["provenance"]["gpus"]) == 2
 
 
 @pytest.mark.slow
