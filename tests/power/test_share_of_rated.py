@@ -33,6 +33,17 @@ def test_the_gpus_get_their_share_whatever_the_site_draws_beside_them(site: Site
     assert now.source == "share_of_rated"
 
 
+def test_the_gpus_keep_their_share_when_the_rest_of_the_nodes_is_measured() -> None:
+    site = SiteSection(pue=1.2, node_rest_w=800.0)
+    power = with_rating(power_of(supply=[SHARE]), 5600.0)
+    budget = budget_from_config(power, site, nodes=2)
+    assert budget.at(0.0).gpu_budget_w == pytest.approx(3920)
+    budget.set_node_rest(2100.0, "measured")
+    assert budget.at(1.0).gpu_budget_w == pytest.approx(3920)
+    assert budget.at(1.0).site_budget_w == pytest.approx((3920 + 2100) * 1.2)
+    assert budget.most_gpu_w == pytest.approx(3920)
+
+
 def test_a_given_rating_needs_no_gpus() -> None:
     power = power_of(supply=[SHARE | {"rated_w": 1000.0}])
     assert not needs_rating(power)

@@ -150,13 +150,13 @@ class PowerBudget:
     @property
     def most_gpu_w(self) -> float:
         """The most that the GPUs may ever draw, W; infinite with a signal that is not capped."""
-        site_w = self._terms.left_w(sum(most_w(supply) for supply in self._supplies))
+        site_w = self._terms.left_w(sum(self._most_w(each) for each in self._supplies))
         site_w += self._battery.max_discharge_w
         fallback_w = self._terms.fallback_w
         if any(can_fail(supply) for supply in self._supplies):
             site_w = max(site_w, fallback_w)
         for limit in self._limits:
-            site_w = min(site_w, max(most_w(limit), fallback_w if can_fail(limit) else 0.0))
+            site_w = min(site_w, max(self._most_w(limit), fallback_w if can_fail(limit) else 0.0))
         return self._terms.gpu_w(site_w)
 
     @property
@@ -295,7 +295,10 @@ class PowerBudget:
         return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._setpoint_w))
 
     def _reading(self, source: Supply, at_s: float) -> Reading:
-        return offered(source, at_s, self._clock, self._terms.stale_s)
+        return offered(source, at_s, self._clock, self._terms.stale_s, self._terms.site_w)
+
+    def _most_w(self, source: Supply) -> float:
+        return most_w(source, self._terms.site_w)
 
     def _supply(self, at_s: float) -> Reading:
         return total(self._reading(supply, at_s) for supply in self._supplies)
@@ -378,12 +381,8 @@ def budget_from_config(
         (NO_BATTERY, 0.0) if power.battery is None else battery_from_config(power.battery)
     )
     return PowerBudget(
-        supplies=tuple(
-            supply_from_config(part, power, wall_s, terms.site_w) for part in power.supply
-        ),
-        limits=tuple(
-            supply_from_config(part, power, wall_s, terms.site_w) for part in power.limits
-        ),
+        supplies=tuple(supply_from_config(part, power, wall_s) for part in power.supply),
+        limits=tuple(supply_from_config(part, power, wall_s) for part in power.limits),
         clock=TraceClock(started_s, power.speedup),
         terms=terms,
         battery=battery,

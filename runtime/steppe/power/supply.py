@@ -53,6 +53,14 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True)
+class RatedShare:
+    """What the site draws when its GPUs draw `gpu_w`, W, whatever is drawn beside them."""
+
+    gpu_w: float
+    name: str = "share_of_rated"
+
+
+@dataclass(frozen=True, slots=True)
 class TraceReplay:
     """A recorded trace that starts at `offset_s`; after its end it becomes stale."""
 
@@ -86,20 +94,27 @@ class Custom:
     name: str
 
 
-Supply = Steady | TraceReplay | WeatherYear | Live | Custom
+Supply = Steady | RatedShare | TraceReplay | WeatherYear | Live | Custom
 
 
-def offered(supply: Supply, now_s: float, clock: TraceClock, stale_s: float) -> Reading:
+SiteDraw = Callable[[float], float]
+"""Returns the draw of the site at a draw of its GPUs, both W."""
+
+
+def offered(
+    supply: Supply, now_s: float, clock: TraceClock, stale_s: float, site_w: SiteDraw = float
+) -> Reading:
     """Return the power that a supply offers at a time of the run."""
     trace_s = clock.since_start_s(now_s)
     match supply:
         case Steady(watts=watts):
             return Fresh(watts, 0.0)
+        case RatedShare(gpu_w=gpu_w):
+            return Fresh(site_w(gpu_w), 0.0)
         case TraceReplay(trace=trace, offset_s=offset_s):
             age_s = max(0.0, trace_s + offset_s - trace.end_s) / clock.speedup
-            if age_s > stale_s:
-                return Stale(age_s)
-            return Fresh(trace.at(min(trace_s + offset_s, trace.end_s)), age_s)
+            watts = trace.at(min(trace_s + offset_s, trace.end_s))
+            return Stale(age_s) if age_s > stale_s else Fresh(watts, age_s)
         case WeatherYear(trace=trace, offset_s=offset_s):
             return Fresh(trace.at((trace_s + offset_s) % YEAR_S), 0.0)
         case Live(signal=signal):
@@ -115,13 +130,13 @@ def ends_s(supply: Supply, clock: TraceClock) -> float:
     match supply:
         case TraceReplay(trace=trace, offset_s=offset_s):
             return clock.started_s + (trace.end_s - offset_s) / clock.speedup
-        case Steady() | WeatherYear() | Live() | Custom():
+        case Steady() | RatedShare() | WeatherYear() | Live() | Custom():
             return math.inf
         case _:
             assert_never(supply)
 
 
-def most_w(supply: Supply) -> float:
+def most_w(supply: Supply, site_w: SiteDraw = float) -> float:
     """Return the most power that a supply can ever offer from the start of the run on, W.
 
     That of a live signal and of a class of the user's own is not known: infinite.
@@ -129,6 +144,8 @@ def most_w(supply: Supply) -> float:
     match supply:
         case Steady(watts=watts):
             return watts
+        case RatedShare(gpu_w=gpu_w):
+            return site_w(gpu_w)
         case TraceReplay(trace=trace, offset_s=offset_s):
             later = zip(trace.times_s, trace.watts, strict=True)
             return max(trace.at(offset_s), *(watts for t_s, watts in later if t_s >= offset_s))
@@ -145,7 +162,7 @@ def can_fail(supply: Supply) -> bool:
     match supply:
         case TraceReplay() | Live() | Custom():
             return True
-        case Steady() | WeatherYear():
+        case Steady() | RatedShare() | WeatherYear():
             return False
         case _:
             assert_never(supply)
@@ -166,18 +183,9 @@ def total(readings: Iterable[Reading]) -> Reading:
 
 
 def supply_from_config(
-    section: SupplySection,
-    power: PowerSection,
-    wall_s: Callable[[], float],
-    site_w: Callable[[float], float] = float,
+    section: SupplySection, power: PowerSection, wall_s: Callable[[], float]
 ) -> Supply:
     """Return the supply that a section describes, starting at `power.start`.
-
-    Args:
-        section: The section.
-        power: The section around it.
-        wall_s: Reads the clock that stamps signal files, s since the epoch.
-        site_w: Returns the draw of the site at a draw of its GPUs, both W.
 
     Raises:
         TraceError: A trace cannot be read.
@@ -187,9 +195,9 @@ def supply_from_config(
     match section:
         case ConstantSupply():
             return Steady(section.watts)
-        case ShareOfRatedSupply(share=share, rated_w=rated_w, kind=kind):
-            # 0 W until `with_rating` has put in the GPUs of the run.
-            return Steady(0.0 if rated_w is None else site_w(share * rated_w), kind)
+        case ShareOfRatedSupply(share=share, rated_w=rated_w):
+            # 0 W for the GPUs until `with_rating` has put in those of the run.
+            return RatedShare(share * (rated_w or 0.0))
         case TraceSupply():
             trace = load_trace(section)
             return TraceReplay(trace, _replay_offset_s(trace, power.start, str(section.path)))

@@ -104,7 +104,7 @@ def starting_frontier(
     start = _best_known(fleet, config, cache, any_gpu)
     check_slo(config, start.frontier, warn)
     power = with_rating(config.power, fleet.rated_w)
-    budget = budget_from_config(power, config.site)
+    budget = budget_from_config(power, config.site, nodes=len(fleet.nodes))
     refuse_useless_budget(config, budget, start.frontier, fleet.replicas, warn)
     return start
 

@@ -55,7 +55,7 @@ def check_budget(config: RunConfig, nodes: Sequence[Sequence[GpuFacts]]) -> list
         text = "share_of_rated, and a GPU reports no highest board power limit"
         return [Finding(GROUP, "supply", Level.FATAL, text, "give rated_w beside share")]
     power = with_rating(config.power, rated_w)
-    most_w = budget_from_config(power, config.site).most_gpu_w
+    most_w = budget_from_config(power, config.site, nodes=len(nodes)).most_gpu_w
     asleep = sleep_draw(config, used[0])
     return [_most(config, most_w, replicas, asleep), *_signals(config)]
 
