@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steppe.config import ControlSection, HorizonSection, PowerSection, RunConfig
+from steppe.config import ControlSection, HorizonSection, PowerSection, RunConfig, SiteSection
 from steppe.load.arrivals import Arrival
 from steppe.report.records import RunTotals
 from steppe.roofline.lengths import RequestLengths
@@ -72,6 +72,33 @@ def test_the_parts_of_the_energy_add_up(tight: tuple[RecordsInMemory, RunTotals]
     charged_j = sum(request.energy_j or 0.0 for request in records.requests)
     parts_j = charged_j + totals.idle_energy_j + totals.transition_energy_j
     assert parts_j == pytest.approx(totals.energy_j, rel=1e-9)
+    assert charged_j > 0.5 * totals.energy_j
+
+
+@pytest.mark.parametrize(
+    ("boundary", "site_j"),
+    [("node", 0.0), ("site", 0.25)],
+)
+def test_joules_of_the_node_or_the_site_are_charged_and_the_gpus_follow_what_is_left(
+    tight: tuple[RecordsInMemory, RunTotals], boundary: str, site_j: float
+) -> None:
+    rest_w, pue = 100.0, 1.0 + site_j
+    config = config_of((150.0 + 2 * rest_w) * pue)  # four replicas on two nodes of two GPUs
+    site = {"boundary": boundary, "node_rest_w": rest_w, "pue": pue}
+    config = config.model_copy(update={"site": SiteSection.model_validate(site)})
+    records, totals = run(scenario(config, poisson(20.0)))
+    charged_j = sum(request.energy_j or 0.0 for request in records.requests)
+    parts_j = charged_j + totals.idle_energy_j + totals.transition_energy_j
+    assert parts_j == pytest.approx(totals.energy_j, rel=1e-9)
+    gpus_j, rest_j = tight[1].energy_j, 2 * rest_w * LONG_S
+    assert totals.energy_j == pytest.approx(pue * (gpus_j + rest_j), rel=0.01)
+    assert totals.boundary == boundary
+    assert {request.boundary for request in records.requests} == {boundary}
+    settled = [tick for tick in records.ticks if tick.waiting and tick.t_s > 30]
+    assert np.mean([tick.draw_w for tick in settled]) == pytest.approx(150.0, rel=0.08)
+    assert {tick.node_rest_w for tick in records.ticks} == {2 * rest_w}
+    ticks_j = sum(tick.energy_j for tick in records.ticks)
+    assert ticks_j == pytest.approx(totals.energy_j, rel=0.02)
     assert charged_j > 0.5 * totals.energy_j
 
 

@@ -198,6 +198,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         config.sim.clock_latency_s,
         _replicas_per_node(config),
         config.site.node_rest_w,
+        config.site,
     )
 
 

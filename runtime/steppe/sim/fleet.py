@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from steppe.config import SiteSection
 from steppe.control.admission import DEFERRABLE
 from steppe.control.demand import Demand, Traffic
 from steppe.control.measurements import ClockWork, summed_by_clock
@@ -16,6 +17,7 @@ from steppe.control.state import Observation, ReplicaState
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
+from steppe.sim.engine.energy import NOTHING_BESIDE, Beside
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
@@ -39,6 +41,7 @@ class FleetSettings:
         clock_latency_s: Time from a new clock limit to the new clock, s.
         replicas_per_node: Replicas of one node, which is switched off as a whole.
         node_rest_w: Draw of a node that is on, beside its GPUs, W.
+        site: What joules enclose, and what the site draws beside its nodes.
     """
 
     replicas: int
@@ -47,6 +50,22 @@ class FleetSettings:
     clock_latency_s: float
     replicas_per_node: int = 1
     node_rest_w: float = 0.0
+    site: SiteSection = field(default_factory=SiteSection)
+
+    def beside(self, nodes: int, replicas: int) -> Beside:
+        """Return what each replica that is on is charged beside its GPUs.
+
+        Args:
+            nodes: Nodes that are on.
+            replicas: Replicas on them.
+        """
+        boundary, site = self.site.boundary, self.site
+        if boundary == "gpu" or not replicas:
+            return NOTHING_BESIDE
+        nodes_w = self.node_rest_w * nodes
+        if boundary == "node":
+            return Beside(nodes_w / replicas)
+        return Beside((nodes_w * site.pue + site.overhead_w) / replicas, site.pue - 1.0)
 
     @property
     def nodes(self) -> int:
@@ -70,10 +89,11 @@ class SimulatedWindow:
     end_s: float = 0.0
     width_s: float = 0.0
     energy_j: float = 0.0
+    beside_j: float = 0.0
 
     @property
     def draw_w(self) -> float | None:
-        """Mean draw, W; None before the first window."""
+        """Mean draw of the GPUs, W; None before the first window."""
         return self.energy_j / self.width_s if self.width_s > 0 else None
 
 
@@ -193,19 +213,23 @@ class SimulatedFleet:
 
     def read_meters(self) -> None:
         """Close a window of every meter, and hand over the requests that ended in it."""
-        now_s, totals, window_j = self._queue.now_s, self.totals, 0.0
+        now_s, totals, window_j, beside_j = self._queue.now_s, self.totals, 0.0, 0.0
         works: list[ClockWork] = []
+        on = sum(handle.depth is not SleepDepth.OFF for handle in self._handles)
+        beside = self._settings.beside(self._nodes_on, on)
         for handle in self._handles:
-            reading = handle.replica.read_meter()
+            is_on = handle.depth is not SleepDepth.OFF
+            reading = handle.replica.read_meter(beside if is_on else NOTHING_BESIDE)
             if reading.work.steps and handle.has_kept_its_clock_since(self._window.end_s):
                 works.append(reading.work)
             handle.drawn_j = reading.energy_j
             window_j += reading.energy_j
+            beside_j += reading.beside_j
             totals.idle_j += reading.idle_j
             totals.transition_j += reading.transition_j
-        totals.energy_j += window_j
+        totals.energy_j += window_j + beside_j
         self._work = summed_by_clock(works)
-        self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j)
+        self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j, beside_j)
         for request in self._settling:
             self._ended(request)
         self._settling.clear()
@@ -218,7 +242,7 @@ class SimulatedFleet:
         ]
         return FleetWindow(
             draw_w=self._window.draw_w or 0.0,
-            energy_j=self._window.energy_j,
+            energy_j=self._window.energy_j + self._window.beside_j,
             output_tokens=sum([replica.output_tokens for replica in replicas]),
             running=sum([len(handle.replica.batch.running) for handle in self._handles]),
             replicas=replicas,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from steppe.control.loop import ControlLoop
@@ -117,7 +117,7 @@ def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunT
     return RunTotals(
         duration_s=scenario.duration_s,
         energy_source=ENERGY_SOURCE,
-        boundary="gpu",
+        boundary=scenario.fleet.site.boundary,
         energy_j=totals.energy_j,
         idle_energy_j=totals.idle_j,
         transition_energy_j=totals.transition_j,
@@ -140,7 +140,7 @@ class _Run:
         self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
         self._records, self._points = TickRecords(), scenario.points
         self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)
-        self._budget = scenario.budget
+        self._budget, self._boundary = scenario.budget, scenario.fleet.site.boundary
         self._number = 0
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
@@ -182,4 +182,6 @@ class _Run:
         self.fleet.fail(replica)
 
     def _write_request(self, request: Request) -> None:
-        self._writer.request(request.record())
+        record = request.record()
+        boundary = self._boundary
+        self._writer.request(record if boundary == "gpu" else replace(record, boundary=boundary))

@@ -9,9 +9,30 @@ request is charged the difference between leaving and joining. Costs follow requ
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from steppe.sim.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one replica is charged beside its GPUs.
+
+    Attributes:
+        draw_w: Its part of the nodes' draw beside the GPUs and of the site's overhead, W.
+        loss: Watts that the site loses for each watt of the GPUs.
+    """
+
+    draw_w: float = 0.0
+    loss: float = 0.0
+
+    def energy_j(self, gpus_j: float, span_s: float) -> float:
+        """Return the energy beside GPUs that took `gpus_j` in a time, J."""
+        return self.loss * gpus_j + self.draw_w * span_s
+
+
+NOTHING_BESIDE = Beside()
 
 
 class EnergyShares:

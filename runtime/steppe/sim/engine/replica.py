@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steppe.control.measurements import ClockWork
 from steppe.control.sleep_ladder import SleepRung
 from steppe.sim.engine.batch import Batch, Sequence
-from steppe.sim.engine.energy import EnergyShares, IdleEnergy, IdleState
+from steppe.sim.engine.energy import NOTHING_BESIDE, Beside, EnergyShares, IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_run import StepRun
 from steppe.sim.events import EventQueue
@@ -24,12 +24,14 @@ class ReplicaReading:
         idle_j: Part of it without a step, J.
         transition_j: Part of it in transitions, J.
         work: The steps that ended in it, at the clock that is in force now.
+        beside_j: Energy beside the GPUs, J; requests and `idle_j` have it, `energy_j` does not.
     """
 
     energy_j: float
     idle_j: float
     transition_j: float
     work: ClockWork
+    beside_j: float = 0.0
 
 
 WORK_TERMS = 7
@@ -56,6 +58,7 @@ class SimulatedReplica:
         "_frozen",
         "_idle",
         "_kind",
+        "_metered_s",
         "_queue",
         "_read_j",
         "_ready",
@@ -94,7 +97,7 @@ class SimulatedReplica:
         self._frozen, self._ready = False, True
         self._asleep_w = kind.model.asleep_w
         self._busy_s = self._busy_j = self._read_j = 0.0
-        self._closed = (0.0, 0.0)
+        self._closed, self._metered_s = (0.0, 0.0), queue.now_s
         self._work, self._work_read = [0.0] * WORK_TERMS, [0.0] * WORK_TERMS
         self._idle = IdleEnergy(queue.now_s, kind.table.idle_w(clock_mhz))
 
@@ -188,8 +191,12 @@ class SimulatedReplica:
         run, tokens = self._run, self.batch.output_tokens
         return tokens if run is None else tokens + self.batch.decodes * self._done(run)
 
-    def read_meter(self) -> ReplicaReading:
-        """Close a window: charge the steps that ended in it, and return its energy."""
+    def read_meter(self, beside: Beside = NOTHING_BESIDE) -> ReplicaReading:
+        """Close a window: charge the steps that ended in it, and return its energy.
+
+        Args:
+            beside: What is beside the GPUs, and is charged by the time of steps and without.
+        """
         now_s, run = self._queue.now_s, self._run
         busy_s, busy_j, share_s = self._busy_s, self._busy_j, self._shares.share_s
         partial_j, work = 0.0, self._work.copy()
@@ -204,15 +211,21 @@ class SimulatedReplica:
                 share_s += span_s / self.batch.decodes
                 self._add_work(work, run, done)
         closed_s, closed_j = self._closed
-        self._shares.close(busy_j - closed_j, busy_s - closed_s, share_s)
+        stepped_s, stepped_j = busy_s - closed_s, busy_j - closed_j
+        charged_j = beside.energy_j(stepped_j, stepped_s)
+        self._shares.close(stepped_j + charged_j, stepped_s, share_s)
         self._closed = (busy_s, busy_j)
         idle_j, transition_j = self._idle.take()
         read_j = busy_j + partial_j
         energy_j = read_j - self._read_j + idle_j + transition_j
         self._read_j = read_j
+        window_s, self._metered_s = now_s - self._metered_s, now_s
+        beside_j = beside.energy_j(energy_j, window_s)
+        idle_j += beside_j - charged_j
         ended = [now - before for now, before in zip(work, self._work_read, strict=True)]
         self._work_read = work
-        return ReplicaReading(energy_j, idle_j, transition_j, ClockWork(self.clock_mhz, *ended))
+        work_done = ClockWork(self.clock_mhz, *ended)
+        return ReplicaReading(energy_j, idle_j, transition_j, work_done, beside_j)
 
     def _done(self, run: StepRun) -> int:
         """Return the number of ended steps of the run; one with prompts ends by its event."""
