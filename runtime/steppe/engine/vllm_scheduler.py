@@ -1,8 +1,6 @@
 """A vLLM scheduler whose limits change while it runs.
 
-Seams of vLLM 0.32 that this module uses, none of them public: `scheduler_cls`,
-`Scheduler.schedule`, `.update_from_output`, `.finish_requests`, `.set_pause_state`,
-`.running`, `.requests`, `.max_num_active_reqs` and `.max_num_scheduled_tokens`.
+The names of vLLM that this module uses are private; `vllm_contract` lists them.
 `max_num_running_reqs` is never touched: it must cover the requests that run.
 """
 
