@@ -44,6 +44,12 @@ class EngineSection(Section):
     """Size of the KV cache on each GPU, bytes. If absent: vLLM's own choice (GPU only); with
     transformers, 16384 tokens. `steppe simulate` uses it on modelled GPUs only: see
     `sim.kv_tokens`."""
+    stall_s: Annotated[float, Field(ge=5, le=3600)] = 60.0
+    """An engine that has work and makes no step for so long, or is stopped for so long, counts as
+    dead and is started again, s. It must be longer than the longest step: one with
+    `max_tokens_per_step` prompt tokens takes below a second on a GPU, but half a minute for a model
+    of a few billion parameters on a few CPU cores. A replica that sleeps, or whose limits have
+    lapsed (`control.deadman_s`), does not count. New requests go to other replicas within 2 s."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine and of its OpenAI server, passed through unchanged;
     `steppe simulate` ignores them. Those that Steppe sets itself are refused, with the key to use.

@@ -5,6 +5,7 @@ A file of 8-byte words, mapped by both sides; no call crosses between them. Layo
     0        version of the limits, odd while they are being written
     1..3     batch limit, tokens per step, hold
     4        deadline: until when the limits hold, CLOCK_MONOTONIC, ns; 0 for none
+    5..6     process ids of the engine and of the replica that hosts it; 0 before they are there
     8..15    counters of the engine (see `Telemetry`)
     16       words ever written to the ring
     32..     ring of step records (see `StepRecord`)
@@ -38,6 +39,7 @@ FILE_BYTES = (RING_AT + RING_WORDS) * WORD_BYTES
 
 _LIMITS_AT = 1
 _DEADLINE_AT = 4
+_ENGINE_AT, _HOST_AT = 5, 6
 _TELEMETRY_AT = 8
 _RING_HEAD = 16
 _STEP_MARK = 0x57E9
@@ -231,6 +233,20 @@ class ControlBlock:
         """Whether the limits no longer hold, so that the engine must not begin a step."""
         deadline_ns = self._words[_DEADLINE_AT]
         return 0 < deadline_ns < time.monotonic_ns()
+
+    def note_engine(self, process: int) -> None:
+        """Note the id of the process that steps."""
+        self._words[_ENGINE_AT] = process
+
+    def note_host(self, process: int) -> None:
+        """Note the id of the process that answers HTTP; it may be that of the engine."""
+        self._words[_HOST_AT] = process
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The process that steps and, if it is another one, its host; as far as they are known."""
+        numbers = dict.fromkeys((self._words[_ENGINE_AT], self._words[_HOST_AT]))
+        return tuple(number for number in numbers if number)
 
     def write_telemetry(self, telemetry: Telemetry) -> None:
         """Publish the counters: when a step begins or ends, and when a request ends."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from steppe.engine.control_block import ControlBlock
 from steppe.errors import EngineError
 
 VARIABLE = "STEPPE_ENGINE_SEAM"
@@ -74,6 +75,12 @@ class Seam:
     def path(self) -> Path:
         """Path of the control block."""
         return Path(self.control_block)
+
+    def open_block(self) -> ControlBlock:
+        """Map the control block, and note in it that this process steps."""
+        block = ControlBlock(self.path)
+        block.note_engine(os.getpid())
+        return block
 
     def make_hook(self) -> StepHook:
         """Return the step hook.

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from steppe.engine.control_block import (
-    ControlBlock,
     EngineLimits,
     RequestWork,
     StepRecord,
@@ -90,7 +89,7 @@ class SyntheticEngine:
     def __init__(self, settings: SyntheticSettings, seam: Seam) -> None:
         """Open the control block; `listen` starts the engine."""
         self._settings = settings
-        self._block = ControlBlock(seam.path)
+        self._block = seam.open_block()
         self._hook: StepHook = seam.make_hook()
         self._version, self._limits = -1, EngineLimits()
         self._running: deque[_Sequence] = deque()

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, Generat
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from steppe.engine.control_block import ControlBlock, EngineLimits
+from steppe.engine.control_block import EngineLimits
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.transformers_settings import CACHE_TOKENS, TransformersSettings
@@ -100,7 +100,7 @@ class Generator:
         self.longest = _longest(model, settings, (pages - 1) * page)
         self._vocabulary: int = model.get_input_embeddings().weight.shape[0]
         own = EngineLimits(settings.max_batch_limit, settings.max_tokens_per_step)
-        self._recorder = StepRecorder(ControlBlock(seam.path), seam.make_hook(), own)
+        self._recorder = StepRecorder(seam.open_block(), seam.make_hook(), own)
         self._scheduler = f"steppe-{id(self)}"
         SCHEDULER_MAPPING[self._scheduler] = partial(TransformersScheduler, self._recorder)
         try:

@@ -52,7 +52,7 @@ class LiveScheduler(AsyncScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         seam = read_seam()
-        self._block = ControlBlock(seam.path) if seam else None
+        self._block = seam.open_block() if seam else None
         self._hook: StepHook = seam.make_hook() if seam else NoHook()
         if seam and seam.watch_parent:
             watch_parent()

@@ -217,6 +217,9 @@ class ReplicaReport:
         conditions: What holds for its GPUs, see `ReplicaTick.conditions`.
         counter_ratio: Joules of its energy counters for each joule of the power readings, of the
             GPU that is farthest from 1; None before a check.
+        stopped: Whether a process of its engine is stopped, as by SIGSTOP.
+        silent_s: For how long it has had work, or been stopped, without a step, s. A pause that was
+            asked for is none: asleep, or with limits that have lapsed.
     """
 
     replica: str
@@ -250,6 +253,9 @@ class ReplicaReport:
     def whole_j(self) -> float:
         """Energy of its GPUs, that of other users included, J."""
         return self.energy_j + self.neighbour_j
+
+    stopped: bool = False
+    silent_s: float = 0.0
 
     @property
     def metered_s(self) -> float:

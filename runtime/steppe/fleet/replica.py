@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Protocol
 
 import ray
 
 from steppe.config import RunConfig
 from steppe.device.nvml import open_gpus
+from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.engine.transformers_engine import start_transformers
@@ -133,6 +135,7 @@ class ReplicaActor:
             if self._engine is None:
                 self._block_id = assignment.block_id
                 hook = assignment.hook
+                _note_host(Path(assignment.control_block))
                 seam = Seam(assignment.control_block, hook.hook, hook.arguments)
                 self._engine = await self._start_engine(seam, assignment.cores, folder)
             return await self.status()
@@ -180,6 +183,13 @@ class ReplicaActor:
             case settings:
                 folder = folder or await _folder(settings.model)
                 return await start_vllm(settings.on(folder, cores), seam, self._host)
+
+
+def _note_host(path: Path) -> None:
+    """Note in a control block that this process hosts its engine."""
+    block = ControlBlock(path)
+    block.note_host(os.getpid())
+    block.close()
 
 
 def _indices(names: list[str], found: dict[str, int]) -> list[int]:

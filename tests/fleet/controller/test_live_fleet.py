@@ -128,6 +128,18 @@ def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scen
     assert scene.node.args("renew") == [(7,), (7,)]
 
 
+def test_a_stopped_replica_gets_no_new_requests_from_the_next_tick_on(scene: Scene) -> None:
+    scene.report(1, report_of("replica-1", stopped=True), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.fleet.route(None)
+    scene.report(2, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(2.0)
+    scene.fleet.route(None)
+    first, second = (routes for routes, _ in scene.gateway.args("set_routes"))
+    assert [route.replica for route in first] == ["replica-2"]
+    assert [route.replica for route in second] == ["replica-1", "replica-2"]
+
+
 def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> None:
     for second in range(30):
         scene.gateway.answers["status"] = status_of(arrived=20 * second, answered=10 * second)

@@ -319,3 +319,42 @@ def test_without_clock_limits_a_report_updates_the_batch_limit_only(
     handle.add_reports([replace(REPORT, clock_mhz=0, batch_limit=4)])
     seen = handle.observation(0)
     assert (seen.clock_mhz, seen.batch_limit) == (2040, 4)
+
+
+def test_a_replica_whose_engine_has_work_and_makes_no_step_is_killed_after_the_stall_time(
+    scene: Scene,
+) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.rule = StartRule(stall_s=20.0)
+    for now_s in (1.0, 19.0):
+        handle.add_reports([replace(REPORT, silent_s=now_s)])
+        handle.update(now_s)
+        assert handle.state == AWAKE
+    handle.add_reports([replace(REPORT, silent_s=20.0)])
+    handle.update(20.0)
+    assert handle.state == GONE
+    assert "kill" in actor.names()
+
+
+def test_a_replica_that_is_stopped_has_the_stall_time_to_answer(scene: Scene) -> None:
+    handle, actor = scene.handle, scene.actor
+    handle.rule = StartRule(stall_s=20.0)
+    actor.ready = False
+    for now_s in range(1, 15):
+        handle.add_reports([replace(REPORT, stopped=True, silent_s=float(now_s))])
+        handle.update(float(now_s))
+    assert handle.state == AWAKE
+    assert "kill" not in actor.names()
+    actor.calls[0].ready = True  # it goes on
+    handle.add_reports([REPORT])
+    handle.update(16.0)
+    assert handle.state == AWAKE
+
+
+def test_a_long_step_and_a_stopped_engine_keep_new_requests_away(scene: Scene) -> None:
+    handle = scene.handle
+    silent = []
+    for changes in ({}, {"silent_s": 1.0}, {"silent_s": 2.0}, {"stopped": True}):
+        handle.add_reports([replace(REPORT, **changes)])
+        silent.append(handle.is_silent)
+    assert silent == [False, False, True, True]

@@ -100,7 +100,7 @@ class Controller:
             starting: The starts that have not ended, by name of the replica.
         """
         fleet = self._config.fleet
-        rule = StartRule(fleet.start_s, fleet.restarts)
+        rule = StartRule(fleet.start_s, fleet.restarts, self._config.engine.stall_s)
         with self._adding:  # ticks go on meanwhile
             new = [ReplicaHandle(place, rule=rule) for place in placements]
             self._adopt(new, starting or {})

@@ -265,7 +265,10 @@ class LiveFleet:
         routes = tuple(
             Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA)
             for handle in self.handles.values()
-            if handle.state == ReplicaState.AWAKE and handle.url and handle.name not in self._lent_w
+            if handle.state == ReplicaState.AWAKE
+            and handle.url
+            and handle.name not in self._lent_w
+            and not handle.is_silent
         )
         self._gateway.set_routes.remote(routes, retry_after_s)
 

@@ -32,12 +32,16 @@ class StartRule:
     Attributes:
         longest_s: Longest time of a start, s; its node may have to fetch the weights first.
         restarts: Failures in a row after which it is started again; one more quarantines it.
+        stall_s: An engine that has work, or is stopped, and makes no step for so long is dead, s.
     """
 
     longest_s: float = 1800.0
     restarts: int = 8
+    stall_s: float = 60.0
 
 
+SILENT_S = 1.5
+"""A replica that has work and has made no step for so long gets no new requests, s."""
 IDLE_MARGIN = 1.3
 """Most idle draw of a GPU at its highest clock, over that at its lowest: 1.2 to 1.3 on the emulated
 L4, A100 and H100; an allowance, not a measured number."""
@@ -128,6 +132,15 @@ class ReplicaHandle:
             return True
         usable = self.state in (ReplicaState.AWAKE, ReplicaState.DRAINING, ReplicaState.ASLEEP)
         return usable and self.report is not None and not self.report.controllable
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether new requests must go elsewhere: it is stopped, or has made no step for a while.
+
+        A long step of prompts looks the same; it loses nothing by getting no more work meanwhile.
+        """
+        report = self.report
+        return report is not None and (report.stopped or report.silent_s >= SILENT_S)
 
     @property
     def waiting(self) -> int:
@@ -230,6 +243,7 @@ class ReplicaHandle:
                 ray.get(change.call)
             self._update_status(now_s)
             self._check_deadlines(now_s)
+            self._check_stall()
             self.since_s = now_s if self.is_waking else self.since_s
         except ray.exceptions.RayError as error:
             self._lose(error, now_s)
@@ -292,9 +306,21 @@ class ReplicaHandle:
         """
         before = self._is_overdue
         pending = [*self._changes, self._starting, self._status]
-        self._is_overdue = any(call is not None and call.due_s < now_s for call in pending)
+        # A process that is stopped may go on: it has the time of a stall.
+        is_stopped = self.report is not None and self.report.stopped
+        more_s = self.rule.stall_s if is_stopped else 0.0
+        self._is_overdue = any(call is not None and call.due_s + more_s < now_s for call in pending)
         if before and self._is_overdue:
             raise ray.exceptions.GetTimeoutError(f"it does not answer, {self.state}")
+
+    def _check_stall(self) -> None:
+        """Raise if its engine has had work, or been stopped, for too long without a step."""
+        report = self.report
+        if self.state in _WITHOUT_ENGINE or report is None or self._changes:
+            return
+        if report.silent_s >= self.rule.stall_s:
+            what = "is stopped" if report.stopped else "has work and makes no step"
+            raise ray.exceptions.GetTimeoutError(f"its engine {what} for {report.silent_s:.0f} s")
 
     def _lose(self, error: ray.exceptions.RayError, now_s: float) -> None:
         """Count it as gone, and kill it if it is alive, so that no engine runs uncontrolled.

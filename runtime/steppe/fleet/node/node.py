@@ -45,6 +45,7 @@ from steppe.fleet.messages import (
 )
 from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.clock_limits import ClockLimits, ZeusdLimits
+from steppe.fleet.node.engine_watch import end_engine
 from steppe.fleet.node.gpu_watch import GpuWatch
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
@@ -330,6 +331,7 @@ class Node:
         old = self._replicas.pop(replica, None)
         if old is None:
             return None
+        end_engine(old.block)
         self._keep((old.close(self._weights),))
         return old.reported_s if set(old.gpus) == set(gpus) else None
 

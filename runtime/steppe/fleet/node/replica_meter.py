@@ -19,6 +19,7 @@ from steppe.errors import DeviceError
 from steppe.fleet.messages import CHANGE_S, ReplicaReport, ReplicaTotals
 from steppe.fleet.node.boundary import Boundary
 from steppe.fleet.node.clock_limit_monitor import ClockLimitMonitor
+from steppe.fleet.node.engine_watch import EngineWatch
 from steppe.fleet.node.idle_draw import IdleDraw
 from steppe.fleet.node.journal import AssignmentRecord
 from steppe.fleet.node.step_work import step_work
@@ -51,6 +52,7 @@ class ReplicaMeter:
         controllable: Whether all its GPUs are reachable and keep their clock limits.
         missing: NVML indices of its GPUs that could not be opened.
         reported_s: End of the last window, s.
+        watch: Whether its engine steps.
         share: Its share of the node beside the GPUs, 0 to 1.
         busy_share: Share of the last window in which its engine stepped, 0 to 1.
     """
@@ -77,11 +79,13 @@ class ReplicaMeter:
             boundary: What its joules enclose beside the GPUs; None for nothing.
         """
         self.replica, self.block, self.gpus = replica, block, gpus
+        self._clock = clock
         self._boundary, self.share = boundary, 1.0
         self._beside: list[EnergyWindow] = []
         self.busy_share = 0.0
         self.phase = "starting"
         self._freezing_s: float | None = None
+        self.watch = EngineWatch()
         self.clock_mhz = 0
         self.limits = EngineLimits()
         self._settled_mhz: int | None = None
@@ -226,6 +230,7 @@ class ReplicaMeter:
         """
         window = self._window(self.reported_s, self._covered_s(self.reported_s))
         telemetry = self.block.read_telemetry()  # first, or a step that ends now is in neither
+        self.watch.look(self.block, telemetry, self._clock(), may_step=self.phase in _SERVING)
         batch = self.block.read_steps(math.inf if is_last else window.end_s)
         if batch.lost:
             self._idle.skip(window.end_s)
@@ -263,6 +268,8 @@ class ReplicaMeter:
             wrong_inside=window.wrong_inside,
             waiting=telemetry.waiting,
             tokens_per_step=self.limits.tokens_per_step,
+            stopped=self.watch.is_stopped,
+            silent_s=self.watch.silent_s,
             work=work if is_metered else None,
             clock_is_free=bool(self._free),
             beside_j=sum(part.energy_j for part in beside),
