@@ -33,7 +33,9 @@ def test_sound_gpus_are_fine() -> None:
         (Driver("570.86.15", (12, 8)), (12, 9), Level.OK),
         (Driver("570.86.15", (12, 8)), (13, 0), Level.FATAL),
         (Driver("470.82.01", None), (12, 4), Level.FATAL),
-        (Driver("610.11", (13, 4)), (14, 0), Level.OK),
+        (Driver("535.54.03", None), (12, 4), Level.OK),
+        (Driver("535.54.03", (13, 0)), (13, 0), Level.OK),
+        (Driver("610.11", (13, 4)), (14, 0), Level.FATAL),
         (Driver("570.86.15", (12, 8)), None, Level.OK),
     ],
 )

@@ -32,17 +32,25 @@ def missing_driver(why: str) -> Finding:
 
 
 def check_driver(driver: Driver, software: Software) -> Finding:
-    """Return whether the driver runs the CUDA of the installed torch."""
+    """Return whether the driver runs the CUDA of the installed torch.
+
+    The release that it says counts first, because NVIDIA's compatibility package can raise it.
+    """
     cuda = "" if driver.cuda is None else f", CUDA {driver.cuda[0]}.{driver.cuda[1]}"
     text, needs = f"driver {driver.version}{cuda}", software.torch_cuda
     if needs is None or driver.version.endswith(".EMU"):
         return Finding(GROUP, "driver", Level.OK, text)
     release = f"{needs[0]}.{needs[1]}"
-    branch, least = int(driver.version.split(".")[0]), LEAST_DRIVER.get(needs[0])
-    if least is None or branch >= least:
+    least = LEAST_DRIVER.get(needs[0])
+    if driver.cuda is not None:
+        is_fit = driver.cuda[0] >= needs[0]
+    else:
+        is_fit = least is None or int(driver.version.split(".")[0]) >= least
+    if is_fit:
         return Finding(GROUP, "driver", Level.OK, f"{text}; runs torch's CUDA {release}")
     older = "" if driver.cuda is None else f", or torch and vLLM for CUDA {driver.cuda[0]}"
-    advice = f"install driver {least} or newer{older}"
+    newer = f"driver {least} or newer" if least is not None else f"a driver for CUDA {needs[0]}"
+    advice = f"install {newer}{older}"
     text = f"{text}, too old for torch's CUDA {release}"
     return Finding(GROUP, "driver", Level.FATAL, text, advice)
 
