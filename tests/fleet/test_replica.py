@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
+from steppe.engine.control_block import ControlBlock
 from steppe.engine.synthetic import SyntheticSettings
 from steppe.fleet import replica as replica_module
 from steppe.fleet.messages import GpuAssignment, SeamHook
@@ -45,8 +47,10 @@ async def _some_turns() -> None:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    assignment = GpuAssignment("replica-1", "no such file", 11, SeamHook(), ())
+def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scene:
+    path = tmp_path / "replica-1.block"
+    ControlBlock.create(path).close()
+    assignment = GpuAssignment("replica-1", str(path), 11, SeamHook(), ())
     made = Scene(ReplicaActor(SyntheticSettings("tiny", 4), "127.0.0.1"), assignment)
 
     async def start(*_: object) -> SlowEngine:
@@ -64,6 +68,13 @@ async def test_two_starts_at_once_make_one_engine(scene: Scene) -> None:
     )
     assert len(scene.engines) == 1
     assert first.url == second.url == "http://127.0.0.1:9001"
+
+
+async def test_the_control_block_names_the_process_of_the_replica(scene: Scene) -> None:
+    await scene.replica.start(scene.assignment)
+    block = ControlBlock(Path(scene.assignment.control_block))
+    assert block.processes == (os.getpid(),)
+    block.close()
 
 
 async def test_a_freeze_that_comes_while_it_thaws_is_carried_out_after_it(scene: Scene) -> None:
