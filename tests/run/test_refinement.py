@@ -9,6 +9,7 @@ import pytest
 from tests.fixtures.virtual_replica import VirtualReplica
 
 from steppe.config import RunConfig
+from steppe.errors import InfeasibleError
 from steppe.frontier.fit import FrontierFit
 from steppe.frontier.pareto import Frontier
 from steppe.measure.sweep.frontier import fit_points, sound_mixed
@@ -213,7 +214,10 @@ def test_points_too_far_from_their_fit_are_used_as_measured_and_the_log_says_so(
         return replace(fit_points(points), draw_error=0.14, draw_tail=0.31)
 
     monkeypatch.setattr("steppe.measure.sweep.frontier.fit_points", fit)
-    refined = measured_frontier(refiner_of(lender))
+    refiner = refiner_of(lender)
+    with pytest.raises(InfeasibleError, match="the host may have been busy"):
+        measured_frontier(refiner)
+    refined = refiner.take()
     assert refined is not None
     assert {p.clock_mhz for p in refined.frontier.candidates} <= {600, 1200}
     assert {p.batch_limit for p in refined.frontier.candidates} <= {2, 4}
@@ -221,6 +225,28 @@ def test_points_too_far_from_their_fit_are_used_as_measured_and_the_log_says_so(
     (line,) = refined.provenance["refused"]
     assert line.endswith("found 14.0% and 31.0%")
     assert caplog.messages == [f"measured frontier: {line}"]
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_sweep_whose_fit_is_refused_is_repeated_once(
+    lender: FakeLender, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    for name in ("AGAIN_S", "RETRY_S"):
+        monkeypatch.setattr(f"steppe.run.refinement.{name}", 0.0)
+    fits: list[FrontierFit] = []
+
+    def fit(points: Sequence[PointResult]) -> FrontierFit:
+        fits.append(fit_points(points))
+        return replace(fits[-1], draw_error=0.14 if len(fits) <= refused else 0.0)
+
+    monkeypatch.setattr("steppe.measure.sweep.frontier.fit_points", fit)
+    refiner = refiner_of(lender)
+    refiner.start()
+    refiner.wait()
+    refined = refiner.take()
+    assert refined is not None
+    assert len(fits) == 2
+    assert ("refused" in refined.provenance) == (refused == 2)
 
 
 def test_a_sweep_with_too_few_sound_points_is_measured_again(

@@ -47,6 +47,9 @@ RETRY_S = 2.0
 """Time between two attempts to borrow a replica, s."""
 AGAIN_S = 60.0
 """Time until a frontier that could not be fitted is measured again, s."""
+MOST_SWEEPS = 2
+"""Sweeps after which a frontier that does not fit stays as it was measured. The first may have
+been disturbed by other work on the host; its points are used until the second has ended."""
 CHECK_S = 0.25
 """Time between two looks at whether a loan still lasts, s."""
 JOIN_S = 60.0
@@ -147,7 +150,7 @@ class FrontierRefiner:
         self._begin_again()
         self._fastest = {s.phase: s for s in reversed(self._todo)}
         self._refined: Refined | None = None
-        self._is_done = False
+        self._is_done, self._sweeps = False, 0
         self._borrowed: str | None = None
         self._reserved_w = 0.0
         self._on_end, self._say = on_end, say
@@ -174,12 +177,18 @@ class FrontierRefiner:
         """Measure as much as the fleet lends its replicas for now.
 
         Raises:
-            SteppeError: A replica or a meter failed, or too few points are sound.
+            InfeasibleError: It is to be measured again: too few points are sound, or the first fit
+                was refused.
+            SteppeError: A replica or a meter failed.
         """
         for replica in self._replicas():
             self._measure_on(replica)
         if not self._todo and self._rest is not None:
-            self._refined, self._is_done = self._fit(self._rest), True
+            self._refined = self._fit(self._rest)
+            self._sweeps += 1
+            if "refused" in self._refined.provenance and self._sweeps < MOST_SWEEPS:
+                raise InfeasibleError("the fit was refused: the host may have been busy")
+            self._is_done = True
 
     def take(self) -> Refined | None:
         """Return the measured frontier once, as soon as it is there."""
