@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from steppe.agent.host_limits import HostLimits
 from steppe.agent.lease_server import LeaseServer
 from steppe.agent.loss_policy import Restore
 from steppe.agent.messages import AskStatus
-from steppe.agent.server import AgentOptions
+from steppe.agent.server import DEFAULT_OPTIONS, AgentOptions
 from steppe.errors import AgentError
 
 
@@ -59,8 +60,8 @@ class Door:
         self._desk = LeaseServer(host_limits, Restore(), 1.0)
         self._thread = threading.Thread(target=lambda: None)
 
-    def open(self, listener: Any) -> None:
-        server = agent_module._Server(listener, self._theirs, self._desk, AgentOptions())
+    def open(self, listener: Any, options: AgentOptions = DEFAULT_OPTIONS) -> None:
+        server = agent_module._Server(listener, self._theirs, self._desk, options)
         self._thread = threading.Thread(target=server.run, args=(os.getppid(),), daemon=True)
         self._thread.start()
 
@@ -106,3 +107,37 @@ def test_a_client_that_speaks_only_after_it_was_turned_away_still_hears_why(door
         next_one.recv(4096)  # callers are answered in turn
         with pytest.raises(AgentError, match="user 65534 may not use this agent"):
             line.ask(AskStatus())
+
+
+@pytest.mark.parametrize("more", [(), (4321,)])
+def test_a_member_of_the_group_of_the_socket_may_connect(
+    door: Door, monkeypatch: pytest.MonkeyPatch, more: tuple[int, ...]
+) -> None:
+    if more:  # as a supplementary group
+        monkeypatch.setattr(agent_module, "_groups_of", lambda _: frozenset(more))
+    door.open(door.listener, AgentOptions(socket_group=more[0] if more else 65534))
+    with AgentConnection(door.path) as line:
+        assert line.ask(AskStatus()) is not None
+
+
+def test_the_groups_of_a_caller_are_those_of_its_process() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert agent_module._groups_of(ours) == {os.getegid(), *os.getgroups()}
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        (AgentOptions(), 0o600),
+        (AgentOptions(socket_group=os.getegid()), 0o660),
+        (AgentOptions(allowed_uids=frozenset({1})), 0o666),
+    ],
+)
+def test_the_socket_lets_in_those_who_may_connect(
+    tmp_path: Path, options: AgentOptions, mode: int
+) -> None:
+    with agent_module._listening(tmp_path / "agent.sock", options):
+        found = (tmp_path / "agent.sock").stat()
+        assert stat.S_IMODE(found.st_mode) == mode
+        assert options.socket_group in (None, found.st_gid)

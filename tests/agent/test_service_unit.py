@@ -37,7 +37,7 @@ def test_the_unit_runs_a_module_of_an_environment_with_options_that_it_has(setti
 def test_the_loss_policy_of_the_unit_is_one() -> None:
     words = shlex.split(settings()["ExecStart"])
     loss = words[words.index("--loss") + 1]
-    assert format_loss(parse_loss(loss)) == loss
+    assert format_loss(parse_loss(loss)) == loss == "restore"
 
 
 def test_an_agent_that_cannot_start_is_not_tried_more_than_once_a_second() -> None:
@@ -47,3 +47,12 @@ def test_an_agent_that_cannot_start_is_not_tried_more_than_once_a_second() -> No
 def test_the_unit_can_run_an_environment_in_a_home_that_only_its_owner_may_read() -> None:
     assert settings()["ProtectHome"] == "read-only"
     assert "CAP_DAC_READ_SEARCH" in settings()["CapabilityBoundingSet"].split()
+
+
+def test_the_unit_lets_the_agent_do_what_its_options_need() -> None:
+    capabilities = settings()["CapabilityBoundingSet"].split()
+    assert {"CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_SYS_NICE"} <= set(capabilities)
+    words = shlex.split(settings()["ExecStart"])
+    metrics = PurePosixPath(words[words.index("--metrics-file") + 1])
+    assert metrics.parent == PurePosixPath("/run") / settings()["RuntimeDirectory"]
+    assert words[-1] == "$OPTIONS", "the last option of a kind counts"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from steppe.agent.messages import (
     GpuLimits,
     Heartbeat,
     NotHolder,
+    RaiseThread,
     Release,
     Request,
     ResetLimits,
@@ -25,6 +27,7 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.agent.priority import Priority, raise_this_thread
 from steppe.device.inventory import AgentHolding
 from steppe.errors import AgentError, SteppeError
 
@@ -68,6 +71,9 @@ def _in_words(limits: GpuLimits) -> str:
 
 class AgentClient:
     """Holds a lease and sets limits; a thread sends four heartbeats per lease.
+
+    The thread has real-time or high priority where that is permitted, and does not wait for a
+    request of another thread, so that a busy node does not cost the lease.
 
     A GPU joins the lease with the first limit, or when the lease is taken, and leaves it with a
     reset. If the agent was restarted, or the lease expired during a delay of this process, the
@@ -206,16 +212,19 @@ class AgentClient:
 
     def _ask(self, request: Request) -> Answer:
         with self._lock:
-            # Checked under the lock: a call that waited for `release` must not retake the lease.
-            if self._is_closed.is_set():
-                raise AgentError("the lease has been released")
-            try:
-                answer = self._line.ask(request)
-            except OSError:
-                answer = NotHolder()
-            if isinstance(answer, NotHolder):
-                self._line.close()
-                answer = self._ask_anew(request)
+            return self._ask_locked(request)
+
+    def _ask_locked(self, request: Request) -> Answer:
+        # Checked under the lock: a call that waited for `release` must not retake the lease.
+        if self._is_closed.is_set():
+            raise AgentError("the lease has been released")
+        try:
+            answer = self._line.ask(request)
+        except OSError:
+            answer = NotHolder()
+        if isinstance(answer, NotHolder):
+            self._line.close()
+            answer = self._ask_anew(request)
         return answer
 
     def _ask_anew(self, request: Request) -> Answer:
@@ -238,9 +247,18 @@ class AgentClient:
         return line
 
     def _beat(self) -> None:
+        is_raised = raise_this_thread() != Priority.NORMAL
         while not self._is_closed.wait(self._granted_s / BEATS_PER_LEASE):
-            try:
-                self._ask(Heartbeat())
-            except SteppeError as error:
-                if not self._is_closed.is_set():
-                    _log.warning("cannot renew the lease: %s", error)
+            if self._lock.acquire(blocking=False):
+                try:
+                    request = Heartbeat() if is_raised else RaiseThread(threading.get_native_id())
+                    self._ask_locked(request)
+                    is_raised = True
+                except SteppeError as error:
+                    if not self._is_closed.is_set():
+                        _log.warning("cannot renew the lease: %s", error)
+                finally:
+                    self._lock.release()
+            else:  # a request is under way; its thread may have to wait for a core
+                with suppress(OSError, ValueError):
+                    self._line.pulse()

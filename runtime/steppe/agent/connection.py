@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import socket as sockets
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 from steppe import errors
-from steppe.agent.messages import Answer, RefusedAnswer, Request, decode_answer, encode_request
+from steppe.agent.messages import (
+    Answer,
+    Pulse,
+    RefusedAnswer,
+    Request,
+    decode_answer,
+    encode_request,
+)
 from steppe.errors import AgentError, SteppeError
 
 ANSWER_S = 5.0
@@ -33,6 +41,7 @@ class AgentConnection:
             self._socket.close()
             raise AgentError(f"{socket}: no agent answers: {error}") from error
         self._answers = self._socket.makefile("rb")
+        self._sending = threading.Lock()
 
     @property
     def agent_pid(self) -> int:
@@ -49,10 +58,8 @@ class AgentConnection:
             OSError: The agent is gone, or did not answer within `ANSWER_S`.
             SteppeError: The agent refused; the type is that of the error in the agent.
         """
-        with suppress(
-            BrokenPipeError
-        ):  # a refused connection is closed, but its reason can be read
-            self._socket.sendall(encode_request(request))
+        with suppress(BrokenPipeError):  # a refused connection is closed, but has a reason
+            self._send(request)
         line = self._answers.readline()
         if not line:
             raise ConnectionResetError("the agent closed the connection")
@@ -60,6 +67,18 @@ class AgentConnection:
         if isinstance(answer, RefusedAnswer):
             raise _error_kind(answer.error)(answer.message)
         return answer
+
+    def pulse(self) -> None:
+        """Renew the lease; may be called by another thread while one waits for an answer.
+
+        Raises:
+            OSError: The agent is gone.
+        """
+        self._send(Pulse())
+
+    def _send(self, request: Request) -> None:
+        with self._sending:
+            self._socket.sendall(encode_request(request))
 
     def close(self) -> None:
         """Close the connection."""

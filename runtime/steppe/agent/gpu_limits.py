@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from steppe.agent.baseline import AS_FOUND, Baseline
 from steppe.agent.gpu_claim import GpuClaim
 from steppe.agent.lease_file import HeldLimits
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
@@ -48,7 +49,12 @@ class GpuLimiter:
     """
 
     def __init__(
-        self, knobs: NvmlGpu, held: HeldLimits, claim: GpuClaim, record: Callable[[], None]
+        self,
+        knobs: NvmlGpu,
+        held: HeldLimits,
+        claim: GpuClaim,
+        record: Callable[[], None],
+        baseline: Baseline = AS_FOUND,
     ) -> None:
         """Take over a GPU.
 
@@ -57,6 +63,7 @@ class GpuLimiter:
             held: The limits that a predecessor left on it.
             claim: The right to limit it.
             record: Writes the limits of all GPUs to the lease file.
+            baseline: What it returns to when its limits are undone.
         """
         self.knobs = knobs
         self.held = held
@@ -71,7 +78,7 @@ class GpuLimiter:
         self._had_processes, self._empty_since_s = False, math.inf
         self._before_floor: HeldLimits | None = None
         self._is_floor_over = False
-        self._claim, self._record = claim, record
+        self._claim, self._record, self._baseline = claim, record, baseline
 
     @property
     def fault(self) -> str | None:
@@ -253,7 +260,7 @@ class GpuLimiter:
             self._claim.take()
         try:
             if self.held.clock_mhz is not None:
-                self.knobs.reset_clock_limit()
+                self._free_clock()
                 self._pace, self.is_confirmed = self._pace.undone(now_s), True
                 self.held = replace(self.held, clock_mhz=None)
         finally:
@@ -314,9 +321,16 @@ class GpuLimiter:
         except DeviceError:
             return None
 
+    def _free_clock(self) -> None:
+        if self._baseline.clock_mhz is None:
+            self.knobs.reset_clock_limit()
+        else:
+            self.knobs.set_clock_limit(self._baseline.clock_mhz)
+
     def _undo_power(self) -> None:
         if self.held.power_limit_before_w is not None:
-            self.knobs.set_power_limit(self.held.power_limit_before_w)
+            before_w, baseline_w = self.held.power_limit_before_w, self._baseline.power_limit_w
+            self.knobs.set_power_limit(before_w if baseline_w is None else baseline_w)
             self.held = HeldLimits(self.held.uuid, self.held.clock_mhz)
         self._before_floor = None
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from steppe.agent.baseline import AS_FOUND, Baseline
 from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
@@ -34,15 +35,24 @@ class HostLimits:
         is_recorded: Whether the lease file holds exactly what is left to undo.
     """
 
-    def __init__(self, gpus: Iterable[NvmlGpu], file: LeaseFile) -> None:
-        """Take over the GPUs, with the limits that the lease file names."""
+    def __init__(
+        self, gpus: Iterable[NvmlGpu], file: LeaseFile, baseline: Baseline = AS_FOUND
+    ) -> None:
+        """Take over the GPUs, with the limits that the lease file names.
+
+        Args:
+            gpus: The GPUs of this host.
+            file: The lease file.
+            baseline: What GPUs return to when their limits are undone.
+        """
         self._file = file
         left = {limits.uuid: limits for limits in file.read()}
         self._gpus: dict[str, GpuLimiter] = {}
         for knobs in gpus:
             uuid = knobs.capabilities.uuid
             held = left.pop(uuid, HeldLimits(uuid))
-            self._gpus[uuid] = GpuLimiter(knobs, held, file.claim(uuid), self._record)
+            claim = file.claim(uuid)
+            self._gpus[uuid] = GpuLimiter(knobs, held, claim, self._record, baseline)
         # Limits of GPUs that are absent now; the GPUs may come back.
         self._absent = tuple(left.values())
         self.is_recorded = True
@@ -187,7 +197,7 @@ class HostLimits:
         self.is_recorded = True
 
 
-def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
+def undo_lease(lease_file: Path, baseline: Baseline = AS_FOUND) -> tuple[HeldLimits, ...]:
     """Undo the limits in the lease file of a dead agent; return those that remain.
 
     Raises:
@@ -195,6 +205,6 @@ def undo_lease(lease_file: Path) -> tuple[HeldLimits, ...]:
         BackendUnavailableError: There is no driver.
     """
     with owned_lease_file(lease_file) as file:
-        limits = HostLimits(open_gpus(), file)
+        limits = HostLimits(open_gpus(), file, baseline)
         limits.undo(time.monotonic())
         return limits.held

@@ -29,6 +29,8 @@ from steppe.agent.messages import (
     Heartbeat,
     LeaseStatus,
     NotHolder,
+    Pulse,
+    RaiseThread,
     RefusedAnswer,
     Release,
     Request,
@@ -37,7 +39,9 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
+from steppe.agent.metrics import AgentCounts
 from steppe.agent.power_schedule import PowerSchedule
+from steppe.agent.priority import raise_thread_of
 from steppe.errors import AgentError, SteppeError
 
 # How often clocks are checked: soon after a change, and from then on.
@@ -53,6 +57,9 @@ class LeaseServer:
     Each client has a lease of its own. A GPU joins the lease that asks for it first, or that sets
     the first limit on it, and leaves it with a reset. A holder is lost when its connection closes
     without a release, or when it sends no message for the length of its lease.
+
+    Attributes:
+        counts: What has happened so far, for metrics.
     """
 
     def __init__(self, limits: HostLimits, loss: LossPolicy, lease_s: float) -> None:
@@ -72,6 +79,7 @@ class LeaseServer:
         self._check_s = -math.inf
         self._again_s = -math.inf
         self._ended_s = -math.inf
+        self.counts = AgentCounts()
 
     @property
     def holder_left(self) -> bool:
@@ -111,7 +119,7 @@ class LeaseServer:
         try:
             match request:
                 case AskStatus():
-                    return self._status(now_s)
+                    return self.status(now_s)
                 case TakeLease(lease_s, name, gpus) if lease is None:
                     return self._give_lease(peer, name, min(lease_s, self._lease_s), gpus, now_s)
                 case _ if lease is None:
@@ -120,6 +128,7 @@ class LeaseServer:
                     lease.renew(now_s)
                     return self._answer_holder(request, lease, now_s)
         except SteppeError as error:
+            self.counts.refused += 1
             return RefusedAnswer(type(error).__name__, str(error))
 
     def disconnect(self, peer: Peer, now_s: float) -> None:
@@ -181,6 +190,8 @@ class LeaseServer:
         self._leases.append(lease)
         self._connected.add(peer)
         self._had_holder = True
+        self.counts.leases += 1
+        _log.info("%s takes a lease of %g s", lease.holder, lease_s)
         for gpu in wanted:
             self._join(lease, gpu)
         return Accepted(lease_s)
@@ -212,6 +223,7 @@ class LeaseServer:
                 gpus, lease.gpus = lease.gpus, []
                 self._leases.remove(lease)
                 self._ended_s = now_s
+                _log.info("%s releases its lease", lease.holder)
                 self._undo(gpus, now_s)
             case TakeLease(_, _, gpus):
                 wanted = [self._limits.gpu(uuid) for uuid in gpus]
@@ -219,7 +231,10 @@ class LeaseServer:
                 for gpu in wanted:
                     self._join(lease, gpu)
                 return Accepted(lease.lease_s)
-            case Heartbeat():
+            case RaiseThread(thread):
+                priority = raise_thread_of(lease.peer.pid, thread)
+                _log.info("heartbeats of %s: %s priority", lease.holder, priority)
+            case Heartbeat() | Pulse():
                 pass
         return Done()
 
@@ -272,6 +287,7 @@ class LeaseServer:
             raise AgentError(f"not undone yet: {describe_faults(limited)}")
 
     def _apply_loss_policy(self, lease: Lease, why: str, now_s: float) -> None:
+        self.counts.lost += 1
         _log.warning("%s: %s", why, format_loss(self._loss))
         for gpu in lease.gpus:
             gpu.drop_waiting()
@@ -292,7 +308,8 @@ class LeaseServer:
         if not lease.gpus:
             self._leases.remove(lease)
 
-    def _status(self, now_s: float) -> AgentStatus:
+    def status(self, now_s: float) -> AgentStatus:
+        """Return the leases and the limits of all GPUs."""
         holders = {gpu: lease for lease in self._leases if lease.is_held for gpu in lease.gpus}
         return AgentStatus(
             leases=tuple(

@@ -40,6 +40,25 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """Renew the lease while another request of the same client is under way; gets no answer."""
+
+    ask: Literal["pulse"] = "pulse"
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseThread:
+    """Give a thread of the holder, which sends the heartbeats, high priority.
+
+    Attributes:
+        thread: Its number as the client sees it.
+    """
+
+    thread: Annotated[int, Field(gt=0)]
+    ask: Literal["raise_thread"] = "raise_thread"
+
+
+@dataclass(frozen=True, slots=True)
 class SetClockLimit:
     """Limit the SM clock of one GPU, MHz."""
 
@@ -100,6 +119,8 @@ class AskStatus:
 Request = (
     TakeLease
     | Heartbeat
+    | Pulse
+    | RaiseThread
     | SetClockLimit
     | SetPowerLimit
     | FollowPowerLimits

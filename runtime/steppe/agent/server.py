@@ -11,6 +11,7 @@ On SIGTERM, SIGINT, or the hangup of its terminal, it undoes everything and exit
 from __future__ import annotations
 
 import argparse
+import grp
 import logging
 import math
 import os
@@ -24,17 +25,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from steppe.agent.baseline import AS_FOUND, Baseline
 from steppe.agent.host_limits import HostLimits, undo_lease
+from steppe.agent.journal_lines import log_to_stderr
 from steppe.agent.lease import Peer
 from steppe.agent.lease_file import owned_lease_file
 from steppe.agent.lease_server import LeaseServer, describe_faults
 from steppe.agent.loss_policy import LossPolicy, parse_loss
-from steppe.agent.messages import LONGEST_LINE, RefusedAnswer, decode_request, encode_answer
+from steppe.agent.messages import (
+    LONGEST_LINE,
+    Pulse,
+    RefusedAnswer,
+    decode_request,
+    encode_answer,
+)
+from steppe.agent.metrics import MetricsFile
+from steppe.agent.priority import raise_this_thread
 from steppe.agent.stop_signals import detach_from_parent, stop_signals
 from steppe.device.nvml import open_gpus
-from steppe.errors import AgentError, SteppeError
+from steppe.errors import AgentError, SteppeError, UsageError
 
 _CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS, _MOST_GROUPS = 59, 4096  # socket(7), Linux 4.13; not in Python's `socket`
 _LONGEST_SLEEP_S = 1.0
 
 STOP_S = 5.0
@@ -49,15 +61,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """Which users may connect, and how long the agent runs.
+    """Which users may connect, what GPUs return to, and how long the agent runs.
 
     Attributes:
         allowed_uids: Users beside the agent's own and root.
+        socket_group: Group whose members may connect, too; it owns the socket.
+        baseline: What GPUs return to when their limits are undone.
+        metrics_file: Where metrics go, for node_exporter's textfile collector; None: nowhere.
         exit_with_holder: Exit when every holder is gone and the loss policy has been applied, or
             when the process that started the agent ends before any client takes a lease.
     """
 
     allowed_uids: frozenset[int] = frozenset()
+    socket_group: int | None = None
+    baseline: Baseline = AS_FOUND
+    metrics_file: Path | None = None
     exit_with_holder: bool = False
 
 
@@ -87,7 +105,7 @@ def run_agent(
     """
     starter_pid = os.getppid()
     with owned_lease_file(lease_file) as file, stop_signals() as stop:
-        leases = LeaseServer(HostLimits(open_gpus(), file), loss, lease_s)
+        leases = LeaseServer(HostLimits(open_gpus(), file, options.baseline), loss, lease_s)
         leases.free(time.monotonic())  # what a predecessor left
         with _listening(socket, options) as listener:
             server = _Server(listener, stop, leases, options)
@@ -96,6 +114,8 @@ def run_agent(
             except BaseException:
                 _undo(leases)
                 raise
+            finally:
+                server.close()
         if leases.left:
             raise AgentError(
                 f"{lease_file}: limits could not be undone: {describe_faults(leases.left)}"
@@ -133,6 +153,8 @@ class _Server:
         self._options = options
         self._accepted = 0
         self._done_s = math.inf
+        path = options.metrics_file
+        self._metrics = None if path is None else MetricsFile(path, leases.counts)
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(stop, selectors.EVENT_READ)
@@ -158,7 +180,14 @@ class _Server:
                 else:
                     self._read(key.data)
             # After reading, so that a heartbeat that arrived during a delay still counts.
-            self._leases.pass_time(time.monotonic())
+            self._leases.pass_time(now_s := time.monotonic())
+            if self._metrics is not None and now_s >= self._metrics.due_s:
+                self._metrics.write_if_due(self._leases.status(now_s), now_s)
+
+    def close(self) -> None:
+        """Remove the file with the metrics."""
+        if self._metrics is not None:
+            self._metrics.remove()
 
     def _is_over(self, starter_pid: int, now_s: float) -> bool:
         """Whether the holder is gone, for longer than a reconnection takes."""
@@ -178,7 +207,7 @@ class _Server:
         raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
         pid, uid, _ = _CREDENTIALS.unpack(raw)
         self._accepted += 1
-        if uid not in {0, os.geteuid()} | self._options.allowed_uids:
+        if not self._may_connect(connection, uid):
             _log.warning("refused the connection of process %d of user %d", pid, uid)
             refusal = RefusedAnswer("AgentError", f"user {uid} may not use this agent")
             with connection, suppress(OSError):  # it may have disconnected already
@@ -186,6 +215,12 @@ class _Server:
             return
         data = _Connection(connection, Peer(self._accepted, pid))
         self._selector.register(connection, selectors.EVENT_READ, data)
+
+    def _may_connect(self, connection: sockets.socket, uid: int) -> bool:
+        group = self._options.socket_group
+        if uid in {0, os.geteuid()} | self._options.allowed_uids:
+            return True
+        return group is not None and group in _groups_of(connection)
 
     def _read(self, connection: _Connection) -> None:
         try:
@@ -207,12 +242,29 @@ class _Server:
             request = decode_request(line)
         except AgentError as error:
             return encode_answer(RefusedAnswer("AgentError", str(error)))
-        return encode_answer(self._leases.answer(request, peer, time.monotonic()))
+        answer = self._leases.answer(request, peer, time.monotonic())
+        return b"" if isinstance(request, Pulse) else encode_answer(answer)
 
     def _close(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)
         connection.socket.close()
         self._leases.disconnect(connection.peer, time.monotonic())
+
+
+def _socket_mode(options: AgentOptions) -> int:
+    """Return the mode of the socket; the agent itself checks each user that this lets in."""
+    if options.allowed_uids:
+        return 0o666
+    return 0o600 if options.socket_group is None else 0o660
+
+
+def _groups_of(connection: sockets.socket) -> frozenset[int]:
+    """Return the groups of the process at the other end."""
+    size = _CREDENTIALS.size
+    raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
+    primary: int = _CREDENTIALS.unpack(raw)[2]
+    more = connection.getsockopt(sockets.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
+    return frozenset((primary, *struct.unpack(f"{len(more) // 4}I", more)))
 
 
 @contextmanager
@@ -229,7 +281,9 @@ def _listening(path: Path, options: AgentOptions) -> Generator[sockets.socket]:
         except OSError as error:
             raise AgentError(f"{path}: cannot listen: {error}") from error
         try:
-            path.chmod(0o666 if options.allowed_uids else 0o600)
+            if options.socket_group is not None:
+                os.chown(path, -1, options.socket_group)
+            path.chmod(_socket_mode(options))
             listener.listen()
             yield listener
         finally:
@@ -238,6 +292,31 @@ def _listening(path: Path, options: AgentOptions) -> Generator[sockets.socket]:
 
 def main() -> None:
     """Run the agent, or undo the limits that a dead agent left."""
+    parser = argument_parser()
+    args = parser.parse_args()
+    log_to_stderr()
+    baseline = Baseline(args.baseline_clock_mhz, args.baseline_power_limit_w)
+    try:
+        if args.undo:
+            left = undo_lease(args.lease_file, baseline)
+            parser.exit(bool(left), "".join(f"not undone: {limits}\n" for limits in left))
+        options = AgentOptions(
+            allowed_uids=frozenset(args.allow_uid),
+            socket_group=None if args.socket_group is None else group_id(args.socket_group),
+            baseline=baseline,
+            metrics_file=args.metrics_file,
+            exit_with_holder=args.exit_with_holder,
+        )
+        if args.exit_with_holder:
+            detach_from_parent()
+        raise_this_thread()
+        run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
+    except SteppeError as error:
+        sys.exit(f"{error}")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options of `python -m steppe.agent.server`."""
     parser = argparse.ArgumentParser(
         prog="python -m steppe.agent.server",
         description="Set the limits of this host's GPUs, and undo them when their holder is gone.",
@@ -248,25 +327,38 @@ def main() -> None:
     parser.add_argument("--lease-file", type=Path, default=Path("/run/steppe/lease.json"))
     parser.add_argument("--loss", default="restore", help="restore, floor=200W, hold=30s,floor=...")
     parser.add_argument(
-        "--lease-s", type=float, default=2.0, help="longest time without a message from the holder"
+        "--lease-s", type=float, default=2.0, help="longest time without a message from a holder"
     )
     parser.add_argument("--allow-uid", type=int, action="append", default=[], metavar="UID")
+    parser.add_argument("--socket-group", help="group whose members may connect")
+    parser.add_argument(
+        "--baseline-clock-mhz", type=int, help="SM clock limit to return to; none if absent"
+    )
+    parser.add_argument(
+        "--baseline-power-limit-w",
+        type=float,
+        help="board power limit to return to; the one that was found if absent",
+    )
+    parser.add_argument(
+        "--metrics-file", type=Path, help="file for node_exporter's textfile collector, *.prom"
+    )
     parser.add_argument("--exit-with-holder", action="store_true")
     parser.add_argument(
         "--undo", action="store_true", help="undo the limits in the lease file and exit"
     )
-    args = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    return parser
+
+
+def group_id(name: str) -> int:
+    """Return the number of a group.
+
+    Raises:
+        UsageError: There is no such group.
+    """
     try:
-        if args.undo:
-            left = undo_lease(args.lease_file)
-            parser.exit(bool(left), "".join(f"not undone: {limits}\n" for limits in left))
-        options = AgentOptions(frozenset(args.allow_uid), args.exit_with_holder)
-        if args.exit_with_holder:
-            detach_from_parent()
-        run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
-    except SteppeError as error:
-        sys.exit(f"{error}")
+        return grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise UsageError(f"--socket-group: asked for {name}, found no such group") from error
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "bench": ("steppe.cli.bench:bench_group", "Measure tokens per joule."),
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs of this host and their knobs."),
-    "agent": ("steppe.cli.agent:agent_command", "Run the privileged agent of one node."),
+    "agent": ("steppe.cli.agent:agent_group", "Run or install the privileged agent of one node."),
     "model": ("steppe.cli.model:model_group", "Get and list language models."),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
