@@ -62,6 +62,7 @@ class Door:
 
     def open(self, listener: Any, options: AgentOptions = DEFAULT_OPTIONS) -> None:
         server = agent_module._Server(listener, self._theirs, self._desk, options)
+        self._server = server
         self._thread = threading.Thread(target=server.run, args=(os.getppid(),), daemon=True)
         self._thread.start()
 
@@ -74,6 +75,7 @@ class Door:
     def close(self) -> None:
         self._stop.send(b"x")
         self._thread.join()
+        self._server.close()
         for end in (self.listener, self._stop, self._theirs):
             end.close()
 

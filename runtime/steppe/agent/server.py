@@ -185,7 +185,11 @@ class _Server:
                 self._metrics.write_if_due(self._leases.status(now_s), now_s)
 
     def close(self) -> None:
-        """Remove the file with the metrics."""
+        """Close the connections, and remove the file with the metrics."""
+        for key in tuple(self._selector.get_map().values()):
+            if isinstance(key.data, _Connection):
+                key.data.socket.close()
+        self._selector.close()
         if self._metrics is not None:
             self._metrics.remove()
 
