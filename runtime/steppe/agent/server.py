@@ -46,7 +46,8 @@ from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, SteppeError, UsageError
 
 _CREDENTIALS = struct.Struct("3i")
-_SO_PEERGROUPS, _MOST_GROUPS = 59, 4096  # socket(7), Linux 4.13; not in Python's `socket`
+_SO_PEERGROUPS = 59  # Linux 4.13, not in Python's `socket`
+_MOST_GROUPS = 256  # Python reads 1 KiB of an option at most
 _LONGEST_SLEEP_S = 1.0
 
 STOP_S = 5.0
@@ -263,11 +264,13 @@ def _socket_mode(options: AgentOptions) -> int:
 
 
 def _groups_of(connection: sockets.socket) -> frozenset[int]:
-    """Return the groups of the process at the other end."""
+    """Return the groups of the process at the other end; of very many only the primary one."""
     size = _CREDENTIALS.size
     raw = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, size)
     primary: int = _CREDENTIALS.unpack(raw)[2]
-    more = connection.getsockopt(sockets.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
+    more = b""
+    with suppress(OSError):
+        more = connection.getsockopt(sockets.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
     return frozenset((primary, *struct.unpack(f"{len(more) // 4}I", more)))
 
 
