@@ -1,13 +1,14 @@
-"""A start of which not everything succeeds: the fleet serves with what there is."""
+"""A start of which not everything succeeds, and replicas that sleep so deep that they restart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.fixtures.serving import MODEL, START_S, Serving, wait_until
+from tests.fixtures.serving import FULL_W, MODEL, START_S, PowerSignal, Serving, wait_until
 
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
@@ -32,3 +33,54 @@ def test_a_fleet_serves_without_the_replica_whose_gpu_has_memory_errors(
     assert "2 uncorrectable memory errors" in lost.fault
     assert "steppe_replica_quarantined" in httpx.get(fleet.url + "/metrics").text
     assert fleet.end() == 0
+
+
+def test_replicas_without_power_are_stopped_and_their_node_is_switched_off_and_on(
+    serve: Callable[..., Serving],
+    synthetic: dict[str, Any],
+    power_signal: PowerSignal,
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "nodes"
+    fleet = serve(
+        **synthetic,
+        fleet={
+            "replicas": 2,
+            "sleep": [
+                {"kind": "stopped", "gpu_w": 1.0, "wake_s": 0.2, "sleep_s": 0.1},
+                {"kind": "node_off", "gpu_w": 0.0, "wake_s": 0.4, "sleep_s": 0.1},
+            ],
+            "node_off_command": f"sh -c 'echo off {{node}} >> {log}'",
+            "node_on_command": f"sh -c 'echo on {{node}} >> {log}'",
+        },
+        power={
+            "supply": [{"kind": "signal", "path": str(power_signal.path)}],
+            "stale_s": 60.0,
+            "fallback_w": 0.0,
+        },
+    )
+    power_signal.set(FULL_W)
+    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    gpus = Emulator.attach(build_library(), gpus_file(fleet.pid))
+    power_signal.set(0.0)
+    wait_until(
+        lambda: depths(fleet) == ["node_off", "node_off"], "both replicas at the deepest", START_S
+    )
+    wait_until(log.exists, "the command", START_S)
+    assert log.read_text() == "off 127.0.0.1\n"
+    assert [gpus.snapshot(index).contexts for index in (0, 1)] == [0, 0]
+    bare_w = fleet.next_tick().draw_w
+    power_signal.set(FULL_W)
+    asked = {"model": MODEL, "prompt": "The wind", "max_tokens": 4}
+    answer = httpx.post(fleet.url + "/v1/completions", json=asked, timeout=START_S)
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert log.read_text() == "off 127.0.0.1\non 127.0.0.1\n"
+    metrics = httpx.get(fleet.url + "/metrics").text
+    assert 'steppe_wake_seconds{depth="node_off",quantile="0.5"}' in metrics
+    paused = [t for t in fleet.ticks() if all(r.depth == "paused" for r in t.replicas)]
+    assert not paused or bare_w < paused[-1].draw_w
+    assert fleet.end() == 0
+
+
+def depths(fleet: Serving) -> list[str]:
+    return sorted(replica.depth for replica in fleet.ticks()[-1].replicas)

@@ -9,9 +9,10 @@ import pytest
 
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.synthetic import SyntheticSettings
+from steppe.errors import NotSupportedError
 from steppe.fleet import replica as replica_module
 from steppe.fleet.messages import GpuAssignment, SeamHook
-from steppe.fleet.replica import EXIT_ENGINE_DIED, ReplicaActor
+from steppe.fleet.replica import EXIT_ENGINE_DIED, EXIT_STOPPED, ReplicaActor
 
 
 @dataclass
@@ -109,6 +110,54 @@ async def test_the_status_has_the_control_block_even_while_the_engine_starts(
     status = await scene.replica.status()
     assert (status.url, status.block_id) == ("", 11)
     assert (await starting).block_id == 11
+
+
+class OffloadingSlowEngine(SlowEngine):
+    """One that also moves its weights."""
+
+    async def offload(self) -> None:
+        await self.freeze()
+
+    async def reload(self) -> None:
+        await self.thaw()
+
+
+async def test_an_engine_is_offloaded_and_reloaded_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OffloadingSlowEngine()
+
+    async def start(*_: object) -> SlowEngine:
+        return engine
+
+    monkeypatch.setattr(replica_module, "start_synthetic", start)
+    await scene.replica.start(scene.assignment)
+    first, second = await asyncio.gather(scene.replica.offload(), scene.replica.offload())
+    assert first == second
+    assert (first.frozen, first.is_offloaded, engine.stepping) == (True, True, False)
+    back = await scene.replica.reload()
+    assert (back.frozen, back.is_offloaded, engine.stepping) == (False, False, True)
+
+
+async def test_an_engine_that_keeps_its_weights_on_the_gpu_is_not_offloaded(scene: Scene) -> None:
+    await scene.replica.start(scene.assignment)
+    with pytest.raises(NotSupportedError):
+        await scene.replica.offload()
+    assert not (await scene.replica.status()).frozen
+
+
+async def test_a_replica_that_leaves_ends_its_engine_and_then_its_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(replica_module, "LEAVE_S", 0.0)
+    await scene.replica.start(scene.assignment)
+    await scene.replica.leave()
+    assert left == [], "its answer gets out first"
+    await asyncio.sleep(0.01)
+    assert left == [EXIT_STOPPED]
+    assert (await scene.replica.status()).url == ""
 
 
 async def test_an_engine_on_another_control_block_ends_with_its_process(

@@ -186,6 +186,15 @@ class FleetSection(Section):
     uncorrected memory errors, or on a lost one, is quarantined at once."""
     sleep: Annotated[tuple[SleepSection, ...], Field(strict=False)] = ()
     """Sleeps deeper than a pause that replicas may use; none if empty."""
+    node_off_command: str | None = None
+    """Command that switches a node off, such as `ipmitool -H bmc-{node} chassis power soft`.
+    `{node}` stands for its address. The driver runs it, without a shell. A live run needs it, and
+    `node_on_command`, for the sleep `node_off`; the node of the driver is never switched off."""
+    node_on_command: str | None = None
+    """Command that switches a node on. The node must join the Ray cluster by itself when it is
+    up."""
+    node_command_s: Positive = 60.0
+    """Longest time of such a command, s; one that fails is repeated after a growing pause."""
 
     @field_validator("sleep")
     @classmethod

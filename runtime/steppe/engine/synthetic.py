@@ -125,6 +125,14 @@ class SyntheticEngine:
         """Continue stepping."""
         self._awake.set()
 
+    async def offload(self) -> None:
+        """Stop stepping: there are no weights to move."""
+        await self.freeze()
+
+    async def reload(self) -> None:
+        """Continue stepping."""
+        await self.thaw()
+
     async def check(self) -> None:
         """Return if the stepping task is alive.
 

@@ -45,6 +45,7 @@ class EngineSettings:
         tensor_parallel: GPUs that share the model.
         cores: CPU cores of this engine; empty: no restriction.
         args: Further vLLM arguments, by name.
+        can_offload: Whether its weights may be moved to the memory of the host while it sleeps.
     """
 
     model: str
@@ -56,6 +57,7 @@ class EngineSettings:
     tensor_parallel: int = 1
     cores: tuple[int, ...] = ()
     args: dict[str, Any] = field(default_factory=dict)
+    can_offload: bool = False
 
     def on(self, folder: str, cores: tuple[int, ...]) -> EngineSettings:
         """Return these settings for a model folder and CPU cores of one node."""
@@ -106,6 +108,15 @@ class VllmEngine:
 
     async def thaw(self) -> None:
         """Continue stepping."""
+        await self._engine.resume_generation()
+
+    async def offload(self) -> None:
+        """Move the weights to the memory of the host, and drop the cache; without requests only."""
+        await self._engine.sleep(level=1, mode="abort")
+
+    async def reload(self) -> None:
+        """Bring the weights back, and continue stepping."""
+        await self._engine.wake_up()
         await self._engine.resume_generation()
 
     async def check(self) -> None:
@@ -221,6 +232,7 @@ def _parse(settings: EngineSettings) -> Any:
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "tensor_parallel_size": settings.tensor_parallel,
         "scheduler_cls": _SCHEDULER,
+        "enable_sleep_mode": (settings.can_offload and not is_cpu_build()) or None,
         "enable_prompt_tokens_details": True,  # the planner needs the cached tokens of `usage`
         "dtype": cpu_dtype() if is_cpu_build() else None,
         **settings.args,

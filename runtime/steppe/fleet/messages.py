@@ -323,11 +323,15 @@ class ReplicaStatus:
         url: Where its HTTP app listens; empty before it was started.
         frozen: Whether its engine is frozen.
         block_id: Which control block its engine maps, or will when it has started; 0 for none.
+        is_offloaded: Whether its weights are in the memory of the host.
+        start_s: How long the engine took to start, without the download of the model, s.
     """
 
     url: str
     frozen: bool
     block_id: int = 0
+    is_offloaded: bool = False
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,9 +358,11 @@ class ControllerUpdate:
         ticks: Ticks that the driver has not acknowledged.
         status: How far the controller came; None before its first tick.
         budget_reads: How often its loop has read the budget; constant while it stalls.
+        nodes_off: Nodes that are to be off, by Ray's id; None in a controller that restarted.
     """
 
     begun: bool
     ticks: list[TickRecord]
     status: ControllerStatus | None
     budget_reads: int
+    nodes_off: frozenset[str] | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import ray
 
@@ -17,12 +18,14 @@ from steppe.engine.synthetic import SyntheticSettings, start_synthetic
 from steppe.engine.transformers_engine import start_transformers
 from steppe.engine.transformers_settings import TransformersSettings
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
-from steppe.errors import EngineError, UsageError
+from steppe.errors import EngineError, NotSupportedError, UsageError
 from steppe.fleet.engine_log import engine_log_path, redirect_output
 from steppe.fleet.messages import GpuAssignment, ReplicaStatus
 from steppe.models.store import get_model
 
-EXIT_ENGINE_DIED = 70
+EXIT_ENGINE_DIED, EXIT_STOPPED = 70, 71
+LEAVE_S = 0.2
+"""How long a process that is told to leave stays, for its answer to get out, s."""
 
 Settings = EngineSettings | TransformersSettings | SyntheticSettings
 
@@ -50,6 +53,7 @@ def settings_from_config(config: RunConfig, served_name: str) -> Settings:
         kv_cache_bytes=engine.kv_cache_bytes,
         tensor_parallel=config.fleet.gpus_per_replica,
         args=engine.args,
+        can_offload=any(sleep.kind == "offloaded" for sleep in config.fleet.sleep),
     )
 
 
@@ -78,6 +82,19 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class OffloadingEngine(Protocol):
+    """An engine that can move its weights to the memory of the host while it sleeps."""
+
+    async def offload(self) -> None:
+        """Move them there; called without requests only."""
+        ...
+
+    async def reload(self) -> None:
+        """Bring them back, and continue stepping."""
+        ...
+
+
 class ReplicaActor:
     """Starts one engine on the GPUs that Ray assigned, freezes and thaws it.
 
@@ -101,8 +118,8 @@ class ReplicaActor:
             redirect_output(log)
         self._settings, self._host = settings, host
         self._engine: Engine | None = None
-        self._frozen = False
-        self._block_id = 0
+        self._frozen = self._is_offloaded = False
+        self._block_id, self._start_s = 0, 0.0
         self._changing = asyncio.Lock()
 
     def gpu_indices(self) -> list[int]:
@@ -137,7 +154,9 @@ class ReplicaActor:
                 hook = assignment.hook
                 _note_host(Path(assignment.control_block))
                 seam = Seam(assignment.control_block, hook.hook, hook.arguments)
+                began_s = time.monotonic()
                 self._engine = await self._start_engine(seam, assignment.cores, folder)
+                self._start_s = time.monotonic() - began_s
             return await self.status()
 
     async def status(self) -> ReplicaStatus:
@@ -149,7 +168,7 @@ class ReplicaActor:
         except EngineError:
             os._exit(EXIT_ENGINE_DIED)
         url = f"http://{self._host}:{self._engine.port}"
-        return ReplicaStatus(url, self._frozen, self._block_id)
+        return ReplicaStatus(url, self._frozen, self._block_id, self._is_offloaded, self._start_s)
 
     async def freeze(self) -> ReplicaStatus:
         """Stop stepping; requests keep their place."""
@@ -166,6 +185,33 @@ class ReplicaActor:
                 await self._engine.thaw()
                 self._frozen = False
             return await self.status()
+
+    async def offload(self) -> ReplicaStatus:
+        """Freeze the engine, and move its weights to the memory of the host.
+
+        Raises:
+            NotSupportedError: This engine cannot.
+        """
+        async with self._changing:
+            if not isinstance(self._engine, OffloadingEngine):
+                raise NotSupportedError(f"asked to offload weights, found {self._settings}")
+            if not self._is_offloaded:
+                await self._engine.offload()
+                self._frozen = self._is_offloaded = True
+            return await self.status()
+
+    async def reload(self) -> ReplicaStatus:
+        """Bring the weights of an offloaded engine back, and continue stepping."""
+        async with self._changing:
+            if isinstance(self._engine, OffloadingEngine) and self._is_offloaded:
+                await self._engine.reload()
+                self._frozen = self._is_offloaded = False
+            return await self.status()
+
+    async def leave(self) -> None:
+        """End the engine and this process, so that its GPUs have no context; Ray starts another."""
+        await self.stop()
+        asyncio.get_running_loop().call_later(LEAVE_S, os._exit, EXIT_STOPPED)
 
     async def stop(self) -> None:
         """End the engine."""

@@ -33,6 +33,7 @@ def check_inputs(config: RunConfig) -> None:
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     check_config(config)
+    _check_sleep(config)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 
@@ -81,6 +82,20 @@ def _check_gpu_count(config: RunConfig) -> None:
             f"fleet.replicas: asked for {replicas} with {each} GPU each, found room for {room} on "
             f"{len(config.device.gpu_types)} emulated GPUs (device.count)"
         )
+
+
+def _check_sleep(config: RunConfig) -> None:
+    """Refuse depths of sleep that a live run cannot carry out.
+
+    Raises:
+        ConfigError: The engine keeps its weights on the GPU, or no command switches nodes.
+    """
+    kinds, fleet = {sleep.kind for sleep in config.fleet.sleep}, config.fleet
+    if "offloaded" in kinds and config.engine.kind == "transformers":
+        raise ConfigError("fleet.sleep: offloaded needs vllm, found engine.kind transformers")
+    if "node_off" in kinds and not (fleet.node_off_command and fleet.node_on_command):
+        missing = "node_on_command" if fleet.node_off_command else "node_off_command"
+        raise ConfigError(f"fleet.sleep: node_off needs fleet.{missing}, found none")
 
 
 def _check_model(name: str) -> None:

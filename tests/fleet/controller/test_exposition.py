@@ -5,7 +5,8 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tests.fixtures.fleet_messages import replica_report
 
-from steppe.control.state import Learned, Observation
+from steppe.control.sleep_ladder import SleepDepth
+from steppe.control.state import Learned, Observation, ReplicaObservation, ReplicaState
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
 from steppe.report.records import GpuEvent, ReplicaTick, ShortageTick, TickRecord
@@ -52,6 +53,24 @@ def test_a_quarantined_replica_is_named_with_its_fault() -> None:
     assert found["steppe_replicas", "quarantined"] == 1.0
     assert found["steppe_replica_quarantined", f"{fault},replica-2"] == 1.0
     assert not any(name == "steppe_replica_quarantined" for name, _ in samples(made.update(TICK)))
+
+
+def test_depths_of_sleep_and_the_times_of_wakes_are_exposed() -> None:
+    def replica(name: str, state: ReplicaState, depth: SleepDepth) -> ReplicaObservation:
+        return ReplicaObservation(name, state, 0.0, 600, 1, 0, depth=depth)
+
+    replicas = (
+        replica("a", ReplicaState.AWAKE, SleepDepth.PAUSED),
+        replica("b", ReplicaState.ASLEEP, SleepDepth.PAUSED),
+        replica("c", ReplicaState.ASLEEP, SleepDepth.STOPPED),
+        replica("d", ReplicaState.ASLEEP, SleepDepth.STOPPED),
+    )
+    made = exposition()
+    made.set_wakes({(SleepDepth.STOPPED, "0.5"): 31.0, (SleepDepth.STOPPED, "0.9"): 44.0})
+    found = samples(made.update(TICK, (), Observation(1.0, 90.0, None, 0.0, 0, replicas)))
+    depths = {depth: found["steppe_replicas_asleep", depth] for depth in SleepDepth}
+    assert depths == {"paused": 1.0, "offloaded": 0.0, "stopped": 2.0, "node_off": 0.0}
+    assert found["steppe_wake_seconds", "stopped,0.9"] == 44.0
 
 
 def test_a_tick_is_exposed_in_base_units() -> None:

@@ -11,11 +11,13 @@ from tests.fixtures.ray_actors import FakeActor
 from steppe.config import SiteSection
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
-from steppe.control.reconcile import Drain, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import Deepen, Drain, Retune, Sleep, Start, Wake
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import ReplicaState
 from steppe.energy.node_rest import NodeRest
 from steppe.fleet.controller.live_fleet import LiveFleet
 from steppe.fleet.controller.live_measurements import NodeRests
+from steppe.fleet.controller.node_power import REFUSED_S
 from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
@@ -114,6 +116,71 @@ def test_the_budget_gets_what_the_nodes_draw_beside_their_gpus(scene: Scene) -> 
     scene.node.answers["report"] = [replace(node_report(2), rest=measured)]
     scene.fleet.observe(33.0)
     assert scene.budget.rest == (1050.0 + 1500.0, "stale")
+
+
+def paused(scene: Scene) -> None:
+    for number, actor in enumerate(scene.replicas.values(), start=1):
+        actor.answers["status"] = ReplicaStatus(f"http://127.0.0.1:900{number}", True)
+        scene.handle(number).enter(ASLEEP, 0.0)
+
+
+def test_a_replica_is_stopped_at_the_lowest_clock_and_its_draw_is_that_of_its_depth(
+    scene: Scene,
+) -> None:
+    paused(scene)
+    scene.report(1, report_of("replica-1", draw_w=20.0), report_of("replica-2", draw_w=20.0))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Deepen("replica-2", SleepDepth.STOPPED)])
+    assert "leave" in scene.replicas["replica-2"].names()
+    ((limits,), _) = scene.node.args("apply")[-1]
+    assert (limits.clock_mhz, limits.phase) == (None, ASLEEP)
+    scene.report(2, report_of("replica-1", draw_w=20.0), report_of("replica-2", draw_w=9.0))
+    first, second = scene.fleet.observe(2.0).replicas
+    assert (first.depth, first.deep_w) == (SleepDepth.PAUSED, 0.0)
+    assert (second.depth, second.deep_w) == (SleepDepth.STOPPED, 9.0)
+    assert not scene.fleet.lend("replica-2", 1.0)
+
+
+def test_a_node_is_to_be_off_once_all_its_replicas_are(scene: Scene) -> None:
+    paused(scene)
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Deepen("replica-1", SleepDepth.OFF)])
+    scene.fleet.observe(2.0)
+    assert scene.fleet.nodes_off == frozenset()
+    scene.fleet.apply([Deepen("replica-2", SleepDepth.OFF)])
+    assert scene.fleet.nodes_off == frozenset(), "a process has not ended yet"
+    scene.fleet.observe(3.0)
+    assert scene.fleet.nodes_off == {"node-1"}
+    scene.fleet.node_is_off("node-1", 0.5)
+    assert scene.fleet.observe(4.0).draw_w is None
+    assert [r.deep_w for r in scene.fleet.observe(5.0).replicas] == [0.5, 0.5]
+    scene.fleet.apply([Start("replica-1")])
+    assert scene.fleet.nodes_off == frozenset()
+    assert [r.depth for r in scene.fleet.observe(6.0).replicas][1] is SleepDepth.STOPPED
+
+
+def test_a_node_that_must_stay_on_has_its_replicas_stopped(scene: Scene) -> None:
+    paused(scene)
+    scene.fleet.power.always_on = {"node-1"}
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Deepen(f"replica-{n}", SleepDepth.OFF) for n in (1, 2)])
+    scene.fleet.observe(2.0)
+    assert scene.fleet.nodes_off == frozenset()
+    assert scene.handle().depth is SleepDepth.STOPPED
+
+
+def test_a_node_whose_command_has_failed_stays_on_for_a_while(scene: Scene) -> None:
+    paused(scene)
+    scene.fleet.observe(1.0)
+    both = [Deepen(f"replica-{n}", SleepDepth.OFF) for n in (1, 2)]
+    scene.fleet.apply([*both])
+    scene.fleet.observe(2.0)
+    scene.fleet.power.refuse("node-1", scene.fleet.handles.values(), 2.0)
+    for now_s, nodes in ((3.0, set[str]()), (2.0 + REFUSED_S, {"node-1"})):
+        scene.fleet.observe(now_s)
+        scene.fleet.apply([*both])
+        assert scene.fleet.nodes_off == nodes
 
 
 def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scene) -> None:

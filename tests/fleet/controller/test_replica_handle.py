@@ -7,8 +7,10 @@ import ray
 from tests.fixtures.fleet_messages import replica_report
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import ReplicaState
-from steppe.errors import EngineError, GpuFaultError
+from steppe.errors import EngineError, GpuFaultError, NotSupportedError
+from steppe.fleet.controller.deep_sleep import DepthTime
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import Placement, ReplicaStatus
 
@@ -298,6 +300,120 @@ def test_a_status_from_before_a_freeze_is_ignored(scene: Scene) -> None:
 def test_a_frozen_replica_is_adopted_as_asleep(scene: Scene) -> None:
     scene.handle.adopt(FROZEN, 5.0)
     assert scene.handle.state == ASLEEP
+
+
+def paused(scene: Scene) -> ReplicaHandle:
+    scene.handle.enter(ASLEEP, 0.0)
+    scene.actor.answers["status"] = FROZEN
+    return scene.handle
+
+
+OFFLOADED = ReplicaStatus("http://there", True, is_offloaded=True)
+
+
+def test_an_offloaded_replica_comes_back_and_its_times_are_measured(scene: Scene) -> None:
+    handle, actor = paused(scene), scene.actor
+    handle.deepen(SleepDepth.OFFLOADED, 10.0)
+    handle.deepen(SleepDepth.OFFLOADED, 11.0)
+    actor.answers["status"] = OFFLOADED
+    for now_s in (14.0, 15.0, 16.0):
+        handle.update(now_s)
+    seen = handle.observation(0)
+    assert (seen.state, seen.depth, handle.url) == (ASLEEP, SleepDepth.OFFLOADED, "http://there")
+    assert actor.names().count("offload") == 1
+    actor.answers |= {"reload": STEPPING, "status": STEPPING}
+    handle.start(20.0)
+    assert handle.observation(0).state == ReplicaState.STARTING
+    handle.update(26.0)
+    assert (handle.state, handle.depth) == (AWAKE, SleepDepth.PAUSED)
+    assert handle.sleep.take_times() == [
+        DepthTime(SleepDepth.OFFLOADED, False, 4.0),
+        DepthTime(SleepDepth.OFFLOADED, True, 6.0),
+    ]
+
+
+def test_an_engine_that_cannot_offload_stays_paused_and_is_not_asked_again(scene: Scene) -> None:
+    handle, actor = paused(scene), scene.actor
+    cause = NotSupportedError("weights stay")
+    actor.answers["offload"] = ray.exceptions.RayTaskError("offload", "", cause)
+    for now_s in (10.0, 12.0, 14.0):
+        handle.deepen(SleepDepth.OFFLOADED, now_s)
+        handle.update(now_s + 1.0)
+    assert (handle.state, handle.depth) == (ASLEEP, SleepDepth.PAUSED)
+    assert actor.names().count("offload") == 1
+    assert "kill" not in actor.names()
+
+
+def test_a_stopped_replica_has_no_engine_and_starts_as_a_new_one(scene: Scene) -> None:
+    handle, actor = paused(scene), scene.actor
+    actor.answers["leave"] = ray.exceptions.ActorDiedError()
+    handle.deepen(SleepDepth.STOPPED, 10.0)
+    actor.answers["status"] = ReplicaStatus("", False)
+    for now_s in (11.0, 12.0, 13.0):
+        handle.update(now_s)
+    assert (handle.state, handle.depth, handle.url) == (ASLEEP, SleepDepth.STOPPED, "")
+    handle.add_reports([replace(REPORT, draw_w=12.0, energy_j=12.0)])
+    assert handle.observation(0).deep_w == 12.0
+    assert handle.asleep_w is None, "the mean draw of a pause is another"
+    actor.answers["start"] = STEPPING
+    handle.start(100.0)
+    handle.update(140.0)
+    assert handle.state == AWAKE
+    assert handle.sleep.take_times() == [
+        DepthTime(SleepDepth.STOPPED, False, 1.0),
+        DepthTime(SleepDepth.STOPPED, True, 40.0),
+    ]
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed_before_it_starts_again(
+    scene: Scene,
+) -> None:
+    handle, actor = paused(scene), scene.actor
+    actor.ready = False
+    handle.deepen(SleepDepth.STOPPED, 10.0)
+    handle.start(20.0)
+    assert handle.state == ASLEEP, "it has not ended yet"
+    handle.update(39.0)
+    assert "kill" not in actor.names()
+    handle.update(40.0)
+    assert actor.names()[-1] == "kill"
+    handle.start(41.0)
+    assert handle.state == ReplicaState.STARTING
+
+
+def test_a_replica_on_a_node_that_is_off_starts_once_the_node_is_on(scene: Scene) -> None:
+    handle, actor = paused(scene), scene.actor
+    handle.deepen(SleepDepth.OFF, 10.0)
+    handle.update(11.0)
+    assert handle.observation(0).depth is SleepDepth.OFF
+    handle.start(100.0)
+    assert (handle.state, actor.names().count("start")) == (ReplicaState.STARTING, 0)
+    actor.answers["start"] = STEPPING
+    handle.node_is_on(280.0)
+    handle.update(300.0)
+    assert handle.state == AWAKE
+    assert handle.sleep.take_times()[-1] == DepthTime(SleepDepth.OFF, True, 200.0)
+
+
+def test_replicas_of_a_node_that_came_back_start_only_if_they_are_needed(scene: Scene) -> None:
+    def handle_of(name: str) -> ReplicaHandle:
+        return ReplicaHandle(Placement(name, FakeActor(), "node-2", FakeActor(), [0], ()))
+
+    first, second = handle_of("replica-1"), handle_of("replica-2")
+    for old in (first, second):
+        old.enter(ASLEEP, 0.0)
+        old.sleep.depth = SleepDepth.OFF
+    first.start(10.0)
+    new = [handle_of("replica-1"), handle_of("replica-2")]
+    for handle, old in zip(new, (first, second), strict=True):
+        handle.replaces(old, 200.0)
+    assert [handle.state for handle in new] == [GONE, ASLEEP], "the loop starts the first"
+    assert new[1].depth is SleepDepth.STOPPED
+
+
+def test_the_time_of_a_first_start_counts_as_that_of_a_wake_from_a_stop(scene: Scene) -> None:
+    scene.handle.adopt(replace(STEPPING, start_s=33.0), 0.0)
+    assert scene.handle.sleep.take_times() == [DepthTime(SleepDepth.STOPPED, True, 33.0)]
 
 
 def test_a_replica_without_permission_for_a_clock_keeps_that_of_the_plan(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,19 @@ from tests.fixtures.fleet_messages import node_report, tick_record
 from tests.fixtures.ray_actors import FakeActor
 
 import steppe.fleet.driver.driver as driver_module
-from steppe.config import RunConfig
+from steppe.config import FleetSection, RaySection, RunConfig
 from steppe.errors import StartError
+from steppe.fleet.cluster import Machine
 from steppe.fleet.driver.driver import STALL_S, FleetDriver
 from steppe.fleet.driver.engine_starts import EngineStarts
-from steppe.fleet.messages import ControllerStatus, ControllerUpdate
+from steppe.fleet.driver.pending_actors import RunningNode
+from steppe.fleet.messages import (
+    ControllerStatus,
+    ControllerUpdate,
+    GpuInfo,
+    NodeInfo,
+    Placement,
+)
 from steppe.fleet.stale_runs import run_folder
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Charge
@@ -75,6 +84,37 @@ def test_a_replica_that_is_quarantined_is_logged_once(
         driver._controller.answers["poll"] = ControllerUpdate(True, found, None, 0)
         driver._ticks()
     assert caplog.messages == ["replica-2 is quarantined: GPU 1: it is lost"]
+
+
+def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = FleetSection(node_off_command="true", node_on_command="true")
+    config = CONFIG.model_copy(update={"fleet": fleet, "ray": RaySection(address="auto")})
+    driver: Any = FleetDriver(config, "none", print)
+    driver._controller = FakeActor()
+    machine, alive = Machine("n1", "10.0.0.1", 1), list[Machine]()
+    info = NodeInfo((GpuInfo(0, "NVIDIA L4", (600,)),), (0,), "emulated")
+    driver.actors.nodes["n1"] = RunningNode(machine, FakeActor(), info)
+    place = Placement("replica-1", FakeActor(), "n1", FakeActor(), [0], ())
+    driver.actors.placements["replica-1"] = place
+    monkeypatch.setattr(driver, "_machines", lambda: alive)
+    monkeypatch.setattr(driver.actors, "place_unplaced", lambda _: [])
+
+    def switch(nodes_off: frozenset[str], *, until_off: bool) -> None:
+        driver._nodes_off = nodes_off
+        give_up_s = time.monotonic() + 30.0
+        while driver._node_commands.is_off("n1") != until_off or driver._node_commands.is_busy:
+            assert time.monotonic() < give_up_s
+            driver._switch_nodes()
+
+    switch(frozenset({"n1"}), until_off=True)
+    driver._watch_cluster()
+    assert driver._controller.names() == ["node_is_off"]
+    assert (driver.actors.unplaced, driver.actors.replicas) == ([], 1)
+    switch(frozenset(), until_off=False)
+    assert driver.actors.unplaced == ["replica-1"]
+    assert "remove_node" not in driver._controller.names()
 
 
 def test_ticks_of_a_late_result_are_requested_again(

@@ -23,6 +23,7 @@ from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
 from steppe.control.policy.sleep_need import DepthSettings
+from steppe.control.sleep_ladder import SleepLadder
 from steppe.control.state import Observation
 from steppe.frontier.at_lengths import LatencyLimits
 from steppe.frontier.pareto import Frontier
@@ -115,6 +116,15 @@ def depths_of(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> DepthSettings
     goal = goal_of(replace(kept, asleep_w=deep_w), _at_lengths(pool, frontier))
     forecast = pool.forecast if pool.control.sleep_by_forecast else None
     return DepthSettings(ladder, goal, pool.control.margin_share, forecast)
+
+
+def with_ladder(policy: Policy, ladder: SleepLadder | None) -> None:
+    """Let a policy plan with other times of its depths from now on; it keeps what it has learned.
+
+    A class of one's own keeps the times that it was made with.
+    """
+    if isinstance(policy, PolicyPipeline) and policy.depths is not None and ladder is not None:
+        policy.depths = replace(policy.depths, ladder=ladder)
 
 
 def _horizon(pool: PoolFacts, kept: Frontier) -> HorizonForecast | None:

@@ -12,14 +12,17 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
-from steppe.control.policy.make import make_policy
+from steppe.control.policy.make import make_policy, with_ladder
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
+from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_of
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
+from steppe.fleet.controller.node_power import on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement, mean_draw_w
 from steppe.frontier.pareto import Frontier
@@ -77,6 +80,9 @@ class Controller:
             config.control.period_s,
             config.control.longest_unrenewed_s,
         )
+        if config.device.kind != "emulated":  # emulated GPUs belong to no node that could be off
+            self._fleet.power.always_on = {local_node_id()}
+        self._rungs: tuple[SleepRung, ...] = ()
         self._loop: ControlLoop | None = None
         self._ticks: list[TickRecord] = []
         self._lock, self._adding = threading.Lock(), threading.Lock()
@@ -107,6 +113,9 @@ class Controller:
             with self._lock:
                 for handle in new:
                     place = handle.placement
+                    old = self._fleet.handles.get(handle.name)
+                    if old is not None:
+                        handle.replaces(old, self._now_s())
                     self._fleet.nodes.actors[place.node_id] = place.node
                     self._fleet.handles[place.replica] = handle
 
@@ -136,6 +145,24 @@ class Controller:
             for name, handle in list(self._fleet.handles.items()):
                 if handle.placement.node_id == node_id:
                     del self._fleet.handles[name]
+
+    def node_is_off(self, node_id: str) -> None:
+        """Note that a node is off: what was on it is gone, and its replicas sleep."""
+        asleep_w = next((r.asleep_w for r in self._rungs if r.depth is SleepDepth.OFF), 0.0)
+        with self._adding, self._lock:
+            self._fleet.node_is_off(node_id, asleep_w)
+
+    def node_is_on(self, node_id: str) -> None:
+        """Start the replicas that wait for a node which has never left the cluster."""
+        with self._adding, self._lock:
+            for handle in on_node(node_id, self._fleet.handles.values()):
+                handle.node_is_on(self._now_s())
+
+    def node_stays_on(self, node_id: str) -> None:
+        """Note that a node could not be switched off."""
+        with self._adding, self._lock:
+            handles = self._fleet.handles.values()
+            self._fleet.power.refuse(node_id, handles, self._now_s())
 
     def begin(
         self,
@@ -200,6 +227,7 @@ class Controller:
                 ticks=list(self._ticks),
                 status=self._status,
                 budget_reads=self._budget_reads,
+                nodes_off=self._fleet.nodes_off if self._loop is not None else None,
             )
 
     def end(self) -> None:
@@ -211,13 +239,33 @@ class Controller:
     def _set_frontier(self, frontier: Frontier) -> None:
         """Create policy, loop and shortage forecast for these operating points."""
         budget, control, tpot_s = self._budget, self._config.control, self._config.slo.tpot_s
-        policy = make_policy(PoolFacts.of(self._config, frontier, self._replicas, budget))
+        self._frontier = frontier
+        self._rungs = self._fleet.sleep_times.rungs(self._stated_rungs(frontier))
+        policy = make_policy(
+            PoolFacts.of(self._config, frontier, self._replicas, budget, self._rungs)
+        )
         rule = DrainRule(frontier.drain, control.drain_s)
         times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
         self._fleet.last_step_mhz = frontier.floor.clock_mhz
         self._loop = ControlLoop(self._fleet, policy, rule, times)
         self._points = ShortagePoints.of(frontier, tpot_s)
         self._shortage_monitor = ShortageMonitor(self._points, budget.forecast)
+
+    def _stated_rungs(self, frontier: Frontier) -> tuple[SleepRung, ...]:
+        """Return the depths of the configuration with the times that it states."""
+        config, handles = self._config, self._fleet.handles.values()
+        nodes = len({handle.placement.node_id for handle in handles})
+        node_w = config.site.node_rest_w * nodes / max(1, len(handles))
+        gpus = config.fleet.gpus_per_replica
+        return rungs_of(config.fleet.sleep, gpus, frontier.asleep_w, node_w=node_w)
+
+    def _use_measured_times(self) -> None:
+        """Plan with the times of wakes and sleeps that have been measured since."""
+        rungs = self._fleet.sleep_times.rungs(self._stated_rungs(self._frontier))
+        if rungs == self._rungs or self._loop is None:
+            return
+        self._rungs = rungs
+        with_ladder(self._loop.policy, ladder_of(rungs, self._frontier))
 
     def _resume(self, last: ControllerStatus) -> None:
         # Without a status of the gateway, replicas that serve would seem to have no requests.
@@ -260,6 +308,7 @@ class Controller:
 
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
+        self._use_measured_times()
         plan = self._loop.tick(now_s)
         self._fleet.limit_power(self._board_limits, plan)
         self._budget.set_battery(plan.battery_w)
@@ -268,7 +317,7 @@ class Controller:
         forecast = self._shortage_monitor.update(snapshot.unfenced, snapshot.fenced_w)
         self._fleet.route(None if plan.awake else forecast.serves_in_s)
         self._shortage_log.note(shortage_ticks(forecast), now_s)
-        if not snapshot.reports:
+        if not snapshot.reports and self._fleet.nodes.actors:
             return  # the window goes on until a node answers
         record = self._records.record(
             snapshot.observation, snapshot.budget, _window_of(snapshot), forecast, self._points
@@ -277,6 +326,7 @@ class Controller:
         if record is not None:
             self._ticks.append(record)
             self._status = ControllerStatus(record, snapshot.budget, self._recorded.numbers)
+            self._exposition.set_wakes(self._fleet.sleep_times.wake_quantiles_s())
             metrics = self._exposition.update(
                 record,
                 snapshot.all_reports,

@@ -14,7 +14,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from steppe.control.state import Learned, Observation
+from steppe.control.sleep_ladder import SleepDepth
+from steppe.control.state import Learned, Observation, ReplicaState
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
 from steppe.fleet.messages import ReplicaReport
@@ -75,6 +76,10 @@ class Exposition:
         )
         self._batch = self._gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = self._gauge("replicas", "Replicas by state", "state")
+        self._depths = self._gauge("replicas_asleep", "Sleeping replicas by depth", "depth")
+        self._wakes = self._gauge(
+            "wake_seconds", "Time from a depth of sleep until a replica serves", "depth", "quantile"
+        )
         self._quarantined = self._gauge(
             "replica_quarantined", "1 for a replica that is not started again", "replica", "fault"
         )
@@ -213,6 +218,11 @@ class Exposition:
             self._power_limit.labels(name).set(limit_w)
         return generate_latest(self.registry)
 
+    def set_wakes(self, quantiles_s: Mapping[tuple[SleepDepth, str], float]) -> None:
+        """Show how long wakes take, s, by depth and quantile."""
+        for (depth, quantile), wake_s in quantiles_s.items():
+            self._wakes.labels(depth, quantile).set(wake_s)
+
     def _add_gpus(self, tick: TickRecord, reports: Sequence[ReplicaReport]) -> None:
         for event in tick.gpu_events:
             if not event.is_over:
@@ -228,6 +238,9 @@ class Exposition:
                 self._ratio.labels(report.replica).set(report.counter_ratio)
 
     def _add_observation(self, observation: Observation) -> None:
+        asleep = [r.depth for r in observation.replicas if r.state == ReplicaState.ASLEEP]
+        for depth in SleepDepth:
+            self._depths.labels(depth).set(asleep.count(depth))
         self._queue.set(observation.engine_queue)
         self._lengths.clear()
         if observation.lengths is not None:

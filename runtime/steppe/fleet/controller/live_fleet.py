@@ -17,6 +17,7 @@ from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import Plan
 from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
 from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.board_limits import BoardLimits
@@ -25,7 +26,9 @@ from steppe.fleet.controller.live_measurements import (
     NodeRests,
     engine_queue,
 )
+from steppe.fleet.controller.node_power import NodePower, on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.controller.sleep_times import SleepTimes
 from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -134,6 +137,8 @@ class LiveFleet:
         handles: The replicas, by name.
         nodes: The nodes.
         snapshot: The latest observation; None before the first.
+        power: Which nodes are to be off.
+        sleep_times: How long wakes and sleeps take.
         last_step_mhz: SM clock limit for the step in which a replica is put to sleep, MHz: at the
             lowest clock, which None stands for, that step would take several times as long.
     """
@@ -154,6 +159,7 @@ class LiveFleet:
         self.nodes = Nodes()
         self.snapshot: FleetSnapshot | None = None
         self.last_step_mhz: int | None = None
+        self.power, self.sleep_times = NodePower(), SleepTimes()
         self._gateway, self._budget, self._timeout_s = gateway, budget, timeout_s
         self._status: GatewayStatus | None = None
         self._demand, self._output_tokens = Demand(), 0
@@ -175,6 +181,7 @@ class LiveFleet:
         for handle in self.handles.values():
             if handle.name not in self._lent_w:
                 handle.update(now_s)
+            self._add_times(handle)
         draw_w = sum(handle.draw_w for handle in self.handles.values())
         self._budget.settle(now_s, sum(handle.assumed_w for handle in self.handles.values()))
         self._budget.set_node_rest(*self.rests.total(self.nodes.actors, now_s))
@@ -221,6 +228,22 @@ class LiveFleet:
         )
         return self._plannable(self.snapshot)
 
+    @property
+    def nodes_off(self) -> frozenset[str]:
+        """Nodes that are to be off, by Ray's id."""
+        return self.power.off(self.handles)
+
+    def node_is_off(self, node: str, asleep_w: float) -> None:
+        """Read a node no more that is off; its replicas draw `asleep_w` each from now on."""
+        self.nodes.actors.pop(node, None)
+        for handle in on_node(node, self.handles.values()):
+            handle.report, handle.draw_w = None, asleep_w
+
+    def _add_times(self, handle: ReplicaHandle) -> None:
+        for time_ in handle.sleep.take_times():
+            add = self.sleep_times.add_wake if time_.is_wake else self.sleep_times.add_sleep
+            add(time_.depth, time_.time_s)
+
     def position(self) -> ReadPosition:
         """Return how far the nodes were read."""
         return ReadPosition(dict(self.nodes.numbers), self._output_tokens)
@@ -248,7 +271,8 @@ class LiveFleet:
             handle = self.handles[action.replica]
             changes[handle.placement.node_id].append(self._carry_out(action, handle))
         for node, limits_of_node in changes.items():
-            self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
+            if node in self.nodes.actors:  # it may be off
+                self.nodes.actors[node].apply.remote(limits_of_node, time.monotonic())
         self.nodes.renew_limits()
 
     def limit_power(self, limits: BoardLimits, plan: Plan) -> None:
@@ -326,7 +350,12 @@ class LiveFleet:
         if status is None or status.waiting or status.outstanding.get(replica, 0):
             return False
         is_up = handle.state in (ReplicaState.AWAKE, ReplicaState.ASLEEP) and bool(handle.url)
-        if not is_up or handle.is_fenced or (handle.report is not None and handle.report.running):
+        if (
+            not is_up
+            or handle.is_deep
+            or handle.is_fenced
+            or (handle.report is not None and handle.report.running)
+        ):
             return False
         others = (handle for name, handle in self.handles.items() if name != replica)
         serves = any(handle.state == ReplicaState.AWAKE for handle in others)
@@ -396,7 +425,7 @@ class LiveFleet:
         self._fenced = frozenset(
             name for name, h in self.handles.items() if h.is_fenced or name in self._lent_w
         )
-        planned = {name for name, h in self.handles.items() if h.report is not None} - self._fenced
+        planned = {name for name, h in self.handles.items() if _is_metered(h)} - self._fenced
         metered = {name for name, new in reports.items() if mean_draw_w(new) is not None}
         return bool(reports) and before == self._fenced and planned <= metered
 
@@ -418,17 +447,25 @@ class LiveFleet:
             return None
         return min(handle.clock_mhz, self.last_step_mhz) or None
 
+    def _start(self, handle: ReplicaHandle, now_s: float) -> None:
+        """Start a replica; if its node is off, the other replicas of the node are stopped then."""
+        was_off = handle.is_deep and handle.depth is SleepDepth.OFF
+        handle.start(now_s)
+        for other in on_node(handle.placement.node_id, self.handles.values()) if was_off else ():
+            if other.is_deep:
+                other.sleep.depth = SleepDepth.STOPPED
+
     def _carry_out(self, action: Action, handle: ReplicaHandle) -> SetLimits:
         now_s, holds, tokens = self._observed_s, True, 0
         match action:
             case Start(name):
-                handle.start(now_s)
+                self._start(handle, now_s)
                 return SetLimits(name, None, 1, handle.state)
             case Sleep(name):
                 handle.freeze(now_s)
                 return SetLimits(name, self._step_mhz(handle), 1, handle.state)
-            case Deepen(name):  # carried out as a pause
-                handle.freeze(now_s)
+            case Deepen(name, depth):
+                handle.deepen(self.power.depth_for(handle, depth, now_s), now_s)
                 return SetLimits(name, None, 1, handle.state)
             case Drain(name, clock_mhz, batch_limit):
                 if handle.state == ReplicaState.ASLEEP:
@@ -443,6 +480,11 @@ class LiveFleet:
         return SetLimits(
             name, clock_mhz, batch_limit, handle.state, tokens_per_step=tokens, holds=holds
         )
+
+
+def _is_metered(handle: ReplicaHandle) -> bool:
+    """Return whether a replica has a meter: the meter of a node that is off is gone."""
+    return handle.report is not None and handle.depth is not SleepDepth.OFF
 
 
 def _with_known_clock(handles: Iterable[ReplicaHandle]) -> list[str]:

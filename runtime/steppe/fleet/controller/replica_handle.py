@@ -10,9 +10,12 @@ from typing import Any
 
 import ray
 
+from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import COMING, ReplicaObservation, ReplicaState
-from steppe.errors import GpuFaultError
+from steppe.errors import GpuFaultError, NotSupportedError
 from steppe.fleet.cluster import error_line
+from steppe.fleet.controller.deep_sleep import OFFLOAD_S, DeepSleep
+from steppe.fleet.controller.pending_call import PendingCall
 from steppe.fleet.messages import CHANGE_S, Placement, ReplicaReport, ReplicaStatus, mean_draw_w
 
 RETRY_S = 1.0
@@ -51,20 +54,6 @@ _WITHOUT_ENGINE = COMING | {ReplicaState.QUARANTINED}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _PendingCall:
-    """A call to an actor, and when its result is due, s."""
-
-    call: Any
-    due_s: float
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the call has a result; does not wait."""
-        done, _ = ray.wait([self.call], timeout=0)
-        return bool(done)
-
-
 @dataclass(slots=True)
 class ReplicaHandle:
     """One replica; `update` brings its state up to date without waiting.
@@ -89,6 +78,7 @@ class ReplicaHandle:
         failures: Starts that failed and losses in a row, without `STABLE_S` in between.
         fault: Why it is quarantined; empty if it is not.
         rule: How often and how long it is started.
+        sleep: How deep it sleeps.
     """
 
     placement: Placement
@@ -107,9 +97,10 @@ class ReplicaHandle:
     failures: int = 0
     fault: str = ""
     rule: StartRule = StartRule()
-    _changes: list[_PendingCall] = field(default_factory=list)
-    _starting: _PendingCall | None = None
-    _status: _PendingCall | None = None
+    sleep: DeepSleep = field(default_factory=DeepSleep)
+    _changes: list[PendingCall] = field(default_factory=list)
+    _starting: PendingCall | None = None
+    _status: PendingCall | None = None
     _is_overdue: bool = False
     _retry_s: float = 0.0
     _started_s: float | None = None
@@ -146,6 +137,16 @@ class ReplicaHandle:
     def waiting(self) -> int:
         """Requests that its engine has not admitted, as last reported; 0 without an engine."""
         return 0 if self.report is None or self.state in COMING else self.report.waiting
+
+    @property
+    def depth(self) -> SleepDepth:
+        """How deep it sleeps, if it is asleep."""
+        return self.sleep.depth
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it sleeps deeper than a pause."""
+        return self.state == ReplicaState.ASLEEP and self.depth.is_deep
 
     @property
     def assumed_w(self) -> float:
@@ -188,7 +189,7 @@ class ReplicaHandle:
         draw_w = mean_draw_w(reports)
         self.draw_w = self.draw_w if draw_w is None else draw_w
         without_step = [report for report in reports if not (report.stepping or report.tokens)]
-        if self.state == ReplicaState.ASLEEP and without_step:
+        if self.state == ReplicaState.ASLEEP and not self.is_deep and without_step:
             self.asleep_w = mean_draw_w(without_step)
 
     def enter(self, state: ReplicaState, now_s: float) -> None:
@@ -204,18 +205,50 @@ class ReplicaHandle:
         self.url = status.url
         if status.url:
             self._started_s = now_s
+            self.sleep.serves(now_s, status.start_s)
             self.enter(ReplicaState.ASLEEP if status.frozen else ReplicaState.AWAKE, now_s)
+            if status.is_offloaded:
+                self.sleep.depth = SleepDepth.OFFLOADED
             self.in_last_step = status.frozen  # its clock limit may still be that of its last step
 
     def adopt_start(self, call: Any, now_s: float) -> None:
         """Wait for a start that was requested before; its longest time begins with an update."""
-        self._starting = _PendingCall(call, math.inf)
+        self._starting = PendingCall(call, math.inf)
         self.enter(ReplicaState.STARTING, now_s)
 
     def start(self, now_s: float) -> None:
         """Start its engine; after a failure only once a pause is over."""
-        if now_s < self._retry_s or self.state == ReplicaState.QUARANTINED:
+        is_early = now_s < self._retry_s or self.sleep.is_leaving
+        if is_early or self.state in (ReplicaState.QUARANTINED, ReplicaState.STARTING):
             return
+        depth = self.depth
+        if self.state == ReplicaState.ASLEEP:
+            self.sleep.wake(now_s)
+        match depth:
+            case SleepDepth.OFFLOADED:
+                self.adopt_start(self.placement.actor.reload.remote(), now_s)
+            case SleepDepth.OFF:
+                self.sleep.waits_for_node = True
+                self.enter(ReplicaState.STARTING, now_s)
+            case _:
+                self._start_engine(now_s)
+
+    def node_is_on(self, now_s: float) -> None:
+        """Start its engine if that waits for its node."""
+        if self.sleep.waits_for_node:
+            self.sleep.waits_for_node = False
+            self._start_engine(now_s)
+
+    def replaces(self, old: ReplicaHandle, now_s: float) -> None:
+        """Go on where a replica of this name was whose node was off, or is lost."""
+        self.failures, self._retry_s = old.failures, old._retry_s
+        if old.sleep.waits_for_node:
+            self.sleep.woke_from, self.sleep._began_s = old.sleep.woke_from, old.sleep._began_s
+        elif old.is_deep and self.state == ReplicaState.GONE:
+            self.enter(ReplicaState.ASLEEP, now_s)
+            self.sleep.depth = SleepDepth.STOPPED
+
+    def _start_engine(self, now_s: float) -> None:
         place = self.placement
         # An actor that Ray has restarted may have other GPUs than before.
         gpus = place.actor.gpu_indices.remote()
@@ -229,6 +262,20 @@ class ReplicaHandle:
         self.enter(ReplicaState.ASLEEP, now_s)
         self.in_last_step = self.report is not None and self.report.running > 0
 
+    def deepen(self, depth: SleepDepth, now_s: float) -> None:
+        """Put it to a deeper sleep; without requests only."""
+        if not self.sleep.may_go_to(depth):
+            return
+        actor = self.placement.actor
+        if depth is SleepDepth.OFFLOADED:
+            self.sleep.begin(depth, now_s, None)
+            self._change(actor.offload, now_s, OFFLOAD_S)
+        else:
+            leaving = None if self.sleep.has_no_process else actor.leave.remote()
+            self.sleep.begin(depth, now_s, leaving)
+            self._changes, self._status, self.url = [], None, ""
+        self.enter(ReplicaState.ASLEEP, now_s)
+
     def thaw(self, now_s: float) -> None:
         """Wake it."""
         self._change(self.placement.actor.thaw, now_s)
@@ -238,9 +285,10 @@ class ReplicaHandle:
         """Take the results of finished calls, and request its status again."""
         try:
             self._finish_start(now_s)
+            self.sleep.finish_leaving(self.placement.actor, now_s)
             for change in [change for change in self._changes if change.is_done]:
                 self._changes.remove(change)
-                ray.get(change.call)
+                self._finish_change(change, now_s)
             self._update_status(now_s)
             self._check_deadlines(now_s)
             self._check_stall()
@@ -264,6 +312,9 @@ class ReplicaHandle:
             fault=self.fault,
             lowest_limit_w=sum(lowest_w for lowest_w, _ in self.placement.power_ranges_w),
             clock_is_free=self.clock_is_free,
+            depth=self.depth,
+            deep_w=self.draw_w if self.is_deep else 0.0,
+            node=self.placement.node_id,
         )
 
     def _finish_start(self, now_s: float) -> None:
@@ -275,12 +326,25 @@ class ReplicaHandle:
         self._starting = None
         self.adopt(status, now_s)
 
-    def _change(self, method: Any, now_s: float) -> None:
-        self._changes.append(_PendingCall(method.remote(), now_s + CHANGE_S))
+    def _change(self, method: Any, now_s: float, longest_s: float = CHANGE_S) -> None:
+        self._changes.append(PendingCall(method.remote(), now_s + longest_s))
         self._status = None  # a status from before the change is out of date
 
+    def _finish_change(self, change: PendingCall, now_s: float) -> None:
+        try:
+            ray.get(change.call)
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, NotSupportedError):
+                raise
+            _log.warning("%s stays paused: %s", self.name, error.cause)
+            self.sleep.refuse()
+            return
+        if self.depth is SleepDepth.OFFLOADED and not self._changes:
+            self.sleep.arrived(now_s)
+
     def _update_status(self, now_s: float) -> None:
-        if self.state in _WITHOUT_ENGINE or self._changes:
+        has_no_process = self.state == ReplicaState.ASLEEP and self.sleep.has_no_process
+        if self.state in _WITHOUT_ENGINE or self._changes or has_no_process:
             return
         if self._status is not None:
             if not self._status.is_done:
@@ -291,7 +355,7 @@ class ReplicaHandle:
             if status.frozen != (self.state == ReplicaState.ASLEEP):
                 self._repeat_change(status, now_s)
                 return
-        self._status = _PendingCall(self.placement.actor.status.remote(), now_s + STATUS_S)
+        self._status = PendingCall(self.placement.actor.status.remote(), now_s + STATUS_S)
 
     def _repeat_change(self, status: ReplicaStatus, now_s: float) -> None:
         found = "frozen" if status.frozen else "stepping"
@@ -332,14 +396,15 @@ class ReplicaHandle:
         line = error_line(error)
         _log.warning("%s is gone: %s", self.name, line)
         was_starting = self.state == ReplicaState.STARTING
-        match error, was_starting:
-            case ray.exceptions.RayTaskError(), True:
-                pass  # it has no engine
+        has_engine = not was_starting or self.sleep.woke_from is SleepDepth.OFFLOADED
+        match error, has_engine:
+            case ray.exceptions.RayTaskError(), False:
+                pass
             case ray.exceptions.RayTaskError() | ray.exceptions.GetTimeoutError(), _:
                 ray.kill(self.placement.actor, no_restart=False)
         self._changes, self._starting, self._status = [], None, None
         self._is_overdue = False
-        self.url = ""
+        self.url, self.sleep = "", DeepSleep(cannot=self.sleep.cannot)
         self.enter(ReplicaState.GONE, now_s)
         self._count_failure(error, was_starting, now_s)
         if isinstance(getattr(error, "cause", None), GpuFaultError):

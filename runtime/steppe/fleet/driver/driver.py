@@ -39,6 +39,7 @@ from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
+from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.fleet.gateway_actor import GatewayActor
@@ -128,6 +129,8 @@ class FleetDriver:
         self._books: Bookkeeper
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[str] = set()
+        self._node_commands = NodeCommands(config.fleet, clock)
+        self._nodes_off: frozenset[str] | None = None
         self._began_s = 0.0
         self.url = ""
 
@@ -215,6 +218,7 @@ class FleetDriver:
             self._is_lost = True
             raise
         ticks = self._ticks()
+        self._switch_nodes()
         self._watch_cluster()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
@@ -339,6 +343,7 @@ class FleetDriver:
         self._status = update.status or self._status
         self._ticked_s = self._clock() if update.ticks else self._ticked_s
         self._note_quarantined(update.ticks)
+        self._nodes_off = update.nodes_off
         return update.ticks
 
     def _poll_controller(self) -> ControllerUpdate:
@@ -380,12 +385,33 @@ class FleetDriver:
         )
         ray.get(call, timeout=START_TIMEOUT_S)
 
+    def _switch_nodes(self) -> None:
+        """Switch nodes on and off as the controller wants them."""
+        if self._nodes_off is None:
+            return  # a restarted controller does not know yet
+        machines = {node_id: node.machine for node_id, node in self.actors.nodes.items()}
+        addresses = {node_id: machine.address for node_id, machine in machines.items()}
+        for switched in self._node_commands.follow(self._nodes_off, addresses):
+            match switched:
+                case Switched(_, is_on=False, error=""):
+                    pass  # it is metered until it leaves the cluster
+                case Switched(node, is_on=False):
+                    self._controller.node_stays_on.remote(node)
+                case Switched(node, is_on=True, error="") if node in self.actors.nodes:
+                    self._controller.node_is_on.remote(node)
+                case Switched(node, is_on=True, error=""):
+                    self.actors.unpark_node(node)
+
     def _watch_cluster(self) -> None:
         """Remove nodes that are lost, and place replicas without GPUs where some are free."""
         if self._local and not self.actors.has_unplaced:
             return
         alive = self._machines()
         for node_id in set(self.actors.nodes) - {machine.id for machine in alive}:
+            if self._node_commands.is_off(node_id):
+                self.actors.park_node(node_id)
+                self._controller.node_is_off.remote(node_id)
+                continue
             self.actors.remove_node(node_id)
             self._controller.remove_node.remote(node_id)
         placed = self.actors.place_unplaced(alive)

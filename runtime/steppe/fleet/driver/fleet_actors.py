@@ -80,6 +80,7 @@ class FleetActors:
         self._pending: list[PendingNode | PendingReplica] = []
         self._machines = 1
         self._pauses = MachinePauses()
+        self._parked: dict[str, list[str]] = {}  # replicas of nodes that are off
         self.starts = EngineStarts(config.fleet)
         self._downloads = ModelDownloads(config)
 
@@ -97,7 +98,8 @@ class FleetActors:
     def replicas(self) -> int:
         """Size of the fleet, replicas without GPUs included."""
         pending = sum(isinstance(new, PendingReplica) for new in self._pending)
-        return len(self.placements) + len(self.unplaced) + pending
+        parked = sum(map(len, self._parked.values()))
+        return len(self.placements) + len(self.unplaced) + pending + parked
 
     @property
     def has_unplaced(self) -> bool:
@@ -196,13 +198,24 @@ class FleetActors:
         self.starts.wait(note, self._downloads.line)
 
     def remove_node(self, node_id: str) -> None:
-        """Remove a node that the cluster lost; the replicas on it become unplaced."""
-        _log.warning("node %s is lost", node_id[:8])
+        """Remove a node that has left the cluster; the replicas on it become unplaced."""
+        _log.warning("node %s has left the cluster", node_id[:8])
         del self.nodes[node_id]
         names = [name for name, p in self.placements.items() if p.node_id == node_id]
         for name in names:
             del self.placements[name]
         self.unplaced += names
+
+    def park_node(self, node_id: str) -> None:
+        """Remove a node that was switched off; its replicas wait until it is on again."""
+        before = len(self.unplaced)
+        self.remove_node(node_id)
+        self._parked[node_id] = self.unplaced[before:]
+        del self.unplaced[before:]
+
+    def unpark_node(self, node_id: str) -> None:
+        """Place the replicas of a node again that was switched on, as soon as it has joined."""
+        self.unplaced += self._parked.pop(node_id, [])
 
     def place_unplaced(self, alive: list[Machine]) -> list[Placement]:
         """Request room for unplaced replicas, and return those that have found it.
