@@ -12,7 +12,7 @@ import pytest
 from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine import vllm_engine
-from steppe.engine.vllm_engine import EngineSettings, as_flags, is_cpu_build
+from steppe.engine.vllm_engine import EngineSettings, VllmEngine, as_flags, is_cpu_build
 from steppe.errors import InstallError
 
 PARSE = """
@@ -44,6 +44,31 @@ from vllm.tool_parsers import ToolParser, ToolParserManager
 class OfAPlugin(ToolParser):
     pass
 """
+
+
+class SleepyLlm:
+    """Notes what is asked of vLLM's engine."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        async def ask(**arguments: Any) -> None:
+            self.asked.append((name, arguments))
+
+        return ask
+
+
+async def test_weights_are_offloaded_by_sleep_level_1_and_come_back() -> None:
+    llm = SleepyLlm()
+    engine = VllmEngine(llm, None, None)  # type: ignore[arg-type]
+    await engine.offload()
+    await engine.reload()
+    assert llm.asked == [
+        ("sleep", {"level": 1, "mode": "abort"}),
+        ("wake_up", {}),
+        ("resume_generation", {}),
+    ]
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:

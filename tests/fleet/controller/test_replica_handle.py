@@ -411,6 +411,16 @@ def test_replicas_of_a_node_that_came_back_start_only_if_they_are_needed(scene: 
     assert new[1].depth is SleepDepth.STOPPED
 
 
+def test_a_quarantined_replica_with_other_gpus_begins_anew(scene: Scene) -> None:
+    cause = GpuFaultError("GPU 3: 2 uncorrectable memory errors")
+    fail_starts(scene, ray.exceptions.RayTaskError("assign", "", cause), times=1)
+    new = ReplicaHandle(Placement("replica-1", FakeActor(), "node-1", FakeActor(), [2], ()))
+    new.replaces(scene.handle, 400.0)
+    assert (new.state, new.failures, new.fault) == (GONE, 0, "")
+    new.start(400.0)
+    assert new.state == ReplicaState.STARTING
+
+
 def test_the_time_of_a_first_start_counts_as_that_of_a_wake_from_a_stop(scene: Scene) -> None:
     scene.handle.adopt(replace(STEPPING, start_s=33.0), 0.0)
     assert scene.handle.sleep.take_times() == [DepthTime(SleepDepth.STOPPED, True, 33.0)]

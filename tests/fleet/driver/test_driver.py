@@ -78,12 +78,20 @@ def test_a_replica_that_is_quarantined_is_logged_once(
 ) -> None:
     driver: Any = FleetDriver(CONFIG, "none", print)
     driver._controller = FakeActor()
+    sought: list[str] = []
+    driver.actors = SimpleNamespace(
+        last_log_lines=lambda _: "CUDA error", seek_other_gpus=sought.append
+    )
     lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, fault="GPU 1: it is lost")
     for t_s in (1.0, 2.0):
         found = [tick_record(t_s, replicas=(lost,))]
         driver._controller.answers["poll"] = ControllerUpdate(True, found, None, 0)
         driver._ticks()
-    assert caplog.messages == ["replica-2 is quarantined: GPU 1: it is lost"]
+    assert caplog.messages == [
+        "replica-2 is quarantined: GPU 1: it is lost",
+        "last lines of the log of replica-2:\nCUDA error",
+    ]
+    assert sought == ["replica-2"]
 
 
 def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(

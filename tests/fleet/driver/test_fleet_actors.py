@@ -209,6 +209,32 @@ def test_a_replica_with_unknown_gpus_is_killed_and_tried_again_after_a_pause(
     assert [place.replica for place in fleet.place_unplaced(alive)] == ["replica-1"]
 
 
+@pytest.mark.parametrize(("free", "moves"), [(2, True), (1, False)])
+def test_a_quarantined_replica_gets_other_gpus_if_enough_are_free(
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    moves: bool,
+) -> None:
+    fleet, remote, killed = unplaced
+    old = FakeActor()
+    fleet.unplaced = []
+    fleet.placements["replica-1"] = Placement("replica-1", old, "n", FakeActor(), [0, 1], ())
+    monkeypatch.setattr(fleet_actors, "free_gpus", lambda: {"n": free})
+    fleet.seek_other_gpus("replica-1")
+    assert fleet.unplaced == (["replica-1"] if moves else [])
+    assert fleet.replicas == 1
+    assert killed == [], "its actor keeps the faulty GPUs"
+    if moves:
+        alive = [fleet.nodes["n"].machine]
+        fleet.place_unplaced(alive)
+        remote.actors[0].calls[0].ready = True
+        (place,) = fleet.place_unplaced(alive)
+        assert place.actor is remote.actors[0]
+    fleet.stop()
+    assert old in killed
+
+
 def test_a_replica_that_is_not_placed_yet_ends_with_the_run(
     unplaced: tuple[FleetActors, FakeRemote, list[Any]],
 ) -> None:

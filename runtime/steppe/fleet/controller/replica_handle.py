@@ -241,6 +241,8 @@ class ReplicaHandle:
 
     def replaces(self, old: ReplicaHandle, now_s: float) -> None:
         """Go on where a replica of this name was whose node was off, or is lost."""
+        if old.state == ReplicaState.QUARANTINED:
+            return  # it has other GPUs now
         self.failures, self._retry_s = old.failures, old._retry_s
         if old.sleep.waits_for_node:
             self.sleep.woke_from, self.sleep._began_s = old.sleep.woke_from, old.sleep._began_s

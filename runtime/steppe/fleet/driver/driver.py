@@ -128,7 +128,7 @@ class FleetDriver:
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
-        self._quarantined: set[str] = set()
+        self._quarantined: set[tuple[str, str]] = set()
         self._node_commands = NodeCommands(config.fleet, clock)
         self._nodes_off: frozenset[str] | None = None
         self._began_s = 0.0
@@ -283,11 +283,15 @@ class FleetDriver:
         return self._logs.collect(self.actors.placements)
 
     def _note_quarantined(self, ticks: list[TickRecord]) -> None:
-        """Log each replica once that is quarantined."""
+        """Log each replica once that is quarantined, and look for other GPUs for it."""
         for replica in (r for tick in ticks for r in tick.replicas if r.fault):
-            if replica.id not in self._quarantined:
-                self._quarantined.add(replica.id)
+            if (replica.id, replica.fault) not in self._quarantined:
+                self._quarantined.add((replica.id, replica.fault))
                 _log.error("%s is quarantined: %s", replica.id, replica.fault)
+                lines = self.actors.last_log_lines(replica.id)
+                if lines:
+                    _log.error("last lines of the log of %s:\n%s", replica.id, lines)
+                self.actors.seek_other_gpus(replica.id)
 
     def _machines(self) -> list[Machine]:
         """Return the nodes with GPUs and the configured labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import ray
@@ -22,24 +23,25 @@ class EngineLogs:
 
     def collect(self, placements: dict[str, Placement]) -> dict[str, bytes]:
         """Return what is new in each log, by replica; logs without news are left out."""
-        calls = {
-            place.node.engine_log.remote(name, self._ends.get((name, place.node_id), 0)): name
-            for name, place in placements.items()
-        }
+        begins: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        nodes = {}
+        for name, place in placements.items():
+            begins[place.node_id][name] = self._ends.get((name, place.node_id), 0)
+            nodes[place.node_id] = place.node
+        calls = {nodes[id_].engine_logs.remote(of_node): id_ for id_, of_node in begins.items()}
         if not calls:
             return {}
         done, _ = ray.wait([*calls], num_returns=len(calls), timeout=TIMEOUT_S)
-        parts = {calls[call]: self._part(call) for call in done}
         found: dict[str, bytes] = {}
-        for name, part in parts.items():
-            if part is not None:
-                self._ends[name, placements[name].node_id] = part.end
+        for call in done:
+            for name, part in self._parts(call).items():
+                self._ends[name, calls[call]] = part.end
                 found |= {name: part.text} if part.text else {}
         return found
 
-    def _part(self, call: Any) -> LogPart | None:
+    def _parts(self, call: Any) -> dict[str, LogPart]:
         try:
-            part: LogPart = ray.get(call)
+            parts: dict[str, LogPart] = ray.get(call)
         except ray.exceptions.RayError:
-            return None  # its node is lost, or its actor restarts
-        return part
+            return {}  # its node is lost, or its actor restarts
+        return parts

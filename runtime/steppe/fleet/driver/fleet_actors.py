@@ -19,7 +19,7 @@ from steppe.fleet.cluster import (
     on_node,
     share_of_cores,
 )
-from steppe.fleet.driver.engine_starts import POLL_S, EngineStarts
+from steppe.fleet.driver.engine_starts import LOG_TIMEOUT_S, POLL_S, EngineStarts
 from steppe.fleet.driver.model_downloads import ModelDownloads
 from steppe.fleet.driver.pending_actors import (
     OPEN_TIMEOUT_S,
@@ -80,6 +80,7 @@ class FleetActors:
         self._pending: list[PendingNode | PendingReplica] = []
         self._machines = 1
         self._pauses = MachinePauses()
+        self._holding: list[Any] = []  # actors that keep GPUs which must not be used
         self._parked: dict[str, list[str]] = {}  # replicas of nodes that are off
         self.starts = EngineStarts(config.fleet)
         self._downloads = ModelDownloads(config)
@@ -206,6 +207,27 @@ class FleetActors:
             del self.placements[name]
         self.unplaced += names
 
+    def seek_other_gpus(self, replica: str) -> None:
+        """Let a quarantined replica be placed again where GPUs are free.
+
+        Its actor stays, so that Ray gives the GPUs that it has to no other one.
+        """
+        each = self._config.fleet.gpus_per_replica
+        is_free = any(free_gpus().get(node_id, 0) >= each for node_id in self.nodes)
+        if is_free and replica in self.placements:
+            self._holding.append(self.placements.pop(replica).actor)
+            self.unplaced.append(replica)
+
+    def last_log_lines(self, replica: str) -> str:
+        """Return the last lines of the log of an engine; empty if they cannot be read."""
+        if replica not in self.placements:
+            return ""
+        call = self.placements[replica].node.last_log_lines.remote(replica)
+        try:
+            return str(call_result(call, replica, LOG_TIMEOUT_S))
+        except (ReplicaError, UsageError):
+            return ""
+
     def park_node(self, node_id: str) -> None:
         """Remove a node that was switched off; its replicas wait until it is on again."""
         before = len(self.unplaced)
@@ -246,7 +268,8 @@ class FleetActors:
                 ray.wait(calls, num_returns=len(calls), timeout=STOP_TIMEOUT_S)
         self._downloads.end()
         pending = [new.actor for new in self._pending if isinstance(new, PendingReplica)]
-        for actor in [*(place.actor for place in self.placements.values()), *pending]:
+        placed = [place.actor for place in self.placements.values()]
+        for actor in [*placed, *pending, *self._holding]:
             ray.kill(actor)
 
     # What a sweep needs, see `steppe.run.fleet_subject.FleetSubject`

@@ -269,10 +269,10 @@ class Node:
         """Return running totals of a replica, for sweeps."""
         return self._replicas[replica].reading()
 
-    def engine_log(self, replica: str, begin: int) -> LogPart:
-        """Return a part of the log of an engine, see `read_log`; nothing if there is none."""
-        path = engine_log_path(self._settings.run_id, replica)
-        return LogPart(b"", begin) if path is None else read_log(path, begin)
+    def engine_logs(self, begins: dict[str, int]) -> dict[str, LogPart]:
+        """Return a part of the log of each engine, see `read_log`, from where it begins."""
+        paths = {name: engine_log_path(self._settings.run_id, name) for name in begins}
+        return {name: read_log(path, begins[name]) for name, path in paths.items() if path}
 
     def last_log_lines(self, replica: str) -> str:
         """Return the last lines of the log of an engine; empty if there are none."""
