@@ -7,6 +7,7 @@ hand that these properties catch.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +27,9 @@ def check(*arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])["found"]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_no_limit_changes_a_token_or_loses_a_request_or_a_block() -> None:
-    assert check("--scenarios", "120") == []
+    assert check("--scenarios", "100") == []
 
 
 @pytest.mark.slow
@@ -41,5 +42,12 @@ def test_no_limit_changes_a_token_in_two_thousand_five_hundred_scenarios() -> No
 @pytest.mark.timeout(600)
 def test_each_bug_put_in_by_hand_is_caught() -> None:
     found = check("--mutants", "--scenarios", "400")
-    assert len(found) >= 20
+    assert len(found) >= 24
     assert [name for name, failure in found.items() if failure is None] == []
+
+
+def test_the_documentation_lists_each_bug_put_in_by_hand() -> None:
+    source = Path(__file__).with_name("scheduler_mutants.py").read_text()
+    bugs = re.findall(r"^class (\w+)\(LiveScheduler\)", source, re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "vllm.md").read_text(), re.MULTILINE)
+    assert listed == bugs

@@ -143,15 +143,20 @@ async def test_a_stream_that_begins_with_a_server_error_is_retried(
     assert (ended.finish, ended.replica) == ("stop", "r1")
 
 
-async def test_a_stream_that_begins_with_a_client_error_is_passed_on(site: Site) -> None:
-    replica = await site.replica("r0")
+async def test_a_stream_that_begins_with_a_client_error_is_a_4xx_and_not_retried(
+    site: Site,
+) -> None:
+    replica, other = await site.replica("r0"), await site.replica("r1")
     too_long = b'{"message": "too long", "type": "BadRequestError", "code": 400}'
-    replica.stream = [b'data: {"error": ' + too_long + b"}\n\ndata: [DONE]\n\n"]
-    site.route(replica)
-    _, _, body = await site.post()
-    event, rest = body.removeprefix(b"data: ").split(b"\n\n", 1)
-    assert (_error(event), rest) == (TOO_LONG, b"data: [DONE]\n\n")
-    assert len(replica.received) == 1
+    for each in (replica, other):
+        each.stream = [b'data: {"error": ' + too_long + b"}\n\ndata: [DONE]\n\n"]
+    site.route(replica, other)
+    status, headers, body = await site.post()
+    assert (status, headers["Content-Type"]) == (400, "application/json")
+    assert _error(body) == TOO_LONG
+    assert len(replica.received) + len(other.received) == 1
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.status) == ("invalid", 400)
 
 
 async def test_a_request_that_kills_each_replica_fails_after_three_tries(site: Site) -> None:

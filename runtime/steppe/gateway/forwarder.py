@@ -28,7 +28,12 @@ from steppe.gateway.replica_client import (
     send_request,
 )
 from steppe.gateway.request import RequestContext
-from steppe.gateway.stream import StreamScanner, find_error_status, summarize
+from steppe.gateway.stream import (
+    StreamScanner,
+    find_client_error,
+    find_error_status,
+    summarize,
+)
 
 REQUEST_ID = "X-Request-Id"
 MAX_FAILED_REPLICAS = 2
@@ -130,6 +135,7 @@ async def relay(
     write_timeout_s: float = WRITE_TIMEOUT_S,
 ) -> web.StreamResponse:
     """Send a replica's response to the client, and record its summary in `context`."""
+    response = _refused(response)
     context.status = response.status
     response.headers[REQUEST_ID] = context.id
     match response:
@@ -140,6 +146,20 @@ async def relay(
             return _whole(response)
         case StreamedResponse():
             return await _stream(request, context, response, write_timeout_s)
+
+
+def _refused(response: ReplicaResponse) -> ReplicaResponse:
+    """Return the 4xx response that a stream of one error event stands for; others unchanged."""
+    if not isinstance(response, StreamedResponse):
+        return response
+    found = find_client_error(response.first)
+    if found is None:
+        return response
+    status, body = found
+    headers = response.headers.copy()
+    for name in ("Content-Type", "Content-Length", "Cache-Control"):
+        headers.popall(name, None)
+    return WholeResponse(status, headers, body)
 
 
 def _whole(response: WholeResponse) -> web.Response:

@@ -51,6 +51,7 @@ _ERROR = re.compile(
     rb"|event:\s*(?:error|response\.failed)\s*$)",
     re.MULTILINE,
 )
+_FIRST_DATA = re.compile(rb"^data:[ \t]*(\{.*\})[ \t]*\r?$", re.MULTILINE)
 _ERROR_CODE = re.compile(rb'"code"\s*:\s*(\d{3})\b')
 _DONE = re.compile(
     rb"^(?:data:\s*\[DONE\]|event:\s*(?:response\.(?:completed|incomplete|failed)|message_stop)\s*$)",
@@ -110,6 +111,18 @@ def find_error_status(first: bytes) -> int | None:
         return None
     code = _ERROR_CODE.search(first)
     return int(code.group(1)) if code else 500
+
+
+def find_client_error(first: bytes) -> tuple[int, bytes] | None:
+    """Return the 4xx status and the body of the error event that a stream begins with, if any.
+
+    vLLM sends status 200 before it has looked at all parameters of a streamed request.
+    """
+    status = find_error_status(first)
+    data = _FIRST_DATA.search(first)
+    if status is None or not 400 <= status < 500 or data is None:
+        return None
+    return status, data.group(1)
 
 
 class StreamScanner:
