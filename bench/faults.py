@@ -22,9 +22,10 @@ import platform
 import resource
 import signal
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,24 +52,25 @@ from targets import at_most
 OBEYED_SHARE = 1.05
 """The draw obeys a budget within this share of it."""
 LONGEST_OBEY_S = 5.0
-HOLD_S = 12.0
+HOLD_S = 8.0
 """How long the low supply lasts, s."""
-RECOVERY_S = 100.0
+SERVED = 12
+"""A fleet serves once so many streams have completed."""
+RECOVERY_S = 75.0
 """Longest wait for a fleet to serve whole again, or to end by itself, s."""
-ENDED_S = 60.0
+ENDED_S = 25.0
 """Longest wait for the end of a run after Ctrl-C, and for what it left to go away, s."""
 
 TITLES = {
     "replica": "ray::ReplicaActor",
-    "engine": "ray::ReplicaActor",
     "controller": "ray::Controller",
     "gateway": "ray::GatewayActor",
     "node actor": "ray::Node",
     "raylet": "raylet",
     "GCS": "gcs_server",
-    "driver": "steppe.cli serve",
 }
-ENGINE = "VLLM::EngineCore"
+"""The processes of a run, by the begin of their title or the end of their path. The synthetic
+engine lives in the process of its replica."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Scene:
     clients: Clients
     started_s: float
     disk_is_full: bool = False
+    struck: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,17 @@ class Case:
 
 def _send(what: str, number: signal.Signals) -> Callable[[Scene], None]:
     def strike(scene: Scene) -> None:
-        pids = scene.fleet.pids(TITLES[what])
-        if what == "engine":
-            pids = scene.fleet.pids(ENGINE) or pids
         scene.signal.set(LOW_W)
-        os.kill(scene.fleet.process.pid if what == "driver" else pids[0], number)
+        is_driver = what == "driver"
+        scene.struck = scene.fleet.process.pid if is_driver else scene.fleet.pids(TITLES[what])[0]
+        os.kill(scene.struck, number)
 
     return strike
+
+
+def _continue(scene: Scene) -> None:
+    """Let a process go on that was stopped."""
+    os.kill(scene.struck, signal.SIGCONT)
 
 
 def _write(text: str) -> Callable[[Scene], None]:
@@ -142,56 +149,81 @@ def _restore(scene: Scene) -> None:
     scene.signal.set(LOW_W)
 
 
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 CASES = (
     *(
         Case(f"{what} {number.name}", _send(what, number))
-        for what in TITLES
-        for number in (signal.SIGKILL, signal.SIGSTOP)
+        for what in ("replica", "controller", "gateway", "node actor")
+        for number in (KILL, STOP)
     ),
-    Case("disk full", _fill_disk, undo=_free_disk),
+    Case("replica SIGSTOP for 8 s", _send("replica", STOP), undo=_continue),
+    Case("driver SIGSTOP for 8 s", _send("driver", STOP), undo=_continue),
     Case("signal garbage", _write("many watts\n"), undo=_restore),
     Case("signal stale", _let_it_age, undo=_restore),
     Case("signal deleted", _delete, undo=_restore),
     Case("budget to zero", _write("0\n"), low_w=0.0),
+    Case("disk full", _fill_disk, undo=_free_disk),
+    Case("raylet SIGKILL", _send("raylet", KILL)),
+    Case("GCS SIGKILL", _send("GCS", KILL)),
+    Case("raylet SIGSTOP", _send("raylet", STOP)),
+    Case("GCS SIGSTOP", _send("GCS", STOP)),
+    Case("driver SIGKILL", _send("driver", KILL)),
 )
 
 
-def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one fault on a fleet of its own and return what came of it."""
-    with tempfile.TemporaryDirectory(prefix="steppe-faults-") as name:
-        folder = Path(name)
-        port = free_port()
-        signal_ = Signal(folder / "watts")
-        config = make_config(folder, port, **ENGINES[options.engine])
-        fleet = Fleet.start(folder, config, port)
-        try:
-            scene = _open(case, folder, fleet, signal_)
-            return _play(case, scene)
-        finally:
-            signal_.stop()
-            fleet.clean()
-            if options.keep_logs:
-                print((folder / "log").read_text()[-8000:])
+def run_cases(cases: Sequence[Case], keep_logs: bool) -> Generator[dict[str, Any]]:
+    """Run faults one after the other; return what came of each.
+
+    Those that a fleet survives share one, so that its books contain several; the end of a fleet is
+    part of the row of each of its cases.
+    """
+    left = list(cases)
+    while left:
+        with tempfile.TemporaryDirectory(prefix="steppe-faults-") as name:
+            rows: list[dict[str, Any]] = []
+            folder, port = Path(name), free_port()
+            signal_ = Signal(folder / "watts")
+            fleet = Fleet.start(folder, make_config(folder, port), port)
+            try:
+                scene = _open(folder, fleet, signal_)
+                while left and fleet.process.poll() is None:
+                    rows.append(_play(left.pop(0), scene))
+                    print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                end = _end(scene)
+            finally:
+                signal_.stop()
+                fleet.clean()
+                if keep_logs:
+                    print(_end_of(folder / "log"), file=sys.stderr)
+            together = [row["case"] for row in rows]
+            yield from (row | end | {"fleet_of": together} for row in rows)
 
 
-ENGINES: dict[str, dict[str, Any]] = {"synthetic": {}}
+def _end_of(log: Path) -> str:
+    """Return the last lines of a log without its ticks."""
+    lines = [line for line in log.read_text().splitlines() if "  supply " not in line]
+    return "\n".join(lines[-60:])
 
 
-def _open(case: Case, folder: Path, fleet: Fleet, signal_: Signal) -> Scene:
+def _open(folder: Path, fleet: Fleet, signal_: Signal) -> Scene:
     """Wait until a fleet serves its clients with both replicas."""
     started_s = wait_until(fleet.ticks, START_S)
     if math.isnan(started_s):
-        raise SystemExit(f"{case.name}: the fleet does not start: {fleet.log.read_text()[-2000:]}")
+        raise SystemExit(f"the fleet does not start: {_end_of(fleet.log)}")
     scene = Scene(folder, fleet, signal_, Witness(fleet.process.pid), Clients(fleet.url), started_s)
     scene.clients.start()
-    served_s = wait_until(lambda: fleet.is_whole() and scene.clients.completed() >= 24, START_S)
-    if math.isnan(served_s):
-        raise SystemExit(f"{case.name}: the fleet does not serve: {fleet.log.read_text()[-2000:]}")
     return scene
 
 
 def _play(case: Case, scene: Scene) -> dict[str, Any]:
-    fleet = scene.fleet
+    """Bring a fault about in a fleet that serves with both replicas."""
+    fleet, begun_s = scene.fleet, time.monotonic()
+    scene.signal.set(FULL_W)
+    served_s = wait_until(
+        lambda: fleet.is_whole() and scene.clients.completed(begun_s) >= SERVED, START_S
+    )
+    if math.isnan(served_s):
+        raise SystemExit(f"{case.name}: the fleet does not serve: {_end_of(fleet.log)}")
     loaded_w = statistics.median(watts for _, watts in scene.witness.samples[-20:])
     struck_s = time.monotonic()
     case.strike(scene)
@@ -203,17 +235,16 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
     case.undo(scene)
     risen_s = time.monotonic()
     scene.signal.set(FULL_W)
-    watch.go_on(lambda: scene.clients.completed(risen_s) >= 12, RECOVERY_S)
-    row = {
+    watch.go_on(lambda: scene.clients.completed(risen_s) >= SERVED, RECOVERY_S)
+    return {
         "case": case.name,
-        "start_s": scene.started_s,
         "loaded_w": loaded_w,
         "obeyed_after_s": obeyed_s,
         "controller_stale": stale,
         "ended_by_itself": fleet.process.poll(),
         "whole_after_s": watch.whole_after_s,
+        "streams": scene.clients.ends(struck_s),
     }
-    return row | _end(scene) | {"streams": scene.clients.ends(struck_s)}
 
 
 def _floor_w(scene: Scene) -> float:
@@ -304,6 +335,9 @@ def books_of(record: Path) -> dict[str, Any]:
         "lost_lines": summary["lost_lines"],
         "requests": summary["requests"],
         "output_tokens_per_joule": summary["output_tokens_per_joule"],
+        "unclaimed_energy_j": summary["unclaimed_energy_j"],
+        "relative_mae": summary["tracking"]["relative_mae"],
+        "at_floor_s": summary["tracking"]["at_floor_s"],
     }
 
 
@@ -356,21 +390,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     names = [case.name for case in CASES]
     parser.add_argument("--case", action="append", choices=names, help="only this; may repeat")
-    parser.add_argument("--engine", choices=list(ENGINES), default="synthetic")
     parser.add_argument("--out", type=Path, help="JSON document to make or to add to")
     parser.add_argument("--keep-logs", action="store_true", help="print the end of the run's log")
     options = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
     if options.out is not None and options.out.is_file():
         rows = {row["case"]: row for row in json.loads(options.out.read_text())["results"]}
-    console = Console(width=140, stderr=True)
-    for case in CASES:
-        if options.case is None or case.name in options.case:
-            rows[case.name] = run_case(case, options)
-            console.print_json(json.dumps(rows[case.name]))
-            found = document([rows[name] for name in names if name in rows])
-            if options.out is not None:
-                options.out.write_text(json.dumps(found, indent=1) + "\n")
+    chosen = [case for case in CASES if options.case is None or case.name in options.case]
+    for row in run_cases(chosen, options.keep_logs):
+        rows[row["case"]] = row
+        found = document([rows[name] for name in names if name in rows])
+        if options.out is not None:
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
     ordered = [rows[name] for name in names if name in rows]
     Console(width=140).print(show(ordered))
     print(json.dumps(document(ordered)))

@@ -27,6 +27,9 @@ class GatewayActor:
                 self._url = await self._gateway.start()
         return self._url
 
+    async def ping(self) -> None:
+        """Return: this actor does not hang."""
+
     async def status(self) -> GatewayStatus:
         """Return the totals for the controller; a gateway that has restarted listens again."""
         await self.open()

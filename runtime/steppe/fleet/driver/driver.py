@@ -35,6 +35,7 @@ from steppe.fleet.cluster import (
     session_logs,
 )
 from steppe.fleet.controller.controller import Controller
+from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.engine_logs import EngineLogs
@@ -123,7 +124,7 @@ class FleetDriver:
         self._frontier: Frontier | None = None
         self._idle_w: float | None = None
         self._status: ControllerStatus | None = None
-        self._stalls = StallDetector()
+        self._stalls, self._hung = StallDetector(), ActorWatch(clock)
         self._watch: ClusterWatch | None = None
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
@@ -220,6 +221,7 @@ class FleetDriver:
         ticks = self._ticks()
         self._switch_nodes()
         self._watch_cluster()
+        self._watch_actors()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         return RunUpdate(ticks, closed, self._new_logs())
@@ -263,6 +265,11 @@ class FleetDriver:
         self.close_gateway()
         self.actors.stop()
         leave(self._config.ray.address)
+
+    def _watch_actors(self) -> None:
+        """Restart the gateway or the actor of a node if it hangs."""
+        nodes = {f"node {node[:8]}": actor for node, actor in self.actors.node_actors.items()}
+        self._hung.look({"the gateway": self._gateway} | nodes)
 
     def _check_control(self) -> None:
         """Raise ClusterLostError if nothing can control the fleet any more."""

@@ -279,6 +279,9 @@ class Node:
         path = engine_log_path(self._settings.run_id, replica)
         return "" if path is None else last_lines(path)
 
+    def ping(self) -> None:
+        """Return: this actor does not hang."""
+
     def close(self) -> None:
         """Undo the limits and remove every file."""
         self._is_closed.set()
