@@ -78,6 +78,7 @@ def test_a_missing_model_is_refused_before_anything_starts(
 class BriefRun:
     """A run that is over at once."""
 
+    lost = None
     so_far = RunSoFar(None, "emulated", "gpu", energy_j=10.0, output_tokens=20, completed=1)
 
     def __init__(self, driver: object, plan: RunPlan, console: Console) -> None:

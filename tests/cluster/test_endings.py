@@ -22,6 +22,9 @@ from tests.fixtures.serving import (
 )
 
 from steppe.fleet.stale_runs import remove_stale_runs, state_folder
+from steppe.report.record_folder import BOOKS_FILE
+
+CLEANUP = "-m steppe.run.cleanup"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -83,6 +86,22 @@ def test_an_engine_that_cannot_start_ends_the_run_with_one_line_that_names_its_l
     assert fleet.files() == []
 
 
+def test_a_run_whose_process_is_killed_is_cleaned_up_and_its_record_closed(
+    serve: Callable[..., Serving], one_gpu: dict[str, Any], synthetic: dict[str, Any]
+) -> None:
+    fleet = serve(**one_gpu, **synthetic)
+    fleet.wait_for_words("serving on")
+    with Load(fleet, 2) as load:
+        load.wait_for(2)
+        wait_until((fleet.record / BOOKS_FILE).is_file, "a checkpoint of the books")
+        os.kill(fleet.pid, signal.SIGKILL)
+        fleet.process.wait()
+    wait_until(lambda: not fleet.alive() and not fleet.files(), "nothing is left")
+    summary = assert_books_balance(fleet, rel=1e-6)
+    assert summary["broke_off"]
+    assert (fleet.record / "figure.png").is_file()
+
+
 @pytest.mark.alone  # any other start would remove what the killed run left
 def test_what_a_killed_run_leaves_ends_by_itself_or_is_removed_by_the_next_start(
     serve: Callable[..., Serving], one_gpu: dict[str, Any]
@@ -91,6 +110,8 @@ def test_what_a_killed_run_leaves_ends_by_itself_or_is_removed_by_the_next_start
     fleet.wait_for_words("running")
     wait_until(lambda: fleet.has_ticks() and locked_gpus(fleet.pid) == [0], "a locked clock")
     wait_until(lambda: fleet.pids(ENGINE), f"an engine in {fleet.alive()}")
+    (cleanup,) = (pid for pid, command in fleet.alive().items() if CLEANUP in command)
+    os.kill(cleanup, signal.SIGKILL)  # it would leave nothing for the next start
     os.kill(fleet.pid, signal.SIGKILL)
     fleet.process.wait()
     wait_until(lambda: locked_gpus(fleet.pid) == [], "the agent undoes the limits")

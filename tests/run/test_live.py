@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,9 @@ class Driver:
         replica = ReplicaTick("replica-1", "awake", 600, 4, 9.0, 0.0)
         tick = TickRecord(t_s, 9.0, 9.0, 9.0, 0.0, 0.0, 9.0, 0, 0, 0, replicas=(replica,))
         return RunUpdate([tick], [])
+
+    def books_so_far(self) -> EnergyTotals:
+        return EnergyTotals(9.0, "emulated", 8.0, 7.0, 1.0, 0.1, 0.0, 0)
 
 
 def test_a_run_continues_when_its_output_cannot_be_written(monkeypatch: Any) -> None:
@@ -138,6 +142,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None, tmp_path: Path) 
     fleet = Interrupted()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(live, "FleetDriver", lambda *_, **__: fleet)
+    monkeypatch.setattr(live, "Cleanup", lambda: nullcontext(SimpleNamespace(say=lambda **_: None)))
     for name in ("remove_stale_runs", "check_inputs", "_emulate"):
         monkeypatch.setattr(live, name, lambda *_, **__: None)
     return fleet

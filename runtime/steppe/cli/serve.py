@@ -55,7 +55,7 @@ def serve_command(
     budget = budget_from_config(settings.power, settings.site)
     warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
-        with running_fleet(settings, console) as driver:
+        with running_fleet(settings, console, folder) as driver:
             start = starting_frontier(
                 driver.actors, settings, frontier_cache(), warn_on_stderr, any_gpu=force
             )

@@ -139,6 +139,8 @@ def _requests(summary: Summary) -> RenderableType:
             f"{count(summary['lost_requests'])} requests; tokens and joules include them"
         )
         parts.append(Text.assemble(("lost      ", "dim"), (lost, "red")))
+    if summary["broke_off"]:
+        parts.append(Text.assemble(("broke off ", "dim"), (summary["broke_off"], "red")))
     if summary["gateway_restarts"]:
         restarts = count(summary["gateway_restarts"])
         restarted = f"gateway restarts: {restarts}; requests outstanding then are in no sum"

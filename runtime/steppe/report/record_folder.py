@@ -33,6 +33,8 @@ REQUESTS_FILE = "requests.jsonl"
 SUMMARY_FILE = "summary.json"
 FIGURE_FILE = "figure.png"
 FRONTIER_FILE = "frontier.yaml"
+BOOKS_FILE = "books.json"
+"""The totals of a run that goes on, in case it is killed; see `report.broken_off`."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,13 @@ class Recorder:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    def checkpoint(self, totals: RunTotals, slo: Slo) -> None:
+        """Write down the totals so far; if the disk is full, the ones before stay."""
+        draft = self._folder / f"{BOOKS_FILE}.draft"
+        with contextlib.suppress(OSError):
+            draft.write_bytes(orjson.dumps({"totals": totals, "slo": slo}))
+            draft.replace(self._folder / BOOKS_FILE)
+
     def finish(self, totals: RunTotals, slo: Slo) -> Summary:
         """Sum up the lines, and write the summary and the figure.
 
@@ -125,6 +134,8 @@ class Recorder:
         text = summary_text(summary)
         self.add_file(SUMMARY_FILE, lambda path: path.write_text(text))
         self.add_file(FIGURE_FILE, lambda path: run_figure(ticks, summary, path))
+        if (self._folder / SUMMARY_FILE).is_file():
+            (self._folder / BOOKS_FILE).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the two files; closing twice is harmless."""

@@ -230,6 +230,7 @@ class RunTotals:
         lost_ticks: Ticks that could not be written down.
         lost_requests: Requests that could not be written down.
         gateway_restarts: How often the gateway was seen to have started again.
+        broke_off: Why the run ended before it was to; empty if it did not.
         frontier_source: Where the operating points come from: `file`, `cached`, `modelled`,
             `assumed` or `measured`.
         frontier_measured_at_s: When the run had measured them itself, s since it began; None if it
@@ -250,6 +251,7 @@ class RunTotals:
     lost_ticks: int = 0
     lost_requests: int = 0
     gateway_restarts: int = 0
+    broke_off: str = ""
     frontier_source: str = "modelled"
     frontier_measured_at_s: float | None = None
 

@@ -63,6 +63,7 @@ class Summary(TypedDict):
     `lost_ticks` and `lost_requests` count the lines that a full disk did not take, and `lost_lines`
     both. Tokens, joules and the number of requests include them; `latency`, the SLO, `tracking`,
     `shortages`, `stale_s` and `curtailed_j` are those of the lines that are there.
+    `broke_off` says why the run ended before it was to; it is empty if it did not.
     `gateway_restarts` counts restarts of the gateway: requests that it had outstanding then are in
     no sum. `frontier_source` is the source of the operating points that were used last (see
     `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself (s), or None.
@@ -96,6 +97,7 @@ class Summary(TypedDict):
     lost_ticks: int
     lost_requests: int
     gateway_restarts: int
+    broke_off: str
     frontier_source: str
     frontier_measured_at_s: float | None
     versions: dict[str, str]
@@ -151,6 +153,7 @@ def summarise(
         lost_ticks=totals.lost_ticks,
         lost_requests=totals.lost_requests,
         gateway_restarts=totals.gateway_restarts,
+        broke_off=totals.broke_off,
         frontier_source=totals.frontier_source,
         frontier_measured_at_s=totals.frontier_measured_at_s,
         versions=totals.versions,

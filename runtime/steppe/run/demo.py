@@ -45,7 +45,7 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     Raises:
         SteppeError: The fleet could not start.
     """
-    with running_fleet(config, console) as driver:
+    with running_fleet(config, console, folder) as driver:
         start = starting_frontier(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
         load, rate_rps = demo_load(config, start.frontier, len(driver.actors.ready))

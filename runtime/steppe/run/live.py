@@ -34,6 +34,7 @@ from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
 from steppe.run.check_slo import check_slo
+from steppe.run.cleanup import Cleanup
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
@@ -49,6 +50,8 @@ from steppe.run.starting_frontier import (
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+CHECKPOINT_S = 5.0
+"""Time between two writings of the totals so far, s: a run that is killed loses at most so much."""
 HISTORY_TICKS = 240
 
 LogFormat = Literal["text", "json"]
@@ -75,12 +78,17 @@ class RunPlan:
 
 
 @contextmanager
-def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]:
+def running_fleet(
+    config: RunConfig, console: Console, record: Path | None = None
+) -> Generator[FleetDriver]:
     """Start a fleet, and stop it at the end of the block whatever happens.
+
+    If this process is killed, another one cleans up, see `steppe.run.cleanup`.
 
     Args:
         config: The run.
         console: Shows the progress of the start.
+        record: The folder of its record; None for none.
 
     Raises:
         UsageError: The configuration, or this machine, is not fit for the run.
@@ -90,14 +98,20 @@ def running_fleet(config: RunConfig, console: Console) -> Generator[FleetDriver]
     check_inputs(config)
     refuse_unfit(config)
     progress = StartProgress(console, _start_kind(config), start_times())
-    with exiting_on_signals():
+    with exiting_on_signals(), Cleanup() as cleanup:
         state: Path | None = None
         driver: FleetDriver | None = None
         try:
+            if record is not None:
+                cleanup.say(record=str(record.resolve()))
             with progress.shown():
                 state = _emulate(config)
                 driver = FleetDriver(
-                    config, config.model.client_name, progress.begin, note=progress.note
+                    config,
+                    config.model.client_name,
+                    progress.begin,
+                    note=progress.note,
+                    on_session=lambda session: cleanup.say(session=session),
                 )
                 driver.start()
             yield driver
@@ -149,6 +163,7 @@ class LiveRun:
         self.frontier_source = FrontierSource.FILE
         self.frontier_measured_at_s: float | None = None
         self.lost: ClusterLostError | None = None
+        self._checkpoint_s = 0.0
 
     def stop(self, *_: object) -> None:
         """End the run soon."""
@@ -210,13 +225,28 @@ class LiveRun:
     def _sum_up(self, books: EnergyTotals) -> Summary | None:
         if self._recorder is None:
             return None
-        slo = self._plan.config.slo
-        totals = replace(
+        return self._recorder.finish(self._run_totals(books), self._slo)
+
+    def _run_totals(self, books: EnergyTotals) -> RunTotals:
+        return replace(
             _totals(books, self._plan.config.site.boundary),
             frontier_source=self.frontier_source,
             frontier_measured_at_s=self.frontier_measured_at_s,
+            broke_off="" if self.lost is None else str(self.lost),
         )
-        return self._recorder.finish(totals, Slo(slo.ttft_s, slo.tpot_s))
+
+    @property
+    def _slo(self) -> Slo:
+        slo = self._plan.config.slo
+        return Slo(slo.ttft_s, slo.tpot_s)
+
+    def _checkpoint(self) -> None:
+        """Write down the totals so far, at most once per `CHECKPOINT_S`."""
+        now_s = time.monotonic()
+        if self._recorder is not None and now_s - self._checkpoint_s >= CHECKPOINT_S:
+            self._checkpoint_s = now_s
+            totals = self._run_totals(self._driver.books_so_far())
+            self._recorder.checkpoint(totals, self._slo)
 
     def _follow(self, show: ShowTicks, finished: Callable[[], bool]) -> None:
         begun_s = time.monotonic()
@@ -228,6 +258,7 @@ class LiveRun:
                 self.lost = error
                 return
             self._record(update)
+            self._checkpoint()
             self._use_refined()
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show(update.ticks)

@@ -172,8 +172,12 @@ class Bookkeeper:
         """Return the totals of a run of `duration_s`, and the requests not returned yet."""
         requests = self._accounts.close()
         self._check_unclaimed()
+        return self.totals(duration_s), requests
+
+    def totals(self, duration_s: float) -> EnergyTotals:
+        """Return the totals so far, after `duration_s`; energy of open requests is in no part."""
         accounts = self._accounts
-        totals = EnergyTotals(
+        return EnergyTotals(
             duration_s=duration_s,
             energy_source=accounts.energy_source,
             energy_j=accounts.energy_uj / UJ_PER_J,
@@ -184,7 +188,6 @@ class Bookkeeper:
             gateway_restarts=self._gateway_restarts,
             neighbour_j=accounts.neighbour_uj / UJ_PER_J,
         )
-        return totals, requests
 
     def _add_reports(self, call: Any, node: str) -> None:
         try:

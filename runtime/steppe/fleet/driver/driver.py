@@ -101,7 +101,9 @@ class FleetDriver:
         served_name: str,
         progress: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
         note: Callable[[str], None] = _discard,
+        on_session: Callable[[str], None] = _discard,
     ) -> None:
         """Remember what to run.
 
@@ -111,7 +113,9 @@ class FleetDriver:
             progress: Gets a line at the begin of each stage of the start.
             clock: Returns monotonic time, s.
             note: Gets a line about how far a stage is.
+            on_session: Gets Ray's name of the session if a cluster was started for the run.
         """
+        self._on_session = on_session
         self._config, self._served_name = config, served_name
         self._progress, self._note, self._clock = progress, note, clock
         self._local = config.ray.address == LOCAL
@@ -147,6 +151,8 @@ class FleetDriver:
         address = self._config.ray.address
         self._progress("starting Ray" if self._local else f"joining Ray at {address}")
         connect(address)
+        if self._local:
+            self._on_session(ray.get_runtime_context().get_session_name())
         self._watch = ClusterWatch.of_session(own=self._local)
         self._watch.start()
         with _start_errors():
@@ -225,6 +231,10 @@ class FleetDriver:
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         return RunUpdate(ticks, closed, self._new_logs())
+
+    def books_so_far(self) -> EnergyTotals:
+        """Return the totals so far, in case this process is killed."""
+        return self._books.totals(self._clock() - self._began_s)
 
     def close_gateway(self) -> None:
         """Refuse new requests, and wait a limited time for the outstanding ones.

@@ -1,0 +1,123 @@
+"""A small process that cleans up after a run whose own process was killed.
+
+The run holds the write end of a pipe and says over it what there is to clean up. At its normal end
+it says so, too. If the pipe ends without that, the run was killed: this process waits for what ends
+by itself, kills the rest of the Ray cluster that was started for the run, removes the files in
+memory, with the limits that they name, and closes the record.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from steppe.errors import SteppeError
+from steppe.fleet.orphan_processes import end_orphan_processes
+from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
+
+WAIT_S = 10.0
+"""How long the processes of a cluster may take to end after their driver, s."""
+FILES_S = 30.0
+"""How long the files of a run may be in use after that, s: an agent undoes its limits first."""
+_POLL_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Cleanup:
+    """The run's side: starts the process and tells it what there is; a context manager.
+
+    The process is in the run's kernel session, as the cluster is, and in a group of its own.
+    """
+
+    def __init__(self) -> None:
+        """Start the process."""
+        command = [sys.executable, "-m", "steppe.run.cleanup", str(os.getpid())]
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C in a terminal is not for it
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.say(done="")
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def say(self, **facts: str) -> None:
+        """Say what there is: `session` of Ray, folder of the `record`, or that it is `done`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(facts).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            _log.warning("nothing would clean up after this run: %s", error)
+
+
+def watch(run: int, facts: IO[bytes]) -> bool:
+    """Wait for the end of a run; clean up if it was killed, and return whether it was.
+
+    Args:
+        run: Its process id.
+        facts: The pipe from it.
+    """
+    known: dict[str, str] = {}
+    for line in facts:
+        known |= json.loads(line)
+    if "done" in known:
+        return False
+    if "session" in known:
+        end_orphan_processes(known["session"], frozenset(), WAIT_S)
+    _remove_files(run)
+    if "record" in known:
+        _close_record(Path(known["record"]))
+    return True
+
+
+def _remove_files(run: int) -> None:
+    gpus_file(run).unlink(missing_ok=True)
+    give_up_s = time.monotonic() + FILES_S
+    while True:
+        remove_stale_runs(state_folder())
+        left = list(state_folder().glob(f"steppe-*-{run}*"))
+        if not left or time.monotonic() > give_up_s:
+            return
+        time.sleep(_POLL_S)
+
+
+def _close_record(folder: Path) -> None:
+    from steppe.report.broken_off import close_broken_record  # it needs matplotlib: only now
+
+    try:
+        close_broken_record(folder)
+    except (SteppeError, OSError) as error:
+        _log.warning("%s: the record cannot be closed: %s", folder, error)
+
+
+def main() -> None:
+    """Watch the run whose process id is the argument."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watch(int(sys.argv[1]), sys.stdin.buffer)
+
+
+if __name__ == "__main__":
+    main()
