@@ -278,12 +278,13 @@ def main() -> None:
         flood["two processes"]["tokens_per_s"]["median"]
         / flood["one thread"]["tokens_per_s"]["median"]
     )
-    cost = flood["one process"]["core_s_per_1000_tokens"]["median"]
+    cost = by["easy", "one process"]["core_s_per_1000_tokens"]["median"]
     easy = by["easy", "two processes"]["gap_p50_over_step"]["median"]
     document = {
         "bench": "load_generators",
         "commit": source_commit(),
-        "hardware": f"{os.cpu_count()} cores shared with the server, {platform.machine()}",
+        "hardware": f"{os.cpu_count()} cores shared with the server, {platform.machine()}, load "
+        f"{os.getloadavg()[0]:.0f}",
         "versions": installed_versions(),
         "results": rows,
         "targets": [

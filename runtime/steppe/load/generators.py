@@ -1,6 +1,6 @@
 """Processes that share loads between them, because one sends only so many requests.
 
-A client spends 20 to 40 microseconds of one core on each token that it receives, and a Python
+A client spends 30 to 45 microseconds of one core on each token that it receives, and a Python
 process uses one core. `bench/load_generators.py` measures it.
 """
 
