@@ -30,6 +30,10 @@ class FakeActors:
         self.now_s = 0.0
         self._lock = threading.Lock()
 
+    @property
+    def ready(self) -> list[str]:
+        return list(self.placements)
+
     def clocks_mhz(self, replica: str) -> tuple[int, ...]:
         return (600, 900, 1200, 1800)
 
