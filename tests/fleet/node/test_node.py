@@ -84,6 +84,10 @@ def emulator(make_emulator: Callable[[str], Emulator]) -> Emulator:
     return make_emulator("h100x2")
 
 
+def _refuse(*_: object, **__: object) -> None:
+    raise NoPermissionError("only root may")
+
+
 MakeNode = Callable[[NvmlSection | EmulatedSection], Node]
 
 
@@ -91,11 +95,8 @@ MakeNode = Callable[[NvmlSection | EmulatedSection], Node]
 def make_node(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeNode:
     """Return a function that makes a node that has no agent and whose meters only tests read."""
 
-    def refuse(*_: object, **__: object) -> None:
-        raise NoPermissionError("only root may")
-
     run_node_in_process(monkeypatch, tmp_path)
-    monkeypatch.setattr(clock_limits, "start_agent", refuse)
+    monkeypatch.setattr(clock_limits, "start_agent", _refuse)
 
     def make(device: NvmlSection | EmulatedSection) -> Node:
         made = Node(NodeSettings("run", device, 5.0, MODEL, 1, DEADMAN_S))
@@ -192,6 +193,26 @@ def test_one_gpu_without_permission_loses_its_clock_and_no_other_one(
         *_, last = node.report(0)
     found = {r.replica: (r.clock_mhz, r.clock_is_free, r.controllable) for r in last.replicas}
     assert found == {"replica-1": (990, False, True), "replica-2": (0, True, True)}
+    node.close()
+
+
+def test_gpus_of_several_models_keep_their_own_names_and_limits(
+    make_emulator: Callable[[str], Emulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = make_emulator("h100x1,a100x1")
+    run_node_in_process(monkeypatch, tmp_path)
+    monkeypatch.setattr(clock_limits, "start_agent", _refuse)
+    node = Node(NodeSettings("run", NVML, 5.0, MODEL, 1))
+    emulator.tick(0.2)
+    meters_of(node).read()
+    found = [(gpu.name, gpu.power_limit_w) for gpu in node.info().gpus]
+    assert found == [("NVIDIA H100 80GB HBM3", 700.0), ("NVIDIA A100-SXM4-80GB", 400.0)]
+    for index in range(2):
+        node.assign(f"replica-{index}", [index], (), FRESH)
+    emulator.tick(1.0)
+    meters_of(node).read()
+    (report,) = node.report(0)
+    assert [round(r.draw_w or 0) for r in report.replicas] == [70, 60]
     node.close()
 
 
