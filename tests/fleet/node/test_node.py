@@ -212,7 +212,7 @@ def test_gpus_of_several_models_keep_their_own_names_and_limits(
     emulator.tick(1.0)
     meters_of(node).read()
     (report,) = node.report(0)
-    assert [round(r.draw_w or 0) for r in report.replicas] == [70, 60]
+    assert [round(r.energy_j) for r in report.replicas] == [70, 60]
     node.close()
 
 
