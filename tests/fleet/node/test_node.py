@@ -212,7 +212,8 @@ def test_gpus_of_several_models_keep_their_own_names_and_limits(
     emulator.tick(1.0)
     meters_of(node).read()
     (report,) = node.report(0)
-    assert [round(r.energy_j) for r in report.replicas] == [70, 60]
+    h100_j, a100_j = (replica.energy_j for replica in report.replicas)
+    assert h100_j / a100_j == pytest.approx(70.0 / 60.0, rel=0.03)  # their idle draws
     node.close()
 
 
