@@ -34,9 +34,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from steppe.agent import client
 from steppe.agent.client import AgentClient, ask_status
 from steppe.agent.host_limits import undo_lease
 from steppe.agent.lease_file import read_lease_file
+from steppe.agent.priority import Priority
 from steppe.emulator.environment import activate, remove_state
 from steppe.emulator.library import Emulator
 from steppe.errors import AgentError
@@ -44,6 +46,9 @@ from steppe.measure.provenance import source_commit
 from targets import at_most
 
 LEASE_S = 0.5
+BUSY_LEASE_S, BUSY_S, HOGS_PER_CORE = 0.2, 6.0, 16
+"""Lease on busy cores, a tenth of the agent's own default, s; how long they are kept busy, s; and
+by how many processes each."""
 CLOCK_MHZ, LIMIT_W, DEFAULT_W = 900, 300.0, 700.0
 GIVE_UP_S = 20.0
 _POLL_S = 0.0005
@@ -59,10 +64,15 @@ class Site:
         self.emulator: Emulator = activate("h100", 1, folder / "gpus")
 
     @contextlib.contextmanager
-    def agent(self) -> Iterator[subprocess.Popen[bytes]]:
+    def agent(
+        self, lease_s: float = LEASE_S, *, ordinary: bool = False
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Run an agent that keeps running when its lease holder is gone."""
-        command = [sys.executable, "-m", "steppe.agent.server", "--lease-s", str(LEASE_S)]
+        command = [sys.executable, "-m", "steppe.agent.server", "--lease-s", str(lease_s)]
         command += ["--socket", str(self.socket), "--lease-file", str(self.lease_file)]
+        if ordinary:
+            code = "from steppe.agent import server; server.raise_this_thread = lambda: None; "
+            command[1:3] = ["-c", code + "server.main()"]
         with (self.folder / "agent.log").open("ab") as log:
             agent = subprocess.Popen(command, stderr=log, start_new_session=True)
         try:
@@ -172,6 +182,44 @@ def kill_both(site: Site, trials: int) -> int:
     return wrong
 
 
+def _compute(until_s: float) -> None:
+    while time.monotonic() < until_s:
+        sum(range(10_000))
+
+
+def _renew(socket: Path, ready: Connection, seconds: float, ordinary: bool) -> None:
+    """Keep a lease while the machine is busy; send how often it was taken."""
+    if ordinary:
+        vars(client)["raise_this_thread"] = lambda: Priority.HIGH  # it says so and does nothing
+    with AgentClient(socket, BUSY_LEASE_S) as held:
+        held.set_clock_limit(held.status().gpus[0].uuid, CLOCK_MHZ)
+        ready.send("set")
+        ready.poll(seconds)
+        ready.send(held.leases_taken)
+
+
+def busy(site: Site, trials: int, seconds: float, hogs: int) -> dict[str, dict[str, int]]:
+    """Return how often a live holder lost its lease on busy cores, with and without priority."""
+    lost = {name: {"leases": 0, "lost": 0} for name in ("raised", "ordinary")}
+    rounds = [(name, turn) for turn in range(trials) for name in lost]
+    for name, _ in track(rounds, f"{hogs} busy processes", console=Console(stderr=True)):
+        with site.agent(BUSY_LEASE_S, ordinary=name == "ordinary"):
+            ours, theirs = _fork.Pipe()
+            arguments = (site.socket, theirs, seconds, name == "ordinary")
+            holder = _fork.Process(target=_renew, args=arguments, daemon=True)
+            holder.start()
+            assert ours.recv() == "set"
+            until_s = time.monotonic() + seconds
+            working = [_fork.Process(target=_compute, args=(until_s,)) for _ in range(hogs)]
+            for process in working:
+                process.start()
+            lost[name]["leases"] += 1
+            lost[name]["lost"] += ours.recv() - 1
+            for process in (*working, holder):
+                process.join()
+    return lost
+
+
 def spread(times_s: list[float]) -> dict[str, float]:
     """Return median, 99th percentile and maximum, s."""
     ranked = sorted(times_s)
@@ -197,6 +245,12 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
             at_most("controller hung: free again, max", results["hung"]["max_s"], "s", LEASE_S),
             at_most("agent restarted: free again, max", results["restarted"]["max_s"], "s", 5.0),
             at_most("both killed: lease file or undo wrong", results["wrong"], "trials", 0),
+            at_most(
+                "busy cores: leases lost with priority",
+                results["busy"]["raised"]["lost"],
+                "leases",
+                0,
+            ),
         ],
     }
 
@@ -216,6 +270,13 @@ def main() -> None:
             "restarted": spread(restart_agent(site, few)),
             "wrong": kill_both(site, few),
         }
+        hogs = HOGS_PER_CORE * (os.cpu_count() or 1)
+        results["busy"] = {
+            "lease_s": BUSY_LEASE_S,
+            "hogs": hogs,
+            "seconds": BUSY_S,
+            **busy(site, max(1, few // 2), BUSY_S, hogs),
+        }
         remove_state(site.folder / "gpus")
     table = Table(title="Time until the GPU is free again (emulated)")
     for heading in ("what died", "trials", "median", "p99", "max"):
@@ -225,6 +286,12 @@ def main() -> None:
         times = [f"{row[key] * 1e3:.0f} ms" for key in ("median_s", "p99_s", "max_s")]
         table.add_row(name, str(row["trials"]), *times)
     Console(width=100).print(table)
+    found = results["busy"]
+    for name in ("raised", "ordinary"):
+        print(
+            f"{found['hogs']} busy processes, lease {found['lease_s']} s, {name} priority: "
+            f"{found[name]['lost']} lost of {found[name]['leases']} x {found['seconds']:g} s"
+        )
     print(json.dumps(document(results)))
 
 
