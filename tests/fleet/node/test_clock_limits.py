@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class FakeClient:
     leases_taken: int = 1
     problem: Exception | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
+    followed: list[Any] = field(default_factory=list)
 
     def set_clock_limit(self, uuid: str, clock_mhz: int) -> int:
         self.asked.append((uuid, clock_mhz))
@@ -51,6 +52,13 @@ class FakeClient:
     def check(self) -> None:
         if self.problem is not None:
             raise self.problem
+
+    def follow_power_limits(
+        self, after_s: Sequence[float], limits_w: Mapping[str, Sequence[float]], keep_s: float
+    ) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.followed.append((tuple(after_s), dict(limits_w), keep_s))
 
     def release(self) -> None:
         if self.problem is not None:
@@ -175,6 +183,33 @@ def test_without_an_agent_no_clock_can_be_limited(
     made = limits()
     assert not made.can_set
     assert (made.set("GPU-1", 900), made.confirmed_mhz()) == (None, None)
+
+
+def test_board_power_limits_follow_a_schedule_of_the_agent_and_errors_are_logged_once(
+    site: Site, limits: Callable[[], ClockLimits], caplog: pytest.LogCaptureFixture
+) -> None:
+    made, schedule = limits(), ((0.0, 1.0), {"GPU-1": (500.0, 400.0)}, 8.0)
+    assert made.can_set_power
+    made.follow_power_limits(*schedule)
+    assert site.client.followed == [schedule]
+    for problem in (AgentError("gone"), AgentError("gone"), None, AgentError("gone")):
+        site.client.problem = problem
+        made.follow_power_limits(*schedule)
+    assert caplog.messages == ["board power limits: gone"] * 2
+    assert len(site.client.followed) == 2
+
+
+def test_nothing_sets_a_board_power_limit_that_nothing_would_undo(
+    site: Site, limits: Callable[[], ClockLimits]
+) -> None:
+    client: Any = FakeClient()
+    zeusd = ZeusdLimits(client)
+    zeusd.follow_power_limits((0.0,), {"GPU-1": (500.0,)}, 8.0)
+    site.problems = [NoPermissionError("only root")]
+    without_agent = limits()
+    without_agent.follow_power_limits((0.0,), {"GPU-1": (500.0,)}, 8.0)
+    assert not (zeusd.can_set_power or without_agent.can_set_power)
+    assert client.followed == []
 
 
 def test_zeusd_sets_limits_and_undoes_them() -> None:
