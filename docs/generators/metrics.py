@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from generators.markdown import NOTICE, page, table
+from steppe.agent.messages import AgentStatus, GpuLimits, LeaseStatus
+from steppe.agent.metrics import AgentCounts, MetricsFile
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
@@ -59,9 +62,19 @@ def metrics_page() -> str:
         _rows(fleet_exposition()),
         "## Gateway",
         _rows(gateway_exposition()),
+        "## Agent",
+        "In the file that `steppe agent --metrics-file` names, for node_exporter.",
+        _rows(agent_exposition()),
         "## Queries",
         table(("question", "query"), [(question, f"`{query}`") for question, query in QUERIES]),
     )
+
+
+def agent_exposition() -> str:
+    """Return what an agent writes while a client holds a GPU and limits it."""
+    gpu = GpuLimits("GPU-1", 900, 900, 300.0, True, None, "run 1", 1)
+    status = AgentStatus((LeaseStatus("run 1", 1, 2.0),), "restore", (gpu,))
+    return MetricsFile(Path("agent.prom"), AgentCounts()).text(status).decode()
 
 
 def fleet_exposition() -> str:
@@ -107,7 +120,8 @@ def fleet_exposition() -> str:
         replicas=(),
         lengths=RequestLengths(900.0, 200.0, 100.0),
     )
-    return Exposition("counter", "llama").update(tick, [report], observation, Learned()).decode()
+    exposition = Exposition("counter", "llama")
+    return exposition.update(tick, [report], observation, Learned(), {"r0": 330.0}).decode()
 
 
 def gateway_exposition() -> str:

@@ -123,7 +123,6 @@ def agent_group(
 @click.option(
     "--python",
     type=click.Path(path_type=Path),
-    default=Path(sys.executable),
     help="Interpreter that has Steppe on that system; this one by default.",
 )
 @click.option(
@@ -131,19 +130,20 @@ def agent_group(
     default="",
     help='Options of the agent, such as "--baseline-clock-mhz 1200"; kept in /etc/default.',
 )
-def install_command(root: Path, dry_run: bool, python: Path, options: str) -> None:
+def install_command(root: Path, dry_run: bool, python: Path | None, options: str) -> None:
     """Install the agent as a service: unit, user and group `steppe`, options.
 
     Members of the group may use the agent. An options file that exists is kept. The service runs
     as root, so Python and Steppe must belong to root and be writable by root alone.
     """
     _check_options(options)
-    files = install_files(python, options)
+    interpreter = python or Path(sys.executable)
+    files = install_files(interpreter, options)
     if dry_run:
         click.echo(describe(files, root))
         return
     if root == ROOT:
-        _check_owner(python)
+        _check_owner(interpreter)
     for line in write_files(files, root):
         click.echo(line)
     if root == ROOT and SYSTEMD.is_dir():
