@@ -20,7 +20,7 @@ from rich.live import Live
 
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate_section, remove_state
-from steppe.errors import ClusterLostError, ConfigError
+from steppe.errors import ClusterLostError, ConfigError, ReplicaError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver, RunUpdate
@@ -162,7 +162,7 @@ class LiveRun:
         self._refiner: FrontierRefiner | None = None
         self.frontier_source = FrontierSource.FILE
         self.frontier_measured_at_s: float | None = None
-        self.lost: ClusterLostError | None = None
+        self.lost: ClusterLostError | ReplicaError | None = None
         self._checkpoint_s = 0.0
 
     def stop(self, *_: object) -> None:
@@ -253,7 +253,7 @@ class LiveRun:
         while not self._stop.wait(POLL_S):
             try:
                 update = self._driver.poll()
-            except ClusterLostError as error:
+            except (ClusterLostError, ReplicaError) as error:
                 _log.error("%s; the run ends", error)
                 self.lost = error
                 return

@@ -14,7 +14,7 @@ from tests.fixtures.ray_actors import FakeActor
 
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import FleetSection, RaySection, RunConfig
-from steppe.errors import StartError
+from steppe.errors import ReplicaError, StartError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver.driver import STALL_S, FleetDriver
 from steppe.fleet.driver.engine_starts import EngineStarts
@@ -80,7 +80,7 @@ def test_a_replica_that_is_quarantined_is_logged_once(
     driver._controller = FakeActor()
     sought: list[str] = []
     driver.actors = SimpleNamespace(
-        last_log_lines=lambda _: "CUDA error", seek_other_gpus=sought.append
+        last_log_lines=lambda _: "CUDA error", seek_other_gpus=sought.append, has_unplaced=False
     )
     lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, fault="GPU 1: it is lost")
     for t_s in (1.0, 2.0):
@@ -92,6 +92,8 @@ def test_a_replica_that_is_quarantined_is_logged_once(
         "last lines of the log of replica-2:\nCUDA error",
     ]
     assert sought == ["replica-2"]
+    with pytest.raises(ReplicaError, match=r"^every replica is quarantined; GPU 1: it is lost$"):
+        driver.poll()
 
 
 def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(

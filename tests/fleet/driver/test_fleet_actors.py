@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import ray
-from tests.fixtures.ray_actors import FakeActor
+from tests.fixtures.ray_actors import FakeActor, FakeCall
 
 from steppe.config import NvmlSection, RunConfig
 from steppe.errors import ConfigError, UsageError
@@ -233,6 +233,34 @@ def test_a_quarantined_replica_gets_other_gpus_if_enough_are_free(
         assert place.actor is remote.actors[0]
     fleet.stop()
     assert old in killed
+
+
+def test_a_fleet_of_four_nodes_begins_although_one_is_slow_to_download(
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_of(kind="nvml")
+    monkeypatch.setattr(fleet.starts, "_clock", map(float, range(0, 10_000, 10)).__next__)
+    downloads: dict[str, FakeCall] = {}
+    monkeypatch.setattr(
+        fleet._downloads,
+        "folder_on",
+        lambda machine: downloads.setdefault(machine.id, FakeCall("folder", machine.id != "n4")),
+    )
+    for number in range(1, 9):
+        node = f"n{(number + 1) // 2}"
+        fleet.nodes[node] = replace(node_of((600,), (600,)), machine=Machine(node, "-", 2))
+        actor = FakeActor(ready=node != "n4")  # an engine starts once its node has the model
+        name = f"replica-{number}"
+        fleet.placements[name] = Placement(name, actor, node, FakeActor(), [number], ())
+    lines = list[str]()
+    fleet.start(lines.append, lines.append)
+    assert list(downloads) == ["n1", "n2", "n3", "n4"], "once on each"
+    assert fleet.ready == [f"replica-{number}" for number in range(1, 7)]
+    assert list(fleet.starts.running()) == ["replica-7", "replica-8"]
+    assert lines[:2] == [
+        "getting the model llama-3.1-8b",
+        "loading 8 replicas: weights and warm-up",
+    ]
 
 
 def test_a_replica_that_is_not_placed_yet_ends_with_the_run(

@@ -134,6 +134,7 @@ class FleetDriver:
         self._books: Bookkeeper
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[tuple[str, str]] = set()
+        self._no_replica = ""
         self._node_commands = NodeCommands(config.fleet, clock)
         self._nodes_off: frozenset[str] | None = None
         self._began_s = 0.0
@@ -218,7 +219,10 @@ class FleetDriver:
 
         Raises:
             ClusterLostError: The cluster is lost, or the controller does not come back.
+            ReplicaError: No replica is left, and none has GPUs to start on.
         """
+        if self._no_replica:
+            raise ReplicaError(self._no_replica)
         try:
             self._check_control()
         except ClusterLostError:
@@ -309,6 +313,9 @@ class FleetDriver:
                 if lines:
                     _log.error("last lines of the log of %s:\n%s", replica.id, lines)
                 self.actors.seek_other_gpus(replica.id)
+        replicas = ticks[-1].replicas if ticks else ()
+        if replicas and all(r.fault for r in replicas) and not self.actors.has_unplaced:
+            self._no_replica = f"every replica is quarantined; {replicas[-1].fault}"
 
     def _machines(self) -> list[Machine]:
         """Return the nodes with GPUs and the configured labels."""
