@@ -57,7 +57,7 @@ PACE = PaceSection(weights_s=0.03, decode_s=0.009, prefill_s=0.0001)
 START_W, FALL_W_PER_S, LEAST_W = 2200.0, 30.0, GPUS * LIMIT_RANGE_W[0] + 100.0
 """The supply: where it begins, how fast it falls, and where it stops falling, above what the lowest
 limits of all GPUs sum to."""
-KILL_AFTER_S = (0.3, 3.7, 8.1, 12.45, 17.9, 24.6)
+KILL_AFTER_S = (0.3, 3.7, 8.1, 12.45, 17.9)
 SIGNAL_S, SAMPLE_S, WINDOW_S = 0.1, 0.05, 0.5
 """Between two values of the supply; between two readings of the true energy; shortest span over
 which the draw is judged, s."""
@@ -391,7 +391,7 @@ def main() -> None:
     """Kill fleets, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--kill-after", type=float, action="append", help="time into the fall, s; six if absent"
+        "--kill-after", type=float, action="append", help="time into the fall, s; five if absent"
     )
     parser.add_argument("--case", choices=CASES, action="append", help="both if absent")
     arguments = parser.parse_args()
