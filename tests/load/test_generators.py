@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests.fixtures.openai_server import FakeOpenAI
@@ -150,6 +153,36 @@ def test_no_process_outlives_the_generators() -> None:
     generators.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+STARTS_ONE = """
+import time
+from steppe.load.generators import LoadGenerators
+if __name__ == "__main__":
+    print(*LoadGenerators(1).pids, flush=True)
+    time.sleep(600)
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.slow
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "starts_one.py"
+    script.write_text(STARTS_ONE)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.kill()
+    until(lambda: not is_running(pid))
 
 
 def test_the_most_outstanding_requests_follow_from_their_times() -> None:
