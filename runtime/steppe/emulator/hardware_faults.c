@@ -47,7 +47,7 @@ static int add_corrected(gpu_t *gpu, double count)
     return OK;
 }
 
-/* A process of somebody else that uses this share of compute and of memory bandwidth. */
+/* Another process uses this share of compute and of memory bandwidth. */
 static int set_neighbour(gpu_t *gpu, double load)
 {
     if (!(load >= 0 && load <= 1))

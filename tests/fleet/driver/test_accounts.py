@@ -67,6 +67,21 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     )
 
 
+def test_energy_beside_the_gpus_counts_and_that_of_neighbours_does_not() -> None:
+    accounts = Accounts("counter", 1000.0, "node")
+    report = report_of({"a": 6_000_000}, idle_uj=4_000_000, quality="estimated")
+    report = replace(
+        report, energy_j=7.0, beside_j=3.0, error_j=0.5, beside_error_j=0.9, neighbour_j=5.0
+    )
+    accounts.finish([finished_request("a")])
+    settle(accounts, report)
+    (record,) = accounts.close()
+    assert (accounts.energy_uj, accounts.neighbour_uj) == (10_000_000, 5_000_000)
+    assert accounts.parts_uj == accounts.energy_uj
+    assert accounts.error_j == pytest.approx(1.4)
+    assert (record.energy_j, record.energy_source, record.boundary) == (6.0, "estimated", "node")
+
+
 def step_of(name: str, energy_uj: int = 0) -> ReplicaReport:
     """Return a report of a window in which a step of this request alone ended."""
     return report_of({name: energy_uj}, tokens={request_key(name): (0, 1)}, stepping=True)

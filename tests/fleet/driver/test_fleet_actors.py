@@ -7,7 +7,7 @@ import pytest
 import ray
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
-from steppe.config import NvmlSection, RunConfig
+from steppe.config import NvmlSection, RunConfig, SiteSection
 from steppe.errors import ConfigError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver import fleet_actors
@@ -67,6 +67,15 @@ def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
     assert (settings.model, settings.gpus_per_replica) == (read_model_shape("llama-3.1-8b"), 2)
     emulated = fleet_of(kind="emulated", profile="h100")._node_settings(MACHINE)
     assert (emulated.model, emulated.run_id) == (None, "run-1")
+
+
+def test_the_nodes_share_the_overhead_of_the_site() -> None:
+    fleet = fleet_of(kind="nvml")
+    site = SiteSection(boundary="site", node_rest_w=1500.0, overhead_w=400.0)
+    fleet._config = fleet._config.model_copy(update={"site": site})
+    fleet._machines = 4
+    settings = fleet._node_settings(MACHINE)
+    assert (settings.site, settings.overhead_w, settings.address) == (site, 100.0, "10.0.0.5")
 
 
 def test_serving_on_modelled_gpus_is_refused() -> None:

@@ -8,7 +8,9 @@ import pytest
 from tests.fixtures.fleet_messages import node_report, replica_report
 
 from steppe.control.measurements import ClockWork
+from steppe.energy.node_rest import NodeRest
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
+from steppe.report.records import GpuEvent
 
 REPORT = replica_report(
     draw_w=None,
@@ -39,7 +41,12 @@ def test_the_journal_of_a_new_node_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_journal_reads_exactly_what_was_written(tmp_path: Path) -> None:
-    record = NodeRecord(7, (node_report(6, REPORT),), (REPLICA,))
+    report = replace(
+        node_report(6, REPORT),
+        rest=NodeRest(1500.0, 450.0, "stated"),
+        events=(GpuEvent("GPU-1", "xid", "Xid 79"),),
+    )
+    record = NodeRecord(7, (report,), (REPLICA,))
     NodeJournal(tmp_path / "journal.json").write(record)
     assert NodeJournal(tmp_path / "journal.json").read() == record
 
