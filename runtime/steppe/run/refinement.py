@@ -46,7 +46,9 @@ RESERVE = 1.15
 RETRY_S = 2.0
 """Time between two attempts to borrow a replica, s."""
 AGAIN_S = 60.0
-"""Time until a frontier that could not be fitted is measured again, s."""
+"""Time until a frontier that could not be fitted is measured again, s; doubled each time."""
+LONGEST_AGAIN_S = 3600.0
+"""Longest of these times, s."""
 MOST_SWEEPS = 2
 """Sweeps after which a frontier that does not fit stays as it was measured. The first may have
 been disturbed by other work on the host; its points are used until the second has ended."""
@@ -201,14 +203,16 @@ class FrontierRefiner:
             f"measuring {self._all} operating points on replicas without requests: "
             f"{in_words(self._all * plan.shortest_point_s)} of them"
         )
+        again_s = AGAIN_S
         try:
             while not self._stop.is_set() and not self._is_done:
                 try:
                     self.measure_once()
                 except InfeasibleError as error:
-                    _log.warning("the frontier is measured again in %.0f s: %s", AGAIN_S, error)
+                    _log.warning("the frontier is measured again in %.0f s: %s", again_s, error)
                     self._begin_again()
-                    self._stop.wait(AGAIN_S)
+                    self._stop.wait(again_s)
+                    again_s = min(2 * again_s, LONGEST_AGAIN_S)
                 self._stop.wait(0.0 if self._is_done else RETRY_S)
         except SteppeError as error:
             _log.warning("the frontier stays as it was: %s", error)
