@@ -102,3 +102,21 @@ def test_gpus_without_a_limit_count_with_their_draw() -> None:
     assert free.name not in scene.limits.by_replica_w
     assert not scene.nodes["a"].args("follow_power_limits")
     assert scene.now_w("b") == {"r2": [pytest.approx(500.0)]}
+
+
+def test_a_node_that_is_off_is_left_out_and_its_replicas_count_with_what_they_draw() -> None:
+    scene = Scene(790.0)
+    scene.add("r1", "b", ReplicaState.ASLEEP, draw_w=0.0)
+    scene.serve("r2", "a", HIGH)
+    del scene.nodes["b"]
+    scene.send()
+    assert scene.now_w("a") == {"r2": [pytest.approx(660.0)]}
+
+
+@pytest.mark.parametrize("state", [ReplicaState.GONE, ReplicaState.QUARANTINED])
+def test_gpus_without_an_engine_are_at_their_lowest_limits(state: ReplicaState) -> None:
+    scene = Scene(790.0)
+    scene.add("r1", "a", state, draw_w=70.0)
+    scene.serve("r2", "a", HIGH)
+    scene.send()
+    assert scene.now_w("a") == {"r1": [200.0], "r2": [pytest.approx(660.0)]}

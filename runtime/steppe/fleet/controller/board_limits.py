@@ -13,6 +13,9 @@ from steppe.control.state import ReplicaState
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.messages import FollowPowerLimits
 
+WITHOUT_WORK = frozenset({ReplicaState.ASLEEP, ReplicaState.GONE, ReplicaState.QUARANTINED})
+"""States of replicas whose GPUs need no more than their lowest limits."""
+
 
 class BoardLimits:
     """Divides the budget into board limits every tick, and sends each node its part.
@@ -75,7 +78,8 @@ class BoardLimits:
             if names := _names(handle):
                 limits_w = tuple(schedule.limits_w[name] for name in names)
                 of_nodes[handle.placement.node_id][handle.name] = limits_w
-        for node, limits_of_node in of_nodes.items():
+        for node in of_nodes.keys() & nodes.keys():  # others are off
+            limits_of_node = of_nodes[node]
             message = FollowPowerLimits(schedule.after_s, limits_of_node, schedule.keep_s)
             nodes[node].follow_power_limits.remote(message, time.monotonic())
 
@@ -103,7 +107,7 @@ def _expected_w(
 
 def _gpus_of(handle: ReplicaHandle, expected_w: float, *, is_lent: bool) -> Iterable[LimitedGpu]:
     ranges_w = handle.placement.power_ranges_w
-    asleep = handle.state == ReplicaState.ASLEEP and not is_lent
+    asleep = handle.state in WITHOUT_WORK and not is_lent
     return [
         LimitedGpu(name, lowest_w, highest_w, expected_w / len(ranges_w), asleep)
         for name, (lowest_w, highest_w) in zip(_names(handle), ranges_w, strict=True)
