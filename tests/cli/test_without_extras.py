@@ -41,3 +41,9 @@ def test_a_command_that_needs_ray_names_the_extra(command: tuple[str, ...]) -> N
         "steppe: this command needs ray, found it not installed: "
         "pip install 'steppe[cpu]' or 'steppe[cuda]'\n"
     )
+
+
+def test_the_doctor_works_without_an_extra() -> None:
+    result = run("main(['doctor', '--json'], prog_name='steppe')")
+    assert result.stderr == ""
+    assert '"check": "driver"' in result.stdout

@@ -43,7 +43,10 @@ def configured_frontier(
     wanted = subject_of(config)
     if any_gpu:
         subject = replace(subject, gpu=None)
-    refuse_another(path, subject, replace(wanted, gpu=", ".join(sorted(cards)) or wanted.gpu))
+    names = ", ".join(sorted(cards))
+    refuse_another(path, subject, replace(wanted, gpu=names or wanted.gpu))
+    if names and subject.gpu:
+        _refuse_like_gpu(path, subject.gpu, names)
     return frontier
 
 
@@ -62,18 +65,18 @@ def subject_of(config: RunConfig) -> FrontierSubject:
 def refuse_another(path: Path, subject: FrontierSubject, wanted: FrontierSubject) -> None:
     """Refuse the frontier of another model, another GPU or another number of GPUs.
 
-    What a file does not state is not checked. NVML names are compared exactly: an `H100 PCIe` has
-    other clocks, power limits and memory than an `H100 80GB HBM3`. A name of `configs/gpus`, such
-    as that of a computed frontier, fits every GPU of its kind. A user's own GPU file may have any
-    name, so such a GPU is not checked.
+    What a file does not state is not checked. A user's own GPU file may have any name, so such a
+    GPU is not checked either.
 
     Raises:
         ConfigError: The model or GPUs differ.
     """
     if subject.model and wanted.model and not _same_model(subject.model, wanted.model):
         raise ConfigError(f"{path}: model: asked for {wanted.model}, found {subject.model}")
-    if subject.gpu and wanted.gpu:
-        _refuse_another_gpu(path, subject.gpu, wanted.gpu)
+    if subject.gpu and wanted.gpu and subject.gpu != wanted.gpu:
+        gpus = _shipped_gpus(wanted.gpu)
+        if None not in gpus and not gpus & _shipped_gpus(subject.gpu):
+            raise ConfigError(f"{path}: gpu: asked for {wanted.gpu}, found {subject.gpu}")
     each, found = wanted.gpus_per_replica, subject.gpus_per_replica
     if None not in (each, found) and found != each:
         raise ConfigError(f"{path}: gpus_per_replica: asked for {each}, found {found}")
@@ -98,23 +101,27 @@ def _shape(model: str) -> ModelShape | None:
     return None
 
 
-def _refuse_another_gpu(path: Path, found: str, wanted: str) -> None:
-    """Refuse the frontier of other GPUs; both are names with commas between.
+def _refuse_like_gpu(path: Path, found: str, wanted: str) -> None:
+    """Refuse the frontier of GPUs that are only like those of a fleet.
+
+    NVML names are compared exactly: an `H100 PCIe` has other clocks, power limits and memory than
+    an `H100 80GB HBM3`. A name of `configs/gpus`, such as that of a computed frontier, fits every
+    GPU of its kind.
+
+    Args:
+        path: The file.
+        found: The GPUs of the file, with commas between.
+        wanted: The GPUs of the fleet, by their NVML names, with commas between.
 
     Raises:
-        ConfigError: The GPUs differ.
+        ConfigError: The fleet has a GPU that the file does not name.
     """
-    line = f"{path}: gpu: asked for {wanted}, found {found}"
-    if all(_is_nvml_name(gpu) for gpus in (wanted, found) for gpu in gpus.split(", ")):
-        if not set(wanted.split(", ")) <= set(found.split(", ")):
-            raise ConfigError(
-                f"{line}; measure one on these GPUs with `steppe bench sweep`, or give "
-                "`steppe serve --force`"
-            )
-        return
-    kinds = _shipped_gpus(wanted)
-    if None not in kinds and not kinds & _shipped_gpus(found):
-        raise ConfigError(line)
+    names = set(found.split(", "))
+    if all(map(_is_nvml_name, names)) and not set(wanted.split(", ")) <= names:
+        raise ConfigError(
+            f"{path}: gpu: asked for {wanted}, found {found}; measure one on these GPUs with "
+            "`steppe bench sweep`, or give `steppe serve --force`"
+        )
 
 
 def _is_nvml_name(gpu: str) -> bool:

@@ -49,6 +49,11 @@ def test_weights_need_room_on_the_disk(free_gb: float, size_gb: float | None, le
         assert finding.found == "40 GB free in /cache, the weights take 66 GB"
 
 
+def test_without_the_hubs_client_the_place_of_the_weights_is_unknown() -> None:
+    facts = WeightFacts("", None, 0, True)
+    assert check_disk(NAME, facts, 65.5e9).level is Level.UNKNOWN
+
+
 @pytest.mark.parametrize(("each", "level"), [(1, Level.OK), (2, Level.OK)])
 def test_weights_that_fit_the_gpus_are_fine(each: int, level: Level) -> None:
     (finding,) = check_memory(65.5e9, gpus(), each)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
 from steppe.errors import ConfigError, StartError, UsageError
-from steppe.fleet.driver.room import is_model
-from steppe.fleet.every_node import NodeAnswer, ask_every_node
 from steppe.models.hub import HubAnswer, ask_hub
 from steppe.run.check_inputs import check_config
 from steppe.run.doctor.budget import check_budget, check_room
@@ -26,6 +25,9 @@ from steppe.run.doctor.node import (
 )
 from steppe.run.frontier_subject import configured_frontier
 
+if TYPE_CHECKING:
+    from steppe.fleet.every_node import NodeAnswer
+
 _log = logging.getLogger(__name__)
 
 LOCAL = "local"
@@ -33,7 +35,7 @@ NODES_S = 60.0
 """Longest wait for the nodes of a cluster, s: a first task starts a process on each."""
 FORCED = "`steppe serve --force` uses it all the same"
 
-AskNodes = Callable[[RunConfig, NodeQuestion], list[NodeAnswer[NodeFacts]]]
+AskNodes: TypeAlias = "Callable[[RunConfig, NodeQuestion], list[NodeAnswer[NodeFacts]]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def ask_cluster(config: RunConfig, question: NodeQuestion) -> list[NodeAnswer[No
         StartError: No cluster answers.
         ConfigError: No node has the labels of the configuration.
     """
+    from steppe.fleet.every_node import ask_every_node  # a host without Ray has a doctor, too
+
     labels = config.fleet.node_labels
     return ask_every_node(config.ray.address, read_node, question, NODES_S, labels)
 
@@ -164,6 +168,8 @@ def _of_the_model(
     config: RunConfig, nodes: tuple[NodeFacts, ...]
 ) -> tuple[tuple[NodeFacts, ...], list[Finding]]:
     """Return the hosts whose GPUs are of `fleet.gpu_model`, and a finding about the others."""
+    from steppe.fleet.driver.room import is_model
+
     wanted = config.fleet.gpu_model
     used = tuple(n for n in nodes if all(is_model(gpu.name, wanted) for gpu in n.gpus))
     if len(used) == len(nodes):

@@ -98,6 +98,9 @@ def check_disk(name: str, facts: WeightFacts, size: float | None) -> Finding:
         return Finding(GROUP, "weights", Level.OK, text)
     if not facts.is_from_hub:
         size = KNOWN_BYTES
+    if not facts.place:
+        text = "huggingface_hub is not installed, so it is unknown where the weights would be"
+        return Finding(GROUP, "disk", Level.UNKNOWN, text)
     free = f"{facts.free_bytes / GB:.0f} GB free in {facts.place}"
     if size is None:
         return Finding(GROUP, "disk", Level.UNKNOWN, f"{free}, and the size of {name} is unknown")
