@@ -38,7 +38,9 @@ FULL_W, LOW_W = 200.0, 45.0
 """More than the fleet draws, and less than two replicas that step, W."""
 ASLEEP_W = 15.0
 """Less than an idle emulated L4 draws at its highest clock, W; the plan corrects it."""
-START_S, STUCK_S = 120.0, 90.0
+STALL_S = 20.0
+"""An engine that has work and makes no step for so long is dead, s."""
+START_S, STUCK_S = 240.0, 90.0
 """Longest start of a fleet, and time after which a stream without a token is stuck, s."""
 
 
@@ -61,7 +63,7 @@ def make_config(folder: Path, port: int, **changes: Any) -> Path:
     pace = {"weights_s": 0.05, "decode_s": 0.004, "prefill_s": 0.0005}
     config: dict[str, Any] = {
         "model": {"name": MODEL},
-        "engine": {"kind": "synthetic", "max_batch_limit": 8},
+        "engine": {"kind": "synthetic", "max_batch_limit": 8, "stall_s": STALL_S},
         "fleet": {"replicas": 2},
         "device": {"kind": "emulated", "profile": "l4", "count": 2, "pace": pace},
         "power": {

@@ -171,14 +171,14 @@ CASES = (
 )
 
 
-def run_cases(cases: Sequence[Case], keep_logs: bool) -> Generator[dict[str, Any]]:
+def run_cases(cases: Sequence[Case], within_s: float, keep_logs: bool) -> Generator[dict[str, Any]]:
     """Run faults one after the other; return what came of each.
 
     Those that a fleet survives share one, so that its books contain several; the end of a fleet is
-    part of the row of each of its cases.
+    part of the row of each of its cases. No case begins after `within_s`.
     """
-    left = list(cases)
-    while left:
+    left, give_up_s = list(cases), time.monotonic() + within_s
+    while left and time.monotonic() < give_up_s:
         with tempfile.TemporaryDirectory(prefix="steppe-faults-") as name:
             rows: list[dict[str, Any]] = []
             folder, port = Path(name), free_port()
@@ -186,7 +186,7 @@ def run_cases(cases: Sequence[Case], keep_logs: bool) -> Generator[dict[str, Any
             fleet = Fleet.start(folder, make_config(folder, port), port)
             try:
                 scene = _open(folder, fleet, signal_)
-                while left and fleet.process.poll() is None:
+                while left and fleet.process.poll() is None and time.monotonic() < give_up_s:
                     rows.append(_play(left.pop(0), scene))
                     print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                 end = _end(scene)
@@ -390,6 +390,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     names = [case.name for case in CASES]
     parser.add_argument("--case", action="append", choices=names, help="only this; may repeat")
+    parser.add_argument("--within", type=float, default=math.inf, help="begin no case later, s")
     parser.add_argument("--out", type=Path, help="JSON document to make or to add to")
     parser.add_argument("--keep-logs", action="store_true", help="print the end of the run's log")
     options = parser.parse_args()
@@ -397,7 +398,7 @@ def main() -> None:
     if options.out is not None and options.out.is_file():
         rows = {row["case"]: row for row in json.loads(options.out.read_text())["results"]}
     chosen = [case for case in CASES if options.case is None or case.name in options.case]
-    for row in run_cases(chosen, options.keep_logs):
+    for row in run_cases(chosen, options.within, options.keep_logs):
         rows[row["case"]] = row
         found = document([rows[name] for name in names if name in rows])
         if options.out is not None:
