@@ -20,7 +20,7 @@ from steppe.report.live import plain_end
 from steppe.report.record_folder import summary_text
 from steppe.run.check_supply import warn_of_early_end
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
-from steppe.run.output_folders import NewFolder
+from steppe.run.output_folders import RunFolder, refuse_record
 from steppe.run.starting_frontier import starting_frontier
 from steppe.run.warnings import warn_on_stderr
 
@@ -29,7 +29,10 @@ from steppe.run.warnings import warn_on_stderr
     "serve", epilog="Example: steppe serve configs/demo.yaml --record runs/today --duration 600"
 )
 @click.argument("config", type=GivenPath(path_type=Path))
-@click.option("--record", type=NewFolder(), help="New folder to record the run in.")
+@click.option("--record", type=RunFolder(), help="New folder to record the run in.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the record of an earlier run in that folder, if any."
+)
 @click.option(
     "--duration",
     type=ABOVE_ZERO,
@@ -44,12 +47,15 @@ def serve_command(
     config: Path,
     *,
     record: Path | None,
+    resume: bool,
     duration: float | None,
     log_format: LogFormat,
     force: bool,
     as_json: bool,
 ) -> None:
     """Serve the model of CONFIG within its power budget."""
+    if record is not None:
+        refuse_record(record, resume=resume)
     console = Console(stderr=as_json or log_format == "json")
     settings = load_config(config)
     budget = budget_from_config(settings.power, settings.site)
@@ -59,7 +65,7 @@ def serve_command(
             start = starting_frontier(
                 driver.actors, settings, frontier_cache(), warn_on_stderr, any_gpu=force
             )
-            run = LiveRun(driver, RunPlan(settings, folder, duration, log_format), console)
+            run = LiveRun(driver, RunPlan(settings, folder, duration, log_format, resume), console)
             console.print(f"serving on {driver.url}; {start.explanation}", soft_wrap=True)
             run.follow(start)
             summary = run.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import orjson
 
 from steppe.errors import UsageError
 from steppe.power.battery import Charge
+from steppe.report.continued import EarlierRun
 from steppe.report.figures import run_figure
 from steppe.report.records import (
     GpuEvent,
@@ -61,21 +64,30 @@ class Recorder:
     fit a full disk are left out with a warning and counted in the summary; the run goes on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Create the folder and its two files.
+    def __init__(self, folder: Path, *, resume: bool = False) -> None:
+        """Create the folder and its two files, or go on with those of an earlier run.
 
         Args:
             folder: Where to record; must not exist or must be empty.
+            resume: Whether the folder may hold an earlier run that has ended; this one is then
+                added to it, and the summary is that of both.
 
         Raises:
             UsageError: The folder holds something, or cannot be written.
         """
         self._folder, self._ended = folder, EndedRequests()
-        refuse_full_folder(folder)
+        self._earlier = earlier_run(folder) if resume else None
+        if self._earlier is None:
+            refuse_full_folder(folder)
+        else:
+            self._ended = EndedRequests.of(self._earlier.summary)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._ticks = JsonLines(folder / RECORD_FILE)
-            self._requests = JsonLines(folder / REQUESTS_FILE)
+            self._ticks = JsonLines(folder / RECORD_FILE, resume=self._earlier is not None)
+            self._requests = JsonLines(folder / REQUESTS_FILE, resume=self._earlier is not None)
+            if self._earlier is not None:
+                self._ticks.write(self._earlier.gap)
+                (folder / SUMMARY_FILE).unlink()
         except OSError as error:
             raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
 
@@ -92,10 +104,14 @@ class Recorder:
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
+        if self._earlier is not None:
+            record = replace(record, t_s=record.t_s + self._earlier.offset_s)
         self._ticks.write(record)
 
     def request(self, record: RequestRecord) -> None:
         """Write one request that has ended."""
+        if self._earlier is not None:
+            record = replace(record, arrival_s=record.arrival_s + self._earlier.offset_s)
         self._ended.add(record)
         self._requests.write(record)
 
@@ -111,6 +127,7 @@ class Recorder:
 
     def checkpoint(self, totals: RunTotals, slo: Slo) -> None:
         """Write down the totals so far; if the disk is full, the ones before stay."""
+        totals = totals if self._earlier is None else self._earlier.before(totals)
         draft = self._folder / f"{BOOKS_FILE}.draft"
         with contextlib.suppress(OSError):
             draft.write_bytes(orjson.dumps({"totals": totals, "slo": slo}))
@@ -125,6 +142,7 @@ class Recorder:
         self.close()
         ticks = read_ticks(self._folder)
         whole = replace(totals, lost_ticks=self._ticks.lost, lost_requests=self._requests.lost)
+        whole = whole if self._earlier is None else self._earlier.before(whole)
         summary = summarise(ticks, each_request(self._folder), whole, slo, self._ended)
         self.conclude(ticks, summary)
         return summary
@@ -143,6 +161,36 @@ class Recorder:
         self._requests.close()
 
 
+def is_being_recorded(folder: Path) -> bool:
+    """Return whether a run records in a folder now."""
+    try:
+        with (folder / RECORD_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def earlier_run(folder: Path) -> EarlierRun | None:
+    """Return the run that a folder has already; None if it has none.
+
+    Raises:
+        UsageError: It has one that has not ended, or a file cannot be read.
+    """
+    if not (folder / RECORD_FILE).is_file():
+        return None
+    if not (folder / SUMMARY_FILE).is_file():
+        raise UsageError(f"{folder}: asked for a run that has ended, found no {SUMMARY_FILE}")
+    ticks = read_ticks(folder)
+    try:
+        last_s = ticks[-1].t_s if ticks else 0.0
+        return EarlierRun.read(folder / SUMMARY_FILE, folder / RECORD_FILE, last_s)
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise UsageError(f"{folder}: its run cannot be read: {error}") from error
+
+
 def summary_text(summary: Summary) -> str:
     """Return a summary as one JSON document."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
@@ -156,14 +204,17 @@ class JsonLines:
     lines are still written.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Create the file.
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """Create the file, or go on after the last complete line of the one that is there.
 
         Raises:
             OSError: It exists already, or cannot be created.
         """
-        self._path, self._file = path, path.open("xb", buffering=0)
-        self._end = 0
+        self._path, self._file = path, path.open("r+b" if resume else "xb", buffering=0)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._end = sum(map(len, _lines(path))) if resume else 0
+        self._file.seek(0, os.SEEK_END)
         self.lost = 0
         """Lines that could not be written."""
 

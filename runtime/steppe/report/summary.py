@@ -6,7 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from steppe.control.shortage_forecast import Level
 from steppe.report.latency import DeferrableLatency, Latency, Service
@@ -168,6 +168,15 @@ class EndedRequests:
         self.prompt_tokens = self.output_tokens = 0
         self.wasted_j = array("d")
         self._outcomes: Counter[Outcome] = Counter()
+
+    @classmethod
+    def of(cls, summary: Summary) -> EndedRequests:
+        """Return the sums that a summary has."""
+        made = cls()
+        made.prompt_tokens, made.output_tokens = summary["prompt_tokens"], summary["output_tokens"]
+        made.wasted_j.append(summary["wasted_energy_j"])
+        made._outcomes.update(cast("dict[Outcome, int]", summary["requests"]))
+        return made
 
     def add(self, request: RequestRecord) -> None:
         """Add a request."""

@@ -67,6 +67,7 @@ class RunPlan:
         config: What to run.
         record: Folder of the record; None for no record.
         duration_s: Length, s; None to run until a signal comes.
+        resume: Whether to go on with the record of an earlier run in that folder.
         log_format: `text`: a live table on a terminal, elsewhere a line a tick; `json`: a JSON
             object a tick on stdout.
     """
@@ -75,6 +76,7 @@ class RunPlan:
     record: Path | None
     duration_s: float | None
     log_format: LogFormat = "text"
+    resume: bool = False
 
 
 @contextmanager
@@ -152,7 +154,9 @@ class LiveRun:
     def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
         """Prepare; nothing happens before `follow`."""
         self._driver, self._plan, self._console = driver, plan, console
-        self._recorder = Recorder(plan.record) if plan.record is not None else None
+        self._recorder = (
+            Recorder(plan.record, resume=plan.resume) if plan.record is not None else None
+        )
         self._engine_logs = EngineLogFiles(plan.record) if plan.record is not None else None
         self.so_far = RunSoFar(
             plan.duration_s, driver.actors.energy_source, plan.config.site.boundary
