@@ -2,7 +2,7 @@
 
 A replica in virtual time is paced by the emulated GPU and measured at the points of a sweep: five
 clocks and the batch limits of the case, with mixed load, prefill alone and decode alone. The fit
-knows steps, tokens and joules, not the pace. Where streaming and computing follow each other
+has steps, tokens and joules, not the pace. Where streaming and computing follow each other
 (`overlap: 1`, no context), the pace has the form of the fit, and the errors are those of the
 arithmetic. Where they overlap, as on real GPUs, it has not. Printed for each case:
 

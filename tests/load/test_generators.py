@@ -101,7 +101,7 @@ def test_the_prompts_are_those_of_one_process(
     assert sorted(body["messages"][0]["content"] for body in server.bodies) == by_processes
 
 
-def test_a_closed_loop_is_shared_and_stops_when_it_is_told(
+def test_a_closed_loop_is_shared_and_stops_on_command(
     generators: LoadGenerators, server: FakeOpenAI
 ) -> None:
     seen: list[ReplayProgress] = []

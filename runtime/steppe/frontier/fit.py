@@ -12,7 +12,7 @@ Counting steps and tokens makes short windows precise, although their mix of pro
 tokens rarely equals that of a long run. The draw lies between that of a step that
 only streams and one that only computes, by their share of time; both are free at each
 measured clock and interpolated between. Real engines overlap streaming and computing, which the
-form does not know: `time_tail` and `draw_tail` say how far the windows lie from it.
+form leaves out: `time_tail` and `draw_tail` say how far the windows lie from it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class FrontierFit:
 
     Attributes:
         streaming_s: `a`, s a step.
-        cache_s: `d`, s a token at any clock; 0 where the windows do not tell it from `b`.
+        cache_s: `d`, s a token at any clock; 0 where the windows do not separate it from `b`.
         decode_s: `b`, s a token at the highest measured clock.
         prefill_s: `c`, s a token at the highest measured clock.
         steps_per_round: Steps in which a full batch samples one token each; slightly
@@ -130,7 +130,7 @@ def fit_frontier(windows: Sequence[SweepWindow]) -> FrontierFit:
     steps = np.array([window.steps for window in used], dtype=float)
     outputs = np.array([window.output_tokens for window in used], dtype=float)
     prompts = np.array([window.prompt_tokens for window in used], dtype=float)
-    flat = outputs if _tells_cache_apart(clocks) else np.zeros_like(outputs)
+    flat = outputs if _separates_cache(clocks) else np.zeros_like(outputs)
     terms = np.stack([steps, flat, outputs / relative, prompts / relative], axis=1)
     found, _ = nnls(terms / durations[:, None], np.ones(len(used)))
     expected_s = terms @ found
@@ -156,8 +156,8 @@ def fit_frontier(windows: Sequence[SweepWindow]) -> FrontierFit:
     )
 
 
-def _tells_cache_apart(clocks: Floats) -> bool:
-    """Whether the windows tell what tokens cost at any clock from what they cost at each."""
+def _separates_cache(clocks: Floats) -> bool:
+    """Return whether the windows separate what a token costs at any clock from the rest."""
     return len(np.unique(clocks)) > 1 and len(clocks) >= FEWEST_FOR_CACHE
 
 

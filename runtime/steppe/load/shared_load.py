@@ -30,7 +30,7 @@ class SharedLoad:
             parts: How many processes share it.
             options: Their callbacks are called here.
             on_progress: Takes the progress of all shares together.
-            stop: Tells the processes to stop the load with this number.
+            stop: Sends the processes the command to stop the load with this number.
         """
         self._number, self._options, self._on_progress, self._stop = (
             number,
