@@ -78,6 +78,21 @@ def test_a_command_that_cannot_run_or_takes_too_long_is_reported(
     assert error in done.error
 
 
+def test_the_end_of_a_run_switches_on_every_node_that_is_off_or_about_to_be(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    commands = commands_of(
+        node_off_command="sh -c 'sleep 0.05'", node_on_command=f"sh -c 'echo {{node}} >> {log}'"
+    )
+    assert wait_for(commands, frozenset({"n1"})) == [Switched("n1", is_on=False)]
+    commands.follow(frozenset({"n1", "n2"}), NODES)
+    commands.restore()
+    assert sorted(log.read_text().split()) == ["10.0.0.1", "10.0.0.2"]
+    commands.restore()
+    assert len(log.read_text().split()) == 2, "once"
+
+
 def test_a_node_that_has_never_been_known_is_left_alone() -> None:
     commands = commands_of(node_off_command="false")
     assert commands.follow(frozenset({"elsewhere"}), NODES) == []

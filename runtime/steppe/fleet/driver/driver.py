@@ -265,8 +265,9 @@ class FleetDriver:
     def stop(self) -> None:
         """Stop the gateway, replicas and nodes, and the cluster if this run started it.
 
-        A second call changes nothing.
+        A second call changes nothing. Nodes that are off are switched on again.
         """
+        self._node_commands.restore()
         if not ray.is_initialized():
             return
         if self._watch is not None:

@@ -351,7 +351,7 @@ class FleetActors:
     def _wait_for_nodes(self, opening: list[PendingNode]) -> list[SteppeError]:
         """Take the nodes that open soon enough; return why others do not. Late ones are pending."""
         errors: list[SteppeError] = []
-        for new, is_done in answered(opening):
+        for new, is_done in answered(opening, self._config.fleet.wait_s):
             if not is_done and self.nodes:
                 self._pending.append(new)
                 continue
@@ -373,7 +373,7 @@ class FleetActors:
             ReplicaError: None of them gets its GPUs.
         """
         first: SteppeError | None = None
-        for replica, is_done in answered(new):
+        for replica, is_done in answered(new, self._config.fleet.wait_s):
             if not is_done and self.placements:
                 self._pending.append(replica)
                 continue

@@ -92,6 +92,22 @@ class NodeCommands:
                 del self._nodes[node]
         return done
 
+    def restore(self) -> None:
+        """Switch every node on again at the end of a run, and wait for the commands."""
+        for known in self._nodes.values():
+            if known.command is not None:
+                known.command.join(self.fleet.node_command_s)
+        self._done.clear()
+        threads = [
+            threading.Thread(target=self._switch, args=(node, known.address, True), daemon=True)
+            for node, known in self._nodes.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(self.fleet.node_command_s)
+        self._nodes.clear()
+
     def _note(self, switched: Switched) -> None:
         known = self._nodes[switched.node]
         known.command = None

@@ -75,14 +75,20 @@ class MachinePauses:
         return now_s < self._ends_s.get(machine, 0.0)
 
 
-def answered(actors: Sequence[Pending]) -> list[tuple[Pending, bool]]:
+def answered(actors: Sequence[Pending], wait_s: float) -> list[tuple[Pending, bool]]:
     """Wait for the first call of each actor, and return whether it has an answer.
 
-    The first answers come first, so that a late one is known to be late.
+    Args:
+        actors: The actors.
+        wait_s: How long to wait for further answers once there is one, s.
+
+    Returns:
+        Those with an answer come first, so that a late one is known to be late.
     """
     if not actors:
         return []
     calls = [new.call for new in actors]
-    done, _ = ray.wait(calls, num_returns=len(calls), timeout=OPEN_TIMEOUT_S)
+    ray.wait(calls, num_returns=1, timeout=OPEN_TIMEOUT_S)
+    done, _ = ray.wait(calls, num_returns=len(calls), timeout=min(wait_s, OPEN_TIMEOUT_S))
     is_done = [new.call in done for new in actors]
     return sorted(zip(actors, is_done, strict=True), key=lambda pair: not pair[1])
