@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from steppe.config import EmulatedSection, ModelledSection, RunConfig
-from steppe.errors import ConfigError, ModelError
+from steppe.errors import ConfigError, UsageError
 from steppe.load.generators import SEQUENCE_TPS
 from steppe.roofline.files import spec_name
 from steppe.roofline.lengths import RequestLengths
@@ -27,7 +27,7 @@ def expected_tps(config: RunConfig, gpu_names: Collection[str]) -> float:
     batch_limit = config.engine.max_batch_limit
     try:
         kind = modelled_kind(config, gpu_names, FASTEST_LENGTHS)
-    except (ConfigError, ModelError):
+    except UsageError:  # the roofline lacks the model or the GPU
         return batch_limit * SEQUENCE_TPS
     return modelled_point(kind, kind.full_clock_mhz, batch_limit, FASTEST_LENGTHS).output_tps
 
