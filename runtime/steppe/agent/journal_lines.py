@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+_STDERR = 2
 _PLAIN = "%(asctime)s %(levelname)s %(message)s"
 # sd-daemon(3): a line that begins with <N> has that syslog priority in the journal.
 _PRIORITIES = {
@@ -43,6 +44,6 @@ def is_journal(stream: str | None, file: int) -> bool:
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Send the log of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    under_systemd = is_journal(os.environ.get("JOURNAL_STREAM"), sys.stderr.fileno())
+    under_systemd = is_journal(os.environ.get("JOURNAL_STREAM"), _STDERR)
     handler.setFormatter(JournalFormatter() if under_systemd else logging.Formatter(_PLAIN))
     logging.basicConfig(level=level, handlers=[handler])

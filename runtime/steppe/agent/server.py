@@ -110,6 +110,7 @@ def run_agent(
         leases.free(time.monotonic())  # what a predecessor left
         with _listening(socket, options) as listener:
             server = _Server(listener, stop, leases, options)
+            _log.info("ready, with %s priority", raise_this_thread())
             try:
                 server.run(starter_pid)
             except BaseException:
@@ -316,7 +317,6 @@ def main() -> None:
         )
         if args.exit_with_holder:
             detach_from_parent()
-        raise_this_thread()
         run_agent(args.socket, args.lease_file, parse_loss(args.loss), args.lease_s, options)
     except SteppeError as error:
         sys.exit(f"{error}")

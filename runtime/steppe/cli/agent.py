@@ -22,7 +22,6 @@ from steppe.agent.install import (
 )
 from steppe.agent.journal_lines import log_to_stderr
 from steppe.agent.loss_policy import parse_loss
-from steppe.agent.priority import raise_this_thread
 from steppe.agent.server import AgentOptions, group_id, run_agent
 from steppe.config import AGENT_SOCKET
 from steppe.errors import UsageError
@@ -106,7 +105,6 @@ def agent_group(
         baseline=Baseline(baseline_clock_mhz, baseline_power_limit_w),
         metrics_file=metrics_file,
     )
-    raise_this_thread()
     with explaining_missing_gpus("`steppe demo` emulates some, and their agent"):
         run_agent(socket, lease_file, parse_loss(loss), lease_s, options)
 
