@@ -22,6 +22,7 @@ from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
+from steppe.report.records import GpuEvent
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 DRAINING = ReplicaState.DRAINING
@@ -181,6 +182,23 @@ def test_a_node_whose_command_has_failed_stays_on_for_a_while(scene: Scene) -> N
         scene.fleet.observe(now_s)
         scene.fleet.apply([*both])
         assert scene.fleet.nodes_off == nodes
+
+
+def test_what_happened_to_gpus_is_kept_until_it_is_recorded(scene: Scene) -> None:
+    first, second = (GpuEvent("GPU-1", "xid", f"Xid {number}") for number in (31, 79))
+    scene.node.answers["report"] = [replace(node_report(1), events=(first,))]
+    scene.fleet.observe(1.0)
+    before = scene.fleet.position()
+    scene.node.answers["report"] = [replace(node_report(2), events=(second,))]
+    scene.fleet.observe(2.0)
+    assert scene.fleet.snapshot is not None
+    assert scene.fleet.snapshot.gpu_events == (first, second)
+    scene.fleet.rewind(before)
+    scene.fleet.observe(3.0)  # the report is read again
+    assert scene.fleet.snapshot.gpu_events == (first, second)
+    scene.fleet.forget_gpu_events()
+    scene.fleet.observe(4.0)
+    assert scene.fleet.snapshot.gpu_events == ()
 
 
 def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scene) -> None:

@@ -322,6 +322,8 @@ class Controller:
         record = self._records.record(
             snapshot.observation, snapshot.budget, _window_of(snapshot), forecast, self._points
         )
+        if record is not None:
+            self._fleet.forget_gpu_events()
         self._recorded, self._failed_ticks = self._fleet.position(), 0
         if record is not None:
             self._ticks.append(record)

@@ -85,10 +85,11 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class ReadPosition:
-    """How far the nodes were read: the last report of each, and the output tokens up to there."""
+    """How far the nodes were read: the last report of each, and what is known up to there."""
 
     numbers: dict[str, int]
     output_tokens: int
+    gpu_events: tuple[GpuEvent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class FleetSnapshot:
         draw_w: Draw of the fleet, W; a replica without a reading counts with its last one.
         running: Requests in the engines.
         reports: The new reports by replica; two or more where a node answered late before.
-        gpu_events: What happened to GPUs, by the new reports.
+        gpu_events: What happened to GPUs since `forget_gpu_events`.
     """
 
     observation: Observation
@@ -246,11 +247,17 @@ class LiveFleet:
 
     def position(self) -> ReadPosition:
         """Return how far the nodes were read."""
-        return ReadPosition(dict(self.nodes.numbers), self._output_tokens)
+        numbers, events = dict(self.nodes.numbers), tuple(self._gpu_events)
+        return ReadPosition(numbers, self._output_tokens, events)
 
     def rewind(self, position: ReadPosition) -> None:
         """Have the next observation read the reports after `position` again; nodes keep them."""
         self.nodes.numbers, self._output_tokens = dict(position.numbers), position.output_tokens
+        self._gpu_events = list(position.gpu_events)
+
+    def forget_gpu_events(self) -> None:
+        """Leave out of the next observations what happened to GPUs until now: it is recorded."""
+        self._gpu_events.clear()
 
     def apply(self, actions: list[Action]) -> None:
         """Freeze fenced replicas, carry out the actions in their order, and renew the limits."""
@@ -376,7 +383,7 @@ class LiveFleet:
 
     def _poll_actors(self, now_s: float) -> Reports:
         """Call nodes and gateway at once and read what comes back in time."""
-        self._observed_s, self._gpu_events = now_s, []
+        self._observed_s = now_s
         of_nodes = self.nodes.request_reports()
         of_gateway = self._gateway.status.remote()
         calls = [*of_nodes, of_gateway]
