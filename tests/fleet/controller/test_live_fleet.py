@@ -198,7 +198,7 @@ def test_what_happened_to_gpus_is_kept_until_it_is_recorded(scene: Scene) -> Non
     assert scene.fleet.snapshot.gpu_events == (first, second)
     scene.fleet.forget_gpu_events()
     scene.fleet.observe(4.0)
-    assert scene.fleet.snapshot.gpu_events == ()
+    assert not scene.fleet.snapshot.gpu_events
 
 
 def test_each_tick_renews_the_limits_for_the_report_that_it_has_read(scene: Scene) -> None:
