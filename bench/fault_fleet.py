@@ -284,7 +284,8 @@ class Fleet:
 
     def files(self) -> list[str]:
         """Return the names of its files in memory."""
-        return sorted(path.name for path in state_folder().glob(f"steppe-*-{self.process.pid}*"))
+        names = (f"steppe-*-{self.process.pid}{end}" for end in ("", "-*"))
+        return sorted(path.name for name in names for path in state_folder().glob(name))
 
     def metric(self, name: str) -> float | None:
         """Return a metric without labels; None if the gateway does not answer."""

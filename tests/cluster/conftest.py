@@ -95,7 +95,7 @@ def one_gpu() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def synthetic() -> dict[str, Any]:
     """The section of a config that makes replicas without a model, which start in seconds."""
-    return {"engine": {"kind": "synthetic", "max_batch_limit": 8}}
+    return {"engine": {"kind": "synthetic", "max_batch_limit": 8, "stall_s": 10.0}}
 
 
 @pytest.fixture(scope="module")

@@ -86,18 +86,27 @@ def watch(run: int, facts: IO[bytes]) -> bool:
         return False
     if "session" in known:
         end_orphan_processes(known["session"], frozenset(), WAIT_S)
-    _remove_files(run)
+    gpus_file(run).unlink(missing_ok=True)
+    remove_files(run, FILES_S)
     if "record" in known:
         _close_record(Path(known["record"]))
     return True
 
 
-def _remove_files(run: int) -> None:
-    gpus_file(run).unlink(missing_ok=True)
-    give_up_s = time.monotonic() + FILES_S
+def remove_files(run: int, within_s: float, ended: int | None = None) -> None:
+    """Remove the files in memory of a run that is over, as soon as they are not in use any more.
+
+    Args:
+        run: Its process id.
+        within_s: Longest wait, s: an agent that outlives the run undoes its limits first.
+        ended: A process that is alive although its run is over.
+    """
+    give_up_s = time.monotonic() + within_s
     while True:
-        remove_stale_runs(state_folder())
-        left = list(state_folder().glob(f"steppe-*-{run}*"))
+        remove_stale_runs(state_folder(), ended=ended)
+        left = any(
+            any(state_folder().glob(name)) for name in (f"steppe-*-{run}", f"steppe-*-{run}-*")
+        )
         if not left or time.monotonic() > give_up_s:
             return
         time.sleep(_POLL_S)

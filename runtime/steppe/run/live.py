@@ -34,7 +34,7 @@ from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
 from steppe.run.check_slo import check_slo
-from steppe.run.cleanup import Cleanup
+from steppe.run.cleanup import Cleanup, remove_files
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.refinement import FrontierRefiner, fleet_refiner
@@ -50,6 +50,8 @@ from steppe.run.starting_frontier import (
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+LEFTOVERS_S = 15.0
+"""How long the end of a run waits for files that an agent of a lost cluster still uses, s."""
 CHECKPOINT_S = 5.0
 """Time between two writings of the totals so far, s: a run that is killed loses at most so much."""
 HISTORY_TICKS = 240
@@ -123,7 +125,7 @@ def running_fleet(
                     driver.stop()
                 if state is not None:
                     remove_state(state)
-                remove_stale_runs(state_folder(), ended=os.getpid())
+                remove_files(os.getpid(), LEFTOVERS_S, ended=os.getpid())
 
 
 def _start_kind(config: RunConfig) -> str:
