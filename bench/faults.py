@@ -225,7 +225,7 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
     if math.isnan(served_s):
         raise SystemExit(f"{case.name}: the fleet does not serve: {_end_of(fleet.log)}")
     loaded_w = statistics.median(watts for _, watts in scene.witness.samples[-20:])
-    struck_s = time.monotonic()
+    struck_s, ticks = time.monotonic(), len(fleet.ticks())
     case.strike(scene)
     watch = Watch(scene)
     watch.go_on(lambda: False, HOLD_S)
@@ -243,8 +243,21 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
         "controller_stale": stale,
         "ended_by_itself": fleet.process.poll(),
         "whole_after_s": watch.whole_after_s,
+        "states": states_of(fleet.ticks()[max(0, ticks - 1) :]),
         "streams": scene.clients.ends(struck_s),
     }
+
+
+def states_of(ticks: Sequence[dict[str, Any]]) -> list[tuple[float, str, str]]:
+    """Return the changes of replicas: time since the first tick, s, name and new state."""
+    before: dict[str, str] = {}
+    changes = []
+    for tick in ticks:
+        after = {replica["id"]: replica["state"] for replica in tick["replicas"]}
+        at_s = round(tick["t_s"] - ticks[0]["t_s"], 1)
+        changes += [(at_s, name, after[name]) for name in after if before.get(name) != after[name]]
+        before = after
+    return changes[2:]
 
 
 def _floor_w(scene: Scene) -> float:

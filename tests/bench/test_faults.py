@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fixtures.made_run import make_run
+
+import fault_fleet
+import faults
+from steppe.report.record_folder import Recorder
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "case": "raylet SIGKILL",
+        "obeyed_after_s": 2.5,
+        "ended_by_itself": 1,
+        "whole_after_s": None,
+        "streams": {"completed": 9},
+        "left": {"processes": [], "files": [], "locked_gpus": []},
+        "books": {"summary": True, "parts_over_whole": 1.0},
+    }
+    return made | changes
+
+
+def met(rows: list[dict[str, Any]]) -> list[bool]:
+    return [target["met"] for target in faults.document(rows)["targets"]]
+
+
+def test_a_run_that_obeys_ends_clean_and_closes_its_books_meets_every_target() -> None:
+    assert met([row()]) == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [
+        ({"obeyed_after_s": 6.0}, [0, 1]),
+        ({"left": {"processes": ["ray::Node"], "files": [], "locked_gpus": []}}, [2]),
+        ({"books": {"summary": False}}, [3]),
+        ({"streams": {"stuck": 2}}, [4]),
+    ],
+)
+def test_what_goes_wrong_in_one_case_misses_its_target(
+    changes: dict[str, Any], missed: list[int]
+) -> None:
+    found = met([row(), row(case="GCS SIGKILL", **changes)])
+    assert [number for number, is_met in enumerate(found) if not is_met] == missed
+
+
+def test_the_budget_is_obeyed_once_the_draw_is_within_it_for_good() -> None:
+    witness = object.__new__(fault_fleet.Witness)
+    witness.samples = [(0.0, 90.0), (1.0, 90.0), (2.0, 40.0), (3.0, 60.0), (4.0, 40.0)]
+    assert witness.over_for_s(1.0, 45.0) == 2.0
+    assert witness.over_for_s(4.0, 45.0) == 0.0
+
+
+def test_the_books_of_a_record_sum_to_the_whole(tmp_path: Path) -> None:
+    assert faults.books_of(tmp_path) == {"summary": False}
+    made = make_run()
+    with Recorder(tmp_path / "run") as recorder:
+        for request in made.requests:
+            recorder.request(request)
+        summary = recorder.finish(made.totals, made.slo)
+    books = faults.books_of(tmp_path / "run")
+    parts_j = sum(request.energy_j or 0.0 for request in made.requests)
+    parts_j += summary["idle_energy_j"] + summary["transition_energy_j"]
+    assert books["parts_over_whole"] == pytest.approx(parts_j / summary["energy_j"])
+    assert json.dumps(books)
+
+
+def test_every_part_of_a_run_is_killed_and_stopped() -> None:
+    names = {case.name for case in faults.CASES}
+    for part in ("replica", "controller", "gateway", "node actor", "raylet", "GCS"):
+        assert {f"{part} SIGKILL", f"{part} SIGSTOP"} <= names
+    assert {"driver SIGKILL", "driver SIGSTOP for 8 s", "disk full", "budget to zero"} <= names
+    assert {"signal garbage", "signal stale", "signal deleted"} <= names
