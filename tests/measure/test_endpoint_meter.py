@@ -41,6 +41,16 @@ def test_a_real_counter_is_called_measured() -> None:
     assert (meter.source, meter.read_at(5.0).quality) == ("measured", "counter")
 
 
+def test_the_boundary_is_the_one_that_the_server_names() -> None:
+    server = FakeServer("counter")
+    assert EndpointMeter("http://x:1", server.fetch, lambda: 0.0).boundary == "gpu"
+
+    def fetch(url: str) -> str:
+        return server.fetch(url) + 'steppe_energy_boundary_info{boundary="node"} 1.0\n'
+
+    assert EndpointMeter("http://x:1", fetch, lambda: 0.0).boundary == "node"
+
+
 def test_a_server_without_joules_is_refused() -> None:
     with pytest.raises(UsageError, match="found no such metric"):
         EndpointMeter("http://x:1", lambda _: "up 1\n")

@@ -18,6 +18,8 @@ TICK_S = 1.0
 
 _LINE = re.compile(rf"^{METRIC}(?:\{{(?P<labels>[^}}]*)\}})? (?P<value>\S+)", re.MULTILINE)
 
+_BOUNDARY = re.compile(r'^steppe_energy_boundary_info\{boundary="(?P<boundary>[^"]*)"\} 1', re.M)
+
 _SOURCE = re.compile(r'\bsource="(?P<quality>[^"]*)"')
 
 
@@ -35,7 +37,11 @@ def read_text(url: str) -> str:
 
 
 class EndpointMeter:
-    """The energy counter of a Steppe gateway; late by up to one control period."""
+    """The energy counter of a Steppe gateway; late by up to one control period.
+
+    Attributes:
+        boundary: What its joules enclose: `gpu`, `node` or `site`.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class EndpointMeter:
         Raises:
             UsageError: The server publishes no joules.
         """
+        self.boundary = "gpu"
         self._url = url.rstrip("/").removesuffix("/v1") + "/metrics"
         self._fetch = fetch
         self._counters_j = self._read()
@@ -88,7 +95,10 @@ class EndpointMeter:
 
     def _read(self) -> dict[str, float]:
         """Return the counters by their labels, J."""
-        lines = list(_LINE.finditer(self._fetch(self._url)))
+        text = self._fetch(self._url)
+        lines = list(_LINE.finditer(text))
+        found = _BOUNDARY.search(text)
+        self.boundary = self.boundary if found is None else found["boundary"]
         if not lines:
             raise UsageError(f"{self._url}: asked for {METRIC}, found no such metric")
         return {line["labels"] or "": float(line["value"]) for line in lines}

@@ -21,7 +21,7 @@ class Provenance:
     """Where numbers come from; part of every result file.
 
     Attributes:
-        boundary: What the joules enclose: `gpu`, `node` or `wall`.
+        boundary: What the joules enclose: `gpu`, `node` or `site`.
         energy_source: `measured` or `emulated`; emulated joules do not describe hardware.
         meter: Quality of the joules: counter, integrated, estimated or emulated.
         counter_period_s: Time between two updates of the energy counter, s; None without one.

@@ -177,7 +177,12 @@ def metered(
             yield None, replace(bare, energy_source="none", meter="none", boundary="none")
         case "endpoint":
             endpoint = EndpointMeter(url)
-            source = replace(bare, energy_source=endpoint.source, meter="counter")
+            source = replace(
+                bare,
+                energy_source=endpoint.source,
+                meter="counter",
+                boundary=endpoint.boundary,
+            )
             yield endpoint, replace(source, counter_period_s=TICK_S)
         case _:
             with explaining_missing_gpus("--meter endpoint and --meter none need none"):

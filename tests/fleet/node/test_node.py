@@ -14,13 +14,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.fixtures.virtual_fleet import meters_of, run_node_in_process
 
-from steppe.config import EmulatedSection, NvmlSection, ZeusdSection
+from steppe.config import EmulatedSection, NvmlSection, SiteSection, ZeusdSection
 from steppe.device.nvml import open_gpus
 from steppe.emulator.environment import STATE_VARIABLE
 from steppe.emulator.library import Emulator
 from steppe.energy.attribution import TokenWeights
+from steppe.energy.node_rest import STATED_ERROR, NodeRest
 from steppe.engine.control_block import ControlBlock, EngineLimits, Telemetry
-from steppe.errors import ConfigError, GpuFaultError, NoPermissionError
+from steppe.errors import (
+    ConfigError,
+    GpuFaultError,
+    NoPermissionError,
+    NotSupportedError,
+)
 from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
@@ -215,6 +221,41 @@ def test_gpus_of_several_models_keep_their_own_names_and_limits(
     h100_j, a100_j = (replica.energy_j for replica in report.replicas)
     assert h100_j / a100_j == pytest.approx(70.0 / 60.0, rel=0.03)  # their idle draws
     node.close()
+
+
+def test_a_node_reports_what_it_draws_beside_its_gpus(
+    make_emulator: Callable[[str], Emulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = make_emulator("h100x2")
+    run_node_in_process(monkeypatch, tmp_path)
+    monkeypatch.setattr(clock_limits, "start_agent", _refuse)
+    site = SiteSection(boundary="node", node_rest_w=1500.0)
+    node = Node(NodeSettings("run", NVML, 5.0, MODEL, 1, site=site))
+    emulator.tick(0.2)
+    meters_of(node).read()
+    for index in range(2):
+        node.assign(f"replica-{index}", [index], (), FRESH)
+    emulator.tick(1.0)
+    meters_of(node).read()
+    (report,) = node.report(0, is_last=True)
+    assert report.rest == NodeRest(1500.0, STATED_ERROR * 1500.0, "stated")
+    for replica in report.replicas:
+        charged_uj = replica.idle_uj + replica.transition_uj
+        assert charged_uj == pytest.approx((replica.energy_j + replica.beside_j) * 1e6, abs=2)
+        window_s = replica.metered_s
+        assert replica.beside_j == pytest.approx(1500.0 / 2 * window_s, rel=1e-6)
+    node.close()
+
+
+def test_rapl_on_a_machine_without_it_is_refused_with_the_key(
+    make_emulator: Callable[[str], Emulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_emulator("h100x1")
+    run_node_in_process(monkeypatch, tmp_path)
+    monkeypatch.setattr(node_module, "open_host_meter", lambda _: None)
+    site = SiteSection(rapl=True)
+    with pytest.raises(NotSupportedError, match=r"^site\.rapl: asked for RAPL on .*, found none"):
+        Node(NodeSettings("run", NVML, 5.0, MODEL, 1, site=site))
 
 
 def test_the_limits_of_an_engine_reach_its_control_block(make_node: MakeNode) -> None:
