@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from steppe.report.closing import summary_panel
 from steppe.report.live import plain_end
 from steppe.report.record_folder import summary_text
 from steppe.run.check_supply import warn_of_early_end
+from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.output_folders import RunFolder, refuse_record
 from steppe.run.starting_frontier import starting_frontier
@@ -61,7 +63,8 @@ def serve_command(
     budget = budget_from_config(settings.power, settings.site)
     warn_of_early_end(settings.power, budget, duration or math.inf, warn_on_stderr)
     with _folder(record, as_json) as folder:
-        with running_fleet(settings, console, folder) as driver:
+        refuse = partial(refuse_unfit, serves=True, any_gpu=force)
+        with running_fleet(settings, console, folder, refuse) as driver:
             start = starting_frontier(
                 driver.actors, settings, frontier_cache(), warn_on_stderr, any_gpu=force
             )

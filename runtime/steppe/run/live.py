@@ -83,7 +83,10 @@ class RunPlan:
 
 @contextmanager
 def running_fleet(
-    config: RunConfig, console: Console, record: Path | None = None
+    config: RunConfig,
+    console: Console,
+    record: Path | None = None,
+    refuse: Callable[[RunConfig], None] = refuse_unfit,
 ) -> Generator[FleetDriver]:
     """Start a fleet, and stop it at the end of the block whatever happens.
 
@@ -93,6 +96,7 @@ def running_fleet(
         config: The run.
         console: Shows the progress of the start.
         record: The folder of its record; None for none.
+        refuse: Refuses hosts that are not fit for the run.
 
     Raises:
         UsageError: The configuration, or this machine, is not fit for the run.
@@ -100,7 +104,7 @@ def running_fleet(
     """
     remove_stale_runs(state_folder())
     check_inputs(config)
-    refuse_unfit(config)
+    refuse(config)
     progress = StartProgress(console, _start_kind(config), start_times())
     with exiting_on_signals(), Cleanup() as cleanup:
         state: Path | None = None

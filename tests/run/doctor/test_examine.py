@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from tests.run.doctor.made_up import HOST, SOFTWARE, gpus, health, node, shipped
 
-from steppe.config import EmulatedSection, ModelledSection, RunConfig
+from steppe.config import EmulatedSection, ModelledSection, PowerSection, RunConfig
 from steppe.errors import ConfigError, StartError
 from steppe.fleet.every_node import NodeAnswer
 from steppe.frontier.file import FrontierSubject, write_frontier
@@ -228,6 +228,28 @@ def test_a_start_on_a_cluster_goes_on_while_one_node_is_fit(
     assert line.startswith("node node-2 (10.0.0.2): software, Ray: ray is not installed")
     with pytest.raises(StartError, match="software, Ray: ray is not installed"):
         refuse_unfit(config, ask_nodes=lambda config, question: [unfit, unfit])
+
+
+def test_a_start_is_refused_for_its_budget_and_its_frontier_only_if_it_serves(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "points.yaml"
+    points = Frontier.of([OperatingPoint(1200, 16, 900.0, 800.0)], 180.0, 200.0, "measured")
+    write_frontier(points, file, FrontierSubject("Qwen/Qwen3-32B", "NVIDIA H100 PCIe", 2))
+    config = on_a_free_port("eight_gpus")
+    frontier = config.frontier.model_copy(update={"file": file, "sweep": None})
+    of_another = config.model_copy(update={"frontier": frontier})
+    refuse_unfit(of_another, lambda question: node())
+    with pytest.raises(StartError, match="found NVIDIA H100 PCIe"):
+        refuse_unfit(of_another, lambda question: node(), serves=True)
+    refuse_unfit(of_another, lambda question: node(), serves=True, any_gpu=True)
+
+    supply = [{"kind": "constant", "watts": 118}]
+    power = PowerSection.model_validate({"supply": supply})
+    short = config.model_copy(update={"power": power})
+    refuse_unfit(short, lambda question: node())
+    with pytest.raises(StartError, match="at most 118 W for the GPUs"):
+        refuse_unfit(short, lambda question: node(), serves=True)
 
 
 def test_a_start_on_a_cluster_that_is_not_there_is_left_to_the_start_itself() -> None:

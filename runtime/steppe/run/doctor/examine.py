@@ -13,6 +13,7 @@ from steppe.models.hub import HubAnswer, ask_hub
 from steppe.run.check_inputs import check_config
 from steppe.run.doctor.budget import check_budget, check_room
 from steppe.run.doctor.finding import Finding, Level, worst
+from steppe.run.doctor.gpu_facts import GpuFacts
 from steppe.run.doctor.host import check_port
 from steppe.run.doctor.model import check_hub
 from steppe.run.doctor.node import (
@@ -180,13 +181,17 @@ def _of_the_model(
     return used, [Finding("cluster", "GPU model", level, text, "see fleet.gpu_model")]
 
 
-def _run(config: RunConfig, nodes: tuple[NodeFacts, ...]) -> list[Finding]:
+def _gpus(nodes: Sequence[NodeFacts]) -> list[tuple[GpuFacts, ...]]:
+    return [node.gpus for node in nodes]
+
+
+def _run(config: RunConfig, nodes: Sequence[NodeFacts], *, any_gpu: bool = False) -> list[Finding]:
     """Return what is to be said about the run and its GPUs as a whole."""
-    gpus = [node.gpus for node in nodes]
+    gpus = _gpus(nodes)
     if not any(gpus):
         return []
     found = [check_room(config, gpus)]
-    if config.frontier.file is not None:
+    if config.frontier.file is not None and not any_gpu:
         found.append(_frontier(config, {gpu.name for part in gpus for gpu in part}))
     return [*found, *check_budget(config, gpus)]
 
@@ -203,11 +208,21 @@ def refuse_unfit(
     config: RunConfig,
     read: Callable[[NodeQuestion], NodeFacts] = read_node,
     ask_nodes: AskNodes = ask_cluster,
+    *,
+    serves: bool = False,
+    any_gpu: bool = False,
 ) -> None:
     """Refuse a run that its hosts cannot carry; a quick look, before anything starts.
 
     A run goes on as long as one node of its cluster is fit; the others are logged. Emulated GPUs
     of this host are always fit, and a cluster that cannot be joined is left to the start itself.
+
+    Args:
+        config: The run.
+        read: Looks at this host.
+        ask_nodes: Looks at every node of a cluster.
+        serves: Whether the run follows its budget and uses its frontier file; a sweep does not.
+        any_gpu: Whether to take a frontier file of another GPU.
 
     Raises:
         StartError: Something is fatal; the message names the first finding and what to do.
@@ -227,7 +242,10 @@ def refuse_unfit(
     for node, fatal in found:
         if fatal:
             _log.warning("node %s: %s", node.name, _refusal(fatal))
-    fatal = _fatal(_run(config, fit))
+    if not any(node.gpus for node in fit):
+        return
+    about = _run(config, fit, any_gpu=any_gpu) if serves else [check_room(config, _gpus(fit))]
+    fatal = _fatal(about)
     if fatal:
         raise StartError(_refusal(fatal))
 
