@@ -75,8 +75,8 @@ def test_replicas_without_power_are_stopped_and_their_node_is_switched_off_and_o
     answer = httpx.post(fleet.url + "/v1/completions", json=asked, timeout=START_S)
     assert answer.json()["usage"]["completion_tokens"] == 4
     assert log.read_text() == "off 127.0.0.1\non 127.0.0.1\n"
-    metrics = httpx.get(fleet.url + "/metrics").text
-    assert 'steppe_wake_seconds{depth="node_off",quantile="0.5"}' in metrics
+    wake = 'steppe_wake_seconds{depth="node_off",quantile="0.5"}'
+    wait_until(lambda: wake in httpx.get(fleet.url + "/metrics").text, "the time of the wake")
     paused = [t for t in fleet.ticks() if all(r.depth == "paused" for r in t.replicas)]
     assert not paused or bare_w < paused[-1].draw_w
     assert fleet.end() == 0
