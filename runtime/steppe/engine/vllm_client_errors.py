@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_TOKEN_END = 1 << 31
+
 
 def answer_client_errors(engine: Any, state: Any, server: Any) -> None:
     """Make requests that cannot be sent to the engine core a client's error.
@@ -26,6 +28,7 @@ def answer_client_errors(engine: Any, state: Any, server: Any) -> None:
 
     async def send_or_refuse(request: Any) -> None:
         try:
+            _check_tokens(request)
             await send(request)
         except (OverflowError, TypeError, ValueError) as error:
             raise VLLMValidationError(
@@ -33,3 +36,15 @@ def answer_client_errors(engine: Any, state: Any, server: Any) -> None:
             ) from error
 
     core.add_request_async = send_or_refuse
+
+
+def _check_tokens(request: Any) -> None:
+    """Refuse stop tokens that no vocabulary has: model runner V2 keeps them in 32 bits.
+
+    Raises:
+        ValueError: There is one.
+    """
+    sampling = request.sampling_params
+    for token in getattr(sampling, "stop_token_ids", None) or ():
+        if not -_TOKEN_END <= token < _TOKEN_END:
+            raise ValueError(f"stop token {token}")
