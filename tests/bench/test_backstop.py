@@ -27,7 +27,7 @@ def test_the_draw_is_judged_over_half_a_second() -> None:
     truth.readings = [(tick * 0.05, 100.0 * tick * 0.05) for tick in range(21)]
     windows = truth.windows(0.0, 1.0)
     assert [watts for _, watts in windows] == pytest.approx([100.0] * len(windows))
-    assert (windows[0][0], windows[-1][0]) == (pytest.approx(0.5), pytest.approx(1.0))
+    assert [windows[0][0], windows[-1][0]] == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize(
