@@ -8,7 +8,7 @@ import ray
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
 from steppe.config import NvmlSection, RunConfig, SiteSection
-from steppe.errors import ConfigError, UsageError
+from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver import fleet_actors
 from steppe.fleet.driver.fleet_actors import FleetActors
@@ -270,6 +270,22 @@ def test_a_fleet_of_four_nodes_begins_although_one_is_slow_to_download(
         "getting the model llama-3.1-8b",
         "loading 8 replicas: weights and warm-up",
     ]
+
+
+def test_a_download_that_never_ends_does_not_outlast_the_limit_of_a_start(
+    fake_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_of(kind="nvml")
+    monkeypatch.setattr(fleet_actors, "POLL_S", 0.0)
+    monkeypatch.setattr(fleet.starts, "_clock", map(float, range(0, 10_000, 100)).__next__)
+    monkeypatch.setattr(fleet._downloads, "folder_on", lambda _: FakeCall("", ready=False))
+    monkeypatch.setattr(type(fleet._downloads), "has_any", False)
+    fleet.nodes["n"] = node_of((600,))
+    node = FakeActor({"last_log_lines": ""})
+    place = Placement("replica-1", FakeActor(ready=False), "n", node, [0], ())
+    fleet.placements["replica-1"] = place
+    with pytest.raises(ReplicaError, match=r"no replica serves after 1800 s \(fleet\.start_s\)"):
+        fleet.start(print, print)
 
 
 def test_a_replica_that_is_not_placed_yet_ends_with_the_run(

@@ -35,6 +35,7 @@ class EngineStarts:
         self._fleet, self._clock = fleet, clock
         self.ready: set[str] = set()
         self.failures: dict[str, SteppeError] = {}
+        self._began_s: float | None = None
         self._calls: dict[str, Any] = {}
         self._places: dict[str, Placement] = {}
 
@@ -45,6 +46,8 @@ class EngineStarts:
             place: Where it runs.
             folder: The folder of the model there, or the call that is going to return it.
         """
+        if self._began_s is None:
+            self._began_s = self._clock()
         status = place.actor.status.remote()
         assignment = place.node.assign.remote(place.replica, place.gpu_indices, place.cores, status)
         self._calls[place.replica] = place.actor.start.remote(assignment, folder)
@@ -54,6 +57,11 @@ class EngineStarts:
         """Return the starts that have not ended, by name: the controller waits for them."""
         self._take(timeout_s=0.0)
         return dict(self._calls)
+
+    @property
+    def is_too_late(self) -> bool:
+        """Whether the first start was requested longer ago than one may take."""
+        return self._began_s is not None and self._clock() - self._began_s >= self._fleet.start_s
 
     def wait(self, note: Callable[[str], None], details: Callable[[], str]) -> None:
         """Wait until every engine has started or failed, or long enough for the later ones.
@@ -67,7 +75,6 @@ class EngineStarts:
             ReplicaError: No engine could start, or none has in time; a note of the error has
                 the last lines of its log.
         """
-        began_s = self._clock()
         ready_s: float | None = None
         while self._calls:
             self._take(POLL_S)
@@ -75,7 +82,7 @@ class EngineStarts:
             ready_s = now_s if ready_s is None and self.ready else ready_s
             if ready_s is not None and now_s - ready_s >= self._fleet.wait_s:
                 break
-            if ready_s is None and now_s - began_s >= self._fleet.start_s:
+            if ready_s is None and self.is_too_late:
                 raise self._none_in_time()
             note(self._line(details()))
         if not self.ready:

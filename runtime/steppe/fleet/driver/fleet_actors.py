@@ -191,7 +191,7 @@ class FleetActors:
             self.starts.start(place, self._downloads.folder_on(machine))
         if self._downloads.is_needed:
             begin(f"getting the model {self._config.model.name}")
-            while not self._downloads.has_any:
+            while not self._downloads.has_any and not self.starts.is_too_late:
                 time.sleep(POLL_S)
                 note(self._downloads.line())
         count = len(self.placements)
@@ -212,8 +212,8 @@ class FleetActors:
 
         Its actor stays, so that Ray gives the GPUs that it has to no other one.
         """
-        each = self._config.fleet.gpus_per_replica
-        is_free = any(free_gpus().get(node_id, 0) >= each for node_id in self.nodes)
+        each, free = self._config.fleet.gpus_per_replica, free_gpus()
+        is_free = any(free.get(node_id, 0) >= each for node_id in self.nodes)
         if is_free and replica in self.placements:
             self._holding.append(self.placements.pop(replica).actor)
             self.unplaced.append(replica)
@@ -412,7 +412,8 @@ class FleetActors:
         each, deadline_s = self._config.fleet.gpus_per_replica, time.monotonic() + FREED_S
         wanted = self._config.fleet.replicas
         while True:
-            free = {m.id: free_gpus().get(m.id, m.gpus) for m in machines}
+            found = free_gpus()
+            free = {machine.id: found.get(machine.id, machine.gpus) for machine in machines}
             room, whole = room_of(free, each), room_of({m.id: m.gpus for m in machines}, each)
             least = whole if wanted == "all" else min(wanted, whole)
             if room >= least or time.monotonic() >= deadline_s:
