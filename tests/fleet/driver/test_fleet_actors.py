@@ -7,7 +7,7 @@ import pytest
 import ray
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
-from steppe.config import NvmlSection, RunConfig, SiteSection
+from steppe.config import ControlSection, NvmlSection, RunConfig, SiteSection
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver import fleet_actors
@@ -309,3 +309,27 @@ def test_the_idle_draw_is_the_largest_of_the_metered_replicas(
     monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
     monkeypatch.setattr(fleet_actors, "IDLE_WINDOW_S", 0.0)
     assert fleet.measure_idle_w() == 35.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lowest_w", "limited"),
+    [(True, 40.0, True), (False, 40.0, False), (True, None, False)],
+)
+def test_a_replica_gets_board_limits_where_they_can_be_set_and_are_wanted(
+    unplaced: tuple[FleetActors, FakeRemote, list[Any]],
+    wanted: bool,
+    lowest_w: float | None,
+    limited: bool,
+) -> None:
+    fleet, remote, _ = unplaced
+    control = ControlSection(power_limits=wanted)
+    fleet._config = fleet._config.model_copy(update={"control": control})
+    node = fleet.nodes["n"]
+    gpus = tuple(
+        replace(gpu, power_limit_w=72.0, lowest_power_limit_w=lowest_w) for gpu in node.info.gpus
+    )
+    fleet.nodes["n"] = replace(node, info=replace(node.info, gpus=gpus))
+    fleet.place_unplaced([node.machine])
+    remote.actors[0].calls[0].ready = True
+    (place,) = fleet.place_unplaced([node.machine])
+    assert place.power_ranges_w == ((40.0, 72.0),) * (len(place.gpu_indices) if limited else 0)
