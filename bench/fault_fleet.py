@@ -86,7 +86,7 @@ class Signal:
     def __init__(self, path: Path) -> None:
         self.path, self._text = path, f"{FULL_W}\n"
         self.is_kept = True
-        self._stop = threading.Event()
+        self._stop, self._writing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._refresh, daemon=True)
         self._write()
         self._thread.start()
@@ -97,8 +97,9 @@ class Signal:
 
     def write(self, text: str) -> None:
         """Publish any text."""
-        self._text, self.is_kept = text, True
-        self._write()
+        with self._writing:
+            self._text, self.is_kept = text, True
+            self._write()
 
     def stop(self) -> None:
         """Write no more."""
@@ -107,8 +108,9 @@ class Signal:
 
     def _refresh(self) -> None:
         while not self._stop.wait(1.0):
-            if self.is_kept:
-                self._write()
+            with self._writing:
+                if self.is_kept:
+                    self._write()
 
     def _write(self) -> None:
         draft = self.path.with_suffix(".draft")
