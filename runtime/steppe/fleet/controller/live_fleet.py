@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +24,8 @@ from steppe.fleet.controller.live_measurements import (
     LatencyTotals,
     NodeRests,
     engine_queue,
+    mean_asleep_w,
+    with_known_clock,
 )
 from steppe.fleet.controller.node_power import NodePower, on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle
@@ -203,13 +204,13 @@ class LiveFleet:
                 for handle in self.handles.values()
             ),
             deferrable=load.deferrable,
-            asleep_w=_asleep_w(unfenced.values()) if is_metered else None,
+            asleep_w=mean_asleep_w(unfenced.values()) if is_metered else None,
             lengths=load.lengths,
             engine_queue=engine_queue(unfenced.values()),
             latency=None if self._status is None else self._latency.update(status.latency),
             work=summed_by_clock(
                 report.work
-                for name in (_with_known_clock(unfenced.values()) or unfenced)
+                for name in (with_known_clock(unfenced.values()) or unfenced)
                 for report in reports.get(name, ())
                 if report.work is not None
             ),
@@ -492,14 +493,3 @@ class LiveFleet:
 def _is_metered(handle: ReplicaHandle) -> bool:
     """Return whether a replica has a meter: the meter of a node that is off is gone."""
     return handle.report is not None and handle.depth is not SleepDepth.OFF
-
-
-def _with_known_clock(handles: Iterable[ReplicaHandle]) -> list[str]:
-    """Return the replicas whose clock can be limited, so that the clock of their steps is known."""
-    return [handle.name for handle in handles if not handle.clock_is_free]
-
-
-def _asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:
-    """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""
-    asleep_w = [handle.asleep_w for handle in handles if handle.asleep_w is not None]
-    return sum(asleep_w) / len(asleep_w) if asleep_w else None

@@ -18,6 +18,17 @@ def engine_queue(handles: Iterable[ReplicaHandle]) -> int:
     return sum(handle.waiting for handle in handles)
 
 
+def with_known_clock(handles: Iterable[ReplicaHandle]) -> list[str]:
+    """Return the replicas whose clock can be limited, so that the clock of their steps is known."""
+    return [handle.name for handle in handles if not handle.clock_is_free]
+
+
+def mean_asleep_w(handles: Iterable[ReplicaHandle]) -> float | None:
+    """Return the mean draw of sleeping replicas, W; None where none was metered asleep."""
+    asleep_w = [handle.asleep_w for handle in handles if handle.asleep_w is not None]
+    return sum(asleep_w) / len(asleep_w) if asleep_w else None
+
+
 class NodeRests:
     """What the nodes draw beside their GPUs, as they reported it last."""
 
