@@ -204,6 +204,7 @@ class Drive:
         self._flight: deque[tuple[Any, StepResult]] = deque()
         self._frozen_until, self._is_frozen = -1, False
         self._lapsed_until = -1
+        self._dropped: set[int] = set()
         self._free_at_start = self._free_blocks()
 
     def run(self) -> Outcome:
@@ -252,6 +253,7 @@ class Drive:
                 self._pause("PAUSED_ALL")
                 self._frozen_until = max(self._frozen_until, round_ + event.rounds)
             case Reset():
+                self._dropped = {id(result) for _, result in self._flight}  # made once more
                 self.scheduler.reset_prefix_cache(reset_running_requests=True)
 
     def _add(self, index: int, asked: Asked) -> None:
@@ -310,7 +312,8 @@ class Drive:
         output = self.scheduler.schedule()
         result = self._worker.execute(output, output.num_spec_tokens_to_schedule)
         if not self.scenario.is_async:
-            sampling = {name for _, flying in self._flight for name in flying.sampling}
+            kept = [flying for _, flying in self._flight if id(flying) not in self._dropped]
+            sampling = {name for flying in kept for name in flying.sampling}
             if early := sampling & result.sampled.keys():
                 self.outcome.problems.append(f"{early} stepped before their last token is known")
         self.outcome.steps.append(
