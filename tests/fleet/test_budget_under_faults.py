@@ -143,13 +143,12 @@ FAULTS: dict[str, Fault] = {
 
 FENCED = {
     "lost GPU": ["replica-0"],
-    "no permission": ["replica-0"],
-    "no permission at all": ["replica-0", "replica-1", "replica-2"],
     "ignored": ["replica-0"],
     "ignored but while idle": ["replica-0"],
     "time-outs": ["replica-0"],
 }
-"""The replicas that are fenced while the fault lasts."""
+"""The replicas that are fenced while the fault lasts. Those without permission are not: plans count
+what they draw at the highest clock."""
 
 
 FAST = ("lost GPU", "ignored")
