@@ -195,6 +195,10 @@ class Clients:
         """Return how many streams completed that began at `since_s` or later."""
         return sum(s.end == "completed" and s.began_s >= since_s for s in list(self.streams))
 
+    def open(self, before_s: float) -> int:
+        """Return how many streams are open that began before a time."""
+        return sum(s.end == "open" and s.began_s < before_s for s in list(self.streams))
+
     def ends(self, since_s: float) -> dict[str, int]:
         """Return how the streams ended that were open at `since_s` or began later."""
         seen = [s for s in list(self.streams) if s.end == "open" or s.ended_s >= since_s]

@@ -54,6 +54,8 @@ OBEYED_SHARE = 1.05
 LONGEST_OBEY_S = 5.0
 HOLD_S = 8.0
 """How long the low supply lasts, s."""
+OPEN_S = 15.0
+"""Longest wait for the streams of a run that has ended, s."""
 SERVED = 12
 """A fleet serves once so many streams have completed."""
 RECOVERY_S = 75.0
@@ -236,6 +238,8 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
     risen_s = time.monotonic()
     scene.signal.set(FULL_W)
     watch.go_on(lambda: scene.clients.completed(risen_s) >= SERVED, RECOVERY_S)
+    if fleet.process.poll() is not None:  # its last streams may end a little later
+        wait_until(lambda: not scene.clients.open(struck_s), OPEN_S)
     return {
         "case": case.name,
         "loaded_w": loaded_w,
