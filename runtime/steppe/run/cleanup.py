@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from steppe.errors import SteppeError
-from steppe.fleet.orphan_processes import end_orphan_processes
+from steppe.fleet.orphan_processes import Process, end_orphan_processes, processes_of
 from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 
 WAIT_S = 10.0
@@ -80,12 +80,16 @@ def watch(run: int, facts: IO[bytes]) -> bool:
         facts: The pipe from it.
     """
     known: dict[str, str] = {}
+    processes: frozenset[Process] = frozenset()
     for line in facts:
         known |= json.loads(line)
+        # Ray's own agents are known by their parent only, while that is alive.
+        processes |= processes_of(known["session"]) if "session" in known else frozenset()
     if "done" in known:
         return False
     if "session" in known:
-        end_orphan_processes(known["session"], frozenset(), WAIT_S)
+        processes |= processes_of(known["session"])
+        end_orphan_processes(known["session"], processes, WAIT_S)
     gpus_file(run).unlink(missing_ok=True)
     remove_files(run, FILES_S)
     if "record" in known:

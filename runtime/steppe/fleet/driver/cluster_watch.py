@@ -51,6 +51,7 @@ class ClusterWatch:
             clock: Returns monotonic time, s.
         """
         self._node_id, self._servers = node_id, servers
+        self._begun = processes_of(session) if session else frozenset[Process]()
         self._session, self._nodes, self._clock = session, nodes, clock
         self._listed_s = clock()
         self._is_dead = False
@@ -70,8 +71,11 @@ class ClusterWatch:
         return cls(local_node_id(), servers, session if own else "")
 
     def processes(self) -> frozenset[Process]:
-        """Return the living processes of the cluster that this run has started."""
-        return processes_of(self._session) if self._session else frozenset()
+        """Return the processes of the cluster that this run has started; some may have ended.
+
+        Ray's own agents are known by their parent only, while that is alive.
+        """
+        return self._begun | processes_of(self._session) if self._session else frozenset()
 
     def start(self) -> None:
         """Look from now on."""
