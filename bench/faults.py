@@ -46,6 +46,7 @@ from fault_fleet import (
     make_config,
     wait_until,
 )
+from steppe.fleet.node.engine_watch import is_stopped
 from steppe.measure.provenance import source_commit
 from targets import at_most
 
@@ -272,8 +273,8 @@ def _floor_w(scene: Scene) -> float:
 class Watch:
     """Watches when a fleet is whole again after a fault.
 
-    It is whole while it ticks, its gateway answers with fresh metrics, and no replica is gone or
-    starting.
+    It is whole while it ticks, its gateway answers with fresh metrics, no replica is gone or
+    starting, and no process of it is stopped.
     """
 
     EVERY_S, FRESH_S = 0.3, 2.5
@@ -297,6 +298,8 @@ class Watch:
         """Whether the fleet is whole now."""
         fleet = self._scene.fleet
         path = fleet.record / "record.jsonl"
+        if self._scene.struck and is_stopped(self._scene.struck):
+            return False
         if time.time() - path.stat().st_mtime > self.FRESH_S and not self._scene.disk_is_full:
             return False
         states = {replica["state"] for replica in fleet.ticks()[-1]["replicas"]}
