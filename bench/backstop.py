@@ -395,6 +395,7 @@ def main() -> None:
     )
     parser.add_argument("--case", choices=CASES, action="append", help="both if absent")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # the fleet is in its own session
     rows = []
     for case in arguments.case or CASES:
         for kill_after_s in arguments.kill_after or KILL_AFTER_S:
