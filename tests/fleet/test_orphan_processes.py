@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from steppe.fleet.orphan_processes import Process, end_orphan_processes, processes_of
+from steppe.fleet.orphan_processes import (
+    Process,
+    end_orphan_processes,
+    has_title,
+    process_of,
+    processes_of,
+)
 
 SESSION = "session_2001-09-05_09-00-00_000000_1"
 WAITS = "import sys; print(flush=True); sys.stdin.read()"
@@ -157,3 +163,11 @@ def test_a_later_process_with_the_same_number_is_not_killed(
     assert not earlier.is_alive
     assert end_orphan_processes(session, frozenset({earlier}), wait_s=0.0) == 0
     assert child.poll() is None
+
+
+def test_a_process_is_known_by_the_begin_of_its_command_line() -> None:
+    own = process_of(os.getpid())
+    title = Path("/proc/self/cmdline").read_bytes().decode()[:6]
+    assert has_title(own, title)
+    assert not has_title(own, "ray::GatewayActor")
+    assert not has_title(Process(4_000_000, 1), title)

@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from steppe.errors import ConfigError, ReplicaError, StartError, UsageError
 from steppe.fleet.orphan_processes import (
     Process,
     end_orphan_processes,
+    has_title,
     kill_processes,
     processes_of,
 )
@@ -39,6 +41,9 @@ OWN_CLUSTER = {
 }
 SHUTDOWN_S = 5.0
 """How long the processes of our own cluster may take to end once it is shut down, s."""
+LAST_EVENTS_S = 1.0
+"""How long the gateway of a lost cluster may send the last events of its streams, s."""
+_GATEWAY = "ray::GatewayActor"
 PROBE_S = 5.0
 """Longest wait for a TCP connection to a cluster, s: Ray itself would retry for ten minutes."""
 
@@ -123,13 +128,18 @@ def _end_failed_session() -> Path | None:
 def leave_lost(processes: frozenset[Process], wait_s: float = SHUTDOWN_S) -> None:
     """Leave a cluster that is lost; what is left of one that was started for this run is killed.
 
+    The gateway goes last: with its replicas gone, it ends every open stream with an error event.
     Ray's own shutdown may wait for servers that are dead, so it gets limited time.
 
     Args:
         processes: The processes that this run has started.
         wait_s: Longest time of Ray's shutdown, s.
     """
-    kill_processes(processes)
+    gateways = frozenset(process for process in processes if has_title(process, _GATEWAY))
+    kill_processes(processes - gateways)
+    if gateways:
+        time.sleep(LAST_EVENTS_S)
+    kill_processes(gateways)
     leaving = threading.Thread(target=ray.shutdown, daemon=True, name="ray-shutdown")
     leaving.start()
     leaving.join(wait_s)

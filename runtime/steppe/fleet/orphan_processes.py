@@ -88,6 +88,15 @@ def program_of(process: Process) -> str:
         return ""
 
 
+def has_title(process: Process, title: str) -> bool:
+    """Return whether the command line of a process begins so; Ray's actors are `ray::Class`."""
+    try:
+        command = Path(f"/proc/{process.number}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return command.startswith(title.encode())
+
+
 def end_orphan_processes(session: str, known: frozenset[Process], wait_s: float) -> int:
     """Wait until a cluster is gone, kill what stays, and return how many that were.
 
