@@ -35,7 +35,7 @@ def test_an_actor_that_hangs_is_ended_once_so_that_ray_restarts_it() -> None:
     watch = ActorWatch(clock)
     looks(watch, clock, actor, HUNG_S)
     assert "kill" not in actor.names()
-    looks(watch, clock, actor, HUNG_S)
+    looks(watch, clock, actor, 4)
     assert actor.args("kill") == [(False,)]
 
 
@@ -45,10 +45,21 @@ def test_an_actor_that_died_is_left_to_ray() -> None:
     assert "kill" not in actor.names()
 
 
-def test_a_pause_of_this_process_counts_for_no_actor() -> None:
+def test_a_pause_of_this_process_ends_no_actor_that_answers_after_it() -> None:
     clock, actor = Clock(), FakeActor(ready=False)
     watch = ActorWatch(clock)
-    looks(watch, clock, actor, HUNG_S - 2)
+    looks(watch, clock, actor, 3)
     clock.now_s += 500.0
-    looks(watch, clock, actor, HUNG_S - 2)
+    looks(watch, clock, actor, 1)
+    actor.calls[0].ready = True
+    looks(watch, clock, actor, 3)
     assert "kill" not in actor.names()
+
+
+def test_a_slow_poll_between_two_looks_hides_no_actor_that_hangs() -> None:
+    clock, actor = Clock(), FakeActor(ready=False)
+    watch = ActorWatch(clock)
+    for _ in range(8):
+        looks(watch, clock, actor, 1)
+        clock.now_s += 5.0
+    assert "kill" in actor.names()
