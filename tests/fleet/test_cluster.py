@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -279,3 +280,18 @@ def test_an_actor_that_hangs_in_its_exit_does_not_outlive_our_cluster(
     assert not hanging.is_alive
     assert processes_of(session) == frozenset()
     assert "outlived the Ray cluster of this run" in caplog.text
+
+
+def test_a_shutdown_that_waits_for_a_stopped_server_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = threading.Event()
+    session = SimpleNamespace(get_session_name=lambda: "session")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: session)
+    monkeypatch.setattr(ray, "shutdown", lambda: killed.wait(20))
+    monkeypatch.setattr(cluster, "LONGEST_SHUTDOWN_S", 0.05)
+    monkeypatch.setattr(cluster, "processes_of", lambda _: frozenset())
+    monkeypatch.setattr(cluster, "end_orphan_processes", lambda *_: 0)
+    monkeypatch.setattr(cluster, "kill_processes", lambda _: killed.set())
+    leave(LOCAL)
+    assert killed.is_set()

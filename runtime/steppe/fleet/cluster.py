@@ -44,6 +44,8 @@ SHUTDOWN_S = 5.0
 LAST_EVENTS_S = 1.0
 """How long the gateway of a lost cluster may send the last events of its streams, s."""
 _GATEWAY = "ray::GatewayActor"
+LONGEST_SHUTDOWN_S = 10.0
+"""How long Ray may take to shut a cluster of our own down, s; then its processes are killed."""
 PROBE_S = 5.0
 """Longest wait for a TCP connection to a cluster, s: Ray itself would retry for ten minutes."""
 
@@ -157,7 +159,11 @@ def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:
         return
     session: str = ray.get_runtime_context().get_session_name()
     known = processes_of(session)
+    # A raylet that is stopped would let the shutdown wait for ever.
+    timer = threading.Timer(LONGEST_SHUTDOWN_S, kill_processes, (known,))
+    timer.start()
     ray.shutdown()
+    timer.cancel()
     killed = end_orphan_processes(session, known, wait_s)
     if killed:
         _log.warning("killed %d processes that outlived the Ray cluster of this run", killed)
