@@ -17,8 +17,8 @@ from pathlib import Path
 from steppe.errors import InstallError
 
 CHECKED = ("0.32.", "0.33.")
-"""Releases whose names were checked, and whose schedulers pass the tests. The CPU build ends at 0.32,
-so only 0.32 has run with a model."""
+"""Releases whose names were checked, and whose schedulers pass the tests. The CPU build ends at
+0.32, so only 0.32 has run with a model."""
 CHECKED_RELEASES = " or ".join(f"{release}x" for release in CHECKED)
 """The same for people."""
 
