@@ -364,7 +364,7 @@ def books_of(record: Path) -> dict[str, Any]:
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the result as the last line of a benchmark."""
     uncontrolled = [r["case"] for r in rows if not r["obeyed_after_s"] <= LONGEST_OBEY_S]
-    left = [r["case"] for r in rows if any(r["left"].values())]
+    left = {tuple(r["fleet_of"]) for r in rows if any(r["left"].values())}
     no_books = [r["case"] for r in rows if not r["books"]["summary"]]
     cut = sum(r["streams"].get("stuck", 0) for r in rows)
     longest_s = max((r["obeyed_after_s"] for r in rows), default=math.nan)
@@ -378,7 +378,7 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "targets": [
             at_most("longest time until the budget is obeyed", longest_s, "s", LONGEST_OBEY_S),
             at_most("cases that run uncontrolled", len(uncontrolled), "cases", 0),
-            at_most("cases that leave a process, a file or a lock", len(left), "cases", 0),
+            at_most("fleets that leave a process, a file or a lock", len(left), "fleets", 0),
             at_most("cases without a summary", len(no_books), "cases", 0),
             at_most("streams stuck", cut, "streams", 0),
         ],

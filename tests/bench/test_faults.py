@@ -15,6 +15,7 @@ from steppe.report.record_folder import Recorder
 def row(**changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
         "case": "raylet SIGKILL",
+        "fleet_of": ["raylet SIGKILL"],
         "obeyed_after_s": 2.5,
         "ended_by_itself": 1,
         "whole_after_s": None,
