@@ -199,7 +199,9 @@ def main() -> None:
         for done in as_completed([pool.submit(row_of, task) for task in tasks]):
             rows.append(done.result())
             left_s = (time.monotonic() - began_s) / len(rows) * (len(tasks) - len(rows))
-            console.print(f"{rows[-1]['day']}, {rows[-1]['fleet']}: about {left_s:.0f} s left")
+            row = rows[-1]
+            tokens = f"{row['output_tokens']} tokens"
+            console.print(f"{row['day']}, {row['fleet']}: {tokens}, about {left_s:.0f} s left")
     order = [(task.day, task.fleet) for task in tasks]
     rows.sort(key=lambda row: order.index((row["day"], row["fleet"])))
     show(rows)
