@@ -94,6 +94,7 @@ def test_a_run_whose_process_is_killed_is_cleaned_up_and_its_record_closed(
     with Load(fleet, 2) as load:
         load.wait_for(2)
         wait_until((fleet.record / BOOKS_FILE).is_file, "a checkpoint of the books")
+        wait_until(lambda: any(r.output_tokens for r in fleet.requests().values()), "a request")
         os.kill(fleet.pid, signal.SIGKILL)
         fleet.process.wait()
     wait_until(lambda: not fleet.alive() and not fleet.files(), "nothing is left")
