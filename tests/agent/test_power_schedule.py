@@ -32,7 +32,7 @@ from steppe.agent.messages import (
     SetPowerLimit,
     TakeLease,
 )
-from steppe.agent.power_schedule import LONGEST_KEEP_S, PowerSchedule
+from steppe.agent.power_schedule import LONGEST_KEEP_S, GpuPowerSchedule
 from steppe.errors import AgentError
 
 ALICE, BOB, LEASE_S, KEEP_S = Peer(1, 101), Peer(2, 102), 1.0, 8.0
@@ -250,11 +250,11 @@ def test_a_schedule_that_makes_no_sense_is_refused(
     after_s: tuple[float, ...], limits_w: tuple[float, ...], found: str
 ) -> None:
     with pytest.raises(AgentError, match=found):
-        PowerSchedule.of(after_s, limits_w, 1.0, 0.0)
+        GpuPowerSchedule.of(after_s, limits_w, 1.0, 0.0)
 
 
 def test_a_schedule_has_a_limit_before_and_after_its_steps() -> None:
-    schedule = PowerSchedule.of((0.0, 1.0), (500.0, 400.0), 1e9, 10.0)
+    schedule = GpuPowerSchedule.of((0.0, 1.0), (500.0, 400.0), 1e9, 10.0)
     assert [schedule.limit_w(at_s) for at_s in (9.0, 10.9, 11.0, 99.0)] == [500, 500, 400, 400]
     assert (schedule.next_s(10.0), schedule.next_s(11.0)) == (11.0, math.inf)
     assert schedule.until_s == 10.0 + LONGEST_KEEP_S

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.energy.shared import SharedHistory, Usage
+from steppe.energy.shared import SharedHistory, SharedUse
 from steppe.energy.window import EnergyWindow, Quality
 
 
@@ -65,15 +65,15 @@ def test_our_part_and_theirs_make_the_whole_and_adjacent_windows_add_up(
 @pytest.mark.parametrize(
     ("usage", "share"),
     [
-        (Usage(300.0, 100.0, 2, 0.5, 0.5), 0.5),
-        (Usage(300.0, 100.0, 2, 1.0, 0.0), (50 + 200) / 300),
-        (Usage(300.0, 100.0, 2, 0.0, 0.3), 50 / 300),
-        (Usage(300.0, 100.0, 4, 0.9, 0.3), (25 + 150) / 300),
-        (Usage(100.0, 120.0, 2, 0.0, 0.0), 0.5),
-        (Usage(0.0, 0.0, 2, 0.0, 0.0), 0.5),
+        (SharedUse(300.0, 100.0, 2, 0.5, 0.5), 0.5),
+        (SharedUse(300.0, 100.0, 2, 1.0, 0.0), (50 + 200) / 300),
+        (SharedUse(300.0, 100.0, 2, 0.0, 0.3), 50 / 300),
+        (SharedUse(300.0, 100.0, 4, 0.9, 0.3), (25 + 150) / 300),
+        (SharedUse(100.0, 120.0, 2, 0.0, 0.0), 0.5),
+        (SharedUse(0.0, 0.0, 2, 0.0, 0.0), 0.5),
     ],
 )
 def test_the_idle_part_goes_by_reserved_share_and_the_active_part_by_busy_time(
-    usage: Usage, share: float
+    usage: SharedUse, share: float
 ) -> None:
     assert usage.own_share == pytest.approx(share)

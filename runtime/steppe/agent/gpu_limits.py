@@ -12,7 +12,7 @@ from steppe.agent.baseline import AS_FOUND, Baseline
 from steppe.agent.gpu_claim import GpuClaim
 from steppe.agent.lease_file import HeldLimits
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
-from steppe.agent.power_schedule import PowerSchedule
+from steppe.agent.power_schedule import GpuPowerSchedule
 from steppe.device.nvml import NvmlGpu
 from steppe.device.nvml_processes import compute_processes
 from steppe.device.pacing import CHANGE_PERIOD_S, ClockPace
@@ -73,7 +73,7 @@ class GpuLimiter:
         self.clock_fault: str | None = None
         self._pace = ClockPace()
         self._set_again_s = -math.inf
-        self.schedule: PowerSchedule | None = None
+        self.schedule: GpuPowerSchedule | None = None
         self._step_s = -math.inf
         self._had_processes, self._empty_since_s = False, math.inf
         self._before_floor: HeldLimits | None = None
@@ -154,7 +154,7 @@ class GpuLimiter:
         self._before_floor = None
         return in_force_w
 
-    def follow(self, schedule: PowerSchedule, now_s: float) -> None:
+    def follow(self, schedule: GpuPowerSchedule, now_s: float) -> None:
         """Let the board power limit follow a schedule from now on.
 
         Raises:

@@ -12,7 +12,7 @@ from steppe.agent.baseline import AS_FOUND, Baseline
 from steppe.agent.gpu_limits import GpuLimiter
 from steppe.agent.lease_file import HeldLimits, LeaseFile, owned_lease_file
 from steppe.agent.loss_policy import ClockFloor, PowerFloor
-from steppe.agent.power_schedule import PowerSchedule
+from steppe.agent.power_schedule import GpuPowerSchedule
 from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.errors import (
     AgentError,
@@ -122,7 +122,9 @@ class HostLimits:
         stepping = [gpu for gpu in self.gpus if gpu.step_s <= now_s]
         self._for_each(stepping, lambda gpu: gpu.follow_schedule(now_s))
 
-    def follow(self, schedules: Iterable[tuple[GpuLimiter, PowerSchedule]], now_s: float) -> None:
+    def follow(
+        self, schedules: Iterable[tuple[GpuLimiter, GpuPowerSchedule]], now_s: float
+    ) -> None:
         """Let the board power limits of GPUs follow schedules; refusals are kept for each GPU."""
         of = dict(schedules)
         self._for_each(of, lambda gpu: gpu.follow(of[gpu], now_s))

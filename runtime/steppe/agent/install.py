@@ -1,7 +1,8 @@
 """The agent as a service of the host: its unit, its user and group, and its options.
 
 The unit is `deploy/steppe-agent.service`, with the path of this Python in it. The service runs as
-root, so its Python and its packages must be root's: whoever may write them is root.
+root, so only root may be able to write its Python and its packages: a user with write access to
+them would run code as root.
 """
 
 from __future__ import annotations

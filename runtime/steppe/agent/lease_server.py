@@ -40,7 +40,7 @@ from steppe.agent.messages import (
     TakeLease,
 )
 from steppe.agent.metrics import AgentCounts
-from steppe.agent.power_schedule import PowerSchedule
+from steppe.agent.power_schedule import GpuPowerSchedule
 from steppe.agent.priority import raise_thread_of
 from steppe.errors import AgentError, SteppeError
 
@@ -209,7 +209,7 @@ class LeaseServer:
                     [
                         (
                             self._join(lease, self._limits.gpu(uuid)),
-                            PowerSchedule.of(after_s, each_w, keep_s, now_s),
+                            GpuPowerSchedule.of(after_s, each_w, keep_s, now_s),
                         )
                         for uuid, each_w in limits_w.items()
                     ],

@@ -18,7 +18,7 @@ LONGEST_KEEP_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class PowerSchedule:
+class GpuPowerSchedule:
     """Board power limits of one GPU.
 
     Attributes:
@@ -34,7 +34,7 @@ class PowerSchedule:
     @classmethod
     def of(
         cls, after_s: Sequence[float], limits_w: Sequence[float], keep_s: float, now_s: float
-    ) -> PowerSchedule:
+    ) -> GpuPowerSchedule:
         """Return the schedule whose first step begins now.
 
         Args:

@@ -19,7 +19,7 @@ _KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class SharedUse:
     """How a GPU was used in a while.
 
     Attributes:

@@ -142,7 +142,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowPowerLimits:
+class ReplicaPowerLimits:
     """Board power limits on one node, now and in case no tick renews them.
 
     Attributes:

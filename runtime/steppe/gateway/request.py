@@ -103,8 +103,8 @@ class RequestContext:
         failed_at: Replicas that answered it with a 5xx.
         failed_s: Time spent at replicas that failed, s; it does not count as waiting.
         places: Sequences that it generates; each takes a place of a batch.
-        engine_id: The id for replicas. No part of it comes from the client, who could otherwise
-            shape it so that another request is charged.
+        engine_id: The id for replicas. No part of it comes from the client: a client could shape
+            an id so that another request is charged.
     """
 
     id: str

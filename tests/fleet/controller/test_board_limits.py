@@ -10,7 +10,7 @@ from steppe.control.power_limits import AFTERWARDS_S
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.messages import FollowPowerLimits, Placement
+from steppe.fleet.messages import Placement, ReplicaPowerLimits
 from steppe.roofline.point import OperatingPoint
 
 H100_W = (200.0, 700.0)
@@ -47,9 +47,9 @@ class Scene:
     def send(self, now_s: float = 0.0) -> None:
         self.limits.send(PLAN, self.handles, self.lent_w, self.nodes, now_s)
 
-    def sent(self, node: str) -> FollowPowerLimits:
+    def sent(self, node: str) -> ReplicaPowerLimits:
         (message, _) = self.nodes[node].args("follow_power_limits")[-1]
-        assert isinstance(message, FollowPowerLimits)
+        assert isinstance(message, ReplicaPowerLimits)
         return message
 
     def now_w(self, node: str) -> dict[str, list[float]]:

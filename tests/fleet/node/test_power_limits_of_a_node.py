@@ -11,7 +11,7 @@ from tests.fixtures.virtual_fleet import FakeAgent, meters_of, run_node_in_proce
 
 from steppe.config import NvmlSection
 from steppe.emulator.library import Emulator
-from steppe.fleet.messages import FollowPowerLimits, NodeSettings, ReplicaStatus
+from steppe.fleet.messages import NodeSettings, ReplicaPowerLimits, ReplicaStatus
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node.node import Node
 
@@ -57,9 +57,9 @@ def node(
     return made
 
 
-def limits(watts: float, **more: Any) -> FollowPowerLimits:
+def limits(watts: float, **more: Any) -> ReplicaPowerLimits:
     of_replica = {"replica-1": ((watts, 200.0),), **more}
-    return FollowPowerLimits((0.0, 3.0), of_replica, 8.0)
+    return ReplicaPowerLimits((0.0, 3.0), of_replica, 8.0)
 
 
 def uuid_of(node: Node, index: int) -> str:

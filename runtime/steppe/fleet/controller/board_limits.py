@@ -11,7 +11,7 @@ from steppe.control.plan import Plan
 from steppe.control.power_limits import LimitedGpu, PowerLimiter
 from steppe.control.state import ReplicaState
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.messages import FollowPowerLimits
+from steppe.fleet.messages import ReplicaPowerLimits
 
 WITHOUT_WORK = frozenset({ReplicaState.ASLEEP, ReplicaState.GONE, ReplicaState.QUARANTINED})
 """States of replicas whose GPUs need no more than their lowest limits."""
@@ -80,7 +80,7 @@ class BoardLimits:
                 of_nodes[handle.placement.node_id][handle.name] = limits_w
         for node in of_nodes.keys() & nodes.keys():  # others are off
             limits_of_node = of_nodes[node]
-            message = FollowPowerLimits(schedule.after_s, limits_of_node, schedule.keep_s)
+            message = ReplicaPowerLimits(schedule.after_s, limits_of_node, schedule.keep_s)
             nodes[node].follow_power_limits.remote(message, time.monotonic())
 
     def _left_w(self, at_s: float) -> float:

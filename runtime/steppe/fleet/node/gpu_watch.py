@@ -17,7 +17,7 @@ from steppe.device.nvml_processes import compute_processes, process_utilisation
 from steppe.energy.counter import CounterHistory
 from steppe.energy.cross_check import EVERY_S, FIRST_S, LATER_S, LEAST_J, Agreement
 from steppe.energy.gpu_meters import EnergyHistory
-from steppe.energy.shared import SharedHistory, Usage
+from steppe.energy.shared import SharedHistory, SharedUse
 from steppe.errors import DeviceError
 from steppe.fleet.node.gpu_processes import foreign_processes
 from steppe.report.records import GpuEvent
@@ -204,7 +204,7 @@ class GpuWatch:
         else:
             other_busy = sum(used.get(pid, 0.0) for pid in watched.foreign)
         parties = 1 + len(watched.foreign)
-        usage = Usage(draw_w, watched.idle_w, parties, own_busy, other_busy)
+        usage = SharedUse(draw_w, watched.idle_w, parties, own_busy, other_busy)
         watched.own.set_share(now_s, usage.own_share)
 
     def _check_counter(self, watched: _Watched, now_s: float) -> None:

@@ -31,12 +31,12 @@ from steppe.engine.control_block import ControlBlock, EngineLimits
 from steppe.errors import DeviceLostError, GpuFaultError, NotSupportedError
 from steppe.fleet.engine_log import LogPart, engine_log_path, last_lines, read_log
 from steppe.fleet.messages import (
-    FollowPowerLimits,
     GpuAssignment,
     GpuInfo,
     NodeInfo,
     NodeReport,
     NodeSettings,
+    ReplicaPowerLimits,
     ReplicaReport,
     ReplicaStatus,
     ReplicaTotals,
@@ -224,7 +224,7 @@ class Node:
             for meter in self._replicas.values():
                 meter.block.renew(self._renewed_until_s)
 
-    def follow_power_limits(self, limits: FollowPowerLimits, requested_s: float) -> None:
+    def follow_power_limits(self, limits: ReplicaPowerLimits, requested_s: float) -> None:
         """Let board power limits follow a schedule; of two calls only the later one counts.
 
         Args:
