@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from steppe.control.plan import Plan
 from steppe.control.policy.policy import Policy
-from steppe.control.reconcile import Action, Drain, DrainRule, Retune, Wake, reconcile
+from steppe.control.reconcile import (
+    Action,
+    Deepen,
+    Drain,
+    DrainRule,
+    Retune,
+    Sleep,
+    Start,
+    Wake,
+    reconcile,
+)
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes
 
@@ -37,12 +47,14 @@ class ControlLoop:
         policy: Chooses the plan.
         drain_rule: How a replica leaves.
         times: When to tick.
+        pool_rules: How a replica of each pool leaves, by name; empty where there is only one pool.
     """
 
     fleet: Fleet
     policy: Policy
     drain_rule: DrainRule
     times: TickTimes
+    pool_rules: Mapping[str, DrainRule] = field(default_factory=dict)
 
     def tick(self, now_s: float) -> Plan:
         """Move the fleet one step and return the plan in force.
@@ -58,11 +70,47 @@ class ControlLoop:
         fall_w = self.times.fall_w(now_s)
         lowest_w = max(0.0, observation.gpu_budget_w - fall_w)
         plan = self.policy.decide(observation.with_budget(lowest_w))
-        actions = reconcile(observation, plan, self.drain_rule)
+        actions = self._actions(observation, plan)
         if fall_w == 0 and self.times.holds_clocks(now_s):
             actions = without_clock_moves(observation, actions)
         self.fleet.apply(actions)
         return plan
+
+    def _actions(self, observation: Observation, plan: Plan) -> list[Action]:
+        """Return the actions that lead to a plan, those that lower the draw first."""
+        if not observation.pools:
+            return reconcile(observation, plan, self.drain_rule)
+        return lowering_first(
+            observation,
+            [
+                action
+                for name, part in observation.pools.items()
+                for action in reconcile(part, plan.pools[name], self.pool_rules[name])
+            ],
+        )
+
+
+def lowering_first(observation: Observation, actions: list[Action]) -> list[Action]:
+    """Return the actions of several pools in the order in which one pool has them."""
+    found = {replica.id: replica for replica in observation.replicas}
+
+    def order(action: Action) -> int:
+        match action:
+            case Sleep():
+                return 0
+            case Drain(name) if found[name].state != ReplicaState.ASLEEP:
+                return 1
+            case Deepen():
+                return 2
+            case Retune(name, clock_mhz, batch_limit):
+                before = (found[name].clock_mhz, found[name].batch_limit)
+                return 3 if (clock_mhz, batch_limit) < before else 4
+            case Drain() | Wake():
+                return 5
+            case Start():
+                return 6
+
+    return sorted(actions, key=order)
 
 
 def without_clock_moves(observation: Observation, actions: list[Action]) -> list[Action]:

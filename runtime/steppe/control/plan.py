@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import NOTHING_LEARNED, Learned
@@ -47,6 +48,9 @@ class Plan:
         learned: What the policy has learned; for metrics.
         deepen: Replicas that go to a deeper sleep, each with its depth.
         restore: Replicas that come back from a sleep deeper than a pause.
+        pools: The plan of each pool, by its name; empty where there is only one. The other fields
+            are then those of all pools together.
+        share_w: The share of its pool in the budget, W; 0 where there is only one.
     """
 
     awake: Mix
@@ -58,6 +62,8 @@ class Plan:
     learned: Learned = NOTHING_LEARNED
     deepen: tuple[tuple[str, SleepDepth], ...] = ()
     restore: tuple[str, ...] = ()
+    pools: Mapping[str, Plan] = field(default_factory=dict)
+    share_w: float = 0.0
 
     @property
     def output_tps(self) -> float:

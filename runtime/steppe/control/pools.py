@@ -1,10 +1,10 @@
-"""Several models on one budget: each pool gets the watts that give the most value."""
+"""Several pools on one budget: each gets the watts that give the most value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.control.plan import Plan
 from steppe.control.policy.goals import SPARE_SHARE
@@ -15,95 +15,80 @@ from steppe.frontier.group import ReplicaGroup, TokenDemand
 from steppe.frontier.mix import best_counts
 from steppe.frontier.pareto import Frontier
 
+DEFERRABLE_VALUE = 0.25
+"""Value of an output token that may wait, in those of the same model that may not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The replicas of one model.
+    """The replicas of one model on one kind of GPU.
 
     Attributes:
-        name: The model's name.
         frontier: Operating points of one of its replicas.
         drain_w: Draw of a replica that drains, W.
-        values: Value of an output token by priority class, in any unit that all pools share.
+        policy: Chooses the plan within its share of the budget.
+        value: Value of an output token, in any unit that all pools share.
     """
 
-    name: str
     frontier: Frontier
     drain_w: float
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolObservation:
-    """A pool at one instant.
-
-    Attributes:
-        pool: The pool.
-        observation: Its replicas and its demand; the budget in it is not read.
-        demand_tps: Demand by priority class, output tokens per second.
-    """
-
-    pool: Pool
-    observation: Observation
-    demand_tps: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """The budget of a pool, and its plan.
-
-    Attributes:
-        name: The pool's name.
-        pool_budget_w: Its share of the GPUs' budget, W.
-        plan: Its plan within this share.
-    """
-
-    name: str
-    pool_budget_w: float
-    plan: Plan
+    policy: Policy
+    value: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ShareBudget:
-    """Divides the budget among pools by the value of their tokens, then plans each pool.
+    """A policy that divides the budget among pools by the value of their tokens.
 
     The division is the best plan for all pools together, so each pool's own policy finds a plan at
     least as good in its share. Watts that no pool can turn into tokens are divided by the number of
     replicas; they let replicas drain.
 
     Attributes:
-        policies: The policy of each pool, by its name.
+        pools: The pools, by name.
     """
 
-    policies: Mapping[str, Policy]
+    pools: Mapping[str, Pool]
 
-    def decide(self, gpu_budget_w: float, pools: Sequence[PoolObservation]) -> tuple[PoolPlan, ...]:
-        """Return a plan for each pool; together they draw no more than `gpu_budget_w`.
-
-        Args:
-            gpu_budget_w: Watts for the replicas of all pools.
-            pools: The pools.
-        """
-        return tuple(
-            PoolPlan(
-                one.pool.name,
-                share_w,
-                self.policies[one.pool.name].decide(one.observation.with_budget(share_w)),
-            )
-            for one, share_w in zip(pools, shares_w(gpu_budget_w, pools), strict=True)
+    def decide(self, observation: Observation) -> Plan:
+        """Return a plan with one for each pool; they draw no more than the budget together."""
+        parts = observation.pools
+        shares = shares_w(observation.gpu_budget_w, [(self.pools[n], parts[n]) for n in parts])
+        return joined(
+            {
+                name: replace(
+                    self.pools[name].policy.decide(part.with_budget(share_w)), share_w=share_w
+                )
+                for (name, part), share_w in zip(parts.items(), shares, strict=True)
+            }
         )
 
 
-def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[float]:
+def joined(plans: Mapping[str, Plan]) -> Plan:
+    """Return the plan of all pools together."""
+    points = [point for plan in plans.values() for point in plan.awake]
+    return Plan(
+        awake=tuple(sorted(points, key=lambda point: -point.draw_w)),
+        draw_w=sum(plan.draw_w for plan in plans.values()),
+        draining=sum(plan.draining for plan in plans.values()),
+        feasible=all(plan.feasible for plan in plans.values()),
+        holds=any(plan.holds for plan in plans.values()),
+        deepen=tuple(pair for plan in plans.values() for pair in plan.deepen),
+        restore=tuple(replica for plan in plans.values() for replica in plan.restore),
+        pools=plans,
+    )
+
+
+def shares_w(gpu_budget_w: float, pools: Sequence[tuple[Pool, Observation]]) -> list[float]:
     """Return the budget of each pool, W; below the floors, in proportion to them."""
-    tallies = [one.observation.counts for one in pools]
     others_w = [
-        Planner(one.pool.frontier, one.pool.drain_w).others_w(one.observation, may_drain=True)
-        for one in pools
+        Planner(pool.frontier, pool.drain_w).others_w(part, may_drain=True) for pool, part in pools
     ]
     groups = [
-        ReplicaGroup.awake_or_asleep(one.pool.frontier, counts.usable, demands(one))
-        for one, counts in zip(pools, tallies, strict=True)
+        ReplicaGroup.awake_or_asleep(
+            _with_floor(pool.frontier, part), part.counts.usable, demands(pool, part)
+        )
+        for pool, part in pools
     ]
     counts = best_counts(groups, gpu_budget_w - sum(others_w))
     if counts is None:
@@ -112,24 +97,36 @@ def shares_w(gpu_budget_w: float, pools: Sequence[PoolObservation]) -> list[floa
     drawn_w = [
         other_w + g.draw_w(c) for other_w, g, c in zip(others_w, groups, counts, strict=True)
     ]
-    replicas = [len(one.observation.replicas) for one in pools]
+    replicas = [len(part.replicas) for _, part in pools]
     spare_w = (gpu_budget_w - sum(drawn_w)) / max(1, sum(replicas))
     return [draw_w + n * spare_w for draw_w, n in zip(drawn_w, replicas, strict=True)]
 
 
-def demands(one: PoolObservation) -> Iterator[TokenDemand]:
+def _with_floor(frontier: Frontier, part: Observation) -> Frontier:
+    """Return the frontier with the draw of its sleepers if all of them sleep deep.
+
+    Otherwise a pool that was scaled to zero would be given the watts of a pause for nothing.
+    """
+    usable = [r for r in part.replicas if r.is_deep]
+    if not usable or len(usable) < part.counts.usable:
+        return frontier
+    return replace(frontier, asleep_w=sum(r.deep_w for r in usable) / len(usable))
+
+
+def demands(pool: Pool, part: Observation) -> Iterator[TokenDemand]:
     """Yield the demand of a pool by falling value, with some capacity to spare.
 
     While requests wait, the demand at the least value has no limit; otherwise the last demand
     makes room for the running requests.
     """
-    full = one.pool.frontier.full
-    values = sorted(one.pool.values.items(), key=lambda pair: -pair[1])
-    demanded_tps = 0.0
-    for priority, value in values:
-        more_tps = one.demand_tps.get(priority, 0.0) * (1 + SPARE_SHARE)
-        demanded_tps += more_tps
-        yield TokenDemand(value, more_tps)
-    running_tps = one.observation.outstanding * full.output_tps / full.batch_limit
-    left_tps = math.inf if one.observation.work_waits else max(0.0, running_tps - demanded_tps)
-    yield TokenDemand(values[-1][1], left_tps)
+    full, later_tps = pool.frontier.full, min(part.deferrable.tps, part.demand_tps)
+    firm_tps = (part.demand_tps - later_tps) * (1 + SPARE_SHARE)
+    if part.firm_work_waits:
+        firm_tps = math.inf
+    yield TokenDemand(pool.value, firm_tps)
+    later_tps *= 1 + SPARE_SHARE
+    running_tps = part.outstanding * full.output_tps / full.batch_limit
+    left_tps = max(later_tps, running_tps - firm_tps, 0.0)
+    yield TokenDemand(
+        DEFERRABLE_VALUE * pool.value, math.inf if part.deferrable.waiting else left_tps
+    )

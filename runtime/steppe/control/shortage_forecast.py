@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from steppe.control.policy.goals import at_slo_if_any
@@ -92,15 +92,24 @@ class ShortagePoints:
     Attributes:
         frontier: All points.
         kept: Those that keep the SLO; all points if none does.
+        pools: The points of each pool, by its name; empty where there is only one. The other
+            points are then not read.
     """
 
     frontier: Frontier
     kept: Frontier
+    pools: Mapping[str, ShortagePoints] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frontier: Frontier, tpot_s: float) -> Self:
         """Return the points, given the longest time per output token by the SLO, s."""
         return cls(frontier, at_slo_if_any(frontier, tpot_s))
+
+    @classmethod
+    def of_pools(cls, pools: Mapping[str, ShortagePoints]) -> ShortagePoints:
+        """Return the points of one pool, or of several."""
+        first = next(iter(pools.values()))
+        return first if len(pools) == 1 else cls(first.frontier, first.kept, pools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,10 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
         observation: The fleet; the budget in it is not read.
         points: What one replica can do.
     """
+    if observation.pools:
+        return _needs_of_all(
+            [power_needs(part, points.pools[name]) for name, part in observation.pools.items()]
+        )
     counts, asleep_w = observation.counts, points.frontier.asleep_w
     usable = counts.usable
     others_w = Planner(points.frontier, points.frontier.floor.draw_w).others_w(
@@ -138,6 +151,16 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
     serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
     return PowerNeeds(
         floor_w, serving_w, _covering_w(points.kept, usable, observation.demand_tps) + others_w
+    )
+
+
+def _needs_of_all(needs: Sequence[PowerNeeds]) -> PowerNeeds:
+    """Return what several pools need together; one awake replica of any pool serves."""
+    floor_w = sum(need.floor_w for need in needs)
+    return PowerNeeds(
+        floor_w,
+        floor_w + min(need.serving_w - need.floor_w for need in needs),
+        sum(need.demand_w for need in needs),
     )
 
 

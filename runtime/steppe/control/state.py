@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -50,6 +51,7 @@ class ReplicaObservation:
         lowest_limit_w: Sum of the lowest board power limits of its GPUs, W; 0 where none are set.
         fault: Why it is quarantined; empty if it is not.
         clock_is_free: Whether its clock cannot be limited, so that it runs at the highest.
+        pool: The pool that it belongs to; empty where there is only one.
     """
 
     id: str
@@ -68,6 +70,7 @@ class ReplicaObservation:
     lowest_limit_w: float = 0.0
     fault: str = ""
     clock_is_free: bool = False
+    pool: str = ""
 
     @property
     def is_deep(self) -> bool:
@@ -167,6 +170,8 @@ class Observation:
         latency: Requests against the SLO; None if unknown.
         work: Steps of the last window, by clock; empty if unknown.
         learned: What the policy has learned from earlier windows; set by the policy.
+        pools: The part of each pool, by its name, in a fixed order; empty where there is only one.
+            The budget in a part is that of all.
     """
 
     now_s: float
@@ -182,6 +187,7 @@ class Observation:
     latency: LatencyCounts | None = None
     work: tuple[ClockWork, ...] = ()
     learned: Learned = NOTHING_LEARNED
+    pools: Mapping[str, Observation] = field(default_factory=dict)
 
     def with_learned(self, learned: Learned) -> Observation:
         """Return the same instant with what was learned; cached counts are kept."""

@@ -129,6 +129,8 @@ class Placement:
         limits_clocks: Whether the clocks of its GPUs can be limited.
         power_ranges_w: Lowest and highest board power limit of each of its GPUs, W; empty where
             they are not to be set.
+        pool: The pool that it belongs to; empty where there is only one.
+        model: Name under which clients request its model.
     """
 
     replica: str
@@ -139,6 +141,8 @@ class Placement:
     cores: tuple[int, ...]
     limits_clocks: bool = True
     power_ranges_w: tuple[tuple[float, float], ...] = ()
+    pool: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from steppe.report.continued import EarlierRun
 from steppe.report.figures import run_figure
 from steppe.report.records import (
     GpuEvent,
+    PoolTick,
     ReplicaTick,
     RequestRecord,
     RunTotals,
@@ -310,11 +311,17 @@ def _tick(values: dict[str, Any]) -> TickRecord:
     )
     # Older record folders lack these fields.
     events = tuple(GpuEvent(**event) for event in values.pop("gpu_events", ()))
+    pools = tuple(PoolTick(**pool) for pool in values.pop("pools", ()))
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
     battery = values.pop("battery", None)
     charge = None if battery is None else Charge(**battery)
     return TickRecord(
-        **values, shortages=shortages, battery=charge, gpu_events=events, replicas=replicas
+        **values,
+        shortages=shortages,
+        battery=charge,
+        gpu_events=events,
+        pools=pools,
+        replicas=replicas,
     )
 
 

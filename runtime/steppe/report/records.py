@@ -47,6 +47,7 @@ class ReplicaTick:
         fault: Why it is quarantined; empty if it is not.
         conditions: What holds for its GPUs: `thermal`, `power brake` and other slow-downs,
             `shared`, `counter disagrees`.
+        pool: The pool that it belongs to; empty where there is only one.
     """
 
     id: str
@@ -58,6 +59,30 @@ class ReplicaTick:
     depth: str = ""
     fault: str = ""
     conditions: tuple[str, ...] = ()
+    pool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTick:
+    """The replicas of one model on one kind of GPU during one tick.
+
+    Attributes:
+        name: Name of the pool: that of the model, and of the GPUs where they differ.
+        budget_w: Its share of the budget that governed the window, W.
+        draw_w: Mean draw over the window, W.
+        demand_tps: Output tokens per second that clients ask of it.
+        output_tps: Output tokens per second over the window.
+        waiting: Requests that wait for a place in a batch.
+        awake: Replicas that serve.
+    """
+
+    name: str
+    budget_w: float
+    draw_w: float
+    demand_tps: float
+    output_tps: float
+    waiting: int
+    awake: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +137,7 @@ class TickRecord:
         one_awake_w: If every replica is asleep: draw of the fleet with one awake at its lowest
             point, W; otherwise None.
         gpu_events: What happened to GPUs.
+        pools: Every pool of the fleet; empty where there is only one.
         replicas: Every replica of the fleet.
     """
 
@@ -136,6 +162,7 @@ class TickRecord:
     bound: Bound | None = field(default=None, kw_only=True)
     one_awake_w: float | None = field(default=None, kw_only=True)
     gpu_events: tuple[GpuEvent, ...] = field(default=(), kw_only=True)
+    pools: tuple[PoolTick, ...] = field(default=(), kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

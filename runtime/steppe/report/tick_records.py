@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
-from steppe.report.records import Bound, GpuEvent, ReplicaTick, TickRecord
+from steppe.report.records import Bound, GpuEvent, PoolTick, ReplicaTick, TickRecord
 from steppe.report.shortages import shortage_ticks
 
 
@@ -56,12 +56,14 @@ class TickRecords:
     Attributes:
         budget: The budget that governs the present window; None before the first tick.
         began_s: Begin of the present window, s since the run began.
+        shares_w: The share of each pool in that budget, W; empty with one pool.
     """
 
     def __init__(self) -> None:
         """Begin before the first window."""
         self.budget: Budget | None = None
         self.began_s = 0.0
+        self.shares_w: Mapping[str, float] = {}
 
     def begin(self, now_s: float, budget: Budget) -> None:
         """Begin the next window at a tick with this budget."""
@@ -74,6 +76,7 @@ class TickRecords:
         window: FleetWindow,
         shortages: ShortageForecast,
         points: ShortagePoints,
+        shares_w: Mapping[str, float] | None = None,
     ) -> TickRecord | None:
         """Return the record of the window that ends at a tick, None for the first; begin the next.
 
@@ -83,8 +86,10 @@ class TickRecords:
             window: What the fleet did since the tick before.
             shortages: What the budget is not enough for, now or in the forecast.
             points: Operating points of one replica.
+            shares_w: What each pool may draw until the next tick, W; None with one pool.
         """
         governing, began_s = self.budget, self.began_s
+        shares_w, self.shares_w = self.shares_w, shares_w or {}
         self.begin(observation.now_s, budget)
         if governing is None:
             return None
@@ -111,6 +116,7 @@ class TickRecords:
             bound=bound_of(observation, window.draw_w, governing.gpu_budget_w, points),
             one_awake_w=_one_awake_w(observation, points),
             gpu_events=window.gpu_events,
+            pools=_pool_ticks(observation, window, width_s, shares_w),
             replicas=_replica_ticks(observation, window, width_s),
         )
 
@@ -130,9 +136,28 @@ def _replica_ticks(
                 depth=replica.depth if replica.state == ReplicaState.ASLEEP else "",
                 fault=replica.fault,
                 conditions=own.conditions,
+                pool=replica.pool,
             )
             for replica, own in zip(observation.replicas, window.replicas, strict=True)
         ]
+    )
+
+
+def _pool_ticks(
+    observation: Observation, window: FleetWindow, width_s: float, shares_w: Mapping[str, float]
+) -> tuple[PoolTick, ...]:
+    did = dict(zip((r.id for r in observation.replicas), window.replicas, strict=True))
+    return tuple(
+        PoolTick(
+            name=name,
+            budget_w=shares_w.get(name, 0.0),
+            draw_w=sum(did[r.id].draw_w for r in part.replicas if r.id in did),
+            demand_tps=part.demand_tps,
+            output_tps=sum(did[r.id].output_tokens for r in part.replicas if r.id in did) / width_s,
+            waiting=part.waiting + part.frozen,
+            awake=part.counts.awake,
+        )
+        for name, part in observation.pools.items()
     )
 
 
@@ -151,6 +176,12 @@ def bound_of(
         budget_w: The budget that governed, W.
         points: Operating points of one replica.
     """
+    if observation.pools:
+        ends = {
+            bound_of(part, draw_w, budget_w, points.pools[name])
+            for name, part in observation.pools.items()
+        }
+        return ends.pop() if len(ends) == 1 else None
     replicas, counts = _usable(observation), observation.counts
     if draw_w <= budget_w and counts.awake == len(replicas):
         full = points.kept.full

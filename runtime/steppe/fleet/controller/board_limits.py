@@ -58,7 +58,12 @@ class BoardLimits:
             nodes: The node actors.
             now_s: The time of the tick, s.
         """
-        by_point = {(point.clock_mhz, point.batch_limit): point.draw_w for point in plan.awake}
+        plans = plan.pools or {"": plan}
+        by_point = {
+            (name, point.clock_mhz, point.batch_limit): point.draw_w
+            for name, of_pool in plans.items()
+            for point in of_pool.awake
+        }
         limited: list[LimitedGpu] = []
         self._unlimited_w = 0.0
         for handle in handles.values():
@@ -94,14 +99,15 @@ def _names(handle: ReplicaHandle) -> list[str]:
 
 def _expected_w(
     handle: ReplicaHandle,
-    by_point: Mapping[tuple[int, int], float],
+    by_point: Mapping[tuple[str, int, int], float],
     lent_w: Mapping[str, float],
 ) -> float:
     """Return the draw of a replica that the plan expects, W."""
     if handle.name in lent_w:
         return max(lent_w[handle.name], handle.assumed_w)
     if handle.state == ReplicaState.AWAKE:
-        return by_point.get((handle.clock_mhz, handle.batch_limit), handle.assumed_w)
+        limits = (handle.placement.pool, handle.clock_mhz, handle.batch_limit)
+        return by_point.get(limits, handle.assumed_w)
     return handle.assumed_w
 
 

@@ -317,6 +317,7 @@ class ReplicaHandle:
             depth=self.depth,
             deep_w=self.draw_w if self.is_deep else 0.0,
             node=self.placement.node_id,
+            pool=self.placement.pool,
         )
 
     def _finish_start(self, now_s: float) -> None:
