@@ -88,7 +88,9 @@ def test_a_pool_without_work_leaves_its_watts_to_the_others(frontier: Frontier) 
 
 def test_below_their_floor_the_pools_share_what_there_is(frontier: Frontier) -> None:
     observation = together(
-        2 * frontier.asleep_w, small=part_of("small", [ASLEEP]), large=part_of("large", [ASLEEP] * 3)
+        2 * frontier.asleep_w,
+        small=part_of("small", [ASLEEP]),
+        large=part_of("large", [ASLEEP] * 3),
     )
     plan = ShareBudget({"small": pool_of(frontier), "large": pool_of(frontier)}).decide(observation)
     assert [of_pool.share_w for of_pool in plan.pools.values()] == pytest.approx(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steppe.control.plan import Plan
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
@@ -64,10 +65,15 @@ class TickRecords:
         self.budget: Budget | None = None
         self.began_s = 0.0
         self.shares_w: Mapping[str, float] = {}
+        self._next_shares_w: Mapping[str, float] = {}
 
     def begin(self, now_s: float, budget: Budget) -> None:
         """Begin the next window at a tick with this budget."""
         self.budget, self.began_s = budget, now_s
+
+    def note_plan(self, plan: Plan) -> None:
+        """Note the plan of a tick, before its record is made."""
+        self._next_shares_w = {name: part.share_w for name, part in plan.pools.items()}
 
     def record(
         self,
@@ -76,7 +82,6 @@ class TickRecords:
         window: FleetWindow,
         shortages: ShortageForecast,
         points: ShortagePoints,
-        shares_w: Mapping[str, float] | None = None,
     ) -> TickRecord | None:
         """Return the record of the window that ends at a tick, None for the first; begin the next.
 
@@ -86,10 +91,9 @@ class TickRecords:
             window: What the fleet did since the tick before.
             shortages: What the budget is not enough for, now or in the forecast.
             points: Operating points of one replica.
-            shares_w: What each pool may draw until the next tick, W; None with one pool.
         """
         governing, began_s = self.budget, self.began_s
-        shares_w, self.shares_w = self.shares_w, shares_w or {}
+        shares_w, self.shares_w = self.shares_w, self._next_shares_w
         self.begin(observation.now_s, budget)
         if governing is None:
             return None
