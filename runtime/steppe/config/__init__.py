@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from steppe.config.control import ControlSection, HorizonSection
 from steppe.config.device import (
@@ -48,6 +48,7 @@ from steppe.config.serving import (
     FrontierSection,
     GatewaySection,
     ModelSection,
+    PoolSection,
     RaySection,
     SleepSection,
     SloSection,
@@ -77,6 +78,7 @@ __all__ = [
     "NodeMeterSection",
     "NvmlSection",
     "PaceSection",
+    "PoolSection",
     "PowerSection",
     "PrioritySection",
     "RaySection",
@@ -101,11 +103,16 @@ __all__ = [
 ]
 
 
+_Model = TypeVar("_Model", bound=ModelSection)
+
+
 class RunConfig(Section):
     """One run: one YAML file, such as those of `configs/`."""
 
+    models: Annotated[tuple[PoolSection, ...], Field(strict=False)] = ()
+    """Several language models behind one endpoint, on one power budget; instead of `model`."""
     model: ModelSection
-    """The language model to serve."""
+    """The language model to serve. If absent, the first one of `models`."""
     engine: EngineSection = EngineSection()
     """The engine of one replica."""
     fleet: FleetSection = FleetSection()
@@ -130,6 +137,49 @@ class RunConfig(Section):
     """The load of `steppe demo` and `steppe simulate`."""
     sim: SimSection = SimSection()
     """Settings of `steppe simulate` only."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_models(cls, values: Any) -> Any:
+        """Take the model that single-model commands use from the first of `models`."""
+        if not isinstance(values, dict) or not values.get("models"):
+            return values
+        if "model" in values:
+            raise ValueError("give model or models, not both")
+        first = values["models"][0] if isinstance(values["models"], list | tuple) else None
+        known = ModelSection.model_fields
+        if isinstance(first, Mapping):
+            return {**values, "model": {key: first[key] for key in first if key in known}}
+        return values
+
+    @model_validator(mode="after")
+    def _models_are_distinct(self) -> RunConfig:
+        names = [model.client_name for model in self.models]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"models: {double!r} is there twice; give one a served_name")
+        if len(self.models) > 1 and self.control.horizon is not None:
+            raise ValueError("control.horizon: it plans for one model, found several")
+        return self
+
+    @property
+    def pools(self) -> dict[str, RunConfig]:
+        """The configuration of each model alone, by the name that clients use."""
+        if not self.models:
+            return {self.model.client_name: self}
+        return {model.client_name: self._alone(model) for model in self.models}
+
+    def _alone(self, pool: PoolSection) -> RunConfig:
+        model = ModelSection(**{key: getattr(pool, key) for key in ModelSection.model_fields})
+        size = {"replicas": pool.replicas, "gpus_per_replica": pool.gpus_per_replica}
+        found: dict[str, Any] = {
+            "model": model,
+            "models": (),
+            "fleet": self.fleet.model_copy(update=size),
+        }
+        for key in ("engine", "frontier", "slo"):
+            if (section := getattr(pool, key)) is not None:
+                found[key] = section
+        return self.model_copy(update=found)
 
     @model_validator(mode="after")
     def _one_gpu_for_transformers(self) -> RunConfig:
@@ -182,6 +232,20 @@ def parse_config(values: Mapping[str, Any], source: str, folder: Path) -> RunCon
     return _resolve_paths(config, folder)
 
 
+def _with_path(model: _Model, folder: Path) -> _Model:
+    if not (folder / model.name / "config.json").is_file():
+        return model
+    return model.model_copy(update={"name": str(folder / model.name)})
+
+
+def _pool_paths(model: PoolSection, folder: Path) -> PoolSection:
+    model = _with_path(model, folder)
+    if model.frontier is None or model.frontier.file is None:
+        return model
+    file = folder / model.frontier.file
+    return model.model_copy(update={"frontier": model.frontier.model_copy(update={"file": file})})
+
+
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     sources = {
         key: tuple(
@@ -200,9 +264,8 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if config.frontier.file is not None:
         file = folder / config.frontier.file
         updates["frontier"] = config.frontier.model_copy(update={"file": file})
-    if (folder / config.model.name / "config.json").is_file():
-        name = str(folder / config.model.name)
-        updates["model"] = config.model.model_copy(update={"name": name})
+    updates["model"] = _with_path(config.model, folder)
+    updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)
     if isinstance(config.device, ModelledSection) and (folder / config.device.gpu).is_file():
         gpu = str(folder / config.device.gpu)
         updates["device"] = config.device.model_copy(update={"gpu": gpu})

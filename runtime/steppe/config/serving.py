@@ -23,6 +23,9 @@ class ModelSection(Section):
     """Name under which clients request the model; the last part of `name` if absent."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
     """Longest prompt and output together, tokens; the model's own limit if absent."""
+    weight: Positive = 1.0
+    """Worth of an output token of this model, relative to those of the other `models`. Where watts
+    are short, they go to the tokens that are worth most for each watt."""
 
     @property
     def client_name(self) -> str:
@@ -214,6 +217,31 @@ class FleetSection(Section):
         return depths
 
 
+class SloSection(Section):
+    """Service level objective of a request."""
+
+    ttft_s: Positive = 2.0
+    """Longest time to the first token, s. While requests wait for power, those that can still keep
+    it go first. Requests of class `deferrable` have no TTFT objective."""
+    tpot_s: Positive = 0.2
+    """Longest mean time per output token after the first, s."""
+
+
+class PoolSection(ModelSection):
+    """One of several models: its replicas, its engine and its SLO."""
+
+    replicas: Count
+    """Number of replicas."""
+    gpus_per_replica: Count = 1
+    """GPUs of one replica (tensor parallelism)."""
+    engine: EngineSection | None = None
+    """The engine of one replica; the section `engine` if absent."""
+    frontier: FrontierSection | None = None
+    """The operating points of one replica; the section `frontier` if absent."""
+    slo: SloSection | None = None
+    """The SLO of a request; the section `slo` if absent."""
+
+
 def _host(host: str) -> str:
     label = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
     is_name = re.fullmatch(rf"({label}\.)*(?!\d+\.?$){label}\.?", host, re.IGNORECASE)
@@ -241,16 +269,6 @@ class GatewaySection(Section):
     503."""
     max_wait_s: Positive = 300.0
     """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
-
-
-class SloSection(Section):
-    """Service level objective of a request."""
-
-    ttft_s: Positive = 2.0
-    """Longest time to the first token, s. While requests wait for power, those that can still keep
-    it go first. Requests of class `deferrable` have no TTFT objective."""
-    tpot_s: Positive = 0.2
-    """Longest mean time per output token after the first, s."""
 
 
 def _cluster_address(address: str) -> str:
