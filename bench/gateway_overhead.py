@@ -30,7 +30,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from steppe.gateway.server import Gateway, GatewaySettings, Route
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings, Route
 from steppe.measure.provenance import source_commit
 from targets import at_most
 
@@ -89,7 +89,7 @@ async def engine(ready: Connection) -> None:
 
 async def gateway(ready: Connection) -> None:
     """Serve the gateway over one replica, and forget finished requests each second."""
-    server = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, 2.0, ("fake",)))
+    server = Gateway(GatewaySettings("127.0.0.1", 0, 1000, 60.0, (GatewayModel("fake", 2.0),)))
     ready.send(await server.start())
     server.set_routes((Route("r0", ready.recv(), 1000),), None)
     ready.send("routed")

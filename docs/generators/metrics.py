@@ -16,7 +16,7 @@ from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
-from steppe.gateway.request_tracker import GatewayStatus
+from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
@@ -144,10 +144,11 @@ def gateway_exposition() -> str:
             status=200,
             replica="r0",
             streamed=True,
+            model="llama",
         )
     )
     metrics.reject("queue_full")
-    status = GatewayStatus(0, {"r0": 1}, 2, 1, 0, 0, 1)
+    status = GatewayStatus.of({"llama": ModelStatus()}, {"r0": 1})
     return metrics.exposition(ready=True, status=status).decode()
 
 

@@ -17,7 +17,7 @@ from steppe.engine.control_block import ControlBlock, EngineLimits, request_key
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticEngine, SyntheticSettings, start_synthetic
 from steppe.errors import EngineError
-from steppe.gateway.server import GatewaySettings
+from steppe.gateway.server import GatewayModel, GatewaySettings
 from steppe.load.client import ChatOptions, ServerTarget, stream_chat
 from steppe.load.stream import ChatStream, Completed
 
@@ -210,7 +210,7 @@ async def test_an_unknown_path_is_refused_in_openai_shape(site: Site) -> None:
 async def test_a_body_may_be_as_large_as_the_limit_of_the_app(
     open_site: Callable[..., Awaitable[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = GatewaySettings("127.0.0.1", 0, 1, 1.0, 1.0, ("m",))
+    gateway = GatewaySettings("127.0.0.1", 0, 1, 1.0, (GatewayModel("m", 1.0),))
     assert gateway.max_body_bytes == openai_app.MAX_BODY_BYTES
     monkeypatch.setattr(openai_app, "MAX_BODY_BYTES", 1000)
     site = await open_site()

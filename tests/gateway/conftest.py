@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-from tests.gateway.site import CHAT_BODY, Site, SiteFactory
+from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
-from steppe.gateway.server import Gateway, GatewaySettings
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
 
 @pytest.fixture
@@ -21,14 +21,15 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             max_body_bytes: int = 64 << 20,
             write_timeout_s: float = 60.0,
             now_s: Callable[[], float] = time.monotonic,
+            *,
+            models: tuple[GatewayModel, ...] = (ONE_MODEL,),
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
                 port=0,
                 max_waiting=max_waiting,
                 max_wait_s=max_wait_s,
-                ttft_s=2.0,
-                models=("m",),
+                models=models,
                 retry_delays_s=(0.0, 0.0),
                 write_timeout_s=write_timeout_s,
                 stop_timeout_s=0.1,

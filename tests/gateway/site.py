@@ -15,7 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from steppe.gateway.server import Gateway, Route
+from steppe.gateway.server import Gateway, GatewayModel, Route
 
 CHAT_BODY = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
@@ -26,6 +26,7 @@ CHAT_BODY = (
 MODELS_BODY = (
     b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm"}]}'
 )
+ONE_MODEL = GatewayModel("m", ttft_s=2.0)
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,15 @@ class FakeReplica:
     content_type: str = "text/event-stream; charset=utf-8"
     location: str = ""
     stream: Sequence[Step] = ()
+    model: str = ""
+    models: bytes = MODELS_BODY
     received: list[ReceivedRequest] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     runner: web.AppRunner | None = None
 
     def route(self, limit: int = 8) -> Route:
-        return Route(self.name, self.url, limit)
+        return Route(self.name, self.url, limit, self.model)
 
     async def start(self) -> None:
         application = web.Application(client_max_size=64 << 20)
@@ -93,7 +96,7 @@ class FakeReplica:
         except asyncio.CancelledError:
             self.disconnected.set()
             raise
-        body = MODELS_BODY if request.path == "/v1/models" else self.body
+        body = self.models if request.path == "/v1/models" else self.body
         headers = {"Content-Type": "application/json", "X-Replica": self.name}
         if self.location:
             headers["Location"] = self.location
@@ -178,4 +181,6 @@ class SiteFactory(Protocol):
         max_body_bytes: int = 64 << 20,
         write_timeout_s: float = 60.0,
         now_s: Callable[[], float] = time.monotonic,
+        *,
+        models: tuple[GatewayModel, ...] = (ONE_MODEL,),
     ) -> Site: ...

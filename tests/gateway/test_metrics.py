@@ -30,8 +30,8 @@ async def test_metrics_are_those_of_the_gateway_and_the_controller(site: Site) -
     await site.post()
     site.gateway.set_metrics(b"steppe_power_budget_watts 50.0\n")
     text = (await site.get("/metrics"))[2].decode()
-    assert 'steppe_requests_total{finish="length"} 1.0\n' in text
-    assert "steppe_prompt_tokens_total 11.0\n" in text
+    assert 'steppe_requests_total{finish="length",model="m"} 1.0\n' in text
+    assert 'steppe_prompt_tokens_total{model="m"} 11.0\n' in text
     assert text.endswith("\nsteppe_power_budget_watts 50.0\n")
     assert "_created" not in text
     families = {family.name: family for family in text_string_to_metric_families(text)}

@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.site import Site, SiteFactory
 
 from steppe.errors import UsageError
-from steppe.gateway.server import Gateway, GatewaySettings
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
 
 def _random_steps(data: bytes, rng: random.Random) -> list[bytes]:
@@ -213,7 +213,7 @@ async def test_a_compressed_body_passes_unchanged(site: Site) -> None:
 
 async def test_a_port_in_use_is_one_line_that_names_it(site: Site) -> None:
     port = int(site.url.rsplit(":", 1)[1])
-    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, 2.0, ("m",)))
+    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, (GatewayModel("m", 2.0),)))
     with pytest.raises(UsageError, match=f"^gateway.port: 127.0.0.1:{port} is in use already$"):
         await other.start()
 
@@ -223,7 +223,7 @@ async def test_a_gateway_that_could_not_listen_serves_once_it_can(
 ) -> None:
     first = await open_site()
     port = int(first.url.rsplit(":", 1)[1])
-    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, 2.0, ("m",)))
+    other = Gateway(GatewaySettings("127.0.0.1", port, 1, 1.0, (GatewayModel("m", 2.0),)))
     with pytest.raises(UsageError):
         await other.start()
     await first.gateway.stop()
@@ -235,7 +235,7 @@ async def test_a_gateway_that_could_not_listen_serves_once_it_can(
 
 
 async def test_an_ipv6_host_is_in_brackets_in_the_url() -> None:
-    gateway = Gateway(GatewaySettings("::1", 0, 1, 1.0, 2.0, ("m",)))
+    gateway = Gateway(GatewaySettings("::1", 0, 1, 1.0, (GatewayModel("m", 2.0),)))
     url = await gateway.start()
     await gateway.stop()
     assert re.fullmatch(r"http://\[::1\]:\d+", url)

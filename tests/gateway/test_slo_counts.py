@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from steppe.control.measurements import LatencyCounts
 from steppe.gateway.request import ClientHeaders, FinishedRequest, RequestContext
-from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
+from steppe.gateway.request_tracker import RequestTracker
+from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.status import GatewayStatus
 from steppe.gateway.stream import StreamScanner, Usage
 from steppe.report.latency import tpot_s, within_slo
 from steppe.report.records import RequestRecord, Slo
@@ -43,18 +45,18 @@ def record_of(request: FinishedRequest) -> RequestRecord:
 
 @pytest.fixture
 def tracker() -> RequestTracker:
-    return RequestTracker(100.0, 5000.0, SLO.ttft_s, SLO.tpot_s)
+    return RequestTracker(100.0, 5000.0, [GatewayModel("m", SLO.ttft_s, SLO.tpot_s)])
 
 
 def status(tracker: RequestTracker, now_s: float) -> GatewayStatus:
-    return tracker.status(now_s, 0, 0, {})
+    return tracker.status(now_s, {}, {})
 
 
 def stream(
     tracker: RequestTracker, first_s: float | None = None, headers: ClientHeaders = HEADERS
 ) -> RequestContext:
     """Return a stream that arrived at 100 s, with a replica, and maybe with its first token."""
-    context = tracker.open(headers, 100.0, wants_stream=True)
+    context = tracker.open(headers, 100.0, "m", wants_stream=True)
     context.replica, context.is_at_replica = "r0", True
     context.scanner = StreamScanner()
     if first_s is not None:
@@ -99,8 +101,8 @@ def test_a_stream_without_usage_has_as_many_tokens_as_events(tracker: RequestTra
 def test_a_request_without_a_first_token_becomes_overdue(tracker: RequestTracker) -> None:
     stream(tracker)
     stream(tracker, 101.0)
-    tracker.open(HEADERS, 100.0)  # without a stream, and waiting
-    at_a_replica = tracker.open(HEADERS, 100.0)
+    tracker.open(HEADERS, 100.0, "m")  # without a stream, and waiting
+    at_a_replica = tracker.open(HEADERS, 100.0, "m")
     at_a_replica.is_at_replica = True
     stream(tracker, headers=DEFERRABLE)
     assert status(tracker, 102.0).latency.overdue == 0
@@ -109,7 +111,7 @@ def test_a_request_without_a_first_token_becomes_overdue(tracker: RequestTracker
 
 def test_an_answer_without_a_stream_is_judged_by_its_whole_time(tracker: RequestTracker) -> None:
     for seconds in (3.9, 4.1):  # two seconds, and ten tokens
-        context = tracker.open(HEADERS, 100.0)
+        context = tracker.open(HEADERS, 100.0, "m")
         context.replica = "r0"
         end(tracker, context, 100.0 + seconds, usage=Usage(7, None, 10))
     assert status(tracker, 105.0).latency == LatencyCounts(2, 1, 2, 1)
@@ -120,13 +122,13 @@ def test_a_request_that_was_not_served_has_no_time_per_token(
     tracker: RequestTracker, finish: str
 ) -> None:
     end(tracker, stream(tracker), 109.0, finish=finish)
-    end(tracker, tracker.open(HEADERS, 100.0), 109.0, finish=finish)
+    end(tracker, tracker.open(HEADERS, 100.0, "m"), 109.0, finish=finish)
     assert status(tracker, 110.0).latency == LatencyCounts()
 
 
 def test_deferrable_requests_are_not_judged(tracker: RequestTracker) -> None:
     end(tracker, stream(tracker, 109.0, DEFERRABLE), 120.0, usage=Usage(7, None, 5))
-    end(tracker, tracker.open(DEFERRABLE, 100.0), 120.0)
+    end(tracker, tracker.open(DEFERRABLE, 100.0, "m"), 120.0)
     assert status(tracker, 120.0).latency == LatencyCounts()
 
 
@@ -139,8 +141,8 @@ def test_deferrable_requests_are_not_judged(tracker: RequestTracker) -> None:
 def test_a_completed_request_counts_as_the_report_judges_it(
     is_stream: bool, first_s: float, rest_s: float, tokens: int
 ) -> None:
-    tracker = RequestTracker(100.0, 5000.0, SLO.ttft_s, SLO.tpot_s)
-    context = stream(tracker, 100.0 + first_s) if is_stream else tracker.open(HEADERS, 100.0)
+    tracker = RequestTracker(100.0, 5000.0, [GatewayModel("m", SLO.ttft_s, SLO.tpot_s)])
+    context = stream(tracker, 100.0 + first_s) if is_stream else tracker.open(HEADERS, 100.0, "m")
     context.replica = "r0"
     end(tracker, context, 100.0 + first_s + rest_s, usage=Usage(7, None, tokens))
     latency, (finished,) = status(tracker, 120.0).latency, tracker.drain()

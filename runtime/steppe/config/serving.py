@@ -265,8 +265,8 @@ class GatewaySection(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 chooses a free one."""
     max_waiting: Annotated[int, Field(ge=0)] = 1000
-    """Most requests that may wait for a replica; beyond it, the newest of the lowest class gets a
-    503."""
+    """Most requests for one model that may wait for a replica; beyond it, the newest of the lowest
+    class gets a 503. A model whose replicas sleep cannot fill the queue of another."""
     max_wait_s: Positive = 300.0
     """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
 

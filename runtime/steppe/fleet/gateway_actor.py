@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from steppe.gateway.server import FinishedRequest, Gateway, GatewaySettings, GatewayStatus, Route
 
@@ -50,8 +51,10 @@ class GatewayActor:
         """Show how much energy no request claims, J."""
         self._gateway.set_unclaimed(energy_j)
 
-    async def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
-        """Route to these replicas from now on."""
+    async def set_routes(
+        self, routes: tuple[Route, ...], retry_after_s: Mapping[str, float | None]
+    ) -> None:
+        """Route to these replicas from now on, see `Gateway.set_routes`."""
         self._gateway.set_routes(routes, retry_after_s)
 
     async def set_metrics(self, text: bytes) -> None:

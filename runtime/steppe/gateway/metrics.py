@@ -10,7 +10,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from steppe.gateway.request import FinishedRequest
-from steppe.gateway.request_tracker import GatewayStatus
+from steppe.gateway.status import GatewayStatus, ModelStatus
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _PACKAGES = {
@@ -41,7 +41,9 @@ class GatewayMetrics:
             return Gauge(f"steppe_{name}", text, labels, registry=self._registry)
 
         def seconds(name: str, text: str) -> Histogram:
-            return Histogram(f"steppe_{name}", text, buckets=_SECONDS, registry=self._registry)
+            return Histogram(
+                f"steppe_{name}", text, ["model"], buckets=_SECONDS, registry=self._registry
+            )
 
         versions = {label: _version(packages) for label, packages in _PACKAGES.items()}
         versions["python"] = platform.python_version()
@@ -49,27 +51,34 @@ class GatewayMetrics:
         build.labels(**versions).set(1)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
         self._define_control()
-        self._requests = counter("requests", "Finished requests by finish reason.", "finish")
+        self._requests = counter(
+            "requests", "Finished requests by finish reason.", "finish", "model"
+        )
         self._rejections = counter("rejections", "Refused requests by reason.", "reason")
         self._prompt = counter(
-            "prompt_tokens", "Prompt tokens of responses with a `usage`, cached ones included."
+            "prompt_tokens",
+            "Prompt tokens of responses with a `usage`, cached ones included.",
+            "model",
         )
-        self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.")
-        self._arrived = counter("requests_arrived", "Requests that have arrived.")
+        self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.", "model")
+        self._arrived = counter("requests_arrived", "Requests that have arrived.", "model")
         self._prompt_arrived = counter(
             "prompt_tokens_arrived",
             "Prompt tokens of the requests that have arrived, estimated until they end.",
+            "model",
         )
         self._judged = counter(
-            "slo_judged", "Requests judged by the SLO: by `ttft`, by `tpot`.", "objective"
+            "slo_judged", "Requests judged by the SLO: by `ttft`, by `tpot`.", "objective", "model"
         )
-        self._missed = counter("slo_missed", "Those of them that missed it.", "objective")
+        self._missed = counter("slo_missed", "Those of them that missed it.", "objective", "model")
         self._overdue = gauge(
-            "requests_overdue", "Requests without a first token for longer than the SLO."
+            "requests_overdue", "Requests without a first token for longer than the SLO.", "model"
         )
         self._totals: dict[Counter, int] = {}
         self._waiting = gauge(
-            "requests_waiting", "Requests that wait for a replica, each with its sequences."
+            "requests_waiting",
+            "Requests that wait for a replica, each with its sequences.",
+            "model",
         )
         self._outstanding = gauge(
             "requests_outstanding", "Requests at a replica, each with its sequences.", "replica"
@@ -105,13 +114,14 @@ class GatewayMetrics:
 
     def count(self, finished: FinishedRequest) -> None:
         """Count a finished request."""
-        self._requests.labels(finished.finish).inc()
-        self._prompt.inc(finished.prompt_tokens or 0)
-        self._cached.inc(finished.cached_tokens or 0)
+        model = finished.model
+        self._requests.labels(finished.finish, model).inc()
+        self._prompt.labels(model).inc(finished.prompt_tokens or 0)
+        self._cached.labels(model).inc(finished.cached_tokens or 0)
         if finished.ttft_s is not None:
-            self._ttft.observe(finished.ttft_s)
+            self._ttft.labels(model).observe(finished.ttft_s)
         if finished.status < 400:
-            self._e2e.observe(finished.e2e_s)
+            self._e2e.labels(model).observe(finished.e2e_s)
 
     def set_unclaimed(self, energy_j: float) -> None:
         """Raise the unclaimed energy to a total, J."""
@@ -134,19 +144,25 @@ class GatewayMetrics:
         self._ready.set(ready)
         self._age.set(controller_age_s)
         self._stale.set(stale)
-        self._waiting.set(status.waiting)
         self._outstanding.clear()
         for replica, count in status.outstanding.items():
             self._outstanding.labels(replica).set(count)
-        latency = status.latency
-        self._overdue.set(latency.overdue)
-        self._raise(self._arrived, status.arrived)
-        self._raise(self._prompt_arrived, status.prompt_tokens)
-        self._raise(self._judged.labels("ttft"), latency.first_tokens)
-        self._raise(self._missed.labels("ttft"), latency.late)
-        self._raise(self._judged.labels("tpot"), latency.ended)
-        self._raise(self._missed.labels("tpot"), latency.slow)
+        for model, counts in status.models.items():
+            self._show_model(model, counts)
         return generate_latest(self._registry)
+
+    def _show_model(self, model: str, counts: ModelStatus) -> None:
+        for series in (self._prompt, self._cached, self._ttft, self._e2e):
+            series.labels(model)  # shows a zero before the first request
+        latency = counts.latency
+        self._waiting.labels(model).set(counts.waiting)
+        self._overdue.labels(model).set(latency.overdue)
+        self._raise(self._arrived.labels(model), counts.arrived)
+        self._raise(self._prompt_arrived.labels(model), counts.prompt_tokens)
+        self._raise(self._judged.labels("ttft", model), latency.first_tokens)
+        self._raise(self._missed.labels("ttft", model), latency.late)
+        self._raise(self._judged.labels("tpot", model), latency.ended)
+        self._raise(self._missed.labels("tpot", model), latency.slow)
 
     def _raise(self, counter: Counter, total: int) -> None:
         """Raise a counter to a total; it stays while an estimate in the total is corrected."""

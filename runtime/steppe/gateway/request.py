@@ -61,6 +61,8 @@ class FinishedRequest:
         status: HTTP status sent; 499 if the client disconnected.
         replica: The last replica that had it; None if none did.
         streamed: Whether the client asked for an event stream.
+        model: The model whose replicas served it, by the name that clients use.
+        adapter: The LoRA adapter of that model that it asked for; empty without one.
     """
 
     id: str
@@ -78,6 +80,8 @@ class FinishedRequest:
     status: int
     replica: str | None
     streamed: bool
+    model: str = ""
+    adapter: str = ""
 
 
 @dataclass(slots=True)
@@ -105,6 +109,8 @@ class RequestContext:
         places: Sequences that it generates; each takes a place of a batch.
         engine_id: The id for replicas. No part of it comes from the client: a client could shape
             an id so that another request is charged.
+        model: Name of the model whose replicas serve it.
+        adapter: The LoRA adapter of that model that it asks for; empty without one.
     """
 
     id: str
@@ -126,6 +132,8 @@ class RequestContext:
     failed_s: float = 0.0
     places: int = 1
     engine_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    model: str = ""
+    adapter: str = ""
 
     @property
     def first_text_s(self) -> float | None:

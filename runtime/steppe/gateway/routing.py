@@ -19,11 +19,13 @@ class Route:
         replica: The replica's name.
         url: Where its HTTP app listens, without a trailing slash.
         limit: Most outstanding requests there (its batch limit and a small queue).
+        model: The model of its pool, by the name that clients use; empty where there is only one.
     """
 
     replica: str
     url: str
     limit: int
+    model: str = ""
 
     @property
     def address(self) -> Address:

@@ -8,9 +8,10 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -21,16 +22,22 @@ from steppe.gateway.client_stream import WRITE_TIMEOUT_S
 from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.metrics import GatewayMetrics
+from steppe.gateway.model_list import ModelList
+from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest
-from steppe.gateway.request_tracker import GatewayStatus, RequestTracker
+from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
+from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.status import GatewayStatus, ModelStatus
 
 __all__ = [
     "FinishedRequest",
     "Gateway",
+    "GatewayModel",
     "GatewaySettings",
     "GatewayStatus",
+    "ModelStatus",
     "Route",
     "refuse_port_in_use",
 ]
@@ -51,13 +58,10 @@ class GatewaySettings:
     Attributes:
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        max_waiting: Most requests that may wait for a slot; beyond it, the last of the lowest class
-            gets a 503.
+        max_waiting: Most requests for one model that may wait for a slot; beyond it, the last of
+            the lowest class gets a 503. A model whose pool sleeps cannot fill the queue of another.
         max_wait_s: Longest time a request of any class may wait for a slot, s; then it gets a 503.
-        ttft_s: Longest time to the first token of the SLO, s; requests that can still keep it go
-            first.
-        models: Names of the served model, for `/v1/models` while no replica is awake.
-        tpot_s: Longest mean time per output token of the SLO, s.
+        models: The served models, at least one.
         retry_delays_s: Pauses before each retry of a request that a replica failed before its
             first byte, s.
         connect_timeout_s: Time limit for a connection to a replica, s.
@@ -71,9 +75,7 @@ class GatewaySettings:
     port: int
     max_waiting: int
     max_wait_s: float
-    ttft_s: float
-    models: tuple[str, ...]
-    tpot_s: float = math.inf
+    models: tuple[GatewayModel, ...]
     retry_delays_s: tuple[float, ...] = (0.2, 1.0)
     connect_timeout_s: float = 5.0
     write_timeout_s: float = WRITE_TIMEOUT_S
@@ -94,12 +96,7 @@ class Gateway:
         """Create a gateway that does not listen yet; `now_s` reads the monotonic clock, s."""
         self._settings = settings
         self._now_s = now_s
-        self._gate = AdmissionGate(
-            settings.max_waiting,
-            now_s,
-            prompt_wait_s=PROMPT_WAIT_SHARE * settings.ttft_s,
-            stale_s=settings.stale_s,
-        )
+        self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
         self._metrics = GatewayMetrics()
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
@@ -116,19 +113,14 @@ class Gateway:
         settings = self._settings
         session = open_session(settings.connect_timeout_s)
         self._handlers = Handlers(
-            gate=self._gate,
-            tracker=RequestTracker(self._now_s(), time.time(), settings.ttft_s, settings.tpot_s),
+            pools=self._pools,
+            tracker=RequestTracker(self._now_s(), time.time(), settings.models),
             metrics=self._metrics,
             session=session,
-            forwarder=RequestForwarder(
-                self._gate,
-                session,
-                settings.max_wait_s,
-                settings.retry_delays_s,
-                write_timeout_s=settings.write_timeout_s,
-                now_s=self._now_s,
-            ),
-            models=settings.models,
+            forwarders={
+                pool.model.name: self._new_forwarder(pool, session) for pool in self._pools
+            },
+            model_list=ModelList(self._pools, session, self._now_s),
             now_s=self._now_s,
         )
         self._runner = web.AppRunner(
@@ -152,21 +144,29 @@ class Gateway:
 
         A cancelled stream ends with an error event, another response is a 503.
         """
-        self._gate.close()
+        self._pools.close()
         loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
-        timer = loop.call_later(timeout_s, self._gate.cancel_all)
+        timer = loop.call_later(timeout_s, self._pools.cancel_all)
         await self._clean_up()
         timer.cancel()
 
-    def set_routes(self, routes: tuple[Route, ...], retry_after_s: float | None) -> None:
-        """Replace the routing table.
+    def set_routes(
+        self, routes: tuple[Route, ...], retry_after_s: Mapping[str, float | None] | float | None
+    ) -> None:
+        """Replace the routing tables of all models.
 
         Args:
-            routes: The awake replicas.
-            retry_after_s: Time until more capacity is forecast, s; None if unknown.
+            routes: The awake replicas; a route names its model unless there is only one.
+            retry_after_s: Time until more capacity is forecast for each model, s; None, or no
+                entry, if unknown. A number holds for all models.
         """
-        capacity_s = None if retry_after_s is None else self._now_s() + retry_after_s
-        self._gate.set_routes(routes, capacity_s)
+        if not isinstance(retry_after_s, Mapping):
+            retry_after_s = {pool.model.name: retry_after_s for pool in self._pools}
+        now_s = self._now_s()
+        capacity_s = {
+            name: None if in_s is None else now_s + in_s for name, in_s in retry_after_s.items()
+        }
+        self._pools.set_routes(routes, capacity_s)
 
     def set_metrics(self, text: bytes) -> None:
         """Set the controller's exposition, shown after the gateway's; names must not repeat."""
@@ -187,6 +187,24 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """Return the counts for the controller."""
         return self._started.status()
+
+    def _new_gate(self, model: GatewayModel) -> AdmissionGate:
+        return AdmissionGate(
+            self._settings.max_waiting,
+            self._now_s,
+            prompt_wait_s=PROMPT_WAIT_SHARE * model.ttft_s,
+            stale_s=self._settings.stale_s,
+        )
+
+    def _new_forwarder(self, pool: Pool, session: aiohttp.ClientSession) -> RequestForwarder:
+        return RequestForwarder(
+            pool.gate,
+            session,
+            self._settings.max_wait_s,
+            self._settings.retry_delays_s,
+            write_timeout_s=self._settings.write_timeout_s,
+            now_s=self._now_s,
+        )
 
     @property
     def _started(self) -> Handlers:

@@ -205,6 +205,8 @@ class RequestRecord:
         replica: Name of the replica that served it.
         streamed: Whether the client asked for an event stream; without one there is no `ttft_s`.
         boundary: What `energy_j` encloses: `gpu`, `node` or `site`.
+        model: The model that served it, by the name that clients use; empty in older records.
+        adapter: The LoRA adapter of that model that it asked for; empty without one.
     """
 
     id: str
@@ -223,6 +225,8 @@ class RequestRecord:
     replica: str | None
     streamed: bool = True
     boundary: str = "gpu"
+    model: str = ""
+    adapter: str = ""
 
     @property
     def outcome(self) -> Outcome:

@@ -185,10 +185,11 @@ def test_the_gateway_gets_the_time_until_a_replica_can_serve_again(stage: Stage)
     stage.tick(1.0)
     routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
-    assert retry_after_s == pytest.approx(NIGHT_S - 1, abs=5.0)
+    assert retry_after_s == {"tiny": pytest.approx(NIGHT_S - 1, abs=5.0)}
     stage.tick(DAY_S + 1.0)
     routes, retry_after_s = stage.sent("set_routes")
-    assert ([route.replica for route in routes], retry_after_s) == (["replica-1"], None)
+    assert [(route.replica, route.model) for route in routes] == [("replica-1", "tiny")]
+    assert retry_after_s == {"tiny": None}
 
 
 def test_a_restarted_controller_continues_with_the_charge_of_the_battery(
@@ -266,7 +267,7 @@ def test_the_draw_of_an_uncontrollable_replica_is_deducted_from_the_budget_of_th
     stage.tick(NIGHT_S + 6.0, draw_w=20.0, controllable=False)
     routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
-    assert retry_after_s == pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)
+    assert retry_after_s == {"tiny": pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)}
     found = {shortage.of: shortage for shortage in stage.controller.poll().ticks[-1].shortages}
     assert found["demand"].short_w == 5.0
 

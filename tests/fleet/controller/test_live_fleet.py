@@ -75,7 +75,7 @@ def status_of(**changes: Any) -> GatewayStatus:
 def scene(fake_ray: None) -> Scene:
     gateway, node, budget = FakeActor({"status": status_of()}), FakeActor(), FakeBudget()
     node.answers["report"] = []
-    fleet: Any = LiveFleet(gateway, budget, timeout_s=0.4)  # type: ignore[arg-type]
+    fleet: Any = LiveFleet(gateway, budget, timeout_s=0.4, model="llama")  # type: ignore[arg-type]
     fleet.nodes.actors["node-1"] = node
     replicas = {}
     for number in (1, 2):
@@ -458,10 +458,10 @@ def test_the_gateway_may_send_a_few_requests_beyond_the_batch_limit(scene: Scene
         "set_routes",
         (
             (
-                Route("replica-1", "http://127.0.0.1:9001", 4 + QUEUE_PER_REPLICA),
-                Route("replica-2", "http://127.0.0.1:9002", 8 + QUEUE_PER_REPLICA),
+                Route("replica-1", "http://127.0.0.1:9001", 4 + QUEUE_PER_REPLICA, "llama"),
+                Route("replica-2", "http://127.0.0.1:9002", 8 + QUEUE_PER_REPLICA, "llama"),
             ),
-            30.0,
+            {"llama": 30.0},
         ),
     )
 

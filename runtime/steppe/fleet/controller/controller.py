@@ -74,7 +74,7 @@ class Controller:
         self._gateway, self._clock = ray.get_actor(gateway), clock
         self._budget = budget_from_config(config.power, config.site)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
-        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, config.site)
+        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, config.site, served_name)
         self._board_limits = BoardLimits(
             self._budget.gpu_budget_at,
             config.control.period_s,

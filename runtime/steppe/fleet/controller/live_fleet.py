@@ -146,7 +146,12 @@ class LiveFleet:
     """
 
     def __init__(
-        self, gateway: Any, budget: PowerBudget, timeout_s: float, site: SiteSection | None = None
+        self,
+        gateway: Any,
+        budget: PowerBudget,
+        timeout_s: float,
+        site: SiteSection | None = None,
+        model: str = "",
     ) -> None:
         """Begin without replicas.
 
@@ -155,7 +160,9 @@ class LiveFleet:
             budget: The power budget.
             timeout_s: Longest wait for the actors in one observation, s.
             site: What its nodes draw beside the GPUs; None for nothing.
+            model: Name of the served model, for the gateway.
         """
+        self._model = model
         self.rests = NodeRests(site or SiteSection())
         self.handles: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
@@ -295,14 +302,14 @@ class LiveFleet:
                 where that is not known.
         """
         routes = tuple(
-            Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA)
+            Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA, self._model)
             for handle in self.handles.values()
             if handle.state == ReplicaState.AWAKE
             and handle.url
             and handle.name not in self._lent_w
             and not handle.is_silent
         )
-        self._gateway.set_routes.remote(routes, retry_after_s)
+        self._gateway.set_routes.remote(routes, {self._model: retry_after_s})
 
     def await_gateway(self, timeout_s: float) -> None:
         """Wait for the first status of the gateway: without it, there seem to be no requests."""

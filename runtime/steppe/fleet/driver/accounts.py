@@ -249,4 +249,6 @@ class Accounts:
             replica=request.replica,
             streamed=request.streamed,
             boundary=self.boundary,
+            model=request.model,
+            adapter=request.adapter,
         )

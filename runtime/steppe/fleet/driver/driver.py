@@ -46,7 +46,7 @@ from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, witho
 from steppe.fleet.gateway_actor import GatewayActor
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.frontier.pareto import Frontier
-from steppe.gateway.server import GatewaySettings
+from steppe.gateway.server import GatewayModel, GatewaySettings
 from steppe.power.supply import with_rating
 from steppe.report.records import RequestRecord, TickRecord
 
@@ -339,15 +339,13 @@ class FleetDriver:
             return False
 
     def _open_gateway(self) -> None:
-        gateway = self._config.gateway
+        gateway, slo = self._config.gateway, self._config.slo
         settings = GatewaySettings(
             host=gateway.host,
             port=gateway.port,
             max_waiting=gateway.max_waiting,
             max_wait_s=gateway.max_wait_s,
-            ttft_s=self._config.slo.ttft_s,
-            models=(self._served_name,),
-            tpot_s=self._config.slo.tpot_s,
+            models=(GatewayModel(self._served_name, slo.ttft_s, slo.tpot_s),),
             stale_s=self._config.control.longest_unrenewed_s,
         )
         remote: Any = ray.remote(GatewayActor)

@@ -1,0 +1,73 @@
+"""Counts the requests for one model."""
+
+from __future__ import annotations
+
+from steppe.control.admission import DEFERRABLE, PRIORITIES
+from steppe.gateway.prompt_size import PromptCount, PromptSize, PromptTotals
+from steppe.gateway.rate_window import RateWindow
+from steppe.gateway.request import FAILED, REFUSED, FinishedRequest, RequestContext
+from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.slo_counts import SloCounts
+from steppe.gateway.status import ModelStatus
+
+
+class ModelCounts:
+    """Running totals of the requests for one model.
+
+    Attributes:
+        model: The model.
+        ends: Rate of ends of requests that a replica had; each frees a slot.
+        slo: How many requests miss its SLO.
+    """
+
+    def __init__(self, model: GatewayModel, started_s: float) -> None:
+        """Begin without requests at `started_s` of the monotonic clock."""
+        self.model = model
+        self.ends = RateWindow(started_s)
+        self.slo = SloCounts(model.ttft_s, model.tpot_s)
+        self._prompts = PromptTotals()
+        self._arrived = self._finished = self._failed = self._refused = self._answered = 0
+        self._deferrable_arrived = 0
+
+    def arrive(self, priority: str, prompt: PromptSize) -> PromptCount:
+        """Count a request that has arrived; return what its prompt counts for until it ends."""
+        self._arrived += 1
+        self._deferrable_arrived += priority == PRIORITIES[DEFERRABLE]
+        return self._prompts.arrive(prompt)
+
+    def end(self, context: RequestContext, finished: FinishedRequest, now_s: float) -> None:
+        """Count a request that has ended."""
+        is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None
+        self._finished += 1
+        self._failed += finished.finish in FAILED
+        self._refused += is_refused
+        self._answered += is_answered
+        if is_answered and not is_refused:
+            self.ends.add(now_s)
+        self.slo.end(context, finished)
+        if context.usage is not None:
+            self._prompts.end(context.prompt, context.counted, context.usage)
+        elif finished.finish == "invalid":
+            self._prompts.drop(context.counted)
+
+    def status(self, waiting: int, deferrable_waiting: int, overdue: int) -> ModelStatus:
+        """Return the counts.
+
+        Args:
+            waiting: Requests that wait for a slot, each with its sequences.
+            deferrable_waiting: Those of class `deferrable`.
+            overdue: Open requests without a first token for longer than the SLO.
+        """
+        return ModelStatus(
+            waiting=waiting,
+            deferrable_waiting=deferrable_waiting,
+            arrived=self._arrived,
+            finished=self._finished,
+            failed=self._failed,
+            refused=self._refused,
+            answered=self._answered,
+            deferrable_arrived=self._deferrable_arrived,
+            prompt_tokens=self._prompts.prompt_tokens,
+            cached_tokens=self._prompts.cached_tokens,
+            latency=self.slo.totals(overdue),
+        )

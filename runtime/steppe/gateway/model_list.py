@@ -1,0 +1,105 @@
+"""The list of models for clients: what the engines say of them, and their state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from steppe.gateway.pools import Pool, Pools
+
+ASK_TIMEOUT_S = 2.0
+"""A replica that does not list its models in this time is passed over, s."""
+KEPT_S = 10.0
+"""How long the answer of a replica is used again, s."""
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What a replica answered.
+
+    Attributes:
+        at_s: When, s on the monotonic clock.
+        entries: Its models: the base model and the adapters.
+    """
+
+    at_s: float
+    entries: tuple[Entry, ...]
+
+
+class ModelList:
+    """Lists the models of all pools, in OpenAI's shape.
+
+    While a replica of a pool is awake, its engine's own fields, such as `max_model_len`, are in the
+    list; while none is, those that were seen last.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        session: aiohttp.ClientSession,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Create a list; `now_s` reads the monotonic clock, s."""
+        self._pools, self._session, self._now_s = pools, session, now_s
+        self._listed: dict[str, _Listed] = {}
+
+    async def entries(self) -> list[Entry]:
+        """Return every model and adapter, those of each pool together."""
+        of_pools = await asyncio.gather(*(self._entries_of(pool) for pool in self._pools))
+        return [entry for entries in of_pools for entry in entries]
+
+    async def _entries_of(self, pool: Pool) -> list[Entry]:
+        name = pool.model.name
+        listed = self._listed.get(name)
+        if listed is None or self._now_s() - listed.at_s >= KEPT_S:
+            found = await self._ask(pool)
+            if found is not None:
+                listed = self._listed[name] = _Listed(self._now_s(), found)
+        known = {} if listed is None else {entry["id"]: entry for entry in listed.entries}
+        state = self._state(pool)
+        missing = [_plain(id_, name) for id_ in pool.model.names if id_ not in known]
+        entries = sorted([*known.values(), *missing], key=lambda entry: entry["id"] != name)
+        return [{**entry, "steppe": state} for entry in entries]
+
+    async def _ask(self, pool: Pool) -> tuple[Entry, ...] | None:
+        """Return what the first replica that answers lists; None if none does."""
+        timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
+        for route in pool.gate.table.candidates():
+            try:
+                async with self._session.get(f"{route.url}/v1/models", timeout=timeout) as answer:
+                    return _read(await answer.json(content_type=None))
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                continue
+        return None
+
+    def _state(self, pool: Pool) -> dict[str, Any]:
+        gate = pool.gate
+        awake = 0 if gate.is_stale else len(gate.table.candidates())
+        in_s = gate.capacity_in_s()
+        state: dict[str, Any] = {
+            "state": "awake" if awake else "asleep" if in_s is None else "waking",
+            "awake": awake,
+            "waiting": gate.waiting,
+        }
+        return state if awake or in_s is None else {**state, "serves_in_s": in_s}
+
+
+def _read(answer: object) -> tuple[Entry, ...] | None:
+    match answer:
+        case {"data": [*entries]}:
+            return tuple(e for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str))
+        case _:
+            return None
+
+
+def _plain(id_: str, base: str) -> Entry:
+    """Return the entry of a model of which no engine has said anything."""
+    entry: Entry = {"id": id_, "object": "model", "created": 0, "owned_by": "steppe"}
+    return entry if id_ == base else {**entry, "parent": base, "root": id_}

@@ -1,0 +1,111 @@
+"""The gateway's counts for the controller, of each model and of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from steppe.control.measurements import LatencyCounts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The counts of the requests for one model.
+
+    Attributes:
+        waiting: Requests that wait for a slot at a replica; one with several sequences, as with
+            `n`, counts with each of them.
+        deferrable_waiting: Waiting requests of class `deferrable`.
+        arrived: Requests so far.
+        finished: Requests that ended so far, in any way.
+        failed: Finished requests that a replica failed (`error`, `abort`).
+        refused: Finished requests with a 503 (`rejected`, `shed`).
+        answered: Finished requests that a replica had.
+        deferrable_arrived: Requests so far of class `deferrable`.
+        prompt_tokens: Prompt tokens of all requests so far, see `PromptTotals`: it may fall.
+        cached_tokens: Those of them that the prefix cache held.
+        latency: Requests against the SLO.
+    """
+
+    waiting: int = 0
+    deferrable_waiting: int = 0
+    arrived: int = 0
+    finished: int = 0
+    failed: int = 0
+    refused: int = 0
+    answered: int = 0
+    deferrable_arrived: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    latency: LatencyCounts = field(default_factory=LatencyCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """The gateway's counts for the controller.
+
+    Attributes:
+        waiting: Requests that wait for a slot at a replica; one with several sequences, as with
+            `n`, counts with each of them.
+        outstanding: Requests of each replica, draining ones included, counted in the same way.
+        arrived: Requests so far; `arrived - finished` are waiting or outstanding, each once.
+        finished: Requests that ended so far, in any way.
+        failed: Finished requests that a replica failed (`error`, `abort`).
+        refused: Finished requests with a 503 (`rejected`, `shed`).
+        answered: Finished requests that a replica had.
+        deferrable_arrived: Requests so far of class `deferrable`.
+        deferrable_waiting: Waiting requests of class `deferrable`.
+        prompt_tokens: Prompt tokens of all requests so far, see `PromptTotals`: it may fall.
+        cached_tokens: Those of them that the prefix cache held.
+        latency: Requests against the SLO, that of the model of each.
+        models: The same counts of the requests for each model, by its name.
+    """
+
+    waiting: int
+    outstanding: dict[str, int]
+    arrived: int
+    finished: int
+    failed: int
+    refused: int
+    answered: int
+    deferrable_arrived: int = 0
+    deferrable_waiting: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    latency: LatencyCounts = field(default_factory=LatencyCounts)
+    models: Mapping[str, ModelStatus] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, models: Mapping[str, ModelStatus], outstanding: dict[str, int]) -> GatewayStatus:
+        """Return the counts of all models together.
+
+        Args:
+            models: The counts of each model, by its name.
+            outstanding: Requests of each replica.
+        """
+        counts = tuple(models.values())
+        return cls(
+            waiting=sum(count.waiting for count in counts),
+            outstanding=outstanding,
+            arrived=sum(count.arrived for count in counts),
+            finished=sum(count.finished for count in counts),
+            failed=sum(count.failed for count in counts),
+            refused=sum(count.refused for count in counts),
+            answered=sum(count.answered for count in counts),
+            deferrable_arrived=sum(count.deferrable_arrived for count in counts),
+            deferrable_waiting=sum(count.deferrable_waiting for count in counts),
+            prompt_tokens=sum(count.prompt_tokens for count in counts),
+            cached_tokens=sum(count.cached_tokens for count in counts),
+            latency=_summed([count.latency for count in counts]),
+            models=models,
+        )
+
+
+def _summed(counts: list[LatencyCounts]) -> LatencyCounts:
+    return LatencyCounts(
+        sum(count.first_tokens for count in counts),
+        sum(count.late for count in counts),
+        sum(count.ended for count in counts),
+        sum(count.slow for count in counts),
+        sum(count.overdue for count in counts),
+    )
