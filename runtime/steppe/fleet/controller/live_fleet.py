@@ -162,8 +162,7 @@ class LiveFleet:
             site: What its nodes draw beside the GPUs; None for nothing.
             model: Name of the served model, for the gateway.
         """
-        self._model = model
-        self.rests = NodeRests(site or SiteSection())
+        self._model, self.rests = model, NodeRests(site or SiteSection())
         self.handles: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
         self.snapshot: FleetSnapshot | None = None
@@ -298,8 +297,7 @@ class LiveFleet:
         """Send the gateway the replicas that serve.
 
         Args:
-            retry_after_s: When a replica is expected to serve again, s; None while one does or
-                where that is not known.
+            retry_after_s: Time until a replica serves again, s; None while one does, or if unknown.
         """
         routes = tuple(
             Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA, self._model)
