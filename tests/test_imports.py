@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HEAVY = {
-    "aiohttp", "fastapi", "matplotlib", "pvlib", "pyarrow", "pynvml", "ray", "torch",
+    "aiohttp", "fastapi", "matplotlib", "pvlib", "pyarrow", "pynvml", "ray", "sqlalchemy", "torch",
     "transformers", "triton", "uvicorn", "vllm",
 }  # fmt: skip
 

@@ -48,6 +48,7 @@ QUERIES = (
         "rate(steppe_prompt_tokens_arrived_total[5m]) / rate(steppe_requests_arrived_total[5m])",
     ),
     ("refusals per second, by reason", "rate(steppe_rejections_total[5m])"),
+    ("joules of each tenant in the last hour", "increase(steppe_tenant_energy_joules_total[1h])"),
     ("the budget is below what a sleeping fleet draws", "steppe_budget_feasible == 0"),
 )
 
@@ -127,6 +128,9 @@ def fleet_exposition() -> str:
 def gateway_exposition() -> str:
     """Return what the gateway publishes after one request and one refusal."""
     metrics = GatewayMetrics()
+    metrics.deny("default", "rate_limit_exceeded")
+    metrics.add_energy("default", 1.0)
+    metrics.count_client_error("bad_request")
     metrics.count(
         FinishedRequest(
             id="1",

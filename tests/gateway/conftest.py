@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
+from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
 
@@ -16,13 +17,14 @@ async def open_site() -> AsyncIterator[SiteFactory]:
     async with AsyncExitStack() as stack:
 
         async def open_one(
+            *,
             max_waiting: int = 10,
             max_wait_s: float = 30.0,
             max_body_bytes: int = 64 << 20,
             write_timeout_s: float = 60.0,
             now_s: Callable[[], float] = time.monotonic,
-            *,
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
+            access: AccessSettings = OPEN,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -35,6 +37,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 stop_timeout_s=0.1,
                 max_body_bytes=max_body_bytes,
                 stale_s=3.0,
+                access=access,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings, now_s)

@@ -15,6 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.server import Gateway, GatewayModel, Route
 
 CHAT_BODY = (
@@ -127,6 +128,7 @@ class Site:
     client: aiohttp.ClientSession
     gateway: Gateway
     url: str = ""
+    routes: tuple[Route, ...] = ()
 
     async def replica(self, name: str, *, answers: bool = True) -> FakeReplica:
         replica = FakeReplica(name)
@@ -143,7 +145,8 @@ class Site:
         return replica
 
     def route(self, *replicas: FakeReplica, limit: int = 8) -> None:
-        self.gateway.set_routes(tuple(replica.route(limit) for replica in replicas), None)
+        self.routes = tuple(replica.route(limit) for replica in replicas)
+        self.gateway.set_routes(self.routes, None)
 
     async def get(self, path: str) -> tuple[int, CIMultiDictProxy[str], bytes]:
         async with self.client.get(self.url + path) as answer:
@@ -176,11 +179,12 @@ class Clock:
 class SiteFactory(Protocol):
     async def __call__(
         self,
+        *,
         max_waiting: int = 10,
         max_wait_s: float = 30.0,
         max_body_bytes: int = 64 << 20,
         write_timeout_s: float = 60.0,
         now_s: Callable[[], float] = time.monotonic,
-        *,
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
+        access: AccessSettings = OPEN,
     ) -> Site: ...

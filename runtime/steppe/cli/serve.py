@@ -70,6 +70,9 @@ def serve_command(
             )
             run = LiveRun(driver, RunPlan(settings, folder, duration, log_format, resume), console)
             console.print(f"serving on {driver.url}; {start.explanation}", soft_wrap=True)
+            if settings.serves_without_keys:
+                reach = "this machine" if settings.gateway.is_local else "the network"
+                console.print(f"no keys are configured: all of {reach} may ask", soft_wrap=True)
             run.follow(start)
             summary = run.close()
         if as_json and summary is not None:

@@ -55,6 +55,7 @@ from steppe.config.serving import (
     SweepSection,
 )
 from steppe.config.shipped import shipped_config, shipped_runs
+from steppe.config.tenants import KeySection, TenantSection, TenantsSection
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
 
@@ -72,6 +73,7 @@ __all__ = [
     "FrontierSection",
     "GatewaySection",
     "HorizonSection",
+    "KeySection",
     "LoadSection",
     "ModelSection",
     "ModelledSection",
@@ -92,6 +94,8 @@ __all__ = [
     "SolarSupply",
     "SupplySection",
     "SweepSection",
+    "TenantSection",
+    "TenantsSection",
     "TraceSupply",
     "TrafficChangeSection",
     "WindSupply",
@@ -129,6 +133,8 @@ class RunConfig(Section):
     """The control loop."""
     gateway: GatewaySection = GatewaySection()
     """The HTTP endpoint that clients use."""
+    tenants: TenantsSection = TenantsSection()
+    """Who may ask the gateway, and how much."""
     slo: SloSection = SloSection()
     """Service level objective of a request."""
     ray: RaySection = RaySection()
@@ -185,6 +191,23 @@ class RunConfig(Section):
     def _one_gpu_for_transformers(self) -> RunConfig:
         if self.engine.kind == "transformers" and self.fleet.gpus_per_replica > 1:
             raise ValueError("engine.kind transformers runs on one GPU: fleet.gpus_per_replica")
+        return self
+
+    @property
+    def serves_without_keys(self) -> bool:
+        """Whether everybody who reaches the gateway may ask."""
+        return not (self.tenants.asks_for_keys or self.gateway.trusted_proxies)
+
+    @model_validator(mode="after")
+    def _keys_for_other_hosts(self) -> RunConfig:
+        gateway = self.gateway
+        is_allowed = gateway.is_local or gateway.allow_without_keys
+        if self.serves_without_keys and not is_allowed:
+            raise ValueError(
+                "gateway.host: asked for a host of this machine, for no keys are configured "
+                f"(tenants.list, tenants.store), found {gateway.host}; "
+                "gateway.allow_without_keys serves everybody"
+            )
         return self
 
     @model_validator(mode="after")
@@ -261,6 +284,9 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if config.load.trace != "synthetic":
         trace = str(folder / config.load.trace)
         updates["load"] = config.load.model_copy(update={"trace": trace})
+    store = config.tenants.store
+    if store is not None and "://" not in store:
+        updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})
     if config.frontier.file is not None:
         file = folder / config.frontier.file
         updates["frontier"] = config.frontier.model_copy(update={"file": file})

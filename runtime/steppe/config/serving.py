@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -257,11 +257,32 @@ Host = Annotated[str, AfterValidator(_host)]
 """An IP address, or a host name whose last label is not all digits."""
 
 
+def _network(network: str) -> str:
+    try:
+        ip_network(network)
+    except ValueError:
+        raise ValueError("asked for an IP address or a network such as 10.0.0.0/8") from None
+    return network
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An IP address, or a network in CIDR notation."""
+
+
 class GatewaySection(Section):
     """The HTTP endpoint that clients use."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on: an IP address or a host name."""
+    """Address to listen on: an IP address or a host name. Without keys (section `tenants`) only one
+    of this machine, such as `127.0.0.1`, is allowed."""
+    allow_without_keys: bool = False
+    """Listen on any host without keys: everybody who reaches it may ask."""
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    """Addresses or networks of reverse proxies whose header `x-steppe-tenant` is believed. All
+    other callers then need a key."""
+    open_metrics: bool = False
+    """Answer `/metrics` without a key; otherwise it needs one of an `admin` tenant, if keys are
+    configured."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 chooses a free one."""
     max_waiting: Annotated[int, Field(ge=0)] = 1000
@@ -269,6 +290,14 @@ class GatewaySection(Section):
     class gets a 503. A model whose replicas sleep cannot fill the queue of another."""
     max_wait_s: Positive = 300.0
     """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the host."""
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host.lower().rstrip(".") == "localhost"
 
 
 def _cluster_address(address: str) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from steppe.gateway.server import FinishedRequest, Gateway, GatewaySettings, GatewayStatus, Route
+from steppe.gateway.server import (
+    FinishedRequest,
+    Gateway,
+    GatewaySettings,
+    GatewayStatus,
+    Route,
+    SettledRequest,
+)
 
 
 class GatewayActor:
@@ -50,6 +57,11 @@ class GatewayActor:
     async def set_unclaimed(self, energy_j: float) -> None:
         """Show how much energy no request claims, J."""
         self._gateway.set_unclaimed(energy_j)
+
+    async def settle(self, settled: list[SettledRequest]) -> None:
+        """Charge tenants what the books give for requests that have ended."""
+        await self.open()
+        self._gateway.settle(settled)
 
     async def set_routes(
         self, routes: tuple[Route, ...], retry_after_s: Mapping[str, float | None]

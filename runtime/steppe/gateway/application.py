@@ -7,12 +7,13 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
 from steppe.control.admission import PRIORITIES, Ticket
+from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder, relay
@@ -33,6 +34,7 @@ from steppe.gateway.request import ClientHeaders, RequestContext, request_id
 from steppe.gateway.request_body import read_body
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.status import GatewayStatus
+from steppe.tenants.limiter import NO_TOKENS, RequestSize
 
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
@@ -51,6 +53,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build_application(handlers: Handlers, max_body_bytes: int) -> web.Application:
     """Return the HTTP application; `max_body_bytes` is its largest request body."""
     application = web.Application(client_max_size=max_body_bytes, middlewares=[_openai_errors])
+    handlers.access.install(application)
     router = application.router
     router.add_get("/", handlers.about)
     router.add_get("/health", handlers.ready)
@@ -77,6 +80,7 @@ class Handlers:
         session: The HTTP client of replicas.
         forwarders: Forwards requests that need a slot, by model.
         model_list: The list of models for clients.
+        access: Keys and limits of tenants.
         now_s: Reads the monotonic clock, s.
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
     """
@@ -87,6 +91,7 @@ class Handlers:
     session: aiohttp.ClientSession
     forwarders: Mapping[str, RequestForwarder]
     model_list: ModelList
+    access: AccessControl = field(default_factory=AccessControl)
     now_s: Callable[[], float] = time.monotonic
     controller_metrics: bytes = b""
 
@@ -131,9 +136,11 @@ class Handlers:
         text = await scrape_replicas(self.session, self.pools.candidates())
         return web.Response(body=text.encode(), headers=_PROMETHEUS)
 
-    async def list_models(self, _request: web.Request) -> web.Response:
-        """Return all models and adapters, with their state."""
-        return json_answer({"object": "list", "data": await self.model_list.entries()})
+    async def list_models(self, request: web.Request) -> web.Response:
+        """Return all models and adapters that the caller may ask for, with their state."""
+        entries, tenant = await self.model_list.entries(), request.get(CALLER, NOBODY).tenant
+        data = [entry for entry in entries if tenant.may_ask_for(entry["id"])]
+        return json_answer({"object": "list", "data": data})
 
     async def show_model(self, request: web.Request) -> web.Response:
         """Return one of the models; vLLM has no such route."""
@@ -150,19 +157,25 @@ class Handlers:
                 return await self._forward_light(request)
             return await self._forward_generation(request)
         except ModelNameError as error:
-            self.metrics.reject(error.code)
+            self.metrics.count_client_error(error.code)
             return _unknown_model(error)
         except web.HTTPException as error:
-            self.metrics.reject(phrase_code(error.status))
+            self.metrics.count_client_error(phrase_code(error.status))
             raise
 
     async def _forward_light(self, request: web.Request) -> web.StreamResponse:
-        proxied = await _proxied(request)
-        pools = self._light_pools(request, proxied.body)
+        charge = None
+        if request.method == "POST":
+            charge = self.access.admit(request, NO_TOKENS)
+        pools: tuple[Pool, ...] = tuple(self.pools)
         try:
+            proxied = await _proxied(request)
+            pools = self._light_pools(request, proxied.body)
             return await self._forward_to_any(request, proxied, pools)
         except RefusedError as error:
             return self._refusal(error, *pools)
+        finally:
+            self.access.finish(charge)
 
     def _light_pools(self, request: web.Request, body: bytes) -> tuple[Pool, ...]:
         """Return the pools any of which may answer: all, unless the body names a model."""
@@ -190,6 +203,9 @@ class Handlers:
         proxied = await _proxied(request)
         body = read_body(request, proxied.body)
         pool = self.pools.of(body.model)
+        self.access.check_model(request, body.model or pool.model.name)
+        prompt_tokens = self.tracker.counts[pool.model.name].prompt_tokens(body.prompt)
+        charge = self.access.admit(request, RequestSize(prompt_tokens, body.max_output_tokens))
         context = self.tracker.open(
             headers,
             arrival_s,
@@ -214,7 +230,9 @@ class Handlers:
             context.disconnect()
             raise
         finally:
-            self.metrics.count(self.tracker.close(context, self.now_s()))
+            finished = self.tracker.close(context, self.now_s())
+            self.metrics.count(finished)
+            self.access.finish(charge, finished)
 
     def _refusal(self, refused: RefusedError, *pools: Pool, id_: str = "") -> web.Response:
         self.metrics.reject(refused.code)
@@ -273,28 +291,31 @@ async def _openai_errors(request: web.Request, handler: Handler) -> web.StreamRe
 async def _proxied(request: web.Request) -> ProxyRequest:
     if not request.raw_path.startswith("/"):
         raise web.HTTPBadRequest(text="asked for a path, found an absolute URL")
+    headers = end_to_end(request.headers)
+    drop_keys(headers)
     return ProxyRequest(
         method=request.method,
         target=request.raw_path,
-        headers=end_to_end(request.headers),
+        headers=headers,
         body=await request.read(),
     )
 
 
 def _client_headers(request: web.Request) -> ClientHeaders:
-    headers = request.headers
-    tenant = headers.get("x-steppe-tenant", "default")
-    priority = headers.get("x-steppe-priority", "standard")
+    headers, tenant = request.headers, request.get(CALLER, NOBODY).tenant
+    priority = headers.get("x-steppe-priority", tenant.usual_priority)
     if priority not in PRIORITIES:
         known = ", ".join(PRIORITIES)
         raise web.HTTPBadRequest(
             text=f"x-steppe-priority: asked for one of {known}, found {priority!r}"
         )
-    if not _TENANT.fullmatch(tenant):
-        raise web.HTTPBadRequest(
-            text=f"x-steppe-tenant: asked for at most 128 of A-Z a-z 0-9 ._:@-, found {tenant!r}"
-        )
-    return ClientHeaders(tenant, priority, headers.get(REQUEST_ID, ""))
+    if not tenant.may_have(priority):
+        message = f"x-steppe-priority: {tenant.name} may have {tenant.priority}, found {priority}"
+        raise DeniedError(403, "priority_not_allowed", message, param="x-steppe-priority")
+    if not _TENANT.fullmatch(tenant.name):
+        asked = "x-steppe-tenant: asked for at most 128 of A-Z a-z 0-9 ._:@-"
+        raise web.HTTPBadRequest(text=f"{asked}, found {tenant.name!r}")
+    return ClientHeaders(tenant.name, priority, headers.get(REQUEST_ID, ""), tenant.weight)
 
 
 def _record_refusal(context: RequestContext, code: str) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.status import GatewayStatus, ModelStatus
+from steppe.gateway.tenant_metrics import TenantMetrics
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _PACKAGES = {
@@ -51,10 +52,16 @@ class GatewayMetrics:
         build.labels(**versions).set(1)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
         self._define_control()
+        self._tenants = TenantMetrics(self._registry)
         self._requests = counter(
             "requests", "Finished requests by finish reason.", "finish", "model"
         )
-        self._rejections = counter("rejections", "Refused requests by reason.", "reason")
+        self._rejections = counter(
+            "rejections", "Requests that were refused for want of power or replicas.", "reason"
+        )
+        self._client_errors = counter(
+            "client_errors", "Requests that the gateway found invalid (4xx), by reason.", "reason"
+        )
         self._prompt = counter(
             "prompt_tokens",
             "Prompt tokens of responses with a `usage`, cached ones included.",
@@ -114,6 +121,7 @@ class GatewayMetrics:
 
     def count(self, finished: FinishedRequest) -> None:
         """Count a finished request."""
+        self._tenants.count(finished)
         model = finished.model
         self._requests.labels(finished.finish, model).inc()
         self._prompt.labels(model).inc(finished.prompt_tokens or 0)
@@ -123,10 +131,22 @@ class GatewayMetrics:
         if finished.status < 400:
             self._e2e.labels(model).observe(finished.e2e_s)
 
+    def deny(self, tenant: str, reason: str) -> None:
+        """Count a request that a tenant may not make; an empty name for an unknown caller."""
+        self._tenants.deny(tenant, reason)
+
+    def add_energy(self, tenant: str, energy_j: float) -> None:
+        """Add the energy of a request whose books are closed, J."""
+        self._tenants.add_energy(tenant, energy_j)
+
     def set_unclaimed(self, energy_j: float) -> None:
         """Raise the unclaimed energy to a total, J."""
         self._unclaimed.inc(max(0.0, energy_j - self._unclaimed_j))
         self._unclaimed_j = max(self._unclaimed_j, energy_j)
+
+    def count_client_error(self, reason: str) -> None:
+        """Count a request that is invalid: no fault of the fleet, so it is not a refusal."""
+        self._client_errors.labels(reason).inc()
 
     def reject(self, reason: str) -> None:
         """Count a refusal."""

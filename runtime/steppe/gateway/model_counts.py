@@ -35,6 +35,10 @@ class ModelCounts:
         self._deferrable_arrived += priority == PRIORITIES[DEFERRABLE]
         return self._prompts.arrive(prompt)
 
+    def prompt_tokens(self, prompt: PromptSize) -> int:
+        """Return the tokens of a prompt, estimated for a text."""
+        return self._prompts.tokens(prompt)
+
     def end(self, context: RequestContext, finished: FinishedRequest, now_s: float) -> None:
         """Count a request that has ended."""
         is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None

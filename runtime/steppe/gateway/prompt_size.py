@@ -96,11 +96,15 @@ class PromptTotals:
         self._bytes, self._of_text = PRIOR_BYTES, PRIOR_BYTES * PRIOR_TOKENS_PER_BYTE
         self._prompts = self._cached = 0.0
 
+    def tokens(self, size: PromptSize) -> int:
+        """Return the tokens of a prompt, estimated for a text."""
+        return round(size.token_ids + size.text_bytes * self._of_text / self._bytes)
+
     def arrive(self, size: PromptSize) -> PromptCount:
         """Add a request; return what it counts for until it ends."""
-        tokens = size.token_ids + size.text_bytes * self._of_text / self._bytes
+        tokens = self.tokens(size)
         cached_share = self._cached / self._prompts if self._prompts else 0.0
-        count = PromptCount(round(tokens), round(tokens * cached_share))
+        count = PromptCount(tokens, round(tokens * cached_share))
         self._add(count, 1)
         return count
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
+from steppe.tenants.limiter import Taken
 
 FAILED = frozenset({"error", "abort"})
 REFUSED = frozenset({"rejected", "shed"})
@@ -22,14 +23,16 @@ class ClientHeaders:
     """The headers of a request that the gateway uses.
 
     Attributes:
-        tenant: `x-steppe-tenant`, or `default`.
+        tenant: Name of the tenant that the key belongs to; without keys, `x-steppe-tenant`.
         priority: `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
         request_id: `x-request-id`, or an empty text.
+        weight: The tenant's weight among those of its class.
     """
 
     tenant: str
     priority: str
     request_id: str
+    weight: float = 1.0
 
     @property
     def is_deferrable(self) -> bool:
@@ -82,6 +85,21 @@ class FinishedRequest:
     streamed: bool
     model: str = ""
     adapter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledRequest:
+    """What the books say about a request that has ended.
+
+    Attributes:
+        id: Its id, as in `FinishedRequest`.
+        tenant: The tenant.
+        taken: Its tokens, as the engine counted them, and its energy.
+    """
+
+    id: str
+    tenant: str
+    taken: Taken
 
 
 @dataclass(slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -15,6 +17,10 @@ _FORM_MODEL = re.compile(rb'\bname="model"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r
 """The field `model` of a form, as the transcription of speech has it."""
 
 
+_MAX_TOKENS_KEYS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_MOST_TOKENS = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class RequestBody:
     """What the gateway takes from a body: for unknown types, the defaults.
@@ -24,12 +30,14 @@ class RequestBody:
         prompt: Size of the prompt.
         places: Sequences to generate.
         model: The model that it names; None without one.
+        max_output_tokens: Most output tokens of all sequences; None if it gives no maximum.
     """
 
     wants_stream: bool = False
     prompt: PromptSize = UNKNOWN_SIZE
     places: int = 1
     model: str | None = None
+    max_output_tokens: int | None = None
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -53,10 +61,17 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         raise web.HTTPBadRequest(text=f"asked for JSON, found {reason} at {where}") from error
     if not isinstance(found, dict):
         return RequestBody()
-    model = found.get("model")
+    model, places = found.get("model"), sequences(found)
     return RequestBody(
         found.get("stream") is True,
         prompt_size(found),
-        sequences(found),
+        places,
         model if isinstance(model, str) else None,
+        _max_output_tokens(found, places),
     )
+
+
+def _max_output_tokens(found: Mapping[str, Any], places: int) -> int | None:
+    given = [found.get(key) for key in _MAX_TOKENS_KEYS]
+    limits = [each for each in given if isinstance(each, int) and 0 <= each <= _MOST_TOKENS]
+    return places * min(limits) if limits else None

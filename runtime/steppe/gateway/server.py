@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
+from steppe.gateway.access import OPEN, AccessControl, AccessSettings
 from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.client_stream import WRITE_TIMEOUT_S
 from steppe.gateway.forwarder import RequestForwarder
@@ -25,13 +26,14 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_client import open_session
-from steppe.gateway.request import FinishedRequest
+from steppe.gateway.request import FinishedRequest, SettledRequest
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus, ModelStatus
 
 __all__ = [
+    "AccessSettings",
     "FinishedRequest",
     "Gateway",
     "GatewayModel",
@@ -39,6 +41,7 @@ __all__ = [
     "GatewayStatus",
     "ModelStatus",
     "Route",
+    "SettledRequest",
     "refuse_port_in_use",
 ]
 
@@ -69,6 +72,7 @@ class GatewaySettings:
         stop_timeout_s: How long `stop` lets outstanding requests go on, s.
         max_body_bytes: Largest request body, bytes.
         stale_s: Requests wait once the controller has been silent for so long, s.
+        access: Who may ask, and how much.
     """
 
     host: str
@@ -82,6 +86,7 @@ class GatewaySettings:
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
     stale_s: float = math.inf
+    access: AccessSettings = OPEN
 
 
 class Gateway:
@@ -98,6 +103,7 @@ class Gateway:
         self._now_s = now_s
         self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
         self._metrics = GatewayMetrics()
+        self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
@@ -108,9 +114,11 @@ class Gateway:
             The URL at which clients reach the gateway.
 
         Raises:
-            UsageError: It cannot listen there, for instance because the port is in use.
+            UsageError: It cannot listen there, for instance because the port is in use; or the
+                store of tenants cannot be read.
         """
         settings = self._settings
+        await self._access.start()
         session = open_session(settings.connect_timeout_s)
         self._handlers = Handlers(
             pools=self._pools,
@@ -121,6 +129,7 @@ class Gateway:
                 pool.model.name: self._new_forwarder(pool, session) for pool in self._pools
             },
             model_list=ModelList(self._pools, session, self._now_s),
+            access=self._access,
             now_s=self._now_s,
         )
         self._runner = web.AppRunner(
@@ -176,6 +185,12 @@ class Gateway:
         """Set the energy that no request claims, J, for the metrics."""
         self._metrics.set_unclaimed(energy_j)
 
+    def settle(self, settled: Iterable[SettledRequest]) -> None:
+        """Charge tenants the tokens and the energy that the books give for ended requests."""
+        for request in settled:
+            self._access.settle(request.id, request.taken)
+            self._metrics.add_energy(request.tenant, request.taken.joules or 0.0)
+
     def drain_finished(self) -> list[FinishedRequest]:
         """Return the requests that finished since the last call."""
         return self._started.tracker.drain()
@@ -212,6 +227,7 @@ class Gateway:
         return self._handlers
 
     async def _clean_up(self) -> None:
+        await self._access.stop()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._handlers is not None:

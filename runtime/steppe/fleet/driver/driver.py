@@ -35,6 +35,7 @@ from steppe.fleet.cluster import (
     session_logs,
 )
 from steppe.fleet.controller.controller import Controller
+from steppe.fleet.driver.access import access_settings, settled
 from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
@@ -234,6 +235,8 @@ class FleetDriver:
         self._watch_actors()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
+        if closed:
+            self._gateway.settle.remote([settled(request) for request in closed])
         return RunUpdate(ticks, closed, self._new_logs())
 
     def books_so_far(self) -> EnergyTotals:
@@ -347,6 +350,7 @@ class FleetDriver:
             max_wait_s=gateway.max_wait_s,
             models=(GatewayModel(self._served_name, slo.ttft_s, slo.tpot_s),),
             stale_s=self._config.control.longest_unrenewed_s,
+            access=access_settings(self._config),
         )
         remote: Any = ray.remote(GatewayActor)
         options = {
