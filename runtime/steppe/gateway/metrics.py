@@ -46,21 +46,13 @@ class GatewayMetrics:
                 f"steppe_{name}", text, ["model"], buckets=_SECONDS, registry=self._registry
             )
 
-        versions = {label: _version(packages) for label, packages in _PACKAGES.items()}
-        versions["python"] = platform.python_version()
-        build = gauge("build_info", "Versions of this installation; always 1.", *versions)
-        build.labels(**versions).set(1)
-        self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
+        self._add_build_info()
         self._define_control()
+        self._define_refusals()
         self._tenants = TenantMetrics(self._registry)
+        self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
         self._requests = counter(
             "requests", "Finished requests by finish reason.", "finish", "model"
-        )
-        self._rejections = counter(
-            "rejections", "Requests that were refused for want of power or replicas.", "reason"
-        )
-        self._client_errors = counter(
-            "client_errors", "Requests that the gateway found invalid (4xx), by reason.", "reason"
         )
         self._prompt = counter(
             "prompt_tokens",
@@ -96,6 +88,26 @@ class GatewayMetrics:
         self._e2e = seconds(
             "request_duration_seconds",
             "Arrival to last byte of answered requests, waiting included.",
+        )
+
+    def _add_build_info(self) -> None:
+        versions = {label: _version(packages) for label, packages in _PACKAGES.items()}
+        versions["python"] = platform.python_version()
+        text = "Versions of this installation; always 1."
+        build = Gauge("steppe_build_info", text, list(versions), registry=self._registry)
+        build.labels(**versions).set(1)
+
+    def _define_refusals(self) -> None:
+        """Define the requests that no replica gets, by whose fault it is."""
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"steppe_{name}", text, ["reason"], registry=self._registry)
+
+        self._rejections = counter(
+            "rejections", "Requests that were refused for want of power or replicas."
+        )
+        self._client_errors = counter(
+            "client_errors", "Requests that the gateway found invalid (4xx)."
         )
 
     def _define_control(self) -> None:
