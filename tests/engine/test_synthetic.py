@@ -251,6 +251,17 @@ async def test_no_step_has_more_tokens_than_the_limit_allows(site: Site) -> None
     assert (sum(w.prompt_tokens for w in own), sum(w.output_tokens for w in own)) == (34, 6)
 
 
+async def test_no_step_has_more_tokens_than_the_engine_was_set_to(
+    open_site: Callable[..., Awaitable[Site]],
+) -> None:
+    site = await open_site(max_batch_limit=8, max_tokens_per_step=64)
+    await asyncio.gather(*(site.ask(chat(100, 3)) for _ in range(6)))
+    site.block.write_limits(EngineLimits(tokens_per_step=1000))
+    await site.ask(chat(100, 3))
+    steps = site.block.read_steps().steps
+    assert max(sum(w.prompt_tokens + w.decode_tokens for w in step.work) for step in steps) == 64
+
+
 async def test_decoding_sequences_are_stepped_beyond_the_limit_of_tokens(site: Site) -> None:
     tasks = [asyncio.create_task(site.ask(chat(3, 60))) for _ in range(4)]
     await site.until(lambda: site.block.read_telemetry().scheduled == 4)

@@ -8,7 +8,6 @@ run on few cores. Every word of its answers is "synthetic".
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -43,6 +42,7 @@ class SyntheticSettings:
         weights_s: Time of a step without work, s.
         decode_s: More time for each decoding sequence, s.
         prefill_s: More time for each prompt token, s.
+        max_tokens_per_step: Most tokens in one step.
     """
 
     served_name: str
@@ -50,6 +50,7 @@ class SyntheticSettings:
     weights_s: float = 0.0
     decode_s: float = 0.0
     prefill_s: float = 0.0
+    max_tokens_per_step: int = 2048
 
 
 @dataclass(slots=True, eq=False)
@@ -167,7 +168,8 @@ class SyntheticEngine:
             await self._step()
 
     async def _step(self) -> None:
-        batch, work = _work_of(self._choose(), self._limits.tokens_per_step)
+        chosen, most = self._choose(), self._settings.max_tokens_per_step
+        batch, work = _work_of(chosen, min(self._limits.tokens_per_step or most, most))
         prompt = sum(w.prompt_tokens for w in work)
         decodes = sum(1 for w in work if w.decode_tokens)
         start_ns = time.monotonic_ns()
@@ -235,10 +237,10 @@ def _work_of(
     batch: list[_Sequence] = []
     work: list[RequestWork] = []
     decodes = sum(1 for sequence in chosen if not sequence.prompt_left)
-    room = max(0, tokens_per_step - decodes) if tokens_per_step else math.inf
+    room = max(0, tokens_per_step - decodes)
     for sequence in chosen:
         key, left = sequence.key, sequence.prompt_left
-        tokens = int(min(left, CHUNK_TOKENS, room))
+        tokens = min(left, CHUNK_TOKENS, room)
         if left and not tokens:
             continue
         room -= tokens

@@ -34,7 +34,8 @@ def settings_from_config(config: RunConfig, served_name: str) -> Settings:
     """Return the engine settings of a run."""
     engine, model = config.engine, config.model
     if engine.kind == "synthetic":
-        return SyntheticSettings(served_name, engine.max_batch_limit)
+        most = engine.max_tokens_per_step
+        return SyntheticSettings(served_name, engine.max_batch_limit, max_tokens_per_step=most)
     if engine.kind == "transformers":
         return TransformersSettings(
             model=model.name,
