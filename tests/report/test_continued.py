@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,22 @@ def test_a_run_that_was_killed_is_closed_before_the_next_one_goes_on(
     assert (tmp_path / SUMMARY_FILE).is_file()
     both = record(tmp_path, made_run, resume=True)
     assert both["energy_j"] > made_run.totals.energy_j
+    assert both["broke_off"].startswith("the process of the run was killed with ")
+
+
+def test_a_record_whose_runs_were_killed_one_after_the_other_says_so_of_each(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    for _ in range(2):
+        refuse_record(tmp_path, resume=True)
+        killed = Recorder(tmp_path, resume=True)
+        killed.tick(replace(made_run.ticks[0], running=2, waiting=1))
+        killed.checkpoint(made_run.totals, made_run.slo)
+        killed.close()
+    refuse_record(tmp_path, resume=True)
+    summary = record(tmp_path, made_run, resume=True)
+    lost = "the process of the run was killed with 3 requests under way"
+    assert summary["broke_off"] == f"{lost}; {lost}"
 
 
 def test_a_folder_that_is_recorded_in_now_is_refused(tmp_path: Path, made_run: MadeRun) -> None:

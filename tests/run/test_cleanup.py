@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def test_the_record_of_a_killed_run_gets_a_summary_whose_parts_sum_to_the_whole(
     folder = broken_off(tmp_path / "record", made_run)
     summary = close_broken_record(folder)
     assert summary is not None
-    assert summary["broke_off"] == KILLED
+    last = made_run.ticks[-1]
+    open_ = last.running + last.waiting
+    assert summary["broke_off"] == f"{KILLED} with {open_} requests under way"
     assert summary["energy_j"] == pytest.approx(sum(tick.energy_j for tick in made_run.ticks))
     parts_j = summary["idle_energy_j"] + summary["transition_energy_j"]
     parts_j += summary["unclaimed_energy_j"]
@@ -100,6 +103,28 @@ def test_a_run_that_ends_by_itself_leaves_no_checkpoint(tmp_path: Path, made_run
     assert not (tmp_path / BOOKS_FILE).exists()
 
 
+def test_the_process_that_cleans_up_leaves_a_record_alone_that_the_next_run_goes_on_with(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    folder = broken_off(tmp_path, made_run)
+    assert close_broken_record(folder) is not None  # as the next run does before it starts
+    with Recorder(folder, resume=True) as successor:
+        successor.checkpoint(made_run.totals, made_run.slo)
+        cleanup.watch(RUN, said(record=str(folder)))
+        assert not (folder / SUMMARY_FILE).exists()
+        assert (folder / BOOKS_FILE).is_file()
+
+
+def test_two_processes_that_close_a_record_at_the_same_time_close_it_once(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    folder = broken_off(tmp_path, made_run)
+    with ThreadPoolExecutor(4) as threads:
+        closed = list(threads.map(close_broken_record, [folder] * 4))
+    assert sum(summary is not None for summary in closed) == 1
+    assert not (folder / BOOKS_FILE).exists()
+
+
 @pytest.mark.slow
 def test_another_process_closes_the_record_of_a_process_that_was_killed(
     tmp_path: Path, made_run: MadeRun
@@ -111,4 +136,4 @@ def test_another_process_closes_the_record_of_a_process_that_was_killed(
         assert run.stderr is not None
         run.stderr.read()  # until the other process, which has this pipe, has ended
         assert run.wait(60) == -signal.SIGKILL
-    assert json.loads((folder / SUMMARY_FILE).read_text())["broke_off"] == KILLED
+    assert KILLED in json.loads((folder / SUMMARY_FILE).read_text())["broke_off"]

@@ -66,4 +66,10 @@ class EarlierRun:
             lost_ticks=earlier["lost_ticks"] + totals.lost_ticks,
             lost_requests=earlier["lost_requests"] + totals.lost_requests,
             gateway_restarts=earlier["gateway_restarts"] + totals.gateway_restarts,
+            broke_off=both_reasons(earlier["broke_off"], totals.broke_off),
         )
+
+
+def both_reasons(earlier: str, later: str) -> str:
+    """Return why runs of one record broke off, in one text; empty if none did."""
+    return "; ".join(reason for reason in (earlier, later) if reason)
