@@ -3,6 +3,8 @@ EXTRAS ?= cpu
 BIN := .venv/bin
 # Those that need neither arguments nor data nor a network, and a minute or two each.
 BENCHES := meter_accuracy interval_coverage decision_time simulator_speed gateway_overhead deadman
+# Tests start hundreds of processes; each would compile the modules of steppe and the tests again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs docs-serve bench format clean style install install-dev
@@ -15,7 +17,7 @@ demo: install ## install, then follow one compressed day of wind and sun
 
 test: style docs ## install what is missing, then all the checks and all the tests
 	$(BIN)/pytest -q -n 2
-	$(BIN)/pytest -q -n 2 --dist loadfile --durations=15 -m "(cluster or slow) and not alone and not gpu"
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 -m "(cluster or slow) and not alone and not gpu"
 	$(BIN)/pytest -q -m alone
 
 check: style docs ## what must be green before a commit: format, lint, types, imports, docs, fast tests

@@ -81,9 +81,12 @@ read_pip_sources() { # into the array `sources`, as options of uv
 
 quietly() { "$@" >>$log 2>&1; }
 
-uv_install() { # as pip does: the best version over all the sources
+# As pip does: the best version over all the sources, and modules compiled once, not by the first
+# process that imports each: where Python may write no bytecode, each import of vLLM would take 10 s
+# more.
+uv_install() {
     quietly "$venv/bin/uv" pip install --python "$python" --index-strategy unsafe-best-match \
-        "${sources[@]}" "$@"
+        --compile-bytecode "${sources[@]}" "$@"
 }
 
 install_cpu_with_uv() {

@@ -2,7 +2,8 @@
 
 A program of its own: vLLM and its environment variables stay out of the test's process.
 
-    python -m tests.engine.scheduler_properties --scenarios 100 [--first 0] [--mutant NAME]
+    python -m tests.engine.scheduler_properties --scenarios 100 [--first 0]
+    python -m tests.engine.scheduler_properties --mutants --scenarios 400 [--shrink]
 
 What holds in every scenario, however the limits change:
 
@@ -96,14 +97,14 @@ class Checker:
             else:
                 return scenario
 
-    def failures(self, seeds: range, most: int) -> Iterator[Failure]:
-        """Yield the failures of these scenarios, at most so many."""
+    def failures(self, seeds: range, most: int, *, shrinks: bool = True) -> Iterator[Failure]:
+        """Yield the failures of these scenarios, at most so many, made small if asked for."""
         found = 0
         for seed in seeds:
             scenario = random_scenario(seed)
             if not self.problems(scenario):
                 continue
-            small = self.shrink(scenario)
+            small = self.shrink(scenario) if shrinks else scenario
             yield Failure(seed, self.problems(small), repr(small))
             found += 1
             if found >= most:
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--failures", type=int, default=3, help="Stop after so many.")
     parser.add_argument("--mutants", action="store_true")
+    parser.add_argument("--shrink", action="store_true", help="Make what fails a mutant small.")
     given = parser.parse_args()
     seeds = range(given.first, given.first + given.scenarios)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -244,7 +246,9 @@ def main() -> None:
         laboratory = Laboratory(Path(folder))
         if given.mutants:
             caught = {
-                name: next(Checker(laboratory, mutant).failures(seeds, 1), None)
+                name: next(
+                    Checker(laboratory, mutant).failures(seeds, 1, shrinks=given.shrink), None
+                )
                 for name, mutant in mutants().items()
             }
             found: Any = {name: failure and vars(failure) for name, failure in caught.items()}
