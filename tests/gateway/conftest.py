@@ -25,6 +25,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             now_s: Callable[[], float] = time.monotonic,
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
             access: AccessSettings = OPEN,
+            energy_wait_s: float = 2.0,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -32,6 +33,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 max_waiting=max_waiting,
                 max_wait_s=max_wait_s,
                 models=models,
+                energy_wait_s=energy_wait_s,
                 retry_delays_s=(0.0, 0.0),
                 write_timeout_s=write_timeout_s,
                 stop_timeout_s=0.1,

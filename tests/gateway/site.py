@@ -187,4 +187,5 @@ class SiteFactory(Protocol):
         now_s: Callable[[], float] = time.monotonic,
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
         access: AccessSettings = OPEN,
+        energy_wait_s: float = 2.0,
     ) -> Site: ...

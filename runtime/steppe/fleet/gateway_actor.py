@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping
 
 from steppe.gateway.server import (
+    DriverNews,
     FinishedRequest,
     Gateway,
+    GatewayNews,
     GatewaySettings,
     GatewayStatus,
     Route,
@@ -54,6 +56,11 @@ class GatewayActor:
         await self.open()
         return [request.id for request in self._gateway.unfinished()]
 
+    async def tell(self, news: DriverNews) -> GatewayNews:
+        """Take what is new in the driver's books; return what the driver has to know."""
+        await self.open()
+        return self._gateway.tell(news)
+
     async def set_unclaimed(self, energy_j: float) -> None:
         """Show how much energy no request claims, J."""
         self._gateway.set_unclaimed(energy_j)
@@ -73,6 +80,10 @@ class GatewayActor:
         """Add the controller's metrics to the gateway's own."""
         await self.open()
         self._gateway.set_metrics(text)
+
+    async def set_fleet_state(self, state: bytes) -> None:
+        """Show this state of the fleet, a JSON object, in the status."""
+        self._gateway.set_fleet_state(state)
 
     async def close(self) -> None:
         """Refuse the waiting requests and stop listening."""

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiohttp
 from aiohttp import web
@@ -16,8 +17,10 @@ from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.cancel_scope import CancelScope
+from steppe.gateway.energy_answer import EnergyAnswers, asks_by_header, for_engine
 from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder, relay
 from steppe.gateway.gate import RefusedError
+from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openai_error import phrase_code
@@ -32,6 +35,7 @@ from steppe.gateway.replica_client import (
 from steppe.gateway.replica_metrics import scrape_replicas
 from steppe.gateway.request import ClientHeaders, RequestContext, request_id
 from steppe.gateway.request_body import read_body
+from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.status import GatewayStatus
 from steppe.tenants.limiter import NO_TOKENS, RequestSize
@@ -50,8 +54,24 @@ _PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_application(handlers: Handlers, max_body_bytes: int) -> web.Application:
-    """Return the HTTP application; `max_body_bytes` is its largest request body."""
+class RoutesOf(Protocol):
+    """A part of the HTTP API with routes of its own."""
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add its routes."""
+        ...
+
+
+def build_application(
+    handlers: Handlers, max_body_bytes: int, parts: Iterable[RoutesOf] = ()
+) -> web.Application:
+    """Return the HTTP application.
+
+    Args:
+        handlers: The handlers of OpenAI's API and of the checks.
+        max_body_bytes: Largest request body, bytes.
+        parts: Other parts of the API.
+    """
     application = web.Application(client_max_size=max_body_bytes, middlewares=[_openai_errors])
     handlers.access.install(application)
     router = application.router
@@ -66,6 +86,8 @@ def build_application(handlers: Handlers, max_body_bytes: int) -> web.Applicatio
     router.add_route("*", "/v1/{tail:.+}", handlers.forward)
     router.add_post("/tokenize", handlers.forward)
     router.add_post("/detokenize", handlers.forward)
+    for part in parts:
+        part.add_routes(router)
     return application
 
 
@@ -81,6 +103,8 @@ class Handlers:
         forwarders: Forwards requests that need a slot, by model.
         model_list: The list of models for clients.
         access: Keys and limits of tenants.
+        energy: The energy of requests.
+        energy_answers: Completes the answers to requests that ask for their energy.
         now_s: Reads the monotonic clock, s.
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
     """
@@ -91,6 +115,8 @@ class Handlers:
     session: aiohttp.ClientSession
     forwarders: Mapping[str, RequestForwarder]
     model_list: ModelList
+    energy: EnergyBook
+    energy_answers: EnergyAnswers
     access: AccessControl = field(default_factory=AccessControl)
     now_s: Callable[[], float] = time.monotonic
     controller_metrics: bytes = b""
@@ -215,7 +241,27 @@ class Handlers:
             places=body.places,
             adapter=body.model if body.model in pool.model.adapters else "",
         )
+        if body.wants_energy or asks_by_header(request):
+            context.tail, proxied = HeldTail(), for_engine(proxied, request.path)
         proxied.headers[REQUEST_ID] = context.engine_id
+        try:
+            response = await self._answer(request, context, proxied, pool)
+        except asyncio.CancelledError:
+            context.disconnect()
+            raise
+        finally:
+            finished = self.tracker.close(context, self.now_s())
+            self.metrics.count(finished)
+            self.access.finish(charge, finished)
+            self.energy.add_request(finished)
+        if context.tail is None:
+            return response
+        return await self.energy_answers.complete(request, response, finished, context.tail)
+
+    async def _answer(
+        self, request: web.Request, context: RequestContext, proxied: ProxyRequest, pool: Pool
+    ) -> web.StreamResponse:
+        """Return the answer of a replica, or that of the gateway if none has one."""
         try:
             return await self.forwarders[context.model].forward(request, context, proxied)
         except RefusedError as error:
@@ -226,13 +272,6 @@ class Handlers:
             response = error_answer(502, str(error), type_="server_error", code="replica_lost")
             response.headers[REQUEST_ID] = context.id
             return response
-        except asyncio.CancelledError:
-            context.disconnect()
-            raise
-        finally:
-            finished = self.tracker.close(context, self.now_s())
-            self.metrics.count(finished)
-            self.access.finish(charge, finished)
 
     def _refusal(self, refused: RefusedError, *pools: Pool, id_: str = "") -> web.Response:
         self.metrics.reject(refused.code)

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from aiohttp import web
 
+from steppe.gateway.held_tail import HeldTail
+
 WRITE_TIMEOUT_S = 60.0
 """A client that reads nothing for this long is disconnected, s."""
 
@@ -20,9 +22,21 @@ class ClientStream:
     """
 
     def __init__(
-        self, request: web.Request, response: web.StreamResponse, timeout_s: float = WRITE_TIMEOUT_S
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        timeout_s: float = WRITE_TIMEOUT_S,
+        tail: HeldTail | None = None,
     ) -> None:
-        """Wrap a prepared response; the timer runs inside the `with` block."""
+        """Wrap a prepared response; the timer runs inside the `with` block.
+
+        Args:
+            request: The client's request.
+            response: The prepared response.
+            timeout_s: The client may read nothing for so long, s.
+            tail: Takes the end of the stream, which another stream sends later; None sends it.
+        """
+        self._tail = tail
         self._request, self._response = request, response
         self._timeout_s = timeout_s
         self._write_began_s: float | None = None
@@ -47,12 +61,16 @@ class ClientStream:
         Raises:
             ConnectionResetError: The client has disconnected.
         """
+        if self._tail is not None:
+            data = self._tail.take(data)
         self._write_began_s = time.monotonic()
         await self._response.write(data)
         self._write_began_s = None
 
     async def end(self) -> None:
-        """Send the end of the stream; waits and raises as `write` does."""
+        """Send the end of the stream unless it is held back; waits and raises as `write` does."""
+        if self._tail is not None:
+            return
         self._write_began_s = time.monotonic()
         await self._response.write_eof()
         self._write_began_s = None

@@ -180,7 +180,7 @@ async def _stream(
     scanner = context.scanner = StreamScanner(context.on_first_text)
     try:
         await sent.prepare(request)
-        with ClientStream(request, sent, write_timeout_s) as client:
+        with ClientStream(request, sent, write_timeout_s, context.tail) as client:
             await _copy(response, scanner, client)
             context.end_stream(scanner)
             await client.end()

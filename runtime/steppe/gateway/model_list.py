@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from steppe.gateway.pools import Pool, Pools
+from steppe.gateway.request_energy import EnergyBook
 
 ASK_TIMEOUT_S = 2.0
 """A replica that does not list its models in this time is passed over, s."""
@@ -44,10 +45,12 @@ class ModelList:
         self,
         pools: Pools,
         session: aiohttp.ClientSession,
+        energy: EnergyBook,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a list; `now_s` reads the monotonic clock, s."""
         self._pools, self._session, self._now_s = pools, session, now_s
+        self._energy = energy
         self._listed: dict[str, _Listed] = {}
 
     async def entries(self) -> list[Entry]:
@@ -88,7 +91,10 @@ class ModelList:
             "awake": awake,
             "waiting": gate.waiting,
         }
-        return state if awake or in_s is None else {**state, "serves_in_s": in_s}
+        if not awake and in_s is not None:
+            state["serves_in_s"] = in_s
+        per_token_j = self._energy.joules_per_token(pool.model.name)
+        return state if per_token_j is None else {**state, "joules_per_token": per_token_j}
 
 
 def _read(answer: object) -> tuple[Entry, ...] | None:

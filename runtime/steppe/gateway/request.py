@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
+from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
 from steppe.tenants.limiter import Taken
@@ -66,6 +67,7 @@ class FinishedRequest:
         streamed: Whether the client asked for an event stream.
         model: The model whose replicas served it, by the name that clients use.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
+        wants_energy: Whether its answer waits for its energy.
     """
 
     id: str
@@ -85,6 +87,7 @@ class FinishedRequest:
     streamed: bool
     model: str = ""
     adapter: str = ""
+    wants_energy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ class RequestContext:
             an id so that another request is charged.
         model: Name of the model whose replicas serve it.
         adapter: The LoRA adapter of that model that it asks for; empty without one.
+        tail: Holds back the end of its stream until its energy is known; None if the client does
+            not ask for energy.
     """
 
     id: str
@@ -152,6 +157,7 @@ class RequestContext:
     engine_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     model: str = ""
     adapter: str = ""
+    tail: HeldTail | None = None
 
     @property
     def first_text_s(self) -> float | None:

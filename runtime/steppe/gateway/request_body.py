@@ -31,6 +31,7 @@ class RequestBody:
         places: Sequences to generate.
         model: The model that it names; None without one.
         max_output_tokens: Most output tokens of all sequences; None if it gives no maximum.
+        wants_energy: Whether its `stream_options` ask for the energy.
     """
 
     wants_stream: bool = False
@@ -38,6 +39,7 @@ class RequestBody:
     places: int = 1
     model: str | None = None
     max_output_tokens: int | None = None
+    wants_energy: bool = False
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -68,7 +70,16 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         places,
         model if isinstance(model, str) else None,
         _max_output_tokens(found, places),
+        _wants_energy(found),
     )
+
+
+def _wants_energy(body: object) -> bool:
+    match body:
+        case {"stream_options": {"include_energy": True}}:
+            return True
+        case _:
+            return False
 
 
 def _max_output_tokens(found: Mapping[str, Any], places: int) -> int | None:

@@ -134,6 +134,7 @@ class RequestTracker:
             id=context.id,
             model=context.model,
             adapter=context.adapter,
+            wants_energy=context.tail is not None,
             engine_id=context.engine_id,
             tenant=context.headers.tenant,
             priority=context.headers.priority,

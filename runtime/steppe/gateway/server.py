@@ -20,6 +20,9 @@ from steppe.errors import UsageError
 from steppe.gateway.access import OPEN, AccessControl, AccessSettings
 from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.client_stream import WRITE_TIMEOUT_S
+from steppe.gateway.driver_news import DriverNews, GatewayNews
+from steppe.gateway.ended_requests import RequestEnergy
+from steppe.gateway.energy_answer import EnergyAnswers
 from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.metrics import GatewayMetrics
@@ -27,19 +30,25 @@ from steppe.gateway.model_list import ModelList
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, SettledRequest
+from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus, ModelStatus
+from steppe.gateway.steppe_api import FleetState, SteppeApi
+from steppe.gateway.usage import UsageTable
 
 __all__ = [
     "AccessSettings",
+    "DriverNews",
     "FinishedRequest",
     "Gateway",
     "GatewayModel",
+    "GatewayNews",
     "GatewaySettings",
     "GatewayStatus",
     "ModelStatus",
+    "RequestEnergy",
     "Route",
     "SettledRequest",
     "refuse_port_in_use",
@@ -73,6 +82,8 @@ class GatewaySettings:
         max_body_bytes: Largest request body, bytes.
         stale_s: Requests wait once the controller has been silent for so long, s.
         access: Who may ask, and how much.
+        energy_wait_s: Longest time that the end of an answer waits for its energy, s, if the client
+            asks for it; then the energy is estimated.
     """
 
     host: str
@@ -87,6 +98,7 @@ class GatewaySettings:
     max_body_bytes: int = 64 << 20
     stale_s: float = math.inf
     access: AccessSettings = OPEN
+    energy_wait_s: float = 2.0
 
 
 class Gateway:
@@ -102,8 +114,12 @@ class Gateway:
         self._settings = settings
         self._now_s = now_s
         self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
-        self._metrics = GatewayMetrics()
+        self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
+        self._usage, self._fleet_state = UsageTable(), FleetState()
+        self._steppe_api = SteppeApi(
+            self._energy, self._usage, self._fleet_state, self._pools, self._access
+        )
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
@@ -128,12 +144,16 @@ class Gateway:
             forwarders={
                 pool.model.name: self._new_forwarder(pool, session) for pool in self._pools
             },
-            model_list=ModelList(self._pools, session, self._now_s),
+            model_list=ModelList(self._pools, session, self._energy, self._now_s),
+            energy=self._energy,
+            energy_answers=EnergyAnswers(
+                self._energy, settings.energy_wait_s, settings.write_timeout_s
+            ),
             access=self._access,
             now_s=self._now_s,
         )
         self._runner = web.AppRunner(
-            build_application(self._handlers, settings.max_body_bytes),
+            build_application(self._handlers, settings.max_body_bytes, [self._steppe_api]),
             handler_cancellation=True,  # a disconnected client ends its request at once
             access_log=None,
             logger=_log,
@@ -181,6 +201,10 @@ class Gateway:
         """Set the controller's exposition, shown after the gateway's; names must not repeat."""
         self._started.controller_metrics = text
 
+    def set_fleet_state(self, state: bytes) -> None:
+        """Set what the controller says of the fleet, a JSON object, for the status."""
+        self._fleet_state.set(state, self._now_s())
+
     def set_unclaimed(self, energy_j: float) -> None:
         """Set the energy that no request claims, J, for the metrics."""
         self._metrics.set_unclaimed(energy_j)
@@ -190,6 +214,12 @@ class Gateway:
         for request in settled:
             self._access.settle(request.id, request.taken)
             self._metrics.add_energy(request.tenant, request.taken.joules or 0.0)
+
+    def tell(self, news: DriverNews) -> GatewayNews:
+        """Take what is new in the driver's books; return what the driver has to know."""
+        self._energy.add(news.energies)
+        self._usage.set(news.usage)
+        return GatewayNews(usage_rows=len(self._usage))
 
     def drain_finished(self) -> list[FinishedRequest]:
         """Return the requests that finished since the last call."""

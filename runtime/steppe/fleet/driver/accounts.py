@@ -11,7 +11,7 @@ from steppe.energy.span import WRONG_AT_ENDS
 from steppe.energy.window import Quality, worst
 from steppe.engine.control_block import request_key
 from steppe.fleet.messages import ReplicaReport
-from steppe.gateway.server import FinishedRequest
+from steppe.gateway.server import FinishedRequest, RequestEnergy
 from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
@@ -38,9 +38,12 @@ class _Settling:
     since_s: float
     may_run_until_s: float
     quiet: int = 0
+    reports: int = 0
+    is_told: bool = False
 
     def add(self, report: ReplicaReport) -> None:
         """Add a report of its replica."""
+        self.reports += 1
         if report.tokens:
             self.may_run_until_s = self.since_s
         if self.key in report.tokens:
@@ -149,6 +152,26 @@ class Accounts:
             known = self._qualities.get(settling.key, self._best)
             self._qualities[settling.key] = worst((known, Quality.ESTIMATED))
         return [self._record(settling) for settling in ready]
+
+    def energy_so_far(self) -> list[RequestEnergy]:
+        """Return the energy of requests whose answers wait for it, each once.
+
+        A report of its replica has come since the request ended, so the window of its last step is
+        in; only a step that was scheduled by then could add to it.
+        """
+        told = [s for s in self._settling if s.request.wants_energy and s.reports and not s.is_told]
+        for settling in told:
+            settling.is_told = True
+        return [
+            RequestEnergy(
+                id=settling.request.id,
+                energy_j=self._by_key[settling.key] / UJ_PER_J,
+                source=self._qualities.get(settling.key, self._best),
+                boundary=self.boundary,
+                is_final=False,
+            )
+            for settling in told
+        ]
 
     def drop_unclaimed(self, open_ids: Iterable[str]) -> None:
         """Count as unclaimed what no request claims, at this call nor at the one before.

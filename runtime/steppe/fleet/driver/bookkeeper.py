@@ -17,7 +17,7 @@ from steppe.energy.attribution import UJ_PER_J
 from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import NodeReport
-from steppe.gateway.server import FinishedRequest
+from steppe.gateway.server import FinishedRequest, RequestEnergy
 from steppe.report.records import RequestRecord
 
 LONG_TIMEOUT_S = 60.0
@@ -131,6 +131,10 @@ class Bookkeeper:
     def take_back(self, replica: str) -> None:
         """Note that new requests of a replica are those of clients again."""
         self._accounts.lent.discard(replica)
+
+    def energy_so_far(self) -> list[RequestEnergy]:
+        """Return the energy of requests whose answers wait for it, see `Accounts`."""
+        return self._accounts.energy_so_far()
 
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began."""

@@ -41,6 +41,7 @@ from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
+from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
@@ -64,6 +65,9 @@ LOG_PERIOD_S = 5.0
 LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
 """A run whose controller has not ticked for so long, s and control periods, whichever is longer,
 ends: Ray could not bring it back."""
+ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
+"""Longest wait of an answer for its energy, control periods and s more: the window of its last step
+closes within a period, and the driver reads it within half a second."""
 GATEWAY_CLOSE_S = 15.0
 """Longest wait for the gateway to close, s; its own limit for outstanding requests is shorter."""
 
@@ -133,6 +137,7 @@ class FleetDriver:
         self._watch: ClusterWatch | None = None
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
+        self._link: GatewayLink
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[tuple[str, str]] = set()
         self._no_replica = ""
@@ -190,6 +195,7 @@ class FleetDriver:
                 time.time(),
                 self._config.site.boundary,
             )
+            self._link = GatewayLink(self._gateway, time.time())
             self._books.skip(self.actors.node_actors)
             self._begin_controller()
             self._ticked_s = self._clock()
@@ -237,6 +243,7 @@ class FleetDriver:
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         if closed:
             self._gateway.settle.remote([settled(request) for request in closed])
+        self._link.tell(closed, self._books.energy_so_far())
         return RunUpdate(ticks, closed, self._new_logs())
 
     def books_so_far(self) -> EnergyTotals:
@@ -351,6 +358,7 @@ class FleetDriver:
             models=(GatewayModel(self._served_name, slo.ttft_s, slo.tpot_s),),
             stale_s=self._config.control.longest_unrenewed_s,
             access=access_settings(self._config),
+            energy_wait_s=ENERGY_WAIT_PERIODS * self._config.control.period_s + ENERGY_WAIT_S,
         )
         remote: Any = ray.remote(GatewayActor)
         options = {

@@ -1,0 +1,74 @@
+"""Tells the gateway what the books say, and takes what it asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ray
+
+from steppe.fleet.cluster import error_line
+from steppe.fleet.driver.usage_totals import UsageTotals
+from steppe.gateway.server import DriverNews, GatewayNews, RequestEnergy
+from steppe.report.records import RequestRecord
+
+_log = logging.getLogger(__name__)
+
+
+class GatewayLink:
+    """One call to the gateway in each poll; its answer is read in a later poll, without a wait."""
+
+    def __init__(self, gateway: Any, began_epoch_s: float) -> None:
+        """Begin without news.
+
+        Args:
+            gateway: Ray handle of the gateway's actor.
+            began_epoch_s: When the run began, s since the Unix epoch.
+        """
+        self._gateway = gateway
+        self._usage = UsageTotals(began_epoch_s)
+        self._call: Any = None
+        self._told_rows = 0
+        self._unsent: list[RequestEnergy] = []
+
+    def tell(self, closed: Sequence[RequestRecord], so_far: Iterable[RequestEnergy]) -> None:
+        """Send what is new.
+
+        Args:
+            closed: Requests whose energy is complete.
+            so_far: The energy so far of others, whose answers wait for it.
+        """
+        self._usage.add(closed)
+        self._unsent += [*map(_final, closed), *so_far]
+        if self._call is not None and not self._read():
+            return  # it has not answered: the next call brings all
+        news = DriverNews(tuple(self._unsent), self._usage.take_changed())
+        self._unsent, self._told_rows = [], len(self._usage)
+        self._call = self._gateway.tell.remote(news)
+
+    def _read(self) -> bool:
+        """Read the answer to the last call; return whether there is one, or it failed."""
+        done, _ = ray.wait([self._call], timeout=0)
+        if not done:
+            return False
+        call, self._call = self._call, None
+        try:
+            news: GatewayNews = ray.get(call)
+        except ray.exceptions.RayError as error:
+            _log.warning("the gateway does not answer: %s", error_line(error))
+            self._usage.change_all()
+            return True
+        if news.usage_rows < self._told_rows:
+            self._usage.change_all()  # it has restarted
+        return True
+
+
+def _final(request: RequestRecord) -> RequestEnergy:
+    return RequestEnergy(
+        id=request.id,
+        energy_j=request.energy_j or 0.0,
+        source=request.energy_source,
+        boundary=request.boundary,
+        is_final=True,
+    )

@@ -1,0 +1,129 @@
+"""Steppe's own API beside OpenAI's: `/steppe/v1/...`, without the administration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from steppe.gateway.access import CALLER, NOBODY, AccessControl
+from steppe.gateway.answers import error_answer, json_answer
+from steppe.gateway.pools import Pools
+from steppe.gateway.request_energy import EnergyBook
+from steppe.gateway.usage import UsageTable
+
+
+@dataclass(slots=True)
+class FleetState:
+    """What the controller said of the fleet last.
+
+    Attributes:
+        values: Its values, by name; empty before the first tick.
+        set_s: When it said so, s on the monotonic clock; not a number before.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    set_s: float = math.nan
+
+    def set(self, state: bytes, now_s: float) -> None:
+        """Replace it by a JSON object."""
+        self.values, self.set_s = orjson.loads(state), now_s
+
+    def of_model(self, model: str) -> dict[str, Any]:
+        """Return the values of one model."""
+        found: dict[str, Any] = self.values.get("models", {}).get(model, {})
+        return found
+
+
+class SteppeApi:
+    """Requests that have ended, usage, and the state of the fleet."""
+
+    def __init__(
+        self,
+        energy: EnergyBook,
+        usage: UsageTable,
+        fleet: FleetState,
+        pools: Pools,
+        access: AccessControl,
+    ) -> None:
+        """Create it from the objects that it shows."""
+        self._energy, self._usage, self._fleet = energy, usage, fleet
+        self._pools, self._access = pools, access
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add the routes."""
+        router.add_get("/steppe/v1/status", self.show_status)
+        router.add_get("/steppe/v1/usage", self.show_usage)
+        router.add_get("/steppe/v1/requests/{id}", self.show_request)
+
+    async def show_status(self, _request: web.Request) -> web.Response:
+        """Return the state of the fleet: power, models, plan, shortages and forecast."""
+        models = {}
+        for pool in self._pools:
+            name, gate = pool.model.name, pool.gate
+            models[name] = {
+                "awake": 0 if gate.is_stale else len(gate.table.candidates()),
+                "waiting": gate.waiting,
+                "deferrable_waiting": gate.deferrable,
+                "outstanding": sum(gate.table.all_outstanding().values()),
+                "serves_in_s": gate.capacity_in_s(),
+                "joules_per_token": self._energy.joules_per_token(name),
+                **self._fleet.of_model(name),
+            }
+        age_s = self._pools.routes_age_s
+        return json_answer(
+            {
+                "object": "steppe.status",
+                "controller": {
+                    "age_s": None if math.isnan(age_s) else age_s,
+                    "stale": self._pools.is_stale,
+                },
+                **self._fleet.values,
+                "models": models,
+            }
+        )
+
+    async def show_request(self, request: web.Request) -> web.Response:
+        """Return a request that has ended, with its energy."""
+        id_, tenant = request.match_info["id"], _tenant_of(request)
+        ended = self._energy.ended.get(id_)
+        if ended is None or tenant not in (None, ended.request.tenant):
+            message = f"asked for request {id_[:128]}, found none that ended lately"
+            return _invalid(404, message, code="request_not_found", param="id")
+        return json_answer(ended.shown())
+
+    async def show_usage(self, request: web.Request) -> web.Response:
+        """Return the usage by tenant, model and hour."""
+        query, own = request.query, _tenant_of(request)
+        tenant = query.get("tenant", own)
+        if own is not None and tenant != own:
+            message = f"asked for tenant {tenant}, found a key of tenant {own}"
+            return _invalid(403, message, code="forbidden", param="tenant")
+        try:
+            since_s = _epoch_s(query["since"]) if "since" in query else 0.0
+        except ValueError:
+            message = f"since: asked for a time in ISO 8601, found {query['since'][:60]!r}"
+            return _invalid(400, message, code="invalid_value", param="since")
+        rows = self._usage.rows(tenant, query.get("model"), since_s)
+        body = orjson.dumps({"object": "list", "data": [row.shown() for row in rows]})
+        return web.Response(body=body, content_type="application/json")
+
+
+def _tenant_of(request: web.Request) -> str | None:
+    """Return the tenant whose requests a client may see; None for all."""
+    caller = request.get(CALLER, NOBODY)
+    return caller.tenant.name if caller.is_known and not caller.is_admin else None
+
+
+def _epoch_s(text: str) -> float:
+    """Return a time in ISO 8601, UTC without an offset, as s since the Unix epoch."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _invalid(status: int, message: str, *, code: str, param: str) -> web.Response:
+    return error_answer(status, message, type_="invalid_request_error", code=code, param=param)
