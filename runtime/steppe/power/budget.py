@@ -104,6 +104,27 @@ class SiteTerms:
         return (gpu_w + self.node_rest_w) * self.pue + self.overhead_w
 
 
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a supply or a limit says at one moment.
+
+    Attributes:
+        kind: `supply` or `limit`.
+        name: Its name.
+        state: `fresh`, `stale` or `missing`.
+        watts: Its power, W; None unless it is fresh.
+        age_s: Age of its last value, s; None if there is none.
+        reason: Why it is missing; empty if it is not.
+    """
+
+    kind: str
+    name: str
+    state: str
+    watts: float | None = None
+    age_s: float | None = None
+    reason: str = ""
+
+
 class PowerBudget:
     """The power that the GPUs may draw, at least 0 W.
 
@@ -234,6 +255,12 @@ class PowerBudget:
             node_rest_source=self._node_rest_source,
         )
 
+    def sources(self, now_s: float) -> tuple[SourceState, ...]:
+        """Return what each supply and limit says now."""
+        supplies = [_state("supply", each, self._reading(each, now_s)) for each in self._supplies]
+        limits = [_state("limit", each, self._reading(each, now_s)) for each in self._limits]
+        return (*supplies, *limits)
+
     def gpu_budget_at(self, at_s: float) -> float:
         """Return the power that the GPUs may draw at a time, as known now, W."""
         return self._gpu_budget_w(self._supply(at_s), self._battery_w(), at_s)
@@ -345,6 +372,16 @@ class PowerBudget:
             return self._battery.discharge(stored_j, deficit_w, trace_s)
         charged = self._battery.charge(stored_j, -deficit_w, trace_s)
         return BatteryFlow(charged.stored_j, 0.0 - charged.power_w)
+
+
+def _state(kind: str, source: Supply, reading: Reading) -> SourceState:
+    match reading:
+        case Fresh(watts=watts, age_s=age_s):
+            return SourceState(kind, source.name, "fresh", watts, age_s)
+        case Stale(age_s=age_s):
+            return SourceState(kind, source.name, "stale", age_s=age_s)
+        case Missing(reason=reason):
+            return SourceState(kind, source.name, "missing", reason=reason)
 
 
 def budget_from_config(

@@ -348,3 +348,14 @@ def test_the_errors_inside_windows_add_up(quality: str) -> None:
         report = report_of({}, replica="r1", error_j=9.0 if wrong_inside else 1.0)
         accounts.add([replace(report, quality=quality if wrong_inside else "counter")])
     assert accounts.error_j == pytest.approx(2 * 1.0 + 2 * 9.0)
+
+
+def test_the_energy_of_a_waiting_answer_is_told_once_its_window_has_been_read() -> None:
+    accounts = Accounts("counter", 1000.0)
+    accounts.add([report_of({"a": 5_000_000, "b": 1_000_000})])
+    accounts.finish([finished_request("a", wants_energy=True), finished_request("b")])
+    assert accounts.energy_so_far() == []
+    accounts.add([report_of({"a": 2_000_000}, replica="replica-1")])
+    (told,) = accounts.energy_so_far()
+    assert (told.id, told.energy_j, told.source, told.is_final) == ("a", 7.0, "counter", False)
+    assert accounts.energy_so_far() == []

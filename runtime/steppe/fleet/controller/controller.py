@@ -21,6 +21,7 @@ from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
 from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
+from steppe.fleet.controller.fleet_state import ModelFacts, Provenance, fleet_state
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
 from steppe.fleet.controller.node_power import on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
@@ -187,6 +188,7 @@ class Controller:
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source, self._served_name, self._config.site.boundary)
         self._began_s = began_s
+        self._provenance = Provenance(energy_source, self._config.site.boundary)
         if last is None:
             self._fleet.observe(self._now_s())  # closes the windows that began before the run
             self._records.began_s = self._now_s()
@@ -337,6 +339,12 @@ class Controller:
                 self._board_limits.by_replica_w,
             )
             self._gateway.set_metrics.remote(metrics)
+            self._gateway.set_fleet_state.remote(
+                fleet_state(record, self._model_facts(), self._budget, self._provenance)
+            )
+
+    def _model_facts(self) -> dict[str, ModelFacts]:
+        return {self._served_name: ModelFacts(self._points.kept, frozenset(self._fleet.handles))}
 
 
 def _window_of(snapshot: FleetSnapshot) -> FleetWindow:

@@ -1,0 +1,128 @@
+"""What the status call of the gateway says of the fleet: the last tick and what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from steppe.frontier.mix import best_mix
+from steppe.frontier.pareto import Frontier
+from steppe.power.budget import PowerBudget
+from steppe.report.records import ReplicaTick, TickRecord
+
+FORECAST_S, FORECAST_STEP_S = 3600.0, 300.0
+"""Length of the shown forecast and of its steps, s of run time."""
+_SERVES = ("awake", "asleep", "draining")
+"""States of replicas that serve, or could."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of the replicas of one model.
+
+    Attributes:
+        frontier: The operating points of one replica that keep the SLO.
+        replicas: Names of its replicas.
+    """
+
+    frontier: Frontier
+    replicas: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How power is measured.
+
+    Attributes:
+        energy_source: The source of the joules.
+        boundary: What they enclose: `gpu`, `node` or `site`.
+    """
+
+    energy_source: str
+    boundary: str
+
+
+def fleet_state(
+    record: TickRecord,
+    models: Mapping[str, ModelFacts],
+    budget: PowerBudget,
+    provenance: Provenance,
+) -> bytes:
+    """Return the state after a tick as JSON.
+
+    Args:
+        record: The tick.
+        models: The models, by the name that clients use.
+        budget: The power budget.
+        provenance: How power is measured.
+    """
+    return orjson.dumps(
+        {
+            "at": time.time(),
+            "t_s": record.t_s,
+            "power": {
+                "budget_w": record.budget_w,
+                "budget_source": record.budget_source,
+                "draw_w": record.draw_w,
+                "headroom_w": record.budget_w - record.draw_w,
+                "supply_w": record.supply_w,
+                "curtailed_w": record.curtailed_w,
+                "stale": record.stale,
+                "battery": None if record.battery is None else asdict(record.battery),
+                **asdict(provenance),
+            },
+            "models": {name: _model(record, facts) for name, facts in models.items()},
+            "plan": [_planned(replica) for replica in record.replicas],
+            "shortages": [asdict(shortage) for shortage in record.shortages],
+            "forecast": [
+                {"in_s": at_s - record.t_s, "budget_w": watts}
+                for at_s, watts in budget.forecast(record.t_s, FORECAST_S, FORECAST_STEP_S)
+            ],
+            "sources": [asdict(source) for source in budget.sources(record.t_s)],
+        }
+    )
+
+
+def _model(record: TickRecord, facts: ModelFacts) -> dict[str, Any]:
+    own = [replica for replica in record.replicas if replica.id in facts.replicas]
+    others_w = sum(replica.draw_w for replica in record.replicas) - sum(r.draw_w for r in own)
+    output_tps = sum(replica.output_tps for replica in own)
+    most_tps = _most_tps(own, facts.frontier, record.budget_w - others_w)
+    awake = sum(replica.state == "awake" for replica in own)
+    starts = any(replica.state == "starting" for replica in own)
+    return {
+        "state": "awake" if awake else "starting" if starts else "asleep",
+        "replicas": len(own),
+        "output_tps": output_tps,
+        "most_output_tps": most_tps,
+        "headroom_tps": max(0.0, most_tps - output_tps),
+        "draw_w": sum(replica.draw_w for replica in own),
+    }
+
+
+def _most_tps(own: Sequence[ReplicaTick], frontier: Frontier, watts: float) -> float:
+    """Return the most tokens per second of some replicas within `watts`, the SLO kept."""
+    usable = sum(replica.state in _SERVES for replica in own)
+    left_w = watts - usable * frontier.asleep_w
+    each_w = frontier.floor.draw_w - frontier.asleep_w
+    awake = usable if each_w <= 0 else min(usable, int(left_w // each_w)) if left_w > 0 else 0
+    if awake <= 0:
+        return 0.0
+    mix = best_mix(frontier, awake, watts - (usable - awake) * frontier.asleep_w)
+    return 0.0 if mix is None else sum([point.output_tps for point in mix])
+
+
+def _planned(replica: ReplicaTick) -> dict[str, Any]:
+    return {
+        "replica": replica.id,
+        "state": replica.state,
+        "depth": replica.depth or None,
+        "clock_mhz": replica.clock_mhz,
+        "batch_limit": replica.batch_limit,
+        "draw_w": replica.draw_w,
+        "output_tps": replica.output_tps,
+    }

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.fixtures.fleet_messages import tick_record
+
+from steppe.config import PowerSection, SiteSection
+from steppe.fleet.controller.fleet_state import ModelFacts, Provenance, fleet_state
+from steppe.frontier.pareto import Frontier
+from steppe.power.budget import PowerBudget, budget_from_config
+from steppe.report.records import ReplicaTick, ShortageTick
+from steppe.roofline.point import OperatingPoint
+
+SLOW = OperatingPoint(clock_mhz=600, batch_limit=8, output_tps=100.0, draw_w=200.0)
+FAST = OperatingPoint(clock_mhz=1200, batch_limit=8, output_tps=150.0, draw_w=400.0)
+
+
+def replica(id_: str, state: str = "awake", draw_w: float = 200.0) -> ReplicaTick:
+    return ReplicaTick(id_, state, 600, 8, draw_w, 80.0 if state == "awake" else 0.0)
+
+
+@pytest.fixture
+def budget() -> PowerBudget:
+    supply = {"kind": "constant", "watts": 1000.0}
+    power = PowerSection.model_validate({"supply": [supply], "limits": [supply]})
+    return budget_from_config(power, SiteSection())
+
+
+@pytest.fixture
+def frontier() -> Frontier:
+    return Frontier((SLOW, FAST), asleep_w=50.0, idle_w=100.0, source="modelled")
+
+
+def state(budget: PowerBudget, frontier: Frontier, *replicas: ReplicaTick, **changes: Any) -> Any:
+    record = tick_record(60.0, replicas=replicas, **changes)
+    models = {
+        "big": ModelFacts(frontier, frozenset(r.id for r in replicas if r.id.startswith("big"))),
+        "small": ModelFacts(frontier, frozenset({"small-1"})),
+    }
+    return json.loads(fleet_state(record, models, budget, Provenance("counter", "gpu")))
+
+
+def test_the_headroom_of_a_model_is_what_its_replicas_could_serve_within_the_budget(
+    budget: PowerBudget, frontier: Frontier
+) -> None:
+    replicas = (
+        replica("big-1"),
+        replica("big-2", "asleep", 50.0),
+        replica("small-1", "asleep", 50.0),
+    )
+    found = state(budget, frontier, *replicas, budget_w=700.0, draw_w=300.0)
+    assert (found["power"]["budget_w"], found["power"]["headroom_w"]) == (700.0, 400.0)
+    big = found["models"]["big"]
+    assert (big["state"], big["replicas"], big["output_tps"]) == ("awake", 2, 80.0)
+    assert (big["most_output_tps"], big["headroom_tps"]) == (250.0, 170.0)  # 650 W for both
+    small = found["models"]["small"]
+    assert (small["state"], small["most_output_tps"]) == ("asleep", 150.0)  # 450 W
+
+
+def test_without_power_a_model_can_serve_nothing(budget: PowerBudget, frontier: Frontier) -> None:
+    found = state(budget, frontier, replica("big-1", "asleep", 50.0), budget_w=10.0, draw_w=50.0)
+    assert found["models"]["big"]["most_output_tps"] == 0.0
+    assert found["power"]["headroom_w"] == -40.0
+
+
+def test_the_state_shows_plan_shortages_forecast_and_sources(
+    budget: PowerBudget, frontier: Frontier
+) -> None:
+    short = ShortageTick("demand", 30.0, 0.0, None)
+    found = state(budget, frontier, replica("big-1"), shortages=(short,))
+    assert found["plan"][0] == {
+        "replica": "big-1",
+        "state": "awake",
+        "depth": None,
+        "clock_mhz": 600,
+        "batch_limit": 8,
+        "draw_w": 200.0,
+        "output_tps": 80.0,
+    }
+    assert found["shortages"][0]["short_w"] == 30.0
+    assert len(found["forecast"]) == 12
+    assert found["forecast"][0] == {"in_s": 0.0, "budget_w": 1000.0}
+    kinds = [(source["kind"], source["state"], source["watts"]) for source in found["sources"]]
+    assert kinds == [("supply", "fresh", 1000.0), ("limit", "fresh", 1000.0)]

@@ -1,0 +1,28 @@
+"""The state of the fleet over HTTP."""
+
+from __future__ import annotations
+
+import json
+
+from tests.gateway.site import Site
+
+
+async def test_the_status_has_what_gateway_and_controller_know(site: Site) -> None:
+    await site.awake_replica()
+    site.gateway.set_fleet_state(
+        b'{"power":{"budget_w":90.0},"models":{"m":{"headroom_tps":7.0},"gone":{}},"plan":[]}'
+    )
+    status, _, body = await site.get("/steppe/v1/status")
+    found = json.loads(body)
+    assert (status, found["power"], found["plan"]) == (200, {"budget_w": 90.0}, [])
+    assert found["controller"]["stale"] is False
+    assert list(found["models"]) == ["m"]
+    model = found["models"]["m"]
+    assert (model["awake"], model["waiting"], model["headroom_tps"]) == (1, 0, 7.0)
+
+
+async def test_before_the_first_tick_the_status_has_the_models_only(site: Site) -> None:
+    found = json.loads((await site.get("/steppe/v1/status"))[2])
+    assert found["controller"] == {"age_s": None, "stale": False}
+    assert found["models"]["m"]["awake"] == 0
+    assert "power" not in found
