@@ -351,11 +351,11 @@ def test_the_errors_inside_windows_add_up(quality: str) -> None:
 
 
 def test_the_energy_of_a_waiting_answer_is_told_once_its_window_has_been_read() -> None:
-    accounts = Accounts("counter", 1000.0)
+    accounts = Accounts("emulated", 1000.0)
     accounts.add([report_of({"a": 5_000_000, "b": 1_000_000})])
     accounts.finish([finished_request("a", wants_energy=True), finished_request("b")])
     assert accounts.energy_so_far() == []
     accounts.add([report_of({"a": 2_000_000}, replica="replica-1")])
     (told,) = accounts.energy_so_far()
-    assert (told.id, told.energy_j, told.source, told.is_final) == ("a", 7.0, "counter", False)
+    assert (told.id, told.energy_j, told.source, told.is_final) == ("a", 7.0, "emulated", False)
     assert accounts.energy_so_far() == []
