@@ -56,7 +56,7 @@ def test_a_late_request_waits_until_none_of_its_class_is_on_time() -> None:
 
 
 def test_a_request_is_late_after_a_share_of_its_slo_and_deferrable_work_never() -> None:
-    assert Ticket.of(1, 7, 100.0, 2.0) == (1, 7, 100.0 + 2.0 * LATE_SHARE)
+    assert Ticket.of(1, 7, 100.0, 2.0) == Ticket(1, 7, 100.0 + 2.0 * LATE_SHARE)
     assert Ticket.of(DEFERRABLE, 7, 100.0, 2.0).late_s == math.inf
 
 

@@ -122,6 +122,20 @@ def test_a_request_that_no_replica_had_took_nothing_but_counts_as_one() -> None:
     assert (states["tokens"].remaining, states["requests"].remaining) == (100, 4)
 
 
+def test_an_output_without_a_maximum_is_charged_like_the_longest_recent_one() -> None:
+    limiter, tenant = TenantLimiter(), limited(tokens_per_minute=10_000)
+    charge = limiter.admit(tenant, 0.0, RequestSize(10))
+    assert charge.tokens == 10 + 1024
+    limiter.end("r", charge, 1.0, Taken(10, 3000))
+    assert limiter.admit(tenant, 100.0, RequestSize(10)).tokens == 10 + 3000
+    assert limiter.expected_tokens(RequestSize(10)) < 400
+
+
+def test_an_output_without_a_maximum_fits_when_nothing_else_was_used() -> None:
+    limiter, tenant = TenantLimiter(), limited(tokens_per_minute=500)
+    assert limiter.admit(tenant, 0.0, RequestSize(100)).tokens == 500
+
+
 def test_requests_that_the_books_never_settle_are_forgotten() -> None:
     limiter, tenant = TenantLimiter(), Tenant("a")
     for second in range(2000):

@@ -269,6 +269,31 @@ Network = Annotated[str, AfterValidator(_network)]
 """An IP address, or a network in CIDR notation."""
 
 
+class ClassSharesSection(Section):
+    """Least share of each priority class in the tokens that are served while it waits.
+
+    By default an urgent request always goes before one of a lower class.
+    """
+
+    interactive: Share = 0.0
+    """Least share of class `interactive`."""
+    standard: Share = 0.0
+    """Least share of class `standard`."""
+    deferrable: Share = 0.0
+    """Least share of class `deferrable`; note that it then also spends scarce watts."""
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> ClassSharesSection:
+        if sum(self.in_order) > 1:
+            raise ValueError("asked for shares with a sum of at most 1")
+        return self
+
+    @property
+    def in_order(self) -> tuple[float, float, float]:
+        """The shares, the most urgent class first."""
+        return self.interactive, self.standard, self.deferrable
+
+
 class GatewaySection(Section):
     """The HTTP endpoint that clients use."""
 
@@ -290,6 +315,8 @@ class GatewaySection(Section):
     class gets a 503. A model whose replicas sleep cannot fill the queue of another."""
     max_wait_s: Positive = 300.0
     """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
+    class_shares: ClassSharesSection = ClassSharesSection()
+    """Least share of each priority class while requests wait."""
 
     @property
     def is_local(self) -> bool:

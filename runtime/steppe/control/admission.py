@@ -1,61 +1,43 @@
-"""Which request is served next: the most urgent class first, then those that can keep the SLO."""
+"""Which request is served next: by class, then fairly among tenants, then by the SLO."""
 
 from __future__ import annotations
 
-import heapq
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
 
-PRIORITIES = ("interactive", "standard", "deferrable")
-"""Priority classes, most urgent first."""
-DEFERRABLE = PRIORITIES.index("deferrable")
-LATE_SHARE = 0.25
-"""Share of the TTFT SLO after which a waiting request is late: its prompt takes the rest.
-Simulated on 70B replicas, shares of 0.25 to 0.75 give 64 to 53 % of requests within their SLOs on a
-windy day, where arrival order gives 35 % on the same joules."""
+from steppe.control.tenant_lines import ClassLines
+from steppe.control.ticket import DEFERRABLE, LATE_SHARE, PRIORITIES, Ticket
 
+__all__ = ["DEFERRABLE", "LATE_SHARE", "NO_SHARES", "PRIORITIES", "AdmissionQueue", "Ticket"]
 
-class Ticket(NamedTuple):
-    """A request's place in the order.
-
-    Attributes:
-        rank: Index of its class in `PRIORITIES`.
-        number: Its arrival number; a request keeps it when it has to wait again.
-        late_s: Time from which it can hardly keep its SLO, s.
-    """
-
-    rank: int
-    number: int
-    late_s: float = math.inf
-
-    @classmethod
-    def of(cls, rank: int, number: int, arrival_s: float, ttft_s: float) -> Ticket:
-        """Return the place of a request; deferrable requests are never late.
-
-        Args:
-            rank: Index of its class.
-            number: Its arrival number.
-            arrival_s: Time of its arrival, s.
-            ttft_s: The SLO's longest time to the first token, s.
-        """
-        if rank == DEFERRABLE:
-            return cls(rank, number)
-        return cls(rank, number, arrival_s + LATE_SHARE * ttft_s)
+NO_SHARES = (0.0,) * len(PRIORITIES)
+"""No class has a share of its own: an urgent request always goes before others."""
 
 
 class AdmissionQueue:
     """The waiting tickets, in the order in which they are served.
 
+    An urgent class goes first, unless a lower one has less than its share. Within a class, tenants
+    that wait are served in proportion to their weights, see `ClassLines`.
+
     While there is less power than work, requests must wait. In the order of arrival all of them
-    would wait too long. So within a class a late request waits until no other one does, again in
-    the order of arrival. That serves the same tokens, but far more requests keep their SLO.
+    would wait too long. So of a tenant's requests a late one waits until no other one does, again
+    in the order of arrival. That serves the same tokens, but far more requests keep their SLO.
     """
 
-    def __init__(self) -> None:
-        self._on_time: list[Ticket] = []
-        self._late: list[Ticket] = []
+    def __init__(self, shares: Sequence[float] = NO_SHARES) -> None:
+        """Begin empty.
+
+        Args:
+            shares: Least share of each class in what is served while it waits; their sum is at
+                most 1.
+        """
+        assert len(shares) == len(PRIORITIES), "one share for each class"
+        assert sum(shares) <= 1 + 1e-9, "shares of one whole"
+        self._shares = tuple(shares)
+        self._classes = [ClassLines() for _ in PRIORITIES]
+        self._credits = [0.0] * len(PRIORITIES)  # what each class lacks of its share
+        self._has_shares = any(shares)
         self._waiting: set[Ticket] = set()
-        self._of_rank = [0] * len(PRIORITIES)
 
     def __len__(self) -> int:
         """Number of waiting tickets."""
@@ -64,57 +46,69 @@ class AdmissionQueue:
     @property
     def deferrable(self) -> int:
         """Number of waiting tickets of class `deferrable`."""
-        return self._of_rank[DEFERRABLE]
+        return len(self._classes[DEFERRABLE])
 
     def join(self, ticket: Ticket) -> None:
         """Add a ticket; one that was served before gets its old place back."""
         assert ticket not in self._waiting, f"{ticket} waits already"
         self._waiting.add(ticket)
-        self._of_rank[ticket.rank] += 1
-        heapq.heappush(self._on_time, ticket)
+        self._classes[ticket.rank].join(ticket)
 
     def leave(self, ticket: Ticket) -> None:
         """Remove a ticket; one that does not wait is ignored."""
-        if ticket not in self._waiting:
-            return
-        self._remove(ticket)
-        kept = len(self._on_time) + len(self._late)
-        if kept > 64 and kept > 2 * len(self._waiting):
-            # A sorted list is a heap.
-            self._on_time = sorted(self._waiting.intersection(self._on_time))
-            self._late = sorted(self._waiting.intersection(self._late))
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+            self._classes[ticket.rank].leave(ticket)
 
     def outranked_by(self, newcomer: Ticket) -> Ticket | None:
-        """Return the last ticket of the lowest class if the newcomer's is higher; else None."""
-        # A search of all tickets is slow, and most newcomers outrank none.
-        return max(self._waiting) if any(self._of_rank[newcomer.rank + 1 :]) else None
+        """Return the ticket that gives way to a newcomer when there is no room; None if none does.
+
+        That is the last one of the lowest class below it. If there is none below, it is the last
+        one of the tenant in its class that has most waiting for its weight, if that is more than
+        the newcomer's tenant would have.
+        """
+        for lines in reversed(self._classes[newcomer.rank + 1 :]):
+            if len(lines):
+                return lines.last_of_longest()
+        return self._classes[newcomer.rank].gives_way_to(newcomer)
+
+    def first(self, now_s: float) -> Ticket | None:
+        """Return the ticket to serve at `now_s`; None if none waits."""
+        rank = self._next_rank()
+        return None if rank is None else self._classes[rank].first(now_s)
+
+    def serve(self, ticket: Ticket) -> None:
+        """Remove a waiting ticket that is served, and charge its class and its tenant."""
+        if self._has_shares:
+            self._charge_class(ticket)
+        self._classes[ticket.rank].charge(ticket)
+        self.leave(ticket)
 
     def pop(self, now_s: float) -> Ticket | None:
         """Remove and return the ticket to serve at `now_s`; None if none waits."""
-        on_time, late = self._next_on_time(now_s), self._first(self._late)
-        heap = self._on_time
-        if on_time is None or (late is not None and late.rank < on_time.rank):
-            heap = self._late
-        if not heap:
-            return None
-        ticket = heapq.heappop(heap)
-        self._remove(ticket)
+        ticket = self.first(now_s)
+        if ticket is not None:
+            self.serve(ticket)
         return ticket
 
-    def _remove(self, ticket: Ticket) -> None:
-        self._waiting.remove(ticket)
-        self._of_rank[ticket.rank] -= 1
+    def _next_rank(self) -> int | None:
+        """Return the class to serve: the first that lacks its share, or else the most urgent."""
+        first = None
+        for rank, lines in enumerate(self._classes):
+            if len(lines):
+                if self._credits[rank] > 0:
+                    return rank
+                first = rank if first is None else first
+        return first
 
-    def _next_on_time(self, now_s: float) -> Ticket | None:
-        """Return the first ticket that is not late; late ones are moved apart."""
-        ticket = self._first(self._on_time)
-        while ticket is not None and ticket.late_s < now_s:
-            heapq.heappush(self._late, heapq.heappop(self._on_time))
-            ticket = self._first(self._on_time)
-        return ticket
+    def _charge_class(self, ticket: Ticket) -> None:
+        """Credit every waiting class its share of what is served, and charge that of the ticket.
 
-    def _first(self, heap: list[Ticket]) -> Ticket | None:
-        """Return the first ticket of a heap that still waits; drop those that do not."""
-        while heap and heap[0] not in self._waiting:
-            heapq.heappop(heap)
-        return heap[0] if heap else None
+        A class owes at most one ticket: what it got while no other one waited is not held against
+        it. One that does not wait gathers no credit.
+        """
+        for rank, share in enumerate(self._shares):
+            waits = len(self._classes[rank]) > 0
+            self._credits[rank] = self._credits[rank] + share * ticket.cost if waits else 0.0
+        left = self._credits[ticket.rank] - ticket.cost
+        self._credits[ticket.rank] = max(left, -ticket.cost)

@@ -231,7 +231,8 @@ class Handlers:
         pool = self.pools.of(body.model)
         self.access.check_model(request, body.model or pool.model.name)
         prompt_tokens = self.tracker.counts[pool.model.name].prompt_tokens(body.prompt)
-        charge = self.access.admit(request, RequestSize(prompt_tokens, body.max_output_tokens))
+        size = RequestSize(prompt_tokens, body.max_output_tokens)
+        charge = self.access.admit(request, size)
         context = self.tracker.open(
             headers,
             arrival_s,
@@ -240,6 +241,7 @@ class Handlers:
             prompt=body.prompt,
             places=body.places,
             adapter=body.model if body.model in pool.model.adapters else "",
+            cost=self.access.limiter.expected_tokens(size),
         )
         if body.wants_energy or asks_by_header(request):
             context.tail, proxied = HeldTail(), for_engine(proxied, request.path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from steppe.control.admission import AdmissionQueue, Ticket
+from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
 from steppe.errors import SteppeError
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.replica_client import ReplicaLostError
@@ -73,6 +73,7 @@ class AdmissionGate:
         now_s: Callable[[], float] = time.monotonic,
         prompt_wait_s: float = math.inf,
         stale_s: float = math.inf,
+        class_shares: Sequence[float] = NO_SHARES,
     ) -> None:
         """Begin without replicas.
 
@@ -83,11 +84,12 @@ class AdmissionGate:
                 here, where the urgent ones go first.
             stale_s: A routing table that was not set again for so long gives no slot, s: the
                 controller is gone, and its replicas have paused or soon will.
+            class_shares: Least share of each class in what is served while it waits.
         """
         self._stale_s, self._routed_s = stale_s, math.nan
         self._max_waiting = max_waiting
         self._now_s = now_s
-        self._queue = AdmissionQueue()
+        self._queue = AdmissionQueue(class_shares)
         self._table = RoutingTable(prompt_wait_s)
         self._pending: dict[Ticket, _Pending] = {}
         self._waiting_places: dict[Ticket, int] = {}
@@ -203,14 +205,15 @@ class AdmissionGate:
         self._table.begin(slot.route, self._now_s(), slot.places, streams=slot.streams)
 
     def _make_room(self, newcomer: Ticket) -> None:
-        """Remove the last request of a lower class, or refuse the newcomer."""
+        """Remove a request that gives way, or refuse the newcomer."""
         last = self._queue.outranked_by(newcomer)
         if last is None:
             raise RefusedError(self._explain(f"{self.waiting} requests wait already"), "queue_full")
         self._leave_queue(last)
         pending = self._pending[last].slot
         if not pending.done():
-            problem = f"{self.waiting + 1} requests waited, and a more urgent one came"
+            urgent = "a more urgent one" if newcomer.rank < last.rank else "one of another tenant"
+            problem = f"{self.waiting + 1} requests waited, and {urgent} came"
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
 
     def _acquire(self, places: int, *, streams: bool) -> ReplicaSlot | None:
@@ -272,17 +275,16 @@ class AdmissionGate:
     def _assign_slots(self) -> None:
         """Give slots to the first requests of the queue, until one of them finds no room."""
         while len(self._queue) and self._table.has_room:
-            ticket = self._queue.pop(self._now_s())
-            if ticket is None:
-                return
+            ticket = self._queue.first(self._now_s())
+            assert ticket is not None, "the queue is not empty"
             pending = self._pending[ticket]
             if pending.slot.done():
                 self._leave_queue(ticket)
                 continue
             slot = self._acquire(pending.places, streams=pending.streams)
             if slot is None:
-                self._queue.join(ticket)  # it stays the first
                 return
+            self._queue.serve(ticket)
             self._leave_queue(ticket)
             pending.slot.set_result(slot)
 

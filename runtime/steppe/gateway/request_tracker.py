@@ -55,6 +55,7 @@ class RequestTracker:
         prompt: PromptSize = UNKNOWN_SIZE,
         places: int = 1,
         adapter: str = "",
+        cost: float = 1.0,
     ) -> RequestContext:
         """Start tracking a request; it keeps the id of its headers if that is valid and unused."""
         self._arrived += 1
@@ -66,7 +67,15 @@ class RequestTracker:
         context = RequestContext(
             id_,
             headers,
-            Ticket.of(rank, self._arrived, now_s, counts.model.ttft_s),
+            Ticket.of(
+                rank,
+                self._arrived,
+                now_s,
+                counts.model.ttft_s,
+                tenant=headers.tenant,
+                weight=headers.weight,
+                cost=cost,
+            ),
             now_s,
             model=model,
             adapter=adapter,

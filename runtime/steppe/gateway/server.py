@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from steppe.control.admission import NO_SHARES
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
 from steppe.gateway.access import OPEN, AccessControl, AccessSettings
@@ -84,6 +85,7 @@ class GatewaySettings:
         access: Who may ask, and how much.
         energy_wait_s: Longest time that the end of an answer waits for its energy, s, if the client
             asks for it; then the energy is estimated.
+        class_shares: Least share of each priority class in what is served while it waits.
     """
 
     host: str
@@ -99,6 +101,7 @@ class GatewaySettings:
     stale_s: float = math.inf
     access: AccessSettings = OPEN
     energy_wait_s: float = 2.0
+    class_shares: tuple[float, ...] = NO_SHARES
 
 
 class Gateway:
@@ -239,6 +242,7 @@ class Gateway:
             self._now_s,
             prompt_wait_s=PROMPT_WAIT_SHARE * model.ttft_s,
             stale_s=self._settings.stale_s,
+            class_shares=self._settings.class_shares,
         )
 
     def _new_forwarder(self, pool: Pool, session: aiohttp.ClientSession) -> RequestForwarder:

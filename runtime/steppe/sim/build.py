@@ -190,6 +190,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         ttft_s,
         config.slo.tpot_s,
         PROMPT_WAIT_SHARE * ttft_s,
+        gateway.class_shares.in_order,
     )
     return FleetSettings(
         replicas,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from steppe.control.admission import AdmissionQueue, Ticket
+from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
 from steppe.control.placing import ReplicaSlots
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
@@ -24,6 +24,7 @@ class GatewayLimits:
         tpot_s: The SLO's longest time per output token, s.
         prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait at
             the gateway.
+        class_shares: Least share of each class in what is served while it waits.
     """
 
     max_waiting: int
@@ -31,6 +32,7 @@ class GatewayLimits:
     ttft_s: float
     tpot_s: float = math.inf
     prompt_wait_s: float = math.inf
+    class_shares: tuple[float, ...] = NO_SHARES
 
 
 class SimulatedGateway:
@@ -71,7 +73,7 @@ class SimulatedGateway:
         self.slots = ReplicaSlots([0] * replicas, prompt_wait_s=limits.prompt_wait_s)
         self._limits, self._queue = limits, queue
         self._send, self._ended = send, ended
-        self._order = AdmissionQueue()
+        self._order = AdmissionQueue(limits.class_shares)
         self._waiting: dict[int, Request] = {}
         self._deadlines: list[tuple[float, int]] = []
 

@@ -359,6 +359,7 @@ class FleetDriver:
             stale_s=self._config.control.longest_unrenewed_s,
             access=access_settings(self._config),
             energy_wait_s=ENERGY_WAIT_PERIODS * self._config.control.period_s + ENERGY_WAIT_S,
+            class_shares=gateway.class_shares.in_order,
         )
         remote: Any = ray.remote(GatewayActor)
         options = {
