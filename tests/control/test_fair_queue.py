@@ -32,8 +32,8 @@ def test_tenants_that_wait_are_served_in_proportion_to_their_weights(
     for n, (name, weight) in enumerate(names.items()):
         costs = data.draw(COSTS)
         largest[name] = max(costs) / weight
-        for ticket in tickets(name, weight, costs, 1000 * n):
-            queue.join(ticket)
+        for each in tickets(name, weight, costs, 1000 * n):
+            queue.join(each)
     served, left = Counter[str](), dict.fromkeys(names, 60)
     while all(left.values()):
         ticket = queue.pop(0.0)
