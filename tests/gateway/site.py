@@ -184,6 +184,8 @@ class SiteFactory(Protocol):
         max_wait_s: float = 30.0,
         max_body_bytes: int = 64 << 20,
         write_timeout_s: float = 60.0,
+        keep_alive_s: float = 15.0,
+        hold_s: float = 3600.0,
         now_s: Callable[[], float] = time.monotonic,
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
         access: AccessSettings = OPEN,

@@ -314,7 +314,18 @@ class GatewaySection(Section):
     """Most requests for one model that may wait for a replica; beyond it, the newest of the lowest
     class gets a 503. A model whose replicas sleep cannot fill the queue of another."""
     max_wait_s: Positive = 300.0
-    """Longest time a request of any class may wait for a replica, s; then it gets a 503."""
+    """Longest time a request of any class may wait for a replica, s; then it gets a 503, or an
+    error event if its stream has comments already (`keep_alive_s`)."""
+    keep_alive_s: Positive = 15.0
+    """A stream for which nothing has come for so long gets an SSE comment, s, and another after
+    each such time, so that no proxy closes it. Clients ignore comments."""
+    hold_s: Positive = 3600.0
+    """Longest time that a stream is held between two of its events, s, as while its replica is
+    paused or it waits for another one. Then it ends with an error event."""
+    drain_s: NonNegative = 5.0
+    """How long outstanding requests may go on after SIGTERM or Ctrl-C, s, under the budget as
+    before. New ones get a 503. What has not ended by then gets an error. Give a service manager
+    more time than this, such as systemd's `TimeoutStopSec`."""
     class_shares: ClassSharesSection = ClassSharesSection()
     """Least share of each priority class while requests wait."""
 

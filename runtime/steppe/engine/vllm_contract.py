@@ -87,6 +87,7 @@ Seam = Call | Fields | Words | Moved
 _SCHEDULER = "v1/core/sched/scheduler.py"
 _ASYNC = "v1/core/sched/async_scheduler.py"
 _CLI_32, _CLI_33 = "entrypoints/launchers/cli_args.py", "entrypoints/common/cli_args.py"
+_OUTPUTS = "v1/engine/output_processor.py"
 _LAUNCHER = "entrypoints/launchers/launcher.py"
 
 
@@ -141,6 +142,31 @@ SEAMS: tuple[Seam, ...] = (
     Call("v1/engine/async_llm.py", "AsyncLLM.get_supported_tasks"),
     Call("v1/engine/async_llm.py", "AsyncLLM.shutdown"),
     Fields("v1/engine/async_llm.py", "AsyncLLM", ("engine_core", "model_config")),
+    # vllm_continue.py: requests that go on where another engine ended
+    Call("v1/engine/async_llm.py", "AsyncLLM.generate", ("prompt", "sampling_params")),
+    Fields("v1/engine/async_llm.py", "AsyncLLM", ("output_processor",)),
+    Call(_OUTPUTS, "OutputProcessor.add_request", ("request", "prompt")),
+    Fields(_OUTPUTS, "OutputProcessor", ("request_states", "tokenizer")),
+    Fields(_OUTPUTS, "RequestState", ("detokenizer", "prompt_token_ids")),
+    Call(
+        "v1/engine/detokenizer.py",
+        "IncrementalDetokenizer.from_new_request",
+        ("tokenizer", "request"),
+    ),
+    Fields(
+        "v1/engine/detokenizer.py",
+        "BaseIncrementalDetokenizer",
+        ("stop", "min_tokens", "output_text"),
+    ),
+    Fields(
+        "v1/engine/__init__.py",
+        "EngineCoreRequest",
+        ("request_id", "prompt_token_ids", "sampling_params"),
+    ),
+    Fields("outputs.py", "RequestOutput", ("outputs", "num_cached_tokens")),
+    Fields("outputs.py", "CompletionOutput", ("token_ids",)),
+    Words("entrypoints/openai/chat_completion/protocol.py", ("return_token_ids", "vllm_xargs")),
+    Words("entrypoints/openai/completion/protocol.py", ("return_token_ids", "vllm_xargs")),
     Call("v1/engine/core_client.py", "AsyncMPClient.add_request_async", ("request",)),
     Call("engine/arg_utils.py", "AsyncEngineArgs"),
     Call("engine/arg_utils.py", "EngineArgs.from_cli_args", ("args",)),

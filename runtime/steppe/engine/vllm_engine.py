@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from steppe.engine.cpu_dtype import cpu_dtype
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_client_errors import answer_client_errors
+from steppe.engine.vllm_continue import continue_requests
 from steppe.engine.vllm_contract import CHECKED, CHECKED_RELEASES, check_contract
 from steppe.engine.vllm_hub_names import hub_names
 from steppe.engine.vllm_request_id import name_responses
@@ -194,6 +195,7 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
     quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
     answer_client_errors(engine, app.state, server)
+    continue_requests(engine)
     return server
 
 

@@ -52,9 +52,9 @@ class GatewayActor:
         return self._gateway.drain_finished() + unfinished
 
     async def open_ids(self) -> list[str]:
-        """Return the ids of the open requests."""
+        """Return the ids that the engines know the open requests by."""
         await self.open()
-        return [request.id for request in self._gateway.unfinished()]
+        return [request.engine_id for request in self._gateway.unfinished()]
 
     async def tell(self, news: DriverNews) -> GatewayNews:
         """Take what is new in the driver's books; return what the driver has to know."""
@@ -75,6 +75,10 @@ class GatewayActor:
     ) -> None:
         """Route to these replicas from now on, see `Gateway.set_routes`."""
         self._gateway.set_routes(routes, retry_after_s)
+
+    async def hand_over(self, replica: str) -> int:
+        """Let the requests of a replica go on elsewhere, where they can; return their number."""
+        return self._gateway.hand_over(replica)
 
     async def set_metrics(self, text: bytes) -> None:
         """Add the controller's metrics to the gateway's own."""

@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import aiohttp
@@ -243,8 +243,11 @@ class Handlers:
             adapter=body.model if body.model in pool.model.adapters else "",
             cost=self.access.limiter.expected_tokens(size),
         )
+        context.plain = body.plain
         if body.wants_energy or asks_by_header(request):
             context.tail, proxied = HeldTail(), for_engine(proxied, request.path)
+            if context.plain is not None:
+                context.plain = replace(context.plain, wants_usage=True)
         proxied.headers[REQUEST_ID] = context.engine_id
         try:
             response = await self._answer(request, context, proxied, pool)

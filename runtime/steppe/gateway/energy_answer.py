@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from steppe.gateway.client_stream import ClientStream
+from steppe.gateway.client_stream import ClientStream, StreamTimes
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.held_tail import HeldTail, with_energy
 from steppe.gateway.replica_client import ProxyRequest
@@ -82,7 +82,8 @@ class EnergyAnswers:
         if isinstance(answer, web.Response):
             return _whole(answer, energy)
         try:
-            with ClientStream(request, answer, self._write_timeout_s) as client:
+            times = StreamTimes(self._write_timeout_s)
+            with ClientStream(request, times, response=answer) as client:
                 await client.write(tail.release(shown, _usage(finished)))
                 await client.end()
         except ConnectionResetError:

@@ -1,7 +1,8 @@
 """Forwards one request: wait for a slot, send it to a replica, relay the response, retry.
 
-A request is retried only before its first byte went to the client. After that, a stream that
-breaks, or that the stop of the gateway ends, ends with an error event and no `[DONE]`.
+Before its first byte went to the client, every request is retried. After that, a plain stream goes
+on at another replica, token for token (see `continuable`); any other stream that breaks, or that
+the stop of the gateway ends, ends with an error event and no `[DONE]`.
 """
 
 from __future__ import annotations
@@ -15,29 +16,26 @@ import aiohttp
 from aiohttp import web
 
 from steppe.errors import ReplicaError
-from steppe.gateway.client_stream import WRITE_TIMEOUT_S, ClientStream
-from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
-from steppe.gateway.openai_error import error_event, translate_body
+from steppe.gateway.client_stream import StreamTimes
+from steppe.gateway.delivery import REQUEST_ID, Delivery
+from steppe.gateway.gate import AdmissionGate, HandedOverError, RefusedError, ReplicaSlot
 from steppe.gateway.replica_client import (
     ProxyRequest,
     ReplicaLostError,
     ReplicaResponse,
     ReplicaUnreachableError,
     StreamedResponse,
-    WholeResponse,
     send_request,
 )
 from steppe.gateway.request import RequestContext
-from steppe.gateway.stream import (
-    StreamScanner,
-    find_client_error,
-    find_error_status,
-    summarize,
-)
+from steppe.gateway.stream import find_error_status
 
-REQUEST_ID = "X-Request-Id"
+__all__ = ["REQUEST_ID", "RequestForwarder", "relay"]
+
 MAX_FAILED_REPLICAS = 2
 """A request that this many replicas failed may be the cause, so it is not retried elsewhere."""
+MAX_LOST = 16
+"""A stream that lost so many replicas may be the cause, though each brought some tokens."""
 
 
 class ReplicaFailedError(ReplicaError):
@@ -54,7 +52,7 @@ class RequestForwarder:
         max_wait_s: float,
         retry_delays_s: tuple[float, ...],
         *,
-        write_timeout_s: float = WRITE_TIMEOUT_S,
+        times: StreamTimes | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a forwarder.
@@ -64,14 +62,14 @@ class RequestForwarder:
             session: The HTTP client of replicas.
             max_wait_s: Longest wait of a request for a slot, s.
             retry_delays_s: Pauses before each retry of a request that a replica failed, s.
-            write_timeout_s: A client that reads nothing for this long is disconnected, s.
+            times: Time limits of streams.
             now_s: Reads the monotonic clock, s.
         """
         self._gate = gate
         self._session = session
         self._max_wait_s = max_wait_s
         self._retry_delays_s = retry_delays_s
-        self._write_timeout_s = write_timeout_s
+        self._times = times or StreamTimes()
         self._now_s = now_s
 
     async def forward(
@@ -83,28 +81,48 @@ class RequestForwarder:
             RefusedError: There is no slot for it, or the gateway is stopping.
             ReplicaLostError: The connection broke in each try.
         """
-        for delay_s in self._retry_delays_s:
+        why = partial(self._why_nothing_comes, context)
+        delivery = Delivery(request, context, proxied, self._times, why)
+        with delivery.client as client:
             try:
-                return await self._try(request, context, proxied, is_last=False)
-            except (ReplicaFailedError, ReplicaLostError):
-                await asyncio.sleep(delay_s)
-        return await self._try(request, context, proxied, is_last=True)
+                return await self._deliver(delivery)
+            except (RefusedError, ReplicaLostError) as error:
+                if not client.is_open:
+                    raise
+                return await self._break_off(delivery, error)
+            except ConnectionResetError:  # of the client; that of a replica is a ReplicaLostError
+                delivery.disconnect()
+                assert client.response is not None, "its headers were sent"
+                return client.response
 
-    async def _try(
-        self, request: web.Request, context: RequestContext, proxied: ProxyRequest, *, is_last: bool
-    ) -> web.StreamResponse:
-        """Send the request once; a replica that takes no connection does not count as a try."""
+    async def _deliver(self, delivery: Delivery) -> web.StreamResponse:
+        """Send the request until it is answered; retry, or go on, after each loss."""
+        tries = _Tries(self._retry_delays_s)
         while True:
-            slot = await self._enter(context)
+            try:
+                return await self._try(delivery, is_last=tries.is_last)
+            except (ReplicaFailedError, ReplicaLostError) as error:
+                delay_s = tries.delay_s(error, delivery.progress)
+                if delay_s is None or not delivery.can_go_on:
+                    raise
+                delivery.context.continued += delivery.client.has_begun
+                await asyncio.sleep(delay_s)
+
+    async def _try(self, delivery: Delivery, *, is_last: bool) -> web.StreamResponse:
+        """Send the request once; a replica that takes no connection does not count as a try."""
+        context = delivery.context
+        while True:
+            slot = await self._enter(delivery)
             route = slot.route
             context.replica, context.is_at_replica = route.replica, True
             context.on_first_text = partial(self._gate.begin, slot)
             sent_s = self._now_s()
             try:
-                async with send_request(self._session, route, proxied, slot.scope) as response:
+                asked = delivery.sent_to(slot)
+                async with send_request(self._session, route, asked, slot.scope) as response:
                     if not is_last:
                         _raise_failure(context, response)
-                    return await relay(request, context, response, self._write_timeout_s)
+                    return await delivery.relay(response)
             except ReplicaUnreachableError:
                 self._gate.table.suspect(route)
             except ReplicaError as error:
@@ -116,8 +134,11 @@ class RequestForwarder:
                 context.is_at_replica = False
                 self._gate.leave(slot)
 
-    async def _enter(self, context: RequestContext) -> ReplicaSlot:
+    async def _enter(self, delivery: Delivery) -> ReplicaSlot:
+        context = delivery.context
         deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
+        if delivery.client.has_begun:
+            deadline_s = self._now_s() + self._times.hold_s
         is_retry = context.replica is not None
         return await self._gate.enter(
             context.ticket,
@@ -127,93 +148,69 @@ class RequestForwarder:
             is_retry=is_retry,
         )
 
+    async def _break_off(
+        self, delivery: Delivery, error: RefusedError | ReplicaLostError
+    ) -> web.StreamResponse:
+        context, client = delivery.context, delivery.client
+        try:
+            sent = await delivery.break_off(error)
+        except ConnectionResetError:
+            delivery.disconnect()
+            assert client.response is not None, "its headers were sent"
+            sent = client.response
+        if isinstance(error, RefusedError) and context.scanner is None:
+            context.finish = "shed"  # it waited, with comments, and got nothing
+        return sent
+
+    def _why_nothing_comes(self, context: RequestContext) -> str:
+        routes = {route.replica for route in self._gate.table.routes}
+        if self._gate.is_stale or not routes:
+            return "waiting for power"
+        is_asleep = context.is_at_replica and context.replica not in routes
+        return "waiting for power" if is_asleep else "waiting"
+
+
+class _Tries:
+    """Counts the tries of one request; tokens that come in between begin the count anew."""
+
+    def __init__(self, delays_s: tuple[float, ...]) -> None:
+        self._delays_s = delays_s
+        self._lost = self._lost_in_all = self._progress = 0
+
+    @property
+    def is_last(self) -> bool:
+        return self._lost >= len(self._delays_s)
+
+    def delay_s(self, error: ReplicaError, progress: int) -> float | None:
+        """Return the pause before the next try, s; None if there is none."""
+        if isinstance(error, HandedOverError):
+            return 0.0
+        if progress > self._progress:
+            self._progress, self._lost = progress, 0
+        self._lost += 1
+        self._lost_in_all += 1
+        if self._lost > len(self._delays_s) or self._lost_in_all > MAX_LOST:
+            return None
+        return self._delays_s[self._lost - 1]
+
 
 async def relay(
-    request: web.Request,
-    context: RequestContext,
-    response: ReplicaResponse,
-    write_timeout_s: float = WRITE_TIMEOUT_S,
+    request: web.Request, context: RequestContext, response: ReplicaResponse
 ) -> web.StreamResponse:
-    """Send a replica's response to the client, and record its summary in `context`."""
-    response = _refused(response)
-    context.status = response.status
-    response.headers[REQUEST_ID] = context.id
-    match response:
-        case WholeResponse():
-            summary = summarize(response.body)
-            context.usage = summary.usage
-            context.finish = _finish_of(response.status, summary.finish)
-            return _whole(response)
-        case StreamedResponse():
-            return await _stream(request, context, response, write_timeout_s)
-
-
-def _refused(response: ReplicaResponse) -> ReplicaResponse:
-    """Return the 4xx response that a stream of one error event stands for; others unchanged."""
-    if not isinstance(response, StreamedResponse):
-        return response
-    found = find_client_error(response.first)
-    if found is None:
-        return response
-    status, body = found
-    headers = response.headers.copy()
-    for name in ("Content-Type", "Content-Length", "Cache-Control"):
-        headers.popall(name, None)
-    return WholeResponse(status, headers, body)
-
-
-def _whole(response: WholeResponse) -> web.Response:
-    body, headers = response.body, response.headers
-    if response.status >= 400 and "Content-Encoding" not in headers:
-        body = translate_body(response.status, body)
-        headers["Content-Type"] = "application/json"
-    return web.Response(status=response.status, headers=headers, body=body)
-
-
-async def _stream(
-    request: web.Request,
-    context: RequestContext,
-    response: StreamedResponse,
-    write_timeout_s: float,
-) -> web.StreamResponse:
-    sent = web.StreamResponse(status=response.status, headers=response.headers)
-    scanner = context.scanner = StreamScanner(context.on_first_text)
-    try:
-        await sent.prepare(request)
-        with ClientStream(request, sent, write_timeout_s, context.tail) as client:
-            await _copy(response, scanner, client)
-            context.end_stream(scanner)
-            await client.end()
-    except RefusedError:  # the gateway is stopping
-        context.cancel(response.status)
-    except ConnectionResetError:  # of the client; that of a replica is a ReplicaLostError
-        context.disconnect()
-    return sent
-
-
-async def _copy(response: StreamedResponse, scanner: StreamScanner, client: ClientStream) -> None:
-    chunk = response.first
-    try:
-        while chunk:
-            lines = scanner.feed(chunk, time.monotonic())
-            if lines:
-                await client.write(lines)
-            chunk = await response.rest.read()
-        await client.write(scanner.end(time.monotonic()))
-    except (ReplicaLostError, RefusedError) as error:
-        if scanner.is_done:  # the response is complete; only the end of the connection is missing
-            return
-        await client.write(scanner.break_off(_event_of(error)))
-        if isinstance(error, RefusedError):
-            raise
-
-
-def _event_of(error: ReplicaLostError | RefusedError) -> bytes:
-    match error:
-        case ReplicaLostError():
-            return error_event(str(error), type_="server_error", code="replica_lost")
-        case RefusedError():
-            return error_event(str(error), type_="overloaded", code=error.code)
+    """Send a replica's response to a request that needs no slot; record its summary."""
+    proxied = ProxyRequest(request.method, request.raw_path, response.headers, b"")
+    delivery = Delivery(request, context, proxied)
+    with delivery.client as client:
+        try:
+            return await delivery.relay(response)
+        except ConnectionResetError:
+            delivery.disconnect()
+            assert client.response is not None, "its headers were sent"
+            return client.response
+        except (RefusedError, ReplicaLostError) as error:
+            if not client.is_open:
+                raise
+            return await delivery.break_off(error)
 
 
 def _raise_failure(context: RequestContext, response: ReplicaResponse) -> None:
@@ -234,11 +231,3 @@ def _status_of(response: ReplicaResponse) -> int:
             return find_error_status(response.first) or response.status
         case _:
             return response.status
-
-
-def _finish_of(status: int, finish: str | None) -> str:
-    if status >= 500:
-        return "error"
-    if status >= 400:
-        return "invalid"
-    return finish or "stop"

@@ -27,6 +27,10 @@ class RefusedError(SteppeError):
         self.code = code
 
 
+class HandedOverError(ReplicaLostError):
+    """A replica gave a request away that can go on elsewhere."""
+
+
 @dataclass(eq=False, slots=True)
 class ReplicaSlot:
     """One request's slot at a replica.
@@ -37,6 +41,7 @@ class ReplicaSlot:
         streams: Whether the request's first token will be seen.
         has_begun: Whether the request has its first token.
         scope: Ends the exchange with the replica when it is cancelled.
+        can_move: Returns whether the request could go on at another replica.
     """
 
     route: Route
@@ -44,6 +49,7 @@ class ReplicaSlot:
     streams: bool = False
     has_begun: bool = False
     scope: CancelScope = field(default_factory=CancelScope)
+    can_move: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,24 @@ class AdmissionGate:
                 slot.scope.cancel(ReplicaLostError(why))
         self._capacity_s = capacity_s
         self._assign_slots()
+
+    def hand_over(self, replica: str) -> int:
+        """End the exchanges of a replica whose requests can go on elsewhere.
+
+        Take the replica out of the routing table before, or they may go back to it. What cannot go
+        on stays: it would be lost.
+
+        Returns:
+            The number of requests that left.
+        """
+        leaving = [s for s in self._slots if s.route.replica == replica and s.can_move()]
+        for slot in leaving:
+            slot.scope.cancel(HandedOverError(f"{replica} handed its requests over"))
+        return len(leaving)
+
+    def is_awake(self, route: Route) -> bool:
+        """Return whether the replica of a route is in the routing table and may step."""
+        return self._table.contains(route) and not self.is_stale
 
     def capacity_in_s(self) -> float | None:
         """Return the time until more capacity is forecast, s; None if unknown."""

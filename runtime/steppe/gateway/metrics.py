@@ -9,7 +9,7 @@ import platform
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from steppe.gateway.request import FinishedRequest
+from steppe.gateway.request import FAILED, FinishedRequest
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.tenant_metrics import TenantMetrics
 
@@ -49,6 +49,7 @@ class GatewayMetrics:
         self._add_build_info()
         self._define_control()
         self._define_refusals()
+        self._define_streams()
         self._tenants = TenantMetrics(self._registry)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
         self._requests = counter(
@@ -97,6 +98,15 @@ class GatewayMetrics:
         build = Gauge("steppe_build_info", text, list(versions), registry=self._registry)
         build.labels(**versions).set(1)
 
+    def _define_streams(self) -> None:
+        """Define the counters of streams that lost a replica."""
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"steppe_gateway_{name}_streams", text, registry=self._registry)
+
+        self._continued = counter("continued", "Streams that went on after their replica was lost.")
+        self._broken = counter("broken", "Streams that began and ended with an error.")
+
     def _define_refusals(self) -> None:
         """Define the requests that no replica gets, by whose fault it is."""
 
@@ -136,6 +146,8 @@ class GatewayMetrics:
         self._tenants.count(finished)
         model = finished.model
         self._requests.labels(finished.finish, model).inc()
+        self._continued.inc(finished.continued > 0)
+        self._broken.inc(finished.streamed and finished.status < 400 and finished.finish in FAILED)
         self._prompt.labels(model).inc(finished.prompt_tokens or 0)
         self._cached.labels(model).inc(finished.cached_tokens or 0)
         if finished.ttft_s is not None:

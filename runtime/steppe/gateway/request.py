@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
+from steppe.gateway.continuable import PlainStream
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
@@ -68,6 +69,7 @@ class FinishedRequest:
         model: The model whose replicas served it, by the name that clients use.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
         wants_energy: Whether its answer waits for its energy.
+        continued: How often its stream went on at another replica, or at the same one again.
     """
 
     id: str
@@ -88,6 +90,7 @@ class FinishedRequest:
     model: str = ""
     adapter: str = ""
     wants_energy: bool = False
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ class RequestContext:
         failed_at: Replicas that answered it with a 5xx.
         failed_s: Time spent at replicas that failed, s; it does not count as waiting.
         places: Sequences that it generates; each takes a place of a batch.
+        plain: What the client of a stream asked for that can go on elsewhere; None for others.
+        continued: How often its stream went on after it had begun.
         engine_id: The id for replicas. No part of it comes from the client: a client could shape
             an id so that another request is charged.
         model: Name of the model whose replicas serve it.
@@ -154,6 +159,8 @@ class RequestContext:
     failed_at: set[str] = field(default_factory=set)
     failed_s: float = 0.0
     places: int = 1
+    plain: PlainStream | None = None
+    continued: int = 0
     engine_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     model: str = ""
     adapter: str = ""

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from steppe.gateway.continuable import PlainStream, read_plain
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
 from steppe.gateway.sequences import sequences
 
@@ -32,6 +33,7 @@ class RequestBody:
         model: The model that it names; None without one.
         max_output_tokens: Most output tokens of all sequences; None if it gives no maximum.
         wants_energy: Whether its `stream_options` ask for the energy.
+        plain: What the client of a stream asked for that can go on elsewhere; None for others.
     """
 
     wants_stream: bool = False
@@ -40,6 +42,7 @@ class RequestBody:
     model: str | None = None
     max_output_tokens: int | None = None
     wants_energy: bool = False
+    plain: PlainStream | None = None
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -71,6 +74,7 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         model if isinstance(model, str) else None,
         _max_output_tokens(found, places),
         _wants_energy(found),
+        read_plain(request.path, found),
     )
 
 

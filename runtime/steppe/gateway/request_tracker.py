@@ -158,4 +158,5 @@ class RequestTracker:
             status=context.status,
             replica=context.replica,
             streamed=context.wants_stream or context.scanner is not None,
+            continued=context.continued,
         )

@@ -20,7 +20,7 @@ from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
 from steppe.gateway.access import OPEN, AccessControl, AccessSettings
 from steppe.gateway.application import Handlers, build_application
-from steppe.gateway.client_stream import WRITE_TIMEOUT_S
+from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, StreamTimes
 from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
@@ -79,6 +79,8 @@ class GatewaySettings:
             first byte, s.
         connect_timeout_s: Time limit for a connection to a replica, s.
         write_timeout_s: A client that reads nothing of its stream for this long is disconnected, s.
+        keep_alive_s: A stream without an event for so long gets a comment, s.
+        hold_s: A stream without an event for so long is given up, s.
         stop_timeout_s: How long `stop` lets outstanding requests go on, s.
         max_body_bytes: Largest request body, bytes.
         stale_s: Requests wait once the controller has been silent for so long, s.
@@ -96,6 +98,8 @@ class GatewaySettings:
     retry_delays_s: tuple[float, ...] = (0.2, 1.0)
     connect_timeout_s: float = 5.0
     write_timeout_s: float = WRITE_TIMEOUT_S
+    keep_alive_s: float = KEEP_ALIVE_S
+    hold_s: float = HOLD_S
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
     stale_s: float = math.inf
@@ -200,6 +204,13 @@ class Gateway:
         }
         self._pools.set_routes(routes, capacity_s)
 
+    def hand_over(self, replica: str) -> int:
+        """End the exchanges of a replica whose requests can go on elsewhere; return their number.
+
+        Take it out of the routing table before.
+        """
+        return sum(pool.gate.hand_over(replica) for pool in self._pools)
+
     def set_metrics(self, text: bytes) -> None:
         """Set the controller's exposition, shown after the gateway's; names must not repeat."""
         self._started.controller_metrics = text
@@ -251,7 +262,11 @@ class Gateway:
             session,
             self._settings.max_wait_s,
             self._settings.retry_delays_s,
-            write_timeout_s=self._settings.write_timeout_s,
+            times=StreamTimes(
+                self._settings.write_timeout_s,
+                self._settings.keep_alive_s,
+                self._settings.hold_s,
+            ),
             now_s=self._now_s,
         )
 

@@ -25,6 +25,12 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([A-Za-z_]+)"')
 _FINISHES = frozenset(
     {"stop", "length", "tool_calls", "content_filter", "repetition", "abort", "error"}
 )
+_BROKEN_FINISHES = frozenset({"abort", "error"})
+_BROKEN_EVENT = re.compile(
+    rb"^(?:event:[^\n]*\n)?data:[^\n]*"
+    rb'(?:"finish_reason"\s*:\s*"(?:abort|error)"|"type"\s*:\s*"server_error")',
+    re.MULTILINE,
+)
 _SAME_FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -125,6 +131,16 @@ def find_client_error(first: bytes) -> tuple[int, bytes] | None:
     return status, data.group(1)
 
 
+def before_failure(lines: bytes) -> bytes | None:
+    """Return the events before the one with which an engine fails a request; None without one.
+
+    Args:
+        lines: Whole events, with errors in OpenAI's shape.
+    """
+    failed = _BROKEN_EVENT.search(lines)
+    return None if failed is None else lines[: failed.start()]
+
+
 class StreamScanner:
     """Scans a server-sent event stream as it passes, at any chunk boundaries.
 
@@ -175,6 +191,18 @@ class StreamScanner:
         self._partial.clear()
         self.has_error = True
         return event
+
+    def go_on(self) -> None:
+        """Continue with another replica: drop a partial event, and forget how this one broke."""
+        self._partial.clear()
+        self.has_error = self.is_done = False
+        if self.finish in _BROKEN_FINISHES:
+            self.finish = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the engine has failed or aborted the request in the events so far."""
+        return self.has_error or self.finish in _BROKEN_FINISHES
 
     @property
     def outcome(self) -> str:

@@ -207,6 +207,7 @@ class RequestRecord:
         boundary: What `energy_j` encloses: `gpu`, `node` or `site`.
         model: The model that served it, by the name that clients use; empty in older records.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
+        continued: How often its stream went on after its replica was lost.
     """
 
     id: str
@@ -227,6 +228,7 @@ class RequestRecord:
     boundary: str = "gpu"
     model: str = ""
     adapter: str = ""
+    continued: int = 0
 
     @property
     def outcome(self) -> Outcome:

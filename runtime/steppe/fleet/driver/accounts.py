@@ -274,4 +274,5 @@ class Accounts:
             boundary=self.boundary,
             model=request.model,
             adapter=request.adapter,
+            continued=request.continued,
         )

@@ -68,8 +68,8 @@ ends: Ray could not bring it back."""
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
 """Longest wait of an answer for its energy, control periods and s more: the window of its last step
 closes within a period, and the driver reads it within half a second."""
-GATEWAY_CLOSE_S = 15.0
-"""Longest wait for the gateway to close, s; its own limit for outstanding requests is shorter."""
+GATEWAY_CLOSE_S = 10.0
+"""Longest wait for the gateway to close, s, beside the time for outstanding requests."""
 
 
 def _discard(line: str) -> None:
@@ -256,7 +256,8 @@ class FleetDriver:
         The controller ticks on meanwhile. A request that has not ended by then gets an error.
         """
         if self._gateway is not None and not self._is_lost:
-            ray.wait([self._gateway.close.remote()], timeout=GATEWAY_CLOSE_S)
+            timeout_s = self._config.gateway.drain_s + GATEWAY_CLOSE_S
+            ray.wait([self._gateway.close.remote()], timeout=timeout_s)
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
         """Stop the controller, close the books, and return what is left and the totals.
@@ -355,6 +356,9 @@ class FleetDriver:
             port=gateway.port,
             max_waiting=gateway.max_waiting,
             max_wait_s=gateway.max_wait_s,
+            keep_alive_s=gateway.keep_alive_s,
+            hold_s=gateway.hold_s,
+            stop_timeout_s=gateway.drain_s,
             models=(GatewayModel(self._served_name, slo.ttft_s, slo.tpot_s),),
             stale_s=self._config.control.longest_unrenewed_s,
             access=access_settings(self._config),

@@ -1,0 +1,254 @@
+"""Delivers one response to its client, across all replicas that compute parts of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from aiohttp import web
+
+from steppe.gateway.answer_so_far import AnswerSoFar, Rejoin
+from steppe.gateway.client_stream import ClientStream, StreamTimes
+from steppe.gateway.continuable import asking_for_ids, continuation
+from steppe.gateway.gate import RefusedError, ReplicaSlot
+from steppe.gateway.openai_error import error_event, translate_body
+from steppe.gateway.replica_client import (
+    EVENT_STREAM,
+    ProxyRequest,
+    ReplicaLostError,
+    ReplicaResponse,
+    StreamedResponse,
+    WholeResponse,
+)
+from steppe.gateway.request import RequestContext
+from steppe.gateway.stream import StreamScanner, before_failure, find_client_error, summarize
+
+REQUEST_ID = "X-Request-Id"
+
+
+class Delivery:
+    """The response to one request.
+
+    Attributes:
+        context: The request; the result is recorded there.
+        client: The stream to its client.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        context: RequestContext,
+        proxied: ProxyRequest,
+        times: StreamTimes | None = None,
+        why_nothing_comes: Callable[[], str] = lambda: "waiting",
+    ) -> None:
+        """Begin to deliver.
+
+        Args:
+            request: The client's request.
+            context: The same, as it is tracked.
+            proxied: The same, as it goes to replicas.
+            times: Time limits of a stream.
+            why_nothing_comes: Returns the text of a comment to a stream that waits.
+        """
+        self.context = context
+        self._request, self._proxied = request, proxied
+        self._so_far = AnswerSoFar(context.plain) if context.plain is not None else None
+        self._scanner = StreamScanner(self._note_first_text)
+        self._rejoin: Rejoin | None = None
+        self._slot: ReplicaSlot | None = None
+        self.client = ClientStream(
+            request,
+            times or StreamTimes(),
+            comment=why_nothing_comes if context.wants_stream and times else None,
+            on_held=self._give_up if context.wants_stream else lambda: None,
+            headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", REQUEST_ID: context.id},
+            tail=context.tail,
+        )
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether another replica can take the request: always before the client has a part."""
+        if not self.client.has_begun:
+            return True
+        return self._so_far is not None and self._so_far.is_known and bool(self._so_far.prompt)
+
+    @property
+    def progress(self) -> int:
+        """Output tokens that are known so far."""
+        return 0 if self._so_far is None else self._so_far.output_tokens
+
+    def sent_to(self, slot: ReplicaSlot) -> ProxyRequest:
+        """Note that a replica gets the request; return what to send to it."""
+        self._slot, self._rejoin = slot, None
+        slot.can_move = lambda: self.can_go_on
+        so_far, proxied = self._so_far, self._proxied
+        if so_far is None:
+            return proxied
+        if not so_far.prompt:
+            return replace(proxied, body=asking_for_ids(proxied.body))
+        self._rejoin = Rejoin(so_far)
+        body = continuation(proxied.body, so_far.prompt, so_far.output)
+        return replace(proxied, body=body)
+
+    async def relay(self, response: ReplicaResponse) -> web.StreamResponse:
+        """Send a replica's response to the client, and record its summary.
+
+        Raises:
+            ReplicaLostError: The replica is lost; the request goes on elsewhere, or not at all.
+            RefusedError: The gateway stops, or the stream was held for too long.
+            ConnectionResetError: The client has disconnected.
+        """
+        response = _refused(response)
+        response.headers[REQUEST_ID] = self.context.id
+        match response:
+            case WholeResponse() if self.client.is_open:
+                return await self._end_with(response)
+            case WholeResponse():
+                return self._send_whole(response)
+            case StreamedResponse():
+                return await self._stream(response)
+
+    async def break_off(self, error: ReplicaLostError | RefusedError) -> web.StreamResponse:
+        """End a stream that has begun with an error event and without `[DONE]`."""
+        sent = self.client.response
+        assert sent is not None, "the stream is open"
+        self.context.status = sent.status
+        await self.client.write(self._scanner.break_off(_event_of(error)))
+        self.context.end_stream(self._scanner)
+        self._fill_usage()
+        if isinstance(error, RefusedError):
+            self.context.cancel(sent.status)
+        else:
+            await self.client.end()
+        return sent
+
+    def disconnect(self) -> None:
+        """Record that the client has disconnected."""
+        self.context.disconnect()
+        self._fill_usage()
+
+    def _send_whole(self, response: WholeResponse) -> web.Response:
+        summary = summarize(response.body)
+        self.context.status = response.status
+        self.context.usage = summary.usage
+        self.context.finish = _finish_of(response.status, summary.finish)
+        body, headers = response.body, response.headers
+        if response.status >= 400 and "Content-Encoding" not in headers:
+            body = translate_body(response.status, body)
+            headers["Content-Type"] = "application/json"
+        return web.Response(status=response.status, headers=headers, body=body)
+
+    async def _end_with(self, response: WholeResponse) -> web.StreamResponse:
+        """End a stream whose headers are sent with the error that a replica answered."""
+        sent = self.client.response
+        assert sent is not None, "the stream is open"
+        self.context.scanner, self.context.status = self._scanner, sent.status
+        body = translate_body(response.status, response.body)
+        await self.client.write(self._scanner.break_off(b"event: error\ndata: " + body + b"\n\n"))
+        self.context.end_stream(self._scanner)
+        self.context.finish = _finish_of(response.status, None)
+        await self.client.end()
+        return sent
+
+    async def _stream(self, response: StreamedResponse) -> web.StreamResponse:
+        self.context.scanner = self._scanner
+        sent = await self.client.open(response.status, response.headers)
+        self.context.status = sent.status
+        await self._copy(response)
+        self.context.end_stream(self._scanner)
+        self._fill_usage()
+        await self.client.end()
+        return sent
+
+    async def _copy(self, response: StreamedResponse) -> None:
+        """Pass the events of a replica on; return once the answer is complete."""
+        chunk = response.first
+        try:
+            while chunk:
+                lines = self._scanner.feed(chunk, time.monotonic())
+                if lines:
+                    await self._pass_on(lines)
+                chunk = await response.rest.read()
+            await self._pass_on(self._scanner.end(time.monotonic()))
+            if self._so_far is not None and self.can_go_on and not self._scanner.is_done:
+                raise ReplicaLostError("the replica ended its response before [DONE]")
+        except (ReplicaLostError, RefusedError):
+            if self._scanner.is_done:  # complete; only the end of the connection is missing
+                return
+            if self._so_far is None or not self.can_go_on:
+                raise
+            self._scanner.go_on()
+            if self._scanner.finish is None:
+                raise
+            # All text has passed, so there is nothing that another replica could compute.
+            await self.client.write(self._scanner.feed(self._so_far.closing(), time.monotonic()))
+
+    async def _pass_on(self, lines: bytes) -> None:
+        if self._so_far is None or not lines:
+            await self._write(lines)
+            return
+        before = before_failure(lines) if self._scanner.is_broken else None
+        if before is None or not (before or self.client.has_begun):
+            before = lines
+        events = before if self._rejoin is None else self._rejoin.feed(before)
+        if events:
+            await self._write(self._so_far.feed(events))
+            if self._rejoin is not None:
+                self.context.on_first_text()
+        if len(before) == len(lines):
+            return
+        if not self.can_go_on:
+            await self._write(lines[len(before) :])
+            return
+        self._scanner.go_on()
+        raise ReplicaLostError("the engine failed in the middle of a response")
+
+    def _note_first_text(self) -> None:
+        self.context.on_first_text()  # it is another one at each replica
+
+    async def _write(self, lines: bytes) -> None:
+        if lines:
+            await self.client.write(lines)
+
+    def _fill_usage(self) -> None:
+        """Record the tokens of a stream that went on: its engines know of their parts alone."""
+        if self.context.continued and self.context.usage is None and self._so_far is not None:
+            self.context.usage = self._so_far.usage
+
+    def _give_up(self) -> None:
+        """End a stream that was held for as long as allowed."""
+        if self._slot is not None:
+            message = "nothing came for as long as a stream may be held"
+            self._slot.scope.cancel(RefusedError(message, "held_too_long"))
+
+
+def _refused(response: ReplicaResponse) -> ReplicaResponse:
+    """Return the 4xx response that a stream of one error event stands for; others unchanged."""
+    if not isinstance(response, StreamedResponse):
+        return response
+    found = find_client_error(response.first)
+    if found is None:
+        return response
+    status, body = found
+    headers = response.headers.copy()
+    for name in ("Content-Type", "Content-Length", "Cache-Control"):
+        headers.popall(name, None)
+    return WholeResponse(status, headers, body)
+
+
+def _event_of(error: ReplicaLostError | RefusedError) -> bytes:
+    match error:
+        case ReplicaLostError():
+            return error_event(str(error), type_="server_error", code="replica_lost")
+        case RefusedError():
+            return error_event(str(error), type_="overloaded", code=error.code)
+
+
+def _finish_of(status: int, finish: str | None) -> str:
+    if status >= 500:
+        return "error"
+    if status >= 400:
+        return "invalid"
+    return finish or "stop"

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from steppe.fleet.gateway_actor import GatewayActor
+from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.server import GatewaySettings
+
+
+async def test_open_requests_are_listed_by_the_id_that_their_energy_is_charged_to() -> None:
+    settings = GatewaySettings("127.0.0.1", 0, 1, 30.0, (GatewayModel("m", 1.0),), stop_timeout_s=0)
+    actor = GatewayActor(settings)
+    url = await actor.open()
+    async with aiohttp.ClientSession() as client:
+        headers = {"X-Request-Id": "mine", "Content-Type": "application/json"}
+        sent = asyncio.create_task(
+            client.post(f"{url}/v1/completions", data=b'{"prompt":"a"}', headers=headers)
+        )
+        async with asyncio.timeout(20):
+            while not (ids := await actor.open_ids()):
+                await asyncio.sleep(0.001)
+        await actor.close()
+        assert (await sent).status == 503
+    (ended,) = await actor.drain()
+    assert ids == [ended.engine_id] != [ended.id]
