@@ -31,6 +31,10 @@ COMMANDS = {
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs of this host and their knobs."),
     "agent": ("steppe.cli.agent:agent_group", "Run or install the privileged agent of one node."),
     "model": ("steppe.cli.model:model_group", "Get and list language models."),
+    "tenants": (
+        "steppe.cli.tenants:tenants_group",
+        "Say who may ask a gateway, and how much.",
+    ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
 """Name: module and attribute of the click command, and its summary.

@@ -11,7 +11,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from steppe.config.section import Count, Positive, Section
 
 
-def _name(name: str) -> str:
+def tenant_name(name: str) -> str:
+    """Return the name of a tenant.
+
+    Raises:
+        ValueError: It has other characters, or too many.
+    """
     if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,128}", name):
         raise ValueError("asked for at most 128 of A-Z a-z 0-9 ._:@-")
     return name
@@ -39,7 +44,7 @@ def _time(text: str) -> str:
     return text
 
 
-TenantName = Annotated[str, AfterValidator(_name)]
+TenantName = Annotated[str, AfterValidator(tenant_name)]
 """Name of a tenant, as in records, metrics and the header `x-steppe-tenant`."""
 
 
