@@ -43,7 +43,7 @@ from steppe.report.quantities import UNKNOWN
 from steppe.report.record_folder import read_requests, read_ticks
 from steppe.report.records import RequestRecord, Slo, TickRecord
 from steppe.run.live import LiveRun, RunPlan, running_fleet, versions
-from steppe.run.starting_frontier import starting_frontier
+from steppe.run.starting_frontier import starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 from targets import at_least, at_most
 
@@ -103,12 +103,12 @@ def run(config: RunConfig, load: Sequence[Arrival], folder: Path) -> dict[str, f
     trace.write_text("".join(_mooncake_line(arrival) for arrival in load))
     console, end_s = Console(stderr=True), load[-1].at_s + GRACE_S
     with running_fleet(config, console) as driver:
-        start = starting_frontier(
+        starts = starting_frontiers(
             driver.actors, config, FrontierCache(folder / "no-cache"), warn_on_stderr
         )
         live = LiveRun(driver, RunPlan(config, folder / "record", end_s), console)
         with live_machine.watched() as machine, _client(driver.url, trace) as client:
-            live.follow(start, lambda: client.poll() is not None)
+            live.follow(starts, lambda: client.poll() is not None)
             machine_load = machine.summary()
         live.close()
     if live.is_stopped:

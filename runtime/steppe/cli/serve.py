@@ -23,7 +23,7 @@ from steppe.run.check_supply import warn_of_early_end
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.output_folders import RunFolder, refuse_record
-from steppe.run.starting_frontier import starting_frontier
+from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 
 
@@ -55,7 +55,7 @@ def serve_command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Serve the model of CONFIG within its power budget."""
+    """Serve the model, or the models, of CONFIG within its power budget."""
     if record is not None:
         refuse_record(record, resume=resume)
     console = Console(stderr=as_json or log_format == "json")
@@ -65,15 +65,15 @@ def serve_command(
     with _folder(record, as_json) as folder:
         refuse = partial(refuse_unfit, serves=True, any_gpu=force)
         with running_fleet(settings, console, folder, refuse) as driver:
-            start = starting_frontier(
+            starts = starting_frontiers(
                 driver.actors, settings, frontier_cache(), warn_on_stderr, any_gpu=force
             )
             run = LiveRun(driver, RunPlan(settings, folder, duration, log_format, resume), console)
-            console.print(f"serving on {driver.url}; {start.explanation}", soft_wrap=True)
+            console.print(f"serving on {driver.url}; {explanation(starts)}", soft_wrap=True)
             if settings.serves_without_keys:
                 reach = "this machine" if settings.gateway.is_local else "the network"
                 console.print(f"no keys are configured: all of {reach} may ask", soft_wrap=True)
-            run.follow(start)
+            run.follow(starts)
             summary = run.close()
         if as_json and summary is not None:
             click.echo(summary_text(summary), nl=False)

@@ -185,6 +185,8 @@ class RunConfig(Section):
         for key in ("engine", "frontier", "slo"):
             if (section := getattr(pool, key)) is not None:
                 found[key] = section
+        if pool.pace is not None and isinstance(self.device, EmulatedSection):
+            found["device"] = self.device.model_copy(update={"pace": pool.pace})
         return self.model_copy(update=found)
 
     @model_validator(mode="after")
@@ -263,10 +265,15 @@ def _with_path(model: _Model, folder: Path) -> _Model:
 
 def _pool_paths(model: PoolSection, folder: Path) -> PoolSection:
     model = _with_path(model, folder)
-    if model.frontier is None or model.frontier.file is None:
+    if model.frontier is None:
         return model
-    file = folder / model.frontier.file
-    return model.model_copy(update={"frontier": model.frontier.model_copy(update={"file": file})})
+    return model.model_copy(update={"frontier": _frontier_paths(model.frontier, folder)})
+
+
+def _frontier_paths(frontier: FrontierSection, folder: Path) -> FrontierSection:
+    file = None if frontier.file is None else folder / frontier.file
+    files = tuple(folder / each for each in frontier.files)
+    return frontier.model_copy(update={"file": file, "files": files})
 
 
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
@@ -287,9 +294,7 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     store = config.tenants.store
     if store is not None and "://" not in store:
         updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})
-    if config.frontier.file is not None:
-        file = folder / config.frontier.file
-        updates["frontier"] = config.frontier.model_copy(update={"file": file})
+    updates["frontier"] = _frontier_paths(config.frontier, folder)
     updates["model"] = _with_path(config.model, folder)
     updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)
     if isinstance(config.device, ModelledSection) and (folder / config.device.gpu).is_file():

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from steppe.config.device import PaceSection
 from steppe.config.section import Count, FilePath, NonNegative, Positive, Section, Share
 from steppe.config.vllm_args import owned_argument
 
@@ -122,8 +123,11 @@ class FrontierSection(Section):
 
     file: FilePath | None = None
     """A frontier file, used as it is; relative to this file. Excludes `sweep`."""
+    files: Annotated[tuple[FilePath, ...], Field(strict=False)] = ()
+    """Instead of `file` where the GPUs differ: a frontier file for each kind of GPU. Each replica
+    uses the one that names its GPUs."""
     sweep: SweepSection | None = None
-    """How the frontier is measured or computed; the defaults if neither key is given."""
+    """How the frontier is measured or computed; the defaults if no file is given."""
     refine: bool = True
     """Measure the frontier while serving, on a replica that has no requests and within the watts
     that the fleet leaves unused, and cache it. Has no effect with `file`."""
@@ -131,15 +135,21 @@ class FrontierSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _sweep_by_default(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("file") is None:
+        if isinstance(values, dict) and not values.get("file") and not values.get("files"):
             return {**values, "sweep": values.get("sweep") or {}}
         return values
 
     @model_validator(mode="after")
     def _one_source(self) -> FrontierSection:
-        if (self.file is None) == (self.sweep is None):
-            raise ValueError("give at most one of file and sweep")
+        given = (self.file is not None, bool(self.files), self.sweep is not None)
+        if sum(given) != 1:
+            raise ValueError("give at most one of file, files and sweep")
         return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a file has the operating points."""
+        return self.sweep is None
 
 
 class SleepSection(Section):
@@ -240,6 +250,8 @@ class PoolSection(ModelSection):
     """The operating points of one replica; the section `frontier` if absent."""
     slo: SloSection | None = None
     """The SLO of a request; the section `slo` if absent."""
+    pace: PaceSection | None = None
+    """How long its steps take on emulated GPUs; `device.pace` if absent."""
 
 
 def _host(host: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe.config import EmulatedSection, NvmlSection, SiteSection
+from steppe.config import EmulatedSection, NvmlSection, PaceSection, SiteSection
 from steppe.control.measurements import ClockWork
 from steppe.energy.node_rest import NodeRest
 from steppe.power.budget import Budget
@@ -62,6 +62,21 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a node needs to know of a model that its replicas serve.
+
+    Attributes:
+        shape: Its shape, for attribution; None where it is not known.
+        gpus_per_replica: GPUs of each replica.
+        pace: How long its steps take on emulated GPUs; None for that of the device.
+    """
+
+    shape: ModelShape | None
+    gpus_per_replica: int = 1
+    pace: PaceSection | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSettings:
     """How to make a node actor.
 
@@ -69,8 +84,7 @@ class NodeSettings:
         run_id: Name of the run, part of every file it leaves.
         device: Its GPUs.
         lease_s: The agent undoes our limits after so long without a heartbeat, s.
-        model: What its replicas serve, for attribution; None where its shape is not known.
-        gpus_per_replica: GPUs of each replica.
+        models: What its replicas serve, by the name that clients use.
         deadman_s: Replicas pause whose limits no tick renewed for so long, s.
         site: Its power beside the GPUs, and what joules enclose.
         overhead_w: Its part of the overhead of the site, W.
@@ -80,8 +94,7 @@ class NodeSettings:
     run_id: str
     device: NvmlSection | EmulatedSection
     lease_s: float
-    model: ModelShape | None
-    gpus_per_replica: int
+    models: Mapping[str, ServedModel]
     deadman_s: float = 3.0
     site: SiteSection = field(default_factory=SiteSection)
     overhead_w: float = 0.0

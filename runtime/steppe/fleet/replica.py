@@ -30,9 +30,10 @@ LEAVE_S = 0.2
 Settings = EngineSettings | TransformersSettings | SyntheticSettings
 
 
-def settings_from_config(config: RunConfig, served_name: str) -> Settings:
-    """Return the engine settings of a run."""
+def settings_from_config(config: RunConfig) -> Settings:
+    """Return the engine settings of a run with one model."""
     engine, model = config.engine, config.model
+    served_name = model.client_name
     if engine.kind == "synthetic":
         most = engine.max_tokens_per_step
         return SyntheticSettings(served_name, engine.max_batch_limit, max_tokens_per_step=most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -51,18 +52,26 @@ def check_config(config: RunConfig) -> PowerBudget:
     budget = budget_from_config(config.power, config.site)
     if ":" in config.control.policy:
         load_policy(config.control.policy)
-    if config.frontier.file is not None:
-        _check_frontier_file(config.frontier.file)
-        configured_frontier(config)
+    for alone in config.pools.values():
+        _check_frontier(alone)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
         simulated_fleet(with_lengths_of_load(config))
         return budget
-    check_sweep(config)
-    if config.engine.kind != "synthetic":
-        _check_model(config.model.name)
+    for alone in config.pools.values():
+        check_sweep(alone)
+        if alone.engine.kind != "synthetic":
+            _check_model(alone.model.name)
     return budget
+
+
+def _check_frontier(config: RunConfig) -> None:
+    for file in config.frontier.files:
+        _check_frontier_file(file)  # which of them is used depends on the GPUs that are found
+    if config.frontier.file is not None:
+        _check_frontier_file(config.frontier.file)
+        configured_frontier(config)
 
 
 def _check_gpu_count(config: RunConfig) -> None:
@@ -75,12 +84,24 @@ def _check_gpu_count(config: RunConfig) -> None:
     """
     if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
         return
+    if len(config.pools) > 1:
+        _check_gpus_of_models(config.pools, len(config.device.gpu_types))
+        return
     replicas, each = config.fleet.replicas, config.fleet.gpus_per_replica
     room = len(config.device.gpu_types) // each
     if not room or (replicas != "all" and replicas > room):
         raise ConfigError(
             f"fleet.replicas: asked for {replicas} with {each} GPU each, found room for {room} on "
             f"{len(config.device.gpu_types)} emulated GPUs (device.count)"
+        )
+
+
+def _check_gpus_of_models(pools: Mapping[str, RunConfig], gpus: int) -> None:
+    sizes = [alone.fleet for alone in pools.values()]
+    asked = sum(int(fleet.replicas) * fleet.gpus_per_replica for fleet in sizes)
+    if asked > gpus:
+        raise ConfigError(
+            f"models: asked for {asked} GPUs in all, found {gpus} emulated GPUs (device.count)"
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from steppe.config import (
     ConstantSupply,
@@ -48,8 +50,28 @@ def warn_of_early_end(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Sleepers:
+    """The replicas of one pool, for what they draw asleep.
+
+    Attributes:
+        config: The configuration of their model alone.
+        frontier: Operating points of one replica.
+        replicas: Number of replicas.
+    """
+
+    config: RunConfig
+    frontier: Frontier
+    replicas: int
+
+    @property
+    def each_w(self) -> float:
+        """Least draw of one of them asleep, W."""
+        return deepest_asleep_w(self.config, self.frontier.asleep_w)
+
+
 def refuse_useless_budget(
-    config: RunConfig, budget: PowerBudget, frontier: Frontier, replicas: int, warn: Warn
+    config: RunConfig, budget: PowerBudget, pools: Sequence[Sleepers], warn: Warn
 ) -> None:
     """Refuse a budget that never exceeds what the sleeping fleet draws: nothing could ever run.
 
@@ -58,8 +80,7 @@ def refuse_useless_budget(
     Args:
         config: The configuration.
         budget: Its budget, with the rating of the GPUs.
-        frontier: Operating points of one replica.
-        replicas: Number of replicas.
+        pools: The replicas of each pool.
         warn: Takes a warning if the budget exceeds that draw, but by less than one replica needs.
 
     Raises:
@@ -67,9 +88,9 @@ def refuse_useless_budget(
     """
     if config.control.policy == "full_clocks":
         return
-    each_w = deepest_asleep_w(config, frontier.asleep_w)
-    most_w, asleep_w = budget.most_gpu_w, replicas * each_w
-    one_w = asleep_w - each_w + frontier.floor.draw_w
+    replicas = sum(pool.replicas for pool in pools)
+    most_w, asleep_w = budget.most_gpu_w, sum(pool.replicas * pool.each_w for pool in pools)
+    one_w = asleep_w + min(pool.frontier.floor.draw_w - pool.each_w for pool in pools)
     found = f"found at most {most_w:.0f} W for the GPUs"
     if most_w <= asleep_w:
         raise ConfigError(

@@ -19,7 +19,7 @@ from steppe.load.synthetic import SyntheticLoad
 from steppe.report.summary import Summary
 from steppe.run.live import LiveRun, RunPlan, running_fleet
 from steppe.run.load_traffic import synthetic_load
-from steppe.run.starting_frontier import starting_frontier
+from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 
 DAY_S = 86_400.0
@@ -46,18 +46,19 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
         SteppeError: The fleet could not start.
     """
     with running_fleet(config, console, folder) as driver:
-        start = starting_frontier(driver.actors, config, frontier_cache(), warn_on_stderr)
+        starts = starting_frontiers(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
-        load, rate_rps = demo_load(config, start.frontier, len(driver.actors.ready))
+        first = next(iter(starts.values()))
+        load, rate_rps = demo_load(config, first.frontier, len(driver.actors.ready))
         console.print(
             f"serving on {driver.url}; load {rate_rps:.2f} requests/s, "
-            f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; {start.explanation}"
+            f"a day in {day_s:.0f} s; energy {driver.actors.energy_source}; {explanation(starts)}"
         )
         command = load_command(config, load, rate_rps, day_s)
         with _running([*command, "--url", driver.url]) as client:
             begun_s = time.monotonic()
             run.follow(
-                start, lambda: client.poll() is not None and time.monotonic() - begun_s >= day_s
+                starts, lambda: client.poll() is not None and time.monotonic() - begun_s >= day_s
             )
         summary = run.close()
     assert summary is not None, "the demo is always recorded"

@@ -22,15 +22,15 @@ class FleetSubject:
 
     def set_point(self, clock_mhz: int, batch_limit: int) -> None:
         """Set the limits and wait until the node has them."""
-        self._actors.set_point(self.name, clock_mhz, batch_limit)
+        self._actors.calls.set_point(self.name, clock_mhz, batch_limit)
 
     def reading(self) -> SubjectTotals:
         """Return totals and state now."""
-        return SubjectTotals(**asdict(self._actors.reading(self.name)))
+        return SubjectTotals(**asdict(self._actors.calls.reading(self.name)))
 
     def set_frozen(self, frozen: bool) -> None:
         """Put the replica to sleep, or wake it, and wait until it is."""
-        self._actors.set_frozen(self.name, frozen)
+        self._actors.calls.set_frozen(self.name, frozen)
 
 
 def no_sensors() -> None:

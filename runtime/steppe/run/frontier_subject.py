@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,9 @@ from steppe.roofline.files import read_gpu_spec, read_model_shape, spec_name
 
 
 def configured_frontier(
-    config: RunConfig, cards: Iterable[str] = (), *, any_gpu: bool = False
+    config: RunConfig, cards: Collection[str] = (), *, any_gpu: bool = False
 ) -> Frontier:
-    """Read the frontier file of a configuration.
+    """Read the frontier file of a configuration; of several, the one for these GPUs.
 
     Args:
         config: The configuration; it names a file.
@@ -35,8 +35,20 @@ def configured_frontier(
         ConfigError: The file is missing or malformed, asks for larger batches than the engines
             take, or names another model or GPU.
     """
-    path = config.frontier.file
-    assert path is not None, "the configuration names a frontier file"
+    if config.frontier.file is not None:
+        return _frontier_of(config.frontier.file, config, cards, any_gpu=any_gpu)
+    errors: list[str] = []
+    for path in config.frontier.files:
+        try:
+            return _frontier_of(path, config, cards, any_gpu=False)
+        except ConfigError as error:
+            errors.append(str(error))
+    raise ConfigError("frontier.files: none fits: " + "; ".join(errors))
+
+
+def _frontier_of(
+    path: Path, config: RunConfig, cards: Collection[str], *, any_gpu: bool
+) -> Frontier:
     frontier, subject = read_frontier_and_subject(path, config.engine.max_batch_limit)
     if subject.model == config.model.served_name:  # `steppe bench --url` writes this name
         subject = replace(subject, model=None)

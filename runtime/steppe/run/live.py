@@ -8,10 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,32 +19,23 @@ from rich.live import Live
 
 from steppe.config import EmulatedSection, RunConfig
 from steppe.emulator.environment import activate_section, remove_state
-from steppe.errors import ClusterLostError, ConfigError, ReplicaError
+from steppe.errors import ClusterLostError, ReplicaError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver, RunUpdate
 from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
-from steppe.frontier.cache import frontier_cache
-from steppe.frontier.file import write_frontier
-from steppe.frontier.pareto import Frontier
 from steppe.report.live import RunSoFar, json_line, live_view, plain_head, plain_line
-from steppe.report.record_folder import FRONTIER_FILE, Recorder
+from steppe.report.record_folder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.check_inputs import check_inputs
-from steppe.run.check_slo import check_slo
 from steppe.run.cleanup import Cleanup, remove_files
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
-from steppe.run.refinement import FrontierRefiner, fleet_refiner
+from steppe.run.live_frontiers import LiveFrontiers
 from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
 from steppe.run.start_progress import StartProgress, start_times
-from steppe.run.starting_frontier import (
-    FrontierSource,
-    StartingFrontier,
-    frontier_key,
-    frontier_subject,
-)
+from steppe.run.starting_frontier import StartingFrontier
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +106,6 @@ def running_fleet(
                 state = _emulate(config)
                 driver = FleetDriver(
                     config,
-                    config.model.client_name,
                     progress.begin,
                     note=progress.note,
                     on_session=lambda session: cleanup.say(session=session),
@@ -135,7 +124,8 @@ def running_fleet(
 def _start_kind(config: RunConfig) -> str:
     """Return a key of the settings that decide how long a start takes."""
     replicas = f"{config.fleet.replicas} x {config.fleet.gpus_per_replica} GPUs"
-    return f"{config.model.name}, {config.engine.kind}, {replicas}, {config.device.kind}"
+    names = ", ".join(alone.model.name for alone in config.pools.values())
+    return f"{names}, {config.engine.kind}, {replicas}, {config.device.kind}"
 
 
 def _emulate(config: RunConfig) -> Path | None:
@@ -152,8 +142,7 @@ class LiveRun:
 
     Attributes:
         so_far: Totals so far.
-        frontier_source: Source of the operating points that are in use.
-        frontier_measured_at_s: When this run had measured them, s since it began; None before.
+        frontiers: The operating points.
         lost: Why the run had to end; None while it need not.
     """
 
@@ -169,9 +158,7 @@ class LiveRun:
         )
         self._history: list[TickRecord] = []
         self._stop = threading.Event()
-        self._refiner: FrontierRefiner | None = None
-        self.frontier_source = FrontierSource.FILE
-        self.frontier_measured_at_s: float | None = None
+        self.frontiers = LiveFrontiers(driver, plan.config, self._recorder, self._say)
         self.lost: ClusterLostError | ReplicaError | None = None
         self._checkpoint_s = 0.0
 
@@ -184,15 +171,13 @@ class LiveRun:
         """Whether a signal ended the run."""
         return self._stop.is_set()
 
-    def follow(self, start: StartingFrontier, finished: Callable[[], bool] = lambda: False) -> None:
+    def follow(
+        self,
+        starts: Mapping[str, StartingFrontier],
+        finished: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Run until the duration is over, `finished` says so, or a signal comes."""
-        self.frontier_source = start.source
-        self._record_frontier(start.frontier)
-        self._driver.begin(start.frontier)
-        if start.is_provisional and self._plan.config.frontier.refine:
-            config = self._plan.config
-            self._refiner = fleet_refiner(self._driver, config, start.frontier, self._say)
-            self._refiner.start()
+        self.frontiers.begin(starts)
         before = set_handler(self.stop)
         try:
             with self._view() as show:
@@ -211,7 +196,7 @@ class LiveRun:
             The summary; None if the run is not recorded.
         """
         with ignoring_signals():
-            self._stop_refining()
+            self.frontiers.stop()
             self._driver.close_gateway()
             books = self._end()
             self._driver.stop()
@@ -220,12 +205,8 @@ class LiveRun:
     def close_books(self) -> Summary | None:
         """Sum up like `close`, but leave the fleet running for another run."""
         with ignoring_signals():
-            self._stop_refining()
+            self.frontiers.stop()
             return self._sum_up(self._end())
-
-    def _stop_refining(self) -> None:
-        if self._refiner is not None:
-            self._refiner.stop()
 
     def _end(self) -> EnergyTotals:
         left, books = self._driver.end()
@@ -240,8 +221,8 @@ class LiveRun:
     def _run_totals(self, books: EnergyTotals) -> RunTotals:
         return replace(
             _totals(books, self._plan.config.site.boundary),
-            frontier_source=self.frontier_source,
-            frontier_measured_at_s=self.frontier_measured_at_s,
+            frontier_source=self.frontiers.source,
+            frontier_measured_at_s=self.frontiers.measured_at_s,
             broke_off="" if self.lost is None else str(self.lost),
         )
 
@@ -269,7 +250,7 @@ class LiveRun:
                 return
             self._record(update)
             self._checkpoint()
-            self._use_refined()
+            self.frontiers.use_measured(self._latest.t_s if self._latest is not None else 0.0)
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show(update.ticks)
             elapsed_s = time.monotonic() - begun_s
@@ -277,35 +258,6 @@ class LiveRun:
                 return
             if finished():
                 return
-
-    def _use_refined(self) -> None:
-        """Decide on the measured frontier as soon as it is there, and cache it."""
-        refined = self._refiner.take() if self._refiner is not None else None
-        if refined is None:
-            return
-        try:
-            check_slo(self._plan.config, refined.frontier, _log.warning)
-        except ConfigError as error:
-            _log.warning("the measured frontier is not used: %s", error)
-            return
-        self._driver.use_frontier(refined.frontier)
-        self.frontier_source = FrontierSource.MEASURED
-        self.frontier_measured_at_s = self._latest.t_s if self._latest is not None else 0.0
-        self._record_frontier(refined.frontier)
-        key = frontier_key(self._driver.actors, self._plan.config)
-        try:
-            path = frontier_cache().save(key, refined.frontier, refined.provenance)
-        except OSError as error:
-            _log.warning("the measured frontier is not cached: %s", error)
-        else:
-            self._say(f"frontier measured while serving; cached in {path}")
-
-    def _record_frontier(self, frontier: Frontier) -> None:
-        if self._recorder is not None:
-            subject = frontier_subject(self._driver.actors, self._plan.config)
-            self._recorder.add_file(
-                FRONTIER_FILE, partial(write_frontier, frontier, subject=subject)
-            )
 
     def _record(self, update: RunUpdate) -> None:
         if self._engine_logs is not None:

@@ -38,7 +38,6 @@ from steppe.measure.sweep.subject import Rig
 from steppe.run.expected_rate import expected_tps
 from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.quick_sweep import WARM_UP_S, dense_offer, quick_plan, quick_settings
-from steppe.run.starting_frontier import gpu_names
 from steppe.run.sweep_progress import in_words
 
 RESERVE = 1.15
@@ -160,6 +159,11 @@ class FrontierRefiner:
         self._quarter = max(1, -(-self._all // 4))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="refine")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread measures, or waits to."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin in a thread."""
@@ -343,44 +347,44 @@ class FrontierRefiner:
         return Refined(swept.frontier, provenance)
 
 
-def fleet_refiner(
+def pool_refiner(
     driver: FleetDriver,
-    config: RunConfig,
+    pool: str,
     provisional: Frontier,
     say: Callable[[str], None] = _log.info,
 ) -> FrontierRefiner:
-    """Return the refiner of a fleet that serves.
+    """Return the refiner of a pool that serves.
 
     Args:
         driver: The fleet.
-        config: The run.
+        pool: Name of the pool.
         provisional: The frontier that it started on.
         say: Takes lines about how far the measurements have come, for people.
     """
-    actors = driver.actors
-    generators = GeneratorsOnDemand(expected_tps(config, gpu_names(actors)))
+    actors, found = driver.actors, driver.actors.pools()[pool]
+    config = found.config
+    generators = GeneratorsOnDemand(expected_tps(config, found.gpu_names))
 
     def replicas() -> list[SpareReplica]:
-        return [SpareReplica(FleetSubject(actors, n), load_on(n)) for n in list(actors.placements)]
+        names = [name for name, place in actors.placements.items() if place.pool == pool]
+        return [SpareReplica(FleetSubject(actors, name), load_on(name)) for name in names]
 
     def load_on(name: str) -> Callable[..., AbstractContextManager[Saturation]]:
         def saturate(
             arrivals: Sequence[Arrival], concurrency: int
         ) -> AbstractContextManager[Saturation]:
-            target = ServerTarget(actors.replica_url(name), config.model.client_name)
+            target = ServerTarget(actors.calls.url(name), config.model.client_name)
             return saturated([target], arrivals, concurrency, generators=generators.started())
 
         return saturate
 
-    clocks_mhz = actors.common_clocks_mhz if actors.can_limit_clocks else ()
-    source = "emulated" if actors.energy_source == "emulated" else "measured"
     return FrontierRefiner(
         driver,
         replicas,
         config,
         provisional,
-        clocks_mhz=clocks_mhz,
-        source=source,
+        clocks_mhz=found.common_clocks_mhz if found.can_limit_clocks else (),
+        source="emulated" if actors.energy_source == "emulated" else "measured",
         on_end=generators.close,
         say=say,
     )

@@ -80,7 +80,7 @@ def frontier_for(config: RunConfig, kind: ReplicaKind) -> Frontier:
     Raises:
         ConfigError: The file does not fit the engines, the model or the GPU.
     """
-    if config.frontier.file is not None:
+    if config.frontier.is_given:
         return configured_frontier(config).unlimited_at(kind.full_clock_mhz)
     assert config.frontier.sweep is not None, "the config has exactly one of the two"
     sweep, largest = config.frontier.sweep, config.engine.max_batch_limit

@@ -26,6 +26,7 @@ from steppe.report.shortages import ShortageLog
 from steppe.report.summary import Summary, summarise
 from steppe.run.check_slo import check_slo, warn_of_slow_fleet
 from steppe.run.check_supply import (
+    Sleepers,
     refuse_useless_budget,
     warn_of_early_end,
     with_held_signals,
@@ -123,7 +124,7 @@ class Simulation:
         return replace(
             totals,
             versions={"steppe": importlib.metadata.version("steppe")},
-            frontier_source="modelled" if self.config.frontier.file is None else "file",
+            frontier_source="file" if self.config.frontier.is_given else "modelled",
         )
 
 
@@ -152,7 +153,8 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
     warn_of_slow_fleet(settings, frontier, fleet.replicas, offered_tps, warn)
     scenario = scenario_of(settings, fleet, frontier, arrivals)
     warn_of_early_end(settings.power, scenario.budget, settings.sim.duration_s, warn)
-    refuse_useless_budget(settings, scenario.budget, frontier, fleet.replicas, warn)
+    sleepers = Sleepers(settings, frontier, fleet.replicas)
+    refuse_useless_budget(settings, scenario.budget, [sleepers], warn)
     return Simulation(settings, frontier, scenario, len(arrivals))
 
 

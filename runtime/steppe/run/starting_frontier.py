@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import importlib.metadata
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steppe.config import EmulatedSection, RunConfig, SweepSection
 from steppe.errors import ConfigError, ModelError
 from steppe.fleet.driver.fleet_actors import FleetActors
+from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.frontier.cache import FrontierCache, FrontierKey
 from steppe.frontier.file import FrontierSubject
 from steppe.frontier.pareto import Frontier
@@ -20,7 +22,7 @@ from steppe.power.supply import with_rating
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.point import OperatingPoint
 from steppe.run.check_slo import check_slo
-from steppe.run.check_supply import refuse_useless_budget
+from steppe.run.check_supply import Sleepers, refuse_useless_budget
 from steppe.run.expected_rate import modelled_kind
 from steppe.run.frontier_subject import configured_frontier
 from steppe.run.quick_sweep import dense_offer
@@ -80,15 +82,15 @@ class StartingFrontier:
                 return f"operating points: {source}"
 
 
-def starting_frontier(
+def starting_frontiers(
     fleet: FleetActors,
     config: RunConfig,
     cache: FrontierCache,
     warn: Warn,
     *,
     any_gpu: bool = False,
-) -> StartingFrontier:
-    """Return the best frontier that needs no measurement.
+) -> dict[str, StartingFrontier]:
+    """Return for each pool, by name, the best frontier that needs no measurement.
 
     Args:
         fleet: The fleet, which is up.
@@ -101,43 +103,48 @@ def starting_frontier(
         ConfigError: The frontier file is of another model or GPU, nothing bounds the draw, no
             point keeps the SLO of `save_energy`, or the budget never exceeds the sleeping draw.
     """
-    start = _best_known(fleet, config, cache, any_gpu)
-    check_slo(config, start.frontier, warn)
+    starts: dict[str, StartingFrontier] = {}
+    sleepers: list[Sleepers] = []
+    for name, pool in fleet.pools().items():
+        starts[name] = start = _best_known(pool, cache, any_gpu)
+        check_slo(pool.config, start.frontier, warn)
+        sleepers.append(Sleepers(pool.config, start.frontier, pool.replicas))
     power = with_rating(config.power, fleet.rated_w)
     budget = budget_from_config(power, config.site, nodes=len(fleet.nodes))
-    refuse_useless_budget(config, budget, start.frontier, fleet.replicas, warn)
-    return start
+    refuse_useless_budget(config, budget, sleepers, warn)
+    return starts
 
 
-def _best_known(
-    fleet: FleetActors, config: RunConfig, cache: FrontierCache, any_gpu: bool
-) -> StartingFrontier:
-    if config.frontier.file is not None:
-        frontier = configured_frontier(config, gpu_names(fleet), any_gpu=any_gpu)
+def explanation(starts: Mapping[str, StartingFrontier]) -> str:
+    """Return where the operating points of the pools come from, for people."""
+    return "; ".join(dict.fromkeys(start.explanation for start in starts.values()))
+
+
+def _best_known(pool: PoolActors, cache: FrontierCache, any_gpu: bool) -> StartingFrontier:
+    config = pool.config
+    if config.frontier.is_given:
+        frontier = configured_frontier(config, pool.gpu_names, any_gpu=any_gpu)
         return StartingFrontier(frontier, FrontierSource.FILE)
-    cached = cache.find(frontier_key(fleet, config))
+    cached = cache.find(frontier_key(pool))
     if cached is not None:
         return StartingFrontier(cached, FrontierSource.CACHED)
     try:
-        return StartingFrontier(_modelled(fleet, config), FrontierSource.MODELLED)
+        return StartingFrontier(_modelled(pool), FrontierSource.MODELLED)
     except (ConfigError, ModelError) as error:
         _log.info("no modelled frontier: %s", error)
-    return StartingFrontier(_assumed(fleet, config), FrontierSource.ASSUMED)
+    return StartingFrontier(_assumed(pool), FrontierSource.ASSUMED)
 
 
-def gpu_names(fleet: FleetActors) -> set[str]:
-    """Return what NVML calls the GPUs of a fleet."""
-    return {gpu.name for node in fleet.nodes.values() for gpu in node.info.gpus}
-
-
-def frontier_subject(fleet: FleetActors, config: RunConfig) -> FrontierSubject:
-    """Return model and GPUs of a fleet."""
-    names = ", ".join(sorted(gpu_names(fleet)))
+def frontier_subject(pool: PoolActors) -> FrontierSubject:
+    """Return model and GPUs of a pool."""
+    config = pool.config
+    names = ", ".join(sorted(pool.gpu_names))
     return FrontierSubject(config.model.name, names, config.fleet.gpus_per_replica)
 
 
-def frontier_key(fleet: FleetActors, config: RunConfig) -> FrontierKey:
-    """Return everything that a measured frontier of this fleet depends on."""
+def frontier_key(pool: PoolActors) -> FrontierKey:
+    """Return everything that a measured frontier of this pool depends on."""
+    config = pool.config
     engine, sweep = config.engine, sweep_of(config)
     settings: dict[str, Any] = {
         "max_model_len": config.model.max_model_len,
@@ -147,11 +154,11 @@ def frontier_key(fleet: FleetActors, config: RunConfig) -> FrontierKey:
         "args": engine.args,
         "prompt_tokens": sweep.prompt_tokens,
         "output_tokens": sweep.output_tokens,
-        "clocks": fleet.can_limit_clocks,
+        "clocks": pool.can_limit_clocks,
     }
     if isinstance(config.device, EmulatedSection):
         settings["pace"] = config.device.pace.model_dump()
-    return FrontierKey(frontier_subject(fleet, config), engine_release(engine.kind), settings)
+    return FrontierKey(frontier_subject(pool), engine_release(engine.kind), settings)
 
 
 def engine_release(kind: str) -> str:
@@ -171,28 +178,29 @@ def sweep_of(config: RunConfig) -> SweepSection:
     return config.frontier.sweep
 
 
-def _offer(fleet: FleetActors, config: RunConfig) -> Offer:
-    """Return the operating points that a computed frontier of this fleet offers."""
-    return dense_offer(fleet.common_clocks_mhz, sweep_of(config), config.engine.max_batch_limit)
+def _offer(pool: PoolActors) -> Offer:
+    """Return the operating points that a computed frontier of this pool offers."""
+    config = pool.config
+    return dense_offer(pool.common_clocks_mhz, sweep_of(config), config.engine.max_batch_limit)
 
 
-def _modelled(fleet: FleetActors, config: RunConfig) -> Frontier:
+def _modelled(pool: PoolActors) -> Frontier:
     """Compute the frontier from the emulated GPU's formula, or by the energy roofline.
 
     Raises:
         ConfigError: The roofline does not know the GPUs, or they differ.
         ModelError: It does not know the model.
     """
-    sweep = sweep_of(config)
+    sweep = sweep_of(pool.config)
     lengths = RequestLengths(sweep.prompt_tokens, sweep.output_tokens)
-    kind = modelled_kind(config, gpu_names(fleet), lengths)
-    offer = _offer(fleet, config)
+    kind = modelled_kind(pool.config, pool.gpu_names, lengths)
+    offer = _offer(pool)
     return modelled_frontier(
         kind, offer.clocks_mhz or (kind.full_clock_mhz,), offer.batch_limits, lengths
     )
 
 
-def _assumed(fleet: FleetActors, config: RunConfig) -> Frontier:
+def _assumed(pool: PoolActors) -> Frontier:
     """Return points whose draw is bounded by the board power limits.
 
     The draw falls linearly with the clock to `STATIC_SHARE` of the limit: dynamic power falls at
@@ -202,16 +210,16 @@ def _assumed(fleet: FleetActors, config: RunConfig) -> Frontier:
     Raises:
         ConfigError: NVML reports no power limit.
     """
-    gpus = [gpu for node in fleet.nodes.values() for gpu in node.info.gpus]
-    limits_w = [gpu.power_limit_w for gpu in gpus if gpu.power_limit_w is not None]
-    if len(limits_w) < len(gpus):
+    limits_w = [gpu.power_limit_w for gpu in pool.gpus if gpu.power_limit_w is not None]
+    if len(limits_w) < len(pool.gpus):
         raise ConfigError(
             "frontier.file: asked to serve without one, found GPUs whose draw nothing bounds: "
             "measure one with `steppe bench sweep`"
         )
-    limit_w = max(limits_w) * config.fleet.gpus_per_replica
-    idle_w = fleet.measure_idle_w()
-    points = _bounded_points(_offer(fleet, config), limit_w, ASSUMED_TPOT_SHARE * config.slo.tpot_s)
+    limit_w = max(limits_w) * pool.config.fleet.gpus_per_replica
+    idle_w = pool.measure_idle_w()
+    tpot_s = ASSUMED_TPOT_SHARE * pool.config.slo.tpot_s
+    points = _bounded_points(_offer(pool), limit_w, tpot_s)
     return Frontier.of(points, min(idle_w, 0.9 * points[0].draw_w), idle_w, "modelled")
 
 

@@ -27,7 +27,12 @@ from steppe.errors import (
     NoPermissionError,
     NotSupportedError,
 )
-from steppe.fleet.messages import NodeSettings, ReplicaStatus, SetLimits
+from steppe.fleet.messages import (
+    NodeSettings,
+    ReplicaStatus,
+    ServedModel,
+    SetLimits,
+)
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node import node as node_module
 from steppe.fleet.node.clock_limits import ClockLimits
@@ -105,7 +110,7 @@ def make_node(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(clock_limits, "start_agent", _refuse)
 
     def make(device: NvmlSection | EmulatedSection) -> Node:
-        made = Node(NodeSettings("run", device, 5.0, MODEL, 1, DEADMAN_S))
+        made = Node(NodeSettings("run", device, 5.0, {"": ServedModel(MODEL)}, DEADMAN_S))
         emulator.tick(0.2)
         meters_of(made).read()
         return made
@@ -208,7 +213,7 @@ def test_gpus_of_several_models_keep_their_own_names_and_limits(
     emulator = make_emulator("h100x1,a100x1")
     run_node_in_process(monkeypatch, tmp_path)
     monkeypatch.setattr(clock_limits, "start_agent", _refuse)
-    node = Node(NodeSettings("run", NVML, 5.0, MODEL, 1))
+    node = Node(NodeSettings("run", NVML, 5.0, {"": ServedModel(MODEL)}))
     emulator.tick(0.2)
     meters_of(node).read()
     found = [(gpu.name, gpu.power_limit_w) for gpu in node.info().gpus]
@@ -230,7 +235,7 @@ def test_a_node_reports_what_it_draws_beside_its_gpus(
     run_node_in_process(monkeypatch, tmp_path)
     monkeypatch.setattr(clock_limits, "start_agent", _refuse)
     site = SiteSection(boundary="node", node_rest_w=1500.0)
-    node = Node(NodeSettings("run", NVML, 5.0, MODEL, 1, site=site))
+    node = Node(NodeSettings("run", NVML, 5.0, {"": ServedModel(MODEL)}, site=site))
     emulator.tick(0.2)
     meters_of(node).read()
     for index in range(2):
@@ -255,7 +260,7 @@ def test_rapl_on_a_machine_without_it_is_refused_with_the_key(
     monkeypatch.setattr(node_module, "open_host_meter", lambda _: None)
     site = SiteSection(rapl=True)
     with pytest.raises(NotSupportedError, match=r"^site\.rapl: asked for RAPL on .*, found none"):
-        Node(NodeSettings("run", NVML, 5.0, MODEL, 1, site=site))
+        Node(NodeSettings("run", NVML, 5.0, {"": ServedModel(MODEL)}, site=site))
 
 
 def test_the_limits_of_an_engine_reach_its_control_block(make_node: MakeNode) -> None:

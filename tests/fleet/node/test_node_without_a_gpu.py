@@ -11,7 +11,13 @@ from tests.fixtures.virtual_fleet import FakeAgent, meters_of, run_node_in_proce
 from steppe.config import NvmlSection
 from steppe.emulator.library import Emulator
 from steppe.energy.window import Quality
-from steppe.fleet.messages import NodeSettings, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.fleet.messages import (
+    NodeSettings,
+    ReplicaReport,
+    ReplicaStatus,
+    ServedModel,
+    SetLimits,
+)
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node.node import Node
 
@@ -34,7 +40,7 @@ def make_node(
 
     def make() -> Node:
         device = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
-        made = Node(NodeSettings("run", device, 5.0, None, 1))
+        made = Node(NodeSettings("run", device, 5.0, {"": ServedModel(None)}))
         read(made, emulator)
         return made
 

@@ -11,7 +11,12 @@ from tests.fixtures.virtual_fleet import FakeAgent, meters_of, run_node_in_proce
 
 from steppe.config import NvmlSection
 from steppe.emulator.library import Emulator
-from steppe.fleet.messages import NodeSettings, ReplicaPowerLimits, ReplicaStatus
+from steppe.fleet.messages import (
+    NodeSettings,
+    ReplicaPowerLimits,
+    ReplicaStatus,
+    ServedModel,
+)
 from steppe.fleet.node import clock_limits
 from steppe.fleet.node.node import Node
 
@@ -50,7 +55,7 @@ def node(
     monkeypatch.setattr(clock_limits, "start_agent", lambda *_, **__: FakeAgent())
     monkeypatch.setattr(clock_limits, "AgentClient", lambda *_: Client())
     device = NvmlSection(kind="nvml", agent_socket=Path("/nowhere/agent.sock"))
-    made = Node(NodeSettings("run", device, 5.0, None, 1))
+    made = Node(NodeSettings("run", device, 5.0, {"": ServedModel(None)}))
     emulator.tick(0.2)
     meters_of(made).read()
     made.assign("replica-1", [1], (), FRESH)

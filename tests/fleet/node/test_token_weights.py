@@ -10,6 +10,7 @@ from tests.models.tiny_model import write_tiny_model
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
 from steppe.errors import ModelError
+from steppe.fleet.messages import ServedModel
 from steppe.fleet.node import token_weights as token_weights_module
 from steppe.fleet.node.token_weights import (
     estimated_weights,
@@ -47,7 +48,7 @@ def decode_over_prompt(found: TokenWeights) -> float:
 def test_tokens_have_the_weights_of_the_roofline(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found = token_weights(NVML, [H100], read_model_shape("llama-3.1-8b"), 1)
+    found = token_weights(NVML, [H100], ServedModel(read_model_shape("llama-3.1-8b")))
     roofline = read_roofline("llama-3.1-8b", "h100", 1)
 
     def step_j(*work: int) -> float:
@@ -65,7 +66,7 @@ def test_tokens_have_the_weights_of_the_roofline(
 def test_tokens_on_several_gpus_have_the_weights_of_their_roofline() -> None:
     shape = read_model_shape("llama-3.1-70b")
     token = read_roofline("llama-3.1-70b", "h100", 4).token_weights()
-    found = token_weights(NVML, [H100] * 4, shape, 4)
+    found = token_weights(NVML, [H100] * 4, ServedModel(shape, 4))
     assert found == TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
 
 
@@ -82,7 +83,7 @@ def test_without_a_roofline_weights_are_estimated_from_the_model_and_logged_once
     caplog: pytest.LogCaptureFixture, names: list[str], model: str, gpus: int, says: str
 ) -> None:
     shape = read_model_shape(model)
-    assert token_weights(NVML, names, shape, gpus) == estimated_weights(shape)
+    assert token_weights(NVML, names, ServedModel(shape, gpus)) == estimated_weights(shape)
     (line,) = caplog.messages
     assert line.startswith("tokens are weighted by the bytes and FLOP of the model only: ")
     assert says in line
@@ -91,7 +92,7 @@ def test_without_a_roofline_weights_are_estimated_from_the_model_and_logged_once
 def test_tokens_of_an_unknown_model_have_the_same_weight_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert token_weights(NVML, [H100], None, 1) == TokenWeights()
+    assert token_weights(NVML, [H100], ServedModel(None)) == TokenWeights()
     assert caplog.messages == [
         "all tokens have the same weight: the shape of the model is not known"
     ]
@@ -110,7 +111,7 @@ def test_tokens_on_emulated_gpus_have_the_weights_of_their_pace() -> None:
     device = EmulatedSection(kind="emulated")
     pace = device.pace
     expected = TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
-    assert token_weights(device, ["NVIDIA L4"], None, 1) == expected
+    assert token_weights(device, ["NVIDIA L4"], ServedModel(None)) == expected
 
 
 def test_with_any_weights_the_parts_sum_to_the_microjoule() -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,7 @@ from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
+from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.fleet.gateway_actor import GatewayActor
@@ -103,7 +104,6 @@ class FleetDriver:
     def __init__(
         self,
         config: RunConfig,
-        served_name: str,
         progress: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         *,
@@ -114,24 +114,23 @@ class FleetDriver:
 
         Args:
             config: The run.
-            served_name: The model name that clients use.
             progress: Gets a line at the begin of each stage of the start.
             clock: Returns monotonic time, s.
             note: Gets a line about how far a stage is.
             on_session: Gets Ray's name of the session if a cluster was started for the run.
         """
         self._on_session = on_session
-        self._config, self._served_name = config, served_name
+        self._config = config
         self._progress, self._note, self._clock = progress, note, clock
         self._local = config.ray.address == LOCAL
         # Drivers in containers that share /dev/shm may all have the same process id.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.actors = FleetActors(config, served_name, self.run_id)
+        self.actors = FleetActors(config, self.run_id)
         self._gateway: Any = None
         self._gateway_name = f"steppe-gateway-{self.run_id}"
         self._controller: Any = None
-        self._frontier: Frontier | None = None
-        self._idle_w: float | None = None
+        self._frontiers: dict[str, Frontier] = {}
+        self._idle_w: dict[str, float] = {}
         self._status: ControllerStatus | None = None
         self._stalls, self._hung = StallDetector(), ActorWatch(clock)
         self._watch: ClusterWatch | None = None
@@ -170,21 +169,25 @@ class FleetDriver:
             self.actors.open_nodes(machines)
             self.actors.start(self._progress, self._note)
 
-    def begin(self, frontier: Frontier) -> None:
+    def begin(self, frontiers: Mapping[str, Frontier]) -> None:
         """Hand the fleet to the controller; the run begins now.
 
         Where clocks cannot be limited, only the operating points at the highest clock are kept.
+
+        Args:
+            frontiers: Operating points of one replica of each pool, by its name.
 
         Raises:
             ConfigError: The supply is a share of a rating that a GPU does not report.
             StartError: The controller could not be started, or an actor does not answer.
         """
-        self._frontier = self._settable(frontier)
+        pools = self.actors.pools()
+        self._frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
         power = with_rating(self._config.power, self.actors.rated_w)
         self._controller = remote.options(**options).remote(
-            self._config.model_copy(update={"power": power}), self._served_name, self._gateway_name
+            self._config.model_copy(update={"power": power}), self._gateway_name
         )
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
@@ -200,10 +203,11 @@ class FleetDriver:
             self._begin_controller()
             self._ticked_s = self._clock()
 
-    def use_frontier(self, frontier: Frontier) -> None:
-        """Decide on other operating points from the next tick on."""
-        self._frontier = self._settable(frontier)
-        self._controller.use_frontier.remote(self._frontier)
+    def use_frontier(self, frontier: Frontier, pool: str) -> None:
+        """Decide on other operating points of a pool from the next tick on."""
+        settable = self._settable(frontier, self.actors.pools()[pool])
+        self._frontiers[pool] = settable
+        self._controller.use_frontier.remote(settable, pool)
 
     def lend(self, replica: str, reserve_w: float) -> bool:
         """Lend a spare replica to a measurement, see `LiveFleet.lend`; False if it is needed."""
@@ -333,13 +337,13 @@ class FleetDriver:
         """Return the nodes with GPUs and the configured labels."""
         return gpu_machines(self._local, self._config.fleet.node_labels)
 
-    def _settable(self, frontier: Frontier) -> Frontier:
-        """Return the frontier with clocks that every GPU can be limited to."""
-        if self.actors.can_limit_clocks:
-            return snap_to_supported_clocks(frontier, self.actors.common_clocks_mhz)
-        if self._idle_w is None:  # before the first request: later calls find working replicas
-            self._idle_w = self.actors.measure_idle_w()
-        return without_clock_limits(frontier, self._idle_w)
+    def _settable(self, frontier: Frontier, pool: PoolActors) -> Frontier:
+        """Return the frontier with clocks that every GPU of the pool can be limited to."""
+        if pool.can_limit_clocks:
+            return snap_to_supported_clocks(frontier, pool.common_clocks_mhz)
+        if pool.name not in self._idle_w:  # before the first request: later, replicas work
+            self._idle_w[pool.name] = pool.measure_idle_w()
+        return without_clock_limits(frontier, self._idle_w[pool.name])
 
     def _ask_controller(self, call: Any) -> bool:
         """Return the answer of the controller to a question about a loan; False without one."""
@@ -359,7 +363,10 @@ class FleetDriver:
             keep_alive_s=gateway.keep_alive_s,
             hold_s=gateway.hold_s,
             stop_timeout_s=gateway.drain_s,
-            models=(GatewayModel(self._served_name, slo.ttft_s, slo.tpot_s),),
+            models=tuple(
+                GatewayModel(model, alone.slo.ttft_s, alone.slo.tpot_s)
+                for model, alone in self._config.pools.items()
+            ),
             stale_s=self._config.control.longest_unrenewed_s,
             access=access_settings(self._config),
             energy_wait_s=ENERGY_WAIT_PERIODS * self._config.control.period_s + ENERGY_WAIT_S,
@@ -415,14 +422,13 @@ class FleetDriver:
 
     def _begin_controller(self) -> None:
         """Give a new or restarted controller what it cannot find out by itself."""
-        assert self._frontier is not None, "begin comes first"
+        assert self._frontiers, "begin comes first"
         self._stalls = StallDetector()
         placements = list(self.actors.placements.values())
         adding = self._controller.add_replicas.remote(placements, self.actors.starts.running())
         ray.get(adding, timeout=START_TIMEOUT_S)
         call = self._controller.begin.remote(
-            self._frontier,
-            self.actors.replicas,
+            self._frontiers,
             self.actors.energy_source,
             self._began_s,
             self._status,

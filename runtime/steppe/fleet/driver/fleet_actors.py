@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
 
-from steppe.config import EmulatedSection, ModelledSection, NvmlSection, RunConfig
+from steppe.config import EmulatedSection, ModelledSection, RunConfig
 from steppe.energy.window import worst
 from steppe.errors import ConfigError, ReplicaError, SteppeError, UsageError
 from steppe.fleet.cluster import (
@@ -29,15 +31,16 @@ from steppe.fleet.driver.pending_actors import (
     RunningNode,
     answered,
 )
-from steppe.fleet.driver.room import is_model, replicas_wanted, room_of, spread
+from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.driver.replica_calls import ReplicaCalls
+from steppe.fleet.driver.replica_pools import ReplicaPools
+from steppe.fleet.driver.room import is_model, room_of, spread
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
     NodeSettings,
     Placement,
-    ReplicaStatus,
-    ReplicaTotals,
-    SetLimits,
+    ServedModel,
 )
 from steppe.fleet.node.node import Node
 from steppe.fleet.node.token_weights import shape_of_served
@@ -49,10 +52,6 @@ PLACE_TIMEOUT_S = 120.0
 """Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
 STOP_TIMEOUT_S = 15.0
 LEASE_S = 5.0
-CALL_TIMEOUT_S = 60.0
-"""Longest wait for a replica or its node in a sweep, s."""
-IDLE_WINDOW_S = 1.5
-"""How long the draw of idle replicas is measured, s."""
 ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
 
 _log = logging.getLogger(__name__)
@@ -67,15 +66,18 @@ class FleetActors:
         unplaced: Names of the replicas without GPUs: those of a lost node, and those that found no
             free GPUs at the begin.
         starts: The starts of the engines at the begin of the run.
+        calls: Calls to single replicas.
     """
 
-    def __init__(self, config: RunConfig, served_name: str, run_id: str) -> None:
+    def __init__(self, config: RunConfig, run_id: str) -> None:
         """Remember what to run."""
-        self._config, self._served_name, self._run_id = config, served_name, run_id
+        self._config, self._run_id = config, run_id
+        self._pools = ReplicaPools(config)
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are still opening
         self._others: set[str] = set()  # nodes with GPUs of another model
         self.placements: dict[str, Placement] = {}
+        self.calls = ReplicaCalls(self.placements)
         self.unplaced: list[str] = []
         self._pending: list[PendingNode | PendingReplica] = []
         self._machines = 1
@@ -83,7 +85,9 @@ class FleetActors:
         self._holding: list[Any] = []  # actors that keep GPUs which must not be used
         self._parked: dict[str, list[str]] = {}  # replicas of nodes that are off
         self.starts = EngineStarts(config.fleet)
-        self._downloads = ModelDownloads(config)
+        self._downloads = {
+            model: ModelDownloads(alone) for model, alone in self._pools.configs.items()
+        }
 
     @property
     def node_actors(self) -> dict[str, Any]:
@@ -94,6 +98,38 @@ class FleetActors:
     def energy_source(self) -> str:
         """Worst energy quality of all GPUs while no meter fails."""
         return worst(node.info.energy_source for node in self.nodes.values())
+
+    def pools(self) -> dict[str, PoolActors]:
+        """Return the pools of the fleet, by name."""
+        names = list(dict.fromkeys(place.pool for place in self.placements.values()))
+        return {name: self._pool(name) for name in names}
+
+    def _pool(self, name: str) -> PoolActors:
+        places = [place for place in self.placements.values() if place.pool == name]
+        model = places[0].model
+        unplaced = [n for n in self.unplaced if self._pools.model_of(n) == model]
+        return PoolActors(
+            name=name,
+            config=self._pools.configs[model],
+            gpus=tuple(gpu for place in places for gpu in self._gpus_of(place)),
+            replicas=len(places) + len(unplaced),
+            ready=tuple(place.replica for place in places if place.replica in self.starts.ready),
+            reading=self.calls.reading,
+        )
+
+    def _gpus_of(self, place: Placement) -> list[GpuInfo]:
+        return gpus_at(self.nodes[place.node_id], place.gpu_indices)
+
+    def _name_pools(self) -> None:
+        """Put each replica in its pool, now that the kinds of GPU are known."""
+        places = self.placements
+        self._pools.find_kinds(gpu for place in places.values() for gpu in self._gpus_of(place))
+        for name, place in places.items():
+            pool = self._pools.pool_of(name, self._gpus_of(place))
+            places[name] = replace(place, pool=pool)
+
+    def _size(self, replica: str) -> int:
+        return self._pools.config_of(replica).fleet.gpus_per_replica
 
     @property
     def replicas(self) -> int:
@@ -112,23 +148,6 @@ class FleetActors:
         place = self.placements[replica]
         info = self.nodes[place.node_id].info
         return next(g.clocks_mhz for g in info.gpus if g.index in place.gpu_indices)
-
-    @property
-    def can_limit_clocks(self) -> bool:
-        """Whether the clock of any GPU can be limited; plans count those that cannot."""
-        return any(gpu.clocks_mhz for gpu in self._gpus())
-
-    @property
-    def common_clocks_mhz(self) -> tuple[int, ...]:
-        """SM clocks that every GPU can be limited to, ascending, MHz; empty if there are none.
-
-        GPUs whose clock cannot be limited do not count.
-        """
-        clocks = [set(gpu.clocks_mhz) for gpu in self._gpus() if gpu.clocks_mhz]
-        return tuple(sorted(set.intersection(*clocks))) if clocks else ()
-
-    def _gpus(self) -> Iterator[GpuInfo]:
-        return (gpu for node in self.nodes.values() for gpu in node.info.gpus)
 
     @property
     def ready(self) -> list[str]:
@@ -164,16 +183,18 @@ class FleetActors:
         self._drop_other_models()
         opened = [node.machine for node in self.nodes.values()]
         free = self._free_gpus([*opened, *(new.machine for new in self._pending)])
-        wanted = replicas_wanted(self._config.fleet, opened, free)
-        each = self._config.fleet.gpus_per_replica
-        places = spread(wanted, each, [(machine, free[machine.id]) for machine in opened])
-        names = [f"replica-{number}" for number in range(1, wanted + 1)]
+        names = self._pools.name_replicas(opened, free)
+        sizes = [self._size(name) for name in names]
+        places = spread(sizes, [(machine, free[machine.id]) for machine in opened])
+        on_machine = Counter(machine.id for machine in places if machine is not None)
         new = [
-            self._create_replica(name, machine, places.count(machine))
-            for name, machine in zip(names, places, strict=False)
+            self._create_replica(name, machine, on_machine[machine.id])
+            for name, machine in zip(names, places, strict=True)
+            if machine is not None
         ]
-        self.unplaced += names[len(places) :]
+        self.unplaced += [n for n, machine in zip(names, places, strict=True) if machine is None]
         self._wait_for_replicas(new)
+        self._name_pools()
 
     def start(self, begin: Callable[[str], None], note: Callable[[str], None]) -> None:
         """Start the engines of all replicas, and wait for the first ones.
@@ -188,15 +209,16 @@ class FleetActors:
         """
         for place in self.placements.values():
             machine = self.nodes[place.node_id].machine
-            self.starts.start(place, self._downloads.folder_on(machine))
-        if self._downloads.is_needed:
-            begin(f"getting the model {self._config.model.name}")
-            while not self._downloads.has_any and not self.starts.is_too_late:
+            self.starts.start(place, self._downloads[place.model].folder_on(machine))
+        needed = {m: download for m, download in self._downloads.items() if download.is_needed}
+        for model, download in needed.items():
+            begin(f"getting the model {self._pools.configs[model].model.name}")
+            while not download.has_any and not self.starts.is_too_late:
                 time.sleep(POLL_S)
-                note(self._downloads.line())
+                note(download.line())
         count = len(self.placements)
         begin(f"loading {count} replica{'' if count == 1 else 's'}: weights and warm-up")
-        self.starts.wait(note, self._downloads.line)
+        self.starts.wait(note, lambda: "; ".join(filter(None, map(_line, needed.values()))))
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node that has left the cluster; the replicas on it become unplaced."""
@@ -212,7 +234,7 @@ class FleetActors:
 
         Its actor stays, so that Ray gives the GPUs that it has to no other one.
         """
-        each, free = self._config.fleet.gpus_per_replica, free_gpus()
+        each, free = self._size(replica), free_gpus()
         is_free = any(free.get(node_id, 0) >= each for node_id in self.nodes)
         if is_free and replica in self.placements:
             self._holding.append(self.placements.pop(replica).actor)
@@ -266,52 +288,12 @@ class FleetActors:
         ):
             if calls:
                 ray.wait(calls, num_returns=len(calls), timeout=STOP_TIMEOUT_S)
-        self._downloads.end()
+        for download in self._downloads.values():
+            download.end()
         pending = [new.actor for new in self._pending if isinstance(new, PendingReplica)]
         placed = [place.actor for place in self.placements.values()]
         for actor in [*placed, *pending, *self._holding]:
             ray.kill(actor)
-
-    # What a sweep needs, see `steppe.run.fleet_subject.FleetSubject`
-
-    def set_point(self, replica: str, clock_mhz: int | None, batch_limit: int) -> None:
-        """Set the limits of a replica and wait until its node has them."""
-        limits = SetLimits(replica, clock_mhz, batch_limit, "awake")
-        call = self._placement(replica).node.apply.remote([limits], time.monotonic())
-        call_result(call, replica, CALL_TIMEOUT_S)
-
-    def reading(self, replica: str) -> ReplicaTotals:
-        """Return running totals of a replica."""
-        call = self._placement(replica).node.reading.remote(replica)
-        reading: ReplicaTotals = call_result(call, replica, CALL_TIMEOUT_S)
-        return reading
-
-    def measure_idle_w(self) -> float:
-        """Measure what an idle replica draws under its present limits, W: the largest."""
-        before = {name: self.reading(name) for name in self.ready}
-        time.sleep(IDLE_WINDOW_S)
-        draws_w = [0.0]
-        for name, start in before.items():
-            end = self.reading(name)
-            if end.time_s > start.time_s:
-                draws_w.append((end.energy_j - start.energy_j) / (end.time_s - start.time_s))
-        return max(draws_w)
-
-    def set_frozen(self, replica: str, frozen: bool) -> None:
-        """Freeze or thaw a replica and wait until that is done."""
-        actor = self._placement(replica).actor
-        call_result((actor.freeze if frozen else actor.thaw).remote(), replica, CALL_TIMEOUT_S)
-
-    def replica_url(self, replica: str) -> str:
-        """Return where a replica's own HTTP app listens."""
-        call = self._placement(replica).actor.status.remote()
-        status: ReplicaStatus = call_result(call, replica, CALL_TIMEOUT_S)
-        return status.url
-
-    def _placement(self, replica: str) -> Placement:
-        if replica not in self.placements:
-            raise ReplicaError(f"{replica}: its node is lost")
-        return self.placements[replica]
 
     def _fill(self, machine: Machine, free: Mapping[str, int]) -> None:
         """Create as many unplaced replicas on a machine as it has room for; first its node."""
@@ -319,12 +301,20 @@ class FleetActors:
             return
         pending = sum(new.machine.id == machine.id for new in self._pending)
         if machine.id in self.nodes:
-            room = free.get(machine.id, 0) // self._config.fleet.gpus_per_replica
-            for name in self.unplaced[: max(0, room - pending)]:
-                self.unplaced.remove(name)
-                self._pending.append(self._create_replica(name, machine, room))
+            self._fill_open(machine, free.get(machine.id, 0))
         elif self.unplaced and not pending:
             self._pending.append(self._create_node(machine))
+
+    def _fill_open(self, machine: Machine, free: int) -> None:
+        """Create as many unplaced replicas as the free GPUs of an open machine hold."""
+        waiting = [new for new in self._pending if isinstance(new, PendingReplica)]
+        left = free - sum(self._size(new.name) for new in waiting if new.machine.id == machine.id)
+        for name in tuple(self.unplaced):
+            each = self._size(name)
+            if each <= left:
+                left -= each
+                self.unplaced.remove(name)
+                self._pending.append(self._create_replica(name, machine, free // each))
 
     def _finish(self, new: PendingNode | PendingReplica) -> list[Placement]:
         """Take the result of a pending actor; kill one that failed, to try another machine."""
@@ -433,19 +423,13 @@ class FleetActors:
 
     def _node_settings(self, machine: Machine) -> NodeSettings:
         config = self._config
-        match config.device:
-            case EmulatedSection():
-                model = None
-            case NvmlSection():
-                model = shape_of_served(config)
-            case ModelledSection():
-                raise ConfigError("device.kind: asked to serve on modelled GPUs")
+        if isinstance(config.device, ModelledSection):
+            raise ConfigError("device.kind: asked to serve on modelled GPUs")
         return NodeSettings(
             run_id=self._run_id,
             device=config.device,
             lease_s=LEASE_S,
-            model=model,
-            gpus_per_replica=config.fleet.gpus_per_replica,
+            models={m: _served(alone) for m, alone in self._pools.configs.items()},
             deadman_s=config.control.longest_unrenewed_s,
             site=config.site,
             overhead_w=config.site.overhead_w / max(1, self._machines),
@@ -456,12 +440,12 @@ class FleetActors:
         """Create a replica's actor on a machine; Ray chooses its GPUs."""
         remote: Any = ray.remote(ReplicaActor)
         options = {
-            "num_gpus": self._config.fleet.gpus_per_replica,
+            "num_gpus": self._size(name),
             "scheduling_strategy": on_node(machine.id),
             "max_concurrency": 100,
             **ACTOR,
         }
-        settings = settings_from_config(self._config, self._served_name)
+        settings = settings_from_config(self._pools.config_of(name))
         log_name = (self._run_id, name)
         actor = remote.options(**options).remote(settings, machine.address, log_name)
         call = actor.gpu_indices.remote()
@@ -473,8 +457,8 @@ class FleetActors:
             raise ReplicaError(f"{new.name}: its node is lost")
         node = self.nodes[new.machine.id]
         on_node_already = sum(p.node_id == new.machine.id for p in self.placements.values())
-        infos = {gpu.index: gpu for gpu in node.info.gpus}
-        ranges_w = [infos[index].power_range_w for index in gpus if index in infos]
+        infos = gpus_at(node, gpus)
+        ranges_w = [gpu.power_range_w for gpu in infos]
         is_limited = self._config.control.power_limits and None not in ranges_w
         place = Placement(
             replica=new.name,
@@ -483,8 +467,27 @@ class FleetActors:
             node=node.actor,
             gpu_indices=gpus,
             cores=share_of_cores(node.info.cores, on_node_already, max(new.on_machine, 1)),
-            limits_clocks=all(gpu.clocks_mhz for gpu in node.info.gpus if gpu.index in gpus),
+            limits_clocks=all(gpu.clocks_mhz for gpu in infos),
             power_ranges_w=tuple(r for r in ranges_w if r is not None) if is_limited else (),
+            pool=self._pools.pool_of(new.name, infos),
+            model=self._pools.model_of(new.name),
         )
         self.placements[new.name] = place
         return place
+
+
+def gpus_at(node: RunningNode, indices: Collection[int]) -> list[GpuInfo]:
+    """Return the GPUs of a node with these NVML indices."""
+    return [gpu for gpu in node.info.gpus if gpu.index in indices]
+
+
+def _served(config: RunConfig) -> ServedModel:
+    """Return what nodes need to know of the model of a configuration."""
+    each = config.fleet.gpus_per_replica
+    if isinstance(config.device, EmulatedSection):
+        return ServedModel(None, each, config.device.pace)
+    return ServedModel(shape_of_served(config), each)
+
+
+def _line(download: ModelDownloads) -> str:
+    return download.line()

@@ -45,21 +45,23 @@ def replicas_wanted(
     raise ConfigError(f"{asked}, found room for {room}{busy}")
 
 
-def spread(
-    wanted: int, gpus_per_replica: int, room: Iterable[tuple[Machine, int]]
-) -> list[Machine]:
-    """Return the machine of each new replica, round-robin over the machines with free GPUs.
+def spread(sizes: Sequence[int], room: Iterable[tuple[Machine, int]]) -> list[Machine | None]:
+    """Return the machine of each new replica, round-robin over the machines with room for it.
 
     Args:
-        wanted: Number of replicas; fewer are placed if there is no room.
-        gpus_per_replica: GPUs of one replica.
+        sizes: GPUs of each replica. The largest are placed first.
         room: Free GPUs of each machine.
+
+    Returns:
+        A machine for each replica; None for those without room.
     """
-    left = {machine: gpus // gpus_per_replica for machine, gpus in room}
-    places: list[Machine] = []
-    while len(places) < wanted and any(left.values()):
-        for machine, free in left.items():
-            if free and len(places) < wanted:
-                left[machine] = free - 1
-                places.append(machine)
-    return places
+    left = dict(room)
+    order, places = list(left), dict[int, Machine]()
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        found = next((machine for machine in order if left[machine] >= sizes[index]), None)
+        if found is not None:
+            left[found] -= sizes[index]
+            order.remove(found)
+            order.append(found)
+            places[index] = found
+    return [places.get(index) for index in range(len(sizes))]

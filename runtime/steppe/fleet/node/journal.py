@@ -33,6 +33,7 @@ class AssignmentRecord:
         counters_j: Energy counters at that end, by UUID, J.
         tokens_per_step: Most tokens in one step that was set; 0 for none.
         holds: Whether the batch limit binds running requests, too.
+        model: Name under which clients request its model.
     """
 
     replica: str
@@ -47,6 +48,7 @@ class AssignmentRecord:
     counters_j: dict[str, float]
     tokens_per_step: int = 0
     holds: bool = True
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from steppe.fleet.messages import (
     ReplicaStatus,
     ReplicaTotals,
     SeamHook,
+    ServedModel,
     SetLimits,
 )
 from steppe.fleet.node.boundary import Boundary
@@ -50,7 +51,7 @@ from steppe.fleet.node.gpu_watch import GpuWatch
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 from steppe.fleet.node.rest_meter import NodeName, PrometheusRest, RaplRest, RestMeter
-from steppe.fleet.node.token_weights import token_weights
+from steppe.fleet.node.token_weights import TokenWeights, token_weights
 from steppe.fleet.stale_runs import (
     gpus_file_of_node,
     hold,
@@ -90,10 +91,7 @@ class Node:
             self._state = Path(os.environ.get(STATE_VARIABLE) or gpus_file_of_node(node_id))
             activate_section(settings.device, self._state)
         self._gpus: dict[str, NvmlGpu] = {gpu.uuid: gpu for gpu in open_gpus()}
-        names = [gpu.capabilities.name for gpu in self._gpus.values()]
-        self._weights = token_weights(
-            settings.device, names, settings.model, settings.gpus_per_replica
-        )
+        self._weights: dict[tuple[str, str], TokenWeights] = {}
         self._meters = GpuMeters(self._gpus, clock=clock)
         self._watch = GpuWatch(self._gpus, self._meters.histories, self._folder, clock)
         self._rest = self._open_rest_meter()
@@ -146,6 +144,7 @@ class Node:
         gpu_indices: list[int],
         cores: tuple[int, ...],
         status: ReplicaStatus,
+        model: str = "",
     ) -> GpuAssignment:
         """Give a replica its control block and begin to meter it.
 
@@ -167,16 +166,14 @@ class Node:
                 since_s = self._close_meter(replica, meters)
                 path.unlink(missing_ok=True)  # an engine that still maps the old file keeps it
                 block = ControlBlock.create(path)
-                meter = ReplicaMeter(
-                    replica, block, meters, since_s, clock=self._clock, boundary=self._boundary
-                )
+                meter = self._meter(replica, model, block, meters, since_s)
                 if self._renewed_until_s is not None:
                     meter.block.renew(self._renewed_until_s)
                 self._replicas[replica] = meter
                 self._share_node()
                 self._write_journal()
         self._refuse_faulty(gpu_indices)
-        hook = self._hook(gpu_indices)
+        hook = self._hook(gpu_indices, model)
         return GpuAssignment(replica, str(path), meter.block.id, hook, cores)
 
     def apply(self, changes: list[SetLimits], requested_s: float) -> None:
@@ -250,7 +247,9 @@ class Node:
         with self._lock:
             self._read_to, self._reported_s = after, self._clock()
             meters = self._replicas.values()
-            self._keep(tuple(meter.report(self._weights, is_last=is_last) for meter in meters))
+            self._keep(
+                tuple(meter.report(self._weights_of(meter), is_last=is_last) for meter in meters)
+            )
             self._closed_s[self._number] = self._reported_s
             self._write_journal()
             return [report for report in self._reports if report.number > after]
@@ -319,9 +318,7 @@ class Node:
         meters = {uuid: self._watch.histories[uuid] for uuid in uuids}
         since_s = record.reported_s if record.counters_j or not meters else None
         block = ControlBlock(path)
-        meter = ReplicaMeter(
-            record.replica, block, meters, since_s, clock=self._clock, boundary=self._boundary
-        )
+        meter = self._meter(record.replica, record.model, block, meters, since_s)
         meter.resume(record, {gpu.index for gpu in self._gpus.values()})
         self._replicas[record.replica] = meter
         self._renewed_until_s = block.deadline_s
@@ -329,13 +326,35 @@ class Node:
         if record.clock_mhz:
             self._limit_clocks(meter, record.clock_mhz)
 
+    def _meter(
+        self,
+        replica: str,
+        model: str,
+        block: ControlBlock,
+        gpus: Mapping[str, EnergyHistory],
+        since_s: float | None,
+    ) -> ReplicaMeter:
+        boundary = self._boundary
+        return ReplicaMeter(
+            replica, block, gpus, since_s, clock=self._clock, boundary=boundary, model=model
+        )
+
+    def _weights_of(self, meter: ReplicaMeter) -> TokenWeights:
+        """Return the weights of the tokens of a replica, by its model and its first GPU."""
+        names = [self._gpus[uuid].capabilities.name for uuid in meter.gpus]
+        key = (meter.model, names[0] if names else "")
+        if key not in self._weights:
+            served = self._settings.models.get(meter.model, ServedModel(None))
+            self._weights[key] = token_weights(self._settings.device, names, served)
+        return self._weights[key]
+
     def _close_meter(self, replica: str, gpus: Mapping[str, EnergyHistory]) -> float | None:
         """Close the meter of a replica that restarts; return when, if its GPUs stay the same."""
         old = self._replicas.pop(replica, None)
         if old is None:
             return None
         end_engine(old.block)
-        self._keep((old.close(self._weights),))
+        self._keep((old.close(self._weights_of(old)),))
         return old.reported_s if set(old.gpus) == set(gpus) else None
 
     def _share_node(self) -> None:
@@ -446,9 +465,11 @@ class Node:
             raise NotSupportedError(f"site.rapl: asked for RAPL on {name.host}, found none")
         return RestMeter(site, RaplRest(meter, self._clock), self._clock)
 
-    def _hook(self, gpu_indices: Iterable[int]) -> SeamHook:
+    def _hook(self, gpu_indices: Iterable[int], model: str) -> SeamHook:
         if self._state is None:
             return SeamHook()
         assert isinstance(self._settings.device, EmulatedSection), "only these have a state"
+        served = self._settings.models.get(model)
+        pace = served.pace if served is not None and served.pace else self._settings.device.pace
         arguments = {"state": str(self._state), "gpu_indices": list(gpu_indices)}
-        return SeamHook(COUPLING, arguments | self._settings.device.pace.model_dump())
+        return SeamHook(COUPLING, arguments | pace.model_dump())

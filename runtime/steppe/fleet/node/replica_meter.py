@@ -66,6 +66,7 @@ class ReplicaMeter:
         *,
         clock: Callable[[], float] = time.monotonic,
         boundary: Boundary | None = None,
+        model: str = "",
     ) -> None:
         """Begin to meter.
 
@@ -77,8 +78,9 @@ class ReplicaMeter:
                 from now on where none has a reading yet.
             clock: Returns monotonic time, s.
             boundary: What its joules enclose beside the GPUs; None for nothing.
+            model: Name under which clients request its model.
         """
-        self.replica, self.block, self.gpus = replica, block, gpus
+        self.replica, self.block, self.gpus, self.model = replica, block, gpus, model
         self._clock = clock
         self._boundary, self.share = boundary, 1.0
         self._beside: list[EnergyWindow] = []
@@ -211,6 +213,7 @@ class ReplicaMeter:
             counters_j=counters_j,
             tokens_per_step=self.limits.tokens_per_step,
             holds=self.limits.hold,
+            model=self.model,
         )
 
     def close(self, weights: TokenWeights) -> ReplicaReport:

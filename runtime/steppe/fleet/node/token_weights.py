@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ModelError, UsageError
+from steppe.fleet.messages import ServedModel
 from steppe.models.store import get_model_config
 from steppe.roofline.architecture.shape import ModelShape
 from steppe.roofline.energy_roofline import EnergyRoofline
@@ -29,32 +30,31 @@ _log = logging.getLogger(__name__)
 def token_weights(
     device: NvmlSection | EmulatedSection,
     gpu_names: Sequence[str],
-    model: ModelShape | None,
-    gpus_per_replica: int,
+    model: ServedModel,
 ) -> TokenWeights:
-    """Return the weights of tokens on a node; logs once what is not known.
+    """Return the weights of the tokens of a replica; logs what is not known.
 
     Args:
         device: The kind of its GPUs.
-        gpu_names: Their NVML names; the GPUs of a node are assumed to be of one kind.
-        model: The model that its replicas serve; None where its shape is not known.
-        gpus_per_replica: GPUs that share the model.
+        gpu_names: NVML names of the GPUs of the replica; they are assumed to be of one kind.
+        model: The model that it serves.
     """
     match device:
-        case EmulatedSection(pace=pace):
+        case EmulatedSection(pace=common):
+            pace = model.pace or common
             return TokenWeights(pace.weights_s, pace.prefill_s, pace.decode_s)
         case NvmlSection():
-            if model is None:
+            if model.shape is None:
                 _log.warning("all tokens have the same weight: the shape of the model is not known")
                 return TokenWeights()
             name = gpu_names[0] if gpu_names else "no GPU"
             try:
-                return _by_roofline(model, spec_name(name), gpus_per_replica)
+                return _by_roofline(model.shape, spec_name(name), model.gpus_per_replica)
             except UsageError as error:
                 _log.warning(
                     "tokens are weighted by the bytes and FLOP of the model only: %s", error
                 )
-                return estimated_weights(model)
+                return estimated_weights(model.shape)
 
 
 def shape_of_served(config: RunConfig) -> ModelShape | None:

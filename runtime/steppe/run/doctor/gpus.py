@@ -70,7 +70,7 @@ def _listed(gpus: Sequence[GpuFacts]) -> Finding:
     text = ", ".join(f"{count} x {name}" for name, count in names.items())
     if len(names) == 1:
         return Finding(GROUP, "GPUs", Level.OK, text)
-    advice = "replicas share one frontier: serve on GPUs of one model (fleet.gpu_model)"
+    advice = "each kind needs a frontier: frontier.files, or one kind (fleet.gpu_model)"
     return Finding(GROUP, "GPUs", Level.WARNING, text, advice)
 
 

@@ -1,0 +1,100 @@
+"""Which replica serves which model, on which kind of GPU: its pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from steppe.config import RunConfig
+from steppe.errors import ConfigError, ReplicaError
+from steppe.fleet.cluster import Machine
+from steppe.fleet.driver.room import replicas_wanted
+from steppe.fleet.messages import GpuInfo
+
+
+class ReplicaPools:
+    """Names the replicas and the pools.
+
+    A pool is the replicas of one model on one kind of GPU: they have the same operating points. A
+    fleet of one model on one kind of GPU is one pool without a name.
+
+    Attributes:
+        configs: The configuration of each model alone, by the name that clients use.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        """Begin without replicas and without GPUs."""
+        self.configs: Mapping[str, RunConfig] = config.pools
+        self._models: dict[str, str] = {}
+        self._gpus: tuple[str, ...] | None = None
+
+    def name_replicas(self, machines: Sequence[Machine], free: Mapping[str, int]) -> list[str]:
+        """Name the replicas of all models, each model's in turn.
+
+        Args:
+            machines: The machines that are open.
+            free: Their free GPUs, by Ray's id.
+
+        Raises:
+            ConfigError: The GPUs do not hold them.
+        """
+        counts = self._counts(machines, free)
+        number = 0
+        for model, count in counts.items():
+            for _ in range(count):
+                number += 1
+                self._models[f"replica-{number}"] = model
+        return list(self._models)
+
+    def model_of(self, replica: str) -> str:
+        """Return the name under which clients request the model of a replica."""
+        return self._models[replica]
+
+    def config_of(self, replica: str) -> RunConfig:
+        """Return the configuration of the model of a replica alone."""
+        return self.configs[self._models[replica]]
+
+    def move(self, replica: str, model: str) -> None:
+        """Note that a replica serves another model from now on."""
+        self._models[replica] = model
+
+    def find_kinds(self, gpus: Iterable[GpuInfo]) -> None:
+        """Note the kinds of GPU of the fleet; later replicas must run on one of them."""
+        self._gpus = tuple(sorted({gpu.name for gpu in gpus}))
+
+    def pool_of(self, replica: str, gpus: Iterable[GpuInfo]) -> str:
+        """Return the name of the pool of a replica, empty where there is only one.
+
+        Raises:
+            ReplicaError: It runs on a kind of GPU that has no operating points in this run.
+        """
+        kinds = sorted({gpu.name for gpu in gpus})
+        if self._gpus is None:
+            return ""
+        if unknown := set(kinds) - set(self._gpus):
+            raise ReplicaError(
+                f"{replica}: found {', '.join(unknown)}, and the run has operating points for "
+                f"{', '.join(self._gpus)}"
+            )
+        return self.name_of(self._models[replica], " + ".join(kinds))
+
+    def name_of(self, model: str, gpu: str) -> str:
+        """Return the name of a pool, empty where there is only one."""
+        if self._gpus is not None and len(self._gpus) > 1:
+            return f"{model} on {gpu}"
+        return model if len(self.configs) > 1 else ""
+
+    def _counts(self, machines: Sequence[Machine], free: Mapping[str, int]) -> dict[str, int]:
+        """Return the number of replicas of each model."""
+        if len(self.configs) == 1:
+            model, config = next(iter(self.configs.items()))
+            return {model: replicas_wanted(config.fleet, machines, free)}
+        sizes = {model: config.fleet for model, config in self.configs.items()}
+        counts = {m: f.replicas for m, f in sizes.items() if isinstance(f.replicas, int)}
+        assert len(counts) == len(sizes), "each of several models has a number of replicas"
+        asked = sum(count * sizes[model].gpus_per_replica for model, count in counts.items())
+        total = sum({**free, **{machine.id: machine.gpus for machine in machines}}.values())
+        if asked > total or not sum(free.values()):
+            raise ConfigError(
+                f"models: asked for {asked} GPUs in all, found {total}, {sum(free.values())} free"
+            )
+        return counts
