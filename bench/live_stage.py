@@ -165,7 +165,7 @@ class Stage:
 
     def _run(self, plan: RunPlan, finished: Callable[[], bool] = lambda: False) -> None:
         run = LiveRun(self._driver, plan, self._console)
-        run.follow(StartingFrontier(self._frontier, FrontierSource.FILE), finished)
+        run.follow({"": StartingFrontier(self._frontier, FrontierSource.FILE)}, finished)
         run.close_books()
         if run.is_stopped:
             raise SystemExit("stopped before the last happening was over")

@@ -121,7 +121,7 @@ def fleet_exposition() -> str:
         replicas=(),
         lengths=RequestLengths(900.0, 200.0, 100.0),
     )
-    exposition = Exposition("counter", "llama")
+    exposition = Exposition("counter", models={"replica-1": "llama"})
     return exposition.update(tick, [report], observation, Learned(), {"r0": 330.0}).decode()
 
 

@@ -106,7 +106,7 @@ def test_a_fleet_without_power_gives_up_its_contexts_and_serves_again(world: Wor
     states = {handle.state for handle in world.fleet.handles.values()}
     assert states == {ReplicaState.AWAKE}
     assert world.draws_w[-2] > 900.0
-    wakes = world.fleet.sleep_times.wake_quantiles_s()
+    wakes = world.fleet.pools.sleep_times[""].wake_quantiles_s()
     assert wakes[SleepDepth.OFF, "0.5"] >= 1.0
     assert sum(report.energy_j for report in world.reports) == pytest.approx(
         sum(world.draws_w), rel=0.02

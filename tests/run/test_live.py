@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,21 +17,29 @@ from rich.console import Console
 from steppe.config import load_config, shipped_config
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import RunUpdate
-from steppe.fleet.messages import GpuInfo
+from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.messages import GpuInfo, ReplicaTotals
 from steppe.frontier.cache import frontier_cache
 from steppe.frontier.file import read_frontier
 from steppe.frontier.pareto import Frontier
 from steppe.report.record_folder import SUMMARY_FILE
 from steppe.report.records import ReplicaTick, TickRecord
 from steppe.roofline.point import OperatingPoint
-from steppe.run import live
+from steppe.run import live, live_frontiers
 from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
 from steppe.run.refinement import Refined
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
-NODE = SimpleNamespace(info=SimpleNamespace(gpus=(GpuInfo(0, "NVIDIA L4", (600,)),)))
+GPU = GpuInfo(0, "NVIDIA L4", (600,))
 START = StartingFrontier(FRONTIER, FrontierSource.FILE)
+
+
+def no_reading(replica: str) -> ReplicaTotals:
+    raise AssertionError(replica)
+
+
+POOL = PoolActors("", load_config(Path(shipped_config("demo.yaml"))), (GPU,), 1, (), no_reading)
 
 
 class FullLog(io.StringIO):
@@ -50,16 +59,14 @@ class Driver:
     """A fleet that ticks every twenty seconds."""
 
     actors: Any = field(
-        default_factory=lambda: SimpleNamespace(
-            energy_source="emulated", nodes={"node": NODE}, can_limit_clocks=True
-        )
+        default_factory=lambda: SimpleNamespace(energy_source="emulated", pools=lambda: {"": POOL})
     )
     ticks: int = 0
     frontiers: list[Frontier] = field(default_factory=list)
 
-    def begin(self, frontier: Frontier) -> None: ...
+    def begin(self, frontiers: Mapping[str, Frontier]) -> None: ...
 
-    def use_frontier(self, frontier: Frontier) -> None:
+    def use_frontier(self, frontier: Frontier, pool: str) -> None:
         self.frontiers.append(frontier)
 
     def poll(self) -> RunUpdate:
@@ -79,7 +86,7 @@ def test_a_run_continues_when_its_output_cannot_be_written(monkeypatch: Any) -> 
     log = FullLog()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None)
     run = LiveRun(driver, plan, Console(file=log))
-    run.follow(START, finished=lambda: driver.ticks == 5)
+    run.follow({"": START}, finished=lambda: driver.ticks == 5)
     assert (driver.ticks, log.refused) == (5, 5)
 
 
@@ -92,7 +99,7 @@ def test_a_log_has_one_line_a_tick_however_narrow_the_terminal(
     log = io.StringIO()
     plan = RunPlan(load_config(Path(shipped_config("demo.yaml"))), None, None, log_format)
     LiveRun(driver, plan, Console(file=log, width=40)).follow(
-        START, finished=lambda: driver.ticks == 3
+        {"": START}, finished=lambda: driver.ticks == 3
     )
     lines = (log.getvalue() + capsys.readouterr().out).splitlines()
     if log_format == "json":
@@ -154,7 +161,7 @@ def test_further_signals_do_not_interrupt_the_end_of_a_run(fleet: Interrupted, n
     config, console = load_config(Path(shipped_config("demo.yaml"))), Console(file=io.StringIO())
     with running_fleet(config, console) as driver:
         run = LiveRun(driver, RunPlan(config, None, None), console)
-        run.follow(START, finished=partial(raise_signal, number))
+        run.follow({"": START}, finished=partial(raise_signal, number))
         signal.raise_signal(number)  # between its last tick and its close
         assert run.close() is None, "nothing was recorded"
     assert fleet.done == ["close_gateway", "end", "stop", "stop"], "again, what is down stays down"
@@ -227,6 +234,7 @@ class FakeRefiner:
 
     refined: Refined | None
     stopped: bool = False
+    is_running: bool = False
 
     def start(self) -> None: ...
 
@@ -250,13 +258,14 @@ def test_a_frontier_measured_while_serving_is_used_and_cached_if_it_keeps_the_sl
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = run._plan.config
     control = config.control.model_copy(update={"policy": policy})
-    run._plan = replace(run._plan, config=config.model_copy(update={"control": control}))
+    pool = replace(POOL, config=config.model_copy(update={"control": control}))
+    fleet.actors.pools = lambda: {"": pool}
     slow = Frontier.of((OperatingPoint(600, 4, 8.0, 30.0, tpot_s=9.0),), 10.0, 15.0, "emulated")
     refiner = FakeRefiner(Refined(slow, {"points": 4}))
-    monkeypatch.setattr(live, "fleet_refiner", lambda *_: refiner)
+    monkeypatch.setattr(live_frontiers, "pool_refiner", lambda *_: refiner)
     monkeypatch.setattr(live, "POLL_S", 0.0)
     provisional = StartingFrontier(FRONTIER, FrontierSource.MODELLED)
-    run.follow(provisional, finished=lambda: fleet.ticks == 2)
+    run.follow({"": provisional}, finished=lambda: fleet.ticks == 2)
     summary = run.close()
     assert refiner.stopped
     assert summary is not None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from steppe.config import RunConfig
 from steppe.errors import ConfigError
-from steppe.fleet.driver.fleet_actors import FleetActors
-from steppe.fleet.messages import GpuInfo
+from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.messages import GpuInfo, ReplicaTotals
 from steppe.frontier.cache import FrontierCache
 from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
@@ -22,10 +21,11 @@ from steppe.run.starting_frontier import (
     FrontierSource,
     StartingFrontier,
     frontier_key,
-    starting_frontier,
+    starting_frontiers,
 )
 
 CLOCKS_MHZ = tuple(range(210, 2041, 15))
+WARNINGS: list[str] = []
 MEASURED = Frontier.of([OperatingPoint(1200, 16, 900.0, 50.0)], 7.0, 8.0, "emulated")
 
 
@@ -37,25 +37,30 @@ class FakeActors:
     power_limit_w: float | None = 72.0
     can_limit_clocks: bool = True
     replicas: int = 1
+    config: RunConfig | None = None
 
     @property
     def rated_w(self) -> float | None:
         return self.power_limit_w
 
     @property
-    def common_clocks_mhz(self) -> tuple[int, ...]:
-        return self.clocks_mhz("")
-
-    @property
     def nodes(self) -> dict[str, Any]:
-        gpu = GpuInfo(0, self.name, self.clocks_mhz(""), self.power_limit_w)
-        return {"node": SimpleNamespace(info=SimpleNamespace(gpus=(gpu,)))}
+        return {"node": None}
 
-    def clocks_mhz(self, replica: str) -> tuple[int, ...]:
-        return CLOCKS_MHZ if self.can_limit_clocks else ()
+    def pools(self) -> dict[str, PoolActors]:
+        assert self.config is not None
+        return {"": self.pool_of(self.config)}
 
-    def measure_idle_w(self) -> float:
-        return 15.0
+    def pool_of(self, config: RunConfig) -> PoolActors:
+        energies_j = iter((0.0, 15.0))
+
+        def reading(_: str) -> ReplicaTotals:
+            energy_j = next(energies_j)
+            return ReplicaTotals(energy_j / 15.0, energy_j, 0, 0, 0, 0.0, "counter", 0, 0)
+
+        clocks_mhz = CLOCKS_MHZ if self.can_limit_clocks else ()
+        gpu = GpuInfo(0, self.name, clocks_mhz, self.power_limit_w)
+        return PoolActors("", config, (gpu,), self.replicas, ("replica-1",), reading)
 
 
 def config_of(**sections: Any) -> RunConfig:
@@ -69,8 +74,14 @@ def config_of(**sections: Any) -> RunConfig:
 
 
 def start(actors: FakeActors, config: RunConfig, folder: Path) -> StartingFrontier:
-    fleet = cast("FleetActors", actors)
-    return starting_frontier(fleet, config, FrontierCache(folder), lambda line: None)
+    return start_all(actors, config, FrontierCache(folder))
+
+
+def start_all(
+    actors: FakeActors, config: RunConfig, cache: FrontierCache, *, any_gpu: bool = False
+) -> StartingFrontier:
+    fleet: Any = replace(actors, config=config)
+    return starting_frontiers(fleet, config, cache, WARNINGS.append, any_gpu=any_gpu)[""]
 
 
 def test_emulated_gpus_start_on_their_own_formula(tmp_path: Path) -> None:
@@ -116,7 +127,7 @@ def test_a_fleet_without_clock_limits_starts_at_the_highest_clock(tmp_path: Path
 
 def test_a_measured_frontier_of_an_earlier_run_comes_first(tmp_path: Path) -> None:
     config = config_of(device={"kind": "emulated", "profile": "l4"})
-    key = frontier_key(cast("FleetActors", FakeActors()), config)
+    key = frontier_key(FakeActors().pool_of(config))
     FrontierCache(tmp_path).save(key, MEASURED, {})
     found = start(FakeActors(), config, tmp_path)
     assert (found.source, found.frontier) == (FrontierSource.CACHED, MEASURED)
@@ -142,10 +153,9 @@ def test_a_frontier_file_comes_before_all_and_must_be_of_these_gpus(tmp_path: Pa
 
 def test_a_start_warns_when_no_point_keeps_the_slo(tmp_path: Path) -> None:
     config = config_of(device={"kind": "emulated", "profile": "l4"}, slo={"tpot_s": 0.001})
-    warnings: list[str] = []
-    cache = FrontierCache(tmp_path)
-    starting_frontier(cast("FleetActors", FakeActors()), config, cache, warnings.append)
-    assert "slo.tpot_s" in warnings[0]
+    WARNINGS.clear()
+    start(FakeActors(), config, tmp_path)
+    assert "slo.tpot_s" in WARNINGS[0]
 
 
 def test_a_live_run_with_a_budget_below_the_sleeping_draw_is_refused(tmp_path: Path) -> None:
@@ -164,8 +174,18 @@ def test_a_frontier_file_of_another_gpu_starts_a_run_only_if_forced(tmp_path: Pa
     file = tmp_path / "points.yaml"
     write_frontier(MEASURED, file, FrontierSubject("llama-3.1-8b", "NVIDIA H100 PCIe"))
     config, cache = config_of(frontier={"file": str(file)}), FrontierCache(tmp_path)
-    fleet = cast("FleetActors", FakeActors("NVIDIA H100 80GB HBM3"))
+    fleet = FakeActors("NVIDIA H100 80GB HBM3")
     with pytest.raises(ConfigError, match="asked for NVIDIA H100 80GB HBM3, found NVIDIA H100 PCI"):
-        starting_frontier(fleet, config, cache, lambda line: None)
-    start = starting_frontier(fleet, config, cache, lambda line: None, any_gpu=True)
+        start_all(fleet, config, cache)
+    start = start_all(fleet, config, cache, any_gpu=True)
     assert start.frontier == MEASURED
+
+
+def test_each_kind_of_gpu_starts_on_the_frontier_file_that_names_it(tmp_path: Path) -> None:
+    for gpu in ("NVIDIA L4", "NVIDIA H100 PCIe"):
+        write_frontier(MEASURED, tmp_path / f"{gpu}.yaml", FrontierSubject("llama-3.1-8b", gpu))
+    files = [str(tmp_path / f"{gpu}.yaml") for gpu in ("NVIDIA H100 PCIe", "NVIDIA L4")]
+    config = config_of(frontier={"files": files})
+    assert start(FakeActors("NVIDIA L4"), config, tmp_path).source is FrontierSource.FILE
+    with pytest.raises(ConfigError, match=r"frontier\.files: none fits: .*asked for NVIDIA A100"):
+        start(FakeActors("NVIDIA A100-SXM4-80GB"), config, tmp_path)

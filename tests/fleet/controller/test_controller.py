@@ -60,12 +60,13 @@ class Stage:
 
     def join(self) -> None:
         self.controller.add_replicas(
-            [Placement("replica-1", self.replica, "node-1", self.node, [0], ())]
+            [Placement("replica-1", self.replica, "node-1", self.node, [0], (), model="none")]
         )
 
     def begin(self, began_ago_s: float = 0.0, last: ControllerStatus | None = None) -> None:
         self.report()
-        self.controller.begin(FRONTIER, 1, "emulated", time.monotonic() - began_ago_s, last)
+        began_s = time.monotonic() - began_ago_s
+        self.controller.begin({"": FRONTIER}, {"": "none"}, "emulated", began_s, last)
 
     def report(self, **changes: Any) -> None:
         self.number += 1
@@ -100,7 +101,7 @@ def set_stage(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
         def make(gateway: FakeActor) -> Controller:
             monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
-            return Controller(config, "tiny", "gateway")
+            return Controller(config, "gateway")
 
         made.append(Stage(make))
         return made[-1]
@@ -185,11 +186,11 @@ def test_the_gateway_gets_the_time_until_a_replica_can_serve_again(stage: Stage)
     stage.tick(1.0)
     routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
-    assert retry_after_s == {"tiny": pytest.approx(NIGHT_S - 1, abs=5.0)}
+    assert retry_after_s == {"none": pytest.approx(NIGHT_S - 1, abs=5.0)}
     stage.tick(DAY_S + 1.0)
     routes, retry_after_s = stage.sent("set_routes")
-    assert [(route.replica, route.model) for route in routes] == [("replica-1", "tiny")]
-    assert retry_after_s == {"tiny": None}
+    assert [(route.replica, route.model) for route in routes] == [("replica-1", "none")]
+    assert retry_after_s == {"none": None}
 
 
 def test_a_restarted_controller_continues_with_the_charge_of_the_battery(
@@ -267,7 +268,7 @@ def test_the_draw_of_an_uncontrollable_replica_is_deducted_from_the_budget_of_th
     stage.tick(NIGHT_S + 6.0, draw_w=20.0, controllable=False)
     routes, retry_after_s = stage.sent("set_routes")
     assert routes == ()
-    assert retry_after_s == {"tiny": pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)}
+    assert retry_after_s == {"none": pytest.approx(DAY_S - NIGHT_S - 6, abs=5.0)}
     found = {shortage.of: shortage for shortage in stage.controller.poll().ticks[-1].shortages}
     assert found["demand"].short_w == 5.0
 
@@ -391,7 +392,7 @@ def test_the_record_after_a_failed_tick_includes_its_window(
     assert [record.energy_j for record in records] == [11.0, 12.0 + 13.0, 14.0, 15.0]
     assert [record.output_tokens for record in records] == [2, 3 + 4, 5, 6]
     assert records[1].draw_w == pytest.approx(10.0)
-    assert controller._fleet._output_tokens == sum(range(1, 7))
+    assert controller._fleet._loads.output_tokens.total() == sum(range(1, 7))
 
 
 def test_a_replica_that_goes_to_sleep_ends_its_step_at_the_clock_of_the_lowest_point(

@@ -29,11 +29,12 @@ TICK = TickRecord(
         ReplicaTick("replica-2", "asleep", 600, 1, 20.0, 0.0),
     ),
 )
+MODELS = {"replica-1": "tiny", "replica-2": "tiny"}
 REPORT = replica_report(requests_uj={1: 20_000_000, 2: 30_000_000}, idle_uj=10_000_000)
 
 
 def exposition(energy_source: str = "emulated") -> Exposition:
-    return Exposition(energy_source, "tiny")
+    return Exposition(energy_source, models=MODELS)
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
@@ -179,7 +180,7 @@ def test_what_holds_for_gpus_and_what_happened_to_them_is_exposed() -> None:
 
 def test_the_rest_of_the_nodes_and_the_boundary_are_exposed() -> None:
     tick = replace(TICK, node_rest_w=1500.0, node_rest_source="stale")
-    found = samples(Exposition("counter", "tiny", "node").update(tick))
+    found = samples(Exposition("counter", "node", MODELS).update(tick))
     assert found["steppe_power_node_rest_watts", "stale"] == 1500.0
     assert found["steppe_energy_boundary_info", "node"] == 1.0
 

@@ -8,7 +8,7 @@ import ray
 from tests.fixtures.fleet_messages import node_report, replica_report
 from tests.fixtures.ray_actors import FakeActor
 
-from steppe.config import SiteSection
+from steppe.config import RunConfig, SiteSection
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Deepen, Drain, Retune, Sleep, Start, Wake
@@ -17,12 +17,15 @@ from steppe.control.state import ReplicaState
 from steppe.energy.node_rest import NodeRest
 from steppe.fleet.controller.live_fleet import LiveFleet
 from steppe.fleet.controller.live_measurements import NodeRests
+from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.node_power import REFUSED_S
 from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
+from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget
 from steppe.report.records import GpuEvent
+from steppe.roofline.point import OperatingPoint
 
 AWAKE, ASLEEP, GONE = ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.GONE
 DRAINING = ReplicaState.DRAINING
@@ -71,17 +74,31 @@ def status_of(**changes: Any) -> GatewayStatus:
     return replace(GatewayStatus(2, {"replica-1": 5}, 9, 2, 0, 0, 2), **changes)
 
 
+CONFIG = RunConfig.model_validate(
+    {
+        "model": {"name": "none", "served_name": "llama"},
+        "device": {"kind": "emulated"},
+        "power": {"supply": [{"kind": "constant", "watts": 100}]},
+    }
+)
+FRONTIER = Frontier.of([OperatingPoint(600, 4, 100.0, 50.0)], 10.0, 15.0, "modelled")
+
+
 @pytest.fixture
 def scene(fake_ray: None) -> Scene:
     gateway, node, budget = FakeActor({"status": status_of()}), FakeActor(), FakeBudget()
     node.answers["report"] = []
-    fleet: Any = LiveFleet(gateway, budget, timeout_s=0.4, model="llama")  # type: ignore[arg-type]
+    power: Any = budget
+    fleet: Any = LiveFleet(gateway, power, 0.4, LivePools(CONFIG, power))
+    fleet.pools.models = {"": "llama"}
     fleet.nodes.actors["node-1"] = node
     replicas = {}
     for number in (1, 2):
         name, url = f"replica-{number}", f"http://127.0.0.1:900{number}"
         replicas[name] = FakeActor({"status": ReplicaStatus(url, False)})
-        handle = ReplicaHandle(Placement(name, replicas[name], "node-1", node, [number], ()))
+        handle = ReplicaHandle(
+            Placement(name, replicas[name], "node-1", node, [number], (), model="llama")
+        )
         handle.adopt(ReplicaStatus(url, False), 0.0)
         fleet.handles[name] = handle
     return Scene(fleet, gateway, node, budget, replicas)
@@ -348,7 +365,7 @@ def limits_of(scene: Scene) -> list[list[SetLimits]]:
 def test_a_replica_that_goes_to_sleep_gets_the_lowest_clock_after_its_step(
     scene: Scene,
 ) -> None:
-    scene.fleet.last_step_mhz = 600
+    scene.fleet.pools.frontiers[""] = FRONTIER
     scene.report(1, report_of("replica-1"), report_of("replica-2", running=0))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
@@ -368,7 +385,7 @@ def test_a_replica_that_goes_to_sleep_gets_the_lowest_clock_after_its_step(
 def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
     scene: Scene,
 ) -> None:
-    scene.fleet.last_step_mhz = 600
+    scene.fleet.pools.frontiers[""] = FRONTIER
     scene.report(1, report_of("replica-1", clock_mhz=400), report_of("replica-2", clock_mhz=0))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1"), Sleep("replica-2")])
@@ -376,7 +393,7 @@ def test_a_clock_is_never_raised_for_the_step_in_which_a_replica_falls_asleep(
 
 
 def test_a_replica_that_wakes_keeps_the_clock_of_its_plan(scene: Scene) -> None:
-    scene.fleet.last_step_mhz = 600
+    scene.fleet.pools.frontiers[""] = FRONTIER
     scene.report(1, report_of("replica-1"))
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1")])

@@ -62,7 +62,7 @@ def test_a_replica_is_assigned_with_the_status_of_its_engine(scene: Scene) -> No
     scene.handle.enter(GONE, 0.0)
     scene.handle.start(1.0)
     (seated,) = scene.node.args("assign")
-    assert seated[-1].answer == STEPPING
+    assert seated[-2].answer == STEPPING
 
 
 def test_a_replica_that_steps_although_asleep_is_frozen_again(scene: Scene) -> None:

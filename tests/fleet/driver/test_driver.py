@@ -19,6 +19,7 @@ from steppe.fleet.cluster import Machine
 from steppe.fleet.driver.driver import STALL_S, FleetDriver
 from steppe.fleet.driver.engine_starts import EngineStarts
 from steppe.fleet.driver.pending_actors import RunningNode
+from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.messages import (
     ControllerStatus,
     ControllerUpdate,
@@ -51,7 +52,7 @@ def tick(t_s: float) -> TickRecord:
 
 
 def test_two_runs_of_one_process_have_different_folders() -> None:
-    folders = {run_folder(FleetDriver(CONFIG, "none", print).run_id, "n") for _ in range(2)}
+    folders = {run_folder(FleetDriver(CONFIG, print).run_id, "n") for _ in range(2)}
     assert len(folders) == 2
     assert {folder.name.split("-")[2] for folder in folders} == {str(os.getpid())}
 
@@ -59,8 +60,8 @@ def test_two_runs_of_one_process_have_different_folders() -> None:
 def test_a_restarted_controller_gets_the_status_of_the_one_before(
     fake_ray: None,
 ) -> None:
-    driver: Any = FleetDriver(CONFIG, "none", print)
-    driver._frontier = FRONTIER
+    driver: Any = FleetDriver(CONFIG, print)
+    driver._frontiers = {"": FRONTIER}
     driver._controller = FakeActor()
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
@@ -76,7 +77,7 @@ def test_a_restarted_controller_gets_the_status_of_the_one_before(
 def test_a_replica_that_is_quarantined_is_logged_once(
     fake_ray: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver: Any = FleetDriver(CONFIG, print)
     driver._controller = FakeActor()
     sought: list[str] = []
     driver.actors = SimpleNamespace(
@@ -101,7 +102,7 @@ def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(
 ) -> None:
     fleet = FleetSection(node_off_command="true", node_on_command="true")
     config = CONFIG.model_copy(update={"fleet": fleet, "ray": RaySection(address="auto")})
-    driver: Any = FleetDriver(config, "none", print)
+    driver: Any = FleetDriver(config, print)
     driver._controller = FakeActor()
     machine, alive = Machine("n1", "10.0.0.1", 1), list[Machine]()
     info = NodeInfo((GpuInfo(0, "NVIDIA L4", (600,)),), (0,), "emulated")
@@ -130,7 +131,7 @@ def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(
 def test_ticks_of_a_late_result_are_requested_again(
     fake_ray: None,
 ) -> None:
-    driver: Any = FleetDriver(CONFIG, "none", print)
+    driver: Any = FleetDriver(CONFIG, print)
     driver._controller = FakeActor()
     seen = ControllerStatus(tick(3.0), BUDGET, {})
     answers = (
@@ -154,9 +155,12 @@ class Begun:
     node: FakeActor
 
 
+POOL = PoolActors("", CONFIG, (GpuInfo(0, "NVIDIA L4", (600,)),), 1, (), lambda _: None)  # type: ignore[arg-type,return-value]
+
+
 @pytest.fixture
 def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
-    made = Begun(FleetDriver(CONFIG, "none", print), FakeActor(), FakeActor(), FakeActor())
+    made = Begun(FleetDriver(CONFIG, print), FakeActor(), FakeActor(), FakeActor())
     remote = SimpleNamespace(remote=lambda *_: made.controller)
     monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: remote))
     for name in ("local_node_id", "on_node"):
@@ -165,8 +169,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
     made.node.answers["report"] = [node_report(1)]
     actors = SimpleNamespace(
         rated_w=None,
-        can_limit_clocks=True,
-        common_clocks_mhz=(600,),
+        pools=lambda: {"": POOL},
         energy_source="emulated",
         node_actors={"node-1": made.node},
         placements={},
@@ -180,7 +183,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
 
 def test_another_run_of_a_fleet_begins_without_a_status(begun: Begun) -> None:
     begun.driver._status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
-    begun.driver.begin(FRONTIER)
+    begun.driver.begin({"": FRONTIER})
     begun.controller.answers["poll"] = ControllerUpdate(True, [], None, 1)
     begun.driver._ticks()
     assert begun.controller.args("begin")[-1][-1] is None
@@ -205,7 +208,7 @@ def test_an_actor_that_fails_at_the_begin_of_a_run_is_one_line(
 ) -> None:
     getattr(begun, actor).answers[method] = error
     with pytest.raises(StartError) as caught:
-        begun.driver.begin(FRONTIER)
+        begun.driver.begin({"": FRONTIER})
     line = str(caught.value)
     assert str(error) in line
     assert line.endswith("; see /tmp/ray/session/logs")
@@ -220,8 +223,8 @@ def clock() -> SimpleNamespace:
 @pytest.fixture
 def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
     """A driver whose controller has begun, and has read the budget once."""
-    driver: Any = FleetDriver(CONFIG, "none", print, lambda: clock.now_s)
-    driver._frontier = FRONTIER
+    driver: Any = FleetDriver(CONFIG, print, lambda: clock.now_s)
+    driver._frontiers = {"": FRONTIER}
     driver._controller = FakeActor({"poll": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver

@@ -7,14 +7,16 @@ import pytest
 import ray
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
-from steppe.config import ControlSection, NvmlSection, RunConfig, SiteSection
+from steppe.config import ControlSection, EmulatedSection, NvmlSection, RunConfig, SiteSection
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver import fleet_actors
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.fleet.driver.pending_actors import RunningNode
-from steppe.fleet.messages import GpuInfo, NodeInfo, Placement, ReplicaTotals
+from steppe.fleet.messages import GpuInfo, NodeInfo, Placement, ServedModel
 from steppe.roofline.files import read_model_shape
+
+MODEL = "llama-3.1-8b"
 
 
 def fleet_of(**device: Any) -> FleetActors:
@@ -25,7 +27,7 @@ def fleet_of(**device: Any) -> FleetActors:
         "power": {"supply": [{"kind": "constant", "watts": 100}]},
         "frontier": {"sweep": {}},
     }
-    return FleetActors(RunConfig.model_validate(values), "tiny", "run-1")
+    return FleetActors(RunConfig.model_validate(values), "run-1")
 
 
 MACHINE = Machine("n", "10.0.0.5", 8)
@@ -35,10 +37,6 @@ def node_of(*clocks_mhz: tuple[int, ...]) -> RunningNode:
     gpus = tuple(GpuInfo(i, "L4", clocks) for i, clocks in enumerate(clocks_mhz))
     info = NodeInfo(gpus, (0,), "counter")
     return RunningNode(Machine("n", "-", len(gpus)), None, info)
-
-
-def reading(time_s: float, energy_j: float) -> ReplicaTotals:
-    return ReplicaTotals(time_s, energy_j, 0, 0, 0, 0.0, "counter", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +62,11 @@ def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
 def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
     settings = fleet_of(kind="nvml")._node_settings(MACHINE)
     assert settings.device == NvmlSection(kind="nvml")
-    assert (settings.model, settings.gpus_per_replica) == (read_model_shape("llama-3.1-8b"), 2)
+    assert settings.models == {"llama-3.1-8b": ServedModel(read_model_shape("llama-3.1-8b"), 2)}
     emulated = fleet_of(kind="emulated", profile="h100")._node_settings(MACHINE)
-    assert (emulated.model, emulated.run_id) == (None, "run-1")
+    pace = EmulatedSection(kind="emulated").pace
+    assert emulated.models == {"llama-3.1-8b": ServedModel(None, 2, pace)}
+    assert emulated.run_id == "run-1"
 
 
 def test_the_nodes_share_the_overhead_of_the_site() -> None:
@@ -81,26 +81,6 @@ def test_the_nodes_share_the_overhead_of_the_site() -> None:
 def test_serving_on_modelled_gpus_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"device\.kind"):
         fleet_of(kind="modelled")._node_settings(MACHINE)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "can"),
-    [([((600, 900),)], True), ([((600, 900), ())], True), ([((),), ((),)], False)],
-)
-def test_a_fleet_keeps_its_clocks_as_long_as_that_of_one_gpu_can_be_limited(
-    nodes: list[tuple[tuple[int, ...], ...]], can: bool
-) -> None:
-    fleet = fleet_of(kind="nvml")
-    fleet.nodes = {str(number): node_of(*clocks) for number, clocks in enumerate(nodes)}
-    assert fleet.can_limit_clocks == can
-
-
-def test_the_clocks_of_a_fleet_are_those_that_all_its_gpus_support() -> None:
-    fleet = fleet_of(kind="nvml")
-    fleet.nodes = {"a": node_of((600, 900, 1200)), "b": node_of((300, 600, 900), (600, 900))}
-    assert fleet.common_clocks_mhz == (600, 900)
-    fleet.nodes["c"] = node_of(())
-    assert fleet.common_clocks_mhz == (600, 900), "without those that have no clock limit"
 
 
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
@@ -251,7 +231,7 @@ def test_a_fleet_of_four_nodes_begins_although_one_is_slow_to_download(
     monkeypatch.setattr(fleet.starts, "_clock", map(float, range(0, 10_000, 10)).__next__)
     downloads: dict[str, FakeCall] = {}
     monkeypatch.setattr(
-        fleet._downloads,
+        fleet._downloads[MODEL],
         "folder_on",
         lambda machine: downloads.setdefault(machine.id, FakeCall("folder", machine.id != "n4")),
     )
@@ -260,7 +240,9 @@ def test_a_fleet_of_four_nodes_begins_although_one_is_slow_to_download(
         fleet.nodes[node] = replace(node_of((600,), (600,)), machine=Machine(node, "-", 2))
         actor = FakeActor(ready=node != "n4")  # an engine starts once its node has the model
         name = f"replica-{number}"
-        fleet.placements[name] = Placement(name, actor, node, FakeActor(), [number], ())
+        fleet.placements[name] = Placement(
+            name, actor, node, FakeActor(), [number], (), model=MODEL
+        )
     lines = list[str]()
     fleet.start(lines.append, lines.append)
     assert list(downloads) == ["n1", "n2", "n3", "n4"], "once on each"
@@ -278,11 +260,12 @@ def test_a_download_that_never_ends_does_not_outlast_the_limit_of_a_start(
     fleet = fleet_of(kind="nvml")
     monkeypatch.setattr(fleet_actors, "POLL_S", 0.0)
     monkeypatch.setattr(fleet.starts, "_clock", map(float, range(0, 10_000, 100)).__next__)
-    monkeypatch.setattr(fleet._downloads, "folder_on", lambda _: FakeCall("", ready=False))
-    monkeypatch.setattr(type(fleet._downloads), "has_any", False)
+    monkeypatch.setattr(fleet._downloads[MODEL], "folder_on", lambda _: FakeCall("", ready=False))
+    monkeypatch.setattr(type(fleet._downloads[MODEL]), "has_any", False)
     fleet.nodes["n"] = node_of((600,))
     node = FakeActor({"last_log_lines": ""})
-    place = Placement("replica-1", FakeActor(ready=False), "n", node, [0], ())
+    actor = FakeActor(ready=False)
+    place = Placement("replica-1", actor, "n", node, [0], (), model=MODEL)
     fleet.placements["replica-1"] = place
     with pytest.raises(ReplicaError, match=r"no replica serves after 1800 s \(fleet\.start_s\)"):
         fleet.start(print, print)
@@ -295,20 +278,6 @@ def test_a_replica_that_is_not_placed_yet_ends_with_the_run(
     fleet.place_unplaced([fleet.nodes["n"].machine])
     fleet.stop()
     assert killed == remote.actors
-
-
-def test_the_idle_draw_is_the_largest_of_the_metered_replicas(
-    fake_ray: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet = fleet_of(kind="nvml")
-    node = FakeActor()
-    for name in ("replica-1", "replica-2"):
-        fleet.placements[name] = Placement(name, FakeActor(), "n", node, [0], ())
-    fleet.starts.ready |= set(fleet.placements)
-    readings = iter([reading(1.0, 0.0), reading(1.0, 0.0), reading(3.0, 70.0), reading(1.0, 0.0)])
-    monkeypatch.setattr(fleet, "reading", lambda _: next(readings))
-    monkeypatch.setattr(fleet_actors, "IDLE_WINDOW_S", 0.0)
-    assert fleet.measure_idle_w() == 35.0
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def wanted(gpus: list[int], free: list[int], **fleet: Any) -> int:
 def test_replicas_take_turns_over_the_machines_with_room(
     gpus: list[int], count: int, each: int
 ) -> None:
-    places = spread(count, each, machines_of(gpus))
+    places = spread([each] * count, machines_of(gpus))
     taken = [places.count(machine) for machine, _ in machines_of(gpus)]
     rooms = [free // each for free in gpus]
     assert sum(taken) == min(count, sum(rooms))

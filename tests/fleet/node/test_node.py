@@ -412,7 +412,10 @@ def test_tokens_on_a_real_h100_have_the_weights_of_the_roofline(
 ) -> None:
     token = read_roofline("llama-3.1-8b", "h100", 1).token_weights()
     node = make_node(NVML)
-    assert node._weights == TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
+    node.assign("replica-1", [0], (), FRESH)
+    (meter,) = node._replicas.values()
+    found = node._weights_of(meter)
+    assert found == TokenWeights(token.sequence_j, token.prompt_j, token.decode_j)
     node.close()
 
 

@@ -116,7 +116,11 @@ def test_tokens_on_emulated_gpus_have_the_weights_of_their_pace() -> None:
 
 def test_with_any_weights_the_parts_sum_to_the_microjoule() -> None:
     shape = read_model_shape("llama-3.1-8b")
-    for found in (token_weights(NVML, [H100], shape, 1), estimated_weights(shape), TokenWeights()):
+    for found in (
+        token_weights(NVML, [H100], ServedModel(shape)),
+        estimated_weights(shape),
+        TokenWeights(),
+    ):
         prompt = found.sequence + 700 * found.prompt
         steps = [
             BusyStep(0.013, dict.fromkeys(range(n), found.sequence + found.decode) | {99: prompt})

@@ -12,17 +12,14 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
-from steppe.control.policy.make import make_policy, with_ladder
-from steppe.control.policy.policy import PoolFacts
-from steppe.control.reconcile import DrainRule
-from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
-from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_of
-from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+from steppe.control.shortage_forecast import ShortageMonitor
+from steppe.control.tick_times import LEAST_WINDOW_S
 from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.fleet_state import ModelFacts, Provenance, fleet_state
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
+from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.node_power import on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement, mean_draw_w
@@ -59,7 +56,6 @@ class Controller:
     def __init__(
         self,
         config: RunConfig,
-        served_name: str,
         gateway: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,15 +63,15 @@ class Controller:
 
         Args:
             config: The run.
-            served_name: The model name that clients use.
             gateway: Ray's name of the gateway's actor.
             clock: Returns monotonic time, s.
         """
-        self._config, self._served_name = config, served_name
+        self._config = config
         self._gateway, self._clock = ray.get_actor(gateway), clock
         self._budget = budget_from_config(config.power, config.site)
+        self._pools = LivePools(config, self._budget)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
-        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, config.site, served_name)
+        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, self._pools, config.site)
         self._board_limits = BoardLimits(
             self._budget.gpu_budget_at,
             config.control.period_s,
@@ -83,13 +79,11 @@ class Controller:
         )
         if config.device.kind != "emulated":  # emulated GPUs belong to no node that could be off
             self._fleet.power.always_on = {local_node_id()}
-        self._rungs: tuple[SleepRung, ...] = ()
         self._loop: ControlLoop | None = None
         self._ticks: list[TickRecord] = []
         self._lock, self._adding = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._replicas = 0
         self._began_s = 0.0
         self._records = TickRecords()
         self._status: ControllerStatus | None = None
@@ -149,9 +143,8 @@ class Controller:
 
     def node_is_off(self, node_id: str) -> None:
         """Note that a node is off: what was on it is gone, and its replicas sleep."""
-        asleep_w = next((r.asleep_w for r in self._rungs if r.depth is SleepDepth.OFF), 0.0)
         with self._adding, self._lock:
-            self._fleet.node_is_off(node_id, asleep_w)
+            self._fleet.node_is_off(node_id, self._pools.off_w)
 
     def node_is_on(self, node_id: str) -> None:
         """Start the replicas that wait for a node which has never left the cluster."""
@@ -167,8 +160,8 @@ class Controller:
 
     def begin(
         self,
-        frontier: Frontier,
-        replicas: int,
+        frontiers: Mapping[str, Frontier],
+        models: Mapping[str, str],
         energy_source: str,
         began_s: float,
         last: ControllerStatus | None,
@@ -176,17 +169,17 @@ class Controller:
         """Start the loop.
 
         Args:
-            frontier: Operating points of one replica.
-            replicas: Size of the fleet, replicas that are lost just now included.
+            frontiers: Operating points of one replica of each pool, by its name.
+            models: Name of the model of each pool, for clients.
             energy_source: Worst energy quality while no meter fails, for the metrics.
             began_s: When the run began, s on the monotonic clock of this host.
             last: How far the controller before this one is known to have come; None at first.
                 The time since then makes one tick.
         """
-        self._replicas = replicas
-        self._set_frontier(frontier)
+        self._pools.begin(frontiers, models, self._fleet.handles.values())
+        self._set_loop()
         self._shortage_log = ShortageLog()
-        self._exposition = Exposition(energy_source, self._served_name, self._config.site.boundary)
+        self._exposition = Exposition(energy_source, self._config.site.boundary, self._fleet.models)
         self._began_s = began_s
         self._provenance = Provenance(energy_source, self._config.site.boundary)
         if last is None:
@@ -198,10 +191,11 @@ class Controller:
         self._thread = threading.Thread(target=self._run_loop, daemon=True, name="ticks")
         self._thread.start()
 
-    def use_frontier(self, frontier: Frontier) -> None:
-        """Plan with other operating points from the next tick on."""
+    def use_frontier(self, frontier: Frontier, pool: str) -> None:
+        """Plan a pool with other operating points from the next tick on."""
         with self._lock:
-            self._set_frontier(frontier)
+            self._pools.use(pool, frontier, self._fleet.handles.values())
+            self._set_loop()
 
     def lend(self, replica: str, reserve_w: float) -> bool:
         """Lend a replica to a measurement, see `LiveFleet.lend`."""
@@ -238,36 +232,11 @@ class Controller:
         if self._thread is not None:
             self._thread.join(timeout=10 * self._config.control.period_s)
 
-    def _set_frontier(self, frontier: Frontier) -> None:
-        """Create policy, loop and shortage forecast for these operating points."""
-        budget, control, tpot_s = self._budget, self._config.control, self._config.slo.tpot_s
-        self._frontier = frontier
-        self._rungs = self._fleet.sleep_times.rungs(self._stated_rungs(frontier))
-        policy = make_policy(
-            PoolFacts.of(self._config, frontier, self._replicas, budget, self._rungs)
-        )
-        rule = DrainRule(frontier.drain, control.drain_s)
-        times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
-        self._fleet.last_step_mhz = frontier.floor.clock_mhz
-        self._loop = ControlLoop(self._fleet, policy, rule, times)
-        self._points = ShortagePoints.of(frontier, tpot_s)
-        self._shortage_monitor = ShortageMonitor(self._points, budget.forecast)
-
-    def _stated_rungs(self, frontier: Frontier) -> tuple[SleepRung, ...]:
-        """Return the depths of the configuration with the times that it states."""
-        config, handles = self._config, self._fleet.handles.values()
-        nodes = len({handle.placement.node_id for handle in handles})
-        node_w = config.site.node_rest_w * nodes / max(1, len(handles))
-        gpus = config.fleet.gpus_per_replica
-        return rungs_of(config.fleet.sleep, gpus, frontier.asleep_w, node_w=node_w)
-
-    def _use_measured_times(self) -> None:
-        """Plan with the times of wakes and sleeps that have been measured since."""
-        rungs = self._fleet.sleep_times.rungs(self._stated_rungs(self._frontier))
-        if rungs == self._rungs or self._loop is None:
-            return
-        self._rungs = rungs
-        with_ladder(self._loop.policy, ladder_of(rungs, self._frontier))
+    def _set_loop(self) -> None:
+        """Create the loop and the shortage forecast for the operating points of now."""
+        self._loop = self._pools.loop(self._fleet)
+        self._points = self._pools.points
+        self._shortage_monitor = ShortageMonitor(self._points, self._budget.forecast)
 
     def _resume(self, last: ControllerStatus) -> None:
         # Without a status of the gateway, replicas that serve would seem to have no requests.
@@ -310,7 +279,7 @@ class Controller:
 
     def _tick(self, now_s: float) -> None:
         assert self._loop is not None, "begin comes first"
-        self._use_measured_times()
+        self._pools.use_measured_times(self._fleet.handles.values())
         plan = self._loop.tick(now_s)
         self._fleet.limit_power(self._board_limits, plan)
         self._budget.set_battery(plan.battery_w)
@@ -321,6 +290,7 @@ class Controller:
         self._shortage_log.note(shortage_ticks(forecast), now_s)
         if not snapshot.reports and self._fleet.nodes.actors:
             return  # the window goes on until a node answers
+        self._records.note_plan(plan)
         record = self._records.record(
             snapshot.observation, snapshot.budget, _window_of(snapshot), forecast, self._points
         )
@@ -330,12 +300,12 @@ class Controller:
         if record is not None:
             self._ticks.append(record)
             self._status = ControllerStatus(record, snapshot.budget, self._recorded.numbers)
-            self._exposition.set_wakes(self._fleet.sleep_times.wake_quantiles_s())
+            self._exposition.set_wakes(self._pools.wake_quantiles_s())
             metrics = self._exposition.update(
                 record,
                 snapshot.all_reports,
                 snapshot.observation,
-                plan.learned,
+                None if plan.pools else plan.learned,
                 self._board_limits.by_replica_w,
             )
             self._gateway.set_metrics.remote(metrics)

@@ -27,23 +27,25 @@ STATES = ("starting", "awake", "draining", "asleep", "gone", "quarantined")
 
 # A `_created` sample beside each counter says when this process began, which is of no use here.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+NO_MODELS: Mapping[str, str] = {}
 
 
 class Exposition:
     """Gauges and counters of the fleet."""
 
-    def __init__(self, energy_source: str, model: str, boundary: str = "gpu") -> None:
+    def __init__(
+        self, energy_source: str, boundary: str = "gpu", models: Mapping[str, str] = NO_MODELS
+    ) -> None:
         """Create the metrics; all energy and power of GPUs carries its source as a label.
 
         Args:
             energy_source: Worst energy quality while no meter fails.
-            model: The model name that clients use.
             boundary: What joules enclose: `gpu`, `node` or `site`.
+            models: The model that each replica serves, by its name.
         """
         self._boundary = boundary
         self.registry = CollectorRegistry()
-        self._source, self._model = energy_source, model
-
+        self._source, self._models = energy_source, models
         self._define_fleet()
         self._define_demand()
         self._define_supply()
@@ -84,6 +86,12 @@ class Exposition:
             "replica_quarantined", "1 for a replica that is not started again", "replica", "fault"
         )
         self._running = self._gauge("requests_running", "Requests in the engines")
+        self._pools = self._gauge(
+            "pool_watts",
+            "Of each of several pools: its share of the budget, and its draw",
+            "pool",
+            "of",
+        )
 
     def _define_demand(self) -> None:
         """Define what clients ask for, and what the policy has learned."""
@@ -214,6 +222,9 @@ class Exposition:
             self._batch.labels(replica.id).set(replica.batch_limit)
             if replica.fault:
                 self._quarantined.labels(replica.id, replica.fault).set(1)
+        for pool in tick.pools:
+            self._pools.labels(pool.name, "budget").set(pool.budget_w)
+            self._pools.labels(pool.name, "draw").set(pool.draw_w)
         for name, limit_w in power_limits_w.items():
             self._power_limit.labels(name).set(limit_w)
         return generate_latest(self.registry)
@@ -262,12 +273,13 @@ class Exposition:
 
     def _add_energy(self, report: ReplicaReport) -> None:
         source = worst((self._source, report.quality))
+        model = self._models.get(report.replica, "")
         for kind, energy_uj in (
             ("request", sum(report.requests_uj.values())),
             ("idle", report.idle_uj),
             ("transition", report.transition_uj),
         ):
-            counter = self._energy.labels(self._model, report.replica, kind, source)
+            counter = self._energy.labels(model, report.replica, kind, source)
             counter.inc(max(0, energy_uj) / UJ_PER_J)
 
     def _set_shortages(self, shortages: Sequence[ShortageTick]) -> None:

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from steppe.config import SiteSection
-from steppe.control.demand import Demand, OfferedLoad, Traffic
-from steppe.control.measurements import summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import Plan
 from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
 from steppe.control.sleep_ladder import SleepDepth
-from steppe.control.state import NONE_DEFERRABLE, Observation, ReplicaState
+from steppe.control.state import Observation, ReplicaState
 from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.board_limits import BoardLimits
-from steppe.fleet.controller.live_measurements import (
-    LatencyTotals,
-    NodeRests,
-    engine_queue,
-    mean_asleep_w,
-    with_known_clock,
-)
+from steppe.fleet.controller.live_measurements import NodeRests
+from steppe.fleet.controller.live_observation import ObservedFleet, Reports
+from steppe.fleet.controller.live_pools import LivePools
+from steppe.fleet.controller.model_loads import ModelLoads
 from steppe.fleet.controller.node_power import NodePower, on_node
+from steppe.fleet.controller.nodes import Nodes
 from steppe.fleet.controller.replica_handle import ReplicaHandle
-from steppe.fleet.controller.sleep_times import SleepTimes
-from steppe.fleet.messages import NodeReport, ReplicaReport, SetLimits, mean_draw_w
+from steppe.fleet.messages import ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GpuEvent
-
-Reports = dict[str, list[ReplicaReport]]
 
 _NOTHING_OF_CLIENTS: dict[str, Any] = {
     "output_tokens": 0,
@@ -50,46 +44,15 @@ LENDING_SHARE = 0.9
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Nodes:
-    """The node actors, and the number of the last report read from each."""
-
-    actors: dict[str, Any] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def request_reports(self) -> dict[Any, str]:
-        """Call every node for its new reports; return the calls with the node of each."""
-        return {
-            actor.report.remote(self.numbers.get(node, 0)): node
-            for node, actor in self.actors.items()
-        }
-
-    def renew_limits(self) -> None:
-        """Let the limits of every node hold on, see `Node.renew`."""
-        for node, actor in self.actors.items():
-            if node in self.numbers:
-                actor.renew.remote(self.numbers[node])
-
-    def read(self, call: Any, node: str) -> list[NodeReport]:
-        """Return the new reports of a finished call; none if it failed."""
-        try:
-            reports: list[NodeReport] = ray.get(call)
-        except ray.exceptions.RayError as error:
-            _log.warning("node %s does not answer: %s", node[:8], error_line(error))
-            return []
-        last = self.numbers.get(node, 0)
-        new = [report for report in reports if report.number > last]
-        if new:
-            self.numbers[node] = new[-1].number
-        return new
-
-
 @dataclass(frozen=True, slots=True)
 class ReadPosition:
-    """How far the nodes were read: the last report of each, and what is known up to there."""
+    """How far the nodes were read: the last report of each, and what is known up to there.
+
+    Output tokens are those of each model.
+    """
 
     numbers: dict[str, int]
-    output_tokens: int
+    output_tokens: Mapping[str, int]
     gpu_events: tuple[GpuEvent, ...] = ()
 
 
@@ -140,9 +103,8 @@ class LiveFleet:
         nodes: The nodes.
         snapshot: The latest observation; None before the first.
         power: Which nodes are to be off.
-        sleep_times: How long wakes and sleeps take.
-        last_step_mhz: SM clock limit for the step in which a replica is put to sleep, MHz: at the
-            lowest clock, which None stands for, that step would take several times as long.
+        pools: Their pools.
+        models: Name of the model that a replica serves, by its name, also of lost ones.
     """
 
     def __init__(
@@ -150,8 +112,8 @@ class LiveFleet:
         gateway: Any,
         budget: PowerBudget,
         timeout_s: float,
+        pools: LivePools,
         site: SiteSection | None = None,
-        model: str = "",
     ) -> None:
         """Begin without replicas.
 
@@ -159,21 +121,20 @@ class LiveFleet:
             gateway: Ray handle of the gateway's actor.
             budget: The power budget.
             timeout_s: Longest wait for the actors in one observation, s.
+            pools: The pools of the fleet.
             site: What its nodes draw beside the GPUs; None for nothing.
-            model: Name of the served model, for the gateway.
         """
-        self._model, self.rests = model, NodeRests(site or SiteSection())
+        self.pools, self.rests = pools, NodeRests(site or SiteSection())
         self.handles: dict[str, ReplicaHandle] = {}
         self.nodes = Nodes()
         self.snapshot: FleetSnapshot | None = None
-        self.last_step_mhz: int | None = None
-        self.power, self.sleep_times = NodePower(), SleepTimes()
+        self.power = NodePower()
         self._gateway, self._budget, self._timeout_s = gateway, budget, timeout_s
         self._status: GatewayStatus | None = None
-        self._demand, self._output_tokens = Demand(), 0
+        self._loads = ModelLoads()
+        self.models: dict[str, str] = {}
         self._observed_s = 0.0
         self._gpu_events: list[GpuEvent] = []
-        self._latency = LatencyTotals()
         self._fenced: frozenset[str] = frozenset()
         self._lent_w: dict[str, float] = {}
 
@@ -185,7 +146,9 @@ class LiveFleet:
                 new[:] = [replace(report, **_NOTHING_OF_CLIENTS) for report in new]
             if name in self.handles:
                 self.handles[name].add_reports(new)
-            self._output_tokens += sum(report.output_tokens for report in new)
+                self.models[name] = self.handles[name].placement.model
+            tokens = sum(report.output_tokens for report in new)
+            self._loads.output_tokens[self.models.get(name, "")] += tokens
         for handle in self.handles.values():
             if handle.name not in self._lent_w:
                 handle.update(now_s)
@@ -196,31 +159,17 @@ class LiveFleet:
         budget = self._budget.at(now_s)
         self._end_loans(budget.gpu_budget_w)
         is_metered = self._update_fences(reports)
-        status = self._status or GatewayStatus(0, {}, 0, 0, 0, 0, 0)
-        unfenced = {n: handle for n, handle in self.handles.items() if n not in self._fenced}
-        load = self._offered_load(now_s)
-        observation = Observation(
-            now_s=now_s,
-            gpu_budget_w=budget.gpu_budget_w,
-            draw_w=draw_w if is_metered else None,
-            demand_tps=load.tps,
-            waiting=status.waiting,
-            replicas=tuple(
-                handle.observation(status.outstanding.get(handle.name, 0))
-                for handle in self.handles.values()
-            ),
-            deferrable=load.deferrable,
-            asleep_w=mean_asleep_w(unfenced.values()) if is_metered else None,
-            lengths=load.lengths,
-            engine_queue=engine_queue(unfenced.values()),
-            latency=None if self._status is None else self._latency.update(status.latency),
-            work=summed_by_clock(
-                report.work
-                for name in (with_known_clock(unfenced.values()) or unfenced)
-                for report in reports.get(name, ())
-                if report.work is not None
-            ),
+        observed = ObservedFleet(
+            now_s,
+            budget.gpu_budget_w,
+            self.handles,
+            self._fenced,
+            reports,
+            {} if self._status is None else self._status.outstanding,
+            is_metered,
         )
+        loads = self._loads.update(now_s, self._status, observed.by_model)
+        observation = observed.observation(self.pools, loads)
         self.snapshot = FleetSnapshot(
             observation=observation,
             fenced=self._fenced,
@@ -249,17 +198,19 @@ class LiveFleet:
 
     def _add_times(self, handle: ReplicaHandle) -> None:
         for time_ in handle.sleep.take_times():
-            add = self.sleep_times.add_wake if time_.is_wake else self.sleep_times.add_sleep
+            times = self.pools.sleep_times[handle.placement.pool]
+            add = times.add_wake if time_.is_wake else times.add_sleep
             add(time_.depth, time_.time_s)
 
     def position(self) -> ReadPosition:
         """Return how far the nodes were read."""
-        numbers, events = dict(self.nodes.numbers), tuple(self._gpu_events)
-        return ReadPosition(numbers, self._output_tokens, events)
+        numbers, tokens = dict(self.nodes.numbers), dict(self._loads.output_tokens)
+        return ReadPosition(numbers, tokens, tuple(self._gpu_events))
 
     def rewind(self, position: ReadPosition) -> None:
         """Have the next observation read the reports after `position` again; nodes keep them."""
-        self.nodes.numbers, self._output_tokens = dict(position.numbers), position.output_tokens
+        self.nodes.numbers = dict(position.numbers)
+        self._loads.output_tokens = Counter(position.output_tokens)
         self._gpu_events = list(position.gpu_events)
 
     def forget_gpu_events(self) -> None:
@@ -300,14 +251,20 @@ class LiveFleet:
             retry_after_s: Time until a replica serves again, s; None while one does, or if unknown.
         """
         routes = tuple(
-            Route(handle.name, handle.url, handle.batch_limit + QUEUE_PER_REPLICA, self._model)
+            Route(
+                handle.name,
+                handle.url,
+                handle.batch_limit + QUEUE_PER_REPLICA,
+                handle.placement.model,
+            )
             for handle in self.handles.values()
             if handle.state == ReplicaState.AWAKE
             and handle.url
             and handle.name not in self._lent_w
             and not handle.is_silent
         )
-        self._gateway.set_routes.remote(routes, {self._model: retry_after_s})
+        models = self.pools.models.values()
+        self._gateway.set_routes.remote(routes, dict.fromkeys(models, retry_after_s))
 
     def await_gateway(self, timeout_s: float) -> None:
         """Wait for the first status of the gateway: without it, there seem to be no requests."""
@@ -414,24 +371,6 @@ class LiveFleet:
         except ray.exceptions.RayError as error:
             _log.warning("the gateway does not answer: %s", error_line(error))
 
-    def _offered_load(self, now_s: float) -> OfferedLoad:
-        """Return the demand of clients; none before the first status of the gateway."""
-        status = self._status
-        if status is None:
-            return OfferedLoad(0.0, NONE_DEFERRABLE)
-        traffic = Traffic(
-            now_s=now_s,
-            arrived=status.arrived,
-            answered=status.answered,
-            output_tokens=self._output_tokens,
-            deferrable_arrived=status.deferrable_arrived,
-            deferrable_waiting=status.deferrable_waiting,
-            prompt_tokens=status.prompt_tokens,
-            cached_tokens=status.cached_tokens,
-            running=sum(status.outstanding.values()),
-        )
-        return self._demand.update(traffic)
-
     def _update_fences(self, reports: Reports) -> bool:
         """Update the fences; return whether all replicas of the last plan have a draw reading."""
         before = self._fenced
@@ -455,10 +394,14 @@ class LiveFleet:
     # Acting
 
     def _step_mhz(self, handle: ReplicaHandle) -> int | None:
-        """Return the clock limit of a replica that goes to sleep now, MHz; None: the lowest."""
-        if not handle.in_last_step or self.last_step_mhz is None:
+        """Return the clock limit of a replica that goes to sleep now, MHz; None: the lowest.
+
+        At the lowest clock its last step would take several times as long as at the floor.
+        """
+        frontier = self.pools.frontiers.get(handle.placement.pool)
+        if not handle.in_last_step or frontier is None:
             return None
-        return min(handle.clock_mhz, self.last_step_mhz) or None
+        return min(handle.clock_mhz, frontier.floor.clock_mhz) or None
 
     def _start(self, handle: ReplicaHandle, now_s: float) -> None:
         """Start a replica; if its node is off, the other replicas of the node are stopped then."""

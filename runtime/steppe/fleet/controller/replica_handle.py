@@ -255,7 +255,7 @@ class ReplicaHandle:
         # An actor that Ray has restarted may have other GPUs than before.
         gpus = place.actor.gpu_indices.remote()
         status = place.actor.status.remote()
-        assignment = place.node.assign.remote(place.replica, gpus, place.cores, status)
+        assignment = place.node.assign.remote(place.replica, gpus, place.cores, status, place.model)
         self.adopt_start(place.actor.start.remote(assignment), now_s)
 
     def freeze(self, now_s: float) -> None:

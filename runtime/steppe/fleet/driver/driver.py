@@ -130,6 +130,7 @@ class FleetDriver:
         self._gateway_name = f"steppe-gateway-{self.run_id}"
         self._controller: Any = None
         self._frontiers: dict[str, Frontier] = {}
+        self._models: dict[str, str] = {}
         self._idle_w: dict[str, float] = {}
         self._status: ControllerStatus | None = None
         self._stalls, self._hung = StallDetector(), ActorWatch(clock)
@@ -183,6 +184,7 @@ class FleetDriver:
         """
         pools = self.actors.pools()
         self._frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
+        self._models = {n: pools[n].config.model.client_name for n in frontiers}
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
         power = with_rating(self._config.power, self.actors.rated_w)
@@ -354,7 +356,7 @@ class FleetDriver:
             return False
 
     def _open_gateway(self) -> None:
-        gateway, slo = self._config.gateway, self._config.slo
+        gateway = self._config.gateway
         settings = GatewaySettings(
             host=gateway.host,
             port=gateway.port,
@@ -429,6 +431,7 @@ class FleetDriver:
         ray.get(adding, timeout=START_TIMEOUT_S)
         call = self._controller.begin.remote(
             self._frontiers,
+            self._models,
             self.actors.energy_source,
             self._began_s,
             self._status,

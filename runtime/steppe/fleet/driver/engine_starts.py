@@ -49,7 +49,9 @@ class EngineStarts:
         if self._began_s is None:
             self._began_s = self._clock()
         status = place.actor.status.remote()
-        assignment = place.node.assign.remote(place.replica, place.gpu_indices, place.cores, status)
+        assignment = place.node.assign.remote(
+            place.replica, place.gpu_indices, place.cores, status, place.model
+        )
         self._calls[place.replica] = place.actor.start.remote(assignment, folder)
         self._places[place.replica] = place
 

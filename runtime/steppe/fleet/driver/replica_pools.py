@@ -47,11 +47,11 @@ class ReplicaPools:
 
     def model_of(self, replica: str) -> str:
         """Return the name under which clients request the model of a replica."""
-        return self._models[replica]
+        return self._models.get(replica, next(iter(self.configs)))
 
     def config_of(self, replica: str) -> RunConfig:
         """Return the configuration of the model of a replica alone."""
-        return self.configs[self._models[replica]]
+        return self.configs[self.model_of(replica)]
 
     def move(self, replica: str, model: str) -> None:
         """Note that a replica serves another model from now on."""
@@ -75,7 +75,7 @@ class ReplicaPools:
                 f"{replica}: found {', '.join(unknown)}, and the run has operating points for "
                 f"{', '.join(self._gpus)}"
             )
-        return self.name_of(self._models[replica], " + ".join(kinds))
+        return self.name_of(self.model_of(replica), " + ".join(kinds))
 
     def name_of(self, model: str, gpu: str) -> str:
         """Return the name of a pool, empty where there is only one."""

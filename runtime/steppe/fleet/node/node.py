@@ -20,6 +20,7 @@ from steppe.device.nvml import NvmlGpu, open_gpus
 from steppe.device.nvml_health import read_health
 from steppe.device.rapl import open_host_meter
 from steppe.emulator.environment import STATE_VARIABLE, activate_section, remove_state
+from steppe.energy.attribution import TokenWeights
 from steppe.energy.gpu_meters import (
     EnergyHistory,
     GpuMeters,
@@ -51,7 +52,7 @@ from steppe.fleet.node.gpu_watch import GpuWatch
 from steppe.fleet.node.journal import AssignmentRecord, NodeJournal, NodeRecord
 from steppe.fleet.node.replica_meter import ReplicaMeter, block_path
 from steppe.fleet.node.rest_meter import NodeName, PrometheusRest, RaplRest, RestMeter
-from steppe.fleet.node.token_weights import TokenWeights, token_weights
+from steppe.fleet.node.token_weights import token_weights
 from steppe.fleet.stale_runs import (
     gpus_file_of_node,
     hold,

@@ -1,0 +1,146 @@
+"""The pools of a live fleet: their operating points, their policies, and the loop over them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from steppe.config import RunConfig
+from steppe.control.loop import ControlLoop, Fleet
+from steppe.control.policy.make import make_policy, with_ladder
+from steppe.control.policy.policy import Policy, PoolFacts
+from steppe.control.pools import Pool, ShareBudget
+from steppe.control.reconcile import DrainRule
+from steppe.control.shortage_forecast import ShortagePoints
+from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_of
+from steppe.control.tick_times import TickTimes
+from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.controller.sleep_times import SleepTimes
+from steppe.frontier.pareto import Frontier
+from steppe.power.budget import PowerBudget
+
+
+class LivePools:
+    """What the controller knows of each pool, by its name; empty for the only one.
+
+    Attributes:
+        models: Name of the model of each pool, for clients.
+        frontiers: Operating points of one replica of each pool.
+        sleep_times: How long wakes and sleeps take in each pool.
+    """
+
+    def __init__(self, config: RunConfig, budget: PowerBudget) -> None:
+        """Begin without a pool.
+
+        Args:
+            config: The run.
+            budget: The power budget.
+        """
+        self._config, self._configs, self._budget = config, config.pools, budget
+        self.models: dict[str, str] = {}
+        self.frontiers: dict[str, Frontier] = {}
+        self.sleep_times: defaultdict[str, SleepTimes] = defaultdict(SleepTimes)
+        self._rungs: dict[str, tuple[SleepRung, ...]] = {}
+        self._policies: dict[str, Policy] = {}
+
+    def begin(
+        self,
+        frontiers: Mapping[str, Frontier],
+        models: Mapping[str, str],
+        handles: Iterable[ReplicaHandle],
+    ) -> None:
+        """Begin with the pools of these frontiers.
+
+        Args:
+            frontiers: Operating points of one replica, by pool.
+            models: Name of the model of each pool, for clients.
+            handles: The replicas.
+        """
+        handles, self.models = tuple(handles), dict(models)
+        for pool, frontier in frontiers.items():
+            self.use(pool, frontier, handles)
+
+    def use(self, pool: str, frontier: Frontier, handles: Iterable[ReplicaHandle]) -> None:
+        """Plan a pool with other operating points; what its policy has learned is lost.
+
+        Args:
+            pool: Its name.
+            frontier: The operating points.
+            handles: The replicas.
+        """
+        nodes = _nodes_of(pool, handles)
+        self.frontiers[pool] = frontier
+        self._rungs[pool] = self.sleep_times[pool].rungs(self._stated(pool, nodes))
+        facts = PoolFacts.of(
+            self.config_of(pool), frontier, len(nodes), self._budget, self._rungs[pool]
+        )
+        self._policies[pool] = make_policy(facts)
+
+    def config_of(self, pool: str) -> RunConfig:
+        """Return the configuration of the model of a pool alone."""
+        return self._configs[self.models[pool]]
+
+    def loop(self, fleet: Fleet) -> ControlLoop:
+        """Return the loop over all pools."""
+        control, budget = self._config.control, self._budget
+        rules = {n: DrainRule(f.drain, control.drain_s) for n, f in self.frontiers.items()}
+        times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
+        first = next(iter(self.frontiers))
+        if len(self.frontiers) == 1:
+            return ControlLoop(fleet, self._policies[first], rules[first], times)
+        pools = {
+            name: Pool(
+                frontier,
+                frontier.drain.draw_w,
+                self._policies[name],
+                self.config_of(name).model.weight,
+            )
+            for name, frontier in self.frontiers.items()
+        }
+        return ControlLoop(fleet, ShareBudget(pools), rules[first], times, rules)
+
+    @property
+    def points(self) -> ShortagePoints:
+        """The operating points by which shortages are computed."""
+        return ShortagePoints.of_pools(
+            {
+                name: ShortagePoints.of(frontier, self.config_of(name).slo.tpot_s)
+                for name, frontier in self.frontiers.items()
+            }
+        )
+
+    @property
+    def off_w(self) -> float:
+        """Draw of a replica whose node is off, W."""
+        rungs = (rung for rungs in self._rungs.values() for rung in rungs)
+        return next((r.asleep_w for r in rungs if r.depth is SleepDepth.OFF), 0.0)
+
+    def wake_quantiles_s(self) -> dict[tuple[SleepDepth, str], float]:
+        """Return the quantiles of the wakes by depth, s; of several pools, those of the slowest."""
+        found: dict[tuple[SleepDepth, str], float] = {}
+        for times in self.sleep_times.values():
+            for key, wake_s in times.wake_quantiles_s().items():
+                found[key] = max(wake_s, found.get(key, 0.0))
+        return found
+
+    def use_measured_times(self, handles: Iterable[ReplicaHandle]) -> None:
+        """Plan with the times of wakes and sleeps that have been measured since."""
+        handles = tuple(handles)
+        for pool, frontier in self.frontiers.items():
+            rungs = self.sleep_times[pool].rungs(self._stated(pool, _nodes_of(pool, handles)))
+            if rungs != self._rungs[pool]:
+                self._rungs[pool] = rungs
+                with_ladder(self._policies[pool], ladder_of(rungs, frontier))
+
+    def _stated(self, pool: str, nodes: list[str]) -> tuple[SleepRung, ...]:
+        """Return the depths of the configuration with the times that it states."""
+        config = self.config_of(pool)
+        node_w = config.site.node_rest_w * len(set(nodes)) / max(1, len(nodes))
+        gpus, asleep_w = config.fleet.gpus_per_replica, self.frontiers[pool].asleep_w
+        return rungs_of(config.fleet.sleep, gpus, asleep_w, node_w=node_w)
+
+
+def _nodes_of(pool: str, handles: Iterable[ReplicaHandle]) -> list[str]:
+    """Return the node of each replica of a pool."""
+    places = (handle.placement for handle in handles)
+    return [place.node_id for place in places if place.pool == pool]
