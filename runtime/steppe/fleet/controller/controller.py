@@ -314,7 +314,14 @@ class Controller:
             )
 
     def _model_facts(self) -> dict[str, ModelFacts]:
-        return {self._served_name: ModelFacts(self._points.kept, frozenset(self._fleet.handles))}
+        """Return what is known of each model; on several kinds of GPU, the points of the first."""
+        found: dict[str, ModelFacts] = {}
+        for pool, model in self._pools.models.items():
+            points = self._points.pools.get(pool, self._points)
+            names = (name for name, of in self._fleet.models.items() if of == model)
+            replicas = frozenset(self._fleet.handles).intersection(names)
+            found.setdefault(model, ModelFacts(points.kept, replicas))
+        return found
 
 
 def _window_of(snapshot: FleetSnapshot) -> FleetWindow:
