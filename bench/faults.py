@@ -64,6 +64,12 @@ RECOVERY_S = 75.0
 ENDED_S = 25.0
 """Longest wait for the end of a run after Ctrl-C, and for what it left to go away, s."""
 
+CONTINUED = "steppe_gateway_continued_streams_total"
+LOST = frozenset(
+    {"cut", "broken before its first byte", "failed with an error event", "stuck", "no connection"}
+)
+"""Ends of streams that a client notices."""
+
 TITLES = {
     "replica": "ray::ReplicaActor",
     "controller": "ray::Controller",
@@ -229,6 +235,7 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
         raise SystemExit(f"{case.name}: the fleet does not serve: {_end_of(fleet.log)}")
     loaded_w = statistics.median(watts for _, watts in scene.witness.samples[-20:])
     struck_s, ticks = time.monotonic(), len(fleet.ticks())
+    continued = fleet.metric(CONTINUED) or 0.0
     case.strike(scene)
     watch = Watch(scene)
     watch.go_on(lambda: False, HOLD_S)
@@ -250,7 +257,22 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
         "whole_after_s": watch.whole_after_s,
         "states": states_of(fleet.ticks()[max(0, ticks - 1) :]),
         "streams": scene.clients.ends(struck_s),
+        "continued": _since(continued, fleet.metric(CONTINUED)),
     }
+
+
+def _since(before: float, after: float | None) -> int:
+    """Return what a counter has counted; one of a gateway that has restarted began at 0."""
+    if after is None:
+        return 0
+    return int(after - before if after >= before else after)
+
+
+def lost_of(row: dict[str, Any]) -> int:
+    """Return the streams that a case lost, whose run and gateway went on."""
+    if row["ended_by_itself"] is not None or row["case"].startswith("gateway"):
+        return 0
+    return sum(count for end, count in row["streams"].items() if end in LOST)
 
 
 def states_of(ticks: Sequence[dict[str, Any]]) -> list[tuple[float, str, str]]:
@@ -367,6 +389,7 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     left = {tuple(r["fleet_of"]) for r in rows if any(r["left"].values())}
     no_books = [r["case"] for r in rows if not r["books"]["summary"]]
     cut = sum(r["streams"].get("stuck", 0) for r in rows)
+    lost = sum(map(lost_of, rows))
     longest_s = max((r["obeyed_after_s"] for r in rows), default=math.nan)
     return {
         "bench": "faults",
@@ -381,6 +404,7 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
             at_most("fleets that leave a process, a file or a lock", len(left), "fleets", 0),
             at_most("cases without a summary", len(no_books), "cases", 0),
             at_most("streams stuck", cut, "streams", 0),
+            at_most("streams lost while run and gateway go on", lost, "streams", 0),
         ],
     }
 
@@ -388,7 +412,16 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def show(rows: list[dict[str, Any]]) -> Table:
     """Return the table of the cases."""
     table = Table(title="Faults of a live fleet (emulated GPUs)")
-    for heading in ("fault", "obeyed", "whole again", "streams", "ended", "books", "left"):
+    for heading in (
+        "fault",
+        "obeyed",
+        "whole again",
+        "streams",
+        "continued",
+        "ended",
+        "books",
+        "left",
+    ):
         table.add_column(heading)
     for row in rows:
         whole = row["whole_after_s"]
@@ -398,6 +431,7 @@ def show(rows: list[dict[str, Any]]) -> Table:
             f"{row['obeyed_after_s']:.1f} s",
             "-" if whole is None else f"{whole:.0f} s",
             ", ".join(f"{count} {end}" for end, count in sorted(row["streams"].items())),
+            str(row.get("continued", "-")),
             "-" if row["ended_by_itself"] is None else f"code {row['ended_by_itself']}",
             "none" if parts is None else f"{parts:.4f}",
             ", ".join(name for name, found in row["left"].items() if found) or "-",

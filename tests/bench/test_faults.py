@@ -31,7 +31,7 @@ def met(rows: list[dict[str, Any]]) -> list[bool]:
 
 
 def test_a_run_that_obeys_ends_clean_and_closes_its_books_meets_every_target() -> None:
-    assert met([row()]) == [True] * 5
+    assert met([row()]) == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,8 @@ def test_a_run_that_obeys_ends_clean_and_closes_its_books_meets_every_target() -
         ({"left": {"processes": ["ray::Node"], "files": [], "locked_gpus": []}}, [2]),
         ({"books": {"summary": False}}, [3]),
         ({"streams": {"stuck": 2}}, [4]),
+        ({"streams": {"cut": 1}, "ended_by_itself": None}, [5]),
+        ({"streams": {"failed with an error event": 1}, "ended_by_itself": None}, [5]),
     ],
 )
 def test_what_goes_wrong_in_one_case_misses_its_target(
@@ -48,6 +50,13 @@ def test_what_goes_wrong_in_one_case_misses_its_target(
 ) -> None:
     found = met([row(), row(case="GCS SIGKILL", **changes)])
     assert [number for number, is_met in enumerate(found) if not is_met] == missed
+
+
+def test_streams_that_went_on_are_counted_across_a_restart_of_the_gateway() -> None:
+    assert faults._since(2.0, 5.0) == 3
+    assert faults._since(7.0, 4.0) == 4
+    assert faults._since(7.0, None) == 0
+    assert faults.lost_of(row(case="gateway SIGKILL", ended_by_itself=None)) == 0
 
 
 def test_the_budget_is_obeyed_once_the_draw_is_within_it_for_good() -> None:

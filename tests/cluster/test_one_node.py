@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import httpx
@@ -29,6 +28,7 @@ from tests.fixtures.serving import (
 
 PROMPT = "The wind comes over the steppe"
 MESSAGES: Any = [{"role": "user", "content": "Tell me about the wind."}]
+CONTINUED = "steppe_gateway_continued_streams_total"
 FORCED = {"ignore_eos": True}
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -194,22 +194,26 @@ def test_a_budget_of_zero_puts_the_fleet_to_sleep_and_loses_no_request(
 
 
 @pytest.mark.parametrize("victim", ["ray::Replica", ENGINE])
-def test_a_process_that_is_killed_costs_only_what_it_was_streaming_and_comes_back(
+def test_a_process_that_is_killed_loses_no_stream_and_comes_back(
     fleet: Serving, victim: str
 ) -> None:
     with Load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
         load.wait_for(12)
-        before = fleet.pids(victim)
+        before, continued = fleet.pids(victim), metric(fleet, CONTINUED)
         os.kill(min(before), signal.SIGKILL)
-        killed_epoch_s = time.time()
         load.wait_for(12)
         wait_until(lambda: set(fleet.states()) & {"gone", "starting"}, "a replica is missing")
         fleet.wait_for_another(victim, before)
         fleet.wait_for_states("awake", "awake")
         load.wait_for(24)
-    assert all(a.tokens > 0 for a in load.failed), [a.error for a in load.failed]
-    assert all(a.sent_epoch_s < killed_epoch_s for a in load.failed), (killed_epoch_s, load.failed)
+    assert not load.failed, [a.error for a in load.failed]
+    assert {a.usage for a in load.completed} == {load.output_tokens}
+    assert metric(fleet, CONTINUED) > continued
+    assert metric(fleet, "steppe_gateway_broken_streams_total") == 0
+    continued_ids = {id_ for id_, request in fleet.requests().items() if request.continued}
+    for recorded in fleet.wait_for_requests(continued_ids):
+        assert recorded.output_tokens == load.output_tokens
     assert load.replicas(last=24) == {"replica-1", "replica-2"}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 
 from steppe.engine.control_block import ControlBlock
+from steppe.engine.earlier import OUTPUT, PROMPT
 from steppe.engine.seam import Seam
-from steppe.engine.vllm_continue import OUTPUT, PROMPT
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
 
 CHAT = {"messages": [{"role": "user", "content": "Count from one to ten, in words."}]}
@@ -132,7 +132,7 @@ async def cut_everywhere(client: Client, path: str, body: dict[str, Any]) -> dic
         for cut, found in zip(cuts, continued, strict=True)
         if found.summary != whole.summary
     ]
-    print(path, whole.summary[0], len(wrong), file=sys.stderr, flush=True)  # noqa: T201
+    print(path, whole.summary, wrong, file=sys.stderr, flush=True)  # noqa: T201
     return {"whole": whole.summary[0], "tokens": len(cuts), "finish": whole.finish, "wrong": wrong}
 
 
@@ -163,7 +163,8 @@ async def run(model: str, folder: str, parser: str = "") -> dict[str, Any]:
         max_tokens_per_step=512,
         kv_cache_bytes=256 << 20,
         cores=(0, 1),
-        args={"enforce_eager": True} | ({"reasoning_parser": parser} if parser else {}),
+        args={"enforce_eager": True, "dtype": "float32"}
+        | ({"reasoning_parser": parser} if parser else {}),
     )
     engine = await start_vllm(settings, Seam(str(block.path)), "127.0.0.1")
     async with aiohttp.ClientSession() as session:

@@ -435,3 +435,16 @@ async def test_a_stop_does_not_wait_for_outstanding_requests(site: Site) -> None
     assert time.monotonic() - begun_s < 3
     with pytest.raises(aiohttp.ClientError):
         await task
+
+
+async def test_an_answer_goes_on_where_another_engine_ended(site: Site) -> None:
+    asked = chat(3, 5) | {"return_token_ids": True, "stream_options": {"include_usage": True}}
+    whole = await site.stream(asked)
+    ids = {"steppe_prompt": whole[0]["prompt_token_ids"], "steppe_output": [0, 0]}
+    rest = await site.stream(asked | {"vllm_xargs": ids}, name="again")
+    for events in (whole, rest):
+        choices = [choice for event in events for choice in event["choices"]]
+        assert sum(len(choice.get("token_ids", ())) for choice in choices) == 5
+        assert "".join(choice["delta"]["content"] for choice in choices) == " synthetic" * 5
+    assert whole[-1]["usage"] == rest[-1]["usage"]
+    assert len(rest) == len(whole) - 2

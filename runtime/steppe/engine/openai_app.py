@@ -33,6 +33,11 @@ class TokenStream(Protocol):
         """Tokens of its prompt."""
         ...
 
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Their token ids."""
+        ...
+
     async def next_chunk(self) -> OutputChunk:
         """Wait for more of the answer; raise EngineError if the engine fails."""
         ...
@@ -106,6 +111,7 @@ class OpenAiApp:
             include_usage=request.include_usage,
             prompt_tokens=tokens.prompt_tokens,
             created_s=int(time.time()),
+            prompt_ids=tokens.prompt_ids if request.wants_ids else None,
         )
         try:
             if request.stream:
@@ -159,7 +165,7 @@ async def _whole(tokens: TokenStream, answer: Answer) -> web.Response:
 async def _stream(http: web.Request, tokens: TokenStream, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(http)
-    output_tokens, finish, opening = 0, None, answer.opening()
+    output_tokens, finish, opening, is_first = 0, None, answer.opening(), True
     while finish is None:
         try:
             chunk = await tokens.next_chunk()
@@ -167,8 +173,8 @@ async def _stream(http: web.Request, tokens: TokenStream, answer: Answer) -> web
             await _send(response, error_body(str(error), 500))
             return response
         output_tokens, finish = output_tokens + chunk.tokens, chunk.finish
-        await _send(response, *opening, answer.chunk(chunk))
-        opening = []
+        await _send(response, *opening, answer.chunk(chunk, is_first=is_first))
+        opening, is_first = [], False
     await _send(response, *answer.closing(output_tokens))
     await response.write(b"data: [DONE]\n\n")
     return response

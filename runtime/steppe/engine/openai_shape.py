@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from steppe.engine.earlier import Earlier
+
 _DEFAULTS: dict[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -89,6 +91,8 @@ class EngineRequest:
         temperature: Sampling temperature; None if the request does not set it.
         model: Name of the model; None if the request does not set it.
         include_usage: Whether a stream ends with the usage.
+        wants_ids: Whether a stream has the token ids.
+        earlier: What another engine computed of it; None for a new one.
     """
 
     prompt: Prompt
@@ -98,6 +102,8 @@ class EngineRequest:
     temperature: float | None = None
     model: str | None = None
     include_usage: bool = False
+    wants_ids: bool = False
+    earlier: Earlier | None = None
 
     @property
     def chat(self) -> bool:
@@ -118,6 +124,7 @@ class EngineRequest:
             if _is_set(value, defaults):
                 raise ValueError(f"asked for {name} {value!r:.40}, found an engine without it")
         options = _read_object("stream_options as an object", values.get("stream_options") or {})
+        extra = _read_object("vllm_xargs as an object", values.get("vllm_xargs") or {})
         return cls(
             prompt=_read_prompt(values),
             output_tokens=_read_output_tokens(values),
@@ -126,6 +133,8 @@ class EngineRequest:
             temperature=_read_temperature(values),
             model=values.get("model"),
             include_usage=_read_bool(options, "include_usage"),
+            wants_ids=_read_bool(values, "return_token_ids"),
+            earlier=Earlier.read(extra),
         )
 
 
@@ -221,12 +230,14 @@ class OutputChunk:
     Attributes:
         text: Its text.
         tokens: Its output tokens.
+        ids: Their token ids.
         finish: OpenAI's finish reason in the last chunk, `stop` or `length`; else None.
     """
 
     text: str
     tokens: int
     finish: str | None
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +251,7 @@ class Answer:
         include_usage: Whether a stream ends with the usage.
         prompt_tokens: Tokens of the prompt.
         created_s: Start of the answer, whole s since the Unix epoch.
+        prompt_ids: Token ids of the prompt; None if a stream has no token ids.
     """
 
     id: str
@@ -248,6 +260,7 @@ class Answer:
     include_usage: bool
     prompt_tokens: int
     created_s: int
+    prompt_ids: list[int] | None = None
 
     def opening(self) -> list[dict[str, object]]:
         """Return the chunks before the first text: in a chat, the role."""
@@ -255,12 +268,17 @@ class Answer:
             return []
         delta = {"role": "assistant", "content": ""}
         choice: dict[str, object] = {"index": 0, "finish_reason": None, "delta": delta}
-        return [self._around(self._chunk_kind, [choice])]
+        ids = {} if self.prompt_ids is None else {"prompt_token_ids": self.prompt_ids}
+        return [{**self._around(self._chunk_kind, [choice]), **ids}]
 
-    def chunk(self, part: OutputChunk) -> dict[str, object]:
+    def chunk(self, part: OutputChunk, *, is_first: bool = False) -> dict[str, object]:
         """Return one streamed chunk."""
         text = {"delta": {"content": part.text}} if self.chat else {"text": part.text}
         choice: dict[str, object] = {"index": 0, "finish_reason": part.finish, **text}
+        if self.prompt_ids is not None:
+            choice["token_ids"] = part.ids
+            if is_first and not self.chat:
+                choice["prompt_token_ids"] = self.prompt_ids
         return self._around(self._chunk_kind, [choice])
 
     def closing(self, output_tokens: int) -> list[dict[str, object]]:

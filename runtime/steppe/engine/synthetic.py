@@ -29,7 +29,7 @@ CHUNK_TOKENS = 256
 """Most prompt tokens computed in one step."""
 DEFAULT_OUTPUT_TOKENS = 16
 
-_WORD = " synthetic"
+_WORD, _TOKEN = " synthetic", 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,22 @@ class _SequenceTokens:
 
     sequence: _Sequence
     prompt_tokens: int
+    earlier: list[int]
     on_cancel: Callable[[_Sequence], None]
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids of its prompt: there is one token."""
+        return [_TOKEN] * self.prompt_tokens
 
     async def next_chunk(self) -> OutputChunk:
         """Wait for the tokens of the next step that has some."""
         tokens = await self.sequence.tokens.get()
         ended = self.sequence.output_left <= 0 and self.sequence.tokens.empty()
-        return OutputChunk(_WORD * tokens, tokens, "length" if ended else None)
+        tokens += len(self.earlier)  # the first chunk has what another engine made
+        self.earlier.clear()
+        ids = (_TOKEN,) * tokens
+        return OutputChunk(_WORD * tokens, tokens, "length" if ended else None, ids)
 
     def cancel(self) -> None:
         """Free its place."""
@@ -113,10 +122,12 @@ class SyntheticEngine:
         """Accept a request."""
         prompt_tokens = max(1, len(request.prompt.words.split()))
         output_tokens = request.output_tokens or DEFAULT_OUTPUT_TOKENS
-        sequence = _Sequence(request_key(request_id), prompt_tokens, output_tokens)
+        earlier = [] if request.earlier is None else request.earlier.output
+        left = max(1, output_tokens - len(earlier))
+        sequence = _Sequence(request_key(request_id), prompt_tokens + len(earlier), left)
         self._waiting.append(sequence)
         self._work.set()
-        return _SequenceTokens(sequence, prompt_tokens, self._cancel)
+        return _SequenceTokens(sequence, prompt_tokens, list(earlier), self._cancel)
 
     async def freeze(self) -> None:
         """Stop stepping after the step that runs."""

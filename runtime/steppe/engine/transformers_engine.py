@@ -36,13 +36,19 @@ DEFAULT_OUTPUT_TOKENS = 16
 class _RequestTokens:
     """The tokens of one request: results come from the engine's thread through the event loop."""
 
-    prompt_tokens: int
+    prompt_ids: list[int]
     output_limit: int
     detokenizer: Detokenizer
+    earlier: list[int]
     results: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     on_cancel: Callable[[], None] = lambda: None
     _sent: int = 0
     _ended: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of its prompt."""
+        return len(self.prompt_ids)
 
     async def next_chunk(self) -> OutputChunk:
         """Wait for more of the answer."""
@@ -52,11 +58,11 @@ class _RequestTokens:
         self._ended = result.is_finished()
         if result.error is not None:
             raise EngineError(f"the engine failed the request: {result.error}")
-        tokens = result.generated_tokens
+        tokens = self.earlier + result.generated_tokens
         text = self.detokenizer.more(tokens, is_last=self._ended)
         finish = "length" if len(tokens) >= self.output_limit else "stop"
-        new_tokens, self._sent = len(tokens) - self._sent, len(tokens)
-        return OutputChunk(text, new_tokens, finish if self._ended else None)
+        new, self._sent = tokens[self._sent :], len(tokens)
+        return OutputChunk(text, len(new), finish if self._ended else None, tuple(new))
 
     def cancel(self) -> None:
         """Free its place."""
@@ -111,14 +117,16 @@ class TransformersEngine:
             )
         from steppe.engine.transformers_generator import GeneratorRequest
 
-        tokens = self._tokens_of(request)
+        before = request.earlier
+        tokens = self._tokens_of(request) if before is None else before.prompt
+        earlier = [] if before is None else before.output
         room = self._generator.longest - len(tokens) if request.chat else DEFAULT_OUTPUT_TOKENS
         limit = request.output_tokens or max(1, room)
-        answer = _RequestTokens(len(tokens), limit, Detokenizer(self._tokenizer))
+        answer = _RequestTokens(tokens, limit, Detokenizer(self._tokenizer), earlier)
         job = GeneratorRequest(
             request_id=request_id,
-            tokens=tokens,
-            output_tokens=limit,
+            tokens=tokens + earlier,
+            output_tokens=max(1, limit - len(earlier)),
             stream=request.stream,
             ignore_eos=request.ignore_eos,
         )

@@ -13,25 +13,11 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
-PROMPT, OUTPUT = "steppe_prompt", "steppe_output"
-"""Names in `vllm_xargs`: token ids of the prompt, and of the output so far."""
+from steppe.engine.earlier import OUTPUT, PROMPT, Earlier
+
 _COUNT = "steppe_output_count"
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What an earlier engine computed of a request.
-
-    Attributes:
-        prompt: Token ids of its prompt.
-        output: Token ids of its output.
-    """
-
-    prompt: list[int]
-    output: list[int]
 
 
 def continue_requests(engine: Any) -> None:
@@ -68,16 +54,16 @@ def take_earlier(sampling: Any) -> Earlier | None:
     Raises:
         VLLMValidationError: They are not token ids.
     """
-    extra = getattr(sampling, "extra_args", None)
-    if not extra or (PROMPT not in extra and OUTPUT not in extra):
-        return None
-    prompt, output = extra.pop(PROMPT, None), extra.pop(OUTPUT, None)
-    for name, ids in ((PROMPT, prompt), (OUTPUT, output)):
-        if not isinstance(ids, list) or any(type(one) is not int for one in ids):
-            from vllm.exceptions import VLLMValidationError
+    extra = getattr(sampling, "extra_args", None) or {}
+    try:
+        earlier = Earlier.read(extra)
+    except ValueError as error:
+        from vllm.exceptions import VLLMValidationError
 
-            raise VLLMValidationError(f"asked for {name} as token ids, found {ids!r:.40}")
-    return Earlier(prompt, output)
+        raise VLLMValidationError(str(error)) from error
+    if earlier is not None:
+        del extra[PROMPT], extra[OUTPUT]
+    return earlier
 
 
 def continued(sampling: Any, earlier: Earlier) -> Any:

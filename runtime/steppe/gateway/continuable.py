@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steppe.engine.earlier import OUTPUT, PROMPT
+
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 
 # Fields that do not matter, for they shape the prompt (known as token ids by then), the name or the
@@ -138,7 +140,7 @@ def continuation(body: bytes, prompt: bytes, output: bytes) -> bytes:
         prompt: Token ids of the prompt, separated by commas.
         output: Token ids of the output so far, separated by commas.
     """
-    lists = b'{"steppe_prompt":[%s],"steppe_output":[%s]}' % (prompt, output)
+    lists = b'{"%s":[%s],"%s":[%s]}' % (PROMPT.encode(), prompt, OUTPUT.encode(), output)
     return _with(body, b'"return_token_ids":true,"vllm_xargs":' + lists)
 
 
